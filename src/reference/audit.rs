@@ -1,0 +1,131 @@
+//! The audit log: one row per authenticated request, inserted behind the response's back.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::app::Gauge;
+use crate::clock::since_epoch;
+use crate::store::{AuditEvent, Store};
+
+/// certctl has no bound here. Beyond ours, rows are dropped and counted, so that an overload cannot eat the memory.
+const MAX_PENDING: usize = 100_000;
+
+/// Inserts audit rows and counts them.
+pub struct AuditLog<S> {
+    store: Arc<S>,
+    pending: Gauge,
+    sequence: AtomicU64,
+    counts: Arc<Counts>,
+}
+
+/// What became of the rows.
+#[derive(Default)]
+struct Counts {
+    written: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// What an audit row says about a request.
+pub struct Call<'a> {
+    pub actor: &'static str,
+    pub method: &'a Method,
+    pub path: &'a str,
+    pub body: &'a [u8],
+    pub status: StatusCode,
+    pub latency: Duration,
+}
+
+impl<S: Store> AuditLog<S> {
+    /// A log into this store.
+    pub fn new(store: Arc<S>) -> Self {
+        Self { store, pending: Gauge::default(), sequence: AtomicU64::new(0), counts: Arc::default() }
+    }
+
+    /// Starts the insert and does not wait for it, as certctl: on whichever connection is free, without a retry.
+    pub fn record(&self, call: &Call<'_>) {
+        if self.pending.count() >= MAX_PENDING {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let event = call.event(self.sequence.fetch_add(1, Ordering::Relaxed));
+        let (store, counts, guard) = (Arc::clone(&self.store), Arc::clone(&self.counts), self.pending.enter());
+        tokio::spawn(async move {
+            match store.append_audit(&event).await {
+                Ok(()) => {
+                    counts.written.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    // Only the first: a database that is gone would fill the parent's log.
+                    if counts.failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                        eprintln!("certctl-reference: an audit row was lost: {error}; later ones are only counted");
+                    }
+                }
+            }
+            drop(guard);
+        });
+    }
+
+    /// Rows under way.
+    pub fn pending(&self) -> usize {
+        self.pending.count()
+    }
+
+    /// Rows written, failed, and dropped.
+    pub fn totals(&self) -> (u64, u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.counts.written), read(&self.counts.failed), read(&self.counts.dropped))
+    }
+}
+
+impl Call<'_> {
+    fn event(&self, sequence: u64) -> AuditEvent {
+        #[derive(Serialize)]
+        struct Details<'a> {
+            body_hash: &'a str,
+            latency_ms: u128,
+            method: &'a str,
+            path: &'a str,
+            status: u16,
+        }
+        let at = SystemTime::now();
+        let method = self.method.as_str();
+        let details = Details {
+            body_hash: &body_hash(self.body),
+            latency_ms: self.latency.as_millis(),
+            method,
+            path: self.path,
+            status: self.status.as_u16(),
+        };
+        AuditEvent {
+            id: format!("audit-{}-{sequence}", since_epoch(at).as_nanos()),
+            actor: self.actor,
+            actor_type: "User",
+            action: format!("api_{}", method.to_ascii_lowercase()),
+            resource_type: "api",
+            resource_id: self.path.to_owned(),
+            // Strings and numbers under string keys always serialise.
+            details: serde_json::to_string(&details).unwrap_or_default(),
+            at,
+            category: "cert_lifecycle",
+        }
+    }
+}
+
+/// The body's SHA-256 in hex; empty for an empty body.
+fn body_hash(body: &[u8]) -> String {
+    let mut hex = String::new();
+    if !body.is_empty() {
+        for byte in Sha256::digest(body) {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+    }
+    hex
+}

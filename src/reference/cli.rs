@@ -1,0 +1,116 @@
+//! The command line, and the tokens, which come by environment so that no process list shows them.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use clap::{ArgGroup, Parser, ValueEnum};
+
+use crate::auth::Key;
+use crate::store::Grant;
+
+const TOKEN_VARIABLE: &str = "CERTCTL_REFERENCE_TOKEN";
+const VIEWER_TOKEN_VARIABLE: &str = "CERTCTL_REFERENCE_VIEWER_TOKEN";
+
+/// A certctl-shaped HTTPS server for benchmarks, on loopback only. It stops when its standard input ends.
+///
+/// Environment: CERTCTL_REFERENCE_TOKEN (required) is the bearer token of the administrator key `loadtest`;
+/// CERTCTL_REFERENCE_VIEWER_TOKEN (optional) that of the read-only key `viewer`.
+#[derive(Debug, Parser)]
+#[command(name = "certctl-reference", version)]
+#[command(group(ArgGroup::new("store").args(["database", "in_memory"]).required(true).multiple(false)))]
+pub struct Args {
+    /// Loopback address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT", value_parser = loopback)]
+    pub listen: SocketAddr,
+
+    /// Keep agents, grants and audit rows in this PostgreSQL database (15 or later)
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+
+    /// Keep agents, grants and the audit chain in memory
+    #[arg(long)]
+    pub in_memory: bool,
+
+    /// Agents in the in-memory store
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    pub agents: u32,
+
+    /// Answer as certctl was built, or as its documents say where the two differ
+    #[arg(long, value_enum, default_value_t = Behaviour::AsBuilt)]
+    pub behaviour: Behaviour,
+
+    /// Limit each client address to 50 requests a second, burst 100, as certctl does by default
+    #[arg(long)]
+    pub rate_limit: bool,
+
+    /// Worker threads
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub workers: NonZeroUsize,
+}
+
+/// Which certctl is imitated where its code and its documents differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Behaviour {
+    /// Unknown agent: 500. A heartbeat of an agent that was not Online puts its old row back.
+    AsBuilt,
+    /// Unknown agent: 404. Every accepted heartbeat leaves its own time and metadata.
+    AsDocumented,
+}
+
+impl Behaviour {
+    /// The name used on the command line and in the announcement.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::AsBuilt => "as-built",
+            Self::AsDocumented => "as-documented",
+        }
+    }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:0".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!("{} is not a loopback address; this server has no place on a network", address.ip()))
+    }
+}
+
+/// The bearer tokens. Neither `Debug` nor `Display`: a token is never printed.
+pub struct Tokens {
+    admin: String,
+    viewer: Option<String>,
+}
+
+impl Tokens {
+    /// Reads the tokens from the environment.
+    pub fn from_environment() -> Result<Self, String> {
+        let admin =
+            read(TOKEN_VARIABLE).ok_or_else(|| format!("{TOKEN_VARIABLE} is not set; set it to the bearer token"))?;
+        let viewer = read(VIEWER_TOKEN_VARIABLE);
+        if viewer.as_ref() == Some(&admin) {
+            return Err(format!("{VIEWER_TOKEN_VARIABLE} equals {TOKEN_VARIABLE}; give the viewer its own token"));
+        }
+        Ok(Self { admin, viewer })
+    }
+
+    /// The roles that the keys get at boot.
+    pub fn grants(&self) -> Vec<Grant> {
+        let mut grants = vec![Grant { actor: "loadtest", role: "r-admin" }];
+        if self.viewer.is_some() {
+            grants.push(Grant { actor: "viewer", role: "r-viewer" });
+        }
+        grants
+    }
+
+    /// The keys, tokens reduced to digests.
+    pub fn into_keys(self) -> Vec<Key> {
+        let mut keys = vec![Key::new("loadtest", &self.admin, true)];
+        keys.extend(self.viewer.map(|token| Key::new("viewer", &token, false)));
+        keys
+    }
+}
+
+fn read(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|token| !token.is_empty())
+}

@@ -1,0 +1,114 @@
+//! Handlers: what each route answers once its request has an actor.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::auth::Key;
+use crate::cli::Behaviour;
+use crate::clock::rfc3339;
+use crate::heartbeat::{self, Outcome};
+use crate::reply::{self, Reply};
+use crate::store::{ACTOR_TYPE, Agent, Permission, Store, TENANT};
+
+/// The permission gate: fetches all the actor's permissions and looks for one.
+pub async fn gate<S: Store>(app: &App<S>, key: &Key, needed: &str) -> Result<(), Reply> {
+    match app.store.permissions(key.actor).await {
+        Ok(held) if held.iter().any(|one| one.name == needed && one.scope_type == "global") => Ok(()),
+        Ok(_) => Err(reply::denied(StatusCode::FORBIDDEN, "Insufficient permissions")),
+        Err(_) => Err(reply::denied(StatusCode::INTERNAL_SERVER_ERROR, "Internal error")),
+    }
+}
+
+/// Who the key is and what it may do; behind no gate, but audited.
+pub async fn auth_check<S: Store>(app: &App<S>, key: &Key) -> Reply {
+    let mut answer = json!({"status": "authenticated", "user": key.actor, "admin": key.admin});
+    // certctl leaves the rights out when it cannot read them.
+    if let (Ok(roles), Ok(permissions)) = (app.store.roles(key.actor).await, app.store.permissions(key.actor).await) {
+        let permission = |one: Permission| {
+            let mut entry = json!({"permission": one.name, "scope_type": one.scope_type});
+            if let Some(scope_id) = one.scope_id {
+                entry["scope_id"] = scope_id.into();
+            }
+            entry
+        };
+        answer["actor_id"] = key.actor.into();
+        answer["actor_type"] = ACTOR_TYPE.into();
+        answer["tenant_id"] = TENANT.into();
+        answer["admin_via_role"] = roles.iter().any(|role| role == "r-admin").into();
+        answer["roles"] = roles.into();
+        answer["effective_permissions"] = permissions.into_iter().map(permission).collect();
+    }
+    reply::json(StatusCode::OK, &answer)
+}
+
+/// One agent.
+pub async fn show_agent<S: Store>(app: &App<S>, id: &str, request_id: &str) -> Reply {
+    match app.store.agent(id).await {
+        Ok(Some(agent)) => reply::json(StatusCode::OK, &agent_json(agent)),
+        // certctl answers every failure of this lookup so.
+        Ok(None) | Err(_) => reply::failure(StatusCode::NOT_FOUND, "Agent not found", request_id),
+    }
+}
+
+fn agent_json(agent: Agent) -> Value {
+    let mut fields = Map::from_iter(
+        [
+            ("id", agent.id),
+            ("name", agent.name),
+            ("hostname", agent.hostname),
+            ("status", agent.status),
+            ("registered_at", rfc3339(agent.registered_at)),
+            ("os", agent.os),
+            ("architecture", agent.architecture),
+            ("ip_address", agent.ip_address),
+            ("version", agent.version),
+        ]
+        .map(|(name, value)| (name.to_owned(), Value::from(value))),
+    );
+    let optional = [
+        ("last_heartbeat_at", agent.last_heartbeat_at.map(rfc3339)),
+        ("retired_at", agent.retired_at.map(rfc3339)),
+        ("retired_reason", agent.retired_reason),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), value.into());
+        }
+    }
+    fields.into()
+}
+
+/// A heartbeat.
+pub async fn beat<S: Store>(app: &App<S>, id: &str, body: &Bytes, request_id: &str) -> Reply {
+    let metadata = heartbeat::metadata(body);
+    match heartbeat::record(&*app.store, app.behaviour, id, metadata.as_ref()).await {
+        Outcome::Recorded => {
+            app.heartbeats.fetch_add(1, Ordering::Relaxed);
+            reply::json(StatusCode::OK, &json!({"status": "heartbeat_recorded"}))
+        }
+        Outcome::Retired => reply::failure(StatusCode::GONE, "Agent has been retired", request_id),
+        Outcome::Unknown if app.behaviour == Behaviour::AsDocumented => {
+            reply::failure(StatusCode::NOT_FOUND, "Agent not found", request_id)
+        }
+        Outcome::Unknown | Outcome::Failed => {
+            reply::failure(StatusCode::INTERNAL_SERVER_ERROR, "Failed to record heartbeat", request_id)
+        }
+    }
+}
+
+/// Our own: how much work was done, so that a run on the in-memory store can be checked too.
+pub fn work<S: Store>(app: &App<S>) -> Reply {
+    let (written, failed, dropped) = app.audit.totals();
+    let answer = json!({
+        "heartbeats": app.heartbeats.load(Ordering::Relaxed),
+        "audit_rows": written,
+        "audit_pending": app.audit.pending(),
+        "audit_failed": failed,
+        "audit_dropped": dropped,
+    });
+    reply::json(StatusCode::OK, &answer)
+}

@@ -1,0 +1,99 @@
+//! `certctl-reference`: a certctl-shaped HTTPS server, the default target when no certctl is at hand.
+//!
+//! It does certctl's work per request (permission SELECT, agents SELECT and UPDATE, one hash-chained audit INSERT)
+//! in certctl's order and answers in certctl's shapes. Numbers measured on it are its own, never certctl's.
+//!
+//! | module | noun |
+//! |---|---|
+//! | `cli` | the command line and the tokens |
+//! | `announce` | the one line of JSON that says where we listen |
+//! | `tls` | a fresh certificate authority and the TLS settings |
+//! | `listener`, `body` | connections and their time limits; request and response bodies |
+//! | `app`, `routes`, `handlers`, `reply` | what requests share; which path leads where; what it answers; envelopes |
+//! | `auth`, `limiter`, `permissions` | bearer keys; token buckets; certctl's roles |
+//! | `heartbeat`, `audit` | the two pieces of work that a heartbeat costs |
+//! | `store` | where agents, grants and audit rows live: PostgreSQL or memory |
+//! | `clock`, `process` | timestamps; descriptor limit and the signs to stop |
+
+#![warn(clippy::unwrap_used)]
+
+mod announce;
+mod app;
+mod audit;
+mod auth;
+mod body;
+mod cli;
+mod clock;
+mod handlers;
+mod heartbeat;
+mod limiter;
+mod listener;
+mod permissions;
+mod process;
+mod reply;
+mod routes;
+mod store;
+mod tls;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::app::App;
+use crate::cli::{Args, Tokens};
+use crate::store::memory::MemoryStore;
+use crate::store::postgres::PostgresStore;
+use crate::store::{Settings, Store};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = Tokens::from_environment().and_then(|tokens| run(args, tokens));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("certctl-reference: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args, tokens: Tokens) -> Result<(), String> {
+    process::raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(args.workers.get())
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start {} worker threads: {e}; lower --workers", args.workers))?;
+    let outcome = runtime.block_on(async {
+        match &args.database {
+            Some(url) => {
+                let (store, settings) = PostgresStore::open(url, &tokens.grants()).await?;
+                serve(&args, tokens, store, settings).await
+            }
+            None => {
+                let (store, settings) = MemoryStore::new(args.agents, tokens.grants());
+                serve(&args, tokens, store, settings).await
+            }
+        }
+    });
+    // Connections that outlived the drain still have tasks; nobody waits for them.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Listens, announces the address, and serves until told to stop.
+async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, settings: Settings) -> Result<(), String> {
+    let identity = tls::Identity::generate()?;
+    let app = Arc::new(App::new(store, tokens.into_keys(), args)?);
+    let stop = process::stop_requested()?;
+    let listener = listener::bind(args.listen)?;
+    let address = listener.local_addr().map_err(|e| format!("cannot read the listening address: {e}"))?;
+    announce::print(address, &identity.ca_pem, args.behaviour, &settings)?;
+    tokio::select! {
+        () = listener::accept(listener, identity.server_config, Arc::clone(&app)) => {}
+        () = stop => {}
+    }
+    app.drain().await;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The process: its descriptor limit, and the three signs to stop.
+
+use std::future::Future;
+use std::io::Read as _;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// Raises the soft limit on open files to the hard one; a connection costs one descriptor.
+///
+/// A failure is left to show as what it causes: accept errors, which the listener reports.
+pub fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for the whole of both calls, and neither keeps the pointer.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
+/// A future that ends at SIGTERM, SIGINT or the end of standard input.
+///
+/// The end of standard input is how a parent stops us, also when it dies without a word.
+pub fn stop_requested() -> Result<impl Future<Output = ()>, String> {
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let stdin_ended = watch_stdin()?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            // An error means that the thread is gone, which also only happens once stdin has ended.
+            _ = stdin_ended => {}
+        }
+    })
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|e| format!("cannot listen for signals: {e}"))
+}
+
+/// Reads standard input in a thread of its own, since a blocked read cannot be called back.
+fn watch_stdin() -> Result<oneshot::Receiver<()>, String> {
+    let (ended, receiver) = oneshot::channel();
+    let watch = move || {
+        let mut ignored = [0; 256];
+        loop {
+            match std::io::stdin().read(&mut ignored) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        // Nobody listens any more when a signal came first.
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(watch)
+        .map_err(|e| format!("cannot watch standard input: {e}"))?;
+    Ok(receiver)
+}

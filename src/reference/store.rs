@@ -1,0 +1,182 @@
+//! The store: where agents, grants and audit rows live.
+
+pub mod memory;
+pub mod postgres;
+mod schema;
+
+use std::fmt;
+use std::future::Future;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+/// The only tenant.
+pub const TENANT: &str = "t-default";
+/// The type under which API keys hold roles.
+pub const ACTOR_TYPE: &str = "APIKey";
+/// The status that spares a heartbeat its second UPDATE; certctl compares it exactly.
+pub const ONLINE: &str = "Online";
+
+/// What one request needs of a store. Each method is one statement of certctl's, on a connection of its own choosing.
+pub trait Store: Send + Sync + 'static {
+    /// Whether the store answers at all.
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The ids of the actor's roles, oldest grant first.
+    fn roles(&self, actor: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+    /// All permissions of the actor: certctl fetches every one to check one.
+    fn permissions(&self, actor: &str) -> impl Future<Output = Result<Vec<Permission>, StoreError>> + Send;
+    /// The agent of this id, retired or not.
+    fn agent(&self, id: &str) -> impl Future<Output = Result<Option<Agent>, StoreError>> + Send;
+    /// Sets the heartbeat's time, and the metadata that is not empty, unless the agent is retired; false when no
+    /// agent was touched.
+    fn record_heartbeat(
+        &self,
+        id: &str,
+        at: SystemTime,
+        metadata: Option<&Metadata>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Writes a whole agent over the one of its id.
+    fn rewrite_agent(&self, agent: &Agent) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Appends an audit row to the hash chain; one at a time in the whole system.
+    fn append_audit(&self, event: &AuditEvent) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A store's name and the settings worth knowing beside a result.
+pub struct Settings {
+    /// Such as `postgresql 15.18` or `in-memory`.
+    pub store: String,
+    /// Settings by name.
+    pub values: Map<String, Value>,
+}
+
+/// A role given to a key at boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    pub actor: &'static str,
+    pub role: &'static str,
+}
+
+/// A permission in its scope.
+#[derive(Clone, Debug)]
+pub struct Permission {
+    pub name: String,
+    pub scope_type: String,
+    pub scope_id: Option<String>,
+}
+
+/// A row of the agents table.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub id: String,
+    pub name: String,
+    pub hostname: String,
+    pub status: String,
+    pub last_heartbeat_at: Option<SystemTime>,
+    pub registered_at: SystemTime,
+    pub api_key_hash: String,
+    pub os: String,
+    pub architecture: String,
+    pub ip_address: String,
+    pub version: String,
+    pub retired_at: Option<SystemTime>,
+    pub retired_reason: Option<String>,
+}
+
+/// What an agent may say about itself in a heartbeat; empty means unsaid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    #[serde(deserialize_with = "null_is_empty")]
+    pub version: String,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub hostname: String,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub os: String,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub architecture: String,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub ip_address: String,
+}
+
+/// Go leaves a string empty where JSON says null.
+fn null_is_empty<'de, D: Deserializer<'de>>(decoder: D) -> Result<String, D::Error> {
+    Option::deserialize(decoder).map(Option::unwrap_or_default)
+}
+
+impl Metadata {
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Puts what was said into the agent.
+    pub fn apply(&self, agent: &mut Agent) {
+        let said = [
+            (&self.version, &mut agent.version),
+            (&self.hostname, &mut agent.hostname),
+            (&self.os, &mut agent.os),
+            (&self.architecture, &mut agent.architecture),
+            (&self.ip_address, &mut agent.ip_address),
+        ];
+        for (new, current) in said.into_iter().filter(|(new, _)| !new.is_empty()) {
+            current.clone_from(new);
+        }
+    }
+}
+
+/// A row for the audit table, but for its hashes.
+#[derive(Clone, Debug)]
+pub struct AuditEvent {
+    pub id: String,
+    pub actor: &'static str,
+    pub actor_type: &'static str,
+    pub action: String,
+    pub resource_type: &'static str,
+    pub resource_id: String,
+    /// A JSON object.
+    pub details: String,
+    pub at: SystemTime,
+    pub category: &'static str,
+}
+
+/// Why a store could not do its part; carries no credential.
+#[derive(Debug)]
+pub struct StoreError(String);
+
+impl StoreError {
+    /// Wraps an error with all its causes.
+    pub fn new(error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            // Some libraries print their cause themselves.
+            if !message.contains(&cause_text) {
+                message = format!("{message}: {cause_text}");
+            }
+            source = cause.source();
+        }
+        Self(message)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::new(&error)
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for StoreError {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        Self::new(&error)
+    }
+}

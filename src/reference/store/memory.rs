@@ -1,0 +1,163 @@
+//! The in-memory store: for machines without PostgreSQL. Its numbers say nothing about a database.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Agent, AuditEvent, Grant, Metadata, ONLINE, Permission, Settings, Store, StoreError};
+use crate::clock::rfc3339_micros;
+use crate::permissions::Role;
+
+/// Agents, grants and the head of the audit chain.
+pub struct MemoryStore {
+    agents: HashMap<String, Mutex<Agent>>,
+    grants: Vec<Grant>,
+    chain: Mutex<Chain>,
+}
+
+/// The end of the audit chain. Rows themselves are not kept: a long run would fill the memory.
+#[derive(Default)]
+struct Chain {
+    head_hash: String,
+    rows: u64,
+}
+
+impl MemoryStore {
+    /// A fleet of this size, shaped like the seed.
+    pub fn new(agents: u32, grants: Vec<Grant>) -> (Self, Settings) {
+        let now = SystemTime::now();
+        let agents = (1..=agents).map(|n| seeded_agent(n, now)).map(|agent| (agent.id.clone(), Mutex::new(agent)));
+        let agents: HashMap<_, _> = agents.collect();
+        let values = Map::from_iter([("agents".to_owned(), json!(agents.len()))]);
+        let settings = Settings { store: "in-memory".to_owned(), values };
+        (Self { agents, grants, chain: Mutex::default() }, settings)
+    }
+
+    fn locked(&self, id: &str) -> Option<MutexGuard<'_, Agent>> {
+        // A poisoned agent is whole all the same: fields are only ever replaced by complete values.
+        self.agents.get(id).map(|agent| agent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn granted(&self, actor: &str) -> impl Iterator<Item = Role> {
+        self.grants.iter().filter(move |grant| grant.actor == actor).filter_map(|grant| Role::by_id(grant.role))
+    }
+}
+
+impl Store for MemoryStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn roles(&self, actor: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.granted(actor).map(|role| role.id.to_owned()).collect())
+    }
+
+    async fn permissions(&self, actor: &str) -> Result<Vec<Permission>, StoreError> {
+        let global = |name: &str| Permission { name: name.to_owned(), scope_type: "global".to_owned(), scope_id: None };
+        Ok(self.granted(actor).flat_map(Role::permissions).map(global).collect())
+    }
+
+    async fn agent(&self, id: &str) -> Result<Option<Agent>, StoreError> {
+        Ok(self.locked(id).map(|agent| agent.clone()))
+    }
+
+    async fn record_heartbeat(
+        &self,
+        id: &str,
+        at: SystemTime,
+        metadata: Option<&Metadata>,
+    ) -> Result<bool, StoreError> {
+        let Some(mut agent) = self.locked(id).filter(|agent| agent.retired_at.is_none()) else { return Ok(false) };
+        agent.last_heartbeat_at = Some(at);
+        if let Some(metadata) = metadata {
+            metadata.apply(&mut agent);
+        }
+        Ok(true)
+    }
+
+    async fn rewrite_agent(&self, agent: &Agent) -> Result<(), StoreError> {
+        if let Some(mut current) = self.locked(&agent.id) {
+            *current = agent.clone();
+        }
+        Ok(())
+    }
+
+    async fn append_audit(&self, event: &AuditEvent) -> Result<(), StoreError> {
+        // The hash is computed inside the lock on purpose: certctl serialises exactly this.
+        let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
+        chain.head_hash = link(&chain.head_hash, event);
+        chain.rows += 1;
+        Ok(())
+    }
+}
+
+/// The hash that ties an audit row to the one before it, over the same text as in the database.
+fn link(previous: &str, event: &AuditEvent) -> String {
+    let at = rfc3339_micros(event.at);
+    let fields = [
+        previous,
+        &event.id,
+        event.actor,
+        event.actor_type,
+        &event.action,
+        event.resource_type,
+        &event.resource_id,
+        &event.details,
+        &at,
+        event.category,
+    ];
+    let digest = Sha256::digest(fields.join("|"));
+    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Agent `n` of the fleet. System and processor follow independent moduli, so every pair occurs.
+fn seeded_agent(n: u32, now: SystemTime) -> Agent {
+    let os = match n % 10 {
+        0 => "windows",
+        1 => "darwin",
+        _ => "linux",
+    };
+    let architecture = if (n / 10).is_multiple_of(5) { "arm64" } else { "amd64" };
+    let ago = |seconds: u64| now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now);
+    Agent {
+        id: format!("ag-loadtest-{n:05}"),
+        name: format!("loadtest-agent-{n:05}"),
+        hostname: format!("loadtest-{n:05}.fleet.example.test"),
+        status: ONLINE.to_owned(),
+        last_heartbeat_at: Some(ago(u64::from(n % 60))),
+        registered_at: ago(u64::from(n % 90 + 1) * 86_400),
+        api_key_hash: "loadtest_no_auth".to_owned(),
+        os: os.to_owned(),
+        architecture: architecture.to_owned(),
+        ip_address: format!("10.42.{}.{}", n / 256 % 256, n % 256),
+        version: "2.1.0".to_owned(),
+        retired_at: None,
+        retired_reason: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fleet_mixes_systems_and_processors_independently() {
+        let now = SystemTime::now();
+        let mut pairs: HashMap<(String, String), u32> = HashMap::new();
+        for agent in (1..=5_000).map(|n| seeded_agent(n, now)) {
+            *pairs.entry((agent.os, agent.architecture)).or_default() += 1;
+        }
+        let count = |os: &str, arch: &str| pairs[&(os.to_owned(), arch.to_owned())];
+        assert_eq!((count("linux", "amd64"), count("linux", "arm64")), (3_200, 800));
+        assert_eq!((count("windows", "amd64"), count("windows", "arm64")), (400, 100));
+        assert_eq!((count("darwin", "amd64"), count("darwin", "arm64")), (400, 100));
+    }
+}

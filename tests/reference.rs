@@ -1,0 +1,349 @@
+//! The reference server from outside: its own process, real TLS, certctl's answers.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+
+const ADMIN: &str = "test-admin-token";
+const VIEWER: &str = "test-viewer-token";
+const HEARTBEAT: &str = "/api/v1/agents/ag-loadtest-00001/heartbeat";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server; stopped when dropped.
+struct Server {
+    child: Child,
+    announced: Value,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("announces");
+        let announced = serde_json::from_str(&line).expect("announces JSON");
+        Self { child, announced }
+    }
+
+    fn connect(&self) -> Client {
+        let mut roots = RootCertStore::empty();
+        let pem = self.announced["ca_pem"].as_str().expect("CA");
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("trustworthy");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let name = ServerName::try_from("localhost").expect("a name");
+        let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
+        let tcp = TcpStream::connect(self.announced["address"].as_str().expect("address")).expect("connects");
+        tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Client { reader: BufReader::new(StreamOwned::new(tls, tcp)) }
+    }
+
+    /// One exchange on a connection of its own.
+    fn exchange(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
+        self.connect().exchange(method, path, token, body)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone in the tests that stop it themselves.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-reference"));
+    command.args(arguments).env("CERTCTL_REFERENCE_TOKEN", ADMIN).env("CERTCTL_REFERENCE_VIEWER_TOKEN", VIEWER);
+    command
+}
+
+fn in_memory() -> Server {
+    Server::start(&["--in-memory", "--agents", "20"])
+}
+
+struct Client {
+    reader: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+struct Answer {
+    status: u16,
+    /// Header lines with names in lower case.
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Client {
+    fn exchange(&mut self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        self.exchange_as(method, path, authorization.as_deref(), body)
+    }
+
+    fn exchange_as(&mut self, method: &str, path: &str, authorization: Option<&str>, body: &str) -> Answer {
+        let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Length: {length}\r\n");
+        self.reader.get_mut().write_all(format!("{head}\r\n{body}").as_bytes()).expect("sends");
+        self.answer()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+
+    fn answer(&mut self) -> Answer {
+        let status = self.line().split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        let mut answer = Answer { status, headers: Vec::new(), body: String::new() };
+        loop {
+            let line = self.line();
+            let Some((name, value)) = line.split_once(": ") else { break };
+            answer.headers.push((name.to_lowercase(), value.to_owned()));
+        }
+        if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let length = usize::from_str_radix(&self.line(), 16).expect("a chunk's length");
+                answer.body += &self.bytes(length);
+                self.line();
+                if length == 0 {
+                    break;
+                }
+            }
+        } else {
+            let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
+            answer.body = self.bytes(length);
+        }
+        answer
+    }
+
+    fn bytes(&mut self, length: usize) -> String {
+        let mut bytes = vec![0; length];
+        self.reader.read_exact(&mut bytes).expect("a body");
+        String::from_utf8(bytes).expect("text")
+    }
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
+    /// Status, content type and body at once.
+    fn shape(&self) -> (u16, &str, &str) {
+        (self.status, self.header("content-type").unwrap_or_default(), &self.body)
+    }
+}
+
+#[test]
+fn announces_itself_and_answers_probes() {
+    let server = in_memory();
+    assert_eq!(server.announced["store"], "in-memory");
+    assert_eq!(server.announced["behaviour"], "as-built");
+    assert_eq!(server.announced["version"], env!("CARGO_PKG_VERSION"));
+    let mut client = server.connect();
+    let health = client.exchange("GET", "/health", None, "");
+    assert_eq!(health.shape(), (200, "application/json", "{\"status\":\"healthy\"}\n"));
+    assert_eq!(health.header("access-control-allow-origin"), Some("*"));
+    let ready = client.exchange("GET", "/ready", None, "");
+    assert_eq!(ready.shape(), (200, "application/json", "{\"db\":\"reachable\",\"status\":\"ready\"}\n"));
+    let info = client.exchange("GET", "/api/v1/auth/info", None, "");
+    assert_eq!(info.json(), json!({"auth_type": "api-key", "oidc_providers": [], "required": true}));
+    assert_eq!(client.exchange("POST", "/health", None, "").status, 405);
+    let tls = &client.reader.get_ref().conn;
+    assert_eq!(tls.alpn_protocol(), Some(b"http/1.1".as_slice()));
+    assert_eq!(tls.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let suite = tls.negotiated_cipher_suite().map(|suite| suite.suite());
+    assert_eq!(suite, Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256));
+}
+
+#[test]
+fn every_answer_carries_certctls_headers() {
+    let server = in_memory();
+    let mut client = server.connect();
+    let first = client.exchange("GET", "/healthz", None, "");
+    let second = client.exchange("GET", "/healthz", Some(ADMIN), "");
+    assert_eq!((first.status, second.status), (401, 404));
+    for answer in [&first, &second] {
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert!(answer.header("date").is_some() && answer.header("strict-transport-security").is_some());
+        assert!(answer.header("access-control-allow-origin").is_none());
+    }
+    let id = first.header("x-request-id").expect("an id");
+    assert_eq!((id.len(), &id[14..15]), (36, "4"));
+    assert_ne!(Some(id), second.header("x-request-id"));
+}
+
+#[test]
+fn auth_check_lists_permissions() {
+    let server = in_memory();
+    let mut client = server.connect();
+    for (token, user, role, permissions) in [(ADMIN, "loadtest", "r-admin", 82), (VIEWER, "viewer", "r-viewer", 19)] {
+        let answer = client.exchange("GET", "/api/v1/auth/check", Some(token), "");
+        // Go announces no length for a body beyond 2 KiB.
+        assert_eq!(answer.header("content-length").is_none(), permissions == 82);
+        let check = answer.json();
+        assert_eq!(check["status"], "authenticated");
+        assert_eq!((&check["user"], &check["roles"]), (&json!(user), &json!([role])));
+        assert_eq!(check["admin"], json!(role == "r-admin"));
+        let held = check["effective_permissions"].as_array().expect("a list");
+        assert_eq!(held.len(), permissions);
+        let heartbeat = json!({"permission": "agent.heartbeat", "scope_type": "global"});
+        assert_eq!(held.contains(&heartbeat), role == "r-admin");
+    }
+}
+
+#[test]
+fn requests_without_a_right_are_refused_in_certctls_words() {
+    let server = in_memory();
+    let mut client = server.connect();
+    let text = "text/plain; charset=utf-8";
+    let missing = client.exchange("POST", HEARTBEAT, None, "{}");
+    assert_eq!(missing.shape(), (401, text, "{\"error\":\"Authorization header required\"}\n"));
+    assert_eq!(missing.header("www-authenticate"), Some("Bearer realm=\"certctl\""));
+    let unknown = client.exchange("POST", HEARTBEAT, Some("wrong"), "{}");
+    assert_eq!(unknown.shape(), (401, text, "{\"error\":\"Invalid API key\"}\n"));
+    assert_eq!(unknown.header("www-authenticate"), None);
+    let scheme = client.exchange_as("POST", HEARTBEAT, Some("Basic abc"), "{}");
+    let expected = "{\"error\":\"Invalid Authorization header format, expected: Bearer <token>\"}\n";
+    assert_eq!(scheme.shape(), (401, text, expected));
+    let viewer = client.exchange("POST", HEARTBEAT, Some(VIEWER), "{}");
+    let expected = (403, "application/json; charset=utf-8", "{\"error\":\"Insufficient permissions\"}");
+    assert_eq!(viewer.shape(), expected);
+    let method = client.exchange("GET", HEARTBEAT, Some(ADMIN), "");
+    assert_eq!(method.shape(), (405, text, "Method Not Allowed\n"));
+    assert_eq!(method.header("allow"), Some("POST"));
+    let nothing = client.exchange("GET", "/api/v1/nope", Some(ADMIN), "");
+    assert_eq!(nothing.shape(), (404, text, "404 page not found\n"));
+    let untidy = client.exchange("POST", "/api/v1/agents//heartbeat", Some(ADMIN), "{}");
+    assert_eq!((untidy.status, untidy.header("location")), (307, Some("/api/v1/agents/heartbeat")));
+}
+
+#[test]
+fn heartbeat_leaves_its_mark() {
+    let server = in_memory();
+    let mut client = server.connect();
+    let agent = "/api/v1/agents/ag-loadtest-00001";
+    let before = client.exchange("GET", agent, Some(VIEWER), "").json();
+    assert_eq!((&before["os"], &before["status"]), (&json!("darwin"), &json!("Online")));
+    let said = json!({"version": "9.9.9", "hostname": "", "os": "linux"}).to_string();
+    let beat = client.exchange("POST", HEARTBEAT, Some(ADMIN), &said);
+    assert_eq!(beat.shape(), (200, "application/json", "{\"status\":\"heartbeat_recorded\"}\n"));
+    let after = client.exchange("GET", agent, Some(ADMIN), "").json();
+    assert_eq!((&after["version"], &after["os"]), (&json!("9.9.9"), &json!("linux")));
+    assert_eq!(after["hostname"], before["hostname"]);
+    assert_ne!(after["last_heartbeat_at"], before["last_heartbeat_at"]);
+    for undecodable in ["", "{oops", "[]"] {
+        assert_eq!(client.exchange("POST", HEARTBEAT, Some(ADMIN), undecodable).status, 200);
+    }
+    wait_for_work(&mut client, &json!({"heartbeats": 4, "audit_rows": 6}));
+}
+
+/// Audit rows follow their answers at some distance.
+fn wait_for_work(client: &mut Client, expected: &Value) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let work = client.exchange("GET", "/reference/work", Some(ADMIN), "").json();
+        let done = json!({"heartbeats": work["heartbeats"], "audit_rows": work["audit_rows"]});
+        if done == *expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "work done: {work}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn unknown_agent_follows_the_behaviour() {
+    let path = "/api/v1/agents/ag-nope/heartbeat";
+    for (behaviour, status, error, message) in [
+        ("as-built", 500, "Internal Server Error", "Failed to record heartbeat"),
+        ("as-documented", 404, "Not Found", "Agent not found"),
+    ] {
+        let server = Server::start(&["--in-memory", "--agents", "1", "--behaviour", behaviour]);
+        assert_eq!(server.announced["behaviour"], behaviour);
+        let answer = server.exchange("POST", path, Some(ADMIN), "{}");
+        let id = answer.header("x-request-id").expect("an id").to_owned();
+        assert_eq!((answer.status, answer.header("content-type")), (status, Some("application/json")));
+        assert_eq!(answer.json(), json!({"error": error, "message": message, "request_id": id}));
+    }
+}
+
+#[test]
+fn rate_limit_bites_after_its_burst() {
+    let server = Server::start(&["--in-memory", "--agents", "1", "--rate-limit"]);
+    let mut client = server.connect();
+    let start = Instant::now();
+    let answers: Vec<Answer> = (0..400).map(|_| client.exchange("POST", HEARTBEAT, Some(ADMIN), "{}")).collect();
+    let allowed = answers.iter().filter(|answer| answer.status == 200).count();
+    let refilled = (start.elapsed().as_secs_f64() * 50.0).ceil();
+    assert!(allowed >= 100 && (allowed as f64) <= 101.0 + refilled, "{allowed} allowed, {refilled} refilled");
+    let refused = answers.iter().find(|answer| answer.status == 429).expect("a refusal");
+    let expected = (429, "text/plain; charset=utf-8", "{\"error\":\"Rate limit exceeded\"}\n");
+    assert_eq!(refused.shape(), expected);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // The probes have a bucket of their own.
+    assert_eq!(client.exchange("GET", "/health", None, "").status, 200);
+}
+
+#[test]
+fn a_silent_newcomer_is_closed_and_an_idle_connection_kept() {
+    let server = in_memory();
+    let (mut silent, mut idle) = (server.connect(), server.connect());
+    silent.reader.get_mut().flush().expect("shakes hands");
+    assert_eq!(idle.exchange("GET", "/health", None, "").status, 200);
+    // Reading ends with TLS's own goodbye, not with an error.
+    assert_eq!(silent.reader.read(&mut [0; 1]).expect("a clean end"), 0);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(idle.exchange("GET", "/health", None, "").status, 200);
+}
+
+#[test]
+fn stops_when_standard_input_ends() {
+    let mut server = in_memory();
+    let mut client = server.connect();
+    assert_eq!(client.exchange("POST", HEARTBEAT, Some(ADMIN), "{}").status, 200);
+    drop(server.child.stdin.take());
+    let start = Instant::now();
+    let status = server.child.wait().expect("ends");
+    assert!(status.success());
+    assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
+}
+
+#[test]
+fn refuses_bad_usage_with_a_mend() {
+    let refused = |command: &mut Command| {
+        let output = command.stdin(Stdio::null()).output().expect("runs");
+        assert!(output.stdout.is_empty());
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    let (code, message) = refused(&mut command(&["--in-memory", "--listen", "0.0.0.0:0"]));
+    assert_eq!(code, Some(2));
+    assert!(message.contains("0.0.0.0 is not a loopback address"), "{message}");
+    assert_eq!(refused(&mut command(&[])).0, Some(2));
+    assert_eq!(refused(&mut command(&["--in-memory", "--database", "postgres://x"])).0, Some(2));
+    let (code, message) = refused(command(&["--in-memory"]).env_remove("CERTCTL_REFERENCE_TOKEN"));
+    assert_eq!((code, message.lines().count()), (Some(1), 1));
+    assert!(message.contains("CERTCTL_REFERENCE_TOKEN is not set"), "{message}");
+    let unreachable = "postgres://u:secret-password@127.0.0.1:1/db";
+    let (code, message) = refused(&mut command(&["--database", unreachable]));
+    assert_eq!((code, message.lines().count()), (Some(1), 1));
+    assert!(message.contains("127.0.0.1 port 1") && !message.contains("secret-password"), "{message}");
+}
