@@ -1,0 +1,94 @@
+//! The one error of the suite: it could not do its work.
+//!
+//! A failed request is data ([`crate::measure::Outcome`]), never an error. An [`Error`] says what was being done
+//! to whom, why that failed, and what mends it, in one line each.
+
+use std::fmt;
+
+/// What kept the suite from doing its work.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    what: String,
+    mend: Option<String>,
+}
+
+/// Which exit code an [`Error`] leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The command line, an environment variable or a file that the user gave is wrong: exit 2.
+    Usage,
+    /// The suite could not run: exit 1.
+    CouldNotRun,
+}
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The suite could not run. `what` names the action and its object ("starting PostgreSQL in /tmp/x").
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::CouldNotRun, what: what.into(), mend: None }
+    }
+
+    /// The user's input is wrong. `what` names the input and what is wrong with it.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Usage, what: what.into(), mend: None }
+    }
+
+    /// Adds what the user can do about it.
+    #[must_use]
+    pub fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.mend = Some(mend.into());
+        self
+    }
+
+    /// Which exit code this leads to.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What can be done about it, where that is known.
+    pub fn how_to_mend(&self) -> Option<&str> {
+        self.mend.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.mend {
+            Some(mend) => write!(f, "\n  mend: {mend}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Turns any failure into an [`Error`] that says what was being done.
+pub trait Context<T> {
+    /// `what` is the action and its object, in the progressive: "reading the CA file ca.pem".
+    fn context(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Error::new(format!("{}: {}", what(), causes(&error))))
+    }
+}
+
+/// An error and its causes on one line; libraries often put the reason into the cause only.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

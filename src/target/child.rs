@@ -1,0 +1,353 @@
+//! A child process that cannot outlive us.
+//!
+//! Three ties hold it, so that one of them works however we end:
+//! - **the death signal**: the kernel sends it to the child when the thread that forked it ends. A thread may well end
+//!   before its process, so every child is forked by one thread that lives as long as the process does;
+//! - **the life line**: the child's stdin is a pipe whose other end only we hold; a child that reads it sees its end;
+//! - **`Drop`**: stop signal, a bounded wait, SIGKILL, reap.
+//!
+//! A child is a process group of its own: a terminal's Ctrl-C reaches us, and we decide what becomes of the child.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Error, Result};
+
+/// A signal's number, as libc names it (`libc::SIGINT`).
+pub type Signal = libc::c_int;
+
+/// How much of what a child last wrote to stderr is kept, in bytes.
+const TAIL_BYTES: usize = 8 * 1024;
+/// The longest first line that is read from a child's stdout, in bytes.
+const LINE_BYTES: u64 = 64 * 1024;
+/// How long `Drop` waits before it sends SIGKILL.
+const DROP_GRACE: Duration = Duration::from_secs(5);
+/// How long a killed child may take to be gone; only one that hangs in the kernel takes longer.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+/// How often a wait looks whether the child has ended.
+const STEP: Duration = Duration::from_millis(2);
+
+/// A user and its group, to run a child as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the user's own group.
+    pub gid: u32,
+}
+
+impl RunAs {
+    /// Looks the user up by name; `None` when there is no such user.
+    pub fn named(name: &str) -> Result<Option<RunAs>> {
+        let c_name = CString::new(name).context(|| format!("looking up the user {name:?}"))?;
+        let mut text = vec![0_u8; 16 * 1024];
+        // SAFETY: an all-zero `passwd` is a valid value (integers and null pointers); getpwnam_r overwrites it.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found: *mut libc::passwd = std::ptr::null_mut();
+        // SAFETY: every pointer is valid for the call, and `text.len()` is the length of `text`.
+        let code =
+            unsafe { libc::getpwnam_r(c_name.as_ptr(), &mut entry, text.as_mut_ptr().cast(), text.len(), &mut found) };
+        match (code, found.is_null()) {
+            (0, false) => Ok(Some(RunAs { uid: entry.pw_uid, gid: entry.pw_gid })),
+            // Besides 0, POSIX lets these mean "no such user".
+            (0 | libc::ENOENT | libc::ESRCH, true) => Ok(None),
+            (code, _) => Err(io::Error::from_raw_os_error(code)).context(|| format!("looking up the user {name:?}")),
+        }
+    }
+}
+
+/// How a child is tied to us and how it is asked to stop.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// What the kernel sends the child when we die. `None` is for a child whose work begins then: it gets a session
+    /// of its own, and only the end of its stdin tells it.
+    pub death_signal: Option<Signal>,
+    /// What [`Child::stop`] sends after it has closed stdin; `None` when the closed stdin is enough.
+    pub stop_signal: Option<Signal>,
+    /// Whom to run the child as (needs root); its supplementary groups are dropped as well.
+    pub run_as: Option<RunAs>,
+    /// The new file that stderr goes to, instead of being read by us: for a child that may write much.
+    pub log: Option<PathBuf>,
+}
+
+impl Default for Spec {
+    /// Dies with us by SIGKILL, stops when its stdin closes, runs as we do, its stderr read by us.
+    fn default() -> Self {
+        Self { death_signal: Some(libc::SIGKILL), stop_signal: None, run_as: None, log: None }
+    }
+}
+
+/// A running child process; dropping it stops it.
+#[derive(Debug)]
+pub struct Child {
+    name: String,
+    process: std::process::Child,
+    life_line: Option<ChildStdin>,
+    first_line: Receiver<io::Result<String>>,
+    tail: Tail,
+    stop_signal: Option<Signal>,
+}
+
+impl Child {
+    /// Starts `command` under `spec`. `name` is what errors call it.
+    ///
+    /// Any thread may call this. stdin, stdout, stderr, user and group that `command` carries are replaced. Fails when
+    /// the program cannot be started: it is missing, or we may not become `run_as`.
+    pub fn spawn(name: &str, mut command: Command, spec: Spec) -> Result<Child> {
+        let what = format!("starting {name} ({})", command.get_program().display());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        match &spec.log {
+            // Only ever a new file: the folder may belong to a lesser user, who could have put a link in its place.
+            Some(path) => {
+                command.stderr(File::create_new(path).context(|| format!("{what}: creating {}", path.display()))?)
+            }
+            None => command.stderr(Stdio::piped()),
+        };
+        if let Some(user) = spec.run_as {
+            // As root, `uid` also drops all supplementary groups (std calls setgroups).
+            command.gid(user.gid).uid(user.uid);
+        }
+        tie(&mut command, spec.death_signal);
+        let mut process =
+            on_the_spawning_thread(move || command.spawn()).and_then(|spawned| spawned).context(|| what)?;
+        let life_line = process.stdin.take();
+        let first_line = read_first_line(process.stdout.take());
+        let tail = match spec.log {
+            Some(path) => Tail::File(path),
+            None => Tail::collect(process.stderr.take()),
+        };
+        Ok(Child { name: name.to_owned(), process, life_line, first_line, tail, stop_signal: spec.stop_signal })
+    }
+
+    /// The child's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for the first line that the child writes to stdout, and returns it without its line end.
+    ///
+    /// It is an error, naming exit status and stderr, when none comes within `timeout` or the child ends or closes
+    /// stdout first. What follows the first line is read and thrown away. Call this once.
+    pub fn wait_for_line(&mut self, timeout: Duration) -> Result<String> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // In slices, since a grandchild can hold stdout open after the child has ended.
+            match self.first_line.recv_timeout(left.min(Duration::from_millis(50))) {
+                Ok(line) => return line.context(|| format!("reading the first line of {}", self.name)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.wait(left.min(Duration::from_millis(500)))?;
+                    return Err(self.failure("it closed stdout before it said that it is ready"));
+                }
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                    return Err(self.failure(&format!("it did not say within {timeout:?} that it is ready")));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.exited()?.is_some() && self.first_line.recv_timeout(Duration::from_millis(50)).is_err() {
+                        return Err(self.failure("it ended before it said that it is ready"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The exit status if the child has ended; never waits.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.try_wait().context(|| format!("waiting for {}", self.name))
+    }
+
+    /// Waits up to `timeout` for the child to end by itself; `None` when it has not.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.exited()? {
+                return Ok(Some(status));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            thread::sleep(left.min(STEP));
+        }
+    }
+
+    /// Sends `signal` to the child; does nothing when it has ended.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        // A child that has ended but was not reaped keeps its pid, so the number cannot have gone to a stranger.
+        if self.exited()?.is_none() {
+            // SAFETY: plain system call.
+            unsafe { libc::kill(self.process.id().cast_signed(), signal) };
+        }
+        Ok(())
+    }
+
+    /// Closes stdin and sends the stop signal, if there is one; after `grace`, SIGKILL to the child's process group.
+    /// Returns once the child is reaped; calling it again returns the same status.
+    pub fn stop(&mut self, grace: Duration) -> Result<ExitStatus> {
+        self.life_line = None;
+        if let Some(signal) = self.stop_signal {
+            self.signal(signal)?;
+        }
+        if let Some(status) = self.wait(grace)? {
+            return Ok(status);
+        }
+        // SAFETY: plain system call. The child leads its group and is not reaped, so the number is still its own.
+        unsafe { libc::kill(-self.process.id().cast_signed(), libc::SIGKILL) };
+        self.wait(KILL_WAIT)?
+            .ok_or_else(|| Error::new(format!("stopping {} (pid {}): SIGKILL did not end it", self.name, self.pid())))
+    }
+
+    /// The last 8 KiB, at most, that the child wrote to stderr.
+    pub fn stderr_tail(&self) -> String {
+        self.tail.text(Duration::ZERO)
+    }
+
+    /// An error that says `why`, whether the child has ended and how, and what it last wrote to stderr.
+    pub fn failure(&mut self, why: &str) -> Error {
+        let (state, patience) = match self.exited() {
+            Ok(Some(status)) => (format!("ended with {status}"), Duration::from_millis(500)),
+            _ => (format!("is still running as pid {}", self.pid()), Duration::ZERO),
+        };
+        let tail = self.tail.text(patience);
+        let said = match tail.trim_end() {
+            "" => "it wrote nothing to stderr".to_owned(),
+            text => format!("it last wrote:\n{text}"),
+        };
+        Error::new(format!("{}: {why}; it {state}; {said}", self.name))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the death signal still holds the child.
+        let _ = self.stop(DROP_GRACE);
+    }
+}
+
+/// Puts the child into a group (or session) of its own and has the kernel signal it when we die.
+fn tie(command: &mut Command, death_signal: Option<Signal>) {
+    let parent = std::process::id();
+    // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.
+    unsafe {
+        command.pre_exec(move || {
+            let Some(signal) = death_signal else {
+                return if libc::setsid() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) };
+            };
+            if libc::setpgid(0, 0) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            // A change of user clears the death signal; std has made that change before it calls us.
+            if libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            // If we died before the signal was set it will never come.
+            if libc::getppid().cast_unsigned() != parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs `work` on the one thread that forks all children and lives as long as the process: the death signal comes when
+/// the forking *thread* ends, and callers may be short-lived threads.
+fn on_the_spawning_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    static JOBS: Mutex<Option<Sender<Job>>> = Mutex::new(None);
+    let gone = || io::Error::other("the thread that starts processes is gone");
+    let (answer, answered) = mpsc::channel();
+    let job: Job = Box::new(move || drop(answer.send(work())));
+    {
+        let mut jobs = JOBS.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.is_none() {
+            let (sender, receiver) = mpsc::channel::<Job>();
+            thread::Builder::new()
+                .name("spawner".to_owned())
+                .spawn(move || receiver.into_iter().for_each(|job| job()))?;
+            *jobs = Some(sender);
+        }
+        jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+    }
+    answered.recv().map_err(|_| gone())
+}
+
+/// Reads one line in the background and then drains the pipe, so that the child never blocks on it.
+fn read_first_line(stdout: Option<impl Read + Send + 'static>) -> Receiver<io::Result<String>> {
+    let (sender, receiver) = mpsc::channel();
+    if let Some(stdout) = stdout {
+        thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            let mut line = Vec::new();
+            match stdout.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+                Ok(_) if line.last() == Some(&b'\n') => {
+                    let _ = sender.send(Ok(String::from_utf8_lossy(&line).trim_end().to_owned()));
+                }
+                Ok(_) => {}
+                Err(error) => drop(sender.send(Err(error))),
+            }
+            drop(sender);
+            let _ = io::copy(&mut stdout, &mut io::sink());
+        });
+    }
+    receiver
+}
+
+/// The end of what a child wrote to stderr.
+#[derive(Debug)]
+enum Tail {
+    Ring { bytes: Arc<Mutex<VecDeque<u8>>>, closed: Receiver<()> },
+    File(PathBuf),
+}
+
+impl Tail {
+    /// Drains `stderr` in the background, so that the child never blocks on it.
+    fn collect(stderr: Option<impl Read + Send + 'static>) -> Tail {
+        let bytes = Arc::new(Mutex::new(VecDeque::with_capacity(TAIL_BYTES)));
+        let (closing, closed) = mpsc::channel();
+        if let Some(mut stderr) = stderr {
+            let ring = Arc::clone(&bytes);
+            thread::spawn(move || {
+                let mut chunk = [0; 4096];
+                while let Ok(length @ 1..) = stderr.read(&mut chunk) {
+                    let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
+                    let excess = (ring.len() + length).saturating_sub(TAIL_BYTES);
+                    ring.drain(..excess);
+                    ring.extend(&chunk[..length]);
+                }
+                drop(closing);
+            });
+        }
+        Tail::Ring { bytes, closed }
+    }
+
+    /// The tail as text; waits up to `patience` for the child's side to be closed, so that its last words are in it.
+    fn text(&self, patience: Duration) -> String {
+        match self {
+            Tail::Ring { bytes, closed } => {
+                let _ = closed.recv_timeout(patience);
+                let mut ring = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                String::from_utf8_lossy(ring.make_contiguous()).into_owned()
+            }
+            Tail::File(path) => file_tail(path).unwrap_or_else(|error| format!("({}: {error})", path.display())),
+        }
+    }
+}
+
+fn file_tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES as u64)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,304 @@
+//! The seeds, on a private PostgreSQL with the reference server's schema.
+//!
+//! These tests need PostgreSQL 15 or newer and fail without it.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use certctl_bench::error::ErrorKind;
+use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::target::seed::{
+    EMBEDDED, FleetStatus, Options, SeedReport, Source, TableRows, apply, connect, fleet_status, redact_url,
+    refresh_fleet,
+};
+use postgres::Client;
+
+/// One cluster for all tests of this process, a database for each. Nobody drops it: it goes when the process does.
+static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
+    let installation = find().unwrap_or_else(|error| panic!("these tests need PostgreSQL: {error}"));
+    Mutex::new(Cluster::start(&installation, &[]).unwrap_or_else(|error| panic!("{error}")))
+});
+
+#[test]
+fn seeding_counts_and_a_second_time_adds_nothing() {
+    let (url, mut client) = migrated();
+    let (report, told) = seed(&url, &Options::default());
+    assert_eq!(report.files, ["02_agent_fleet.sql"]);
+    assert_eq!(report.tables, [TableRows { table: "agents".into(), before: 0, after: 5000 }]);
+    assert!(told.contains("agents: 0 rows before, 5000 after"), "{told}");
+    let first = fleet(&mut client);
+
+    let (report, told) = seed(&url, &Options::default());
+    assert_eq!(report.tables, [TableRows { table: "agents".into(), before: 5000, after: 5000 }]);
+    assert!(told.contains("agents: 5000 rows before, 5000 after"), "{told}");
+    assert_eq!(fleet(&mut client), first);
+    let analyzed: f32 = one(&mut client, "SELECT reltuples FROM pg_class WHERE oid = 'agents'::regclass");
+    assert_eq!(analyzed, 5000.0);
+}
+
+#[test]
+fn the_fleet_has_the_stated_shape() {
+    let (url, mut client) = migrated();
+    seed(&url, &Options::default());
+    let mix: Vec<(String, String, i64)> = client
+        .query("SELECT os, architecture, count(*) FROM agents GROUP BY 1, 2 ORDER BY 1, 2", &[])
+        .unwrap()
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    let share = |os: &str, architecture: &str, rows| (os.to_owned(), architecture.to_owned(), rows);
+    assert_eq!(
+        mix,
+        [
+            share("darwin", "amd64", 400),
+            share("darwin", "arm64", 100),
+            share("linux", "amd64", 3200),
+            share("linux", "arm64", 800),
+            share("windows", "amd64", 400),
+            share("windows", "arm64", 100),
+        ]
+    );
+    for (what, holds) in [
+        ("ids", "min(id) = 'ag-loadtest-00001' AND max(id) = 'ag-loadtest-05000'"),
+        ("names", "bool_and(name = replace(id, 'ag-loadtest-', 'loadtest-agent-'))"),
+        ("hosts", "bool_and(hostname = replace(id, 'ag-', '') || '.fleet.example.test')"),
+        ("addresses", "count(DISTINCT ip_address::inet) = 5000 AND bool_and(ip_address::inet << '10.42.0.0/16')"),
+        ("status and version", "bool_and(status = 'Online' AND version = '2.1.0' AND retired_at IS NULL)"),
+        ("a key hash that no key has", "bool_and(api_key_hash !~ '^[0-9a-f]{64}$')"),
+        ("heartbeats, each its own", "count(DISTINCT last_heartbeat_at) = 5000"),
+        ("heartbeats over 60 s", "max(last_heartbeat_at) - min(last_heartbeat_at) BETWEEN '59 s' AND '60 s'"),
+        ("no heartbeat to come", "max(last_heartbeat_at) < now() AND max(registered_at) < now()"),
+    ] {
+        assert!(one::<bool>(&mut client, &format!("SELECT {holds} FROM agents")), "{what}: {holds}");
+    }
+}
+
+#[test]
+fn the_demo_seed_is_no_stranger() {
+    let (url, mut client) = migrated();
+    agent(&mut client, "ag-web-prod", "web-prod");
+    certificate(&mut client, "mc-api-prod", "api-production");
+    certificate(&mut client, "mc-12345", "loadtest-by-the-api");
+    let (report, _) = seed(&url, &Options::default());
+    assert_eq!(report.tables[0].before, 1);
+    assert_eq!(report.tables[0].after, 5001);
+}
+
+#[test]
+fn a_database_with_rows_of_others_is_refused_unless_told_otherwise() {
+    let (url, mut client) = migrated();
+    for number in 1..=5 {
+        agent(&mut client, &format!("ag-real-{number}"), &format!("real-{number}"));
+    }
+    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("5 in agents (such as ag-real-1, ag-real-2, ag-real-3)"), "{error}");
+    assert!(!error.contains("managed_certificates") && error.contains("--allow-foreign-rows"), "{error}");
+
+    certificate(&mut client, "mc-real", "shop.example.com");
+    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("5 in agents") && error.contains("1 in managed_certificates (such as mc-real)"), "{error}");
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM agents"), 5, "a refusal must write nothing");
+
+    client.batch_execute("DELETE FROM agents").unwrap();
+    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    assert!(!error.contains("in agents") && error.contains("1 in managed_certificates"), "{error}");
+
+    let (report, _) = seed(&url, &Options { allow_foreign: true, ..Options::default() });
+    assert_eq!(report.tables[0].after, 5000);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM managed_certificates"), 1);
+}
+
+#[test]
+fn refreshing_puts_our_rows_back_and_no_other() {
+    let (url, mut client) = migrated();
+    agent(&mut client, "ag-web-prod", "web-prod");
+    client.batch_execute("UPDATE agents SET status = 'Offline', last_heartbeat_at = '2020-01-01'").unwrap();
+    let error = refresh_fleet(&mut client, 1).unwrap_err().to_string();
+    assert!(error.contains("0 of the 1") && error.contains("certctl-bench seed"), "{error}");
+
+    seed(&url, &Options::default());
+    let fresh = fleet(&mut client);
+    client
+        .batch_execute(
+            "UPDATE agents SET status = 'Offline', last_heartbeat_at = '2020-01-01', os = 'plan9', architecture = 'vax',
+             hostname = 'h', ip_address = '', version = '0', retired_at = now(), retired_reason = 'r'
+             WHERE id LIKE 'ag-loadtest-%'",
+        )
+        .unwrap();
+    assert_eq!(fleet_status(&mut client).unwrap(), FleetStatus { agents: 5000, online: 0 });
+
+    assert_eq!(refresh_fleet(&mut client, 5000).unwrap(), 5000);
+    assert_eq!(fleet_status(&mut client).unwrap(), FleetStatus { agents: 5000, online: 5000 });
+    assert_eq!(fleet(&mut client), fresh);
+    let spread = "SELECT min(last_heartbeat_at) > now() - interval '90 s' AND max(last_heartbeat_at) <= now()
+                  AND count(DISTINCT last_heartbeat_at) = 5000 FROM agents WHERE id LIKE 'ag-loadtest-%'";
+    assert!(one::<bool>(&mut client, spread));
+    let other = "SELECT status || ' ' || (last_heartbeat_at = '2020-01-01') FROM agents WHERE id = 'ag-web-prod'";
+    assert_eq!(one::<String>(&mut client, other), "Offline true");
+
+    let error = refresh_fleet(&mut client, 5001).unwrap_err().to_string();
+    assert!(error.contains("5000 of the 5001"), "{error}");
+    // The connection is as it was: the table that hid the real one is gone.
+    assert_eq!(refresh_fleet(&mut client, 5000).unwrap(), 5000);
+}
+
+#[test]
+fn a_database_that_was_not_migrated_is_named() {
+    let url = database();
+    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("no table agents") && error.contains("migrate"), "{error}");
+    let mut client = connect(&url).unwrap();
+    for error in [fleet_status(&mut client).unwrap_err(), refresh_fleet(&mut client, 1).unwrap_err()] {
+        assert!(error.to_string().contains("agents"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_of_seeds_is_applied_in_the_order_of_names() {
+    let (url, _) = migrated();
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { source: Source::Folder(folder.path().to_owned()), ..Options::default() };
+    let failure = || apply(&url, &options, &mut Vec::new()).unwrap_err();
+    assert!(failure().to_string().contains("no *.sql file"), "{}", failure());
+
+    // Needs what 02 inserts, so the order shows; comments name no tables, and strings may hold semicolons.
+    fs::write(folder.path().join("10_more.sql"), "-- INSERT INTO nowhere\nUPDATE agents SET hostname = 'a;b';")
+        .unwrap();
+    fs::write(folder.path().join("02_fleet.sql"), EMBEDDED[0].1).unwrap();
+    fs::write(folder.path().join("README.md"), "not SQL").unwrap();
+    let (report, _) = seed(&url, &options);
+    assert_eq!(report.files, ["02_fleet.sql", "10_more.sql"]);
+    assert_eq!(report.tables, [TableRows { table: "agents".into(), before: 0, after: 5000 }]);
+
+    // A file that fails changes nothing, and its line is named.
+    fs::write(folder.path().join("10_more.sql"), "DELETE FROM agents;\nSELECT 1;\nSELECT nonsense;").unwrap();
+    let error = failure().to_string();
+    assert!(error.contains("10_more.sql, line 3") && error.contains("nonsense"), "{error}");
+    assert_eq!(fleet_status(&mut connect(&url).unwrap()).unwrap().agents, 5000);
+
+    fs::write(folder.path().join("10_more.sql"), "DELETE FROM agents;\nCOMMIT;").unwrap();
+    assert!(failure().to_string().contains("`COMMIT`"), "{}", failure());
+    fs::write(folder.path().join("10_more.sql"), "INSERT INTO no_such_table VALUES (1)").unwrap();
+    assert!(failure().to_string().contains("no table no_such_table"), "{}", failure());
+    fs::remove_dir_all(folder.path()).unwrap();
+    assert_eq!(failure().kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn every_seed_of_the_repository_is_embedded() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/seed");
+    let mut files: Vec<(String, String)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+        .collect();
+    files.sort();
+    assert_eq!(files, EMBEDDED.map(|(name, sql)| (name.to_owned(), sql.to_owned())));
+}
+
+#[test]
+fn no_connection_failure_shows_the_password() {
+    let url = database();
+    let mut client = connect(&url).unwrap();
+    // Trust is for everybody else: this role has to show its password.
+    client
+        .batch_execute(
+            "CREATE ROLE guarded LOGIN PASSWORD 'right';
+             COPY (SELECT 'local all guarded scram-sha-256' UNION ALL SELECT 'local all all trust')
+             TO PROGRAM 'cat > pg_hba.conf';
+             SELECT pg_reload_conf()",
+        )
+        .unwrap();
+    let as_guarded = |password: &str| url.replace("postgres@", &format!("guarded:{password}@"));
+    // The server may take a moment to read its file again; until then it takes any password.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while connect(&as_guarded("hunter2")).is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the server did not read pg_hba.conf again");
+    }
+    connect(&as_guarded("right")).unwrap();
+    let said = |url: &str| connect(url).err().expect("connected").to_string();
+    let wrong = said(&as_guarded("hunter2"));
+    assert!(wrong.contains("password authentication failed") && wrong.contains("check user and password"), "{wrong}");
+    let nowhere = said("postgres://certctl:hunter2@127.0.0.1:1/certctl");
+    assert!(nowhere.contains("refused") && nowhere.contains("check host and port"), "{nowhere}");
+    let nameless = said(&format!("{}x", url.replace("/seed_", "/none_").replace("postgres@", "postgres:hunter2@")));
+    let bad = ["postgres://u:hunter2@h/d?nonsense=1", "postgres://u:hunter2@h:port/d", "hunter2", "password=hunter2 x"];
+    for error in [wrong, nowhere, nameless].into_iter().chain(bad.map(said)) {
+        assert!(!error.contains("hunter2") && error.contains("mend:"), "{error}");
+    }
+    assert!(bad.iter().all(|url| connect(url).err().unwrap().kind() == ErrorKind::Usage));
+}
+
+#[test]
+fn urls_are_redacted() {
+    for (url, shown) in [
+        ("postgres://u:secret@h:5432/d?sslmode=disable", "postgres://u:***@h:5432/d?sslmode=disable"),
+        ("postgres://u@/d?host=%2Ftmp%2Fx", "postgres://u@/d?host=%2Ftmp%2Fx"),
+        ("postgres://h/d", "postgres://h/d"),
+        ("postgres://[::1]:5432/d", "postgres://[::1]:5432/d"),
+        ("postgres://u:se@cr/et?secret@h/d", "postgres://u:***@h/d"),
+        (
+            "postgres://h/d?user=u&password=secret&connect_timeout=3",
+            "postgres://h/d?user=***&password=***&connect_timeout=3",
+        ),
+        ("postgres://h/d?pass%77ord=secret", "postgres://h/d?pass%77ord=***"),
+        ("postgres://u:secret", "postgres://u:***"),
+        ("postgres://u:secret/d", "postgres://u:***/d"),
+        ("http://u:secret@h", "http://u:***@h"),
+        ("host=h password=secret", "(not shown: it may hold a password)"),
+    ] {
+        assert_eq!(redact_url(url), shown);
+    }
+}
+
+// Helpers -------------------------------------------------------------------------------------------------------------
+
+/// A new database without tables.
+fn database() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("seed_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let cluster = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    cluster.create_database(&name).unwrap();
+    cluster.url(&name)
+}
+
+/// A new database with the reference server's tables.
+fn migrated() -> (String, Client) {
+    let url = database();
+    let mut client = connect(&url).unwrap();
+    client.batch_execute(include_str!("../src/reference/schema.sql")).unwrap();
+    (url, client)
+}
+
+fn seed(url: &str, options: &Options) -> (SeedReport, String) {
+    let mut out = Vec::new();
+    let report = apply(url, options, &mut out).unwrap_or_else(|error| panic!("{error}"));
+    (report, String::from_utf8(out).unwrap())
+}
+
+fn agent(client: &mut Client, id: &str, name: &str) {
+    let sql = "INSERT INTO agents (id, name, hostname, api_key_hash) VALUES ($1, $2, 'h', '-')";
+    client.execute(sql, &[&id, &name]).unwrap();
+}
+
+/// A certificate without the rows that it refers to: the seeds only look at its id and name.
+fn certificate(client: &mut Client, id: &str, name: &str) {
+    let sql =
+        "INSERT INTO managed_certificates (id, name, common_name, owner_id, team_id, issuer_id, renewal_policy_id)
+               VALUES ($1, $2, 'cn', 'o', 't', 'i', 'r')";
+    client.batch_execute("SET session_replication_role = replica").unwrap();
+    client.execute(sql, &[&id, &name]).unwrap();
+}
+
+/// What does not change of every seeded agent.
+fn fleet(client: &mut Client) -> Vec<String> {
+    let sql = "SELECT concat_ws('|', id, name, hostname, status, api_key_hash, os, architecture, ip_address, version,
+               retired_at, retired_reason) FROM agents WHERE id LIKE 'ag-loadtest-%' ORDER BY id";
+    client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, sql: &str) -> T {
+    client.query_one(sql, &[]).unwrap().get(0)
+}
