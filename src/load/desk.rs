@@ -1,0 +1,276 @@
+//! Who takes which arrival: a free worker at once, else the arrival waits, is late, and past a bound goes unsent.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use crate::clock::Moment;
+
+/// One intended request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Counts from 0, over warm-up and measured window together.
+    pub seq: u64,
+    /// When it is meant to start.
+    pub intended: Moment,
+}
+
+/// Which workers may take an arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// Worker `seq % workers` only: each client has a connection of its own.
+    Own,
+    /// Any: connections are pooled.
+    Any,
+}
+
+/// Hands arrivals to workers, within one thread.
+pub struct Desk {
+    affinity: Affinity,
+    patience: Duration,
+    seats: Vec<Seat>,
+    /// Free workers, longest free first, where any will do.
+    free: RefCell<VecDeque<usize>>,
+    /// Arrivals that any worker may take.
+    queue: RefCell<VecDeque<Arrival>>,
+    waiting: Cell<usize>,
+    closed: Cell<bool>,
+    counts: Cell<DeskCounts>,
+}
+
+/// What the desk has seen, warm-up and measured window together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeskCounts {
+    /// Arrivals handed in.
+    pub arrived: u64,
+    /// Arrivals that a worker has finished with, whatever came of them.
+    pub finished: u64,
+    /// Arrivals that no worker took in time.
+    pub unsent: u64,
+}
+
+#[derive(Default)]
+struct Seat {
+    free: Cell<bool>,
+    arrival: Cell<Option<Arrival>>,
+    waker: RefCell<Option<Waker>>,
+    /// Arrivals that only this worker may take.
+    queue: RefCell<VecDeque<Arrival>>,
+}
+
+/// How many arrivals may wait for a worker; one more goes unsent at once.
+const MAX_WAITING: usize = 1_000_000;
+
+impl Desk {
+    /// For workers `0..workers`; an arrival that has waited for `patience` goes unsent.
+    pub fn new(workers: usize, affinity: Affinity, patience: Duration) -> Self {
+        Self {
+            affinity,
+            patience,
+            seats: std::iter::repeat_with(Seat::default).take(workers).collect(),
+            free: RefCell::new(VecDeque::with_capacity(workers)),
+            queue: RefCell::default(),
+            waiting: Cell::new(0),
+            closed: Cell::new(false),
+            counts: Cell::default(),
+        }
+    }
+
+    /// Hands in an arrival. Returns `false` if it went unsent because too many are waiting.
+    pub fn put(&self, arrival: Arrival) -> bool {
+        self.count(|counts| counts.arrived += 1);
+        let free_worker = match self.affinity {
+            Affinity::Own => {
+                let own = self.own_worker(arrival);
+                self.seats[own].free.get().then_some(own)
+            }
+            Affinity::Any => self.free.borrow_mut().pop_front(),
+        };
+        if let Some(worker) = free_worker {
+            self.seats[worker].give(arrival);
+            return true;
+        }
+        if self.waiting.get() >= MAX_WAITING {
+            self.count(|counts| counts.unsent += 1);
+            return false;
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        match self.affinity {
+            Affinity::Own => self.seats[self.own_worker(arrival)].queue.borrow_mut().push_back(arrival),
+            Affinity::Any => self.queue.borrow_mut().push_back(arrival),
+        }
+        true
+    }
+
+    /// The next arrival for `worker`, which is free now; `None` once the desk is closed.
+    pub async fn take(&self, worker: usize) -> Option<Arrival> {
+        let seat = &self.seats[worker];
+        if let Some(arrival) = self.take_waiting(worker) {
+            return Some(arrival);
+        }
+        seat.free.set(true);
+        if self.affinity == Affinity::Any {
+            self.free.borrow_mut().push_back(worker);
+        }
+        poll_fn(|context| {
+            if let Some(arrival) = seat.arrival.take() {
+                return Poll::Ready(Some(arrival));
+            }
+            if self.closed.get() {
+                return Poll::Ready(None);
+            }
+            let mut waker = seat.waker.borrow_mut();
+            match &mut *waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => *waker = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Tells that a worker has finished with an arrival.
+    pub fn finish(&self) {
+        self.count(|counts| counts.finished += 1);
+    }
+
+    /// How many arrivals are neither finished nor unsent.
+    pub fn outstanding(&self) -> u64 {
+        let counts = self.counts.get();
+        counts.arrived - counts.finished - counts.unsent
+    }
+
+    /// What the desk has seen so far.
+    pub fn counts(&self) -> DeskCounts {
+        self.counts.get()
+    }
+
+    /// Gives up on every arrival that still waits: they go unsent.
+    pub fn abandon_waiting(&self) {
+        self.queue.borrow_mut().clear();
+        self.seats.iter().for_each(|seat| seat.queue.borrow_mut().clear());
+        let waiting = self.waiting.replace(0) as u64;
+        self.count(|counts| counts.unsent += waiting);
+    }
+
+    /// Sends free workers home.
+    pub fn close(&self) {
+        self.closed.set(true);
+        for seat in &self.seats {
+            if let Some(waker) = seat.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    fn own_worker(&self, arrival: Arrival) -> usize {
+        (arrival.seq % self.seats.len() as u64) as usize
+    }
+
+    /// The oldest waiting arrival that `worker` may take and that has not waited too long.
+    fn take_waiting(&self, worker: usize) -> Option<Arrival> {
+        if self.waiting.get() == 0 {
+            return None;
+        }
+        let mut queue = match self.affinity {
+            Affinity::Own => self.seats[worker].queue.borrow_mut(),
+            Affinity::Any => self.queue.borrow_mut(),
+        };
+        let now = Moment::now();
+        while let Some(arrival) = queue.pop_front() {
+            self.waiting.set(self.waiting.get() - 1);
+            if now - arrival.intended <= self.patience {
+                return Some(arrival);
+            }
+            self.count(|counts| counts.unsent += 1);
+        }
+        None
+    }
+
+    fn count(&self, change: impl FnOnce(&mut DeskCounts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+}
+
+impl Seat {
+    fn give(&self, arrival: Arrival) {
+        self.free.set(false);
+        self.arrival.set(Some(arrival));
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
+
+    use super::*;
+
+    fn arrival(seq: u64) -> Arrival {
+        Arrival { seq, intended: Moment::now() }
+    }
+
+    fn poll<F: Future>(future: F) -> Poll<F::Output> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn an_own_worker_waits_for_its_client_alone() {
+        let desk = Desk::new(2, Affinity::Own, LONG);
+        for seq in 0..4 {
+            assert!(desk.put(arrival(seq)));
+        }
+        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().seq), Poll::Ready(1));
+        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().seq), Poll::Ready(3));
+        assert!(poll(desk.take(1)).is_pending());
+        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().seq), Poll::Ready(0));
+        assert_eq!(desk.outstanding(), 4);
+    }
+
+    #[test]
+    fn any_worker_takes_the_oldest() {
+        let desk = Desk::new(3, Affinity::Any, LONG);
+        desk.put(arrival(7));
+        desk.put(arrival(8));
+        assert_eq!(poll(desk.take(2)).map(|taken| taken.unwrap().seq), Poll::Ready(7));
+        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().seq), Poll::Ready(8));
+        desk.finish();
+        assert_eq!(desk.outstanding(), 1);
+    }
+
+    #[test]
+    fn a_free_worker_is_given_the_arrival_and_a_closed_desk_sends_it_home() {
+        let desk = Desk::new(1, Affinity::Any, LONG);
+        let mut take = pin!(desk.take(0));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(take.as_mut().poll(&mut context).is_pending());
+        desk.put(arrival(0));
+        assert!(matches!(take.as_mut().poll(&mut context), Poll::Ready(Some(Arrival { seq: 0, .. }))));
+        desk.close();
+        assert_eq!(poll(desk.take(0)), Poll::Ready(None));
+    }
+
+    #[test]
+    fn what_waits_too_long_goes_unsent_and_is_counted() {
+        let desk = Desk::new(1, Affinity::Own, Duration::ZERO);
+        desk.put(Arrival { seq: 0, intended: Moment::from_ns(1) });
+        desk.put(Arrival { seq: 1, intended: Moment::from_ns(2) });
+        assert!(poll(desk.take(0)).is_pending());
+        assert_eq!(desk.counts(), DeskCounts { arrived: 2, finished: 0, unsent: 2 });
+
+        let desk = Desk::new(1, Affinity::Any, LONG);
+        desk.put(arrival(0));
+        desk.abandon_waiting();
+        assert_eq!((desk.counts().unsent, desk.outstanding()), (1, 0));
+    }
+}

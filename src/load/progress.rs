@@ -1,0 +1,66 @@
+//! How far a run is, for threads that show it: plain counters, so that the generator never touches a terminal.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::measure::Outcome;
+
+/// The stages of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Connections are being opened.
+    Opening,
+    /// Arrivals are sent but not measured.
+    WarmUp,
+    /// Arrivals are measured.
+    Measuring,
+    /// The last arrivals are under way.
+    Draining,
+}
+
+/// Counters of a run, written by the generator and read by whoever shows them.
+#[derive(Debug, Default)]
+pub struct Progress {
+    stage: AtomicU8,
+    connections: AtomicU64,
+    ok: AtomicU64,
+    not_ok: AtomicU64,
+}
+
+impl Progress {
+    /// Enters a stage.
+    pub fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Counts a connection.
+    pub fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an arrival that is over.
+    pub fn count(&self, outcome: Outcome) {
+        let counter = if outcome == Outcome::Ok { &self.ok } else { &self.not_ok };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The stage now.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Opening,
+            1 => Stage::WarmUp,
+            2 => Stage::Measuring,
+            _ => Stage::Draining,
+        }
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Arrivals over so far: with the right answer, and without.
+    pub fn answered(&self) -> (u64, u64) {
+        (self.ok.load(Ordering::Relaxed), self.not_ok.load(Ordering::Relaxed))
+    }
+}

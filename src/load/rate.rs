@@ -1,0 +1,122 @@
+//! Arrival rates as people write them: `167/s`, `100/m`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Events per period, kept exact so that a schedule does not drift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    events: u64,
+    period_ns: u64,
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// No generator of one thread comes near this many events per second; a larger figure is a slip of the finger.
+const MAX_PER_SECOND: f64 = 1_000_000.0;
+
+impl Rate {
+    /// `events` per second.
+    ///
+    /// # Panics
+    /// If `events` is 0: a rate of nothing has no schedule.
+    pub const fn per_second(events: u64) -> Self {
+        assert!(events > 0, "a rate of nothing has no schedule");
+        Self { events, period_ns: SECOND_NS }
+    }
+
+    /// The rate in events per second.
+    pub fn per_second_f64(self) -> f64 {
+        self.events as f64 * SECOND_NS as f64 / self.period_ns as f64
+    }
+
+    /// When event `index` of an even schedule starts, in nanoseconds after event 0.
+    pub fn offset_ns(self, index: u64) -> u64 {
+        (u128::from(index) * u128::from(self.period_ns) / u128::from(self.events)) as u64
+    }
+
+    /// How many events of an even schedule start within `span`, event 0 at its beginning.
+    pub fn count_within(self, span: Duration) -> u64 {
+        let scaled = span.as_nanos() * u128::from(self.events);
+        scaled.div_ceil(u128::from(self.period_ns)) as u64
+    }
+
+    /// The mean time between two events.
+    pub fn mean_gap(self) -> Duration {
+        Duration::from_nanos(self.offset_ns(1))
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+        let period_ns = match unit {
+            "s" | "sec" | "second" => SECOND_NS,
+            "m" | "min" | "minute" => 60 * SECOND_NS,
+            "h" | "hour" => 3_600 * SECOND_NS,
+            _ => return Err(format!("`{text}`: the unit after / is s, m or h, as in 167/s or 100/m")),
+        };
+        let (digits, scale) = match number.split_once('.') {
+            Some((whole, fraction)) if fraction.len() <= 3 => {
+                (format!("{whole}{fraction}"), 10u64.pow(fraction.len() as u32))
+            }
+            _ => (number.to_owned(), 1),
+        };
+        let events: u64 = match digits.parse() {
+            Ok(events) if digits.bytes().all(|b| b.is_ascii_digit()) => events,
+            _ => return Err(format!("`{text}`: write a rate as 167/s, 2.5/s or 100/m")),
+        };
+        let rate = Self { events, period_ns: period_ns * scale };
+        if events == 0 || rate.per_second_f64() > MAX_PER_SECOND {
+            return Err(format!("`{text}`: a rate lies above 0 and at most 1,000,000/s"));
+        }
+        Ok(rate)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, unit) = match self.per_second_f64() {
+            per_second if per_second >= 1.0 => (per_second, "s"),
+            per_second if per_second * 60.0 >= 1.0 => (per_second * 60.0, "m"),
+            per_second => (per_second * 3_600.0, "h"),
+        };
+        let rounded = (count * 1_000.0).round() / 1_000.0;
+        write!(f, "{rounded}/{unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        for (text, per_second) in [("167/s", 167.0), ("167", 167.0), ("100/m", 100.0 / 60.0), ("2.5/s", 2.5)] {
+            assert_eq!(text.parse::<Rate>().unwrap().per_second_f64(), per_second, "{text}");
+        }
+        for text in ["", "/s", "0/s", "-1/s", "1/x", "1e9/s", "+5/s", "2000000/s", "1.2345/s", "1.5.5/s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_even_schedule_does_not_drift() {
+        let rate: Rate = "167/s".parse().unwrap();
+        assert_eq!(rate.offset_ns(167 * 3_600), 3_600 * SECOND_NS);
+        assert_eq!(rate.count_within(Duration::from_secs(30)), 5_010);
+        assert_eq!("100/m".parse::<Rate>().unwrap().count_within(Duration::from_secs(60)), 100);
+    }
+
+    #[test]
+    fn prints_as_it_reads() {
+        for text in ["167/s", "100/m", "2.5/s", "30/h"] {
+            let rate: Rate = text.parse().unwrap();
+            let again: Rate = rate.to_string().parse().unwrap();
+            assert!((again.per_second_f64() / rate.per_second_f64() - 1.0).abs() < 1e-3, "{text} -> {rate}");
+        }
+    }
+}
