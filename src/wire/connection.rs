@@ -1,0 +1,211 @@
+//! One connection to a peer, and the phases of one exchange on it.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::fault::{Fault, FaultKind};
+use super::http1::{Parser, Response};
+use super::request::Method;
+use super::tls::Handshake;
+use crate::clock::Moment;
+
+/// How many bytes of a response are read at a time.
+const READ_BYTES: usize = 16 * 1024;
+
+/// The phases of one exchange, in nanoseconds. They follow one another without a gap, so that they add up to the
+/// service time; `dial` and `tls` are 0 on a connection that was open already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// TCP connect.
+    pub dial_ns: u64,
+    /// TLS handshake.
+    pub tls_ns: u64,
+    /// Encrypting the request and handing it to the kernel.
+    pub send_ns: u64,
+    /// Waiting for the first byte of the response.
+    pub first_byte_ns: u64,
+    /// Receiving the rest of it.
+    pub receive_ns: u64,
+}
+
+impl Phases {
+    /// The sum of all phases, in nanoseconds.
+    pub fn total_ns(&self) -> u64 {
+        self.dial_ns + self.tls_ns + self.send_ns + self.first_byte_ns + self.receive_ns
+    }
+}
+
+/// Measures phases: each lasts from the end of the one before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    last: Moment,
+}
+
+impl Stopwatch {
+    /// Starts at `start`.
+    pub fn from(start: Moment) -> Self {
+        Self { last: start }
+    }
+
+    /// Nanoseconds since the last split, which ends now.
+    fn split(&mut self) -> u64 {
+        let now = Moment::now();
+        let ns = now.ns_since(self.last);
+        self.last = now;
+        ns
+    }
+
+    /// When the last phase ended.
+    pub fn last(&self) -> Moment {
+        self.last
+    }
+}
+
+/// The buffers of one exchange: borrowed while a request is in flight, so that idle connections own none.
+#[derive(Debug)]
+pub struct Scratch {
+    /// The encoded request.
+    pub request: Vec<u8>,
+    parser: Parser,
+    inbox: Box<[u8]>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { request: Vec::with_capacity(1024), parser: Parser::default(), inbox: vec![0; READ_BYTES].into() }
+    }
+}
+
+impl Scratch {
+    /// The response of the last exchange, if it was complete.
+    pub fn response(&self) -> Option<Response<'_>> {
+        self.parser.response()
+    }
+}
+
+/// Opens connections to one peer.
+#[derive(Clone)]
+pub struct Dialer {
+    address: SocketAddr,
+    name: ServerName<'static>,
+    connector: TlsConnector,
+}
+
+impl Dialer {
+    /// Connections go to `address`, whose certificate must be valid for `name`.
+    pub fn new(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
+        Self { address, name, connector: TlsConnector::from(config) }
+    }
+
+    /// Where connections go.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connects and shakes hands, and notes both phases.
+    ///
+    /// # Errors
+    /// A fault of kind `connect` or `tls`; the phases up to it are noted.
+    pub async fn open(&self, watch: &mut Stopwatch, phases: &mut Phases) -> Result<Connection, Fault> {
+        let dialled = TcpStream::connect(self.address).await;
+        phases.dial_ns = watch.split();
+        let tcp = dialled.map_err(|error| Fault::new(FaultKind::Connect, error))?;
+        // A request is one small write: waiting to fill a segment would add a delay of the kernel's, not the peer's.
+        tcp.set_nodelay(true).map_err(|error| Fault::new(FaultKind::Connect, error))?;
+        let shaken = self.connector.connect(self.name.clone(), tcp).await;
+        phases.tls_ns = watch.split();
+        let stream = shaken.map_err(|error| Fault::new(FaultKind::Tls, error))?;
+        let handshake = Handshake::of(stream.get_ref().1);
+        Ok(Connection { stream, handshake })
+    }
+}
+
+/// An open TLS connection.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    handshake: Handshake,
+}
+
+impl Connection {
+    /// What its handshake was.
+    pub fn handshake(&self) -> Handshake {
+        self.handshake
+    }
+
+    /// Whether the peer has closed it, or sent what nobody asked for, while it was idle.
+    pub async fn is_stale(&mut self) -> bool {
+        let mut byte = [0];
+        poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            Poll::Ready(Pin::new(&mut self.stream).poll_read(context, &mut buffer).is_ready())
+        })
+        .await
+    }
+
+    /// Sends `scratch.request` and reads its response into `scratch`, and notes the phases. Returns whether the
+    /// connection can carry another request.
+    ///
+    /// # Errors
+    /// Any fault but `connect`; the phases up to it are noted, and the connection is of no further use.
+    pub async fn exchange(
+        &mut self,
+        method: Method,
+        scratch: &mut Scratch,
+        watch: &mut Stopwatch,
+        phases: &mut Phases,
+    ) -> Result<bool, Fault> {
+        scratch.parser.start(method);
+        let sent = self.send(&scratch.request).await;
+        phases.send_ns = watch.split();
+        sent?;
+        let mut surplus = false;
+        while scratch.parser.response().is_none() {
+            let first = !scratch.parser.has_begun();
+            let received = self.stream.read(&mut scratch.inbox).await;
+            if first {
+                phases.first_byte_ns = watch.split();
+            }
+            match received {
+                Ok(0) => scratch.parser.feed_eof().map_err(Fault::from_parse)?,
+                Ok(length) => {
+                    let used = scratch.parser.feed(&scratch.inbox[..length]).map_err(Fault::from_parse)?;
+                    surplus = used < length;
+                }
+                Err(error) => {
+                    phases.receive_ns = watch.split();
+                    // Peers that close without a TLS close_notify end a body delimited by the close all the same,
+                    // but a truncated one cannot be told from a complete one (RFC 8446, section 6.1).
+                    return Err(Fault::from_io(&error, scratch.parser.has_begun()));
+                }
+            }
+        }
+        phases.receive_ns = watch.split();
+        let keep_alive = scratch.parser.response().is_some_and(|response| response.keep_alive);
+        Ok(keep_alive && !surplus)
+    }
+
+    async fn send(&mut self, request: &[u8]) -> Result<(), Fault> {
+        let sent = match self.stream.write_all(request).await {
+            Ok(()) => self.stream.flush().await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|error| Fault::from_io(&error, false))
+    }
+
+    /// Says goodbye (TLS close_notify, TCP FIN), for at most `patience`.
+    pub async fn close(mut self, patience: Duration) {
+        // The peer may be gone already: nothing is left to tell or to lose.
+        let _ = tokio::time::timeout(patience, self.stream.shutdown()).await;
+    }
+}

@@ -1,0 +1,363 @@
+//! HTTP/1.1 responses, sans I/O: bytes in, one response out (RFC 9112).
+
+use std::fmt;
+
+use super::request::Method;
+
+/// The longest response head that is read, in bytes. certctl's are about 600.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// The longest response body that is kept, in bytes. certctl's longest page of certificates is about 350 KiB.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// The longest line of chunked framing (size with extensions, or a trailer), in bytes.
+const MAX_CHUNK_LINE_BYTES: usize = 4 * 1024;
+/// How many trailer lines may follow the last chunk.
+const MAX_TRAILERS: usize = 64;
+/// How many interim (1xx) responses may precede a final one.
+const MAX_INTERIM_RESPONSES: usize = 8;
+const MAX_HEADERS: usize = 64;
+
+/// Why bytes are not a response that we take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// The peer closed before the first byte of a response.
+    NoResponse,
+    /// The peer closed in the middle of the head.
+    EofInHead,
+    /// The peer closed before the end of the body that it had announced.
+    EofInBody,
+    /// The head is longer than [`MAX_HEAD_BYTES`] or has too many fields.
+    HeadTooLarge,
+    /// The body is longer than [`MAX_BODY_BYTES`].
+    BodyTooLarge,
+    /// The bytes break the grammar; the text says where.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoResponse => f.write_str("the peer closed the connection without a response"),
+            Self::EofInHead => f.write_str("the peer closed the connection in the middle of a response head"),
+            Self::EofInBody => f.write_str("the peer closed the connection in the middle of a response body"),
+            Self::HeadTooLarge => write!(f, "the response head is longer than {MAX_HEAD_BYTES} bytes"),
+            Self::BodyTooLarge => write!(f, "the response body is longer than {MAX_BODY_BYTES} bytes"),
+            Self::Malformed(what) => write!(f, "malformed HTTP/1.1 response: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Reads one response after another from the bytes of a connection; its buffers are reused.
+#[derive(Debug, Default)]
+pub struct Parser {
+    method_is_head: bool,
+    state: State,
+    status: u16,
+    keep_alive: bool,
+    interim: usize,
+    head: Vec<u8>,
+    body: Vec<u8>,
+    line: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Head,
+    Length(u64),
+    UntilClose,
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEnd,
+    Trailer(usize),
+    Done,
+}
+
+/// A complete response, borrowed from its [`Parser`].
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The body, without its transfer coding.
+    pub body: &'a [u8],
+    /// Whether the connection may carry another request.
+    pub keep_alive: bool,
+    head: &'a [u8],
+}
+
+impl<'a> Response<'a> {
+    /// The value of the first field of this name, case-insensitively, without surrounding white space.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+        })
+    }
+
+    /// Whether the content type is JSON (`application/json` or a `+json` type), parameters aside.
+    pub fn is_json(&self) -> bool {
+        let Some(value) = self.header("content-type") else { return false };
+        let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii().to_ascii_lowercase();
+        essence == b"application/json" || essence.ends_with(b"+json")
+    }
+}
+
+impl Parser {
+    /// Makes ready for the response to a request of `method`.
+    pub fn start(&mut self, method: Method) {
+        self.method_is_head = method == Method::Head;
+        self.state = State::Head;
+        self.interim = 0;
+        self.head.clear();
+        self.body.clear();
+        self.line.clear();
+    }
+
+    /// Takes bytes from the peer and returns how many of them belong to this response. Fewer than given means that
+    /// the response is complete and the peer sent more than it was asked for.
+    ///
+    /// # Errors
+    /// If the bytes are no response; the connection is of no further use then.
+    pub fn feed(&mut self, input: &[u8]) -> Result<usize, ParseError> {
+        let mut rest = input;
+        while !rest.is_empty() && self.state != State::Done {
+            rest = match self.state {
+                State::Head => self.feed_head(rest)?,
+                State::Length(left) => {
+                    let (rest, left) = self.take_body(rest, left)?;
+                    self.state = if left == 0 { State::Done } else { State::Length(left) };
+                    rest
+                }
+                State::UntilClose => self.take_body(rest, u64::MAX)?.0,
+                State::ChunkData(left) => {
+                    let (rest, left) = self.take_body(rest, left)?;
+                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
+                    rest
+                }
+                State::ChunkSize | State::ChunkEnd | State::Trailer(_) => self.feed_line(rest)?,
+                State::Done => rest,
+            };
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    /// Tells that the peer has closed. A body delimited by the close is complete then.
+    ///
+    /// # Errors
+    /// If the response is not complete.
+    pub fn feed_eof(&mut self) -> Result<(), ParseError> {
+        match self.state {
+            State::UntilClose | State::Done => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Head if self.head.is_empty() && self.interim == 0 => Err(ParseError::NoResponse),
+            State::Head => Err(ParseError::EofInHead),
+            _ => Err(ParseError::EofInBody),
+        }
+    }
+
+    /// Whether any byte of a response has arrived.
+    pub fn has_begun(&self) -> bool {
+        self.state != State::Head || !self.head.is_empty() || self.interim > 0
+    }
+
+    /// The response, once it is complete.
+    pub fn response(&self) -> Option<Response<'_>> {
+        (self.state == State::Done).then_some(Response {
+            status: self.status,
+            body: &self.body,
+            keep_alive: self.keep_alive,
+            head: &self.head,
+        })
+    }
+
+    fn feed_head<'i>(&mut self, input: &'i [u8]) -> Result<&'i [u8], ParseError> {
+        let before = self.head.len();
+        let room = MAX_HEAD_BYTES - before;
+        let taken = &input[..input.len().min(room)];
+        self.head.extend_from_slice(taken);
+        // A head ends with a line end: without one in the new bytes there is nothing new to find.
+        let head_len = if taken.contains(&b'\n') { self.parse_head()? } else { None };
+        match head_len {
+            Some(head_len) => {
+                self.head.truncate(head_len);
+                let rest = &input[head_len - before..];
+                if self.state == State::Head {
+                    self.head.clear();
+                }
+                Ok(rest)
+            }
+            None if self.head.len() == MAX_HEAD_BYTES => Err(ParseError::HeadTooLarge),
+            None => Ok(&input[taken.len()..]),
+        }
+    }
+
+    /// Parses the head collected so far: its length and what the state is after it, or `None` if it is not complete.
+    fn parse_head(&mut self) -> Result<Option<usize>, ParseError> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let head_len = match response.parse(&self.head) {
+            Ok(httparse::Status::Complete(head_len)) => head_len,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(ParseError::HeadTooLarge),
+            Err(httparse::Error::Version) => return Err(ParseError::Malformed("not HTTP/1.0 or HTTP/1.1")),
+            Err(_) => return Err(ParseError::Malformed("status line or header fields")),
+        };
+        // A complete parse has set both.
+        let (status, version) = (response.code.unwrap_or(0), response.version.unwrap_or(0));
+        let framing = Framing::of(response.headers)?;
+        match status {
+            101 => return Err(ParseError::Malformed("101 without a request to switch protocols")),
+            100..=199 => {
+                self.interim += 1;
+                if self.interim > MAX_INTERIM_RESPONSES {
+                    return Err(ParseError::Malformed("too many interim responses"));
+                }
+            }
+            200..=599 => {
+                self.status = status;
+                self.state = self.state_after_head(status, &framing);
+                let persistent = if version == 0 { framing.asked_keep_alive } else { true };
+                self.keep_alive = persistent && !framing.asked_close && self.state != State::UntilClose;
+            }
+            _ => return Err(ParseError::Malformed("a status code outside 100 to 599")),
+        }
+        Ok(Some(head_len))
+    }
+
+    /// RFC 9112, section 6.3.
+    fn state_after_head(&self, status: u16, framing: &Framing) -> State {
+        match framing.body {
+            _ if self.method_is_head || status == 204 || status == 304 => State::Done,
+            Body::Chunked => State::ChunkSize,
+            Body::Length(0) => State::Done,
+            Body::Length(length) => State::Length(length),
+            Body::UntilClose => State::UntilClose,
+        }
+    }
+
+    /// Takes up to `left` body bytes from `input`; returns what remains of both.
+    fn take_body<'i>(&mut self, input: &'i [u8], left: u64) -> Result<(&'i [u8], u64), ParseError> {
+        let take = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
+        if self.body.len() + take > MAX_BODY_BYTES {
+            return Err(ParseError::BodyTooLarge);
+        }
+        self.body.extend_from_slice(&input[..take]);
+        Ok((&input[take..], left - take as u64))
+    }
+
+    /// Takes bytes up to a line end of the chunked framing (RFC 9112, section 7.1).
+    fn feed_line<'i>(&mut self, input: &'i [u8]) -> Result<&'i [u8], ParseError> {
+        let newline = input.iter().position(|byte| *byte == b'\n');
+        let taken = newline.map_or(input.len(), |at| at + 1);
+        if self.line.len() + taken > MAX_CHUNK_LINE_BYTES {
+            return Err(ParseError::Malformed("a line of the chunked framing is too long"));
+        }
+        self.line.extend_from_slice(&input[..taken]);
+        if newline.is_some() {
+            let Some(line) = self.line.strip_suffix(b"\r\n") else {
+                return Err(ParseError::Malformed("a line of the chunked framing does not end in CR LF"));
+            };
+            self.state = after_line(self.state, line)?;
+            self.line.clear();
+        }
+        Ok(&input[taken..])
+    }
+}
+
+/// The state after a complete line of the chunked framing.
+fn after_line(state: State, line: &[u8]) -> Result<State, ParseError> {
+    match state {
+        State::ChunkSize => match chunk_size(line)? {
+            0 => Ok(State::Trailer(0)),
+            size => Ok(State::ChunkData(size)),
+        },
+        State::ChunkEnd if line.is_empty() => Ok(State::ChunkSize),
+        State::Trailer(_) if line.is_empty() => Ok(State::Done),
+        State::Trailer(count) if count < MAX_TRAILERS => Ok(State::Trailer(count + 1)),
+        State::Trailer(_) => Err(ParseError::Malformed("too many trailer fields")),
+        _ => Err(ParseError::Malformed("a chunk is longer than its size says")),
+    }
+}
+
+fn chunk_size(line: &[u8]) -> Result<u64, ParseError> {
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or(line).trim_ascii_end();
+    // 15 digits keep sums of sizes far from overflow.
+    if digits.is_empty() || digits.len() > 15 {
+        return Err(ParseError::Malformed("a chunk size"));
+    }
+    digits.iter().try_fold(0u64, |size, byte| match (*byte as char).to_digit(16) {
+        Some(digit) => Ok(size * 16 + u64::from(digit)),
+        None => Err(ParseError::Malformed("a chunk size")),
+    })
+}
+
+/// What the header fields say of the message's framing.
+struct Framing {
+    body: Body,
+    asked_close: bool,
+    asked_keep_alive: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Chunked,
+    Length(u64),
+    UntilClose,
+}
+
+impl Framing {
+    fn of(headers: &[httparse::Header<'_>]) -> Result<Self, ParseError> {
+        let mut length = None;
+        let mut codings = 0;
+        let mut last_coding_is_chunked = false;
+        let mut framing = Self { body: Body::UntilClose, asked_close: false, asked_keep_alive: false };
+        for header in headers {
+            if header.name.eq_ignore_ascii_case("content-length") {
+                for item in list_items(header.value) {
+                    let value = decimal(item)?;
+                    if length.is_some_and(|length| length != value) {
+                        return Err(ParseError::Malformed("two different lengths"));
+                    }
+                    length = Some(value);
+                }
+            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                for item in list_items(header.value) {
+                    codings += 1;
+                    last_coding_is_chunked = item.eq_ignore_ascii_case(b"chunked");
+                }
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                for item in list_items(header.value) {
+                    framing.asked_close |= item.eq_ignore_ascii_case(b"close");
+                    framing.asked_keep_alive |= item.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+        }
+        framing.body = match (codings, length) {
+            (0, Some(length)) => Body::Length(length),
+            (0, None) => Body::UntilClose,
+            (_, Some(_)) => return Err(ParseError::Malformed("both a length and a transfer coding")),
+            (1, None) if last_coding_is_chunked => Body::Chunked,
+            (_, None) => return Err(ParseError::Malformed("a transfer coding other than chunked")),
+        };
+        Ok(framing)
+    }
+}
+
+fn list_items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+fn decimal(digits: &[u8]) -> Result<u64, ParseError> {
+    // Unlike Rust's parser, the grammar allows no sign; 18 digits cannot overflow.
+    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(ParseError::Malformed("a content length"));
+    }
+    Ok(digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
+}
+
+#[cfg(test)]
+#[path = "http1_tests.rs"]
+mod tests;

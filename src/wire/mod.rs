@@ -1,0 +1,10 @@
+//! How: dialling, TLS, HTTP/1.1 and the phases of one exchange. Knows no scenario and no rate.
+
+pub mod connection;
+pub mod fault;
+pub mod http1;
+pub mod request;
+pub mod tls;
+
+pub use connection::{Connection, Dialer, Phases, Scratch};
+pub use fault::{Fault, FaultKind};

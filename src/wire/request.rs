@@ -1,0 +1,105 @@
+//! Requests, encoded once: the bytes that all requests of a kind share, with slots for what differs.
+
+use std::fmt::Write as _;
+
+/// Request methods that the suite sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD, whose response has no body whatever its head says.
+    Head,
+    /// POST
+    Post,
+}
+
+impl Method {
+    /// The method token (RFC 9110, section 9).
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+        }
+    }
+}
+
+/// Writes one request (RFC 9112, section 3). `body` is JSON, or empty for none.
+pub fn encode(method: Method, target: &str, host: &str, token: Option<&str>, body: &str) -> Vec<u8> {
+    let mut text = String::with_capacity(256 + body.len());
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{} {target} HTTP/1.1\r\nHost: {host}\r\n", method.token());
+    text.push_str(concat!("User-Agent: certctl-bench/", env!("CARGO_PKG_VERSION"), "\r\nAccept: application/json\r\n"));
+    if let Some(token) = token {
+        let _ = write!(text, "Authorization: Bearer {token}\r\n");
+    }
+    if !body.is_empty() || method == Method::Post {
+        let _ = write!(text, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    }
+    text.push_str("\r\n");
+    text.push_str(body);
+    text.into_bytes()
+}
+
+/// An encoded request with slots for a number of fixed width.
+#[derive(Clone, Debug)]
+pub struct Template {
+    bytes: Vec<u8>,
+    slots: Vec<usize>,
+    width: usize,
+}
+
+impl Template {
+    /// Takes an encoded request in which each occurrence of `marker` is a slot, as wide as the marker.
+    ///
+    /// # Panics
+    /// If `marker` is empty.
+    pub fn new(bytes: Vec<u8>, marker: &str) -> Self {
+        let width = marker.len();
+        assert!(width > 0, "a slot has a width");
+        let slots = (0..bytes.len().saturating_sub(width - 1))
+            .filter(|&at| &bytes[at..at + width] == marker.as_bytes())
+            .collect();
+        Self { bytes, slots, width }
+    }
+
+    /// Replaces `out` by the request with `number`, zero-padded, in every slot. Allocates nothing once `out` has
+    /// room; digits that do not fit are cut on the left.
+    pub fn fill(&self, number: u64, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&self.bytes);
+        for &slot in &self.slots {
+            let mut rest = number;
+            for digit in out[slot..slot + self.width].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_what_rfc_9112_asks_for() {
+        let bytes = encode(Method::Post, "/api/v1/x", "localhost:8443", Some("t0k"), "{}");
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with("POST /api/v1/x HTTP/1.1\r\nHost: localhost:8443\r\n"), "{text}");
+        assert!(text.contains("\r\nAuthorization: Bearer t0k\r\n"), "{text}");
+        assert!(text.ends_with("\r\nContent-Length: 2\r\n\r\n{}"), "{text}");
+        let get = String::from_utf8(encode(Method::Get, "/", "h", None, "")).unwrap();
+        assert!(!get.contains("Content-Length") && !get.contains("Authorization"), "{get}");
+    }
+
+    #[test]
+    fn every_slot_gets_the_number() {
+        let template = Template::new(b"/a/##### host-#####.".to_vec(), "#####");
+        let mut out = Vec::new();
+        template.fill(42, &mut out);
+        assert_eq!(out, b"/a/00042 host-00042.");
+        template.fill(99_999, &mut out);
+        assert_eq!(out, b"/a/99999 host-99999.");
+    }
+}
