@@ -1,0 +1,157 @@
+//! Distributions of durations, as HDR histograms.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+
+/// Longer durations count as this long, in nanoseconds: ten minutes.
+pub const MAX_NS: u64 = 600_000_000_000;
+/// Every value is kept to within 0.1%.
+const SIGNIFICANT_DIGITS: u8 = 3;
+/// A quantile is stated only if so many samples lie beyond it.
+const SAMPLES_BEYOND: u64 = 10;
+
+/// A quantile, exact: in hundred-thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Quantile(u32);
+
+impl Quantile {
+    /// The median.
+    pub const P50: Self = Self(50_000);
+    /// 90%.
+    pub const P90: Self = Self(90_000);
+    /// 95%.
+    pub const P95: Self = Self(95_000);
+    /// 99%.
+    pub const P99: Self = Self(99_000);
+    /// 99.9%.
+    pub const P999: Self = Self(99_900);
+    /// Those that every result states.
+    pub const STATED: [Self; 5] = [Self::P50, Self::P90, Self::P95, Self::P99, Self::P999];
+
+    /// How many samples a run needs before this quantile has ten beyond it.
+    pub fn samples_needed(self) -> u64 {
+        (SAMPLES_BEYOND * 100_000).div_ceil(u64::from(100_000 - self.0))
+    }
+
+    pub(super) fn fraction(self) -> f64 {
+        f64::from(self.0) / 100_000.0
+    }
+}
+
+impl fmt::Display for Quantile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", f64::from(self.0) / 1_000.0)
+    }
+}
+
+/// Durations in nanoseconds. Recording allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    histogram: Histogram<u64>,
+}
+
+impl Default for Distribution {
+    fn default() -> Self {
+        // The arguments are constants within the library's bounds.
+        let histogram = Histogram::new_with_bounds(1, MAX_NS, SIGNIFICANT_DIGITS).expect("constant bounds are valid");
+        Self { histogram }
+    }
+}
+
+impl Distribution {
+    /// Adds one sample; beyond [`MAX_NS`] it counts as that.
+    pub fn record(&mut self, ns: u64) {
+        self.histogram.saturating_record(ns);
+    }
+
+    /// How many samples there are.
+    pub fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// The quantile in nanoseconds, or `None` if fewer than ten samples lie beyond it.
+    pub fn quantile_ns(&self, quantile: Quantile) -> Option<u64> {
+        (self.count() >= quantile.samples_needed()).then(|| self.histogram.value_at_quantile(quantile.fraction()))
+    }
+
+    /// The longest sample in nanoseconds.
+    pub fn max_ns(&self) -> Option<u64> {
+        (self.count() > 0).then(|| self.histogram.max())
+    }
+
+    /// The shortest sample in nanoseconds.
+    pub fn min_ns(&self) -> Option<u64> {
+        (self.count() > 0).then(|| self.histogram.min())
+    }
+
+    /// The arithmetic mean in nanoseconds.
+    pub fn mean_ns(&self) -> Option<f64> {
+        (self.count() > 0).then(|| self.histogram.mean())
+    }
+
+    /// The whole histogram, in the HDR V2 deflate format, base64: other HDR tools read it too.
+    pub fn to_base64(&self) -> String {
+        encode(&self.histogram)
+    }
+}
+
+/// A histogram of any counter width in the HDR V2 deflate format, base64.
+pub(super) fn encode<C: hdrhistogram::Counter>(histogram: &Histogram<C>) -> String {
+    let mut bytes = Vec::new();
+    // Writing to memory cannot fail, and the largest histogram we make is far below the format's limits.
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("serializing to memory");
+    STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(count: u64) -> Distribution {
+        let mut distribution = Distribution::default();
+        (1..=count).for_each(|value| distribution.record(value * 1_000));
+        distribution
+    }
+
+    #[test]
+    fn a_quantile_needs_ten_samples_beyond_it() {
+        for (quantile, needed) in
+            [(Quantile::P50, 20), (Quantile::P95, 200), (Quantile::P99, 1_000), (Quantile::P999, 10_000)]
+        {
+            assert_eq!(quantile.samples_needed(), needed, "{quantile}");
+            assert_eq!(of(needed - 1).quantile_ns(quantile), None, "{quantile}");
+            assert!(of(needed).quantile_ns(quantile).is_some(), "{quantile}");
+        }
+    }
+
+    #[test]
+    fn quantiles_are_within_a_thousandth() {
+        let distribution = of(10_000);
+        for (quantile, exact) in [(Quantile::P50, 5e6), (Quantile::P95, 9.5e6), (Quantile::P999, 9.99e6)] {
+            let value = distribution.quantile_ns(quantile).unwrap() as f64;
+            assert!((value / exact - 1.0).abs() < 1.1e-3, "{quantile}: {value}");
+        }
+        assert_eq!(Quantile::P999.to_string(), "p99.9");
+    }
+
+    #[test]
+    fn an_empty_one_states_nothing_and_an_endless_sample_is_kept() {
+        let mut distribution = Distribution::default();
+        assert_eq!((distribution.max_ns(), distribution.mean_ns()), (None, None));
+        distribution.record(u64::MAX);
+        assert!(distribution.max_ns().unwrap() >= MAX_NS);
+    }
+
+    #[test]
+    fn the_encoded_form_reads_back() {
+        let distribution = of(500);
+        let bytes = STANDARD.decode(distribution.to_base64()).unwrap();
+        let read: Histogram<u64> =
+            hdrhistogram::serialization::Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+        assert_eq!(read, distribution.histogram);
+    }
+}

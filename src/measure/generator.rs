@@ -1,0 +1,97 @@
+//! What the generator itself used: a run in which it was the bottleneck measured the generator.
+
+use std::time::Duration;
+
+use crate::clock::{Moment, process_cpu_ns, thread_cpu_ns};
+
+/// A reading of the generator's clocks and memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    at: Moment,
+    thread_cpu_ns: u64,
+    process_cpu_ns: u64,
+    rss_bytes: u64,
+}
+
+impl Reading {
+    /// Reads them now, for the calling thread.
+    pub fn take() -> Self {
+        Self {
+            at: Moment::now(),
+            thread_cpu_ns: thread_cpu_ns(),
+            process_cpu_ns: process_cpu_ns(),
+            rss_bytes: rss_bytes(),
+        }
+    }
+}
+
+/// Readings at the edges of a run's stages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GeneratorUse {
+    /// Before the first connection.
+    pub start: Reading,
+    /// After the last connection was opened.
+    pub opened: Reading,
+    /// At the beginning of the measured window.
+    pub window_start: Reading,
+    /// At its end.
+    pub window_end: Reading,
+    /// How many connections were opened.
+    pub connections: u64,
+}
+
+impl GeneratorUse {
+    /// CPU time of the whole process within the window, in seconds.
+    pub fn window_cpu_s(&self) -> f64 {
+        seconds(self.window_end.process_cpu_ns - self.window_start.process_cpu_ns)
+    }
+
+    /// CPU time of the whole process while connections were opened, in seconds.
+    pub fn opening_cpu_s(&self) -> f64 {
+        seconds(self.opened.process_cpu_ns - self.start.process_cpu_ns)
+    }
+
+    /// How long opening the connections took.
+    pub fn opening(&self) -> Duration {
+        self.opened.at - self.start.at
+    }
+
+    /// The share of the window in which the generator's thread was on a CPU, 0 to 1.
+    pub fn busy_share(&self) -> f64 {
+        let wall_ns = self.window_end.at.ns_since(self.window_start.at);
+        let cpu_ns = self.window_end.thread_cpu_ns - self.window_start.thread_cpu_ns;
+        if wall_ns == 0 { 0.0 } else { cpu_ns as f64 / wall_ns as f64 }
+    }
+
+    /// Resident memory at the end of the window, in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        self.window_end.rss_bytes
+    }
+
+    /// Resident memory that came with the connections and the window, per connection, in bytes.
+    pub fn rss_per_connection_bytes(&self) -> Option<u64> {
+        let grown = self.window_end.rss_bytes.saturating_sub(self.start.rss_bytes);
+        grown.checked_div(self.connections)
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    Duration::from_nanos(ns).as_secs_f64()
+}
+
+/// Resident memory of this process in bytes; 0 where the kernel does not tell.
+fn rss_bytes() -> u64 {
+    // SAFETY: plain system call without pointers.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * page_bytes
+}
+
+/// The highest resident memory that this process ever had, in bytes; 0 where the kernel does not tell.
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|value| value.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

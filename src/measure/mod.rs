@@ -1,0 +1,17 @@
+//! So what, first half: samples, distributions, counts, the timeline, the generator's own health, and whether a run
+//! is valid. Knows nothing of where samples came from.
+
+pub mod distribution;
+pub mod generator;
+pub mod machine;
+pub mod outcome;
+pub mod recorder;
+pub mod tally;
+pub mod threshold;
+pub mod timeline;
+pub mod validity;
+
+pub use distribution::{Distribution, Quantile};
+pub use outcome::Outcome;
+pub use recorder::{Measurement, Recorder, Sample};
+pub use tally::Tally;

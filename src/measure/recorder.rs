@@ -1,0 +1,245 @@
+//! Takes samples while a run lasts and gives the measurement at its end.
+
+use std::time::Duration;
+
+use super::distribution::Distribution;
+use super::generator::GeneratorUse;
+use super::outcome::Outcome;
+use super::tally::Tally;
+use super::timeline::Timeline;
+use crate::clock::Moment;
+use crate::wire::tls::Handshake;
+use crate::wire::{Fault, Phases};
+
+/// What is known of one arrival once it is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// When it was meant to start.
+    pub intended: Moment,
+    /// When it did start.
+    pub actual: Moment,
+    /// When it was over.
+    pub end: Moment,
+    /// Where the time between the last two went.
+    pub phases: Phases,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The handshake, if it opened a connection.
+    pub handshake: Option<Handshake>,
+}
+
+impl Sample {
+    /// Response time: from the intended start, in nanoseconds.
+    pub fn response_ns(&self) -> u64 {
+        self.end.ns_since(self.intended)
+    }
+
+    /// Service time: from the actual start, in nanoseconds.
+    pub fn service_ns(&self) -> u64 {
+        self.end.ns_since(self.actual)
+    }
+
+    /// Schedule lag: from the intended to the actual start, in nanoseconds.
+    pub fn lag_ns(&self) -> u64 {
+        self.actual.ns_since(self.intended)
+    }
+}
+
+/// The distributions of the phases of requests that got the right answer.
+#[derive(Clone, Debug, Default)]
+pub struct PhaseDistributions {
+    /// TCP connect, of requests that opened a connection.
+    pub dial: Distribution,
+    /// TLS handshake, of requests that opened a connection.
+    pub tls: Distribution,
+    /// Sending the request.
+    pub send: Distribution,
+    /// Waiting for the first byte.
+    pub first_byte: Distribution,
+    /// Receiving the rest.
+    pub receive: Distribution,
+}
+
+/// Connections opened before or during a run.
+#[derive(Clone, Debug, Default)]
+pub struct Handshakes {
+    /// TCP connect.
+    pub dial: Distribution,
+    /// TLS handshake.
+    pub tls: Distribution,
+    /// What the handshakes were.
+    pub kinds: Tally<Handshake>,
+}
+
+impl Handshakes {
+    /// Notes one that opened a connection.
+    pub fn record(&mut self, handshake: Handshake, phases: &Phases) {
+        self.dial.record(phases.dial_ns);
+        self.tls.record(phases.tls_ns);
+        self.kinds.add(handshake);
+    }
+}
+
+/// Everything that a run measured.
+#[derive(Clone, Debug, Default)]
+pub struct Measurement {
+    /// How long was measured; shorter than planned if the run was stopped.
+    pub window: Duration,
+    /// The run was stopped before its window ended.
+    pub partial: bool,
+    /// Arrivals before the window, sent but not measured.
+    pub warm_up_arrivals: u64,
+    /// Arrivals that the schedule put into the window.
+    pub scheduled: u64,
+    /// Those among them that were sent.
+    pub started: u64,
+    /// Those among them that were sent later than the bound on schedule lag.
+    pub late: u64,
+    /// What came of those that were sent.
+    pub outcomes: Tally<Outcome>,
+    /// Response time of right answers.
+    pub response: Distribution,
+    /// Service time of right answers.
+    pub service: Distribution,
+    /// Schedule lag of all that were sent.
+    pub lag: Distribution,
+    /// Response time of everything but right answers.
+    pub failed_response: Distribution,
+    /// Where the service time went.
+    pub phases: PhaseDistributions,
+    /// Connections opened before the first arrival.
+    pub opening: Handshakes,
+    /// Connections that had to be opened within the window.
+    pub reopening: Handshakes,
+    /// The window second by second.
+    pub timeline: Timeline,
+    /// The first fault or wrong answer of each outcome, for people.
+    pub examples: Vec<(Outcome, String)>,
+    /// What the generator used.
+    pub generator: GeneratorUse,
+}
+
+impl Measurement {
+    /// Arrivals that were scheduled in the window and never sent.
+    pub fn unsent(&self) -> u64 {
+        self.scheduled - self.started
+    }
+
+    /// The share of scheduled arrivals that did not get the right answer, unsent ones included; `None` without any.
+    pub fn error_share(&self) -> Option<f64> {
+        let errors = self.scheduled - self.outcomes.count(Outcome::Ok);
+        (self.scheduled > 0).then(|| errors as f64 / self.scheduled as f64)
+    }
+}
+
+/// Records samples. Its hot path allocates nothing.
+pub struct Recorder {
+    from: Moment,
+    to: Moment,
+    late_bound_ns: u64,
+    measurement: Measurement,
+}
+
+impl Recorder {
+    /// For a measured window of length `window`; arrivals that start later than `late_bound` count as late.
+    pub fn new(window: Duration, late_bound: Duration) -> Self {
+        let measurement = Measurement { window, timeline: Timeline::new(window), ..Measurement::default() };
+        Self {
+            from: Moment::from_ns(u64::MAX),
+            to: Moment::from_ns(u64::MAX),
+            late_bound_ns: late_bound.as_nanos() as u64,
+            measurement,
+        }
+    }
+
+    /// Sets when the window begins; it ends after its length.
+    pub fn begin(&mut self, from: Moment) {
+        self.from = from;
+        self.to = from + self.measurement.window;
+    }
+
+    /// Notes that the schedule asked for an arrival.
+    pub fn scheduled(&mut self, intended: Moment) {
+        if self.is_measured(intended) {
+            self.measurement.scheduled += 1;
+        } else {
+            self.measurement.warm_up_arrivals += 1;
+        }
+    }
+
+    /// Notes a connection opened before the first arrival.
+    pub fn opened(&mut self, handshake: Handshake, phases: &Phases) {
+        self.measurement.opening.record(handshake, phases);
+    }
+
+    /// Notes an arrival that is over. Outside the window it changes nothing.
+    pub fn record(&mut self, sample: &Sample) {
+        if !self.is_measured(sample.intended) {
+            return;
+        }
+        let measurement = &mut self.measurement;
+        measurement.started += 1;
+        measurement.outcomes.add(sample.outcome);
+        let lag_ns = sample.lag_ns();
+        measurement.lag.record(lag_ns);
+        if lag_ns > self.late_bound_ns {
+            measurement.late += 1;
+        }
+        if sample.outcome == Outcome::Ok {
+            measurement.response.record(sample.response_ns());
+            measurement.service.record(sample.service_ns());
+            measurement.phases.record(sample);
+        } else {
+            measurement.failed_response.record(sample.response_ns());
+        }
+        if let Some(handshake) = sample.handshake {
+            measurement.reopening.record(handshake, &sample.phases);
+        }
+        let offset_ns = sample.intended.ns_since(self.from);
+        measurement.timeline.record(offset_ns, sample.outcome, sample.response_ns());
+    }
+
+    /// Keeps the detail of the first fault of each outcome.
+    pub fn example(&mut self, outcome: Outcome, detail: impl FnOnce() -> String) {
+        let examples = &mut self.measurement.examples;
+        if !examples.iter().any(|(known, _)| *known == outcome) {
+            examples.push((outcome, detail()));
+        }
+    }
+
+    /// Keeps the detail of a fault; see [`Recorder::example`].
+    pub fn fault(&mut self, fault: &Fault) {
+        self.example(Outcome::Broken(fault.kind), || fault.detail.clone());
+    }
+
+    /// Ends the window early: what was meant to start from `now` on is not part of it.
+    pub fn stop(&mut self, now: Moment) {
+        self.measurement.partial = true;
+        self.to = self.to.min(now).max(self.from.min(now));
+        let window = self.to - self.from;
+        self.measurement.window = window;
+        self.measurement.timeline.truncate(window.as_nanos().div_ceil(1_000_000_000) as usize);
+    }
+
+    /// The measurement, once every sample is in.
+    pub fn finish(&mut self, generator: GeneratorUse) -> Measurement {
+        Measurement { generator, ..std::mem::take(&mut self.measurement) }
+    }
+
+    fn is_measured(&self, intended: Moment) -> bool {
+        self.from <= intended && intended < self.to
+    }
+}
+
+impl PhaseDistributions {
+    fn record(&mut self, sample: &Sample) {
+        let phases = &sample.phases;
+        if sample.handshake.is_some() {
+            self.dial.record(phases.dial_ns);
+            self.tls.record(phases.tls_ns);
+        }
+        self.send.record(phases.send_ns);
+        self.first_byte.record(phases.first_byte_ns);
+        self.receive.record(phases.receive_ns);
+    }
+}

@@ -1,0 +1,72 @@
+//! A run second by second, by intended start: so that a stall shows where it was and not only in a tail.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::distribution::{Quantile, encode};
+use super::outcome::Outcome;
+
+/// One second of the measured window.
+#[derive(Clone, Debug)]
+pub struct Second {
+    /// Arrivals that were meant to start in it and did start.
+    pub started: u64,
+    /// Those among them that got the right answer.
+    pub ok: u64,
+    response_us: Histogram<u32>,
+}
+
+/// The measured window, second by second.
+#[derive(Clone, Debug, Default)]
+pub struct Timeline {
+    seconds: Vec<Second>,
+}
+
+impl Timeline {
+    /// Makes room for a whole window, so that recording allocates nothing.
+    pub fn new(window: Duration) -> Self {
+        let count = window.as_nanos().div_ceil(1_000_000_000) as usize;
+        // The arguments are constants within the library's bounds.
+        let response_us = Histogram::new_with_bounds(1, 600_000_000, 2).expect("constant bounds are valid");
+        Self { seconds: vec![Second { started: 0, ok: 0, response_us }; count] }
+    }
+
+    /// Notes an arrival that was meant to start `offset_ns` into the window.
+    pub fn record(&mut self, offset_ns: u64, outcome: Outcome, response_ns: u64) {
+        let Some(second) = self.seconds.get_mut((offset_ns / 1_000_000_000) as usize) else { return };
+        second.started += 1;
+        if outcome == Outcome::Ok {
+            second.ok += 1;
+            second.response_us.saturating_record(response_ns / 1_000);
+        }
+    }
+
+    /// The seconds in order.
+    pub fn seconds(&self) -> &[Second] {
+        &self.seconds
+    }
+
+    /// Leaves out the seconds from `length` on, which a run that ended early has not seen.
+    pub fn truncate(&mut self, length: usize) {
+        self.seconds.truncate(length);
+    }
+}
+
+impl Second {
+    /// The quantile of the response time in microseconds, to within 1%, if enough samples lie beyond it.
+    pub fn response_us(&self, quantile: Quantile) -> Option<u64> {
+        (self.response_us.len() >= quantile.samples_needed())
+            .then(|| self.response_us.value_at_quantile(quantile.fraction()))
+    }
+
+    /// The longest response time in microseconds.
+    pub fn response_max_us(&self) -> Option<u64> {
+        (!self.response_us.is_empty()).then(|| self.response_us.max())
+    }
+
+    /// The response times, in microseconds, in the HDR V2 deflate format, base64.
+    pub fn to_base64(&self) -> String {
+        encode(&self.response_us)
+    }
+}

@@ -1,0 +1,180 @@
+//! Whether a run measured what it says it measured. An invalid one is worth nothing, whatever its latencies.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::recorder::Measurement;
+use super::threshold::{Checked, Threshold};
+
+/// A generator's thread that was on a CPU for more than this share of the window had no room left.
+pub const MAX_BUSY_SHARE: f64 = 0.9;
+/// More than this share of arrivals beyond the lag bound makes a run invalid: the bound is one on p99.
+const MAX_LATE_SHARE: f64 = 0.01;
+
+/// An effect in the domain, claimed by answers and counted where it must show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// What is counted.
+    pub name: &'static str,
+    /// How many the answers claimed.
+    pub claimed: u64,
+    /// How many were found.
+    pub found: u64,
+    /// Where they were looked for.
+    pub source: &'static str,
+}
+
+/// A reason why a run is invalid.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Invalid {
+    /// The run was stopped before its end.
+    Partial,
+    /// No arrival got the right answer.
+    NothingMeasured,
+    /// Arrivals were never sent.
+    Unsent {
+        /// How many.
+        unsent: u64,
+        /// Of how many.
+        scheduled: u64,
+    },
+    /// Too many arrivals started too late.
+    Lag {
+        /// How many were late.
+        late: u64,
+        /// Of how many that were sent.
+        started: u64,
+        /// By more than this.
+        bound: Duration,
+    },
+    /// The generator's thread had no CPU time left.
+    Saturated {
+        /// The share of the window in which it ran, 0 to 1.
+        busy_share: f64,
+    },
+    /// A threshold cannot be judged.
+    TooFewSamples {
+        /// Which.
+        threshold: Threshold,
+        /// How many right answers it needs.
+        needed: u64,
+        /// How many there were.
+        had: u64,
+    },
+    /// The work found is not the work claimed.
+    Work(Work),
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Partial => f.write_str("the run was stopped before its end"),
+            Self::NothingMeasured => f.write_str("not one arrival got the right answer: nothing was measured"),
+            Self::Unsent { unsent, scheduled } => write!(
+                f,
+                "{unsent} of {scheduled} arrivals were never sent: no connection was free in time (raise --connections)"
+            ),
+            Self::Lag { late, started, bound } => write!(
+                f,
+                "{late} of {started} arrivals started more than {} ms late: the generator, or too few connections, \
+                 was the bottleneck",
+                bound.as_secs_f64() * 1e3
+            ),
+            Self::Saturated { busy_share } => {
+                write!(
+                    f,
+                    "the generator's thread was on a CPU for {:.0}% of the window: it was the bottleneck",
+                    busy_share * 100.0
+                )
+            }
+            Self::TooFewSamples { threshold, needed, had } => {
+                write!(f, "{threshold} needs {needed} right answers, this run has {had} (lengthen --duration)")
+            }
+            Self::Work(work) => {
+                write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
+            }
+        }
+    }
+}
+
+/// Every reason why a run is invalid; none if it is valid.
+pub fn judge(measurement: &Measurement, checked: &[Checked], work: &[Work], late_bound: Duration) -> Vec<Invalid> {
+    let mut reasons = Vec::new();
+    if measurement.partial {
+        reasons.push(Invalid::Partial);
+    }
+    if measurement.response.count() == 0 {
+        reasons.push(Invalid::NothingMeasured);
+    }
+    let (unsent, scheduled, started) = (measurement.unsent(), measurement.scheduled, measurement.started);
+    if unsent > 0 {
+        reasons.push(Invalid::Unsent { unsent, scheduled });
+    }
+    if measurement.late as f64 > started as f64 * MAX_LATE_SHARE {
+        reasons.push(Invalid::Lag { late: measurement.late, started, bound: late_bound });
+    }
+    let busy_share = measurement.generator.busy_share();
+    if busy_share > MAX_BUSY_SHARE {
+        reasons.push(Invalid::Saturated { busy_share });
+    }
+    reasons.extend(checked.iter().filter(|checked| checked.measured.is_none()).map(|checked| Invalid::TooFewSamples {
+        threshold: checked.threshold,
+        needed: checked.threshold.samples_needed(),
+        had: measurement.response.count(),
+    }));
+    reasons.extend(work.iter().filter(|work| work.claimed != work.found).cloned().map(Invalid::Work));
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{Outcome, Quantile};
+
+    const BOUND: Duration = Duration::from_millis(5);
+
+    fn good() -> Measurement {
+        let mut measurement = Measurement { scheduled: 2_000, started: 2_000, ..Measurement::default() };
+        for _ in 0..2_000 {
+            measurement.response.record(1_000_000);
+            measurement.outcomes.add(Outcome::Ok);
+        }
+        measurement
+    }
+
+    fn judged(measurement: &Measurement, work: &[Work]) -> Vec<Invalid> {
+        let thresholds = [Threshold::Response(Quantile::P99, Duration::from_secs(1)), Threshold::Errors(0.001)];
+        judge(measurement, &thresholds.map(|threshold| threshold.check(measurement)), work, BOUND)
+    }
+
+    fn work(found: u64) -> Work {
+        Work { name: "agents", claimed: 5, found, source: "SQL" }
+    }
+
+    #[test]
+    fn a_good_run_is_valid() {
+        assert_eq!(judged(&good(), &[work(5)]), []);
+    }
+
+    #[test]
+    fn every_defect_is_named() {
+        let partial = Measurement { partial: true, ..good() };
+        assert_eq!(judged(&partial, &[]), [Invalid::Partial]);
+
+        let unsent = Measurement { scheduled: 2_001, ..good() };
+        assert_eq!(judged(&unsent, &[]), [Invalid::Unsent { unsent: 1, scheduled: 2_001 }]);
+
+        assert_eq!(judged(&Measurement { late: 20, ..good() }, &[]), []);
+        let late = Measurement { late: 21, ..good() };
+        assert_eq!(judged(&late, &[]), [Invalid::Lag { late: 21, started: 2_000, bound: BOUND }]);
+
+        assert_eq!(judged(&good(), &[work(4)]), [Invalid::Work(work(4))]);
+    }
+
+    #[test]
+    fn a_run_that_measured_nothing_is_invalid_and_so_is_a_threshold_without_samples() {
+        let reasons = judged(&Measurement { scheduled: 10, started: 10, ..Measurement::default() }, &[]);
+        assert!(reasons.contains(&Invalid::NothingMeasured), "{reasons:?}");
+        assert!(reasons.iter().any(|reason| matches!(reason, Invalid::TooFewSamples { had: 0, .. })), "{reasons:?}");
+    }
+}
