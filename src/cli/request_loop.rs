@@ -1,0 +1,174 @@
+//! The Criterion loop: one connection, one request per iteration. It is a process of its own, because Criterion reads
+//! the command line itself and its memory is not the workload's.
+
+use std::net::SocketAddr;
+use std::process::{Command, ExitCode};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use criterion::{Criterion, SamplingMode, Throughput};
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use super::exit;
+use crate::clock::Moment;
+use crate::error::{Context, Error, Result};
+use crate::measure::Outcome;
+use crate::run::runtime;
+use crate::scenario::Scenario;
+use crate::scenario::agent_storm::AgentStorm;
+use crate::target::Target;
+use crate::target::base::Base;
+use crate::wire::connection::Stopwatch;
+use crate::wire::tls::{self, Trust};
+use crate::wire::{Connection, Dialer, Phases, Scratch};
+
+/// Holds the hand-over from the bench target to its loop process.
+const VARIABLE: &str = "CERTCTL_BENCH_LOOP";
+
+/// What the loop process needs to know.
+#[derive(Deserialize, Serialize)]
+struct HandOver {
+    parent: u32,
+    base: String,
+    address: SocketAddr,
+    trust: TrustSpec,
+    token: String,
+    agents: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+enum TrustSpec {
+    /// DER, base64.
+    Authorities(Vec<String>),
+    System,
+    Insecure,
+}
+
+impl TrustSpec {
+    fn of(trust: &Trust) -> Self {
+        match trust {
+            Trust::Authorities(certificates) => {
+                Self::Authorities(certificates.iter().map(|certificate| STANDARD.encode(certificate)).collect())
+            }
+            Trust::System => Self::System,
+            Trust::Insecure => Self::Insecure,
+        }
+    }
+
+    fn into_trust(self) -> Result<Trust> {
+        Ok(match self {
+            Self::Authorities(texts) => {
+                let certificates = texts.iter().map(|text| STANDARD.decode(text).map(CertificateDer::from));
+                Trust::Authorities(certificates.collect::<Result<_, _>>().context(|| format!("reading {VARIABLE}"))?)
+            }
+            Self::System => Trust::System,
+            Self::Insecure => Trust::Insecure,
+        })
+    }
+}
+
+/// Runs the loop in a process of its own, with Criterion's `arguments`.
+///
+/// # Errors
+/// If it cannot be started or does not end well.
+pub fn run_apart(target: &Target, dialer: &Dialer, agents: u64, arguments: &[String]) -> Result<()> {
+    let hand_over = HandOver {
+        parent: std::process::id(),
+        base: target.base.to_string(),
+        address: dialer.address(),
+        trust: TrustSpec::of(&target.trust),
+        token: target.token.reveal().to_owned(),
+        agents,
+    };
+    let hand_over = serde_json::to_string(&hand_over).context(|| "handing over to the loop".to_owned())?;
+    let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
+    let mut command = Command::new(program);
+    let status =
+        command.args(arguments).env(VARIABLE, hand_over).status().context(|| "starting the loop".to_owned())?;
+    if status.success() { Ok(()) } else { Err(Error::new(format!("the Criterion loop ended with {status}"))) }
+}
+
+/// Runs the loop and gives its exit code, if this process was started to do that.
+pub fn run_if_handed_over() -> Option<ExitCode> {
+    let hand_over = std::env::var(VARIABLE).ok()?;
+    Some(match run(&hand_over) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::fail(&error),
+    })
+}
+
+fn run(hand_over: &str) -> Result<()> {
+    let hand_over: HandOver = serde_json::from_str(hand_over).context(|| format!("reading {VARIABLE}"))?;
+    die_with(hand_over.parent)?;
+    let base: Base = hand_over.base.parse().map_err(|error| Error::new(format!("reading {VARIABLE}: {error}")))?;
+    let config = tls::client_config(&hand_over.trust.into_trust()?)?;
+    let dialer = Dialer::new(hand_over.address, base.server_name()?, config);
+    let scenario = AgentStorm::new(hand_over.agents, &base.host_header(), &hand_over.token);
+    let requests = Rc::new(Requests { runtime: runtime()?, dialer, scenario, seq: hand_over.agents - 1 });
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group(requests.scenario.id());
+    group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
+    group.bench_function("heartbeat", |bencher| bencher.iter_custom(|iterations| requests.time(iterations)));
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}
+
+/// Has the kernel end this process with its parent.
+fn die_with(parent: u32) -> Result<()> {
+    // SAFETY: plain system calls without pointers.
+    let (set, now) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
+    if set < 0 || now as u32 != parent {
+        return Err(Error::new("the bench target that started this loop is gone"));
+    }
+    Ok(())
+}
+
+struct Requests {
+    runtime: tokio::runtime::Runtime,
+    dialer: Dialer,
+    scenario: AgentStorm,
+    seq: u64,
+}
+
+impl Requests {
+    /// How long `iterations` requests take, one after another on one connection that is open already.
+    fn time(&self, iterations: u64) -> Duration {
+        match self.runtime.block_on(self.ask(iterations)) {
+            Ok(duration) => duration,
+            Err(error) => {
+                // Criterion has no way to end a benchmark with an error.
+                eprintln!("certctl-bench: {error}");
+                std::process::exit(i32::from(exit::COULD_NOT_RUN));
+            }
+        }
+    }
+
+    async fn ask(&self, iterations: u64) -> Result<Duration> {
+        let mut scratch = Scratch::default();
+        let mut connection = self.connect().await?;
+        let start = Instant::now();
+        for _ in 0..iterations {
+            let at = Moment::now();
+            let (mut watch, mut phases) = (Stopwatch::from(at), Phases::default());
+            let method = self.scenario.encode(self.seq, &mut scratch.request);
+            let reusable = connection.exchange(method, &mut scratch, &mut watch, &mut phases).await;
+            let reusable = reusable.map_err(|fault| Error::new(format!("the loop's request: {fault}")))?;
+            let outcome = scratch.response().map(|response| self.scenario.judge(self.seq, at, &response));
+            if outcome != Some(Outcome::Ok) || !reusable {
+                let outcome = outcome.map_or_else(|| "no response".to_owned(), |outcome| outcome.to_string());
+                return Err(Error::new(format!("the loop's request: {outcome}, connection kept: {reusable}")));
+            }
+        }
+        Ok(start.elapsed())
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let opened = self.dialer.open(&mut Stopwatch::from(Moment::now()), &mut Phases::default()).await;
+        opened.map_err(|fault| Error::new(format!("opening the loop's connection: {fault}")))
+    }
+}

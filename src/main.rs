@@ -1,0 +1,34 @@
+//! `certctl-bench`: the verbs beside the bench targets.
+
+#![warn(clippy::unwrap_used)]
+
+use std::process::ExitCode;
+
+use certctl_bench::cli::{exit, seed};
+use clap::{Parser, Subcommand};
+
+/// Benchmark and load-test suite for certctl.
+///
+/// The scenarios themselves are bench targets: cargo bench --bench agent_storm
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 done, 1 could not run, 2 usage.")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Apply the seeds to a load-test database; a second run changes nothing.
+    Seed(seed::SeedFlags),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Seed(flags) => seed::run(flags),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::fail(&error),
+    }
+}

@@ -1,0 +1,97 @@
+//! The live line: a thread of its own shows how far a run is, so that the generator never waits for a terminal.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::load::open::Plan;
+use crate::load::progress::{Progress, Stage};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Where the output is no terminal, a line this often is enough.
+const EVERY_IN_A_LOG: Duration = Duration::from_secs(10);
+
+/// Shows the progress of a run on stderr until it is dropped.
+pub struct Live {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Live {
+    /// Starts to show `progress` of a run under `plan`.
+    pub fn start(progress: Arc<Progress>, plan: &Plan) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, plan) = (stop.clone(), plan.clone());
+        let thread = std::thread::spawn(move || show(&progress, &plan, &stopped));
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A thread that only prints has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn show(progress: &Progress, plan: &Plan, stop: &AtomicBool) {
+    let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        // The template is a constant and valid.
+        bar.with_style(ProgressStyle::with_template("{msg}").expect("a valid template"))
+    });
+    let mut line = Line { stage: Stage::Opening, since: Instant::now(), last: (0, 0), last_at: Instant::now() };
+    let mut printed: Option<(Stage, Instant)> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let text = line.next(progress, plan);
+        match &bar {
+            Some(bar) => bar.set_message(text),
+            None if printed.is_none_or(|(stage, at)| stage != line.stage || at.elapsed() >= EVERY_IN_A_LOG) => {
+                printed = Some((line.stage, Instant::now()));
+                // Nobody reads a progress line that cannot be written.
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+            None => {}
+        }
+        std::thread::park_timeout(EVERY);
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+struct Line {
+    stage: Stage,
+    since: Instant,
+    last: (u64, u64),
+    last_at: Instant,
+}
+
+impl Line {
+    fn next(&mut self, progress: &Progress, plan: &Plan) -> String {
+        if progress.stage() != self.stage {
+            self.stage = progress.stage();
+            self.since = Instant::now();
+        }
+        let (ok, not_ok) = progress.answered();
+        let span_s = self.last_at.elapsed().as_secs_f64().max(1e-3);
+        let rate = (ok + not_ok - self.last.0 - self.last.1) as f64 / span_s;
+        (self.last, self.last_at) = ((ok, not_ok), Instant::now());
+        let of = |whole: Duration| format!("{:>3.0} of {} s", self.since.elapsed().as_secs_f64(), whole.as_secs_f64());
+        let answered = format!("{rate:>6.0} answers/s, {ok} ok, {not_ok} not");
+        match self.stage {
+            Stage::Opening => format!("opening    {} of {} connections", progress.connections(), plan.connections),
+            Stage::WarmUp => format!("warm-up    {}  {answered}", of(plan.warm_up)),
+            Stage::Measuring => format!("measuring  {}  {answered}", of(plan.window)),
+            Stage::Draining => format!("draining   {answered}"),
+        }
+    }
+}

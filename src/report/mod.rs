@@ -1,0 +1,9 @@
+//! So what, second half: the summary as JSON and as text, and the live line.
+
+pub mod live;
+pub mod summary;
+pub mod text;
+pub mod verdict;
+
+pub use summary::Summary;
+pub use verdict::Verdict;

@@ -1,0 +1,198 @@
+//! The summary of a run for people: `summary.txt`, and what the terminal shows.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::summary::{About, DistributionFacts, HandshakeFacts, Summary, ThresholdFacts, Workload};
+use super::verdict::Verdict;
+
+/// The rows that say what a run is about to do, or did: target, workload and machine.
+pub fn heading(about: &About) -> String {
+    let (target, machine) = (&about.target, &about.machine);
+    let system = match target.kind {
+        "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
+        kind => format!("{kind} {}", target.version),
+    };
+    let mut text = format!("{}: {}\n", about.scenario, about.title);
+    row(&mut text, "target", &format!("{system} at {}", target.base_url));
+    row(&mut text, "", &format!("store {}; {}", target.store, target.trust));
+    row(&mut text, "workload", &workload(&about.workload));
+    row(
+        &mut text,
+        "machine",
+        &format!(
+            "{} × {}, {:.1} GiB, Linux {}, {}",
+            machine.cores,
+            machine.cpu_model,
+            machine.memory_bytes as f64 / f64::from(1 << 30),
+            machine.kernel,
+            machine.rustc
+        ),
+    );
+    text
+}
+
+fn workload(workload: &Workload) -> String {
+    let connections = match workload.affinity {
+        "own" => format!("{} connections, one per agent", workload.connections),
+        _ => format!("{} pooled connections", workload.connections),
+    };
+    format!(
+        "{}, {} {}/s, {connections}, warm-up {} s, window {} s, rng seed {}",
+        workload.model,
+        workload.arrivals,
+        (workload.rate_per_s * 1e3).round() / 1e3,
+        workload.warm_up_s,
+        workload.window_s,
+        workload.rng_seed
+    )
+}
+
+/// Everything below the heading: counts, distributions, thresholds and verdict.
+pub fn results(summary: &Summary) -> String {
+    let mut text = String::new();
+    counts(&mut text, summary);
+    text.push('\n');
+    let _ = writeln!(text, "{}", distributions(summary));
+    text.push('\n');
+    handshakes(&mut text, "handshakes", &summary.opening);
+    if summary.reopening.tls.count > 0 {
+        handshakes(&mut text, "reconnects", &summary.reopening);
+    }
+    generator(&mut text, summary);
+    let _ = writeln!(text, "\n{}\n", thresholds(&summary.thresholds));
+    for reason in &summary.invalid {
+        row(&mut text, "invalid", reason);
+    }
+    row(&mut text, "verdict", &format!("{} (exit {})", summary.verdict, summary.exit_code));
+    if summary.verdict == Verdict::Smoke {
+        row(&mut text, "", "cargo bench measures; this only shows that every part works");
+    }
+    text
+}
+
+fn row(text: &mut String, key: &str, value: &str) {
+    let _ = writeln!(text, "{key:<12} {value}");
+}
+
+fn counts(text: &mut String, summary: &Summary) {
+    let arrivals = &summary.arrivals;
+    let partial = if arrivals.partial { ", PARTIAL" } else { "" };
+    row(
+        text,
+        "arrivals",
+        &format!(
+            "scheduled {}, started {}, late {}, unsent {} (in {:.1} s{partial}; warm-up {} more)",
+            arrivals.scheduled, arrivals.started, arrivals.late, arrivals.unsent, arrivals.measured_s, arrivals.warm_up
+        ),
+    );
+    let outcomes: Vec<String> =
+        summary.outcomes.iter().map(|entry| format!("{} {}", entry.outcome, entry.count)).collect();
+    row(text, "outcomes", &if outcomes.is_empty() { "none".to_owned() } else { outcomes.join(", ") });
+    for entry in &summary.outcomes {
+        if let Some(example) = &entry.example {
+            row(text, "", &format!("first {}: {example}", entry.outcome));
+        }
+    }
+    for (index, work) in summary.work.iter().enumerate() {
+        let key = if index == 0 { "work" } else { "" };
+        row(text, key, &format!("{}: {} of {} ({})", work.name, work.found, work.claimed, work.source));
+    }
+    if summary.work.is_empty() {
+        row(text, "work", "not checked: no database given (--database URL)");
+    }
+}
+
+fn distributions(summary: &Summary) -> Table {
+    let latency = &summary.latency;
+    let mut table = table(&["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
+    let mut add = |name: &str, facts: &DistributionFacts, always: bool| {
+        if always || facts.count > 0 {
+            let quantiles = [facts.p50_us, facts.p90_us, facts.p95_us, facts.p99_us, facts.p99_9_us, facts.max_us];
+            let cells = quantiles.map(|us| us.map_or_else(|| "–".to_owned(), |us| format!("{:.3}", us / 1e3)));
+            table.add_row([name.to_owned(), facts.count.to_string()].into_iter().chain(cells));
+        }
+    };
+    add("response time", &latency.response, true);
+    add("service time", &latency.service, true);
+    add("schedule lag", &latency.schedule_lag, true);
+    add("  send", &latency.send, false);
+    add("  first byte", &latency.first_byte, false);
+    add("  receive", &latency.receive, false);
+    add("failed response", &latency.failed_response, false);
+    add("TCP connect", &summary.opening.dial, false);
+    add("TLS handshake", &summary.opening.tls, true);
+    add("TCP reconnect", &summary.reopening.dial, false);
+    add("TLS rehandshake", &summary.reopening.tls, false);
+    align(&mut table);
+    table
+}
+
+fn handshakes(text: &mut String, key: &str, facts: &HandshakeFacts) {
+    for (index, entry) in facts.kinds.iter().enumerate() {
+        let key = if index == 0 { key } else { "" };
+        row(text, key, &format!("{} {} {} {} {}", entry.count, entry.kind, entry.version, entry.suite, entry.group));
+    }
+}
+
+fn generator(text: &mut String, summary: &Summary) {
+    let generator = &summary.generator;
+    row(
+        text,
+        "generator",
+        &format!(
+            "CPU {:.2} s in the window (thread {:.1}% busy); opening {:.2} s CPU in {:.1} s; {}; {}",
+            generator.window_cpu_s,
+            generator.busy_share * 100.0,
+            generator.opening_cpu_s,
+            generator.opening_s,
+            generator.scheduling,
+            generator.tls
+        ),
+    );
+    let per_connection = generator
+        .rss_per_connection_bytes
+        .map_or_else(String::new, |bytes| format!(", {:.1} KiB per connection", bytes as f64 / 1024.0));
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (rss, peak) = (mib(generator.rss_bytes), mib(generator.peak_rss_bytes));
+    row(text, "", &format!("memory {rss:.1} MiB, peak {peak:.1} MiB{per_connection}"));
+}
+
+fn thresholds(facts: &[ThresholdFacts]) -> Table {
+    let mut table = table(&["threshold", "measured", "limit", ""]);
+    for entry in facts {
+        let value = |value: f64| match entry.unit {
+            "share" => format!("{:.3}%", value * 100.0),
+            unit => format!("{value:.3} {unit}"),
+        };
+        table.add_row([
+            entry.name.clone(),
+            entry.measured.map_or_else(|| "–".to_owned(), value),
+            format!("< {}", value(entry.limit)),
+            match entry.passed {
+                Some(true) => "kept",
+                Some(false) => "BREACHED",
+                None => "too few samples",
+            }
+            .to_owned(),
+        ]);
+    }
+    align(&mut table);
+    table
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    table
+}
+
+fn align(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+}

@@ -1,0 +1,99 @@
+//! Where: the system under test. It runs already, or we start and stop it. Knows nothing of what is asked of it.
+
+pub mod base;
+pub mod child;
+pub mod postgres;
+pub mod preflight;
+pub mod probe;
+pub mod reference;
+pub mod seed;
+
+use std::fmt;
+use std::io::Read as _;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Context, Result};
+use crate::wire::tls::Trust;
+use base::Base;
+use child::Child;
+use postgres::Cluster;
+
+/// A system under test. Dropping it stops what was started for it.
+pub struct Target {
+    /// Its address.
+    pub base: Base,
+    /// How its certificate is verified.
+    pub trust: Trust,
+    /// What authenticates us.
+    pub token: Token,
+    /// What it is, for results.
+    pub system: System,
+    /// Its database, where work can be checked by SQL.
+    pub database: Option<String>,
+    // In the order in which they stop.
+    _server: Option<Child>,
+    _cluster: Option<Cluster>,
+}
+
+/// What a system under test is: a number names its system.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// `certctl` for one that ran already, `reference` for the reference server.
+    pub kind: &'static str,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// Whether known defects of certctl are `as-built` or `as-documented`.
+    pub behaviour: String,
+    /// What keeps its rows.
+    pub store: String,
+    /// Settings that its speed depends on, where they are known.
+    pub settings: Map<String, Value>,
+}
+
+impl Target {
+    /// A system that runs already.
+    pub fn external(base: Base, trust: Trust, token: Token, database: Option<String>) -> Self {
+        let system = System {
+            kind: "certctl",
+            version: "unknown".to_owned(),
+            behaviour: "as-built".to_owned(),
+            store: "its own PostgreSQL".to_owned(),
+            settings: Map::new(),
+        };
+        Self { base, trust, token, system, database, _server: None, _cluster: None }
+    }
+}
+
+/// An API key. It is never printed.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// Takes a key that the user gave.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Makes a random key for a server that we start.
+    ///
+    /// # Errors
+    /// If the kernel gives no random bytes.
+    pub fn generate() -> Result<Self> {
+        let mut bytes = [0; 16];
+        let mut source = std::fs::File::open("/dev/urandom").context(|| "opening /dev/urandom".to_owned())?;
+        source.read_exact(&mut bytes).context(|| "reading /dev/urandom".to_owned())?;
+        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// The key itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}

@@ -1,0 +1,198 @@
+//! Looks a target over before a single request is measured: one line for what is wrong, one for what mends it.
+
+use std::net::SocketAddr;
+
+use super::Target;
+use super::probe::{Answer, Probe};
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::run::runtime;
+use crate::scenario::agent_storm::{AgentStorm, PERMISSION};
+use crate::wire::connection::Stopwatch;
+use crate::wire::request::Method;
+use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
+
+/// certctl's default limiter lets a burst of 100 requests through and 50 a second after it.
+const LIMITER_PROBES: usize = 128;
+
+/// What the preflight found out.
+#[derive(Clone)]
+pub struct Findings {
+    /// Opens connections to the first of the target's addresses that answers.
+    pub dialer: Dialer,
+    /// What the server says its version is.
+    pub version: String,
+}
+
+/// Looks `target` over for heartbeats of its first `agents` seeded agents.
+///
+/// # Errors
+/// The first thing that is wrong with it, and what mends that.
+pub fn inspect(target: &Target, agents: u64) -> Result<Findings> {
+    runtime()?.block_on(async {
+        let dialer = reach(target).await?;
+        let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
+        inspection.health().await?;
+        let version = inspection.version().await?;
+        inspection.token_is_known_and_may().await?;
+        inspection.rate_limiter_is_off().await?;
+        for number in [1, agents] {
+            inspection.agent_is_seeded(number).await?;
+        }
+        Ok(Findings { dialer, version })
+    })
+}
+
+/// Connects to the first of the target's addresses that answers, and shakes hands.
+async fn reach(target: &Target) -> Result<Dialer> {
+    let config = tls::client_config(&target.trust)?;
+    let mut fault = None;
+    for address in target.base.addresses()? {
+        let dialer = Dialer::new(address, target.base.server_name()?, config.clone());
+        match open(&dialer).await {
+            Ok(_) => return Ok(dialer),
+            Err(found) => fault = Some((address, found)),
+        }
+    }
+    match fault {
+        Some((address, fault)) => Err(unreachable(target, address, &fault)),
+        None => Err(Error::new(format!("{}: the host has no address", target.base)).mend("check CERTCTL_BASE")),
+    }
+}
+
+async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
+    dialer.open(&mut Stopwatch::from(Moment::now()), &mut Phases::default()).await
+}
+
+fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
+    let base = &target.base;
+    if fault.kind == FaultKind::Connect {
+        return Error::new(format!("{base} is not reachable at {address}: {}", fault.detail))
+            .mend("start certctl there, or correct CERTCTL_BASE");
+    }
+    if fault.detail.starts_with("invalid peer certificate") {
+        return Error::new(format!("{base}: the server's certificate is not trusted: {}", fault.detail))
+            .mend("give its authority's certificate with --ca-file FILE (or accept any with --insecure)");
+    }
+    Error::new(format!("{base}: the TLS handshake failed: {}", fault.detail))
+        .mend("check that CERTCTL_BASE is the address of certctl's HTTPS port")
+}
+
+struct Inspection<'a> {
+    target: &'a Target,
+    probe: Probe<'a>,
+}
+
+impl Inspection<'_> {
+    fn not_certctl(&self, path: &str, answer: &Answer) -> Error {
+        let body = String::from_utf8_lossy(&answer.body).trim_start().to_ascii_lowercase();
+        let what = match answer {
+            _ if body.starts_with("<!doctype html") || body.starts_with("<html") => "HTML where JSON was due",
+            Answer { is_json: true, .. } => "the wrong JSON",
+            _ => "something that is not JSON",
+        };
+        Error::new(format!(
+            "{}{path} answers {} with {what}: this is not certctl's API",
+            self.target.base, answer.status
+        ))
+        .mend("point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service")
+    }
+
+    async fn health(&mut self) -> Result<()> {
+        let answer = self.probe.get("/health").await?;
+        let healthy = answer.json().is_some_and(|json| json["status"] == "healthy");
+        if answer.status == 429 {
+            return Err(self.limited());
+        }
+        if answer.status != 200 || !healthy {
+            return Err(self.not_certctl("/health", &answer));
+        }
+        let answer = self.probe.get("/ready").await?;
+        match answer.json().as_ref().map(|json| &json["status"]) {
+            Some(status) if answer.status == 200 && status == "ready" => Ok(()),
+            Some(_) if answer.status == 503 => Err(Error::new(format!(
+                "{}: certctl does not reach its database: {}",
+                self.target.base,
+                answer.reason()
+            ))
+            .mend("start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL")),
+            _ => Err(self.not_certctl("/ready", &answer)),
+        }
+    }
+
+    async fn version(&mut self) -> Result<String> {
+        let answer = self.probe.get("/api/v1/version").await?;
+        let Some(json) = answer.json() else { return Err(self.not_certctl("/api/v1/version", &answer)) };
+        let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty());
+        let version = text("version").unwrap_or("unknown");
+        Ok(match text("commit") {
+            Some(commit) => format!("{version} ({commit})"),
+            None => version.to_owned(),
+        })
+    }
+
+    async fn token_is_known_and_may(&mut self) -> Result<()> {
+        let path = "/api/v1/auth/check";
+        let answer = self.probe.ask_with_token(Method::Get, path).await?;
+        match answer.status {
+            200 => {}
+            429 => return Err(self.limited()),
+            401 => {
+                return Err(Error::new(format!("{}: the token is not known: {}", self.target.base, answer.reason()))
+                    .mend("set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)"));
+            }
+            _ => return Err(self.not_certctl(path, &answer)),
+        }
+        let Some(json) = answer.json().filter(|json| json["effective_permissions"].is_array()) else {
+            return Err(self.not_certctl(path, &answer));
+        };
+        let permissions = json["effective_permissions"].as_array().into_iter().flatten();
+        let granted = permissions.filter_map(|entry| entry["permission"].as_str()).any(|name| name == PERMISSION);
+        if granted { Ok(()) } else { Err(self.may_not(json["user"].as_str().unwrap_or("?"))) }
+    }
+
+    fn may_not(&self, user: &str) -> Error {
+        Error::new(format!("{}: the token of {user:?} lacks the permission {PERMISSION}", self.target.base)).mend(
+            "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent",
+        )
+    }
+
+    fn limited(&self) -> Error {
+        Error::new(format!(
+            "{}: certctl's rate limiter is on and would answer most requests with 429",
+            self.target.base
+        ))
+        .mend("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
+    }
+
+    async fn rate_limiter_is_off(&mut self) -> Result<()> {
+        for _ in 0..LIMITER_PROBES {
+            if self.probe.get("/health").await?.status == 429 {
+                return Err(self.limited());
+            }
+        }
+        Ok(())
+    }
+
+    async fn agent_is_seeded(&mut self, number: u64) -> Result<()> {
+        let path = AgentStorm::path(number);
+        let answer = self.probe.ask_with_token(Method::Post, &path).await?;
+        match answer.status {
+            200 if answer.json().is_some_and(|json| json["status"] == "heartbeat_recorded") => Ok(()),
+            200 => Err(self.not_certctl(&path, &answer)),
+            403 => Err(self.may_not("?")),
+            429 => Err(self.limited()),
+            410 => Err(Error::new(format!("{}: agent {number} of the seeded fleet is retired", self.target.base))
+                .mend("UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'")),
+            // certctl answers 500 for an agent that it does not know; its documentation says 404.
+            404 | 500 => Err(Error::new(format!(
+                "{}: agent {number} of the fleet is not seeded ({}: {})",
+                self.target.base,
+                answer.status,
+                answer.reason()
+            ))
+            .mend("certctl-bench seed --database URL, with the URL of certctl's own database; or lower --agents")),
+            _ => Err(self.not_certctl(&path, &answer)),
+        }
+    }
+}

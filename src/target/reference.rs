@@ -1,0 +1,144 @@
+//! The embedded default: the reference server, on a private PostgreSQL or in memory, started and stopped by us.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::base::Base;
+use super::child::{Child, Spec};
+use super::postgres::{self, Cluster};
+use super::probe::Probe;
+use super::{System, Target, Token, seed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::measure::validity::Work;
+use crate::run::runtime;
+use crate::wire::Dialer;
+use crate::wire::request::Method;
+use crate::wire::tls::Trust;
+
+/// How long the server may take until it accepts connections.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const DATABASE: &str = "certctl_bench";
+
+/// Where the reference server keeps its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A private PostgreSQL, or in memory where none is installed.
+    Auto,
+    /// In memory.
+    InMemory,
+    /// The PostgreSQL at this URL.
+    Database(String),
+}
+
+/// Starts the reference server `binary` over `store`, seeded with the fleet.
+///
+/// # Errors
+/// If it, or the PostgreSQL under it, does not start.
+pub fn start(binary: &Path, store: &Store, agents: u64, say: &mut dyn FnMut(String)) -> Result<Target> {
+    let (cluster, database) = match store {
+        Store::InMemory => (None, None),
+        Store::Database(url) => (None, Some(url.clone())),
+        Store::Auto => match private_cluster(say)? {
+            Some((cluster, url)) => (Some(cluster), Some(url)),
+            None => (None, None),
+        },
+    };
+    let token = Token::generate()?;
+    let mut command = Command::new(binary);
+    command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", "127.0.0.1:0"]);
+    match &database {
+        Some(url) => command.args(["--database", url]),
+        None => command.args(["--in-memory", "--agents", &agents.to_string()]),
+    };
+    let mut server = Child::spawn("the reference server", command, Spec::default())?;
+    let ready = server.wait_for_line(START_PATIENCE)?;
+    let ready: Value = serde_json::from_str(&ready)
+        .map_err(|error| Error::new(format!("the reference server's ready line is no JSON: {error}")))?;
+    if let Some(url) = &database {
+        seed::apply(url, &seed::Options::default(), &mut std::io::sink())?;
+    }
+    describe(&ready, token, database, cluster, server)
+}
+
+/// A private cluster with an empty database, or `None` where no usable PostgreSQL is installed.
+fn private_cluster(say: &mut dyn FnMut(String)) -> Result<Option<(Cluster, String)>> {
+    let installation = match postgres::find() {
+        Ok(installation) => installation,
+        Err(error) if error.kind() == ErrorKind::CouldNotRun => {
+            say(format!("{error}\nwithout it the reference server keeps its rows in memory"));
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    say(format!("starting a private PostgreSQL {}", installation.version));
+    let cluster = Cluster::start(&installation, &[])?;
+    cluster.create_database(DATABASE)?;
+    let url = cluster.url(DATABASE);
+    Ok(Some((cluster, url)))
+}
+
+fn describe(
+    ready: &Value,
+    token: Token,
+    database: Option<String>,
+    cluster: Option<Cluster>,
+    server: Child,
+) -> Result<Target> {
+    let text = |key: &str| {
+        ready[key].as_str().ok_or_else(|| Error::new(format!("the reference server's ready line lacks {key:?}")))
+    };
+    let port = text("address")?.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.ok_or_else(|| Error::new("the reference server's ready line has no port"))?;
+    let mut settings = Map::new();
+    if let Some(reported) = ready["settings"].as_object() {
+        settings.extend(reported.clone());
+    }
+    Ok(Target {
+        base: Base::local(port),
+        trust: Trust::from_pem(text("ca_pem")?.as_bytes(), "of the reference server")?,
+        token,
+        system: System {
+            kind: "reference",
+            version: text("version")?.to_owned(),
+            behaviour: text("behaviour")?.to_owned(),
+            store: match &cluster {
+                Some(_) => format!("{} (private)", text("store")?),
+                None => text("store")?.to_owned(),
+            },
+            settings,
+        },
+        database,
+        _server: Some(server),
+        _cluster: cluster,
+    })
+}
+
+/// Work that the reference server counts itself, for the store in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    heartbeats: u64,
+}
+
+/// Asks the reference server for its counts. It counts a heartbeat before it answers.
+///
+/// # Errors
+/// If it does not answer.
+pub fn counts(target: &Target, dialer: &Dialer) -> Result<Counts> {
+    let answer = runtime()?.block_on(Probe::new(target, dialer.clone()).ask_with_token(Method::Get, "/reference/work"));
+    let json = answer?.json().unwrap_or_default();
+    let heartbeats = json["heartbeats"].as_u64();
+    let heartbeats = heartbeats.ok_or_else(|| Error::new("the reference server's /reference/work has no count"))?;
+    Ok(Counts { heartbeats })
+}
+
+impl Counts {
+    /// The work since `before`, of `accepted` heartbeats; `unanswered` more may have been carried out.
+    pub fn work_since(&self, before: &Self, accepted: u64, unanswered: u64) -> Vec<Work> {
+        let found = self.heartbeats - before.heartbeats;
+        let found = if found > accepted { accepted.max(found.saturating_sub(unanswered)) } else { found };
+        vec![Work { name: "heartbeats recorded", claimed: accepted, found, source: "the store in memory" }]
+    }
+}
