@@ -40,7 +40,11 @@ pub enum Store {
 pub fn start(binary: &Path, store: &Store, agents: u64, say: &mut dyn FnMut(String)) -> Result<Target> {
     let (cluster, database) = match store {
         Store::InMemory => (None, None),
-        Store::Database(url) => (None, Some(url.clone())),
+        Store::Database(url) => {
+            // The server makes tables and grants where it is let loose.
+            seed::refuse_foreign(url)?;
+            (None, Some(url.clone()))
+        }
         Store::Auto => match private_cluster(say)? {
             Some((cluster, url)) => (Some(cluster), Some(url)),
             None => (None, None),

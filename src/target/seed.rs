@@ -122,6 +122,11 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
     Ok(report)
 }
 
+/// Fails when the database holds rows of others; it may have no tables yet. For whoever is about to write to it.
+pub fn refuse_foreign(url: &str) -> Result<()> {
+    refuse_foreign_rows(&mut connect(url)?, &redact_url(url))
+}
+
 /// Counts the seeded agents. Fails when the database has no table `agents`.
 pub fn fleet_status(client: &mut Client) -> Result<FleetStatus> {
     let row = client
@@ -258,10 +263,7 @@ fn tables_written(seeds: &[(String, String)]) -> Result<Vec<String>> {
 
 fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<Item = &'a str>) -> Result<()> {
     for table in tables {
-        let row = client
-            .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])
-            .map_err(|error| failed(&format!("looking for the table {table}"), &error))?;
-        if !row.get::<_, bool>(0) {
+        if !exists(client, table)? {
             return Err(Error::new(format!(
                 "seeding {shown}: it has no table {table}, so it is not certctl's database, or not migrated"
             ))
@@ -271,6 +273,11 @@ fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<It
     Ok(())
 }
 
+fn exists(client: &mut Client, table: &str) -> Result<bool> {
+    let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]);
+    row.map(|row| row.get(0)).map_err(|error| failed(&format!("looking for the table {table}"), &error))
+}
+
 /// Keeps the seeds out of a database that somebody uses: load tests change, renew and revoke what they find.
 fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()> {
     let mut foreign = Vec::new();
@@ -278,6 +285,9 @@ fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()> {
         ("agents", "id LIKE 'ag-loadtest-%'", DEMO_AGENTS.as_slice()),
         ("managed_certificates", "name LIKE 'loadtest-%'", DEMO_CERTIFICATES.as_slice()),
     ] {
+        if !exists(client, table)? {
+            continue;
+        }
         let rows = client
             .query(
                 &format!(
@@ -295,7 +305,7 @@ fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(format!(
-        "refusing to seed {shown}: it does not look like a database for load tests; rows that neither certctl's demo \
+        "refusing to write to {shown}: it does not look like a database for load tests; rows that neither certctl's demo \
          seed nor this suite made: {}",
         foreign.join(", ")
     ))

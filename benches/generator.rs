@@ -1,0 +1,118 @@
+//! `cargo bench --bench generator`: what the generator itself costs, part by part.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use certctl_bench::clock::Moment;
+use certctl_bench::load::desk::{Affinity, Arrival, Desk};
+use certctl_bench::load::rate::Rate;
+use certctl_bench::load::schedule::{Arrivals, Schedule};
+use certctl_bench::measure::{Outcome, Recorder, Sample};
+use certctl_bench::scenario::Scenario;
+use certctl_bench::scenario::agent_storm::AgentStorm;
+use certctl_bench::wire::Phases;
+use certctl_bench::wire::http1::Parser;
+use certctl_bench::wire::request::Method;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+
+const AGENTS: u64 = 5_000;
+
+/// What certctl answers to a heartbeat, with the fields that it sends.
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Security-Policy: default-src 'self'; img-src 'self' data:\r\n\
+    Content-Type: application/json\r\nPermissions-Policy: accelerometer=(), camera=(), geolocation=()\r\n\
+    Referrer-Policy: no-referrer-when-downgrade\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains\r\n\
+    X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n\
+    X-Request-Id: 6f1ac3a5-5f3a-4f53-8a5a-5f1f2cf1b6a5\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\n\
+    Content-Length: 32\r\n\r\n{\"status\":\"heartbeat_recorded\"}\n";
+
+fn request(criterion: &mut Criterion) {
+    let storm = AgentStorm::new(AGENTS, "localhost:8443", "load-test-token");
+    let (mut bytes, mut seq) = (Vec::with_capacity(1024), 0);
+    criterion.bench_function("generator/encode_request", |bencher| {
+        bencher.iter(|| {
+            seq += 1;
+            storm.encode(black_box(seq), &mut bytes)
+        });
+    });
+}
+
+fn response(criterion: &mut Criterion) {
+    let storm = AgentStorm::new(AGENTS, "localhost:8443", "load-test-token");
+    let mut parser = Parser::default();
+    let mut group = criterion.benchmark_group("generator");
+    group.throughput(Throughput::Bytes(RESPONSE.len() as u64));
+    group.bench_function("parse_response", |bencher| {
+        bencher.iter(|| {
+            parser.start(Method::Post);
+            parser.feed(black_box(RESPONSE))
+        });
+    });
+    group.bench_function("parse_and_judge_response", |bencher| {
+        bencher.iter(|| {
+            parser.start(Method::Post);
+            parser.feed(black_box(RESPONSE)).expect("a valid response");
+            storm.judge(7, Moment::from_ns(1), &parser.response().expect("a complete response"))
+        });
+    });
+    group.finish();
+}
+
+fn record(criterion: &mut Criterion) {
+    let mut recorder = Recorder::new(Duration::from_secs(300), Duration::from_millis(10));
+    recorder.begin(Moment::from_ns(0));
+    let mut ns = 0;
+    criterion.bench_function("generator/record_sample", |bencher| {
+        bencher.iter(|| {
+            ns = (ns + 5_987_654) % 300_000_000_000;
+            let phases = Phases {
+                send_ns: 40_000,
+                first_byte_ns: 2_000_000 + ns % 1_000,
+                receive_ns: 5_000,
+                ..Phases::default()
+            };
+            let (intended, actual) = (Moment::from_ns(ns), Moment::from_ns(ns + 60_000));
+            let end = Moment::from_ns(actual.as_ns() + phases.total_ns());
+            recorder.record(black_box(&Sample {
+                intended,
+                actual,
+                end,
+                phases,
+                outcome: Outcome::Ok,
+                handshake: None,
+            }));
+        });
+    });
+}
+
+fn arrivals(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("generator");
+    for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
+        let span = Duration::from_secs(86_400);
+        let mut schedule = Schedule::new(arrivals, Rate::per_second(167), span, 1);
+        group.bench_function(format!("draw_arrival/{arrivals}"), |bencher| {
+            bencher.iter(|| match schedule.next() {
+                Some(at_ns) => at_ns,
+                None => {
+                    schedule = Schedule::new(arrivals, Rate::per_second(167), span, 1);
+                    0
+                }
+            });
+        });
+    }
+    group.bench_function("hand_in_arrival", |bencher| {
+        let desk = || Desk::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10));
+        bencher.iter_batched_ref(
+            desk,
+            |desk| {
+                for seq in 0..AGENTS {
+                    desk.put(black_box(Arrival { seq, intended: Moment::from_ns(seq) }));
+                }
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(generator, request, response, record, arrivals);
+criterion_main!(generator);
