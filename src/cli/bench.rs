@@ -13,9 +13,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::flags::{BenchFlags, Mode, Where};
 use super::{exit, request_loop};
 use crate::error::{Context, Error, Result};
+use crate::load::limits;
 use crate::load::open::Plan;
 use crate::load::progress::Progress;
-use crate::load::{limits, priority};
 use crate::measure::validity::{self, Work};
 use crate::measure::{Measurement, Outcome};
 use crate::report::live::Live;
@@ -161,9 +161,7 @@ struct Workload<'a> {
 impl Workload<'_> {
     fn run(self, about: About, smoke: bool) -> Result<Summary> {
         let auditor = Auditor::open(&self.scenario, self.target, self.findings)?;
-        let scheduling = priority::raise();
         let measurement = self.measure()?;
-        priority::restore();
         let work = auditor.close(&self.scenario, unanswered(&measurement))?;
         let checked: Vec<_> =
             self.scenario.thresholds().into_iter().map(|threshold| threshold.check(&measurement)).collect();
@@ -173,8 +171,7 @@ impl Workload<'_> {
             verdict => verdict,
         };
         let invalid = if verdict == Verdict::Smoke { &[] } else { &invalid[..] };
-        let results =
-            Results { measurement: &measurement, work: &work, checked: &checked, invalid, verdict, scheduling };
+        let results = Results { measurement: &measurement, work: &work, checked: &checked, invalid, verdict };
         Ok(Summary::new(about, &results))
     }
 

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::JoinSet;
 
 use super::deadline::{Deadlines, SWEEP_EVERY};
 use super::desk::{Affinity, Arrival, Desk};
 use super::pacer::Timer;
+use super::priority::Priority;
 use super::progress::{Progress, Stage};
 use super::rate::Rate;
 use super::schedule::{Arrivals, Schedule};
@@ -52,8 +53,6 @@ pub struct Plan {
 const MAX_OPENING: usize = 64;
 /// How often opening one connection is tried.
 const OPEN_ATTEMPTS: usize = 3;
-/// The pacer looks for a request to stop at least this often.
-const STOP_CHECK_EVERY: Duration = Duration::from_millis(100);
 /// Between the last connection and the first arrival.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long connections may take to say goodbye.
@@ -112,10 +111,11 @@ pub async fn run<C: Client>(plan: &Plan, clients: impl Iterator<Item = C>, hooks
     open(plan, clients, &shared, &mut workers).await?;
     usage.opened = Reading::take();
 
-    let sweeper = spawn_local(sweep(shared.clone()));
+    let priority = Priority::raise();
+    usage.scheduling = priority.label();
     pace(plan, &shared, &mut usage).await?;
     drain(plan, &shared).await;
-    sweeper.abort();
+    drop(priority);
     shared.desk.close();
     while workers.join_next().await.is_some() {}
     let measurement = shared.hooks.recorder.borrow_mut().finish(usage);
@@ -258,7 +258,7 @@ async fn pace(plan: &Plan, shared: &Shared, usage: &mut GeneratorUse) -> Result<
     Ok(())
 }
 
-/// Waits until `moment`, or returns `false` if the run is to stop before.
+/// Waits until `moment`, and ends requests whose time is up meanwhile; returns `false` if the run is to stop.
 async fn wait(timer: &Timer, moment: Moment, shared: &Shared) -> Result<bool> {
     loop {
         if shared.stopped() {
@@ -268,7 +268,8 @@ async fn wait(timer: &Timer, moment: Moment, shared: &Shared) -> Result<bool> {
         if now >= moment {
             return Ok(true);
         }
-        let until = moment.min(now + STOP_CHECK_EVERY);
+        shared.deadlines.sweep(now);
+        let until = moment.min(now + SWEEP_EVERY);
         timer.sleep_until(until).await.context(|| "waiting for a timer".to_owned())?;
     }
 }
@@ -279,18 +280,11 @@ async fn drain(plan: &Plan, shared: &Shared) {
     let patience = Moment::now() + plan.timeout + SWEEP_EVERY;
     while shared.desk.outstanding() > 0 && Moment::now() < patience && !shared.stopped() {
         tokio::time::sleep(Duration::from_millis(5)).await;
+        shared.deadlines.sweep(Moment::now());
     }
     shared.desk.abandon_waiting();
     while shared.desk.outstanding() > 0 {
         shared.deadlines.expire_all();
         tokio::task::yield_now().await;
-    }
-}
-
-async fn sweep(shared: Rc<Shared>) {
-    let mut tick = tokio::time::interval(SWEEP_EVERY);
-    loop {
-        tick.tick().await;
-        shared.deadlines.sweep(Moment::now());
     }
 }

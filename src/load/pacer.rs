@@ -45,6 +45,8 @@ impl Timer {
         loop {
             let mut ready = self.fd.readable().await?;
             if ready.try_io(|fd| drain(fd.get_ref())).is_ok_and(|drained| drained.is_ok()) {
+                // One expiry, one read: to find that out by another read would cost a system call per arrival.
+                ready.clear_ready();
                 return Ok(());
             }
         }

@@ -38,6 +38,8 @@ pub struct GeneratorUse {
     pub window_end: Reading,
     /// How many connections were opened.
     pub connections: u64,
+    /// How the kernel scheduled the generator's thread in the window.
+    pub scheduling: &'static str,
 }
 
 impl GeneratorUse {

@@ -304,8 +304,6 @@ pub struct Results<'a> {
     pub invalid: &'a [Invalid],
     /// What it comes to.
     pub verdict: Verdict,
-    /// How the kernel schedules the generator's thread.
-    pub scheduling: &'static str,
 }
 
 impl About {
@@ -337,7 +335,7 @@ impl Summary {
             latency: Latency::of(measurement),
             opening: HandshakeFacts::of(&measurement.opening),
             reopening: HandshakeFacts::of(&measurement.reopening),
-            generator: GeneratorFacts::of(&measurement.generator, results.scheduling),
+            generator: GeneratorFacts::of(&measurement.generator),
             thresholds: results.checked.iter().map(ThresholdFacts::of).collect(),
             timeline: timeline(&measurement.timeline),
             verdict: results.verdict,
@@ -470,7 +468,7 @@ impl DistributionFacts {
 }
 
 impl GeneratorFacts {
-    fn of(usage: &GeneratorUse, scheduling: &'static str) -> Self {
+    fn of(usage: &GeneratorUse) -> Self {
         Self {
             window_cpu_s: usage.window_cpu_s(),
             busy_share: usage.busy_share(),
@@ -479,7 +477,7 @@ impl GeneratorFacts {
             rss_bytes: usage.rss_bytes(),
             peak_rss_bytes: peak_rss_bytes(),
             rss_per_connection_bytes: usage.rss_per_connection_bytes(),
-            scheduling,
+            scheduling: usage.scheduling,
             tls: crate::wire::tls::PROVIDER,
         }
     }

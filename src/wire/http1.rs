@@ -98,8 +98,9 @@ impl<'a> Response<'a> {
     /// Whether the content type is JSON (`application/json` or a `+json` type), parameters aside.
     pub fn is_json(&self) -> bool {
         let Some(value) = self.header("content-type") else { return false };
-        let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii().to_ascii_lowercase();
-        essence == b"application/json" || essence.ends_with(b"+json")
+        let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
+        let suffix = &essence[essence.len().saturating_sub(b"+json".len())..];
+        essence.eq_ignore_ascii_case(b"application/json") || suffix.eq_ignore_ascii_case(b"+json")
     }
 }
 

@@ -1,0 +1,79 @@
+//! The generator's hot path allocates nothing per request once its buffers have grown.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use certctl_bench::clock::Moment;
+use certctl_bench::load::rate::Rate;
+use certctl_bench::load::schedule::{Arrivals, Schedule};
+use certctl_bench::measure::{Outcome, Recorder, Sample};
+use certctl_bench::scenario::Scenario;
+use certctl_bench::scenario::agent_storm::AgentStorm;
+use certctl_bench::wire::Phases;
+use certctl_bench::wire::http1::Parser;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n\
+    {\"status\":\"heartbeat_recorded\"}\n";
+
+/// Draws an arrival, encodes its request, parses and judges its response, and records the sample.
+fn request(
+    storm: &AgentStorm,
+    parser: &mut Parser,
+    recorder: &mut Recorder,
+    bytes: &mut Vec<u8>,
+    seq: u64,
+    at_ns: u64,
+) {
+    let method = storm.encode(seq, bytes);
+    parser.start(method);
+    parser.feed(RESPONSE).unwrap();
+    let start = Moment::from_ns(at_ns + 1);
+    let outcome = storm.judge(seq, start, &parser.response().unwrap());
+    assert_eq!(outcome, Outcome::Ok);
+    let phases = Phases { first_byte_ns: 1_000_000, ..Phases::default() };
+    let end = start + Duration::from_millis(1);
+    let intended = Moment::from_ns(at_ns);
+    recorder.scheduled(intended);
+    recorder.record(&Sample { intended, actual: start, end, phases, outcome, handshake: None });
+}
+
+#[test]
+fn a_request_allocates_nothing() {
+    let storm = AgentStorm::new(5_000, "localhost:8443", "token");
+    let mut parser = Parser::default();
+    let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10));
+    recorder.begin(Moment::from_ns(1));
+    let mut bytes = Vec::new();
+    let mut schedule = Schedule::new(Arrivals::Poisson, Rate::per_second(1_000), Duration::from_secs(60), 1);
+    let mut ask = |count: u64| {
+        for (seq, at_ns) in (0..count).zip(&mut schedule) {
+            request(&storm, &mut parser, &mut recorder, &mut bytes, seq, at_ns);
+        }
+    };
+    ask(10);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    ask(10_000);
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+}

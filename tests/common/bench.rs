@@ -1,0 +1,224 @@
+//! The bench program, from its front door: arguments and environment in; exit code, output and files out.
+
+use std::ffi::OsStr;
+use std::fs::{File, read_to_string};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::peer::{Peer, TOKEN};
+use super::process::{Process, descendants, until};
+use super::reference::Reference;
+
+/// No run in a test lasts longer; one that does fails.
+const LONGEST_RUN: Duration = Duration::from_secs(180);
+
+/// The bench program. Cargo tells tests where the package's binaries are, but not its benches.
+pub fn program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let this = std::env::current_exe().unwrap();
+        // TARGET/PROFILE/deps/this
+        let folder = this.ancestors().nth(2).unwrap();
+        let profile = match folder.file_name().and_then(OsStr::to_str).unwrap() {
+            "debug" => "dev",
+            name => name,
+        };
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        // What cargo told us of this package is news to build scripts that watch it, and they would run again.
+        for (name, _) in std::env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                cargo.env_remove(name);
+            }
+        }
+        let output = cargo
+            .args(["build", "--bench", "agent_storm", "--message-format", "json", "--profile", profile, "--target-dir"])
+            .arg(folder.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "cargo build --bench agent_storm: {}", output.status);
+        let messages = String::from_utf8(output.stdout).unwrap();
+        let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut programs = messages.filter(|message| message["target"]["name"] == "agent_storm");
+        programs.find_map(|message| Some(message["executable"].as_str()?.into())).expect("cargo names the program")
+    });
+    &PROGRAM
+}
+
+/// A command line of the bench program.
+pub struct Bench {
+    pub command: Command,
+    /// Its results, and what it prints.
+    folder: TempDir,
+}
+
+impl Bench {
+    /// With these arguments, separated by spaces, and none of our environment's settings.
+    pub fn new(arguments: &str) -> Self {
+        Self::of(program(), arguments)
+    }
+
+    /// Like [`Bench::new`], for a copy of the program.
+    pub fn of(program: &Path, arguments: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CERTCTL_")) {
+            command.env_remove(name);
+        }
+        command.args(arguments.split_whitespace()).env("CERTCTL_BENCH_OUTPUT", folder.path().join("results"));
+        command.stdin(Stdio::null());
+        command.stdout(File::create(folder.path().join("stdout")).unwrap());
+        command.stderr(File::create(folder.path().join("stderr")).unwrap());
+        Self { command, folder }
+    }
+
+    /// The sustained workload alone, measured, at a peer.
+    pub fn at(peer: &Peer, arguments: &str) -> Self {
+        Self::at_base(&peer.base(), &peer.ca_file(), arguments)
+    }
+
+    /// The sustained workload alone, measured, at a reference server that runs already.
+    pub fn at_reference(reference: &Reference, arguments: &str) -> Self {
+        Self::at_base(&reference.base(), &reference.ca_file(), arguments)
+    }
+
+    /// The sustained workload alone, measured, at what is to be found at `base`.
+    pub fn at_base(base: &str, ca_file: &Path, arguments: &str) -> Self {
+        let mut bench = Self::new(arguments);
+        bench.command.args(["--bench", "--mode", "sustained"]);
+        bench.command.env("CERTCTL_BASE", base).env("CERTCTL_TOKEN", TOKEN).env("CERTCTL_CA_FILE", ca_file);
+        bench
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn start(mut self) -> Running {
+        let child = self.command.spawn().unwrap();
+        Running { child, folder: self.folder }
+    }
+
+    pub fn run(self) -> Finished {
+        self.start().finish()
+    }
+}
+
+/// The program at work; killed when dropped.
+pub struct Running {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: libc::c_int) {
+        // SAFETY: plain system call. The child was not reaped, so the number is still its own.
+        unsafe { libc::kill(self.pid().cast_signed(), signal) };
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub fn stderr(&self) -> String {
+        read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Waits until the measured window has begun.
+    pub fn wait_until_measuring(&mut self) {
+        until("the program measures", || {
+            assert!(self.ended().is_none(), "ended early: {}", self.stderr());
+            self.stderr().contains("measuring")
+        });
+    }
+
+    /// What the program has started, once that is this much.
+    pub fn started(&mut self, names: &[&str]) -> Vec<Process> {
+        let mut found = Vec::new();
+        until(&format!("the program has started {names:?}"), || {
+            assert!(self.ended().is_none(), "ended early: {}", self.stderr());
+            found = descendants(self.pid());
+            names.iter().all(|name| found.iter().any(|process| process.name.starts_with(name)))
+        });
+        found
+    }
+
+    pub fn finish(mut self) -> Finished {
+        let deadline = Instant::now() + LONGEST_RUN;
+        let status = loop {
+            if let Some(status) = self.ended() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "did not end within {LONGEST_RUN:?}: {}", self.stderr());
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let read = |name: &str| read_to_string(self.folder.path().join(name)).ok();
+        Finished {
+            code: status.code(),
+            signal: status.signal(),
+            stdout: read("stdout").unwrap(),
+            stderr: read("stderr").unwrap(),
+            json: read("results/summary.json").or_else(|| read("results/smoke/summary.json")),
+            text: read("results/summary.txt").or_else(|| read("results/smoke/summary.txt")),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub json: Option<String>,
+    pub text: Option<String>,
+}
+
+impl Finished {
+    /// Asserts the exit code; a failure shows what the program said.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "signal {:?}\n{}\n{}", self.signal, self.stderr, self.stdout);
+        self
+    }
+
+    pub fn summary(&self) -> Value {
+        serde_json::from_str(self.json.as_ref().expect("a summary.json")).unwrap()
+    }
+
+    /// Everything that the program let out, to look for secrets in.
+    pub fn everything(&self) -> [&str; 4] {
+        [&self.stdout, &self.stderr, self.json.as_deref().unwrap_or(""), self.text.as_deref().unwrap_or("")]
+    }
+}
+
+/// How often an outcome occurred.
+pub fn outcome(summary: &Value, name: &str) -> u64 {
+    let outcomes = summary["outcomes"].as_array().unwrap();
+    outcomes.iter().find(|entry| entry["outcome"] == name).map_or(0, |entry| entry["count"].as_u64().unwrap())
+}
+
+/// The reasons why a run is invalid, a line each.
+pub fn reasons(summary: &Value) -> String {
+    let reasons: Vec<&str> = summary["invalid"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    reasons.join("\n")
+}

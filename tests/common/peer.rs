@@ -1,0 +1,232 @@
+//! A peer that does as a test says: real TCP, real TLS, and HTTP/1.1 as good or bad as its script.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// The token that [`certctl`] knows.
+pub const TOKEN: &str = "recognisable-token-5f3a9c";
+pub const RECORDED: &str = "{\"status\":\"heartbeat_recorded\"}\n";
+
+/// What a client asked.
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub token: Option<String>,
+    pub body: String,
+}
+
+impl Request {
+    /// A heartbeat of the workload. Those of the preflight have no body.
+    pub fn is_heartbeat(&self) -> bool {
+        self.path.ends_with("/heartbeat") && !self.body.is_empty()
+    }
+}
+
+/// One thing that a peer does. A reply is a list of them; after the last the connection stays open.
+pub enum Step {
+    /// Sends bytes within TLS.
+    Send(Vec<u8>),
+    /// Sends bytes beneath TLS, which are then no TLS records.
+    SendRaw(Vec<u8>),
+    /// Does nothing until then.
+    Until(Instant),
+    /// Does nothing for so long.
+    Wait(Duration),
+    /// Closes as TLS wants it.
+    Close,
+    /// Closes the TCP connection without a word.
+    Cut,
+    /// Never answers.
+    Silence,
+}
+
+pub type Reply = Vec<Step>;
+
+/// A complete response, and the connection stays open.
+pub fn answer(status: u16, content_type: &str, body: &str) -> Reply {
+    let length = body.len();
+    vec![Step::Send(
+        format!("HTTP/1.1 {status} x\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}").into(),
+    )]
+}
+
+/// A complete response that is JSON.
+pub fn json(status: u16, body: &str) -> Reply {
+    answer(status, "application/json", body)
+}
+
+/// What a certctl with nothing wrong answers.
+pub fn certctl(request: &Request) -> Reply {
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/health") => json(200, "{\"status\":\"healthy\"}\n"),
+        ("GET", "/ready") => json(200, "{\"status\":\"ready\",\"db\":\"reachable\"}\n"),
+        ("GET", "/api/v1/version") => json(200, "{\"version\":\"9.8.7\",\"commit\":\"abc1234\"}\n"),
+        _ if request.token.as_deref() != Some(TOKEN) => answer(401, "text/plain", "{\"error\":\"Invalid API key\"}\n"),
+        ("GET", "/api/v1/auth/check") => json(
+            200,
+            r#"{"status":"authenticated","user":"u","effective_permissions":[{"permission":"agent.heartbeat"}]}"#,
+        ),
+        ("POST", path) if path.ends_with("/heartbeat") => json(200, RECORDED),
+        _ => answer(404, "text/plain", "404 page not found\n"),
+    }
+}
+
+/// A running peer; it ends when dropped.
+pub struct Peer {
+    address: SocketAddr,
+    folder: TempDir,
+    connections: Arc<AtomicU64>,
+    runtime: Option<Runtime>,
+}
+
+impl Peer {
+    /// Starts a peer that answers each request as `script` says.
+    pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::with_certificate(|_| {}, script)
+    }
+
+    /// Like [`Peer::start`], with a certificate that is not as good as it might be.
+    pub fn with_certificate(
+        change: impl FnOnce(&mut CertificateParams),
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let mut leaf = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
+        change(&mut leaf);
+        let (config, ca_pem) = identity(&leaf);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), ca_pem).unwrap();
+        // A thread of its own, so that the peer answers while a test waits.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicU64::new(0));
+        runtime.spawn(accept(listener, TlsAcceptor::from(config), Arc::new(script), connections.clone()));
+        Self { address, folder, connections, runtime: Some(runtime) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn base(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// How many connections it has accepted and shaken hands on.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn identity(leaf: &CertificateParams) -> (Arc<ServerConfig>, String) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = leaf.signed_by(&key, &authority).unwrap().der().clone();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    (Arc::new(config), authority.pem())
+}
+
+type Script = dyn Fn(&Request) -> Reply + Send + Sync;
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, script: Arc<Script>, connections: Arc<AtomicU64>) {
+    loop {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (acceptor, script, connections) = (acceptor.clone(), script.clone(), connections.clone());
+        tokio::spawn(async move {
+            tcp.set_nodelay(true).unwrap();
+            // A client that goes away, or refuses our certificate, is for the test to notice on its own side.
+            let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+            connections.fetch_add(1, Ordering::SeqCst);
+            let _ = converse(&mut tls, &*script).await;
+        });
+    }
+}
+
+async fn converse(tls: &mut TlsStream<TcpStream>, script: &Script) -> std::io::Result<()> {
+    let mut inbox = Vec::new();
+    while let Some(request) = read_request(tls, &mut inbox).await? {
+        for step in script(&request) {
+            match step {
+                Step::Send(bytes) => {
+                    tls.write_all(&bytes).await?;
+                    tls.flush().await?;
+                }
+                Step::SendRaw(bytes) => tls.get_mut().0.write_all(&bytes).await?,
+                Step::Until(moment) => tokio::time::sleep_until(moment.into()).await,
+                Step::Wait(span) => tokio::time::sleep(span).await,
+                Step::Close => return tls.shutdown().await,
+                Step::Cut => return Ok(()),
+                // Until the client gives up.
+                Step::Silence => while tls.read_buf(&mut inbox).await? > 0 {},
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a request with a `Content-Length` or without a body; `None` once the client has closed.
+async fn read_request(tls: &mut TlsStream<TcpStream>, inbox: &mut Vec<u8>) -> std::io::Result<Option<Request>> {
+    loop {
+        if let Some((request, length)) = parse(inbox) {
+            inbox.drain(..length);
+            return Ok(Some(request));
+        }
+        if tls.read_buf(inbox).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+fn parse(inbox: &[u8]) -> Option<(Request, usize)> {
+    let head_length = inbox.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&inbox[..head_length]).unwrap();
+    let field = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    };
+    let length = head_length + field("content-length").map_or(0, |length| length.parse().unwrap());
+    let body = inbox.get(head_length..length)?;
+    let mut words = head.split(' ').map(str::to_owned);
+    let request = Request {
+        method: words.next()?,
+        path: words.next()?,
+        token: field("authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    };
+    Some((request, length))
+}

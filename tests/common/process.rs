@@ -1,0 +1,58 @@
+//! Processes as `/proc` shows them.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+/// No wait in a test lasts longer; a test that waits so long fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process, told apart from a later one of the same number by when it started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub name: String,
+    parent: u32,
+    started: u64,
+}
+
+impl Process {
+    /// The process of this number, if it runs; one that has ended but was not reaped does not.
+    fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once(" (")?.1.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split(' ').collect();
+        let runs = !matches!(fields[0], "Z" | "X");
+        let (parent, started) = (fields[1].parse().ok()?, fields[19].parse().ok()?);
+        runs.then(|| Self { pid, name: name.to_owned(), parent, started })
+    }
+
+    pub fn runs(&self) -> bool {
+        Self::of(self.pid).is_some_and(|now| now.started == self.started)
+    }
+}
+
+/// Everything that runs and was started by `ancestor`, or by what it started.
+pub fn descendants(ancestor: u32) -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut others: Vec<Process> = pids.filter_map(Process::of).collect();
+    let (mut family, mut found) = (HashSet::from([ancestor]), Vec::new());
+    loop {
+        let (ours, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|process| family.contains(&process.parent));
+        if ours.is_empty() {
+            return found;
+        }
+        family.extend(ours.iter().map(|process| process.pid));
+        found.extend(ours);
+        others = rest;
+    }
+}
+
+/// Waits until `holds`, which it must before patience ends.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
