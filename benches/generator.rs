@@ -74,6 +74,7 @@ fn record(criterion: &mut Criterion) {
             let end = Moment::from_ns(actual.as_ns() + phases.total_ns());
             recorder.record(black_box(&Sample {
                 intended,
+                waited: false,
                 actual,
                 end,
                 phases,
@@ -105,7 +106,7 @@ fn arrivals(criterion: &mut Criterion) {
             desk,
             |desk| {
                 for seq in 0..AGENTS {
-                    desk.put(black_box(Arrival { seq, intended: Moment::from_ns(seq) }));
+                    desk.put(black_box(Arrival { seq, intended: Moment::from_ns(seq), waited: false }));
                 }
             },
             BatchSize::LargeInput,

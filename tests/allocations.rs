@@ -56,7 +56,7 @@ fn request(
     let end = start + Duration::from_millis(1);
     let intended = Moment::from_ns(at_ns);
     recorder.scheduled(intended);
-    recorder.record(&Sample { intended, actual: start, end, phases, outcome, handshake: None });
+    recorder.record(&Sample { intended, waited: false, actual: start, end, phases, outcome, handshake: None });
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Arrival {
     pub seq: u64,
     /// When it is meant to start.
     pub intended: Moment,
+    /// No worker was free for it at once.
+    pub waited: bool,
 }
 
 /// Which workers may take an arrival.
@@ -182,7 +184,7 @@ impl Desk {
         while let Some(arrival) = queue.pop_front() {
             self.waiting.set(self.waiting.get() - 1);
             if now - arrival.intended <= self.patience {
-                return Some(arrival);
+                return Some(Arrival { waited: true, ..arrival });
             }
             self.count(|counts| counts.unsent += 1);
         }
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
 
     fn arrival(seq: u64) -> Arrival {
-        Arrival { seq, intended: Moment::now() }
+        Arrival { seq, intended: Moment::now(), waited: false }
     }
 
     fn poll<F: Future>(future: F) -> Poll<F::Output> {
@@ -263,8 +265,8 @@ mod tests {
     #[test]
     fn what_waits_too_long_goes_unsent_and_is_counted() {
         let desk = Desk::new(1, Affinity::Own, Duration::ZERO);
-        desk.put(Arrival { seq: 0, intended: Moment::from_ns(1) });
-        desk.put(Arrival { seq: 1, intended: Moment::from_ns(2) });
+        desk.put(Arrival { seq: 0, intended: Moment::from_ns(1), waited: false });
+        desk.put(Arrival { seq: 1, intended: Moment::from_ns(2), waited: false });
         assert!(poll(desk.take(0)).is_pending());
         assert_eq!(desk.counts(), DeskCounts { arrived: 2, finished: 0, unsent: 2 });
 

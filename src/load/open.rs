@@ -219,6 +219,7 @@ async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, sha
     });
     Sample {
         intended: arrival.intended,
+        waited: arrival.waited,
         actual,
         end: done.end,
         phases: done.phases,
@@ -249,7 +250,7 @@ async fn pace(plan: &Plan, shared: &Shared, usage: &mut GeneratorUse) -> Result<
             break;
         }
         shared.hooks.recorder.borrow_mut().scheduled(intended);
-        shared.desk.put(Arrival { seq, intended });
+        shared.desk.put(Arrival { seq, intended, waited: false });
     }
     if !wait(&timer, start + span, shared).await? {
         shared.hooks.recorder.borrow_mut().stop(Moment::now());

@@ -16,6 +16,8 @@ use crate::wire::{Fault, Phases};
 pub struct Sample {
     /// When it was meant to start.
     pub intended: Moment,
+    /// No connection was free for it at once.
+    pub waited: bool,
     /// When it did start.
     pub actual: Moment,
     /// When it was over.
@@ -95,6 +97,8 @@ pub struct Measurement {
     pub started: u64,
     /// Those among them that were sent later than the bound on schedule lag.
     pub late: u64,
+    /// Those among the late that had to wait for a connection.
+    pub late_for_connection: u64,
     /// What came of those that were sent.
     pub outcomes: Tally<Outcome>,
     /// Response time of right answers.
@@ -184,6 +188,7 @@ impl Recorder {
         measurement.lag.record(lag_ns);
         if lag_ns > self.late_bound_ns {
             measurement.late += 1;
+            measurement.late_for_connection += u64::from(sample.waited);
         }
         if sample.outcome == Outcome::Ok {
             measurement.response.record(sample.response_ns());

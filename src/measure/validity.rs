@@ -42,6 +42,8 @@ pub enum Invalid {
     Lag {
         /// How many were late.
         late: u64,
+        /// How many of them had to wait for a connection.
+        for_connection: u64,
         /// Of how many that were sent.
         started: u64,
         /// By more than this.
@@ -72,14 +74,18 @@ impl fmt::Display for Invalid {
             Self::NothingMeasured => f.write_str("not one arrival got the right answer: nothing was measured"),
             Self::Unsent { unsent, scheduled } => write!(
                 f,
-                "{unsent} of {scheduled} arrivals were never sent: no connection was free in time (raise --connections)"
+                "{unsent} of {scheduled} arrivals were never sent: no connection was free within the timeout (the target is \
+                 overloaded, or --connections too low)"
             ),
-            Self::Lag { late, started, bound } => write!(
-                f,
-                "{late} of {started} arrivals started more than {} ms late: the generator, or too few connections, \
-                 was the bottleneck",
-                bound.as_secs_f64() * 1e3
-            ),
+            Self::Lag { late, for_connection, started, bound } => {
+                let why = if for_connection * 2 > *late {
+                    "most waited for a connection (the target is overloaded, or --connections too low)"
+                } else {
+                    "the generator was the bottleneck (give it a less busy machine)"
+                };
+                let bound_ms = bound.as_secs_f64() * 1e3;
+                write!(f, "{late} of {started} arrivals started more than {bound_ms} ms late: {why}")
+            }
             Self::Saturated { busy_share } => {
                 write!(
                     f,
@@ -111,7 +117,8 @@ pub fn judge(measurement: &Measurement, checked: &[Checked], work: &[Work], late
         reasons.push(Invalid::Unsent { unsent, scheduled });
     }
     if measurement.late as f64 > started as f64 * MAX_LATE_SHARE {
-        reasons.push(Invalid::Lag { late: measurement.late, started, bound: late_bound });
+        let for_connection = measurement.late_for_connection;
+        reasons.push(Invalid::Lag { late: measurement.late, for_connection, started, bound: late_bound });
     }
     let busy_share = measurement.generator.busy_share();
     if busy_share > MAX_BUSY_SHARE {
@@ -166,7 +173,7 @@ mod tests {
 
         assert_eq!(judged(&Measurement { late: 20, ..good() }, &[]), []);
         let late = Measurement { late: 21, ..good() };
-        assert_eq!(judged(&late, &[]), [Invalid::Lag { late: 21, started: 2_000, bound: BOUND }]);
+        assert_eq!(judged(&late, &[]), [Invalid::Lag { late: 21, for_connection: 0, started: 2_000, bound: BOUND }]);
 
         assert_eq!(judged(&good(), &[work(4)]), [Invalid::Work(work(4))]);
     }

@@ -133,6 +133,8 @@ pub struct Arrivals {
     pub started: u64,
     /// Those among them that were sent later than `max_lag_ms`.
     pub late: u64,
+    /// Those among the late that had to wait for a connection.
+    pub late_for_connection: u64,
     /// Scheduled and never sent.
     pub unsent: u64,
     /// Measured seconds; fewer than planned in a partial run.
@@ -389,6 +391,7 @@ impl Arrivals {
             scheduled: measurement.scheduled,
             started: measurement.started,
             late: measurement.late,
+            late_for_connection: measurement.late_for_connection,
             unsent: measurement.unsent(),
             measured_s: measurement.window.as_secs_f64(),
             partial: measurement.partial,
