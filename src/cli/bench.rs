@@ -91,6 +91,7 @@ fn bench(mut flags: BenchFlags, reference: &Path) -> Result<Option<Verdict>> {
     }
     let (plan, agents) = flags.load.plan()?;
     let place = flags.target.clone().resolve()?;
+    let folder = output_folder(flags.output, wanted.smoke)?;
     limits::allow_connections(plan.connections)?;
     let stop = stop_on_signals()?;
     let (target, findings) = prepare(place, reference, agents)?;
@@ -109,7 +110,6 @@ fn bench(mut flags: BenchFlags, reference: &Path) -> Result<Option<Verdict>> {
     print!("{}", text::heading(&about));
     let workload = Workload { scenario: storm, target: &target, findings: &findings, plan: &plan, stop };
     let summary = workload.run(about, wanted.smoke)?;
-    let folder = output_folder(flags.output, wanted.smoke)?;
     save(&summary, &folder)?;
     print!("\n{}", text::results(&summary));
     println!("{:<12} {}", "written", folder.join("summary.{json,txt}").display());
@@ -161,7 +161,11 @@ struct Workload<'a> {
 impl Workload<'_> {
     fn run(self, about: About, smoke: bool) -> Result<Summary> {
         let auditor = Auditor::open(&self.scenario, self.target, self.findings)?;
-        let measurement = self.measure()?;
+        let mut measurement = self.measure()?;
+        // Examples quote answers, which may say back what they were told.
+        for (_, example) in &mut measurement.examples {
+            *example = self.target.token.redact(example);
+        }
         let work = auditor.close(&self.scenario, unanswered(&measurement))?;
         let checked: Vec<_> =
             self.scenario.thresholds().into_iter().map(|threshold| threshold.check(&measurement)).collect();

@@ -22,7 +22,7 @@ use crate::error::{Context, Error, Result};
 use crate::measure::generator::{GeneratorUse, Reading};
 use crate::measure::{Measurement, Outcome, Recorder, Sample};
 use crate::wire::tls::Handshake;
-use crate::wire::{Fault, Phases};
+use crate::wire::{Fault, FaultKind, Phases};
 
 /// An open workload.
 #[derive(Clone, Debug)]
@@ -100,6 +100,7 @@ pub struct Hooks {
 pub async fn run<C: Client>(plan: &Plan, clients: impl Iterator<Item = C>, hooks: Hooks) -> Result<Measurement> {
     let expected = (plan.rate.per_second_f64() * plan.timeout.as_secs_f64()) as usize + plan.connections;
     let shared = Rc::new(Shared {
+        patience: plan.timeout,
         desk: Desk::new(plan.connections, plan.affinity, plan.timeout),
         deadlines: Deadlines::new(plan.connections, plan.timeout, expected),
         opening_fault: RefCell::default(),
@@ -123,6 +124,8 @@ pub async fn run<C: Client>(plan: &Plan, clients: impl Iterator<Item = C>, hooks
 }
 
 struct Shared {
+    /// How long a connection may take to open.
+    patience: Duration,
     desk: Desk,
     deadlines: Deadlines,
     opening_fault: RefCell<Option<Fault>>,
@@ -191,14 +194,17 @@ async fn work<C: Client>(worker: usize, mut client: C, shared: Rc<Shared>, permi
 
 async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
     for attempt in 1..=OPEN_ATTEMPTS {
-        match client.open().await {
+        let opened = tokio::time::timeout(shared.patience, client.open()).await;
+        let opened = opened
+            .unwrap_or_else(|_| Err(Fault::new(FaultKind::Connect, format!("not open within {:?}", shared.patience))));
+        match opened {
             Ok((handshake, phases)) => {
                 shared.hooks.recorder.borrow_mut().opened(handshake, &phases);
                 shared.opened.set(shared.opened.get() + 1);
                 shared.hooks.progress.connected();
                 return true;
             }
-            Err(fault) if attempt == OPEN_ATTEMPTS => {
+            Err(fault) if attempt == OPEN_ATTEMPTS || shared.stopped() => {
                 shared.opening_fault.borrow_mut().get_or_insert(fault);
             }
             Err(_) => {}

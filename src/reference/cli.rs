@@ -24,7 +24,7 @@ pub struct Args {
     pub listen: SocketAddr,
 
     /// Keep agents, grants and audit rows in this PostgreSQL database (15 or later)
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "CERTCTL_REFERENCE_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
 
     /// Keep agents, grants and the audit chain in memory

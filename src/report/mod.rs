@@ -1,5 +1,6 @@
 //! So what, second half: the summary as JSON and as text, and the live line.
 
+pub mod facts;
 pub mod live;
 pub mod summary;
 pub mod text;

@@ -3,16 +3,17 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::facts::{
+    Arrivals, GeneratorFacts, HandshakeFacts, Latency, OutcomeCount, SecondFacts, ThresholdFacts, WorkCount, outcomes,
+    timeline,
+};
 use super::verdict::Verdict;
 use crate::load::desk::Affinity;
 use crate::load::open::Plan;
-use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
+use crate::measure::Measurement;
 use crate::measure::machine::Machine;
-use crate::measure::recorder::Handshakes;
-use crate::measure::threshold::{Checked, Threshold};
-use crate::measure::timeline::Timeline;
+use crate::measure::threshold::Checked;
 use crate::measure::validity::{Invalid, Work};
-use crate::measure::{Distribution, Measurement, Outcome, Quantile};
 use crate::scenario::Scenario;
 use crate::target::Target;
 
@@ -122,178 +123,6 @@ pub struct Workload {
     pub rng_seed: u64,
 }
 
-/// How many arrivals came to what.
-#[derive(Debug, Serialize)]
-pub struct Arrivals {
-    /// In the warm-up, not measured.
-    pub warm_up: u64,
-    /// Put into the window by the schedule.
-    pub scheduled: u64,
-    /// Those among them that were sent.
-    pub started: u64,
-    /// Those among them that were sent later than `max_lag_ms`.
-    pub late: u64,
-    /// Those among the late that had to wait for a connection.
-    pub late_for_connection: u64,
-    /// Scheduled and never sent.
-    pub unsent: u64,
-    /// Measured seconds; fewer than planned in a partial run.
-    pub measured_s: f64,
-    /// The run was stopped before its window ended.
-    pub partial: bool,
-}
-
-/// One outcome.
-#[derive(Debug, Serialize)]
-pub struct OutcomeCount {
-    /// Its name.
-    pub outcome: String,
-    /// How often it occurred.
-    pub count: u64,
-    /// The detail of its first occurrence, where it is not the right answer.
-    pub example: Option<String>,
-}
-
-/// One effect in the domain.
-#[derive(Debug, Serialize)]
-pub struct WorkCount {
-    /// What is counted.
-    pub name: &'static str,
-    /// How many the answers claimed.
-    pub claimed: u64,
-    /// How many were found.
-    pub found: u64,
-    /// Where they were looked for.
-    pub source: &'static str,
-}
-
-/// Latencies of right answers, but for the lag (of all that were sent) and the last.
-#[derive(Debug, Serialize)]
-pub struct Latency {
-    /// From the intended start.
-    pub response: DistributionFacts,
-    /// From the actual start.
-    pub service: DistributionFacts,
-    /// From the intended to the actual start.
-    pub schedule_lag: DistributionFacts,
-    /// Phase: sending the request.
-    pub send: DistributionFacts,
-    /// Phase: waiting for the first byte.
-    pub first_byte: DistributionFacts,
-    /// Phase: receiving the rest.
-    pub receive: DistributionFacts,
-    /// Response time of everything but right answers.
-    pub failed_response: DistributionFacts,
-}
-
-/// Handshakes.
-#[derive(Debug, Serialize)]
-pub struct HandshakeFacts {
-    /// TCP connect.
-    pub dial: DistributionFacts,
-    /// TLS handshake.
-    pub tls: DistributionFacts,
-    /// What they were.
-    pub kinds: Vec<HandshakeKindCount>,
-}
-
-/// One kind of handshake.
-#[derive(Debug, Serialize)]
-pub struct HandshakeKindCount {
-    /// `full`, `hello-retry` or `resumed`.
-    pub kind: &'static str,
-    /// As in `TLS1.3`.
-    pub version: &'static str,
-    /// The cipher suite.
-    pub suite: &'static str,
-    /// The key exchange group.
-    pub group: &'static str,
-    /// How often it occurred.
-    pub count: u64,
-}
-
-/// A distribution of durations.
-#[derive(Debug, Default, Serialize)]
-pub struct DistributionFacts {
-    /// How many samples there are.
-    pub count: u64,
-    /// The shortest, in microseconds.
-    pub min_us: Option<f64>,
-    /// The arithmetic mean, in microseconds.
-    pub mean_us: Option<f64>,
-    /// Quantiles in microseconds; absent where fewer than ten samples lie beyond.
-    pub p50_us: Option<f64>,
-    /// See `p50_us`.
-    pub p90_us: Option<f64>,
-    /// See `p50_us`.
-    pub p95_us: Option<f64>,
-    /// See `p50_us`.
-    pub p99_us: Option<f64>,
-    /// See `p50_us`.
-    pub p99_9_us: Option<f64>,
-    /// The longest, in microseconds.
-    pub max_us: Option<f64>,
-    /// All samples, in nanoseconds: an HDR histogram, V2 deflate, base64.
-    pub hdr_ns: Option<String>,
-}
-
-/// What the generator used.
-#[derive(Debug, Serialize)]
-pub struct GeneratorFacts {
-    /// CPU time of the process within the window, in seconds.
-    pub window_cpu_s: f64,
-    /// The share of the window in which the generator's thread was on a CPU, 0 to 1.
-    pub busy_share: f64,
-    /// CPU time of the process while connections were opened, in seconds.
-    pub opening_cpu_s: f64,
-    /// How long that took, in seconds.
-    pub opening_s: f64,
-    /// Resident memory at the end of the window, in bytes.
-    pub rss_bytes: u64,
-    /// The highest resident memory of the process, in bytes.
-    pub peak_rss_bytes: u64,
-    /// Resident memory that came with connections and window, per connection, in bytes.
-    pub rss_per_connection_bytes: Option<u64>,
-    /// How the kernel schedules the generator's thread.
-    pub scheduling: &'static str,
-    /// The TLS library.
-    pub tls: &'static str,
-}
-
-/// A threshold beside what was measured.
-#[derive(Debug, Serialize)]
-pub struct ThresholdFacts {
-    /// What is bounded.
-    pub name: String,
-    /// `ms`, or `share` (0 to 1).
-    pub unit: &'static str,
-    /// The bound: the measure stays below it.
-    pub limit: f64,
-    /// What was measured; absent without enough samples.
-    pub measured: Option<f64>,
-    /// Whether the bound was kept; absent where that cannot be told.
-    pub passed: Option<bool>,
-}
-
-/// One second of the measured window, by intended start.
-#[derive(Debug, Serialize)]
-pub struct SecondFacts {
-    /// Counts from 0.
-    pub second: usize,
-    /// Arrivals sent.
-    pub started: u64,
-    /// Right answers among them.
-    pub ok: u64,
-    /// Response time in microseconds, to within 1%; absent where fewer than ten samples lie beyond.
-    pub p50_us: Option<u64>,
-    /// See `p50_us`.
-    pub p95_us: Option<u64>,
-    /// See `p50_us`.
-    pub max_us: Option<u64>,
-    /// All response times of the second, in microseconds: an HDR histogram, V2 deflate, base64.
-    pub hdr_us: String,
-}
-
 /// What a run came to.
 pub struct Results<'a> {
     /// What was measured.
@@ -363,7 +192,8 @@ impl TargetFacts {
 }
 
 impl Workload {
-    fn of(plan: &Plan, clients: u64) -> Self {
+    /// Describes `plan`, with `clients` taking turns.
+    pub fn of(plan: &Plan, clients: u64) -> Self {
         Self {
             model: "open",
             arrivals: plan.arrivals.to_string(),
@@ -382,135 +212,4 @@ impl Workload {
             rng_seed: plan.rng_seed,
         }
     }
-}
-
-impl Arrivals {
-    fn of(measurement: &Measurement) -> Self {
-        Self {
-            warm_up: measurement.warm_up_arrivals,
-            scheduled: measurement.scheduled,
-            started: measurement.started,
-            late: measurement.late,
-            late_for_connection: measurement.late_for_connection,
-            unsent: measurement.unsent(),
-            measured_s: measurement.window.as_secs_f64(),
-            partial: measurement.partial,
-        }
-    }
-}
-
-fn outcomes(measurement: &Measurement) -> Vec<OutcomeCount> {
-    let example = |outcome: Outcome| {
-        measurement.examples.iter().find(|(known, _)| *known == outcome).map(|(_, detail)| detail.clone())
-    };
-    let counts = measurement.outcomes.sorted().into_iter();
-    counts
-        .map(|(outcome, count)| OutcomeCount { outcome: outcome.to_string(), count, example: example(outcome) })
-        .collect()
-}
-
-impl WorkCount {
-    fn of(work: &Work) -> Self {
-        Self { name: work.name, claimed: work.claimed, found: work.found, source: work.source }
-    }
-}
-
-impl Latency {
-    fn of(measurement: &Measurement) -> Self {
-        let phases = &measurement.phases;
-        Self {
-            response: DistributionFacts::of(&measurement.response),
-            service: DistributionFacts::of(&measurement.service),
-            schedule_lag: DistributionFacts::of(&measurement.lag),
-            send: DistributionFacts::of(&phases.send),
-            first_byte: DistributionFacts::of(&phases.first_byte),
-            receive: DistributionFacts::of(&phases.receive),
-            failed_response: DistributionFacts::of(&measurement.failed_response),
-        }
-    }
-}
-
-impl HandshakeFacts {
-    fn of(handshakes: &Handshakes) -> Self {
-        let kinds = handshakes.kinds.sorted().into_iter().map(|(handshake, count)| HandshakeKindCount {
-            kind: handshake.kind,
-            version: handshake.version,
-            suite: handshake.suite,
-            group: handshake.group,
-            count,
-        });
-        Self {
-            dial: DistributionFacts::of(&handshakes.dial),
-            tls: DistributionFacts::of(&handshakes.tls),
-            kinds: kinds.collect(),
-        }
-    }
-}
-
-impl DistributionFacts {
-    fn of(distribution: &Distribution) -> Self {
-        if distribution.count() == 0 {
-            return Self::default();
-        }
-        let us = |ns: u64| ns as f64 / 1e3;
-        let [p50_us, p90_us, p95_us, p99_us, p99_9_us] =
-            Quantile::STATED.map(|quantile| distribution.quantile_ns(quantile).map(us));
-        Self {
-            count: distribution.count(),
-            min_us: distribution.min_ns().map(us),
-            mean_us: distribution.mean_ns().map(|ns| (ns / 10.0).round() / 100.0),
-            p50_us,
-            p90_us,
-            p95_us,
-            p99_us,
-            p99_9_us,
-            max_us: distribution.max_ns().map(us),
-            hdr_ns: Some(distribution.to_base64()),
-        }
-    }
-}
-
-impl GeneratorFacts {
-    fn of(usage: &GeneratorUse) -> Self {
-        Self {
-            window_cpu_s: usage.window_cpu_s(),
-            busy_share: usage.busy_share(),
-            opening_cpu_s: usage.opening_cpu_s(),
-            opening_s: usage.opening().as_secs_f64(),
-            rss_bytes: usage.rss_bytes(),
-            peak_rss_bytes: peak_rss_bytes(),
-            rss_per_connection_bytes: usage.rss_per_connection_bytes(),
-            scheduling: usage.scheduling,
-            tls: crate::wire::tls::PROVIDER,
-        }
-    }
-}
-
-impl ThresholdFacts {
-    fn of(checked: &Checked) -> Self {
-        let (unit, scale) = match checked.threshold {
-            Threshold::Response(..) => ("ms", 1e-6),
-            Threshold::Errors(_) => ("share", 1.0),
-        };
-        Self {
-            name: checked.threshold.to_string(),
-            unit,
-            limit: checked.threshold.limit() * scale,
-            measured: checked.measured.map(|measured| measured * scale),
-            passed: checked.passed(),
-        }
-    }
-}
-
-fn timeline(timeline: &Timeline) -> Vec<SecondFacts> {
-    let facts = timeline.seconds().iter().enumerate().map(|(second, facts)| SecondFacts {
-        second,
-        started: facts.started,
-        ok: facts.ok,
-        p50_us: facts.response_us(Quantile::P50),
-        p95_us: facts.response_us(Quantile::P95),
-        max_us: facts.response_max_us(),
-        hdr_us: facts.to_base64(),
-    });
-    facts.collect()
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::summary::{About, DistributionFacts, HandshakeFacts, Summary, ThresholdFacts, Workload};
+use super::facts::{DistributionFacts, HandshakeFacts, ThresholdFacts};
+use super::summary::{About, Summary, Workload};
 use super::verdict::Verdict;
 
 /// The rows that say what a run is about to do, or did: target, workload and machine.

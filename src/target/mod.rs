@@ -90,6 +90,11 @@ impl Token {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// `text`, which is not ours, without the key.
+    pub fn redact(&self, text: &str) -> String {
+        text.replace(&self.0, "[token]")
+    }
 }
 
 impl fmt::Debug for Token {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Target;
-use super::probe::{Answer, Probe};
+use super::probe::{Answer, PATIENCE, Probe};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::run::runtime;
@@ -61,7 +61,12 @@ async fn reach(target: &Target) -> Result<Dialer> {
 }
 
 async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
-    dialer.open(&mut Stopwatch::from(Moment::now()), &mut Phases::default()).await
+    let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
+    let opened = tokio::time::timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await;
+    opened.unwrap_or_else(|_| {
+        let kind = if phases.dial_ns == 0 { FaultKind::Connect } else { FaultKind::Tls };
+        Err(Fault::new(kind, format!("no answer within {PATIENCE:?}")))
+    })
 }
 
 fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {

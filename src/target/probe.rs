@@ -1,6 +1,9 @@
 //! Single requests to a target outside of any measurement: the preflight's questions, and counts of work.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::Target;
 use crate::clock::Moment;
@@ -8,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::{Method, encode};
 use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
+
+/// How long a target may take for one answer, or to open a connection.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks a target one thing after another.
 pub struct Probe<'a> {
@@ -51,18 +57,31 @@ impl<'a> Probe<'a> {
 
     async fn ask(&mut self, method: Method, path: &str, token: Option<&str>) -> Result<Answer> {
         self.scratch.request = encode(method, path, &self.target.base.host_header(), token, "");
-        // The server may have closed a kept connection in between: then once more, on a new one.
-        if self.exchange(method).await.is_err() {
-            self.exchange(method).await.map_err(|fault| {
-                Error::new(format!("{} {path} at {}: {fault}", method.token(), self.target.base))
-                    .mend("check that CERTCTL_BASE is certctl, and look at its log")
-            })?;
+        let failed = match timeout(PATIENCE, self.exchange(method)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(fault)) => Some(fault.to_string()),
+            Err(_) => Some(format!("no complete answer within {PATIENCE:?}")),
+        };
+        if let Some(why) = failed {
+            return Err(Error::new(format!("{} {path} at {}: {why}", method.token(), self.target.base))
+                .mend("check that CERTCTL_BASE is certctl, and look at its log"));
         }
         let response = self.scratch.response().ok_or_else(|| Error::new(format!("{path}: no complete response")))?;
-        Ok(Answer { status: response.status, is_json: response.is_json(), body: response.body.to_vec() })
+        // A body may say back what it was told, and errors quote bodies.
+        let body = self.target.token.redact(&String::from_utf8_lossy(response.body)).into_bytes();
+        Ok(Answer { status: response.status, is_json: response.is_json(), body })
     }
 
     async fn exchange(&mut self, method: Method) -> Result<(), Fault> {
+        // The server may have closed a kept connection in between: then once more, on a new one.
+        let kept = self.connection.is_some();
+        match self.exchange_once(method).await {
+            Err(_) if kept => self.exchange_once(method).await,
+            done => done,
+        }
+    }
+
+    async fn exchange_once(&mut self, method: Method) -> Result<(), Fault> {
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
         let mut connection = match self.connection.take() {
             Some(connection) => connection,

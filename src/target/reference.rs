@@ -21,6 +21,8 @@ use crate::wire::tls::Trust;
 /// How long the server may take until it accepts connections.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const DATABASE: &str = "certctl_bench";
+/// How the server is told of its database.
+const DATABASE_VARIABLE: &str = "CERTCTL_REFERENCE_DATABASE";
 
 /// Where the reference server keeps its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +56,9 @@ pub fn start(binary: &Path, store: &Store, agents: u64, say: &mut dyn FnMut(Stri
     let mut command = Command::new(binary);
     command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", "127.0.0.1:0"]);
     match &database {
-        Some(url) => command.args(["--database", url]),
-        None => command.args(["--in-memory", "--agents", &agents.to_string()]),
+        // By environment: the URL may hold a password, and anyone may read a command line.
+        Some(url) => command.env(DATABASE_VARIABLE, url),
+        None => command.env_remove(DATABASE_VARIABLE).args(["--in-memory", "--agents", &agents.to_string()]),
     };
     let mut server = Child::spawn("the reference server", command, Spec::default())?;
     let ready = server.wait_for_line(START_PATIENCE)?;

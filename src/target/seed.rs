@@ -78,15 +78,6 @@ pub struct TableRows {
     pub after: i64,
 }
 
-/// How many of the seeded agents there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FleetStatus {
-    /// Agents whose id begins with `ag-loadtest-`.
-    pub agents: u64,
-    /// Those of them whose status is `Online`.
-    pub online: u64,
-}
-
 /// Applies the seeds, each file in a transaction of its own, and tells on `out` what it did. Running it again adds
 /// nothing.
 ///
@@ -125,17 +116,6 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
 /// Fails when the database holds rows of others; it may have no tables yet. For whoever is about to write to it.
 pub fn refuse_foreign(url: &str) -> Result<()> {
     refuse_foreign_rows(&mut connect(url)?, &redact_url(url))
-}
-
-/// Counts the seeded agents. Fails when the database has no table `agents`.
-pub fn fleet_status(client: &mut Client) -> Result<FleetStatus> {
-    let row = client
-        .query_one(
-            "SELECT count(*), count(*) FILTER (WHERE status = 'Online') FROM agents WHERE id LIKE 'ag-loadtest-%'",
-            &[],
-        )
-        .map_err(|error| failed("counting the seeded agents", &error))?;
-    Ok(FleetStatus { agents: row.get::<_, i64>(0).unsigned_abs(), online: row.get::<_, i64>(1).unsigned_abs() })
 }
 
 /// Puts the seeded agents back to the state that the embedded seed gives, and no other row; returns how many.

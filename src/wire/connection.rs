@@ -176,18 +176,18 @@ impl Connection {
             if first {
                 phases.first_byte_ns = watch.split();
             }
-            match received {
-                Ok(0) => scratch.parser.feed_eof().map_err(Fault::from_parse)?,
-                Ok(length) => {
-                    let used = scratch.parser.feed(&scratch.inbox[..length]).map_err(Fault::from_parse)?;
+            let taken = match received {
+                Ok(0) => scratch.parser.feed_eof().map_err(Fault::from_parse),
+                Ok(length) => scratch.parser.feed(&scratch.inbox[..length]).map_err(Fault::from_parse).map(|used| {
                     surplus = used < length;
-                }
-                Err(error) => {
-                    phases.receive_ns = watch.split();
-                    // Peers that close without a TLS close_notify end a body delimited by the close all the same,
-                    // but a truncated one cannot be told from a complete one (RFC 8446, section 6.1).
-                    return Err(Fault::from_io(&error, scratch.parser.has_begun()));
-                }
+                }),
+                // Peers that close without a TLS close_notify end a body delimited by the close all the same, but a
+                // truncated one cannot be told from a complete one (RFC 8446, section 6.1).
+                Err(error) => Err(Fault::from_io(&error, scratch.parser.has_begun())),
+            };
+            if let Err(fault) = taken {
+                phases.receive_ns = watch.split();
+                return Err(fault);
             }
         }
         phases.receive_ns = watch.split();

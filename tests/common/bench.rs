@@ -72,7 +72,7 @@ impl Bench {
             command.env_remove(name);
         }
         command.args(arguments.split_whitespace()).env("CERTCTL_BENCH_OUTPUT", folder.path().join("results"));
-        command.stdin(Stdio::null());
+        command.env("CRITERION_HOME", folder.path().join("criterion")).stdin(Stdio::null());
         command.stdout(File::create(folder.path().join("stdout")).unwrap());
         command.stderr(File::create(folder.path().join("stderr")).unwrap());
         Self { command, folder }

@@ -1,0 +1,558 @@
+//! `agent_storm` from its front door: exit codes, results, secrets, and what remains of what it started: nothing.
+//!
+//! These tests need PostgreSQL 15 or newer and fail without it.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use certctl_bench::target::child::RunAs;
+use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::target::seed;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use serde_json::Value;
+
+use common::bench::{Bench, Finished, Running, outcome, program, reasons};
+use common::peer::{Peer, Step, TOKEN, answer, certctl, json};
+use common::process::{Process, until};
+
+/// A workload at which p99 has its thousand samples after a few seconds. How late its arrivals may be is not what
+/// these tests are about.
+const SHORT: &str = "--rate 400/s --duration 3s --warm-up 500ms --agents 200 --max-lag 500ms";
+/// What runs on a private PostgreSQL start: the keeper is a shell, and PostgreSQL is several processes.
+const STARTED: [&str; 3] = ["certctl-referen", "postgres", "sh"];
+
+// The default -----------------------------------------------------------------------------------------------------------
+
+/// One run of the embedded default, with what it had started, for several tests to look at.
+struct Default {
+    finished: Finished,
+    started: Vec<Process>,
+    folder: PathBuf,
+}
+
+static DEFAULT: LazyLock<Default> = LazyLock::new(|| {
+    let mut running = Bench::new(&format!("--bench --mode sustained {SHORT}")).start();
+    running.wait_until_measuring();
+    let (started, folder) = (running.started(&STARTED), data_folder(&running));
+    assert!(folder.exists(), "{}", folder.display());
+    Default { finished: running.finish().exits(0), started, folder }
+});
+
+/// Where a run keeps the data of its private PostgreSQL.
+fn data_folder(running: &Running) -> PathBuf {
+    std::env::temp_dir().join(format!("certctl-bench-pg-{}-0", running.pid()))
+}
+
+#[test]
+fn the_default_passes_on_postgresql() {
+    let finished = &DEFAULT.finished;
+    let summary = finished.summary();
+    assert_eq!((&summary["schema_version"], &summary["scenario"]), (&1.into(), &"agent_storm".into()));
+    assert_eq!((summary["verdict"].as_str(), &summary["exit_code"]), (Some("pass"), &0.into()));
+    assert_eq!(summary["target"]["kind"], "reference");
+    assert_eq!(summary["target"]["settings"]["fsync"], "on");
+    assert_store(finished, "(private)");
+    assert!(finished.stderr.contains("starting a private PostgreSQL 1"), "{}", finished.stderr);
+    for told in ["opening", "warm-up", "measuring"] {
+        assert!(finished.stderr.contains(told), "{}", finished.stderr);
+    }
+    // The terminal shows what summary.txt keeps, and where that is.
+    for line in finished.text.as_ref().unwrap().lines() {
+        assert!(finished.stdout.contains(line), "not on the terminal: {line}");
+    }
+    let arrivals = "arrivals     scheduled 1200, started 1200, ";
+    assert!(finished.stdout.contains(arrivals) && finished.stdout.contains("verdict      pass (exit 0)"));
+    assert!(finished.stdout.contains("results/summary.{json,txt}"));
+
+    assert_eq!((outcome(&summary, "ok"), &summary["arrivals"]["warm_up"]), (1_200, &200.into()));
+    // 200 agents, each heard and each row written; 1,400 audit rows, warm-up included.
+    let work: Vec<_> =
+        summary["work"].as_array().unwrap().iter().map(|work| (&work["claimed"], &work["found"])).collect();
+    assert_eq!(work, [(&200.into(), &200.into()), (&1_400.into(), &1_400.into())]);
+    // A connection of its own for each agent, opened before the window, and none after.
+    assert_eq!((&summary["opening"]["tls"]["count"], &summary["reopening"]["tls"]["count"]), (&200.into(), &0.into()));
+    let kinds = summary["opening"]["kinds"].as_array().unwrap();
+    assert_eq!((kinds.len(), &kinds[0]["kind"], &kinds[0]["version"]), (1, &"full".into(), &"TLS1.3".into()));
+    assert_eq!(kinds[0]["count"], 200);
+}
+
+/// Header, summary.txt and summary.json name the store.
+fn assert_store(finished: &Finished, store: &str) {
+    let summary = finished.summary();
+    let named = summary["target"]["store"].as_str().unwrap();
+    assert!(named.contains(store), "{named}");
+    let row = format!("             store {named}; ");
+    assert!(finished.stdout.contains(&row), "{}", finished.stdout);
+    assert!(finished.text.as_ref().unwrap().contains(&row));
+}
+
+#[test]
+fn the_summary_keeps_to_its_schema() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/summary.schema.json");
+    let schema: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let faults = |summary: &Value| -> Vec<String> {
+        schema.iter_errors(summary).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    };
+    let mut summary = DEFAULT.finished.summary();
+    assert_eq!(faults(&summary), Vec::<String>::new());
+    // It tells what a reader could stumble over: a number as text, a missing part, a part that it does not know.
+    summary["arrivals"]["started"] = "1200".into();
+    summary["latency"]["response"].as_object_mut().unwrap().remove("p99_us");
+    summary["surprise"] = true.into();
+    assert_eq!(faults(&summary).len(), 3, "{:?}", faults(&summary));
+}
+
+#[test]
+fn histograms_decode_and_agree_with_what_is_stated() {
+    let summary = DEFAULT.finished.summary();
+    let mut decoded = 0;
+    for facts in distributions(&summary).filter(|facts| facts["count"] != 0) {
+        let histogram = decode(&facts["hdr_ns"]);
+        assert_eq!(facts["count"], histogram.len());
+        let us = |name: &str| facts[name].as_f64();
+        for (name, quantile, needed) in [("p50_us", 0.5, 20), ("p95_us", 0.95, 200), ("p99_us", 0.99, 1_000)] {
+            let value = histogram.value_at_quantile(quantile) as f64 / 1e3;
+            assert_eq!(us(name), (histogram.len() >= needed).then_some(value), "{name} of {facts}");
+        }
+        assert_eq!((us("p99_9_us"), us("max_us")), (None, Some(histogram.max() as f64 / 1e3)));
+        decoded += 1;
+    }
+    // Response, service, lag, send, first byte, receive, dial, handshake.
+    assert_eq!(decoded, 8);
+    let count = |what: &str| summary["latency"][what]["count"].as_u64().unwrap();
+    assert_eq!((count("response"), count("service"), count("schedule_lag")), (1_200, 1_200, 1_200));
+}
+
+/// Every distribution of a summary.
+fn distributions(summary: &Value) -> impl Iterator<Item = &Value> {
+    let latency = summary["latency"].as_object().unwrap().values();
+    let handshakes = ["opening", "reopening"].map(|when| [&summary[when]["dial"], &summary[when]["tls"]]);
+    latency.chain(handshakes.into_iter().flatten())
+}
+
+fn decode(base64: &Value) -> Histogram<u64> {
+    let bytes = STANDARD.decode(base64.as_str().unwrap()).unwrap();
+    Deserializer::new().deserialize(&mut &bytes[..]).unwrap()
+}
+
+#[test]
+fn the_timeline_has_every_second_and_every_arrival() {
+    let summary = DEFAULT.finished.summary();
+    let timeline = summary["timeline"].as_array().unwrap();
+    let column = |name: &str| -> Vec<u64> { timeline.iter().map(|second| second[name].as_u64().unwrap()).collect() };
+    assert_eq!(column("second"), [0, 1, 2]);
+    assert_eq!((column("started"), column("ok")), (vec![400; 3], vec![400; 3]));
+    // Merged, its histograms are the whole run's, to within their 1%.
+    let mut merged = Histogram::<u64>::new(3).unwrap();
+    timeline.iter().for_each(|second| merged.add(decode(&second["hdr_us"])).unwrap());
+    let stated = summary["latency"]["response"]["p95_us"].as_f64().unwrap();
+    let ratio = merged.value_at_quantile(0.95) as f64 / stated;
+    assert!(merged.len() == 1_200 && (ratio - 1.0).abs() < 0.02, "{ratio}");
+}
+
+#[test]
+fn in_memory_passes_and_says_so() {
+    let finished = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}")).run().exits(0);
+    assert_store(&finished, "in-memory");
+    let summary = finished.summary();
+    let work = &summary["work"][0];
+    assert_eq!((&work["claimed"], &work["found"]), (&1_400.into(), &1_400.into()));
+    assert!(!finished.stderr.contains("PostgreSQL"), "{}", finished.stderr);
+}
+
+#[test]
+fn without_postgresql_the_default_is_in_memory_and_says_why() {
+    let mut bench = Bench::new("--mode sustained");
+    // No folder of this PATH has a PostgreSQL; where it is installed in a usual place it is found all the same.
+    bench.command.env("PATH", "/nonexistent");
+    let finished = bench.run().exits(0);
+    let installed = PathBuf::from("/usr/lib/postgresql").exists() || PathBuf::from("/usr/pgsql-15").exists();
+    assert_store(&finished, if installed { "(private)" } else { "in-memory" });
+    assert_eq!(finished.stderr.contains("keeps its rows in memory"), !installed, "{}", finished.stderr);
+}
+
+#[test]
+fn criterions_loop_runs_and_the_workload_after_it() {
+    let arguments = "--bench --in-memory --quick --noplot --rate 100/s --duration 1s --warm-up 0s --agents 50";
+    // A second at 100/s is too short for p99.
+    let finished = Bench::new(arguments).run().exits(5);
+    assert!(finished.stdout.contains("agent_storm/heartbeat") && finished.stdout.contains("time:   ["));
+    assert!(reasons(&finished.summary()).contains("response time p99 needs 1000 right answers, this run has 100"));
+}
+
+// Usage -----------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn wrong_usage_exits_2_and_says_what_is_wrong() {
+    for (arguments, said) in [
+        ("--no-such-flag", "unexpected argument '--no-such-flag'"),
+        ("--rate 0", "a rate lies above 0"),
+        ("--rate 10/fortnight", "the unit after / is s, m or h"),
+        ("--duration 0s", "must be longer than nothing"),
+        ("--duration 5", "write it as 30s, 5m or 500ms"),
+        ("--agents 5001", "5001 is not in 1..=5000"),
+        ("--connections 0", "0 is not in 1..=100000"),
+        ("--mode forever", "[possible values: loop, sustained, both]"),
+        ("--arrivals rarely", "arrivals are constant or poisson"),
+        ("--max-lag 2s --timeout 1s", "--max-lag is not below --timeout"),
+        ("--target http://localhost:1", "certctl serves HTTPS only"),
+        ("--target https://localhost/api", "the base URL takes no path"),
+        ("--target localhost:8443", "write it as https://host:port"),
+        ("--target https://localhost:1 --ca-file /nonexistent/ca.pem", "CA file /nonexistent/ca.pem: No such file"),
+        ("--target https://localhost:1 --ca-file /etc/hostname", "CA file /etc/hostname holds no certificate"),
+        ("--target https://localhost:1 --insecure --ca-file x", "cannot be used with"),
+        ("--target https://localhost:1 --in-memory", "cannot be used with"),
+        ("[", "the filter is no regular expression"),
+    ] {
+        let finished = Bench::new(&format!("--bench {arguments}")).run().exits(2);
+        assert!(finished.stderr.contains(said), "{arguments}: {}", finished.stderr);
+        assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None), "{arguments}");
+    }
+    let mut bench = Bench::new("--bench");
+    bench.command.env("CERTCTL_BENCH_RATE", "many");
+    assert!(bench.run().exits(2).stderr.contains("`many`: write a rate as"));
+    let mut bench = Bench::new("--bench --target https://localhost:1 --insecure");
+    bench.command.env("CERTCTL_TOKEN", "secret token");
+    let finished = bench.run().exits(2);
+    assert!(finished.stderr.contains("the token (--token, CERTCTL_TOKEN)") && !finished.stderr.contains("secret"));
+}
+
+#[test]
+fn lists_and_filters_as_criterion_does() {
+    let (both, loop_, sustained) = (
+        "agent_storm/heartbeat: benchmark\nagent_storm/sustained: benchmark\n",
+        "agent_storm/heartbeat: benchmark\n",
+        "agent_storm/sustained: benchmark\n",
+    );
+    for (arguments, listed) in [
+        ("", both),
+        ("storm", both),
+        ("heart", loop_),
+        ("^agent_storm/s", sustained),
+        ("--exact agent_storm/sustained", sustained),
+        ("--exact agent_storm", ""),
+        ("--mode loop", loop_),
+        ("--mode sustained", sustained),
+        ("--mode sustained heart", ""),
+        ("--ignored", ""),
+    ] {
+        let finished = Bench::new(&format!("--bench --list {arguments}")).run().exits(0);
+        assert_eq!(finished.stdout, listed, "{arguments}");
+    }
+    // A filter that matches nothing starts nothing.
+    let finished = Bench::new("--bench nothing_of_the_kind").run().exits(0);
+    assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("", ""));
+    // One that matches the workload leaves the loop out.
+    let finished = Bench::new("--in-memory sustained").run().exits(0);
+    assert!(finished.stdout.contains("(exit 0)") && !finished.stdout.contains("Criterion loop"));
+    assert!(Bench::new("--help").run().exits(0).stdout.contains("Exit codes: 0 pass"));
+}
+
+#[test]
+fn a_smoke_run_shows_that_everything_works_and_judges_nothing() {
+    let finished = Bench::new("").run().exits(0);
+    let summary = finished.summary();
+    assert_eq!((summary["verdict"].as_str(), summary["invalid"].as_array().map(Vec::len)), (Some("smoke"), Some(0)));
+    assert_eq!(outcome(&summary, "ok"), 100);
+    assert!(finished.stdout.contains("Testing agent_storm/heartbeat\nSuccess"), "{}", finished.stdout);
+    assert!(finished.stdout.contains("smoke run, not judged (exit 0)"), "{}", finished.stdout);
+    assert!(finished.stdout.contains("results/smoke/summary.{json,txt}"), "{}", finished.stdout);
+}
+
+#[test]
+fn a_smoke_run_that_does_not_work_fails() {
+    let peer = Peer::start(|request| if request.is_heartbeat() { json(503, "{}") } else { certctl(request) });
+    let mut bench = Bench::at(&peer, "");
+    bench.command.args(["--test"]);
+    assert_eq!(outcome(&bench.run().exits(5).summary(), "failed (503)"), 100);
+}
+
+// Verdicts --------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn errors_beyond_the_threshold_exit_3() {
+    let heartbeats = AtomicU64::new(0);
+    let peer = Peer::start(move |request| {
+        let fails = request.is_heartbeat() && heartbeats.fetch_add(1, Ordering::SeqCst) % 50 == 0;
+        if fails { json(500, "{\"message\":\"Failed to record heartbeat\"}") } else { certctl(request) }
+    });
+    let finished = Bench::at(&peer, SHORT).run().exits(3);
+    let summary = finished.summary();
+    // Each fiftieth of 200 + 1,200.
+    assert_eq!((outcome(&summary, "failed (500)"), outcome(&summary, "ok")), (24, 1_176));
+    assert_eq!((&summary["error_share"], &summary["latency"]["failed_response"]["count"]), (&0.02.into(), &24.into()));
+    assert_eq!(summary["latency"]["response"]["count"], 1_176);
+    let thresholds: Vec<_> = summary["thresholds"].as_array().unwrap().iter().map(|one| &one["passed"]).collect();
+    assert_eq!(thresholds, [true, true, false]);
+    let example = "first failed (500): 500: {\"message\":\"Failed to record heartbeat\"}";
+    assert!(finished.stdout.contains(example), "{}", finished.stdout);
+    // Unasked, it says that nobody looked for the work.
+    assert!(finished.stdout.contains("work         not checked: no database given"), "{}", finished.stdout);
+    // It ran against what called itself so, and is not the reference server.
+    assert!(
+        finished.stdout.contains("target       certctl 9.8.7 (abc1234) at https://127.0.0.1:"),
+        "{}",
+        finished.stdout
+    );
+}
+
+#[test]
+fn wrong_answers_alone_measure_nothing_and_exit_5() {
+    let peer = Peer::start(|request| {
+        if request.is_heartbeat() { json(200, "{\"status\":\"heartbeat_ignored\"}") } else { certctl(request) }
+    });
+    let summary = Bench::at(&peer, SHORT).run().exits(5).summary();
+    assert_eq!((outcome(&summary, "wrong answer"), outcome(&summary, "ok")), (1_200, 0));
+    assert!(reasons(&summary).contains("nothing was measured"), "{}", reasons(&summary));
+    let p99 = &summary["thresholds"][1];
+    assert_eq!((&p99["measured"], &p99["passed"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn heartbeats_that_no_row_shows_exit_5() {
+    let cluster = Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
+    cluster.create_database("certctl").unwrap();
+    // This cluster asks for no password, so that one may be given.
+    let url = cluster.url("certctl").replace("postgres@", "postgres:recognisable-password@");
+    let mut database = seed::connect(&url).unwrap();
+    database.batch_execute(include_str!("../src/reference/schema.sql")).unwrap();
+    seed::apply(&url, &seed::Options::default(), &mut Vec::new()).unwrap();
+    // It accepts every heartbeat and writes none down.
+    let peer = Peer::start(certctl);
+    let mut bench = Bench::at(&peer, SHORT);
+    bench.command.env("CERTCTL_BENCH_DATABASE", &url);
+    let finished = bench.run().exits(5);
+    let summary = finished.summary();
+    assert_eq!(outcome(&summary, "ok"), 1_200);
+    let reasons = reasons(&summary);
+    assert!(reasons.contains("agents whose row shows their last accepted heartbeat: answers claim 200, SQL shows "));
+    assert!(reasons.contains("audit rows of accepted heartbeats: answers claim 1400, SQL shows 0"), "{reasons}");
+    assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
+}
+
+// Secrets ---------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_token_is_never_shown() {
+    // A peer that says back what it was told, as debugging proxies do.
+    let peer = Peer::start(|request| {
+        let told = request.token.clone().unwrap_or_default();
+        if request.is_heartbeat() { answer(500, "text/plain", &format!("Bearer {told}\r\n")) } else { certctl(request) }
+    });
+    let finished = Bench::at(&peer, SHORT).run().exits(5);
+    assert_eq!(outcome(&finished.summary(), "failed (500)"), 1_200);
+    assert!(finished.everything().iter().all(|text| !text.contains(TOKEN)), "{finished:?}");
+
+    let peer = Peer::start(|request| match &request.token {
+        Some(token) => json(401, &format!("{{\"error\":\"unknown: {token}\"}}")),
+        None => certctl(request),
+    });
+    let finished = Bench::at(&peer, SHORT).run().exits(1);
+    assert!(finished.stderr.contains("the token is not known: unknown: "), "{}", finished.stderr);
+    assert!(finished.everything().iter().all(|text| !text.contains(TOKEN)), "{finished:?}");
+}
+
+#[test]
+fn a_databases_password_is_never_shown() {
+    let finished = Bench::new("--bench --database postgres://u:recognisable@127.0.0.1:1/db").run().exits(1);
+    assert!(finished.stderr.contains("127.0.0.1"), "{}", finished.stderr);
+    assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
+}
+
+/// Anyone on a machine may read a command line; nobody else may read an environment.
+#[test]
+fn no_secret_stands_in_a_command_line() {
+    let cluster = Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
+    cluster.create_database("certctl").unwrap();
+    let mut bench = Bench::new(&format!("--bench --mode sustained {SHORT}"));
+    let url = cluster.url("certctl").replace("postgres@", "postgres:recognisable-password@");
+    bench.command.env("CERTCTL_BENCH_DATABASE", url);
+    let mut running = bench.start();
+    running.wait_until_measuring();
+    for process in running.started(&["certctl-referen"]) {
+        let line = fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).unwrap();
+        assert!(!line.contains("recognisable"), "{line}");
+    }
+    let finished = running.finish().exits(0);
+    assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
+}
+
+// Ends ------------------------------------------------------------------------------------------------------------------
+
+/// Nothing that a run had started is left, nor the data of its PostgreSQL.
+fn assert_gone(started: &[Process], folder: &PathBuf) {
+    assert!(started.len() > STARTED.len(), "{started:?}");
+    let left = || -> Vec<&Process> { started.iter().filter(|process| process.runs()).collect() };
+    until("everything that was started is gone", || left().is_empty());
+    until(&format!("{} is gone", folder.display()), || !folder.exists());
+}
+
+#[test]
+fn nothing_is_left_after_success() {
+    // A run that ends of its own accord has waited for what it started.
+    assert_eq!(DEFAULT.started.iter().find(|process| process.runs()), None);
+    assert!(!DEFAULT.folder.exists());
+    assert_gone(&DEFAULT.started, &DEFAULT.folder);
+}
+
+/// A long run on a private PostgreSQL, in the middle of its window.
+fn long_run() -> (Running, Vec<Process>, PathBuf) {
+    let mut running =
+        Bench::new("--bench --mode sustained --rate 200/s --duration 10m --warm-up 0s --agents 100 --max-lag 500ms")
+            .start();
+    running.wait_until_measuring();
+    let (started, folder) = (running.started(&STARTED), data_folder(&running));
+    assert!(folder.exists());
+    (running, started, folder)
+}
+
+#[test]
+fn an_interrupt_keeps_what_was_measured() {
+    let (running, started, folder) = long_run();
+    // The live line comes once a second: there is something to keep.
+    running.signal(libc::SIGINT);
+    let finished = running.finish().exits(5);
+    assert_gone(&started, &folder);
+    let summary = finished.summary();
+    let arrivals = &summary["arrivals"];
+    assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&true.into(), &0.into()));
+    let (measured_s, count) = (arrivals["measured_s"].as_f64().unwrap(), arrivals["scheduled"].as_u64().unwrap());
+    assert!(measured_s > 0.0 && measured_s < 120.0 && count > 0, "{arrivals}");
+    assert!((count as f64 / 200.0 - measured_s).abs() < 0.3, "{arrivals}");
+    let timeline = summary["timeline"].as_array().unwrap();
+    assert_eq!(timeline.len(), measured_s.ceil() as usize);
+    assert_eq!(timeline.iter().map(|second| second["started"].as_u64().unwrap()).sum::<u64>(), count);
+    assert!(reasons(&summary).contains("stopped"), "{}", reasons(&summary));
+    assert!(finished.stdout.contains("PARTIAL") && finished.stdout.contains("invalid (exit 5)"), "{}", finished.stdout);
+}
+
+#[test]
+fn a_second_interrupt_leaves_at_once_and_nothing_behind() {
+    let (mut running, started, folder) = long_run();
+    // Two signals that are sent at once may arrive as one.
+    until("the program ends", || {
+        running.signal(libc::SIGINT);
+        running.ended().is_some()
+    });
+    let finished = running.finish().exits(128 + libc::SIGINT);
+    assert_eq!((finished.json, finished.text), (None, None));
+    assert_gone(&started, &folder);
+}
+
+#[test]
+fn a_killed_run_leaves_nothing_behind() {
+    let (running, started, folder) = long_run();
+    running.signal(libc::SIGKILL);
+    assert_eq!(running.finish().signal, Some(libc::SIGKILL));
+    assert_gone(&started, &folder);
+}
+
+#[test]
+fn a_run_that_fails_leaves_nothing_behind() {
+    // Opening 5,000 connections takes long enough to be interrupted, and then nothing was measured: an error.
+    let mut running = Bench::new("--bench --mode sustained --connect-rate 50/s").start();
+    until("connections are being opened", || {
+        assert!(running.ended().is_none(), "{}", running.stderr());
+        running.stderr().contains("opening ")
+    });
+    let (started, folder) = (running.started(&STARTED), data_folder(&running));
+    assert!(folder.exists());
+    running.signal(libc::SIGTERM);
+    let finished = running.finish().exits(1);
+    assert!(finished.stderr.contains("of 5000 connections: nothing was measured"), "{}", finished.stderr);
+    assert_eq!(finished.json, None);
+    assert_gone(&started, &folder);
+}
+
+#[test]
+fn a_target_that_dies_is_measured_as_such() {
+    let mut running = Bench::new(
+        "--bench --mode sustained --rate 200/s --duration 4s --warm-up 0s --agents 100 --max-lag 500ms --timeout 2s",
+    )
+    .start();
+    running.wait_until_measuring();
+    let (started, folder) = (running.started(&STARTED), data_folder(&running));
+    let server = started.iter().find(|process| process.name.starts_with("certctl-referen")).unwrap();
+    // SAFETY: plain system call; the server is the run's own child, and the run still holds it.
+    unsafe { libc::kill(server.pid.cast_signed(), libc::SIGKILL) };
+    let finished = running.finish().exits(5);
+    let summary = finished.summary();
+    assert_eq!((&summary["arrivals"]["scheduled"], &summary["arrivals"]["started"]), (&800.into(), &800.into()));
+    assert!(outcome(&summary, "broken (connect)") > 0, "{}", summary["outcomes"]);
+    assert_gone(&started, &folder);
+}
+
+// Users and limits ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_ordinary_user_just_runs_it() {
+    // SAFETY: plain system call.
+    if unsafe { libc::geteuid() } != 0 {
+        // Then every other test has shown it.
+        return;
+    }
+    let nobody = RunAs::named("nobody").unwrap().expect("a user nobody");
+    let server = PathBuf::from(env!("CARGO_BIN_EXE_certctl-reference"));
+    let open = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o001 != 0;
+    assert!(server.ancestors().all(open), "nobody may not run {}: chmod a+x the folders above", server.display());
+    let mut bench = Bench::new(&format!("--bench --mode sustained {SHORT}"));
+    fs::set_permissions(bench.folder(), fs::Permissions::from_mode(0o777)).unwrap();
+    bench.command.uid(nobody.uid).gid(nobody.gid).env_remove("TMPDIR").current_dir("/");
+    let mut running = bench.start();
+    running.wait_until_measuring();
+    let (started, folder) = (running.started(&STARTED), data_folder(&running));
+    let summary = running.finish().exits(0).summary();
+    assert_eq!((outcome(&summary, "ok"), &summary["generator"]["scheduling"]), (1_200, &"SCHED_OTHER".into()));
+    assert_gone(&started, &folder);
+}
+
+#[test]
+fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
+    let limited = |soft: u64, hard: u64| {
+        let mut bench = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}"));
+        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        let set = move || {
+            // SAFETY: `limit` is a valid rlimit.
+            if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
+        };
+        // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
+        unsafe { bench.command.pre_exec(set) };
+        bench.run()
+    };
+    let refused = limited(100, 100).exits(1);
+    assert_eq!(
+        refused.stderr,
+        "certctl-bench: 200 connections need 264 file descriptors; the hard limit (RLIMIT_NOFILE) is 100\n  \
+         mend: ulimit -Hn 264 as root before the run, or --connections 36\n"
+    );
+    // A low soft limit is raised.
+    limited(100, 1_024).exits(0);
+}
+
+#[test]
+fn its_program_is_the_one_under_test() {
+    assert!(program().file_name().unwrap().to_str().unwrap().starts_with("agent_storm-"));
+    // A peer that is silent from the start is given up, and can be left with a second interrupt before that.
+    let peer = Peer::start(|_| vec![Step::Silence]);
+    let mut running = Bench::at(&peer, SHORT).start();
+    until("it asks", || peer.connections() > 0);
+    until("the program ends", || {
+        running.signal(libc::SIGINT);
+        running.ended().is_some()
+    });
+    running.finish().exits(128 + libc::SIGINT);
+}
