@@ -16,14 +16,14 @@ use crate::error::{Context, Error, Result};
 use crate::load::limits;
 use crate::load::open::Plan;
 use crate::load::progress::Progress;
-use crate::measure::validity::{self, Work};
+use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome};
 use crate::report::live::Live;
 use crate::report::summary::{About, Results};
 use crate::report::{Summary, Verdict, text};
 use crate::run::open_workload;
 use crate::scenario::Scenario;
-use crate::scenario::agent_storm::AgentStorm;
+use crate::scenario::agent_storm::{AgentStorm, Books};
 use crate::target::preflight::{self, Findings};
 use crate::target::{Target, reference, seed};
 use crate::wire::tls::Trust;
@@ -110,8 +110,9 @@ fn bench(mut flags: BenchFlags, reference: &Path) -> Result<Option<Verdict>> {
     print!("{}", text::heading(&about));
     let workload = Workload { scenario: storm, target: &target, findings: &findings, plan: &plan, stop };
     let summary = workload.run(about, wanted.smoke)?;
-    save(&summary, &folder)?;
+    let saved = save(&summary, &folder);
     print!("\n{}", text::results(&summary));
+    saved?;
     println!("{:<12} {}", "written", folder.join("summary.{json,txt}").display());
     Ok(Some(summary.verdict))
 }
@@ -166,10 +167,15 @@ impl Workload<'_> {
         for (_, example) in &mut measurement.examples {
             *example = self.target.token.redact(example);
         }
-        let work = auditor.close(&self.scenario, unanswered(&measurement))?;
+        // What was measured is not lost because it cannot be confirmed.
+        let (work, uncounted) = match auditor.close(&self.scenario, unanswered(&measurement)) {
+            Ok(work) => (work, None),
+            Err(error) => (Vec::new(), Some(Invalid::WorkUncounted(error.to_string().replace('\n', ";")))),
+        };
         let checked: Vec<_> =
             self.scenario.thresholds().into_iter().map(|threshold| threshold.check(&measurement)).collect();
-        let invalid = validity::judge(&measurement, &checked, &work, self.plan.max_lag);
+        let mut invalid = validity::judge(&measurement, &checked, &work, self.plan.max_lag);
+        invalid.extend(uncounted);
         let verdict = match Verdict::of(&invalid, &checked) {
             _ if smoke && measurement.outcomes.count(Outcome::Ok) == measurement.scheduled => Verdict::Smoke,
             verdict => verdict,
@@ -194,7 +200,7 @@ fn unanswered(measurement: &Measurement) -> u64 {
 
 /// Counts the work done, where the target lets it be counted.
 enum Auditor<'a> {
-    Database(Box<postgres::Client>, crate::scenario::agent_storm::Books),
+    Database(Box<postgres::Client>, Books),
     Memory(&'a Target, &'a Findings, reference::Counts),
     None,
 }

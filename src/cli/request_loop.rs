@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use criterion::{Criterion, SamplingMode, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,7 @@ struct HandOver {
     trust: TrustSpec,
     token: String,
     agents: u64,
+    system: String,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -82,6 +83,7 @@ pub fn run_apart(target: &Target, dialer: &Dialer, agents: u64, arguments: &[Str
         trust: TrustSpec::of(&target.trust),
         token: target.token.reveal().to_owned(),
         agents,
+        system: target.system.label(),
     };
     let hand_over = serde_json::to_string(&hand_over).context(|| "handing over to the loop".to_owned())?;
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
@@ -112,7 +114,10 @@ fn run(hand_over: &str) -> Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group(requests.scenario.id());
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
-    group.bench_function("heartbeat", |bencher| bencher.iter_custom(|iterations| requests.time(iterations)));
+    // The system is part of the id, so that a saved baseline is never compared with another system's.
+    group.bench_function(BenchmarkId::new("heartbeat", &hand_over.system), |bencher| {
+        bencher.iter_custom(|iterations| requests.time(iterations))
+    });
     group.finish();
     criterion.final_summary();
     Ok(())

@@ -65,6 +65,8 @@ pub enum Invalid {
     },
     /// The work found is not the work claimed.
     Work(Work),
+    /// The work could not be counted; the text says why.
+    WorkUncounted(String),
 }
 
 impl fmt::Display for Invalid {
@@ -96,6 +98,7 @@ impl fmt::Display for Invalid {
             Self::TooFewSamples { threshold, needed, had } => {
                 write!(f, "{threshold} needs {needed} right answers, this run has {had} (lengthen --duration)")
             }
+            Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
             }

@@ -51,6 +51,16 @@ pub struct System {
     pub settings: Map<String, Value>,
 }
 
+impl System {
+    /// What it is, in a word for the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
+    pub fn label(&self) -> String {
+        match (self.kind, self.store.split(' ').next()) {
+            ("reference", Some(store)) => format!("reference-{store}"),
+            (kind, _) => kind.to_owned(),
+        }
+    }
+}
+
 impl Target {
     /// A system that runs already.
     pub fn external(base: Base, trust: Trust, token: Token, database: Option<String>) -> Self {
