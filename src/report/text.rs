@@ -17,7 +17,12 @@ pub fn heading(about: &About) -> String {
     };
     let mut text = format!("{}: {}\n", about.scenario, about.title);
     row(&mut text, "target", &format!("{system} at {}", target.base_url));
-    row(&mut text, "", &format!("store {}; {}", target.store, target.trust));
+    // Of the settings, those without which a figure of writes says nothing.
+    let durability = ["fsync", "synchronous_commit"]
+        .into_iter()
+        .filter_map(|key| target.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
+        .collect::<String>();
+    row(&mut text, "", &format!("store {}{durability}; {}", target.store, target.trust));
     row(&mut text, "workload", &workload(&about.workload));
     row(
         &mut text,
