@@ -158,9 +158,12 @@ impl<S: Scenario> HttpClient<S> {
     }
 }
 
+/// How much of a body is kept, in bytes: more than is shown, so that a secret is found whole before it is cut.
+const EXAMPLE_BYTES: usize = 2_000;
+
 /// A response in a line, for people: bounded and printable.
 fn describe(status: u16, body: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(&body[..body.len().min(200)])
+    let text: String = String::from_utf8_lossy(&body[..body.len().min(EXAMPLE_BYTES)])
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })
         .collect();

@@ -27,9 +27,10 @@ fn freezing_peer(first: u64) -> Peer {
 /// 200/s for 20 s, frozen for 2 s. The 10% of arrivals that fall into the freeze wait for between 2 s and nothing,
 /// evenly: so p95 is 1.0 s and p99 is 1.8 s.
 #[test]
-fn response_time_counts_from_the_intended_start() {
-    let (warm_up, half_a_window) = (200, 2_000);
-    let peer = freezing_peer(warm_up + half_a_window - 200);
+fn a_stall_has_its_analytic_quantiles() {
+    // A second of warm-up, nine of the window.
+    let (warm_up, before) = (200, 1_800);
+    let peer = freezing_peer(warm_up + before);
     // Enough connections for every arrival of the freeze, so that none waits for one. The bound on lag is not what
     // this is about.
     let bench =
@@ -46,13 +47,13 @@ fn response_time_counts_from_the_intended_start() {
     for (quantile, analytic) in [("p95_us", 1.0), ("p99_us", 1.8), ("max_us", 2.0)] {
         let measured = seconds("response", quantile);
         assert!((measured / analytic - 1.0).abs() < 0.1, "response time {quantile}: {measured} s, not {analytic} s");
-        // Beside it: each request was sent in time and waited for the server alone.
-        let (service, lag) = (seconds("service", quantile), seconds("schedule_lag", quantile));
+        let service = seconds("service", quantile);
         assert!((service / analytic - 1.0).abs() < 0.1, "service time {quantile}: {service} s, not {analytic} s");
-        assert!(lag < analytic / 10.0, "schedule lag {quantile}: {lag} s");
     }
+    // Beside it: each request was sent in time and waited for the server alone.
+    assert!(seconds("schedule_lag", "p99_us") < seconds("response", "p99_us") / 10.0);
     // Nine in ten noticed nothing.
-    assert!(seconds("response", "p50_us") < 0.1);
+    assert!(seconds("response", "p50_us") < seconds("response", "p95_us") / 10.0);
 
     let breached = |name: &str| {
         let thresholds = summary["thresholds"].as_array().unwrap();
@@ -67,6 +68,27 @@ fn response_time_counts_from_the_intended_start() {
     let slow: Vec<usize> = (0..20).filter(|second| slow(&timeline[*second])).collect();
     assert!(slow == [9, 10] || slow == [8, 9] || slow == [8, 9, 10] || slow == [9, 10, 11], "{slow:?}");
     assert!(finished.stdout.contains("BREACHED") && finished.stdout.contains("(exit 3)"), "{}", finished.stdout);
+}
+
+/// The same over so few connections that most arrivals of the freeze wait for one. Each of the few requests that were
+/// under way is slow, and the rest are quick once they are sent: to their service time the stall is an exception, as to
+/// any generator that waits for its server. (The bound on lag, which would call this run invalid, is out of the way.)
+#[test]
+fn a_small_pool_does_not_hide_a_stall() {
+    let peer = freezing_peer(2_000);
+    let arguments = "--rate 200/s --duration 20s --warm-up 1s --connections 20 --agents 500 --max-lag 5s";
+    let summary = Bench::at(&peer, arguments).run().exits(3).summary();
+    assert_eq!((outcome(&summary, "ok"), &summary["arrivals"]["unsent"]), (4_000, &0.into()));
+    let seconds = |what: &str, quantile: &str| summary["latency"][what][quantile].as_f64().expect(what) / 1e6;
+    for (quantile, analytic) in [("p95_us", 1.0), ("p99_us", 1.8)] {
+        let (response, service) = (seconds("response", quantile), seconds("service", quantile));
+        // It takes a moment to catch up with what has waited.
+        assert!((0.9..1.3).contains(&(response / analytic)), "response time {quantile}: {response} s");
+        assert!(service < analytic / 2.0, "service time {quantile}: {service} s");
+        // The lag beside them says where the rest of it is.
+        let lag = seconds("schedule_lag", quantile);
+        assert!((0.9..1.3).contains(&(lag / analytic)), "schedule lag {quantile}: {lag} s");
+    }
 }
 
 /// With too few connections the generator could not send what was due: that is said, and outranks every threshold.

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::exit;
 use crate::clock::Moment;
@@ -25,6 +26,8 @@ use crate::wire::connection::Stopwatch;
 use crate::wire::tls::{self, Trust};
 use crate::wire::{Connection, Dialer, Phases, Scratch};
 
+/// How long a request of the loop may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Holds the hand-over from the bench target to its loop process.
 const VARIABLE: &str = "CERTCTL_BENCH_LOOP";
 
@@ -133,6 +136,10 @@ fn die_with(parent: u32) -> Result<()> {
     Ok(())
 }
 
+fn silent() -> Error {
+    Error::new(format!("the loop's request: no answer within {} s", PATIENCE.as_secs()))
+}
+
 struct Requests {
     runtime: tokio::runtime::Runtime,
     dialer: Dialer,
@@ -161,7 +168,8 @@ impl Requests {
             let at = Moment::now();
             let (mut watch, mut phases) = (Stopwatch::from(at), Phases::default());
             let method = self.scenario.encode(self.seq, &mut scratch.request);
-            let reusable = connection.exchange(method, &mut scratch, &mut watch, &mut phases).await;
+            let exchange = connection.exchange(method, &mut scratch, &mut watch, &mut phases);
+            let reusable = timeout(PATIENCE, exchange).await.map_err(|_| silent())?;
             let reusable = reusable.map_err(|fault| Error::new(format!("the loop's request: {fault}")))?;
             let outcome = scratch.response().map(|response| self.scenario.judge(self.seq, at, &response));
             if outcome != Some(Outcome::Ok) || !reusable {
@@ -173,7 +181,8 @@ impl Requests {
     }
 
     async fn connect(&self) -> Result<Connection> {
-        let opened = self.dialer.open(&mut Stopwatch::from(Moment::now()), &mut Phases::default()).await;
+        let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
+        let opened = timeout(PATIENCE, self.dialer.open(&mut watch, &mut phases)).await.map_err(|_| silent())?;
         opened.map_err(|fault| Error::new(format!("opening the loop's connection: {fault}")))
     }
 }

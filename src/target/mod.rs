@@ -51,7 +51,21 @@ pub struct System {
     pub settings: Map<String, Value>,
 }
 
+/// How a reference server's version begins.
+const REFERENCE_VERSION: &str = "certctl-reference ";
+
 impl System {
+    /// Takes note of the version that a server tells. A reference server that runs already is no certctl.
+    pub fn answered(&mut self, version: &str) {
+        match version.strip_prefix(REFERENCE_VERSION) {
+            Some(version) => {
+                self.kind = "reference";
+                self.version = version.to_owned();
+            }
+            None => self.version = version.to_owned(),
+        }
+    }
+
     /// What it is, in a word for the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
     pub fn label(&self) -> String {
         match (self.kind, self.store.split(' ').next()) {
@@ -68,7 +82,7 @@ impl Target {
             kind: "certctl",
             version: "unknown".to_owned(),
             behaviour: "as-built".to_owned(),
-            store: "its own PostgreSQL".to_owned(),
+            store: "its own".to_owned(),
             settings: Map::new(),
         };
         Self { base, trust, token, system, database, _server: None, _cluster: None }

@@ -1,0 +1,246 @@
+//! A peer that misbehaves: each fault is counted under its kind, and the phases of an exchange add up whatever comes.
+
+mod common;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use certctl_bench::clock::Moment;
+use certctl_bench::target::base::Base;
+use certctl_bench::wire::connection::Stopwatch;
+use certctl_bench::wire::request::{Method, encode};
+use certctl_bench::wire::tls::{Trust, client_config};
+use certctl_bench::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
+use common::bench::{Bench, outcome, reasons};
+use common::peer::{Peer, RECORDED, Reply, Step, answer, certctl, json};
+
+/// A good answer that ends the connection, in words or without.
+fn last_answer(header: &str, end: Step) -> Reply {
+    let length = RECORDED.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{header}\r\n");
+    vec![Step::Send((head + RECORDED).into()), end]
+}
+
+/// Half of an answer.
+fn half() -> Step {
+    Step::Send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n{\"status\"".to_vec())
+}
+
+fn quarter() -> Step {
+    Step::Send(b"HTTP/1.1 200 OK\r\nContent-Ty".to_vec())
+}
+
+type Script = fn() -> Reply;
+
+/// Every way in which this peer answers, and what it counts as.
+const WAYS: [(&str, Script); 14] = [
+    ("ok", || json(200, RECORDED)),
+    ("ok", || last_answer("Connection: close\r\n", Step::Close)),
+    ("refused (429)", || answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n")),
+    ("failed (503)", || json(503, "{}")),
+    ("wrong answer", || answer(200, "text/html", "<html>")),
+    ("wrong answer", || json(200, "{\"status\":\"queued\"}")),
+    ("broken (closed)", || vec![Step::Close]),
+    ("broken (closed)", || vec![Step::Cut]),
+    ("broken (truncated)", || vec![half(), Step::Close]),
+    ("broken (truncated)", || vec![half(), Step::Cut]),
+    ("broken (truncated)", || vec![quarter(), Step::Cut]),
+    ("broken (protocol)", || vec![Step::Send(b"+OK POP3 ready\r\n\r\n".to_vec())]),
+    ("broken (tls)", || vec![half(), Step::SendRaw(b"this is no TLS record".to_vec())]),
+    ("timed out", || vec![half(), Step::Silence]),
+];
+
+#[test]
+fn every_fault_is_counted_under_its_kind() {
+    let dealt = Arc::new(AtomicU64::new(0));
+    let counter = dealt.clone();
+    let peer = Peer::start(move |request| match request.is_heartbeat() {
+        true => WAYS[counter.fetch_add(1, Ordering::SeqCst) as usize % WAYS.len()].1(),
+        false => certctl(request),
+    });
+    let arguments =
+        "--rate 100/s --duration 2800ms --warm-up 0s --connections 100 --agents 100 --timeout 2s --max-lag 500ms";
+    let finished = Bench::at(&peer, arguments).run().exits(5);
+    let summary = finished.summary();
+    assert_eq!((dealt.load(Ordering::SeqCst), &summary["arrivals"]["started"]), (280, &280.into()));
+    for (name, _) in WAYS {
+        let expected = 20 * WAYS.iter().filter(|(other, _)| *other == name).count() as u64;
+        assert_eq!(outcome(&summary, name), expected, "{name}: {}", summary["outcomes"]);
+    }
+    // Every kind but the right one is shown with an example; a timeout has nothing to show.
+    for entry in summary["outcomes"].as_array().unwrap() {
+        let silent = entry["outcome"] == "ok" || entry["outcome"] == "timed out";
+        assert_eq!(entry["example"].is_null(), silent, "{entry}");
+    }
+    assert_eq!(
+        (&summary["error_share"], &summary["latency"]["failed_response"]["count"]),
+        (&(240.0 / 280.0).into(), &240.into())
+    );
+    let timed_out = summary["latency"]["failed_response"]["max_us"].as_f64().unwrap();
+    assert!(timed_out >= 2e6, "{timed_out}");
+    assert!(reasons(&summary).contains("response time p99 needs 1000 right answers, this run has 40"));
+}
+
+#[test]
+fn a_reconnect_is_counted_and_stands_in_the_service_time() {
+    let peer = Peer::start(|request| match request.is_heartbeat() {
+        true => last_answer("Connection: close\r\n", Step::Close),
+        false => certctl(request),
+    });
+    let arguments = "--rate 100/s --duration 2s --warm-up 0s --connections 10 --agents 10 --max-lag 500ms";
+    let finished = Bench::at(&peer, arguments).run();
+    let summary = finished.summary();
+    assert_eq!(outcome(&summary, "ok"), 200);
+    // The first ten went over what was open; each of the others opened a connection.
+    assert_eq!((&summary["opening"]["tls"]["count"], &summary["reopening"]["tls"]["count"]), (&10.into(), &190.into()));
+    assert_eq!(
+        (&summary["reopening"]["dial"]["count"], &summary["reopening"]["kinds"][0]["count"]),
+        (&190.into(), &190.into())
+    );
+    assert!(finished.stdout.contains("reconnects   190 full TLS1.3 "), "{}", finished.stdout);
+    let p50 = |facts: &serde_json::Value| facts["p50_us"].as_f64().unwrap();
+    assert!(p50(&summary["latency"]["service"]) > p50(&summary["reopening"]["tls"]));
+}
+
+#[test]
+fn a_connection_that_was_closed_while_idle_is_no_fault() {
+    // It closes without a word of warning after each answer; a fifth of a second passes until the next use.
+    let peer = Peer::start(|request| match request.is_heartbeat() {
+        true => last_answer("", Step::Close),
+        false => certctl(request),
+    });
+    let arguments = "--rate 100/s --duration 2s --warm-up 0s --connections 20 --agents 20 --max-lag 500ms";
+    let summary = Bench::at(&peer, arguments).run().summary();
+    assert_eq!((outcome(&summary, "ok"), &summary["reopening"]["tls"]["count"]), (200, &180.into()));
+}
+
+#[test]
+fn connections_that_cannot_be_opened_end_the_run_with_what_mends_it() {
+    // The preflight's connection is served, those of the fleet are cut at their greeting.
+    let greetings = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match request.path.as_str() {
+        // The preflight asks 1 + 128 times.
+        "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 + 5 => vec![Step::Cut],
+        _ => certctl(request),
+    });
+    let finished = Bench::at(&peer, "--agents 50").run().exits(1);
+    let expected = "certctl-bench: opened 5 of 50 connections, then closed: ";
+    assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+    assert!(finished.stderr.contains("\n  mend: lower --connect-rate or --connections"), "{}", finished.stderr);
+    assert_eq!(finished.json, None);
+
+    let greetings = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match request.path.as_str() {
+        "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 => vec![Step::Silence],
+        _ => certctl(request),
+    });
+    let finished = Bench::at(&peer, "--agents 50 --timeout 500ms").run().exits(1);
+    let expected = "certctl-bench: opened 0 of 50 connections, then connect: not open within 500ms\n";
+    assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+}
+
+// One exchange ----------------------------------------------------------------------------------------------------------
+
+/// What one exchange came to.
+struct Exchange {
+    phases: Phases,
+    service_ns: u64,
+    answered: Result<bool, Fault>,
+}
+
+/// Asks a peer once, over a new connection or one that is open.
+async fn exchange(dialer: &Dialer, connection: &mut Option<Connection>) -> Exchange {
+    let start = Moment::now();
+    let (mut watch, mut phases, mut scratch) = (Stopwatch::from(start), Phases::default(), Scratch::default());
+    if connection.is_none() {
+        *connection = Some(dialer.open(&mut watch, &mut phases).await.unwrap());
+    }
+    scratch.request = encode(Method::Post, "/", "localhost", None, "{}");
+    let answered = connection.as_mut().unwrap().exchange(Method::Post, &mut scratch, &mut watch, &mut phases).await;
+    Exchange { phases, service_ns: watch.last().ns_since(start), answered }
+}
+
+/// Asks a peer that replies so: on a new connection, and on one over which it has answered well before.
+fn exchanges(reply: impl Fn() -> Reply + Send + Sync + 'static) -> [Exchange; 2] {
+    let first = Mutex::new(true);
+    let peer = Peer::start(move |_| match std::mem::replace(&mut *first.lock().unwrap(), false) {
+        true => json(200, "{}"),
+        false => reply(),
+    });
+    let trust = Trust::from_file(&peer.ca_file()).unwrap();
+    let name = "https://localhost".parse::<Base>().unwrap().server_name().unwrap();
+    let dialer = Dialer::new(peer.address(), name, client_config(&trust).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut open = None;
+        exchange(&dialer, &mut open).await.answered.unwrap();
+        let reused = exchange(&dialer, &mut open).await;
+        [exchange(&dialer, &mut None).await, reused]
+    })
+}
+
+const PAUSE: Duration = Duration::from_millis(60);
+const PAUSE_NS: u64 = PAUSE.as_nanos() as u64;
+
+#[test]
+fn phases_add_up_to_the_service_time() {
+    let chunked = || {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".to_vec();
+        vec![Step::Wait(PAUSE), Step::Send(head), Step::Wait(PAUSE), Step::Send(b"0\r\n\r\n".to_vec())]
+    };
+    let interim = || {
+        let interim = b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec();
+        vec![Step::Wait(PAUSE), Step::Send(interim), Step::Wait(PAUSE)].into_iter().chain(json(200, "{}")).collect()
+    };
+    let slow_head = || {
+        let rest = b"pe: text/plain\r\nContent-Length: 0\r\n\r\n".to_vec();
+        vec![Step::Wait(PAUSE), quarter(), Step::Wait(PAUSE), Step::Send(rest)]
+    };
+    let truncated = || vec![Step::Wait(PAUSE), half(), Step::Wait(PAUSE), Step::Close];
+    let cut = || vec![Step::Wait(PAUSE), half(), Step::Wait(PAUSE), Step::Cut];
+    let garbage = || vec![Step::Wait(PAUSE), half(), Step::Wait(PAUSE), Step::SendRaw(vec![b'x'; 64])];
+    for (name, reply, fault) in [
+        ("chunked", chunked as Script, None),
+        ("interim", interim, None),
+        ("slow head", slow_head, None),
+        ("truncated", truncated, Some(FaultKind::Truncated)),
+        ("cut", cut, Some(FaultKind::Truncated)),
+        ("garbage", garbage, Some(FaultKind::Tls)),
+    ] {
+        for (exchange, is_new) in exchanges(reply).into_iter().zip([true, false]) {
+            let Exchange { phases, service_ns, answered } = exchange;
+            assert_eq!(answered.as_ref().err().map(|fault| fault.kind), fault, "{name}: {answered:?}");
+            assert_eq!(phases.total_ns(), service_ns, "{name}: {phases:?}");
+            // What the peer took its time with, each phase shows; a timer may be a little early on another clock.
+            let shown = |ns: u64| ns >= PAUSE_NS * 9 / 10;
+            assert!(shown(phases.first_byte_ns) && shown(phases.receive_ns), "{name}: {phases:?}");
+            assert_eq!((phases.dial_ns > 0, phases.tls_ns > 0), (is_new, is_new), "{name}: {phases:?}");
+            assert!(phases.send_ns > 0);
+        }
+    }
+}
+
+#[test]
+fn a_slow_handshake_stands_in_its_phase() {
+    // A listener that passes bytes on to the peer, the first of them late.
+    let peer = Peer::start(|_| json(200, "{}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let (address, behind) = (listener.local_addr().unwrap(), peer.address());
+    runtime.spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        tokio::time::sleep(PAUSE).await;
+        let mut peer = tokio::net::TcpStream::connect(behind).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut tcp, &mut peer).await;
+    });
+    let trust = Trust::from_file(&peer.ca_file()).unwrap();
+    let name = "https://localhost".parse::<Base>().unwrap().server_name().unwrap();
+    let dialer = Dialer::new(address, name, client_config(&trust).unwrap());
+    let began = Instant::now();
+    let Exchange { phases, service_ns, answered } = runtime.block_on(exchange(&dialer, &mut None));
+    let elapsed_ns = began.elapsed().as_nanos() as u64;
+    assert!(answered.unwrap());
+    assert_eq!(phases.total_ns(), service_ns);
+    assert!(phases.tls_ns >= PAUSE_NS * 9 / 10 && service_ns <= elapsed_ns, "{phases:?}, {elapsed_ns} ns in all");
+}

@@ -1,0 +1,272 @@
+//! Before anything is measured: one line says what is wrong with the target, one what mends it, and the exit code is 1.
+
+mod common;
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use certctl_bench::target::postgres::find;
+use common::bench::{Bench, outcome};
+use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
+use common::process::until;
+use common::reference::{Reference, VIEWER_TOKEN};
+
+/// Little, in case that it is let through.
+const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";
+
+const NOT_CERTCTL: &str =
+    "point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service";
+const UNTRUSTED: &str = "give its authority's certificate with --ca-file FILE (or accept any with --insecure)";
+
+/// Asserts that the run ends with 1 before it begins, and prints these two lines alone. `what` may leave a part open
+/// with `…`, where a library's words stand.
+#[track_caller]
+fn assert_refused(bench: Bench, what: &str, mend: &str) {
+    let finished = bench.run().exits(1);
+    assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None));
+    let lines: Vec<&str> = finished.stderr.lines().collect();
+    let [said, mended] = lines[..] else { panic!("not two lines: {}", finished.stderr) };
+    let said = said.strip_prefix("certctl-bench: ").unwrap();
+    match what.split_once('…') {
+        Some((begin, end)) => assert!(said.starts_with(begin) && said.ends_with(end), "{said}"),
+        None => assert_eq!(said, what),
+    }
+    assert_eq!(mended, format!("  mend: {mend}"));
+}
+
+/// Asserts that a certctl that answers one path otherwise is refused so; `{base}` stands for its base URL.
+#[track_caller]
+fn assert_answer_refused(path: &'static str, reply: fn(&Request) -> Vec<Step>, what: &str, mend: &str) {
+    let peer = Peer::start(move |request| if request.path == path { reply(request) } else { certctl(request) });
+    assert_refused(Bench::at(&peer, BRIEF), &what.replace("{base}", &peer.base()), mend);
+}
+
+#[test]
+fn a_good_target_is_let_through() {
+    let peer = Peer::start(certctl);
+    let summary = Bench::at(&peer, BRIEF).run().exits(5).summary();
+    assert_eq!((outcome(&summary, "ok"), &summary["target"]["version"]), (50, &"9.8.7 (abc1234)".into()));
+}
+
+#[test]
+fn not_reachable() {
+    // Nobody listens on a port that was free a moment ago.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let peer = Peer::start(certctl);
+    assert_refused(
+        Bench::at_base(&format!("https://{address}"), &peer.ca_file(), BRIEF),
+        &format!("https://{address} is not reachable at {address}: Connection refused (os error 111)"),
+        "start certctl there, or correct CERTCTL_BASE",
+    );
+    let finished = Bench::at_base("https://no-such-host.invalid", &peer.ca_file(), BRIEF).run().exits(1);
+    assert!(finished.stderr.contains("looking up no-such-host.invalid: "), "{}", finished.stderr);
+}
+
+#[test]
+fn no_tls_there() {
+    // It says what a web server without TLS says.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let _ =
+                std::io::Write::write_all(&mut connection, b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let peer = Peer::start(certctl);
+    assert_refused(
+        Bench::at_base(&format!("https://{address}"), &peer.ca_file(), BRIEF),
+        &format!("https://{address}: the TLS handshake failed: …"),
+        "check that CERTCTL_BASE is the address of certctl's HTTPS port",
+    );
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    // Its backlog takes the connection, and nobody ever shakes hands.
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = mute.local_addr().unwrap();
+    let peer = Peer::start(certctl);
+    assert_refused(
+        Bench::at_base(&format!("https://{address}"), &peer.ca_file(), BRIEF),
+        &format!("https://{address}: the TLS handshake failed: no answer within 10s"),
+        "check that CERTCTL_BASE is the address of certctl's HTTPS port",
+    );
+}
+
+#[test]
+fn an_answer_that_never_comes_is_given_up_and_a_second_interrupt_need_not_wait_for_that() {
+    let peer = Peer::start(|_| vec![Step::Silence]);
+    let what = format!("GET /health at {}: no complete answer within 10s", peer.base());
+    assert_refused(Bench::at(&peer, BRIEF), &what, "check that CERTCTL_BASE is certctl, and look at its log");
+
+    let before = peer.connections();
+    let mut running = Bench::at(&peer, BRIEF).start();
+    until("it asks", || peer.connections() > before);
+    until("the program ends", || {
+        running.signal(libc::SIGINT);
+        running.ended().is_some()
+    });
+    running.finish().exits(128 + libc::SIGINT);
+}
+
+#[test]
+fn certificate_not_trusted() {
+    let (peer, other) = (Peer::start(certctl), Peer::start(certctl));
+    assert_refused(
+        Bench::at_base(&peer.base(), &other.ca_file(), BRIEF),
+        &format!("{}: the server's certificate is not trusted: invalid peer certificate: …", peer.base()),
+        UNTRUSTED,
+    );
+    let peer = Peer::with_certificate(
+        |leaf| leaf.subject_alt_names = vec![rcgen::SanType::DnsName("elsewhere.example".try_into().unwrap())],
+        certctl,
+    );
+    assert_refused(
+        Bench::at(&peer, BRIEF),
+        &format!(
+            "{}: the server's certificate is not trusted: invalid peer certificate: certificate not valid for …",
+            peer.base()
+        ),
+        UNTRUSTED,
+    );
+    let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), certctl);
+    assert_refused(
+        Bench::at(&peer, BRIEF),
+        &format!(
+            "{}: the server's certificate is not trusted: invalid peer certificate: certificate expired…",
+            peer.base()
+        ),
+        UNTRUSTED,
+    );
+}
+
+#[test]
+fn insecure_works_and_warns_loudly() {
+    let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), certctl);
+    let mut bench = Bench::at(&peer, BRIEF);
+    bench.command.env_remove("CERTCTL_CA_FILE").arg("--insecure");
+    let finished = bench.run().exits(5);
+    let warning = "WARNING: --insecure: the server's certificate is not verified; anyone may be answering\n";
+    assert!(finished.stderr.starts_with(warning), "{}", finished.stderr);
+    assert!(finished.stdout.contains("certificate NOT VERIFIED (--insecure)"), "{}", finished.stdout);
+    let summary = finished.summary();
+    assert_eq!(summary["target"]["trust"], "certificate NOT VERIFIED (--insecure)");
+    assert_eq!(outcome(&summary, "ok"), 50);
+}
+
+#[test]
+fn not_certctl() {
+    let html: fn(&Request) -> Vec<Step> = |_| answer(200, "text/html", "<!DOCTYPE html><title>Dashboard</title>");
+    let wrong: fn(&Request) -> Vec<Step> = |_| json(200, "{\"state\":\"green\"}");
+    let text: fn(&Request) -> Vec<Step> = |_| answer(404, "text/plain", "nothing here");
+    for path in
+        ["/health", "/ready", "/api/v1/version", "/api/v1/auth/check", "/api/v1/agents/ag-loadtest-00010/heartbeat"]
+    {
+        let what = format!("{{base}}{path} answers 200 with HTML where JSON was due: this is not certctl's API");
+        assert_answer_refused(path, html, &what, NOT_CERTCTL);
+    }
+    for path in ["/health", "/ready", "/api/v1/auth/check", "/api/v1/agents/ag-loadtest-00001/heartbeat"] {
+        let what = format!("{{base}}{path} answers 200 with the wrong JSON: this is not certctl's API");
+        assert_answer_refused(path, wrong, &what, NOT_CERTCTL);
+    }
+    let what = "{base}/health answers 404 with something that is not JSON: this is not certctl's API";
+    assert_answer_refused("/health", text, what, NOT_CERTCTL);
+    // JSON that is not called so is none.
+    let what = "{base}/health answers 200 with something that is not JSON: this is not certctl's API";
+    assert_answer_refused("/health", |_| answer(200, "text/plain", "{\"status\":\"healthy\"}"), what, NOT_CERTCTL);
+}
+
+#[test]
+fn broken_answers() {
+    let mend = "check that CERTCTL_BASE is certctl, and look at its log";
+    for (reply, why) in [
+        (
+            (|_| vec![Step::Close]) as fn(&Request) -> Vec<Step>,
+            "closed: the peer closed the connection without a response",
+        ),
+        (|_| vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())], "protocol: malformed HTTP/1.1 response: …"),
+    ] {
+        assert_answer_refused("/health", reply, &format!("GET /health at {{base}}: {why}"), mend);
+    }
+}
+
+#[test]
+fn its_database_is_away() {
+    assert_answer_refused(
+        "/ready",
+        |_| json(503, "{\"status\":\"not_ready\",\"error\":\"connection refused\"}"),
+        "{base}: certctl does not reach its database: connection refused",
+        "start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL",
+    );
+}
+
+#[test]
+fn token_unknown() {
+    let reference = Reference::start(&["--agents", "10"]);
+    let mut bench = Bench::at_reference(&reference, BRIEF);
+    bench.command.env("CERTCTL_TOKEN", "recognisable-wrong-token");
+    assert_refused(
+        bench,
+        &format!("{}: the token is not known: Invalid API key", reference.base()),
+        "set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)",
+    );
+}
+
+#[test]
+fn token_without_the_permission() {
+    let mend = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent";
+    let reference = Reference::start(&["--agents", "10"]);
+    let mut bench = Bench::at_reference(&reference, BRIEF);
+    bench.command.env("CERTCTL_TOKEN", VIEWER_TOKEN);
+    let what = format!("{}: the token of \"viewer\" lacks the permission agent.heartbeat", reference.base());
+    assert_refused(bench, &what, mend);
+}
+
+#[test]
+fn rate_limiter_on() {
+    let mend = "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false";
+    let what = "certctl's rate limiter is on and would answer most requests with 429";
+    let reference = Reference::start(&["--agents", "10", "--rate-limit"]);
+    assert_refused(Bench::at_reference(&reference, BRIEF), &format!("{}: {what}", reference.base()), mend);
+    // Also one that has run dry already.
+    for path in ["/health", "/api/v1/auth/check", "/api/v1/agents/ag-loadtest-00001/heartbeat"] {
+        let limited: fn(&Request) -> Vec<Step> = |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n");
+        assert_answer_refused(path, limited, &format!("{{base}}: {what}"), mend);
+    }
+}
+
+#[test]
+fn agents_not_seeded() {
+    let mend = "certctl-bench seed --database URL, with the URL of certctl's own database; or lower --agents";
+    for (behaviour, said) in
+        [("as-built", "500: Failed to record heartbeat"), ("as-documented", "404: Agent not found")]
+    {
+        let reference = Reference::start(&["--agents", "9", "--behaviour", behaviour]);
+        let what = format!("{}: agent 10 of the fleet is not seeded ({said})", reference.base());
+        assert_refused(Bench::at_reference(&reference, BRIEF), &what, mend);
+    }
+    assert_answer_refused(
+        "/api/v1/agents/ag-loadtest-00010/heartbeat",
+        |_| json(410, "{\"error\":\"Gone\"}"),
+        "{base}: agent 10 of the seeded fleet is retired",
+        "UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'",
+    );
+}
+
+#[test]
+fn old_names_and_flags_mean_the_same_and_flags_win() {
+    let (peer, mute) = (Peer::start(certctl), Peer::start(|_| vec![Step::Close]));
+    let mut bench = Bench::at(&mute, BRIEF);
+    bench.command.args(["--target", &peer.base(), "--ca-file"]).arg(peer.ca_file()).args(["--token", TOKEN]);
+    bench.command.env("CERTCTL_TOKEN", "wrong");
+    assert_eq!(outcome(&bench.run().exits(5).summary(), "ok"), 50);
+}
+
+#[test]
+fn a_wrong_folder_of_postgresql_is_a_mistake_and_not_passed_over() {
+    assert!(find().is_ok(), "these tests need PostgreSQL");
+    let mut bench = Bench::new("--bench");
+    bench.command.env("CERTCTL_BENCH_PG_BIN", "/nonexistent");
+    let finished = bench.run().exits(2);
+    assert!(finished.stderr.contains("CERTCTL_BENCH_PG_BIN=/nonexistent: no `postgres` in it"), "{}", finished.stderr);
+}
