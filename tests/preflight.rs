@@ -154,6 +154,15 @@ fn insecure_works_and_warns_loudly() {
     assert_eq!(outcome(&summary, "ok"), 50);
 }
 
+/// A number names its system, also where the user started that system.
+#[test]
+fn a_running_reference_server_is_named_as_one() {
+    let reference = Reference::start(&["--agents", "10"]);
+    let summary = Bench::at_reference(&reference, BRIEF).run().exits(5).summary();
+    assert_eq!((&summary["target"]["kind"], &summary["target"]["version"]), (&"reference".into(), &"0.1.0".into()));
+    assert_eq!(summary["work"][0]["found"], summary["work"][0]["claimed"]);
+}
+
 #[test]
 fn not_certctl() {
     let html: fn(&Request) -> Vec<Step> = |_| answer(200, "text/html", "<!DOCTYPE html><title>Dashboard</title>");

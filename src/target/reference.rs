@@ -146,6 +146,6 @@ impl Counts {
     pub fn work_since(&self, before: &Self, accepted: u64, unanswered: u64) -> Vec<Work> {
         let found = self.heartbeats - before.heartbeats;
         let found = if found > accepted { accepted.max(found.saturating_sub(unanswered)) } else { found };
-        vec![Work { name: "heartbeats recorded", claimed: accepted, found, source: "the store in memory" }]
+        vec![Work { name: "heartbeats recorded", claimed: accepted, found, source: "the reference server's own count" }]
     }
 }
