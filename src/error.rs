@@ -47,11 +47,6 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
-
-    /// What can be done about it, where that is known.
-    pub fn how_to_mend(&self) -> Option<&str> {
-        self.mend.as_deref()
-    }
 }
 
 impl fmt::Display for Error {

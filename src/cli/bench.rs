@@ -169,7 +169,7 @@ impl Workload<'_> {
             *example = self.target.token.redact(example).chars().take(EXAMPLE_CHARACTERS).collect();
         }
         // What was measured is not lost because it cannot be confirmed.
-        let (work, uncounted) = match auditor.close(&self.scenario, unanswered(&measurement)) {
+        let (work, uncounted) = match auditor.close(&self.scenario, measurement.unanswered) {
             Ok(work) => (work, None),
             Err(error) => (Vec::new(), Some(Invalid::WorkUncounted(error.to_string().replace('\n', ";")))),
         };
@@ -199,12 +199,6 @@ fn works(measurement: &Measurement, invalid: &[Invalid]) -> bool {
         matches!(reason, Invalid::Lag { .. } | Invalid::Saturated { .. } | Invalid::TooFewSamples { .. })
     };
     measurement.outcomes.count(Outcome::Ok) == measurement.scheduled && invalid.iter().all(of_pace)
-}
-
-/// Requests whose work may or may not have been done: there was no complete answer.
-fn unanswered(measurement: &Measurement) -> u64 {
-    let no_answer = |outcome: &Outcome| matches!(outcome, Outcome::TimedOut | Outcome::Broken(_));
-    measurement.outcomes.sorted().iter().filter(|(outcome, _)| no_answer(outcome)).map(|(_, count)| count).sum()
 }
 
 /// Counts the work done, where the target lets it be counted.

@@ -1,4 +1,5 @@
-//! When: arrival schedules, pacing, workers, warm-up and drain. Knows no HTTP, TLS or certctl.
+//! When: arrival schedules, pacing, workers, warm-up and drain. Knows no HTTP, TLS or certctl: phases,
+//! handshakes and faults pass through unread.
 
 pub mod deadline;
 pub mod desk;

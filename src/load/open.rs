@@ -243,6 +243,8 @@ async fn pace(plan: &Plan, shared: &Shared, usage: &mut GeneratorUse) -> Result<
     shared.hooks.progress.enter(Stage::WarmUp);
     let span = plan.warm_up + plan.window;
     let schedule = Schedule::new(plan.arrivals, plan.rate, span, plan.rng_seed);
+    // A run that ends before its window has used nothing in it.
+    usage.window_start = Reading::take();
     let mut measuring = false;
     for (seq, offset_ns) in (0u64..).zip(schedule) {
         let intended = start + Duration::from_nanos(offset_ns);
@@ -258,9 +260,7 @@ async fn pace(plan: &Plan, shared: &Shared, usage: &mut GeneratorUse) -> Result<
         shared.hooks.recorder.borrow_mut().scheduled(intended);
         shared.desk.put(Arrival { seq, intended, waited: false });
     }
-    if !wait(&timer, start + span, shared).await? {
-        shared.hooks.recorder.borrow_mut().stop(Moment::now());
-    }
+    wait(&timer, start + span, shared).await?;
     usage.window_end = Reading::take();
     Ok(())
 }
@@ -288,6 +288,9 @@ async fn drain(plan: &Plan, shared: &Shared) {
     while shared.desk.outstanding() > 0 && Moment::now() < patience && !shared.stopped() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         shared.deadlines.sweep(Moment::now());
+    }
+    if shared.stopped() {
+        shared.hooks.recorder.borrow_mut().stop(Moment::now());
     }
     shared.desk.abandon_waiting();
     while shared.desk.outstanding() > 0 {

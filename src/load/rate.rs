@@ -41,11 +41,6 @@ impl Rate {
         let scaled = span.as_nanos() * u128::from(self.events);
         scaled.div_ceil(u128::from(self.period_ns)) as u64
     }
-
-    /// The mean time between two events.
-    pub fn mean_gap(self) -> Duration {
-        Duration::from_nanos(self.offset_ns(1))
-    }
 }
 
 impl FromStr for Rate {

@@ -91,6 +91,8 @@ pub struct Measurement {
     pub partial: bool,
     /// Arrivals before the window, sent but not measured.
     pub warm_up_arrivals: u64,
+    /// Requests without a complete answer, in warm-up and window: their work may or may not have been done.
+    pub unanswered: u64,
     /// Arrivals that the schedule put into the window.
     pub scheduled: u64,
     /// Those among them that were sent.
@@ -176,8 +178,11 @@ impl Recorder {
         self.measurement.opening.record(handshake, phases);
     }
 
-    /// Notes an arrival that is over. Outside the window it changes nothing.
+    /// Notes an arrival that is over. Outside the window it is not measured.
     pub fn record(&mut self, sample: &Sample) {
+        if matches!(sample.outcome, Outcome::TimedOut | Outcome::Broken(_)) {
+            self.measurement.unanswered += 1;
+        }
         if !self.is_measured(sample.intended) {
             return;
         }

@@ -24,6 +24,15 @@ pub struct Work {
     pub source: &'static str,
 }
 
+impl Work {
+    /// Work that answers claim and `source` shows. A request without a complete answer may have been carried out all
+    /// the same: up to `unanswered` more than claimed is no surplus.
+    pub fn counted(name: &'static str, claimed: u64, found: u64, unanswered: u64, source: &'static str) -> Self {
+        let found = if found > claimed { claimed.max(found.saturating_sub(unanswered)) } else { found };
+        Self { name, claimed, found, source }
+    }
+}
+
 /// A reason why a run is invalid.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Invalid {
@@ -164,6 +173,12 @@ mod tests {
     #[test]
     fn a_good_run_is_valid() {
         assert_eq!(judged(&good(), &[work(5)]), []);
+    }
+
+    #[test]
+    fn unanswered_requests_explain_a_surplus_and_no_shortage() {
+        let found = |found, unanswered| Work::counted("rows", 10, found, unanswered, "SQL").found;
+        assert_eq!([found(10, 0), found(13, 3), found(12, 3), found(14, 3), found(9, 3)], [10, 10, 10, 11, 9]);
     }
 
     #[test]

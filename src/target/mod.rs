@@ -1,4 +1,5 @@
-//! Where: the system under test. It runs already, or we start and stop it. Knows nothing of what is asked of it.
+//! Where: the system under test. It runs already, or we start and stop it. Only its preflight
+//! knows what will be asked of it.
 
 pub mod base;
 pub mod child;

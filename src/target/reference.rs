@@ -123,7 +123,7 @@ fn describe(
     })
 }
 
-/// Work that the reference server counts itself, for the store in memory.
+/// Work that the reference server counts itself, for where there is no database to ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
     heartbeats: u64,
@@ -145,7 +145,6 @@ impl Counts {
     /// The work since `before`, of `accepted` heartbeats; `unanswered` more may have been carried out.
     pub fn work_since(&self, before: &Self, accepted: u64, unanswered: u64) -> Vec<Work> {
         let found = self.heartbeats - before.heartbeats;
-        let found = if found > accepted { accepted.max(found.saturating_sub(unanswered)) } else { found };
-        vec![Work { name: "heartbeats recorded", claimed: accepted, found, source: "the reference server's own count" }]
+        vec![Work::counted("heartbeats recorded", accepted, found, unanswered, "the reference server's own count")]
     }
 }

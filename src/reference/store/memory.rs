@@ -118,7 +118,7 @@ fn link(previous: &str, event: &AuditEvent) -> String {
     })
 }
 
-/// Agent `n` of the fleet. System and processor follow independent moduli, so every pair occurs.
+/// Agent `n` of the fleet, as `seed/02_agent_fleet.sql` has it.
 fn seeded_agent(n: u32, now: SystemTime) -> Agent {
     let os = match n % 10 {
         0 => "windows",
@@ -126,18 +126,18 @@ fn seeded_agent(n: u32, now: SystemTime) -> Agent {
         _ => "linux",
     };
     let architecture = if (n / 10).is_multiple_of(5) { "arm64" } else { "amd64" };
-    let ago = |seconds: u64| now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now);
+    let ago = |age: Duration| now.checked_sub(age).unwrap_or(now);
     Agent {
         id: format!("ag-loadtest-{n:05}"),
         name: format!("loadtest-agent-{n:05}"),
         hostname: format!("loadtest-{n:05}.fleet.example.test"),
         status: ONLINE.to_owned(),
-        last_heartbeat_at: Some(ago(u64::from(n % 60))),
-        registered_at: ago(u64::from(n % 90 + 1) * 86_400),
-        api_key_hash: "loadtest_no_auth".to_owned(),
+        last_heartbeat_at: Some(ago(Duration::from_millis(12) * n)),
+        registered_at: ago(Duration::from_secs(86_400) * ((n - 1) % 90 + 1)),
+        api_key_hash: "!loadtest: no key has this hash".to_owned(),
         os: os.to_owned(),
         architecture: architecture.to_owned(),
-        ip_address: format!("10.42.{}.{}", n / 256 % 256, n % 256),
+        ip_address: format!("10.42.{}.{}", (n - 1) / 250, (n - 1) % 250 + 1),
         version: "2.1.0".to_owned(),
         retired_at: None,
         retired_reason: None,
@@ -155,6 +155,8 @@ mod tests {
         for agent in (1..=5_000).map(|n| seeded_agent(n, now)) {
             *pairs.entry((agent.os, agent.architecture)).or_default() += 1;
         }
+        let address = |n| seeded_agent(n, now).ip_address;
+        assert_eq!([address(1), address(251), address(5_000)], ["10.42.0.1", "10.42.1.1", "10.42.19.250"]);
         let count = |os: &str, arch: &str| pairs[&(os.to_owned(), arch.to_owned())];
         assert_eq!((count("linux", "amd64"), count("linux", "arm64")), (3_200, 800));
         assert_eq!((count("windows", "amd64"), count("windows", "arm64")), (400, 100));
