@@ -4,7 +4,11 @@ mod common;
 
 use std::net::{Ipv4Addr, TcpListener};
 
+use certctl_bench::scenario::need::Need;
 use certctl_bench::target::postgres::find;
+use certctl_bench::target::preflight::{self, AcmeDirectory, Findings};
+use certctl_bench::target::{Target, Token};
+use certctl_bench::wire::tls::Trust;
 use common::bench::{Bench, outcome};
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::process::until;
@@ -259,6 +263,164 @@ fn agents_not_seeded() {
         |_| json(410, "{\"error\":\"Gone\"}"),
         "{base}: agent 10 of the seeded fleet is retired",
         "UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'",
+    );
+}
+
+/// Inspects a certctl that answers one path otherwise.
+fn inspect(needs: &[Need], path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Found {
+    let peer = Peer::start(move |request| if request.path == path { reply(request) } else { certctl(request) });
+    let trust = Trust::from_file(&peer.ca_file()).unwrap();
+    let target = Target::external(peer.base().parse().unwrap(), trust, Token::new(TOKEN.to_owned()), None);
+    Found { base: peer.base(), findings: preflight::inspect(&target, needs).map_err(|error| error.to_string()) }
+}
+
+struct Found {
+    base: String,
+    findings: Result<Findings, String>,
+}
+
+impl Found {
+    /// Asserts what is wrong and what mends it; `{base}` stands for the base URL.
+    #[track_caller]
+    fn refused(self, what: &str, mend: &str) {
+        let expected = format!("{}\n  mend: {mend}", what.replace("{base}", &self.base));
+        assert_eq!(self.findings.map(|_| ()), Err(expected));
+    }
+}
+
+#[test]
+fn needs_are_looked_into_in_their_order() {
+    let heartbeat = "/api/v1/agents/ag-loadtest-00001/heartbeat";
+    let gone = |_: &Request| json(410, "{}");
+    let needs = [Need::Permission("agent.heartbeat"), Need::Agent(1), Need::Permission("cert.issue")];
+    let retired = "UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'";
+    inspect(&needs, heartbeat, gone).refused("{base}: agent 1 of the seeded fleet is retired", retired);
+    let mend =
+        "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-operator";
+    inspect(&needs, "", gone).refused("{base}: the token of \"u\" lacks the permission cert.issue", mend);
+    // What nobody needs is not asked for.
+    assert!(inspect(&needs[..1], heartbeat, gone).findings.unwrap().acme.is_none());
+}
+
+#[test]
+fn certificates_not_seeded() {
+    let need = [Need::Certificate(10_000)];
+    let path = "/api/v1/certificates/cert-loadtest-bulk-10000";
+    inspect(&need, path, |_| json(200, "{\"id\":\"cert-loadtest-bulk-10000\"}")).findings.unwrap();
+    let mend = "certctl-bench seed --database URL, with the URL of certctl's own database";
+    for status in [404, 500] {
+        inspect(&need, path, move |_| json(status, "{\"message\":\"Certificate not found\"}")).refused(
+            &format!("{{base}}: certificate 10000 of those to renew is not seeded ({status}: Certificate not found)"),
+            mend,
+        );
+    }
+    let mend = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent \
+                or r-operator";
+    inspect(&need, path, |_| json(403, "{}"))
+        .refused("{base}: the token of \"?\" lacks the permission cert.read", mend);
+    inspect(&need, path, |_| json(200, "{\"id\":\"another\"}")).refused(
+        "{base}/api/v1/certificates/cert-loadtest-bulk-10000 answers 200 with the wrong JSON: this is not certctl's API",
+        NOT_CERTCTL,
+    );
+}
+
+const DIRECTORY: &str = "/acme/profile/prof-standard-tls/directory";
+
+const FIELDS: &str = r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o","renewalInfo":"BASE/r"}"#;
+
+/// An ACME server's answer of these fields, where `BASE` stands for its base URL.
+fn directory(request: &Request, fields: &str) -> Vec<Step> {
+    let body = fields.replace("BASE", &format!("https://{}", request.host));
+    let head = "HTTP/1.1 200 x\r\nContent-Type: application/json\r\nReplay-Nonce: abc\r\n";
+    vec![Step::Send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into())]
+}
+
+fn acme(bearer: bool) -> [Need; 1] {
+    [Need::Acme { directory: DIRECTORY.to_owned(), bearer }]
+}
+
+#[test]
+fn an_acme_directory_is_read_with_and_without_the_token() {
+    let found = inspect(&acme(true), DIRECTORY, |request| {
+        assert_eq!(request.token.as_deref(), Some(TOKEN));
+        directory(request, FIELDS)
+    });
+    let (new_nonce, renewal_info) = (format!("{}/n", found.base), Some(format!("{}/r", found.base)));
+    assert_eq!(found.findings.unwrap().acme, Some(AcmeDirectory { new_nonce, renewal_info }));
+    let found = inspect(&acme(false), DIRECTORY, |request| {
+        assert_eq!(request.token, None);
+        directory(request, &FIELDS.replace("renewalInfo", "other"))
+    });
+    assert_eq!(found.findings.unwrap().acme.unwrap().renewal_info, None);
+    // The whole URL means the same, and another host's is refused before it is asked.
+    let needs = [Need::Acme { directory: format!("https://elsewhere.example{DIRECTORY}"), bearer: true }];
+    let error = inspect(&needs, "", certctl).findings.map(|_| ()).unwrap_err();
+    assert!(error.contains("is not at the target"), "{error}");
+}
+
+#[test]
+fn no_acme_directory() {
+    let refused = |bearer, reply: fn(&Request) -> Vec<Step>, what: &str, mend: &str| {
+        inspect(&acme(bearer), DIRECTORY, reply).refused(&format!("{{base}}{DIRECTORY}{what}"), mend);
+    };
+    refused(
+        true,
+        |_| answer(200, "text/html; charset=utf-8", "<!DOCTYPE html><title>certctl</title>"),
+        " is a page of certctl's dashboard, which hides its ACME server",
+        "run certctl from a folder without web/, so that it serves its API alone",
+    );
+    refused(
+        false,
+        |_| answer(401, "text/plain", "{\"error\":\"Authorization header required\"}\n"),
+        ": ACME is behind certctl's API keys (Authorization header required)",
+        "leave the token on for ACME: certctl wants it there too",
+    );
+    let unknown = "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds have no \
+                   prof-test)";
+    let problem: fn(&Request) -> Vec<Step> = |_| {
+        let body = r#"{"type":"urn:ietf:params:acme:error:serverInternal","detail":"ACME server error","status":500}"#;
+        answer(500, "application/problem+json", body)
+    };
+    refused(true, problem, ": the ACME profile is not known (500: ACME server error)", unknown);
+    let problem: fn(&Request) -> Vec<Step> = |_| answer(404, "application/problem+json", "{\"detail\":\"no profile\"}");
+    refused(true, problem, ": the ACME profile is not known (404: no profile)", unknown);
+    refused(
+        true,
+        |_| answer(403, "application/problem+json", r#"{"type":"urn:ietf:params:acme:error:userActionRequired"}"#),
+        ": certctl has no default ACME profile",
+        "name one with --profile, or start certctl with CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID",
+    );
+    refused(
+        true,
+        |_| answer(404, "text/plain", "404 page not found\n"),
+        ": there is no ACME server (404)",
+        "correct CERTCTL_ACME_DIRECTORY, such as /acme/profile/prof-standard-tls/directory",
+    );
+    let other: fn(&Request) -> Vec<Step> = |_| json(503, "{\"error\":\"busy\"}");
+    refused(true, other, " answers 503 in place of an ACME directory: busy", "look at certctl's log");
+    inspect(&acme(true), DIRECTORY, |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n")).refused(
+        "{base}: certctl's rate limiter is on and would answer most requests with 429",
+        "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false",
+    );
+}
+
+#[test]
+fn json_that_is_no_acme_directory() {
+    let mend = "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory";
+    let refused = |reply: fn(&Request) -> Vec<Step>, what: &str| {
+        let what = format!("{{base}}{DIRECTORY} is no ACME directory: {what}");
+        inspect(&acme(true), DIRECTORY, reply).refused(&what, mend);
+    };
+    refused(|_| answer(200, "text/plain", FIELDS), "it is not JSON");
+    refused(|request| directory(request, "{}"), "it has no newNonce");
+    refused(|request| directory(request, &FIELDS.replace("newOrder", "x")), "it has no newOrder");
+    refused(
+        |request| directory(request, &FIELDS.replace("BASE/r", "https://elsewhere.example/r")),
+        "its renewalInfo is elsewhere: https://elsewhere.example/r",
+    );
+    refused(
+        |request| json(200, &FIELDS.replace("BASE", &format!("https://{}", request.host))),
+        "it comes without a Replay-Nonce",
     );
 }
 

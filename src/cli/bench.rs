@@ -23,7 +23,8 @@ use crate::report::summary::{About, Results};
 use crate::report::{Summary, Verdict, text};
 use crate::run::open_workload;
 use crate::scenario::Scenario;
-use crate::scenario::agent_storm::{AgentStorm, Books};
+use crate::scenario::agent_storm::{AgentStorm, Books, PERMISSION};
+use crate::scenario::need::Need;
 use crate::target::preflight::{self, Findings};
 use crate::target::{Target, reference, seed};
 use crate::wire::tls::Trust;
@@ -143,7 +144,7 @@ fn prepare(place: Where, reference: &Path, agents: u64) -> Result<(Target, Findi
     if matches!(target.trust, Trust::Insecure) {
         eprintln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
     }
-    let findings = preflight::inspect(&target, agents)?;
+    let findings = preflight::inspect(&target, &[Need::Permission(PERMISSION), Need::Agent(1), Need::Agent(agents)])?;
     target.system.answered(&findings.version);
     Ok((target, findings))
 }

@@ -2,6 +2,7 @@
 //! Knows no socket and no rate.
 
 pub mod agent_storm;
+pub mod need;
 
 use crate::clock::Moment;
 use crate::error::Result;

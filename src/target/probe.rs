@@ -29,6 +29,8 @@ pub struct Answer {
     pub status: u16,
     /// Whether its content type is JSON.
     pub is_json: bool,
+    /// The nonce of an ACME server.
+    pub replay_nonce: Option<String>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -69,7 +71,8 @@ impl<'a> Probe<'a> {
         let response = self.scratch.response().ok_or_else(|| Error::new(format!("{path}: no complete response")))?;
         // A body may say back what it was told, and errors quote bodies.
         let body = self.target.token.redact(&String::from_utf8_lossy(response.body)).into_bytes();
-        Ok(Answer { status: response.status, is_json: response.is_json(), body })
+        let replay_nonce = response.header("replay-nonce").map(|value| String::from_utf8_lossy(value).into_owned());
+        Ok(Answer { status: response.status, is_json: response.is_json(), replay_nonce, body })
     }
 
     async fn exchange(&mut self, method: Method) -> Result<(), Fault> {
@@ -100,11 +103,17 @@ impl Answer {
         if self.is_json { serde_json::from_slice(&self.body).ok() } else { None }
     }
 
+    /// Whether the body is a page for people, whatever it is called.
+    pub fn is_html(&self) -> bool {
+        let body = String::from_utf8_lossy(&self.body).trim_start().to_ascii_lowercase();
+        body.starts_with("<!doctype html") || body.starts_with("<html")
+    }
+
     /// The reason that an error answer gives. certctl sends the JSON of its 401 and 429 as text/plain, so that its
     /// content type does not matter here.
     pub fn reason(&self) -> String {
         let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let text = json["message"].as_str().or_else(|| json["error"].as_str());
+        let text = ["message", "error", "detail"].into_iter().find_map(|key| json[key].as_str());
         text.unwrap_or("no reason given").to_owned()
     }
 }

@@ -25,6 +25,7 @@ pub const RECORDED: &str = "{\"status\":\"heartbeat_recorded\"}\n";
 pub struct Request {
     pub method: String,
     pub path: String,
+    pub host: String,
     pub token: Option<String>,
     pub body: String,
 }
@@ -225,6 +226,7 @@ fn parse(inbox: &[u8]) -> Option<(Request, usize)> {
     let request = Request {
         method: words.next()?,
         path: words.next()?,
+        host: field("host").unwrap_or_default().to_owned(),
         token: field("authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
         body: String::from_utf8(body.to_vec()).unwrap(),
     };

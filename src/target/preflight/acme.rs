@@ -1,0 +1,123 @@
+//! The directory of an ACME server (RFC 8555, section 7.1.1), and the ways in which certctl does not show one.
+
+use hyper::Uri;
+
+use super::Inspection;
+use crate::error::{Error, Result};
+use crate::target::base::Base;
+use crate::target::probe::Answer;
+use crate::wire::request::Method;
+
+/// Where an ACME server takes which request: absolute URLs at the target, as it told them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmeDirectory {
+    /// Gives out nonces.
+    pub new_nonce: String,
+    /// Tells when to renew (RFC 9773); absent where the server does not.
+    pub renewal_info: Option<String>,
+}
+
+impl Inspection<'_> {
+    /// Reads the directory at `directory`, a path or a URL at the target.
+    pub(super) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
+        let path = path_at(&self.target.base, directory)?;
+        let answer =
+            if bearer { self.probe.ask_with_token(Method::Get, &path).await? } else { self.probe.get(&path).await? };
+        match answer.status {
+            429 => Err(self.limited()),
+            200 if !answer.is_html() => self.read(&path, &answer),
+            _ => Err(self.no_directory(&path, &answer, bearer)),
+        }
+    }
+
+    fn read(&self, path: &str, answer: &Answer) -> Result<AcmeDirectory> {
+        let no_directory = |what: String| {
+            Error::new(format!("{}{path} is no ACME directory: {what}", self.target.base))
+                .mend("name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory")
+        };
+        let json = answer.json().ok_or_else(|| no_directory("it is not JSON".to_owned()))?;
+        let url = |name: &str| match json[name].as_str() {
+            Some(url) if path_at(&self.target.base, url).is_ok() => Ok(url.to_owned()),
+            // Whatever is there would be measured as this target.
+            Some(url) => Err(no_directory(format!("its {name} is elsewhere: {url}"))),
+            None => Err(no_directory(format!("it has no {name}"))),
+        };
+        let new_nonce = url("newNonce")?;
+        for name in ["newAccount", "newOrder"] {
+            url(name)?;
+        }
+        let renewal_info = if json["renewalInfo"].is_null() { None } else { Some(url("renewalInfo")?) };
+        if answer.replay_nonce.is_none() {
+            return Err(no_directory("it comes without a Replay-Nonce".to_owned()));
+        }
+        Ok(AcmeDirectory { new_nonce, renewal_info })
+    }
+
+    fn no_directory(&self, path: &str, answer: &Answer, bearer: bool) -> Error {
+        let (base, status, reason) = (&self.target.base, answer.status, answer.reason());
+        if answer.is_html() {
+            return Error::new(format!("{base}{path} is a page of certctl's dashboard, which hides its ACME server"))
+                .mend("run certctl from a folder without web/, so that it serves its API alone");
+        }
+        let default_profile = answer
+            .json()
+            .is_some_and(|json| json["type"].as_str().is_some_and(|problem| problem.ends_with(":userActionRequired")));
+        match status {
+            401 if !bearer => Error::new(format!("{base}{path}: ACME is behind certctl's API keys ({reason})"))
+                .mend("leave the token on for ACME: certctl wants it there too"),
+            403 if default_profile => Error::new(format!("{base}{path}: certctl has no default ACME profile"))
+                .mend("name one with --profile, or start certctl with CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID"),
+            // certctl answers 500 for a profile that it does not know, where its documentation has 404.
+            404 | 500 if answer.is_json => {
+                Error::new(format!("{base}{path}: the ACME profile is not known ({status}: {reason})")).mend(
+                    "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds \
+                     have no prof-test)",
+                )
+            }
+            404 => Error::new(format!("{base}{path}: there is no ACME server (404)"))
+                .mend("correct CERTCTL_ACME_DIRECTORY, such as /acme/profile/prof-standard-tls/directory"),
+            _ => Error::new(format!("{base}{path} answers {status} in place of an ACME directory: {reason}"))
+                .mend("look at certctl's log"),
+        }
+    }
+}
+
+/// The path of a directory that is given as a path or as a URL.
+fn path_at(base: &Base, directory: &str) -> Result<String> {
+    let wrong = |why: &str| {
+        Error::usage(format!("the ACME directory `{directory}` {why}"))
+            .mend(format!("write it as /acme/profile/PROFILE/directory, or as a URL that begins with {base}"))
+    };
+    let uri: Uri = directory.parse().map_err(|_| wrong("is neither a path nor a URL"))?;
+    if uri.authority().is_some() {
+        // `Base` knows what a missing port means, and how an address is written.
+        let root = directory.strip_suffix(uri.path_and_query().map_or("", |path| path.as_str())).unwrap_or(directory);
+        if root.parse::<Base>().ok().as_ref() != Some(base) {
+            return Err(wrong("is not at the target"));
+        }
+    }
+    if uri.path().starts_with('/') { Ok(uri.path().to_owned()) } else { Err(wrong("has no path")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_a_path_at_the_target() {
+        let base: Base = "https://certctl.example".parse().unwrap();
+        for text in ["/a/d", "https://certctl.example/a/d", "https://certctl.example:443/a/d"] {
+            assert_eq!(path_at(&base, text).unwrap(), "/a/d");
+        }
+        for (text, why) in [
+            ("https://elsewhere.example/a/d", "is not at the target"),
+            ("https://certctl.example:8443/a/d", "is not at the target"),
+            ("http://certctl.example/a/d", "is not at the target"),
+            ("a/d", "is neither a path nor a URL"),
+            ("", "is neither a path nor a URL"),
+        ] {
+            let error = path_at(&base, text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}
