@@ -4,18 +4,23 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
-use certctl_bench::load::desk::{Affinity, Arrival, Desk};
+use certctl_bench::load::arrival::{Arrival, Ask};
+use certctl_bench::load::desk::{Affinity, Desk};
 use certctl_bench::load::rate::Rate;
-use certctl_bench::load::schedule::{Arrivals, Schedule};
+use certctl_bench::load::schedule::{Fleet, Pattern, Schedule, Stream};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
 use certctl_bench::scenario::Scenario;
-use certctl_bench::scenario::agent_storm::AgentStorm;
+use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet as Life, HEARTBEAT, POLL};
 use certctl_bench::wire::Phases;
 use certctl_bench::wire::http1::Parser;
 use certctl_bench::wire::request::Method;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 const AGENTS: u64 = 5_000;
+
+fn ask(seq: u64) -> Ask {
+    Ask { seq, client: seq, step: HEARTBEAT }
+}
 
 /// What certctl answers to a heartbeat, with the fields that it sends.
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Security-Policy: default-src 'self'; img-src 'self' data:\r\n\
@@ -26,18 +31,18 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Security-Policy: default-sr
     Content-Length: 32\r\n\r\n{\"status\":\"heartbeat_recorded\"}\n";
 
 fn request(criterion: &mut Criterion) {
-    let storm = AgentStorm::new(AGENTS, "localhost:8443", "load-test-token");
+    let storm = AgentStorm::new(Life::Contract, AGENTS, "localhost:8443", "load-test-token");
     let (mut bytes, mut seq) = (Vec::with_capacity(1024), 0);
     criterion.bench_function("generator/encode_request", |bencher| {
         bencher.iter(|| {
             seq += 1;
-            storm.encode(black_box(seq), &mut bytes)
+            storm.encode(black_box(ask(seq)), &mut bytes)
         });
     });
 }
 
 fn response(criterion: &mut Criterion) {
-    let storm = AgentStorm::new(AGENTS, "localhost:8443", "load-test-token");
+    let storm = AgentStorm::new(Life::Contract, AGENTS, "localhost:8443", "load-test-token");
     let mut parser = Parser::default();
     let mut group = criterion.benchmark_group("generator");
     group.throughput(Throughput::Bytes(RESPONSE.len() as u64));
@@ -51,14 +56,14 @@ fn response(criterion: &mut Criterion) {
         bencher.iter(|| {
             parser.start(Method::Post);
             parser.feed(black_box(RESPONSE)).expect("a valid response");
-            storm.judge(7, Moment::from_ns(1), &parser.response().expect("a complete response"))
+            storm.judge(ask(7), Moment::from_ns(1), &parser.response().expect("a complete response"))
         });
     });
     group.finish();
 }
 
 fn record(criterion: &mut Criterion) {
-    let mut recorder = Recorder::new(Duration::from_secs(300), Duration::from_millis(10));
+    let mut recorder = Recorder::new(Duration::from_secs(300), Duration::from_millis(10), &["heartbeat"]);
     recorder.begin(Moment::from_ns(0));
     let mut ns = 0;
     criterion.bench_function("generator/record_sample", |bencher| {
@@ -73,6 +78,7 @@ fn record(criterion: &mut Criterion) {
             let (intended, actual) = (Moment::from_ns(ns), Moment::from_ns(ns + 60_000));
             let end = Moment::from_ns(actual.as_ns() + phases.total_ns());
             recorder.record(black_box(&Sample {
+                step: HEARTBEAT,
                 intended,
                 waited: false,
                 actual,
@@ -87,16 +93,19 @@ fn record(criterion: &mut Criterion) {
 
 fn arrivals(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("generator");
-    for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
-        let span = Duration::from_secs(86_400);
-        let mut schedule = Schedule::new(arrivals, Rate::per_second(167), span, 1);
-        group.bench_function(format!("draw_arrival/{arrivals}"), |bencher| {
-            bencher.iter(|| match schedule.next() {
-                Some(at_ns) => at_ns,
-                None => {
-                    schedule = Schedule::new(arrivals, Rate::per_second(167), span, 1);
-                    0
+    let rate = Rate::per_second(167);
+    let stream = |step, seconds| Stream { step, period: Duration::from_secs(seconds) };
+    let fleet = Fleet { streams: vec![stream(HEARTBEAT, 60), stream(POLL, 30)], jitter: 0.1, restart: None };
+    for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Fleet(fleet)] {
+        let fresh = || Schedule::new(&pattern, AGENTS, 2, Duration::from_secs(86_400), 1);
+        let mut schedule = fresh();
+        group.bench_function(format!("draw_arrival/{pattern}"), |bencher| {
+            bencher.iter(|| {
+                let next = schedule.next();
+                if next.is_none() {
+                    schedule = fresh();
                 }
+                next
             });
         });
     }
@@ -106,7 +115,7 @@ fn arrivals(criterion: &mut Criterion) {
             desk,
             |desk| {
                 for seq in 0..AGENTS {
-                    desk.put(black_box(Arrival { seq, intended: Moment::from_ns(seq), waited: false }));
+                    desk.put(black_box(Arrival { ask: ask(seq), intended: Moment::from_ns(seq), waited: false }));
                 }
             },
             BatchSize::LargeInput,

@@ -1,10 +1,8 @@
-//! Brings the five words together: one scenario (what), under a plan (when), over the wire (how), at a target
-//! (where), into a measurement (so what).
+//! Brings the five words together: scenarios (what), each under a plan (when), over the wire (how), at a target
+//! (where), into measurements (so what).
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -12,11 +10,14 @@ use tokio::task::LocalSet;
 
 use crate::clock::Moment;
 use crate::error::{Context, Result};
-use crate::load::open::{self, Client, Done, Hooks, Plan};
-use crate::load::progress::Progress;
+use crate::load;
+use crate::load::arrival::Ask;
+use crate::load::plan::{Model, Plan};
+use crate::load::run::{Client, Control, Done, Job};
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
 use crate::wire::connection::Stopwatch;
+use crate::wire::request::{Method, encode};
 use crate::wire::tls::Handshake;
 use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
 
@@ -34,43 +35,75 @@ pub fn runtime() -> Result<Runtime> {
         .context(|| "starting the generator's runtime".to_owned())
 }
 
-/// Runs an open workload of one scenario and measures it, on the calling thread.
+/// One workload: what is asked, and how much of it.
+#[derive(Clone)]
+pub struct Workload {
+    /// What is asked.
+    pub scenario: Rc<dyn Scenario>,
+    /// How much, and when.
+    pub plan: Plan,
+}
+
+/// Runs workloads side by side and measures them, on the calling thread; the measurements are in their order.
 ///
 /// # Errors
 /// If the run cannot start; what happens after that is measured, not reported as an error.
-pub fn open_workload<S: Scenario>(
-    scenario: &Rc<S>,
-    dialer: &Dialer,
-    plan: &Plan,
-    progress: Arc<Progress>,
-    stop: Arc<AtomicBool>,
-) -> Result<Measurement> {
-    let recorder = Rc::new(RefCell::new(Recorder::new(plan.window, plan.max_lag)));
-    let scratch = Rc::new(RefCell::new(Vec::new()));
-    let dialer = Rc::new(dialer.clone());
-    let clients = std::iter::repeat_with(|| HttpClient {
-        dialer: dialer.clone(),
-        scenario: scenario.clone(),
-        recorder: recorder.clone(),
-        scratch: scratch.clone(),
-        connection: None,
-    });
-    let hooks = Hooks { recorder: recorder.clone(), progress, stop };
-    LocalSet::new().block_on(&runtime()?, open::run(plan, clients, hooks))
+pub fn run(workloads: &[Workload], dialer: &Dialer, host: &str, control: &Control) -> Result<Vec<Measurement>> {
+    let wiring = Wiring {
+        dialer: Rc::new(dialer.clone()),
+        scratch: Rc::default(),
+        greeting: encode(Method::Get, "/health", host, None, "").into(),
+    };
+    let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect();
+    LocalSet::new().block_on(&runtime()?, load::run::run(jobs, control))
+}
+
+/// What the clients of all workloads share.
+struct Wiring {
+    dialer: Rc<Dialer>,
+    /// Buffers that no request is using.
+    scratch: Rc<RefCell<Vec<Scratch>>>,
+    /// A request that costs the target next to nothing.
+    greeting: Rc<[u8]>,
+}
+
+impl Wiring {
+    fn job(&self, workload: &Workload) -> Job<HttpClient> {
+        let (plan, scenario) = (workload.plan.clone(), workload.scenario.clone());
+        let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps());
+        let recorder = match plan.model {
+            Model::Open { .. } => recorder,
+            Model::Closed { .. } => recorder.of_users(),
+        };
+        let recorder = Rc::new(RefCell::new(recorder));
+        let (dialer, scratch, greeting) = (self.dialer.clone(), self.scratch.clone(), self.greeting.clone());
+        let client = {
+            let recorder = recorder.clone();
+            Box::new(move || HttpClient {
+                dialer: dialer.clone(),
+                scenario: scenario.clone(),
+                recorder: recorder.clone(),
+                scratch: scratch.clone(),
+                greeting: greeting.clone(),
+                connection: None,
+            })
+        };
+        Job { plan, client, recorder }
+    }
 }
 
 /// A client that asks a scenario's requests over one kept connection, and reconnects where that was lost.
-struct HttpClient<S> {
+struct HttpClient {
     dialer: Rc<Dialer>,
-    scenario: Rc<S>,
+    scenario: Rc<dyn Scenario>,
     recorder: Rc<RefCell<Recorder>>,
-    /// Buffers that no request is using.
     scratch: Rc<RefCell<Vec<Scratch>>>,
+    greeting: Rc<[u8]>,
     /// Boxed, so that moving the client about costs an idle worker nothing.
     connection: Option<Box<Connection>>,
 }
 
-impl<S: Scenario> Client for HttpClient<S> {
+impl Client for HttpClient {
     async fn open(&mut self) -> Result<(Handshake, Phases), Fault> {
         let mut phases = Phases::default();
         // Boxed, so that an idle worker does not keep the room that a handshake needs.
@@ -81,14 +114,14 @@ impl<S: Scenario> Client for HttpClient<S> {
         Ok((handshake, phases))
     }
 
-    async fn perform(&mut self, seq: u64, start: Moment) -> Done {
+    async fn perform(&mut self, ask: Ask, start: Moment) -> Done {
         let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
         let mut watch = Stopwatch::from(start);
         let (mut phases, mut handshake) = (Phases::default(), None);
-        let answered = self.ask(seq, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
+        let answered = self.ask(ask, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
         let outcome = match (answered, scratch.response()) {
             (Ok(()), Some(response)) => {
-                let outcome = self.scenario.judge(seq, start, &response);
+                let outcome = self.scenario.judge(ask, start, &response);
                 if outcome != Outcome::Ok {
                     self.recorder.borrow_mut().example(outcome, || describe(response.status, response.body));
                 }
@@ -117,21 +150,22 @@ impl<S: Scenario> Client for HttpClient<S> {
     }
 }
 
-impl<S: Scenario> HttpClient<S> {
-    /// Asks the scenario's first request and returns whether the connection was kept. certctl closes a connection
+impl HttpClient {
+    /// Asks the first request of a connection and returns whether the connection was kept. certctl closes a connection
     /// that asks nothing within 5 s, and one that has asked something only after 60 s of silence.
     async fn greet(&self, connection: &mut Connection) -> Result<bool, Fault> {
         let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
-        let method = self.scenario.greeting(&mut scratch.request);
-        let kept = connection.exchange(method, &mut scratch, &mut watch, &mut phases).await;
+        scratch.request.clear();
+        scratch.request.extend_from_slice(&self.greeting);
+        let kept = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
         self.scratch.borrow_mut().push(scratch);
         kept
     }
 
     async fn ask(
         &mut self,
-        seq: u64,
+        ask: Ask,
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
         phases: &mut Phases,
@@ -150,7 +184,7 @@ impl<S: Scenario> HttpClient<S> {
                 none.insert(Box::new(connection))
             }
         };
-        let method = self.scenario.encode(seq, &mut scratch.request);
+        let method = self.scenario.encode(ask, &mut scratch.request);
         if !connection.exchange(method, scratch, watch, phases).await? {
             self.connection = None;
         }

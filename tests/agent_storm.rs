@@ -60,7 +60,7 @@ fn data_folder(running: &Running) -> PathBuf {
 fn the_default_passes_on_postgresql() {
     let finished = &DEFAULT.finished;
     let summary = finished.summary();
-    assert_eq!((&summary["schema_version"], &summary["scenario"]), (&1.into(), &"agent_storm".into()));
+    assert_eq!((&summary["schema_version"], &summary["scenario"]), (&2.into(), &"agent_storm".into()));
     assert_eq!((summary["verdict"].as_str(), &summary["exit_code"]), (Some("pass"), &0.into()));
     assert_eq!(summary["target"]["kind"], "reference");
     assert_eq!(summary["target"]["settings"]["fsync"], "on");
@@ -77,14 +77,21 @@ fn the_default_passes_on_postgresql() {
     assert!(finished.stdout.contains(arrivals) && finished.stdout.contains("verdict      pass (exit 0)"));
     assert!(finished.stdout.contains("results/summary.{json,txt}"));
 
-    assert_eq!((outcome(&summary, "ok"), &summary["arrivals"]["warm_up"]), (1_200, &300.into()));
+    assert_eq!((outcome(&summary, "ok"), &summary["results"][0]["arrivals"]["warm_up"]), (1_200, &300.into()));
     // 200 agents, each heard and each row written; 1,500 audit rows, warm-up included.
-    let work: Vec<_> =
-        summary["work"].as_array().unwrap().iter().map(|work| (&work["claimed"], &work["found"])).collect();
+    let work: Vec<_> = summary["results"][0]["work"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|work| (&work["claimed"], &work["found"]))
+        .collect();
     assert_eq!(work, [(&200.into(), &200.into()), (&1_500.into(), &1_500.into())]);
     // A connection of its own for each agent, opened before the window, and none after.
-    assert_eq!((&summary["opening"]["tls"]["count"], &summary["reopening"]["tls"]["count"]), (&200.into(), &0.into()));
-    let kinds = summary["opening"]["kinds"].as_array().unwrap();
+    assert_eq!(
+        (&summary["results"][0]["opening"]["tls"]["count"], &summary["results"][0]["reopening"]["tls"]["count"]),
+        (&200.into(), &0.into())
+    );
+    let kinds = summary["results"][0]["opening"]["kinds"].as_array().unwrap();
     assert_eq!((kinds.len(), &kinds[0]["kind"], &kinds[0]["version"]), (1, &"full".into(), &"TLS1.3".into()));
     assert_eq!(kinds[0]["count"], 200);
 }
@@ -110,8 +117,8 @@ fn the_summary_keeps_to_its_schema() {
     let mut summary = DEFAULT.finished.summary();
     assert_eq!(faults(&summary), Vec::<String>::new());
     // It tells what a reader could stumble over: a number as text, a missing part, a part that it does not know.
-    summary["arrivals"]["started"] = "1200".into();
-    summary["latency"]["response"].as_object_mut().unwrap().remove("p99_us");
+    summary["results"][0]["arrivals"]["started"] = "1200".into();
+    summary["results"][0]["latency"]["response"].as_object_mut().unwrap().remove("p99_us");
     summary["surprise"] = true.into();
     assert_eq!(faults(&summary).len(), 3, "{:?}", faults(&summary));
 }
@@ -133,14 +140,15 @@ fn histograms_decode_and_agree_with_what_is_stated() {
     }
     // Response, service, lag, send, first byte, receive, dial, handshake.
     assert_eq!(decoded, 8);
-    let count = |what: &str| summary["latency"][what]["count"].as_u64().unwrap();
+    let count = |what: &str| summary["results"][0]["latency"][what]["count"].as_u64().unwrap();
     assert_eq!((count("response"), count("service"), count("schedule_lag")), (1_200, 1_200, 1_200));
 }
 
 /// Every distribution of a summary.
 fn distributions(summary: &Value) -> impl Iterator<Item = &Value> {
-    let latency = summary["latency"].as_object().unwrap().values();
-    let handshakes = ["opening", "reopening"].map(|when| [&summary[when]["dial"], &summary[when]["tls"]]);
+    let latency = summary["results"][0]["latency"].as_object().unwrap().values();
+    let handshakes = ["opening", "reopening"]
+        .map(|when| [&summary["results"][0][when]["dial"], &summary["results"][0][when]["tls"]]);
     latency.chain(handshakes.into_iter().flatten())
 }
 
@@ -152,14 +160,14 @@ fn decode(base64: &Value) -> Histogram<u64> {
 #[test]
 fn the_timeline_has_every_second_and_every_arrival() {
     let summary = DEFAULT.finished.summary();
-    let timeline = summary["timeline"].as_array().unwrap();
+    let timeline = summary["results"][0]["timeline"].as_array().unwrap();
     let column = |name: &str| -> Vec<u64> { timeline.iter().map(|second| second[name].as_u64().unwrap()).collect() };
     assert_eq!(column("second"), [0, 1, 2, 3, 4, 5]);
     assert_eq!((column("started"), column("ok")), (vec![200; 6], vec![200; 6]));
     // Merged, its histograms are the whole run's, to within their 1%.
     let mut merged = Histogram::<u64>::new(3).unwrap();
     timeline.iter().for_each(|second| merged.add(decode(&second["hdr_us"])).unwrap());
-    let stated = summary["latency"]["response"]["p95_us"].as_f64().unwrap();
+    let stated = summary["results"][0]["latency"]["response"]["p95_us"].as_f64().unwrap();
     let ratio = merged.value_at_quantile(0.95) as f64 / stated;
     assert!(merged.len() == 1_200 && (ratio - 1.0).abs() < 0.02, "{ratio}");
 }
@@ -169,7 +177,7 @@ fn in_memory_passes_and_says_so() {
     let finished = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}")).run().exits(0);
     assert_store(&finished, "in-memory");
     let summary = finished.summary();
-    let work = &summary["work"][0];
+    let work = &summary["results"][0]["work"][0];
     assert_eq!((&work["claimed"], &work["found"]), (&1_400.into(), &1_400.into()));
     assert!(!finished.stderr.contains("PostgreSQL"), "{}", finished.stderr);
 }
@@ -312,8 +320,11 @@ fn errors_beyond_the_threshold_exit_3() {
     let summary = finished.summary();
     // Each fiftieth of 200 + 1,200.
     assert_eq!((outcome(&summary, "failed (500)"), outcome(&summary, "ok")), (24, 1_176));
-    assert_eq!((&summary["error_share"], &summary["latency"]["failed_response"]["count"]), (&0.02.into(), &24.into()));
-    assert_eq!(summary["latency"]["response"]["count"], 1_176);
+    assert_eq!(
+        (&summary["error_share"], &summary["results"][0]["latency"]["failed_response"]["count"]),
+        (&0.02.into(), &24.into())
+    );
+    assert_eq!(summary["results"][0]["latency"]["response"]["count"], 1_176);
     let thresholds: Vec<_> = summary["thresholds"].as_array().unwrap().iter().map(|one| &one["passed"]).collect();
     assert_eq!(thresholds, [true, true, false]);
     let example = "first failed (500): 500: {\"message\":\"Failed to record heartbeat\"}";
@@ -450,15 +461,15 @@ fn an_interrupt_keeps_what_was_measured() {
     let finished = running.finish().exits(5);
     assert_gone(&started, &folder);
     let summary = finished.summary();
-    let arrivals = &summary["arrivals"];
+    let arrivals = &summary["results"][0]["arrivals"];
     assert_eq!(arrivals["partial"], true);
     let (measured_s, count) = (arrivals["measured_s"].as_f64().unwrap(), arrivals["scheduled"].as_u64().unwrap());
     assert!(measured_s > 0.0 && measured_s < 120.0 && count > 0, "{arrivals}");
     assert!((count as f64 / 200.0 - measured_s).abs() < 0.3, "{arrivals}");
-    let timeline = summary["timeline"].as_array().unwrap();
+    let timeline = summary["results"][0]["timeline"].as_array().unwrap();
     assert_eq!(timeline.len(), measured_s.ceil() as usize);
     assert_eq!(timeline.iter().map(|second| second["started"].as_u64().unwrap()).sum::<u64>(), arrivals["started"]);
-    assert!(outcome(&summary, "ok") > 0, "{}", summary["outcomes"]);
+    assert!(outcome(&summary, "ok") > 0, "{}", summary["results"][0]["outcomes"]);
     assert!(reasons(&summary).contains("stopped"), "{}", reasons(&summary));
     assert!(finished.stdout.contains("PARTIAL") && finished.stdout.contains("invalid (exit 5)"), "{}", finished.stdout);
 }
@@ -514,8 +525,11 @@ fn a_target_that_dies_is_measured_as_such() {
     unsafe { libc::kill(server.pid.cast_signed(), libc::SIGKILL) };
     let finished = running.finish().exits(5);
     let summary = finished.summary();
-    assert_eq!((&summary["arrivals"]["scheduled"], &summary["arrivals"]["started"]), (&800.into(), &800.into()));
-    assert!(outcome(&summary, "broken (connect)") > 0, "{}", summary["outcomes"]);
+    assert_eq!(
+        (&summary["results"][0]["arrivals"]["scheduled"], &summary["results"][0]["arrivals"]["started"]),
+        (&800.into(), &800.into())
+    );
+    assert!(outcome(&summary, "broken (connect)") > 0, "{}", summary["results"][0]["outcomes"]);
     assert_gone(&started, &folder);
 }
 

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
+use certctl_bench::load::arrival::Ask;
 use certctl_bench::load::rate::Rate;
-use certctl_bench::load::schedule::{Arrivals, Schedule};
+use certctl_bench::load::schedule::{Pattern, Schedule};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
 use certctl_bench::scenario::Scenario;
-use certctl_bench::scenario::agent_storm::AgentStorm;
+use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::wire::Phases;
 use certctl_bench::wire::http1::Parser;
 
@@ -43,33 +44,41 @@ fn request(
     parser: &mut Parser,
     recorder: &mut Recorder,
     bytes: &mut Vec<u8>,
-    seq: u64,
-    at_ns: u64,
+    (at_ns, ask): (u64, Ask),
 ) {
-    let method = storm.encode(seq, bytes);
+    let method = storm.encode(ask, bytes);
     parser.start(method);
     parser.feed(RESPONSE).unwrap();
     let start = Moment::from_ns(at_ns + 1);
-    let outcome = storm.judge(seq, start, &parser.response().unwrap());
+    let outcome = storm.judge(ask, start, &parser.response().unwrap());
     assert_eq!(outcome, Outcome::Ok);
     let phases = Phases { first_byte_ns: 1_000_000, ..Phases::default() };
     let end = start + Duration::from_millis(1);
     let intended = Moment::from_ns(at_ns);
-    recorder.scheduled(intended);
-    recorder.record(&Sample { intended, waited: false, actual: start, end, phases, outcome, handshake: None });
+    recorder.scheduled(ask.step, intended);
+    recorder.record(&Sample {
+        step: ask.step,
+        intended,
+        waited: false,
+        actual: start,
+        end,
+        phases,
+        outcome,
+        handshake: None,
+    });
 }
 
 #[test]
 fn a_request_allocates_nothing() {
-    let storm = AgentStorm::new(5_000, "localhost:8443", "token");
+    let storm = AgentStorm::new(Fleet::Contract, 5_000, "localhost:8443", "token");
     let mut parser = Parser::default();
-    let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10));
+    let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10), &["heartbeat"]);
     recorder.begin(Moment::from_ns(1));
     let mut bytes = Vec::new();
-    let mut schedule = Schedule::new(Arrivals::Poisson, Rate::per_second(1_000), Duration::from_secs(60), 1);
-    let mut ask = |count: u64| {
-        for (seq, at_ns) in (0..count).zip(&mut schedule) {
-            request(&storm, &mut parser, &mut recorder, &mut bytes, seq, at_ns);
+    let mut schedule = Schedule::new(&Pattern::Poisson(Rate::per_second(1_000)), 5_000, 1, Duration::from_secs(60), 1);
+    let mut ask = |count: usize| {
+        for arrival in schedule.by_ref().take(count) {
+            request(&storm, &mut parser, &mut recorder, &mut bytes, arrival);
         }
     };
     ask(10);

@@ -63,21 +63,21 @@ fn every_fault_is_counted_under_its_kind() {
         "--rate 100/s --duration 2800ms --warm-up 0s --connections 100 --agents 100 --timeout 2s --max-lag 500ms";
     let finished = Bench::at(&peer, arguments).run().exits(5);
     let summary = finished.summary();
-    assert_eq!((dealt.load(Ordering::SeqCst), &summary["arrivals"]["started"]), (280, &280.into()));
+    assert_eq!((dealt.load(Ordering::SeqCst), &summary["results"][0]["arrivals"]["started"]), (280, &280.into()));
     for (name, _) in WAYS {
         let expected = 20 * WAYS.iter().filter(|(other, _)| *other == name).count() as u64;
-        assert_eq!(outcome(&summary, name), expected, "{name}: {}", summary["outcomes"]);
+        assert_eq!(outcome(&summary, name), expected, "{name}: {}", summary["results"][0]["outcomes"]);
     }
     // Every kind but the right one is shown with an example; a timeout has nothing to show.
-    for entry in summary["outcomes"].as_array().unwrap() {
+    for entry in summary["results"][0]["outcomes"].as_array().unwrap() {
         let silent = entry["outcome"] == "ok" || entry["outcome"] == "timed out";
         assert_eq!(entry["example"].is_null(), silent, "{entry}");
     }
     assert_eq!(
-        (&summary["error_share"], &summary["latency"]["failed_response"]["count"]),
+        (&summary["error_share"], &summary["results"][0]["latency"]["failed_response"]["count"]),
         (&(240.0 / 280.0).into(), &240.into())
     );
-    let timed_out = summary["latency"]["failed_response"]["max_us"].as_f64().unwrap();
+    let timed_out = summary["results"][0]["latency"]["failed_response"]["max_us"].as_f64().unwrap();
     assert!(timed_out >= 2e6, "{timed_out}");
     assert!(reasons(&summary).contains("response time p99 needs 1000 right answers, this run has 40"));
 }
@@ -93,14 +93,20 @@ fn a_reconnect_is_counted_and_stands_in_the_service_time() {
     let summary = finished.summary();
     assert_eq!(outcome(&summary, "ok"), 200);
     // The first ten went over what was open; each of the others opened a connection.
-    assert_eq!((&summary["opening"]["tls"]["count"], &summary["reopening"]["tls"]["count"]), (&10.into(), &190.into()));
     assert_eq!(
-        (&summary["reopening"]["dial"]["count"], &summary["reopening"]["kinds"][0]["count"]),
+        (&summary["results"][0]["opening"]["tls"]["count"], &summary["results"][0]["reopening"]["tls"]["count"]),
+        (&10.into(), &190.into())
+    );
+    assert_eq!(
+        (
+            &summary["results"][0]["reopening"]["dial"]["count"],
+            &summary["results"][0]["reopening"]["kinds"][0]["count"]
+        ),
         (&190.into(), &190.into())
     );
     assert!(finished.stdout.contains("reconnects   190 full TLS1.3 "), "{}", finished.stdout);
     let p50 = |facts: &serde_json::Value| facts["p50_us"].as_f64().unwrap();
-    assert!(p50(&summary["latency"]["service"]) > p50(&summary["reopening"]["tls"]));
+    assert!(p50(&summary["results"][0]["latency"]["service"]) > p50(&summary["results"][0]["reopening"]["tls"]));
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn a_connection_that_was_closed_while_idle_is_no_fault() {
     });
     let arguments = "--rate 100/s --duration 2s --warm-up 0s --connections 20 --agents 20 --max-lag 500ms";
     let summary = Bench::at(&peer, arguments).run().summary();
-    assert_eq!((outcome(&summary, "ok"), &summary["reopening"]["tls"]["count"]), (200, &180.into()));
+    assert_eq!((outcome(&summary, "ok"), &summary["results"][0]["reopening"]["tls"]["count"]), (200, &180.into()));
 }
 
 #[test]

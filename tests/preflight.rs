@@ -345,8 +345,9 @@ fn an_acme_directory_is_read_with_and_without_the_token() {
         assert_eq!(request.token.as_deref(), Some(TOKEN));
         directory(request, FIELDS)
     });
-    let (new_nonce, renewal_info) = (format!("{}/n", found.base), Some(format!("{}/r", found.base)));
-    assert_eq!(found.findings.unwrap().acme, Some(AcmeDirectory { new_nonce, renewal_info }));
+    let (directory_path, new_nonce, renewal_info) = (DIRECTORY.to_owned(), "/n".to_owned(), Some("/r".to_owned()));
+    let paths = AcmeDirectory { directory: directory_path, new_nonce, renewal_info };
+    assert_eq!(found.findings.unwrap().acme, Some(paths));
     let found = inspect(&acme(false), DIRECTORY, |request| {
         assert_eq!(request.token, None);
         directory(request, &FIELDS.replace("renewalInfo", "other"))

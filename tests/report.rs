@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::load::desk::Affinity;
-use certctl_bench::load::open::Plan;
+use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
-use certctl_bench::load::schedule::Arrivals;
+use certctl_bench::load::schedule::Pattern;
 use certctl_bench::measure::generator::GeneratorUse;
 use certctl_bench::measure::machine::Machine;
 use certctl_bench::measure::threshold::Threshold;
-use certctl_bench::measure::validity::{Work, judge};
+use certctl_bench::measure::validity::{Work, judge, unjudged};
 use certctl_bench::measure::{Measurement, Outcome, Quantile, Recorder, Sample};
-use certctl_bench::report::summary::{About, Results, Summary, TargetFacts, Workload};
+use certctl_bench::report::plan::PlanFacts;
+use certctl_bench::report::summary::{About, Part, Results, Summary, TargetFacts};
 use certctl_bench::report::{Verdict, text};
+use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::wire::tls::Handshake;
 use certctl_bench::wire::{FaultKind, Phases};
 
@@ -22,14 +24,14 @@ const MAX_LAG: Duration = Duration::from_millis(10);
 
 fn plan() -> Plan {
     Plan {
-        rate: Rate::per_second(200),
-        arrivals: Arrivals::Constant,
+        model: Model::Open { pattern: Pattern::Constant(Rate::per_second(200)), clients: 500, affinity: Affinity::Own },
+        steps: 1,
+        starts_after: Duration::ZERO,
         rng_seed: 1,
         warm_up: Duration::from_secs(5),
         window: WINDOW,
         connections: 500,
-        affinity: Affinity::Own,
-        connect_rate: Rate::per_second(1_000),
+        opening: Opening::Before(Rate::per_second(1_000)),
         timeout: Duration::from_secs(10),
         max_lag: MAX_LAG,
     }
@@ -56,14 +58,14 @@ fn about() -> About {
             rustc: "rustc 1.95.0".to_owned(),
             commit: "abc".to_owned(),
         },
-        workload: Workload::of(&plan(), 500),
+        workloads: vec![PlanFacts::of(&AgentStorm::new(Fleet::Contract, 500, "h", "t"), &plan())],
     }
 }
 
 /// 2,000 arrivals of 1 to 2 ms each; `outcome` says what came of each.
 fn measurement(outcome: impl Fn(u64) -> Outcome) -> Measurement {
     let handshake = Handshake { kind: "full", version: "TLS1.3", suite: "TLS13_AES_128_GCM_SHA256", group: "X25519" };
-    let mut recorder = Recorder::new(WINDOW, MAX_LAG);
+    let mut recorder = Recorder::new(WINDOW, MAX_LAG, &["heartbeat"]);
     for index in 0..500 {
         recorder.opened(handshake, &Phases { dial_ns: 50_000, tls_ns: 400_000 + index * 100, ..Phases::default() });
     }
@@ -74,24 +76,26 @@ fn measurement(outcome: impl Fn(u64) -> Outcome) -> Measurement {
         let phases =
             Phases { send_ns: 20_000, first_byte_ns: 1_000_000 + index * 500, receive_ns: 5_000, ..Phases::default() };
         let end = actual + Duration::from_nanos(phases.total_ns());
-        recorder.scheduled(intended);
+        recorder.scheduled(0, intended);
         let outcome = outcome(index);
         if outcome != Outcome::Ok {
             recorder.example(outcome, || "what the peer said".to_owned());
         }
-        recorder.record(&Sample { intended, waited: false, actual, end, phases, outcome, handshake: None });
+        recorder.record(&Sample { step: 0, intended, waited: false, actual, end, phases, outcome, handshake: None });
     }
     recorder.finish(GeneratorUse { connections: 500, scheduling: "SCHED_OTHER", ..GeneratorUse::default() })
 }
 
 /// The text of a run of `measurement` that found `found` of 2,000 rows.
-fn told(measurement: &Measurement, found: u64) -> String {
-    let work = [Work { name: "rows", claimed: 2_000, found, source: "SQL" }];
+fn told(measurement: Measurement, found: u64) -> String {
+    let work = vec![Work { name: "rows", claimed: 2_000, found, source: "SQL" }];
     let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
-    let checked = thresholds.map(|threshold| threshold.check(measurement));
-    let invalid = judge(measurement, &checked, &work, MAX_LAG);
+    let checked = thresholds.map(|threshold| threshold.check(&measurement));
+    let mut invalid = judge(&measurement, &work, MAX_LAG);
+    invalid.extend(unjudged(&checked));
     let verdict = Verdict::of(&invalid, &checked);
-    let results = Results { measurement, work: &work, checked: &checked, invalid: &invalid, verdict };
+    let part = Part { measurement, work, observations: Vec::new(), thresholds: Vec::new() };
+    let results = Results { parts: &[part], checked: &checked, invalid: &invalid, verdict };
     let mut summary = Summary::new(about(), &results);
     // The process's own memory is no golden figure.
     summary.generator.peak_rss_bytes = 64 << 20;
@@ -102,7 +106,7 @@ fn told(measurement: &Measurement, found: u64) -> String {
 
 #[test]
 fn a_run_that_passes() {
-    insta::assert_snapshot!(told(&measurement(|_| Outcome::Ok), 2_000));
+    insta::assert_snapshot!(told(measurement(|_| Outcome::Ok), 2_000));
 }
 
 #[test]
@@ -112,10 +116,10 @@ fn a_run_with_errors_breaches() {
         10..13 => Outcome::Broken(FaultKind::Closed),
         _ => Outcome::Ok,
     };
-    insta::assert_snapshot!(told(&measurement(outcome), 2_000));
+    insta::assert_snapshot!(told(measurement(outcome), 2_000));
 }
 
 #[test]
 fn a_run_whose_work_is_missing_is_invalid() {
-    insta::assert_snapshot!(told(&measurement(|_| Outcome::Ok), 1_999));
+    insta::assert_snapshot!(told(measurement(|_| Outcome::Ok), 1_999));
 }

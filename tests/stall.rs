@@ -38,12 +38,13 @@ fn a_stall_has_its_analytic_quantiles() {
     let finished = bench.run().exits(3);
     let summary = finished.summary();
 
-    let arrivals = &summary["arrivals"];
+    let arrivals = &summary["results"][0]["arrivals"];
     assert_eq!((&arrivals["scheduled"], &arrivals["started"]), (&4_000.into(), &4_000.into()));
     assert_eq!((&arrivals["unsent"], &arrivals["warm_up"]), (&0.into(), &warm_up.into()));
     assert_eq!(outcome(&summary, "ok"), 4_000);
 
-    let seconds = |what: &str, quantile: &str| summary["latency"][what][quantile].as_f64().expect(what) / 1e6;
+    let seconds =
+        |what: &str, quantile: &str| summary["results"][0]["latency"][what][quantile].as_f64().expect(what) / 1e6;
     for (quantile, analytic) in [("p95_us", 1.0), ("p99_us", 1.8), ("max_us", 2.0)] {
         let measured = seconds("response", quantile);
         assert!((measured / analytic - 1.0).abs() < 0.1, "response time {quantile}: {measured} s, not {analytic} s");
@@ -64,7 +65,7 @@ fn a_stall_has_its_analytic_quantiles() {
     assert_eq!(summary["exit_code"], 3);
     // The stall shows where it was: about two seconds of the timeline, next to one another.
     let slow = |second: &serde_json::Value| second["max_us"].as_f64().unwrap() > 0.5e6;
-    let timeline = summary["timeline"].as_array().unwrap();
+    let timeline = summary["results"][0]["timeline"].as_array().unwrap();
     let slow: Vec<usize> = (0..20).filter(|second| slow(&timeline[*second])).collect();
     assert!(slow == [9, 10] || slow == [8, 9] || slow == [8, 9, 10] || slow == [9, 10, 11], "{slow:?}");
     assert!(finished.stdout.contains("BREACHED") && finished.stdout.contains("(exit 3)"), "{}", finished.stdout);
@@ -78,8 +79,9 @@ fn a_small_pool_does_not_hide_a_stall() {
     let peer = freezing_peer(2_000);
     let arguments = "--rate 200/s --duration 20s --warm-up 1s --connections 20 --agents 500 --max-lag 5s";
     let summary = Bench::at(&peer, arguments).run().exits(3).summary();
-    assert_eq!((outcome(&summary, "ok"), &summary["arrivals"]["unsent"]), (4_000, &0.into()));
-    let seconds = |what: &str, quantile: &str| summary["latency"][what][quantile].as_f64().expect(what) / 1e6;
+    assert_eq!((outcome(&summary, "ok"), &summary["results"][0]["arrivals"]["unsent"]), (4_000, &0.into()));
+    let seconds =
+        |what: &str, quantile: &str| summary["results"][0]["latency"][what][quantile].as_f64().expect(what) / 1e6;
     for (quantile, analytic) in [("p95_us", 1.0), ("p99_us", 1.8)] {
         let (response, service) = (seconds("response", quantile), seconds("service", quantile));
         // It takes a moment to catch up with what has waited.
@@ -98,13 +100,13 @@ fn what_could_not_be_sent_in_time_makes_a_run_invalid() {
     let arguments = "--rate 200/s --duration 6s --warm-up 500ms --connections 20 --agents 200 --timeout 1s";
     let finished = Bench::at(&peer, arguments).run().exits(5);
     let summary = finished.summary();
-    let count = |name: &str| summary["arrivals"][name].as_u64().unwrap();
+    let count = |name: &str| summary["results"][0]["arrivals"][name].as_u64().unwrap();
     assert_eq!((count("scheduled"), count("started") + count("unsent")), (1_200, 1_200));
     // 400 arrivals fell into the freeze. The 20 connections took some of them, and those of the last second could
     // wait for its end.
     assert!((50..350).contains(&count("unsent")), "{} unsent", count("unsent"));
     assert!(count("late") >= 100, "{} late", count("late"));
-    assert!(outcome(&summary, "timed out") >= 20, "{}", summary["outcomes"]);
+    assert!(outcome(&summary, "timed out") >= 20, "{}", summary["results"][0]["outcomes"]);
     let reasons = reasons(&summary);
     assert!(reasons.contains(&format!("{} of 1200 arrivals were never sent", count("unsent"))), "{reasons}");
     assert!(reasons.contains(&format!(
@@ -120,6 +122,6 @@ fn what_could_not_be_sent_in_time_makes_a_run_invalid() {
         assert!(finished.stdout.contains(&format!("invalid      {line}\n")), "{}", finished.stdout);
     }
     // The server's stall stands in the response time; service time alone would have hidden it.
-    let p90 = |what: &str| summary["latency"][what]["p90_us"].as_f64().unwrap();
+    let p90 = |what: &str| summary["results"][0]["latency"][what]["p90_us"].as_f64().unwrap();
     assert!(p90("response") > 4.0 * p90("service"), "response {}, service {}", p90("response"), p90("service"));
 }

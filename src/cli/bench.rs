@@ -1,40 +1,77 @@
-//! The main of a bench target: prepares the target, runs loop and workload, checks the work, reports and judges.
+//! The main of a bench target: prepares the target, runs loops and workloads, checks the work, reports and judges.
 
-use std::io::Write as _;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser as _;
+use clap::{Args, CommandFactory as _, FromArgMatches as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::flags::{BenchFlags, Mode, Where};
+use super::flags::{BenchFlags, LoadFlags, Mode, Where};
+use super::session::Session;
 use super::{exit, request_loop};
 use crate::error::{Context, Error, Result};
 use crate::load::limits;
-use crate::load::open::Plan;
-use crate::load::progress::Progress;
-use crate::measure::validity::{self, Invalid, Work};
-use crate::measure::{Measurement, Outcome};
-use crate::report::live::Live;
-use crate::report::summary::{About, Results};
-use crate::report::{Summary, Verdict, text};
-use crate::run::open_workload;
-use crate::scenario::Scenario;
-use crate::scenario::agent_storm::{AgentStorm, Books, PERMISSION};
+use crate::measure::threshold::Threshold;
+use crate::report::summary::About;
+use crate::report::{Verdict, text};
+use crate::run::Workload;
+use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
 use crate::target::preflight::{self, Findings};
-use crate::target::{Target, reference, seed};
+use crate::target::{Target, reference};
 use crate::wire::tls::Trust;
 
-/// Runs the bench target `agent_storm`. `reference` is the reference server's program.
-pub fn main(reference: &str) -> ExitCode {
-    if let Some(code) = request_loop::run_if_handed_over() {
+/// What makes a bench target: its own flags, and what they ask for.
+pub trait Bench: Args + Clone + Debug {
+    /// The name of target and results.
+    const NAME: &'static str;
+    /// What it does, in a sentence.
+    const ABOUT: &'static str;
+
+    /// Cuts the workload down to what a second or two can hold.
+    fn smoke(&mut self);
+
+    /// What must hold at the target.
+    fn needs(&self) -> Vec<Need>;
+
+    /// The steps that run as Criterion loops.
+    fn loops(&self) -> &'static [&'static str];
+
+    /// The workloads: those of a group run side by side, one group after another.
+    ///
+    /// # Errors
+    /// If the flags contradict one another.
+    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>>;
+
+    /// The bound on errors over all workloads together.
+    fn error_floor(&self) -> Threshold;
+
+    /// Whether thresholds apply.
+    fn is_judged(&self) -> bool {
+        true
+    }
+}
+
+/// What a workload must know of its target.
+#[derive(Clone, Debug, Default)]
+pub struct Site<'a> {
+    /// The Host header.
+    pub host: &'a str,
+    /// The API key.
+    pub token: &'a str,
+    /// The ACME server's paths, where one was needed and found.
+    pub acme: Option<Paths>,
+}
+
+/// Runs the bench target `B`. `reference` is the reference server's program.
+pub fn main<B: Bench>(reference: &str) -> ExitCode {
+    if let Some(code) = request_loop::run_if_handed_over::<B>() {
         return code;
     }
-    let flags = match BenchFlags::try_parse() {
+    let flags = match parse::<B>(std::env::args_os().collect()) {
         Ok(flags) => flags,
         Err(error) => {
             // Nothing can be done about a terminal that takes no help text.
@@ -49,73 +86,116 @@ pub fn main(reference: &str) -> ExitCode {
     }
 }
 
+/// Reads a command line, the program's name first.
+pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<BenchFlags<B>, clap::Error> {
+    let bin_name = format!("cargo bench --bench {} --", B::NAME);
+    let command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
+    let matches = command.try_get_matches_from(arguments)?;
+    BenchFlags::from_arg_matches(&matches)
+}
+
 /// What the command line comes to.
 struct Wanted {
-    run_loop: bool,
-    run_workload: bool,
+    /// Steps whose loops are to run.
+    loops: Vec<&'static str>,
+    workload: bool,
     smoke: bool,
 }
 
 impl Wanted {
-    fn of(flags: &BenchFlags) -> Result<Self> {
+    fn of<B: Bench>(flags: &BenchFlags<B>) -> Result<Self> {
         let wants = |id: &str| {
             flags.criterion.wants(id).map_err(|error| {
                 Error::usage(format!("the filter is no regular expression: {error}")).mend("quote it, or add --exact")
             })
         };
-        let (loop_wanted, workload_wanted) = (wants(LOOP_ID)?, wants(WORKLOAD_ID)?);
+        let mut loops = Vec::new();
+        for step in flags.bench.loops() {
+            if wants(&loop_id::<B>(step))? && flags.mode != Mode::Sustained {
+                loops.push(*step);
+            }
+        }
         let loop_alone = flags.criterion.profile_time.is_some() || flags.criterion.load_baseline.is_some();
         Ok(Self {
-            run_loop: loop_wanted && flags.mode != Mode::Sustained,
-            run_workload: workload_wanted && flags.mode != Mode::Loop && !loop_alone,
-            smoke: flags.criterion.test || !flags.criterion.bench,
+            loops,
+            workload: wants(&workload_id::<B>())? && flags.mode != Mode::Loop && !loop_alone,
+            smoke: flags.is_smoke(),
         })
+    }
+
+    fn ids<B: Bench>(&self) -> Vec<String> {
+        let loops = self.loops.iter().map(|step| loop_id::<B>(step));
+        loops.chain(self.workload.then(workload_id::<B>)).collect()
     }
 }
 
 /// The ids that filters match and `--list` shows.
-const LOOP_ID: &str = "agent_storm/heartbeat";
-const WORKLOAD_ID: &str = "agent_storm/sustained";
+fn loop_id<B: Bench>(step: &str) -> String {
+    format!("{}/{step}", B::NAME)
+}
 
-fn bench(mut flags: BenchFlags, reference: &Path) -> Result<Option<Verdict>> {
+fn workload_id<B: Bench>() -> String {
+    format!("{}/sustained", B::NAME)
+}
+
+fn bench<B: Bench>(mut flags: BenchFlags<B>, reference: &Path) -> Result<Option<Verdict>> {
     let wanted = Wanted::of(&flags)?;
-    let ids = [(LOOP_ID, wanted.run_loop), (WORKLOAD_ID, wanted.run_workload)];
+    let ids = wanted.ids::<B>();
     if flags.criterion.list {
-        ids.iter().filter(|(_, listed)| *listed).for_each(|(id, _)| println!("{id}: benchmark"));
+        ids.iter().for_each(|id| println!("{id}: benchmark"));
         return Ok(None);
     }
-    if !wanted.run_loop && !wanted.run_workload {
+    if ids.is_empty() {
         return Ok(None);
     }
-    if wanted.smoke {
-        flags.load.smoke();
-    }
-    let (plan, agents) = flags.load.plan()?;
+    flags.apply_smoke();
+    // Before anything is started: what the flags ask for must be possible.
+    let groups = flags.bench.groups(&flags.load, &Site::default())?;
+    let connections = groups.iter().map(|group| group.iter().map(|one| one.plan.connections).sum()).max();
     let place = flags.target.clone().resolve()?;
-    let folder = output_folder(flags.output, wanted.smoke)?;
-    limits::allow_connections(plan.connections)?;
+    let folder = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
+    limits::allow_connections(connections.unwrap_or(0))?;
     let stop = stop_on_signals()?;
-    let (target, findings) = prepare(place, reference, agents)?;
+    let (target, findings) = prepare(place, reference, &flags.bench.needs())?;
     stopped(&stop)?;
 
-    if wanted.run_loop {
-        println!("Criterion loop: one connection, one heartbeat per iteration");
-        request_loop::run_apart(&target, &findings.dialer, agents, &flags.criterion.to_arguments())?;
+    if !wanted.loops.is_empty() {
+        println!("Criterion: one connection, one request per iteration");
+        request_loop::run_apart(&target, &findings, &wanted.loops, &flags.criterion.to_arguments())?;
         stopped(&stop)?;
     }
-    if !wanted.run_workload {
+    if !wanted.workload {
         return Ok(None);
     }
-    let storm = Rc::new(AgentStorm::new(agents, &target.base.host_header(), target.token.reveal()));
-    let about = About::new(&*storm, &target, &plan, agents);
+    let host = target.base.host_header();
+    let site = site(&host, &target, &findings)?;
+    let groups = flags.bench.groups(&flags.load, &site)?;
+    let about = About::new(B::NAME, B::ABOUT, &target, groups.iter().flatten());
     print!("{}", text::heading(&about));
-    let workload = Workload { scenario: storm, target: &target, findings: &findings, plan: &plan, stop };
-    let summary = workload.run(about, wanted.smoke)?;
-    let saved = save(&summary, &folder);
+    let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
+    let session = Session { target: &target, findings: &findings, groups: &groups, floor, smoke: wanted.smoke, stop };
+    let summary = session.run(about)?;
+    let saved = summary.save(&folder);
     print!("\n{}", text::results(&summary));
     saved?;
     println!("{:<12} {}", "written", folder.join("summary.{json,txt}").display());
     Ok(Some(summary.verdict))
+}
+
+/// What the workloads must know of a target that was looked over.
+pub(super) fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Result<Site<'a>> {
+    let acme = match &findings.acme {
+        None => None,
+        Some(found) => {
+            let renewal_info = found.renewal_info.clone().ok_or_else(|| {
+                Error::new(format!("{}: the ACME server tells no renewalInfo", target.base))
+                    .mend("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
+            })?;
+            let (directory, new_nonce) = (found.directory.clone(), found.new_nonce.clone());
+            Some(Paths { directory, new_nonce, renewal_info })
+        }
+    };
+    Ok(Site { host, token: target.token.reveal(), acme })
 }
 
 /// The first SIGINT or SIGTERM sets the flag, and a second one ends the process at once: whatever was started dies
@@ -136,122 +216,26 @@ fn stopped(stop: &AtomicBool) -> Result<()> {
 }
 
 /// Starts the target, or finds the running one, and looks it over.
-fn prepare(place: Where, reference: &Path, agents: u64) -> Result<(Target, Findings)> {
+fn prepare(place: Where, reference: &Path, needs: &[Need]) -> Result<(Target, Findings)> {
     let mut target = match place {
         Where::Running(target) => *target,
-        Where::Reference(store) => reference::start(reference, &store, agents, &mut |line| eprintln!("{line}"))?,
+        Where::Reference(place) => reference::start(reference, &place, &mut |line| eprintln!("{line}"))?,
     };
     if matches!(target.trust, Trust::Insecure) {
         eprintln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
     }
-    let findings = preflight::inspect(&target, &[Need::Permission(PERMISSION), Need::Agent(1), Need::Agent(agents)])?;
+    let findings = preflight::inspect(&target, needs)?;
     target.system.answered(&findings.version);
     Ok((target, findings))
 }
 
-/// How much of an example is shown.
-const EXAMPLE_CHARACTERS: usize = 200;
-
-/// A scenario's workload at a target.
-struct Workload<'a> {
-    scenario: Rc<AgentStorm>,
-    target: &'a Target,
-    findings: &'a Findings,
-    plan: &'a Plan,
-    stop: Arc<AtomicBool>,
-}
-
-impl Workload<'_> {
-    fn run(self, about: About, smoke: bool) -> Result<Summary> {
-        let auditor = Auditor::open(&self.scenario, self.target, self.findings)?;
-        let mut measurement = self.measure()?;
-        // Examples quote answers, which may say back what they were told.
-        for (_, example) in &mut measurement.examples {
-            *example = self.target.token.redact(example).chars().take(EXAMPLE_CHARACTERS).collect();
-        }
-        // What was measured is not lost because it cannot be confirmed.
-        let (work, uncounted) = match auditor.close(&self.scenario, measurement.unanswered) {
-            Ok(work) => (work, None),
-            Err(error) => (Vec::new(), Some(Invalid::WorkUncounted(error.to_string().replace('\n', ";")))),
-        };
-        let checked: Vec<_> =
-            self.scenario.thresholds().into_iter().map(|threshold| threshold.check(&measurement)).collect();
-        let mut invalid = validity::judge(&measurement, &checked, &work, self.plan.max_lag);
-        invalid.extend(uncounted);
-        let verdict = match Verdict::of(&invalid, &checked) {
-            _ if smoke && works(&measurement, &invalid) => Verdict::Smoke,
-            verdict => verdict,
-        };
-        let invalid = if verdict == Verdict::Smoke { &[] } else { &invalid[..] };
-        let results = Results { measurement: &measurement, work: &work, checked: &checked, invalid, verdict };
-        Ok(Summary::new(about, &results))
-    }
-
-    fn measure(&self) -> Result<Measurement> {
-        let progress = Arc::new(Progress::default());
-        let _live = Live::start(progress.clone(), self.plan);
-        open_workload(&self.scenario, &self.findings.dialer, self.plan, progress, self.stop.clone())
-    }
-}
-
-/// Whether every part of a smoke run did what it should; how fast, and how often, is not asked.
-fn works(measurement: &Measurement, invalid: &[Invalid]) -> bool {
-    let of_pace = |reason: &Invalid| {
-        matches!(reason, Invalid::Lag { .. } | Invalid::Saturated { .. } | Invalid::TooFewSamples { .. })
-    };
-    measurement.outcomes.count(Outcome::Ok) == measurement.scheduled && invalid.iter().all(of_pace)
-}
-
-/// Counts the work done, where the target lets it be counted.
-enum Auditor<'a> {
-    Database(Box<postgres::Client>, Books),
-    Memory(&'a Target, &'a Findings, reference::Counts),
-    None,
-}
-
-impl<'a> Auditor<'a> {
-    fn open(scenario: &AgentStorm, target: &'a Target, findings: &'a Findings) -> Result<Self> {
-        Ok(match (&target.database, target.system.kind) {
-            (Some(url), _) => {
-                let mut database = seed::connect(url)?;
-                let books = scenario.open_books(&mut database)?;
-                Self::Database(Box::new(database), books)
-            }
-            (None, "reference") => Self::Memory(target, findings, reference::counts(target, &findings.dialer)?),
-            (None, _) => Self::None,
-        })
-    }
-
-    fn close(self, scenario: &AgentStorm, unanswered: u64) -> Result<Vec<Work>> {
-        match self {
-            Self::Database(mut database, books) => scenario.close_books(&books, unanswered, &mut database),
-            Self::Memory(target, findings, before) => {
-                let after = reference::counts(target, &findings.dialer)?;
-                Ok(after.work_since(&before, scenario.accepted(), unanswered))
-            }
-            Self::None => Ok(Vec::new()),
-        }
-    }
-}
-
-/// `target/certctl-bench/agent_storm`; smoke runs have a folder of their own in it, so that they overwrite nothing.
-fn output_folder(chosen: Option<PathBuf>, smoke: bool) -> Result<PathBuf> {
+/// `target/certctl-bench/NAME`; smoke runs have a folder of their own in it, so that they overwrite nothing.
+fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<PathBuf> {
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
     // target/PROFILE/deps/PROGRAM
     let build = program.ancestors().nth(3).unwrap_or(Path::new("target"));
-    let folder = chosen.unwrap_or_else(|| build.join("certctl-bench/agent_storm"));
+    let folder = chosen.unwrap_or_else(|| build.join("certctl-bench").join(name));
     let folder = if smoke { folder.join("smoke") } else { folder };
     std::fs::create_dir_all(&folder).context(|| format!("making the folder {}", folder.display()))?;
     Ok(folder)
-}
-
-fn save(summary: &Summary, folder: &Path) -> Result<()> {
-    let json = serde_json::to_string_pretty(summary).context(|| "writing the summary as JSON".to_owned())?;
-    let text = text::heading(&summary.about) + "\n" + &text::results(summary);
-    for (name, content) in [("summary.json", json + "\n"), ("summary.txt", text)] {
-        let path = folder.join(name);
-        let mut file = std::fs::File::create(&path).context(|| format!("creating {}", path.display()))?;
-        file.write_all(content.as_bytes()).context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
 }

@@ -2,17 +2,17 @@
 //! names work too.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
+use super::bench::Bench;
 use super::criterion::CriterionFlags;
 use crate::error::{Error, Result};
-use crate::load::desk::Affinity;
-use crate::load::open::Plan;
+use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
-use crate::load::schedule::Arrivals;
-use crate::scenario::agent_storm::SEEDED_AGENTS;
+use crate::load::schedule::Pattern;
 use crate::target::base::Base;
 use crate::target::reference::Store;
 use crate::target::{Target, Token};
@@ -26,22 +26,20 @@ const DEFAULT_TOKEN: &str = "load-test-token";
 pub enum Mode {
     /// Criterion's loop: one connection, one request per iteration.
     Loop,
-    /// The scenario's workload at its rate, judged by its thresholds.
+    /// The workload at its rate, judged by its thresholds.
     Sustained,
     /// The loop, then the workload.
     Both,
 }
 
-/// The command line of a bench target.
+/// The command line of a bench target; `B` holds the flags that are its own.
 #[derive(Clone, Debug, Parser)]
 #[command(
-    name = "cargo bench --bench agent_storm --",
     version,
-    about = "A fleet of agents heartbeats at certctl, each on a TLS connection of its own.",
     after_help = "Exit codes: 0 pass, 1 could not run, 2 usage, 3 threshold breached, 5 invalid measurement.",
     args_override_self = true
 )]
-pub struct BenchFlags {
+pub struct BenchFlags<B: Args> {
     /// What to run.
     #[arg(long, value_enum, default_value = "both", env = "CERTCTL_BENCH_MODE")]
     pub mode: Mode,
@@ -51,12 +49,30 @@ pub struct BenchFlags {
     /// Where the load goes.
     #[command(flatten)]
     pub target: TargetFlags,
-    /// How much load there is.
+    /// How much of it there is, as this target has it.
+    #[command(flatten, next_help_heading = "Workload")]
+    pub bench: B,
+    /// How much of it there is, as all have it.
     #[command(flatten)]
     pub load: LoadFlags,
     /// Criterion's own flags.
     #[command(flatten)]
     pub criterion: CriterionFlags,
+}
+
+impl<B: Bench> BenchFlags<B> {
+    /// Whether everything is only to be shown to work: without `--bench`, as `cargo test` runs bench targets.
+    pub fn is_smoke(&self) -> bool {
+        self.criterion.test || !self.criterion.bench
+    }
+
+    /// Cuts the workload down, if this is a smoke run.
+    pub fn apply_smoke(&mut self) {
+        if self.is_smoke() {
+            self.load.smoke();
+            self.bench.smoke();
+        }
+    }
 }
 
 /// Where the load goes.
@@ -88,38 +104,26 @@ pub struct TargetFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workload")]
 pub struct LoadFlags {
-    /// Arrivals: 167/s, 100/m.
-    #[arg(long, default_value = "167/s", env = "CERTCTL_BENCH_RATE")]
-    rate: Rate,
-    /// How arrivals are spread: constant or poisson.
-    #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
-    arrivals: Arrivals,
-    /// The measured window: 30s, 5m.
-    #[arg(long, default_value = "30s", value_parser = duration, env = "CERTCTL_BENCH_DURATION")]
-    duration: Duration,
-    /// Load before the measured window.
-    #[arg(long, default_value = "5s", value_parser = duration_or_zero, env = "CERTCTL_BENCH_WARM_UP")]
-    warm_up: Duration,
-    /// How many agents take turns.
-    #[arg(long, default_value_t = SEEDED_AGENTS, value_parser = clap::value_parser!(u64).range(1..=SEEDED_AGENTS),
-          env = "CERTCTL_BENCH_AGENTS")]
-    agents: u64,
-    /// Pool this many connections instead of one per agent.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000),
-          env = "CERTCTL_BENCH_CONNECTIONS")]
-    connections: Option<u32>,
-    /// How fast connections are opened before the load.
-    #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
-    connect_rate: Rate,
-    /// How long a request may take, or an arrival may wait for a connection.
-    #[arg(long, default_value = "10s", value_parser = duration, env = "CERTCTL_BENCH_TIMEOUT")]
-    timeout: Duration,
+    /// The measured window: 30s, 5m [default: 30s; bulk_renewal 5m, which its p99 needs].
+    #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_DURATION")]
+    pub duration: Option<Duration>,
+    /// Load before the measured window [default: 5s].
+    #[arg(long, value_parser = duration_or_zero, env = "CERTCTL_BENCH_WARM_UP")]
+    pub warm_up: Option<Duration>,
+    /// How long a request may take, an arrival may wait for a connection, and a run may drain [default: 10s; ACME 30s].
+    #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_TIMEOUT")]
+    pub timeout: Option<Duration>,
     /// A run in which more than 1% of arrivals start later than this is invalid.
     #[arg(long, default_value = "10ms", value_parser = duration, env = "CERTCTL_BENCH_MAX_LAG")]
-    max_lag: Duration,
+    pub max_lag: Duration,
+    /// How fast connections are opened before the load.
+    #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
+    pub connect_rate: Rate,
     /// Makes a random schedule repeatable.
     #[arg(long, default_value_t = 1, env = "CERTCTL_BENCH_RNG_SEED")]
-    rng_seed: u64,
+    pub rng_seed: u64,
+    #[arg(skip)]
+    smoke: bool,
 }
 
 /// Where the load goes, once flags and environment are understood.
@@ -162,40 +166,71 @@ impl TargetFlags {
 }
 
 impl LoadFlags {
-    /// The workload that the flags ask for, and how many agents take turns.
+    /// A plan of `model` over so many connections; a scenario changes in it what is its own.
     ///
     /// # Errors
     /// If the flags contradict one another.
-    pub fn plan(&self) -> Result<(Plan, u64)> {
-        let (connections, affinity) = match self.connections {
-            Some(count) => (count as usize, Affinity::Any),
-            None => (self.agents as usize, Affinity::Own),
+    pub fn plan(&self, model: Model, connections: usize, steps: usize) -> Result<Plan> {
+        let plan = Plan {
+            model,
+            steps,
+            starts_after: Duration::ZERO,
+            warm_up: self.warm_up.unwrap_or(Duration::from_secs(5)),
+            window: self.duration.unwrap_or(Duration::from_secs(30)),
+            connections,
+            opening: Opening::Before(self.connect_rate),
+            timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
+            max_lag: self.max_lag,
+            rng_seed: self.rng_seed,
         };
-        if self.max_lag >= self.timeout {
+        if plan.max_lag >= plan.timeout {
             return Err(Error::usage("--max-lag is not below --timeout: no arrival could ever be late"));
         }
-        let plan = Plan {
-            rate: self.rate,
-            arrivals: self.arrivals,
-            rng_seed: self.rng_seed,
-            warm_up: self.warm_up,
-            window: self.duration,
-            connections,
-            affinity,
-            connect_rate: self.connect_rate,
-            timeout: self.timeout,
-            max_lag: self.max_lag,
-        };
-        Ok((plan, self.agents))
+        Ok(plan)
     }
 
     /// Cuts the workload down to a second or two: a smoke run shows that every part works.
     pub fn smoke(&mut self) {
-        self.agents = self.agents.min(100);
-        self.connections = self.connections.map(|count| count.min(100));
-        self.rate = Rate::per_second(100);
-        self.duration = Duration::from_secs(1);
-        self.warm_up = Duration::from_millis(200);
+        self.duration = Some(Duration::from_secs(1));
+        self.warm_up = Some(Duration::from_millis(200));
+        self.smoke = true;
+    }
+
+    /// Whether the workload was cut down.
+    pub fn is_smoke(&self) -> bool {
+        self.smoke
+    }
+}
+
+/// How arrivals of an even or random schedule are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// One every 1/rate.
+    #[default]
+    Constant,
+    /// As a Poisson process.
+    Poisson,
+}
+
+impl Spread {
+    /// The pattern of this spread at `rate`.
+    pub fn at(self, rate: Rate) -> Pattern {
+        match self {
+            Self::Constant => Pattern::Constant(rate),
+            Self::Poisson => Pattern::Poisson(rate),
+        }
+    }
+}
+
+impl FromStr for Spread {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "constant" => Ok(Self::Constant),
+            "poisson" => Ok(Self::Poisson),
+            _ => Err(format!("`{text}`: arrivals are constant or poisson")),
+        }
     }
 }
 
@@ -204,7 +239,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A span of time that is not nothing.
+pub fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         Duration::ZERO => Err("must be longer than nothing".to_owned()),
         duration => Ok(duration),
@@ -214,7 +250,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// A day is longer than any run: more is a slip of the finger.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
-fn duration_or_zero(text: &str) -> Result<Duration, String> {
+/// A span of time.
+pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 30s, 5m or 500ms"))?;
     if duration > LONGEST { Err("must be at most a day".to_owned()) } else { Ok(duration) }
 }

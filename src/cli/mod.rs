@@ -1,8 +1,13 @@
-//! The front door: flags, verbs and exit codes.
+//! The front door: flags, bench targets, verbs and exit codes.
 
+pub mod acme;
+pub mod agent_storm;
+pub mod api_tier;
 pub mod bench;
+pub mod bulk_renewal;
 pub mod criterion;
 pub mod exit;
 pub mod flags;
 pub mod request_loop;
 pub mod seed;
+mod session;

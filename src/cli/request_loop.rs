@@ -1,6 +1,7 @@
-//! The Criterion loop: one connection, one request per iteration. It is a process of its own, because Criterion reads
-//! the command line itself and its memory is not the workload's.
+//! The Criterion loops: one connection, one request per iteration. They are a process of their own, because Criterion
+//! reads the command line itself and its memory is not the workload's.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
@@ -13,15 +14,19 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::bench::{self, Bench, Site};
 use super::exit;
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
+use crate::load::arrival::Ask;
+use crate::load::plan::Model;
 use crate::measure::Outcome;
-use crate::run::runtime;
+use crate::run::{Workload, runtime};
 use crate::scenario::Scenario;
-use crate::scenario::agent_storm::AgentStorm;
+use crate::scenario::acme::Paths;
 use crate::target::Target;
 use crate::target::base::Base;
+use crate::target::preflight::Findings;
 use crate::wire::connection::Stopwatch;
 use crate::wire::tls::{self, Trust};
 use crate::wire::{Connection, Dialer, Phases, Scratch};
@@ -39,7 +44,9 @@ struct HandOver {
     address: SocketAddr,
     trust: TrustSpec,
     token: String,
-    agents: u64,
+    acme: Option<[String; 3]>,
+    steps: Vec<String>,
+    flags: Vec<String>,
     system: String,
 }
 
@@ -74,18 +81,20 @@ impl TrustSpec {
     }
 }
 
-/// Runs the loop in a process of its own, with Criterion's `arguments`.
+/// Runs the loops of these steps in a process of its own, with Criterion's `arguments`.
 ///
 /// # Errors
 /// If it cannot be started or does not end well.
-pub fn run_apart(target: &Target, dialer: &Dialer, agents: u64, arguments: &[String]) -> Result<()> {
+pub fn run_apart(target: &Target, findings: &Findings, steps: &[&str], arguments: &[String]) -> Result<()> {
     let hand_over = HandOver {
         parent: std::process::id(),
         base: target.base.to_string(),
-        address: dialer.address(),
+        address: findings.dialer.address(),
         trust: TrustSpec::of(&target.trust),
         token: target.token.reveal().to_owned(),
-        agents,
+        acme: bench::site("", target, findings)?.acme.map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
+        steps: steps.iter().map(|step| (*step).to_owned()).collect(),
+        flags: std::env::args().collect(),
         system: target.system.label(),
     };
     let hand_over = serde_json::to_string(&hand_over).context(|| "handing over to the loop".to_owned())?;
@@ -96,31 +105,38 @@ pub fn run_apart(target: &Target, dialer: &Dialer, agents: u64, arguments: &[Str
     if status.success() { Ok(()) } else { Err(Error::new(format!("the Criterion loop ended with {status}"))) }
 }
 
-/// Runs the loop and gives its exit code, if this process was started to do that.
-pub fn run_if_handed_over() -> Option<ExitCode> {
+/// Runs the loops and gives their exit code, if this process was started to do that.
+pub fn run_if_handed_over<B: Bench>() -> Option<ExitCode> {
     let hand_over = std::env::var(VARIABLE).ok()?;
-    Some(match run(&hand_over) {
+    Some(match run::<B>(&hand_over) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fail(&error),
     })
 }
 
-fn run(hand_over: &str) -> Result<()> {
+fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let hand_over: HandOver = serde_json::from_str(hand_over).context(|| format!("reading {VARIABLE}"))?;
     die_with(hand_over.parent)?;
     let base: Base = hand_over.base.parse().map_err(|error| Error::new(format!("reading {VARIABLE}: {error}")))?;
     let config = tls::client_config(&hand_over.trust.into_trust()?)?;
     let dialer = Dialer::new(hand_over.address, base.server_name()?, config);
-    let scenario = AgentStorm::new(hand_over.agents, &base.host_header(), &hand_over.token);
-    let requests = Rc::new(Requests { runtime: runtime()?, dialer, scenario, seq: hand_over.agents - 1 });
+    let arguments = hand_over.flags.into_iter().map(Into::into).collect();
+    let mut flags = bench::parse::<B>(arguments).context(|| format!("reading {VARIABLE}"))?;
+    flags.apply_smoke();
+    let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
+    let site = Site { host: &base.host_header(), token: &hand_over.token, acme };
+    let groups = flags.bench.groups(&flags.load, &site)?;
 
     let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group(requests.scenario.id());
+    let mut group = criterion.benchmark_group(B::NAME);
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
-    // The system is part of the id, so that a saved baseline is never compared with another system's.
-    group.bench_function(BenchmarkId::new("heartbeat", &hand_over.system), |bencher| {
-        bencher.iter_custom(|iterations| requests.time(iterations))
-    });
+    for name in &hand_over.steps {
+        let requests = Requests::of(name, groups.iter().flatten(), &dialer)?;
+        // The system is part of the id, so that a saved baseline is never compared with another system's.
+        group.bench_function(BenchmarkId::new(name.as_str(), &hand_over.system), |bencher| {
+            bencher.iter_custom(|iterations| requests.time(iterations))
+        });
+    }
     group.finish();
     criterion.final_summary();
     Ok(())
@@ -140,14 +156,31 @@ fn silent() -> Error {
     Error::new(format!("the loop's request: no answer within {} s", PATIENCE.as_secs()))
 }
 
+/// One step of a scenario, asked again and again by its last client.
 struct Requests {
     runtime: tokio::runtime::Runtime,
     dialer: Dialer,
-    scenario: AgentStorm,
-    seq: u64,
+    scenario: Rc<dyn Scenario>,
+    client: u64,
+    step: usize,
+    next_seq: Cell<u64>,
 }
 
 impl Requests {
+    fn of<'w>(step: &str, mut workloads: impl Iterator<Item = &'w Workload>, dialer: &Dialer) -> Result<Self> {
+        let found = workloads.find_map(|workload| {
+            let at = workload.scenario.steps().iter().position(|name| *name == step)?;
+            Some((workload, at))
+        });
+        let (workload, step) = found.ok_or_else(|| Error::new(format!("no workload has a step {step}")))?;
+        let client = match workload.plan.model {
+            Model::Open { clients, .. } => clients - 1,
+            Model::Closed { .. } => 0,
+        };
+        let scenario = workload.scenario.clone();
+        Ok(Self { runtime: runtime()?, dialer: dialer.clone(), scenario, client, step, next_seq: Cell::new(0) })
+    }
+
     /// How long `iterations` requests take, one after another on one connection that is open already.
     fn time(&self, iterations: u64) -> Duration {
         match self.runtime.block_on(self.ask(iterations)) {
@@ -167,11 +200,13 @@ impl Requests {
         for _ in 0..iterations {
             let at = Moment::now();
             let (mut watch, mut phases) = (Stopwatch::from(at), Phases::default());
-            let method = self.scenario.encode(self.seq, &mut scratch.request);
+            let seq = self.next_seq.replace(self.next_seq.get() + 1);
+            let ask = Ask { seq, client: self.client, step: self.step };
+            let method = self.scenario.encode(ask, &mut scratch.request);
             let exchange = connection.exchange(method, &mut scratch, &mut watch, &mut phases);
             let reusable = timeout(PATIENCE, exchange).await.map_err(|_| silent())?;
             let reusable = reusable.map_err(|fault| Error::new(format!("the loop's request: {fault}")))?;
-            let outcome = scratch.response().map(|response| self.scenario.judge(self.seq, at, &response));
+            let outcome = scratch.response().map(|response| self.scenario.judge(ask, at, &response));
             if outcome != Some(Outcome::Ok) || !reusable {
                 let outcome = outcome.map_or_else(|| "no response".to_owned(), |outcome| outcome.to_string());
                 return Err(Error::new(format!("the loop's request: {outcome}, connection kept: {reusable}")));

@@ -6,23 +6,13 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::arrival::Arrival;
 use crate::clock::Moment;
-
-/// One intended request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Counts from 0, over warm-up and measured window together.
-    pub seq: u64,
-    /// When it is meant to start.
-    pub intended: Moment,
-    /// No worker was free for it at once.
-    pub waited: bool,
-}
 
 /// Which workers may take an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Affinity {
-    /// Worker `seq % workers` only: each client has a connection of its own.
+    /// Worker `client % workers` only: each client has a connection of its own.
     Own,
     /// Any: connections are pooled.
     Any,
@@ -168,7 +158,7 @@ impl Desk {
     }
 
     fn own_worker(&self, arrival: Arrival) -> usize {
-        (arrival.seq % self.seats.len() as u64) as usize
+        (arrival.ask.client % self.seats.len() as u64) as usize
     }
 
     /// The oldest waiting arrival that `worker` may take and that has not waited too long.
@@ -215,9 +205,14 @@ mod tests {
     use std::task::Context;
 
     use super::*;
+    use crate::load::arrival::Ask;
 
     fn arrival(seq: u64) -> Arrival {
-        Arrival { seq, intended: Moment::now(), waited: false }
+        due_at(seq, Moment::now())
+    }
+
+    fn due_at(seq: u64, intended: Moment) -> Arrival {
+        Arrival { ask: Ask { seq, client: seq, step: 0 }, intended, waited: false }
     }
 
     fn poll<F: Future>(future: F) -> Poll<F::Output> {
@@ -232,10 +227,10 @@ mod tests {
         for seq in 0..4 {
             assert!(desk.put(arrival(seq)));
         }
-        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().seq), Poll::Ready(1));
-        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().seq), Poll::Ready(3));
+        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(1));
+        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(3));
         assert!(poll(desk.take(1)).is_pending());
-        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().seq), Poll::Ready(0));
+        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(0));
         assert_eq!(desk.outstanding(), 4);
     }
 
@@ -244,8 +239,8 @@ mod tests {
         let desk = Desk::new(3, Affinity::Any, LONG);
         desk.put(arrival(7));
         desk.put(arrival(8));
-        assert_eq!(poll(desk.take(2)).map(|taken| taken.unwrap().seq), Poll::Ready(7));
-        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().seq), Poll::Ready(8));
+        assert_eq!(poll(desk.take(2)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(7));
+        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(8));
         desk.finish();
         assert_eq!(desk.outstanding(), 1);
     }
@@ -257,7 +252,7 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         assert!(take.as_mut().poll(&mut context).is_pending());
         desk.put(arrival(0));
-        assert!(matches!(take.as_mut().poll(&mut context), Poll::Ready(Some(Arrival { seq: 0, .. }))));
+        assert!(matches!(take.as_mut().poll(&mut context), Poll::Ready(Some(Arrival { ask: Ask { seq: 0, .. }, .. }))));
         desk.close();
         assert_eq!(poll(desk.take(0)), Poll::Ready(None));
     }
@@ -265,8 +260,8 @@ mod tests {
     #[test]
     fn what_waits_too_long_goes_unsent_and_is_counted() {
         let desk = Desk::new(1, Affinity::Own, Duration::ZERO);
-        desk.put(Arrival { seq: 0, intended: Moment::from_ns(1), waited: false });
-        desk.put(Arrival { seq: 1, intended: Moment::from_ns(2), waited: false });
+        desk.put(due_at(0, Moment::from_ns(1)));
+        desk.put(due_at(1, Moment::from_ns(2)));
         assert!(poll(desk.take(0)).is_pending());
         assert_eq!(desk.counts(), DeskCounts { arrived: 2, finished: 0, unsent: 2 });
 

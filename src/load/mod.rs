@@ -1,12 +1,17 @@
-//! When: arrival schedules, pacing, workers, warm-up and drain. Knows no HTTP, TLS or certctl: phases,
+//! When: arrival schedules, pacing, workers, users, warm-up and drain. Knows no HTTP, TLS or certctl: phases,
 //! handshakes and faults pass through unread.
 
+pub mod arrival;
+mod closed;
+mod crew;
 pub mod deadline;
 pub mod desk;
 pub mod limits;
-pub mod open;
+mod open;
 pub mod pacer;
+pub mod plan;
 pub mod priority;
 pub mod progress;
 pub mod rate;
+pub mod run;
 pub mod schedule;

@@ -28,9 +28,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Enters a stage.
+    /// Enters a stage; one that is behind has no effect, so that the first of several workloads leads.
     pub fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Relaxed);
+        self.stage.fetch_max(stage as u8, Ordering::Relaxed);
     }
 
     /// Counts a connection.

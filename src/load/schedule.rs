@@ -1,41 +1,79 @@
-//! Arrival schedules: when each request is meant to start. Pure and seeded; the same plan gives the same schedule.
+//! Arrival schedules: when each request is meant to start, and whose it is. Pure and seeded; the same plan gives the
+//! same schedule.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
+use super::arrival::Ask;
 use super::rate::Rate;
 
 /// How arrivals are spread over time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Arrivals {
-    /// Evenly: one every 1/rate.
-    #[default]
-    Constant,
-    /// As a Poisson process: independent, exponentially distributed gaps, as a large population makes.
-    Poisson,
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    /// Evenly: one every 1/rate. Clients and steps take turns.
+    Constant(Rate),
+    /// As a Poisson process: independent, exponentially distributed gaps, as a large population makes. Clients and
+    /// steps take turns.
+    Poisson(Rate),
+    /// Every client at its own times.
+    Fleet(Fleet),
 }
 
-impl FromStr for Arrivals {
-    type Err = String;
+/// A fleet whose clients each ask periodically.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fleet {
+    /// What each client asks again and again.
+    pub streams: Vec<Stream>,
+    /// Each period is longer or shorter by up to this share of it, 0 to 1, drawn anew each time.
+    pub jitter: f64,
+    /// Each client's first request of all, at a random time within this span: the fleet comes back. Without it the
+    /// fleet is in the middle of its life.
+    pub restart: Option<Restart>,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "constant" => Ok(Self::Constant),
-            "poisson" => Ok(Self::Poisson),
-            _ => Err(format!("`{text}`: arrivals are constant or poisson")),
+/// One kind of request of a fleet's clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Which step of the scenario.
+    pub step: usize,
+    /// Mean time between two.
+    pub period: Duration,
+}
+
+/// A fleet that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Within so long.
+    pub within: Duration,
+    /// The step that each client asks first. It stands for the first request of the first stream too.
+    pub step: usize,
+}
+
+impl Pattern {
+    /// Mean arrivals per second, with so many clients.
+    pub fn per_second(&self, clients: u64) -> f64 {
+        match self {
+            Self::Constant(rate) | Self::Poisson(rate) => rate.per_second_f64(),
+            Self::Fleet(fleet) => {
+                let of_one: f64 = fleet.streams.iter().map(|stream| 1.0 / stream.period.as_secs_f64()).sum();
+                of_one * clients as f64
+            }
         }
     }
 }
 
-impl fmt::Display for Arrivals {
+impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Constant => "constant",
-            Self::Poisson => "poisson",
+            Self::Constant(_) => "constant",
+            Self::Poisson(_) => "poisson",
+            Self::Fleet(Fleet { restart: None, .. }) => "fleet",
+            Self::Fleet(_) => "restarting fleet",
         })
     }
 }
@@ -43,60 +81,118 @@ impl fmt::Display for Arrivals {
 /// The intended starts of an open workload, in nanoseconds after its beginning, never decreasing.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    gaps: Gaps,
+    source: Source,
+    clients: u64,
+    steps: u64,
     end_ns: u64,
+    seq: u64,
 }
 
 #[derive(Clone, Debug)]
-enum Gaps {
-    Constant { rate: Rate, index: u64 },
+enum Source {
+    Constant(Rate),
     Poisson { mean_ns: f64, rng: Xoshiro256PlusPlus, at_ns: f64 },
+    Fleet(Merge),
 }
 
 impl Schedule {
-    /// Arrivals at `rate` over `span`. `seed` matters for [`Arrivals::Poisson`] only.
-    pub fn new(arrivals: Arrivals, rate: Rate, span: Duration, seed: u64) -> Self {
-        let gaps = match arrivals {
-            Arrivals::Constant => Gaps::Constant { rate, index: 0 },
-            Arrivals::Poisson => Gaps::Poisson {
-                mean_ns: 1e9 / rate.per_second_f64(),
-                rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-                at_ns: 0.0,
-            },
+    /// Arrivals of `pattern` over `span`, of `clients` that ask `steps` kinds of request. `seed` matters for random
+    /// patterns only.
+    pub fn new(pattern: &Pattern, clients: u64, steps: usize, span: Duration, seed: u64) -> Self {
+        let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let source = match pattern {
+            Pattern::Constant(rate) => Source::Constant(*rate),
+            Pattern::Poisson(rate) => Source::Poisson { mean_ns: 1e9 / rate.per_second_f64(), rng, at_ns: 0.0 },
+            Pattern::Fleet(fleet) => Source::Fleet(Merge::new(fleet, clients, rng)),
         };
-        Self { gaps, end_ns: span.as_nanos() as u64 }
+        Self { source, clients: clients.max(1), steps: steps.max(1) as u64, end_ns: span.as_nanos() as u64, seq: 0 }
     }
 }
 
 impl Iterator for Schedule {
-    type Item = u64;
+    type Item = (u64, Ask);
 
-    fn next(&mut self) -> Option<u64> {
-        let at_ns = match &mut self.gaps {
-            Gaps::Constant { rate, index } => {
-                let at_ns = rate.offset_ns(*index);
-                *index += 1;
-                at_ns
-            }
-            Gaps::Poisson { mean_ns, rng, at_ns } => {
+    fn next(&mut self) -> Option<Self::Item> {
+        let seq = self.seq;
+        let turn = |at_ns| (at_ns, Ask { seq, client: seq % self.clients, step: (seq % self.steps) as usize });
+        let (at_ns, ask) = match &mut self.source {
+            Source::Constant(rate) => turn(rate.offset_ns(seq)),
+            Source::Poisson { mean_ns, rng, at_ns } => {
                 *at_ns += exponential(rng) * *mean_ns;
-                *at_ns as u64
+                turn(*at_ns as u64)
+            }
+            Source::Fleet(merge) => {
+                let due = merge.next()?;
+                (due.at_ns, Ask { seq, client: due.client, step: due.step })
             }
         };
-        (at_ns < self.end_ns).then_some(at_ns)
+        self.seq += 1;
+        (at_ns < self.end_ns).then_some((at_ns, ask))
     }
+}
+
+/// The streams of all clients of a fleet, in the order of time.
+#[derive(Clone, Debug)]
+struct Merge {
+    fleet: Fleet,
+    rng: Xoshiro256PlusPlus,
+    /// One entry per client and stream.
+    due: BinaryHeap<Reverse<Due>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at_ns: u64,
+    client: u64,
+    step: usize,
+    /// Which stream goes on after it.
+    stream: usize,
+}
+
+impl Merge {
+    fn new(fleet: &Fleet, clients: u64, mut rng: Xoshiro256PlusPlus) -> Self {
+        let mut due = BinaryHeap::with_capacity(clients as usize * fleet.streams.len());
+        for client in 0..clients {
+            let back_ns = fleet.restart.map(|restart| uniform(&mut rng, restart.within.as_nanos() as f64));
+            for (index, stream) in fleet.streams.iter().enumerate() {
+                let phase_ns = uniform(&mut rng, stream.period.as_nanos() as f64);
+                let (at_ns, step) = match (fleet.restart, back_ns, index) {
+                    (Some(restart), Some(back_ns), 0) => (back_ns, restart.step),
+                    (_, Some(back_ns), _) => (back_ns + phase_ns, stream.step),
+                    _ => (phase_ns, stream.step),
+                };
+                due.push(Reverse(Due { at_ns: at_ns as u64, client, step, stream: index }));
+            }
+        }
+        Self { fleet: fleet.clone(), rng, due }
+    }
+
+    fn next(&mut self) -> Option<Due> {
+        let Reverse(due) = self.due.pop()?;
+        let stream = self.fleet.streams[due.stream];
+        let share = 1.0 + self.fleet.jitter * (uniform(&mut self.rng, 2.0) - 1.0);
+        let period_ns = (stream.period.as_nanos() as f64 * share) as u64;
+        self.due.push(Reverse(Due { at_ns: due.at_ns + period_ns.max(1), step: stream.step, ..due }));
+        Some(due)
+    }
+}
+
+/// A draw from [0, `below`).
+fn uniform(rng: &mut Xoshiro256PlusPlus, below: f64) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * below
 }
 
 /// A draw from the exponential distribution of mean 1, by inversion (Devroye, "Non-Uniform Random Variate
 /// Generation", 1986, II.2.1).
 fn exponential(rng: &mut Xoshiro256PlusPlus) -> f64 {
-    // 53 random bits, moved into (0, 1] so that the logarithm is finite.
-    let uniform = ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
-    -uniform.ln()
+    // Moved into (0, 1] so that the logarithm is finite.
+    -(1.0 - uniform(rng, 1.0)).ln()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -106,14 +202,28 @@ mod tests {
             .prop_map(|(events, unit)| format!("{events}/{unit}").parse().unwrap())
     }
 
-    fn schedule(arrivals: Arrivals, rate: Rate, span_ms: u64, seed: u64) -> Vec<u64> {
-        Schedule::new(arrivals, rate, Duration::from_millis(span_ms), seed).collect()
+    fn schedule(pattern: &Pattern, span_ms: u64, seed: u64) -> Vec<u64> {
+        Schedule::new(pattern, 1, 1, Duration::from_millis(span_ms), seed).map(|(at_ns, _)| at_ns).collect()
+    }
+
+    fn fleet(restart: Option<Restart>) -> Pattern {
+        let stream = |step, seconds| Stream { step, period: Duration::from_secs(seconds) };
+        Pattern::Fleet(Fleet { streams: vec![stream(0, 60), stream(1, 30)], jitter: 0.1, restart })
+    }
+
+    /// The times of each client's requests of each step, in nanoseconds.
+    fn by_client(pattern: &Pattern, clients: u64, span_s: u64, seed: u64) -> HashMap<(u64, usize), Vec<u64>> {
+        let mut times: HashMap<_, Vec<u64>> = HashMap::new();
+        for (at_ns, ask) in Schedule::new(pattern, clients, 3, Duration::from_secs(span_s), seed) {
+            times.entry((ask.client, ask.step)).or_default().push(at_ns);
+        }
+        times
     }
 
     proptest! {
         #[test]
         fn constant_holds_the_count_in_any_window(rate in rates(), span_ms in 1u64..20_000, from_ms in 0u64..10_000) {
-            let starts = schedule(Arrivals::Constant, rate, span_ms, 0);
+            let starts = schedule(&Pattern::Constant(rate), span_ms, 0);
             prop_assert_eq!(starts.len() as u64, rate.count_within(Duration::from_millis(span_ms)));
 
             let (from_ns, to_ns) = (from_ms * 1_000_000, (from_ms + 1_000) * 1_000_000);
@@ -124,25 +234,32 @@ mod tests {
         }
 
         #[test]
-        fn starts_are_monotone_and_inside_the_span(
-            rate in rates(), span_ms in 1u64..5_000, seed: u64, poisson: bool
-        ) {
-            let arrivals = if poisson { Arrivals::Poisson } else { Arrivals::Constant };
-            let starts = schedule(arrivals, rate, span_ms, seed);
+        fn starts_are_monotone_and_inside_the_span(rate in rates(), span_ms in 1u64..5_000, seed: u64, kind in 0..4) {
+            let restart = Restart { within: Duration::from_secs(1), step: 2 };
+            let pattern = match kind {
+                0 => Pattern::Constant(rate),
+                1 => Pattern::Poisson(rate),
+                2 => fleet(None),
+                _ => fleet(Some(restart)),
+            };
+            let starts: Vec<_> =
+                Schedule::new(&pattern, 500, 1, Duration::from_millis(span_ms), seed).map(|(at_ns, _)| at_ns).collect();
             prop_assert!(starts.is_sorted());
             prop_assert!(starts.iter().all(|at| *at < span_ms * 1_000_000));
         }
 
         #[test]
         fn the_same_seed_gives_the_same_schedule(rate in rates(), seed: u64) {
-            let [one, two, other] = [seed, seed, !seed].map(|seed| schedule(Arrivals::Poisson, rate, 5_000, seed));
-            prop_assert_eq!(&one, &two);
-            prop_assert!(one != other || one.is_empty());
+            for (pattern, span_ms) in [(Pattern::Poisson(rate), 5_000), (fleet(None), 90_000)] {
+                let [one, two, other] = [seed, seed, !seed].map(|seed| schedule(&pattern, span_ms, seed));
+                prop_assert_eq!(&one, &two);
+                prop_assert!(one != other || one.is_empty());
+            }
         }
 
         #[test]
         fn poisson_has_the_rate_and_the_spread_of_poisson(seed: u64) {
-            let starts = schedule(Arrivals::Poisson, Rate::per_second(1_000), 20_000, seed);
+            let starts = schedule(&Pattern::Poisson(Rate::per_second(1_000)), 20_000, seed);
             // Standard deviation of a Poisson count is its root: 6 of them make a false alarm one in 500 million.
             prop_assert!((starts.len() as f64 - 20_000.0).abs() < 6.0 * 20_000f64.sqrt(), "{}", starts.len());
             let gaps: Vec<f64> = starts.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
@@ -150,5 +267,49 @@ mod tests {
             let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
             prop_assert!((variance.sqrt() / mean - 1.0).abs() < 0.1, "coefficient of variation {}", variance.sqrt() / mean);
         }
+
+        #[test]
+        fn each_client_of_a_fleet_keeps_its_periods_within_the_jitter(seed: u64) {
+            for ((client, step), times) in by_client(&fleet(None), 50, 600, seed) {
+                let period_ns = if step == 0 { 60e9 } else { 30e9 };
+                prop_assert!(times[0] as f64 <= period_ns, "client {} begins at {}", client, times[0]);
+                for pair in times.windows(2) {
+                    let share = (pair[1] - pair[0]) as f64 / period_ns;
+                    prop_assert!((0.899..1.101).contains(&share), "client {}, step {}: {}", client, step, share);
+                }
+            }
+        }
+
+        #[test]
+        fn a_restarting_fleet_is_back_in_time_and_then_periodic(seed: u64) {
+            let within = Duration::from_secs(5);
+            let times = by_client(&fleet(Some(Restart { within, step: 2 })), 200, 75, seed);
+            for client in 0..200 {
+                let back = &times[&(client, 2)];
+                prop_assert_eq!(back.len(), 1);
+                prop_assert!(back[0] < 5_000_000_000, "client {} is back at {}", client, back[0]);
+                let first_poll = times[&(client, 1)][0];
+                prop_assert!((back[0]..back[0] + 30_000_000_000).contains(&first_poll));
+                let heartbeat = times[&(client, 0)][0] - back[0];
+                prop_assert!((54_000_000_000..66_000_000_000).contains(&heartbeat), "{}", heartbeat);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fleet_has_the_rate_that_it_says() {
+        let pattern = fleet(None);
+        let count = Schedule::new(&pattern, 5_000, 2, Duration::from_secs(300), 1).count() as f64;
+        assert_eq!(pattern.per_second(5_000), 250.0);
+        // A renewal process whose periods vary by 10% at most counts far more evenly than Poisson.
+        assert!((count / 300.0 / 250.0 - 1.0).abs() < 0.01, "{count}");
+    }
+
+    #[test]
+    fn clients_and_steps_take_turns() {
+        let pattern = Pattern::Constant(Rate::per_second(10));
+        let asks: Vec<_> = Schedule::new(&pattern, 3, 2, Duration::from_secs(1), 1).map(|(_, ask)| ask).collect();
+        assert_eq!(asks[7], Ask { seq: 7, client: 1, step: 1 });
+        assert_eq!(asks.len(), 10);
     }
 }

@@ -43,6 +43,16 @@ pub struct GeneratorUse {
 }
 
 impl GeneratorUse {
+    /// Widens the window to that of one more workload.
+    pub fn cover(&mut self, start: Reading, end: Reading) {
+        if self.window_end.at == Moment::default() || start.at < self.window_start.at {
+            self.window_start = start;
+        }
+        if self.window_end.at < end.at {
+            self.window_end = end;
+        }
+    }
+
     /// CPU time of the whole process within the window, in seconds.
     pub fn window_cpu_s(&self) -> f64 {
         seconds(self.window_end.process_cpu_ns - self.window_start.process_cpu_ns)

@@ -4,6 +4,7 @@
 pub mod distribution;
 pub mod generator;
 pub mod machine;
+pub mod observation;
 pub mod outcome;
 pub mod recorder;
 pub mod tally;

@@ -14,6 +14,8 @@ use crate::wire::{Fault, Phases};
 /// What is known of one arrival once it is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
+    /// Which of the scenario's steps it was.
+    pub step: usize,
     /// When it was meant to start.
     pub intended: Moment,
     /// No connection was free for it at once.
@@ -62,6 +64,21 @@ pub struct PhaseDistributions {
     pub receive: Distribution,
 }
 
+/// What was measured of one of a scenario's steps.
+#[derive(Clone, Debug)]
+pub struct StepMeasurement {
+    /// Its name.
+    pub name: &'static str,
+    /// Arrivals that the schedule put into the window.
+    pub scheduled: u64,
+    /// What came of those that were sent.
+    pub outcomes: Tally<Outcome>,
+    /// Response time of right answers.
+    pub response: Distribution,
+    /// Service time of right answers.
+    pub service: Distribution,
+}
+
 /// Connections opened before or during a run.
 #[derive(Clone, Debug, Default)]
 pub struct Handshakes {
@@ -97,7 +114,7 @@ pub struct Measurement {
     pub scheduled: u64,
     /// Those among them that were sent.
     pub started: u64,
-    /// Those among them that were sent later than the bound on schedule lag.
+    /// Those among them (or, in a closed workload, ticks) that were later than the bound on schedule lag.
     pub late: u64,
     /// Those among the late that had to wait for a connection.
     pub late_for_connection: u64,
@@ -107,10 +124,13 @@ pub struct Measurement {
     pub response: Distribution,
     /// Service time of right answers.
     pub service: Distribution,
-    /// Schedule lag of all that were sent.
+    /// How exact the generator was: the schedule lag of all that were sent, or, in a closed workload, how late its
+    /// timer's ticks came.
     pub lag: Distribution,
     /// Response time of everything but right answers.
     pub failed_response: Distribution,
+    /// The scenario's steps.
+    pub steps: Vec<StepMeasurement>,
     /// Where the service time went.
     pub phases: PhaseDistributions,
     /// Connections opened before the first arrival.
@@ -143,19 +163,35 @@ pub struct Recorder {
     from: Moment,
     to: Moment,
     late_bound_ns: u64,
+    closed: bool,
     measurement: Measurement,
 }
 
 impl Recorder {
-    /// For a measured window of length `window`; arrivals that start later than `late_bound` count as late.
-    pub fn new(window: Duration, late_bound: Duration) -> Self {
-        let measurement = Measurement { window, timeline: Timeline::new(window), ..Measurement::default() };
+    /// For a measured window of length `window` and a scenario with these steps; arrivals that start later than
+    /// `late_bound` count as late.
+    pub fn new(window: Duration, late_bound: Duration, steps: &[&'static str]) -> Self {
+        let steps = steps.iter().map(|name| StepMeasurement {
+            name,
+            scheduled: 0,
+            outcomes: Tally::default(),
+            response: Distribution::default(),
+            service: Distribution::default(),
+        });
+        let measurement =
+            Measurement { window, timeline: Timeline::new(window), steps: steps.collect(), ..Measurement::default() };
         Self {
             from: Moment::from_ns(u64::MAX),
             to: Moment::from_ns(u64::MAX),
             late_bound_ns: late_bound.as_nanos() as u64,
+            closed: false,
             measurement,
         }
+    }
+
+    /// For a closed workload: users have no schedule to be late against, so that lag is the timer's.
+    pub fn of_users(self) -> Self {
+        Self { closed: true, ..self }
     }
 
     /// Sets when the window begins; it ends after its length.
@@ -164,12 +200,22 @@ impl Recorder {
         self.to = from + self.measurement.window;
     }
 
-    /// Notes that the schedule asked for an arrival.
-    pub fn scheduled(&mut self, intended: Moment) {
+    /// Notes that the schedule, or a user, asked for an arrival.
+    pub fn scheduled(&mut self, step: usize, intended: Moment) {
         if self.is_measured(intended) {
             self.measurement.scheduled += 1;
+            self.measurement.steps[step].scheduled += 1;
         } else {
             self.measurement.warm_up_arrivals += 1;
+        }
+    }
+
+    /// Notes a tick of a closed workload's timer, due at `due`: this is how the generator's own delays show there.
+    pub fn tick(&mut self, due: Moment, now: Moment) {
+        if self.is_measured(due) {
+            let lag_ns = now.ns_since(due);
+            self.measurement.lag.record(lag_ns);
+            self.measurement.late += u64::from(lag_ns > self.late_bound_ns);
         }
     }
 
@@ -189,15 +235,21 @@ impl Recorder {
         let measurement = &mut self.measurement;
         measurement.started += 1;
         measurement.outcomes.add(sample.outcome);
-        let lag_ns = sample.lag_ns();
-        measurement.lag.record(lag_ns);
-        if lag_ns > self.late_bound_ns {
-            measurement.late += 1;
-            measurement.late_for_connection += u64::from(sample.waited);
+        let step = &mut measurement.steps[sample.step];
+        step.outcomes.add(sample.outcome);
+        if !self.closed {
+            let lag_ns = sample.lag_ns();
+            measurement.lag.record(lag_ns);
+            if lag_ns > self.late_bound_ns {
+                measurement.late += 1;
+                measurement.late_for_connection += u64::from(sample.waited);
+            }
         }
         if sample.outcome == Outcome::Ok {
             measurement.response.record(sample.response_ns());
             measurement.service.record(sample.service_ns());
+            step.response.record(sample.response_ns());
+            step.service.record(sample.service_ns());
             measurement.phases.record(sample);
         } else {
             measurement.failed_response.record(sample.response_ns());
@@ -222,9 +274,14 @@ impl Recorder {
         self.example(Outcome::Broken(fault.kind), || fault.detail.clone());
     }
 
-    /// Ends the window early: what was meant to start from `now` on is not part of it.
+    /// Ends the window early, and the run with it: what was meant to start from `now` on is not part of it.
     pub fn stop(&mut self, now: Moment) {
         self.measurement.partial = true;
+        self.end(now);
+    }
+
+    /// Ends the window early, because everything that was to be asked has been.
+    pub fn end(&mut self, now: Moment) {
         self.to = self.to.min(now).max(self.from.min(now));
         let window = self.to - self.from;
         self.measurement.window = window;

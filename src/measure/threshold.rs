@@ -4,65 +4,106 @@ use std::fmt;
 use std::time::Duration;
 
 use super::distribution::Quantile;
+use super::outcome::Outcome;
 use super::recorder::Measurement;
 
 /// A bound on one measure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Threshold {
-    /// This quantile of the response time stays below the limit.
+    /// This quantile of the response time of right answers stays below the limit.
     Response(Quantile, Duration),
+    /// The same, of one of the scenario's steps.
+    Step(&'static str, Quantile, Duration),
     /// The share of arrivals without the right answer stays below the limit, 0 to 1.
     Errors(f64),
+    /// The same, but being refused with a 429 of the right shape is no error.
+    Faults(f64),
 }
 
 /// A threshold beside what was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Checked {
+    /// The workload that it is about, where a run has several and it is about one.
+    pub workload: Option<&'static str>,
     /// The bound.
     pub threshold: Threshold,
     /// What was measured, in the bound's unit (nanoseconds, or a share); `None` without enough samples.
     pub measured: Option<f64>,
+    /// How many samples there were.
+    pub had: u64,
 }
 
 impl Threshold {
-    /// Puts the threshold beside what was measured.
+    /// Puts the threshold beside what was measured of one workload.
     pub fn check(self, measurement: &Measurement) -> Checked {
-        let measured = match self {
-            Self::Response(quantile, _) => measurement.response.quantile_ns(quantile).map(|ns| ns as f64),
-            Self::Errors(_) => measurement.error_share(),
+        self.check_over([measurement])
+    }
+
+    /// Puts the threshold beside what was measured of several workloads together. A bound on a latency is about the
+    /// first.
+    pub fn check_over<'m>(self, measurements: impl IntoIterator<Item = &'m Measurement>) -> Checked {
+        let measurements: Vec<_> = measurements.into_iter().collect();
+        let scheduled: u64 = measurements.iter().map(|measurement| measurement.scheduled).sum();
+        let count = |outcome| measurements.iter().map(|measurement| measurement.outcomes.count(outcome)).sum::<u64>();
+        let share = |good: u64| (scheduled > 0).then(|| (scheduled - good) as f64 / scheduled as f64);
+        let (measured, had) = match self {
+            Self::Errors(_) => (share(count(Outcome::Ok)), scheduled),
+            Self::Faults(_) => (share(count(Outcome::Ok) + count(Outcome::Refused)), scheduled),
+            Self::Response(quantile, _) | Self::Step(_, quantile, _) => {
+                let response = measurements.first().and_then(|measurement| self.distribution(measurement));
+                let measured = response.and_then(|response| response.quantile_ns(quantile));
+                (measured.map(|ns| ns as f64), response.map_or(0, super::Distribution::count))
+            }
         };
-        Checked { threshold: self, measured }
+        Checked { workload: None, threshold: self, measured, had }
+    }
+
+    fn distribution(self, measurement: &Measurement) -> Option<&super::Distribution> {
+        match self {
+            Self::Step(name, ..) => measurement.steps.iter().find(|step| step.name == name).map(|step| &step.response),
+            _ => Some(&measurement.response),
+        }
     }
 
     /// The limit, in nanoseconds or as a share.
     pub fn limit(self) -> f64 {
         match self {
-            Self::Response(_, limit) => limit.as_nanos() as f64,
-            Self::Errors(share) => share,
+            Self::Response(_, limit) | Self::Step(_, _, limit) => limit.as_nanos() as f64,
+            Self::Errors(share) | Self::Faults(share) => share,
         }
     }
 
     /// How many arrivals a run needs before this can be judged.
     pub fn samples_needed(self) -> u64 {
         match self {
-            Self::Response(quantile, _) => quantile.samples_needed(),
-            Self::Errors(_) => 1,
+            Self::Response(quantile, _) | Self::Step(_, quantile, _) => quantile.samples_needed(),
+            Self::Errors(_) | Self::Faults(_) => 1,
         }
     }
 }
 
 impl Checked {
+    /// Says which of a run's workloads it is about.
+    pub fn of(self, workload: &'static str) -> Self {
+        Self { workload: Some(workload), ..self }
+    }
+
     /// Whether the bound was kept; `None` if that cannot be told.
     pub fn passed(&self) -> Option<bool> {
         self.measured.map(|measured| measured < self.threshold.limit())
     }
 }
 
-impl fmt::Display for Threshold {
+impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Response(quantile, _) => write!(f, "response time {quantile}"),
-            Self::Errors(_) => f.write_str("errors"),
+        if let Some(workload) = self.workload {
+            write!(f, "{workload}: ")?;
+        }
+        match self.threshold {
+            Threshold::Response(quantile, _) => write!(f, "response time {quantile}"),
+            Threshold::Step(name, quantile, _) => write!(f, "{name} {quantile}"),
+            Threshold::Errors(_) => f.write_str("errors"),
+            Threshold::Faults(_) => f.write_str("errors but 429"),
         }
     }
 }

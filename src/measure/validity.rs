@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::recorder::Measurement;
-use super::threshold::{Checked, Threshold};
+use super::threshold::Checked;
 
 /// A generator's thread that was on a CPU for more than this share of the window had no room left.
 pub const MAX_BUSY_SHARE: f64 = 0.9;
@@ -53,8 +53,8 @@ pub enum Invalid {
         late: u64,
         /// How many of them had to wait for a connection.
         for_connection: u64,
-        /// Of how many that were sent.
-        started: u64,
+        /// Of how many arrivals that were sent, or of a closed workload's ticks.
+        timed: u64,
         /// By more than this.
         bound: Duration,
     },
@@ -63,15 +63,10 @@ pub enum Invalid {
         /// The share of the window in which it ran, 0 to 1.
         busy_share: f64,
     },
-    /// A threshold cannot be judged.
-    TooFewSamples {
-        /// Which.
-        threshold: Threshold,
-        /// How many right answers it needs.
-        needed: u64,
-        /// How many there were.
-        had: u64,
-    },
+    /// A threshold cannot be judged: it has too few samples.
+    TooFewSamples(Checked),
+    /// What the run was to see did not come about.
+    Never(&'static str),
     /// The work found is not the work claimed.
     Work(Work),
     /// The work could not be counted; the text says why.
@@ -88,14 +83,14 @@ impl fmt::Display for Invalid {
                 "{unsent} of {scheduled} arrivals were never sent: no connection was free within the timeout (the target is \
                  overloaded, or --connections too low)"
             ),
-            Self::Lag { late, for_connection, started, bound } => {
+            Self::Lag { late, for_connection, timed, bound } => {
                 let why = if for_connection * 2 > *late {
                     "most waited for a connection (the target is overloaded, or --connections too low)"
                 } else {
                     "the generator was the bottleneck (give it a less busy machine)"
                 };
                 let bound_ms = bound.as_secs_f64() * 1e3;
-                write!(f, "{late} of {started} arrivals started more than {bound_ms} ms late: {why}")
+                write!(f, "{late} of {timed} arrivals started more than {bound_ms} ms late: {why}")
             }
             Self::Saturated { busy_share } => {
                 write!(
@@ -104,9 +99,11 @@ impl fmt::Display for Invalid {
                     busy_share * 100.0
                 )
             }
-            Self::TooFewSamples { threshold, needed, had } => {
-                write!(f, "{threshold} needs {needed} right answers, this run has {had} (lengthen --duration)")
+            Self::TooFewSamples(checked) => {
+                let (needed, had) = (checked.threshold.samples_needed(), checked.had);
+                write!(f, "{checked} needs {needed} right answers, this run has {had} (lengthen --duration)")
             }
+            Self::Never(what) => write!(f, "{what}: never (lengthen --duration, or see what failed)"),
             Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
@@ -115,8 +112,8 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// Every reason why a run is invalid; none if it is valid.
-pub fn judge(measurement: &Measurement, checked: &[Checked], work: &[Work], late_bound: Duration) -> Vec<Invalid> {
+/// Every reason why a workload is invalid; none if it is valid.
+pub fn judge(measurement: &Measurement, work: &[Work], late_bound: Duration) -> Vec<Invalid> {
     let mut reasons = Vec::new();
     if measurement.partial {
         reasons.push(Invalid::Partial);
@@ -124,30 +121,33 @@ pub fn judge(measurement: &Measurement, checked: &[Checked], work: &[Work], late
     if measurement.response.count() == 0 {
         reasons.push(Invalid::NothingMeasured);
     }
-    let (unsent, scheduled, started) = (measurement.unsent(), measurement.scheduled, measurement.started);
+    let (unsent, scheduled) = (measurement.unsent(), measurement.scheduled);
     if unsent > 0 {
         reasons.push(Invalid::Unsent { unsent, scheduled });
     }
-    if measurement.late as f64 > started as f64 * MAX_LATE_SHARE {
+    // In a closed workload these are ticks of the timer.
+    let timed = measurement.lag.count();
+    if measurement.late as f64 > timed as f64 * MAX_LATE_SHARE {
         let for_connection = measurement.late_for_connection;
-        reasons.push(Invalid::Lag { late: measurement.late, for_connection, started, bound: late_bound });
+        reasons.push(Invalid::Lag { late: measurement.late, for_connection, timed, bound: late_bound });
     }
     let busy_share = measurement.generator.busy_share();
     if busy_share > MAX_BUSY_SHARE {
         reasons.push(Invalid::Saturated { busy_share });
     }
-    reasons.extend(checked.iter().filter(|checked| checked.measured.is_none()).map(|checked| Invalid::TooFewSamples {
-        threshold: checked.threshold,
-        needed: checked.threshold.samples_needed(),
-        had: measurement.response.count(),
-    }));
     reasons.extend(work.iter().filter(|work| work.claimed != work.found).cloned().map(Invalid::Work));
     reasons
+}
+
+/// The thresholds that cannot be judged.
+pub fn unjudged(checked: &[Checked]) -> impl Iterator<Item = Invalid> {
+    checked.iter().filter(|checked| checked.measured.is_none()).copied().map(Invalid::TooFewSamples)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::threshold::Threshold;
     use crate::measure::{Outcome, Quantile};
 
     const BOUND: Duration = Duration::from_millis(5);
@@ -156,6 +156,7 @@ mod tests {
         let mut measurement = Measurement { scheduled: 2_000, started: 2_000, ..Measurement::default() };
         for _ in 0..2_000 {
             measurement.response.record(1_000_000);
+            measurement.lag.record(50_000);
             measurement.outcomes.add(Outcome::Ok);
         }
         measurement
@@ -163,7 +164,9 @@ mod tests {
 
     fn judged(measurement: &Measurement, work: &[Work]) -> Vec<Invalid> {
         let thresholds = [Threshold::Response(Quantile::P99, Duration::from_secs(1)), Threshold::Errors(0.001)];
-        judge(measurement, &thresholds.map(|threshold| threshold.check(measurement)), work, BOUND)
+        let mut reasons = judge(measurement, work, BOUND);
+        reasons.extend(unjudged(&thresholds.map(|threshold| threshold.check(measurement))));
+        reasons
     }
 
     fn work(found: u64) -> Work {
@@ -191,7 +194,7 @@ mod tests {
 
         assert_eq!(judged(&Measurement { late: 20, ..good() }, &[]), []);
         let late = Measurement { late: 21, ..good() };
-        assert_eq!(judged(&late, &[]), [Invalid::Lag { late: 21, for_connection: 0, started: 2_000, bound: BOUND }]);
+        assert_eq!(judged(&late, &[]), [Invalid::Lag { late: 21, for_connection: 0, timed: 2_000, bound: BOUND }]);
 
         assert_eq!(judged(&good(), &[work(4)]), [Invalid::Work(work(4))]);
     }
@@ -200,6 +203,9 @@ mod tests {
     fn a_run_that_measured_nothing_is_invalid_and_so_is_a_threshold_without_samples() {
         let reasons = judged(&Measurement { scheduled: 10, started: 10, ..Measurement::default() }, &[]);
         assert!(reasons.contains(&Invalid::NothingMeasured), "{reasons:?}");
-        assert!(reasons.iter().any(|reason| matches!(reason, Invalid::TooFewSamples { had: 0, .. })), "{reasons:?}");
+        assert!(
+            reasons.iter().any(|reason| matches!(reason, Invalid::TooFewSamples(Checked { had: 0, .. }))),
+            "{reasons:?}"
+        );
     }
 }

@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
+use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::timeline::Timeline;
 use crate::measure::validity::Work;
-use crate::measure::{Distribution, Measurement, Outcome, Quantile};
+use crate::measure::{Distribution, Measurement, Outcome, Quantile, Tally};
 
 /// How many arrivals came to what.
 #[derive(Debug, Serialize)]
@@ -41,6 +42,34 @@ pub struct OutcomeCount {
     pub example: Option<String>,
 }
 
+/// Something else that the answers showed. Of the three figures, those that apply are there.
+#[derive(Debug, Serialize)]
+pub struct ObservationFacts {
+    /// What was observed.
+    pub name: &'static str,
+    /// How many.
+    pub count: Option<u64>,
+    /// Of how many.
+    pub of: Option<u64>,
+    /// How long it took, in seconds; absent too where it did not come about.
+    pub duration_s: Option<f64>,
+}
+
+/// One step of a scenario.
+#[derive(Debug, Serialize)]
+pub struct StepFacts {
+    /// Its name.
+    pub name: &'static str,
+    /// Put into the window by the schedule, or asked by users.
+    pub scheduled: u64,
+    /// What came of those that were sent.
+    pub outcomes: Vec<OutcomeCount>,
+    /// Response time of right answers, from the intended start.
+    pub response: DistributionFacts,
+    /// Service time of right answers, from the actual start.
+    pub service: DistributionFacts,
+}
+
 /// One effect in the domain.
 #[derive(Debug, Serialize)]
 pub struct WorkCount {
@@ -61,7 +90,7 @@ pub struct Latency {
     pub response: DistributionFacts,
     /// From the actual start.
     pub service: DistributionFacts,
-    /// From the intended to the actual start.
+    /// From the intended to the actual start; in a closed workload, how late the generator's timer ticked.
     pub schedule_lag: DistributionFacts,
     /// Phase: sending the request.
     pub send: DistributionFacts,
@@ -150,6 +179,8 @@ pub struct GeneratorFacts {
 /// A threshold beside what was measured.
 #[derive(Debug, Serialize)]
 pub struct ThresholdFacts {
+    /// The workload that it is about; absent where it is about all, or there is but one.
+    pub workload: Option<&'static str>,
     /// What is bounded.
     pub name: String,
     /// `ms`, or `share` (0 to 1).
@@ -196,14 +227,40 @@ impl Arrivals {
     }
 }
 
-pub(super) fn outcomes(measurement: &Measurement) -> Vec<OutcomeCount> {
-    let example = |outcome: Outcome| {
-        measurement.examples.iter().find(|(known, _)| *known == outcome).map(|(_, detail)| detail.clone())
-    };
-    let counts = measurement.outcomes.sorted().into_iter();
+pub(super) fn outcomes(outcomes: &Tally<Outcome>, example: impl Fn(Outcome) -> Option<String>) -> Vec<OutcomeCount> {
+    let counts = outcomes.sorted().into_iter();
     counts
         .map(|(outcome, count)| OutcomeCount { outcome: outcome.to_string(), count, example: example(outcome) })
         .collect()
+}
+
+pub(super) fn example_of(measurement: &Measurement, outcome: Outcome) -> Option<String> {
+    measurement.examples.iter().find(|(known, _)| *known == outcome).map(|(_, detail)| detail.clone())
+}
+
+/// The steps, where there is more than one: a single one is the whole.
+pub(super) fn steps(measurement: &Measurement) -> Vec<StepFacts> {
+    let several = measurement.steps.len() > 1;
+    let facts = measurement.steps.iter().filter(|_| several).map(|step| StepFacts {
+        name: step.name,
+        scheduled: step.scheduled,
+        outcomes: outcomes(&step.outcomes, |_| None),
+        response: DistributionFacts::of(&step.response),
+        service: DistributionFacts::of(&step.service),
+    });
+    facts.collect()
+}
+
+impl ObservationFacts {
+    pub(super) fn of(observation: &Observation) -> Self {
+        let facts = Self { name: observation.name, count: None, of: None, duration_s: None };
+        match observation.value {
+            observation::Value::Count(count) => Self { count: Some(count), ..facts },
+            observation::Value::Share { count, of } => Self { count: Some(count), of: Some(of), ..facts },
+            observation::Value::Duration(span) => Self { duration_s: Some(span.as_secs_f64()), ..facts },
+            observation::Value::Never => facts,
+        }
+    }
 }
 
 impl WorkCount {
@@ -286,11 +343,12 @@ impl GeneratorFacts {
 impl ThresholdFacts {
     pub(super) fn of(checked: &Checked) -> Self {
         let (unit, scale) = match checked.threshold {
-            Threshold::Response(..) => ("ms", 1e-6),
-            Threshold::Errors(_) => ("share", 1.0),
+            Threshold::Response(..) | Threshold::Step(..) => ("ms", 1e-6),
+            Threshold::Errors(_) | Threshold::Faults(_) => ("share", 1.0),
         };
         Self {
-            name: checked.threshold.to_string(),
+            workload: checked.workload,
+            name: checked.to_string(),
             unit,
             limit: checked.threshold.limit() * scale,
             measured: checked.measured.map(|measured| measured * scale),

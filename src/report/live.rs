@@ -8,12 +8,32 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::load::open::Plan;
+use crate::load::plan::Plan;
 use crate::load::progress::{Progress, Stage};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Where the output is no terminal, a line this often is enough.
 const EVERY_IN_A_LOG: Duration = Duration::from_secs(10);
+
+/// How much there is to see of several workloads side by side.
+#[derive(Default)]
+struct Extent {
+    connections: usize,
+    /// Until the first workload measures.
+    warm_up: Duration,
+    /// From then until the last has measured.
+    window: Duration,
+}
+
+impl Extent {
+    fn of<'p>(plans: impl Iterator<Item = &'p Plan>) -> Self {
+        let plans: Vec<_> = plans.collect();
+        let warm_up = plans.iter().map(|plan| plan.starts_after + plan.warm_up).min().unwrap_or_default();
+        let end = plans.iter().map(|plan| plan.end()).max().unwrap_or_default();
+        let connections = plans.iter().map(|plan| plan.connections).sum();
+        Self { connections, warm_up, window: end - warm_up }
+    }
+}
 
 /// Shows the progress of a run on stderr until it is dropped.
 pub struct Live {
@@ -22,11 +42,11 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts to show `progress` of a run under `plan`.
-    pub fn start(progress: Arc<Progress>, plan: &Plan) -> Self {
+    /// Starts to show `progress` of a run under `plans`.
+    pub fn start<'p>(progress: Arc<Progress>, plans: impl Iterator<Item = &'p Plan>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, plan) = (stop.clone(), plan.clone());
-        let thread = std::thread::spawn(move || show(&progress, &plan, &stopped));
+        let (stopped, extent) = (stop.clone(), Extent::of(plans));
+        let thread = std::thread::spawn(move || show(&progress, &extent, &stopped));
         Self { stop, thread: Some(thread) }
     }
 }
@@ -42,7 +62,7 @@ impl Drop for Live {
     }
 }
 
-fn show(progress: &Progress, plan: &Plan, stop: &AtomicBool) {
+fn show(progress: &Progress, extent: &Extent, stop: &AtomicBool) {
     let bar = std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         // The template is a constant and valid.
@@ -51,7 +71,7 @@ fn show(progress: &Progress, plan: &Plan, stop: &AtomicBool) {
     let mut line = Line { stage: Stage::Opening, since: Instant::now(), last: (0, 0), last_at: Instant::now() };
     let mut printed: Option<(Stage, Instant)> = None;
     while !stop.load(Ordering::Relaxed) {
-        let text = line.next(progress, plan);
+        let text = line.next(progress, extent);
         match &bar {
             Some(bar) => bar.set_message(text),
             None if printed.is_none_or(|(stage, at)| stage != line.stage || at.elapsed() >= EVERY_IN_A_LOG) => {
@@ -76,7 +96,7 @@ struct Line {
 }
 
 impl Line {
-    fn next(&mut self, progress: &Progress, plan: &Plan) -> String {
+    fn next(&mut self, progress: &Progress, extent: &Extent) -> String {
         if progress.stage() != self.stage {
             self.stage = progress.stage();
             self.since = Instant::now();
@@ -88,9 +108,9 @@ impl Line {
         let of = |whole: Duration| format!("{:>3.0} of {} s", self.since.elapsed().as_secs_f64(), whole.as_secs_f64());
         let answered = format!("{rate:>6.0} answers/s, {ok} ok, {not_ok} not");
         match self.stage {
-            Stage::Opening => format!("opening    {} of {} connections", progress.connections(), plan.connections),
-            Stage::WarmUp => format!("warm-up    {}  {answered}", of(plan.warm_up)),
-            Stage::Measuring => format!("measuring  {}  {answered}", of(plan.window)),
+            Stage::Opening => format!("opening    {} of {} connections", progress.connections(), extent.connections),
+            Stage::WarmUp => format!("warm-up    {}  {answered}", of(extent.warm_up)),
+            Stage::Measuring => format!("measuring  {}  {answered}", of(extent.window)),
             Stage::Draining => format!("draining   {answered}"),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod live;
+pub mod plan;
 pub mod summary;
 pub mod text;
 pub mod verdict;

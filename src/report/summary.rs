@@ -1,26 +1,31 @@
 //! The summary of a run as data: `summary.json`. docs/summary.schema.json is its schema.
 
+use std::io::Write as _;
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::facts::{
-    Arrivals, GeneratorFacts, HandshakeFacts, Latency, OutcomeCount, SecondFacts, ThresholdFacts, WorkCount, outcomes,
-    timeline,
+    Arrivals, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts, StepFacts,
+    ThresholdFacts, WorkCount, example_of, outcomes, steps, timeline,
 };
+use super::plan::PlanFacts;
+use super::text;
 use super::verdict::Verdict;
-use crate::load::desk::Affinity;
-use crate::load::open::Plan;
+use crate::error::{Context, Result};
 use crate::measure::Measurement;
 use crate::measure::machine::Machine;
-use crate::measure::threshold::Checked;
+use crate::measure::observation::Observation;
+use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
-use crate::scenario::Scenario;
+use crate::run::Workload;
 use crate::target::Target;
 
 /// Raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
-/// One run of one scenario.
+/// One run of one bench target.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     /// [`SCHEMA_VERSION`].
@@ -32,26 +37,14 @@ pub struct Summary {
     /// What was run.
     #[serde(flatten)]
     pub about: About,
-    /// How many arrivals came to what.
-    pub arrivals: Arrivals,
-    /// What came of the arrivals that were sent.
-    pub outcomes: Vec<OutcomeCount>,
-    /// The share of scheduled arrivals without the right answer, 0 to 1.
+    /// What was measured of each workload, in the order of `workloads`.
+    pub results: Vec<WorkloadResults>,
+    /// The share of scheduled arrivals of all workloads without the right answer, 0 to 1.
     pub error_share: Option<f64>,
-    /// Effects counted where they must show.
-    pub work: Vec<WorkCount>,
-    /// Latencies.
-    pub latency: Latency,
-    /// Connections opened before the first arrival.
-    pub opening: HandshakeFacts,
-    /// Connections opened within the window.
-    pub reopening: HandshakeFacts,
     /// What the generator used.
     pub generator: GeneratorFacts,
     /// Each threshold beside what was measured.
     pub thresholds: Vec<ThresholdFacts>,
-    /// The measured window second by second.
-    pub timeline: Vec<SecondFacts>,
     /// What the run comes to.
     pub verdict: Verdict,
     /// Why it is invalid, if it is.
@@ -63,7 +56,7 @@ pub struct Summary {
 /// What is run, known before it runs.
 #[derive(Debug, Serialize)]
 pub struct About {
-    /// The scenario's name.
+    /// The bench target's name.
     pub scenario: &'static str,
     /// What it asks, for people.
     pub title: String,
@@ -72,7 +65,34 @@ pub struct About {
     /// The machine that the generator runs on.
     pub machine: Machine,
     /// What is asked of the target.
-    pub workload: Workload,
+    pub workloads: Vec<PlanFacts>,
+}
+
+/// What was measured of one workload.
+#[derive(Debug, Serialize)]
+pub struct WorkloadResults {
+    /// The workload's name.
+    pub workload: &'static str,
+    /// How many arrivals came to what.
+    pub arrivals: Arrivals,
+    /// What came of the arrivals that were sent.
+    pub outcomes: Vec<OutcomeCount>,
+    /// The share of scheduled arrivals without the right answer, 0 to 1.
+    pub error_share: Option<f64>,
+    /// Effects counted where they must show.
+    pub work: Vec<WorkCount>,
+    /// What else the answers showed.
+    pub observations: Vec<ObservationFacts>,
+    /// Latencies of all steps together.
+    pub latency: Latency,
+    /// The steps, where there is more than one.
+    pub steps: Vec<StepFacts>,
+    /// Connections opened before the first arrival.
+    pub opening: HandshakeFacts,
+    /// Connections opened within the window.
+    pub reopening: HandshakeFacts,
+    /// The measured window second by second.
+    pub timeline: Vec<SecondFacts>,
 }
 
 /// The system under test.
@@ -94,41 +114,22 @@ pub struct TargetFacts {
     pub settings: Map<String, Value>,
 }
 
-/// What was asked of the target.
-#[derive(Debug, Serialize)]
-pub struct Workload {
-    /// `open`: arrivals do not wait for the target.
-    pub model: &'static str,
-    /// `constant` or `poisson`.
-    pub arrivals: String,
-    /// Arrivals per second.
-    pub rate_per_s: f64,
-    /// How many clients take turns.
-    pub clients: u64,
-    /// How many connections there are.
-    pub connections: usize,
-    /// `own`: a connection per client; `any`: pooled.
-    pub affinity: &'static str,
-    /// Seconds before the measured window.
-    pub warm_up_s: f64,
-    /// Planned seconds of the measured window.
-    pub window_s: f64,
-    /// How long a request may take, in seconds.
-    pub timeout_s: f64,
-    /// Arrivals that start later than this count as late, in milliseconds.
-    pub max_lag_ms: f64,
-    /// Connections opened per second before the first arrival.
-    pub connect_rate_per_s: f64,
-    /// Makes a random schedule repeatable.
-    pub rng_seed: u64,
+/// What one workload came to.
+pub struct Part {
+    /// What was measured.
+    pub measurement: Measurement,
+    /// Effects counted.
+    pub work: Vec<Work>,
+    /// What else the answers showed.
+    pub observations: Vec<Observation>,
+    /// The bounds on its latencies.
+    pub thresholds: Vec<Threshold>,
 }
 
 /// What a run came to.
 pub struct Results<'a> {
-    /// What was measured.
-    pub measurement: &'a Measurement,
-    /// Effects counted.
-    pub work: &'a [Work],
+    /// Its workloads.
+    pub parts: &'a [Part],
     /// Thresholds beside what was measured.
     pub checked: &'a [Checked],
     /// Why the run is invalid, if it is.
@@ -138,14 +139,25 @@ pub struct Results<'a> {
 }
 
 impl About {
-    /// Puts together what `scenario` will ask of `target` under `plan`, with `clients` taking turns.
-    pub fn new<S: Scenario>(scenario: &S, target: &Target, plan: &Plan, clients: u64) -> Self {
+    /// Puts together what the bench target `name` will ask of `target`.
+    pub fn new<'w>(
+        name: &'static str,
+        about: &str,
+        target: &Target,
+        workloads: impl Iterator<Item = &'w Workload>,
+    ) -> Self {
+        let workloads: Vec<_> = workloads.collect();
+        let title = match &workloads[..] {
+            [only] => only.scenario.title(),
+            _ => about.trim_end_matches('.').to_owned(),
+        };
+        let plans = workloads.iter().map(|workload| PlanFacts::of(&*workload.scenario, &workload.plan));
         Self {
-            scenario: scenario.id(),
-            title: scenario.title(),
+            scenario: name,
+            title,
             target: TargetFacts::of(target),
             machine: Machine::this(),
-            workload: Workload::of(plan, clients),
+            workloads: plans.collect(),
         }
     }
 }
@@ -153,25 +165,56 @@ impl About {
 impl Summary {
     /// Sums a run up.
     pub fn new(about: About, results: &Results<'_>) -> Self {
-        let measurement = results.measurement;
+        let measurements = || results.parts.iter().map(|part| &part.measurement);
+        let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
+        let names = about.workloads.iter().map(|plan| plan.name);
+        let parts = names.zip(results.parts).map(|(name, part)| WorkloadResults::of(name, part)).collect();
         Self {
             schema_version: SCHEMA_VERSION,
             suite_version: env!("CARGO_PKG_VERSION"),
             finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             about,
-            arrivals: Arrivals::of(measurement),
-            outcomes: outcomes(measurement),
-            error_share: measurement.error_share(),
-            work: results.work.iter().map(WorkCount::of).collect(),
-            latency: Latency::of(measurement),
-            opening: HandshakeFacts::of(&measurement.opening),
-            reopening: HandshakeFacts::of(&measurement.reopening),
-            generator: GeneratorFacts::of(&measurement.generator),
+            results: parts,
+            error_share: Threshold::Errors(0.0).check_over(measurements()).measured,
+            generator: GeneratorFacts::of(&generator),
             thresholds: results.checked.iter().map(ThresholdFacts::of).collect(),
-            timeline: timeline(&measurement.timeline),
             verdict: results.verdict,
             invalid: results.invalid.iter().map(ToString::to_string).collect(),
             exit_code: results.verdict.exit_code(),
+        }
+    }
+
+    /// Writes `summary.json` and `summary.txt` into `folder`.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).context(|| "writing the summary as JSON".to_owned())?;
+        let text = text::heading(&self.about) + "\n" + &text::results(self);
+        for (name, content) in [("summary.json", json + "\n"), ("summary.txt", text)] {
+            let path = folder.join(name);
+            let mut file = std::fs::File::create(&path).context(|| format!("creating {}", path.display()))?;
+            file.write_all(content.as_bytes()).context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl WorkloadResults {
+    fn of(workload: &'static str, part: &Part) -> Self {
+        let measurement = &part.measurement;
+        Self {
+            workload,
+            arrivals: Arrivals::of(measurement),
+            outcomes: outcomes(&measurement.outcomes, |outcome| example_of(measurement, outcome)),
+            error_share: measurement.error_share(),
+            work: part.work.iter().map(WorkCount::of).collect(),
+            observations: part.observations.iter().map(ObservationFacts::of).collect(),
+            latency: Latency::of(measurement),
+            steps: steps(measurement),
+            opening: HandshakeFacts::of(&measurement.opening),
+            reopening: HandshakeFacts::of(&measurement.reopening),
+            timeline: timeline(&measurement.timeline),
         }
     }
 }
@@ -187,29 +230,6 @@ impl TargetFacts {
             store: system.store.clone(),
             trust: target.trust.to_string(),
             settings: system.settings.clone(),
-        }
-    }
-}
-
-impl Workload {
-    /// Describes `plan`, with `clients` taking turns.
-    pub fn of(plan: &Plan, clients: u64) -> Self {
-        Self {
-            model: "open",
-            arrivals: plan.arrivals.to_string(),
-            rate_per_s: plan.rate.per_second_f64(),
-            clients,
-            connections: plan.connections,
-            affinity: match plan.affinity {
-                Affinity::Own => "own",
-                Affinity::Any => "any",
-            },
-            warm_up_s: plan.warm_up.as_secs_f64(),
-            window_s: plan.window.as_secs_f64(),
-            timeout_s: plan.timeout.as_secs_f64(),
-            max_lag_ms: plan.max_lag.as_secs_f64() * 1e3,
-            connect_rate_per_s: plan.connect_rate.per_second_f64(),
-            rng_seed: plan.rng_seed,
         }
     }
 }

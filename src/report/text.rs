@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::facts::{DistributionFacts, HandshakeFacts, ThresholdFacts};
-use super::summary::{About, Summary, Workload};
+use super::facts::{DistributionFacts, HandshakeFacts, ObservationFacts, OutcomeCount, ThresholdFacts};
+use super::plan::PlanFacts;
+use super::summary::{About, Summary, WorkloadResults};
 use super::verdict::Verdict;
 
 /// The rows that say what a run is about to do, or did: target, workload and machine.
@@ -23,7 +24,11 @@ pub fn heading(about: &About) -> String {
         .filter_map(|key| target.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
         .collect::<String>();
     row(&mut text, "", &format!("store {}{durability}; {}", target.store, target.trust));
-    row(&mut text, "workload", &workload(&about.workload));
+    for plan in &about.workloads {
+        let several = about.workloads.len() > 1;
+        let name = if several { format!("{}: ", plan.name) } else { String::new() };
+        row(&mut text, "workload", &format!("{name}{}", workload(plan)));
+    }
     row(
         &mut text,
         "machine",
@@ -39,35 +44,50 @@ pub fn heading(about: &About) -> String {
     text
 }
 
-fn workload(workload: &Workload) -> String {
-    let connections = match workload.affinity {
-        "own" => format!("{} connections, one per agent", workload.connections),
-        _ => format!("{} pooled connections", workload.connections),
+fn workload(plan: &PlanFacts) -> String {
+    let who = match (plan.model, plan.affinity) {
+        ("closed", _) => {
+            format!("{} users, think time {} s", plan.clients, plan.think_s.unwrap_or_default())
+        }
+        (_, "own") => format!("{} connections, one per agent", plan.connections),
+        _ => format!("{} pooled connections", plan.connections),
     };
+    let rate = match (&plan.arrivals, plan.rate_per_s) {
+        (Some(arrivals), Some(rate)) => format!(" {arrivals} {}/s,", (rate * 1e3).round() / 1e3),
+        _ => String::new(),
+    };
+    let delay =
+        if plan.starts_after_s > 0.0 { format!("starts after {} s, ", plan.starts_after_s) } else { String::new() };
     format!(
-        "{}, {} {}/s, {connections}, warm-up {} s, window {} s, rng seed {}",
-        workload.model,
-        workload.arrivals,
-        (workload.rate_per_s * 1e3).round() / 1e3,
-        workload.warm_up_s,
-        workload.window_s,
-        workload.rng_seed
+        "{},{rate} {who}, {delay}warm-up {} s, window {} s, rng seed {}",
+        plan.model, plan.warm_up_s, plan.window_s, plan.rng_seed
     )
 }
 
 /// Everything below the heading: counts, distributions, thresholds and verdict.
 pub fn results(summary: &Summary) -> String {
     let mut text = String::new();
-    counts(&mut text, summary);
-    text.push('\n');
-    let _ = writeln!(text, "{}", distributions(summary));
-    text.push('\n');
-    handshakes(&mut text, "handshakes", &summary.opening);
-    if summary.reopening.tls.count > 0 {
-        handshakes(&mut text, "reconnects", &summary.reopening);
+    for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
+        if summary.results.len() > 1 {
+            let _ = writeln!(text, "{}: {}", plan.name, plan.title);
+        }
+        counts(&mut text, results);
+        text.push('\n');
+        let _ = writeln!(text, "{}", distributions(results, plan.model == "closed"));
+        text.push('\n');
+        handshakes(&mut text, "handshakes", &results.opening);
+        if results.reopening.tls.count > 0 {
+            handshakes(&mut text, "reconnects", &results.reopening);
+        }
+        if summary.results.len() > 1 {
+            text.push('\n');
+        }
     }
     generator(&mut text, summary);
-    let _ = writeln!(text, "\n{}\n", thresholds(&summary.thresholds));
+    if !summary.thresholds.is_empty() {
+        let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds));
+    }
+    text.push('\n');
     for reason in &summary.invalid {
         row(&mut text, "invalid", reason);
     }
@@ -82,8 +102,8 @@ fn row(text: &mut String, key: &str, value: &str) {
     let _ = writeln!(text, "{key:<12} {value}");
 }
 
-fn counts(text: &mut String, summary: &Summary) {
-    let arrivals = &summary.arrivals;
+fn counts(text: &mut String, results: &WorkloadResults) {
+    let arrivals = &results.arrivals;
     let partial = if arrivals.partial { ", PARTIAL" } else { "" };
     row(
         text,
@@ -93,25 +113,44 @@ fn counts(text: &mut String, summary: &Summary) {
             arrivals.scheduled, arrivals.started, arrivals.late, arrivals.unsent, arrivals.measured_s, arrivals.warm_up
         ),
     );
-    let outcomes: Vec<String> =
-        summary.outcomes.iter().map(|entry| format!("{} {}", entry.outcome, entry.count)).collect();
-    row(text, "outcomes", &if outcomes.is_empty() { "none".to_owned() } else { outcomes.join(", ") });
-    for entry in &summary.outcomes {
+    row(text, "outcomes", &outcomes(&results.outcomes));
+    for entry in &results.outcomes {
         if let Some(example) = &entry.example {
             row(text, "", &format!("first {}: {example}", entry.outcome));
         }
     }
-    for (index, work) in summary.work.iter().enumerate() {
+    for step in results.steps.iter().filter(|step| step.outcomes.iter().any(|entry| entry.outcome != "ok")) {
+        row(text, "", &format!("{}: {}", step.name, outcomes(&step.outcomes)));
+    }
+    for (index, work) in results.work.iter().enumerate() {
         let key = if index == 0 { "work" } else { "" };
         row(text, key, &format!("{}: {} of {} ({})", work.name, work.found, work.claimed, work.source));
     }
-    if summary.work.is_empty() {
+    if results.work.is_empty() {
         row(text, "work", "not checked: no database given (--database URL)");
+    }
+    for (index, observation) in results.observations.iter().enumerate() {
+        row(text, if index == 0 { "observed" } else { "" }, &observed(observation));
     }
 }
 
-fn distributions(summary: &Summary) -> Table {
-    let latency = &summary.latency;
+fn outcomes(outcomes: &[OutcomeCount]) -> String {
+    let counts: Vec<String> = outcomes.iter().map(|entry| format!("{} {}", entry.outcome, entry.count)).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+fn observed(facts: &ObservationFacts) -> String {
+    let value = match (facts.count, facts.of, facts.duration_s) {
+        (Some(count), Some(of), _) => format!("{count} of {of}"),
+        (Some(count), None, _) => count.to_string(),
+        (None, _, Some(duration_s)) => format!("{duration_s:.3} s"),
+        (None, _, None) => "never".to_owned(),
+    };
+    format!("{}: {value}", facts.name)
+}
+
+fn distributions(results: &WorkloadResults, closed: bool) -> Table {
+    let latency = &results.latency;
     let mut table = table(&["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
     let mut add = |name: &str, facts: &DistributionFacts, always: bool| {
         if always || facts.count > 0 {
@@ -121,16 +160,22 @@ fn distributions(summary: &Summary) -> Table {
         }
     };
     add("response time", &latency.response, true);
-    add("service time", &latency.service, true);
-    add("schedule lag", &latency.schedule_lag, true);
+    for step in &results.steps {
+        add(&format!("  {}", step.name), &step.response, true);
+    }
+    // A user has no intended start but the actual one.
+    if !closed {
+        add("service time", &latency.service, true);
+    }
+    add(if closed { "timer lag" } else { "schedule lag" }, &latency.schedule_lag, true);
     add("  send", &latency.send, false);
     add("  first byte", &latency.first_byte, false);
     add("  receive", &latency.receive, false);
     add("failed response", &latency.failed_response, false);
-    add("TCP connect", &summary.opening.dial, false);
-    add("TLS handshake", &summary.opening.tls, true);
-    add("TCP reconnect", &summary.reopening.dial, false);
-    add("TLS rehandshake", &summary.reopening.tls, false);
+    add("TCP connect", &results.opening.dial, false);
+    add("TLS handshake", &results.opening.tls, false);
+    add("TCP reconnect", &results.reopening.dial, false);
+    add("TLS rehandshake", &results.reopening.tls, false);
     align(&mut table);
     table
 }

@@ -1,13 +1,16 @@
-//! `agent_storm`: a fleet of agents, each heartbeating in turn.
+//! `agent_storm`: a fleet of agents, each heartbeating in turn, or living as real agents do.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use postgres::Client;
 
-use super::Scenario;
+use super::books::{AuditBook, AuditRows};
+use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::error::{Context, Result};
+use crate::load::arrival::Ask;
+use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Outcome, Quantile};
@@ -18,7 +21,16 @@ use crate::wire::request::{Method, Template, encode};
 /// How many agents `seed/02_agent_fleet.sql` makes.
 pub const SEEDED_AGENTS: u64 = 5_000;
 /// The permission that a heartbeat needs.
-pub const PERMISSION: &str = "agent.heartbeat";
+pub const HEARTBEAT_PERMISSION: &str = "agent.heartbeat";
+/// The permission that a poll for work needs.
+pub const POLL_PERMISSION: &str = "agent.job.poll";
+
+/// The step that is a heartbeat.
+pub const HEARTBEAT: usize = 0;
+/// The step that is a poll for work.
+pub const POLL: usize = 1;
+/// The step that is an agent's first heartbeat, on a connection that it opens.
+pub const RECONNECT: usize = 2;
 
 /// What certctl answers to a heartbeat that it recorded.
 const RECORDED: &[u8] = br#"{"status":"heartbeat_recorded"}"#;
@@ -26,38 +38,76 @@ const RECORDED: &[u8] = br#"{"status":"heartbeat_recorded"}"#;
 const SLOT: &str = "#####";
 /// certctl stamps a heartbeat with its own clock, which may differ from the database's by this much.
 const CLOCK_TOLERANCE_S: f64 = 1.0;
-/// How long certctl may take to write the audit rows of answered requests: it does so after it answers.
-const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
-const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// How the fleet lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fleet {
+    /// As the scenario contract has it: heartbeats only, one agent after the other.
+    #[default]
+    Contract,
+    /// As certctl's agents do: heartbeats and polls for work, each at its own times.
+    Real,
+    /// The same after an outage: at first every agent comes back at once.
+    Restart,
+}
 
 /// The scenario's state: what is sent, and which heartbeats were accepted.
 pub struct AgentStorm {
+    fleet: Fleet,
     agents: u64,
-    greeting: Vec<u8>,
-    templates: Vec<Template>,
+    heartbeats: Vec<Template>,
+    poll: Template,
     /// When the last accepted heartbeat of each agent started; 0 for never.
     last_accepted: Vec<Cell<Moment>>,
     accepted: Cell<u64>,
+    polled: Cell<u64>,
+    recovery: Recovery,
+    book: RefCell<Option<AuditBook>>,
 }
 
-/// Audit rows of heartbeats before the run.
-pub struct Books {
-    audit_rows: u64,
+/// How a fleet comes back.
+#[derive(Default)]
+struct Recovery {
+    began: Cell<Option<Moment>>,
+    back: Cell<u64>,
+    complete: Cell<Option<Moment>>,
 }
 
 impl AgentStorm {
     /// For the first `agents` of the seeded fleet, on a target whose Host is `host`, with an API key `token`.
-    pub fn new(agents: u64, host: &str, token: &str) -> Self {
+    pub fn new(fleet: Fleet, agents: u64, host: &str, token: &str) -> Self {
         // One per combination of operating system and architecture, in the order in which the seed deals them out.
-        let templates = (0..MIX_PERIOD).map(|number| heartbeat_template(number, host, token)).collect();
-        let greeting = encode(Method::Get, "/health", host, None, "");
-        let last_accepted = (0..agents).map(|_| Cell::default()).collect();
-        Self { agents, greeting, templates, last_accepted, accepted: Cell::new(0) }
+        let heartbeats = (0..MIX_PERIOD).map(|number| heartbeat_template(number, host, token)).collect();
+        let work = format!("/api/v1/agents/ag-loadtest-{SLOT}/work");
+        Self {
+            fleet,
+            agents,
+            heartbeats,
+            poll: Template::new(encode(Method::Get, &work, host, Some(token), ""), SLOT),
+            last_accepted: (0..agents).map(|_| Cell::default()).collect(),
+            accepted: Cell::new(0),
+            polled: Cell::new(0),
+            recovery: Recovery::default(),
+            book: RefCell::default(),
+        }
     }
 
     /// The path of an agent's heartbeat, `number` counted from 1.
     pub fn path(number: u64) -> String {
         format!("/api/v1/agents/ag-loadtest-{number:05}/heartbeat")
+    }
+
+    fn accept_heartbeat(&self, ask: Ask, start: Moment) {
+        let last = &self.last_accepted[(ask.client % self.agents) as usize];
+        let first = last.replace(start) == Moment::default();
+        self.accepted.set(self.accepted.get() + 1);
+        if first {
+            let back = self.recovery.back.get() + 1;
+            self.recovery.back.set(back);
+            if back == self.agents {
+                self.recovery.complete.set(Some(Moment::now()));
+            }
+        }
     }
 }
 
@@ -86,79 +136,115 @@ fn heartbeat_template(number: u64, host: &str, token: &str) -> Template {
 }
 
 impl Scenario for AgentStorm {
-    type Books = Books;
-
-    fn id(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         "agent_storm"
     }
 
     fn title(&self) -> String {
-        format!("{} agents heartbeat in turn: POST {}", self.agents, Self::path(1).replace("00001", "NNNNN"))
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        vec![
-            Threshold::Response(Quantile::P95, Duration::from_millis(500)),
-            Threshold::Response(Quantile::P99, Duration::from_secs(1)),
-            Threshold::Errors(0.001),
-        ]
-    }
-
-    fn greeting(&self, request: &mut Vec<u8>) -> Method {
-        request.clone_from(&self.greeting);
-        Method::Get
-    }
-
-    fn encode(&self, seq: u64, request: &mut Vec<u8>) -> Method {
-        let number = seq % self.agents + 1;
-        self.templates[(number % MIX_PERIOD) as usize].fill(number, request);
-        Method::Post
-    }
-
-    fn judge(&self, seq: u64, start: Moment, response: &Response<'_>) -> Outcome {
-        match response.status {
-            200 if response.is_json() && response.body.trim_ascii() == RECORDED => {
-                self.last_accepted[(seq % self.agents) as usize].set(start);
-                self.accepted.set(self.accepted.get() + 1);
-                Outcome::Ok
-            }
-            200 => Outcome::Wrong,
-            429 => Outcome::Refused,
-            status => Outcome::Failed(status),
+        let (agents, path) = (self.agents, Self::path(1).replace("00001", "NNNNN"));
+        match self.fleet {
+            Fleet::Contract => format!("{agents} agents heartbeat in turn: POST {path}"),
+            Fleet::Real => format!("{agents} agents heartbeat every 60 s and poll for work every 30 s"),
+            Fleet::Restart => format!("{agents} agents come back at once, then heartbeat and poll for work"),
         }
     }
 
-    fn open_books(&self, database: &mut Client) -> Result<Books> {
+    fn steps(&self) -> &'static [&'static str] {
+        match self.fleet {
+            Fleet::Contract => &["heartbeat"],
+            Fleet::Real => &["heartbeat", "poll"],
+            Fleet::Restart => &["heartbeat", "poll", "reconnect"],
+        }
+    }
+
+    fn thresholds(&self) -> Vec<Threshold> {
+        let (p95, p99) = (Duration::from_millis(500), Duration::from_secs(1));
+        match self.fleet {
+            Fleet::Contract => {
+                vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
+            }
+            Fleet::Real => ["heartbeat", "poll"]
+                .into_iter()
+                .flat_map(|step| [Threshold::Step(step, Quantile::P95, p95), Threshold::Step(step, Quantile::P99, p99)])
+                .collect(),
+            // The steady state after it: what a reconnect may take is what the run is to find out.
+            Fleet::Restart => {
+                vec![Threshold::Step("poll", Quantile::P95, p95), Threshold::Step("poll", Quantile::P99, p99)]
+            }
+        }
+    }
+
+    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
+        let number = ask.client % self.agents + 1;
+        if ask.step == POLL {
+            self.poll.fill(number, request);
+            return Method::Get;
+        }
+        if self.fleet == Fleet::Restart && self.recovery.began.get().is_none() {
+            self.recovery.began.set(Some(Moment::now()));
+        }
+        self.heartbeats[(number % MIX_PERIOD) as usize].fill(number, request);
+        Method::Post
+    }
+
+    fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
+        if response.status != 200 || !response.is_json() {
+            return unwanted(response.status);
+        }
+        if ask.step == POLL {
+            let right = response.body.starts_with(br#"{"count":"#);
+            self.polled.set(self.polled.get() + u64::from(right));
+            return if right { Outcome::Ok } else { Outcome::Wrong };
+        }
+        if response.body.trim_ascii() != RECORDED {
+            return Outcome::Wrong;
+        }
+        self.accept_heartbeat(ask, start);
+        Outcome::Ok
+    }
+
+    fn open_books(&self, database: &mut Client) -> Result<()> {
         seed::refresh_fleet(database, self.agents)?;
-        // Rows of earlier requests, the preflight's among them, may still be on their way.
-        let settled = poll(AUDIT_PATIENCE, || {
-            let before = audit_rows(database)?;
-            std::thread::sleep(POLL_EVERY * 4);
-            let after = audit_rows(database)?;
-            Ok((after, before == after))
-        })?;
-        Ok(Books { audit_rows: settled })
+        let rows = |name, action, path| AuditRows { name, action, path, status: 200 };
+        let heartbeat = "/api/v1/agents/ag-loadtest-%/heartbeat";
+        let mut kinds = vec![rows("audit rows of accepted heartbeats", "api_post", heartbeat)];
+        if self.fleet != Fleet::Contract {
+            kinds.push(rows("audit rows of answered polls", "api_get", "/api/v1/agents/ag-loadtest-%/work"));
+        }
+        self.book.replace(Some(AuditBook::open(database, kinds)?));
+        Ok(())
     }
 
-    fn close_books(&self, books: &Books, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
-        let claimed = self.accepted.get();
-        let audited = poll(AUDIT_PATIENCE, || {
-            let rows = audit_rows(database)?.saturating_sub(books.audit_rows);
-            Ok((rows, rows >= claimed))
-        })?;
-        Ok(vec![
-            Work {
-                name: "agents whose row shows their last accepted heartbeat",
-                claimed: self.last_accepted.iter().filter(|last| last.get() != Moment::default()).count() as u64,
-                found: self.rows_updated(database)?,
-                source: "SQL",
+    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+        let mut work = vec![Work {
+            name: "agents whose row shows their last accepted heartbeat",
+            claimed: self.recovery.back.get(),
+            found: self.rows_updated(database)?,
+            source: "SQL",
+        }];
+        if let Some(book) = &*self.book.borrow() {
+            work.extend(book.close(&[self.accepted.get(), self.polled.get()], unanswered, database)?);
+        }
+        Ok(work)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        let heartbeats = Claim { name: "heartbeats recorded", counter: "heartbeats", claimed: self.accepted.get() };
+        let polls = Claim { name: "polls answered", counter: "polls", claimed: self.polled.get() };
+        if self.fleet == Fleet::Contract { vec![heartbeats] } else { vec![heartbeats, polls] }
+    }
+
+    fn observations(&self) -> Vec<Observation> {
+        let Some(began) = self.recovery.began.get() else { return Vec::new() };
+        let recovered = self.recovery.complete.get();
+        let value = recovered.map_or(Value::Never, |complete| Value::Duration(complete - began));
+        vec![
+            Observation { name: "time to recovered, first reconnect to last agent accepted", value },
+            Observation {
+                name: "agents back",
+                value: Value::Share { count: self.recovery.back.get(), of: self.agents },
             },
-            Work::counted("audit rows of accepted heartbeats", claimed, audited, unanswered, "SQL"),
-        ])
-    }
-
-    fn accepted(&self) -> u64 {
-        self.accepted.get()
+        ]
     }
 }
 
@@ -180,36 +266,20 @@ impl AgentStorm {
     }
 }
 
-/// Audit rows of heartbeats that the seeded fleet sent and certctl accepted.
-fn audit_rows(database: &mut Client) -> Result<u64> {
-    let sql = "SELECT count(*) FROM audit_events WHERE action = 'api_post' AND resource_type = 'api' \
-               AND resource_id LIKE '/api/v1/agents/ag-loadtest-%/heartbeat' AND details->>'status' = '200'";
-    let row = database.query_one(sql, &[]).context(|| "counting audit rows".to_owned())?;
-    Ok(row.get::<_, i64>(0) as u64)
-}
-
-/// Reads a count until it is what it should be or patience ends; returns the last reading.
-fn poll(patience: Duration, mut read: impl FnMut() -> Result<(u64, bool)>) -> Result<u64> {
-    let start = Instant::now();
-    loop {
-        let (count, good) = read()?;
-        if good || start.elapsed() > patience {
-            return Ok(count);
-        }
-        std::thread::sleep(POLL_EVERY);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::http1::Parser;
 
+    fn ask(seq: u64) -> Ask {
+        Ask { seq, client: seq, step: HEARTBEAT }
+    }
+
     fn judge(bytes: &[u8]) -> Outcome {
         let mut parser = Parser::default();
         parser.start(Method::Post);
         parser.feed(bytes).unwrap();
-        AgentStorm::new(5, "h", "t").judge(0, Moment::now(), &parser.response().unwrap())
+        AgentStorm::new(Fleet::Contract, 5, "h", "t").judge(ask(0), Moment::now(), &parser.response().unwrap())
     }
 
     #[test]
@@ -227,10 +297,10 @@ mod tests {
 
     #[test]
     fn agents_take_turns_and_keep_their_platform() {
-        let storm = AgentStorm::new(5_000, "localhost:8443", "t0k");
+        let storm = AgentStorm::new(Fleet::Contract, 5_000, "localhost:8443", "t0k");
         let mut request = Vec::new();
         for (seq, number) in [(0, 1), (4_999, 5_000), (5_000, 1), (12_344, 2_345)] {
-            storm.encode(seq, &mut request);
+            storm.encode(ask(seq), &mut request);
             let text = String::from_utf8(request.clone()).unwrap();
             assert!(text.starts_with(&format!("POST {} HTTP/1.1\r\n", AgentStorm::path(number))), "{text}");
             let (os, architecture) = platform(number);

@@ -1,55 +1,88 @@
 //! What: the requests that certctl is asked, what a right answer and the work done look like, and the thresholds.
 //! Knows no socket and no rate.
 
+pub mod acme;
 pub mod agent_storm;
+mod books;
+pub mod bulk_renewal;
+pub mod issuance;
+pub mod list;
 pub mod need;
 
 use crate::clock::Moment;
 use crate::error::Result;
+use crate::load::arrival::Ask;
 use crate::measure::Outcome;
+use crate::measure::observation::Observation;
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::wire::http1::Response;
 use crate::wire::request::Method;
 
-/// One kind of request, asked again and again.
+/// A few kinds of request, asked again and again.
 pub trait Scenario: 'static {
-    /// What [`Scenario::open_books`] reads and [`Scenario::close_books`] compares with.
-    type Books;
-
-    /// The name of scenario, bench target and results.
-    fn id(&self) -> &'static str;
+    /// The name of the workload in results.
+    fn name(&self) -> &'static str;
 
     /// What it asks, in one line for people.
     fn title(&self) -> String;
 
-    /// The bounds that it promises.
+    /// The names of its kinds of request; [`Ask::step`] is an index into them.
+    fn steps(&self) -> &'static [&'static str];
+
+    /// The bounds on latencies that it promises.
     fn thresholds(&self) -> Vec<Threshold>;
 
-    /// Replaces `request` by an encoded request that costs the target next to nothing: the first on each connection
-    /// that is opened before the load.
-    fn greeting(&self, request: &mut Vec<u8>) -> Method;
+    /// Whether the same request can be asked any number of times, as a Criterion loop does.
+    fn repeatable(&self) -> bool {
+        true
+    }
 
-    /// Replaces `request` by the encoded request of arrival `seq`.
-    fn encode(&self, seq: u64, request: &mut Vec<u8>) -> Method;
+    /// Replaces `request` by the encoded request.
+    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method;
 
-    /// Says what came of arrival `seq`, which started at `start`, and notes the work that the answer claims.
-    fn judge(&self, seq: u64, start: Moment, response: &Response<'_>) -> Outcome;
+    /// Says what came of a request that started at `start`, and notes the work that the answer claims.
+    fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome;
 
     /// Brings the rows that the scenario writes into the state that every run starts from, and counts what its work
     /// will add to. Not for use inside an async runtime.
     ///
     /// # Errors
     /// If the database cannot be asked.
-    fn open_books(&self, database: &mut postgres::Client) -> Result<Self::Books>;
+    fn open_books(&self, database: &mut postgres::Client) -> Result<()>;
 
-    /// Counts the work that the database shows since `books` were opened. `unanswered` is how many requests got no
+    /// Counts the work that the database shows since the books were opened. `unanswered` is how many requests got no
     /// complete answer, so that their work may or may not be there. Not for use inside an async runtime.
     ///
     /// # Errors
     /// If the database cannot be asked.
-    fn close_books(&self, books: &Self::Books, unanswered: u64, database: &mut postgres::Client) -> Result<Vec<Work>>;
+    fn close_books(&self, unanswered: u64, database: &mut postgres::Client) -> Result<Vec<Work>>;
 
-    /// How many right answers there were, warm-up included.
-    fn accepted(&self) -> u64;
+    /// What the answers so far claim, warm-up included.
+    fn claims(&self) -> Vec<Claim>;
+
+    /// What else is worth telling, warm-up included.
+    fn observations(&self) -> Vec<Observation> {
+        Vec::new()
+    }
+}
+
+/// Work that answers claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What is claimed.
+    pub name: &'static str,
+    /// The reference server's own counter of it.
+    pub counter: &'static str,
+    /// How much.
+    pub claimed: u64,
+}
+
+/// The outcome of an answer that is not the wanted one.
+fn unwanted(status: u16) -> Outcome {
+    match status {
+        429 => Outcome::Refused,
+        200..=299 => Outcome::Wrong,
+        status => Outcome::Failed(status),
+    }
 }

@@ -14,6 +14,7 @@ use super::{System, Target, Token, seed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure::validity::Work;
 use crate::run::runtime;
+use crate::scenario::Claim;
 use crate::wire::Dialer;
 use crate::wire::request::Method;
 use crate::wire::tls::Trust;
@@ -35,11 +36,11 @@ pub enum Store {
     Database(String),
 }
 
-/// Starts the reference server `binary` over `store`, seeded with the fleet.
+/// Starts the reference server `binary` over `store`, seeded.
 ///
 /// # Errors
 /// If it, or the PostgreSQL under it, does not start.
-pub fn start(binary: &Path, store: &Store, agents: u64, say: &mut dyn FnMut(String)) -> Result<Target> {
+pub fn start(binary: &Path, store: &Store, say: &mut dyn FnMut(String)) -> Result<Target> {
     let (cluster, database) = match store {
         Store::InMemory => (None, None),
         Store::Database(url) => {
@@ -58,7 +59,7 @@ pub fn start(binary: &Path, store: &Store, agents: u64, say: &mut dyn FnMut(Stri
     match &database {
         // By environment: the URL may hold a password, and anyone may read a command line.
         Some(url) => command.env(DATABASE_VARIABLE, url),
-        None => command.env_remove(DATABASE_VARIABLE).args(["--in-memory", "--agents", &agents.to_string()]),
+        None => command.env_remove(DATABASE_VARIABLE).arg("--in-memory"),
     };
     let mut server = Child::spawn("the reference server", command, Spec::default())?;
     let ready = server.wait_for_line(START_PATIENCE)?;
@@ -124,27 +125,27 @@ fn describe(
 }
 
 /// Work that the reference server counts itself, for where there is no database to ask.
-#[derive(Clone, Copy, Debug)]
-pub struct Counts {
-    heartbeats: u64,
-}
+#[derive(Clone, Debug)]
+pub struct Counts(Value);
 
-/// Asks the reference server for its counts. It counts a heartbeat before it answers.
+/// Asks the reference server for its counts. It counts before it answers.
 ///
 /// # Errors
 /// If it does not answer.
 pub fn counts(target: &Target, dialer: &Dialer) -> Result<Counts> {
     let answer = runtime()?.block_on(Probe::new(target, dialer.clone()).ask_with_token(Method::Get, "/reference/work"));
-    let json = answer?.json().unwrap_or_default();
-    let heartbeats = json["heartbeats"].as_u64();
-    let heartbeats = heartbeats.ok_or_else(|| Error::new("the reference server's /reference/work has no count"))?;
-    Ok(Counts { heartbeats })
+    let json = answer?.json().filter(Value::is_object);
+    json.map(Counts).ok_or_else(|| Error::new("the reference server's /reference/work is no JSON object"))
 }
 
 impl Counts {
-    /// The work since `before`, of `accepted` heartbeats; `unanswered` more may have been carried out.
-    pub fn work_since(&self, before: &Self, accepted: u64, unanswered: u64) -> Vec<Work> {
-        let found = self.heartbeats - before.heartbeats;
-        vec![Work::counted("heartbeats recorded", accepted, found, unanswered, "the reference server's own count")]
+    /// The work since `before`, of what answers claim; `unanswered` more may have been carried out.
+    pub fn work_since(&self, before: &Self, claims: &[Claim], unanswered: u64) -> Vec<Work> {
+        let count = |counts: &Self, counter: &str| counts.0[counter].as_u64().unwrap_or(0);
+        let work = claims.iter().map(|Claim { name, counter, claimed }| {
+            let found = count(self, counter).saturating_sub(count(before, counter));
+            Work::counted(name, *claimed, found, unanswered, "the reference server's own count")
+        });
+        work.collect()
     }
 }

@@ -363,3 +363,12 @@ pub fn redact_url(url: &str) -> String {
     let question = if parameters.is_empty() { "" } else { "?" };
     format!("{scheme}://{user}{authority}{path}{question}{}", parameters.join("&"))
 }
+
+/// Placeholder until the seeds land.
+pub fn refresh_certificates(_: &mut Client, n: u64) -> Result<u64> {
+    Ok(n)
+}
+/// Placeholder until the seeds land.
+pub fn clean_issued(_: &mut Client) -> Result<u64> {
+    Ok(0)
+}

@@ -41,6 +41,15 @@ pub fn encode(method: Method, target: &str, host: &str, token: Option<&str>, bod
     text.into_bytes()
 }
 
+/// Adds a header field to an encoded request.
+pub fn with_header(request: &mut Vec<u8>, name: &str, value: &str) {
+    const HEAD_END: &[u8] = b"\r\n\r\n";
+    if let Some(end) = request.windows(HEAD_END.len()).position(|window| window == HEAD_END) {
+        let field = format!("\r\n{name}: {value}");
+        request.splice(end..end, field.into_bytes());
+    }
+}
+
 /// An encoded request with slots for a number of fixed width.
 #[derive(Clone, Debug)]
 pub struct Template {

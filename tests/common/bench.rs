@@ -211,9 +211,9 @@ impl Finished {
     }
 }
 
-/// How often an outcome occurred.
+/// How often an outcome occurred in the first workload.
 pub fn outcome(summary: &Value, name: &str) -> u64 {
-    let outcomes = summary["outcomes"].as_array().unwrap();
+    let outcomes = summary["results"][0]["outcomes"].as_array().unwrap();
     outcomes.iter().find(|entry| entry["outcome"] == name).map_or(0, |entry| entry["count"].as_u64().unwrap())
 }
 

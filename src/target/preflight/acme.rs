@@ -8,9 +8,11 @@ use crate::target::base::Base;
 use crate::target::probe::Answer;
 use crate::wire::request::Method;
 
-/// Where an ACME server takes which request: absolute URLs at the target, as it told them.
+/// Where an ACME server takes which request: paths at the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcmeDirectory {
+    /// The directory itself.
+    pub directory: String,
     /// Gives out nonces.
     pub new_nonce: String,
     /// Tells when to renew (RFC 9773); absent where the server does not.
@@ -37,9 +39,10 @@ impl Inspection<'_> {
         };
         let json = answer.json().ok_or_else(|| no_directory("it is not JSON".to_owned()))?;
         let url = |name: &str| match json[name].as_str() {
-            Some(url) if path_at(&self.target.base, url).is_ok() => Ok(url.to_owned()),
-            // Whatever is there would be measured as this target.
-            Some(url) => Err(no_directory(format!("its {name} is elsewhere: {url}"))),
+            // Whatever is elsewhere would be measured as this target.
+            Some(url) => {
+                path_at(&self.target.base, url).map_err(|_| no_directory(format!("its {name} is elsewhere: {url}")))
+            }
             None => Err(no_directory(format!("it has no {name}"))),
         };
         let new_nonce = url("newNonce")?;
@@ -50,7 +53,7 @@ impl Inspection<'_> {
         if answer.replay_nonce.is_none() {
             return Err(no_directory("it comes without a Replay-Nonce".to_owned()));
         }
-        Ok(AcmeDirectory { new_nonce, renewal_info })
+        Ok(AcmeDirectory { directory: path.to_owned(), new_nonce, renewal_info })
     }
 
     fn no_directory(&self, path: &str, answer: &Answer, bearer: bool) -> Error {

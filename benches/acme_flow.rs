@@ -1,0 +1,7 @@
+//! `cargo bench --bench acme_flow`: ACME clients read directory, nonce and renewal information.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    certctl_bench::cli::bench::main::<certctl_bench::cli::acme::AcmeFlow>(env!("CARGO_BIN_EXE_certctl-reference"))
+}

@@ -1,0 +1,7 @@
+//! `cargo bench --bench api_tier`: certificates are posted while certificates are listed.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    certctl_bench::cli::bench::main::<certctl_bench::cli::api_tier::ApiTier>(env!("CARGO_BIN_EXE_certctl-reference"))
+}

@@ -1,0 +1,157 @@
+//! Flags of `acme_flow` and `acme_burst`, and the workloads that they ask for.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::bench::{Bench, Site};
+use super::flags::{LoadFlags, Spread, duration_or_zero};
+use crate::error::{Error, Result};
+use crate::load::desk::Affinity;
+use crate::load::plan::Model;
+use crate::load::rate::Rate;
+use crate::measure::threshold::Threshold;
+use crate::run::Workload;
+use crate::scenario::Scenario as _;
+use crate::scenario::acme::{Acme as Scenario, DEFAULT_PROFILE, Paths};
+use crate::scenario::need::Need;
+
+/// A graceful stop lets requests in flight end for so long.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Flags that both have.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Let arrivals come at this rate instead (an open workload): what the users' waiting for answers hides.
+    #[arg(long, env = "CERTCTL_BENCH_RATE")]
+    rate: Option<Rate>,
+    /// With --rate: how arrivals are spread, constant or poisson.
+    #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
+    arrivals: Spread,
+    /// The profile whose ACME server is asked: a row of certctl's certificate_profiles.
+    #[arg(long, value_name = "ID", default_value = DEFAULT_PROFILE, env = "CERTCTL_BENCH_PROFILE")]
+    profile: String,
+    /// The directory, a path or URL at the target, instead of the profile's [env also: CERTCTL_ACME_DIRECTORY].
+    #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_DIRECTORY")]
+    directory: Option<String>,
+    /// Send no token: for a certctl whose ACME server takes requests without (as built, none does).
+    #[arg(long, env = "CERTCTL_BENCH_NO_BEARER")]
+    no_bearer: bool,
+}
+
+impl Common {
+    fn directory(&self) -> String {
+        let given = self.directory.clone();
+        let given = given.or_else(|| std::env::var("CERTCTL_ACME_DIRECTORY").ok().filter(|value| !value.is_empty()));
+        given.unwrap_or_else(|| format!("/acme/profile/{}/directory", self.profile))
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Acme { directory: self.directory(), bearer: !self.no_bearer }]
+    }
+
+    fn groups(
+        &self,
+        name: &'static str,
+        users: u32,
+        think: Duration,
+        load: &LoadFlags,
+        site: &Site<'_>,
+    ) -> Result<Vec<Vec<Workload>>> {
+        if !self.profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            return Err(Error::usage(format!("--profile {:?}: not an id of a profile", self.profile)));
+        }
+        let paths = match &site.acme {
+            Some(paths) => paths.clone(),
+            None => Paths { directory: self.directory(), new_nonce: String::new(), renewal_info: String::new() },
+        };
+        let token = (!self.no_bearer).then_some(site.token);
+        let scenario = Scenario::new(name, &paths, site.host, token);
+        let model = match self.rate {
+            None => Model::Closed { think, rounds: None },
+            Some(rate) => Model::Open { pattern: self.arrivals.at(rate), clients: 1, affinity: Affinity::Any },
+        };
+        let mut plan = load.plan(model, users as usize, scenario.steps().len())?;
+        plan.timeout = load.timeout.unwrap_or(TIMEOUT);
+        Ok(vec![vec![Workload { scenario: Rc::new(scenario), plan }]])
+    }
+}
+
+const LOOPS: &[&str] = &["directory", "new_nonce", "renewal_info_malformed", "renewal_info_unknown"];
+
+/// Flags of `acme_flow`.
+#[derive(Args, Clone, Debug)]
+pub struct AcmeFlow {
+    /// Users, each with a connection of its own.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000),
+          env = "CERTCTL_BENCH_USERS")]
+    users: u32,
+    /// How long a user pauses after each round.
+    #[arg(long, default_value = "1s", value_parser = duration_or_zero, env = "CERTCTL_BENCH_THINK_TIME")]
+    think_time: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Bench for AcmeFlow {
+    const NAME: &'static str = "acme_flow";
+    const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information, and think in between.";
+
+    fn smoke(&mut self) {
+        self.users = self.users.min(10);
+        self.think_time = self.think_time.min(Duration::from_millis(100));
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        self.common.needs()
+    }
+
+    fn loops(&self) -> &'static [&'static str] {
+        LOOPS
+    }
+
+    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        self.common.groups(Self::NAME, self.users, self.think_time, load, site)
+    }
+
+    fn error_floor(&self) -> Threshold {
+        Threshold::Errors(0.01)
+    }
+}
+
+/// Flags of `acme_burst`.
+#[derive(Args, Clone, Debug)]
+pub struct AcmeBurst {
+    /// Users, each with a connection of its own; with --rate: connections that are pooled.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000),
+          env = "CERTCTL_BENCH_USERS")]
+    users: u32,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Bench for AcmeBurst {
+    const NAME: &'static str = "acme_burst";
+    const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information as fast as they can.";
+
+    fn smoke(&mut self) {
+        self.users = self.users.min(10);
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        self.common.needs()
+    }
+
+    fn loops(&self) -> &'static [&'static str] {
+        LOOPS
+    }
+
+    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        self.common.groups(Self::NAME, self.users, Duration::ZERO, load, site)
+    }
+
+    fn error_floor(&self) -> Threshold {
+        Threshold::Faults(0.001)
+    }
+}

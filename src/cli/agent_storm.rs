@@ -1,0 +1,147 @@
+//! Flags of `agent_storm`, and the workload that they ask for.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::bench::{Bench, Site};
+use super::flags::{LoadFlags, Spread, duration};
+use crate::error::{Error, Result};
+use crate::load::desk::Affinity;
+use crate::load::plan::{Model, Opening};
+use crate::load::rate::Rate;
+use crate::load::schedule::{self, Pattern, Restart, Stream};
+use crate::measure::threshold::Threshold;
+use crate::run::Workload;
+use crate::scenario::Scenario as _;
+use crate::scenario::agent_storm::{
+    AgentStorm as Scenario, Fleet, HEARTBEAT, HEARTBEAT_PERMISSION, POLL, POLL_PERMISSION, RECONNECT, SEEDED_AGENTS,
+};
+use crate::scenario::need::Need;
+
+/// What certctl's agents do by default.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_secs(30);
+const JITTER: f64 = 0.1;
+
+/// Flags of `agent_storm`.
+#[derive(Args, Clone, Debug)]
+pub struct AgentStorm {
+    /// How the fleet lives.
+    #[arg(long, value_enum, default_value = "contract", env = "CERTCTL_BENCH_FLEET")]
+    fleet: FleetFlag,
+    /// Arrivals: 167/s, 100/m [default: 167/s].
+    #[arg(long, env = "CERTCTL_BENCH_RATE")]
+    rate: Option<Rate>,
+    /// How arrivals are spread: constant or poisson [default: constant].
+    #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
+    arrivals: Option<Spread>,
+    /// How many agents there are.
+    #[arg(long, default_value_t = SEEDED_AGENTS, value_parser = clap::value_parser!(u64).range(1..=SEEDED_AGENTS),
+          env = "CERTCTL_BENCH_AGENTS")]
+    agents: u64,
+    /// Pool this many connections instead of one per agent.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000),
+          env = "CERTCTL_BENCH_CONNECTIONS")]
+    connections: Option<u32>,
+    /// With --fleet restart: all agents are back within this time.
+    #[arg(long, default_value = "5s", value_parser = duration, env = "CERTCTL_BENCH_RESTART_WITHIN")]
+    restart_within: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FleetFlag {
+    /// Heartbeats only, one agent after the other, at --rate.
+    Contract,
+    /// Each agent heartbeats every 60 s and polls for work every 30 s, ±10%.
+    Real,
+    /// All agents connect at once, then live like that.
+    Restart,
+}
+
+impl FleetFlag {
+    fn fleet(self) -> Fleet {
+        match self {
+            Self::Contract => Fleet::Contract,
+            Self::Real => Fleet::Real,
+            Self::Restart => Fleet::Restart,
+        }
+    }
+}
+
+impl AgentStorm {
+    fn pattern(&self) -> Result<Pattern> {
+        if self.fleet == FleetFlag::Contract {
+            let rate = self.rate.unwrap_or(Rate::per_second(167));
+            return Ok(self.arrivals.unwrap_or_default().at(rate));
+        }
+        let given = [
+            ("--rate", self.rate.is_some()),
+            ("--arrivals", self.arrivals.is_some()),
+            ("--connections", self.connections.is_some()),
+        ];
+        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(Error::usage(format!("{flag} is for --fleet contract: real agents have times of their own"))
+                .mend("choose how many there are with --agents"));
+        }
+        let restart = Restart { within: self.restart_within, step: RECONNECT };
+        Ok(Pattern::Fleet(schedule::Fleet {
+            streams: vec![
+                Stream { step: HEARTBEAT, period: HEARTBEAT_EVERY },
+                Stream { step: POLL, period: POLL_EVERY },
+            ],
+            jitter: JITTER,
+            restart: (self.fleet == FleetFlag::Restart).then_some(restart),
+        }))
+    }
+}
+
+impl Bench for AgentStorm {
+    const NAME: &'static str = "agent_storm";
+    const ABOUT: &'static str = "A fleet of agents heartbeats at certctl, each on a TLS connection of its own.";
+
+    fn smoke(&mut self) {
+        self.agents = self.agents.min(100);
+        self.connections = self.connections.map(|count| count.min(100));
+        if self.fleet == FleetFlag::Contract {
+            self.rate = Some(Rate::per_second(100));
+        }
+        self.restart_within = Duration::from_millis(500);
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let mut needs = vec![Need::Permission(HEARTBEAT_PERMISSION)];
+        if self.fleet != FleetFlag::Contract {
+            needs.push(Need::Permission(POLL_PERMISSION));
+        }
+        needs.extend([Need::Agent(1), Need::Agent(self.agents)]);
+        needs
+    }
+
+    fn loops(&self) -> &'static [&'static str] {
+        if self.fleet == FleetFlag::Contract { &["heartbeat"] } else { &["heartbeat", "poll"] }
+    }
+
+    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        let scenario = Scenario::new(self.fleet.fleet(), self.agents, site.host, site.token);
+        let (connections, affinity) = match self.connections {
+            Some(count) => (count as usize, Affinity::Any),
+            None => (self.agents as usize, Affinity::Own),
+        };
+        let model = Model::Open { pattern: self.pattern()?, clients: self.agents, affinity };
+        let mut plan = load.plan(model, connections, scenario.steps().len())?;
+        if self.fleet == FleetFlag::Restart {
+            plan.opening = Opening::ByFirstRequest;
+            if load.warm_up.is_some_and(|warm_up| warm_up > Duration::ZERO) && !load.is_smoke() {
+                return Err(Error::usage("--fleet restart has no --warm-up: the restart is what is measured"));
+            }
+            plan.warm_up = Duration::ZERO;
+        }
+        Ok(vec![vec![Workload { scenario: Rc::new(scenario), plan }]])
+    }
+
+    fn error_floor(&self) -> Threshold {
+        Threshold::Errors(0.001)
+    }
+}

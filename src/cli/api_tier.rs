@@ -1,0 +1,107 @@
+//! Flags of `api_tier`, and the workloads that they ask for.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::bench::{Bench, Site};
+use super::flags::{LoadFlags, Spread};
+use crate::error::Result;
+use crate::load::desk::Affinity;
+use crate::load::plan::Model;
+use crate::load::rate::Rate;
+use crate::measure::threshold::Threshold;
+use crate::run::Workload;
+use crate::scenario::Scenario;
+use crate::scenario::issuance::{self, Issuance};
+use crate::scenario::list::{self, List, Variant};
+use crate::scenario::need::Need;
+
+/// How long after the other the second workload begins.
+const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
+
+/// Flags of `api_tier`.
+#[derive(Args, Clone, Debug)]
+pub struct ApiTier {
+    /// Certificates posted: 50/s, 100/m.
+    #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_ISSUANCE_RATE")]
+    issuance_rate: Rate,
+    /// Lists asked for.
+    #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_LIST_RATE")]
+    list_rate: Rate,
+    /// Which lists.
+    #[arg(long, value_enum, default_value = "first-page", env = "CERTCTL_BENCH_LIST")]
+    list: ListFlag,
+    /// How arrivals are spread: constant or poisson.
+    #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
+    arrivals: Spread,
+    /// Connections that each of the two workloads pools.
+    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000),
+          env = "CERTCTL_BENCH_CONNECTIONS")]
+    connections: u32,
+    /// Delay of the lists against the posts.
+    #[arg(skip = LIST_STARTS_AFTER)]
+    list_starts_after: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListFlag {
+    /// The first page, again and again.
+    FirstPage,
+    /// Page after page, to the last.
+    Deep,
+    /// The first page with If-None-Match: how many answers are 304?
+    Conditional,
+    /// Page after page by the cursor that each answer gives.
+    Cursor,
+}
+
+impl ListFlag {
+    fn variant(self) -> Variant {
+        match self {
+            Self::FirstPage => Variant::FirstPage,
+            Self::Deep => Variant::Deep,
+            Self::Conditional => Variant::Conditional,
+            Self::Cursor => Variant::Cursor,
+        }
+    }
+}
+
+impl Bench for ApiTier {
+    const NAME: &'static str = "api_tier";
+    const ABOUT: &'static str = "Certificates are posted to certctl while its certificates are listed.";
+
+    fn smoke(&mut self) {
+        self.connections = self.connections.min(20);
+        self.list_starts_after = Duration::from_millis(200);
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Permission(issuance::PERMISSION), Need::Permission(list::PERMISSION)]
+    }
+
+    fn loops(&self) -> &'static [&'static str] {
+        &["issuance", "list"]
+    }
+
+    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        let workload = |scenario: Rc<dyn Scenario>, rate, starts_after| {
+            let pattern = self.arrivals.at(rate);
+            let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
+            let mut plan = load.plan(model, self.connections as usize, scenario.steps().len())?;
+            plan.starts_after = starts_after;
+            Ok(Workload { scenario, plan })
+        };
+        let issuance = Rc::new(Issuance::new(&Issuance::run_name(), site.host, site.token));
+        let list = Rc::new(List::new(self.list.variant(), site.host, site.token));
+        Ok(vec![vec![
+            workload(issuance, self.issuance_rate, Duration::ZERO)?,
+            workload(list, self.list_rate, self.list_starts_after)?,
+        ]])
+    }
+
+    fn error_floor(&self) -> Threshold {
+        Threshold::Errors(0.01)
+    }
+}

@@ -1,0 +1,160 @@
+//! Flags of `bulk_renewal`, and the workloads that they ask for.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::bench::{Bench, Site};
+use super::flags::{LoadFlags, Spread};
+use crate::error::{Error, Result};
+use crate::load::desk::Affinity;
+use crate::load::plan::{Model, Plan};
+use crate::load::rate::Rate;
+use crate::load::schedule::Schedule;
+use crate::measure::threshold::Threshold;
+use crate::run::Workload;
+use crate::scenario::bulk_renewal::{BulkRenewal as Scenario, PERMISSION, SEEDED_CERTIFICATES, Selection};
+use crate::scenario::list;
+use crate::scenario::need::Need;
+
+/// Five minutes and the warm-up, at 5/s, fit into the seeded certificates with this.
+const DEFAULT_BATCH: u64 = 6;
+const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
+
+/// The sweep's batches, and how many requests each size gets: those of one size are disjoint.
+const SWEEP: [(&str, u64, u64); 5] = [
+    ("sweep_50", 50, 20),
+    ("sweep_100", 100, 20),
+    ("sweep_500", 500, 10),
+    ("sweep_2000", 2_000, 5),
+    ("sweep_10000", 10_000, 1),
+];
+/// certctl cuts a request off after 120 s: the sweep waits longer, to see it.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(150);
+/// No size of the sweep may take longer.
+const SWEEP_WINDOW: Duration = Duration::from_secs(600);
+
+/// Flags of `bulk_renewal`.
+#[derive(Args, Clone, Debug)]
+pub struct BulkRenewal {
+    /// Which certificates a request names.
+    #[arg(long, value_enum, default_value = "enqueue", env = "CERTCTL_BENCH_WORKLOAD")]
+    workload: WorkloadFlag,
+    /// Certificates that a request of `enqueue` renews; no certificate is renewed twice in a run.
+    #[arg(long, default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u64).range(1..=SEEDED_CERTIFICATES),
+          env = "CERTCTL_BENCH_BATCH_SIZE")]
+    batch_size: u64,
+    /// Arrivals: 5/s, 100/m.
+    #[arg(long, default_value = "5/s", env = "CERTCTL_BENCH_RATE")]
+    rate: Rate,
+    /// How arrivals are spread: constant or poisson.
+    #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
+    arrivals: Spread,
+    /// Connections that are pooled.
+    #[arg(long, value_name = "COUNT", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000),
+          env = "CERTCTL_BENCH_CONNECTIONS")]
+    connections: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WorkloadFlag {
+    /// Batches by id, each of certificates that no other request renews.
+    Enqueue,
+    /// Everything of a team and issuer, again and again: at most 50, and after the first time nothing.
+    Rescan,
+    /// One request after another of 50, 100, 500, 2,000 and 10,000 certificates: where does the write timeout bite?
+    Sweep,
+}
+
+impl BulkRenewal {
+    fn plan(&self, load: &LoadFlags) -> Result<Plan> {
+        let pattern = self.arrivals.at(self.rate);
+        let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
+        let mut plan = load.plan(model, self.connections as usize, 1)?;
+        plan.window = load.duration.unwrap_or(DEFAULT_WINDOW);
+        Ok(plan)
+    }
+
+    /// The same certificate twice would be skipped the second time.
+    fn refuse_too_many(&self, plan: &Plan) -> Result<()> {
+        let span = plan.warm_up + plan.window;
+        let Model::Open { pattern, .. } = &plan.model else { return Ok(()) };
+        let requests = Schedule::new(pattern, 1, 1, span, plan.rng_seed).count() as u64;
+        if requests * self.batch_size <= SEEDED_CERTIFICATES {
+            return Ok(());
+        }
+        let fits = SEEDED_CERTIFICATES / requests.max(1);
+        let mend = match fits {
+            0 => "lower --rate or --duration".to_owned(),
+            _ => format!("--batch-size {fits} at most at this rate and duration, or lower those"),
+        };
+        Err(Error::usage(format!(
+            "{requests} requests of {} certificates are more than the {SEEDED_CERTIFICATES} that are seeded",
+            self.batch_size
+        ))
+        .mend(mend))
+    }
+
+    fn sweep(load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        let size = |(name, size, requests): (&'static str, u64, u64)| {
+            let requests = if load.is_smoke() { 1 } else { requests };
+            let model = Model::Closed { think: Duration::ZERO, rounds: Some(requests) };
+            let mut plan = load.plan(model, 1, 1)?;
+            plan.warm_up = Duration::ZERO;
+            plan.window = SWEEP_WINDOW;
+            plan.timeout = load.timeout.unwrap_or(SWEEP_TIMEOUT);
+            let scenario = Rc::new(Scenario::new(name, Selection::Batches { size }, site.host, site.token));
+            Ok(vec![Workload { scenario, plan }])
+        };
+        let sizes = if load.is_smoke() { &SWEEP[..2] } else { &SWEEP[..] };
+        sizes.iter().copied().map(size).collect()
+    }
+}
+
+impl Bench for BulkRenewal {
+    const NAME: &'static str = "bulk_renewal";
+    const ABOUT: &'static str = "Seeded certificates are put into renewal, many by one request.";
+
+    fn smoke(&mut self) {
+        self.rate = Rate::per_second(20);
+        self.batch_size = self.batch_size.min(10);
+        self.connections = self.connections.min(10);
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![
+            Need::Permission(PERMISSION),
+            Need::Permission(list::PERMISSION),
+            Need::Certificate(1),
+            Need::Certificate(SEEDED_CERTIFICATES),
+        ]
+    }
+
+    fn loops(&self) -> &'static [&'static str] {
+        // A batch can be renewed once.
+        if self.workload == WorkloadFlag::Rescan { &["bulk_renew"] } else { &[] }
+    }
+
+    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        let (name, selection) = match self.workload {
+            WorkloadFlag::Enqueue => ("enqueue", Selection::Batches { size: self.batch_size }),
+            WorkloadFlag::Rescan => ("rescan", Selection::Criteria),
+            WorkloadFlag::Sweep => return Self::sweep(load, site),
+        };
+        let plan = self.plan(load)?;
+        if self.workload == WorkloadFlag::Enqueue {
+            self.refuse_too_many(&plan)?;
+        }
+        let scenario = Rc::new(Scenario::new(name, selection, site.host, site.token));
+        Ok(vec![vec![Workload { scenario, plan }]])
+    }
+
+    fn error_floor(&self) -> Threshold {
+        Threshold::Errors(0.01)
+    }
+
+    fn is_judged(&self) -> bool {
+        self.workload != WorkloadFlag::Sweep
+    }
+}

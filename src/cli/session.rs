@@ -1,0 +1,158 @@
+//! A session: the workloads of a bench target at a prepared target, from the first count of its rows to the verdict.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::error::Result;
+use crate::load::progress::Progress;
+use crate::load::run::Control;
+use crate::measure::threshold::{Checked, Threshold};
+use crate::measure::validity::{self, Invalid, Work};
+use crate::measure::{Measurement, Outcome, observation};
+use crate::report::live::Live;
+use crate::report::summary::{About, Part, Results};
+use crate::report::{Summary, Verdict};
+use crate::run::{self, Workload};
+use crate::target::preflight::Findings;
+use crate::target::{Target, reference, seed};
+
+/// How much of an example is shown.
+const EXAMPLE_CHARACTERS: usize = 200;
+
+/// The workloads of a bench target at a prepared target.
+pub struct Session<'a> {
+    /// The system under test.
+    pub target: &'a Target,
+    /// What the preflight found.
+    pub findings: &'a Findings,
+    /// The workloads: those of a group run side by side, one group after another.
+    pub groups: &'a [Vec<Workload>],
+    /// The bound on errors over all; without one nothing is judged but validity.
+    pub floor: Option<Threshold>,
+    /// Whether this only shows that everything works.
+    pub smoke: bool,
+    /// Ends the session early once set.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Session<'_> {
+    /// Runs everything and sums it up.
+    ///
+    /// # Errors
+    /// If a run cannot start; what happens after that is measured, not reported as an error.
+    pub fn run(self, about: About) -> Result<Summary> {
+        let mut parts = Vec::new();
+        let mut invalid = Vec::new();
+        for group in self.groups {
+            let (measured, reasons) = self.run_group(group)?;
+            parts.extend(measured);
+            invalid.extend(reasons);
+        }
+        let checked = self.check(&parts);
+        invalid.extend(validity::unjudged(&checked));
+        let verdict = match Verdict::of(&invalid, &checked) {
+            _ if self.smoke && works(&parts, &invalid) => Verdict::Smoke,
+            verdict => verdict,
+        };
+        let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
+        Ok(Summary::new(about, &Results { parts: &parts, checked: &checked, invalid: &invalid, verdict }))
+    }
+
+    fn run_group(&self, group: &[Workload]) -> Result<(Vec<Part>, Vec<Invalid>)> {
+        let auditor = Auditor::open(group, self.target, self.findings)?;
+        let mut measurements = self.measure(group)?;
+        for measurement in &mut measurements {
+            // Examples quote answers, which may say back what they were told.
+            for (_, example) in &mut measurement.examples {
+                *example = self.target.token.redact(example).chars().take(EXAMPLE_CHARACTERS).collect();
+            }
+        }
+        let mut invalid = Vec::new();
+        // What was measured is not lost because it cannot be confirmed.
+        let work = auditor.close(group, &measurements).unwrap_or_else(|error| {
+            invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
+            vec![Vec::new(); group.len()]
+        });
+        let mut parts = Vec::new();
+        for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
+            invalid.extend(validity::judge(&measurement, &work, workload.plan.max_lag));
+            let observations = workload.scenario.observations();
+            let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
+            invalid.extend(missing.map(|one| Invalid::Never(one.name)));
+            parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
+        }
+        Ok((parts, invalid))
+    }
+
+    fn measure(&self, group: &[Workload]) -> Result<Vec<Measurement>> {
+        let control = Control { progress: Arc::new(Progress::default()), stop: self.stop.clone() };
+        let _live = Live::start(control.progress.clone(), group.iter().map(|workload| &workload.plan));
+        run::run(group, &self.findings.dialer, &self.target.base.host_header(), &control)
+    }
+
+    /// Every threshold beside what was measured.
+    fn check(&self, parts: &[Part]) -> Vec<Checked> {
+        let Some(floor) = self.floor else { return Vec::new() };
+        let names = self.groups.iter().flatten().map(|workload| workload.scenario.name());
+        let mut checked = Vec::new();
+        for (part, name) in parts.iter().zip(names) {
+            for threshold in &part.thresholds {
+                let one = threshold.check(&part.measurement);
+                checked.push(if parts.len() > 1 { one.of(name) } else { one });
+            }
+        }
+        checked.push(floor.check_over(parts.iter().map(|part| &part.measurement)));
+        checked
+    }
+}
+
+/// Whether every part of a smoke run did what it should; how fast, and how often, is not asked.
+fn works(parts: &[Part], invalid: &[Invalid]) -> bool {
+    let all_ok = |part: &Part| part.measurement.outcomes.count(Outcome::Ok) == part.measurement.scheduled;
+    let of_pace = |reason: &Invalid| {
+        matches!(reason, Invalid::Lag { .. } | Invalid::Saturated { .. } | Invalid::TooFewSamples { .. })
+    };
+    parts.iter().all(all_ok) && invalid.iter().all(of_pace)
+}
+
+/// Counts the work done, where the target lets it be counted.
+enum Auditor<'a> {
+    Database(Box<postgres::Client>),
+    Memory(&'a Target, &'a Findings, reference::Counts),
+    None,
+}
+
+impl<'a> Auditor<'a> {
+    fn open(group: &[Workload], target: &'a Target, findings: &'a Findings) -> Result<Self> {
+        Ok(match (&target.database, target.system.kind) {
+            (Some(url), _) => {
+                let mut database = seed::connect(url)?;
+                for workload in group {
+                    workload.scenario.open_books(&mut database)?;
+                }
+                Self::Database(Box::new(database))
+            }
+            (None, "reference") => Self::Memory(target, findings, reference::counts(target, &findings.dialer)?),
+            (None, _) => Self::None,
+        })
+    }
+
+    /// The work of each workload.
+    fn close(self, group: &[Workload], measurements: &[Measurement]) -> Result<Vec<Vec<Work>>> {
+        let each = group.iter().zip(measurements);
+        match self {
+            Self::Database(mut database) => each
+                .map(|(workload, measured)| workload.scenario.close_books(measured.unanswered, &mut database))
+                .collect(),
+            Self::Memory(target, findings, before) => {
+                let after = reference::counts(target, &findings.dialer)?;
+                Ok(each
+                    .map(|(workload, measured)| {
+                        after.work_since(&before, &workload.scenario.claims(), measured.unanswered)
+                    })
+                    .collect())
+            }
+            Self::None => Ok(vec![Vec::new(); group.len()]),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The closed workload: each user asks, waits for the answer, and asks again. It slows down with the target, so that
+//! its latencies leave out what would have been asked meanwhile.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::arrival::{Arrival, Ask};
+use super::crew::{Shared, perform};
+use super::deadline::SWEEP_EVERY;
+use super::pacer::Timer;
+use super::plan::Model;
+use super::run::Client;
+use crate::clock::Moment;
+use crate::error::{Context, Result};
+use crate::measure::generator::Reading;
+
+/// The users of a closed workload.
+pub struct Users {
+    stage: watch::Sender<Stage>,
+    next_seq: Cell<u64>,
+    in_flight: Cell<u64>,
+    /// Users who have made all their rounds.
+    finished: Cell<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Waiting,
+    Asking,
+    Over,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Self {
+            stage: watch::Sender::new(Stage::Waiting),
+            next_seq: Cell::new(0),
+            in_flight: Cell::new(0),
+            finished: Cell::new(0),
+        }
+    }
+}
+
+impl Users {
+    /// Lets no further request start.
+    pub fn end(&self) {
+        self.stage.send_replace(Stage::Over);
+    }
+
+    async fn reached(&self, stage: Stage) {
+        // The sender is ours, so the wait cannot fail while we exist.
+        let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
+    }
+
+    fn over(&self) -> bool {
+        *self.stage.borrow() == Stage::Over
+    }
+}
+
+/// One user: round after round of all steps.
+pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users: &Users) {
+    let Model::Closed { think, rounds } = shared.plan.model else { unreachable!("only closed workloads have users") };
+    users.reached(Stage::Asking).await;
+    for _ in 0..rounds.unwrap_or(u64::MAX) {
+        for step in 0..shared.plan.steps {
+            if users.over() {
+                return;
+            }
+            let seq = users.next_seq.replace(users.next_seq.get() + 1);
+            let now = Moment::now();
+            shared.recorder.borrow_mut().scheduled(step, now);
+            users.in_flight.set(users.in_flight.get() + 1);
+            let ask = Ask { seq, client: user as u64, step };
+            perform(user, client, Arrival { ask, intended: now, waited: false }, now, shared).await;
+            users.in_flight.set(users.in_flight.get() - 1);
+        }
+        if think > Duration::ZERO {
+            tokio::select! {
+                () = tokio::time::sleep(think) => {}
+                () = users.reached(Stage::Over) => return,
+            }
+        } else {
+            // A target that answers at once must not keep the pacer from its turn.
+            tokio::task::yield_now().await;
+        }
+    }
+    users.finished.set(users.finished.get() + 1);
+}
+
+/// Lets the users ask through warm-up and window, and lets requests in flight end. Gives readings at the edges of the
+/// window, which ends early once all have made their rounds.
+pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(Reading, Reading)> {
+    let plan = &shared.plan;
+    let timer = Timer::new().context(|| "making a timer".to_owned())?;
+    let start = run_start + plan.starts_after;
+    let (window_start, window_end) = (start + plan.warm_up, start + plan.warm_up + plan.window);
+    shared.recorder.borrow_mut().begin(window_start);
+    let mut at_start = Reading::take();
+    shared.wait(&timer, start).await?;
+    users.stage.send_replace(Stage::Asking);
+    if shared.wait(&timer, window_start).await? {
+        at_start = Reading::take();
+        shared.measuring();
+        let all_finished = || users.finished.get() == plan.connections;
+        while Moment::now() < window_end && !all_finished() {
+            if !shared.wait(&timer, window_end.min(Moment::now() + SWEEP_EVERY)).await? {
+                break;
+            }
+        }
+        if all_finished() {
+            shared.recorder.borrow_mut().end(Moment::now());
+        }
+    }
+    users.end();
+    let at_end = Reading::take();
+    shared.paced();
+    shared.drain(|| users.in_flight.get()).await;
+    while users.in_flight.get() > 0 {
+        shared.deadlines.expire_all();
+        tokio::task::yield_now().await;
+    }
+    Ok((at_start, at_end))
+}

@@ -1,0 +1,266 @@
+//! A crew: the workers of one workload, each with a connection, and what they share.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::arrival::Arrival;
+use super::closed::{self, Users};
+use super::deadline::{Deadlines, SWEEP_EVERY};
+use super::desk::Desk;
+use super::open;
+use super::pacer::Timer;
+use super::plan::{Model, Opening, Plan};
+use super::progress::Stage;
+use super::rate::Rate;
+use super::run::{Client, Control, Done, Job};
+use crate::clock::Moment;
+use crate::error::{Context, Error, Result};
+use crate::measure::generator::{GeneratorUse, Reading};
+use crate::measure::{Measurement, Outcome, Recorder, Sample};
+use crate::wire::{Fault, FaultKind, Phases};
+
+/// How many connections may be in the middle of being opened.
+const MAX_OPENING: usize = 64;
+/// How often opening one connection is tried.
+const OPEN_ATTEMPTS: usize = 3;
+/// How long connections may take to say goodbye.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The workers of one workload.
+pub struct Crew {
+    shared: Rc<Shared>,
+    workers: JoinSet<()>,
+}
+
+/// What the workers of one workload share.
+pub struct Shared {
+    pub plan: Plan,
+    pub recorder: Rc<RefCell<Recorder>>,
+    pub control: Control,
+    pub work: Source,
+    pub deadlines: Deadlines,
+    /// How many workloads of the run have not reached the end of their window.
+    pacing: Rc<Cell<usize>>,
+    opening_fault: RefCell<Option<Fault>>,
+    opened: Cell<usize>,
+}
+
+/// Where a worker's requests come from.
+pub enum Source {
+    /// An open workload's arrivals.
+    Desk(Desk),
+    /// A closed workload's users, who are the workers.
+    Users(Users),
+}
+
+impl Crew {
+    /// Starts the workers of `job` and waits until each has its connection.
+    pub async fn assemble<C: Client>(mut job: Job<C>, control: &Control, pacing: &Rc<Cell<usize>>) -> Result<Self> {
+        let plan = job.plan;
+        let (work, expected) = match &plan.model {
+            Model::Open { pattern, clients, affinity } => {
+                let expected = (pattern.per_second(*clients) * plan.timeout.as_secs_f64()) as usize;
+                (Source::Desk(Desk::new(plan.connections, *affinity, plan.timeout)), expected)
+            }
+            Model::Closed { .. } => (Source::Users(Users::default()), 0),
+        };
+        let shared = Rc::new(Shared {
+            deadlines: Deadlines::new(plan.connections, plan.timeout, expected + plan.connections),
+            recorder: job.recorder,
+            control: control.clone(),
+            work,
+            pacing: pacing.clone(),
+            opening_fault: RefCell::default(),
+            opened: Cell::new(0),
+            plan,
+        });
+        let mut workers = JoinSet::new();
+        match shared.plan.opening {
+            Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut workers).await?,
+            Opening::ByFirstRequest => {
+                for worker in 0..shared.plan.connections {
+                    workers.spawn_local(work_on(worker, (job.client)(), shared.clone(), None));
+                }
+            }
+        }
+        Ok(Self { shared, workers })
+    }
+
+    /// Drives the load, from `start` of the run until the last answer is in or given up; gives readings of the
+    /// generator at the edges of the measured window.
+    pub fn load(&self, start: Moment) -> impl Future<Output = Result<(Reading, Reading)>> + use<> {
+        let shared = self.shared.clone();
+        async move {
+            match &shared.work {
+                Source::Desk(desk) => open::load(&shared, desk, start).await,
+                Source::Users(users) => closed::load(&shared, users, start).await,
+            }
+        }
+    }
+
+    /// Sends the workers home and gives what was measured.
+    pub async fn dismiss(mut self, usage: GeneratorUse) -> Measurement {
+        match &self.shared.work {
+            Source::Desk(desk) => desk.close(),
+            Source::Users(users) => users.end(),
+        }
+        while self.workers.join_next().await.is_some() {}
+        self.shared.recorder.borrow_mut().finish(usage)
+    }
+}
+
+impl Shared {
+    /// Whether the run is to stop.
+    pub fn stopped(&self) -> bool {
+        self.control.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `moment`, and ends requests whose time is up meanwhile; returns `false` if the run is to stop.
+    pub async fn wait(&self, timer: &Timer, moment: Moment) -> Result<bool> {
+        loop {
+            if self.stopped() {
+                return Ok(false);
+            }
+            let now = Moment::now();
+            if now >= moment {
+                return Ok(true);
+            }
+            self.deadlines.sweep(now);
+            let until = moment.min(now + SWEEP_EVERY);
+            timer.sleep_until(until).await.context(|| "waiting for a timer".to_owned())?;
+            if let Source::Users(_) = self.work {
+                self.recorder.borrow_mut().tick(until, Moment::now());
+            }
+        }
+    }
+
+    /// Notes that this workload's window has begun.
+    pub fn measuring(&self) {
+        self.control.progress.enter(Stage::Measuring);
+    }
+
+    /// Notes that this workload's window is over.
+    pub fn paced(&self) {
+        self.pacing.set(self.pacing.get() - 1);
+        if self.pacing.get() == 0 {
+            self.control.progress.enter(Stage::Draining);
+        }
+    }
+
+    /// Lets what is in flight end, for as long as a request may take.
+    pub async fn drain(&self, outstanding: impl Fn() -> u64) {
+        let patience = Moment::now() + self.plan.timeout + SWEEP_EVERY;
+        while outstanding() > 0 && Moment::now() < patience && !self.stopped() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.deadlines.sweep(Moment::now());
+        }
+        if self.stopped() {
+            self.recorder.borrow_mut().stop(Moment::now());
+        }
+    }
+}
+
+/// Starts the workers at the connect rate and waits until each has its connection.
+async fn open_all<C: Client>(
+    rate: Rate,
+    client: &mut dyn FnMut() -> C,
+    shared: &Rc<Shared>,
+    workers: &mut JoinSet<()>,
+) -> Result<()> {
+    let timer = Timer::new().context(|| "making a timer".to_owned())?;
+    let permits = Arc::new(Semaphore::new(MAX_OPENING));
+    let start = Moment::now();
+    for worker in 0..shared.plan.connections {
+        let at = start + Duration::from_nanos(rate.offset_ns(worker as u64));
+        timer.sleep_until(at).await.context(|| "waiting for a timer".to_owned())?;
+        // The semaphore is never closed.
+        let permit = permits.clone().acquire_owned().await.expect("an open semaphore");
+        if shared.stopped() || shared.opening_fault.borrow().is_some() {
+            break;
+        }
+        workers.spawn_local(work_on(worker, client(), shared.clone(), Some(permit)));
+    }
+    // Every permit is back once every worker has a connection or has given up.
+    let _all = permits.acquire_many(MAX_OPENING as u32).await.expect("an open semaphore");
+    let (opened, wanted) = (shared.opened.get(), shared.plan.connections);
+    if let Some(fault) = shared.opening_fault.take() {
+        return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}"))
+            .mend("lower --connect-rate or the number of connections, or look at the target's limits and log"));
+    }
+    if shared.stopped() {
+        return Err(Error::new(format!(
+            "stopped after opening {opened} of {wanted} connections: nothing was measured"
+        )));
+    }
+    Ok(())
+}
+
+/// One worker: opens its connection if it is to, then asks one request after another.
+async fn work_on<C: Client>(worker: usize, mut client: C, shared: Rc<Shared>, opening: Option<OwnedSemaphorePermit>) {
+    if let Some(permit) = opening {
+        // Boxed, as the close is: an idle worker is to keep no room for what it does once.
+        let opened = Box::pin(connect(&mut client, &shared)).await;
+        drop(permit);
+        if !opened {
+            return;
+        }
+    }
+    match &shared.work {
+        Source::Desk(desk) => open::work(worker, &mut client, &shared, desk).await,
+        Source::Users(users) => closed::work(worker, &mut client, &shared, users).await,
+    }
+    Box::pin(client.close(CLOSE_PATIENCE)).await;
+}
+
+async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
+    for attempt in 1..=OPEN_ATTEMPTS {
+        let patience = shared.plan.timeout;
+        let opened = tokio::time::timeout(patience, client.open()).await;
+        let opened =
+            opened.unwrap_or_else(|_| Err(Fault::new(FaultKind::Connect, format!("not open within {patience:?}"))));
+        match opened {
+            Ok((handshake, phases)) => {
+                shared.recorder.borrow_mut().opened(handshake, &phases);
+                shared.opened.set(shared.opened.get() + 1);
+                shared.control.progress.connected();
+                return true;
+            }
+            Err(fault) if attempt == OPEN_ATTEMPTS || shared.stopped() => {
+                shared.opening_fault.borrow_mut().get_or_insert(fault);
+            }
+            Err(_) => {}
+        }
+    }
+    false
+}
+
+/// Asks what `arrival` wants, starting at `actual`, which is now, and records what came of it.
+pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, actual: Moment, shared: &Shared) {
+    let done = {
+        let request = pin!(client.perform(arrival.ask, actual));
+        shared.deadlines.guard(worker, actual, request).await
+    };
+    let done = done.unwrap_or_else(|| {
+        client.abandon();
+        Done { end: Moment::now(), phases: Phases::default(), outcome: Outcome::TimedOut, handshake: None }
+    });
+    let sample = Sample {
+        step: arrival.ask.step,
+        intended: arrival.intended,
+        waited: arrival.waited,
+        actual,
+        end: done.end,
+        phases: done.phases,
+        outcome: done.outcome,
+        handshake: done.handshake,
+    };
+    shared.recorder.borrow_mut().record(&sample);
+    shared.control.progress.count(sample.outcome);
+}

@@ -1,0 +1,84 @@
+//! The plan of a workload, as data.
+
+use serde::Serialize;
+
+use crate::load::desk::Affinity;
+use crate::load::plan::{Model, Opening, Plan};
+use crate::scenario::Scenario;
+
+/// What is asked of the target by one workload.
+#[derive(Debug, Serialize)]
+pub struct PlanFacts {
+    /// The workload's name.
+    pub name: &'static str,
+    /// What it asks, for people.
+    pub title: String,
+    /// `open`: arrivals do not wait for the target; `closed`: users do.
+    pub model: &'static str,
+    /// When arrivals come: `constant`, `poisson`, `fleet` or `restarting fleet`; absent in a closed workload.
+    pub arrivals: Option<String>,
+    /// Mean arrivals per second; absent in a closed workload, where the target decides.
+    pub rate_per_s: Option<f64>,
+    /// How long a user pauses after each round, in seconds; absent in an open workload.
+    pub think_s: Option<f64>,
+    /// How many clients take turns, or users there are.
+    pub clients: u64,
+    /// How many connections there are.
+    pub connections: usize,
+    /// `own`: a connection per client; `any`: pooled.
+    pub affinity: &'static str,
+    /// Seconds after the start of the run.
+    pub starts_after_s: f64,
+    /// Seconds before the measured window.
+    pub warm_up_s: f64,
+    /// Planned seconds of the measured window.
+    pub window_s: f64,
+    /// How long a request may take, in seconds.
+    pub timeout_s: f64,
+    /// What starts later than this counts as late, in milliseconds.
+    pub max_lag_ms: f64,
+    /// Connections opened per second before the first arrival; absent where the first request on each opens it.
+    pub connect_rate_per_s: Option<f64>,
+    /// Makes a random schedule repeatable.
+    pub rng_seed: u64,
+}
+
+impl PlanFacts {
+    /// Describes `plan` of `scenario`.
+    pub fn of(scenario: &dyn Scenario, plan: &Plan) -> Self {
+        let facts = Self {
+            name: scenario.name(),
+            title: scenario.title(),
+            model: "open",
+            arrivals: None,
+            rate_per_s: None,
+            think_s: None,
+            clients: plan.connections as u64,
+            connections: plan.connections,
+            affinity: "own",
+            starts_after_s: plan.starts_after.as_secs_f64(),
+            warm_up_s: plan.warm_up.as_secs_f64(),
+            window_s: plan.window.as_secs_f64(),
+            timeout_s: plan.timeout.as_secs_f64(),
+            max_lag_ms: plan.max_lag.as_secs_f64() * 1e3,
+            connect_rate_per_s: match plan.opening {
+                Opening::Before(rate) => Some(rate.per_second_f64()),
+                Opening::ByFirstRequest => None,
+            },
+            rng_seed: plan.rng_seed,
+        };
+        match &plan.model {
+            Model::Open { pattern, clients, affinity } => Self {
+                arrivals: Some(pattern.to_string()),
+                rate_per_s: Some(pattern.per_second(*clients)),
+                clients: *clients,
+                affinity: match affinity {
+                    Affinity::Own => "own",
+                    Affinity::Any => "any",
+                },
+                ..facts
+            },
+            Model::Closed { think, .. } => Self { model: "closed", think_s: Some(think.as_secs_f64()), ..facts },
+        }
+    }
+}

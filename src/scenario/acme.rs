@@ -1,0 +1,284 @@
+//! `acme_flow` and `acme_burst`: what an ACME client asks before it signs anything (RFC 8555, sections 7.1.1 and 7.2;
+//! RFC 9773).
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use postgres::Client;
+
+use super::books::{AuditBook, AuditRows};
+use super::{Claim, Scenario};
+use crate::clock::Moment;
+use crate::error::{Context as _, Result};
+use crate::load::arrival::Ask;
+use crate::measure::observation::{Observation, Value};
+use crate::measure::threshold::Threshold;
+use crate::measure::validity::Work;
+use crate::measure::{Outcome, Quantile};
+use crate::wire::http1::Response;
+use crate::wire::request::{Method, encode};
+
+/// The profile of certctl's demo seed that the scenarios ask for.
+pub const DEFAULT_PROFILE: &str = "prof-standard-tls";
+
+const DIRECTORY: usize = 0;
+const NEW_NONCE: usize = 1;
+const MALFORMED: usize = 2;
+
+/// Not two parts: certctl refuses it before it looks anything up.
+const MALFORMED_ID: &str = "aaaa";
+/// Two parts of base64url, of a certificate that nobody has: certctl looks for it.
+const UNKNOWN_ID: &str = "aaaa.bbbb";
+
+/// certctl may forget a nonce after five minutes.
+const NONCES_LAST: Duration = Duration::from_secs(240);
+
+const PROBLEM: &[u8] = b"application/problem+json";
+const MALFORMED_TYPE: &str = "urn:ietf:params:acme:error:malformed";
+const RATE_LIMITED_TYPE: &str = "urn:ietf:params:acme:error:rateLimited";
+
+/// Where the ACME server takes which request: paths.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The directory.
+    pub directory: String,
+    /// Gives out nonces.
+    pub new_nonce: String,
+    /// Tells when to renew.
+    pub renewal_info: String,
+}
+
+/// The scenario's state: what is sent, and the nonces that were given out.
+pub struct Acme {
+    name: &'static str,
+    requests: [(Method, Vec<u8>); 4],
+    /// Right answers by step.
+    answered: [Cell<u64>; 4],
+    /// Every nonce given out, and when it was asked for.
+    nonces: RefCell<HashMap<Vec<u8>, Moment>>,
+    repeated_nonces: Cell<u64>,
+    refused: Cell<u64>,
+    refused_in_shape: Cell<u64>,
+    audited: bool,
+    book: RefCell<Option<AuditBook>>,
+}
+
+impl Acme {
+    /// For a target whose Host is `host`; requests carry `token` if there is one. `name` is that of the workload.
+    pub fn new(name: &'static str, paths: &Paths, host: &str, token: Option<&str>) -> Self {
+        let request = |method, target: &str| (method, encode(method, target, host, token, ""));
+        let renewal_info = paths.renewal_info.trim_end_matches('/');
+        Self {
+            name,
+            requests: [
+                request(Method::Get, &paths.directory),
+                request(Method::Head, &paths.new_nonce),
+                request(Method::Get, &format!("{renewal_info}/{MALFORMED_ID}")),
+                request(Method::Get, &format!("{renewal_info}/{UNKNOWN_ID}")),
+            ],
+            answered: Default::default(),
+            nonces: RefCell::default(),
+            repeated_nonces: Cell::new(0),
+            refused: Cell::new(0),
+            refused_in_shape: Cell::new(0),
+            audited: token.is_some(),
+            book: RefCell::default(),
+        }
+    }
+
+    /// A nonce is good for one request (RFC 8555, section 6.5): the same one twice is a wrong answer.
+    fn has_fresh_nonce(&self, start: Moment, response: &Response<'_>) -> bool {
+        let Some(nonce) = response.header("replay-nonce").filter(|nonce| !nonce.is_empty()) else { return false };
+        let fresh = self.nonces.borrow_mut().insert(nonce.to_vec(), start).is_none();
+        self.repeated_nonces.set(self.repeated_nonces.get() + u64::from(!fresh));
+        fresh
+    }
+
+    fn is_directory(response: &Response<'_>) -> bool {
+        let json: serde_json::Value = serde_json::from_slice(response.body).unwrap_or_default();
+        response.is_json() && ["newNonce", "newAccount", "newOrder"].iter().all(|name| json[name].is_string())
+    }
+
+    fn refuse(&self, response: &Response<'_>) -> Outcome {
+        self.refused.set(self.refused.get() + 1);
+        if is_problem(response, RATE_LIMITED_TYPE) {
+            self.refused_in_shape.set(self.refused_in_shape.get() + 1);
+            Outcome::Refused
+        } else {
+            Outcome::Wrong
+        }
+    }
+
+    fn claimed_nonces(&self) -> u64 {
+        self.answered[DIRECTORY].get() + self.answered[NEW_NONCE].get()
+    }
+}
+
+/// Whether the body is a problem document (RFC 7807) of this type.
+fn is_problem(response: &Response<'_>, kind: &str) -> bool {
+    let content_type = response.header("content-type").unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_slice(response.body).unwrap_or_default();
+    content_type.starts_with(PROBLEM) && json["type"] == kind
+}
+
+impl Scenario for Acme {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn title(&self) -> String {
+        "directory, new-nonce, renewal-info of a malformed and of an unknown certificate".to_owned()
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["directory", "new_nonce", "renewal_info_malformed", "renewal_info_unknown"]
+    }
+
+    fn thresholds(&self) -> Vec<Threshold> {
+        let limits_ms = [500, 300, 800, 800];
+        let steps = self.steps().iter().zip(limits_ms);
+        steps.map(|(step, ms)| Threshold::Step(step, Quantile::P95, Duration::from_millis(ms))).collect()
+    }
+
+    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
+        let (method, bytes) = &self.requests[ask.step];
+        request.clone_from(bytes);
+        *method
+    }
+
+    fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
+        let (wanted, right) = match (ask.step, response.status) {
+            (_, 429) => return self.refuse(response),
+            (DIRECTORY, 200) => (200, Self::is_directory(response) && self.has_fresh_nonce(start, response)),
+            (NEW_NONCE, 200) => (200, self.has_fresh_nonce(start, response)),
+            (MALFORMED, 400) => (400, is_problem(response, MALFORMED_TYPE)),
+            (DIRECTORY | NEW_NONCE, status) => (200, status == 200),
+            (MALFORMED, _) => (400, false),
+            (_, _) => (404, response.status == 404 && is_problem(response, MALFORMED_TYPE)),
+        };
+        match right {
+            true => {
+                let answered = &self.answered[ask.step];
+                answered.set(answered.get() + 1);
+                Outcome::Ok
+            }
+            false if response.status == wanted || response.status < 300 => Outcome::Wrong,
+            false => Outcome::Failed(response.status),
+        }
+    }
+
+    fn open_books(&self, database: &mut Client) -> Result<()> {
+        if self.audited {
+            let rows = |name, action, path, status| AuditRows { name, action, path, status };
+            let kinds = vec![
+                rows("audit rows of directories", "api_get", "/acme/%/directory", 200),
+                rows("audit rows of nonces", "api_head", "/acme/%/new-nonce", 200),
+                rows("audit rows of malformed ids", "api_get", "/acme/%/renewal-info/%", 400),
+                rows("audit rows of unknown ids", "api_get", "/acme/%/renewal-info/%", 404),
+            ];
+            self.book.replace(Some(AuditBook::open(database, kinds)?));
+        }
+        Ok(())
+    }
+
+    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+        let mut work = vec![self.nonces_kept(database)?];
+        if let Some(book) = &*self.book.borrow() {
+            let claimed: Vec<u64> = self.answered.iter().map(Cell::get).collect();
+            work.extend(book.close(&claimed, unanswered, database)?);
+        }
+        Ok(work)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { name: "nonces given out", counter: "nonces_issued", claimed: self.claimed_nonces() }]
+    }
+
+    fn observations(&self) -> Vec<Observation> {
+        let given_out = self.claimed_nonces() + self.repeated_nonces.get();
+        let unique = Value::Share { count: self.nonces.borrow().len() as u64, of: given_out };
+        let refused = Value::Share { count: self.refused_in_shape.get(), of: self.refused.get() };
+        vec![
+            Observation { name: "unique Replay-Nonces", value: unique },
+            Observation { name: "429s of the right shape", value: refused },
+        ]
+    }
+}
+
+impl Acme {
+    /// The nonces given out that the database knows. Older ones may have been collected.
+    fn nonces_kept(&self, database: &mut Client) -> Result<Work> {
+        let (nonces, now) = (self.nonces.borrow(), Moment::now());
+        let young = nonces.iter().filter(|(_, asked)| now - **asked < NONCES_LAST);
+        let texts: Vec<&str> = young.filter_map(|(nonce, _)| std::str::from_utf8(nonce).ok()).collect();
+        let sql = "SELECT count(*) FROM acme_nonces WHERE nonce = ANY ($1)";
+        let row = database.query_one(sql, &[&texts]).context(|| "looking for the nonces given out".to_owned())?;
+        let found = row.get::<_, i64>(0) as u64;
+        Ok(Work { name: "nonces given out in the last 4 min", claimed: texts.len() as u64, found, source: "SQL" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http1::Parser;
+
+    fn acme() -> Acme {
+        let path = |end: &str| format!("/acme/profile/p/{end}");
+        let paths =
+            Paths { directory: path("directory"), new_nonce: path("new-nonce"), renewal_info: path("renewal-info") };
+        Acme::new("acme_burst", &paths, "localhost:8443", Some("t0k"))
+    }
+
+    fn judge(acme: &Acme, step: usize, head: &str, body: &str) -> Outcome {
+        let mut parser = Parser::default();
+        parser.start(acme.requests[step].0);
+        let message = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let length = if acme.requests[step].0 == Method::Head { message.len() - body.len() } else { message.len() };
+        parser.feed(&message.as_bytes()[..length]).unwrap();
+        acme.judge(Ask { seq: 0, client: 0, step }, Moment::now(), &parser.response().unwrap())
+    }
+
+    const DIRECTORY_BODY: &str = r#"{"newNonce":"https://h/n","newAccount":"https://h/a","newOrder":"https://h/o"}"#;
+
+    fn problem(kind: &str) -> String {
+        format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"…","status":0}}"#)
+    }
+
+    #[test]
+    fn a_wanted_4xx_is_right_and_other_answers_are_not() {
+        let acme = acme();
+        let problem_head = |status: u16| format!("{status} x\r\nContent-Type: application/problem+json");
+        assert_eq!(judge(&acme, 2, &problem_head(400), &problem("malformed")), Outcome::Ok);
+        assert_eq!(judge(&acme, 3, &problem_head(404), &problem("malformed")), Outcome::Ok);
+        // The one for the other, HTML, a server error, and a 404 that is the router's.
+        assert_eq!(judge(&acme, 2, &problem_head(404), &problem("malformed")), Outcome::Failed(404));
+        assert_eq!(judge(&acme, 3, &problem_head(400), &problem("malformed")), Outcome::Failed(400));
+        assert_eq!(judge(&acme, 3, "404 x\r\nContent-Type: text/plain", "404 page not found"), Outcome::Wrong);
+        assert_eq!(judge(&acme, 3, "200 OK\r\nContent-Type: text/html", "<html>"), Outcome::Wrong);
+        assert_eq!(judge(&acme, 0, &problem_head(500), &problem("serverInternal")), Outcome::Failed(500));
+    }
+
+    #[test]
+    fn a_nonce_given_out_twice_is_a_wrong_answer() {
+        let acme = acme();
+        let head = |nonce| format!("200 OK\r\nContent-Type: application/json\r\nReplay-Nonce: {nonce}");
+        assert_eq!(judge(&acme, 0, &head("n1"), DIRECTORY_BODY), Outcome::Ok);
+        assert_eq!(judge(&acme, 1, &head("n2"), ""), Outcome::Ok);
+        assert_eq!(judge(&acme, 1, &head("n1"), ""), Outcome::Wrong);
+        assert_eq!(judge(&acme, 1, "200 OK", ""), Outcome::Wrong);
+        assert_eq!(judge(&acme, 0, &head("n3"), "{}"), Outcome::Wrong);
+        assert_eq!(acme.observations()[0].to_string(), "unique Replay-Nonces: 2 of 3");
+    }
+
+    #[test]
+    fn a_429_is_refused_only_in_acmes_own_shape() {
+        let acme = acme();
+        let limited = "429 x\r\nContent-Type: application/problem+json";
+        assert_eq!(judge(&acme, 0, limited, &problem("rateLimited")), Outcome::Refused);
+        assert_eq!(judge(&acme, 2, limited, &problem("malformed")), Outcome::Wrong);
+        assert_eq!(judge(&acme, 3, "429 x\r\nContent-Type: text/plain", "{\"error\":\"…\"}"), Outcome::Wrong);
+        assert_eq!(acme.observations()[1].to_string(), "429s of the right shape: 1 of 3");
+    }
+}

@@ -1,0 +1,89 @@
+//! The books: audit rows, which certctl writes for every authenticated request, counted before and after a run.
+
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+
+use crate::error::{Context, Result};
+use crate::measure::validity::Work;
+
+/// How long certctl may take to write the audit rows of answered requests: it does so after it answers.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// A kind of audit row.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditRows {
+    /// What it stands for.
+    pub name: &'static str,
+    /// certctl's word for the method, such as `api_post`.
+    pub action: &'static str,
+    /// The path, as a LIKE pattern.
+    pub path: &'static str,
+    /// The status that was answered.
+    pub status: u16,
+}
+
+/// How many rows of some kinds there were.
+#[derive(Debug)]
+pub struct AuditBook {
+    kinds: Vec<AuditRows>,
+    before: Vec<u64>,
+}
+
+impl AuditBook {
+    /// Counts rows of these kinds, once no more come: those of earlier requests, the preflight's among them, may
+    /// still be on their way.
+    pub fn open(database: &mut Client, kinds: Vec<AuditRows>) -> Result<Self> {
+        let before = poll(AUDIT_PATIENCE, || {
+            let before = count_all(database, &kinds)?;
+            std::thread::sleep(POLL_EVERY * 4);
+            let after = count_all(database, &kinds)?;
+            let settled = before == after;
+            Ok((after, settled))
+        })?;
+        Ok(Self { kinds, before })
+    }
+
+    /// Puts the rows that came since beside what was claimed of each kind.
+    pub fn close(&self, claimed: &[u64], unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+        let found = poll(AUDIT_PATIENCE, || {
+            let now = count_all(database, &self.kinds)?;
+            let found: Vec<u64> =
+                now.iter().zip(&self.before).map(|(now, before)| now.saturating_sub(*before)).collect();
+            let complete = found.iter().zip(claimed).all(|(found, claimed)| found >= claimed);
+            Ok((found, complete))
+        })?;
+        let work = self.kinds.iter().zip(claimed).zip(found);
+        Ok(work.map(|((kind, claimed), found)| Work::counted(kind.name, *claimed, found, unanswered, "SQL")).collect())
+    }
+}
+
+fn count_all(database: &mut Client, kinds: &[AuditRows]) -> Result<Vec<u64>> {
+    kinds.iter().map(|kind| count(database, kind)).collect()
+}
+
+fn count(database: &mut Client, kind: &AuditRows) -> Result<u64> {
+    let sql = "SELECT count(*) FROM audit_events WHERE action = $1 AND resource_type = 'api' AND resource_id LIKE $2 \
+               AND details->>'status' = $3";
+    let row = database.query_one(sql, &[&kind.action, &kind.path, &kind.status.to_string()]);
+    Ok(row.context(|| "counting audit rows".to_owned())?.get::<_, i64>(0) as u64)
+}
+
+/// One number that a query gives.
+pub fn number(database: &mut Client, what: &str, sql: &str, pattern: &str) -> Result<u64> {
+    let row = database.query_one(sql, &[&pattern]).context(|| format!("counting {what}"))?;
+    Ok(row.get::<_, i64>(0) as u64)
+}
+
+/// Reads until it is what it should be or patience ends; returns the last reading.
+fn poll<T>(patience: Duration, mut read: impl FnMut() -> Result<(T, bool)>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        let (reading, good) = read()?;
+        if good || start.elapsed() > patience {
+            return Ok(reading);
+        }
+        std::thread::sleep(POLL_EVERY);
+    }
+}

@@ -1,0 +1,275 @@
+//! `bulk_renewal`: many certificates are put into renewal by one request.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use postgres::Client;
+use serde::Deserialize;
+
+use super::books::{self, AuditBook, AuditRows};
+use super::{Claim, Scenario, unwanted};
+use crate::clock::Moment;
+use crate::error::Result;
+use crate::load::arrival::Ask;
+use crate::measure::observation::{Observation, Value};
+use crate::measure::threshold::Threshold;
+use crate::measure::validity::Work;
+use crate::measure::{Outcome, Quantile};
+use crate::target::seed;
+use crate::wire::http1::Response;
+use crate::wire::request::{Method, encode};
+
+/// How many certificates `seed/01_bulk_renewal_certs.sql` makes.
+pub const SEEDED_CERTIFICATES: u64 = 10_000;
+/// The permission that it needs.
+pub const PERMISSION: &str = "cert.issue";
+
+const PATH: &str = "/api/v1/certificates/bulk-renew";
+/// How many certificates certctl takes at most where they are named by criteria, whatever their number.
+pub const CRITERIA_CAP: u64 = 50;
+
+/// Which certificates a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// A batch of seeded certificates by id, disjoint from all other batches: each request does the same work.
+    Batches {
+        /// How many certificates a request renews.
+        size: u64,
+    },
+    /// All of a team's and issuer's, by criteria, again and again. certctl takes the oldest 50, and skips those that
+    /// are in renewal already: after the first request nothing is left to do.
+    Criteria,
+}
+
+/// The scenario's state: what is sent, and what the answers said was done.
+pub struct BulkRenewal {
+    name: &'static str,
+    selection: Selection,
+    host: String,
+    token: String,
+    answered: Cell<u64>,
+    seen: RefCell<Seen>,
+    book: RefCell<Option<Opened>>,
+}
+
+/// Sums over all answers.
+#[derive(Default)]
+struct Seen {
+    matched: u64,
+    enqueued: u64,
+    skipped: u64,
+    failed: u64,
+    largest_match: u64,
+    without_work: u64,
+}
+
+struct Opened {
+    audit: AuditBook,
+    jobs: u64,
+}
+
+/// What certctl answers.
+#[derive(Deserialize)]
+struct Reply {
+    total_matched: u64,
+    total_enqueued: u64,
+    total_skipped: u64,
+    total_failed: u64,
+}
+
+impl BulkRenewal {
+    /// For a target whose Host is `host`, with an API key `token`. `name` is that of the workload.
+    pub fn new(name: &'static str, selection: Selection, host: &str, token: &str) -> Self {
+        Self {
+            name,
+            selection,
+            host: host.to_owned(),
+            token: token.to_owned(),
+            answered: Cell::new(0),
+            seen: RefCell::default(),
+            book: RefCell::default(),
+        }
+    }
+
+    fn body(&self, seq: u64) -> String {
+        let Selection::Batches { size } = self.selection else {
+            return r#"{"team_id":"t-platform","issuer_id":"iss-local"}"#.to_owned();
+        };
+        let mut body = String::with_capacity(24 + 28 * size as usize);
+        body.push_str(r#"{"certificate_ids":["#);
+        for number in seq * size + 1..=(seq + 1) * size {
+            let comma = if body.ends_with('[') { "" } else { "," };
+            // Writing to a String cannot fail.
+            let _ = write!(body, r#"{comma}"cert-loadtest-bulk-{number:05}""#);
+        }
+        body.push_str("]}");
+        body
+    }
+
+    /// How many jobs a request without a complete answer may have made.
+    fn at_most_per_request(&self) -> u64 {
+        match self.selection {
+            Selection::Batches { size } => size,
+            Selection::Criteria => CRITERIA_CAP,
+        }
+    }
+}
+
+impl Seen {
+    fn add(&mut self, reply: &Reply) {
+        self.matched += reply.total_matched;
+        self.enqueued += reply.total_enqueued;
+        self.skipped += reply.total_skipped;
+        self.failed += reply.total_failed;
+        self.largest_match = self.largest_match.max(reply.total_matched);
+        self.without_work += u64::from(reply.total_enqueued == 0);
+    }
+}
+
+impl Scenario for BulkRenewal {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn title(&self) -> String {
+        match self.selection {
+            Selection::Batches { size } => format!("renewal of {size} certificates at a time, by id: POST {PATH}"),
+            Selection::Criteria => {
+                format!("renewal by criteria, again and again (certctl takes {CRITERIA_CAP} at most): POST {PATH}")
+            }
+        }
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["bulk_renew"]
+    }
+
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![
+            Threshold::Response(Quantile::P95, Duration::from_secs(2)),
+            Threshold::Response(Quantile::P99, Duration::from_secs(5)),
+        ]
+    }
+
+    fn repeatable(&self) -> bool {
+        self.selection == Selection::Criteria
+    }
+
+    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
+        *request = encode(Method::Post, PATH, &self.host, Some(&self.token), &self.body(ask.seq));
+        Method::Post
+    }
+
+    fn judge(&self, _ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
+        if response.status != 200 || !response.is_json() {
+            return unwanted(response.status);
+        }
+        let Ok(reply) = serde_json::from_slice::<Reply>(response.body) else { return Outcome::Wrong };
+        self.seen.borrow_mut().add(&reply);
+        let done = [reply.total_matched, reply.total_enqueued, reply.total_skipped, reply.total_failed];
+        let right = match self.selection {
+            Selection::Batches { size } => done == [size, size, 0, 0],
+            Selection::Criteria => {
+                reply.total_failed == 0 && reply.total_matched == reply.total_enqueued + reply.total_skipped
+            }
+        };
+        self.answered.set(self.answered.get() + u64::from(right));
+        if right { Outcome::Ok } else { Outcome::Wrong }
+    }
+
+    fn open_books(&self, database: &mut Client) -> Result<()> {
+        seed::refresh_certificates(database, SEEDED_CERTIFICATES)?;
+        let kinds = vec![AuditRows { name: "audit rows of renewals", action: "api_post", path: PATH, status: 200 }];
+        let audit = AuditBook::open(database, kinds)?;
+        self.book.replace(Some(Opened { audit, jobs: jobs(database)? }));
+        Ok(())
+    }
+
+    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+        let Some(opened) = self.book.take() else { return Ok(Vec::new()) };
+        let (enqueued, in_doubt) = (self.seen.borrow().enqueued, unanswered * self.at_most_per_request());
+        let mut work = opened.audit.close(&[self.answered.get()], unanswered, database)?;
+        let found = jobs(database)?.saturating_sub(opened.jobs);
+        work.push(Work::counted("renewal jobs", enqueued, found, in_doubt, "SQL"));
+        if let Selection::Batches { .. } = self.selection {
+            let sql = "SELECT count(*) FROM managed_certificates WHERE id LIKE $1 AND status = 'RenewalInProgress'";
+            let found = books::number(database, "certificates in renewal", sql, "cert-loadtest-bulk-%")?;
+            work.push(Work::counted("certificates in renewal", enqueued, found, in_doubt, "SQL"));
+        }
+        Ok(work)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { name: "renewal jobs", counter: "renewals_enqueued", claimed: self.seen.borrow().enqueued }]
+    }
+
+    fn observations(&self) -> Vec<Observation> {
+        let seen = self.seen.borrow();
+        let count = |name, count| Observation { name, value: Value::Count(count) };
+        let mut observations = vec![
+            count("certificates matched, all answers", seen.matched),
+            count("certificates put into renewal, all answers", seen.enqueued),
+        ];
+        if self.selection == Selection::Criteria {
+            observations.extend([
+                count("certificates skipped, all answers", seen.skipped),
+                count("certificates failed, all answers", seen.failed),
+                count("most certificates matched by one request", seen.largest_match),
+                Observation {
+                    name: "requests that put nothing into renewal",
+                    value: Value::Share { count: seen.without_work, of: self.answered.get() },
+                },
+            ]);
+        }
+        observations
+    }
+}
+
+/// How many jobs there are, whoever's.
+fn jobs(database: &mut Client) -> Result<u64> {
+    books::number(database, "jobs", "SELECT count(*) FROM jobs WHERE id LIKE $1", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http1::Parser;
+
+    fn judge(renewal: &BulkRenewal, counts: [u64; 4]) -> Outcome {
+        let [matched, enqueued, skipped, failed] = counts;
+        let body = format!(
+            r#"{{"total_matched":{matched},"total_enqueued":{enqueued},"total_skipped":{skipped},"total_failed":{failed}}}"#
+        );
+        let mut parser = Parser::default();
+        parser.start(Method::Post);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        parser.feed(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+        renewal.judge(Ask { seq: 0, client: 0, step: 0 }, Moment::now(), &parser.response().unwrap())
+    }
+
+    #[test]
+    fn batches_are_disjoint_and_each_is_renewed_whole_or_wrong() {
+        let renewal = BulkRenewal::new("enqueue", Selection::Batches { size: 3 }, "h", "t");
+        let ids = |seq: u64| renewal.body(seq).replace("cert-loadtest-bulk-", "");
+        assert_eq!(ids(0), r#"{"certificate_ids":["00001","00002","00003"]}"#);
+        assert_eq!(ids(1), r#"{"certificate_ids":["00004","00005","00006"]}"#);
+        assert_eq!(judge(&renewal, [3, 3, 0, 0]), Outcome::Ok);
+        for counts in [[2, 2, 0, 0], [3, 2, 1, 0], [3, 2, 0, 1], [3, 0, 3, 0], [4, 4, 0, 0]] {
+            assert_eq!(judge(&renewal, counts), Outcome::Wrong, "{counts:?}");
+        }
+        // What was done is counted all the same: the database will show it.
+        assert_eq!(renewal.claims()[0].claimed, 3 + 2 + 2 + 2 + 4);
+    }
+
+    #[test]
+    fn a_rescan_tells_that_it_did_nothing() {
+        let renewal = BulkRenewal::new("rescan", Selection::Criteria, "h", "t");
+        assert_eq!(judge(&renewal, [50, 47, 3, 0]), Outcome::Ok);
+        assert_eq!(judge(&renewal, [50, 0, 50, 0]), Outcome::Ok);
+        assert_eq!(judge(&renewal, [50, 0, 49, 0]), Outcome::Wrong);
+        let told: Vec<String> = renewal.observations().iter().map(ToString::to_string).collect();
+        assert!(told.contains(&"requests that put nothing into renewal: 2 of 2".to_owned()), "{told:?}");
+        assert!(told.contains(&"most certificates matched by one request: 50".to_owned()), "{told:?}");
+    }
+}

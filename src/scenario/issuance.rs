@@ -1,0 +1,175 @@
+//! `issuance_acceptance`: certctl accepts certificates that are to be managed.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use postgres::Client;
+
+use super::{Claim, Scenario, books, unwanted};
+use crate::clock::Moment;
+use crate::error::Result;
+use crate::load::arrival::Ask;
+use crate::measure::threshold::Threshold;
+use crate::measure::validity::Work;
+use crate::measure::{Outcome, Quantile};
+use crate::target::seed;
+use crate::wire::http1::Response;
+use crate::wire::request::{Method, Template, encode};
+
+/// The permission that it needs.
+pub const PERMISSION: &str = "cert.issue";
+/// Where certificates are posted to.
+pub const PATH: &str = "/api/v1/certificates";
+
+/// Stands for an arrival's number while a request is encoded.
+const SLOT: &str = "########";
+/// How long the certificates are said to be valid: certctl's hourly renewal scan looks 31 days ahead, and would act on
+/// what it finds.
+const VALID_FOR: Duration = Duration::from_secs(90 * 86_400);
+
+/// The scenario's state: what is sent, and how many certificates were accepted.
+pub struct Issuance {
+    prefix: String,
+    template: Template,
+    accepted: Cell<u64>,
+    expected: RefCell<Vec<u8>>,
+}
+
+impl Issuance {
+    /// For a target whose Host is `host`, with an API key `token`. `run` tells this run's certificates from those of
+    /// all others: letters, digits and hyphens.
+    pub fn new(run: &str, host: &str, token: &str) -> Self {
+        let prefix = format!("loadtest-api-{run}-");
+        let name = format!("{prefix}{SLOT}.example.test");
+        let expires_at = humantime::format_rfc3339_seconds(SystemTime::now() + VALID_FOR);
+        let body = format!(
+            r#"{{"name":"{name}","common_name":"{name}","sans":["{name}"],"environment":"loadtest","issuer_id":"iss-local","owner_id":"o-alice","team_id":"t-platform","renewal_policy_id":"rp-standard","expires_at":"{expires_at}","tags":{{"source":"certctl-bench","run":"{run}"}}}}"#
+        );
+        let template = Template::new(encode(Method::Post, PATH, host, Some(token), &body), SLOT);
+        Self { prefix, template, accepted: Cell::new(0), expected: RefCell::default() }
+    }
+
+    /// A name for a run that no other has: the time in milliseconds and the process, in base 36.
+    pub fn run_name() -> String {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("{}-{}", base36(since_epoch.as_millis()), base36(u128::from(std::process::id())))
+    }
+
+    /// Whether the answer is about the certificate that was posted.
+    fn names(&self, seq: u64, body: &[u8]) -> bool {
+        let mut expected = self.expected.borrow_mut();
+        expected.clear();
+        expected.extend_from_slice(b"\"name\":\"");
+        expected.extend_from_slice(self.prefix.as_bytes());
+        let slot = expected.len();
+        expected.resize(slot + SLOT.len(), b'0');
+        let mut rest = seq;
+        for digit in expected[slot..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        body.windows(expected.len()).any(|window| window == *expected)
+    }
+}
+
+fn base36(mut number: u128) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from_digit((number % 36) as u32, 36).unwrap_or('0'));
+        number /= 36;
+        if number == 0 {
+            return digits.into_iter().rev().collect();
+        }
+    }
+}
+
+impl Scenario for Issuance {
+    fn name(&self) -> &'static str {
+        "issuance_acceptance"
+    }
+
+    fn title(&self) -> String {
+        format!("certificates to manage, each with a name of its own: POST {PATH}")
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["issuance"]
+    }
+
+    fn thresholds(&self) -> Vec<Threshold> {
+        vec![
+            Threshold::Response(Quantile::P95, Duration::from_secs(2)),
+            Threshold::Response(Quantile::P99, Duration::from_secs(5)),
+        ]
+    }
+
+    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
+        self.template.fill(ask.seq, request);
+        Method::Post
+    }
+
+    fn judge(&self, ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
+        if response.status != 201 {
+            return unwanted(response.status);
+        }
+        if !response.is_json() || !self.names(ask.seq, response.body) {
+            return Outcome::Wrong;
+        }
+        self.accepted.set(self.accepted.get() + 1);
+        Outcome::Ok
+    }
+
+    fn open_books(&self, database: &mut Client) -> Result<()> {
+        seed::clean_issued(database)?;
+        Ok(())
+    }
+
+    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+        let sql = "SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
+        let found = books::number(database, "the certificates posted", sql, &format!("{}%", self.prefix))?;
+        Ok(vec![Work::counted("certificates created", self.accepted.get(), found, unanswered, "SQL")])
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { name: "certificates created", counter: "certificates_created", claimed: self.accepted.get() }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http1::Parser;
+
+    #[test]
+    fn only_the_certificate_that_was_posted_is_a_right_answer() {
+        let issuance = Issuance::new("r1", "localhost:8443", "t0k");
+        let judge = |seq, status: u16, name: &str| {
+            let body = format!(r#"{{"id":"cert-1","name":"{name}"}}"#);
+            let mut parser = Parser::default();
+            parser.start(Method::Post);
+            let head =
+                format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+            parser.feed(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+            issuance.judge(Ask { seq, client: 0, step: 0 }, Moment::now(), &parser.response().unwrap())
+        };
+        assert_eq!(judge(7, 201, "loadtest-api-r1-00000007.example.test"), Outcome::Ok);
+        assert_eq!(judge(8, 201, "loadtest-api-r1-00000007.example.test"), Outcome::Wrong);
+        assert_eq!(judge(7, 200, "loadtest-api-r1-00000007.example.test"), Outcome::Wrong);
+        assert_eq!(judge(7, 500, "loadtest-api-r1-00000007.example.test"), Outcome::Failed(500));
+        assert_eq!(issuance.accepted.get(), 1);
+    }
+
+    #[test]
+    fn names_are_unique_within_a_run_and_between_runs() {
+        let request = |run: &str, seq| {
+            let mut request = Vec::new();
+            Issuance::new(run, "h", "t").encode(Ask { seq, client: 0, step: 0 }, &mut request);
+            String::from_utf8(request).unwrap()
+        };
+        assert!(request("a1", 3).contains(r#""name":"loadtest-api-a1-00000003.example.test""#));
+        assert_ne!(request("a1", 3), request("a1", 4));
+        assert_ne!(request("a1", 3), request("a2", 3));
+        let run = Issuance::run_name();
+        assert!(run.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{run}");
+    }
+}
