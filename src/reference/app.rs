@@ -1,17 +1,18 @@
 //! What all requests share, and how much of their work is under way or done.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustls::crypto::{SecureRandom, aws_lc_rs};
 use tokio::sync::watch;
 
 use crate::audit::AuditLog;
 use crate::auth::Key;
 use crate::cli::{Args, Behaviour};
+use crate::ids::Ids;
 use crate::limiter::Limiter;
 use crate::store::Store;
+use crate::work::Work;
 
 /// How long work under way may still take once we are told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -24,13 +25,13 @@ pub struct App<S> {
     pub behaviour: Behaviour,
     /// Limiters for requests with and without a key, when limits are on: certctl keeps two tables.
     pub limiters: Option<Limiters>,
+    pub ids: Arc<Ids>,
     pub audit: AuditLog<S>,
-    /// Heartbeats answered with 200.
-    pub heartbeats: AtomicU64,
+    pub work: Work,
+    pub started: Instant,
     /// Connections that have shaken hands.
     pub connections: Gauge,
     stop: watch::Sender<bool>,
-    random: &'static dyn SecureRandom,
 }
 
 /// One limiter for each of certctl's two chains.
@@ -43,34 +44,19 @@ pub struct Limiters {
 impl<S: Store> App<S> {
     /// The state for these settings.
     pub fn new(store: S, keys: Vec<Key>, args: &Args) -> Result<Self, String> {
-        let store = Arc::new(store);
-        let random = aws_lc_rs::default_provider().secure_random;
-        random.fill(&mut [0; 16]).map_err(|_| "the system has no random numbers".to_owned())?;
+        let (store, ids) = (Arc::new(store), Arc::new(Ids::new()?));
         Ok(Self {
-            audit: AuditLog::new(Arc::clone(&store)),
+            audit: AuditLog::new(Arc::clone(&store), Arc::clone(&ids)),
             store,
             keys,
             behaviour: args.behaviour,
             limiters: args.rate_limit.then(Limiters::default),
-            heartbeats: AtomicU64::new(0),
+            ids,
+            work: Work::default(),
+            started: Instant::now(),
             connections: Gauge::default(),
             stop: watch::Sender::new(false),
-            random,
         })
-    }
-
-    /// A random UUID for a request.
-    pub fn request_id(&self) -> String {
-        let mut bytes = [0; 16];
-        // It gave bytes at the start, and an id of zeros would still be an id.
-        let _ = self.random.fill(&mut bytes);
-        let id = u128::from_be_bytes(bytes);
-        // Version 4, variant 1.
-        let id = id & !(0xf << 76) | 0x4 << 76;
-        let id = id & !(0x3 << 62) | 0x2 << 62;
-        let field = |from: u32, width: u32| id >> from & ((1 << width) - 1);
-        let (a, b, c, d, e) = (field(96, 32), field(80, 16), field(64, 16), field(48, 16), field(0, 48));
-        format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
     }
 
     /// Ends once the server is to stop.

@@ -1,4 +1,4 @@
-//! The audit log: one row per authenticated request, inserted behind the response's back.
+//! The audit log: one row per authenticated request, inserted behind the response's back, and one per bulk renewal.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::app::Gauge;
-use crate::clock::since_epoch;
-use crate::store::{AuditEvent, Store};
+use crate::ids::Ids;
+use crate::store::{AuditEvent, Store, StoreError};
 
 /// certctl has no bound here. Beyond ours, rows are dropped and counted, so that an overload cannot eat the memory.
 const MAX_PENDING: usize = 100_000;
@@ -19,8 +19,8 @@ const MAX_PENDING: usize = 100_000;
 /// Inserts audit rows and counts them.
 pub struct AuditLog<S> {
     store: Arc<S>,
+    ids: Arc<Ids>,
     pending: Gauge,
-    sequence: AtomicU64,
     counts: Arc<Counts>,
 }
 
@@ -44,8 +44,8 @@ pub struct Call<'a> {
 
 impl<S: Store> AuditLog<S> {
     /// A log into this store.
-    pub fn new(store: Arc<S>) -> Self {
-        Self { store, pending: Gauge::default(), sequence: AtomicU64::new(0), counts: Arc::default() }
+    pub fn new(store: Arc<S>, ids: Arc<Ids>) -> Self {
+        Self { store, ids, pending: Gauge::default(), counts: Arc::default() }
     }
 
     /// Starts the insert and does not wait for it, as certctl: on whichever connection is free, without a retry.
@@ -54,22 +54,29 @@ impl<S: Store> AuditLog<S> {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let event = call.event(self.sequence.fetch_add(1, Ordering::Relaxed));
+        let event = call.event(self.ids.row("audit"));
         let (store, counts, guard) = (Arc::clone(&self.store), Arc::clone(&self.counts), self.pending.enter());
         tokio::spawn(async move {
-            match store.append_audit(&event).await {
-                Ok(()) => {
-                    counts.written.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    // Only the first: a database that is gone would fill the parent's log.
-                    if counts.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-                        eprintln!("certctl-reference: an audit row was lost: {error}; later ones are only counted");
-                    }
-                }
-            }
+            counts.note(store.append_audit(&event).await);
             drop(guard);
         });
+    }
+
+    /// Inserts a row about something that was done to certificates, and waits for it. A failure is only counted.
+    pub async fn append(&self, actor: &'static str, action: &str, resource_id: &str, details: String) {
+        let event = AuditEvent {
+            id: self.ids.row("audit"),
+            actor,
+            actor_type: "User",
+            action: action.to_owned(),
+            resource_type: "certificate",
+            resource_id: resource_id.to_owned(),
+            details,
+            at: SystemTime::now(),
+            category: "cert_lifecycle",
+        };
+        let _guard = self.pending.enter();
+        self.counts.note(self.store.append_audit(&event).await);
     }
 
     /// Rows under way.
@@ -84,8 +91,24 @@ impl<S: Store> AuditLog<S> {
     }
 }
 
+impl Counts {
+    fn note(&self, outcome: Result<(), StoreError>) {
+        match outcome {
+            Ok(()) => {
+                self.written.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                // Only the first: a database that is gone would fill the parent's log.
+                if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                    eprintln!("certctl-reference: an audit row was lost: {error}; later ones are only counted");
+                }
+            }
+        }
+    }
+}
+
 impl Call<'_> {
-    fn event(&self, sequence: u64) -> AuditEvent {
+    fn event(&self, id: String) -> AuditEvent {
         #[derive(Serialize)]
         struct Details<'a> {
             body_hash: &'a str,
@@ -94,7 +117,6 @@ impl Call<'_> {
             path: &'a str,
             status: u16,
         }
-        let at = SystemTime::now();
         let method = self.method.as_str();
         let details = Details {
             body_hash: &body_hash(self.body),
@@ -104,7 +126,7 @@ impl Call<'_> {
             status: self.status.as_u16(),
         };
         AuditEvent {
-            id: format!("audit-{}-{sequence}", since_epoch(at).as_nanos()),
+            id,
             actor: self.actor,
             actor_type: "User",
             action: format!("api_{}", method.to_ascii_lowercase()),
@@ -112,7 +134,7 @@ impl Call<'_> {
             resource_id: self.path.to_owned(),
             // Strings and numbers under string keys always serialise.
             details: serde_json::to_string(&details).unwrap_or_default(),
-            at,
+            at: SystemTime::now(),
             category: "cert_lifecycle",
         }
     }

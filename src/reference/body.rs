@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use serde::Deserialize;
 
 /// certctl's limit on request bodies.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -25,6 +26,17 @@ pub async fn read(incoming: Incoming) -> Option<Bytes> {
     Some(collected.ok()?.ok()?.to_bytes())
 }
 
+/// Reads a JSON object as Go does: null is an empty one, and what follows it does not matter.
+pub fn object<'b, T: Deserialize<'b> + Default>(body: &'b [u8]) -> Option<T> {
+    // Otherwise a struct could be read from an array too.
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    if !matches!(first, b'{' | b'n') {
+        return None;
+    }
+    let mut decoder = serde_json::Deserializer::from_slice(body);
+    Option::<T>::deserialize(&mut decoder).ok().map(Option::unwrap_or_default)
+}
+
 /// A response's body.
 pub struct Payload(Option<Bytes>);
 
@@ -32,6 +44,11 @@ impl Payload {
     /// A body with these bytes.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self(Some(bytes.into()).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// What is left to send.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
@@ -48,7 +65,7 @@ impl Body for Payload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.0.as_ref().map_or(0, Bytes::len) {
+        match self.bytes().len() {
             length if length > MAX_ANNOUNCED_BYTES => SizeHint::default(),
             // Lossless: at most MAX_ANNOUNCED_BYTES.
             length => SizeHint::with_exact(length as u64),

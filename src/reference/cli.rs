@@ -23,17 +23,21 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT", value_parser = loopback)]
     pub listen: SocketAddr,
 
-    /// Keep agents, grants and audit rows in this PostgreSQL database (15 or later)
+    /// Keep agents, certificates, jobs, grants and audit rows in this PostgreSQL database (15 or later)
     #[arg(long, value_name = "URL", env = "CERTCTL_REFERENCE_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
 
-    /// Keep agents, grants and the audit chain in memory
+    /// Keep agents, certificates, grants and the audit chain in memory, and of jobs their number
     #[arg(long)]
     pub in_memory: bool,
 
     /// Agents in the in-memory store
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     pub agents: u32,
+
+    /// Certificates in the in-memory store
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub certificates: u32,
 
     /// Answer as certctl was built, or as its documents say where the two differ
     #[arg(long, value_enum, default_value_t = Behaviour::AsBuilt)]
@@ -51,13 +55,22 @@ pub struct Args {
 /// Which certctl is imitated where its code and its documents differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Behaviour {
-    /// Unknown agent: 500. A heartbeat of an agent that was not Online puts its old row back.
+    /// Unknown agent or ACME profile: 500. A heartbeat of an agent that was not Online puts its old row back. A
+    /// certificate of a taken name or an unknown owner: 500. A cursor leads to the first page for ever. A bulk renewal
+    /// by criteria, and the metrics, look at the 50 oldest certificates. ACME needs a bearer token
     AsBuilt,
-    /// Unknown agent: 404. Every accepted heartbeat leaves its own time and metadata.
+    /// Unknown agent or ACME profile: 404. Every accepted heartbeat leaves its own time and metadata. A certificate of
+    /// a taken name: 409, of an unknown owner: 400. A cursor leads to the next page. A bulk renewal by criteria, and
+    /// the metrics, look at all certificates. ACME is open to everyone
     AsDocumented,
 }
 
 impl Behaviour {
+    /// How many certificates are looked at where all are meant: as built, a limit beyond 500 becomes the default one.
+    pub fn most_certificates(self) -> Option<i64> {
+        (self == Self::AsBuilt).then_some(50)
+    }
+
     /// The name used on the command line and in the announcement.
     pub fn label(self) -> &'static str {
         match self {

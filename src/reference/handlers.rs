@@ -1,13 +1,11 @@
 //! Handlers: what each route answers once its request has an actor.
 
-use std::sync::atomic::Ordering;
-
-use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::Key;
+use crate::chain::Asked;
 use crate::cli::Behaviour;
 use crate::clock::rfc3339;
 use crate::heartbeat::{self, Outcome};
@@ -83,11 +81,11 @@ fn agent_json(agent: Agent) -> Value {
 }
 
 /// A heartbeat.
-pub async fn beat<S: Store>(app: &App<S>, id: &str, body: &Bytes, request_id: &str) -> Reply {
-    let metadata = heartbeat::metadata(body);
+pub async fn beat<S: Store>(app: &App<S>, id: &str, asked: &Asked) -> Reply {
+    let (metadata, request_id) = (heartbeat::metadata(&asked.body), &asked.id);
     match heartbeat::record(&*app.store, app.behaviour, id, metadata.as_ref()).await {
         Outcome::Recorded => {
-            app.heartbeats.fetch_add(1, Ordering::Relaxed);
+            app.work.heartbeats.one();
             reply::json(StatusCode::OK, &json!({"status": "heartbeat_recorded"}))
         }
         Outcome::Retired => reply::failure(StatusCode::GONE, "Agent has been retired", request_id),
@@ -103,12 +101,10 @@ pub async fn beat<S: Store>(app: &App<S>, id: &str, body: &Bytes, request_id: &s
 /// Our own: how much work was done, so that a run on the in-memory store can be checked too.
 pub fn work<S: Store>(app: &App<S>) -> Reply {
     let (written, failed, dropped) = app.audit.totals();
-    let answer = json!({
-        "heartbeats": app.heartbeats.load(Ordering::Relaxed),
-        "audit_rows": written,
-        "audit_pending": app.audit.pending(),
-        "audit_failed": failed,
-        "audit_dropped": dropped,
-    });
-    reply::json(StatusCode::OK, &answer)
+    let mut counts = app.work.by_name();
+    // Lossless: no machine has more than 64 bits.
+    let pending = app.audit.pending() as u64;
+    let audit = [("rows", written), ("pending", pending), ("failed", failed), ("dropped", dropped)];
+    counts.extend(audit.map(|(name, count)| (format!("audit_{name}"), count.into())));
+    reply::json(StatusCode::OK, &counts)
 }

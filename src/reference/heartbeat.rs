@@ -82,7 +82,7 @@ mod tests {
 
     /// A heartbeat of an agent in this state, and the agent after it.
     async fn beat(behaviour: Behaviour, change: impl FnOnce(&mut Agent)) -> (Outcome, Agent) {
-        let (store, _) = MemoryStore::new(1, Vec::new());
+        let (store, _) = MemoryStore::new(1, 0, Vec::new());
         let id = "ag-loadtest-00001";
         let mut agent = store.agent(id).await.expect("in memory").expect("seeded");
         agent.last_heartbeat_at = None;

@@ -1,10 +1,12 @@
 //! Connections: accepting, the TLS handshake, and certctl's time limits on silent clients.
 
-use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
-use crate::routes;
+use crate::chain;
 use crate::store::Store;
 
 /// A fleet may connect all at once; the kernel cuts this to its own limit.
@@ -25,6 +27,8 @@ const BACKLOG: u32 = 4_096;
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// certctl closes a connection this long after its last answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// certctl cannot send an answer that is not ready this long after its request's head.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// Far above any request head of a load driver, far below hyper's default.
@@ -69,8 +73,7 @@ async fn serve<S: Store>(stream: TcpStream, peer: IpAddr, acceptor: TlsAcceptor,
     let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(routes::answer(app, peer, request).await) }
+        in_time(WRITE_TIMEOUT, chain::answer(Arc::clone(&app), peer, request))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -82,23 +85,81 @@ async fn serve<S: Store>(stream: TcpStream, peer: IpAddr, acceptor: TlsAcceptor,
         .writev(false)
         .serve_connection(TokioIo::new(&mut stream), service);
     let mut connection = Box::pin(connection);
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = silence(&asked) => {}
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = silence(&asked) => Ok(()),
         () = app.stopping() => {
             connection.as_mut().graceful_shutdown();
-            let _ = connection.as_mut().await;
+            connection.as_mut().await
         }
-    }
+    };
     drop(connection);
+    if outcome.is_err_and(|error| error.is_user()) {
+        // Too late: the connection is cut without a word, as Go's is once a write has timed out.
+        return;
+    }
     // Says goodbye within TLS, as Go does; a client could not tell the end from a cut otherwise.
     let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
 }
+
+/// The answer, unless it took longer than this. Its work is done in any case: like Go's server, we look at the time
+/// only when there is something to send.
+async fn in_time<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T, TooLate> {
+    let start = Instant::now();
+    let answer = answer.await;
+    if start.elapsed() <= limit { Ok(answer) } else { Err(TooLate) }
+}
+
+/// An answer was ready too late to be sent.
+#[derive(Debug)]
+struct TooLate;
+
+impl fmt::Display for TooLate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer was ready too late to be sent")
+    }
+}
+
+impl Error for TooLate {}
 
 /// Ends when no request has come in time, and never otherwise.
 async fn silence(asked: &AtomicBool) {
     sleep(FIRST_REQUEST_TIMEOUT).await;
     if asked.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::{self, Reply};
+    use hyper::StatusCode;
+    use tokio::io::AsyncReadExt as _;
+
+    /// What a client receives when its answer takes this long, and whether the answer's work was done.
+    async fn receive(limit: Duration, takes: Duration) -> (Vec<u8>, bool) {
+        let (mut client, server) = tokio::io::duplex(64 * 1_024);
+        let done = AtomicBool::new(false);
+        let answer = async || -> Reply {
+            sleep(takes).await;
+            done.store(true, Ordering::Relaxed);
+            reply::empty(StatusCode::OK)
+        };
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("sends");
+        let service = service_fn(|_| in_time(limit, answer()));
+        let outcome = http1::Builder::new().serve_connection(TokioIo::new(server), service).await;
+        assert_eq!(outcome.is_err_and(|error| error.is_user()), takes > limit);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.expect("an end");
+        (received, done.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_late_cuts_the_connection_after_its_work() {
+        let (received, done) = receive(Duration::ZERO, Duration::from_millis(2)).await;
+        assert!(received.is_empty() && done);
+        let (received, done) = receive(WRITE_TIMEOUT, Duration::ZERO).await;
+        assert!(received.starts_with(b"HTTP/1.1 200") && done);
     }
 }

@@ -1,39 +1,58 @@
 //! `certctl-reference`: a certctl-shaped HTTPS server, the default target when no certctl is at hand.
 //!
-//! It does certctl's work per request (permission SELECT, agents SELECT and UPDATE, one hash-chained audit INSERT)
-//! in certctl's order and answers in certctl's shapes. Numbers measured on it are its own, never certctl's.
+//! It does certctl's work per request (permission SELECT, the same statements on the same tables, one hash-chained
+//! audit INSERT) in certctl's order and answers in certctl's shapes. Numbers measured on it are its own, never
+//! certctl's.
 //!
 //! | module | noun |
 //! |---|---|
 //! | `cli` | the command line and the tokens |
 //! | `announce` | the one line of JSON that says where we listen |
 //! | `tls` | a fresh certificate authority and the TLS settings |
-//! | `listener`, `body` | connections and their time limits; request and response bodies |
-//! | `app`, `routes`, `handlers`, `reply` | what requests share; which path leads where; what it answers; envelopes |
+//! | `listener`, `body`, `query` | connections and their time limits; request and response bodies; query strings |
+//! | `app`, `chain`, `routes` | what requests share; the layers they pass; which path leads where |
 //! | `auth`, `limiter`, `permissions` | bearer keys; token buckets; certctl's roles |
-//! | `heartbeat`, `audit` | the two pieces of work that a heartbeat costs |
-//! | `store` | where agents, grants and audit rows live: PostgreSQL or memory |
-//! | `clock`, `process` | timestamps; descriptor limit and the signs to stop |
+//! | `handlers`, `heartbeat` | the small answers; a heartbeat |
+//! | `certificates`, `new_certificate` | creating, listing and showing certificates; what a new one must have |
+//! | `bulk_renewal`, `work_poll` | renewing many certificates; the jobs that an agent fetches |
+//! | `acme`, `renewal_window` | ACME's unsigned requests; when to renew |
+//! | `metrics`, `work` | certctl's metrics; our own counts of work done |
+//! | `audit` | the audit log |
+//! | `reply`, `etag` | envelopes, content types and headers; entity tags |
+//! | `store` | where all rows live: PostgreSQL or memory |
+//! | `clock`, `ids`, `process` | timestamps; identifiers; descriptor limit and the signs to stop |
 
 #![warn(clippy::unwrap_used)]
 
+mod acme;
 mod announce;
 mod app;
 mod audit;
 mod auth;
 mod body;
+mod bulk_renewal;
+mod certificates;
+mod chain;
 mod cli;
 mod clock;
+mod etag;
 mod handlers;
 mod heartbeat;
+mod ids;
 mod limiter;
 mod listener;
+mod metrics;
+mod new_certificate;
 mod permissions;
 mod process;
+mod query;
+mod renewal_window;
 mod reply;
 mod routes;
 mod store;
 mod tls;
+mod work;
+mod work_poll;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -72,7 +91,7 @@ fn run(args: Args, tokens: Tokens) -> Result<(), String> {
                 serve(&args, tokens, store, settings).await
             }
             None => {
-                let (store, settings) = MemoryStore::new(args.agents, tokens.grants());
+                let (store, settings) = MemoryStore::new(args.agents, args.certificates, tokens.grants());
                 serve(&args, tokens, store, settings).await
             }
         }

@@ -38,7 +38,8 @@ const PROBES: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type, Authorization, X-Request-ID"),
 ];
 
-fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Reply {
+/// A body of this type.
+pub fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Reply {
     let mut reply = empty(status);
     *reply.body_mut() = Payload::new(body);
     reply.headers_mut().insert(header::CONTENT_TYPE, content_type);
@@ -84,6 +85,17 @@ pub fn refused(status: StatusCode, message: &str) -> Reply {
 /// The router's error: plain text.
 pub fn plain(status: StatusCode, text: &str) -> Reply {
     with_body(status, TEXT, format!("{text}\n"))
+}
+
+/// The router's error where another method would have led somewhere.
+pub fn wrong_method(allow: &'static str) -> Reply {
+    let reply = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    with_header(reply, header::ALLOW, HeaderValue::from_static(allow))
+}
+
+/// A handler's error where the router let a method through that the handler does not want.
+pub fn unwanted_method() -> Reply {
+    json(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "Method Not Allowed", "message": "Method not allowed"}))
 }
 
 /// Adds one header.

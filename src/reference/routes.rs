@@ -1,34 +1,33 @@
-//! Routes: which path does what, behind certctl's layers in certctl's order.
+//! Routes: which path leads where, and what one must be permitted to go there.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode};
-use serde_json::{Value, json};
+use hyper::{Method, StatusCode};
 
+use crate::acme::{self, Resource};
 use crate::app::App;
-use crate::audit::Call;
-use crate::auth::{Key, Refusal, authenticate};
-use crate::body;
-use crate::handlers;
+use crate::auth::Key;
+use crate::chain::Asked;
 use crate::reply::{self, Reply};
 use crate::store::Store;
-
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::{bulk_renewal, certificates, handlers, metrics, work_poll};
 
 /// What an authenticated request asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Route<'p> {
+pub enum Route<'p> {
     AuthCheck,
     Agent(&'p str),
     Heartbeat(&'p str),
+    Poll(&'p str),
+    CreateCertificate,
+    Certificates,
+    Certificate(&'p str),
+    BulkRenewal,
+    Metrics,
+    Acme(acme::Call<'p>),
     /// Our own: how much work was done.
     Work,
+    /// HEAD where certctl's router passes it on and its handler, behind this permission, does not want it.
+    Head(&'static str),
     /// Another method would have found something.
     WrongMethod(&'static str),
     /// A path with doubled slashes, and what it is without.
@@ -36,140 +35,159 @@ enum Route<'p> {
     Nothing,
 }
 
-/// Answers any request.
-pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<Incoming>) -> Reply {
-    let request_id = app.request_id();
-    let (head, incoming) = request.into_parts();
-    let probe = matches!(head.uri.path(), "/health" | "/ready" | "/api/v1/auth/info" | "/api/v1/version");
-    let limiter = app.limiters.as_ref().map(|limiters| if probe { &limiters.keyless } else { &limiters.keyed });
-    // Read even where nobody looks: the connection can carry on only once the body is out of the way.
-    let body = body::read(incoming).await.unwrap_or_default();
-    let reply = match limiter {
-        Some(limiter) if !limiter.allow(peer, Instant::now()) => {
-            let reply = reply::refused(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded");
-            reply::with_header(reply, header::RETRY_AFTER, HeaderValue::from_static("1"))
+impl Route<'_> {
+    /// The permission that certctl's gate asks for, if there is a gate.
+    fn permission(&self) -> Option<&'static str> {
+        match self {
+            Self::Agent(_) => Some("agent.read"),
+            Self::Heartbeat(_) => Some("agent.heartbeat"),
+            Self::Poll(_) => Some("agent.job.poll"),
+            Self::CreateCertificate | Self::BulkRenewal => Some("cert.issue"),
+            Self::Certificates | Self::Certificate(_) => Some("cert.read"),
+            Self::Metrics => Some("metrics.read"),
+            Self::Head(permission) => Some(permission),
+            Self::AuthCheck | Self::Acme(_) | Self::Work => None,
+            Self::WrongMethod(_) | Self::Untidy(_) | Self::Nothing => None,
         }
-        _ if probe => answer_probe(&app, &head).await,
-        _ => answer_with_key(&app, &head, &body, &request_id).await,
-    };
-    reply::finish(reply, &request_id)
-}
-
-/// The probes, which need no key and leave no audit row.
-async fn answer_probe<S: Store>(app: &App<S>, head: &Parts) -> Reply {
-    if !matches!(head.method, Method::GET | Method::HEAD) {
-        return wrong_method("GET, HEAD");
     }
-    let ok = |value: Value| reply::json(StatusCode::OK, &value);
-    reply::as_probe(match head.uri.path() {
-        "/health" => ok(json!({"status": "healthy"})),
-        "/ready" => ready(app).await,
-        "/api/v1/auth/info" => ok(json!({"auth_type": "api-key", "oidc_providers": [], "required": true})),
-        _ => ok(json!({
-            "version": concat!("certctl-reference ", env!("CARGO_PKG_VERSION")),
-            "commit": "", "modified": false, "build_time": "", "go_version": "",
-        })),
-    })
 }
 
-async fn ready<S: Store>(app: &App<S>) -> Reply {
-    let problem = match tokio::time::timeout(PING_TIMEOUT, app.store.ping()).await {
-        Ok(Ok(())) => return reply::json(StatusCode::OK, &json!({"db": "reachable", "status": "ready"})),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {PING_TIMEOUT:?}"),
-    };
-    reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": problem, "status": "db_unavailable"}))
-}
-
-/// Authentication, then audit around everything behind it.
-async fn answer_with_key<S: Store>(app: &App<S>, head: &Parts, body: &Bytes, request_id: &str) -> Reply {
-    if head.method == Method::OPTIONS {
-        return reply::empty(StatusCode::NO_CONTENT);
-    }
-    let key = match authenticate(&app.keys, &head.headers) {
-        Ok(key) => key,
-        Err(refusal) => return unauthorized(refusal),
-    };
-    let start = Instant::now();
-    let path = head.uri.path();
-    let route = route(&head.method, path);
-    if route == Route::Work {
-        // Not certctl's, so it must not add to the work that it reports.
-        return handlers::work(app);
-    }
-    let reply = dispatch(app, key, route, body, request_id).await;
-    let (method, status, latency) = (&head.method, reply.status(), start.elapsed());
-    app.audit.record(&Call { actor: key.actor, method, path, body, status, latency });
-    reply
-}
-
-fn unauthorized(refusal: Refusal) -> Reply {
-    let reply = reply::refused(StatusCode::UNAUTHORIZED, refusal.message());
-    if refusal == Refusal::MissingHeader {
-        let challenge = HeaderValue::from_static("Bearer realm=\"certctl\"");
-        return reply::with_header(reply, header::WWW_AUTHENTICATE, challenge);
-    }
-    reply
-}
-
-fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
+/// Where a request leads.
+pub fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
     if path.contains("//") {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         return Route::Untidy(format!("/{}", parts.join("/")));
     }
-    let read = matches!(*method, Method::GET | Method::HEAD);
-    let reading = |route| if read { route } else { Route::WrongMethod("GET, HEAD") };
-    let agent = path.strip_prefix("/api/v1/agents/").filter(|rest| !rest.is_empty());
-    match (path, agent.map(|rest| rest.split_once('/').unwrap_or((rest, "")))) {
-        ("/api/v1/auth/check", _) => reading(Route::AuthCheck),
-        ("/reference/work", _) => reading(Route::Work),
-        (_, Some((id, "heartbeat"))) if *method == Method::POST => Route::Heartbeat(id),
-        (_, Some((_, "heartbeat"))) => Route::WrongMethod("POST"),
-        (_, Some((id, ""))) if !path.ends_with('/') => reading(Route::Agent(id)),
+    let reading = |route, allow| match *method {
+        Method::GET | Method::HEAD => route,
+        _ => Route::WrongMethod(allow),
+    };
+    let getting = |route: Route<'p>, allow| match *method {
+        Method::GET => route,
+        Method::HEAD => Route::Head(route.permission().unwrap_or_default()),
+        _ => Route::WrongMethod(allow),
+    };
+    let posting = |route, allow| if *method == Method::POST { route } else { Route::WrongMethod(allow) };
+    let Some(rest) = path.strip_prefix("/api/v1/") else {
+        return match path.strip_prefix("/acme/").and_then(acme_call) {
+            Some(call) => reading(Route::Acme(call), "GET, HEAD"),
+            None if path == "/reference/work" => reading(Route::Work, "GET, HEAD"),
+            None => Route::Nothing,
+        };
+    };
+    let parts: Vec<&str> = rest.split('/').collect();
+    match *parts {
+        ["auth", "check"] => reading(Route::AuthCheck, "GET, HEAD"),
+        ["metrics", "prometheus"] => getting(Route::Metrics, "GET, HEAD"),
+        ["agents", id] if !id.is_empty() => getting(Route::Agent(id), "DELETE, GET, HEAD"),
+        ["agents", id, "heartbeat"] => posting(Route::Heartbeat(id), "POST"),
+        ["agents", id, "work"] => getting(Route::Poll(id), "GET, HEAD"),
+        ["certificates"] if *method == Method::POST => Route::CreateCertificate,
+        ["certificates"] => getting(Route::Certificates, "GET, HEAD, POST"),
+        ["certificates", "bulk-renew"] if *method == Method::POST => Route::BulkRenewal,
+        ["certificates", id @ "bulk-renew"] => getting(Route::Certificate(id), "DELETE, GET, HEAD, POST, PUT"),
+        ["certificates", id] if !id.is_empty() => getting(Route::Certificate(id), "DELETE, GET, HEAD, PUT"),
         _ => Route::Nothing,
     }
 }
 
-async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, body: &Bytes, request_id: &str) -> Reply {
+/// What an ACME path below `/acme/` names.
+fn acme_call(rest: &str) -> Option<acme::Call<'_>> {
+    let (profile, resource) = match rest.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
+        Some((profile, resource)) => (Some(profile), resource),
+        None => (None, rest),
+    };
+    let resource = match resource.split_once('/') {
+        None if resource == "directory" => Resource::Directory,
+        None if resource == "new-nonce" => Resource::NewNonce,
+        Some(("renewal-info", id)) if !id.is_empty() && !id.contains('/') => Resource::RenewalInfo(id),
+        _ => return None,
+    };
+    Some(acme::Call { profile, resource })
+}
+
+/// Does what the route says, if the key may.
+pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, asked: &Asked) -> Reply {
+    if let Some(needed) = route.permission()
+        && let Err(reply) = handlers::gate(app, key, needed).await
+    {
+        return reply;
+    }
     match route {
         Route::AuthCheck => handlers::auth_check(app, key).await,
-        Route::Agent(id) => match handlers::gate(app, key, "agent.read").await {
-            Ok(()) => handlers::show_agent(app, id, request_id).await,
-            Err(reply) => reply,
-        },
-        Route::Heartbeat(id) => match handlers::gate(app, key, "agent.heartbeat").await {
-            Ok(()) => handlers::beat(app, id, body, request_id).await,
-            Err(reply) => reply,
-        },
-        Route::WrongMethod(allow) => wrong_method(allow),
-        Route::Untidy(tidy) => match HeaderValue::try_from(tidy) {
-            Ok(tidy) => reply::with_header(reply::empty(StatusCode::TEMPORARY_REDIRECT), header::LOCATION, tidy),
-            Err(_) => reply::plain(StatusCode::NOT_FOUND, "404 page not found"),
-        },
+        Route::Agent(id) => handlers::show_agent(app, id, &asked.id).await,
+        Route::Heartbeat(id) => handlers::beat(app, id, asked).await,
+        Route::Poll(id) => work_poll::answer(app, id, &asked.id).await,
+        Route::CreateCertificate => certificates::create(app, asked).await,
+        Route::Certificates => certificates::list(app, asked).await,
+        Route::Certificate(id) => certificates::show(app, id, &asked.id).await,
+        Route::BulkRenewal => bulk_renewal::answer(app, key, asked).await,
+        Route::Metrics => metrics::answer(app, &asked.id).await,
+        Route::Acme(call) => acme::answer(app, &call, asked).await,
         Route::Work => handlers::work(app),
-        Route::Nothing => reply::plain(StatusCode::NOT_FOUND, "404 page not found"),
+        other => misrouted(other),
     }
 }
 
-fn wrong_method(allow: &'static str) -> Reply {
-    let reply = reply::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    reply::with_header(reply, header::ALLOW, HeaderValue::from_static(allow))
+/// The answer to a request that leads nowhere.
+pub fn misrouted(route: Route<'_>) -> Reply {
+    let nothing = || reply::plain(StatusCode::NOT_FOUND, "404 page not found");
+    match route {
+        Route::Head(_) => reply::unwanted_method(),
+        Route::WrongMethod(allow) => reply::wrong_method(allow),
+        Route::Untidy(tidy) => match HeaderValue::try_from(tidy) {
+            Ok(tidy) => reply::with_header(reply::empty(StatusCode::TEMPORARY_REDIRECT), header::LOCATION, tidy),
+            Err(_) => nothing(),
+        },
+        _ => nothing(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn get(path: &str) -> Route<'_> {
+        route(&Method::GET, path)
+    }
+
+    fn post(path: &str) -> Route<'_> {
+        route(&Method::POST, path)
+    }
+
     #[test]
     fn paths_lead_where_certctl_leads() {
-        let get = |path| route(&Method::GET, path);
-        assert_eq!(route(&Method::POST, "/api/v1/agents/a-1/heartbeat"), Route::Heartbeat("a-1"));
+        assert_eq!(post("/api/v1/agents/a-1/heartbeat"), Route::Heartbeat("a-1"));
         assert_eq!(get("/api/v1/agents/a-1/heartbeat"), Route::WrongMethod("POST"));
+        assert_eq!(get("/api/v1/agents/a-1/work"), Route::Poll("a-1"));
         assert_eq!(get("/api/v1/agents/a-1"), Route::Agent("a-1"));
         assert_eq!(get("/api/v1/agents/a-1/"), Route::Nothing);
         assert_eq!(get("/api/v1/agents/a-1/heartbeat/x"), Route::Nothing);
         assert_eq!(get("/api/v1/agents"), Route::Nothing);
         assert_eq!(get("/api/v1/agents//heartbeat"), Route::Untidy("/api/v1/agents/heartbeat".to_owned()));
-        assert_eq!(route(&Method::POST, "/api/v1/auth/check"), Route::WrongMethod("GET, HEAD"));
+        assert_eq!(post("/api/v1/auth/check"), Route::WrongMethod("GET, HEAD"));
+        assert_eq!(post("/api/v1/certificates"), Route::CreateCertificate);
+        assert_eq!(get("/api/v1/certificates"), Route::Certificates);
+        assert_eq!(get("/api/v1/certificates/c-1"), Route::Certificate("c-1"));
+        assert_eq!(get("/api/v1/certificates/"), Route::Nothing);
+        assert_eq!(post("/api/v1/certificates/bulk-renew"), Route::BulkRenewal);
+        assert_eq!(get("/api/v1/certificates/bulk-renew"), Route::Certificate("bulk-renew"));
+        assert_eq!(route(&Method::PATCH, "/api/v1/certificates"), Route::WrongMethod("GET, HEAD, POST"));
+        assert_eq!(route(&Method::HEAD, "/api/v1/certificates"), Route::Head("cert.read"));
+        assert_eq!(get("/api/v1/metrics/prometheus"), Route::Metrics);
+    }
+
+    #[test]
+    fn acme_has_a_long_and_a_short_form() {
+        let call = |profile, resource| Route::Acme(acme::Call { profile, resource });
+        assert_eq!(get("/acme/profile/p/directory"), call(Some("p"), Resource::Directory));
+        assert_eq!(route(&Method::HEAD, "/acme/profile/p/new-nonce"), call(Some("p"), Resource::NewNonce));
+        assert_eq!(get("/acme/profile/p/renewal-info/a.b"), call(Some("p"), Resource::RenewalInfo("a.b")));
+        assert_eq!(get("/acme/renewal-info/a.b"), call(None, Resource::RenewalInfo("a.b")));
+        assert_eq!(get("/acme/directory"), call(None, Resource::Directory));
+        assert_eq!(post("/acme/directory"), Route::WrongMethod("GET, HEAD"));
+        for nothing in ["/acme/", "/acme/profile/p", "/acme/profile/p/renewal-info/", "/acme/profile/p/x", "/acme/x"] {
+            assert_eq!(get(nothing), Route::Nothing, "{nothing}");
+        }
     }
 }

@@ -150,7 +150,7 @@ $body$;
 CREATE TRIGGER audit_refuse_change BEFORE UPDATE OR DELETE ON audit_events
     FOR EACH ROW EXECUTE FUNCTION audit_refuse_change();
 
--- Certificates and what they refer to: seeded for later scenarios ---------------------------------------------------
+-- Certificates and what they refer to --------------------------------------------------------------------------------
 
 CREATE TABLE teams (
     id          text PRIMARY KEY,
@@ -258,6 +258,116 @@ CREATE INDEX managed_certificates_by_owner ON managed_certificates (owner_id);
 CREATE INDEX managed_certificates_by_profile ON managed_certificates (certificate_profile_id);
 CREATE INDEX managed_certificates_by_status ON managed_certificates (status);
 CREATE INDEX managed_certificates_by_team ON managed_certificates (team_id);
+
+CREATE TABLE certificate_versions (
+    id                 text PRIMARY KEY,
+    certificate_id     text NOT NULL REFERENCES managed_certificates ON DELETE CASCADE,
+    serial_number      varchar(255) NOT NULL,
+    not_before         timestamptz NOT NULL,
+    not_after          timestamptz NOT NULL,
+    fingerprint_sha256 varchar(255) NOT NULL UNIQUE,
+    pem_chain          text NOT NULL,
+    csr_pem            text,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    key_algorithm      varchar(50) DEFAULT '',
+    key_size           integer DEFAULT 0
+);
+-- None on serial_number, which is what OCSP and ACME look for.
+CREATE INDEX certificate_versions_by_certificate ON certificate_versions (certificate_id);
+CREATE INDEX certificate_versions_by_fingerprint ON certificate_versions (fingerprint_sha256);
+CREATE INDEX certificate_versions_newest ON certificate_versions (certificate_id, created_at DESC);
+
+CREATE TABLE notification_events (
+    id             text PRIMARY KEY,
+    type           varchar(255) NOT NULL,
+    certificate_id text REFERENCES managed_certificates ON DELETE CASCADE,
+    channel        varchar(255) NOT NULL,
+    recipient      varchar(255) NOT NULL,
+    message        text NOT NULL,
+    sent_at        timestamptz,
+    status         varchar(50) NOT NULL DEFAULT 'pending',
+    error          text,
+    retry_count    integer NOT NULL DEFAULT 0,
+    next_retry_at  timestamptz,
+    last_error     text,
+    created_at     timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX notification_events_by_certificate ON notification_events (certificate_id);
+CREATE INDEX notification_events_by_status ON notification_events (status);
+CREATE INDEX notification_events_by_type ON notification_events (type);
+CREATE INDEX notification_events_to_retry ON notification_events (next_retry_at)
+    WHERE status = 'failed' AND next_retry_at IS NOT NULL;
+
+-- Targets and jobs --------------------------------------------------------------------------------------------------
+
+CREATE TABLE deployment_targets (
+    id               text PRIMARY KEY,
+    name             varchar(255) NOT NULL,
+    type             varchar(255) NOT NULL,
+    agent_id         text NOT NULL REFERENCES agents ON DELETE RESTRICT,
+    config           jsonb,
+    enabled          boolean NOT NULL DEFAULT true,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now(),
+    encrypted_config bytea,
+    last_tested_at   timestamptz,
+    test_status      text NOT NULL DEFAULT 'untested',
+    source           text NOT NULL DEFAULT 'database',
+    retired_at       timestamptz,
+    retired_reason   text,
+    UNIQUE (agent_id, name)
+);
+CREATE INDEX deployment_targets_by_agent ON deployment_targets (agent_id);
+CREATE INDEX deployment_targets_by_enabled ON deployment_targets (enabled);
+CREATE INDEX deployment_targets_by_name ON deployment_targets (name);
+CREATE INDEX deployment_targets_retired ON deployment_targets (retired_at) WHERE retired_at IS NOT NULL;
+
+CREATE TABLE certificate_target_mappings (
+    certificate_id text REFERENCES managed_certificates ON DELETE CASCADE,
+    target_id      text REFERENCES deployment_targets ON DELETE CASCADE,
+    PRIMARY KEY (certificate_id, target_id)
+);
+CREATE INDEX certificate_target_mappings_by_target ON certificate_target_mappings (target_id);
+
+CREATE TABLE jobs (
+    id                       text PRIMARY KEY,
+    type                     varchar(255) NOT NULL,
+    certificate_id           text REFERENCES managed_certificates ON DELETE CASCADE,
+    target_id                text REFERENCES deployment_targets ON DELETE SET NULL,
+    agent_id                 text REFERENCES agents ON DELETE SET NULL,
+    status                   varchar(50) NOT NULL DEFAULT 'pending',
+    attempts                 integer NOT NULL DEFAULT 0,
+    max_attempts             integer NOT NULL DEFAULT 3,
+    last_error               text,
+    deployment_result        jsonb,
+    scheduled_at             timestamptz,
+    started_at               timestamptz,
+    completed_at             timestamptz,
+    created_at               timestamptz NOT NULL DEFAULT now(),
+    verification_status      text DEFAULT 'pending',
+    verified_at              timestamptz,
+    verification_fingerprint text,
+    verification_error       text
+);
+CREATE INDEX jobs_by_status ON jobs (status);
+CREATE INDEX jobs_by_certificate ON jobs (certificate_id);
+CREATE INDEX jobs_by_schedule ON jobs (scheduled_at);
+CREATE INDEX jobs_by_agent ON jobs (agent_id);
+CREATE INDEX jobs_by_status_and_schedule ON jobs (status, scheduled_at);
+CREATE INDEX jobs_by_verification ON jobs (verification_status);
+CREATE INDEX jobs_by_verified ON jobs (verified_at);
+
+-- ACME --------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE acme_nonces (
+    nonce      text PRIMARY KEY,
+    issued_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL,
+    used       boolean NOT NULL DEFAULT false
+);
+CREATE INDEX acme_nonces_unused ON acme_nonces (expires_at) WHERE NOT used;
+
+-- Rows that requests refer to ---------------------------------------------------------------------------------------
 
 INSERT INTO teams (id, name) VALUES ('t-platform', 'reference platform team');
 INSERT INTO owners (id, name, email, team_id) VALUES ('o-alice', 'Alice', 'alice@example.test', 't-platform');

@@ -1,5 +1,8 @@
-//! The store: where agents, grants and audit rows live.
+//! The store: where agents, certificates, jobs, nonces, grants and audit rows live.
 
+pub mod acme;
+pub mod certificates;
+pub mod jobs;
 pub mod memory;
 pub mod postgres;
 mod schema;
@@ -10,6 +13,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use tokio_postgres::error::SqlState;
+
+use self::acme::AcmeStore;
+use self::certificates::CertificateStore;
+use self::jobs::JobStore;
 
 /// The only tenant.
 pub const TENANT: &str = "t-default";
@@ -18,8 +26,9 @@ pub const ACTOR_TYPE: &str = "APIKey";
 /// The status that spares a heartbeat its second UPDATE; certctl compares it exactly.
 pub const ONLINE: &str = "Online";
 
-/// What one request needs of a store. Each method is one statement of certctl's, on a connection of its own choosing.
-pub trait Store: Send + Sync + 'static {
+/// What requests need of a store. Each method is one statement of certctl's, or those that it says, in their order;
+/// each statement outside a transaction takes whichever connection is free.
+pub trait Store: CertificateStore + JobStore + AcmeStore + Send + Sync + 'static {
     /// Whether the store answers at all.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// The ids of the actor's roles, oldest grant first.
@@ -28,6 +37,8 @@ pub trait Store: Send + Sync + 'static {
     fn permissions(&self, actor: &str) -> impl Future<Output = Result<Vec<Permission>, StoreError>> + Send;
     /// The agent of this id, retired or not.
     fn agent(&self, id: &str) -> impl Future<Output = Result<Option<Agent>, StoreError>> + Send;
+    /// All agents that are not retired.
+    fn agents(&self) -> impl Future<Output = Result<Vec<Agent>, StoreError>> + Send;
     /// Sets the heartbeat's time, and the metadata that is not empty, unless the agent is retired; false when no
     /// agent was touched.
     fn record_heartbeat(
@@ -142,7 +153,19 @@ pub struct AuditEvent {
 
 /// Why a store could not do its part; carries no credential.
 #[derive(Debug)]
-pub struct StoreError(String);
+pub struct StoreError {
+    message: String,
+    violation: Option<Violation>,
+}
+
+/// A rule of the schema that a new row breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A value that must be unique is there already.
+    Duplicate,
+    /// A row that is referred to is not there.
+    UnknownReference,
+}
 
 impl StoreError {
     /// Wraps an error with all its causes.
@@ -157,13 +180,28 @@ impl StoreError {
             }
             source = cause.source();
         }
-        Self(message)
+        Self { message, violation: None }
+    }
+
+    /// A broken rule.
+    pub fn violation_of(violation: Violation, message: impl Into<String>) -> Self {
+        Self { message: message.into(), violation: Some(violation) }
+    }
+
+    /// Why, in words alone.
+    pub fn because(message: impl Into<String>) -> Self {
+        Self { message: message.into(), violation: None }
+    }
+
+    /// The rule that was broken, if that was the reason.
+    pub fn violation(&self) -> Option<Violation> {
+        self.violation
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
@@ -171,12 +209,23 @@ impl std::error::Error for StoreError {}
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::new(&error)
+        let violation = match error.code() {
+            Some(&SqlState::UNIQUE_VIOLATION) => Some(Violation::Duplicate),
+            Some(&SqlState::FOREIGN_KEY_VIOLATION) => Some(Violation::UnknownReference),
+            _ => None,
+        };
+        Self { violation, ..Self::new(&error) }
     }
 }
 
 impl From<deadpool_postgres::PoolError> for StoreError {
     fn from(error: deadpool_postgres::PoolError) -> Self {
+        Self::new(&error)
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
         Self::new(&error)
     }
 }

@@ -1,20 +1,35 @@
 //! The in-memory store: for machines without PostgreSQL. Its numbers say nothing about a database.
 
+mod acme;
+mod certificates;
+mod jobs;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
+use self::certificates::Table;
 use super::{Agent, AuditEvent, Grant, Metadata, ONLINE, Permission, Settings, Store, StoreError};
 use crate::clock::rfc3339_micros;
 use crate::permissions::Role;
 
-/// Agents, grants and the head of the audit chain.
+/// The rows that certificates refer to, as in `schema.sql`.
+const OWNER: &str = "o-alice";
+const TEAM: &str = "t-platform";
+const ISSUER: &str = "iss-local";
+const POLICIES: [&str; 2] = ["rp-default", "rp-standard"];
+const PROFILE: &str = "prof-standard-tls";
+
+/// Agents, certificates, grants and the head of the audit chain; of jobs their number.
 pub struct MemoryStore {
     agents: HashMap<String, Mutex<Agent>>,
+    certificates: RwLock<Table>,
+    jobs: AtomicU64,
     grants: Vec<Grant>,
     chain: Mutex<Chain>,
 }
@@ -27,14 +42,15 @@ struct Chain {
 }
 
 impl MemoryStore {
-    /// A fleet of this size, shaped like the seed.
-    pub fn new(agents: u32, grants: Vec<Grant>) -> (Self, Settings) {
+    /// This many agents and certificates, shaped like the seed.
+    pub fn new(agents: u32, certificates: u32, grants: Vec<Grant>) -> (Self, Settings) {
         let now = SystemTime::now();
         let agents = (1..=agents).map(|n| seeded_agent(n, now)).map(|agent| (agent.id.clone(), Mutex::new(agent)));
         let agents: HashMap<_, _> = agents.collect();
         let values = Map::from_iter([("agents".to_owned(), json!(agents.len()))]);
         let settings = Settings { store: "in-memory".to_owned(), values };
-        (Self { agents, grants, chain: Mutex::default() }, settings)
+        let certificates = RwLock::new(Table::seeded(certificates, now));
+        (Self { agents, certificates, jobs: AtomicU64::new(0), grants, chain: Mutex::default() }, settings)
     }
 
     fn locked(&self, id: &str) -> Option<MutexGuard<'_, Agent>> {
@@ -63,6 +79,11 @@ impl Store for MemoryStore {
 
     async fn agent(&self, id: &str) -> Result<Option<Agent>, StoreError> {
         Ok(self.locked(id).map(|agent| agent.clone()))
+    }
+
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let agents = self.agents.keys().filter_map(|id| self.locked(id).map(|agent| agent.clone()));
+        Ok(agents.filter(|agent| agent.retired_at.is_none()).collect())
     }
 
     async fn record_heartbeat(

@@ -2,7 +2,12 @@
 //!
 //! Statements are not kept prepared. certctl's driver, lib/pq, parses and describes, then binds and executes, at each
 //! call: two round trips. `query` and `execute` with SQL text do the same in tokio-postgres, so we use them for that
-//! very reason. (tokio-postgres also closes the statement afterwards, without waiting for it.)
+//! very reason. (tokio-postgres also closes the statement afterwards, without waiting for it.) A statement without
+//! parameters takes lib/pq one round trip only, as `query_typed` does.
+
+mod acme;
+mod certificates;
+mod jobs;
 
 use std::time::{Duration, SystemTime};
 
@@ -96,6 +101,13 @@ impl Store for PostgresStore {
             FROM agents WHERE id = $1";
         let row = self.pool.get().await?.query_opt(sql, &[&id]).await?;
         row.as_ref().map(agent_of).transpose()
+    }
+
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let sql = "SELECT id, name, hostname, status, last_heartbeat_at, registered_at, api_key_hash, os,
+                architecture, ip_address, version, retired_at, retired_reason
+            FROM agents WHERE retired_at IS NULL ORDER BY registered_at DESC";
+        self.pool.get().await?.query_typed(sql, &[]).await?.iter().map(agent_of).collect()
     }
 
     async fn record_heartbeat(

@@ -7,8 +7,23 @@ use crate::permissions::{PERMISSIONS, ROLES};
 
 /// A number of our own, so that two servers do not lay the schema down at once.
 const SCHEMA_LOCK: i64 = 0x6365_7274_6265_6e63;
-const NEEDED_TABLES: [&str; 6] =
-    ["agents", "actor_roles", "role_permissions", "permissions", "audit_events", "audit_chain_head"];
+const NEEDED_TABLES: [&str; 15] = [
+    "agents",
+    "actor_roles",
+    "role_permissions",
+    "permissions",
+    "audit_events",
+    "audit_chain_head",
+    "managed_certificates",
+    "certificate_versions",
+    "certificate_profiles",
+    "certificate_target_mappings",
+    "deployment_targets",
+    "renewal_policies",
+    "jobs",
+    "acme_nonces",
+    "notification_events",
+];
 
 /// Makes sure that the tables exist, and that the keys hold their roles.
 pub async fn prepare(transaction: &Transaction<'_>, grants: &[Grant]) -> Result<(), String> {

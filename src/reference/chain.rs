@@ -1,0 +1,121 @@
+//! The layers that every request passes, in certctl's order: limiter, authentication, audit, route.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use serde_json::{Value, json};
+
+use crate::acme;
+use crate::app::App;
+use crate::audit::Call;
+use crate::auth::{Refusal, authenticate};
+use crate::body;
+use crate::cli::Behaviour;
+use crate::handlers;
+use crate::reply::{self, Reply};
+use crate::routes::{self, Route};
+use crate::store::Store;
+
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A request, read whole.
+pub struct Asked {
+    pub head: Parts,
+    pub body: Bytes,
+    /// The id that the answer carries.
+    pub id: String,
+}
+
+/// Answers any request.
+pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<Incoming>) -> Reply {
+    let (head, incoming) = request.into_parts();
+    // Read even where nobody looks: the connection can carry on only once the body is out of the way.
+    let body = body::read(incoming).await.unwrap_or_default();
+    let asked = Asked { head, body, id: app.ids.request() };
+    let path = asked.head.uri.path();
+    let probe = matches!(path, "/health" | "/ready" | "/api/v1/auth/info" | "/api/v1/version");
+    let open_acme = app.behaviour == Behaviour::AsDocumented && path.starts_with("/acme/");
+    let limiter =
+        app.limiters.as_ref().map(|limiters| if probe || open_acme { &limiters.keyless } else { &limiters.keyed });
+    let reply = match limiter {
+        Some(limiter) if !limiter.allow(peer, Instant::now()) => {
+            let reply = reply::refused(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded");
+            reply::with_header(reply, header::RETRY_AFTER, HeaderValue::from_static("1"))
+        }
+        _ if probe => answer_probe(&app, &asked.head).await,
+        _ if open_acme => answer_open_acme(&app, &asked).await,
+        _ => answer_with_key(&app, &asked).await,
+    };
+    reply::finish(reply, &asked.id)
+}
+
+/// The probes, which need no key and leave no audit row.
+async fn answer_probe<S: Store>(app: &App<S>, head: &Parts) -> Reply {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return reply::wrong_method("GET, HEAD");
+    }
+    let ok = |value: Value| reply::json(StatusCode::OK, &value);
+    reply::as_probe(match head.uri.path() {
+        "/health" => ok(json!({"status": "healthy"})),
+        "/ready" => ready(app).await,
+        "/api/v1/auth/info" => ok(json!({"auth_type": "api-key", "oidc_providers": [], "required": true})),
+        _ => ok(json!({
+            "version": concat!("certctl-reference ", env!("CARGO_PKG_VERSION")),
+            "commit": "", "modified": false, "build_time": "", "go_version": "",
+        })),
+    })
+}
+
+async fn ready<S: Store>(app: &App<S>) -> Reply {
+    let problem = match tokio::time::timeout(PING_TIMEOUT, app.store.ping()).await {
+        Ok(Ok(())) => return reply::json(StatusCode::OK, &json!({"db": "reachable", "status": "ready"})),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {PING_TIMEOUT:?}"),
+    };
+    reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": problem, "status": "db_unavailable"}))
+}
+
+/// ACME as documented: for everyone, like the probes.
+async fn answer_open_acme<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
+    match routes::route(&asked.head.method, asked.head.uri.path()) {
+        Route::Acme(call) => acme::answer(app, &call, asked).await,
+        other => routes::misrouted(other),
+    }
+}
+
+/// Authentication, then audit around everything behind it.
+async fn answer_with_key<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
+    let (method, path) = (&asked.head.method, asked.head.uri.path());
+    if method == Method::OPTIONS {
+        return reply::empty(StatusCode::NO_CONTENT);
+    }
+    let key = match authenticate(&app.keys, &asked.head.headers) {
+        Ok(key) => key,
+        Err(refusal) => return unauthorized(refusal),
+    };
+    let start = Instant::now();
+    let route = routes::route(method, path);
+    if route == Route::Work {
+        // Not certctl's, so it must not add to the work that it reports.
+        return handlers::work(app);
+    }
+    let reply = routes::dispatch(app, key, route, asked).await;
+    let (body, status, latency) = (&asked.body, reply.status(), start.elapsed());
+    app.audit.record(&Call { actor: key.actor, method, path, body, status, latency });
+    reply
+}
+
+fn unauthorized(refusal: Refusal) -> Reply {
+    let reply = reply::refused(StatusCode::UNAUTHORIZED, refusal.message());
+    if refusal == Refusal::MissingHeader {
+        let challenge = HeaderValue::from_static("Bearer realm=\"certctl\"");
+        return reply::with_header(reply, header::WWW_AUTHENTICATE, challenge);
+    }
+    reply
+}

@@ -1,0 +1,182 @@
+//! Certificates in memory.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
+
+use super::{ISSUER, MemoryStore, OWNER, POLICIES, PROFILE, TEAM};
+use crate::store::certificates::{Certificate, CertificateStore, Field, Listing, Order, Page};
+use crate::store::{StoreError, Violation};
+
+/// Beyond it, nothing can be inserted: a long run would fill the memory.
+const MAX_CERTIFICATES: usize = 1_000_000;
+const HOUR: Duration = Duration::from_secs(3_600);
+/// The time after the first hour over which the seed's certificates expire.
+const EXPIRY_SPREAD: Duration = Duration::from_secs(30 * 86_400 - 3_600);
+
+/// The table of certificates.
+#[derive(Default)]
+pub struct Table {
+    /// In the order in which certctl lists them.
+    rows: BTreeMap<(SystemTime, String), Certificate>,
+    created_by_id: HashMap<String, SystemTime>,
+    names: HashSet<String>,
+}
+
+impl Table {
+    /// This many certificates, as `seed/01_bulk_renewal_certs.sql` has them.
+    pub fn seeded(certificates: u32, now: SystemTime) -> Self {
+        let mut table = Self::default();
+        for n in 1..=certificates {
+            table.add(seeded_certificate(n, certificates, now));
+        }
+        table
+    }
+
+    fn add(&mut self, certificate: Certificate) {
+        self.names.insert(certificate.name.clone());
+        self.created_by_id.insert(certificate.id.clone(), certificate.created_at);
+        self.rows.insert((certificate.created_at, certificate.id.clone()), certificate);
+    }
+
+    fn get_mut(&mut self, id: &str) -> Option<&mut Certificate> {
+        let created_at = *self.created_by_id.get(id)?;
+        self.rows.get_mut(&(created_at, id.to_owned()))
+    }
+
+    /// What the database would refuse.
+    fn refuse(&self, new: &Certificate) -> Result<(), StoreError> {
+        if self.names.contains(&new.name) || self.created_by_id.contains_key(&new.id) {
+            return Err(StoreError::violation_of(Violation::Duplicate, "a certificate of this id or name exists"));
+        }
+        let known = new.owner_id == OWNER
+            && new.team_id == TEAM
+            && new.issuer_id == ISSUER
+            && POLICIES.contains(&new.renewal_policy_id.as_str())
+            && new.profile_id.as_ref().is_none_or(|id| id == PROFILE);
+        if !known {
+            return Err(StoreError::violation_of(Violation::UnknownReference, "a row referred to does not exist"));
+        }
+        if self.rows.len() >= MAX_CERTIFICATES {
+            return Err(StoreError::because("no room in memory for more certificates"));
+        }
+        Ok(())
+    }
+}
+
+impl CertificateStore for MemoryStore {
+    async fn insert_certificate(&self, new: &Certificate) -> Result<(), StoreError> {
+        // A poisoned table is whole all the same: nothing between its updates can panic.
+        let mut table = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
+        table.refuse(new)?;
+        // As from the database: a row has no targets until something maps one.
+        table.add(Certificate { target_ids: Some(Vec::new()), ..new.clone() });
+        Ok(())
+    }
+
+    async fn certificate(&self, id: &str) -> Result<Option<Certificate>, StoreError> {
+        let table = self.certificates.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(created_at) = table.created_by_id.get(id) else { return Ok(None) };
+        Ok(table.rows.get(&(*created_at, id.to_owned())).cloned())
+    }
+
+    async fn certificates(&self, page: &Page) -> Result<Listing, StoreError> {
+        let table = self.certificates.read().unwrap_or_else(PoisonError::into_inner);
+        let selected = |row: &&Certificate| page.filter.iter().all(|(field, value)| has(row, *field, value));
+        let mut rows: Vec<&Certificate> = table.rows.values().filter(selected).collect();
+        let total = rows.len() as u64;
+        rows.sort_by(|left, right| key(left, page.order).cmp(&key(right, page.order)));
+        if page.descending {
+            rows.reverse();
+        }
+        if let Some((created_at, id)) = &page.after {
+            rows.retain(|row| (row.created_at, &row.id) > (*created_at, id));
+        }
+        let amount = |number: i64| usize::try_from(number).unwrap_or(0);
+        let (offset, limit) = (page.offset.map_or(0, amount), page.limit.map_or(usize::MAX, amount));
+        let certificates = rows.into_iter().skip(offset).take(limit).cloned().collect();
+        Ok(Listing { certificates, total })
+    }
+
+    async fn update_certificate(&self, changed: &Certificate) -> Result<bool, StoreError> {
+        let mut table = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(row) = table.get_mut(&changed.id) else { return Ok(false) };
+        row.clone_from(changed);
+        Ok(true)
+    }
+}
+
+fn has(certificate: &Certificate, field: Field, value: &str) -> bool {
+    match field {
+        Field::Status => certificate.status == value,
+        Field::Environment => certificate.environment == value,
+        Field::Owner => certificate.owner_id == value,
+        Field::Team => certificate.team_id == value,
+        Field::Issuer => certificate.issuer_id == value,
+        Field::Profile => certificate.profile_id.as_deref() == Some(value),
+        // Nothing here has a target.
+        Field::Agent => false,
+    }
+}
+
+/// What certificates are compared by: a time, or a text.
+fn key(certificate: &Certificate, order: Order) -> (Option<SystemTime>, &str) {
+    match order {
+        Order::Created => (Some(certificate.created_at), ""),
+        Order::Updated => (Some(certificate.updated_at), ""),
+        Order::Expiry => (Some(certificate.expires_at), ""),
+        Order::CommonName => (None, &certificate.common_name),
+        Order::Name => (None, &certificate.name),
+        Order::Status => (None, &certificate.status),
+        Order::Environment => (None, &certificate.environment),
+    }
+}
+
+/// Certificate `n` of `all`.
+fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
+    let host = format!("loadtest-bulk-{n:05}.example.test");
+    let created_at = now - Duration::from_secs(u64::from(all - n) + 1);
+    // 7919 is prime, so that each place in time is taken once, and those that expire soon are not the oldest.
+    let place = u64::from(n) * 7_919 % u64::from(all) + 1;
+    let tags = [("source", "certctl-bench"), ("batch", "bulk-renewal")];
+    Certificate {
+        id: format!("cert-loadtest-bulk-{n:05}"),
+        name: host.clone(),
+        common_name: host.clone(),
+        sans: Some(vec![host]),
+        environment: "loadtest".to_owned(),
+        owner_id: OWNER.to_owned(),
+        team_id: TEAM.to_owned(),
+        issuer_id: ISSUER.to_owned(),
+        target_ids: Some(Vec::new()),
+        renewal_policy_id: "rp-standard".to_owned(),
+        profile_id: None,
+        status: "Active".to_owned(),
+        expires_at: now + HOUR + EXPIRY_SPREAD.mul_f64(place as f64 / f64::from(all)),
+        tags: tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        last_renewal_at: None,
+        last_deployment_at: None,
+        revoked_at: None,
+        revocation_reason: None,
+        created_at,
+        updated_at: created_at,
+        source: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seed_spreads_expiry_over_thirty_days() {
+        let now = SystemTime::now();
+        let rows: Vec<Certificate> = Table::seeded(10_000, now).rows.into_values().collect();
+        assert_eq!((rows.len(), rows[0].id.as_str()), (10_000, "cert-loadtest-bulk-00001"));
+        let expiries: HashSet<SystemTime> = rows.iter().map(|row| row.expires_at).collect();
+        assert_eq!(expiries.len(), 10_000);
+        let (first, last) = (expiries.iter().min().copied(), expiries.iter().max().copied());
+        assert!(first > Some(now + HOUR) && last <= Some(now + 30 * 24 * HOUR), "{first:?} to {last:?}");
+        assert!(rows.iter().all(|row| row.created_at < now));
+    }
+}

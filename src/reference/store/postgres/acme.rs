@@ -1,0 +1,44 @@
+//! ACME in PostgreSQL.
+
+use std::time::SystemTime;
+
+use super::PostgresStore;
+use crate::store::StoreError;
+use crate::store::acme::{AcmeStore, Version};
+
+impl AcmeStore for PostgresStore {
+    async fn has_profile(&self, id: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT id, name, description, allowed_key_algorithms::text, max_ttl_seconds, allowed_ekus::text,
+                required_san_patterns::text, spiffe_uri_pattern, allow_short_lived, must_staple,
+                required_csr_attributes::text, coalesce(acme_auth_mode, 'trust_authenticated'), enabled, created_at,
+                updated_at
+            FROM certificate_profiles WHERE id = $1";
+        Ok(self.pool.get().await?.query_opt(sql, &[&id]).await?.is_some())
+    }
+
+    async fn insert_nonce(&self, nonce: &str, expires_at: SystemTime) -> Result<(), StoreError> {
+        let sql = "INSERT INTO acme_nonces (nonce, issued_at, expires_at, used) VALUES ($1, now(), $2, false)";
+        self.pool.get().await?.execute(sql, &[&nonce, &expires_at]).await?;
+        Ok(())
+    }
+
+    async fn version_by_serial(&self, issuer_id: &str, serial: &str) -> Result<Option<Version>, StoreError> {
+        let sql = "SELECT version.certificate_id, version.not_before, version.id, version.serial_number,
+                version.not_after, version.fingerprint_sha256, version.pem_chain, version.csr_pem,
+                version.key_algorithm, version.key_size, version.created_at
+            FROM managed_certificates certificate
+            JOIN certificate_versions version ON version.certificate_id = certificate.id
+            WHERE version.serial_number = $2 AND certificate.issuer_id = $1
+            ORDER BY version.created_at DESC LIMIT 1";
+        let Some(row) = self.pool.get().await?.query_opt(sql, &[&issuer_id, &serial]).await? else { return Ok(None) };
+        Ok(Some(Version { certificate_id: row.try_get(0)?, not_before: row.try_get(1)? }))
+    }
+
+    async fn renewal_window_days(&self, policy_id: &str) -> Result<Option<i32>, StoreError> {
+        let sql = "SELECT renewal_window_days, id, name, auto_renew, max_retries, retry_interval_seconds,
+                alert_thresholds_days::text, alert_channels::text, alert_severity_map::text, created_at, updated_at
+            FROM renewal_policies WHERE id = $1";
+        let row = self.pool.get().await?.query_opt(sql, &[&policy_id]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+}
