@@ -35,6 +35,9 @@ fn a_cluster_answers_and_leaves_nothing_behind() {
     assert_eq!(name, "odd \"name\" %41");
     let by_tcp: String = client.query_one("SHOW listen_addresses", &[]).unwrap().get(0);
     assert_eq!(by_tcp, "", "it must not listen on TCP");
+    if installation().has_statement_statistics() {
+        client.query_one("SELECT FROM pg_stat_statements WHERE query LIKE 'SELECT current_database%'", &[]).unwrap();
+    }
 
     assert_eq!(cluster.settings()["fsync"], "on");
     assert_eq!(cluster.settings()["synchronous_commit"], "on");
