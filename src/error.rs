@@ -43,6 +43,16 @@ impl Error {
         self
     }
 
+    /// What went wrong, without what mends it.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What the user can do about it.
+    pub fn mending(&self) -> Option<&str> {
+        self.mend.as_deref()
+    }
+
     /// Which exit code this leads to.
     pub fn kind(&self) -> ErrorKind {
         self.kind

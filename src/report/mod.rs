@@ -1,5 +1,6 @@
-//! So what, second half: the summary as JSON and as text, and the live line.
+//! So what, second half: the summary as JSON and as text, the server's evidence, and the live line.
 
+pub mod evidence;
 pub mod facts;
 pub mod live;
 pub mod plan;
