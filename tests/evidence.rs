@@ -36,7 +36,7 @@ struct Quiet {
 impl Quiet {
     fn start() -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        let target = reference::start(binary, &Store::Auto, 10, &mut |_| {}).unwrap();
+        let target = reference::start(binary, &Store::Auto, &mut |_| {}).unwrap();
         let findings = preflight::inspect(&target, &[]).unwrap();
         let client = Client::connect(target.database.as_ref().unwrap(), NoTls).unwrap();
         let mut quiet = Self { target, findings, client };

@@ -95,8 +95,8 @@ fn told(measurement: Measurement, found: u64) -> String {
     invalid.extend(unjudged(&checked));
     let verdict = Verdict::of(&invalid, &checked);
     let part = Part { measurement, work, observations: Vec::new(), thresholds: Vec::new() };
-    let results = Results { parts: &[part], checked: &checked, invalid: &invalid, verdict };
-    let mut summary = Summary::new(about(), &results);
+    let results = Results { parts: &[part], checked: &checked, invalid: &invalid, verdict, evidence: Vec::new() };
+    let mut summary = Summary::new(about(), results);
     // The process's own memory is no golden figure.
     summary.generator.peak_rss_bytes = 64 << 20;
     // Cells are padded to the width of their column; the eye does not see it.

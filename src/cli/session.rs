@@ -1,10 +1,9 @@
 //! A session: the workloads of a bench target at a prepared target, from the first count of its rows to the verdict.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Result;
-use crate::load::progress::Progress;
 use crate::load::run::Control;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{self, Invalid, Work};
@@ -13,6 +12,8 @@ use crate::report::live::Live;
 use crate::report::summary::{About, Part, Results};
 use crate::report::{Summary, Verdict};
 use crate::run::{self, Workload};
+use crate::target::evidence::metrics::{self, Metrics};
+use crate::target::evidence::{Evidence, Witness};
 use crate::target::preflight::Findings;
 use crate::target::{Target, reference, seed};
 
@@ -41,12 +42,15 @@ impl Session<'_> {
     /// # Errors
     /// If a run cannot start; what happens after that is measured, not reported as an error.
     pub fn run(self, about: About) -> Result<Summary> {
-        let mut parts = Vec::new();
-        let mut invalid = Vec::new();
+        let (mut parts, mut invalid, mut evidence) = (Vec::new(), Vec::new(), Vec::new());
         for group in self.groups {
-            let (measured, reasons) = self.run_group(group)?;
-            parts.extend(measured);
-            invalid.extend(reasons);
+            let done = self.run_group(group)?;
+            parts.extend(done.parts);
+            invalid.extend(done.invalid);
+            evidence.extend(done.evidence);
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
         }
         let checked = self.check(&parts);
         invalid.extend(validity::unjudged(&checked));
@@ -55,12 +59,16 @@ impl Session<'_> {
             verdict => verdict,
         };
         let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
-        Ok(Summary::new(about, &Results { parts: &parts, checked: &checked, invalid: &invalid, verdict }))
+        Ok(Summary::new(about, Results { parts: &parts, checked: &checked, invalid: &invalid, verdict, evidence }))
     }
 
-    fn run_group(&self, group: &[Workload]) -> Result<(Vec<Part>, Vec<Invalid>)> {
+    fn run_group(&self, group: &[Workload]) -> Result<Done> {
+        let control = Control { progress: Arc::default(), stop: self.stop.clone() };
+        let before = self.metrics();
         let auditor = Auditor::open(group, self.target, self.findings)?;
-        let mut measurements = self.measure(group)?;
+        let witness = self.target.database.as_ref().map(|url| Witness::start(url, control.progress.clone()));
+        let witness = witness.transpose()?;
+        let mut measurements = self.measure(group, &control)?;
         for measurement in &mut measurements {
             // Examples quote answers, which may say back what they were told.
             for (_, example) in &mut measurement.examples {
@@ -73,6 +81,9 @@ impl Session<'_> {
             invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
             vec![Vec::new(); group.len()]
         });
+        // The work is done by now, so that the target is quiet again.
+        let sent = measurements.iter().map(|measured| measured.warm_up_arrivals + measured.started).sum();
+        let evidence = witness.map(|witness| witness.finish(sent).with_metrics(before, self.metrics()));
         let mut parts = Vec::new();
         for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
             invalid.extend(validity::judge(&measurement, &work, workload.plan.max_lag));
@@ -81,13 +92,20 @@ impl Session<'_> {
             invalid.extend(missing.map(|one| Invalid::Never(one.name)));
             parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
         }
-        Ok((parts, invalid))
+        Ok(Done { parts, invalid, evidence })
     }
 
-    fn measure(&self, group: &[Workload]) -> Result<Vec<Measurement>> {
-        let control = Control { progress: Arc::new(Progress::default()), stop: self.stop.clone() };
+    /// certctl's own metrics, where there is other evidence to put them beside.
+    fn metrics(&self) -> Result<Metrics> {
+        match self.target.database {
+            Some(_) => metrics::read(self.target, &self.findings.dialer),
+            None => Ok(Metrics::default()),
+        }
+    }
+
+    fn measure(&self, group: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
         let _live = Live::start(control.progress.clone(), group.iter().map(|workload| &workload.plan));
-        run::run(group, &self.findings.dialer, &self.target.base.host_header(), &control)
+        run::run(group, &self.findings.dialer, &self.target.base.host_header(), control)
     }
 
     /// Every threshold beside what was measured.
@@ -104,6 +122,13 @@ impl Session<'_> {
         checked.push(floor.check_over(parts.iter().map(|part| &part.measurement)));
         checked
     }
+}
+
+/// What a group of workloads came to.
+struct Done {
+    parts: Vec<Part>,
+    invalid: Vec<Invalid>,
+    evidence: Option<Evidence>,
 }
 
 /// Whether every part of a smoke run did what it should; how fast, and how often, is not asked.

@@ -21,6 +21,7 @@ use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
 use crate::run::Workload;
 use crate::target::Target;
+use crate::target::evidence::Evidence;
 
 /// Raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -43,6 +44,8 @@ pub struct Summary {
     pub error_share: Option<f64>,
     /// What the generator used.
     pub generator: GeneratorFacts,
+    /// What the server side shows, once per group of workloads that ran side by side. Empty: no database given.
+    pub evidence: Vec<Evidence>,
     /// Each threshold beside what was measured.
     pub thresholds: Vec<ThresholdFacts>,
     /// What the run comes to.
@@ -136,6 +139,8 @@ pub struct Results<'a> {
     pub invalid: &'a [Invalid],
     /// What it comes to.
     pub verdict: Verdict,
+    /// What the server side shows.
+    pub evidence: Vec<Evidence>,
 }
 
 impl About {
@@ -164,7 +169,7 @@ impl About {
 
 impl Summary {
     /// Sums a run up.
-    pub fn new(about: About, results: &Results<'_>) -> Self {
+    pub fn new(about: About, results: Results<'_>) -> Self {
         let measurements = || results.parts.iter().map(|part| &part.measurement);
         let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
         let names = about.workloads.iter().map(|plan| plan.name);
@@ -177,6 +182,7 @@ impl Summary {
             results: parts,
             error_share: Threshold::Errors(0.0).check_over(measurements()).measured,
             generator: GeneratorFacts::of(&generator),
+            evidence: results.evidence,
             thresholds: results.checked.iter().map(ThresholdFacts::of).collect(),
             verdict: results.verdict,
             invalid: results.invalid.iter().map(ToString::to_string).collect(),

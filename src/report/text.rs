@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::evidence;
 use super::facts::{DistributionFacts, HandshakeFacts, ObservationFacts, OutcomeCount, ThresholdFacts};
 use super::plan::PlanFacts;
 use super::summary::{About, Summary, WorkloadResults};
@@ -84,6 +85,9 @@ pub fn results(summary: &Summary) -> String {
         }
     }
     generator(&mut text, summary);
+    if let [evidence] = &summary.evidence[..] {
+        let _ = write!(text, "\n{}", evidence::lines(evidence));
+    }
     if !summary.thresholds.is_empty() {
         let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds));
     }

@@ -251,7 +251,7 @@ impl Scenario for AgentStorm {
 impl AgentStorm {
     /// How many agents' rows are as young as their last accepted heartbeat.
     fn rows_updated(&self, database: &mut Client) -> Result<u64> {
-        let sql = "SELECT right(id, 5)::bigint, EXTRACT(EPOCH FROM clock_timestamp() - last_heartbeat_at)::float8 \
+        let sql = "/* certctl-bench */ SELECT right(id, 5)::bigint, EXTRACT(EPOCH FROM clock_timestamp() - last_heartbeat_at)::float8 \
                    FROM agents WHERE id LIKE 'ag-loadtest-_____' AND last_heartbeat_at IS NOT NULL";
         let rows = database.query(sql, &[]).context(|| "reading the agents' last heartbeats".to_owned())?;
         let now = Moment::now();

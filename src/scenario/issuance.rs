@@ -125,7 +125,7 @@ impl Scenario for Issuance {
     }
 
     fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
-        let sql = "SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
+        let sql = "/* certctl-bench */ SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
         let found = books::number(database, "the certificates posted", sql, &format!("{}%", self.prefix))?;
         Ok(vec![Work::counted("certificates created", self.accepted.get(), found, unanswered, "SQL")])
     }
