@@ -1,0 +1,65 @@
+//! Rows of others: a database that holds any is not one for load tests.
+
+use postgres::Client;
+
+use super::connection::{connect, exists, failed, redact_url};
+use crate::error::{Error, Result};
+
+/// How many ids of foreign rows a refusal shows.
+const EXAMPLES: usize = 3;
+
+/// The agents of certctl's demo seed.
+#[rustfmt::skip]
+const DEMO_AGENTS: [&str; 13] = [
+    "ag-data-prod", "ag-edge-01", "ag-iis-prod", "ag-k8s-prod", "ag-lb-prod", "ag-mac-dev", "ag-web-prod",
+    "ag-web-staging", "agent-demo-1", "cloud-aws-sm", "cloud-azure-kv", "cloud-gcp-sm", "server-scanner",
+];
+
+/// The certificates of certctl's demo seed.
+#[rustfmt::skip]
+const DEMO_CERTIFICATES: [&str; 32] = [
+    "mc-admin-prod", "mc-api-dev", "mc-api-prod", "mc-api-stg", "mc-auth-prod", "mc-blog-prod", "mc-cdn-prod",
+    "mc-ci-prod", "mc-compromised", "mc-consul-prod", "mc-dash-prod", "mc-data-prod", "mc-docs-prod", "mc-edge-eu",
+    "mc-grafana-prod", "mc-grpc-prod", "mc-k8s-ingress", "mc-legacy-prod", "mc-mail-prod", "mc-old-api", "mc-pay-prod",
+    "mc-pay-stg", "mc-search-prod", "mc-shop-prod", "mc-smime-bob", "mc-status-prod", "mc-vault-prod", "mc-vpn-prod",
+    "mc-web-prod", "mc-web-stg", "mc-wiki-prod", "mc-wildcard-prod",
+];
+
+/// Fails when the database holds rows of others; it may have no tables yet. For whoever is about to write to it.
+pub fn refuse_foreign(url: &str) -> Result<()> {
+    refuse_foreign_rows(&mut connect(url)?, &redact_url(url))
+}
+
+/// Keeps the seeds out of a database that somebody uses: load tests change, renew and revoke what they find.
+pub(super) fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()> {
+    let mut foreign = Vec::new();
+    for (table, ours, demo) in [
+        ("agents", "id LIKE 'ag-loadtest-%'", DEMO_AGENTS.as_slice()),
+        ("managed_certificates", "name LIKE 'loadtest-%'", DEMO_CERTIFICATES.as_slice()),
+    ] {
+        if !exists(client, table)? {
+            continue;
+        }
+        let rows = client
+            .query(
+                &format!(
+                    "SELECT id, count(*) OVER () FROM {table} WHERE NOT {ours} AND id <> ALL ($1) ORDER BY id LIMIT {EXAMPLES}"
+                ),
+                &[&demo],
+            )
+            .map_err(|error| failed(&format!("looking for rows of others in {table}"), &error))?;
+        if let Some(first) = rows.first() {
+            let ids: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+            foreign.push(format!("{} in {table} (such as {})", first.get::<_, i64>(1), ids.join(", ")));
+        }
+    }
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "refusing to write to {shown}: it does not look like a database for load tests; rows that neither certctl's demo \
+         seed nor this suite made: {}",
+        foreign.join(", ")
+    ))
+    .mend("give the URL of a load-test database, or --allow-foreign-rows if this is one"))
+}
