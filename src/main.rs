@@ -19,7 +19,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Apply the seeds to a load-test database; a second run changes nothing.
+    /// Apply the seeds to a load-test database, put them back, or clean up after runs.
     Seed(seed::SeedFlags),
 }
 

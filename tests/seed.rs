@@ -2,6 +2,11 @@
 //!
 //! These tests need PostgreSQL 15 or newer and fail without it.
 
+#[path = "seed/clean.rs"]
+mod clean;
+#[path = "seed/restore.rs"]
+mod restore;
+
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -9,7 +14,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use certctl_bench::error::ErrorKind;
 use certctl_bench::target::postgres::{Cluster, find};
 use certctl_bench::target::seed::{
-    EMBEDDED, Options, SeedReport, Source, TableRows, apply, connect, redact_url, refresh_fleet,
+    EMBEDDED, Options, SeedReport, Source, TableRows, apply, clean_issued, connect, redact_url, refresh_certificates,
+    refresh_fleet,
 };
 use postgres::Client;
 
@@ -23,17 +29,19 @@ static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
 fn seeding_counts_and_a_second_time_adds_nothing() {
     let (url, mut client) = migrated();
     let (report, told) = seed(&url, &Options::default());
-    assert_eq!(report.files, ["02_agent_fleet.sql"]);
-    assert_eq!(report.tables, [TableRows { table: "agents".into(), before: 0, after: 5000 }]);
+    assert_eq!(report.files, ["01_bulk_renewal_certs.sql", "02_agent_fleet.sql"]);
+    assert_eq!(report.tables, [rows("managed_certificates", 0, 10_000), rows("agents", 0, 5000)]);
     assert!(told.contains("agents: 0 rows before, 5000 after"), "{told}");
-    let first = fleet(&mut client);
+    let first = (fleet(&mut client), certificates(&mut client));
 
     let (report, told) = seed(&url, &Options::default());
-    assert_eq!(report.tables, [TableRows { table: "agents".into(), before: 5000, after: 5000 }]);
+    assert_eq!(report.tables, [rows("managed_certificates", 10_000, 10_000), rows("agents", 5000, 5000)]);
     assert!(told.contains("agents: 5000 rows before, 5000 after"), "{told}");
-    assert_eq!(fleet(&mut client), first);
-    let analyzed: f32 = one(&mut client, "SELECT reltuples FROM pg_class WHERE oid = 'agents'::regclass");
-    assert_eq!(analyzed, 5000.0);
+    assert_eq!((fleet(&mut client), certificates(&mut client)), first);
+    for (table, rows) in [("agents", 5000.0), ("managed_certificates", 10_000.0)] {
+        let analyzed = format!("SELECT reltuples FROM pg_class WHERE oid = '{table}'::regclass");
+        assert_eq!(one::<f32>(&mut client, &analyzed), rows, "{table}");
+    }
 }
 
 #[test]
@@ -74,14 +82,69 @@ fn the_fleet_has_the_stated_shape() {
 }
 
 #[test]
+fn the_certificates_have_the_stated_shape() {
+    let (url, mut client) = migrated();
+    seed(&url, &Options::default());
+    for (what, holds) in [
+        ("ids", "min(id) = 'cert-loadtest-bulk-00001' AND max(id) = 'cert-loadtest-bulk-10000'"),
+        ("names", "bool_and(name = replace(id, 'cert-', '') || '.example.test')"),
+        ("hosts", "bool_and(common_name = name AND sans = ARRAY[name::text])"),
+        ("environment", "bool_and(environment = 'loadtest')"),
+        ("owner and team", "bool_and(owner_id = 'o-alice' AND team_id = 't-platform')"),
+        ("issuer and policy", "bool_and(issuer_id = 'iss-local' AND renewal_policy_id = 'rp-standard')"),
+        ("certctl's spelling of the status", "bool_and(status = 'Active')"),
+        ("tags", r#"bool_and(tags = '{"source": "certctl-bench", "batch": "bulk-renewal"}')"#),
+        ("never renewed", "count(last_renewal_at) + count(last_deployment_at) + count(revoked_at) = 0"),
+        ("no other origin", "bool_and(source = '' AND revocation_reason IS NULL AND certificate_profile_id IS NULL)"),
+        ("expiries, each its own", "count(DISTINCT expires_at) = 10000"),
+        ("none expires in the next hour", "min(expires_at) > now() + interval '1 hour'"),
+        ("all expire within 30 days", "max(expires_at) <= now() + interval '30 days'"),
+        ("ages, each its own", "count(DISTINCT created_at) = 10000 AND bool_and(updated_at = created_at)"),
+        ("ages a second apart", "max(created_at) - min(created_at) = interval '9999 seconds'"),
+        ("none from the future", "max(created_at) < now()"),
+        ("older by number", "array_agg(id ORDER BY created_at) = array_agg(id ORDER BY id)"),
+        (
+            "expiry has nothing to do with age",
+            "abs(corr(extract(epoch FROM expires_at), extract(epoch FROM created_at))) < 0.1",
+        ),
+    ] {
+        assert!(one::<bool>(&mut client, &format!("SELECT {holds} FROM managed_certificates")), "{what}: {holds}");
+    }
+    let by_day = "SELECT min(rows), max(rows), count(*) FROM (SELECT count(*) AS rows FROM managed_certificates
+                  GROUP BY floor(extract(epoch FROM expires_at - now()) / 86400)) AS day";
+    let row = client.query_one(by_day, &[]).unwrap();
+    let (fewest, most, days): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    assert!(days == 30 && fewest > 300 && most < 340, "{fewest} to {most} on each of {days} days");
+}
+
+#[test]
+fn a_certificate_that_has_one_of_our_names_stays_as_it_is() {
+    let (url, mut client) = migrated();
+    certificate(&mut client, "mc-12345", "loadtest-bulk-00007.example.test");
+    certificate(&mut client, "cert-loadtest-bulk-00008", "loadtest-by-the-api");
+    let (report, _) = seed(&url, &Options::default());
+    assert_eq!(report.tables[0], rows("managed_certificates", 2, 10_000));
+    let kept = "SELECT count(*) FROM managed_certificates WHERE common_name = 'cn'";
+    assert_eq!(one::<i64>(&mut client, kept), 2);
+}
+
+#[test]
+fn a_database_without_certctls_demo_rows_is_named() {
+    let (url, mut client) = migrated();
+    client.batch_execute("DELETE FROM owners").unwrap();
+    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("01_bulk_renewal_certs.sql") && error.contains("CERTCTL_DEMO_SEED=true"), "{error}");
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM managed_certificates"), 0);
+}
+
+#[test]
 fn the_demo_seed_is_no_stranger() {
     let (url, mut client) = migrated();
     agent(&mut client, "ag-web-prod", "web-prod");
     certificate(&mut client, "mc-api-prod", "api-production");
     certificate(&mut client, "mc-12345", "loadtest-by-the-api");
     let (report, _) = seed(&url, &Options::default());
-    assert_eq!(report.tables[0].before, 1);
-    assert_eq!(report.tables[0].after, 5001);
+    assert_eq!(report.tables, [rows("managed_certificates", 2, 10_002), rows("agents", 1, 5001)]);
 }
 
 #[test]
@@ -104,46 +167,7 @@ fn a_database_with_rows_of_others_is_refused_unless_told_otherwise() {
     assert!(!error.contains("in agents") && error.contains("1 in managed_certificates"), "{error}");
 
     let (report, _) = seed(&url, &Options { allow_foreign: true, ..Options::default() });
-    assert_eq!(report.tables[0].after, 5000);
-    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM managed_certificates"), 1);
-}
-
-#[test]
-fn refreshing_puts_our_rows_back_and_no_other() {
-    let (url, mut client) = migrated();
-    agent(&mut client, "ag-web-prod", "web-prod");
-    client.batch_execute("UPDATE agents SET status = 'Offline', last_heartbeat_at = '2020-01-01'").unwrap();
-    let error = refresh_fleet(&mut client, 1).unwrap_err().to_string();
-    assert!(error.contains("0 of the 1") && error.contains("certctl-bench seed"), "{error}");
-
-    seed(&url, &Options::default());
-    let fresh = fleet(&mut client);
-    client
-        .batch_execute(
-            "UPDATE agents SET status = 'Offline', last_heartbeat_at = '2020-01-01', os = 'plan9', architecture = 'vax',
-             hostname = 'h', ip_address = '', version = '0', retired_at = now(), retired_reason = 'r'
-             WHERE id LIKE 'ag-loadtest-%'",
-        )
-        .unwrap();
-    assert_eq!(online(&mut client), 0);
-
-    assert_eq!(refresh_fleet(&mut client, 5000).unwrap(), 5000);
-    assert_eq!(online(&mut client), 5000);
-    assert_eq!(fleet(&mut client), fresh);
-    let spread = "SELECT min(last_heartbeat_at) > now() - interval '90 s' AND max(last_heartbeat_at) <= now()
-                  AND count(DISTINCT last_heartbeat_at) = 5000 FROM agents WHERE id LIKE 'ag-loadtest-%'";
-    assert!(one::<bool>(&mut client, spread));
-    let other = "SELECT status || ' ' || (last_heartbeat_at = '2020-01-01') FROM agents WHERE id = 'ag-web-prod'";
-    assert_eq!(one::<String>(&mut client, other), "Offline true");
-
-    let error = refresh_fleet(&mut client, 5001).unwrap_err().to_string();
-    assert!(error.contains("5000 of the 5001"), "{error}");
-    // The connection is as it was: the table that hid the real one is gone.
-    assert_eq!(refresh_fleet(&mut client, 5000).unwrap(), 5000);
-}
-
-fn online(client: &mut Client) -> i64 {
-    one(client, "SELECT count(*) FROM agents WHERE id LIKE 'ag-loadtest-%' AND status = 'Online'")
+    assert_eq!(report.tables, [rows("managed_certificates", 1, 10_001), rows("agents", 0, 5000)]);
 }
 
 #[test]
@@ -153,7 +177,11 @@ fn a_database_that_was_not_migrated_is_named() {
     assert!(error.contains("no table agents") && error.contains("migrate"), "{error}");
     let mut client = connect(&url).unwrap();
     let error = refresh_fleet(&mut client, 1).unwrap_err().to_string();
-    assert!(error.contains("agents"), "{error}");
+    assert!(error.contains("no table agents"), "{error}");
+    let error = refresh_certificates(&mut client, 1).unwrap_err().to_string();
+    assert!(error.contains("no table") && error.contains("migrate"), "{error}");
+    let error = clean_issued(&mut client).unwrap_err().to_string();
+    assert!(error.contains("no table managed_certificates") && error.contains("migrate"), "{error}");
 }
 
 #[test]
@@ -167,17 +195,17 @@ fn a_folder_of_seeds_is_applied_in_the_order_of_names() {
     // Needs what 02 inserts, so the order shows; comments name no tables, and strings may hold semicolons.
     fs::write(folder.path().join("10_more.sql"), "-- INSERT INTO nowhere\nUPDATE agents SET hostname = 'a;b';")
         .unwrap();
-    fs::write(folder.path().join("02_fleet.sql"), EMBEDDED[0].1).unwrap();
+    fs::write(folder.path().join("02_fleet.sql"), EMBEDDED[1].1).unwrap();
     fs::write(folder.path().join("README.md"), "not SQL").unwrap();
     let (report, _) = seed(&url, &options);
     assert_eq!(report.files, ["02_fleet.sql", "10_more.sql"]);
-    assert_eq!(report.tables, [TableRows { table: "agents".into(), before: 0, after: 5000 }]);
+    assert_eq!(report.tables, [rows("agents", 0, 5000)]);
 
     // A file that fails changes nothing, and its line is named.
     fs::write(folder.path().join("10_more.sql"), "DELETE FROM agents;\nSELECT 1;\nSELECT nonsense;").unwrap();
     let error = failure().to_string();
     assert!(error.contains("10_more.sql, line 3") && error.contains("nonsense"), "{error}");
-    assert_eq!(online(&mut connect(&url).unwrap()), 5000);
+    assert_eq!(fleet(&mut connect(&url).unwrap()).len(), 5000);
 
     fs::write(folder.path().join("10_more.sql"), "DELETE FROM agents;\nCOMMIT;").unwrap();
     assert!(failure().to_string().contains("`COMMIT`"), "{}", failure());
@@ -266,11 +294,20 @@ fn database() -> String {
     cluster.url(&name)
 }
 
-/// A new database with the reference server's tables.
+/// A new database with the reference server's tables and two more of certctl's that refer to certificates.
 fn migrated() -> (String, Client) {
     let url = database();
     let mut client = connect(&url).unwrap();
     client.batch_execute(include_str!("../src/reference/schema.sql")).unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE IF NOT EXISTS jobs (id text PRIMARY KEY, type varchar(255) NOT NULL,
+                 certificate_id text REFERENCES managed_certificates ON DELETE CASCADE,
+                 status varchar(50) NOT NULL DEFAULT 'pending');
+             CREATE TABLE IF NOT EXISTS certificate_versions (id text PRIMARY KEY,
+                 certificate_id text NOT NULL REFERENCES managed_certificates ON DELETE CASCADE)",
+        )
+        .unwrap();
     (url, client)
 }
 
@@ -292,6 +329,25 @@ fn certificate(client: &mut Client, id: &str, name: &str) {
                VALUES ($1, $2, 'cn', 'o', 't', 'i', 'r')";
     client.batch_execute("SET session_replication_role = replica").unwrap();
     client.execute(sql, &[&id, &name]).unwrap();
+    client.batch_execute("RESET session_replication_role").unwrap();
+}
+
+fn rows(table: &str, before: i64, after: i64) -> TableRows {
+    TableRows { table: table.to_owned(), before, after }
+}
+
+/// A job for the certificate.
+fn job(client: &mut Client, certificate: &str) {
+    let sql = "INSERT INTO jobs (id, type, certificate_id, status)
+               SELECT 'job-' || count(*), 'Renewal', $1, 'AwaitingCSR' FROM jobs";
+    client.execute(sql, &[&certificate]).unwrap();
+}
+
+/// Every seeded certificate, whole.
+fn certificates(client: &mut Client) -> Vec<String> {
+    let sql =
+        "SELECT row_to_json(row)::text FROM managed_certificates AS row WHERE id LIKE 'cert-loadtest-%' ORDER BY id";
+    client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 /// What does not change of every seeded agent.

@@ -1,11 +1,11 @@
-//! `certctl-bench seed`: applies the seeds to a load-test database.
+//! `certctl-bench seed`: applies the seeds to a load-test database, puts them back, and cleans up after runs.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 use crate::target::seed;
 
 /// Flags of `certctl-bench seed`.
@@ -17,18 +17,45 @@ pub struct SeedFlags {
     /// Take the *.sql files of this folder instead of the built-in seeds.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
-    /// Seed a database although it holds agents or certificates that are neither ours nor certctl's demo ones.
+    /// Do not seed, but put the seeded certificates and agents back to their first state and delete the certificates'
+    /// jobs.
+    #[arg(long, conflicts_with = "dir")]
+    reset: bool,
+    /// Do not seed, but remove what runs have created, such as the certificates that they posted, and do what --reset
+    /// does. The seeds stay, and so does every other row.
+    #[arg(long, conflicts_with_all = ["dir", "reset"])]
+    clean: bool,
+    /// Write to a database although it holds agents or certificates that are neither ours nor certctl's demo ones.
     #[arg(long)]
     allow_foreign_rows: bool,
 }
 
-/// Applies the seeds and prints rows before and after.
+/// Applies the seeds and prints rows before and after; or resets or cleans, and prints what that did.
 ///
 /// # Errors
-/// If the database cannot be reached, is no load-test one, or refuses a seed.
+/// If the database cannot be reached, is no load-test one, or refuses a seed; or if there is nothing to reset.
 pub fn run(flags: SeedFlags) -> Result<()> {
+    if flags.reset || flags.clean {
+        return tidy(&flags, &mut io::stdout());
+    }
     let source = flags.dir.map_or(seed::Source::Embedded, seed::Source::Folder);
     let options = seed::Options { source, allow_foreign: flags.allow_foreign_rows };
     seed::apply(&flags.database, &options, &mut io::stdout())?;
+    Ok(())
+}
+
+fn tidy(flags: &SeedFlags, out: &mut dyn Write) -> Result<()> {
+    let telling = || "writing what was done".to_owned();
+    let mut client = seed::open(&flags.database, flags.allow_foreign_rows)?;
+    let shown = seed::redact_url(&flags.database);
+    let cleaned = if flags.clean { seed::clean(&mut client)? } else { seed::reset(&mut client)? };
+    if flags.reset && cleaned.restored() == 0 {
+        return Err(Error::new(format!("resetting {shown}: it holds no seeded rows"))
+            .mend("run `certctl-bench seed` on this database first"));
+    }
+    writeln!(out, "{} {shown}", if flags.clean { "cleaned" } else { "reset" }).context(telling)?;
+    for table in &cleaned.tables {
+        writeln!(out, "  {table}").context(telling)?;
+    }
     Ok(())
 }

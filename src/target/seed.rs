@@ -1,8 +1,10 @@
-//! Fills a database with the rows that the scenarios need, and refuses one that is not for load tests.
+//! Fills a database with the rows that the scenarios need, puts them back between runs and cleans up after them; and
+//! refuses a database that is not for load tests.
 //!
 //! Everything here uses the blocking `postgres` client, which panics inside a tokio runtime: call it before the runtime
 //! starts, or in `spawn_blocking`. No message shows a password.
 
+mod clean;
 mod connection;
 mod files;
 mod foreign;
@@ -13,20 +15,25 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use postgres::Client;
-use postgres::error::ErrorPosition;
+use postgres::error::{ErrorPosition, SqlState};
 
+pub use clean::{Cleaned, TableCleaned, clean, clean_issued, reset};
 pub use connection::{connect, redact_url};
 pub use foreign::refuse_foreign;
-pub use restore::refresh_fleet;
+pub use restore::{refresh_certificates, refresh_fleet};
 
 use crate::error::{Context, Error, Result};
 use connection::{exists, failed};
 
 /// The seeds that the program carries, by file name, in the order in which they are applied.
-pub const EMBEDDED: [(&str, &str); 1] = [("02_agent_fleet.sql", FLEET_SQL)];
+pub const EMBEDDED: [(&str, &str); 2] =
+    [("01_bulk_renewal_certs.sql", CERTIFICATES_SQL), ("02_agent_fleet.sql", FLEET_SQL)];
 
+const CERTIFICATES_SQL: &str = include_str!("../../seed/01_bulk_renewal_certs.sql");
 const FLEET_SQL: &str = include_str!("../../seed/02_agent_fleet.sql");
 const MIGRATE: &str = "start certctl on this database once, or run its server with --migrate-only; then seed";
+const DEMO: &str =
+    "the seeds refer to rows of certctl's demo seed: start it once with CERTCTL_DEMO_SEED=true; then seed";
 
 /// Where the seeds come from.
 #[derive(Clone, Debug, Default)]
@@ -75,12 +82,9 @@ pub struct TableRows {
 pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedReport> {
     let seeds = files::read(&options.source)?;
     let tables = files::tables_written(&seeds)?;
-    let mut client = connect(url)?;
+    let mut client = open(url, options.allow_foreign)?;
     let shown = redact_url(url);
-    require_tables(&mut client, &shown, tables.iter().map(String::as_str).chain(["agents", "managed_certificates"]))?;
-    if !options.allow_foreign {
-        foreign::refuse_foreign_rows(&mut client, &shown)?;
-    }
+    require_tables(&mut client, &shown, tables.iter().map(String::as_str))?;
     let telling = || "writing what the seeds did".to_owned();
     writeln!(out, "seeding {shown}").context(telling)?;
     let before = tables.iter().map(|table| count(&mut client, table)).collect::<Result<Vec<_>>>()?;
@@ -102,11 +106,24 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
     Ok(report)
 }
 
+/// Connects to a database that is certctl's, and for load tests unless `allow_foreign` says that this does not matter.
+///
+/// Fails, having written nothing, when it cannot be reached, has not been migrated, or holds rows of others.
+pub fn open(url: &str, allow_foreign: bool) -> Result<Client> {
+    let mut client = connect(url)?;
+    let shown = redact_url(url);
+    require_tables(&mut client, &shown, ["agents", "managed_certificates"].into_iter())?;
+    if !allow_foreign {
+        foreign::refuse_foreign_rows(&mut client, &shown)?;
+    }
+    Ok(client)
+}
+
 fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<Item = &'a str>) -> Result<()> {
     for table in tables {
         if !exists(client, table)? {
             return Err(Error::new(format!(
-                "seeding {shown}: it has no table {table}, so it is not certctl's database, or not migrated"
+                "opening {shown}: it has no table {table}, so it is not certctl's database, or not migrated"
             ))
             .mend(MIGRATE));
         }
@@ -133,6 +150,10 @@ fn run_in_transaction(client: &mut Client, name: &str, sql: &str) -> Result<()> 
             }
             _ => String::new(),
         };
-        failed(&format!("applying the seed {name}{place}"), &error)
+        let failed = failed(&format!("applying the seed {name}{place}"), &error);
+        match error.code() {
+            Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => failed.mend(DEMO),
+            _ => failed,
+        }
     })
 }

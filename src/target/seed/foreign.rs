@@ -30,7 +30,7 @@ pub fn refuse_foreign(url: &str) -> Result<()> {
     refuse_foreign_rows(&mut connect(url)?, &redact_url(url))
 }
 
-/// Keeps the seeds out of a database that somebody uses: load tests change, renew and revoke what they find.
+/// Keeps us out of a database that somebody uses: load tests change, renew and revoke what they find.
 pub(super) fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()> {
     let mut foreign = Vec::new();
     for (table, ours, demo) in [

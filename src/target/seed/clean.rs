@@ -1,0 +1,142 @@
+//! What runs leave behind in a database, removed.
+
+use std::fmt;
+
+use postgres::Client;
+use postgres::error::SqlState;
+
+use super::MIGRATE;
+use super::connection::{exists, failed};
+use super::restore::{Restored, refresh_fleet, restore_certificates, vacuum};
+use crate::error::{Error, Result};
+
+/// The certificates that runs of `api_tier` posted. Both marks are asked for, so that a certificate of a similar name
+/// stays, and so does a seeded one.
+const ISSUED: &str = "name LIKE 'loadtest-api-%' AND tags->>'source' = 'certctl-bench'";
+const DOING: &str = "removing the certificates that runs have posted";
+
+/// What [`clean`] or [`reset`] did, table by table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Each table once. The three that runs write to are always here; others where rows hung on a certificate.
+    pub tables: Vec<TableCleaned>,
+}
+
+/// What was done to one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableCleaned {
+    /// The table's name.
+    pub table: String,
+    /// Rows removed.
+    pub removed: u64,
+    /// Seeded rows put back to their first state.
+    pub restored: u64,
+}
+
+impl Cleaned {
+    /// Rows put back, over all tables.
+    pub fn restored(&self) -> u64 {
+        self.tables.iter().map(|table| table.restored).sum()
+    }
+
+    fn add(&mut self, table: &str, removed: u64, restored: u64) {
+        match self.tables.iter_mut().find(|known| known.table == table) {
+            Some(known) => {
+                known.removed += removed;
+                known.restored += restored;
+            }
+            None => self.tables.push(TableCleaned { table: table.to_owned(), removed, restored }),
+        }
+    }
+}
+
+impl fmt::Display for TableCleaned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.removed, self.restored) {
+            (0, 0) => write!(f, "{}: nothing to do", self.table),
+            (0, restored) => write!(f, "{}: {restored} put back", self.table),
+            (removed, 0) => write!(f, "{}: {removed} removed", self.table),
+            (removed, restored) => write!(f, "{}: {removed} removed, {restored} put back", self.table),
+        }
+    }
+}
+
+/// Removes what runs created, and nothing else: the certificates that they posted with all that hangs on these, and the
+/// jobs of seeded certificates. Puts the seeded certificates and agents back, as many as there are.
+///
+/// Audit rows stay, since certctl lets nobody delete them, and ACME nonces, since they bear no name.
+pub fn clean(client: &mut Client) -> Result<Cleaned> {
+    let mut cleaned = remove_issued(client)?;
+    for table in reset(client)?.tables {
+        cleaned.add(&table.table, table.removed, table.restored);
+    }
+    Ok(cleaned)
+}
+
+/// Removes the certificates that runs posted, with all that hangs on them, and vacuums their table; returns how many.
+///
+/// Each run of `api_tier` begins with this: a list costs certctl a scan of the whole table.
+pub fn clean_issued(client: &mut Client) -> Result<u64> {
+    Ok(remove_issued(client)?.tables[0].removed)
+}
+
+/// Puts the seeded certificates and agents back to their first state, as many as there are, and deletes the jobs of
+/// these certificates.
+pub fn reset(client: &mut Client) -> Result<Cleaned> {
+    let Restored { certificates, jobs } = restore_certificates(client, 0)?;
+    let agents = refresh_fleet(client, 0)?;
+    let mut cleaned = Cleaned::default();
+    cleaned.add("managed_certificates", 0, certificates);
+    cleaned.add("jobs", jobs, 0);
+    cleaned.add("agents", 0, agents);
+    Ok(cleaned)
+}
+
+/// The certificates come first in what it returns.
+fn remove_issued(client: &mut Client) -> Result<Cleaned> {
+    if !exists(client, "managed_certificates")? {
+        return Err(Error::new(format!("{DOING}: the database has no table managed_certificates")).mend(MIGRATE));
+    }
+    let mut transaction = client.transaction().map_err(|error| unremoved(&error))?;
+    let mut hanging = Vec::new();
+    // The deletion would take these along; they are deleted one by one to be counted.
+    for (table, column) in dependents(&mut transaction)? {
+        let delete =
+            format!("DELETE FROM {table} WHERE {column} IN (SELECT id FROM managed_certificates WHERE {ISSUED})");
+        let removed = transaction.execute(&delete, &[]).map_err(|error| unremoved(&error))?;
+        hanging.push((table, removed));
+    }
+    let delete = format!("DELETE FROM managed_certificates WHERE {ISSUED}");
+    let issued = transaction.execute(&delete, &[]).map_err(|error| unremoved(&error))?;
+    transaction.commit().map_err(|error| unremoved(&error))?;
+
+    let mut cleaned = Cleaned::default();
+    cleaned.add("managed_certificates", issued, 0);
+    vacuum(client, "managed_certificates")?;
+    for (table, removed) in hanging.into_iter().filter(|&(_, removed)| removed > 0) {
+        vacuum(client, &table)?;
+        cleaned.add(&table, removed, 0);
+    }
+    Ok(cleaned)
+}
+
+/// The tables whose rows go when the certificate goes that they name, with the column that names it.
+fn dependents(transaction: &mut postgres::Transaction<'_>) -> Result<Vec<(String, String)>> {
+    let rows = transaction.query(
+        "SELECT DISTINCT key.conrelid::regclass::text, quote_ident(name.attname) FROM pg_constraint key \
+         JOIN pg_attribute name ON name.attrelid = key.conrelid AND name.attnum = key.conkey[1] \
+         WHERE key.contype = 'f' AND key.confdeltype = 'c' AND key.confrelid = to_regclass('managed_certificates') \
+         ORDER BY 1, 2",
+        &[],
+    );
+    Ok(rows.map_err(|error| unremoved(&error))?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn unremoved(error: &postgres::Error) -> Error {
+    let failed = failed(DOING, error);
+    match error.code() {
+        Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => failed
+            .mend("no run makes such rows: remove them from the table that the message names last, then try again"),
+        _ => failed,
+    }
+}

@@ -1,0 +1,168 @@
+//! After runs: what they created goes, and nothing else does.
+
+use std::process::{Command, Output};
+
+use certctl_bench::target::seed::{Cleaned, Options, TableCleaned, clean, clean_issued};
+use postgres::Client;
+
+use super::{agent, certificate, database, fleet, job, migrated, one, seed};
+
+#[test]
+fn cleaning_removes_what_runs_created_and_nothing_else() {
+    let (url, mut client) = migrated();
+    // Each has one mark of a run's certificate, but not both.
+    certificate(&mut client, "mc-1", "loadtest-api-of-somebody");
+    certificate(&mut client, "mc-2", "loadtest-other");
+    client
+        .batch_execute(r#"UPDATE managed_certificates SET tags = '{"source": "certctl-bench"}' WHERE id = 'mc-2'"#)
+        .unwrap();
+    certificate(&mut client, "mc-api-prod", "api-production");
+    agent(&mut client, "ag-web-prod", "web-prod");
+    let strangers = ["mc-1", "mc-2", "mc-api-prod"];
+    for id in strangers {
+        job(&mut client, id);
+        version(&mut client, id);
+    }
+    seed(&url, &Options::default());
+    let (before, fresh) = (others(&mut client), fleet(&mut client));
+
+    runs(&mut client);
+    let cleaned = clean(&mut client).unwrap();
+    let did = |table: &str, removed, restored| TableCleaned { table: table.to_owned(), removed, restored };
+    let everything = [
+        did("managed_certificates", 3, 10_000),
+        did("certificate_versions", 1, 0),
+        // One of a posted certificate, two of a seeded one.
+        did("jobs", 3, 0),
+        did("agents", 0, 5000),
+    ];
+    assert_eq!(cleaned, Cleaned { tables: everything.to_vec() });
+    assert_eq!(cleaned.tables[0].to_string(), "managed_certificates: 3 removed, 10000 put back");
+    assert_eq!(others(&mut client), before);
+    assert_eq!(fleet(&mut client), fresh);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM managed_certificates WHERE status = 'Active'"), 10_000);
+
+    let again = clean(&mut client).unwrap();
+    assert!(again.tables.iter().all(|table| table.removed == 0), "{again:?}");
+    assert_eq!(others(&mut client), before);
+}
+
+#[test]
+fn the_start_of_a_run_removes_the_posted_certificates_only() {
+    let (url, mut client) = migrated();
+    seed(&url, &Options::default());
+    runs(&mut client);
+    assert_eq!(clean_issued(&mut client).unwrap(), 3);
+    assert_eq!(clean_issued(&mut client).unwrap(), 0);
+    let kept = "SELECT count(*) FILTER (WHERE status = 'RenewalInProgress') FROM managed_certificates";
+    assert_eq!(one::<i64>(&mut client, kept), 10_000);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM jobs"), 2);
+    let vacuumed = "SELECT last_vacuum IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'managed_certificates'";
+    assert!(one::<bool>(&mut client, vacuumed));
+}
+
+#[test]
+fn a_row_that_certctl_ties_to_a_posted_certificate_stops_the_cleaning() {
+    let (url, mut client) = migrated();
+    seed(&url, &Options::default());
+    client.batch_execute("CREATE TABLE revocations (certificate_id text REFERENCES managed_certificates)").unwrap();
+    runs(&mut client);
+    client.batch_execute("INSERT INTO revocations VALUES ('cert-1')").unwrap();
+    let error = clean(&mut client).unwrap_err().to_string();
+    assert!(error.contains(r#"on table "revocations""#) && error.contains("mend: no run makes such rows"), "{error}");
+    assert_eq!(
+        one::<i64>(&mut client, "SELECT count(*) FROM certificate_versions"),
+        1,
+        "a failure must remove nothing"
+    );
+}
+
+#[test]
+fn the_verb_resets_and_cleans_and_tells() {
+    let (url, mut client) = migrated();
+    let output = verb(&url, &["--reset"]);
+    assert!(output.status.code() == Some(1) && error(&output).contains("holds no seeded rows"), "{output:?}");
+
+    seed(&url, &Options::default());
+    runs(&mut client);
+    let output = verb(&url, &["--reset"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && told.starts_with("reset postgres://"), "{output:?}");
+    assert!(
+        told.ends_with("  managed_certificates: 10000 put back\n  jobs: 2 removed\n  agents: 5000 put back\n"),
+        "{told}"
+    );
+
+    let output = verb(&url, &["--clean"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && told.starts_with("cleaned postgres://"), "{output:?}");
+    assert!(told.contains("  managed_certificates: 3 removed, 10000 put back\n"), "{told}");
+    assert!(told.contains("  certificate_versions: 1 removed\n"), "{told}");
+
+    for flags in [&["--clean", "--reset"][..], &["--clean", "--dir", "seed"], &["--reset", "--dir", "seed"]] {
+        assert_eq!(verb(&url, flags).status.code(), Some(2), "{flags:?}");
+    }
+}
+
+#[test]
+fn the_verb_refuses_rows_of_others_and_what_is_not_migrated() {
+    let (url, mut client) = migrated();
+    seed(&url, &Options::default());
+    runs(&mut client);
+    agent(&mut client, "ag-real", "real");
+    for flag in ["--reset", "--clean"] {
+        let output = verb(&url, &[flag]);
+        assert!(output.status.code() == Some(1) && error(&output).contains("such as ag-real"), "{flag}: {output:?}");
+    }
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM jobs"), 3, "a refusal must change nothing");
+    assert!(verb(&url, &["--clean", "--allow-foreign-rows"]).status.success());
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM jobs"), 0);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM agents"), 5001);
+
+    let output = verb(&database(), &["--clean"]);
+    assert!(output.status.code() == Some(1) && error(&output).contains("not migrated"), "{output:?}");
+}
+
+/// What runs leave behind: three posted certificates, one with a job and a version; two jobs of a seeded certificate;
+/// every seeded certificate in renewal and every seeded agent Offline.
+fn runs(client: &mut Client) {
+    client
+        .batch_execute(
+            r#"INSERT INTO managed_certificates
+                   (id, name, common_name, owner_id, team_id, issuer_id, renewal_policy_id, status, tags)
+               SELECT 'cert-' || n, 'loadtest-api-' || n || '.example.test', 'cn', 'o-alice', 't-platform', 'iss-local',
+                   'rp-standard', 'Pending', '{"source": "certctl-bench"}' FROM generate_series(1, 3) AS n;
+               UPDATE managed_certificates SET status = 'RenewalInProgress' WHERE id LIKE 'cert-loadtest-%';
+               UPDATE agents SET status = 'Offline' WHERE id LIKE 'ag-loadtest-%'"#,
+        )
+        .unwrap();
+    for id in ["cert-1", "cert-loadtest-bulk-00001", "cert-loadtest-bulk-00001"] {
+        job(client, id);
+    }
+    version(client, "cert-1");
+}
+
+fn version(client: &mut Client, certificate: &str) {
+    let sql = "INSERT INTO certificate_versions (id, certificate_id) VALUES ('v-' || $1::text, $1)";
+    client.execute(sql, &[&certificate]).unwrap();
+}
+
+/// Every row that is none of ours, whole.
+fn others(client: &mut Client) -> Vec<String> {
+    let sql = "SELECT to_jsonb(row)::text FROM managed_certificates AS row WHERE id NOT LIKE 'cert-%'
+               UNION ALL SELECT to_jsonb(row)::text FROM agents AS row WHERE id NOT LIKE 'ag-loadtest-%'
+               UNION ALL SELECT to_jsonb(row)::text FROM jobs AS row WHERE certificate_id NOT LIKE 'cert-%'
+               UNION ALL SELECT to_jsonb(row)::text FROM certificate_versions AS row WHERE certificate_id NOT LIKE 'cert-%'
+               UNION ALL SELECT to_jsonb(row)::text FROM owners AS row
+               ORDER BY 1";
+    client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+fn verb(url: &str, flags: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+    command.args(["seed", "--database", url]).args(flags).output().unwrap()
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
