@@ -30,9 +30,9 @@ pub struct ApiTier {
     /// Lists asked for.
     #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_LIST_RATE")]
     list_rate: Rate,
-    /// Which lists.
-    #[arg(long, value_enum, default_value = "first-page", env = "CERTCTL_BENCH_LIST")]
-    list: ListFlag,
+    /// Which pages are listed.
+    #[arg(long, value_enum, default_value = "first", env = "CERTCTL_BENCH_PAGES")]
+    pages: PagesFlag,
     /// How arrivals are spread: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Spread,
@@ -46,9 +46,9 @@ pub struct ApiTier {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ListFlag {
+enum PagesFlag {
     /// The first page, again and again.
-    FirstPage,
+    First,
     /// Page after page, to the last.
     Deep,
     /// The first page with If-None-Match: how many answers are 304?
@@ -57,10 +57,10 @@ enum ListFlag {
     Cursor,
 }
 
-impl ListFlag {
+impl PagesFlag {
     fn variant(self) -> Variant {
         match self {
-            Self::FirstPage => Variant::FirstPage,
+            Self::First => Variant::FirstPage,
             Self::Deep => Variant::Deep,
             Self::Conditional => Variant::Conditional,
             Self::Cursor => Variant::Cursor,
@@ -94,7 +94,7 @@ impl Bench for ApiTier {
             Ok(Workload { scenario, plan })
         };
         let issuance = Rc::new(Issuance::new(&Issuance::run_name(), site.host, site.token));
-        let list = Rc::new(List::new(self.list.variant(), site.host, site.token));
+        let list = Rc::new(List::new(self.pages.variant(), site.host, site.token));
         Ok(vec![vec![
             workload(issuance, self.issuance_rate, Duration::ZERO)?,
             workload(list, self.list_rate, self.list_starts_after)?,
