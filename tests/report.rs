@@ -91,7 +91,7 @@ fn told(measurement: Measurement, found: u64) -> String {
     let work = vec![Work { name: "rows", claimed: 2_000, found, source: "SQL" }];
     let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
     let checked = thresholds.map(|threshold| threshold.check(&measurement));
-    let mut invalid = judge(&measurement, &work, MAX_LAG);
+    let mut invalid = judge(&measurement, &work, plan().punctuality());
     invalid.extend(unjudged(&checked));
     let verdict = Verdict::of(&invalid, &checked);
     let part = Part { measurement, work, observations: Vec::new(), thresholds: Vec::new() };

@@ -24,6 +24,9 @@ use crate::scenario::need::Need;
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_secs(30);
 const JITTER: f64 = 0.1;
+const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// An agent whose first heartbeat fails sends the next after a minute: a restart is seen to its end in two.
+const RESTART_WINDOW: Duration = Duration::from_secs(120);
 
 /// Flags of `agent_storm`.
 #[derive(Args, Clone, Debug)]
@@ -131,12 +134,16 @@ impl Bench for AgentStorm {
         };
         let model = Model::Open { pattern: self.pattern()?, clients: self.agents, affinity };
         let mut plan = load.plan(model, connections, scenario.steps().len())?;
+        if self.fleet != FleetFlag::Contract {
+            plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);
+        }
         if self.fleet == FleetFlag::Restart {
             plan.opening = Opening::ByFirstRequest;
             if load.warm_up.is_some_and(|warm_up| warm_up > Duration::ZERO) && !load.is_smoke() {
                 return Err(Error::usage("--fleet restart has no --warm-up: the restart is what is measured"));
             }
             plan.warm_up = Duration::ZERO;
+            plan.window = load.duration.unwrap_or(RESTART_WINDOW);
         }
         Ok(vec![vec![Workload { scenario: Rc::new(scenario), plan }]])
     }

@@ -104,13 +104,14 @@ pub struct TargetFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workload")]
 pub struct LoadFlags {
-    /// The measured window: 30s, 5m [default: 30s; bulk_renewal 5m, which its p99 needs].
+    /// The measured window: 30s, 5m [default: 30s; bulk_renewal 5m, --fleet restart 2m].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_DURATION")]
     pub duration: Option<Duration>,
     /// Load before the measured window [default: 5s].
     #[arg(long, value_parser = duration_or_zero, env = "CERTCTL_BENCH_WARM_UP")]
     pub warm_up: Option<Duration>,
-    /// How long a request may take, an arrival may wait for a connection, and a run may drain [default: 10s; ACME 30s].
+    /// How long a request may take, an arrival may wait for a connection, and a run may drain [default: 10s; ACME and real
+    /// fleets 30s].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_TIMEOUT")]
     pub timeout: Option<Duration>,
     /// A run in which more than 1% of arrivals start later than this is invalid.

@@ -52,6 +52,10 @@ impl Session<'_> {
                 break;
             }
         }
+        if self.floor.is_none() && parts.iter().any(|part| part.measurement.response.count() > 0) {
+            // Where nothing is judged, that one workload gets no answer is a finding.
+            invalid.retain(|reason| *reason != Invalid::NothingMeasured);
+        }
         let checked = self.check(&parts);
         invalid.extend(validity::unjudged(&checked));
         let verdict = match Verdict::of(&invalid, &checked) {
@@ -86,7 +90,7 @@ impl Session<'_> {
         let evidence = witness.map(|witness| witness.finish(sent).with_metrics(before, self.metrics()));
         let mut parts = Vec::new();
         for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
-            invalid.extend(validity::judge(&measurement, &work, workload.plan.max_lag));
+            invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality()));
             let observations = workload.scenario.observations();
             let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
             invalid.extend(missing.map(|one| Invalid::Never(one.name)));

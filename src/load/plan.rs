@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::desk::Affinity;
 use super::rate::Rate;
 use super::schedule::Pattern;
+use crate::measure::validity::Punctuality;
 
 /// The load of one workload.
 #[derive(Clone, Debug)]
@@ -62,6 +63,12 @@ pub enum Opening {
 }
 
 impl Plan {
+    /// What may be late, and by how much.
+    pub fn punctuality(&self) -> Punctuality {
+        let clients_wait = matches!(&self.model, Model::Open { pattern: Pattern::Fleet(_), .. });
+        Punctuality { bound: self.max_lag, clients_wait }
+    }
+
     /// From the start of the run to the end of this workload's window.
     pub fn end(&self) -> Duration {
         self.starts_after + self.warm_up + self.window

@@ -30,13 +30,19 @@ pub enum Value {
     Never,
 }
 
+/// A duration for people.
+pub fn show(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 { format!("{:.3} ms", seconds * 1e3) } else { format!("{seconds:.3} s") }
+}
+
 impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name)?;
         match self.value {
             Value::Count(count) => write!(f, "{count}"),
             Value::Share { count, of } => write!(f, "{count} of {of}"),
-            Value::Duration(duration) => write!(f, "{:.3} s", duration.as_secs_f64()),
+            Value::Duration(duration) => f.write_str(&show(duration)),
             Value::Never => f.write_str("never"),
         }
     }

@@ -112,8 +112,17 @@ impl fmt::Display for Invalid {
     }
 }
 
+/// How late arrivals may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Punctuality {
+    /// An arrival that starts later than this is late.
+    pub bound: Duration,
+    /// Clients ask one thing after another, so that to wait for an answer before the next request is what they do.
+    pub clients_wait: bool,
+}
+
 /// Every reason why a workload is invalid; none if it is valid.
-pub fn judge(measurement: &Measurement, work: &[Work], late_bound: Duration) -> Vec<Invalid> {
+pub fn judge(measurement: &Measurement, work: &[Work], punctuality: Punctuality) -> Vec<Invalid> {
     let mut reasons = Vec::new();
     if measurement.partial {
         reasons.push(Invalid::Partial);
@@ -125,11 +134,12 @@ pub fn judge(measurement: &Measurement, work: &[Work], late_bound: Duration) -> 
     if unsent > 0 {
         reasons.push(Invalid::Unsent { unsent, scheduled });
     }
+    let for_connection = if punctuality.clients_wait { 0 } else { measurement.late_for_connection };
+    let late = measurement.late - measurement.late_for_connection + for_connection;
     // In a closed workload these are ticks of the timer.
     let timed = measurement.lag.count();
-    if measurement.late as f64 > timed as f64 * MAX_LATE_SHARE {
-        let for_connection = measurement.late_for_connection;
-        reasons.push(Invalid::Lag { late: measurement.late, for_connection, timed, bound: late_bound });
+    if late as f64 > timed as f64 * MAX_LATE_SHARE {
+        reasons.push(Invalid::Lag { late, for_connection, timed, bound: punctuality.bound });
     }
     let busy_share = measurement.generator.busy_share();
     if busy_share > MAX_BUSY_SHARE {
@@ -164,7 +174,7 @@ mod tests {
 
     fn judged(measurement: &Measurement, work: &[Work]) -> Vec<Invalid> {
         let thresholds = [Threshold::Response(Quantile::P99, Duration::from_secs(1)), Threshold::Errors(0.001)];
-        let mut reasons = judge(measurement, work, BOUND);
+        let mut reasons = judge(measurement, work, Punctuality { bound: BOUND, clients_wait: false });
         reasons.extend(unjudged(&thresholds.map(|threshold| threshold.check(measurement))));
         reasons
     }
@@ -197,6 +207,17 @@ mod tests {
         assert_eq!(judged(&late, &[]), [Invalid::Lag { late: 21, for_connection: 0, timed: 2_000, bound: BOUND }]);
 
         assert_eq!(judged(&good(), &[work(4)]), [Invalid::Work(work(4))]);
+    }
+
+    #[test]
+    fn clients_that_ask_one_thing_after_another_may_wait_for_themselves() {
+        let waiting = Measurement { late: 500, late_for_connection: 480, ..good() };
+        assert_eq!(judge(&waiting, &[], Punctuality { bound: BOUND, clients_wait: true }), []);
+        let lag = Invalid::Lag { late: 500, for_connection: 480, timed: 2_000, bound: BOUND };
+        assert_eq!(judge(&waiting, &[], Punctuality { bound: BOUND, clients_wait: false }), [lag]);
+        // The generator's own lateness counts in either case.
+        let late = Measurement { late: 500, late_for_connection: 479, ..good() };
+        assert_eq!(judge(&late, &[], Punctuality { bound: BOUND, clients_wait: true }).len(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The summary of a run for people: `summary.txt`, and what the terminal shows.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -9,6 +10,7 @@ use super::facts::{DistributionFacts, HandshakeFacts, ObservationFacts, OutcomeC
 use super::plan::PlanFacts;
 use super::summary::{About, Summary, WorkloadResults};
 use super::verdict::Verdict;
+use crate::measure::observation::show;
 
 /// The rows that say what a run is about to do, or did: target, workload and machine.
 pub fn heading(about: &About) -> String {
@@ -48,7 +50,8 @@ pub fn heading(about: &About) -> String {
 fn workload(plan: &PlanFacts) -> String {
     let who = match (plan.model, plan.affinity) {
         ("closed", _) => {
-            format!("{} users, think time {} s", plan.clients, plan.think_s.unwrap_or_default())
+            let users = if plan.clients == 1 { "user" } else { "users" };
+            format!("{} {users}, think time {} s", plan.clients, plan.think_s.unwrap_or_default())
         }
         (_, "own") => format!("{} connections, one per agent", plan.connections),
         _ => format!("{} pooled connections", plan.connections),
@@ -147,7 +150,7 @@ fn observed(facts: &ObservationFacts) -> String {
     let value = match (facts.count, facts.of, facts.duration_s) {
         (Some(count), Some(of), _) => format!("{count} of {of}"),
         (Some(count), None, _) => count.to_string(),
-        (None, _, Some(duration_s)) => format!("{duration_s:.3} s"),
+        (None, _, Some(duration_s)) => show(Duration::from_secs_f64(duration_s)),
         (None, _, None) => "never".to_owned(),
     };
     format!("{}: {value}", facts.name)

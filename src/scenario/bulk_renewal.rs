@@ -26,6 +26,8 @@ pub const SEEDED_CERTIFICATES: u64 = 10_000;
 pub const PERMISSION: &str = "cert.issue";
 
 const PATH: &str = "/api/v1/certificates/bulk-renew";
+/// certctl cuts the connection of a request that takes longer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many certificates certctl takes at most where they are named by criteria, whatever their number.
 pub const CRITERIA_CAP: u64 = 50;
 
@@ -62,6 +64,8 @@ struct Seen {
     failed: u64,
     largest_match: u64,
     without_work: u64,
+    /// How long a request took per certificate that it renewed, at most.
+    slowest_each: Duration,
 }
 
 struct Opened {
@@ -117,7 +121,10 @@ impl BulkRenewal {
 }
 
 impl Seen {
-    fn add(&mut self, reply: &Reply) {
+    fn add(&mut self, reply: &Reply, took: Duration) {
+        if let Ok(enqueued @ 1..) = u32::try_from(reply.total_enqueued) {
+            self.slowest_each = self.slowest_each.max(took / enqueued);
+        }
         self.matched += reply.total_matched;
         self.enqueued += reply.total_enqueued;
         self.skipped += reply.total_skipped;
@@ -161,12 +168,12 @@ impl Scenario for BulkRenewal {
         Method::Post
     }
 
-    fn judge(&self, _ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, _ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
         if response.status != 200 || !response.is_json() {
             return unwanted(response.status);
         }
         let Ok(reply) = serde_json::from_slice::<Reply>(response.body) else { return Outcome::Wrong };
-        self.seen.borrow_mut().add(&reply);
+        self.seen.borrow_mut().add(&reply, Moment::now() - start);
         let done = [reply.total_matched, reply.total_enqueued, reply.total_skipped, reply.total_failed];
         let right = match self.selection {
             Selection::Batches { size } => done == [size, size, 0, 0],
@@ -211,6 +218,15 @@ impl Scenario for BulkRenewal {
             count("certificates matched, all answers", seen.matched),
             count("certificates put into renewal, all answers", seen.enqueued),
         ];
+        if seen.slowest_each > Duration::ZERO {
+            let fits = WRITE_TIMEOUT.as_nanos() / seen.slowest_each.as_nanos().max(1);
+            observations.push(Observation {
+                name: "time per certificate, slowest request",
+                value: Value::Duration(seen.slowest_each),
+            });
+            observations
+                .push(count("certificates that fit into certctl's write timeout of 120 s at that pace", fits as u64));
+        }
         if self.selection == Selection::Criteria {
             observations.extend([
                 count("certificates skipped, all answers", seen.skipped),
