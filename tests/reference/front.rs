@@ -1,154 +1,18 @@
-//! The reference server from outside: its own process, real TLS, certctl's answers.
+//! What every request meets: probes, headers, keys, permissions, limits; and the heartbeat.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use serde_json::{Value, json};
+use serde_json::json;
 
-const ADMIN: &str = "test-admin-token";
-const VIEWER: &str = "test-viewer-token";
+use crate::client::Answer;
+use crate::server::{ADMIN, Server, VIEWER, command};
+
 const HEARTBEAT: &str = "/api/v1/agents/ag-loadtest-00001/heartbeat";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A running server; stopped when dropped.
-struct Server {
-    child: Child,
-    announced: Value,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("announces");
-        let announced = serde_json::from_str(&line).expect("announces JSON");
-        Self { child, announced }
-    }
-
-    fn connect(&self) -> Client {
-        let mut roots = RootCertStore::empty();
-        let pem = self.announced["ca_pem"].as_str().expect("CA");
-        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("trustworthy");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let name = ServerName::try_from("localhost").expect("a name");
-        let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
-        let tcp = TcpStream::connect(self.announced["address"].as_str().expect("address")).expect("connects");
-        tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Client { reader: BufReader::new(StreamOwned::new(tls, tcp)) }
-    }
-
-    /// One exchange on a connection of its own.
-    fn exchange(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
-        self.connect().exchange(method, path, token, body)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already gone in the tests that stop it themselves.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    command.args(arguments).env("CERTCTL_REFERENCE_TOKEN", ADMIN).env("CERTCTL_REFERENCE_VIEWER_TOKEN", VIEWER);
-    command
-}
 
 fn in_memory() -> Server {
-    Server::start(&["--in-memory", "--agents", "20"])
-}
-
-struct Client {
-    reader: BufReader<StreamOwned<ClientConnection, TcpStream>>,
-}
-
-struct Answer {
-    status: u16,
-    /// Header lines with names in lower case.
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Client {
-    fn exchange(&mut self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
-        let authorization = token.map(|token| format!("Bearer {token}"));
-        self.exchange_as(method, path, authorization.as_deref(), body)
-    }
-
-    fn exchange_as(&mut self, method: &str, path: &str, authorization: Option<&str>, body: &str) -> Answer {
-        let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
-        let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Length: {length}\r\n");
-        self.reader.get_mut().write_all(format!("{head}\r\n{body}").as_bytes()).expect("sends");
-        self.answer()
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
-    }
-
-    fn answer(&mut self) -> Answer {
-        let status = self.line().split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        let mut answer = Answer { status, headers: Vec::new(), body: String::new() };
-        loop {
-            let line = self.line();
-            let Some((name, value)) = line.split_once(": ") else { break };
-            answer.headers.push((name.to_lowercase(), value.to_owned()));
-        }
-        if answer.header("transfer-encoding") == Some("chunked") {
-            loop {
-                let length = usize::from_str_radix(&self.line(), 16).expect("a chunk's length");
-                answer.body += &self.bytes(length);
-                self.line();
-                if length == 0 {
-                    break;
-                }
-            }
-        } else {
-            let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
-            answer.body = self.bytes(length);
-        }
-        answer
-    }
-
-    fn bytes(&mut self, length: usize) -> String {
-        let mut bytes = vec![0; length];
-        self.reader.read_exact(&mut bytes).expect("a body");
-        String::from_utf8(bytes).expect("text")
-    }
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).expect("JSON")
-    }
-
-    /// Status, content type and body at once.
-    fn shape(&self) -> (u16, &str, &str) {
-        (self.status, self.header("content-type").unwrap_or_default(), &self.body)
-    }
+    Server::in_memory(&["--agents", "20"])
 }
 
 #[test]
@@ -221,7 +85,7 @@ fn requests_without_a_right_are_refused_in_certctls_words() {
     let unknown = client.exchange("POST", HEARTBEAT, Some("wrong"), "{}");
     assert_eq!(unknown.shape(), (401, text, "{\"error\":\"Invalid API key\"}\n"));
     assert_eq!(unknown.header("www-authenticate"), None);
-    let scheme = client.exchange_as("POST", HEARTBEAT, Some("Basic abc"), "{}");
+    let scheme = client.send("POST", HEARTBEAT, &[("Authorization", "Basic abc")], "{}");
     let expected = "{\"error\":\"Invalid Authorization header format, expected: Bearer <token>\"}\n";
     assert_eq!(scheme.shape(), (401, text, expected));
     let viewer = client.exchange("POST", HEARTBEAT, Some(VIEWER), "{}");
@@ -253,21 +117,7 @@ fn heartbeat_leaves_its_mark() {
     for undecodable in ["", "{oops", "[]"] {
         assert_eq!(client.exchange("POST", HEARTBEAT, Some(ADMIN), undecodable).status, 200);
     }
-    wait_for_work(&mut client, &json!({"heartbeats": 4, "audit_rows": 6}));
-}
-
-/// Audit rows follow their answers at some distance.
-fn wait_for_work(client: &mut Client, expected: &Value) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let work = client.exchange("GET", "/reference/work", Some(ADMIN), "").json();
-        let done = json!({"heartbeats": work["heartbeats"], "audit_rows": work["audit_rows"]});
-        if done == *expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "work done: {work}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    server.until_work(&json!({"heartbeats": 4, "audit_rows": 6}));
 }
 
 #[test]
@@ -277,7 +127,7 @@ fn unknown_agent_follows_the_behaviour() {
         ("as-built", 500, "Internal Server Error", "Failed to record heartbeat"),
         ("as-documented", 404, "Not Found", "Agent not found"),
     ] {
-        let server = Server::start(&["--in-memory", "--agents", "1", "--behaviour", behaviour]);
+        let server = Server::in_memory(&["--agents", "1", "--behaviour", behaviour]);
         assert_eq!(server.announced["behaviour"], behaviour);
         let answer = server.exchange("POST", path, Some(ADMIN), "{}");
         let id = answer.header("x-request-id").expect("an id").to_owned();
@@ -288,7 +138,7 @@ fn unknown_agent_follows_the_behaviour() {
 
 #[test]
 fn rate_limit_bites_after_its_burst() {
-    let server = Server::start(&["--in-memory", "--agents", "1", "--rate-limit"]);
+    let server = Server::in_memory(&["--agents", "1", "--rate-limit"]);
     let mut client = server.connect();
     let start = Instant::now();
     let answers: Vec<Answer> = (0..400).map(|_| client.exchange("POST", HEARTBEAT, Some(ADMIN), "{}")).collect();

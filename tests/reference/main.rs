@@ -1,0 +1,12 @@
+//! The reference server from outside: its own process, real TLS, certctl's answers, on both stores.
+//!
+//! These tests need PostgreSQL 15 or newer and fail without it.
+
+mod acme;
+mod bulk_renewal;
+mod certificates;
+mod client;
+mod front;
+mod metrics;
+mod server;
+mod work_poll;
