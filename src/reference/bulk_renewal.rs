@@ -65,8 +65,7 @@ pub async fn answer<S: Store>(app: &App<S>, key: &Key, asked: &Asked) -> Reply {
     };
     let (filter, ids) = (criteria.filter(), criteria.certificate_ids.unwrap_or_default());
     if filter.is_empty() && ids.is_empty() {
-        let message = "At least one filter criterion is required (profile_id, owner_id, agent_id, issuer_id, \
-                       team_id, or certificate_ids)";
+        let message = "Give at least one of profile_id, owner_id, agent_id, issuer_id, team_id, certificate_ids";
         return refuse(StatusCode::BAD_REQUEST, message);
     }
     let mut details = audited(&filter, &ids);

@@ -1,10 +1,11 @@
 //! Certificates: creating one, listing them, showing one.
 
+use std::time::SystemTime;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use hyper::StatusCode;
 use serde::Serialize;
-use std::time::SystemTime;
 
 use crate::app::App;
 use crate::body;

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
 use crate::app::App;
+use crate::clock::year_1;
 use crate::reply::{self, Reply};
 use crate::store::certificates::{Certificate, Page};
 use crate::store::{Agent, Store, StoreError};
@@ -63,7 +64,7 @@ fn states(certificates: &[Certificate], now: SystemTime) -> [u64; 3] {
     let mut counts = [0; 3];
     for certificate in certificates {
         let is = |status: &str| certificate.status.eq_ignore_ascii_case(status);
-        let dated = certificate.expires_at != crate::clock::year_1();
+        let dated = certificate.expires_at != year_1();
         if is("revoked") {
             counts[0] += 1;
         } else if is("expired") || dated && certificate.expires_at < now {
