@@ -97,6 +97,7 @@ pub struct AcmeFlow {
 impl Bench for AcmeFlow {
     const NAME: &'static str = "acme_flow";
     const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information, and think in between.";
+    const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
         self.users = self.users.min(10);
@@ -134,6 +135,7 @@ pub struct AcmeBurst {
 impl Bench for AcmeBurst {
     const NAME: &'static str = "acme_burst";
     const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information as fast as they can.";
+    const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
         self.users = self.users.min(10);

@@ -103,6 +103,7 @@ impl AgentStorm {
 impl Bench for AgentStorm {
     const NAME: &'static str = "agent_storm";
     const ABOUT: &'static str = "A fleet of agents heartbeats at certctl, each on a TLS connection of its own.";
+    const SEEDS: &'static [&'static str] = &["02_agent_fleet.sql"];
 
     fn smoke(&mut self) {
         self.agents = self.agents.min(100);

@@ -14,6 +14,7 @@ use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
 use crate::scenario::Scenario;
+use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 use crate::scenario::issuance::{self, Issuance};
 use crate::scenario::list::{self, List, Variant};
 use crate::scenario::need::Need;
@@ -71,6 +72,7 @@ impl PagesFlag {
 impl Bench for ApiTier {
     const NAME: &'static str = "api_tier";
     const ABOUT: &'static str = "Certificates are posted to certctl while its certificates are listed.";
+    const SEEDS: &'static [&'static str] = &["01_bulk_renewal_certs.sql"];
 
     fn smoke(&mut self) {
         self.connections = self.connections.min(20);
@@ -78,7 +80,13 @@ impl Bench for ApiTier {
     }
 
     fn needs(&self) -> Vec<Need> {
-        vec![Need::Permission(issuance::PERMISSION), Need::Permission(list::PERMISSION)]
+        vec![
+            Need::Permission(issuance::PERMISSION),
+            Need::Permission(list::PERMISSION),
+            // What a list costs depends on how many there are.
+            Need::Certificate(1),
+            Need::Certificate(SEEDED_CERTIFICATES),
+        ]
     }
 
     fn loops(&self) -> &'static [&'static str] {

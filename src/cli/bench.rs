@@ -30,6 +30,8 @@ pub trait Bench: Args + Clone + Debug {
     const NAME: &'static str;
     /// What it does, in a sentence.
     const ABOUT: &'static str;
+    /// The seeds whose rows it needs.
+    const SEEDS: &'static [&'static str];
 
     /// Cuts the workload down to what a second or two can hold.
     fn smoke(&mut self);

@@ -115,6 +115,7 @@ impl BulkRenewal {
 impl Bench for BulkRenewal {
     const NAME: &'static str = "bulk_renewal";
     const ABOUT: &'static str = "Seeded certificates are put into renewal, many by one request.";
+    const SEEDS: &'static [&'static str] = &["01_bulk_renewal_certs.sql"];
 
     fn smoke(&mut self) {
         self.rate = Rate::per_second(20);

@@ -8,6 +8,7 @@ pub mod bulk_renewal;
 pub mod criterion;
 pub mod exit;
 pub mod flags;
+pub mod registry;
 pub mod request_loop;
 pub mod seed;
 mod session;

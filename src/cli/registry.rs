@@ -1,0 +1,55 @@
+//! The registry: every bench target that runs scenarios. A test holds it, the benches, the seeds and the docs together.
+
+use super::acme::{AcmeBurst, AcmeFlow};
+use super::agent_storm::AgentStorm;
+use super::api_tier::ApiTier;
+use super::bench::{self, Bench, Site};
+use super::bulk_renewal::BulkRenewal;
+use crate::error::{Context, Result};
+use crate::measure::threshold::Threshold;
+use crate::run::Workload;
+
+/// A bench target.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// The seeds whose rows it needs.
+    pub seeds: &'static [&'static str],
+    asks: fn(&[&str]) -> Result<Asks>,
+}
+
+/// What flags of a bench target ask for.
+pub struct Asks {
+    /// The workloads.
+    pub workloads: Vec<Workload>,
+    /// The bound on errors over all of them.
+    pub error_floor: Threshold,
+}
+
+/// Every bench target that runs scenarios.
+pub const ALL: [Entry; 5] =
+    [entry::<AcmeBurst>(), entry::<AcmeFlow>(), entry::<AgentStorm>(), entry::<ApiTier>(), entry::<BulkRenewal>()];
+
+const fn entry<B: Bench>() -> Entry {
+    Entry { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, asks: asks::<B> }
+}
+
+impl Entry {
+    /// What these flags ask for.
+    ///
+    /// # Errors
+    /// If the flags are wrong.
+    pub fn asks(&self, flags: &[&str]) -> Result<Asks> {
+        (self.asks)(flags)
+    }
+}
+
+fn asks<B: Bench>(flags: &[&str]) -> Result<Asks> {
+    let arguments = [B::NAME, "--bench"].iter().chain(flags).map(Into::into).collect();
+    let flags = bench::parse::<B>(arguments).context(|| format!("reading flags of {}", B::NAME))?;
+    let groups = flags.bench.groups(&flags.load, &Site::default())?;
+    Ok(Asks { workloads: groups.into_iter().flatten().collect(), error_floor: flags.bench.error_floor() })
+}
