@@ -91,7 +91,10 @@ fn statements_are_counted_to_the_last_one() {
         assert!(each.wal_bytes > 0.0 && evidence.wal_bytes.unwrap() >= statements.total.wal_bytes);
         let shown = lines(&evidence);
         assert!(shown.starts_with("SQL          per arrival 4.00 calls, 85.00 rows, "), "{shown}");
-        assert!(shown.contains("\n                   30 × "), "{shown}");
+        for outline in ["actor_roles", "SELECT agents", "UPDATE agents", "INSERT audit_events"] {
+            let row = shown.lines().find(|line| line.contains(outline)).expect(outline);
+            assert!(row.starts_with("                   30 × "), "{shown}");
+        }
         counts.push((statements.total.calls, statements.total.rows));
     }
     assert_eq!(counts[0], counts[1]);
@@ -131,7 +134,9 @@ fn the_window_has_rates_and_waits() {
     let shown = lines(&evidence);
     let window = evidence.window.unwrap();
     let waits = window.activity.backends["waiting_lock"];
-    assert_eq!((waits.max, window.activity.backends["active"].max), (3, 3), "{window:#?}");
+    assert_eq!(waits.max, 3, "{window:#?}");
+    // Our own questions are among the active.
+    assert!(window.activity.backends["active"].max >= 3, "{window:#?}");
     assert!(waits.mean > 0.0 && waits.mean <= 3.0 && window.activity.backends["idle_in_transaction"].max == 1);
     let rows = window.counts["rows_inserted"];
     assert!(rows.count > 0 && (rows.per_s - rows.count as f64 / window.seconds).abs() < 1e-9, "{rows:?}");

@@ -6,8 +6,6 @@ use crate::target::evidence::{Evidence, Known, Statement, Window};
 
 /// How many statements are shown.
 const SHOWN_STATEMENTS: usize = 6;
-/// How wide a statement's text is, in characters.
-const STATEMENT_CHARACTERS: usize = 72;
 /// How many metrics are shown.
 const SHOWN_METRICS: usize = 12;
 
@@ -64,9 +62,7 @@ fn statements(text: &mut String, evidence: &Evidence) {
 fn most_called(statement: &Statement) -> String {
     let cost = &statement.cost;
     let mean_ms = cost.execution_ms / cost.calls as f64;
-    let shown: String = statement.text.chars().take(STATEMENT_CHARACTERS).collect();
-    let more = if shown.len() < statement.text.len() { "…" } else { "" };
-    format!("{:>8} × {mean_ms:>7.3} ms  {shown}{more}", cost.calls)
+    format!("{:>8} × {mean_ms:>7.3} ms  {}", cost.calls, statement.outline)
 }
 
 fn in_window(text: &mut String, window: &Window) {

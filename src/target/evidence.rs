@@ -3,8 +3,8 @@
 //! Two brackets, since the statistics are not alike:
 //! - **quiet to quiet**, from before the first connection until all work is done: statement counts and WAL bytes. A
 //!   server that does the same work gives the same counts, so that they can gate.
-//! - **the measured window**: rates. `pg_stat_database` and its like lag by up to a second, so that a count between two
-//!   moments under load is none to gate by.
+//! - **the measured window**: rates. `pg_stat_database` and its like lag by up to a second, and of a backend that falls
+//!   silent by up to ten, so that a count between two moments under load is none to gate by.
 
 pub mod metrics;
 mod statements;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use statements::{Cost, PerArrival, Statement, Statements};
+pub use statements::{Cost, PerArrival, Statement, Statements, statement_statistics};
 pub use window::{Activity, Count, Window};
 pub use witness::Witness;
 

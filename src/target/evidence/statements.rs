@@ -9,8 +9,6 @@ use crate::error::{Context, Error, Result};
 
 /// How many statements are kept apart.
 const KEPT: usize = 20;
-/// The longest text of a statement that is kept, in characters.
-const TEXT_CHARACTERS: usize = 400;
 /// Stands in every statement of the witness, behind its first word: PostgreSQL 18 drops a comment in front.
 pub(super) const MARK: &str = "/* certctl-bench */";
 
@@ -28,11 +26,12 @@ pub struct Statements {
     pub different: usize,
 }
 
-/// One statement, parameters and constants left out.
+/// One statement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Statement {
-    /// Its text as it was first seen, on one line, cut short.
-    pub text: String,
+    /// What it does to which tables, such as `UPDATE agents`: enough to know it by, and none of the text, which is the
+    /// system's own. Two statements may share it.
+    pub outline: String,
     /// What it cost.
     #[serde(flatten)]
     pub cost: Cost,
@@ -84,7 +83,20 @@ pub(super) struct Snapshot {
 /// User, database (implied), query and whether a client sent it itself.
 type Key = (u32, i64, bool);
 
-/// The view's schema-qualified name, once it is known to be there.
+/// Finds out whether a database's statements are counted, and may be seen.
+///
+/// # Errors
+/// If not; with what mends that.
+pub fn statement_statistics(client: &mut Client) -> Result<()> {
+    let snapshot = View::find(client)?.read(client)?;
+    if snapshot.hidden_calls > 0 {
+        return Err(Error::new("pg_stat_statements hides statements of other roles")
+            .mend("GRANT pg_read_all_stats to the database URL's user, unless it is certctl's own"));
+    }
+    Ok(())
+}
+
+/// The schema of the view, once it is known to be there.
 pub(super) struct View(String);
 
 impl View {
@@ -144,8 +156,8 @@ impl View {
                 None => snapshot.hidden_calls += cost.calls,
                 Some(_) if text.as_deref().is_some_and(|text| text.contains(MARK)) => {}
                 Some(query) => {
-                    let text = one_line(text.as_deref().unwrap_or("(text lost)"));
-                    snapshot.entries.insert((row.get(0), query, row.get(2)), (text, cost));
+                    let outline = outline(text.as_deref().unwrap_or("(lost)"));
+                    snapshot.entries.insert((row.get(0), query, row.get(2)), (outline, cost));
                 }
             }
         }
@@ -172,13 +184,13 @@ impl Snapshot {
         let mut executed: Vec<Statement> = self
             .entries
             .into_iter()
-            .map(|(key, (text, cost))| {
+            .map(|(key, (outline, cost))| {
                 let earlier = before.entries.get(&key).map_or_else(Cost::default, |(_, cost)| *cost);
-                Statement { text, cost: cost.since(&earlier) }
+                Statement { outline, cost: cost.since(&earlier) }
             })
             .filter(|statement| statement.cost.calls > 0)
             .collect();
-        executed.sort_by(|a, b| b.cost.calls.cmp(&a.cost.calls).then_with(|| a.text.cmp(&b.text)));
+        executed.sort_by(|a, b| b.cost.calls.cmp(&a.cost.calls).then_with(|| a.outline.cmp(&b.outline)));
         let total = executed.iter().fold(Cost::default(), |total, statement| total.plus(&statement.cost));
         let different = executed.len();
         executed.truncate(KEPT);
@@ -226,8 +238,49 @@ impl Cost {
     }
 }
 
-/// Text with single blanks for any white space, cut short.
-fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().take(TEXT_CHARACTERS).collect()
+/// The first word of a statement, and the tables that it names, each once, in their order.
+fn outline(text: &str) -> String {
+    let words: Vec<String> = text.split_whitespace().map(str::to_ascii_lowercase).collect();
+    let verb = words.first().map_or("", String::as_str).trim_end_matches(';').to_ascii_uppercase();
+    let mut tables: Vec<&str> = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        let before = index.checked_sub(1).map_or("", |index| &words[index]);
+        let names_one = match word.as_str() {
+            "join" | "into" => true,
+            // Not IS DISTINCT FROM a value.
+            "from" => before != "distinct",
+            // Neither FOR UPDATE nor DO UPDATE.
+            "update" => !matches!(before, "for" | "do" | "key"),
+            _ => false,
+        };
+        let Some(name) = words.get(index + 1).filter(|_| names_one) else { continue };
+        let name = name.trim_end_matches([',', ';', ')']);
+        // Not a subquery, nor a function.
+        let is_table = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !name.contains('(');
+        if is_table && !matches!(name, "only" | "lateral") && !tables.contains(&name) {
+            tables.push(name);
+        }
+    }
+    format!("{verb} {}", tables.join(", ")).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outline_is_verb_and_tables() {
+        for (text, expected) in [
+            ("SELECT a FROM x WHERE a = $1", "SELECT x"),
+            ("select a from (SELECT b\n FROM x JOIN y ON x.i = y.i) t where b is not distinct from c", "SELECT x, y"),
+            ("UPDATE x SET a = $1 FROM y WHERE EXTRACT(EPOCH FROM now()) > $2", "UPDATE x, y"),
+            ("SELECT * FROM x WHERE i IN (SELECT i FROM y) FOR UPDATE SKIP LOCKED", "SELECT x, y"),
+            ("INSERT INTO x (a) VALUES ($1) ON CONFLICT (a) DO UPDATE SET a = $1", "INSERT x"),
+            ("DELETE FROM x;", "DELETE x"),
+            ("BEGIN;", "BEGIN"),
+            ("", ""),
+        ] {
+            assert_eq!(outline(text), expected, "{text}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The measured window: PostgreSQL's cumulative statistics at its edges, and what its backends do, second by second.
 //!
-//! The statistics lag: a backend reports at the end of a transaction, and at most once a second. Over a window of many
-//! seconds they are good as rates. PostgreSQL keeps no cumulative count of waits for locks; how many backends wait is
+//! The statistics lag: a backend reports at the end of a transaction and at most once a second, and what it still has
+//! when it falls silent ten seconds later. Over a window of many seconds they are good as rates. PostgreSQL keeps no cumulative count of waits for locks; how many backends wait is
 //! therefore sampled, which misses waits shorter than the time between two samples.
 
 use std::collections::BTreeMap;
@@ -189,7 +189,9 @@ fn counts_between(
         let at = |snapshot: &Value| snapshot[view][column].as_u64();
         let (Some(before), Some(after)) = (at(first), at(last)) else { continue };
         match after.checked_sub(before) {
-            Some(count) => drop(counts.insert(name, Count { count, per_s: count as f64 / seconds })),
+            Some(count) => {
+                counts.insert(name, Count { count, per_s: count as f64 / seconds });
+            }
             None => problems.push(format!("pg_stat_{view}.{column} was reset in the measured window")),
         }
     }
