@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{exit, seed};
+use certctl_bench::cli::{doctor, exit, seed};
 use clap::{Parser, Subcommand};
 
 /// Benchmark and load-test suite for certctl.
@@ -21,14 +21,17 @@ struct Cli {
 enum Verb {
     /// Apply the seeds to a load-test database, put them back, or clean up after runs.
     Seed(seed::SeedFlags),
+    /// Look a running certctl over: what is well, what disturbs a run, what makes one impossible.
+    Doctor(doctor::DoctorFlags),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Seed(flags) => seed::run(flags),
+        Verb::Seed(flags) => seed::run(flags).map(|()| ExitCode::SUCCESS),
+        Verb::Doctor(flags) => doctor::run(flags),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => exit::fail(&error),
     }
 }

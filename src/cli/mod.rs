@@ -6,6 +6,7 @@ pub mod api_tier;
 pub mod bench;
 pub mod bulk_renewal;
 pub mod criterion;
+pub mod doctor;
 pub mod exit;
 pub mod flags;
 pub mod registry;

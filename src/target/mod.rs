@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod child;
+pub mod doctor;
 pub mod evidence;
 pub mod postgres;
 pub mod preflight;

@@ -74,7 +74,8 @@ async fn reach(target: &Target) -> Result<Dialer> {
     }
 }
 
-async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
+/// Opens a connection, or gives up after a while.
+pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
     let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
     let opened = tokio::time::timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await;
     opened.unwrap_or_else(|_| {
@@ -83,7 +84,8 @@ async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
     })
 }
 
-fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
+/// What is wrong where no connection could be opened.
+pub(super) fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
     let base = &target.base;
     if fault.kind == FaultKind::Connect {
         return Error::new(format!("{base} is not reachable at {address}: {}", fault.detail))
@@ -98,9 +100,9 @@ fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
 }
 
 /// Who the token is, and what it may do.
-struct Rights {
-    user: String,
-    permissions: BTreeSet<String>,
+pub(super) struct Rights {
+    pub user: String,
+    pub permissions: BTreeSet<String>,
 }
 
 /// What grants a permission.
@@ -112,13 +114,14 @@ fn granted_by(permission: &str) -> &'static str {
     }
 }
 
-struct Inspection<'a> {
-    target: &'a Target,
-    probe: Probe<'a>,
+/// Asks a target whether it is what it should be.
+pub(super) struct Inspection<'a> {
+    pub target: &'a Target,
+    pub probe: Probe<'a>,
 }
 
 impl Inspection<'_> {
-    fn not_certctl(&self, path: &str, answer: &Answer) -> Error {
+    pub(super) fn not_certctl(&self, path: &str, answer: &Answer) -> Error {
         let what = match answer {
             _ if answer.is_html() => "HTML where JSON was due",
             Answer { is_json: true, .. } => "the wrong JSON",
@@ -131,7 +134,7 @@ impl Inspection<'_> {
         .mend("point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service")
     }
 
-    async fn health(&mut self) -> Result<()> {
+    pub(super) async fn health(&mut self) -> Result<()> {
         let answer = self.probe.get("/health").await?;
         let healthy = answer.json().is_some_and(|json| json["status"] == "healthy");
         if answer.status == 429 {
@@ -153,7 +156,7 @@ impl Inspection<'_> {
         }
     }
 
-    async fn version(&mut self) -> Result<String> {
+    pub(super) async fn version(&mut self) -> Result<String> {
         let answer = self.probe.get("/api/v1/version").await?;
         let Some(json) = answer.json() else { return Err(self.not_certctl("/api/v1/version", &answer)) };
         let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty());
@@ -164,7 +167,7 @@ impl Inspection<'_> {
         })
     }
 
-    async fn token_is_known(&mut self) -> Result<Rights> {
+    pub(super) async fn token_is_known(&mut self) -> Result<Rights> {
         let path = "/api/v1/auth/check";
         let answer = self.probe.ask_with_token(Method::Get, path).await?;
         match answer.status {
@@ -184,7 +187,7 @@ impl Inspection<'_> {
         Ok(Rights { user: json["user"].as_str().unwrap_or("?").to_owned(), permissions })
     }
 
-    fn token_may(&self, rights: &Rights, permission: &str) -> Result<()> {
+    pub(super) fn token_may(&self, rights: &Rights, permission: &str) -> Result<()> {
         if rights.permissions.contains(permission) { Ok(()) } else { Err(self.may_not(&rights.user, permission)) }
     }
 
@@ -204,7 +207,7 @@ impl Inspection<'_> {
         .mend("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
     }
 
-    async fn rate_limiter_is_off(&mut self) -> Result<()> {
+    pub(super) async fn rate_limiter_is_off(&mut self) -> Result<()> {
         for _ in 0..LIMITER_PROBES {
             if self.probe.get("/health").await?.status == 429 {
                 return Err(self.limited());
@@ -235,7 +238,7 @@ impl Inspection<'_> {
         }
     }
 
-    async fn certificate_is_seeded(&mut self, number: u64) -> Result<()> {
+    pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<()> {
         let id = format!("cert-loadtest-bulk-{number:05}");
         let path = format!("/api/v1/certificates/{id}");
         let answer = self.probe.ask_with_token(Method::Get, &path).await?;

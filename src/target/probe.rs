@@ -31,6 +31,8 @@ pub struct Answer {
     pub is_json: bool,
     /// The nonce of an ACME server.
     pub replay_nonce: Option<String>,
+    /// The server's time, as HTTP writes it.
+    pub date: Option<String>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -71,8 +73,9 @@ impl<'a> Probe<'a> {
         let response = self.scratch.response().ok_or_else(|| Error::new(format!("{path}: no complete response")))?;
         // A body may say back what it was told, and errors quote bodies.
         let body = self.target.token.redact(&String::from_utf8_lossy(response.body)).into_bytes();
-        let replay_nonce = response.header("replay-nonce").map(|value| String::from_utf8_lossy(value).into_owned());
-        Ok(Answer { status: response.status, is_json: response.is_json(), replay_nonce, body })
+        let header = |name: &str| response.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let (replay_nonce, date) = (header("replay-nonce"), header("date"));
+        Ok(Answer { status: response.status, is_json: response.is_json(), replay_nonce, date, body })
     }
 
     async fn exchange(&mut self, method: Method) -> Result<(), Fault> {

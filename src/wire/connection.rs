@@ -143,6 +143,11 @@ impl Connection {
         self.handshake
     }
 
+    /// The certificate that the peer showed, DER.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.as_ref())
+    }
+
     /// Whether the peer has closed it, or sent what nobody asked for, while it was idle.
     pub async fn is_stale(&mut self) -> bool {
         let mut byte = [0];

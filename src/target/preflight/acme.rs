@@ -21,7 +21,7 @@ pub struct AcmeDirectory {
 
 impl Inspection<'_> {
     /// Reads the directory at `directory`, a path or a URL at the target.
-    pub(super) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
+    pub(in crate::target) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
         let path = path_at(&self.target.base, directory)?;
         let answer =
             if bearer { self.probe.ask_with_token(Method::Get, &path).await? } else { self.probe.get(&path).await? };

@@ -1,0 +1,43 @@
+//! `certctl-bench doctor`: looks a running certctl over before anyone measures it.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::exit;
+use super::flags::{TargetFlags, Where};
+use crate::error::{Error, Result};
+use crate::target::doctor::{self, Finding, Level};
+
+/// Flags of `certctl-bench doctor`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "It changes nothing that is measured, but asks: certctl audits that, and gives out ACME nonces.\n\
+                  Exit codes: 0 no failure, 1 a failure that makes a run impossible or invalid, 2 usage.",
+    mut_arg("in_memory", |flag| flag.hide(true)),
+    mut_args(|flag| flag.help_heading("Target"))
+)]
+pub struct DoctorFlags {
+    /// What to look at.
+    #[command(flatten)]
+    target: TargetFlags,
+}
+
+/// Prints one line for each finding, and under it what mends it.
+///
+/// # Errors
+/// If no running certctl is named, or this process is out of descriptors.
+pub fn run(flags: DoctorFlags) -> Result<ExitCode> {
+    let Where::Running(target) = flags.target.resolve()? else {
+        return Err(Error::usage("doctor looks at a certctl that runs already, and none is named")
+            .mend("give --target https://host:port, or set CERTCTL_BASE"));
+    };
+    let mut counts = [0; 3];
+    doctor::examine(&target, &mut |finding: Finding| {
+        counts[finding.level as usize] += 1;
+        println!("{finding}");
+    })?;
+    let [ok, warnings, failures] = counts;
+    println!("{ok} ok, {warnings} to know, {failures} to mend");
+    Ok(if counts[Level::Fail as usize] == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::COULD_NOT_RUN) })
+}

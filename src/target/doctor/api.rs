@@ -1,0 +1,203 @@
+//! What certctl answers: health, version, clock, rights, limits, ACME, seeds.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Finding, Level, Tell, Told};
+use crate::error::{Error, Result};
+use crate::run::runtime;
+use crate::scenario::agent_storm::SEEDED_AGENTS;
+use crate::target::evidence::metrics;
+use crate::target::preflight::{Inspection, Rights};
+use crate::target::probe::Probe;
+use crate::target::{System, Target};
+use crate::wire::Dialer;
+use crate::wire::request::Method;
+
+/// The permissions that scenarios need, and which.
+const PERMISSIONS: [(&str, Level, &str); 5] = [
+    ("agent.heartbeat", Level::Fail, "agent_storm cannot run"),
+    ("agent.job.poll", Level::Fail, "agents' polls for work cannot run"),
+    ("cert.issue", Level::Fail, "issuance_acceptance and bulk_renewal cannot run"),
+    ("cert.read", Level::Fail, "list_certificates cannot run"),
+    ("metrics.read", Level::Warn, "results lack certctl's own metrics"),
+];
+/// The profile of certctl's demo seed that stands for all where the database does not tell.
+const PROFILE: &str = "prof-standard-tls";
+/// How many certificates the seed makes.
+const SEEDED_CERTIFICATES: u64 = 10_000;
+/// More than the second by which HTTP rounds, and less than what falsifies the age of a heartbeat.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database";
+
+/// Asks over `dialer`. `profiles` are those of the database, where that is known.
+pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, tell: Tell<'_>) -> Result<Told> {
+    let mut told = Told::default();
+    let rights = runtime()?.block_on(async {
+        let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
+        health(&mut inspection, &mut told, tell).await;
+        let rights = match inspection.token_is_known().await {
+            Ok(rights) => Some(rights),
+            Err(error) => {
+                tell(Finding::of(Level::Fail, &error));
+                None
+            }
+        };
+        tell(finding(inspection.rate_limiter_is_off().await, "the rate limiter is off"));
+        if let Some(rights) = &rights {
+            permissions(&inspection, rights, tell);
+            acme(&mut inspection, profiles, tell).await;
+            seeds(&mut inspection, rights, tell).await;
+            told.unique_path = leave_trace(&mut inspection).await;
+        }
+        rights
+    });
+    // The reference server may have no metrics, and has no loops whose hour depends on its uptime.
+    if rights.is_some_and(|rights| rights.permissions.contains("metrics.read")) && !told.is_reference {
+        match metrics::read(target, &dialer) {
+            Ok(metrics) => told.uptime_s = metrics.get("certctl_uptime_seconds").copied(),
+            Err(error) => tell(Finding::of(Level::Warn, &error)),
+        }
+    }
+    Ok(told)
+}
+
+fn finding(outcome: Result<()>, good: impl Into<String>) -> Finding {
+    match outcome {
+        Ok(()) => Finding::ok(good),
+        Err(error) => Finding::of(Level::Fail, &error),
+    }
+}
+
+async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>) {
+    tell(finding(inspection.health().await, "healthy, and it reaches its database"));
+    match inspection.version().await {
+        Ok(version) => {
+            let mut system = System::clone(&inspection.target.system);
+            system.answered(&version);
+            told.is_reference = system.kind == "reference";
+            let what = format!("version {version}");
+            tell(Finding::unless(
+                !told.is_reference,
+                || Finding::warn(format!("{what}: a reference server, not certctl"), "take its figures as its own"),
+                what.clone(),
+            ));
+        }
+        Err(error) => tell(Finding::of(Level::Fail, &error)),
+    }
+    if let Some(finding) = clock(&mut inspection.probe).await {
+        tell(finding);
+    }
+}
+
+/// Compares the server's clock with ours; `None` where it does not tell the time.
+async fn clock(probe: &mut Probe<'_>) -> Option<Finding> {
+    let before = SystemTime::now();
+    let answer = probe.get("/health").await.ok()?;
+    let after = SystemTime::now();
+    let theirs = httpdate::parse_http_date(answer.date.as_deref()?).ok()?;
+    let ahead = theirs.duration_since(after).unwrap_or_default();
+    let behind = before.duration_since(theirs).unwrap_or_default();
+    let off = |by: Duration, which: &str| {
+        Finding::warn(
+            format!("the server's clock is {} s {which} ours", by.as_secs()),
+            "keep both clocks by NTP: the age of heartbeats is judged by them",
+        )
+    };
+    Some(match () {
+        () if ahead > CLOCK_TOLERANCE => off(ahead, "ahead of"),
+        () if behind > CLOCK_TOLERANCE => off(behind, "behind"),
+        () => Finding::ok("the server's clock and ours agree within 2 s"),
+    })
+}
+
+fn permissions(inspection: &Inspection<'_>, rights: &Rights, tell: Tell<'_>) {
+    let user = &rights.user;
+    tell(Finding::ok(format!("the token is known: {user:?}, with {} permissions", rights.permissions.len())));
+    for (permission, level, without) in PERMISSIONS {
+        match inspection.token_may(rights, permission) {
+            Ok(()) => tell(Finding::ok(format!("permission {permission}"))),
+            Err(error) => {
+                let finding = Finding::of(level, &error);
+                tell(Finding { what: format!("{}: {without}", finding.what), ..finding });
+            }
+        }
+    }
+}
+
+async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, tell: Tell<'_>) {
+    if profiles.as_ref().is_some_and(Vec::is_empty) {
+        tell(Finding::fail(
+            "certificate_profiles is empty: the ACME scenarios cannot run",
+            "start certctl with CERTCTL_DEMO_SEED=true, or make a profile",
+        ));
+    }
+    let profiles = profiles.unwrap_or_else(|| vec![PROFILE.to_owned()]);
+    let mut there = BTreeSet::new();
+    for profile in profiles {
+        match inspection.acme(&directory(&profile), true).await {
+            Ok(_) => {
+                there.insert(profile);
+            }
+            Err(error) => {
+                tell(Finding::of(Level::Fail, &error));
+                // What hides one hides all, but for a profile that is not known.
+                if there.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+    let Some(first) = there.first() else { return };
+    let without = match inspection.acme(&directory(first), false).await {
+        Ok(_) => "with and without the token",
+        Err(_) => "with the token alone, as certctl is built",
+    };
+    let names: Vec<&str> = there.iter().map(String::as_str).collect();
+    tell(Finding::ok(format!("ACME answers {without}; profiles: {}", names.join(", "))));
+}
+
+fn directory(profile: &str) -> String {
+    format!("/acme/profile/{profile}/directory")
+}
+
+async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, tell: Tell<'_>) {
+    if inspection.token_may(rights, "agent.read").is_ok() {
+        tell(finding(agents(inspection).await, format!("agents 1 and {SEEDED_AGENTS} of the fleet are seeded")));
+    }
+    if inspection.token_may(rights, "cert.read").is_ok() {
+        let mut seeded = inspection.certificate_is_seeded(1).await;
+        if seeded.is_ok() {
+            seeded = inspection.certificate_is_seeded(SEEDED_CERTIFICATES).await;
+        }
+        tell(finding(seeded, format!("certificates 1 and {SEEDED_CERTIFICATES} of those to renew are seeded")));
+    }
+}
+
+/// Looks for the first and the last agent. Unlike the preflight it sends no heartbeat, which would change their rows.
+async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
+    for number in [1, SEEDED_AGENTS] {
+        let id = format!("ag-loadtest-{number:05}");
+        let path = format!("/api/v1/agents/{id}");
+        let answer = inspection.probe.ask_with_token(Method::Get, &path).await?;
+        let base = &inspection.target.base;
+        match (answer.status, answer.json()) {
+            (200, Some(json)) if json["id"] == id.as_str() => {}
+            (404 | 500, Some(_)) => {
+                let why = answer.reason();
+                let what = format!("{base}: agent {number} of the fleet is not seeded ({}: {why})", answer.status);
+                return Err(Error::new(what).mend(SEED));
+            }
+            _ => return Err(inspection.not_certctl(&path, &answer)),
+        }
+    }
+    Ok(())
+}
+
+/// Asks for something that nobody else asks for, and that is not there: certctl audits that too.
+async fn leave_trace(inspection: &mut Inspection<'_>) -> Option<String> {
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos();
+    let path = format!("/api/v1/certctl-bench-doctor-{now_ns:x}");
+    let answer = inspection.probe.ask_with_token(Method::Get, &path).await.ok()?;
+    (answer.status == 404).then_some(path)
+}

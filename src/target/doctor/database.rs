@@ -1,0 +1,189 @@
+//! PostgreSQL: its settings, its statistics, and whether it is this certctl's.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+
+use super::{Finding, Level, Tell, Told};
+use crate::error::{Context, Result};
+use crate::target::evidence::statement_statistics;
+use crate::target::postgres::OLDEST_MAJOR;
+
+/// certctl's pool, unless CERTCTL_DATABASE_MAX_CONNS says otherwise.
+const POOL: i64 = 50;
+/// Connections of ours at a time: work checks and the witness.
+const OURS: i64 = 3;
+/// certctl writes audit rows after it answers.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// PostgreSQL's default, in its blocks of 8 KiB: less is a choice.
+const DEFAULT_BUFFERS: i64 = 16_384;
+/// A table beyond this slows scans and vacuum noticeably.
+const BIG_TABLE_BYTES: i64 = 1 << 30;
+/// Tables that grow with every run.
+const GROWING: [&str; 3] = ["audit_events", "jobs", "acme_nonces"];
+
+/// Looks at the database of the certctl that told `told`.
+pub fn examine(client: &mut Client, told: &Told, tell: Tell<'_>) {
+    for look in [version, connections, durability, buffers, autovacuum, statistics, sizes] {
+        match look(client) {
+            Ok(finding) => tell(finding),
+            Err(error) => tell(Finding::of(Level::Warn, &error)),
+        }
+    }
+    if let Some(path) = &told.unique_path {
+        match is_its_own(client, path) {
+            Ok(finding) => tell(finding),
+            Err(error) => tell(Finding::of(Level::Fail, &error)),
+        }
+    }
+}
+
+fn setting(client: &mut Client, name: &str) -> Result<String> {
+    let row = client.query_one("SELECT current_setting($1)", &[&name]);
+    Ok(row.context(|| format!("reading PostgreSQL's setting {name}"))?.get(0))
+}
+
+fn number(client: &mut Client, what: &str, sql: &str) -> Result<i64> {
+    Ok(client.query_one(sql, &[]).context(|| what.to_owned())?.get(0))
+}
+
+fn version(client: &mut Client) -> Result<Finding> {
+    let version = setting(client, "server_version")?;
+    let major =
+        number(client, "reading PostgreSQL's version", "SELECT current_setting('server_version_num')::bigint / 10000")?;
+    Ok(of_version(major, &version))
+}
+
+fn of_version(major: i64, version: &str) -> Finding {
+    Finding::unless(
+        major >= i64::from(OLDEST_MAJOR),
+        || Finding::fail(format!("PostgreSQL {version}"), format!("certctl's schema needs {OLDEST_MAJOR} or newer")),
+        format!("PostgreSQL {version}"),
+    )
+}
+
+fn connections(client: &mut Client) -> Result<Finding> {
+    let counting = "counting PostgreSQL's connections";
+    let allowed = number(
+        client,
+        counting,
+        "SELECT current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint",
+    )?;
+    let elsewhere = number(
+        client,
+        counting,
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE backend_type = 'client backend' AND datname IS DISTINCT FROM current_database()",
+    )?;
+    let what = format!("{allowed} connections allowed, {elsewhere} of them used by other databases");
+    Ok(Finding::unless(
+        allowed - elsewhere >= POOL + OURS,
+        || {
+            Finding::fail(
+                format!("{what}; certctl's pool opens up to {POOL}, and we {OURS}"),
+                "raise max_connections to 100, or lower CERTCTL_DATABASE_MAX_CONNS",
+            )
+        },
+        what.clone(),
+    ))
+}
+
+fn durability(client: &mut Client) -> Result<Finding> {
+    let (fsync, commit) = (setting(client, "fsync")?, setting(client, "synchronous_commit")?);
+    let what = format!("fsync {fsync}, synchronous_commit {commit}");
+    Ok(Finding::unless(
+        fsync == "on" && commit != "off",
+        || {
+            Finding::warn(
+                format!("{what}: writes are faster than a durable database's"),
+                "set both to on, or compare these figures with their like only",
+            )
+        },
+        what.clone(),
+    ))
+}
+
+fn buffers(client: &mut Client) -> Result<Finding> {
+    let what = format!("shared_buffers {}", setting(client, "shared_buffers")?);
+    let blocks = number(
+        client,
+        "reading shared_buffers",
+        "SELECT setting::bigint FROM pg_settings WHERE name = 'shared_buffers'",
+    )?;
+    Ok(Finding::unless(
+        blocks >= DEFAULT_BUFFERS,
+        || Finding::warn(format!("{what}, less than PostgreSQL's default"), "set shared_buffers to 128MB or more"),
+        what.clone(),
+    ))
+}
+
+fn autovacuum(client: &mut Client) -> Result<Finding> {
+    Ok(Finding::unless(
+        setting(client, "autovacuum")? == "on",
+        || Finding::warn("autovacuum is off: tables bloat from run to run", "set autovacuum to on"),
+        "autovacuum is on",
+    ))
+}
+
+fn statistics(client: &mut Client) -> Result<Finding> {
+    statement_statistics(client)?;
+    Ok(Finding::ok("pg_stat_statements can be read"))
+}
+
+fn sizes(client: &mut Client) -> Result<Finding> {
+    let mut sizes = Vec::new();
+    for table in GROWING {
+        let sql = "SELECT reltuples::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = to_regclass($1)";
+        let row = client.query_opt(sql, &[&table]).context(|| format!("reading the size of {table}"))?;
+        // Never analyzed, a table has -1 rows.
+        sizes.extend(row.map(|row| (table, row.get::<_, i64>(0).max(0), row.get::<_, i64>(1))));
+    }
+    Ok(of_sizes(&sizes))
+}
+
+/// Of tables: names, rows and bytes.
+fn of_sizes(sizes: &[(&str, i64, i64)]) -> Finding {
+    let text = |(table, rows, bytes): &(&str, i64, i64)| {
+        format!("{table} about {rows} rows, {:.1} MiB", *bytes as f64 / f64::from(1 << 20))
+    };
+    let what = sizes.iter().map(text).collect::<Vec<_>>().join("; ");
+    Finding::unless(
+        sizes.iter().all(|(_, _, bytes)| *bytes < BIG_TABLE_BYTES),
+        || Finding::warn(what.clone(), "start from a fresh database: figures depend on what earlier runs left"),
+        if what.is_empty() { "no table that grows from run to run" } else { &what },
+    )
+}
+
+/// Whether what certctl was asked just now stands in this database's audit log.
+fn is_its_own(client: &mut Client, path: &str) -> Result<Finding> {
+    let start = Instant::now();
+    loop {
+        let sql = "SELECT EXISTS (SELECT FROM audit_events WHERE resource_type = 'api' AND resource_id = $1)";
+        let row = client.query_one(sql, &[&path]).context(|| "looking for certctl's audit rows".to_owned())?;
+        if row.get(0) {
+            return Ok(Finding::ok("it is this certctl's database: its audit log shows our request"));
+        }
+        if start.elapsed() > AUDIT_PATIENCE {
+            return Ok(Finding::fail(
+                "it is not this certctl's database: its audit log does not show our request",
+                "give --database the URL in certctl's CERTCTL_DATABASE_URL",
+            ));
+        }
+        thread::sleep(POLL_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_and_big_is_told() {
+        assert_eq!([of_version(14, "14.9").level, of_version(15, "15.0").level], [Level::Fail, Level::Ok]);
+        let sizes = |bytes| of_sizes(&[("jobs", 7, 1 << 20), ("audit_events", 9_000_000, bytes)]);
+        assert_eq!(sizes(1 << 29).what, "jobs about 7 rows, 1.0 MiB; audit_events about 9000000 rows, 512.0 MiB");
+        assert_eq!([sizes(1 << 29).level, sizes(1 << 30).level], [Level::Ok, Level::Warn]);
+    }
+}

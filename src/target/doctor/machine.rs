@@ -1,0 +1,98 @@
+//! This machine: what a generator of load needs of it.
+
+use std::fs;
+
+use super::{Finding, Tell};
+use crate::scenario::agent_storm::SEEDED_AGENTS;
+
+/// Descriptors besides the connections.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Looks at descriptors, ports and processors.
+pub fn examine(tell: Tell<'_>) {
+    tell(descriptors(hard_limit()));
+    if let (Some((low, high)), Some(waiting)) = (port_range(), time_wait()) {
+        tell(ports(low, high, waiting));
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Some(load) = load_average() {
+        tell(load_of(load, cpus));
+    }
+}
+
+fn descriptors(hard: u64) -> Finding {
+    let needed = SEEDED_AGENTS + SPARE_DESCRIPTORS;
+    Finding::unless(
+        hard >= needed,
+        || {
+            Finding::fail(
+                format!("{SEEDED_AGENTS} agents need {needed} file descriptors; the hard limit is {hard}"),
+                format!("ulimit -Hn {needed} as root before the run, or --connections {}", hard.min(needed) / 2),
+            )
+        },
+        format!("file descriptors: {hard} at most, for {SEEDED_AGENTS} connections"),
+    )
+}
+
+fn ports(low: u64, high: u64, waiting: u64) -> Finding {
+    let free = (high + 1).saturating_sub(low).saturating_sub(waiting);
+    let what = format!("ports {low} to {high}, {waiting} of them in TIME_WAIT, for {SEEDED_AGENTS} connections");
+    let mend = "sysctl net.ipv4.ip_local_port_range='10000 65535', or wait a minute for TIME_WAIT to end";
+    match free {
+        _ if free < SEEDED_AGENTS => Finding::fail(what, mend),
+        _ if free < 2 * SEEDED_AGENTS => Finding::warn(what, mend),
+        _ => Finding::ok(what),
+    }
+}
+
+fn load_of(load: f64, cpus: usize) -> Finding {
+    let what = format!("{cpus} CPUs, load average {load:.2}");
+    Finding::unless(
+        load < cpus as f64 / 2.0,
+        || Finding::warn(what.clone(), "end what else runs here: generator and target are measured together with it"),
+        what.clone(),
+    )
+}
+
+fn hard_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for the call to fill. Should it fail, the limit reads 0 and is told.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_max
+}
+
+fn port_range() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let (low, high) = text.trim().split_once(char::is_whitespace)?;
+    Some((low.parse().ok()?, high.trim().parse().ok()?))
+}
+
+fn time_wait() -> Option<u64> {
+    let text = fs::read_to_string("/proc/net/sockstat").ok()?;
+    let words = text.lines().find_map(|line| line.strip_prefix("TCP: "))?;
+    words.split(' ').skip_while(|word| *word != "tw").nth(1)?.parse().ok()
+}
+
+fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn too_little_is_told() {
+        let level = |finding: Finding| finding.level;
+        assert_eq!([level(descriptors(5_063)), level(descriptors(5_064))], [Level::Fail, Level::Ok]);
+        let ports = |waiting| level(ports(32_768, 60_999, waiting));
+        assert_eq!([ports(23_300), ports(20_000), ports(0)], [Level::Fail, Level::Warn, Level::Ok]);
+        assert_eq!([level(load_of(1.0, 2)), level(load_of(0.9, 2))], [Level::Warn, Level::Ok]);
+    }
+
+    #[test]
+    fn this_machine_tells() {
+        assert!(hard_limit() > 0 && port_range().is_some() && time_wait().is_some() && load_average().is_some());
+    }
+}

@@ -1,0 +1,181 @@
+//! What certctl does by itself, and would do in the middle of a run: its background loops, by the rows that they would
+//! find. And the seeded rows, which some of these loops change.
+
+use std::collections::BTreeSet;
+
+use postgres::Client;
+
+use super::{Finding, Level, Tell};
+use crate::error::{Context, Result};
+
+/// certctl's default interval of the renewal scan, in minutes.
+const RENEWAL_SCAN_MIN: f64 = 60.0;
+
+/// Rows that disturb a run, or spoil it.
+struct Look {
+    table: &'static str,
+    sql: &'static str,
+    /// That many are none too many.
+    bearable: i64,
+    good: &'static str,
+    /// What more of them mean, told how long certctl has been running, in seconds.
+    bad: fn(i64, Option<f64>) -> Finding,
+}
+
+const LOOKS: [Look; 8] = [
+    Look {
+        table: "agents",
+        sql: "SELECT count(*) FROM agents WHERE id LIKE 'ag-loadtest-_____' AND retired_at IS NOT NULL",
+        bearable: 0,
+        good: "no seeded agent is retired",
+        bad: |retired, _| {
+            let mend = "UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'";
+            Finding::fail(format!("seeded agents that are retired: {retired}"), mend)
+        },
+    },
+    Look {
+        table: "managed_certificates",
+        sql: "SELECT count(*) FROM managed_certificates \
+              WHERE id LIKE 'cert-loadtest-bulk-_____' AND status = 'RenewalInProgress'",
+        bearable: 0,
+        good: "no seeded certificate is in renewal",
+        bad: |in_renewal, _| {
+            let mend = "UPDATE managed_certificates SET status = 'Active' WHERE id LIKE 'cert-loadtest-bulk-%'";
+            Finding::warn(
+                format!("seeded certificates that are in renewal, so that none can be begun: {in_renewal}"),
+                mend,
+            )
+        },
+    },
+    Look {
+        table: "managed_certificates",
+        sql: "SELECT count(*) FROM managed_certificates WHERE expires_at < now() + interval '31 days' \
+              AND status NOT IN ('Archived', 'Revoked', 'Expired', 'Failed', 'RenewalInProgress')",
+        bearable: 0,
+        good: "renewal scan: it would take up nothing",
+        bad: renewal_scan,
+    },
+    Look {
+        table: "managed_certificates",
+        sql: "SELECT count(*) FROM managed_certificates WHERE expires_at < now()",
+        // As many as nobody notices.
+        bearable: 1_000,
+        good: "short-lived expiry: it reads few rows",
+        bad: |expired, _| {
+            let mend = "start certctl with CERTCTL_SHORT_LIVED_EXPIRY_CHECK_INTERVAL=24h, or on a fresh database";
+            Finding::warn(
+                format!("short-lived expiry: every 30 s it reads the {expired} certificates that expired"),
+                mend,
+            )
+        },
+    },
+    Look {
+        table: "jobs",
+        sql: "SELECT count(*) FROM jobs WHERE status = 'Pending'",
+        bearable: 0,
+        good: "job processor: nothing is pending",
+        bad: |pending, _| {
+            let mend = "let it finish, or start certctl with CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL=24h";
+            Finding::warn(format!("job processor: within 30 s it works on {pending} pending jobs"), mend)
+        },
+    },
+    Look {
+        table: "agents",
+        sql: "SELECT count(*) FROM agents WHERE status = 'Online' AND retired_at IS NULL \
+              AND last_heartbeat_at < now() - interval '2 minutes'",
+        bearable: 0,
+        good: "agent health sweep: no agent is silent",
+        bad: |silent, _| {
+            let mend = "wait for it, or start certctl with CERTCTL_SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL=24h";
+            Finding::warn(
+                format!("agent health sweep: within 2 min it puts {silent} silent agents Offline, one by one"),
+                mend,
+            )
+        },
+    },
+    Look {
+        table: "network_scan_targets",
+        sql: "SELECT count(*) FROM network_scan_targets WHERE enabled",
+        bearable: 0,
+        good: "network scan: no target is enabled",
+        bad: |enabled, _| {
+            let mend = "UPDATE network_scan_targets SET enabled = false, and start certctl again";
+            Finding::fail(format!("network scan: certctl dials the networks of {enabled} enabled targets"), mend)
+        },
+    },
+    Look {
+        table: "issuers",
+        sql: "SELECT count(*) FROM issuers WHERE enabled AND id <> 'iss-local'",
+        bearable: 0,
+        good: "no issuer but iss-local is enabled",
+        bad: |enabled, _| {
+            let mend = "UPDATE issuers SET enabled = false WHERE id <> 'iss-local', and start certctl again";
+            Finding::warn(format!("issuers besides iss-local that certctl may call: {enabled}"), mend)
+        },
+    },
+];
+
+fn renewal_scan(due: i64, uptime_s: Option<f64>) -> Finding {
+    let next = uptime_s.map_or_else(String::new, |uptime_s| {
+        let left_min = RENEWAL_SCAN_MIN - (uptime_s / 60.0) % RENEWAL_SCAN_MIN;
+        format!(", next in about {left_min:.0} min unless its interval was changed")
+    });
+    Finding::warn(
+        format!(
+            "renewal scan (hourly{next}): it takes up {due} certificates, ten statements or more each, and leaves them \
+             in renewal"
+        ),
+        "start certctl with CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL=24h, and seed certificates after its start",
+    )
+}
+
+/// Looks for what a run would be disturbed by. `uptime_s` is how long certctl has been running.
+pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
+    let mut missing = BTreeSet::new();
+    for (table, count) in [("agents", SEEDED_AGENTS), ("managed_certificates", SEEDED_CERTIFICATES)] {
+        tell_or_note(client, table, &mut missing, tell, |client| {
+            let row = client.query_one(count, &[]).context(|| format!("counting the seeded rows of {table}"))?;
+            let (seeded, ready, is): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
+            Ok(Finding::ok(format!("seeded rows of {table}: {seeded}, {ready} of them {is}")))
+        });
+    }
+    for look in &LOOKS {
+        tell_or_note(client, look.table, &mut missing, tell, |client| {
+            let row = client.query_one(look.sql, &[]).context(|| format!("counting rows of {}", look.table))?;
+            let count: i64 = row.get(0);
+            Ok(Finding::unless(count <= look.bearable, || (look.bad)(count, uptime_s), look.good))
+        });
+    }
+    if !missing.is_empty() {
+        let names = missing.into_iter().collect::<Vec<_>>().join(", ");
+        let mend = "give --database the URL of certctl's own database, after certctl has been started on it once";
+        tell(Finding::fail(format!("the database lacks tables of certctl: {names}"), mend));
+    }
+}
+
+const SEEDED_AGENTS: &str = "SELECT count(*), count(*) FILTER (WHERE status = 'Online'), 'Online' \
+                             FROM agents WHERE id LIKE 'ag-loadtest-_____'";
+const SEEDED_CERTIFICATES: &str = "SELECT count(*), count(*) FILTER (WHERE status <> 'RenewalInProgress'), \
+                                   'not in renewal' \
+                                   FROM managed_certificates WHERE id LIKE 'cert-loadtest-bulk-_____'";
+
+/// Tells what `look` finds in `table`, or notes that the table is missing.
+fn tell_or_note(
+    client: &mut Client,
+    table: &'static str,
+    missing: &mut BTreeSet<&'static str>,
+    tell: &mut dyn FnMut(Finding),
+    look: impl FnOnce(&mut Client) -> Result<Finding>,
+) {
+    let there = client
+        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])
+        .context(|| format!("looking for the table {table}"))
+        .map(|row| row.get::<_, bool>(0));
+    match there {
+        Ok(false) => {
+            missing.insert(table);
+        }
+        Ok(true) => tell(look(client).unwrap_or_else(|error| Finding::of(Level::Warn, &error))),
+        Err(error) => tell(Finding::of(Level::Warn, &error)),
+    }
+}

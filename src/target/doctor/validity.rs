@@ -1,0 +1,75 @@
+//! Until when an X.509 certificate is valid: the one field of it that matters here.
+
+/// The end of the validity of a DER certificate, in seconds since 1970; `None` where it cannot be read.
+pub fn not_after(certificate: &[u8]) -> Option<i64> {
+    let (_, certificate, _) = element(certificate)?;
+    let (_, mut fields, _) = element(certificate)?;
+    // The version comes first where it is not 1; then serial number, signature algorithm, issuer.
+    if element(fields)?.0 == 0xa0 {
+        fields = element(fields)?.2;
+    }
+    for _ in 0..3 {
+        fields = element(fields)?.2;
+    }
+    let (_, validity, _) = element(fields)?;
+    let (_, _, rest) = element(validity)?;
+    let (tag, text, _) = element(rest)?;
+    time(tag, std::str::from_utf8(text).ok()?)
+}
+
+/// The first element of DER bytes: its tag, its content, and what follows it.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+/// UTCTime (23, `YYMMDDhhmmssZ`) or GeneralizedTime (24, `YYYYMMDDhhmmssZ`), as RFC 5280 restricts them.
+fn time(tag: u8, text: &str) -> Option<i64> {
+    let text = match tag {
+        23 if text < "50" => format!("20{text}"),
+        23 => format!("19{text}"),
+        24 => text.to_owned(),
+        _ => return None,
+    };
+    let digits = text.strip_suffix('Z').filter(|digits| digits.len() == 14)?;
+    let number = |from: usize, to: usize| digits.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+    // Years from March on, so that the leap day is the last: days of whole years, of whole months, of this month.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    const DAYS_TO_1970: i64 = 719_468;
+    Some((days - DAYS_TO_1970) * 86_400 + number(8, 10)? * 3_600 + number(10, 12)? * 60 + number(12, 14)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_end_of_a_certificate() {
+        for (year, month, day, seconds) in
+            [(1970, 1, 1, 0), (2024, 2, 29, 1_709_164_800), (2049, 12, 31, 2_524_521_600), (2050, 1, 1, 2_524_608_000)]
+        {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            parameters.not_after = rcgen::date_time_ymd(year, month, day);
+            let certificate = parameters.self_signed(&key).unwrap();
+            assert_eq!(not_after(certificate.der()), Some(seconds), "{year}-{month}-{day}");
+            // Cut short anywhere it is no certificate, and no reason to panic.
+            assert!((0..certificate.der().len()).all(|length| not_after(&certificate.der()[..length]).is_none()));
+        }
+        assert_eq!(time(23, "700101000001Z"), Some(1));
+        assert_eq!(time(24, "20240229235959Z"), Some(1_709_251_199));
+        assert_eq!((time(23, "7001010000Z"), time(12, "700101000000Z"), time(23, "")), (None, None, None));
+    }
+}

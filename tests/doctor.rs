@@ -1,0 +1,395 @@
+//! `certctl-bench doctor`: each thing that it looks at, once as it should be and once not.
+//!
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+
+mod common;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::target::reference::{self, Store};
+use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
+use common::reference::{Reference, VIEWER_TOKEN};
+use postgres::{Client, NoTls};
+
+/// What the doctor said.
+struct Told {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Told {
+    /// Asserts that it said this, and under it what mends it.
+    #[track_caller]
+    fn says(&self, finding: &str, mend: &str) {
+        assert!(self.stdout.contains(&format!("{finding}\n      mend: {mend}")), "{finding}\n{}", self.stdout);
+    }
+
+    /// Asserts that this is as it should be.
+    #[track_caller]
+    fn likes(&self, what: &str) {
+        assert!(self.stdout.contains(&format!("ok    {what}")), "{what}\n{}", self.stdout);
+    }
+
+    #[track_caller]
+    fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        assert!(!self.stdout.contains(TOKEN) && !self.stderr.contains(TOKEN), "it shows the token");
+        self
+    }
+}
+
+/// Looks at what is to be found at `base`, with these arguments besides.
+fn doctor(base: &str, ca_file: &Path, arguments: &[&str]) -> Told {
+    run(&[&["--target", base, "--ca-file", ca_file.to_str().unwrap()], arguments].concat())
+}
+
+fn run(arguments: &[&str]) -> Told {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CERTCTL_")) {
+        command.env_remove(name);
+    }
+    let output = command.arg("doctor").args(arguments).env("CERTCTL_TOKEN", TOKEN).stdin(Stdio::null()).output();
+    let output = output.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Told { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+fn at_peer(peer: &Peer, arguments: &[&str]) -> Told {
+    doctor(&peer.base(), &peer.ca_file(), arguments)
+}
+
+/// What a certctl that is ready for every scenario answers.
+fn ready(request: &Request) -> Vec<Step> {
+    let permissions = ["agent.heartbeat", "agent.job.poll", "agent.read", "cert.issue", "cert.read", "metrics.read"];
+    match request.path.as_str() {
+        _ if !request.path.starts_with("/api/v1/") && !request.path.starts_with("/acme/") => certctl(request),
+        _ if request.token.is_none() => certctl(request),
+        "/api/v1/auth/check" => {
+            let list = permissions.map(|permission| format!("{{\"permission\":\"{permission}\"}}")).join(",");
+            json(200, &format!("{{\"user\":\"loadtest\",\"effective_permissions\":[{list}]}}"))
+        }
+        "/api/v1/metrics/prometheus" => answer(200, "text/plain", "certctl_uptime_seconds 1800\n"),
+        path if path.starts_with("/acme/") => directory(request),
+        path if path.starts_with("/api/v1/agents/") || path.starts_with("/api/v1/certificates/") => {
+            json(200, &format!("{{\"id\":\"{}\"}}", path.rsplit_once('/').unwrap().1))
+        }
+        _ => certctl(request),
+    }
+}
+
+fn directory(request: &Request) -> Vec<Step> {
+    let body = r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o"}"#;
+    let body = body.replace("BASE", &format!("https://{}", request.host));
+    let head = "HTTP/1.1 200 x\r\nContent-Type: application/json\r\nReplay-Nonce: abc\r\n";
+    vec![Step::Send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into())]
+}
+
+/// A certctl that is ready, but for one path.
+fn ready_but(path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Told {
+    let peer = Peer::start(move |request| if request.path == path { reply(request) } else { ready(request) });
+    at_peer(&peer, &[])
+}
+
+#[test]
+fn a_certctl_that_is_ready() {
+    let peer = Peer::start(ready);
+    let told = at_peer(&peer, &[]).exits(0);
+    for what in [
+        &format!("{} answers: full TLS1.3 ", peer.address()),
+        "the server's certificate is valid for ",
+        "healthy, and it reaches its database\n",
+        "version 9.8.7 (abc1234)\n",
+        "the rate limiter is off\n",
+        "the token is known: \"loadtest\", with 6 permissions\n",
+        "permission agent.heartbeat\n",
+        "permission metrics.read\n",
+        "ACME answers with the token alone, as certctl is built; profiles: prof-standard-tls\n",
+        "agents 1 and 5000 of the fleet are seeded\n",
+        "certificates 1 and 10000 of those to renew are seeded\n",
+        "file descriptors: ",
+    ] {
+        told.likes(what);
+    }
+    told.says(
+        "warn  PostgreSQL, background loops and the work done are not looked at without its database",
+        "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable\n",
+    );
+    assert!(told.stdout.ends_with(", 0 to mend\n"), "{}", told.stdout);
+}
+
+#[test]
+fn without_a_target_there_is_nothing_to_look_at() {
+    let told = run(&[]).exits(2);
+    assert!(told.stderr.contains("none is named\n  mend: give --target https://host:port, or set CERTCTL_BASE"));
+    assert_eq!(told.stdout, "");
+}
+
+#[test]
+fn the_way_there() {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let (peer, other) = (Peer::start(ready), Peer::start(ready));
+    let told = doctor(&format!("https://{address}"), &peer.ca_file(), &[]).exits(1);
+    told.says(&format!("{address}: Connection refused (os error 111)"), "start certctl there, or correct CERTCTL_BASE");
+    // It goes on with what needs no server.
+    told.likes("file descriptors: ");
+    let told = doctor(&peer.base(), &other.ca_file(), &[]).exits(1);
+    assert!(told.stdout.contains(": the server's certificate is not trusted: "), "{}", told.stdout);
+    let told = doctor("https://no-such-host.invalid", &peer.ca_file(), &[]).exits(1);
+    assert!(told.stdout.contains("fail  looking up no-such-host.invalid: "), "{}", told.stdout);
+
+    let in_days = |days: u64| SystemTime::now() + Duration::from_secs(days * 86_400 + 3_600);
+    let peer = Peer::with_certificate(move |leaf| leaf.not_after = in_days(3).into(), ready);
+    let mend = "give certctl a new one, and start it again\n";
+    at_peer(&peer, &[]).exits(0).says("warn  the server's certificate expires in 3 days", mend);
+    let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), ready);
+    let told = run(&["--target", &peer.base(), "--insecure"]).exits(0);
+    told.says("warn  the server's certificate has expired", mend);
+    told.says(
+        "warn  --insecure: the server's certificate is not verified; anyone may be answering",
+        "give its authority's certificate with --ca-file FILE\n",
+    );
+}
+
+#[test]
+fn its_health() {
+    let told = ready_but("/ready", |_| json(503, "{\"status\":\"db_unavailable\",\"error\":\"refused\"}")).exits(1);
+    told.says(
+        ": certctl does not reach its database: refused",
+        "start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL\n",
+    );
+    told.likes("the token is known");
+    let told = ready_but("/api/v1/version", |_| answer(200, "text/html", "<html></html>")).exits(1);
+    assert!(told.stdout.contains("/api/v1/version answers 200 with HTML where JSON was due"), "{}", told.stdout);
+    const HOUR: Duration = Duration::from_secs(3_600);
+    for (which, time) in [("ahead of", SystemTime::now() + HOUR), ("behind", SystemTime::now() - HOUR)] {
+        let date = httpdate::fmt_http_date(time);
+        let told = ready_but("/health", move |_| {
+            let body = "{\"status\":\"healthy\"}";
+            let head = format!("HTTP/1.1 200 x\r\nDate: {date}\r\nContent-Type: application/json\r\n");
+            vec![Step::Send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into())]
+        });
+        let told = told.exits(0);
+        assert!(
+            told.stdout.contains(&format!("s {which} ours\n      mend: keep both clocks by NTP")),
+            "{}",
+            told.stdout
+        );
+    }
+}
+
+#[test]
+fn its_token() {
+    let reference = Reference::start(&[]);
+    let told = doctor(&reference.base(), &reference.ca_file(), &["--token", "another"]).exits(1);
+    told.says(
+        ": the token is not known: Invalid API key",
+        "set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)\n",
+    );
+    told.likes("the rate limiter is off");
+    let told = doctor(&reference.base(), &reference.ca_file(), &["--token", VIEWER_TOKEN]).exits(1);
+    let admin = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant ";
+    for (permission, without, role) in [
+        ("agent.heartbeat", "agent_storm cannot run", "r-agent\n"),
+        ("agent.job.poll", "agents' polls for work cannot run", "r-agent\n"),
+        ("cert.issue", "issuance_acceptance and bulk_renewal cannot run", "r-operator\n"),
+    ] {
+        let finding = format!("the token of \"viewer\" lacks the permission {permission}: {without}");
+        told.says(&finding, &format!("{admin}{role}"));
+    }
+    told.likes("permission cert.read");
+    told.says(
+        "warn  version certctl-reference 0.1.0: a reference server, not certctl",
+        "take its figures as its own\n",
+    );
+    // What a token without any permission lacks besides.
+    let told = ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
+    assert!(told.stdout.contains("fail  https://") && told.stdout.contains("cert.read: list_certificates cannot run"));
+    assert!(told.stdout.contains("warn  https://") && told.stdout.contains("metrics.read: results lack certctl's own"));
+}
+
+#[test]
+fn its_limits() {
+    let reference = Reference::start(&["--rate-limit"]);
+    let told = doctor(&reference.base(), &reference.ca_file(), &[]).exits(1);
+    told.says(
+        ": certctl's rate limiter is on and would answer most requests with 429",
+        "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false\n",
+    );
+}
+
+#[test]
+fn its_acme_server_seeds_and_metrics() {
+    let path = "/acme/profile/prof-standard-tls/directory";
+    let told = ready_but(path, |_| answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>")).exits(1);
+    told.says(
+        &format!("{path} is a page of certctl's dashboard, which hides its ACME server"),
+        "run certctl from a folder without web/, so that it serves its API alone\n",
+    );
+    ready_but(path, directory).exits(0).likes("ACME answers with and without the token; profiles: prof-standard-tls\n");
+
+    let seed = "certctl-bench seed --database URL, with the URL of certctl's own database\n";
+    let missing = |_: &Request| json(404, "{\"message\":\"not found\"}");
+    ready_but("/api/v1/agents/ag-loadtest-05000", missing)
+        .exits(1)
+        .says(": agent 5000 of the fleet is not seeded (404: not found)", seed);
+    ready_but("/api/v1/certificates/cert-loadtest-bulk-10000", missing)
+        .exits(1)
+        .says(": certificate 10000 of those to renew is not seeded (404: not found)", seed);
+    let told = ready_but("/api/v1/metrics/prometheus", missing).exits(0);
+    assert!(told.stdout.contains("/api/v1/metrics/prometheus: answers 404 in place of metrics\n"), "{}", told.stdout);
+}
+
+/// As much of certctl's schema as the doctor reads, with a row of each kind that disturbs a run.
+const DISTURBED: &str = "
+    CREATE TABLE agents (id text, status text, last_heartbeat_at timestamptz, retired_at timestamptz);
+    INSERT INTO agents VALUES ('ag-loadtest-00001', 'Online', now(), NULL), ('ag-loadtest-00002', 'Offline', now(), now()),
+        ('ag-web-prod', 'Online', now() - interval '3 minutes', NULL);
+    CREATE TABLE managed_certificates (id text, status text, expires_at timestamptz);
+    INSERT INTO managed_certificates VALUES ('cert-loadtest-bulk-00001', 'RenewalInProgress', now() + interval '1 day'),
+        ('cert-loadtest-bulk-00002', 'Active', now() + interval '30 days'), ('mc-far', 'Active', now() + interval '32 days'),
+        ('mc-revoked', 'Revoked', now() + interval '1 day');
+    INSERT INTO managed_certificates SELECT 'mc-' || n, 'Expired', now() - interval '1 day' FROM generate_series(1, 1001) n;
+    CREATE TABLE jobs (id text, status text);
+    INSERT INTO jobs VALUES ('j-1', 'Pending'), ('j-2', 'Pending'), ('j-3', 'Completed');
+    CREATE TABLE network_scan_targets (id text, enabled bool);
+    INSERT INTO network_scan_targets VALUES ('nst-1', true), ('nst-2', false);
+    CREATE TABLE issuers (id text, enabled bool);
+    INSERT INTO issuers VALUES ('iss-local', true), ('iss-vault', true), ('iss-off', false);
+    CREATE TABLE certificate_profiles (id text);
+    INSERT INTO certificate_profiles VALUES ('prof-b'), ('prof-a');
+    CREATE TABLE audit_events (resource_type text, resource_id text);";
+
+#[test]
+fn its_background_loops() {
+    let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
+    cluster.create_database("disturbed").unwrap();
+    let url = cluster.url("disturbed");
+    Client::connect(&url, NoTls).unwrap().batch_execute(DISTURBED).unwrap();
+    let peer = Peer::start(ready);
+    let told = at_peer(&peer, &["--database", &url]).exits(1);
+    told.likes("ACME answers with the token alone, as certctl is built; profiles: prof-a, prof-b\n");
+    told.likes("seeded rows of agents: 2, 1 of them Online\n");
+    told.likes("seeded rows of managed_certificates: 2, 1 of them not in renewal\n");
+    for (finding, mend) in [
+        ("fail  seeded agents that are retired: 1", "UPDATE agents SET retired_at = NULL"),
+        ("warn  seeded certificates that are in renewal, so that none can be begun: 1", "UPDATE managed_certificates"),
+        (
+            "warn  renewal scan (hourly, next in about 30 min unless its interval was changed): it takes up 1 \
+             certificates, ten statements or more each, and leaves them in renewal",
+            "start certctl with CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL=24h",
+        ),
+        (
+            "warn  short-lived expiry: every 30 s it reads the 1001 certificates that expired",
+            "start certctl with CERTCTL_SHORT_LIVED_EXPIRY_CHECK_INTERVAL=24h",
+        ),
+        ("warn  job processor: within 30 s it works on 2 pending jobs", "let it finish"),
+        ("warn  agent health sweep: within 2 min it puts 1 silent agents Offline, one by one", "wait for it"),
+        (
+            "fail  network scan: certctl dials the networks of 1 enabled targets",
+            "UPDATE network_scan_targets SET enabled = false",
+        ),
+        ("warn  issuers besides iss-local that certctl may call: 1", "UPDATE issuers SET enabled = false"),
+        (
+            "fail  it is not this certctl's database: its audit log does not show our request",
+            "give --database the URL in certctl's CERTCTL_DATABASE_URL",
+        ),
+    ] {
+        told.says(finding, mend);
+    }
+    let calm = "TRUNCATE agents, managed_certificates, jobs, network_scan_targets, issuers, certificate_profiles";
+    Client::connect(&url, NoTls).unwrap().batch_execute(calm).unwrap();
+    let told = at_peer(&peer, &["--database", &url]).exits(1);
+    told.says(
+        "fail  certificate_profiles is empty: the ACME scenarios cannot run",
+        "start certctl with CERTCTL_DEMO_SEED",
+    );
+    for what in [
+        "no seeded agent is retired\n",
+        "no seeded certificate is in renewal\n",
+        "renewal scan: it would take up nothing\n",
+        "short-lived expiry: it reads few rows\n",
+        "job processor: nothing is pending\n",
+        "agent health sweep: no agent is silent\n",
+        "network scan: no target is enabled\n",
+        "no issuer but iss-local is enabled\n",
+    ] {
+        told.likes(what);
+    }
+}
+
+#[test]
+fn its_postgresql() {
+    let poor = [
+        ("fsync", "off"),
+        ("synchronous_commit", "off"),
+        ("max_connections", "20"),
+        ("shared_buffers", "16MB"),
+        ("autovacuum", "off"),
+        ("shared_preload_libraries", ""),
+    ];
+    let cluster = Cluster::start(&find().unwrap(), &poor).unwrap();
+    cluster.create_database("poor").unwrap();
+    let peer = Peer::start(ready);
+    let told = at_peer(&peer, &["--database", &cluster.url("poor")]).exits(1);
+    for (finding, mend) in [
+        (
+            "fail  17 connections allowed, 0 of them used by other databases; certctl's pool opens up to 50, and we 3",
+            "raise max_connections to 100",
+        ),
+        ("warn  fsync off, synchronous_commit off: writes are faster than a durable database's", "set both to on"),
+        ("warn  shared_buffers 16MB, less than PostgreSQL's default", "set shared_buffers to 128MB or more"),
+        ("warn  autovacuum is off: tables bloat from run to run", "set autovacuum to on"),
+        ("warn  the database does not have the extension pg_stat_statements", "start PostgreSQL with"),
+        (
+            "fail  the database lacks tables of certctl: agents, issuers, jobs, managed_certificates, \
+             network_scan_targets",
+            "give --database the URL of certctl's own database",
+        ),
+    ] {
+        told.says(finding, mend);
+    }
+    told.likes("PostgreSQL ");
+    told.likes("no table that grows from run to run\n");
+
+    let told = at_peer(&peer, &["--database", "postgres://u:recognisable-password@127.0.0.1:1/d"]).exits(1);
+    assert!(told.stdout.contains("fail  connecting to postgres://u:***@127.0.0.1:1/d"), "{}", told.stdout);
+    assert!(!told.stdout.contains("recognisable-password") && !told.stderr.contains("recognisable-password"));
+}
+
+#[test]
+fn a_reference_server_and_its_own_database() {
+    let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
+    let target = reference::start(binary, &Store::Auto, 5_000, &mut |_| {}).unwrap();
+    let url = target.database.as_ref().unwrap();
+    let base = target.base.to_string();
+    let arguments = ["--target", &base, "--insecure", "--token", target.token.reveal(), "--database", url];
+    let told = run(&arguments);
+    assert!(!told.stdout.contains(target.token.reveal()));
+    for what in [
+        "it is this certctl's database: its audit log shows our request\n",
+        "agents 1 and 5000 of the fleet are seeded\n",
+        "no background loops: a reference server has none\n",
+        "fsync on, synchronous_commit on\n",
+        "97 connections allowed, 0 of them used by other databases\n",
+        "shared_buffers 128MB\n",
+        "autovacuum is on\n",
+        "pg_stat_statements can be read\n",
+        "audit_events about ",
+    ] {
+        told.likes(what);
+    }
+    let mut owner = Client::connect(url, NoTls).unwrap();
+    owner.batch_execute("CREATE ROLE guest LOGIN").unwrap();
+    let guest = url.replace("postgres@", "guest@");
+    let told = run(&[&arguments[..6], &[&guest]].concat()).exits(1);
+    told.says(
+        "warn  pg_stat_statements hides statements of other roles",
+        "GRANT pg_read_all_stats to the database URL's",
+    );
+    assert!(told.stdout.contains("fail  looking for certctl's audit rows: "), "{}", told.stdout);
+}
