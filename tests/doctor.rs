@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use certctl_bench::target::postgres::{Cluster, find};
-use certctl_bench::target::reference::{self, Store};
+use certctl_bench::target::reference::{self, Behaviour, Store};
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::reference::{Reference, VIEWER_TOKEN};
 use postgres::{Client, NoTls};
@@ -364,7 +364,7 @@ fn its_postgresql() {
 #[test]
 fn a_reference_server_and_its_own_database() {
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    let target = reference::start(binary, &Store::Auto, 5_000, &mut |_| {}).unwrap();
+    let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, &mut |_| {}).unwrap();
     let url = target.database.as_ref().unwrap();
     let base = target.base.to_string();
     let arguments = ["--target", &base, "--insecure", "--token", target.token.reveal(), "--database", url];

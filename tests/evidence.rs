@@ -14,7 +14,7 @@ use certctl_bench::target::evidence::{Evidence, Known, Statements, Witness, metr
 use certctl_bench::target::postgres::{Cluster, find};
 use certctl_bench::target::preflight::{self, Findings};
 use certctl_bench::target::probe::Probe;
-use certctl_bench::target::reference::{self, Store};
+use certctl_bench::target::reference::{self, Behaviour, Store};
 use certctl_bench::target::{Target, Token};
 use certctl_bench::wire::request::Method;
 use certctl_bench::wire::tls::Trust;
@@ -36,7 +36,7 @@ struct Quiet {
 impl Quiet {
     fn start() -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        let target = reference::start(binary, &Store::Auto, &mut |_| {}).unwrap();
+        let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, &mut |_| {}).unwrap();
         let findings = preflight::inspect(&target, &[]).unwrap();
         let client = Client::connect(target.database.as_ref().unwrap(), NoTls).unwrap();
         let mut quiet = Self { target, findings, client };

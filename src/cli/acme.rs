@@ -67,7 +67,7 @@ impl Common {
             None => Paths { directory: self.directory(), new_nonce: String::new(), renewal_info: String::new() },
         };
         let token = (!self.no_bearer).then_some(site.token);
-        let scenario = Scenario::new(name, &paths, site.host, token);
+        let scenario = Scenario::new(name, &paths, site.host, token, site.acme_is_audited);
         let model = match self.rate {
             None => Model::Closed { think, rounds: None },
             Some(rate) => Model::Open { pattern: self.arrivals.at(rate), clients: 1, affinity: Affinity::Any },

@@ -21,7 +21,8 @@ use crate::run::Workload;
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
 use crate::target::preflight::{self, Findings};
-use crate::target::{Target, reference};
+use crate::target::reference::{self, Behaviour};
+use crate::target::Target;
 use crate::wire::tls::Trust;
 
 /// What makes a bench target: its own flags, and what they ask for.
@@ -66,6 +67,8 @@ pub struct Site<'a> {
     pub token: &'a str,
     /// The ACME server's paths, where one was needed and found.
     pub acme: Option<Paths>,
+    /// Whether ACME requests leave audit rows, as they do in certctl as built.
+    pub acme_is_audited: bool,
 }
 
 /// Runs the bench target `B`. `reference` is the reference server's program.
@@ -197,7 +200,8 @@ pub(super) fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -
             Some(Paths { directory, new_nonce, renewal_info })
         }
     };
-    Ok(Site { host, token: target.token.reveal(), acme })
+    let acme_is_audited = target.system.behaviour == Behaviour::AsBuilt.label();
+    Ok(Site { host, token: target.token.reveal(), acme, acme_is_audited })
 }
 
 /// The first SIGINT or SIGTERM sets the flag, and a second one ends the process at once: whatever was started dies
@@ -221,7 +225,9 @@ fn stopped(stop: &AtomicBool) -> Result<()> {
 fn prepare(place: Where, reference: &Path, needs: &[Need]) -> Result<(Target, Findings)> {
     let mut target = match place {
         Where::Running(target) => *target,
-        Where::Reference(place) => reference::start(reference, &place, &mut |line| eprintln!("{line}"))?,
+        Where::Reference(store, behaviour) => {
+            reference::start(reference, &store, behaviour, &mut |line| eprintln!("{line}"))?
+        }
     };
     if matches!(target.trust, Trust::Insecure) {
         eprintln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");

@@ -14,7 +14,7 @@ use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
 use crate::target::base::Base;
-use crate::target::reference::Store;
+use crate::target::reference::{Behaviour, Store};
 use crate::target::{Target, Token};
 use crate::wire::tls::Trust;
 
@@ -98,6 +98,9 @@ pub struct TargetFlags {
     /// Let the reference server keep its rows in memory.
     #[arg(long, env = "CERTCTL_BENCH_IN_MEMORY", conflicts_with_all = ["database", "target"])]
     in_memory: bool,
+    /// Let the reference server behave as certctl was built, or as its documents say where the two differ.
+    #[arg(long, value_enum, default_value = "as-built", env = "CERTCTL_BENCH_BEHAVIOUR")]
+    behaviour: BehaviourFlag,
 }
 
 /// How much load there is.
@@ -127,12 +130,21 @@ pub struct LoadFlags {
     smoke: bool,
 }
 
+/// Which certctl the reference server imitates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BehaviourFlag {
+    /// With the defects that scenarios meet.
+    AsBuilt,
+    /// Without them.
+    AsDocumented,
+}
+
 /// Where the load goes, once flags and environment are understood.
 pub enum Where {
     /// A certctl that runs already.
     Running(Box<Target>),
     /// The reference server, which is to be started.
-    Reference(Store),
+    Reference(Store, Behaviour),
 }
 
 impl TargetFlags {
@@ -142,12 +154,20 @@ impl TargetFlags {
     /// If one of them is wrong.
     pub fn resolve(self) -> Result<Where> {
         let Some(base) = self.target.or_else(|| variable("CERTCTL_BASE")) else {
-            return Ok(Where::Reference(match self.database {
+            let store = match self.database {
                 Some(url) => Store::Database(url),
                 None if self.in_memory => Store::InMemory,
                 None => Store::Auto,
-            }));
+            };
+            let behaviour = match self.behaviour {
+                BehaviourFlag::AsBuilt => Behaviour::AsBuilt,
+                BehaviourFlag::AsDocumented => Behaviour::AsDocumented,
+            };
+            return Ok(Where::Reference(store, behaviour));
         };
+        if self.behaviour == BehaviourFlag::AsDocumented {
+            return Err(Error::usage("--behaviour is the reference server's: a running certctl behaves as it was built"));
+        }
         let base: Base =
             base.parse().map_err(|error| Error::usage(format!("target URL (--target, CERTCTL_BASE): {error}")))?;
         let token = self.token.or_else(|| variable("CERTCTL_TOKEN")).unwrap_or_else(|| DEFAULT_TOKEN.to_owned());

@@ -124,7 +124,7 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let mut flags = bench::parse::<B>(arguments).context(|| format!("reading {VARIABLE}"))?;
     flags.apply_smoke();
     let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
-    let site = Site { host: &base.host_header(), token: &hand_over.token, acme };
+    let site = Site { host: &base.host_header(), token: &hand_over.token, acme, acme_is_audited: false };
     let groups = flags.bench.groups(&flags.load, &site)?;
 
     let mut criterion = Criterion::default().configure_from_args();

@@ -65,8 +65,9 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// For a target whose Host is `host`; requests carry `token` if there is one. `name` is that of the workload.
-    pub fn new(name: &'static str, paths: &Paths, host: &str, token: Option<&str>) -> Self {
+    /// For a target whose Host is `host`; requests carry `token` if there is one, and leave audit rows if `audited`.
+    /// `name` is that of the workload.
+    pub fn new(name: &'static str, paths: &Paths, host: &str, token: Option<&str>, audited: bool) -> Self {
         let request = |method, target: &str| (method, encode(method, target, host, token, ""));
         let renewal_info = paths.renewal_info.trim_end_matches('/');
         Self {
@@ -82,7 +83,7 @@ impl Acme {
             repeated_nonces: Cell::new(0),
             refused: Cell::new(0),
             refused_in_shape: Cell::new(0),
-            audited: token.is_some(),
+            audited: audited && token.is_some(),
             book: RefCell::default(),
         }
     }
@@ -228,7 +229,7 @@ mod tests {
         let path = |end: &str| format!("/acme/profile/p/{end}");
         let paths =
             Paths { directory: path("directory"), new_nonce: path("new-nonce"), renewal_info: path("renewal-info") };
-        Acme::new("acme_burst", &paths, "localhost:8443", Some("t0k"))
+        Acme::new("acme_burst", &paths, "localhost:8443", Some("t0k"), true)
     }
 
     fn judge(acme: &Acme, step: usize, head: &str, body: &str) -> Outcome {

@@ -36,11 +36,36 @@ pub enum Store {
     Database(String),
 }
 
+/// What the reference server does where certctl's code and its documents differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// As the code.
+    #[default]
+    AsBuilt,
+    /// As the documents.
+    AsDocumented,
+}
+
+impl Behaviour {
+    /// Its name, on the server's command line and in results.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::AsBuilt => "as-built",
+            Self::AsDocumented => "as-documented",
+        }
+    }
+}
+
 /// Starts the reference server `binary` over `store`, seeded.
 ///
 /// # Errors
 /// If it, or the PostgreSQL under it, does not start.
-pub fn start(binary: &Path, store: &Store, say: &mut dyn FnMut(String)) -> Result<Target> {
+pub fn start(
+    binary: &Path,
+    store: &Store,
+    behaviour: Behaviour,
+    say: &mut dyn FnMut(String),
+) -> Result<Target> {
     let (cluster, database) = match store {
         Store::InMemory => (None, None),
         Store::Database(url) => {
@@ -56,6 +81,7 @@ pub fn start(binary: &Path, store: &Store, say: &mut dyn FnMut(String)) -> Resul
     let token = Token::generate()?;
     let mut command = Command::new(binary);
     command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", "127.0.0.1:0"]);
+    command.args(["--behaviour", behaviour.label()]);
     match &database {
         // By environment: the URL may hold a password, and anyone may read a command line.
         Some(url) => command.env(DATABASE_VARIABLE, url),
