@@ -195,7 +195,7 @@ fn its_token() {
     let admin = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant ";
     for (permission, without, role) in [
         ("agent.heartbeat", "agent_storm cannot run", "r-agent\n"),
-        ("agent.job.poll", "agents' polls for work cannot run", "r-agent\n"),
+        ("agent.job.poll", "agent_storm cannot poll for work", "r-agent\n"),
         ("cert.issue", "issuance_acceptance and bulk_renewal cannot run", "r-operator\n"),
     ] {
         let finding = format!("the token of \"viewer\" lacks the permission {permission}: {without}");
@@ -208,7 +208,10 @@ fn its_token() {
     );
     // What a token without any permission lacks besides.
     let told = ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
-    assert!(told.stdout.contains("fail  https://") && told.stdout.contains("cert.read: list_certificates cannot run"));
+    assert!(
+        told.stdout.contains("fail  https://")
+            && told.stdout.contains("cert.read: list_certificates and bulk_renewal cannot run")
+    );
     assert!(told.stdout.contains("warn  https://") && told.stdout.contains("metrics.read: results lack certctl's own"));
 }
 
@@ -277,7 +280,7 @@ fn its_background_loops() {
     told.likes("seeded rows of managed_certificates: 2, 1 of them not in renewal\n");
     for (finding, mend) in [
         ("fail  seeded agents that are retired: 1", "UPDATE agents SET retired_at = NULL"),
-        ("warn  seeded certificates that are in renewal, so that none can be begun: 1", "UPDATE managed_certificates"),
+        ("warn  seeded certificates that are in renewal, so that none can be begun: 1", "certctl-bench seed --reset"),
         (
             "warn  renewal scan (hourly, next in about 30 min unless its interval was changed): it takes up 1 \
              certificates, ten statements or more each, and leaves them in renewal",

@@ -20,9 +20,9 @@ use crate::report::{Verdict, text};
 use crate::run::Workload;
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
+use crate::target::Target;
 use crate::target::preflight::{self, Findings};
 use crate::target::reference::{self, Behaviour};
-use crate::target::Target;
 use crate::wire::tls::Trust;
 
 /// What makes a bench target: its own flags, and what they ask for.

@@ -166,7 +166,9 @@ impl TargetFlags {
             return Ok(Where::Reference(store, behaviour));
         };
         if self.behaviour == BehaviourFlag::AsDocumented {
-            return Err(Error::usage("--behaviour is the reference server's: a running certctl behaves as it was built"));
+            return Err(Error::usage(
+                "--behaviour is the reference server's: a running certctl behaves as it was built",
+            ));
         }
         let base: Base =
             base.parse().map_err(|error| Error::usage(format!("target URL (--target, CERTCTL_BASE): {error}")))?;

@@ -60,12 +60,7 @@ impl Behaviour {
 ///
 /// # Errors
 /// If it, or the PostgreSQL under it, does not start.
-pub fn start(
-    binary: &Path,
-    store: &Store,
-    behaviour: Behaviour,
-    say: &mut dyn FnMut(String),
-) -> Result<Target> {
+pub fn start(binary: &Path, store: &Store, behaviour: Behaviour, say: &mut dyn FnMut(String)) -> Result<Target> {
     let (cluster, database) = match store {
         Store::InMemory => (None, None),
         Store::Database(url) => {

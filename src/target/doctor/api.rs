@@ -7,6 +7,7 @@ use super::{Finding, Level, Tell, Told};
 use crate::error::{Error, Result};
 use crate::run::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
+use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 use crate::target::evidence::metrics;
 use crate::target::preflight::{Inspection, Rights};
 use crate::target::probe::Probe;
@@ -17,15 +18,13 @@ use crate::wire::request::Method;
 /// The permissions that scenarios need, and which.
 const PERMISSIONS: [(&str, Level, &str); 5] = [
     ("agent.heartbeat", Level::Fail, "agent_storm cannot run"),
-    ("agent.job.poll", Level::Fail, "agents' polls for work cannot run"),
+    ("agent.job.poll", Level::Fail, "agent_storm cannot poll for work"),
     ("cert.issue", Level::Fail, "issuance_acceptance and bulk_renewal cannot run"),
-    ("cert.read", Level::Fail, "list_certificates cannot run"),
+    ("cert.read", Level::Fail, "list_certificates and bulk_renewal cannot run"),
     ("metrics.read", Level::Warn, "results lack certctl's own metrics"),
 ];
 /// The profile of certctl's demo seed that stands for all where the database does not tell.
 const PROFILE: &str = "prof-standard-tls";
-/// How many certificates the seed makes.
-const SEEDED_CERTIFICATES: u64 = 10_000;
 /// More than the second by which HTTP rounds, and less than what falsifies the age of a heartbeat.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database";

@@ -40,7 +40,7 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "no seeded certificate is in renewal",
         bad: |in_renewal, _| {
-            let mend = "UPDATE managed_certificates SET status = 'Active' WHERE id LIKE 'cert-loadtest-bulk-%'";
+            let mend = "certctl-bench seed --reset --database URL puts them back";
             Finding::warn(
                 format!("seeded certificates that are in renewal, so that none can be begun: {in_renewal}"),
                 mend,
