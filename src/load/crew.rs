@@ -192,7 +192,7 @@ async fn open_all<C: Client>(
     let (opened, wanted) = (shared.opened.get(), shared.plan.connections);
     if let Some(fault) = shared.opening_fault.take() {
         return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}"))
-            .mend("lower --connect-rate or the number of connections, or look at the target's limits and log"));
+            .mend("lower --connect-rate or --connections, or look at the target's limits and log"));
     }
     if shared.stopped() {
         return Err(Error::new(format!(
