@@ -143,7 +143,8 @@ fn runs(client: &mut Client) {
 }
 
 fn version(client: &mut Client, certificate: &str) {
-    let sql = "INSERT INTO certificate_versions (id, certificate_id) VALUES ('v-' || $1::text, $1)";
+    let sql = "INSERT INTO certificate_versions (id, certificate_id, serial_number, not_before, not_after, \
+               fingerprint_sha256, pem_chain) VALUES ('v-' || $1::text, $1, $1, now(), now(), $1, '')";
     client.execute(sql, &[&certificate]).unwrap();
 }
 
