@@ -324,6 +324,19 @@ fn certificates_not_seeded() {
     );
 }
 
+#[test]
+fn certificates_that_an_earlier_run_has_renewed() {
+    let path = "/api/v1/certificates/cert-loadtest-bulk-00001";
+    let answer = |status: &'static str| {
+        move |_: &Request| json(200, &format!("{{\"id\":\"cert-loadtest-bulk-00001\",\"status\":\"{status}\"}}"))
+    };
+    inspect(&[Need::Renewable(1)], path, answer("Active")).findings.unwrap();
+    inspect(&[Need::Renewable(1)], path, answer("RenewalInProgress")).refused(
+        "{base}: certificate 1 of those to renew is in renewal already, from an earlier run",
+        "certctl-bench seed --reset --database URL, or give this run the --database",
+    );
+}
+
 const DIRECTORY: &str = "/acme/profile/prof-standard-tls/directory";
 
 const FIELDS: &str = r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o","renewalInfo":"BASE/r"}"#;

@@ -294,20 +294,11 @@ fn database() -> String {
     cluster.url(&name)
 }
 
-/// A new database with the reference server's tables and two more of certctl's that refer to certificates.
+/// A new database with the reference server's tables, which are certctl's.
 fn migrated() -> (String, Client) {
     let url = database();
     let mut client = connect(&url).unwrap();
     client.batch_execute(include_str!("../src/reference/schema.sql")).unwrap();
-    client
-        .batch_execute(
-            "CREATE TABLE IF NOT EXISTS jobs (id text PRIMARY KEY, type varchar(255) NOT NULL,
-                 certificate_id text REFERENCES managed_certificates ON DELETE CASCADE,
-                 status varchar(50) NOT NULL DEFAULT 'pending');
-             CREATE TABLE IF NOT EXISTS certificate_versions (id text PRIMARY KEY,
-                 certificate_id text NOT NULL REFERENCES managed_certificates ON DELETE CASCADE)",
-        )
-        .unwrap();
     (url, client)
 }
 

@@ -127,7 +127,7 @@ impl Bench for BulkRenewal {
         vec![
             Need::Permission(PERMISSION),
             Need::Permission(list::PERMISSION),
-            Need::Certificate(1),
+            Need::Renewable(1),
             Need::Certificate(SEEDED_CERTIFICATES),
         ]
     }

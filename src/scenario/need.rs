@@ -9,6 +9,8 @@ pub enum Need {
     Agent(u64),
     /// The certificate of this number, counted from 1, of those seeded for renewal is there.
     Certificate(u64),
+    /// The same, and it is not in renewal already, or can be put back.
+    Renewable(u64),
     /// An ACME server answers.
     Acme {
         /// Where its directory is: a path, or a URL at the target.

@@ -49,7 +49,10 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
             match need {
                 Need::Permission(permission) => inspection.token_may(&rights, permission)?,
                 Need::Agent(number) => inspection.agent_is_seeded(*number).await?,
-                Need::Certificate(number) => inspection.certificate_is_seeded(*number).await?,
+                Need::Certificate(number) => {
+                    inspection.certificate_is_seeded(*number).await?;
+                }
+                Need::Renewable(number) => inspection.certificate_is_renewable(*number).await?,
                 Need::Acme { directory, bearer } => acme = Some(inspection.acme(directory, *bearer).await?),
             }
         }
@@ -238,12 +241,15 @@ impl Inspection<'_> {
         }
     }
 
-    pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<()> {
+    /// Returns the certificate's status.
+    pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<String> {
         let id = format!("cert-loadtest-bulk-{number:05}");
         let path = format!("/api/v1/certificates/{id}");
         let answer = self.probe.ask_with_token(Method::Get, &path).await?;
         match answer.status {
-            200 if answer.json().is_some_and(|json| json["id"] == id.as_str()) => Ok(()),
+            200 if answer.json().is_some_and(|json| json["id"] == id.as_str()) => {
+                Ok(answer.json().unwrap_or_default()["status"].as_str().unwrap_or("").to_owned())
+            }
             403 => Err(self.may_not("?", "cert.read")),
             429 => Err(self.limited()),
             // certctl tells some unknown rows with 500, and a route that it lacks with 404 in plain text.
@@ -256,5 +262,18 @@ impl Inspection<'_> {
             .mend("certctl-bench seed --database URL, with the URL of certctl's own database")),
             _ => Err(self.not_certctl(&path, &answer)),
         }
+    }
+
+    /// With a database the run puts the certificates back itself.
+    async fn certificate_is_renewable(&mut self, number: u64) -> Result<()> {
+        let status = self.certificate_is_seeded(number).await?;
+        if status == "RenewalInProgress" && self.target.database.is_none() {
+            return Err(Error::new(format!(
+                "{}: certificate {number} of those to renew is in renewal already, from an earlier run",
+                self.target.base
+            ))
+            .mend("certctl-bench seed --reset --database URL, or give this run the --database"));
+        }
+        Ok(())
     }
 }
