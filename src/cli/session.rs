@@ -91,7 +91,7 @@ impl Session<'_> {
         let mut parts = Vec::new();
         for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
             invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality()));
-            let observations = workload.scenario.observations();
+            let observations = workload.scenario.observations(&measurement);
             let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
             invalid.extend(missing.map(|one| Invalid::Never(one.name)));
             parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
@@ -139,7 +139,10 @@ struct Done {
 fn works(parts: &[Part], invalid: &[Invalid]) -> bool {
     let all_ok = |part: &Part| part.measurement.outcomes.count(Outcome::Ok) == part.measurement.scheduled;
     let of_pace = |reason: &Invalid| {
-        matches!(reason, Invalid::Lag { .. } | Invalid::Saturated { .. } | Invalid::TooFewSamples { .. })
+        matches!(
+            reason,
+            Invalid::Lag { .. } | Invalid::Saturated { .. } | Invalid::TooFewSamples { .. } | Invalid::Never(_)
+        )
     };
     parts.iter().all(all_ok) && invalid.iter().all(of_pace)
 }

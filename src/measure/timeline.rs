@@ -47,6 +47,15 @@ impl Timeline {
         &self.seconds
     }
 
+    /// How long it took until this quantile of the response time stayed below `limit` in every later second, to the
+    /// second; `None` if it did not, or if seconds have too few samples to tell.
+    pub fn steady_after(&self, quantile: Quantile, limit: Duration) -> Option<Duration> {
+        let limit_us = limit.as_micros() as u64;
+        let is_steady = |second: &&Second| second.response_us(quantile).is_some_and(|us| us < limit_us);
+        let steady = self.seconds.iter().rev().take_while(is_steady).count();
+        (steady > 0).then(|| Duration::from_secs((self.seconds.len() - steady) as u64))
+    }
+
     /// Leaves out the seconds from `length` on, which a run that ended early has not seen.
     pub fn truncate(&mut self, length: usize) {
         self.seconds.truncate(length);
@@ -68,5 +77,32 @@ impl Second {
     /// The response times, in microseconds, in the HDR V2 deflate format, base64.
     pub fn to_base64(&self) -> String {
         encode(&self.response_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A timeline whose seconds have 200 samples of so many milliseconds each.
+    fn timeline(seconds_ms: &[u64]) -> Timeline {
+        let mut timeline = Timeline::new(Duration::from_secs(seconds_ms.len() as u64));
+        for (second, ms) in (0..).zip(seconds_ms) {
+            for _ in 0..200 {
+                timeline.record(second * 1_000_000_000, Outcome::Ok, ms * 1_000_000);
+            }
+        }
+        timeline
+    }
+
+    #[test]
+    fn steady_is_what_lasts_to_the_end() {
+        let steady = |seconds_ms: &[u64]| timeline(seconds_ms).steady_after(Quantile::P90, Duration::from_millis(500));
+        assert_eq!(steady(&[2_000, 900, 10, 20]), Some(Duration::from_secs(2)));
+        assert_eq!(steady(&[10, 900, 10]), Some(Duration::from_secs(2)));
+        assert_eq!(steady(&[10, 10]), Some(Duration::ZERO));
+        assert_eq!(steady(&[10, 10, 501]), None);
+        let too_few = Timeline::new(Duration::from_secs(3));
+        assert_eq!(too_few.steady_after(Quantile::P90, Duration::from_millis(500)), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
-use crate::measure::{Outcome, Quantile};
+use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
 
@@ -196,7 +196,7 @@ impl Scenario for Acme {
         vec![Claim { name: "nonces given out", counter: "nonces_issued", claimed: self.claimed_nonces() }]
     }
 
-    fn observations(&self) -> Vec<Observation> {
+    fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
         let given_out = self.claimed_nonces() + self.repeated_nonces.get();
         let unique = Value::Share { count: self.nonces.borrow().len() as u64, of: given_out };
         let refused = Value::Share { count: self.refused_in_shape.get(), of: self.refused.get() };
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(judge(&acme, 1, &head("n1"), ""), Outcome::Wrong);
         assert_eq!(judge(&acme, 1, "200 OK", ""), Outcome::Wrong);
         assert_eq!(judge(&acme, 0, &head("n3"), "{}"), Outcome::Wrong);
-        assert_eq!(acme.observations()[0].to_string(), "unique Replay-Nonces: 2 of 3");
+        assert_eq!(acme.observations(&Measurement::default())[0].to_string(), "unique Replay-Nonces: 2 of 3");
     }
 
     #[test]
@@ -280,6 +280,6 @@ mod tests {
         assert_eq!(judge(&acme, 0, limited, &problem("rateLimited")), Outcome::Refused);
         assert_eq!(judge(&acme, 2, limited, &problem("malformed")), Outcome::Wrong);
         assert_eq!(judge(&acme, 3, "429 x\r\nContent-Type: text/plain", "{\"error\":\"…\"}"), Outcome::Wrong);
-        assert_eq!(acme.observations()[1].to_string(), "429s of the right shape: 1 of 3");
+        assert_eq!(acme.observations(&Measurement::default())[1].to_string(), "429s of the right shape: 1 of 3");
     }
 }

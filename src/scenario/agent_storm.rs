@@ -13,7 +13,7 @@ use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
-use crate::measure::{Outcome, Quantile};
+use crate::measure::{Measurement, Outcome, Quantile};
 use crate::target::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, Template, encode};
@@ -36,6 +36,8 @@ pub const RECONNECT: usize = 2;
 const RECORDED: &[u8] = br#"{"status":"heartbeat_recorded"}"#;
 /// Stands for an agent's number while a request is encoded.
 const SLOT: &str = "#####";
+/// A fleet that came back is in steady state when it is answered as fast as the contract wants.
+const STEADY_BELOW: Duration = Duration::from_millis(500);
 /// certctl stamps a heartbeat with its own clock, which may differ from the database's by this much.
 const CLOCK_TOLERANCE_S: f64 = 1.0;
 
@@ -167,10 +169,8 @@ impl Scenario for AgentStorm {
                 .into_iter()
                 .flat_map(|step| [Threshold::Step(step, Quantile::P95, p95), Threshold::Step(step, Quantile::P99, p99)])
                 .collect(),
-            // The steady state after it: what a reconnect may take is what the run is to find out.
-            Fleet::Restart => {
-                vec![Threshold::Step("poll", Quantile::P95, p95), Threshold::Step("poll", Quantile::P99, p99)]
-            }
+            // What a restart takes is what the run is to find out: see the observations.
+            Fleet::Restart => Vec::new(),
         }
     }
 
@@ -234,12 +234,14 @@ impl Scenario for AgentStorm {
         if self.fleet == Fleet::Contract { vec![heartbeats] } else { vec![heartbeats, polls] }
     }
 
-    fn observations(&self) -> Vec<Observation> {
+    fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
         let Some(began) = self.recovery.began.get() else { return Vec::new() };
-        let recovered = self.recovery.complete.get();
-        let value = recovered.map_or(Value::Never, |complete| Value::Duration(complete - began));
+        let recovered = self.recovery.complete.get().map(|complete| complete - began);
+        let steady = measurement.timeline.steady_after(Quantile::P90, STEADY_BELOW);
+        let when = |span: Option<Duration>| span.map_or(Value::Never, Value::Duration);
         vec![
-            Observation { name: "time to recovered, first reconnect to last agent accepted", value },
+            Observation { name: "time to recovered, first reconnect to last agent accepted", value: when(recovered) },
+            Observation { name: "time to steady state, p90 of every later second below 500 ms", value: when(steady) },
             Observation {
                 name: "agents back",
                 value: Value::Share { count: self.recovery.back.get(), of: self.agents },

@@ -15,7 +15,7 @@ use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
-use crate::measure::{Outcome, Quantile};
+use crate::measure::{Measurement, Outcome, Quantile};
 use crate::target::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
@@ -211,7 +211,7 @@ impl Scenario for BulkRenewal {
         vec![Claim { name: "renewal jobs", counter: "renewals_enqueued", claimed: self.seen.borrow().enqueued }]
     }
 
-    fn observations(&self) -> Vec<Observation> {
+    fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
         let seen = self.seen.borrow();
         let count = |name, count| Observation { name, value: Value::Count(count) };
         let mut observations = vec![
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(judge(&renewal, [50, 47, 3, 0]), Outcome::Ok);
         assert_eq!(judge(&renewal, [50, 0, 50, 0]), Outcome::Ok);
         assert_eq!(judge(&renewal, [50, 0, 49, 0]), Outcome::Wrong);
-        let told: Vec<String> = renewal.observations().iter().map(ToString::to_string).collect();
+        let told: Vec<String> = renewal.observations(&Measurement::default()).iter().map(ToString::to_string).collect();
         assert!(told.contains(&"requests that put nothing into renewal: 2 of 2".to_owned()), "{told:?}");
         assert!(told.contains(&"most certificates matched by one request: 50".to_owned()), "{told:?}");
     }

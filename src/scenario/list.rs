@@ -15,7 +15,7 @@ use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
-use crate::measure::{Outcome, Quantile};
+use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode, with_header};
 
@@ -236,7 +236,7 @@ impl Scenario for List {
         vec![Claim { name: "pages sent", counter: "certificates_listed", claimed: self.answered.get() }]
     }
 
-    fn observations(&self) -> Vec<Observation> {
+    fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
         let (walk, answered) = (self.walk.borrow(), self.answered.get());
         let (name, value) = match self.variant {
             Variant::FirstPage => return Vec::new(),
@@ -303,7 +303,7 @@ mod tests {
         }
         // It learns from the first answer that there are three.
         assert_eq!(pages, [1, 1, 2, 3, 1]);
-        assert_eq!(list.observations()[0].to_string(), "deepest page: 3");
+        assert_eq!(list.observations(&Measurement::default())[0].to_string(), "deepest page: 3");
     }
 
     #[test]
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(judge(&list, 0, "200 OK\r\nEtag: \"abc\"", &page(50, 1, 50)), Outcome::Ok);
         assert!(asked(&list, 1).contains("\r\nIf-None-Match: \"abc\"\r\n\r\n"));
         assert_eq!(judge(&list, 1, "304 Not Modified", ""), Outcome::Ok);
-        assert_eq!(list.observations()[0].to_string(), "answered 304 Not Modified: 1 of 2");
+        assert_eq!(list.observations(&Measurement::default())[0].to_string(), "answered 304 Not Modified: 1 of 2");
     }
 
     #[test]
@@ -325,6 +325,9 @@ mod tests {
             assert!(asked(&list, seq).contains(cursor), "{seq}");
             assert_eq!(judge(&list, seq, "200 OK", &stuck), Outcome::Ok);
         }
-        assert_eq!(list.observations()[0].to_string(), "pages on which the cursor had advanced: 0 of 45");
+        assert_eq!(
+            list.observations(&Measurement::default())[0].to_string(),
+            "pages on which the cursor had advanced: 0 of 45"
+        );
     }
 }

@@ -12,10 +12,10 @@ pub mod need;
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::load::arrival::Ask;
-use crate::measure::Outcome;
 use crate::measure::observation::Observation;
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
+use crate::measure::{Measurement, Outcome};
 use crate::wire::http1::Response;
 use crate::wire::request::Method;
 
@@ -61,8 +61,9 @@ pub trait Scenario: 'static {
     /// What the answers so far claim, warm-up included.
     fn claims(&self) -> Vec<Claim>;
 
-    /// What else is worth telling, warm-up included.
-    fn observations(&self) -> Vec<Observation> {
+    /// What else is worth telling, warm-up included, of a run that gave this measurement.
+    fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
+        let _ = measurement;
         Vec::new()
     }
 }
