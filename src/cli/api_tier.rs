@@ -99,6 +99,8 @@ impl Bench for ApiTier {
             let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
             let mut plan = load.plan(model, self.connections as usize, scenario.steps().len())?;
             plan.starts_after = starts_after;
+            // Two random schedules of one seed would be the same.
+            plan.rng_seed = plan.rng_seed.wrapping_add(starts_after.as_millis() as u64);
             Ok(Workload { scenario, plan })
         };
         let issuance = Rc::new(Issuance::new(&Issuance::run_name(), site.host, site.token));

@@ -17,6 +17,15 @@ pub struct Second {
     response_us: Histogram<u32>,
 }
 
+/// Whether a run came to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steady {
+    /// After so long, to the second.
+    After(Duration),
+    /// Not by its end.
+    Never,
+}
+
 /// The measured window, second by second.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
@@ -47,13 +56,16 @@ impl Timeline {
         &self.seconds
     }
 
-    /// How long it took until this quantile of the response time stayed below `limit` in every later second, to the
-    /// second; `None` if it did not, or if seconds have too few samples to tell.
-    pub fn steady_after(&self, quantile: Quantile, limit: Duration) -> Option<Duration> {
-        let limit_us = limit.as_micros() as u64;
-        let is_steady = |second: &&Second| second.response_us(quantile).is_some_and(|us| us < limit_us);
-        let steady = self.seconds.iter().rev().take_while(is_steady).count();
-        (steady > 0).then(|| Duration::from_secs((self.seconds.len() - steady) as u64))
+    /// When this quantile of the response time came to stay below `limit` in every later second; `None` if a second
+    /// has too few samples to tell.
+    pub fn steady(&self, quantile: Quantile, limit: Duration) -> Option<Steady> {
+        let seconds: Option<Vec<u64>> = self.seconds.iter().map(|second| second.response_us(quantile)).collect();
+        let seconds = seconds?;
+        let steady = seconds.iter().rev().take_while(|us| u128::from(**us) < limit.as_micros()).count();
+        Some(match seconds.len() - steady {
+            _ if steady == 0 => Steady::Never,
+            before => Steady::After(Duration::from_secs(before as u64)),
+        })
     }
 
     /// Leaves out the seconds from `length` on, which a run that ended early has not seen.
@@ -97,12 +109,13 @@ mod tests {
 
     #[test]
     fn steady_is_what_lasts_to_the_end() {
-        let steady = |seconds_ms: &[u64]| timeline(seconds_ms).steady_after(Quantile::P90, Duration::from_millis(500));
-        assert_eq!(steady(&[2_000, 900, 10, 20]), Some(Duration::from_secs(2)));
-        assert_eq!(steady(&[10, 900, 10]), Some(Duration::from_secs(2)));
-        assert_eq!(steady(&[10, 10]), Some(Duration::ZERO));
-        assert_eq!(steady(&[10, 10, 501]), None);
+        let steady = |seconds_ms: &[u64]| timeline(seconds_ms).steady(Quantile::P90, Duration::from_millis(500));
+        let after = |seconds| Some(Steady::After(Duration::from_secs(seconds)));
+        assert_eq!(steady(&[2_000, 900, 10, 20]), after(2));
+        assert_eq!(steady(&[10, 900, 10]), after(2));
+        assert_eq!(steady(&[10, 10]), after(0));
+        assert_eq!(steady(&[10, 10, 501]), Some(Steady::Never));
         let too_few = Timeline::new(Duration::from_secs(3));
-        assert_eq!(too_few.steady_after(Quantile::P90, Duration::from_millis(500)), None);
+        assert_eq!(too_few.steady(Quantile::P90, Duration::from_millis(500)), None);
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Context, Result};
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
+use crate::measure::timeline::Steady;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
 use crate::target::seed;
@@ -237,16 +238,24 @@ impl Scenario for AgentStorm {
     fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
         let Some(began) = self.recovery.began.get() else { return Vec::new() };
         let recovered = self.recovery.complete.get().map(|complete| complete - began);
-        let steady = measurement.timeline.steady_after(Quantile::P90, STEADY_BELOW);
-        let when = |span: Option<Duration>| span.map_or(Value::Never, Value::Duration);
-        vec![
-            Observation { name: "time to recovered, first reconnect to last agent accepted", value: when(recovered) },
-            Observation { name: "time to steady state, p90 of every later second below 500 ms", value: when(steady) },
+        let observe =
+            |name, span: Option<Duration>| Observation { name, value: span.map_or(Value::Never, Value::Duration) };
+        let mut observations = vec![
+            observe("time to recovered, first reconnect to last agent accepted", recovered),
             Observation {
                 name: "agents back",
                 value: Value::Share { count: self.recovery.back.get(), of: self.agents },
             },
-        ]
+        ];
+        // A small fleet has too few answers in a second to tell.
+        if let Some(steady) = measurement.timeline.steady(Quantile::P90, STEADY_BELOW) {
+            let after = match steady {
+                Steady::After(span) => Some(span),
+                Steady::Never => None,
+            };
+            observations.push(observe("time to steady state, p90 of every later second below 500 ms", after));
+        }
+        observations
     }
 }
 

@@ -62,8 +62,7 @@ pub trait Scenario: 'static {
     fn claims(&self) -> Vec<Claim>;
 
     /// What else is worth telling, warm-up included, of a run that gave this measurement.
-    fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
-        let _ = measurement;
+    fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
         Vec::new()
     }
 }
