@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::desk::Affinity;
 use super::rate::Rate;
 use super::schedule::Pattern;
-use crate::measure::validity::Punctuality;
+use crate::measure::validity::{Punctuality, Timed};
 
 /// The load of one workload.
 #[derive(Clone, Debug)]
@@ -65,8 +65,12 @@ pub enum Opening {
 impl Plan {
     /// What may be late, and by how much.
     pub fn punctuality(&self) -> Punctuality {
-        let clients_wait = matches!(&self.model, Model::Open { pattern: Pattern::Fleet(_), .. });
-        Punctuality { bound: self.max_lag, clients_wait }
+        let of = match &self.model {
+            Model::Open { pattern: Pattern::Fleet(_), .. } => Timed::BusyClients,
+            Model::Open { .. } => Timed::Arrivals,
+            Model::Closed { .. } => Timed::Ticks,
+        };
+        Punctuality { bound: self.max_lag, of }
     }
 
     /// From the start of the run to the end of this workload's window.

@@ -53,10 +53,10 @@ pub enum Invalid {
         late: u64,
         /// How many of them had to wait for a connection.
         for_connection: u64,
-        /// Of how many arrivals that were sent, or of a closed workload's ticks.
+        /// Of how many.
         timed: u64,
-        /// By more than this.
-        bound: Duration,
+        /// What was late, and by more than what.
+        punctuality: Punctuality,
     },
     /// The generator's thread had no CPU time left.
     Saturated {
@@ -83,14 +83,18 @@ impl fmt::Display for Invalid {
                 "{unsent} of {scheduled} arrivals were never sent: no connection was free within the timeout (the target is \
                  overloaded, or --connections too low)"
             ),
-            Self::Lag { late, for_connection, timed, bound } => {
+            Self::Lag { late, for_connection, timed, punctuality } => {
                 let why = if for_connection * 2 > *late {
                     "most waited for a connection (the target is overloaded, or --connections too low)"
                 } else {
                     "the generator was the bottleneck (give it a less busy machine)"
                 };
-                let bound_ms = bound.as_secs_f64() * 1e3;
-                write!(f, "{late} of {timed} arrivals started more than {bound_ms} ms late: {why}")
+                let what = match punctuality.of {
+                    Timed::Arrivals | Timed::BusyClients => "arrivals started",
+                    Timed::Ticks => "ticks of the generator's timer came",
+                };
+                let bound_ms = punctuality.bound.as_secs_f64() * 1e3;
+                write!(f, "{late} of {timed} {what} more than {bound_ms} ms late: {why}")
             }
             Self::Saturated { busy_share } => {
                 write!(
@@ -115,10 +119,22 @@ impl fmt::Display for Invalid {
 /// How late arrivals may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Punctuality {
-    /// An arrival that starts later than this is late.
+    /// What is later than this is late.
     pub bound: Duration,
-    /// Clients ask one thing after another, so that to wait for an answer before the next request is what they do.
-    pub clients_wait: bool,
+    /// What may be late.
+    pub of: Timed,
+}
+
+/// What may be late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timed {
+    /// Arrivals.
+    Arrivals,
+    /// Arrivals of clients that ask one thing after another: to wait for an answer before the next request is what
+    /// they do.
+    BusyClients,
+    /// Ticks of the generator's timer, since users have no schedule.
+    Ticks,
 }
 
 /// Every reason why a workload is invalid; none if it is valid.
@@ -134,12 +150,11 @@ pub fn judge(measurement: &Measurement, work: &[Work], punctuality: Punctuality)
     if unsent > 0 {
         reasons.push(Invalid::Unsent { unsent, scheduled });
     }
-    let for_connection = if punctuality.clients_wait { 0 } else { measurement.late_for_connection };
+    let for_connection = if punctuality.of == Timed::BusyClients { 0 } else { measurement.late_for_connection };
     let late = measurement.late - measurement.late_for_connection + for_connection;
-    // In a closed workload these are ticks of the timer.
     let timed = measurement.lag.count();
     if late as f64 > timed as f64 * MAX_LATE_SHARE {
-        reasons.push(Invalid::Lag { late, for_connection, timed, bound: punctuality.bound });
+        reasons.push(Invalid::Lag { late, for_connection, timed, punctuality });
     }
     let busy_share = measurement.generator.busy_share();
     if busy_share > MAX_BUSY_SHARE {
@@ -161,6 +176,7 @@ mod tests {
     use crate::measure::{Outcome, Quantile};
 
     const BOUND: Duration = Duration::from_millis(5);
+    const ARRIVALS: Punctuality = Punctuality { bound: BOUND, of: Timed::Arrivals };
 
     fn good() -> Measurement {
         let mut measurement = Measurement { scheduled: 2_000, started: 2_000, ..Measurement::default() };
@@ -174,7 +190,7 @@ mod tests {
 
     fn judged(measurement: &Measurement, work: &[Work]) -> Vec<Invalid> {
         let thresholds = [Threshold::Response(Quantile::P99, Duration::from_secs(1)), Threshold::Errors(0.001)];
-        let mut reasons = judge(measurement, work, Punctuality { bound: BOUND, clients_wait: false });
+        let mut reasons = judge(measurement, work, ARRIVALS);
         reasons.extend(unjudged(&thresholds.map(|threshold| threshold.check(measurement))));
         reasons
     }
@@ -204,20 +220,24 @@ mod tests {
 
         assert_eq!(judged(&Measurement { late: 20, ..good() }, &[]), []);
         let late = Measurement { late: 21, ..good() };
-        assert_eq!(judged(&late, &[]), [Invalid::Lag { late: 21, for_connection: 0, timed: 2_000, bound: BOUND }]);
+        assert_eq!(
+            judged(&late, &[]),
+            [Invalid::Lag { late: 21, for_connection: 0, timed: 2_000, punctuality: ARRIVALS }]
+        );
 
         assert_eq!(judged(&good(), &[work(4)]), [Invalid::Work(work(4))]);
     }
 
     #[test]
     fn clients_that_ask_one_thing_after_another_may_wait_for_themselves() {
+        let busy = Punctuality { bound: BOUND, of: Timed::BusyClients };
         let waiting = Measurement { late: 500, late_for_connection: 480, ..good() };
-        assert_eq!(judge(&waiting, &[], Punctuality { bound: BOUND, clients_wait: true }), []);
-        let lag = Invalid::Lag { late: 500, for_connection: 480, timed: 2_000, bound: BOUND };
-        assert_eq!(judge(&waiting, &[], Punctuality { bound: BOUND, clients_wait: false }), [lag]);
+        assert_eq!(judge(&waiting, &[], busy), []);
+        let lag = Invalid::Lag { late: 500, for_connection: 480, timed: 2_000, punctuality: ARRIVALS };
+        assert_eq!(judge(&waiting, &[], ARRIVALS), [lag]);
         // The generator's own lateness counts in either case.
         let late = Measurement { late: 500, late_for_connection: 479, ..good() };
-        assert_eq!(judge(&late, &[], Punctuality { bound: BOUND, clients_wait: true }).len(), 1);
+        assert_eq!(judge(&late, &[], busy).len(), 1);
     }
 
     #[test]
