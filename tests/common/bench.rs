@@ -1,11 +1,12 @@
 //! The bench program, from its front door: arguments and environment in; exit code, output and files out.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, read_to_string};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,41 +15,46 @@ use tempfile::TempDir;
 use super::peer::{Peer, TOKEN};
 use super::process::{Process, descendants, until};
 use super::reference::Reference;
+pub use super::summary::{outcome, reasons};
 
 /// No run in a test lasts longer; one that does fails.
 const LONGEST_RUN: Duration = Duration::from_secs(180);
 
-/// The bench program. Cargo tells tests where the package's binaries are, but not its benches.
-pub fn program() -> &'static Path {
-    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-        let this = std::env::current_exe().unwrap();
-        // TARGET/PROFILE/deps/this
-        let folder = this.ancestors().nth(2).unwrap();
-        let profile = match folder.file_name().and_then(OsStr::to_str).unwrap() {
-            "debug" => "dev",
-            name => name,
-        };
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        // What cargo told us of this package is news to build scripts that watch it, and they would run again.
-        for (name, _) in std::env::vars_os() {
-            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                cargo.env_remove(name);
-            }
+/// The program of a bench target. Cargo tells tests where the package's binaries are, but not its benches.
+pub fn program(target: &str) -> PathBuf {
+    static PROGRAMS: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    // A test that failed while it held them has left them as good as they were.
+    let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+    programs.entry(target.to_owned()).or_insert_with(|| build(target)).clone()
+}
+
+fn build(target: &str) -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    // TARGET/PROFILE/deps/this
+    let folder = this.ancestors().nth(2).unwrap();
+    let profile = match folder.file_name().and_then(OsStr::to_str).unwrap() {
+        "debug" => "dev",
+        name => name,
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    // What cargo told us of this package is news to build scripts that watch it, and they would run again.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
         }
-        let output = cargo
-            .args(["build", "--bench", "agent_storm", "--message-format", "json", "--profile", profile, "--target-dir"])
-            .arg(folder.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "cargo build --bench agent_storm: {}", output.status);
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let mut programs = messages.filter(|message| message["target"]["name"] == "agent_storm");
-        programs.find_map(|message| Some(message["executable"].as_str()?.into())).expect("cargo names the program")
-    });
-    &PROGRAM
+    }
+    let output = cargo
+        .args(["build", "--bench", target, "--message-format", "json", "--profile", profile, "--target-dir"])
+        .arg(folder.parent().unwrap())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo build --bench {target}: {}", output.status);
+    let messages = String::from_utf8(output.stdout).unwrap();
+    let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut programs = messages.filter(|message| message["target"]["name"] == target);
+    programs.find_map(|message| Some(message["executable"].as_str()?.into())).expect("cargo names the program")
 }
 
 /// A command line of the bench program.
@@ -59,9 +65,14 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With these arguments, separated by spaces, and none of our environment's settings.
+    /// `agent_storm` with these arguments, separated by spaces, and none of our environment's settings.
     pub fn new(arguments: &str) -> Self {
-        Self::of(program(), arguments)
+        Self::named("agent_storm", arguments)
+    }
+
+    /// Like [`Bench::new`], of any bench target.
+    pub fn named(target: &str, arguments: &str) -> Self {
+        Self::of(&program(target), arguments)
     }
 
     /// Like [`Bench::new`], for a copy of the program.
@@ -90,10 +101,34 @@ impl Bench {
 
     /// The sustained workload alone, measured, at what is to be found at `base`.
     pub fn at_base(base: &str, ca_file: &Path, arguments: &str) -> Self {
-        let mut bench = Self::new(arguments);
-        bench.command.args(["--bench", "--mode", "sustained"]);
-        bench.command.env("CERTCTL_BASE", base).env("CERTCTL_TOKEN", TOKEN).env("CERTCTL_CA_FILE", ca_file);
-        bench
+        Self::new(arguments).measured().towards(base, ca_file)
+    }
+
+    /// The sustained workload alone, measured.
+    pub fn measured(mut self) -> Self {
+        self.command.args(["--bench", "--mode", "sustained"]);
+        self
+    }
+
+    /// The sustained workload alone, cut down to a second or two, as `cargo test` runs it.
+    pub fn smoke(mut self) -> Self {
+        self.command.args(["--mode", "sustained"]);
+        self
+    }
+
+    /// At a peer.
+    pub fn towards_peer(self, peer: &Peer) -> Self {
+        self.towards(&peer.base(), &peer.ca_file())
+    }
+
+    /// At a reference server that runs already.
+    pub fn towards_reference(self, reference: &Reference) -> Self {
+        self.towards(&reference.base(), &reference.ca_file())
+    }
+
+    fn towards(mut self, base: &str, ca_file: &Path) -> Self {
+        self.command.env("CERTCTL_BASE", base).env("CERTCTL_TOKEN", TOKEN).env("CERTCTL_CA_FILE", ca_file);
+        self
     }
 
     pub fn folder(&self) -> &Path {
@@ -209,16 +244,4 @@ impl Finished {
     pub fn everything(&self) -> [&str; 4] {
         [&self.stdout, &self.stderr, self.json.as_deref().unwrap_or(""), self.text.as_deref().unwrap_or("")]
     }
-}
-
-/// How often an outcome occurred in the first workload.
-pub fn outcome(summary: &Value, name: &str) -> u64 {
-    let outcomes = summary["results"][0]["outcomes"].as_array().unwrap();
-    outcomes.iter().find(|entry| entry["outcome"] == name).map_or(0, |entry| entry["count"].as_u64().unwrap())
-}
-
-/// The reasons why a run is invalid, a line each.
-pub fn reasons(summary: &Value) -> String {
-    let reasons: Vec<&str> = summary["invalid"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
-    reasons.join("\n")
 }

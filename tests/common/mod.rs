@@ -1,8 +1,11 @@
-//! What the end-to-end tests share: a scripted peer, the reference server, the bench program, and a look at processes.
+//! What the end-to-end tests share: a scripted peer, the reference server, the bench programs, and a look at processes.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod acme;
 pub mod bench;
+pub mod certctl;
 pub mod peer;
 pub mod process;
 pub mod reference;
+pub mod summary;

@@ -23,6 +23,8 @@ pub const RECORDED: &str = "{\"status\":\"heartbeat_recorded\"}\n";
 
 /// What a client asked.
 pub struct Request {
+    /// Which of the peer's connections it came on, counted from 1.
+    pub connection: u64,
     pub method: String,
     pub path: String,
     pub host: String,
@@ -47,6 +49,8 @@ pub enum Step {
     Until(Instant),
     /// Does nothing for so long.
     Wait(Duration),
+    /// Notes something for the test.
+    Do(Box<dyn FnOnce() + Send>),
     /// Closes as TLS wants it.
     Close,
     /// Closes the TCP connection without a word.
@@ -172,15 +176,15 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, script: Arc<Script
             tcp.set_nodelay(true).unwrap();
             // A client that goes away, or refuses our certificate, is for the test to notice on its own side.
             let Ok(mut tls) = acceptor.accept(tcp).await else { return };
-            connections.fetch_add(1, Ordering::SeqCst);
-            let _ = converse(&mut tls, &*script).await;
+            let connection = connections.fetch_add(1, Ordering::SeqCst) + 1;
+            let _ = converse(&mut tls, connection, &*script).await;
         });
     }
 }
 
-async fn converse(tls: &mut TlsStream<TcpStream>, script: &Script) -> std::io::Result<()> {
+async fn converse(tls: &mut TlsStream<TcpStream>, connection: u64, script: &Script) -> std::io::Result<()> {
     let mut inbox = Vec::new();
-    while let Some(request) = read_request(tls, &mut inbox).await? {
+    while let Some(request) = read_request(tls, connection, &mut inbox).await? {
         for step in script(&request) {
             match step {
                 Step::Send(bytes) => {
@@ -190,6 +194,7 @@ async fn converse(tls: &mut TlsStream<TcpStream>, script: &Script) -> std::io::R
                 Step::SendRaw(bytes) => tls.get_mut().0.write_all(&bytes).await?,
                 Step::Until(moment) => tokio::time::sleep_until(moment.into()).await,
                 Step::Wait(span) => tokio::time::sleep(span).await,
+                Step::Do(note) => note(),
                 Step::Close => return tls.shutdown().await,
                 Step::Cut => return Ok(()),
                 // Until the client gives up.
@@ -201,9 +206,13 @@ async fn converse(tls: &mut TlsStream<TcpStream>, script: &Script) -> std::io::R
 }
 
 /// Reads a request with a `Content-Length` or without a body; `None` once the client has closed.
-async fn read_request(tls: &mut TlsStream<TcpStream>, inbox: &mut Vec<u8>) -> std::io::Result<Option<Request>> {
+async fn read_request(
+    tls: &mut TlsStream<TcpStream>,
+    connection: u64,
+    inbox: &mut Vec<u8>,
+) -> std::io::Result<Option<Request>> {
     loop {
-        if let Some((request, length)) = parse(inbox) {
+        if let Some((request, length)) = parse(connection, inbox) {
             inbox.drain(..length);
             return Ok(Some(request));
         }
@@ -213,7 +222,7 @@ async fn read_request(tls: &mut TlsStream<TcpStream>, inbox: &mut Vec<u8>) -> st
     }
 }
 
-fn parse(inbox: &[u8]) -> Option<(Request, usize)> {
+fn parse(connection: u64, inbox: &[u8]) -> Option<(Request, usize)> {
     let head_length = inbox.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&inbox[..head_length]).unwrap();
     let field = |name: &str| {
@@ -224,6 +233,7 @@ fn parse(inbox: &[u8]) -> Option<(Request, usize)> {
     let body = inbox.get(head_length..length)?;
     let mut words = head.split(' ').map(str::to_owned);
     let request = Request {
+        connection,
         method: words.next()?,
         path: words.next()?,
         host: field("host").unwrap_or_default().to_owned(),

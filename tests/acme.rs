@@ -1,0 +1,374 @@
+//! `acme_flow` and `acme_burst` from their front door: users that wait for their answers, and what they make of them.
+//!
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use common::acme::{STEPS, acme, acme_with_nonce, head_of, problem};
+use common::bench::{Bench, Finished};
+use common::peer::{Peer, Reply, Request, Step, answer};
+use common::reference::Reference;
+use common::summary::{
+    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
+};
+
+/// A workload that has its 200 samples of each step after a second.
+const BRIEF: &str = "--users 4 --duration 2s --warm-up 0s --max-lag 500ms";
+
+fn burst(arguments: &str) -> Bench {
+    Bench::named("acme_burst", arguments).measured()
+}
+
+fn flow(arguments: &str) -> Bench {
+    Bench::named("acme_flow", arguments).measured()
+}
+
+/// An ACME server that answers every `nth` request of the workload otherwise. It takes a millisecond, so that a machine
+/// that has other things to do keeps up.
+fn every(nth: u64, other: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Peer {
+    let asked = AtomicU64::new(0);
+    Peer::start(move |request| {
+        // The first is the preflight's.
+        let odd = request.acme_step().is_some() && asked.fetch_add(1, Ordering::SeqCst) % nth == nth - 1;
+        let reply = if odd { other(request) } else { acme(request) };
+        let reply = if request.method == "HEAD" { head_of(reply) } else { reply };
+        [Step::Wait(Duration::from_millis(1))].into_iter().chain(reply).collect()
+    })
+}
+
+/// How many requests of a run at such a peer were answered otherwise.
+fn odd(summary: &Value, nth: u64) -> u64 {
+    let arrivals = &summary["results"][0]["arrivals"];
+    assert_eq!(arrivals["warm_up"], 0);
+    // The preflight's comes first.
+    (arrivals["scheduled"].as_u64().unwrap() + 1) / nth
+}
+
+/// Asserts that the errors of a run at such a peer breached the floor, that they had this outcome, and that nothing
+/// else is wrong with the run.
+#[track_caller]
+fn assert_breached(finished: &Finished, floor: &str, nth: u64, name: &str) {
+    let summary = finished.summary();
+    let (failed, scheduled) = (odd(&summary, nth), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
+    assert_eq!((outcome(&summary, name), outcome(&summary, "ok")), (failed, scheduled - failed));
+    assert_eq!(threshold(&summary, floor)["measured"].as_f64(), Some(failed as f64 / scheduled as f64));
+    let breached: Vec<&Value> =
+        summary["thresholds"].as_array().unwrap().iter().filter(|one| one["passed"] == false).collect();
+    assert!(matches!(breached[..], [one] if one["name"] == floor), "{breached:?}");
+    assert_eq!((&summary["verdict"], reasons(&summary).as_str()), (&"breached".into(), ""));
+}
+
+// The default ---------------------------------------------------------------------------------------------------------
+
+/// Asserts that a run on PostgreSQL got the right answers alone, the wanted 400 and 404 among them, and that the rows
+/// show them.
+#[track_caller]
+fn assert_passed_on_postgresql(finished: &Finished) {
+    let summary = finished.summary();
+    assert_schema(&summary);
+    let results = &summary["results"][0];
+    let arrivals = |name: &str| results["arrivals"][name].as_u64().unwrap();
+    assert_eq!(outcome(&summary, "ok"), arrivals("scheduled"));
+    let steps: Vec<&str> =
+        results["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert_eq!(steps, STEPS);
+    let work = results["work"].as_array().unwrap();
+    let found: Vec<u64> = work.iter().map(|one| one["found"].as_u64().unwrap()).collect();
+    let [nonces, directories, new_nonces, malformed, unknown] = found[..] else { panic!("{work:?}") };
+    assert_work(
+        results,
+        &[
+            ("nonces given out in the last 4 min", directories + new_nonces),
+            ("audit rows of directories", directories),
+            ("audit rows of nonces", new_nonces),
+            ("audit rows of malformed ids", malformed),
+            ("audit rows of unknown ids", unknown),
+        ],
+    );
+    assert_eq!(nonces + malformed + unknown, arrivals("warm_up") + arrivals("scheduled"));
+    let unique = observed(results, "unique Replay-Nonces");
+    assert_eq!((&unique["count"], &unique["of"]), (&nonces.into(), &nonces.into()));
+    // The profile and the audit row of each; a row for a nonce, a look for the unknown certificate.
+    assert_calls(&summary, 3 * (nonces + unknown) + 2 * malformed, nonces + malformed + unknown);
+    assert!(finished.stdout.contains("timer lag") && !finished.stdout.contains("service time"), "{}", finished.stdout);
+}
+
+#[test]
+fn a_burst_passes_on_postgresql_and_its_answers_are_in_the_rows() {
+    let finished = burst("--users 8 --duration 3s --warm-up 500ms --max-lag 500ms").run().exits(0);
+    assert_passed_on_postgresql(&finished);
+    let shown = ["closed, 8 users, think time 0 s", "errors but 429", "verdict      pass (exit 0)"];
+    assert!(shown.iter().all(|line| finished.stdout.contains(line)), "{}", finished.stdout);
+}
+
+#[test]
+fn a_flow_passes_on_postgresql_and_its_answers_are_in_the_rows() {
+    let finished = flow("--users 40 --think-time 300ms --duration 3s --warm-up 500ms --max-lag 500ms").run().exits(0);
+    assert_passed_on_postgresql(&finished);
+    assert!(finished.stdout.contains("closed, 40 users, think time 0.3 s"), "{}", finished.stdout);
+}
+
+// Users ---------------------------------------------------------------------------------------------------------------
+
+/// How many requests of the workload a peer is answering, now and at most.
+#[derive(Default)]
+struct InFlight {
+    now: AtomicI64,
+    most: AtomicI64,
+}
+
+#[test]
+fn there_are_never_more_requests_in_flight_than_users() {
+    let in_flight: Arc<InFlight> = Arc::default();
+    let seen = in_flight.clone();
+    let peer = Peer::start(move |request| {
+        if request.acme_step().is_none() {
+            return acme(request);
+        }
+        let now = seen.now.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most.fetch_max(now, Ordering::SeqCst);
+        let gone = seen.clone();
+        let leave = Step::Do(Box::new(move || {
+            gone.now.fetch_sub(1, Ordering::SeqCst);
+        }));
+        [Step::Wait(Duration::from_millis(10)), leave].into_iter().chain(acme(request)).collect()
+    });
+    let arguments = "--users 12 --duration 2s --warm-up 0s --max-lag 500ms";
+    let summary = burst(arguments).towards_peer(&peer).run().exits(0).summary();
+    assert_eq!(in_flight.most.load(Ordering::SeqCst), 12);
+    assert_eq!(summary["results"][0]["opening"]["tls"]["count"], 12);
+    // Whatever was asked was answered.
+    assert_eq!(in_flight.now.load(Ordering::SeqCst), 0);
+    assert_eq!(outcome(&summary, "ok"), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
+}
+
+/// When the last answer of a user's round was due, and how long it was from there to the next directory.
+type Thoughts = (Instant, Vec<Duration>);
+
+#[test]
+fn users_think_between_rounds() {
+    const THINK: Duration = Duration::from_millis(200);
+    let rounds: Arc<Mutex<BTreeMap<u64, Thoughts>>> = Arc::default();
+    let seen = rounds.clone();
+    let peer = Peer::start(move |request| {
+        let mut rounds = seen.lock().unwrap();
+        match (request.acme_step(), rounds.get_mut(&request.connection)) {
+            (Some(3), None) => {
+                rounds.insert(request.connection, (Instant::now(), Vec::new()));
+            }
+            (Some(3), Some((answered, _))) => *answered = Instant::now(),
+            (Some(0), Some((answered, thoughts))) => thoughts.push(answered.elapsed()),
+            _ => {}
+        }
+        acme(request)
+    });
+    let arguments = "--users 10 --think-time 200ms --duration 2s --warm-up 0s --max-lag 500ms";
+    let summary = flow(arguments).towards_peer(&peer).run().exits(5).summary();
+    assert_only_too_short(&summary);
+    let rounds = rounds.lock().unwrap();
+    assert_eq!(rounds.len(), 10);
+    for (_, thoughts) in rounds.values() {
+        assert!(thoughts.len() >= 3 && thoughts.iter().all(|thought| *thought >= THINK), "{thoughts:?}");
+    }
+    let directories = summary["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
+    // 2 s hold ten thoughts, and a round before the first.
+    assert!((40..=10 * (10 + 1)).contains(&directories), "{directories}");
+    assert_eq!(
+        (&summary["workloads"][0]["model"], summary["workloads"][0]["think_s"].as_f64()),
+        (&"closed".into(), Some(0.2))
+    );
+}
+
+#[test]
+fn the_last_answers_are_waited_for() {
+    const SLOW: Duration = Duration::from_millis(1_500);
+    // From the 100th request on, an answer takes longer than what is left of the window.
+    let slow_peer = || {
+        let asked = AtomicU64::new(0);
+        Peer::start(move |request| {
+            let slow = request.acme_step().is_some() && asked.fetch_add(1, Ordering::SeqCst) >= 100;
+            slow.then_some(Step::Wait(SLOW)).into_iter().chain(acme(request)).collect()
+        })
+    };
+    let arguments = "--users 4 --duration 1s --warm-up 0s --max-lag 400ms";
+    let summary = burst(arguments).towards_peer(&slow_peer()).run().exits(5).summary();
+    let scheduled = summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap();
+    // The preflight's own is among the hundred, and four were answered after the window.
+    assert_eq!((scheduled, outcome(&summary, "ok")), (99 + 4, 103));
+    assert!(summary["results"][0]["latency"]["response"]["max_us"].as_f64().unwrap() >= 1.5e6);
+    assert_only_too_short(&summary);
+    // Up to the timeout, that is.
+    let given_up = burst(&format!("{arguments} --timeout 600ms")).towards_peer(&slow_peer()).run().exits(5).summary();
+    let arrivals = &given_up["results"][0]["arrivals"];
+    assert_eq!(
+        (outcome(&given_up, "ok"), arrivals["started"].as_u64()),
+        (99, Some(99 + outcome(&given_up, "timed out")))
+    );
+    assert!((4..=8).contains(&outcome(&given_up, "timed out")), "{arrivals}");
+}
+
+/// The peer freezes for a second. Five users wait for it once each: one request in a thousand is slow. 200 arrivals a
+/// second that wait for nobody tell what 200 clients would have felt: of six seconds one is lost, so that p99 is 0.94 s.
+#[test]
+fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
+    const FREEZE: Duration = Duration::from_secs(1);
+    let freezing_peer = || {
+        let (asked, thaw) = (AtomicU64::new(0), OnceLock::new());
+        Peer::start(move |request| {
+            if request.acme_step().is_some() && asked.fetch_add(1, Ordering::SeqCst) == 500 {
+                thaw.get_or_init(|| Instant::now() + FREEZE);
+            }
+            let frozen = thaw.get().copied().filter(|thaw| Instant::now() < *thaw && request.acme_step().is_some());
+            let wait = frozen.map_or(Step::Wait(Duration::from_millis(4)), Step::Until);
+            [wait].into_iter().chain(acme(request)).collect()
+        })
+    };
+    let common = "--duration 6s --warm-up 0s --max-lag 500ms";
+    let closed = burst(&format!("--users 5 {common}")).towards_peer(&freezing_peer()).run().exits(0).summary();
+    let twin = format!("--users 300 --rate 200/s {common}");
+    let open = burst(&twin).towards_peer(&freezing_peer()).run().exits(3).summary();
+    assert_eq!((&closed["workloads"][0]["model"], &open["workloads"][0]["model"]), (&"closed".into(), &"open".into()));
+
+    let seconds =
+        |summary: &Value, what: &str| summary["results"][0]["latency"]["response"][what].as_f64().unwrap() / 1e6;
+    let analytic = 1.0 - 0.01 * 6.0;
+    let open_p99 = seconds(&open, "p99_us");
+    assert!((open_p99 / analytic - 1.0).abs() < 0.1, "{open_p99} s, not {analytic} s");
+    // Its users felt the freeze as well, all five of them.
+    assert!(seconds(&closed, "max_us") >= 0.9);
+    let closed_p99 = seconds(&closed, "p99_us");
+    assert!(open_p99 > 10.0 * closed_p99, "open {open_p99} s, closed {closed_p99} s");
+    assert_eq!((outcome(&open, "ok"), open["error_share"].as_f64()), (1_200, Some(0.0)));
+}
+
+// Wrong answers -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn nonces_that_repeat_are_wrong_answers_and_breach() {
+    let peer = every(41, |request| acme_with_nonce(request, "the-same-again"));
+    let finished = burst(BRIEF).towards_peer(&peer).run().exits(3);
+    let summary = finished.summary();
+    // Half of the answers have a nonce, and each but the first of these is the same again.
+    let wrong = outcome(&summary, "wrong answer");
+    let repeated = observed(&summary["results"][0], "unique Replay-Nonces");
+    assert!(wrong > 0, "{}", finished.stdout);
+    assert_eq!(repeated["of"].as_u64().unwrap() - repeated["count"].as_u64().unwrap(), wrong);
+    assert_eq!(threshold(&summary, "errors but 429")["passed"], false);
+    let total = summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap();
+    assert_eq!(outcome(&summary, "ok") + wrong, total);
+}
+
+#[test]
+fn one_server_error_in_a_hundred_breaches_the_bursts_floor() {
+    let peer = every(101, |_| problem(503, "serverInternal"));
+    let finished = burst(BRIEF).towards_peer(&peer).run().exits(3);
+    assert_breached(&finished, "errors but 429", 101, "failed (503)");
+}
+
+#[test]
+fn a_429_of_acmes_own_shape_is_none_of_a_bursts_errors_but_one_of_a_flows() {
+    let limited = |_: &Request| problem(429, "rateLimited");
+    let peer = every(21, limited);
+    let summary = burst(BRIEF).towards_peer(&peer).run().exits(0).summary();
+    let refused = odd(&summary, 21);
+    assert_eq!((outcome(&summary, "refused (429)"), outcome(&summary, "wrong answer")), (refused, 0));
+    let shape = observed(&summary["results"][0], "429s of the right shape");
+    assert_eq!((shape["count"].as_u64(), shape["of"].as_u64()), (Some(refused), Some(refused)));
+    assert_eq!(threshold(&summary, "errors but 429")["measured"].as_f64(), Some(0.0));
+    // They are counted all the same.
+    let scheduled = summary["results"][0]["arrivals"]["scheduled"].as_f64().unwrap();
+    assert_eq!(summary["error_share"].as_f64(), Some(refused as f64 / scheduled));
+
+    let finished = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&every(21, limited)).run().exits(3);
+    assert_breached(&finished, "errors", 21, "refused (429)");
+}
+
+#[test]
+fn a_429_in_plain_text_is_a_wrong_answer() {
+    let peer = every(21, |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"));
+    let finished = burst(BRIEF).towards_peer(&peer).run().exits(3);
+    assert_breached(&finished, "errors but 429", 21, "wrong answer");
+    let shape = observed(&finished.summary()["results"][0], "429s of the right shape").clone();
+    assert_eq!((shape["count"].as_u64(), shape["of"].as_u64()), (Some(0), Some(odd(&finished.summary(), 21))));
+}
+
+#[test]
+fn a_wanted_400_and_404_are_right_and_their_exchange_is_not() {
+    let peer = Peer::start(|request| match request.acme_step() {
+        Some(2) => problem(404, "malformed"),
+        Some(3) => problem(400, "malformed"),
+        _ => acme(request),
+    });
+    let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
+    let steps = summary["results"][0]["steps"].as_array().unwrap();
+    let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
+    assert!(all(0, "ok") && all(1, "ok") && all(2, "failed (404)") && all(3, "failed (400)"), "{steps:?}");
+}
+
+// Before a run --------------------------------------------------------------------------------------------------------
+
+#[track_caller]
+fn assert_refused(arguments: &str, directory: fn(&Request) -> Reply, what: &str, mend: &str) {
+    let peer = Peer::start(move |request| match request.path.ends_with("/directory") {
+        true => directory(request),
+        false => acme(request),
+    });
+    let refused = burst(arguments).towards_peer(&peer).run().exits(1);
+    assert_eq!(refused.stderr, format!("certctl-bench: {}{what}\n  mend: {mend}\n", peer.base()));
+    assert_eq!((refused.stdout.as_str(), refused.json), ("", None));
+}
+
+#[test]
+fn html_in_place_of_a_directory() {
+    assert_refused(
+        "",
+        |_| answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>"),
+        "/acme/profile/prof-standard-tls/directory is a page of certctl's dashboard, which hides its ACME server",
+        "run certctl from a folder without web/, so that it serves its API alone",
+    );
+}
+
+#[test]
+fn a_profile_that_nobody_knows() {
+    let mend = "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds have no \
+                prof-test)";
+    for status in [500, 404] {
+        let reply: fn(&Request) -> Reply = match status {
+            500 => |_| problem(500, "serverInternal"),
+            _ => |_| problem(404, "malformed"),
+        };
+        let what = format!("/acme/profile/prof-test/directory: the ACME profile is not known ({status}: x)");
+        assert_refused("--profile prof-test", reply, &what, mend);
+    }
+    let refused = burst("--profile no/profile").run().exits(2);
+    assert!(refused.stderr.contains("--profile \"no/profile\": not an id of a profile"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_directory_may_be_named_and_the_token_left_out_where_nobody_wants_it() {
+    let open = Reference::start(&["--behaviour", "as-documented"]);
+    let smoke = |arguments| Bench::named("acme_flow", arguments).smoke();
+    smoke("--no-bearer").towards_reference(&open).run().exits(0);
+
+    let shut = Reference::start(&[]);
+    let directory = "/acme/profile/prof-standard-tls/directory";
+    let mut named = smoke("--profile elsewhere").towards_reference(&shut);
+    named.command.env("CERTCTL_ACME_DIRECTORY", format!("{}{directory}", shut.base()));
+    named.run().exits(0);
+    let refused = smoke(&format!("--no-bearer --directory {directory}")).towards_reference(&shut).run().exits(1);
+    assert_eq!(
+        refused.stderr,
+        format!(
+            "certctl-bench: {}{directory}: ACME is behind certctl's API keys (Authorization header required)\n  \
+             mend: leave the token on for ACME: certctl wants it there too\n",
+            shut.base()
+        )
+    );
+}

@@ -1,0 +1,222 @@
+//! `api_tier` from its front door: two workloads side by side, and one floor for the errors of both.
+//!
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+
+mod common;
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use certctl_bench::target::postgres::{Cluster, find};
+use postgres::{Client, NoTls};
+use serde_json::Value;
+
+use common::bench::Bench;
+use common::certctl::all_of_certctl;
+use common::peer::{Peer, Reply, Request, answer, json};
+use common::reference::Reference;
+use common::summary::{assert_calls, assert_schema, assert_work, observed, outcome_of, reasons, threshold};
+
+/// How long after the posts the lists begin.
+const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
+
+fn bench(arguments: &str) -> Bench {
+    Bench::named("api_tier", arguments)
+}
+
+/// The posts' and the lists' results.
+fn results(summary: &Value) -> [&Value; 2] {
+    let [posts, lists] = &summary["results"].as_array().unwrap()[..] else { panic!("{}", summary["results"]) };
+    assert_eq!((&posts["workload"], &lists["workload"]), (&"issuance_acceptance".into(), &"list_certificates".into()));
+    [posts, lists]
+}
+
+#[test]
+fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
+    // A list of 10,000 certificates takes a core for some 10 ms: too long to wait for the 1,000 that p99 wants.
+    let arguments = "--issuance-rate 80/s --list-rate 40/s --duration 5s --warm-up 500ms --max-lag 500ms";
+    let finished = bench(arguments).measured().run().exits(5);
+    let summary = finished.summary();
+    let too_few = |workload, had| {
+        format!("{workload}: response time p99 needs 1000 right answers, this run has {had} (lengthen --duration)")
+    };
+    assert_eq!(reasons(&summary), [too_few("issuance_acceptance", 400), too_few("list_certificates", 200)].join("\n"));
+    assert_schema(&summary);
+    let [posts, lists] = results(&summary);
+    assert_eq!((outcome_of(posts, "ok"), outcome_of(lists, "ok")), (400, 200));
+    assert_work(posts, &[("certificates created", 440)]);
+    assert_work(lists, &[("audit rows of pages", 220)]);
+    // Permissions and the audit row; the INSERT of a post; count, page and targets of a list.
+    assert_calls(&summary, 3 * 440 + 5 * 220, 660);
+    let thresholds: Vec<&str> =
+        summary["thresholds"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        thresholds,
+        [
+            "issuance_acceptance: response time p95",
+            "issuance_acceptance: response time p99",
+            "list_certificates: response time p95",
+            "list_certificates: response time p99",
+            "errors",
+        ]
+    );
+    let breached = |one: &Value| one["passed"] == false;
+    assert!(!summary["thresholds"].as_array().unwrap().iter().any(breached), "{}", finished.stdout);
+    let workload = "list_certificates: open, constant 40/s, 200 pooled connections, starts after 5 s";
+    assert!(finished.stdout.contains(workload), "{}", finished.stdout);
+}
+
+/// A certctl whose every 50th post fails: 2% of them.
+fn failing_posts() -> impl Fn(&Request) -> Reply + Send + Sync {
+    let posts = AtomicU64::new(0);
+    move |request| match request.is_issuance() && posts.fetch_add(1, Ordering::SeqCst) % 50 == 49 {
+        true => json(500, "{\"error\":\"internal\"}"),
+        false => all_of_certctl(request),
+    }
+}
+
+fn assert_failed_posts(summary: &Value, failed: u64, of_all: u64) {
+    let [posts, lists] = results(summary);
+    assert_eq!((outcome_of(posts, "failed (500)"), lists["error_share"].as_f64()), (failed, Some(0.0)));
+    let share = failed as f64 / of_all as f64;
+    assert_eq!(threshold(summary, "errors")["measured"].as_f64(), Some(share));
+    assert_eq!(summary["error_share"].as_f64(), Some(share));
+}
+
+#[test]
+fn the_errors_of_one_workload_breach_although_the_other_has_none() {
+    let peer = Peer::start(failing_posts());
+    let arguments = "--issuance-rate 400/s --list-rate 260/s --duration 4s --warm-up 0s --max-lag 500ms";
+    let summary = bench(arguments).measured().towards_peer(&peer).run().exits(3).summary();
+    assert_failed_posts(&summary, 32, 1_600 + 1_040);
+    assert_eq!((&summary["verdict"], reasons(&summary).as_str()), (&"breached".into(), ""));
+    assert_eq!(threshold(&summary, "errors")["passed"], false);
+}
+
+#[test]
+fn the_floor_is_over_both_and_the_lists_start_after_the_posts() {
+    let first: Arc<[Mutex<Option<Instant>>; 2]> = Arc::default();
+    let (seen, failing) = (first.clone(), failing_posts());
+    let peer = Peer::start(move |request| {
+        for (slot, is_first) in seen.iter().zip([request.is_issuance(), request.is_list()]) {
+            if is_first {
+                slot.lock().unwrap().get_or_insert_with(Instant::now);
+            }
+        }
+        failing(request)
+    });
+    // 2% of the posts are less than 1% of all.
+    let arguments = "--issuance-rate 260/s --list-rate 400/s --duration 4s --warm-up 0s --max-lag 500ms";
+    let summary = bench(arguments).measured().towards_peer(&peer).run().exits(0).summary();
+    assert_failed_posts(&summary, 20, 1_040 + 1_600);
+    assert_eq!(threshold(&summary, "errors")["passed"], true);
+
+    let [post, list] = [0, 1].map(|which| first[which].lock().unwrap().expect("a request"));
+    // Both are seen a little after they were sent.
+    assert!(list - post > LIST_STARTS_AFTER - Duration::from_millis(500), "{:?}", list - post);
+    let starts = [0, 1].map(|which| summary["workloads"][which]["starts_after_s"].as_f64().unwrap());
+    assert_eq!(starts, [0.0, 5.0]);
+}
+
+#[test]
+fn an_unasked_304_is_a_failure_and_html_a_wrong_answer() {
+    let lists = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match request.is_list() {
+        true => match lists.fetch_add(1, Ordering::SeqCst) % 5 {
+            1 => answer(304, "text/plain", ""),
+            2 => answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>"),
+            _ => all_of_certctl(request),
+        },
+        false if request.is_issuance() => answer(201, "text/html", &request.body),
+        false => all_of_certctl(request),
+    });
+    // 10 lists in the warm-up, 50 in the window; every post is in vain.
+    let summary = bench("").smoke().towards_peer(&peer).run().exits(5).summary();
+    let [posts, lists] = results(&summary);
+    let count = |name| outcome_of(lists, name);
+    assert_eq!([count("ok"), count("failed (304)"), count("wrong answer")], [30, 10, 10]);
+    assert_eq!((outcome_of(posts, "wrong answer"), outcome_of(posts, "ok")), (50, 0));
+    assert_eq!(threshold(&summary, "errors")["passed"], false);
+}
+
+#[test]
+fn no_two_certificates_have_the_same_name_and_no_two_runs() {
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let seen = names.clone();
+    let peer = Peer::start(move |request| {
+        if request.is_issuance() {
+            let body: Value = serde_json::from_str(&request.body).unwrap();
+            seen.lock().unwrap().push(body["name"].as_str().unwrap().to_owned());
+        }
+        all_of_certctl(request)
+    });
+    for _ in 0..2 {
+        bench("").smoke().towards_peer(&peer).run().exits(0);
+    }
+    let names = names.lock().unwrap();
+    let different: HashSet<&String> = names.iter().collect();
+    assert_eq!((names.len(), different.len()), (120, 120));
+    assert!(names.iter().all(|name| name.starts_with("loadtest-api-")), "{names:?}");
+}
+
+#[test]
+fn what_a_run_posted_can_be_cleaned_away() {
+    let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
+    cluster.create_database("posted").unwrap();
+    let url = cluster.url("posted");
+    let mut bench = bench("").smoke();
+    bench.command.env("CERTCTL_BENCH_DATABASE", &url);
+    bench.run().exits(0);
+
+    let mut client = Client::connect(&url, NoTls).unwrap();
+    let mut certificates = || {
+        let sql = "SELECT count(*) FILTER (WHERE name LIKE 'loadtest-api-%'), count(*) FROM managed_certificates";
+        let row = client.query_one(sql, &[]).unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    // A second and 200 ms of warm-up at 50/s, beside the seeds.
+    assert_eq!(certificates(), (60, 10_060));
+    let mut clean = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+    let cleaned = clean.args(["seed", "--clean", "--database", &url]).output().unwrap();
+    assert!(cleaned.status.success(), "{}", String::from_utf8_lossy(&cleaned.stderr));
+    assert_eq!(certificates(), (0, 10_000));
+}
+
+/// A smoke run at a reference server: what the lists observed first, and how many of the lists.
+#[track_caller]
+fn observed_by_lists(behaviour: &str, arguments: &str, what: &str) -> (u64, Option<u64>) {
+    let reference = Reference::start(&["--behaviour", behaviour]);
+    let summary = bench(arguments).smoke().towards_reference(&reference).run().exits(0).summary();
+    let [_, lists] = results(&summary);
+    assert_eq!(outcome_of(lists, "ok"), 50);
+    let observed = observed(lists, what);
+    (observed["count"].as_u64().unwrap(), observed["of"].as_u64())
+}
+
+#[test]
+fn a_deep_walk_comes_far() {
+    // The first answer tells how many pages there are; 60 are asked for.
+    let (deepest, _) = observed_by_lists("as-built", "--pages deep", "deepest page");
+    assert!((30..=60).contains(&deepest), "{deepest}");
+}
+
+#[test]
+fn a_conditional_list_is_answered_304_until_something_changes() {
+    // One certificate is posted before the first list, and one after 1 s.
+    let arguments = "--pages conditional --issuance-rate 1/s";
+    let (unchanged, lists) = observed_by_lists("as-built", arguments, "answered 304 Not Modified");
+    assert_eq!(lists, Some(60));
+    // All but the first, the one after the post, and those that were under way with them.
+    assert!((40..60).contains(&unchanged), "{unchanged}");
+}
+
+#[test]
+fn a_cursor_advances_as_documented_and_never_as_built() {
+    let walk = |behaviour| observed_by_lists(behaviour, "--pages cursor", "pages on which the cursor had advanced");
+    assert_eq!(walk("as-built"), (0, Some(60)));
+    let (advanced, _) = walk("as-documented");
+    assert!(advanced >= 30, "{advanced}");
+}

@@ -1,0 +1,80 @@
+//! What a summary.json says.
+
+use std::fs::read_to_string;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+/// How often an outcome occurred in the first workload.
+pub fn outcome(summary: &Value, name: &str) -> u64 {
+    outcome_of(&summary["results"][0], name)
+}
+
+/// How often an outcome occurred in a workload, or in a step of one.
+pub fn outcome_of(results: &Value, name: &str) -> u64 {
+    let outcomes = results["outcomes"].as_array().unwrap();
+    outcomes.iter().find(|entry| entry["outcome"] == name).map_or(0, |entry| entry["count"].as_u64().unwrap())
+}
+
+/// What a workload observed under a name that begins so.
+pub fn observed<'a>(results: &'a Value, name: &str) -> &'a Value {
+    let observations = results["observations"].as_array().unwrap();
+    let found = observations.iter().find(|one| one["name"].as_str().unwrap().starts_with(name));
+    found.unwrap_or_else(|| panic!("nothing observed as {name:?}: {observations:?}"))
+}
+
+/// A threshold of a run.
+pub fn threshold<'a>(summary: &'a Value, name: &str) -> &'a Value {
+    let thresholds = summary["thresholds"].as_array().unwrap();
+    thresholds.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name:?}: {thresholds:?}"))
+}
+
+/// Asserts that a workload's work was looked for, by SQL, and found: these many of each kind.
+#[track_caller]
+pub fn assert_work(results: &Value, kinds: &[(&str, u64)]) {
+    let work = results["work"].as_array().unwrap();
+    let told: Vec<_> = work.iter().map(|one| (one["name"].as_str().unwrap(), one["found"].as_u64().unwrap())).collect();
+    assert_eq!(told, kinds);
+    for one in work {
+        assert_eq!((&one["claimed"], &one["source"]), (&one["found"], &"SQL".into()));
+    }
+}
+
+/// Asserts that the database counted so many statements for so many arrivals, to the last one.
+#[track_caller]
+pub fn assert_calls(summary: &Value, calls: u64, arrivals: u64) {
+    let evidence = &summary["evidence"][0];
+    assert_eq!(evidence["problems"], Value::Array(Vec::new()));
+    let statements = &evidence["statements"];
+    assert_eq!(
+        (&statements["total"]["calls"], &evidence["arrivals"]),
+        (&calls.into(), &arrivals.into()),
+        "{evidence:#}"
+    );
+    let each = calls as f64 / arrivals as f64;
+    assert_eq!(statements["per_arrival"]["calls"].as_f64(), Some(each));
+}
+
+/// Asserts that a summary keeps to its schema.
+#[track_caller]
+pub fn assert_schema(summary: &Value) {
+    static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/summary.schema.json");
+        jsonschema::validator_for(&serde_json::from_str(&read_to_string(path).unwrap()).unwrap()).unwrap()
+    });
+    let faults = SCHEMA.iter_errors(summary).map(|error| format!("{}: {error}", error.instance_path()));
+    assert_eq!(faults.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+/// The reasons why a run is invalid, a line each.
+pub fn reasons(summary: &Value) -> String {
+    let reasons: Vec<&str> = summary["invalid"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    reasons.join("\n")
+}
+
+/// Asserts that nothing is wrong with a run but that it was too short for some quantiles.
+#[track_caller]
+pub fn assert_only_too_short(summary: &Value) {
+    let reasons = reasons(summary);
+    assert!(reasons.lines().all(|line| line.contains("right answers, this run has")), "{reasons}");
+}

@@ -1,0 +1,229 @@
+//! `agent_storm --fleet real` and `--fleet restart` from their front door: a fleet as it lives, and as it comes back.
+//!
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use common::bench::Bench;
+use common::certctl::all_of_certctl;
+use common::peer::{Peer, Request, json};
+use common::summary::{
+    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons,
+};
+
+/// What one agent asked, as the peer saw it.
+#[derive(Default)]
+struct Seen {
+    connections: BTreeSet<u64>,
+    heartbeats: u64,
+    polls: u64,
+}
+
+/// The agent's part of a path, where the workload asks.
+fn agent(request: &Request) -> Option<String> {
+    let asked = request.is_heartbeat() || request.is_poll();
+    asked.then(|| request.path.split('/').nth(4).unwrap().to_owned())
+}
+
+/// The results of a step, by name.
+fn step<'a>(summary: &'a Value, name: &str) -> &'a Value {
+    let steps = summary["results"][0]["steps"].as_array().unwrap();
+    steps.iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("no step {name}: {steps:?}"))
+}
+
+#[test]
+fn a_real_fleet_does_its_work_on_postgresql() {
+    let arguments = "--fleet real --agents 3000 --duration 3s --warm-up 500ms --max-lag 500ms --connect-rate 2000/s";
+    let summary = Bench::new(arguments).measured().run().exits(5).summary();
+    assert_schema(&summary);
+    // Real agents are too quiet for the p99 of a few seconds.
+    assert_only_too_short(&summary);
+    let results = &summary["results"][0];
+    let count = |arrivals: &str| results["arrivals"][arrivals].as_u64().unwrap();
+    assert_eq!(outcome(&summary, "ok"), count("scheduled"));
+    let work = results["work"].as_array().unwrap();
+    let found = |index: usize| work[index]["found"].as_u64().unwrap();
+    let [heard, heartbeats, polls] = [found(0), found(1), found(2)];
+    assert_work(
+        results,
+        &[
+            // A minute has no second heartbeat of the same agent within it.
+            ("agents whose row shows their last accepted heartbeat", heard),
+            ("audit rows of accepted heartbeats", heard),
+            ("audit rows of answered polls", polls),
+        ],
+    );
+    assert_eq!(heartbeats + polls, count("warm_up") + count("scheduled"));
+    // A heartbeat: permissions, the agent, its UPDATE, the audit row. A poll: permissions, the agent, BEGIN, three
+    // questions for jobs, COMMIT, the audit row.
+    assert_calls(&summary, 4 * heartbeats + 8 * polls, heartbeats + polls);
+}
+
+#[test]
+fn each_real_agent_heartbeats_and_polls_on_a_connection_of_its_own() {
+    let agents: Arc<Mutex<BTreeMap<String, Seen>>> = Arc::default();
+    let seen = agents.clone();
+    let peer = Peer::start(move |request| {
+        if let Some(agent) = agent(request) {
+            let mut agents = seen.lock().unwrap();
+            let one = agents.entry(agent).or_default();
+            one.connections.insert(request.connection);
+            one.heartbeats += u64::from(request.is_heartbeat());
+            one.polls += u64::from(request.is_poll());
+        }
+        all_of_certctl(request)
+    });
+    let arguments = "--fleet real --agents 1000 --duration 9s --warm-up 0s --max-lag 500ms --connect-rate 2000/s";
+    let summary = Bench::new(arguments).measured().towards_peer(&peer).run().exits(5).summary();
+    assert_only_too_short(&summary);
+    assert_eq!(
+        (&summary["results"][0]["opening"]["tls"]["count"], outcome(&summary, "broken (closed)")),
+        (&1_000.into(), 0)
+    );
+    // The preflight's are the rest.
+    assert!((1_000..1_005).contains(&peer.connections()), "{}", peer.connections());
+
+    let agents = agents.lock().unwrap();
+    let mut connections = BTreeSet::new();
+    for (agent, seen) in agents.iter() {
+        assert_eq!(seen.connections.len(), 1, "{agent} on {:?}", seen.connections);
+        assert!(connections.insert(seen.connections.first().unwrap()), "{agent} shares a connection");
+        // Every 60 s and every 30 s, give or take a tenth: no second one within 9 s.
+        assert!(seen.heartbeats <= 1 && seen.polls <= 1, "{agent}: {} and {}", seen.heartbeats, seen.polls);
+    }
+    let sum = |count: fn(&Seen) -> u64| agents.values().map(count).sum::<u64>();
+    let [heartbeats, polls] = [sum(|seen| seen.heartbeats), sum(|seen| seen.polls)];
+    assert_eq!([&step(&summary, "heartbeat")["scheduled"], &step(&summary, "poll")["scheduled"]], [heartbeats, polls]);
+    // 1000 × 9/60 and 1000 × 9/30; the seed of the schedule is fixed.
+    assert!((120..180).contains(&heartbeats) && (255..345).contains(&polls), "{heartbeats} and {polls}");
+    let both = agents.values().filter(|seen| seen.heartbeats + seen.polls == 2).count();
+    assert!(both >= 20, "only {both} agents asked for both");
+}
+
+/// When the first and the last agent came back, and what came first on each connection.
+#[derive(Default)]
+struct Return {
+    first: Option<Instant>,
+    last: Option<Instant>,
+    agents: BTreeSet<String>,
+    greeted: BTreeSet<u64>,
+    connections: BTreeSet<u64>,
+}
+
+#[test]
+fn a_restarted_fleet_comes_back_at_once_on_connections_that_nobody_opened_before() {
+    let back: Arc<Mutex<Return>> = Arc::default();
+    let seen = back.clone();
+    let peer = Peer::start(move |request| {
+        let mut back = seen.lock().unwrap();
+        match agent(request) {
+            None => {
+                back.greeted.insert(request.connection);
+            }
+            Some(agent) => {
+                back.connections.insert(request.connection);
+                if back.agents.insert(agent) {
+                    back.first.get_or_insert_with(Instant::now);
+                    back.last = Some(Instant::now());
+                }
+            }
+        }
+        all_of_certctl(request)
+    });
+    let arguments = "--fleet restart --agents 300 --restart-within 1s --duration 3s --max-lag 500ms";
+    let finished = Bench::new(arguments).measured().towards_peer(&peer).run().exits(0);
+    let summary = finished.summary();
+    assert_schema(&summary);
+    let results = &summary["results"][0];
+    // Nothing was opened before the load, and each agent's first request opened its connection.
+    assert_eq!((&results["opening"]["tls"]["count"], &results["reopening"]["tls"]["count"]), (&0.into(), &300.into()));
+    assert_eq!((outcome_of(step(&summary, "reconnect"), "ok"), &results["arrivals"]["warm_up"]), (300, &0.into()));
+
+    let back = back.lock().unwrap();
+    assert_eq!((back.agents.len(), back.connections.len()), (300, 300));
+    let shared = back.greeted.intersection(&back.connections).count();
+    assert_eq!(shared, 0, "connections on which something else came before the first heartbeat");
+
+    let agents_back = observed(results, "agents back");
+    assert_eq!((&agents_back["count"], &agents_back["of"]), (&300.into(), &300.into()));
+    // From the first request to the last answer; the peer saw the last request a little before.
+    let recovered = observed(results, "time to recovered")["duration_s"].as_f64().unwrap();
+    let seen = back.last.unwrap() - back.first.unwrap();
+    assert!(seen > Duration::from_millis(900), "300 agents within a second came back within {seen:?}");
+    assert!(recovered > seen.as_secs_f64() - 0.1 && recovered < 3.0, "{recovered} s, where the peer saw {seen:?}");
+    let told = "time to recovered, first reconnect to last agent accepted: ";
+    assert!(
+        finished.stdout.contains(told) && finished.stdout.contains("agents back: 300 of 300\n"),
+        "{}",
+        finished.stdout
+    );
+}
+
+#[test]
+fn a_restarted_fleet_shows_in_the_rows() {
+    let summary = Bench::new("--fleet restart").smoke().run().exits(0).summary();
+    let results = &summary["results"][0];
+    let polls = results["work"][2]["found"].as_u64().unwrap();
+    assert_work(
+        results,
+        &[
+            ("agents whose row shows their last accepted heartbeat", 100),
+            ("audit rows of accepted heartbeats", 100),
+            ("audit rows of answered polls", polls),
+        ],
+    );
+    assert_eq!(outcome(&summary, "ok"), 100 + polls);
+    assert_calls(&summary, 4 * 100 + 8 * polls, 100 + polls);
+}
+
+#[test]
+fn a_heartbeat_of_the_contracts_fleet_is_four_statements() {
+    let summary = Bench::new("").smoke().run().exits(0).summary();
+    // A second and 200 ms of warm-up at 100/s.
+    assert_calls(&summary, 4 * 120, 120);
+}
+
+#[test]
+fn a_fleet_of_which_some_are_refused_never_recovers() {
+    let refused = ["ag-loadtest-00007", "ag-loadtest-00042"];
+    let peer = Peer::start(move |request| match agent(request) {
+        Some(agent) if refused.contains(&agent.as_str()) => json(503, "{\"error\":\"try again\"}"),
+        _ => all_of_certctl(request),
+    });
+    let arguments = "--fleet restart --agents 100 --restart-within 500ms --duration 2s --max-lag 500ms";
+    let finished = Bench::new(arguments).measured().towards_peer(&peer).run().exits(5);
+    let summary = finished.summary();
+    let results = &summary["results"][0];
+    let recovered = observed(results, "time to recovered");
+    assert_eq!((&recovered["duration_s"], &recovered["count"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&observed(results, "agents back")["count"], outcome_of(step(&summary, "reconnect"), "failed (503)")),
+        (&98.into(), 2)
+    );
+    let never = "time to recovered, first reconnect to last agent accepted: never";
+    assert!(reasons(&summary).contains(never), "{}", reasons(&summary));
+    assert!(finished.stdout.contains(&format!("{never}\n")), "{}", finished.stdout);
+}
+
+#[test]
+fn real_agents_have_no_rate() {
+    for flags in ["--fleet real --rate 100/s", "--fleet restart --arrivals poisson", "--fleet real --connections 10"] {
+        let flag = flags.split(' ').nth(2).unwrap();
+        let refused = Bench::new(flags).measured().run().exits(2);
+        assert_eq!(
+            refused.stderr,
+            format!(
+                "certctl-bench: {flag} is for --fleet contract: real agents have times of their own\n  \
+                 mend: choose how many there are with --agents\n"
+            )
+        );
+    }
+    let refused = Bench::new("--fleet restart --warm-up 5s").measured().run().exits(2);
+    assert!(refused.stderr.contains("--fleet restart has no --warm-up"), "{}", refused.stderr);
+}

@@ -1,0 +1,176 @@
+//! The registry of bench targets against the rest of the repository: benches, seeds and documents name the same things.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use certctl_bench::cli::registry::{ALL, Entry};
+use certctl_bench::measure::threshold::Threshold;
+use certctl_bench::target::seed::EMBEDDED;
+
+/// What every scenario's section says.
+const SUBSECTIONS: [&str; 5] = ["Asks", "Why", "Work checked", "Thresholds", "Does not measure"];
+/// A bench target that measures the generator itself, and runs no scenario.
+const NO_SCENARIO: &str = "generator";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn names() -> BTreeSet<String> {
+    ALL.iter().map(|entry| entry.name.to_owned()).collect()
+}
+
+/// The names of the files in a folder that end so, without that end.
+fn files(folder: &str, end: &str) -> BTreeSet<String> {
+    let paths: Vec<PathBuf> = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let names = paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap());
+    names.filter_map(|name| Some(name.strip_suffix(end)?.to_owned())).collect()
+}
+
+#[test]
+fn every_entry_is_a_bench_target_and_every_bench_target_an_entry() {
+    let mut expected = names();
+    assert_eq!(expected.len(), ALL.len(), "two entries have the same name");
+    expected.insert(NO_SCENARIO.to_owned());
+    assert_eq!(files("benches", ".rs"), expected, "benches/*.rs");
+    let manifest = read("Cargo.toml");
+    let targets = manifest.split("[[bench]]\n").skip(1).map(|section| section.split("\n[").next().unwrap());
+    let targets: BTreeSet<String> = targets.map(|section| quoted(section, "name")).collect();
+    assert_eq!(targets, expected, "[[bench]] in Cargo.toml");
+}
+
+/// The value of a key of a TOML table that holds strings.
+fn quoted(section: &str, key: &str) -> String {
+    let value = section.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
+    value.unwrap_or_else(|| panic!("no {key} in {section}")).trim().trim_matches('"').to_owned()
+}
+
+#[test]
+fn the_entries_name_every_seed_and_no_other() {
+    let named: BTreeSet<&str> = ALL.iter().flat_map(|entry| entry.seeds).copied().collect();
+    assert_eq!(named, EMBEDDED.iter().map(|(name, _)| *name).collect(), "the seeds that the program carries");
+    let files = files("seed", ".sql");
+    assert_eq!(
+        named,
+        files.iter().map(|name| format!("{name}.sql")).collect::<Vec<_>>().iter().map(String::as_str).collect(),
+        "seed/*.sql"
+    );
+    for (name, sql) in EMBEDDED {
+        assert_eq!(sql, read(&format!("seed/{name}")), "seed/{name} is not what the program carries");
+    }
+}
+
+#[test]
+fn every_entry_says_what_it_does() {
+    for entry in &ALL {
+        assert!(entry.about.ends_with('.') && entry.about.len() > 20, "{}: {:?}", entry.name, entry.about);
+    }
+}
+
+#[test]
+fn the_readme_names_every_bench_target() {
+    let readme = read("README.md");
+    for name in names() {
+        assert!(readme.contains(&name), "README.md does not name {name}");
+    }
+}
+
+/// The sections of a Markdown text below headings of this level, by heading.
+fn sections(text: &str, heading: &str) -> BTreeMap<String, String> {
+    let mut sections = BTreeMap::new();
+    let mut current: Option<&mut String> = None;
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix(heading) {
+            let title = title.trim().trim_matches('`').to_owned();
+            current = Some(sections.entry(title).or_insert_with(String::new));
+        } else if let Some(section) = &mut current {
+            section.push_str(line);
+            section.push('\n');
+        }
+    }
+    sections
+}
+
+/// The section of an entry in docs/SCENARIOS.md.
+fn section(entry: &Entry) -> String {
+    let sections = sections(&read("docs/SCENARIOS.md"), "## ");
+    sections.get(entry.name).unwrap_or_else(|| panic!("docs/SCENARIOS.md has no section `## {}`", entry.name)).clone()
+}
+
+#[test]
+fn every_scenario_is_documented() {
+    for entry in &ALL {
+        let subsections = sections(&section(entry), "### ");
+        for title in SUBSECTIONS {
+            let text = subsections.get(title).map_or("", |text| text.trim());
+            assert!(!text.is_empty(), "docs/SCENARIOS.md: `### {title}` of {} is missing or empty", entry.name);
+        }
+    }
+}
+
+/// The rows of the table `| measure | limit |` in a text.
+fn rows(text: &str) -> Vec<(String, String)> {
+    let cells = |line: &str| -> Option<(String, String)> {
+        let (measure, limit) = line.trim().strip_prefix('|')?.strip_suffix('|')?.split_once('|')?;
+        Some((measure.trim().to_owned(), limit.trim().to_owned()))
+    };
+    let rows = text.lines().filter_map(cells);
+    let rows = rows.skip_while(|(measure, limit)| (measure.as_str(), limit.as_str()) != ("measure", "limit"));
+    // The line below the header is dashes.
+    rows.skip(2).collect()
+}
+
+/// The thresholds that the code has: measure and limit as the documents write them.
+fn thresholds(entry: &Entry) -> Vec<(String, String)> {
+    let asks = entry.asks(&[]).unwrap();
+    let several = asks.workloads.len() > 1;
+    let mut rows = Vec::new();
+    for workload in &asks.workloads {
+        let prefix = if several { format!("{}: ", workload.scenario.name()) } else { String::new() };
+        for threshold in workload.scenario.thresholds() {
+            let (measure, limit) = written(threshold);
+            rows.push((format!("{prefix}{measure}"), limit));
+        }
+    }
+    rows.push(written(asks.error_floor));
+    rows
+}
+
+fn written(threshold: Threshold) -> (String, String) {
+    let ms = |limit: std::time::Duration| format!("{} ms", limit.as_millis());
+    let percent = |share: f64| format!("{}%", (share * 1e5).round() / 1e3);
+    match threshold {
+        Threshold::Response(quantile, limit) => (format!("response time {quantile}"), ms(limit)),
+        Threshold::Step(step, quantile, limit) => (format!("{step} {quantile}"), ms(limit)),
+        Threshold::Errors(share) => ("errors".to_owned(), percent(share)),
+        Threshold::Faults(share) => ("errors but 429".to_owned(), percent(share)),
+    }
+}
+
+#[test]
+fn the_documented_thresholds_are_the_ones_that_hold() {
+    for entry in &ALL {
+        let subsections = sections(&section(entry), "### ");
+        let documented = rows(subsections.get("Thresholds").map_or("", String::as_str));
+        assert_eq!(documented, thresholds(entry), "docs/SCENARIOS.md, thresholds of {}", entry.name);
+    }
+}
+
+#[test]
+fn a_table_is_read_as_it_is_written() {
+    let text =
+        "Before.\n\n| measure | limit |\n|---|---|\n| response time p95 | 500 ms |\n| errors | 0.1% |\n\nAfter.\n";
+    let row = |measure: &str, limit: &str| (measure.to_owned(), limit.to_owned());
+    assert_eq!(rows(text), [row("response time p95", "500 ms"), row("errors", "0.1%")]);
+    assert_eq!(rows("| what | else |\n|---|---|\n| errors | 1% |\n"), []);
+    let text = "# T\n## a\none\n### x\ntwo\n## `b`\n";
+    assert_eq!(
+        sections(text, "## "),
+        BTreeMap::from([("a".to_owned(), "one\n### x\ntwo\n".to_owned()), ("b".to_owned(), String::new())])
+    );
+}
