@@ -21,9 +21,10 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
-use common::bench::{Bench, Finished, Running, outcome, reasons};
+use common::bench::{Bench, Finished, Running};
 use common::peer::{Peer, TOKEN, answer, certctl, json};
 use common::process::{Process, until};
+use common::summary::{outcome, reasons};
 
 /// A workload at which p99 has its thousand samples after a few seconds. How late its arrivals may be is not what
 /// these tests are about.

@@ -86,7 +86,7 @@ fn few_wrong_answers_breach() {
     let requests = AtomicU64::new(0);
     let peer = Peer::start(move |request| match request.certificates() {
         0 => all_of_certctl(request),
-        asked if requests.fetch_add(1, Ordering::SeqCst) % 20 == 0 => json(
+        asked if requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(20) => json(
             200,
             &format!(
                 r#"{{"total_matched":{asked},"total_enqueued":{},"total_skipped":1,"total_failed":0}}"#,

@@ -12,8 +12,9 @@ use certctl_bench::wire::connection::Stopwatch;
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Trust, client_config};
 use certctl_bench::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
-use common::bench::{Bench, outcome, reasons};
+use common::bench::Bench;
 use common::peer::{Peer, RECORDED, Reply, Step, answer, certctl, json};
+use common::summary::{outcome, reasons};
 
 /// A good answer that ends the connection, in words or without.
 fn last_answer(header: &str, end: Step) -> Reply {

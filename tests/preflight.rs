@@ -9,10 +9,11 @@ use certctl_bench::target::postgres::find;
 use certctl_bench::target::preflight::{self, AcmeDirectory, Findings};
 use certctl_bench::target::{Target, Token};
 use certctl_bench::wire::tls::Trust;
-use common::bench::{Bench, outcome};
+use common::bench::Bench;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::process::until;
 use common::reference::{Reference, VIEWER_TOKEN};
+use common::summary::outcome;
 
 /// Little, in case that it is let through.
 const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";

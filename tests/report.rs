@@ -39,10 +39,10 @@ fn plan() -> Plan {
 
 fn about() -> About {
     About {
-        scenario: "agent_storm",
+        scenario: "agent_storm".into(),
         title: "500 agents heartbeat in turn".to_owned(),
         target: TargetFacts {
-            kind: "reference",
+            kind: "reference".into(),
             base_url: "https://localhost:8443".to_owned(),
             version: "0.1.0".to_owned(),
             behaviour: "as-built".to_owned(),

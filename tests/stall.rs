@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::bench::{Bench, outcome, reasons};
+use common::bench::Bench;
 use common::peer::{Peer, Step, certctl};
+use common::summary::{outcome, reasons};
 
 /// How long the peer withholds every answer.
 const FREEZE: Duration = Duration::from_secs(2);

@@ -1,6 +1,8 @@
 //! The parts of a summary that were measured, as data.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
 use crate::measure::observation::{self, Observation};
@@ -11,7 +13,7 @@ use crate::measure::validity::Work;
 use crate::measure::{Distribution, Measurement, Outcome, Quantile, Tally};
 
 /// How many arrivals came to what.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Arrivals {
     /// In the warm-up, not measured.
     pub warm_up: u64,
@@ -32,7 +34,7 @@ pub struct Arrivals {
 }
 
 /// One outcome.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct OutcomeCount {
     /// Its name.
     pub outcome: String,
@@ -43,10 +45,10 @@ pub struct OutcomeCount {
 }
 
 /// Something else that the answers showed. Of the three figures, those that apply are there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct ObservationFacts {
     /// What was observed.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How many.
     pub count: Option<u64>,
     /// Of how many.
@@ -56,10 +58,10 @@ pub struct ObservationFacts {
 }
 
 /// One step of a scenario.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct StepFacts {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Put into the window by the schedule, or asked by users.
     pub scheduled: u64,
     /// What came of those that were sent.
@@ -71,20 +73,20 @@ pub struct StepFacts {
 }
 
 /// One effect in the domain.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct WorkCount {
     /// What is counted.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How many the answers claimed.
     pub claimed: u64,
     /// How many were found.
     pub found: u64,
     /// Where they were looked for.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
 }
 
 /// Latencies of right answers, but for the lag (of all that were sent) and the last.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Latency {
     /// From the intended start.
     pub response: DistributionFacts,
@@ -103,7 +105,7 @@ pub struct Latency {
 }
 
 /// Handshakes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct HandshakeFacts {
     /// TCP connect.
     pub dial: DistributionFacts,
@@ -114,22 +116,22 @@ pub struct HandshakeFacts {
 }
 
 /// One kind of handshake.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct HandshakeKindCount {
     /// `full`, `hello-retry` or `resumed`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// As in `TLS1.3`.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// The cipher suite.
-    pub suite: &'static str,
+    pub suite: Cow<'static, str>,
     /// The key exchange group.
-    pub group: &'static str,
+    pub group: Cow<'static, str>,
     /// How often it occurred.
     pub count: u64,
 }
 
 /// A distribution of durations.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct DistributionFacts {
     /// How many samples there are.
     pub count: u64,
@@ -154,7 +156,7 @@ pub struct DistributionFacts {
 }
 
 /// What the generator used.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct GeneratorFacts {
     /// CPU time of the process within the window, in seconds.
     pub window_cpu_s: f64,
@@ -171,20 +173,20 @@ pub struct GeneratorFacts {
     /// Resident memory that came with connections and window, per connection, in bytes.
     pub rss_per_connection_bytes: Option<u64>,
     /// How the kernel schedules the generator's thread.
-    pub scheduling: &'static str,
+    pub scheduling: Cow<'static, str>,
     /// The TLS library.
-    pub tls: &'static str,
+    pub tls: Cow<'static, str>,
 }
 
 /// A threshold beside what was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct ThresholdFacts {
     /// The workload that it is about; absent where it is about all, or there is but one.
-    pub workload: Option<&'static str>,
+    pub workload: Option<Cow<'static, str>>,
     /// What is bounded.
     pub name: String,
     /// `ms`, or `share` (0 to 1).
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// The bound: the measure stays below it.
     pub limit: f64,
     /// What was measured; absent without enough samples.
@@ -194,7 +196,7 @@ pub struct ThresholdFacts {
 }
 
 /// One second of the measured window, by intended start.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct SecondFacts {
     /// Counts from 0.
     pub second: usize,
@@ -242,7 +244,7 @@ pub(super) fn example_of(measurement: &Measurement, outcome: Outcome) -> Option<
 pub(super) fn steps(measurement: &Measurement) -> Vec<StepFacts> {
     let several = measurement.steps.len() > 1;
     let facts = measurement.steps.iter().filter(|_| several).map(|step| StepFacts {
-        name: step.name,
+        name: step.name.into(),
         scheduled: step.scheduled,
         outcomes: outcomes(&step.outcomes, |_| None),
         response: DistributionFacts::of(&step.response),
@@ -253,7 +255,7 @@ pub(super) fn steps(measurement: &Measurement) -> Vec<StepFacts> {
 
 impl ObservationFacts {
     pub(super) fn of(observation: &Observation) -> Self {
-        let facts = Self { name: observation.name, count: None, of: None, duration_s: None };
+        let facts = Self { name: observation.name.into(), count: None, of: None, duration_s: None };
         match observation.value {
             observation::Value::Count(count) => Self { count: Some(count), ..facts },
             observation::Value::Share { count, of } => Self { count: Some(count), of: Some(of), ..facts },
@@ -265,7 +267,7 @@ impl ObservationFacts {
 
 impl WorkCount {
     pub(super) fn of(work: &Work) -> Self {
-        Self { name: work.name, claimed: work.claimed, found: work.found, source: work.source }
+        Self { name: work.name.into(), claimed: work.claimed, found: work.found, source: work.source.into() }
     }
 }
 
@@ -287,10 +289,10 @@ impl Latency {
 impl HandshakeFacts {
     pub(super) fn of(handshakes: &Handshakes) -> Self {
         let kinds = handshakes.kinds.sorted().into_iter().map(|(handshake, count)| HandshakeKindCount {
-            kind: handshake.kind,
-            version: handshake.version,
-            suite: handshake.suite,
-            group: handshake.group,
+            kind: handshake.kind.into(),
+            version: handshake.version.into(),
+            suite: handshake.suite.into(),
+            group: handshake.group.into(),
             count,
         });
         Self {
@@ -334,8 +336,8 @@ impl GeneratorFacts {
             rss_bytes: usage.rss_bytes(),
             peak_rss_bytes: peak_rss_bytes(),
             rss_per_connection_bytes: usage.rss_per_connection_bytes(),
-            scheduling: usage.scheduling,
-            tls: crate::wire::tls::PROVIDER,
+            scheduling: usage.scheduling.into(),
+            tls: crate::wire::tls::PROVIDER.into(),
         }
     }
 }
@@ -347,9 +349,9 @@ impl ThresholdFacts {
             Threshold::Errors(_) | Threshold::Faults(_) => ("share", 1.0),
         };
         Self {
-            workload: checked.workload,
+            workload: checked.workload.map(Cow::from),
             name: checked.to_string(),
-            unit,
+            unit: unit.into(),
             limit: checked.threshold.limit() * scale,
             measured: checked.measured.map(|measured| measured * scale),
             passed: checked.passed(),

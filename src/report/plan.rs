@@ -1,20 +1,22 @@
 //! The plan of a workload, as data.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening, Plan};
 use crate::scenario::Scenario;
 
 /// What is asked of the target by one workload.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct PlanFacts {
     /// The workload's name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it asks, for people.
     pub title: String,
     /// `open`: arrivals do not wait for the target; `closed`: users do.
-    pub model: &'static str,
+    pub model: Cow<'static, str>,
     /// When arrivals come: `constant`, `poisson`, `fleet` or `restarting fleet`; absent in a closed workload.
     pub arrivals: Option<String>,
     /// Mean arrivals per second; absent in a closed workload, where the target decides.
@@ -26,7 +28,7 @@ pub struct PlanFacts {
     /// How many connections there are.
     pub connections: usize,
     /// `own`: a connection per client; `any`: pooled.
-    pub affinity: &'static str,
+    pub affinity: Cow<'static, str>,
     /// Seconds after the start of the run.
     pub starts_after_s: f64,
     /// Seconds before the measured window.
@@ -47,15 +49,15 @@ impl PlanFacts {
     /// Describes `plan` of `scenario`.
     pub fn of(scenario: &dyn Scenario, plan: &Plan) -> Self {
         let facts = Self {
-            name: scenario.name(),
+            name: scenario.name().into(),
             title: scenario.title(),
-            model: "open",
+            model: "open".into(),
             arrivals: None,
             rate_per_s: None,
             think_s: None,
             clients: plan.connections as u64,
             connections: plan.connections,
-            affinity: "own",
+            affinity: "own".into(),
             starts_after_s: plan.starts_after.as_secs_f64(),
             warm_up_s: plan.warm_up.as_secs_f64(),
             window_s: plan.window.as_secs_f64(),
@@ -73,12 +75,12 @@ impl PlanFacts {
                 rate_per_s: Some(pattern.per_second(*clients)),
                 clients: *clients,
                 affinity: match affinity {
-                    Affinity::Own => "own",
-                    Affinity::Any => "any",
+                    Affinity::Own => "own".into(),
+                    Affinity::Any => "any".into(),
                 },
                 ..facts
             },
-            Model::Closed { think, .. } => Self { model: "closed", think_s: Some(think.as_secs_f64()), ..facts },
+            Model::Closed { think, .. } => Self { model: "closed".into(), think_s: Some(think.as_secs_f64()), ..facts },
         }
     }
 }

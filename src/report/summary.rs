@@ -1,9 +1,10 @@
 //! The summary of a run as data: `summary.json`. docs/summary.schema.json is its schema.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::facts::{
@@ -27,12 +28,12 @@ use crate::target::evidence::Evidence;
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// One run of one bench target.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Summary {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The suite's version.
-    pub suite_version: &'static str,
+    pub suite_version: Cow<'static, str>,
     /// When the summary was made, RFC 3339, UTC.
     pub finished_at: String,
     /// What was run.
@@ -57,10 +58,10 @@ pub struct Summary {
 }
 
 /// What is run, known before it runs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct About {
     /// The bench target's name.
-    pub scenario: &'static str,
+    pub scenario: Cow<'static, str>,
     /// What it asks, for people.
     pub title: String,
     /// The system under test.
@@ -72,10 +73,10 @@ pub struct About {
 }
 
 /// What was measured of one workload.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct WorkloadResults {
     /// The workload's name.
-    pub workload: &'static str,
+    pub workload: Cow<'static, str>,
     /// How many arrivals came to what.
     pub arrivals: Arrivals,
     /// What came of the arrivals that were sent.
@@ -99,10 +100,10 @@ pub struct WorkloadResults {
 }
 
 /// The system under test.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct TargetFacts {
     /// `certctl` or `reference`: figures of the one are never the other's.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Its base URL.
     pub base_url: String,
     /// Its version, as it says itself.
@@ -158,7 +159,7 @@ impl About {
         };
         let plans = workloads.iter().map(|workload| PlanFacts::of(&*workload.scenario, &workload.plan));
         Self {
-            scenario: name,
+            scenario: name.into(),
             title,
             target: TargetFacts::of(target),
             machine: Machine::this(),
@@ -172,11 +173,11 @@ impl Summary {
     pub fn new(about: About, results: Results<'_>) -> Self {
         let measurements = || results.parts.iter().map(|part| &part.measurement);
         let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
-        let names = about.workloads.iter().map(|plan| plan.name);
+        let names = about.workloads.iter().map(|plan| plan.name.clone());
         let parts = names.zip(results.parts).map(|(name, part)| WorkloadResults::of(name, part)).collect();
         Self {
             schema_version: SCHEMA_VERSION,
-            suite_version: env!("CARGO_PKG_VERSION"),
+            suite_version: env!("CARGO_PKG_VERSION").into(),
             finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             about,
             results: parts,
@@ -207,7 +208,7 @@ impl Summary {
 }
 
 impl WorkloadResults {
-    fn of(workload: &'static str, part: &Part) -> Self {
+    fn of(workload: Cow<'static, str>, part: &Part) -> Self {
         let measurement = &part.measurement;
         Self {
             workload,
@@ -229,7 +230,7 @@ impl TargetFacts {
     fn of(target: &Target) -> Self {
         let system = &target.system;
         Self {
-            kind: system.kind,
+            kind: system.kind.into(),
             base_url: target.base.to_string(),
             version: system.version.clone(),
             behaviour: system.behaviour.clone(),

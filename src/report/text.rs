@@ -15,7 +15,7 @@ use crate::measure::observation::show;
 /// The rows that say what a run is about to do, or did: target, workload and machine.
 pub fn heading(about: &About) -> String {
     let (target, machine) = (&about.target, &about.machine);
-    let system = match target.kind {
+    let system = match &*target.kind {
         "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
         kind => format!("{kind} {}", target.version),
     };
@@ -48,7 +48,7 @@ pub fn heading(about: &About) -> String {
 }
 
 fn workload(plan: &PlanFacts) -> String {
-    let who = match (plan.model, plan.affinity) {
+    let who = match (&*plan.model, &*plan.affinity) {
         ("closed", _) => {
             let users = if plan.clients == 1 { "user" } else { "users" };
             format!("{} {users}, think time {} s", plan.clients, plan.think_s.unwrap_or_default())
@@ -220,7 +220,7 @@ fn generator(text: &mut String, summary: &Summary) {
 fn thresholds(facts: &[ThresholdFacts]) -> Table {
     let mut table = table(&["threshold", "measured", "limit", ""]);
     for entry in facts {
-        let value = |value: f64| match entry.unit {
+        let value = |value: f64| match &*entry.unit {
             "share" => format!("{:.3}%", value * 100.0),
             unit => format!("{value:.3} {unit}"),
         };

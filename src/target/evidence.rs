@@ -13,7 +13,7 @@ mod witness;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use statements::{Cost, PerArrival, Statement, Statements, statement_statistics};
 pub use window::{Activity, Count, Window};
@@ -23,7 +23,7 @@ use crate::error::Error;
 use metrics::{Change, Metrics};
 
 /// What the server side shows of a run.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Evidence {
     /// Arrivals sent, warm-up included: what figures "per arrival" divide by.
     pub arrivals: u64,
@@ -42,7 +42,7 @@ pub struct Evidence {
 }
 
 /// Something, or why it could not be had.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Known<T> {
     /// It is there.

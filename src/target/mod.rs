@@ -5,6 +5,7 @@ pub mod base;
 pub mod child;
 pub mod doctor;
 pub mod evidence;
+pub mod pki;
 pub mod postgres;
 pub mod preflight;
 pub mod probe;

@@ -15,7 +15,6 @@ use tempfile::TempDir;
 use super::peer::{Peer, TOKEN};
 use super::process::{Process, descendants, until};
 use super::reference::Reference;
-pub use super::summary::{outcome, reasons};
 
 /// No run in a test lasts longer; one that does fails.
 const LONGEST_RUN: Duration = Duration::from_secs(180);

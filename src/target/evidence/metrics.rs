@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::run::runtime;
@@ -18,7 +18,7 @@ const PATH: &str = "/api/v1/metrics/prometheus";
 const UPTIME: &str = "certctl_uptime_seconds";
 
 /// A value at the beginning and at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Change {
     /// At the beginning; absent where the metric came later.
     pub before: Option<f64>,

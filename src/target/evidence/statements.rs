@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use postgres::Client;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 
@@ -14,7 +14,7 @@ pub(super) const MARK: &str = "/* certctl-bench */";
 
 /// The statements of a database between two moments, but for the witness's own. Statements within functions and
 /// triggers count as part of the one that called them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Statements {
     /// Everything together.
     pub total: Cost,
@@ -27,7 +27,7 @@ pub struct Statements {
 }
 
 /// One statement.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Statement {
     /// What it does to which tables, such as `UPDATE agents`: enough to know it by, and none of the text, which is the
     /// system's own. Two statements may share it.
@@ -38,7 +38,7 @@ pub struct Statement {
 }
 
 /// What statements cost the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Cost {
     /// How often they were executed.
     pub calls: u64,
@@ -61,7 +61,7 @@ pub struct Cost {
 }
 
 /// [`Cost`] by arrival.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct PerArrival {
     /// Statements.
     pub calls: f64,

@@ -4,6 +4,7 @@
 //! when it falls silent ten seconds later. Over a window of many seconds they are good as rates. PostgreSQL keeps no cumulative count of waits for locks; how many backends wait is
 //! therefore sampled, which misses waits shorter than the time between two samples.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postgres::{Client, Row};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::statements::MARK;
@@ -25,19 +26,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// The database in the measured window. Its figures include the witness's own query a second.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Window {
     /// From the first snapshot to the last, in seconds.
     pub seconds: f64,
     /// Cumulative statistics, as far as this PostgreSQL has them. Those of checkpoints, WAL and `io_…` are the whole
     /// cluster's.
-    pub counts: BTreeMap<&'static str, Count>,
+    pub counts: BTreeMap<Cow<'static, str>, Count>,
     /// What the database's backends were doing.
     pub activity: Activity,
 }
 
 /// How much a counter grew.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Count {
     /// In all.
     pub count: u64,
@@ -46,7 +47,7 @@ pub struct Count {
 }
 
 /// Backends of the database, the witness's own aside.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Activity {
     /// How often they were looked at.
     pub samples: u64,
@@ -56,7 +57,7 @@ pub struct Activity {
 }
 
 /// A number that goes up and down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Level {
     /// Over all samples.
     pub mean: f64,
@@ -183,14 +184,14 @@ fn counts_between(
     last: &Value,
     seconds: f64,
     problems: &mut Vec<String>,
-) -> BTreeMap<&'static str, Count> {
+) -> BTreeMap<Cow<'static, str>, Count> {
     let mut counts = BTreeMap::new();
     for (name, view, column) in COUNTERS {
         let at = |snapshot: &Value| snapshot[view][column].as_u64();
         let (Some(before), Some(after)) = (at(first), at(last)) else { continue };
         match after.checked_sub(before) {
             Some(count) => {
-                counts.insert(name, Count { count, per_s: count as f64 / seconds });
+                counts.insert(name.into(), Count { count, per_s: count as f64 / seconds });
             }
             None => problems.push(format!("pg_stat_{view}.{column} was reset in the measured window")),
         }
