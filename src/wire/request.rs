@@ -11,6 +11,12 @@ pub enum Method {
     Head,
     /// POST
     Post,
+    /// PUT
+    Put,
+    /// PATCH
+    Patch,
+    /// DELETE
+    Delete,
 }
 
 impl Method {
@@ -20,21 +26,43 @@ impl Method {
             Self::Get => "GET",
             Self::Head => "HEAD",
             Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
         }
+    }
+
+    /// Whether a request always says how long its body is (RFC 9110, section 8.6).
+    const fn expects_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
     }
 }
 
 /// Writes one request (RFC 9112, section 3). `body` is JSON, or empty for none.
 pub fn encode(method: Method, target: &str, host: &str, token: Option<&str>, body: &str) -> Vec<u8> {
+    let authorization = token.map(|token| ("Authorization", format!("Bearer {token}")));
+    let fields: Vec<_> = authorization.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    encode_as(method, target, host, &fields, "application/json", body)
+}
+
+/// Writes one request with these header fields, and a `body` of this type, or empty for none.
+pub fn encode_as(
+    method: Method,
+    target: &str,
+    host: &str,
+    fields: &[(&str, &str)],
+    content_type: &str,
+    body: &str,
+) -> Vec<u8> {
     let mut text = String::with_capacity(256 + body.len());
     // Writing to a String cannot fail.
     let _ = write!(text, "{} {target} HTTP/1.1\r\nHost: {host}\r\n", method.token());
     text.push_str(concat!("User-Agent: certctl-bench/", env!("CARGO_PKG_VERSION"), "\r\nAccept: application/json\r\n"));
-    if let Some(token) = token {
-        let _ = write!(text, "Authorization: Bearer {token}\r\n");
+    for (name, value) in fields {
+        let _ = write!(text, "{name}: {value}\r\n");
     }
-    if !body.is_empty() || method == Method::Post {
-        let _ = write!(text, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    if !body.is_empty() || method.expects_body() {
+        let _ = write!(text, "Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
     }
     text.push_str("\r\n");
     text.push_str(body);
@@ -100,6 +128,13 @@ mod tests {
         assert!(text.ends_with("\r\nContent-Length: 2\r\n\r\n{}"), "{text}");
         let get = String::from_utf8(encode(Method::Get, "/", "h", None, "")).unwrap();
         assert!(!get.contains("Content-Length") && !get.contains("Authorization"), "{get}");
+        let chunk = [("Content-Range", "0-1/2")];
+        let upload = encode_as(Method::Put, "/u", "h", &chunk, "application/octet-stream", "ab");
+        let upload = String::from_utf8(upload).unwrap();
+        let end = "Content-Range: 0-1/2\r\nContent-Type: application/octet-stream\r\nContent-Length: 2\r\n\r\nab";
+        assert!(upload.starts_with("PUT /u HTTP/1.1\r\n") && upload.ends_with(end), "{upload}");
+        let delete = String::from_utf8(encode(Method::Delete, "/", "h", None, "")).unwrap();
+        assert!(!delete.contains("Content-Length"), "{delete}");
     }
 
     #[test]
