@@ -1,0 +1,82 @@
+//! `f5-mock`: an F5 BIG-IP as certctl's connector sees it: iControl REST over HTTPS, and a virtual server that serves
+//! what its client-ssl profile names.
+//!
+//! It does no more than a deployment needs, and in memory. Numbers measured on it are its own, never an F5's: a real
+//! device takes seconds where this takes microseconds.
+//!
+//! | module | noun |
+//! |---|---|
+//! | `cli`, `announce` | the command line; the one line of JSON that says where we listen |
+//! | `tls` | a fresh certificate authority, the TLS settings, and the certificate that is served now |
+//! | `listener`, `reply` | connections and their time limits; answers and errors in iControl's shape |
+//! | `routes`, `handlers` | which path leads where; what is answered there |
+//! | `tokens` | who has logged in |
+//! | `files` | uploads, chunk by chunk |
+//! | `device` | certificates, keys, profiles, and the transactions that change them |
+//! | `names`, `shelf` | names of objects; a store that stays within its bounds |
+//! | `process` | descriptor limit and the signs to stop, as the reference server has them |
+
+#![warn(clippy::unwrap_used)]
+
+mod announce;
+mod cli;
+mod device;
+mod files;
+mod handlers;
+mod listener;
+mod names;
+#[path = "../reference/process.rs"]
+mod process;
+mod reply;
+mod routes;
+mod shelf;
+mod tls;
+mod tokens;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::cli::Args;
+use crate::handlers::App;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("f5-mock: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    process::raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(args.workers.get())
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start {} worker threads: {e}; lower --workers", args.workers))?;
+    let outcome = runtime.block_on(serve(args));
+    // Connections still have tasks; nobody waits for them.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Listens, announces the address, and serves until told to stop.
+async fn serve(args: &Args) -> Result<(), String> {
+    let identity = tls::Identity::generate()?;
+    let served = Arc::new(tls::Served::new(&identity)?);
+    let config = tls::server_config(Arc::clone(&served))?;
+    let app = Arc::new(App::new(&identity, served)?);
+    let stop = process::stop_requested()?;
+    let listener = listener::bind(args.listen)?;
+    let address = listener.local_addr().map_err(|e| format!("cannot read the listening address: {e}"))?;
+    announce::print(address, &identity.ca_pem)?;
+    tokio::select! {
+        () = listener::accept(listener, config, app) => {}
+        () = stop => {}
+    }
+    Ok(())
+}

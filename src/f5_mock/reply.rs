@@ -1,0 +1,61 @@
+//! Answers, and errors in iControl's shape.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+/// A response on its way out.
+pub type Reply = Response<Full<Bytes>>;
+
+/// Why a request is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub message: String,
+}
+
+impl Refusal {
+    /// The request asks for what cannot be.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    /// The request names what is not there.
+    pub fn unknown(what: &str, name: &str) -> Self {
+        Self { status: StatusCode::NOT_FOUND, message: format!("the requested {what} ({name}) was not found") }
+    }
+
+    /// Another status.
+    pub fn with_status(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// iControl's envelope.
+    pub fn into_reply(self) -> Reply {
+        let Self { status, message } = self;
+        json_reply(status, &json!({"code": status.as_u16(), "message": message, "errorStack": []}))
+    }
+}
+
+/// JSON with status 200.
+pub fn ok(value: &Value) -> Reply {
+    json_reply(StatusCode::OK, value)
+}
+
+/// Plain text with status 200.
+pub fn text(text: &'static str) -> Reply {
+    with_body(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+}
+
+fn json_reply(status: StatusCode, value: &Value) -> Reply {
+    with_body(status, "application/json; charset=UTF-8", value.to_string().into())
+}
+
+fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}

@@ -1,0 +1,149 @@
+//! A store that stays within its bounds: when it is full, what has lain there longest and nobody holds makes room.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// Things by name.
+pub struct Shelf<T> {
+    items: HashMap<String, Item<T>>,
+    /// What nobody holds, oldest first.
+    idle: BTreeMap<u64, String>,
+    next_rank: u64,
+    bytes: usize,
+    limits: Limits,
+}
+
+/// The bounds of a shelf.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub items: usize,
+    pub bytes: usize,
+}
+
+struct Item<T> {
+    value: T,
+    bytes: usize,
+    holders: usize,
+    rank: u64,
+}
+
+/// Why a shelf does not do as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Something needs what would be replaced or removed.
+    Held,
+    /// There is no room, and nothing that may go.
+    Full,
+    /// There is nothing of this name.
+    Unknown,
+}
+
+impl<T> Shelf<T> {
+    /// An empty shelf.
+    pub fn new(limits: Limits) -> Self {
+        Self { items: HashMap::new(), idle: BTreeMap::new(), next_rank: 0, bytes: 0, limits }
+    }
+
+    /// Puts something of a size there, in place of what has its name.
+    pub fn put(&mut self, name: &str, value: T, bytes: usize) -> Result<(), Trouble> {
+        match self.remove(name) {
+            Ok(_) | Err(Trouble::Unknown) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        while self.items.len() >= self.limits.items || self.bytes + bytes > self.limits.bytes {
+            let (_, oldest) = self.idle.pop_first().ok_or(Trouble::Full)?;
+            if let Some(item) = self.items.remove(&oldest) {
+                self.bytes -= item.bytes;
+            }
+        }
+        let rank = self.rank(name);
+        self.items.insert(name.to_owned(), Item { value, bytes, holders: 0, rank });
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// What has this name.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.items.get(name).map(|item| &item.value)
+    }
+
+    /// The same, to change it without changing its size.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.items.get_mut(name).map(|item| &mut item.value)
+    }
+
+    /// Takes away what has this name.
+    pub fn remove(&mut self, name: &str) -> Result<T, Trouble> {
+        match self.items.get(name) {
+            None => Err(Trouble::Unknown),
+            Some(item) if item.holders > 0 => Err(Trouble::Held),
+            Some(item) => {
+                self.idle.remove(&item.rank);
+                self.bytes -= item.bytes;
+                self.items.remove(name).map(|item| item.value).ok_or(Trouble::Unknown)
+            }
+        }
+    }
+
+    /// Keeps what has this name until it is released as often.
+    pub fn hold(&mut self, name: &str) {
+        if let Some(item) = self.items.get_mut(name) {
+            item.holders += 1;
+            self.idle.remove(&item.rank);
+        }
+    }
+
+    /// Lets go of what was held.
+    pub fn release(&mut self, name: &str) {
+        let Some(item) = self.items.get_mut(name).filter(|item| item.holders > 0) else { return };
+        item.holders -= 1;
+        if item.holders == 0 {
+            let rank = self.rank(name);
+            if let Some(item) = self.items.get_mut(name) {
+                item.rank = rank;
+            }
+        }
+    }
+
+    /// Ranks something as the newest of those that may go.
+    fn rank(&mut self, name: &str) -> u64 {
+        let rank = self.next_rank;
+        self.next_rank += 1;
+        self.idle.insert(rank, name.to_owned());
+        rank
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_that_nobody_holds_makes_room() {
+        let mut shelf = Shelf::new(Limits { items: 3, bytes: 100 });
+        for name in ["a", "b", "c"] {
+            shelf.put(name, name, 10).unwrap();
+        }
+        shelf.hold("a");
+        shelf.put("d", "d", 10).unwrap();
+        assert!(shelf.get("a").is_some() && shelf.get("b").is_none() && shelf.get("c").is_some());
+        assert_eq!((shelf.put("a", "x", 10), shelf.remove("a")), (Err(Trouble::Held), Err(Trouble::Held)));
+        // Bytes count too: only the one that is held is left.
+        shelf.put("e", "e", 90).unwrap();
+        assert!(shelf.get("c").is_none() && shelf.get("d").is_none() && shelf.get("a").is_some());
+        assert_eq!(shelf.put("f", "f", 91), Err(Trouble::Full));
+        shelf.release("a");
+        assert_eq!((shelf.remove("a"), shelf.remove("a")), (Ok("a"), Err(Trouble::Unknown)));
+        assert_eq!((shelf.bytes, shelf.items.len(), shelf.idle.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_replaced_leaves_no_trace() {
+        let mut shelf = Shelf::new(Limits { items: 2, bytes: 100 });
+        for round in 0..50 {
+            shelf.put("a", round, 60).unwrap();
+            shelf.hold("a");
+            shelf.release("a");
+        }
+        assert_eq!((shelf.get("a"), shelf.bytes, shelf.idle.len()), (Some(&49), 60, 1));
+    }
+}
