@@ -11,7 +11,8 @@
 //! | so what | [`measure`], [`report`] | samples, validity, thresholds; summaries and verdict |
 //!
 //! [`run`] brings them together, [`cli`] holds the flags and verbs, [`clock`] is the one clock, [`error`] the one
-//! error. `src/reference/` is a program of its own: the certctl-shaped server that runs start by default.
+//! error. `src/reference/` and `src/f5_mock/` are programs of their own: the certctl-shaped server that runs start by
+//! default, and the F5 that `f5_deploy` deploys to.
 
 #![warn(clippy::unwrap_used)]
 

@@ -5,6 +5,7 @@ pub mod acme;
 pub mod agent_storm;
 mod books;
 pub mod bulk_renewal;
+pub mod f5_deploy;
 pub mod issuance;
 pub mod list;
 pub mod need;

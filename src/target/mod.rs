@@ -3,8 +3,10 @@
 
 pub mod base;
 pub mod child;
+pub mod counts;
 pub mod doctor;
 pub mod evidence;
+pub mod f5;
 pub mod pki;
 pub mod postgres;
 pub mod preflight;

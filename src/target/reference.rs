@@ -8,13 +8,12 @@ use serde_json::{Map, Value};
 
 use super::base::Base;
 use super::child::{Child, Spec};
+pub use super::counts::Counts;
 use super::postgres::{self, Cluster};
 use super::probe::Probe;
 use super::{System, Target, Token, seed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::measure::validity::Work;
 use crate::run::runtime;
-use crate::scenario::Claim;
 use crate::wire::Dialer;
 use crate::wire::request::Method;
 use crate::wire::tls::Trust;
@@ -145,28 +144,12 @@ fn describe(
     })
 }
 
-/// Work that the reference server counts itself, for where there is no database to ask.
-#[derive(Clone, Debug)]
-pub struct Counts(Value);
-
 /// Asks the reference server for its counts. It counts before it answers.
 ///
 /// # Errors
 /// If it does not answer.
 pub fn counts(target: &Target, dialer: &Dialer) -> Result<Counts> {
     let answer = runtime()?.block_on(Probe::new(target, dialer.clone()).ask_with_token(Method::Get, "/reference/work"));
-    let json = answer?.json().filter(Value::is_object);
-    json.map(Counts).ok_or_else(|| Error::new("the reference server's /reference/work is no JSON object"))
-}
-
-impl Counts {
-    /// The work since `before`, of what answers claim; `unanswered` more may have been carried out.
-    pub fn work_since(&self, before: &Self, claims: &[Claim], unanswered: u64) -> Vec<Work> {
-        let count = |counts: &Self, counter: &str| counts.0[counter].as_u64().unwrap_or(0);
-        let work = claims.iter().map(|Claim { name, counter, claimed }| {
-            let found = count(self, counter).saturating_sub(count(before, counter));
-            Work::counted(name, *claimed, found, unanswered, "the reference server's own count")
-        });
-        work.collect()
-    }
+    let counts = answer?.json().and_then(|values| Counts::new(values, "the reference server's own count"));
+    counts.ok_or_else(|| Error::new("the reference server's /reference/work is no JSON object"))
 }

@@ -1,0 +1,204 @@
+//! One deployment to an F5, as certctl's connector does it over iControl REST: which request each step is, and what a
+//! right answer to it looks like. Knows no socket.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::measure::Outcome;
+use crate::scenario::unwanted;
+use crate::wire::http1::Response;
+use crate::wire::request::{Method, encode_as};
+
+/// The names of the steps, in their order.
+pub const STEPS: &[&str] = &[
+    "login",
+    "upload_cert",
+    "upload_key",
+    "install_cert",
+    "install_key",
+    "open_transaction",
+    "update_profile",
+    "commit",
+    "read_profile",
+];
+
+/// The step that opens a round.
+pub const LOGIN: usize = 0;
+/// The step whose right answer is a deployment done.
+pub const COMMIT: usize = 7;
+const UPLOAD_CERT: usize = 1;
+const UPLOAD_KEY: usize = 2;
+const INSTALL_CERT: usize = 3;
+const INSTALL_KEY: usize = 4;
+const OPEN_TRANSACTION: usize = 5;
+const UPDATE_PROFILE: usize = 6;
+
+const JSON: &str = "application/json";
+const BYTES: &str = "application/octet-stream";
+
+/// A user of an F5. Its password is never printed.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({}, …)", self.username)
+    }
+}
+
+/// A certificate and its key as PEM, to be deployed. The key is never printed.
+pub struct Pair {
+    /// The certificate with its chain.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+/// A deployment under way.
+pub struct Deployment {
+    pair: Arc<Pair>,
+    /// The profile that is to name the new objects, without its partition.
+    profile: String,
+    certificate: Object,
+    key: Object,
+    token: String,
+    transaction: String,
+    /// The first step that has not had its right answer yet.
+    reached: usize,
+}
+
+/// A certificate or key on the device.
+struct Object {
+    name: String,
+    /// Where its upload lies, as the device says.
+    file: String,
+}
+
+impl Object {
+    fn new(name: String) -> Self {
+        Self { name, file: String::new() }
+    }
+
+    /// In the partition that certctl uses unless told otherwise.
+    fn full_name(&self) -> String {
+        format!("/Common/{}", self.name)
+    }
+}
+
+impl Deployment {
+    /// Deploys `pair` to a profile. `id` makes the names of its objects, which are new with every deployment: certctl
+    /// leaves alone what it has replaced.
+    pub fn new(pair: Arc<Pair>, profile: &str, id: &str) -> Self {
+        Self {
+            pair,
+            profile: profile.to_owned(),
+            certificate: Object::new(format!("certctl-cert-{id}")),
+            key: Object::new(format!("certctl-key-{id}")),
+            token: String::new(),
+            transaction: String::new(),
+            reached: 0,
+        }
+    }
+
+    /// Replaces `request` by that of a step. What earlier steps have not brought is left empty in it.
+    pub fn encode(&self, step: usize, host: &str, user: &Credentials, request: &mut Vec<u8>) -> Method {
+        let profile = format!("/mgmt/tm/ltm/profile/client-ssl/~Common~{}", self.profile);
+        let (method, target, body) = match step {
+            LOGIN => {
+                let Credentials { username, password } = user;
+                let login = json!({"username": username, "password": password, "loginProviderName": "tmos"});
+                (Method::Post, "/mgmt/shared/authn/login".to_owned(), login.to_string())
+            }
+            UPLOAD_CERT => return self.encode_upload(&self.certificate, &self.pair.certificate, host, request),
+            UPLOAD_KEY => return self.encode_upload(&self.key, &self.pair.key, host, request),
+            INSTALL_CERT => (Method::Post, "/mgmt/tm/sys/crypto/cert".to_owned(), install(&self.certificate)),
+            INSTALL_KEY => (Method::Post, "/mgmt/tm/sys/crypto/key".to_owned(), install(&self.key)),
+            OPEN_TRANSACTION => (Method::Post, "/mgmt/tm/transaction".to_owned(), "{}".to_owned()),
+            UPDATE_PROFILE => {
+                let names = json!({"cert": self.certificate.full_name(), "key": self.key.full_name()});
+                (Method::Patch, profile, names.to_string())
+            }
+            COMMIT => {
+                let target = format!("/mgmt/tm/transaction/{}", self.transaction);
+                (Method::Patch, target, json!({"state": "VALIDATING"}).to_string())
+            }
+            _ => (Method::Get, profile, String::new()),
+        };
+        let mut fields = vec![("X-F5-Auth-Token", self.token.as_str())];
+        if step == LOGIN {
+            fields.clear();
+        } else if step == UPDATE_PROFILE {
+            fields.push(("X-F5-REST-Coordination-Id", &self.transaction));
+        }
+        *request = encode_as(method, &target, host, &fields, JSON, &body);
+        method
+    }
+
+    fn encode_upload(&self, object: &Object, pem: &str, host: &str, request: &mut Vec<u8>) -> Method {
+        let target = format!("/mgmt/shared/file-transfer/uploads/{}.pem", object.name);
+        let range = format!("0-{}/{}", pem.len().saturating_sub(1), pem.len());
+        let fields = [("X-F5-Auth-Token", self.token.as_str()), ("Content-Range", &range)];
+        *request = encode_as(Method::Post, &target, host, &fields, BYTES, pem);
+        Method::Post
+    }
+
+    /// Says what came of a step, and keeps what later ones need. An answer is right only when all steps before it had
+    /// their right answers.
+    pub fn judge(&mut self, step: usize, response: &Response<'_>) -> Outcome {
+        if response.status != 200 {
+            return unwanted(response.status);
+        }
+        let answer: Value = serde_json::from_slice(response.body).unwrap_or_default();
+        if self.reached == step && response.is_json() && self.accept(step, &answer).is_some() {
+            self.reached = step + 1;
+            Outcome::Ok
+        } else {
+            Outcome::Wrong
+        }
+    }
+
+    /// Takes an answer, or nothing from it when it is not the right one.
+    fn accept(&mut self, step: usize, answer: &Value) -> Option<()> {
+        let says = |name: &str, value: &str| (answer[name] == value).then_some(());
+        match step {
+            LOGIN => self.token = text(&answer["token"]["token"])?,
+            UPLOAD_CERT => self.certificate.file = text(&answer["localFilePath"])?,
+            UPLOAD_KEY => self.key.file = text(&answer["localFilePath"])?,
+            INSTALL_CERT => says("name", &self.certificate.name)?,
+            INSTALL_KEY => says("name", &self.key.name)?,
+            OPEN_TRANSACTION => {
+                says("state", "STARTED")?;
+                self.transaction = text(&answer["transId"])?;
+            }
+            // The command as it waits in the transaction: nothing is done yet.
+            UPDATE_PROFILE => {}
+            COMMIT => says("state", "COMPLETED")?,
+            _ => {
+                says("cert", &self.certificate.full_name())?;
+                says("key", &self.key.full_name())?;
+            }
+        }
+        Some(())
+    }
+}
+
+fn install(object: &Object) -> String {
+    json!({"command": "install", "name": object.name, "from-local-file": object.file}).to_string()
+}
+
+/// A string or number that can stand in a request.
+fn text(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
+}
