@@ -6,7 +6,8 @@
 //! - **the life line**: the child's stdin is a pipe whose other end only we hold; a child that reads it sees its end;
 //! - **`Drop`**: stop signal, a bounded wait, SIGKILL, reap.
 //!
-//! A child is a process group of its own: a terminal's Ctrl-C reaches us, and we decide what becomes of the child.
+//! A child is a process group of its own: a terminal's Ctrl-C reaches us, and we decide what becomes of the child. What
+//! is left of its group when it is found to have ended is killed: a server's workers may not notice that it is gone.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -63,6 +64,27 @@ impl RunAs {
             (code, _) => Err(io::Error::from_raw_os_error(code)).context(|| format!("looking up the user {name:?}")),
         }
     }
+
+    /// Whom a server of ours runs as: the first of `names` that exists where we are root, else nobody but us (`None`).
+    ///
+    /// # Errors
+    /// If we are root and no such user exists.
+    pub fn lesser(names: &[&str]) -> Result<Option<RunAs>> {
+        // SAFETY: plain system call.
+        if unsafe { libc::geteuid() } != 0 {
+            return Ok(None);
+        }
+        for name in names {
+            if let Some(user) = RunAs::named(name)? {
+                return Ok(Some(user));
+            }
+        }
+        Err(Error::new(format!(
+            "finding a user to start a server as, since we are root: no user {}",
+            names.join(" or ")
+        ))
+        .mend("run as an ordinary user"))
+    }
 }
 
 /// How a child is tied to us and how it is asked to stop.
@@ -95,6 +117,7 @@ pub struct Child {
     first_line: Receiver<io::Result<String>>,
     tail: Tail,
     stop_signal: Option<Signal>,
+    ended: bool,
 }
 
 impl Child {
@@ -125,7 +148,8 @@ impl Child {
             Some(path) => Tail::File(path),
             None => Tail::collect(process.stderr.take()),
         };
-        Ok(Child { name: name.to_owned(), process, life_line, first_line, tail, stop_signal: spec.stop_signal })
+        let (name, stop_signal) = (name.to_owned(), spec.stop_signal);
+        Ok(Child { name, process, life_line, first_line, tail, stop_signal, ended: false })
     }
 
     /// The child's process id.
@@ -160,8 +184,15 @@ impl Child {
         }
     }
 
-    /// The exit status if the child has ended; never waits.
+    /// The exit status if the child has ended; never waits. The first call that finds it so kills the rest of its group.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        if !self.ended {
+            if !has_ended(self.pid()).context(|| format!("waiting for {}", self.name))? {
+                return Ok(None);
+            }
+            self.ended = true;
+            self.kill_group();
+        }
         self.process.try_wait().context(|| format!("waiting for {}", self.name))
     }
 
@@ -200,10 +231,15 @@ impl Child {
         if let Some(status) = self.wait(grace)? {
             return Ok(status);
         }
-        // SAFETY: plain system call. The child leads its group and is not reaped, so the number is still its own.
-        unsafe { libc::kill(-self.process.id().cast_signed(), libc::SIGKILL) };
+        self.kill_group();
         self.wait(KILL_WAIT)?
             .ok_or_else(|| Error::new(format!("stopping {} (pid {}): SIGKILL did not end it", self.name, self.pid())))
+    }
+
+    /// To be called before the child is reaped.
+    fn kill_group(&self) {
+        // SAFETY: plain system call. The child leads its group and is not reaped, so the number is still its own.
+        unsafe { libc::kill(-self.process.id().cast_signed(), libc::SIGKILL) };
     }
 
     /// The last 8 KiB, at most, that the child wrote to stderr.
@@ -231,6 +267,19 @@ impl Drop for Child {
         // Nobody is left to tell; the death signal still holds the child.
         let _ = self.stop(DROP_GRACE);
     }
+}
+
+/// Whether the child of this number, which is not reaped, has ended. It stays unreaped.
+fn has_ended(pid: u32) -> io::Result<bool> {
+    // SAFETY: an all-zero `siginfo_t` is a valid value; waitid fills it.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for the call.
+    if unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, options) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: after a successful waitid the field holds the number of the child that has ended, or still 0.
+    Ok(unsafe { info.si_pid() } != 0)
 }
 
 /// Puts the child into a group (or session) of its own and has the kernel signal it when we die.
@@ -343,7 +392,8 @@ impl Tail {
     }
 }
 
-fn file_tail(path: &Path) -> io::Result<String> {
+/// The last 8 KiB, at most, of a file.
+pub(super) fn file_tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES as u64)))?;

@@ -7,6 +7,7 @@ pub mod counts;
 pub mod doctor;
 pub mod evidence;
 pub mod f5;
+pub mod keeper;
 pub mod pki;
 pub mod postgres;
 pub mod preflight;

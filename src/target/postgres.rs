@@ -3,8 +3,7 @@
 //! It listens on a unix socket alone, in a folder that only its own user may enter, with durability as PostgreSQL ships
 //! it (fsync on). Two processes beside ours make it vanish however we end, `kill -9` included:
 //! - the **postmaster** carries a death signal, SIGQUIT: PostgreSQL's immediate shutdown;
-//! - the **keeper**, a shell that waits for the end of a pipe from us, then for the postmaster, and then removes the
-//!   folder. It is the one place that makes and deletes it, on the normal path too.
+//! - the [keeper](Keeper), which then waits for the postmaster and removes the folder.
 //!
 //! [`Cluster::start`] and [`Cluster::create_database`] use the blocking `postgres` client, which panics inside a tokio
 //! runtime: call them before the runtime starts, or in `spawn_blocking`. Stopping and dropping are safe anywhere.
@@ -14,12 +13,9 @@ mod installation;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +23,7 @@ use postgres::{Client, NoTls};
 
 use crate::error::{Context, Error, Result};
 use crate::target::child::{Child, RunAs, Spec};
+use crate::target::keeper::{Keeper, Lease};
 
 pub use installation::{BIN_VARIABLE, Installation, OLDEST_MAJOR, find};
 
@@ -36,10 +33,6 @@ const STATEMENT_STATISTICS: &str = "pg_stat_statements";
 const INITDB_WAIT: Duration = Duration::from_secs(120);
 const READY_WAIT: Duration = Duration::from_secs(60);
 const STOP_WAIT: Duration = Duration::from_secs(15);
-const KEEPER_WAIT: Duration = Duration::from_secs(45);
-/// The longest path of a unix socket on Linux, in bytes, without its closing zero.
-const SOCKET_PATH_BYTES: usize = 107;
-const SOCKET_FILE: &str = ".s.PGSQL.5432";
 /// The settings that a result has to name, since figures depend on them.
 const TOLD_SETTINGS: [&str; 9] = [
     "server_version",
@@ -53,31 +46,24 @@ const TOLD_SETTINGS: [&str; 9] = [
     "shared_preload_libraries",
 ];
 
-/// Makes the folder `$1`, waits for the end of stdin, then (20 s at most) for the postmaster, and removes the folder;
-/// more than once, since a server that we could not wait for may still write into it.
-const KEEPER: &str = r#"
-trap '' HUP INT TERM
-mkdir -m 700 -- "$1" || exit 1
-echo made
-cat >/dev/null
-pid=$(head -n 1 -- "$1/data/postmaster.pid" 2>/dev/null)
-turns=0
-while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ "$turns" -lt 400 ]; do sleep 0.05; turns=$((turns + 1)); done
-turns=0
-rm -rf -- "$1"
-while [ -e "$1" ] && [ "$turns" -lt 200 ]; do sleep 0.05; rm -rf -- "$1"; turns=$((turns + 1)); done
-[ ! -e "$1" ]
-"#;
+/// The postmaster works in its data folder.
+const LEASE: Lease = Lease {
+    what: "a private PostgreSQL",
+    name: "pg",
+    socket: ".s.PGSQL.5432",
+    work: "data",
+    patience: Duration::from_secs(20),
+};
 
 /// A running private PostgreSQL. Dropping it stops the server and removes its folder.
 #[derive(Debug)]
 pub struct Cluster {
-    folder: PathBuf,
     settings: BTreeMap<String, String>,
     version: String,
-    // `None` once stopped. The keeper ends after the server: it waits for it.
+    // `None` once stopped.
     server: Option<Child>,
-    keeper: Option<Child>,
+    // Stops after the server: it waits for it.
+    keeper: Keeper,
 }
 
 impl Cluster {
@@ -87,21 +73,16 @@ impl Cluster {
     /// `postgres`, or `nobody` where there is none. Fails when a program cannot be run or the server does not come up
     /// within a minute; the error then holds the end of the server's log, and nothing is left behind.
     pub fn start(installation: &Installation, extra: &[(&str, &str)]) -> Result<Cluster> {
-        let run_as = server_user()?;
-        let (keeper, folder) = make_folder(&room(run_as)?)?;
+        // PostgreSQL refuses to run as root.
+        let run_as = RunAs::lesser(&["postgres", "nobody"])?;
         let mut cluster = Cluster {
-            folder,
             settings: BTreeMap::new(),
             version: installation.version.clone(),
             server: None,
-            keeper: Some(keeper),
+            keeper: Keeper::start(&LEASE, run_as)?,
         };
-        if let Some(user) = run_as {
-            let folder = &cluster.folder;
-            chown(folder, Some(user.uid), Some(user.gid)).context(|| format!("giving away {}", folder.display()))?;
-        }
-        initdb(installation, &cluster.folder, run_as)?;
-        cluster.server = Some(start_server(installation, &cluster.folder, run_as, extra)?);
+        initdb(installation, cluster.folder(), run_as)?;
+        cluster.server = Some(start_server(installation, cluster.folder(), run_as, extra)?);
         let mut client = cluster.wait_until_ready()?;
         for name in TOLD_SETTINGS {
             let row = client
@@ -114,7 +95,7 @@ impl Cluster {
 
     /// The URL of a database in this cluster, for `postgres`, `tokio-postgres`, libpq and lib/pq alike.
     pub fn url(&self, database: &str) -> String {
-        let host = percent_encode(self.folder.as_os_str().as_bytes());
+        let host = percent_encode(self.folder().as_os_str().as_bytes());
         format!("postgres://{SUPERUSER}@/{}?host={host}", percent_encode(database.as_bytes()))
     }
 
@@ -148,7 +129,7 @@ impl Cluster {
 
     /// The folder of data, socket and log (`postgres.log`); gone once stopped.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.keeper.folder()
     }
 
     /// Stops the server and removes the folder: fast shutdown, after 15 s immediate shutdown, then SIGKILL. Fails when
@@ -161,14 +142,8 @@ impl Cluster {
             }
             server.stop(STOP_WAIT).map(drop)
         });
-        // Even if the server could not be stopped: the keeper waits a bounded time and then removes the folder.
-        let Some(mut keeper) = self.keeper.take() else { return stopped };
-        let status = keeper.stop(KEEPER_WAIT)?;
-        if !status.success() {
-            return Err(keeper
-                .failure(&format!("could not remove {}", self.folder.display()))
-                .mend("remove the folder by hand"));
-        }
+        // Even if the server could not be stopped: the keeper waits a bounded time, kills it and removes the folder.
+        self.keeper.stop()?;
         stopped
     }
 
@@ -199,66 +174,6 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // Nobody is left to tell; death signal and keeper do the rest.
         let _ = self.stop();
-    }
-}
-
-/// Whom the server runs as: PostgreSQL refuses root.
-fn server_user() -> Result<Option<RunAs>> {
-    // SAFETY: plain system call.
-    if unsafe { libc::geteuid() } != 0 {
-        return Ok(None);
-    }
-    for name in ["postgres", "nobody"] {
-        if let Some(user) = RunAs::named(name)? {
-            return Ok(Some(user));
-        }
-    }
-    Err(Error::new("starting a private PostgreSQL: it refuses to run as root, and there is no user postgres or nobody")
-        .mend("run as an ordinary user"))
-}
-
-/// A folder for temporary folders in which the server's user can get to its own, by a path short enough for a socket.
-fn room(run_as: Option<RunAs>) -> Result<PathBuf> {
-    let fits = |room: &Path| {
-        let socket = folder_name(room, u32::MAX).join(SOCKET_FILE);
-        let passable = |dir: &Path| match (run_as, fs::metadata(dir)) {
-            (None, Ok(_)) => true,
-            (Some(user), Ok(meta)) => meta.mode() & 0o001 != 0 || (meta.uid() == user.uid && meta.mode() & 0o100 != 0),
-            (_, Err(_)) => false,
-        };
-        socket.as_os_str().len() <= SOCKET_PATH_BYTES && room.ancestors().all(passable)
-    };
-    let wanted = env::temp_dir();
-    let choices = [wanted.clone(), PathBuf::from("/tmp")];
-    choices.iter().filter_map(|room| room.canonicalize().ok()).find(|room| fits(room)).ok_or_else(|| {
-        Error::new(format!("making a folder for a private PostgreSQL: neither {} nor /tmp will do", wanted.display()))
-            .mend("set TMPDIR to a folder with a short path that every user can pass through")
-    })
-}
-
-fn folder_name(room: &Path, number: u32) -> PathBuf {
-    room.join(format!("certctl-bench-pg-{}-{number}", std::process::id()))
-}
-
-/// Starts the keeper, which makes the folder. The name is new: `mkdir` fails on one that exists.
-fn make_folder(room: &Path) -> Result<(Child, PathBuf)> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let mut left_over = 0;
-    loop {
-        let folder = folder_name(room, NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", KEEPER, "certctl-bench-keeper"]).arg(&folder).current_dir("/");
-        let mut keeper = Child::spawn(
-            "the keeper of a private PostgreSQL",
-            command,
-            Spec { death_signal: None, ..Spec::default() },
-        )?;
-        match keeper.wait_for_line(Duration::from_secs(30)) {
-            Ok(_) => return Ok((keeper, folder)),
-            // Left by a machine that lost power, when process ids began anew.
-            Err(_) if folder.symlink_metadata().is_ok() && left_over < 100 => left_over += 1,
-            Err(error) => return Err(error),
-        }
     }
 }
 
