@@ -48,7 +48,7 @@ impl KeyType {
             Self::EcdsaP384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
             Self::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
             Self::Rsa4096 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096),
-            Self::Ed25519 => KeyPair::generate_for(&PKCS_ED25519),
+            Self::Ed25519 => KeyPair::generate_for(&PKCS_ED25519).and_then(|pair| without_public_key(&pair)),
         };
         pair.context(|| format!("making an {self} key"))
     }
@@ -165,6 +165,18 @@ impl Authority {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
         Ok(Identity { chain, key, chain_pem, key_pem: pair.serialize_pem() })
     }
+}
+
+/// The same Ed25519 key without the public key beside it, which OpenSSL before 3.1 does not read (RFC 8410, section 7).
+fn without_public_key(pair: &KeyPair) -> Result<KeyPair, rcgen::Error> {
+    // Version 1, the algorithm, and an octet string of 34 bytes that holds one of 32: the private key.
+    const HEAD: [u8; 16] = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32];
+    let both = pair.serialize_der();
+    // It stands at the same place behind a head of the same length.
+    let private = both.get(HEAD.len()..HEAD.len() + 32).ok_or(rcgen::Error::CouldNotParseKeyPair)?;
+    let alone = PrivatePkcs8KeyDer::from([HEAD.as_slice(), private].concat());
+    let alone = KeyPair::from_pkcs8_der_and_sign_algo(&alone, &PKCS_ED25519)?;
+    if alone.public_key_raw() == pair.public_key_raw() { Ok(alone) } else { Err(rcgen::Error::CouldNotParseKeyPair) }
 }
 
 fn authority_params(name: &str) -> CertificateParams {
