@@ -14,6 +14,7 @@ pub mod preflight;
 pub mod probe;
 pub mod reference;
 pub mod seed;
+pub mod sidecar;
 
 use std::fmt;
 use std::io::Read as _;

@@ -1,0 +1,420 @@
+//! The real daemons that certctl's connectors deploy to, started on loopback with a configuration of ours.
+//!
+//! Each answers `GET /` with 200 and `ok`, over TLS, from a folder of its own that vanishes with it. As root it runs as a
+//! lesser user from its first instruction. However we end, it ends: its master carries a death signal, what the master
+//! leaves of its process group is killed, and the [keeper](Keeper) kills what neither of them reached.
+
+mod apache;
+mod descriptors;
+mod files;
+mod glance;
+mod haproxy;
+mod installation;
+mod nginx;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+
+use super::child::{Child, RunAs, Signal, Spec, file_tail};
+use super::keeper::{Keeper, Lease};
+use super::pki::Identity;
+use crate::error::{Context, Error, Result};
+use files::Files;
+
+pub use installation::{Installation, Skipped, find, find_in};
+
+/// How long a daemon may take until it shows its certificate.
+const READY_WAIT: Duration = Duration::from_secs(20);
+/// How long one look at it may take.
+const GLANCE_WAIT: Duration = Duration::from_secs(5);
+/// How long it may take to stop.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+/// How often it is started when its port turns out to be taken.
+const PORT_ATTEMPTS: u32 = 5;
+/// How long the kernel's queue of connections that wait to be accepted may get; it cuts this to its own limit.
+const BACKLOG: u32 = 4096;
+/// How long a worker that was replaced may go on with its connections.
+const OLD_WORKER_S: u32 = 60;
+/// The folder that the daemon works in, with all its files.
+const WORK: &str = "run";
+/// Whom a daemon runs as where we are root.
+const USERS: [&str; 2] = ["www-data", "nobody"];
+
+/// A server program that certctl deploys certificates to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Daemon {
+    /// nginx
+    Nginx,
+    /// The Apache HTTP server, with its event MPM.
+    Apache,
+    /// HAProxy, in master-worker mode.
+    Haproxy,
+}
+
+impl Daemon {
+    /// Every daemon.
+    pub const ALL: [Self; 3] = [Self::Nginx, Self::Apache, Self::Haproxy];
+
+    /// Its name in results, benchmark ids and messages.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Apache => "apache",
+            Self::Haproxy => "haproxy",
+        }
+    }
+
+    const fn lease(self) -> Lease {
+        // HAProxy binds its socket by a temporary name that ends in its process id.
+        let socket = "run/haproxy.sock.4194304.tmp";
+        Lease { what: self.label(), name: self.label(), socket, work: WORK, patience: Duration::from_secs(2) }
+    }
+
+    /// What makes it take up new files without dropping a connection.
+    const fn reload_signal(self) -> Signal {
+        match self {
+            Self::Nginx => libc::SIGHUP,
+            Self::Apache => libc::SIGUSR1,
+            Self::Haproxy => libc::SIGUSR2,
+        }
+    }
+}
+
+impl fmt::Display for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// The TLS versions that a daemon speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Both,
+    /// TLS 1.2 alone.
+    Tls12,
+    /// TLS 1.3 alone.
+    Tls13,
+}
+
+/// How a daemon is brought to take up a new certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// By its reload: new workers for new connections, and old workers finish the old ones.
+    #[default]
+    Graceful,
+    /// By HAProxy's runtime API: the running worker gets the new certificate. Only HAProxy has it.
+    Runtime,
+}
+
+/// How a daemon is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The TLS versions that it speaks.
+    pub versions: Versions,
+    /// The key exchange groups that it accepts, as OpenSSL names them (`P-256`); none means the daemon's own.
+    pub groups: Vec<String>,
+    /// The authority, PEM, that a client's certificate must come from; `None` asks for no certificate.
+    pub client_ca_pem: Option<String>,
+    /// Whether ALPN offers HTTP/2 beside HTTP/1.1.
+    pub h2: bool,
+    /// nginx's and Apache's worker processes, HAProxy's threads. One of Apache's has 128 threads.
+    pub workers: u32,
+    /// How [`Sidecar::replace`] goes about it.
+    pub reload: Reload,
+}
+
+impl Default for Options {
+    /// TLS 1.2 and 1.3, the daemon's own groups, no client certificate, HTTP/1.1 alone, one worker, graceful reload.
+    fn default() -> Self {
+        Self {
+            versions: Versions::Both,
+            groups: Vec::new(),
+            client_ca_pem: None,
+            h2: false,
+            workers: 1,
+            reload: Reload::Graceful,
+        }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// If `daemon` has no such thing.
+    fn check(&self, daemon: Daemon) -> Result<()> {
+        let plain = |group: &String| {
+            !group.is_empty() && group.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        };
+        if let Some(group) = self.groups.iter().find(|group| !plain(group)) {
+            return Err(Error::usage(format!("{group:?} is no name of a key exchange group"))
+                .mend("name it as OpenSSL does, as in P-256"));
+        }
+        if !(1..=64).contains(&self.workers) {
+            return Err(Error::usage(format!("{} workers for {daemon}", self.workers)).mend("give it 1 to 64"));
+        }
+        if self.reload == Reload::Runtime && daemon != Daemon::Haproxy {
+            return Err(Error::usage(format!("{daemon} has no runtime API to replace a certificate by"))
+                .mend("have it reload gracefully"));
+        }
+        Ok(())
+    }
+}
+
+/// What a daemon's configuration is written for.
+struct Site<'a> {
+    installation: &'a Installation,
+    options: &'a Options,
+    port: u16,
+    /// How many connections it is to carry at a time.
+    connections: u64,
+}
+
+impl Site<'_> {
+    fn configuration(&self) -> Result<String> {
+        match self.installation.daemon {
+            Daemon::Nginx => Ok(nginx::configuration(self)),
+            Daemon::Apache => apache::configuration(self),
+            Daemon::Haproxy => Ok(haproxy::configuration(self)),
+        }
+    }
+
+    /// The daemon in the foreground, in its folder `run`.
+    fn command(&self, run: &Path) -> Command {
+        let mut command = Command::new(&self.installation.program);
+        match self.installation.daemon {
+            Daemon::Nginx => command.args(nginx::ARGUMENTS),
+            // What it serves must have an absolute path.
+            Daemon::Apache => command.args(apache::ARGUMENTS).arg("-d").arg(run),
+            Daemon::Haproxy => command.args(haproxy::ARGUMENTS),
+        };
+        command.current_dir(run).env("LC_ALL", "C");
+        command
+    }
+}
+
+/// The name of every daemon's configuration in its folder.
+const CONFIGURATION: &str = "daemon.conf";
+
+/// A running daemon. Dropping it stops it and removes its folder.
+#[derive(Debug)]
+pub struct Sidecar {
+    daemon: Daemon,
+    version: String,
+    address: SocketAddr,
+    reload: Reload,
+    files: Files,
+    // In the order in which they stop.
+    master: Child,
+    keeper: Keeper,
+}
+
+impl Sidecar {
+    /// Starts a daemon that shows `identity`, and returns when it does.
+    ///
+    /// As root it runs as `www-data`, or `nobody` where there is no such user, who alone may read the key.
+    ///
+    /// # Errors
+    /// If the options are not for this daemon, or it does not come up within 20 s; the error then holds its last words,
+    /// and nothing is left behind.
+    pub fn start(installation: &Installation, identity: &Identity, options: &Options) -> Result<Sidecar> {
+        options.check(installation.daemon)?;
+        Self::start_on(installation, identity, options, free_address)
+    }
+
+    /// Starts it on the first of `addresses` that it can bind.
+    fn start_on(
+        installation: &Installation,
+        identity: &Identity,
+        options: &Options,
+        mut addresses: impl FnMut() -> Result<SocketAddr>,
+    ) -> Result<Sidecar> {
+        let mut attempt = 1;
+        loop {
+            let mut sidecar = Self::launch(installation, identity, options, addresses()?)?;
+            match sidecar.wait_until_ready(identity, options) {
+                Ok(()) => return Ok(sidecar),
+                // Nobody can hold a port free for another process: someone was quicker.
+                Err(error) if attempt < PORT_ATTEMPTS && says_taken(error.what()) => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn launch(
+        installation: &Installation,
+        identity: &Identity,
+        options: &Options,
+        address: SocketAddr,
+    ) -> Result<Sidecar> {
+        let daemon = installation.daemon;
+        let user = RunAs::lesser(&USERS)?;
+        let keeper = Keeper::start(&daemon.lease(), user)?;
+        let files = Files::make(keeper.folder().join(WORK), user)?;
+        files.put_identity(daemon, identity)?;
+        if let Some(pem) = &options.client_ca_pem {
+            files.put(files::CLIENT_CA, pem)?;
+        }
+        if daemon == Daemon::Apache {
+            Files::make(files.run().join(apache::PAGES), user)?.put(apache::PAGE, "ok")?;
+        }
+        let site = Site { installation, options, port: address.port(), connections: descriptors::connections()? };
+        files.put(CONFIGURATION, &site.configuration()?)?;
+        let mut command = site.command(files.run());
+        descriptors::raise(&mut command, site.connections);
+        let signal = Some(libc::SIGTERM);
+        let spec = Spec { death_signal: signal, stop_signal: signal, run_as: user, log: None };
+        let master = Child::spawn(daemon.label(), command, spec).map_err(|error| {
+            error.mend("as root this needs the right to become another user; else run as an ordinary one")
+        })?;
+        let version = installation.version.clone();
+        Ok(Sidecar { daemon, version, address, reload: options.reload, files, master, keeper })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Which daemon it is.
+    pub fn daemon(&self) -> Daemon {
+        self.daemon
+    }
+
+    /// Its version, as it tells itself.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The process id of its master, which stays through every reload.
+    pub fn pid(&self) -> u32 {
+        self.master.pid()
+    }
+
+    /// The folder of all its files; gone once stopped.
+    pub fn folder(&self) -> &Path {
+        self.keeper.folder()
+    }
+
+    /// The certificate that it shows on a new connection now.
+    ///
+    /// # Errors
+    /// If it shows none within 5 s.
+    pub fn shown(&self) -> Result<CertificateDer<'static>> {
+        let shown = glance::at(self.address, GLANCE_WAIT).map(|glance| glance.certificate);
+        shown.context(|| format!("looking at the certificate of {} on {}", self.daemon, self.address))
+    }
+
+    /// Replaces certificate and key, and has the daemon take them up, as certctl's connectors do: new files are renamed
+    /// over the old ones, then the daemon reloads. It returns when the daemon was told, which is before it shows the
+    /// new certificate on every connection.
+    ///
+    /// # Errors
+    /// If a file cannot be written, the daemon has ended, or its runtime API refuses the certificate.
+    pub fn replace(&mut self, identity: &Identity) -> Result<()> {
+        if self.master.exited()?.is_some() {
+            return Err(self.failure("its certificate cannot be replaced"));
+        }
+        self.files.put_identity(self.daemon, identity)?;
+        match self.reload {
+            Reload::Graceful => self.master.signal(self.daemon.reload_signal()),
+            Reload::Runtime => haproxy::replace(&self.files.run().join(haproxy::SOCKET), identity),
+        }
+    }
+
+    /// Stops the daemon and removes its folder. Calling it again does nothing.
+    ///
+    /// # Errors
+    /// If its folder could not be removed.
+    pub fn stop(&mut self) -> Result<()> {
+        let stopped = self.master.stop(STOP_WAIT).map(drop);
+        self.keeper.stop()?;
+        stopped
+    }
+
+    /// Looks until the daemon shows its certificate, ends, or has had its time.
+    fn wait_until_ready(&mut self, identity: &Identity, options: &Options) -> Result<()> {
+        let deadline = Instant::now() + READY_WAIT;
+        loop {
+            let seen = match glance::at(self.address, GLANCE_WAIT) {
+                Ok(glance) if Some(&glance.certificate) != identity.chain.first() => {
+                    "another server answers there".to_owned()
+                }
+                Ok(glance) => match glance.refused {
+                    // We have no certificate to show: to be refused is to be answered.
+                    Some(why) if options.client_ca_pem.is_none() => why,
+                    _ => return Ok(()),
+                },
+                Err(error) => error.to_string(),
+            };
+            if self.master.exited()?.is_some() {
+                return Err(self.failure("it ended before it showed its certificate"));
+            }
+            if Instant::now() > deadline {
+                let address = self.address;
+                return Err(self
+                    .failure(&format!("it did not show its certificate on {address} within {READY_WAIT:?} ({seen})")));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// An error that says `why`, and the daemon's last words.
+    fn failure(&mut self, why: &str) -> Error {
+        let error = self.master.failure(why);
+        // Once it has read its configuration, Apache writes to a log alone.
+        match file_tail(&self.files.run().join(apache::LOG)) {
+            Ok(text) if !text.trim_end().is_empty() => {
+                Error::new(format!("{}\nits log ends:\n{}", error.what().trim_end(), text.trim_end()))
+            }
+            _ => error,
+        }
+    }
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> Result<SocketAddr> {
+    let what = || "looking for a free port on 127.0.0.1".to_owned();
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).context(what)
+}
+
+/// Whether a daemon's last words are that its port is taken.
+fn says_taken(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("address already in use")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::pki::{Authority, KeyType, Purpose};
+
+    #[test]
+    fn a_daemon_whose_port_is_taken_gets_another() {
+        let authority = Authority::root(KeyType::EcdsaP256).unwrap();
+        let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost"]).unwrap();
+        for daemon in Daemon::ALL {
+            let installation = find(daemon).unwrap().unwrap_or_else(|skipped| panic!("{skipped}"));
+            // It refuses, so that a look at it is over at once.
+            let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let taken = holder.local_addr().unwrap();
+            thread::spawn(move || holder.incoming().for_each(drop));
+            let mut tried = 0;
+            let sidecar = Sidecar::start_on(&installation, &identity, &Options::default(), || {
+                tried += 1;
+                if tried == 1 { Ok(taken) } else { free_address() }
+            });
+            let sidecar = sidecar.unwrap_or_else(|error| panic!("{daemon}: {error}"));
+            assert_eq!(tried, 2, "{daemon}");
+            assert_ne!(sidecar.address(), taken, "{daemon}");
+            // And with no other it says so.
+            let error = Sidecar::start_on(&installation, &identity, &Options::default(), || Ok(taken)).unwrap_err();
+            assert!(says_taken(error.what()) && error.what().contains(daemon.label()), "{error}");
+        }
+    }
+}

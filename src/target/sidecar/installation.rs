@@ -1,0 +1,172 @@
+//! The daemons that are installed.
+
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Daemon;
+use crate::error::{Error, Result};
+
+/// Where system programs are, whatever `PATH` says: an ordinary user's often lacks the first two.
+const FOLDERS: [&str; 5] = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin", "/usr/local/bin"];
+
+impl Daemon {
+    /// The environment variable that names its program; empty, it leaves the daemon out.
+    pub const fn bin_variable(self) -> &'static str {
+        match self {
+            Self::Nginx => "CERTCTL_BENCH_NGINX_BIN",
+            Self::Apache => "CERTCTL_BENCH_APACHE_BIN",
+            Self::Haproxy => "CERTCTL_BENCH_HAPROXY_BIN",
+        }
+    }
+
+    /// The names of its program.
+    const fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Nginx => &["nginx"],
+            Self::Apache => &["apache2", "httpd"],
+            Self::Haproxy => &["haproxy"],
+        }
+    }
+
+    /// Debian's package of it.
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Apache => "apache2",
+            Self::Haproxy => "haproxy",
+        }
+    }
+
+    /// What asks it how it was built, and what stands before its version in the answer. `apache2 -V` answers although
+    /// it complains of the system's configuration.
+    const fn version_question(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Nginx => ("-V", "nginx version: nginx/"),
+            Self::Apache => ("-V", "Server version: Apache/"),
+            Self::Haproxy => ("-v", "HAProxy version "),
+        }
+    }
+}
+
+/// An installed daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// Which one.
+    pub daemon: Daemon,
+    /// Its program.
+    pub program: PathBuf,
+    /// Its version as it tells itself, such as `1.22.1` or `2.4.62 (Debian)`.
+    pub version: String,
+    /// All that it tells of how it was built.
+    pub(super) build: String,
+}
+
+impl Installation {
+    /// Whether its version's leading numbers are these or greater ones.
+    pub(super) fn is_at_least(&self, oldest: &[u32]) -> bool {
+        let numbers = self.version.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
+        numbers.take(oldest.len()).collect::<Vec<u32>>().as_slice() >= oldest
+    }
+}
+
+/// A daemon that cannot be measured here, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    daemon: Daemon,
+    why: String,
+}
+
+impl Skipped {
+    /// Which one.
+    pub fn daemon(&self) -> Daemon {
+        self.daemon
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "skipped: {} {}", self.daemon, self.why)
+    }
+}
+
+/// Looks for a daemon: what its variable names ([`Daemon::bin_variable`]), else in `PATH` and the usual folders.
+///
+/// # Errors
+/// If the variable names something else. A daemon that is not there is no error.
+pub fn find(daemon: Daemon) -> Result<Result<Installation, Skipped>> {
+    let variable = daemon.bin_variable();
+    match env::var_os(variable) {
+        None => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            let folders: Vec<PathBuf> = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from)).collect();
+            Ok(find_in(daemon, &folders))
+        }
+        Some(program) if program.is_empty() => {
+            Ok(Err(Skipped { daemon, why: format!("left out, since {variable} is empty") }))
+        }
+        Some(program) => {
+            let program = PathBuf::from(program);
+            let found = examine(daemon, &program).map_err(|why| {
+                Error::usage(format!("{variable}={}: {why}", program.display()))
+                    .mend(format!("set it to the path of {daemon}'s program, or unset it"))
+            });
+            found.map(Ok)
+        }
+    }
+}
+
+/// Looks for a daemon in these folders alone.
+///
+/// # Errors
+/// What to say when it is in none of them.
+pub fn find_in(daemon: Daemon, folders: &[PathBuf]) -> Result<Installation, Skipped> {
+    let mut passed_over = String::new();
+    for folder in folders {
+        for program in daemon.programs().iter().map(|name| folder.join(name)).filter(|program| program.is_file()) {
+            match examine(daemon, &program) {
+                Ok(installation) => return Ok(installation),
+                Err(why) => passed_over = format!("; {}: {why}", program.display()),
+            }
+        }
+    }
+    let why = format!("not found (install it: Debian: apt-get install {}{passed_over})", daemon.package());
+    Err(Skipped { daemon, why })
+}
+
+/// What `program` is, or why it is of no use.
+fn examine(daemon: Daemon, program: &Path) -> Result<Installation, String> {
+    let (question, before) = daemon.version_question();
+    let answer = Command::new(program).arg(question).output().map_err(|error| error.to_string())?;
+    let build = [answer.stdout, answer.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let line = build.lines().find_map(|line| line.split_once(before)).map(|(_, rest)| rest.trim());
+    let version = line.ok_or_else(|| format!("`{question}` does not say that it is {daemon}"))?;
+    let version = match daemon {
+        // A date and an address follow.
+        Daemon::Haproxy => version.split(' ').next().unwrap_or_default(),
+        Daemon::Nginx | Daemon::Apache => version,
+    };
+    if daemon == Daemon::Nginx && !build.contains("http_ssl_module") {
+        return Err("it was built without TLS".to_owned());
+    }
+    Ok(Installation { daemon, program: program.to_owned(), version: version.to_owned(), build })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        let nginx = |version: &str| Installation {
+            daemon: Daemon::Nginx,
+            program: PathBuf::new(),
+            version: version.to_owned(),
+            build: String::new(),
+        };
+        for (version, newer) in [("1.25.1", true), ("1.27.0 (Ubuntu)", true), ("1.9.15", false), ("1.22.1", false)] {
+            assert_eq!(nginx(version).is_at_least(&[1, 25, 1]), newer, "{version}");
+        }
+    }
+}
