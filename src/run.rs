@@ -1,7 +1,7 @@
 //! Brings the five words together: scenarios (what), each under a plan (when), over the wire (how), at a target
 //! (where), into measurements (so what).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 use crate::clock::Moment;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::load;
 use crate::load::arrival::Ask;
 use crate::load::plan::{Model, Plan};
@@ -17,8 +17,8 @@ use crate::load::run::{Client, Control, Done, Job};
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
 use crate::wire::connection::Stopwatch;
+use crate::wire::handshake::Record;
 use crate::wire::request::{Method, encode};
-use crate::wire::tls::Handshake;
 use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
 
 /// A runtime for one generator thread.
@@ -42,33 +42,67 @@ pub struct Workload {
     pub scenario: Rc<dyn Scenario>,
     /// How much, and when.
     pub plan: Plan,
+    /// Who is asked; unknown while flags are only looked over.
+    pub peer: Option<Rc<Peer>>,
 }
+
+/// Who is asked, and over which connections.
+pub struct Peer {
+    /// Opens connections; where there are several, they take turns.
+    pub dialers: Vec<Dialer>,
+    /// How long connections live.
+    pub connections: Connections,
+}
+
+/// How long connections live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// Each client keeps its own. Its first request on it is this, encoded, which costs the peer next to nothing.
+    Kept(Vec<u8>),
+    /// Each arrival opens a new one, and closes it.
+    PerArrival,
+}
+
+impl Peer {
+    /// A certctl, or a server shaped like it.
+    pub fn certctl(dialer: Dialer, host: &str) -> Self {
+        let greeting = encode(Method::Get, "/health", host, None, "");
+        Self { dialers: vec![dialer], connections: Connections::Kept(greeting) }
+    }
+
+    fn dialer(&self, seq: u64) -> &Dialer {
+        &self.dialers[(seq % self.dialers.len() as u64) as usize]
+    }
+}
+
+/// How many connections may wait for their peer to close; one more is closed at once.
+const MAX_CLOSING: usize = 1_024;
+/// How long each may wait.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs workloads side by side and measures them, on the calling thread; the measurements are in their order.
 ///
 /// # Errors
 /// If the run cannot start; what happens after that is measured, not reported as an error.
-pub fn run(workloads: &[Workload], dialer: &Dialer, host: &str, control: &Control) -> Result<Vec<Measurement>> {
-    let wiring = Wiring {
-        dialer: Rc::new(dialer.clone()),
-        scratch: Rc::default(),
-        greeting: encode(Method::Get, "/health", host, None, "").into(),
-    };
-    let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect();
+pub fn run(workloads: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
+    let wiring = Wiring::default();
+    let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect::<Result<_>>()?;
     LocalSet::new().block_on(&runtime()?, load::run::run(jobs, control))
 }
 
 /// What the clients of all workloads share.
+#[derive(Clone, Default)]
 struct Wiring {
-    dialer: Rc<Dialer>,
     /// Buffers that no request is using.
     scratch: Rc<RefCell<Vec<Scratch>>>,
-    /// A request that costs the target next to nothing.
-    greeting: Rc<[u8]>,
+    /// How many connections wait for their peer to close.
+    closing: Rc<Cell<usize>>,
 }
 
 impl Wiring {
-    fn job(&self, workload: &Workload) -> Job<HttpClient> {
+    fn job(&self, workload: &Workload) -> Result<Job<HttpClient>> {
+        let peer = workload.peer.clone().filter(|peer| !peer.dialers.is_empty());
+        let peer = peer.ok_or_else(|| Error::new(format!("{}: nobody is there to ask", workload.scenario.name())))?;
         let (plan, scenario) = (workload.plan.clone(), workload.scenario.clone());
         let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps());
         let recorder = match plan.model {
@@ -76,49 +110,61 @@ impl Wiring {
             Model::Closed { .. } => recorder.of_users(),
         };
         let recorder = Rc::new(RefCell::new(recorder));
-        let (dialer, scratch, greeting) = (self.dialer.clone(), self.scratch.clone(), self.greeting.clone());
+        let wiring = self.clone();
         let client = {
             let recorder = recorder.clone();
             Box::new(move || HttpClient {
-                dialer: dialer.clone(),
+                peer: peer.clone(),
                 scenario: scenario.clone(),
                 recorder: recorder.clone(),
-                scratch: scratch.clone(),
-                greeting: greeting.clone(),
+                wiring: wiring.clone(),
                 connection: None,
             })
         };
-        Job { plan, client, recorder }
+        Ok(Job { plan, client, recorder })
+    }
+
+    /// Lets the peer close `connection` first.
+    fn close(&self, connection: Connection) {
+        if self.closing.get() >= MAX_CLOSING {
+            return;
+        }
+        let closing = self.closing.clone();
+        closing.set(closing.get() + 1);
+        tokio::task::spawn_local(async move {
+            connection.close_second(CLOSING_PATIENCE).await;
+            closing.set(closing.get() - 1);
+        });
     }
 }
 
-/// A client that asks a scenario's requests over one kept connection, and reconnects where that was lost.
+/// A client that asks a scenario's requests, over one kept connection, which it opens again where it was lost, or over
+/// a new one each time.
 struct HttpClient {
-    dialer: Rc<Dialer>,
+    peer: Rc<Peer>,
     scenario: Rc<dyn Scenario>,
     recorder: Rc<RefCell<Recorder>>,
-    scratch: Rc<RefCell<Vec<Scratch>>>,
-    greeting: Rc<[u8]>,
+    wiring: Wiring,
     /// Boxed, so that moving the client about costs an idle worker nothing.
     connection: Option<Box<Connection>>,
 }
 
 impl Client for HttpClient {
-    async fn open(&mut self) -> Result<(Handshake, Phases), Fault> {
+    async fn open(&mut self) -> Result<(Record, Phases), Fault> {
         let mut phases = Phases::default();
         // Boxed, so that an idle worker does not keep the room that a handshake needs.
-        let connection = Box::pin(self.dialer.open(&mut Stopwatch::from(Moment::now()), &mut phases)).await?;
+        let connection = Box::pin(self.peer.dialer(0).open(&mut Stopwatch::from(Moment::now()), &mut phases)).await?;
         let mut connection = Box::new(connection);
-        let handshake = connection.handshake();
+        let record = connection.record();
         self.connection = Box::pin(self.greet(&mut connection)).await?.then_some(connection);
-        Ok((handshake, phases))
+        Ok((record, phases))
     }
 
     async fn perform(&mut self, ask: Ask, start: Moment) -> Done {
-        let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
+        let mut scratch = self.wiring.scratch.borrow_mut().pop().unwrap_or_default();
         let mut watch = Stopwatch::from(start);
         let (mut phases, mut handshake) = (Phases::default(), None);
-        let answered = self.ask(ask, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
+        let answered = self.ask(ask, start, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
         let outcome = match (answered, scratch.response()) {
             (Ok(()), Some(response)) => {
                 let outcome = self.scenario.judge(ask, start, &response);
@@ -135,7 +181,12 @@ impl Client for HttpClient {
                 Outcome::Broken(fault.kind)
             }
         };
-        self.scratch.borrow_mut().push(scratch);
+        self.wiring.scratch.borrow_mut().push(scratch);
+        if self.peer.connections == Connections::PerArrival
+            && let Some(connection) = self.connection.take()
+        {
+            self.wiring.close(*connection);
+        }
         Done { end: watch.last(), phases, outcome, handshake }
     }
 
@@ -154,22 +205,24 @@ impl HttpClient {
     /// Asks the first request of a connection and returns whether the connection was kept. certctl closes a connection
     /// that asks nothing within 5 s, and one that has asked something only after 60 s of silence.
     async fn greet(&self, connection: &mut Connection) -> Result<bool, Fault> {
-        let mut scratch = self.scratch.borrow_mut().pop().unwrap_or_default();
+        let Connections::Kept(greeting) = &self.peer.connections else { return Ok(true) };
+        let mut scratch = self.wiring.scratch.borrow_mut().pop().unwrap_or_default();
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
         scratch.request.clear();
-        scratch.request.extend_from_slice(&self.greeting);
+        scratch.request.extend_from_slice(greeting);
         let kept = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
-        self.scratch.borrow_mut().push(scratch);
+        self.wiring.scratch.borrow_mut().push(scratch);
         kept
     }
 
     async fn ask(
         &mut self,
         ask: Ask,
+        start: Moment,
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
         phases: &mut Phases,
-        handshake: &mut Option<Handshake>,
+        handshake: &mut Option<Record>,
     ) -> Result<(), Fault> {
         if let Some(connection) = &mut self.connection
             && connection.is_stale().await
@@ -179,13 +232,16 @@ impl HttpClient {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
-                let connection = Box::pin(self.dialer.open(watch, phases)).await?;
-                *handshake = Some(connection.handshake());
+                let connection = Box::pin(self.peer.dialer(ask.seq).open(watch, phases)).await?;
+                let record = connection.record();
+                self.scenario.connected(start, &record);
+                *handshake = Some(record);
                 none.insert(Box::new(connection))
             }
         };
         let method = self.scenario.encode(ask, &mut scratch.request);
-        if !connection.exchange(method, scratch, watch, phases).await? {
+        let reusable = connection.exchange(method, scratch, watch, phases).await?;
+        if !reusable && self.peer.connections != Connections::PerArrival {
             self.connection = None;
         }
         Ok(())

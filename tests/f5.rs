@@ -16,12 +16,13 @@ use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::run::Control;
 use certctl_bench::measure::{Measurement, Outcome};
-use certctl_bench::run::{Workload, run};
+use certctl_bench::run::{Connections, Peer, Workload, run};
 use certctl_bench::scenario::Scenario as _;
 use certctl_bench::scenario::f5_deploy::F5Deploy;
-use certctl_bench::target::f5::{F5Mock, SERVED_PROFILE};
+use certctl_bench::target::f5::{F5Mock, HEALTH_PATH, SERVED_PROFILE};
 use certctl_bench::target::pki::{Authority, Identity, KeyType, Purpose};
 use certctl_bench::wire::Dialer;
+use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::client_config;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -396,8 +397,10 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
         rng_seed: 1,
     };
     let dialer = Dialer::new(mock.address, mock.base.server_name().unwrap(), client_config(&mock.trust).unwrap());
-    let workload = Workload { scenario: scenario.clone(), plan };
-    let measured = run(&[workload], &dialer, &mock.base.host_header(), &Control::default()).unwrap();
+    let greeting = encode(Method::Get, HEALTH_PATH, &mock.base.host_header(), None, "");
+    let peer = Peer { dialers: vec![dialer], connections: Connections::Kept(greeting) };
+    let workload = Workload { scenario: scenario.clone(), plan, peer: Some(Rc::new(peer)) };
+    let measured = run(&[workload], &Control::default()).unwrap();
     measured.into_iter().next().unwrap()
 }
 

@@ -16,8 +16,8 @@ use certctl_bench::report::plan::PlanFacts;
 use certctl_bench::report::summary::{About, Part, Results, Summary, TargetFacts};
 use certctl_bench::report::{Verdict, text};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
-use certctl_bench::wire::tls::Handshake;
-use certctl_bench::wire::{FaultKind, Phases};
+use certctl_bench::wire::handshake::{Kind, Record};
+use certctl_bench::wire::{FaultKind, Handshake, Phases};
 
 const WINDOW: Duration = Duration::from_secs(10);
 const MAX_LAG: Duration = Duration::from_millis(10);
@@ -64,10 +64,21 @@ fn about() -> About {
 
 /// 2,000 arrivals of 1 to 2 ms each; `outcome` says what came of each.
 fn measurement(outcome: impl Fn(u64) -> Outcome) -> Measurement {
-    let handshake = Handshake { kind: "full", version: "TLS1.3", suite: "TLS13_AES_128_GCM_SHA256", group: "X25519" };
+    let handshake = Handshake {
+        kind: Kind::Full,
+        version: "TLS1.3",
+        suite: "TLS13_AES_128_GCM_SHA256",
+        group: "X25519",
+        key: "ecdsa-p256",
+        chain_length: 1,
+        alpn: "http/1.1",
+    };
+    let record = Record { handshake, as_declared: true, read_bytes: 1_100, written_bytes: 350, certificate: 1 };
     let mut recorder = Recorder::new(WINDOW, MAX_LAG, &["heartbeat"]);
     for index in 0..500 {
-        recorder.opened(handshake, &Phases { dial_ns: 50_000, tls_ns: 400_000 + index * 100, ..Phases::default() });
+        let phases =
+            Phases { dial_ns: 50_000, hello_ns: 300_000, finish_ns: 100_000 + index * 100, ..Phases::default() };
+        recorder.opened(&record, &phases);
     }
     recorder.begin(Moment::from_ns(1_000));
     for index in 0..2_000 {

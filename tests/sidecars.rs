@@ -21,8 +21,9 @@ use certctl_bench::target::sidecar::{Daemon, Installation, Options, Reload, Side
 use certctl_bench::wire::Dialer;
 use certctl_bench::wire::connection::{Connection, Phases, Scratch, Stopwatch};
 use certctl_bench::wire::fault::{Fault, FaultKind};
+use certctl_bench::wire::handshake::{Handshake, Kind};
 use certctl_bench::wire::request::{Method, encode};
-use certctl_bench::wire::tls::{Handshake, client_config};
+use certctl_bench::wire::tls::client_config;
 use common::process::{PATIENCE, until};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -48,7 +49,11 @@ fn each_answers_and_leaves_nothing_behind() {
             let config = config(&authority, versions);
             // Twice on one connection: it is kept alive.
             let mut connection = open(sidecar.address(), config).unwrap();
-            assert_eq!((connection.0.handshake().kind, connection.0.handshake().version), ("full", told), "{daemon}");
+            assert_eq!(
+                (connection.0.record().handshake.kind, connection.0.record().handshake.version),
+                (Kind::Full, told),
+                "{daemon}"
+            );
             for _ in 0..2 {
                 assert_eq!(connection.ask().unwrap(), (200, "text/plain".into(), "ok".into(), true), "{daemon}");
             }
@@ -105,8 +110,8 @@ fn a_group_that_we_did_not_guess_is_a_hello_retry() {
         let (authority, identity) = certificate();
         let sidecar = start(daemon, &identity, &Options { groups: vec!["P-256".to_owned()], ..Options::default() });
         let mut connection = open(sidecar.address(), client_config(&authority.trust()).unwrap()).unwrap();
-        let Handshake { kind, version, group, .. } = connection.0.handshake();
-        assert_eq!((kind, version, group), ("hello-retry", "TLS1.3", "secp256r1"), "{daemon}");
+        let Handshake { kind, version, group, .. } = connection.0.record().handshake;
+        assert_eq!((kind, version, group), (Kind::HelloRetry, "TLS1.3", "secp256r1"), "{daemon}");
         assert_eq!(connection.ask().unwrap().0, 200, "{daemon}");
     }
 }
@@ -123,9 +128,9 @@ fn sessions_are_resumed() {
             let kinds = [(); 3].map(|()| {
                 let mut connection = open(sidecar.address(), Arc::clone(&config)).unwrap();
                 connection.ask().unwrap();
-                connection.0.handshake().kind
+                connection.0.record().handshake.kind
             });
-            assert_eq!(kinds, ["full", "resumed", "resumed"], "{daemon} {versions:?}");
+            assert_eq!(kinds, [Kind::Full, Kind::Resumed, Kind::Resumed], "{daemon} {versions:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread, duration_or_zero};
+use super::flags::{LoadFlags, Spread, TargetFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::Model;
@@ -74,7 +74,7 @@ impl Common {
         };
         let mut plan = load.plan(model, users as usize, scenario.steps().len())?;
         plan.timeout = load.timeout.unwrap_or(TIMEOUT);
-        Ok(vec![vec![Workload { scenario: Rc::new(scenario), plan }]])
+        Ok(vec![vec![site.workload(Rc::new(scenario), plan)]])
     }
 }
 
@@ -95,6 +95,8 @@ pub struct AcmeFlow {
 }
 
 impl Bench for AcmeFlow {
+    type Target = TargetFlags;
+
     const NAME: &'static str = "acme_flow";
     const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information, and think in between.";
     const SEEDS: &'static [&'static str] = &[];
@@ -133,6 +135,8 @@ pub struct AcmeBurst {
 }
 
 impl Bench for AcmeBurst {
+    type Target = TargetFlags;
+
     const NAME: &'static str = "acme_burst";
     const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information as fast as they can.";
     const SEEDS: &'static [&'static str] = &[];

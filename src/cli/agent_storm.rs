@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread, duration};
+use super::flags::{LoadFlags, Spread, TargetFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -101,6 +101,8 @@ impl AgentStorm {
 }
 
 impl Bench for AgentStorm {
+    type Target = TargetFlags;
+
     const NAME: &'static str = "agent_storm";
     const ABOUT: &'static str = "A fleet of agents heartbeats at certctl, each on a TLS connection of its own.";
     const SEEDS: &'static [&'static str] = &["02_agent_fleet.sql"];
@@ -146,7 +148,7 @@ impl Bench for AgentStorm {
             plan.warm_up = Duration::ZERO;
             plan.window = load.duration.unwrap_or(RESTART_WINDOW);
         }
-        Ok(vec![vec![Workload { scenario: Rc::new(scenario), plan }]])
+        Ok(vec![vec![site.workload(Rc::new(scenario), plan)]])
     }
 
     fn error_floor(&self) -> Threshold {

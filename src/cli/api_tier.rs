@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread};
+use super::flags::{LoadFlags, Spread, TargetFlags};
 use crate::error::Result;
 use crate::load::desk::Affinity;
 use crate::load::plan::Model;
@@ -70,6 +70,8 @@ impl PagesFlag {
 }
 
 impl Bench for ApiTier {
+    type Target = TargetFlags;
+
     const NAME: &'static str = "api_tier";
     const ABOUT: &'static str = "Certificates are posted to certctl while its certificates are listed.";
     const SEEDS: &'static [&'static str] = &["01_bulk_renewal_certs.sql"];
@@ -101,7 +103,7 @@ impl Bench for ApiTier {
             plan.starts_after = starts_after;
             // Two random schedules of one seed would be the same.
             plan.rng_seed = plan.rng_seed.wrapping_add(starts_after.as_millis() as u64);
-            Ok(Workload { scenario, plan })
+            Ok(site.workload(scenario, plan))
         };
         let issuance = Rc::new(Issuance::new(&Issuance::run_name(), site.host, site.token));
         let list = Rc::new(List::new(self.pages.variant(), site.host, site.token));

@@ -3,30 +3,35 @@
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::flags::{BenchFlags, LoadFlags, Mode, Where};
+use super::place::Place;
 use super::session::Session;
 use super::{exit, request_loop};
 use crate::error::{Context, Error, Result};
 use crate::load::limits;
+use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::summary::About;
 use crate::report::{Verdict, text};
-use crate::run::Workload;
+use crate::run::{Peer, Workload};
+use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
-use crate::target::Target;
-use crate::target::preflight::{self, Findings};
-use crate::target::reference::{self, Behaviour};
-use crate::wire::tls::Trust;
+use crate::target::connectors::Connectors;
 
 /// What makes a bench target: its own flags, and what they ask for.
 pub trait Bench: Args + Clone + Debug {
+    /// The flags that say where the load goes.
+    type Target: TargetArgs;
+
     /// The name of target and results.
     const NAME: &'static str;
     /// What it does, in a sentence.
@@ -56,10 +61,24 @@ pub trait Bench: Args + Clone + Debug {
     fn is_judged(&self) -> bool {
         true
     }
+
+    /// How often certificates are replaced at what is asked, while it is asked.
+    fn rotates_every(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Flags that say where the load goes.
+pub trait TargetArgs: Args + Clone + Debug {
+    /// Understands flags and environment together.
+    ///
+    /// # Errors
+    /// If one of them is wrong.
+    fn resolve(self) -> Result<Where>;
 }
 
 /// What a workload must know of its target.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Site<'a> {
     /// The Host header.
     pub host: &'a str,
@@ -69,10 +88,21 @@ pub struct Site<'a> {
     pub acme: Option<Paths>,
     /// Whether ACME requests leave audit rows, as they do in certctl as built.
     pub acme_is_audited: bool,
+    /// Who is asked.
+    pub peer: Option<Rc<Peer>>,
+    /// The daemons behind connectors, where they are asked.
+    pub connectors: Option<&'a Connectors>,
 }
 
-/// Runs the bench target `B`. `reference` is the reference server's program.
-pub fn main<B: Bench>(reference: &str) -> ExitCode {
+impl Site<'_> {
+    /// A workload that asks whom all workloads here ask.
+    pub fn workload(&self, scenario: Rc<dyn Scenario>, plan: Plan) -> Workload {
+        Workload { scenario, plan, peer: self.peer.clone() }
+    }
+}
+
+/// Runs the bench target `B`. `program` is the server of ours that is started where none is named.
+pub fn main<B: Bench>(program: &str) -> ExitCode {
     if let Some(code) = request_loop::run_if_handed_over::<B>() {
         return code;
     }
@@ -84,7 +114,7 @@ pub fn main<B: Bench>(reference: &str) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
-    match bench(flags, Path::new(reference)) {
+    match bench(flags, Path::new(program)) {
         Ok(Some(verdict)) => ExitCode::from(verdict.exit_code()),
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => exit::fail(&error),
@@ -143,7 +173,7 @@ fn workload_id<B: Bench>() -> String {
     format!("{}/sustained", B::NAME)
 }
 
-fn bench<B: Bench>(mut flags: BenchFlags<B>, reference: &Path) -> Result<Option<Verdict>> {
+fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<Option<Verdict>> {
     let wanted = Wanted::of(&flags)?;
     let ids = wanted.ids::<B>();
     if flags.criterion.list {
@@ -161,47 +191,32 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, reference: &Path) -> Result<Option<
     let folder = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     limits::allow_connections(connections.unwrap_or(0))?;
     let stop = stop_on_signals()?;
-    let (target, findings) = prepare(place, reference, &flags.bench.needs())?;
+    let place = Place::prepare(place, program, &flags.bench.needs())?;
     stopped(&stop)?;
 
-    if !wanted.loops.is_empty() {
+    if let Place::Certctl { target, findings } = &place
+        && !wanted.loops.is_empty()
+    {
         println!("Criterion: one connection, one request per iteration");
-        request_loop::run_apart(&target, &findings, &wanted.loops, &flags.criterion.to_arguments())?;
+        request_loop::run_apart(target, findings, &wanted.loops, &flags.criterion.to_arguments())?;
         stopped(&stop)?;
     }
     if !wanted.workload {
         return Ok(None);
     }
-    let host = target.base.host_header();
-    let site = site(&host, &target, &findings)?;
-    let groups = flags.bench.groups(&flags.load, &site)?;
-    let about = About::new(B::NAME, B::ABOUT, &target, groups.iter().flatten());
+    let host = place.host();
+    let groups = flags.bench.groups(&flags.load, &place.site(&host)?)?;
+    let about = About::new(B::NAME, B::ABOUT, place.facts(), groups.iter().flatten());
     print!("{}", text::heading(&about));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
-    let session = Session { target: &target, findings: &findings, groups: &groups, floor, smoke: wanted.smoke, stop };
+    let rotates_every = flags.bench.rotates_every();
+    let session = Session { place: &place, groups: &groups, floor, smoke: wanted.smoke, rotates_every, stop };
     let summary = session.run(about)?;
     let saved = summary.save(&folder);
     print!("\n{}", text::results(&summary));
     saved?;
     println!("{:<12} {}", "written", folder.join("summary.{json,txt}").display());
     Ok(Some(summary.verdict))
-}
-
-/// What the workloads must know of a target that was looked over.
-pub(super) fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Result<Site<'a>> {
-    let acme = match &findings.acme {
-        None => None,
-        Some(found) => {
-            let renewal_info = found.renewal_info.clone().ok_or_else(|| {
-                Error::new(format!("{}: the ACME server tells no renewalInfo", target.base))
-                    .mend("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
-            })?;
-            let (directory, new_nonce) = (found.directory.clone(), found.new_nonce.clone());
-            Some(Paths { directory, new_nonce, renewal_info })
-        }
-    };
-    let acme_is_audited = target.system.behaviour == Behaviour::AsBuilt.label();
-    Ok(Site { host, token: target.token.reveal(), acme, acme_is_audited })
 }
 
 /// The first SIGINT or SIGTERM sets the flag, and a second one ends the process at once: whatever was started dies
@@ -219,22 +234,6 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
 
 fn stopped(stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) { Err(Error::new("stopped before anything was measured")) } else { Ok(()) }
-}
-
-/// Starts the target, or finds the running one, and looks it over.
-fn prepare(place: Where, reference: &Path, needs: &[Need]) -> Result<(Target, Findings)> {
-    let mut target = match place {
-        Where::Running(target) => *target,
-        Where::Reference(store, behaviour) => {
-            reference::start(reference, &store, behaviour, &mut |line| eprintln!("{line}"))?
-        }
-    };
-    if matches!(target.trust, Trust::Insecure) {
-        eprintln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
-    }
-    let findings = preflight::inspect(&target, needs)?;
-    target.system.answered(&findings.version);
-    Ok((target, findings))
 }
 
 /// `target/certctl-bench/NAME`; smoke runs have a folder of their own in it, so that they overwrite nothing.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread};
+use super::flags::{LoadFlags, Spread, TargetFlags};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Plan};
@@ -105,7 +105,7 @@ impl BulkRenewal {
             plan.window = SWEEP_WINDOW;
             plan.timeout = load.timeout.unwrap_or(SWEEP_TIMEOUT);
             let scenario = Rc::new(Scenario::new(name, Selection::Batches { size }, site.host, site.token));
-            Ok(vec![Workload { scenario, plan }])
+            Ok(vec![site.workload(scenario, plan)])
         };
         let sizes = if load.is_smoke() { &SWEEP[..2] } else { &SWEEP[..] };
         sizes.iter().copied().map(size).collect()
@@ -113,6 +113,8 @@ impl BulkRenewal {
 }
 
 impl Bench for BulkRenewal {
+    type Target = TargetFlags;
+
     const NAME: &'static str = "bulk_renewal";
     const ABOUT: &'static str = "Seeded certificates are put into renewal, many by one request.";
     const SEEDS: &'static [&'static str] = &["01_bulk_renewal_certs.sql"];
@@ -148,7 +150,7 @@ impl Bench for BulkRenewal {
             self.refuse_too_many(&plan)?;
         }
         let scenario = Rc::new(Scenario::new(name, selection, site.host, site.token));
-        Ok(vec![vec![Workload { scenario, plan }]])
+        Ok(vec![vec![site.workload(scenario, plan)]])
     }
 
     fn error_floor(&self) -> Threshold {

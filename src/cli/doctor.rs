@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::bench::TargetArgs as _;
 use super::exit;
 use super::flags::{TargetFlags, Where};
 use crate::error::{Error, Result};

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
-use super::bench::Bench;
+use super::bench::{Bench, TargetArgs};
 use super::criterion::CriterionFlags;
 use crate::error::{Error, Result};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
 use crate::target::base::Base;
+use crate::target::connectors::Wanted;
 use crate::target::reference::{Behaviour, Store};
 use crate::target::{Target, Token};
 use crate::wire::tls::Trust;
@@ -39,7 +40,7 @@ pub enum Mode {
     after_help = "Exit codes: 0 pass, 1 could not run, 2 usage, 3 threshold breached, 5 invalid measurement.",
     args_override_self = true
 )]
-pub struct BenchFlags<B: Args> {
+pub struct BenchFlags<B: Bench> {
     /// What to run.
     #[arg(long, value_enum, default_value = "both", env = "CERTCTL_BENCH_MODE")]
     pub mode: Mode,
@@ -48,7 +49,7 @@ pub struct BenchFlags<B: Args> {
     pub output: Option<PathBuf>,
     /// Where the load goes.
     #[command(flatten)]
-    pub target: TargetFlags,
+    pub target: B::Target,
     /// How much of it there is, as this target has it.
     #[command(flatten, next_help_heading = "Workload")]
     pub bench: B,
@@ -145,14 +146,12 @@ pub enum Where {
     Running(Box<Target>),
     /// The reference server, which is to be started.
     Reference(Store, Behaviour),
+    /// Daemons behind certctl's connectors.
+    Connectors(Box<Wanted>),
 }
 
-impl TargetFlags {
-    /// Understands flags and environment together.
-    ///
-    /// # Errors
-    /// If one of them is wrong.
-    pub fn resolve(self) -> Result<Where> {
+impl TargetArgs for TargetFlags {
+    fn resolve(self) -> Result<Where> {
         let Some(base) = self.target.or_else(|| variable("CERTCTL_BASE")) else {
             let store = match self.database {
                 Some(url) => Store::Database(url),
@@ -258,7 +257,7 @@ impl FromStr for Spread {
 }
 
 /// An environment variable that is set to something.
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -5,6 +5,7 @@ use super::agent_storm::AgentStorm;
 use super::api_tier::ApiTier;
 use super::bench::{self, Bench, Site};
 use super::bulk_renewal::BulkRenewal;
+use super::connector_tier::ConnectorTier;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
@@ -30,8 +31,14 @@ pub struct Asks {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [Entry; 5] =
-    [entry::<AcmeBurst>(), entry::<AcmeFlow>(), entry::<AgentStorm>(), entry::<ApiTier>(), entry::<BulkRenewal>()];
+pub const ALL: [Entry; 6] = [
+    entry::<AcmeBurst>(),
+    entry::<AcmeFlow>(),
+    entry::<AgentStorm>(),
+    entry::<ApiTier>(),
+    entry::<BulkRenewal>(),
+    entry::<ConnectorTier>(),
+];
 
 const fn entry<B: Bench>() -> Entry {
     Entry { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, asks: asks::<B> }

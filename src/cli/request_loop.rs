@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::bench::{self, Bench, Site};
-use super::exit;
+use super::{exit, place};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::load::arrival::Ask;
@@ -92,7 +92,7 @@ pub fn run_apart(target: &Target, findings: &Findings, steps: &[&str], arguments
         address: findings.dialer.address(),
         trust: TrustSpec::of(&target.trust),
         token: target.token.reveal().to_owned(),
-        acme: bench::site("", target, findings)?.acme.map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
+        acme: place::site("", target, findings)?.acme.map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
         flags: std::env::args().collect(),
         system: target.system.label(),
@@ -124,7 +124,7 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let mut flags = bench::parse::<B>(arguments).context(|| format!("reading {VARIABLE}"))?;
     flags.apply_smoke();
     let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
-    let site = Site { host: &base.host_header(), token: &hand_over.token, acme, acme_is_audited: false };
+    let site = Site { host: &base.host_header(), token: &hand_over.token, acme, ..Site::default() };
     let groups = flags.bench.groups(&flags.load, &site)?;
 
     let mut criterion = Criterion::default().configure_from_args();

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::place::Place;
 use crate::error::Result;
 use crate::load::run::Control;
 use crate::measure::threshold::{Checked, Threshold};
@@ -12,9 +14,12 @@ use crate::report::live::Live;
 use crate::report::summary::{About, Part, Results};
 use crate::report::{Summary, Verdict};
 use crate::run::{self, Workload};
+use crate::target::connectors::Connectors;
+use crate::target::counts::Counts;
 use crate::target::evidence::metrics::{self, Metrics};
 use crate::target::evidence::{Evidence, Witness};
 use crate::target::preflight::Findings;
+use crate::target::rotor::Rotor;
 use crate::target::{Target, reference, seed};
 
 /// How much of an example is shown.
@@ -23,15 +28,15 @@ const EXAMPLE_CHARACTERS: usize = 200;
 /// The workloads of a bench target at a prepared target.
 pub struct Session<'a> {
     /// The system under test.
-    pub target: &'a Target,
-    /// What the preflight found.
-    pub findings: &'a Findings,
+    pub place: &'a Place,
     /// The workloads: those of a group run side by side, one group after another.
     pub groups: &'a [Vec<Workload>],
     /// The bound on errors over all; without one nothing is judged but validity.
     pub floor: Option<Threshold>,
     /// Whether this only shows that everything works.
     pub smoke: bool,
+    /// How often certificates are replaced meanwhile.
+    pub rotates_every: Option<Duration>,
     /// Ends the session early once set.
     pub stop: Arc<AtomicBool>,
 }
@@ -69,14 +74,15 @@ impl Session<'_> {
     fn run_group(&self, group: &[Workload]) -> Result<Done> {
         let control = Control { progress: Arc::default(), stop: self.stop.clone() };
         let before = self.metrics();
-        let auditor = Auditor::open(group, self.target, self.findings)?;
-        let witness = self.target.database.as_ref().map(|url| Witness::start(url, control.progress.clone()));
-        let witness = witness.transpose()?;
+        let auditor = Auditor::open(group, self.place)?;
+        let witness = self.database().map(|url| Witness::start(url, control.progress.clone())).transpose()?;
+        let rotor = self.rotor(&control)?;
         let mut measurements = self.measure(group, &control)?;
+        drop(rotor);
         for measurement in &mut measurements {
             // Examples quote answers, which may say back what they were told.
             for (_, example) in &mut measurement.examples {
-                *example = self.target.token.redact(example).chars().take(EXAMPLE_CHARACTERS).collect();
+                *example = self.place.redact(example).chars().take(EXAMPLE_CHARACTERS).collect();
             }
         }
         let mut invalid = Vec::new();
@@ -101,15 +107,32 @@ impl Session<'_> {
 
     /// certctl's own metrics, where there is other evidence to put them beside.
     fn metrics(&self) -> Result<Metrics> {
-        match self.target.database {
-            Some(_) => metrics::read(self.target, &self.findings.dialer),
-            None => Ok(Metrics::default()),
+        match self.place {
+            Place::Certctl { target, findings } if target.database.is_some() => metrics::read(target, &findings.dialer),
+            _ => Ok(Metrics::default()),
+        }
+    }
+
+    fn database(&self) -> Option<&str> {
+        match self.place {
+            Place::Certctl { target, .. } => target.database.as_deref(),
+            Place::Connectors(_) => None,
+        }
+    }
+
+    /// Replaces certificates until it is dropped, where that is wanted.
+    fn rotor(&self, control: &Control) -> Result<Option<Rotor>> {
+        match (self.place, self.rotates_every) {
+            (Place::Connectors(connectors), Some(every)) => {
+                Rotor::start(connectors, every, control.progress.clone()).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 
     fn measure(&self, group: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
         let _live = Live::start(control.progress.clone(), group.iter().map(|workload| &workload.plan));
-        run::run(group, &self.findings.dialer, &self.target.base.host_header(), control)
+        run::run(group, control)
     }
 
     /// Every threshold beside what was measured.
@@ -150,12 +173,17 @@ fn works(parts: &[Part], invalid: &[Invalid]) -> bool {
 /// Counts the work done, where the target lets it be counted.
 enum Auditor<'a> {
     Database(Box<postgres::Client>),
-    Memory(&'a Target, &'a Findings, reference::Counts),
+    Memory(&'a Target, &'a Findings, Counts),
+    Connectors(&'a Connectors, Option<Counts>),
     None,
 }
 
 impl<'a> Auditor<'a> {
-    fn open(group: &[Workload], target: &'a Target, findings: &'a Findings) -> Result<Self> {
+    fn open(group: &[Workload], place: &'a Place) -> Result<Self> {
+        let (target, findings) = match place {
+            Place::Certctl { target, findings } => (target, findings),
+            Place::Connectors(connectors) => return Ok(Self::Connectors(connectors, connectors.f5_counts()?)),
+        };
         Ok(match (&target.database, target.system.kind) {
             (Some(url), _) => {
                 let mut database = seed::connect(url)?;
@@ -183,6 +211,9 @@ impl<'a> Auditor<'a> {
                         after.work_since(&before, &workload.scenario.claims(), measured.unanswered)
                     })
                     .collect())
+            }
+            Self::Connectors(connectors, before) => {
+                each.map(|(workload, measured)| connectors.work(workload, measured, before.as_ref())).collect()
             }
             Self::None => Ok(vec![Vec::new(); group.len()]),
         }

@@ -226,8 +226,8 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
         let opened =
             opened.unwrap_or_else(|_| Err(Fault::new(FaultKind::Connect, format!("not open within {patience:?}"))));
         match opened {
-            Ok((handshake, phases)) => {
-                shared.recorder.borrow_mut().opened(handshake, &phases);
+            Ok((record, phases)) => {
+                shared.recorder.borrow_mut().opened(&record, &phases);
                 shared.opened.set(shared.opened.get() + 1);
                 shared.control.progress.connected();
                 return true;

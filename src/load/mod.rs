@@ -10,6 +10,7 @@ pub mod limits;
 mod open;
 pub mod pacer;
 pub mod plan;
+pub mod ports;
 pub mod priority;
 pub mod progress;
 pub mod rate;

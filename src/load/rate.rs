@@ -26,6 +26,15 @@ impl Rate {
         Self { events, period_ns: SECOND_NS }
     }
 
+    /// `events` per minute.
+    ///
+    /// # Panics
+    /// If `events` is 0: a rate of nothing has no schedule.
+    pub const fn per_minute(events: u64) -> Self {
+        assert!(events > 0, "a rate of nothing has no schedule");
+        Self { events, period_ns: 60 * SECOND_NS }
+    }
+
     /// The rate in events per second.
     pub fn per_second_f64(self) -> f64 {
         self.events as f64 * SECOND_NS as f64 / self.period_ns as f64

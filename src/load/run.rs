@@ -16,7 +16,7 @@ use crate::clock::Moment;
 use crate::error::{Context, Result};
 use crate::measure::generator::{GeneratorUse, Reading};
 use crate::measure::{Measurement, Outcome, Recorder};
-use crate::wire::tls::Handshake;
+use crate::wire::handshake::Record;
 use crate::wire::{Fault, Phases};
 
 /// Between the last connection and the first arrival.
@@ -32,13 +32,13 @@ pub struct Done {
     /// What came of it.
     pub outcome: Outcome,
     /// The handshake, if it opened a connection.
-    pub handshake: Option<Handshake>,
+    pub handshake: Option<Record>,
 }
 
 /// What a worker drives: a client with one connection.
 pub trait Client: 'static {
     /// Connects, before the first arrival.
-    fn open(&mut self) -> impl Future<Output = Result<(Handshake, Phases), Fault>>;
+    fn open(&mut self) -> impl Future<Output = Result<(Record, Phases), Fault>>;
     /// Asks; `start` is now.
     fn perform(&mut self, ask: super::arrival::Ask, start: Moment) -> impl Future<Output = Done>;
     /// Drops the connection: a request on it was given up.

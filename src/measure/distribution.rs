@@ -37,6 +37,12 @@ impl Quantile {
         (SAMPLES_BEYOND * 100_000).div_ceil(u64::from(100_000 - self.0))
     }
 
+    /// How many samples a run needs before its longest one is beyond this quantile of what was sampled, with a
+    /// confidence of 95%: the least n with quantileⁿ ≤ 5% (David and Nagaraja, "Order Statistics", section 7.1).
+    pub fn samples_needed_for_maximum(self) -> u64 {
+        (0.05_f64.ln() / self.fraction().ln()).ceil() as u64
+    }
+
     pub(super) fn fraction(self) -> f64 {
         f64::from(self.0) / 100_000.0
     }
@@ -126,6 +132,11 @@ mod tests {
             assert_eq!(of(needed - 1).quantile_ns(quantile), None, "{quantile}");
             assert!(of(needed).quantile_ns(quantile).is_some(), "{quantile}");
         }
+    }
+
+    #[test]
+    fn the_longest_of_enough_samples_lies_beyond_a_quantile() {
+        assert_eq!([Quantile::P95, Quantile::P99].map(Quantile::samples_needed_for_maximum), [59, 299]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod machine;
 pub mod observation;
 pub mod outcome;
 pub mod recorder;
+pub mod spread;
 pub mod tally;
 pub mod threshold;
 pub mod timeline;

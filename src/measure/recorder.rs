@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::distribution::Distribution;
 use super::generator::GeneratorUse;
 use super::outcome::Outcome;
+use super::spread::Spread;
 use super::tally::Tally;
 use super::timeline::Timeline;
 use crate::clock::Moment;
-use crate::wire::tls::Handshake;
-use crate::wire::{Fault, Phases};
+use crate::wire::handshake::Record;
+use crate::wire::{Fault, Handshake, Phases};
 
 /// What is known of one arrival once it is over.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub struct Sample {
     /// What came of it.
     pub outcome: Outcome,
     /// The handshake, if it opened a connection.
-    pub handshake: Option<Handshake>,
+    pub handshake: Option<Record>,
 }
 
 impl Sample {
@@ -56,6 +57,10 @@ pub struct PhaseDistributions {
     pub dial: Distribution,
     /// TLS handshake, of requests that opened a connection.
     pub tls: Distribution,
+    /// Its first flight: to the first byte of the peer's answer.
+    pub hello: Distribution,
+    /// The rest of it.
+    pub finish: Distribution,
     /// Sending the request.
     pub send: Distribution,
     /// Waiting for the first byte.
@@ -88,14 +93,23 @@ pub struct Handshakes {
     pub tls: Distribution,
     /// What the handshakes were.
     pub kinds: Tally<Handshake>,
+    /// How many were full and meant to be resumed, or the other way round.
+    pub undeclared: u64,
+    /// Bytes that each read.
+    pub read_bytes: Spread,
+    /// Bytes that each wrote.
+    pub written_bytes: Spread,
 }
 
 impl Handshakes {
     /// Notes one that opened a connection.
-    pub fn record(&mut self, handshake: Handshake, phases: &Phases) {
+    pub fn record(&mut self, record: &Record, phases: &Phases) {
         self.dial.record(phases.dial_ns);
-        self.tls.record(phases.tls_ns);
-        self.kinds.add(handshake);
+        self.tls.record(phases.tls_ns());
+        self.kinds.add(record.handshake);
+        self.undeclared += u64::from(!record.as_declared);
+        self.read_bytes.add(record.read_bytes.into());
+        self.written_bytes.add(record.written_bytes.into());
     }
 }
 
@@ -220,8 +234,8 @@ impl Recorder {
     }
 
     /// Notes a connection opened before the first arrival.
-    pub fn opened(&mut self, handshake: Handshake, phases: &Phases) {
-        self.measurement.opening.record(handshake, phases);
+    pub fn opened(&mut self, record: &Record, phases: &Phases) {
+        self.measurement.opening.record(record, phases);
     }
 
     /// Notes an arrival that is over. Outside the window it is not measured.
@@ -254,8 +268,8 @@ impl Recorder {
         } else {
             measurement.failed_response.record(sample.response_ns());
         }
-        if let Some(handshake) = sample.handshake {
-            measurement.reopening.record(handshake, &sample.phases);
+        if let Some(record) = &sample.handshake {
+            measurement.reopening.record(record, &sample.phases);
         }
         let offset_ns = sample.intended.ns_since(self.from);
         measurement.timeline.record(offset_ns, sample.outcome, sample.response_ns());
@@ -303,7 +317,9 @@ impl PhaseDistributions {
         let phases = &sample.phases;
         if sample.handshake.is_some() {
             self.dial.record(phases.dial_ns);
-            self.tls.record(phases.tls_ns);
+            self.tls.record(phases.tls_ns());
+            self.hello.record(phases.hello_ns);
+            self.finish.record(phases.finish_ns);
         }
         self.send.record(phases.send_ns);
         self.first_byte.record(phases.first_byte_ns);

@@ -29,6 +29,9 @@ pub struct Checked {
     pub threshold: Threshold,
     /// What was measured, in the bound's unit (nanoseconds, or a share); `None` without enough samples.
     pub measured: Option<f64>,
+    /// What was measured is the longest sample: there are too few for the quantile, but enough to tell that it is no
+    /// longer than that.
+    pub by_maximum: bool,
     /// How many samples there were.
     pub had: u64,
 }
@@ -46,16 +49,24 @@ impl Threshold {
         let scheduled: u64 = measurements.iter().map(|measurement| measurement.scheduled).sum();
         let count = |outcome| measurements.iter().map(|measurement| measurement.outcomes.count(outcome)).sum::<u64>();
         let share = |good: u64| (scheduled > 0).then(|| (scheduled - good) as f64 / scheduled as f64);
+        let mut by_maximum = false;
         let (measured, had) = match self {
             Self::Errors(_) => (share(count(Outcome::Ok)), scheduled),
             Self::Faults(_) => (share(count(Outcome::Ok) + count(Outcome::Refused)), scheduled),
             Self::Response(quantile, _) | Self::Step(_, quantile, _) => {
                 let response = measurements.first().and_then(|measurement| self.distribution(measurement));
-                let measured = response.and_then(|response| response.quantile_ns(quantile));
+                let measured = response.and_then(|response| {
+                    response.quantile_ns(quantile).or_else(|| {
+                        let enough = response.count() >= quantile.samples_needed_for_maximum();
+                        let max_ns = response.max_ns().filter(|max_ns| enough && (*max_ns as f64) < self.limit())?;
+                        by_maximum = true;
+                        Some(max_ns)
+                    })
+                });
                 (measured.map(|ns| ns as f64), response.map_or(0, super::Distribution::count))
             }
         };
-        Checked { workload: None, threshold: self, measured, had }
+        Checked { workload: None, threshold: self, measured, by_maximum, had }
     }
 
     fn distribution(self, measurement: &Measurement) -> Option<&super::Distribution> {

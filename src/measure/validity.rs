@@ -3,13 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::outcome::Outcome;
 use super::recorder::Measurement;
 use super::threshold::Checked;
+use crate::wire::FaultKind;
 
 /// A generator's thread that was on a CPU for more than this share of the window had no room left.
 pub const MAX_BUSY_SHARE: f64 = 0.9;
 /// More than this share of arrivals beyond the lag bound makes a run invalid: the bound is one on p99.
 const MAX_LATE_SHARE: f64 = 0.01;
+
+/// More than this share of handshakes of the other kind makes a run invalid. A server may decline to resume now and
+/// then, as when it changes its ticket keys.
+const MAX_UNDECLARED_SHARE: f64 = 0.01;
 
 /// An effect in the domain, claimed by answers and counted where it must show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +64,18 @@ pub enum Invalid {
         /// What was late, and by more than what.
         punctuality: Punctuality,
     },
+    /// The generator ran out of ports or file descriptors.
+    Exhausted {
+        /// How many connections could not be opened for that.
+        connections: u64,
+    },
+    /// Handshakes were full and meant to be resumed, or the other way round.
+    Handshakes {
+        /// How many.
+        undeclared: u64,
+        /// Of how many.
+        of: u64,
+    },
     /// The generator's thread had no CPU time left.
     Saturated {
         /// The share of the window in which it ran, 0 to 1.
@@ -96,6 +114,16 @@ impl fmt::Display for Invalid {
                 let bound_ms = punctuality.bound.as_secs_f64() * 1e3;
                 write!(f, "{late} of {timed} {what} more than {bound_ms} ms late: {why}")
             }
+            Self::Exhausted { connections } => write!(
+                f,
+                "{connections} connections could not be opened for want of ports or file descriptors here: lower the rate, or \
+                 see net.ipv4.ip_local_port_range and ulimit -n"
+            ),
+            Self::Handshakes { undeclared, of } => write!(
+                f,
+                "{undeclared} of {of} handshakes were full and meant to be resumed, or the other way round (see what the \
+                 peer says of session tickets, or choose another --resumption)"
+            ),
             Self::Saturated { busy_share } => {
                 write!(
                     f,
@@ -156,6 +184,15 @@ pub fn judge(measurement: &Measurement, work: &[Work], punctuality: Punctuality)
     if late as f64 > timed as f64 * MAX_LATE_SHARE {
         reasons.push(Invalid::Lag { late, for_connection, timed, punctuality });
     }
+    let exhausted = measurement.outcomes.count(Outcome::Broken(FaultKind::Exhausted));
+    if exhausted > 0 {
+        reasons.push(Invalid::Exhausted { connections: exhausted });
+    }
+    let undeclared = measurement.opening.undeclared + measurement.reopening.undeclared;
+    let of = measurement.opening.kinds.total() + measurement.reopening.kinds.total();
+    if undeclared as f64 > of as f64 * MAX_UNDECLARED_SHARE {
+        reasons.push(Invalid::Handshakes { undeclared, of });
+    }
     let busy_share = measurement.generator.busy_share();
     if busy_share > MAX_BUSY_SHARE {
         reasons.push(Invalid::Saturated { busy_share });
@@ -172,8 +209,8 @@ pub fn unjudged(checked: &[Checked]) -> impl Iterator<Item = Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Quantile;
     use crate::measure::threshold::Threshold;
-    use crate::measure::{Outcome, Quantile};
 
     const BOUND: Duration = Duration::from_millis(5);
     const ARRIVALS: Punctuality = Punctuality { bound: BOUND, of: Timed::Arrivals };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
 use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
+use crate::measure::spread::Spread;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::timeline::Timeline;
 use crate::measure::validity::Work;
@@ -94,6 +95,12 @@ pub struct Latency {
     pub service: DistributionFacts,
     /// From the intended to the actual start; in a closed workload, how late the generator's timer ticked.
     pub schedule_lag: DistributionFacts,
+    /// Phase: TCP connect, of requests that opened a connection.
+    pub dial: DistributionFacts,
+    /// Phase: TLS handshake up to the first byte of the peer's answer, of requests that opened a connection.
+    pub tls_hello: DistributionFacts,
+    /// Phase: the rest of the TLS handshake.
+    pub tls_finish: DistributionFacts,
     /// Phase: sending the request.
     pub send: DistributionFacts,
     /// Phase: waiting for the first byte.
@@ -113,6 +120,23 @@ pub struct HandshakeFacts {
     pub tls: DistributionFacts,
     /// What they were.
     pub kinds: Vec<HandshakeKindCount>,
+    /// How many were full and meant to be resumed, or the other way round.
+    pub undeclared: u64,
+    /// Bytes that each read, to the end of the handshake; absent without any.
+    pub read_bytes: Option<SpreadFacts>,
+    /// Bytes that each wrote.
+    pub written_bytes: Option<SpreadFacts>,
+}
+
+/// Least, most and mean of a number of bytes.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct SpreadFacts {
+    /// The least.
+    pub min: u64,
+    /// The arithmetic mean.
+    pub mean: f64,
+    /// The most.
+    pub max: u64,
 }
 
 /// One kind of handshake.
@@ -126,6 +150,12 @@ pub struct HandshakeKindCount {
     pub suite: Cow<'static, str>,
     /// The key exchange group.
     pub group: Cow<'static, str>,
+    /// The key of the peer's certificate.
+    pub key: Cow<'static, str>,
+    /// How many certificates its chain has.
+    pub chain_length: u8,
+    /// The protocol agreed on by ALPN, or `-`.
+    pub alpn: Cow<'static, str>,
     /// How often it occurred.
     pub count: u64,
 }
@@ -191,8 +221,45 @@ pub struct ThresholdFacts {
     pub limit: f64,
     /// What was measured; absent without enough samples.
     pub measured: Option<f64>,
+    /// What was measured is the longest sample, which the quantile does not exceed (with a confidence of 95%): for the
+    /// quantile itself there are too few.
+    pub by_maximum: bool,
     /// Whether the bound was kept; absent where that cannot be told.
     pub passed: Option<bool>,
+}
+
+/// What the old harness told of a daemon, in its units, but from the intended start and handshake included.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ConnectorFacts {
+    /// Response time in milliseconds; absent where fewer than ten samples lie beyond.
+    pub p50: Option<f64>,
+    /// See `p50`.
+    pub p95: Option<f64>,
+    /// See `p50`.
+    pub p99: Option<f64>,
+    /// The longest, in milliseconds.
+    pub max: Option<f64>,
+    /// The mean, in milliseconds.
+    pub avg: Option<f64>,
+    /// The share of arrivals without the right answer, 0 to 1.
+    pub error_rate: Option<f64>,
+    /// Arrivals that were sent.
+    pub iterations: u64,
+}
+
+impl ConnectorFacts {
+    pub(super) fn of(results: &super::summary::WorkloadResults) -> Self {
+        let (response, ms) = (&results.latency.response, |us: Option<f64>| us.map(|us| us / 1e3));
+        Self {
+            p50: ms(response.p50_us),
+            p95: ms(response.p95_us),
+            p99: ms(response.p99_us),
+            max: ms(response.max_us),
+            avg: ms(response.mean_us),
+            error_rate: results.error_share,
+            iterations: results.arrivals.started,
+        }
+    }
 }
 
 /// One second of the measured window, by intended start.
@@ -278,6 +345,9 @@ impl Latency {
             response: DistributionFacts::of(&measurement.response),
             service: DistributionFacts::of(&measurement.service),
             schedule_lag: DistributionFacts::of(&measurement.lag),
+            dial: DistributionFacts::of(&phases.dial),
+            tls_hello: DistributionFacts::of(&phases.hello),
+            tls_finish: DistributionFacts::of(&phases.finish),
             send: DistributionFacts::of(&phases.send),
             first_byte: DistributionFacts::of(&phases.first_byte),
             receive: DistributionFacts::of(&phases.receive),
@@ -289,17 +359,30 @@ impl Latency {
 impl HandshakeFacts {
     pub(super) fn of(handshakes: &Handshakes) -> Self {
         let kinds = handshakes.kinds.sorted().into_iter().map(|(handshake, count)| HandshakeKindCount {
-            kind: handshake.kind.into(),
+            kind: handshake.kind.label().into(),
             version: handshake.version.into(),
             suite: handshake.suite.into(),
             group: handshake.group.into(),
+            key: handshake.key.into(),
+            chain_length: handshake.chain_length,
+            alpn: handshake.alpn.into(),
             count,
         });
         Self {
             dial: DistributionFacts::of(&handshakes.dial),
             tls: DistributionFacts::of(&handshakes.tls),
             kinds: kinds.collect(),
+            undeclared: handshakes.undeclared,
+            read_bytes: SpreadFacts::of(&handshakes.read_bytes),
+            written_bytes: SpreadFacts::of(&handshakes.written_bytes),
         }
+    }
+}
+
+impl SpreadFacts {
+    fn of(spread: &Spread) -> Option<Self> {
+        let ((min, max), mean) = (spread.range()?, spread.mean()?);
+        Some(Self { min, mean: (mean * 10.0).round() / 10.0, max })
     }
 }
 
@@ -354,6 +437,7 @@ impl ThresholdFacts {
             unit: unit.into(),
             limit: checked.threshold.limit() * scale,
             measured: checked.measured.map(|measured| measured * scale),
+            by_maximum: checked.by_maximum,
             passed: checked.passed(),
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening, Plan};
+use crate::run::{Connections, Workload};
 use crate::scenario::Scenario;
 
 /// What is asked of the target by one workload.
@@ -27,7 +28,8 @@ pub struct PlanFacts {
     pub clients: u64,
     /// How many connections there are.
     pub connections: usize,
-    /// `own`: a connection per client; `any`: pooled.
+    /// `own`: a connection per client; `any`: pooled; `per arrival`: a new one each time, `connections` of them at once at
+    /// the most.
     pub affinity: Cow<'static, str>,
     /// Seconds after the start of the run.
     pub starts_after_s: f64,
@@ -46,6 +48,17 @@ pub struct PlanFacts {
 }
 
 impl PlanFacts {
+    /// Describes a workload.
+    pub fn of_workload(workload: &Workload) -> Self {
+        let facts = Self::of(&*workload.scenario, &workload.plan);
+        match &workload.peer {
+            Some(peer) if peer.connections == Connections::PerArrival => {
+                Self { affinity: "per arrival".into(), ..facts }
+            }
+            _ => facts,
+        }
+    }
+
     /// Describes `plan` of `scenario`.
     pub fn of(scenario: &dyn Scenario, plan: &Plan) -> Self {
         let facts = Self {

@@ -1,6 +1,7 @@
 //! The summary of a run as data: `summary.json`. docs/summary.schema.json is its schema.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -8,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::facts::{
-    Arrivals, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts, StepFacts,
-    ThresholdFacts, WorkCount, example_of, outcomes, steps, timeline,
+    Arrivals, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts,
+    StepFacts, ThresholdFacts, WorkCount, example_of, outcomes, steps, timeline,
 };
 use super::plan::PlanFacts;
 use super::text;
@@ -22,10 +23,11 @@ use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
 use crate::run::Workload;
 use crate::target::Target;
+use crate::target::connectors::Kind;
 use crate::target::evidence::Evidence;
 
 /// Raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// One run of one bench target.
 #[derive(Debug, Deserialize, Serialize)]
@@ -49,6 +51,9 @@ pub struct Summary {
     pub evidence: Vec<Evidence>,
     /// Each threshold beside what was measured.
     pub thresholds: Vec<ThresholdFacts>,
+    /// Of `connector_tier`: the figures by daemon, as the old harness named them; null for one that was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector_tier: Option<BTreeMap<String, Option<ConnectorFacts>>>,
     /// What the run comes to.
     pub verdict: Verdict,
     /// Why it is invalid, if it is.
@@ -102,7 +107,7 @@ pub struct WorkloadResults {
 /// The system under test.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct TargetFacts {
-    /// `certctl` or `reference`: figures of the one are never the other's.
+    /// `certctl`, `reference` or `connectors`: figures of the one are never the other's.
     pub kind: Cow<'static, str>,
     /// Its base URL.
     pub base_url: String,
@@ -145,11 +150,11 @@ pub struct Results<'a> {
 }
 
 impl About {
-    /// Puts together what the bench target `name` will ask of `target`.
+    /// Puts together what the bench target `name` will ask of its target.
     pub fn new<'w>(
         name: &'static str,
         about: &str,
-        target: &Target,
+        target: TargetFacts,
         workloads: impl Iterator<Item = &'w Workload>,
     ) -> Self {
         let workloads: Vec<_> = workloads.collect();
@@ -157,14 +162,8 @@ impl About {
             [only] => only.scenario.title(),
             _ => about.trim_end_matches('.').to_owned(),
         };
-        let plans = workloads.iter().map(|workload| PlanFacts::of(&*workload.scenario, &workload.plan));
-        Self {
-            scenario: name.into(),
-            title,
-            target: TargetFacts::of(target),
-            machine: Machine::this(),
-            workloads: plans.collect(),
-        }
+        let plans = workloads.iter().map(|workload| PlanFacts::of_workload(workload));
+        Self { scenario: name.into(), title, target, machine: Machine::this(), workloads: plans.collect() }
     }
 }
 
@@ -174,7 +173,8 @@ impl Summary {
         let measurements = || results.parts.iter().map(|part| &part.measurement);
         let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
         let names = about.workloads.iter().map(|plan| plan.name.clone());
-        let parts = names.zip(results.parts).map(|(name, part)| WorkloadResults::of(name, part)).collect();
+        let parts: Vec<_> = names.zip(results.parts).map(|(name, part)| WorkloadResults::of(name, part)).collect();
+        let connector_tier = (about.target.kind == "connectors").then(|| connector_tier(&parts));
         Self {
             schema_version: SCHEMA_VERSION,
             suite_version: env!("CARGO_PKG_VERSION").into(),
@@ -185,6 +185,7 @@ impl Summary {
             generator: GeneratorFacts::of(&generator),
             evidence: results.evidence,
             thresholds: results.checked.iter().map(ThresholdFacts::of).collect(),
+            connector_tier,
             verdict: results.verdict,
             invalid: results.invalid.iter().map(ToString::to_string).collect(),
             exit_code: results.verdict.exit_code(),
@@ -207,6 +208,15 @@ impl Summary {
     }
 }
 
+/// The daemons' figures, by the names of the old harness.
+fn connector_tier(results: &[WorkloadResults]) -> BTreeMap<String, Option<ConnectorFacts>> {
+    let of = |kind: Kind| {
+        let name = format!("{kind}_handshake");
+        results.iter().find(|results| results.workload == name).map(ConnectorFacts::of)
+    };
+    Kind::ALL.into_iter().map(|kind| (kind.label().to_owned(), of(kind))).collect()
+}
+
 impl WorkloadResults {
     fn of(workload: Cow<'static, str>, part: &Part) -> Self {
         let measurement = &part.measurement;
@@ -227,7 +237,8 @@ impl WorkloadResults {
 }
 
 impl TargetFacts {
-    fn of(target: &Target) -> Self {
+    /// Describes a certctl or the reference server.
+    pub fn of(target: &Target) -> Self {
         let system = &target.system;
         Self {
             kind: system.kind.into(),

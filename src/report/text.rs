@@ -6,27 +6,23 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::evidence;
-use super::facts::{DistributionFacts, HandshakeFacts, ObservationFacts, OutcomeCount, ThresholdFacts};
+use super::facts::{
+    DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
+};
 use super::plan::PlanFacts;
-use super::summary::{About, Summary, WorkloadResults};
+use super::summary::{About, Summary, TargetFacts, WorkloadResults};
 use super::verdict::Verdict;
 use crate::measure::observation::show;
 
 /// The rows that say what a run is about to do, or did: target, workload and machine.
 pub fn heading(about: &About) -> String {
     let (target, machine) = (&about.target, &about.machine);
-    let system = match &*target.kind {
-        "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
-        kind => format!("{kind} {}", target.version),
-    };
     let mut text = format!("{}: {}\n", about.scenario, about.title);
-    row(&mut text, "target", &format!("{system} at {}", target.base_url));
-    // Of the settings, those without which a figure of writes says nothing.
-    let durability = ["fsync", "synchronous_commit"]
-        .into_iter()
-        .filter_map(|key| target.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
-        .collect::<String>();
-    row(&mut text, "", &format!("store {}{durability}; {}", target.store, target.trust));
+    if target.kind == "connectors" {
+        connectors(&mut text, target);
+    } else {
+        certctl(&mut text, target);
+    }
     for plan in &about.workloads {
         let several = about.workloads.len() > 1;
         let name = if several { format!("{}: ", plan.name) } else { String::new() };
@@ -47,12 +43,43 @@ pub fn heading(about: &About) -> String {
     text
 }
 
+/// A certctl, or the reference server.
+fn certctl(text: &mut String, target: &TargetFacts) {
+    let system = match &*target.kind {
+        "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
+        kind => format!("{kind} {}", target.version),
+    };
+    row(text, "target", &format!("{system} at {}", target.base_url));
+    // Of the settings, those without which a figure of writes says nothing.
+    let durability = ["fsync", "synchronous_commit"]
+        .into_iter()
+        .filter_map(|key| target.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
+        .collect::<String>();
+    row(text, "", &format!("store {}{durability}; {}", target.store, target.trust));
+}
+
+/// Daemons behind connectors.
+fn connectors(text: &mut String, target: &TargetFacts) {
+    let mut key = "target";
+    for (name, facts) in &target.settings {
+        let Some(base_url) = facts["base_url"].as_str() else { continue };
+        let origin = if facts["started"] == true { ", started" } else { "" };
+        row(text, key, &format!("{name} {} at {base_url}{origin}", facts["version"].as_str().unwrap_or("")));
+        key = "";
+    }
+    row(text, "", &target.trust);
+    for skipped in target.settings.get("skipped").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        row(text, "", skipped.as_str().unwrap_or(""));
+    }
+}
+
 fn workload(plan: &PlanFacts) -> String {
     let who = match (&*plan.model, &*plan.affinity) {
         ("closed", _) => {
             let users = if plan.clients == 1 { "user" } else { "users" };
             format!("{} {users}, think time {} s", plan.clients, plan.think_s.unwrap_or_default())
         }
+        (_, "per arrival") => format!("a new connection for each arrival, at most {} at once", plan.connections),
         (_, "own") => format!("{} connections, one per agent", plan.connections),
         _ => format!("{} pooled connections", plan.connections),
     };
@@ -77,12 +104,11 @@ pub fn results(summary: &Summary) -> String {
         }
         counts(&mut text, results);
         text.push('\n');
-        let _ = writeln!(text, "{}", distributions(results, plan.model == "closed"));
+        let _ = writeln!(text, "{}", distributions(results, plan));
         text.push('\n');
         handshakes(&mut text, "handshakes", &results.opening);
-        if results.reopening.tls.count > 0 {
-            handshakes(&mut text, "reconnects", &results.reopening);
-        }
+        let again = if plan.affinity == "per arrival" { "handshakes" } else { "reconnects" };
+        handshakes(&mut text, again, &results.reopening);
         if summary.results.len() > 1 {
             text.push('\n');
         }
@@ -156,8 +182,9 @@ fn observed(facts: &ObservationFacts) -> String {
     format!("{}: {value}", facts.name)
 }
 
-fn distributions(results: &WorkloadResults, closed: bool) -> Table {
+fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     let latency = &results.latency;
+    let (closed, per_arrival) = (plan.model == "closed", plan.affinity == "per arrival");
     let mut table = table(&["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
     let mut add = |name: &str, facts: &DistributionFacts, always: bool| {
         if always || facts.count > 0 {
@@ -175,14 +202,23 @@ fn distributions(results: &WorkloadResults, closed: bool) -> Table {
         add("service time", &latency.service, true);
     }
     add(if closed { "timer lag" } else { "schedule lag" }, &latency.schedule_lag, true);
+    if per_arrival {
+        add("  TCP connect", &latency.dial, false);
+        add("  TLS, to its answer", &latency.tls_hello, false);
+        add("  TLS, the rest", &latency.tls_finish, false);
+    }
     add("  send", &latency.send, false);
     add("  first byte", &latency.first_byte, false);
     add("  receive", &latency.receive, false);
     add("failed response", &latency.failed_response, false);
     add("TCP connect", &results.opening.dial, false);
     add("TLS handshake", &results.opening.tls, false);
-    add("TCP reconnect", &results.reopening.dial, false);
-    add("TLS rehandshake", &results.reopening.tls, false);
+    if per_arrival {
+        add("TLS handshake", &results.reopening.tls, false);
+    } else {
+        add("TCP reconnect", &results.reopening.dial, false);
+        add("TLS rehandshake", &results.reopening.tls, false);
+    }
     align(&mut table);
     table
 }
@@ -190,8 +226,17 @@ fn distributions(results: &WorkloadResults, closed: bool) -> Table {
 fn handshakes(text: &mut String, key: &str, facts: &HandshakeFacts) {
     for (index, entry) in facts.kinds.iter().enumerate() {
         let key = if index == 0 { key } else { "" };
-        row(text, key, &format!("{} {} {} {} {}", entry.count, entry.kind, entry.version, entry.suite, entry.group));
+        let HandshakeKindCount { count, kind, version, suite, group, key: certificate_key, chain_length, .. } = entry;
+        let chain = if *chain_length == 1 { String::new() } else { format!(", chain of {chain_length}") };
+        row(text, key, &format!("{count} {kind} {version} {suite} {group}, certificate {certificate_key}{chain}"));
     }
+    if let (Some(read), Some(written)) = (&facts.read_bytes, &facts.written_bytes) {
+        row(text, "", &format!("bytes each: read {}, wrote {}", spread(read), spread(written)));
+    }
+}
+
+fn spread(facts: &SpreadFacts) -> String {
+    if facts.min == facts.max { facts.min.to_string() } else { format!("{} to {}", facts.min, facts.max) }
 }
 
 fn generator(text: &mut String, summary: &Summary) {
@@ -226,8 +271,12 @@ fn thresholds(facts: &[ThresholdFacts]) -> Table {
         };
         table.add_row([
             entry.name.clone(),
-            entry.measured.map_or_else(|| "–".to_owned(), value),
-            format!("< {}", value(entry.limit)),
+            match entry.measured {
+                Some(measured) if entry.by_maximum => format!("max {}", value(measured)),
+                Some(measured) => value(measured),
+                None => "–".to_owned(),
+            },
+            if entry.limit < 1e-9 { "none".to_owned() } else { format!("< {}", value(entry.limit)) },
             match entry.passed {
                 Some(true) => "kept",
                 Some(false) => "BREACHED",

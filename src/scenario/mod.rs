@@ -6,9 +6,11 @@ pub mod agent_storm;
 mod books;
 pub mod bulk_renewal;
 pub mod f5_deploy;
+pub mod handshake;
 pub mod issuance;
 pub mod list;
 pub mod need;
+pub mod rotation;
 
 use crate::clock::Moment;
 use crate::error::Result;
@@ -17,6 +19,7 @@ use crate::measure::observation::Observation;
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome};
+use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
 use crate::wire::request::Method;
 
@@ -41,6 +44,9 @@ pub trait Scenario: 'static {
 
     /// Replaces `request` by the encoded request.
     fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method;
+
+    /// Takes note of a connection that was opened for a request that started at `start`.
+    fn connected(&self, _start: Moment, _record: &Record) {}
 
     /// Says what came of a request that started at `start`, and notes the work that the answer claims.
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome;

@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod child;
+pub mod connectors;
 pub mod counts;
 pub mod doctor;
 pub mod evidence;
@@ -13,6 +14,7 @@ pub mod postgres;
 pub mod preflight;
 pub mod probe;
 pub mod reference;
+pub mod rotor;
 pub mod seed;
 pub mod sidecar;
 

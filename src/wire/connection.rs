@@ -14,23 +14,27 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::fault::{Fault, FaultKind};
+use super::fault::Fault;
+use super::handshake::{Handshake, Kind, Record, certificate_id};
 use super::http1::{Parser, Response};
 use super::request::Method;
-use super::tls::Handshake;
+use super::tap::Tap;
 use crate::clock::Moment;
 
 /// How many bytes of a response are read at a time.
 const READ_BYTES: usize = 16 * 1024;
 
 /// The phases of one exchange, in nanoseconds. They follow one another without a gap, so that they add up to the
-/// service time; `dial` and `tls` are 0 on a connection that was open already.
+/// service time; `dial`, `hello` and `finish` are 0 on a connection that was open already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// TCP connect.
     pub dial_ns: u64,
-    /// TLS handshake.
-    pub tls_ns: u64,
+    /// TLS handshake, first flight: from the ClientHello to the first byte of the peer's answer, be it a ServerHello or
+    /// a HelloRetryRequest.
+    pub hello_ns: u64,
+    /// TLS handshake, the rest: reading the answer, verifying it, and our Finished; with TLS 1.2 another round trip.
+    pub finish_ns: u64,
     /// Encrypting the request and handing it to the kernel.
     pub send_ns: u64,
     /// Waiting for the first byte of the response.
@@ -40,9 +44,14 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// The whole TLS handshake, in nanoseconds.
+    pub fn tls_ns(&self) -> u64 {
+        self.hello_ns + self.finish_ns
+    }
+
     /// The sum of all phases, in nanoseconds.
     pub fn total_ns(&self) -> u64 {
-        self.dial_ns + self.tls_ns + self.send_ns + self.first_byte_ns + self.receive_ns
+        self.dial_ns + self.tls_ns() + self.send_ns + self.first_byte_ns + self.receive_ns
     }
 }
 
@@ -60,7 +69,11 @@ impl Stopwatch {
 
     /// Nanoseconds since the last split, which ends now.
     fn split(&mut self) -> u64 {
-        let now = Moment::now();
+        self.split_at(Moment::now())
+    }
+
+    /// Nanoseconds from the last split to `now`, which ends it.
+    fn split_at(&mut self, now: Moment) -> u64 {
         let ns = now.ns_since(self.last);
         self.last = now;
         ns
@@ -100,12 +113,19 @@ pub struct Dialer {
     address: SocketAddr,
     name: ServerName<'static>,
     connector: TlsConnector,
+    resumes: bool,
 }
 
 impl Dialer {
-    /// Connections go to `address`, whose certificate must be valid for `name`.
+    /// Connections go to `address`, whose certificate must be valid for `name`. Handshakes are meant to be full.
     pub fn new(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
-        Self { address, name, connector: TlsConnector::from(config) }
+        Self { address, name, connector: TlsConnector::from(config), resumes: false }
+    }
+
+    /// The same, but handshakes are meant to be resumed: `config` keeps sessions, and the peer offers them.
+    #[must_use]
+    pub fn resuming(self) -> Self {
+        Self { resumes: true, ..self }
     }
 
     /// Where connections go.
@@ -120,27 +140,41 @@ impl Dialer {
     pub async fn open(&self, watch: &mut Stopwatch, phases: &mut Phases) -> Result<Connection, Fault> {
         let dialled = TcpStream::connect(self.address).await;
         phases.dial_ns = watch.split();
-        let tcp = dialled.map_err(|error| Fault::new(FaultKind::Connect, error))?;
+        let tcp = dialled.map_err(|error| Fault::from_connect(&error))?;
         // A request is one small write: waiting to fill a segment would add a delay of the kernel's, not the peer's.
-        tcp.set_nodelay(true).map_err(|error| Fault::new(FaultKind::Connect, error))?;
-        let shaken = self.connector.connect(self.name.clone(), tcp).await;
-        phases.tls_ns = watch.split();
-        let stream = shaken.map_err(|error| Fault::new(FaultKind::Tls, error))?;
-        let handshake = Handshake::of(stream.get_ref().1);
-        Ok(Connection { stream, handshake })
+        tcp.set_nodelay(true).map_err(|error| Fault::from_connect(&error))?;
+        let shaken = self.connector.connect(self.name.clone(), Tap::new(tcp)).into_fallible().await;
+        let end = Moment::now();
+        let answered = match &shaken {
+            Ok(stream) => stream.get_ref().0.answered(),
+            Err((_, tap)) => tap.answered(),
+        };
+        phases.hello_ns = watch.split_at(answered.unwrap_or(end));
+        phases.finish_ns = watch.split_at(end);
+        let stream = shaken.map_err(|(error, _)| Fault::from_handshake(&error))?;
+        let (tap, tls) = stream.get_ref();
+        let handshake = Handshake::of(tls);
+        let record = Record {
+            handshake,
+            as_declared: self.resumes == (handshake.kind == Kind::Resumed),
+            read_bytes: tap.read_bytes().try_into().unwrap_or(u32::MAX),
+            written_bytes: tap.written_bytes().try_into().unwrap_or(u32::MAX),
+            certificate: tls.peer_certificates().and_then(|chain| chain.first()).map_or(0, certificate_id),
+        };
+        Ok(Connection { stream, record })
     }
 }
 
 /// An open TLS connection.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
-    handshake: Handshake,
+    stream: TlsStream<Tap>,
+    record: Record,
 }
 
 impl Connection {
-    /// What its handshake was.
-    pub fn handshake(&self) -> Handshake {
-        self.handshake
+    /// What its handshake was, and took.
+    pub fn record(&self) -> Record {
+        self.record
     }
 
     /// The certificate that the peer showed, DER.
@@ -206,6 +240,16 @@ impl Connection {
             Err(error) => Err(error),
         };
         sent.map_err(|error| Fault::from_io(&error, false))
+    }
+
+    /// Waits for the peer, which was told that this is the end, to close first, for at most `patience`: who closes first
+    /// keeps the port in TIME_WAIT (RFC 9293, section 3.6), and ports are what we would run out of.
+    pub async fn close_second(mut self, patience: Duration) {
+        let mut byte = [0];
+        match tokio::time::timeout(patience, self.stream.read(&mut byte)).await {
+            Ok(Ok(0) | Err(_)) => {}
+            Ok(Ok(_)) | Err(_) => self.close(patience).await,
+        }
     }
 
     /// Says goodbye (TLS close_notify, TCP FIN), for at most `patience`.

@@ -10,9 +10,21 @@ use super::http1::ParseError;
 pub enum FaultKind {
     /// The TCP connection could not be made.
     Connect,
-    /// The TLS handshake failed, or a TLS record was bad later on.
+    /// We had no port or file descriptor left for a connection: the generator's fault, not the peer's.
+    Exhausted,
+    /// The TLS handshake failed for a reason that none of the next is, or a TLS record was bad later on.
     Tls,
-    /// The peer closed or reset the connection before the first byte of a response.
+    /// The peer's certificate has expired, or is not valid yet.
+    Expired,
+    /// The peer's certificate is for another name.
+    WrongName,
+    /// No authority that we trust vouches for the peer's certificate.
+    UnknownAuthority,
+    /// The peer demands a client certificate.
+    ClientCertificate,
+    /// The peer does not speak HTTP/1.1 (ALPN, RFC 7301).
+    NoHttp11,
+    /// The peer closed or reset the connection before the first byte of a response, be it amid the handshake.
     Closed,
     /// The peer closed or reset the connection in the middle of a response.
     Truncated,
@@ -25,10 +37,43 @@ impl FaultKind {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Exhausted => "out of ports or descriptors",
             Self::Tls => "tls",
+            Self::Expired => "certificate expired",
+            Self::WrongName => "certificate of another name",
+            Self::UnknownAuthority => "certificate of an unknown authority",
+            Self::ClientCertificate => "client certificate demanded",
+            Self::NoHttp11 => "no http/1.1",
             Self::Closed => "closed",
             Self::Truncated => "truncated",
             Self::Protocol => "protocol",
+        }
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+impl FaultKind {
+    fn of_tls(error: &rustls::Error) -> Self {
+        use rustls::{AlertDescription, CertificateError, Error};
+        match error {
+            Error::InvalidCertificate(cause) => match cause {
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
+                // A stranger that calls itself as one that we know is a stranger all the same.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
+                _ => Self::Tls,
+            },
+            Error::AlertReceived(AlertDescription::CertificateRequired) => Self::ClientCertificate,
+            Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                Self::NoHttp11
+            }
+            _ => Self::Tls,
         }
     }
 }
@@ -50,12 +95,27 @@ impl Fault {
 
     /// An I/O error on an established connection; `begun` says that part of a response had arrived.
     pub(super) fn from_io(error: &io::Error, begun: bool) -> Self {
-        let kind = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(_) => FaultKind::Tls,
+        let kind = match tls_error(error) {
+            Some(error) => FaultKind::of_tls(error),
             None if begun => FaultKind::Truncated,
             None => FaultKind::Closed,
         };
         Self::new(kind, error)
+    }
+
+    /// An error while connecting.
+    pub(super) fn from_connect(error: &io::Error) -> Self {
+        let ours = [libc::EADDRNOTAVAIL, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
+        let exhausted = error.raw_os_error().is_some_and(|code| ours.contains(&code));
+        Self::new(if exhausted { FaultKind::Exhausted } else { FaultKind::Connect }, error)
+    }
+
+    /// An error while shaking hands.
+    pub(super) fn from_handshake(error: &io::Error) -> Self {
+        match tls_error(error) {
+            Some(tls) => Self::new(FaultKind::of_tls(tls), error),
+            None => Self::new(FaultKind::Closed, format!("amid the TLS handshake: {error}")),
+        }
     }
 
     pub(super) fn from_parse(error: ParseError) -> Self {

@@ -2,9 +2,12 @@
 
 pub mod connection;
 pub mod fault;
+pub mod handshake;
 pub mod http1;
 pub mod request;
+pub mod tap;
 pub mod tls;
 
 pub use connection::{Connection, Dialer, Phases, Scratch};
 pub use fault::{Fault, FaultKind};
+pub use handshake::Handshake;

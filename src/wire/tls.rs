@@ -1,4 +1,4 @@
-//! TLS as a client: whom to trust, and what a finished handshake was.
+//! TLS as a client: whom to trust, and what is offered.
 
 use std::fmt;
 use std::path::Path;
@@ -9,9 +9,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
 /// Which server certificates are accepted.
 #[derive(Clone, Debug)]
@@ -40,6 +40,18 @@ impl Trust {
         Ok(Self::Authorities(certificates))
     }
 
+    /// Trust in one more authority, where some are named.
+    #[must_use]
+    pub fn and(self, authority: &CertificateDer<'static>) -> Self {
+        match self {
+            Self::Authorities(mut certificates) => {
+                certificates.push(authority.clone());
+                Self::Authorities(certificates)
+            }
+            other => other,
+        }
+    }
+
     /// Reads authorities from a PEM file.
     ///
     /// # Errors
@@ -62,16 +74,80 @@ impl fmt::Display for Trust {
     }
 }
 
+/// How connections are made secure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which server certificates are accepted.
+    pub trust: Trust,
+    /// Whether sessions are resumed where the peer lets us. Clients of one configuration share their sessions.
+    pub resume: bool,
+    /// The one protocol version that is offered; both without.
+    pub version: Option<Version>,
+    /// The one key exchange group that is offered; the library's choice without.
+    pub group: Option<Group>,
+}
+
+/// TLS versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+/// Key exchange groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// X25519 (RFC 7748).
+    X25519,
+    /// P-256, which TLS calls secp256r1 (RFC 8422).
+    P256,
+    /// X25519 beside ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem); TLS 1.3 only.
+    X25519MlKem768,
+}
+
+impl Options {
+    /// Full handshakes, and whatever else the library chooses.
+    pub fn full(trust: Trust) -> Self {
+        Self { trust, resume: false, version: None, group: None }
+    }
+}
+
+/// Sessions that a client keeps per server name and version; a server hands out two tickets or so on each connection.
+const KEPT_SESSIONS: usize = 256;
+
 /// A client configuration: TLS 1.2 and 1.3, ALPN `http/1.1`, no session resumption, so that every handshake is full.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, or the system has none.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    configure(&Options::full(trust.clone()))
+}
+
+/// A client configuration with ALPN `http/1.1`.
+///
+/// # Errors
+/// If an authority's certificate is unusable, the system has none, or version and group do not go together.
+pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
+    let mut provider = aws_lc_rs::default_provider();
+    if let Some(group) = options.group {
+        provider.kx_groups = vec![match group {
+            Group::X25519 => aws_lc_rs::kx_group::X25519,
+            Group::P256 => aws_lc_rs::kx_group::SECP256R1,
+            Group::X25519MlKem768 => aws_lc_rs::kx_group::X25519MLKEM768,
+        }];
+    }
+    let provider = Arc::new(provider);
+    let versions: &[_] = match options.version {
+        Some(Version::Tls12) => &[&rustls::version::TLS12],
+        Some(Version::Tls13) => &[&rustls::version::TLS13],
+        None => &[&rustls::version::TLS13, &rustls::version::TLS12],
+    };
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .context(|| "choosing TLS versions".to_owned())?;
-    let mut config = match trust {
+        .with_protocol_versions(versions)
+        .map_err(|error| Error::usage(format!("TLS version and group do not go together: {error}")))?;
+    let mut config = match &options.trust {
         Trust::Insecure => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AcceptAny(provider.signature_verification_algorithms)))
@@ -80,7 +156,8 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
         Trust::System => builder.with_root_certificates(roots(&system_authorities()?)?).with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.resumption = Resumption::disabled();
+    config.resumption =
+        if options.resume { Resumption::in_memory_sessions(KEPT_SESSIONS) } else { Resumption::disabled() };
     Ok(Arc::new(config))
 }
 
@@ -138,47 +215,6 @@ impl ServerCertVerifier for AcceptAny {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
-    }
-}
-
-/// What a finished handshake was, as the TLS library tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Handshake {
-    /// `full`, `hello-retry` (full with HelloRetryRequest) or `resumed`.
-    pub kind: &'static str,
-    /// The protocol version, as in `TLS1.3`.
-    pub version: &'static str,
-    /// The cipher suite, as IANA names it.
-    pub suite: &'static str,
-    /// The key exchange group, as IANA names it, or `-` where the handshake had none.
-    pub group: &'static str,
-}
-
-impl Handshake {
-    /// Reads it from a connection whose handshake is complete.
-    pub fn of(tls: &ClientConnection) -> Self {
-        use rustls::HandshakeKind;
-        Self {
-            kind: match tls.handshake_kind() {
-                Some(HandshakeKind::Full) => "full",
-                Some(HandshakeKind::FullWithHelloRetryRequest) => "hello-retry",
-                Some(HandshakeKind::Resumed) => "resumed",
-                None => "-",
-            },
-            version: match tls.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_2) => "TLS1.2",
-                Some(rustls::ProtocolVersion::TLSv1_3) => "TLS1.3",
-                _ => "-",
-            },
-            suite: tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-"),
-            group: tls.negotiated_key_exchange_group().and_then(|group| group.name().as_str()).unwrap_or("-"),
-        }
-    }
-}
-
-impl fmt::Display for Handshake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} {}", self.kind, self.version, self.suite, self.group)
     }
 }
 

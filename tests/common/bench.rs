@@ -78,8 +78,10 @@ impl Bench {
     pub fn of(program: &Path, arguments: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CERTCTL_")) {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CERTCTL_") || name.to_string_lossy().ends_with("_TARGET_URL") {
+                command.env_remove(name);
+            }
         }
         command.args(arguments.split_whitespace()).env("CERTCTL_BENCH_OUTPUT", folder.path().join("results"));
         command.env("CRITERION_HOME", folder.path().join("criterion")).stdin(Stdio::null());
@@ -127,6 +129,12 @@ impl Bench {
 
     fn towards(mut self, base: &str, ca_file: &Path) -> Self {
         self.command.env("CERTCTL_BASE", base).env("CERTCTL_TOKEN", TOKEN).env("CERTCTL_CA_FILE", ca_file);
+        self
+    }
+
+    /// With an environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
         self
     }
 

@@ -109,9 +109,24 @@ impl Peer {
         change: impl FnOnce(&mut CertificateParams),
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::with(change, |_| {}, script)
+    }
+
+    /// Like [`Peer::start`], without a session that could be resumed.
+    pub fn without_sessions(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::with(|_| {}, |config| config.send_tls13_tickets = 0, script)
+    }
+
+    fn with(
+        change: impl FnOnce(&mut CertificateParams),
+        configure: impl FnOnce(&mut ServerConfig),
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let mut leaf = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
         change(&mut leaf);
-        let (config, ca_pem) = identity(&leaf);
+        let (mut config, ca_pem) = identity(&leaf);
+        configure(&mut config);
+        let config = Arc::new(config);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), ca_pem).unwrap();
         // A thread of its own, so that the peer answers while a test waits.
@@ -149,7 +164,7 @@ impl Drop for Peer {
     }
 }
 
-fn identity(leaf: &CertificateParams) -> (Arc<ServerConfig>, String) {
+fn identity(leaf: &CertificateParams) -> (ServerConfig, String) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
@@ -163,7 +178,7 @@ fn identity(leaf: &CertificateParams) -> (Arc<ServerConfig>, String) {
         .with_single_cert(vec![certificate], key)
         .unwrap();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    (Arc::new(config), authority.pem())
+    (config, authority.pem())
 }
 
 type Script = dyn Fn(&Request) -> Reply + Send + Sync;

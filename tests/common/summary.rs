@@ -32,11 +32,17 @@ pub fn threshold<'a>(summary: &'a Value, name: &str) -> &'a Value {
 /// Asserts that a workload's work was looked for, by SQL, and found: these many of each kind.
 #[track_caller]
 pub fn assert_work(results: &Value, kinds: &[(&str, u64)]) {
+    assert_work_by("SQL", results, kinds);
+}
+
+/// Asserts that a workload's work was looked for there, and found: these many of each kind.
+#[track_caller]
+pub fn assert_work_by(source: &str, results: &Value, kinds: &[(&str, u64)]) {
     let work = results["work"].as_array().unwrap();
     let told: Vec<_> = work.iter().map(|one| (one["name"].as_str().unwrap(), one["found"].as_u64().unwrap())).collect();
     assert_eq!(told, kinds);
     for one in work {
-        assert_eq!((&one["claimed"], &one["source"]), (&one["found"], &"SQL".into()));
+        assert_eq!((&one["claimed"], &one["source"]), (&one["found"], &source.into()));
     }
 }
 

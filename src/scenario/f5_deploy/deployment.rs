@@ -39,7 +39,7 @@ const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
 
 /// A user of an F5. Its password is never printed.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Credentials {
     /// The name.
     pub username: String,

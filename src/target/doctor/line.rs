@@ -7,8 +7,8 @@ use super::{Finding, Level, Tell, validity};
 use crate::error::Result;
 use crate::run::runtime;
 use crate::target::{Target, preflight};
-use crate::wire::tls::{self, Handshake, Trust};
-use crate::wire::{Connection, Dialer};
+use crate::wire::tls::{self, Trust};
+use crate::wire::{Connection, Dialer, Handshake};
 
 /// A certificate that ends sooner may end within someone's series of runs.
 const FEW_DAYS: i64 = 7;
@@ -43,7 +43,7 @@ pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
     let mut first = None;
     for (dialer, opened) in good {
         if let Ok(connection) = opened {
-            tell(handshake(dialer.address(), connection.handshake()));
+            tell(handshake(dialer.address(), connection.record().handshake));
             if first.is_none() {
                 certificate(target, &connection, tell);
             }
@@ -92,7 +92,9 @@ mod tests {
     fn what_stands_before_certctl_is_told() {
         let level = |version| {
             let address = SocketAddr::from(([127, 0, 0, 1], 8443));
-            handshake(address, Handshake { kind: "full", version, suite: "-", group: "-" }).level
+            let kind = crate::wire::handshake::Kind::Full;
+            let what = Handshake { kind, version, suite: "-", group: "-", key: "-", chain_length: 1, alpn: "-" };
+            handshake(address, what).level
         };
         assert_eq!([level("TLS1.3"), level("TLS1.2")], [Level::Ok, Level::Warn]);
     }

@@ -1,0 +1,341 @@
+//! Flags of `connector_tier`, and the workloads that they ask for.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::bench::{Bench, Site, TargetArgs};
+use super::flags::{LoadFlags, Spread, Where, duration, variable};
+use crate::error::{Error, Result};
+use crate::load::desk::Affinity;
+use crate::load::plan::{Model, Opening};
+use crate::load::ports::Ports;
+use crate::load::rate::Rate;
+use crate::measure::threshold::Threshold;
+use crate::run::Workload;
+use crate::scenario::Scenario;
+use crate::scenario::f5_deploy::F5Deploy;
+use crate::scenario::f5_deploy::deployment::Credentials;
+use crate::scenario::handshake::Handshake;
+use crate::scenario::need::Need;
+use crate::target::base::Base;
+use crate::target::connectors::{Connector, Kind, Offer, Resumption, Wanted};
+use crate::target::pki::KeyType;
+use crate::wire::tls::{Group, Trust, Version};
+
+/// How long is measured unless told otherwise: at the contract's rate the thresholds need 300 arrivals.
+const WINDOW: Duration = Duration::from_secs(5 * 60);
+/// How long certificates are rotated.
+const ROTATION_WINDOW: Duration = Duration::from_secs(60);
+/// Connections a second to each daemon while its certificate is rotated.
+const ROTATION_RATE: u64 = 50;
+
+/// Where the daemons are.
+#[derive(Args, Clone, Debug)]
+#[command(
+    next_help_heading = "Target (default: every daemon that is installed is started on loopback, and a mock of an F5)"
+)]
+pub struct ConnectorFlags {
+    /// A running nginx: https://host:port [env also: NGINX_TARGET_URL].
+    #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_NGINX")]
+    nginx: Option<String>,
+    /// A running Apache httpd [env also: APACHE_TARGET_URL].
+    #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_APACHE")]
+    apache: Option<String>,
+    /// A running HAProxy [env also: HAPROXY_TARGET_URL].
+    #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_HAPROXY")]
+    haproxy: Option<String>,
+    /// A running F5, or what answers /healthz in its place [env also: F5_TARGET_URL].
+    #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_F5")]
+    f5: Option<String>,
+    /// The authority of the running daemons' certificates, PEM [default: the system's].
+    #[arg(long, value_name = "FILE", env = "CERTCTL_BENCH_CONNECTOR_CA_FILE")]
+    connector_ca_file: Option<PathBuf>,
+    /// Accept any certificate of a running daemon.
+    #[arg(long, env = "CERTCTL_BENCH_INSECURE", conflicts_with = "connector_ca_file")]
+    insecure: bool,
+    /// The key of the certificates of daemons that are started.
+    #[arg(long, value_enum, default_value = "ecdsa-p256", env = "CERTCTL_BENCH_KEY_TYPE")]
+    key_type: KeyTypeFlag,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KeyTypeFlag {
+    EcdsaP256,
+    EcdsaP384,
+    #[value(name = "rsa-2048")]
+    Rsa2048,
+    #[value(name = "rsa-4096")]
+    Rsa4096,
+    Ed25519,
+}
+
+impl TargetArgs for ConnectorFlags {
+    fn resolve(self) -> Result<Where> {
+        let urls = [
+            (Kind::Nginx, self.nginx, "NGINX_TARGET_URL"),
+            (Kind::Apache, self.apache, "APACHE_TARGET_URL"),
+            (Kind::Haproxy, self.haproxy, "HAPROXY_TARGET_URL"),
+            (Kind::F5, self.f5, "F5_TARGET_URL"),
+        ];
+        let mut named = Vec::new();
+        for (kind, url, old_name) in urls {
+            if let Some(url) = url.or_else(|| variable(old_name)) {
+                let base: Base = url
+                    .parse()
+                    .map_err(|error| Error::usage(format!("URL of {kind} (--{kind}, {old_name}): {error}")))?;
+                named.push((kind, base));
+            }
+        }
+        let trust = match &self.connector_ca_file {
+            _ if self.insecure => Trust::Insecure,
+            Some(file) => Trust::from_file(file)?,
+            None => Trust::System,
+        };
+        let key_type = match self.key_type {
+            KeyTypeFlag::EcdsaP256 => KeyType::EcdsaP256,
+            KeyTypeFlag::EcdsaP384 => KeyType::EcdsaP384,
+            KeyTypeFlag::Rsa2048 => KeyType::Rsa2048,
+            KeyTypeFlag::Rsa4096 => KeyType::Rsa4096,
+            KeyTypeFlag::Ed25519 => KeyType::Ed25519,
+        };
+        Ok(Where::Connectors(Box::new(Wanted { named, trust, key_type })))
+    }
+}
+
+/// Flags of `connector_tier`.
+#[derive(Args, Clone, Debug)]
+pub struct ConnectorTier {
+    /// What is asked.
+    #[arg(long, value_enum, default_value = "handshake", env = "CERTCTL_BENCH_WORKLOAD")]
+    workload: WorkloadFlag,
+    /// New connections to each daemon: 100/m, 50/s [default: 100/m; rotation 50/s].
+    #[arg(long, env = "CERTCTL_BENCH_RATE")]
+    rate: Option<Rate>,
+    /// How arrivals are spread: constant or poisson.
+    #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
+    arrivals: Spread,
+    /// Connections to each daemon that may be open at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000),
+          env = "CERTCTL_BENCH_CONNECTIONS")]
+    connections: u32,
+    /// Whether TLS sessions are resumed. A run whose handshakes are other than declared is invalid.
+    #[arg(long, value_enum, default_value = "full", env = "CERTCTL_BENCH_RESUMPTION")]
+    resumption: ResumptionFlag,
+    /// Offer this protocol version alone.
+    #[arg(long, value_enum, env = "CERTCTL_BENCH_TLS_VERSION")]
+    tls_version: Option<VersionFlag>,
+    /// Offer this key exchange group alone.
+    #[arg(long, value_enum, env = "CERTCTL_BENCH_GROUP")]
+    group: Option<GroupFlag>,
+    /// Leave out the daemons that are not named here.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "DAEMONS", env = "CERTCTL_BENCH_ONLY")]
+    only: Vec<KindFlag>,
+    /// With --workload rotation: how often each daemon's certificate is replaced.
+    #[arg(long, default_value = "10s", value_parser = duration, env = "CERTCTL_BENCH_ROTATE_EVERY")]
+    rotate_every: Duration,
+    /// With --workload f5-deploy: how many certificates are deployed at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100), env = "CERTCTL_BENCH_USERS")]
+    users: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WorkloadFlag {
+    /// New connections to all daemons, in parallel.
+    Handshake,
+    /// Certificates are deployed to the F5.
+    F5Deploy,
+    /// New connections to all daemons while their certificates are replaced.
+    Rotation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ResumptionFlag {
+    /// Every handshake is full.
+    Full,
+    /// Every handshake resumes an earlier session.
+    Resumed,
+    /// By turns.
+    Mixed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum VersionFlag {
+    #[value(name = "1.2")]
+    Tls12,
+    #[value(name = "1.3")]
+    Tls13,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum GroupFlag {
+    X25519,
+    #[value(name = "p-256")]
+    P256,
+    #[value(name = "x25519mlkem768")]
+    X25519MlKem768,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KindFlag {
+    Nginx,
+    Apache,
+    Haproxy,
+    F5,
+}
+
+impl KindFlag {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Nginx => Kind::Nginx,
+            Self::Apache => Kind::Apache,
+            Self::Haproxy => Kind::Haproxy,
+            Self::F5 => Kind::F5,
+        }
+    }
+}
+
+impl ConnectorTier {
+    fn offer(&self) -> Offer {
+        Offer {
+            resumption: match self.resumption {
+                ResumptionFlag::Full => Resumption::Full,
+                ResumptionFlag::Resumed => Resumption::Resumed,
+                ResumptionFlag::Mixed => Resumption::Mixed,
+            },
+            version: self.tls_version.map(|version| match version {
+                VersionFlag::Tls12 => Version::Tls12,
+                VersionFlag::Tls13 => Version::Tls13,
+            }),
+            group: self.group.map(|group| match group {
+                GroupFlag::X25519 => Group::X25519,
+                GroupFlag::P256 => Group::P256,
+                GroupFlag::X25519MlKem768 => Group::X25519MlKem768,
+            }),
+        }
+    }
+
+    fn rate(&self) -> Rate {
+        let usual = match self.workload {
+            WorkloadFlag::Rotation => Rate::per_second(ROTATION_RATE),
+            _ => Rate::per_minute(100),
+        };
+        self.rate.unwrap_or(usual)
+    }
+
+    fn wants(&self, kind: Kind) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only.kind() == kind)
+    }
+
+    /// New connections to every daemon.
+    fn connecting(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Workload>> {
+        let kinds = Kind::ALL.into_iter().filter(|kind| self.wants(*kind));
+        let mut workloads = Vec::new();
+        for kind in kinds {
+            let connector = site.connectors.map(|connectors| connectors.all().iter().find(|one| one.kind == kind));
+            match connector {
+                // Flags are only looked over.
+                None => workloads.push(self.one(kind, None, load, site)?),
+                Some(Some(connector)) => workloads.push(self.one(kind, Some(connector), load, site)?),
+                // It is not here, as was said.
+                Some(None) => {}
+            }
+        }
+        if workloads.is_empty() {
+            return Err(Error::new("none of the wanted daemons is here")
+                .mend("install one (Debian: apt-get install nginx apache2 haproxy), or name a running one"));
+        }
+        if let (Some(connectors), Some(ports)) = (site.connectors, Ports::of_this_machine()) {
+            let loopback = connectors.all().iter().all(Connector::is_local);
+            let headroom = ports.headroom(self.rate(), loopback);
+            let warning = if headroom.lasts() { "" } else { "WARNING: " };
+            eprintln!("{warning}{headroom}");
+        }
+        Ok(workloads)
+    }
+
+    fn one(&self, kind: Kind, connector: Option<&Connector>, load: &LoadFlags, site: &Site<'_>) -> Result<Workload> {
+        let pattern = self.arrivals.at(self.rate());
+        let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
+        let mut plan = load.plan(model, self.connections as usize, 1)?;
+        plan.opening = Opening::ByFirstRequest;
+        plan.window = load.duration.unwrap_or(match self.workload {
+            WorkloadFlag::Rotation => ROTATION_WINDOW,
+            _ => WINDOW,
+        });
+        // Random schedules of one seed would be the same.
+        plan.rng_seed = plan.rng_seed.wrapping_add(kind as u64);
+        let host = connector.map_or_else(String::new, |connector| connector.base.host_header());
+        let mut scenario = Handshake::new(kind, &host);
+        if self.workload == WorkloadFlag::Rotation {
+            let rotations = site.connectors.map_or_else(Default::default, |connectors| connectors.rotations());
+            let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
+            scenario = scenario.through(rotations, expected as usize + plan.connections);
+        }
+        let peer = connector.map(|connector| connector.peer(self.offer())).transpose()?.map(Rc::new);
+        Ok(Workload { scenario: Rc::new(scenario), plan, peer })
+    }
+
+    /// Certificates for the F5, one after another.
+    fn deploying(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Workload> {
+        let connector = site.connectors.map(|connectors| {
+            let mock = connectors.all().iter().find(|one| one.kind == Kind::F5).zip(connectors.f5());
+            mock.ok_or_else(|| {
+                Error::usage("certificates are deployed to our own mock of an F5 alone").mend("leave the URLs out")
+            })
+        });
+        let connector = connector.transpose()?;
+        let host = connector.map_or_else(String::new, |(connector, _)| connector.base.host_header());
+        let user = connector.map(|(_, mock)| mock.credentials().clone());
+        let scenario = F5Deploy::new(&host, user.unwrap_or_else(Credentials::default))?;
+        let model = Model::Closed { think: Duration::ZERO, rounds: None };
+        let plan = load.plan(model, self.users as usize, scenario.steps().len())?;
+        let peer = connector.map(|(connector, _)| connector.keeping_peer()).transpose()?.map(Rc::new);
+        Ok(Workload { scenario: Rc::new(scenario), plan, peer })
+    }
+}
+
+impl Bench for ConnectorTier {
+    type Target = ConnectorFlags;
+
+    const NAME: &'static str = "connector_tier";
+    const ABOUT: &'static str =
+        "The daemons behind certctl's connectors shake hands, each on a new connection every time.";
+    const SEEDS: &'static [&'static str] = &[];
+
+    fn smoke(&mut self) {
+        self.rate = Some(Rate::per_second(20));
+        self.connections = self.connections.min(20);
+        self.rotate_every = self.rotate_every.min(Duration::from_millis(800));
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn loops(&self) -> &'static [&'static str] {
+        // The loops of handshakes are a bench target of their own.
+        &[]
+    }
+
+    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        Ok(vec![match self.workload {
+            WorkloadFlag::F5Deploy => vec![self.deploying(load, site)?],
+            WorkloadFlag::Handshake | WorkloadFlag::Rotation => self.connecting(load, site)?,
+        }])
+    }
+
+    fn error_floor(&self) -> Threshold {
+        match self.workload {
+            // Not one connection may fail.
+            WorkloadFlag::Rotation => Threshold::Errors(f64::MIN_POSITIVE),
+            _ => Threshold::Errors(0.01),
+        }
+    }
+
+    fn rotates_every(&self) -> Option<Duration> {
+        (self.workload == WorkloadFlag::Rotation).then_some(self.rotate_every)
+    }
+}

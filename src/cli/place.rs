@@ -1,0 +1,107 @@
+//! The place: a system under test that was prepared for workloads, with what they must know of it.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::bench::Site;
+use super::flags::Where;
+use crate::error::{Error, Result};
+use crate::report::summary::TargetFacts;
+use crate::run::Peer;
+use crate::scenario::acme::Paths;
+use crate::scenario::need::Need;
+use crate::target::Target;
+use crate::target::connectors::Connectors;
+use crate::target::preflight::{self, Findings};
+use crate::target::reference::{self, Behaviour};
+use crate::wire::tls::Trust;
+
+/// A system under test that was looked over.
+pub enum Place {
+    /// A certctl, or the reference server.
+    Certctl {
+        /// The system.
+        target: Box<Target>,
+        /// What the preflight found.
+        findings: Box<Findings>,
+    },
+    /// The daemons behind certctl's connectors.
+    Connectors(Connectors),
+}
+
+impl Place {
+    /// Starts what is not running, and looks everything over. `program` is the server of ours to start.
+    ///
+    /// # Errors
+    /// If something does not start, or is not as it must be.
+    pub fn prepare(place: Where, program: &Path, needs: &[Need]) -> Result<Self> {
+        let mut target = match place {
+            Where::Connectors(wanted) => {
+                return Ok(Self::Connectors(Connectors::prepare(*wanted, program, &mut |line| eprintln!("{line}"))?));
+            }
+            Where::Running(target) => *target,
+            Where::Reference(store, behaviour) => {
+                reference::start(program, &store, behaviour, &mut |line| eprintln!("{line}"))?
+            }
+        };
+        if matches!(target.trust, Trust::Insecure) {
+            eprintln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
+        }
+        let findings = Box::new(preflight::inspect(&target, needs)?);
+        target.system.answered(&findings.version);
+        Ok(Self::Certctl { target: Box::new(target), findings })
+    }
+
+    /// The Host header of requests to a certctl.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Certctl { target, .. } => target.base.host_header(),
+            Self::Connectors(_) => String::new(),
+        }
+    }
+
+    /// What workloads must know; `host` is [`Place::host`].
+    ///
+    /// # Errors
+    /// If the target lacks what it must tell.
+    pub fn site<'a>(&'a self, host: &'a str) -> Result<Site<'a>> {
+        match self {
+            Self::Certctl { target, findings } => site(host, target, findings),
+            Self::Connectors(connectors) => Ok(Site { connectors: Some(connectors), ..Site::default() }),
+        }
+    }
+
+    /// What it is, for results.
+    pub fn facts(&self) -> TargetFacts {
+        match self {
+            Self::Certctl { target, .. } => TargetFacts::of(target),
+            Self::Connectors(connectors) => connectors.facts(),
+        }
+    }
+
+    /// `text`, which is not ours, without secrets.
+    pub fn redact(&self, text: &str) -> String {
+        match self {
+            Self::Certctl { target, .. } => target.token.redact(text),
+            Self::Connectors(connectors) => connectors.redact(text),
+        }
+    }
+}
+
+/// What the workloads must know of a target that was looked over.
+pub fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Result<Site<'a>> {
+    let acme = match &findings.acme {
+        None => None,
+        Some(found) => {
+            let renewal_info = found.renewal_info.clone().ok_or_else(|| {
+                Error::new(format!("{}: the ACME server tells no renewalInfo", target.base))
+                    .mend("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
+            })?;
+            let (directory, new_nonce) = (found.directory.clone(), found.new_nonce.clone());
+            Some(Paths { directory, new_nonce, renewal_info })
+        }
+    };
+    let acme_is_audited = target.system.behaviour == Behaviour::AsBuilt.label();
+    let peer = Some(Rc::new(Peer::certctl(findings.dialer.clone(), host)));
+    Ok(Site { host, token: target.token.reveal(), acme, acme_is_audited, peer, connectors: None })
+}

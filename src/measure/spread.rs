@@ -1,0 +1,43 @@
+//! Least, most and mean of a quantity, exact.
+
+/// What is known of a quantity without keeping it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    count: u64,
+    sum: u64,
+    min: u64,
+    max: u64,
+}
+
+impl Spread {
+    /// Adds one.
+    pub fn add(&mut self, value: u64) {
+        self.min = if self.count == 0 { value } else { self.min.min(value) };
+        self.max = self.max.max(value);
+        self.count += 1;
+        self.sum += value;
+    }
+
+    /// The least, and the most, of all; `None` without any.
+    pub fn range(&self) -> Option<(u64, u64)> {
+        (self.count > 0).then_some((self.min, self.max))
+    }
+
+    /// The arithmetic mean; `None` without any.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_knows_its_ends() {
+        let mut spread = Spread::default();
+        assert_eq!((spread.range(), spread.mean()), (None, None));
+        [5, 3, 7].into_iter().for_each(|value| spread.add(value));
+        assert_eq!((spread.range(), spread.mean()), (Some((3, 7)), Some(5.0)));
+    }
+}

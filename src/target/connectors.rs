@@ -1,0 +1,441 @@
+//! The daemons behind certctl's connectors: nginx, Apache httpd, HAProxy, and an F5. They run already, or we start them
+//! (the F5 is a mock of ours).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use super::base::Base;
+use super::counts::Counts;
+use super::f5::{F5Mock, Management};
+use super::pki::{Authority, Identity, KeyType, Purpose};
+use super::sidecar::{self, Daemon, Sidecar};
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::measure::validity::Work;
+use crate::measure::{Measurement, Outcome};
+use crate::report::summary::TargetFacts;
+use crate::run::{Connections, Peer, Workload, runtime};
+use crate::scenario::rotation::Rotations;
+use crate::wire::connection::Stopwatch;
+use crate::wire::request::{Method, encode};
+use crate::wire::tls::{self, Group, Options, Trust, Version};
+use crate::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
+
+/// How long a daemon may take to answer before it is measured.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The names that certificates of started daemons are valid for.
+const NAMES: [&str; 6] =
+    ["localhost", "nginx-target", "apache-target", "haproxy-target", "f5-mock-target", "127.0.0.1"];
+
+/// The daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// nginx.
+    Nginx,
+    /// Apache httpd.
+    Apache,
+    /// HAProxy.
+    Haproxy,
+    /// An F5 BIG-IP, as its iControl REST API.
+    F5,
+}
+
+impl Kind {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Nginx, Self::Apache, Self::Haproxy, Self::F5];
+
+    /// Its name in results.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Apache => "apache",
+            Self::Haproxy => "haproxy",
+            Self::F5 => "f5",
+        }
+    }
+
+    /// What is asked of it.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::F5 => "/healthz",
+            _ => "/",
+        }
+    }
+
+    fn daemon(self) -> Option<Daemon> {
+        match self {
+            Self::Nginx => Some(Daemon::Nginx),
+            Self::Apache => Some(Daemon::Apache),
+            Self::Haproxy => Some(Daemon::Haproxy),
+            Self::F5 => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// What is to be asked.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Daemons that run already. Where there are none, all that are installed are started.
+    pub named: Vec<(Kind, Base)>,
+    /// How the certificates of those are verified.
+    pub trust: Trust,
+    /// The key of the certificates of those that are started.
+    pub key_type: KeyType,
+}
+
+/// Which handshakes a run declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// All are full.
+    Full,
+    /// All are resumed.
+    Resumed,
+    /// By turns.
+    Mixed,
+}
+
+/// What is offered in handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Full or resumed ones.
+    pub resumption: Resumption,
+    /// The one protocol version; both without.
+    pub version: Option<Version>,
+    /// The one key exchange group; the library's choice without.
+    pub group: Option<Group>,
+}
+
+/// A daemon that answers.
+pub struct Connector {
+    /// Which it is.
+    pub kind: Kind,
+    /// Where it is.
+    pub base: Base,
+    address: SocketAddr,
+    trust: Trust,
+    version: String,
+    origin: Origin,
+}
+
+enum Origin {
+    Running,
+    Started(Arc<Mutex<Sidecar>>),
+    Mock(Box<F5Mock>),
+}
+
+/// The daemons that answer. Dropping them stops those that we started.
+pub struct Connectors {
+    all: Vec<Connector>,
+    /// What is not here, and what mends that, a line each.
+    skipped: Vec<String>,
+    authority: Arc<Authority>,
+    key_type: KeyType,
+    rotations: Arc<Rotations>,
+}
+
+impl Connectors {
+    /// Starts what is to be started, and sees that all answer. `f5_mock` is the mock's program.
+    ///
+    /// # Errors
+    /// If one does not answer as it should, or there is none.
+    pub fn prepare(wanted: Wanted, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<Self> {
+        let authority = Arc::new(Authority::root(KeyType::EcdsaP256)?);
+        let mut connectors = Self {
+            all: Vec::new(),
+            skipped: Vec::new(),
+            authority,
+            key_type: wanted.key_type,
+            rotations: Arc::default(),
+        };
+        if wanted.named.is_empty() {
+            connectors.start_all(f5_mock, say)?;
+        } else {
+            if matches!(wanted.trust, Trust::Insecure) {
+                say("WARNING: --insecure: certificates are not verified; anyone may be answering".to_owned());
+            }
+            for (kind, base) in wanted.named {
+                connectors.all.push(Connector::running(kind, base, wanted.trust.clone())?);
+            }
+        }
+        for connector in &connectors.all {
+            connector.preflight()?;
+        }
+        Ok(connectors)
+    }
+
+    fn start_all(&mut self, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
+        let trust = self.authority.trust();
+        for kind in Kind::ALL {
+            let Some(daemon) = kind.daemon() else { continue };
+            let installation = match sidecar::find(daemon)? {
+                Ok(installation) => installation,
+                Err(skipped) => {
+                    say(skipped.to_string());
+                    self.skipped.push(skipped.to_string());
+                    continue;
+                }
+            };
+            let sidecar = Sidecar::start(&installation, &self.identity()?, &sidecar::Options::default())?;
+            let (address, version) = (sidecar.address(), sidecar.version().to_owned());
+            say(format!("started {kind} {version} at {address}"));
+            self.all.push(Connector {
+                kind,
+                base: Base::local(address.port()),
+                address,
+                trust: trust.clone(),
+                version,
+                origin: Origin::Started(Arc::new(Mutex::new(sidecar))),
+            });
+        }
+        let mock = F5Mock::start(f5_mock)?;
+        say(format!("started a mock of an F5 at {}", mock.address));
+        self.all.push(Connector {
+            kind: Kind::F5,
+            base: mock.base.clone(),
+            address: mock.address,
+            // What is deployed to it comes from an authority of ours.
+            trust: mock.trust.clone().and(self.authority.certificate()),
+            version: format!("mock {}", mock.version),
+            origin: Origin::Mock(Box::new(mock)),
+        });
+        Ok(())
+    }
+
+    /// A fresh certificate for the daemons that we start.
+    fn identity(&self) -> Result<Identity> {
+        self.authority.issue(self.key_type, Purpose::Server, &NAMES)
+    }
+
+    /// What was replaced, and when.
+    pub fn rotations(&self) -> Arc<Rotations> {
+        self.rotations.clone()
+    }
+
+    /// Those that answer.
+    pub fn all(&self) -> &[Connector] {
+        &self.all
+    }
+
+    /// How the certificates of those that we started can be replaced.
+    pub fn replaceable(&self) -> Vec<Replaceable> {
+        let replaceable = self.all.iter().filter_map(|connector| {
+            let what = match &connector.origin {
+                Origin::Running => return None,
+                Origin::Started(sidecar) => Which::Sidecar(sidecar.clone()),
+                Origin::Mock(mock) => Which::F5(mock.management()),
+            };
+            Some(Replaceable { kind: connector.kind, what, authority: self.authority.clone(), key_type: self.key_type })
+        });
+        replaceable.collect()
+    }
+
+    /// The mock of an F5, if one was started.
+    pub fn f5(&self) -> Option<&F5Mock> {
+        self.all.iter().find_map(|connector| match &connector.origin {
+            Origin::Mock(mock) => Some(&**mock),
+            _ => None,
+        })
+    }
+
+    /// What the mock of an F5 has counted so far.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn f5_counts(&self) -> Result<Option<Counts>> {
+        self.f5().map(F5Mock::counts).transpose()
+    }
+
+    /// The work that a workload claims, beside what shows it.
+    ///
+    /// # Errors
+    /// If the mock of an F5 does not answer.
+    pub fn work(&self, workload: &Workload, measured: &Measurement, before: Option<&Counts>) -> Result<Vec<Work>> {
+        let per_arrival = workload.peer.as_ref().is_some_and(|peer| peer.connections == Connections::PerArrival);
+        if per_arrival {
+            let (claimed, found) = (measured.outcomes.count(Outcome::Ok), measured.phases.tls.count());
+            return Ok(vec![Work { name: "handshakes of right answers", claimed, found, source: "the TLS library" }]);
+        }
+        match (before, self.f5_counts()?) {
+            (Some(before), Some(after)) => {
+                Ok(after.work_since(before, &workload.scenario.claims(), measured.unanswered))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// `text`, which is not ours, without secrets.
+    pub fn redact(&self, text: &str) -> String {
+        self.f5().map_or_else(|| text.to_owned(), |mock| text.replace(&mock.credentials().password, "[password]"))
+    }
+
+    /// What they are, for results.
+    pub fn facts(&self) -> TargetFacts {
+        let mut settings = Map::new();
+        for connector in &self.all {
+            let started = !matches!(connector.origin, Origin::Running);
+            let facts = json!({
+                "base_url": connector.base.to_string(),
+                "started": started,
+                "version": connector.version,
+            });
+            settings.insert(connector.kind.label().to_owned(), facts);
+        }
+        if !self.skipped.is_empty() {
+            settings.insert("skipped".to_owned(), Value::from(self.skipped.clone()));
+        }
+        let versions: Vec<String> = self.all.iter().map(|one| format!("{} {}", one.kind, one.version)).collect();
+        let urls: Vec<String> = self.all.iter().map(|one| one.base.to_string()).collect();
+        TargetFacts {
+            kind: "connectors".into(),
+            base_url: urls.join(", "),
+            version: versions.join(", "),
+            behaviour: "as-built".to_owned(),
+            store: "none".to_owned(),
+            trust: self.all.first().map_or_else(String::new, |one| one.trust.to_string()),
+            settings,
+        }
+    }
+}
+
+impl Connector {
+    fn running(kind: Kind, base: Base, trust: Trust) -> Result<Self> {
+        let address = base.addresses()?.first().copied().ok_or_else(|| {
+            Error::new(format!("{base}: the host has no address")).mend(format!("check the URL of {kind}"))
+        })?;
+        Ok(Self { kind, base, address, trust, version: "unknown".to_owned(), origin: Origin::Running })
+    }
+
+    /// Opens connections for workloads that offer this. Sessions to resume are there when it returns.
+    ///
+    /// # Errors
+    /// If version and group do not go together, or the daemon does not answer.
+    pub fn peer(&self, offer: Offer) -> Result<Peer> {
+        let dialer = |resume| {
+            let options = Options { trust: self.trust.clone(), resume, version: offer.version, group: offer.group };
+            let dialer = Dialer::new(self.address, self.base.server_name()?, tls::configure(&options)?);
+            if !resume {
+                return Ok(dialer);
+            }
+            // Each connection leaves a ticket or two behind for the next ones.
+            self.exchange(&dialer)?;
+            Ok(dialer.resuming())
+        };
+        let dialers: Result<Vec<Dialer>> = match offer.resumption {
+            Resumption::Full => [false].map(dialer).into_iter().collect(),
+            Resumption::Resumed => [true].map(dialer).into_iter().collect(),
+            Resumption::Mixed => [false, true].map(dialer).into_iter().collect(),
+        };
+        Ok(Peer { dialers: dialers?, connections: Connections::PerArrival })
+    }
+
+    /// One that keeps a connection for each client.
+    ///
+    /// # Errors
+    /// If its certificate's authority is unusable.
+    pub fn keeping_peer(&self) -> Result<Peer> {
+        let config = tls::client_config(&self.trust)?;
+        let greeting = encode(Method::Get, self.kind.path(), &self.base.host_header(), None, "");
+        let dialers = vec![Dialer::new(self.address, self.base.server_name()?, config)];
+        Ok(Peer { dialers, connections: Connections::Kept(greeting) })
+    }
+
+    /// Whether it is asked over loopback.
+    pub fn is_local(&self) -> bool {
+        self.address.ip().is_loopback()
+    }
+
+    /// Sees that it answers, once.
+    fn preflight(&self) -> Result<()> {
+        let dialer = Dialer::new(self.address, self.base.server_name()?, tls::client_config(&self.trust)?);
+        self.exchange(&dialer)
+    }
+
+    fn exchange(&self, dialer: &Dialer) -> Result<()> {
+        let status = runtime()?.block_on(async {
+            let asked = timeout(PATIENCE, ask(dialer, self.kind.path(), &self.base.host_header())).await;
+            asked.unwrap_or_else(|_| Err(Fault::new(FaultKind::Closed, format!("no answer within {PATIENCE:?}"))))
+        });
+        match status {
+            Ok(200) => Ok(()),
+            Ok(status) => {
+                Err(Error::new(format!("{} at {}: GET {} answers {status}", self.kind, self.base, self.kind.path()))
+                    .mend("have it answer 200 there"))
+            }
+            Err(fault) => Err(Error::new(format!("{} at {}: {fault}", self.kind, self.base)).mend(mend(fault.kind))),
+        }
+    }
+}
+
+async fn ask(dialer: &Dialer, path: &str, host: &str) -> Result<u16, Fault> {
+    let (mut watch, mut phases, mut scratch) = (Stopwatch::from(Moment::now()), Phases::default(), Scratch::default());
+    let mut connection = dialer.open(&mut watch, &mut phases).await?;
+    scratch.request = encode(Method::Get, path, host, None, "");
+    connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await?;
+    connection.close(PATIENCE).await;
+    // An exchange that ends well has a response.
+    Ok(scratch.response().map_or(0, |response| response.status))
+}
+
+/// What the user can do about a daemon that does not answer.
+fn mend(fault: FaultKind) -> &'static str {
+    match fault {
+        FaultKind::Connect | FaultKind::Exhausted => "start it there, or correct its URL",
+        FaultKind::Expired => "have it serve a certificate that is valid now, or accept any with --insecure",
+        FaultKind::WrongName => "use a name that its certificate is for in the URL, or accept any with --insecure",
+        FaultKind::UnknownAuthority => {
+            "give its authority's certificate with --connector-ca-file FILE, or accept any with --insecure"
+        }
+        FaultKind::ClientCertificate => "have it ask for no client certificate: none is sent",
+        FaultKind::NoHttp11 => "have it offer http/1.1 (ALPN): nothing else is spoken here",
+        FaultKind::Tls | FaultKind::Closed | FaultKind::Truncated | FaultKind::Protocol => {
+            "see that an HTTPS server answers there"
+        }
+    }
+}
+
+/// A daemon whose certificate can be replaced while it runs.
+pub struct Replaceable {
+    /// Which it is.
+    pub kind: Kind,
+    what: Which,
+    authority: Arc<Authority>,
+    key_type: KeyType,
+}
+
+enum Which {
+    Sidecar(Arc<Mutex<Sidecar>>),
+    F5(Management),
+}
+
+impl Replaceable {
+    /// Makes the next certificate.
+    ///
+    /// # Errors
+    /// If no key can be made.
+    pub fn next(&self) -> Result<Identity> {
+        self.authority.issue(self.key_type, Purpose::Server, &NAMES)
+    }
+
+    /// Puts it in place, as certctl's connector does, and returns once the daemon has been told.
+    ///
+    /// # Errors
+    /// If the daemon does not take it.
+    pub fn replace(&self, identity: &Identity) -> Result<()> {
+        match &self.what {
+            Which::Sidecar(sidecar) => sidecar.lock().unwrap_or_else(PoisonError::into_inner).replace(identity),
+            Which::F5(management) => management.deploy(identity),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The rotor: replaces the certificates of daemons while they are measured.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::connectors::{Connectors, Replaceable};
+use crate::clock::Moment;
+use crate::error::{Context, Error, Result};
+use crate::load::progress::{Progress, Stage};
+use crate::scenario::rotation::{Rotation, Rotations};
+use crate::wire::handshake::certificate_id;
+
+/// How often it looks at the run's stage.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A thread that replaces certificates until it is dropped.
+pub struct Rotor {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rotor {
+    /// Replaces the certificate of one daemon after another, each every `every`, within the measured window.
+    ///
+    /// # Errors
+    /// If there is none to replace, or no thread can be started.
+    pub fn start(connectors: &Connectors, every: Duration, progress: Arc<Progress>) -> Result<Self> {
+        let daemons = connectors.replaceable();
+        if daemons.is_empty() {
+            return Err(Error::usage("certificates of daemons that run already cannot be replaced from here")
+                .mend("leave their URLs out: what is installed is started"));
+        }
+        let (stop, rotations) = (Arc::new(AtomicBool::new(false)), connectors.rotations());
+        let stopped = stop.clone();
+        let thread = thread::Builder::new()
+            .name("rotor".to_owned())
+            .spawn(move || turn(&daemons, every, &progress, &rotations, &stopped))
+            .context(|| "starting the thread that replaces certificates".to_owned())?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Rotor {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // What it had to tell it has printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations: &Rotations, stop: &AtomicBool) {
+    let over = || stop.load(Ordering::Relaxed) || progress.stage() == Stage::Draining;
+    let wait = |span: Duration| {
+        let end = Instant::now() + span;
+        while Instant::now() < end && !over() {
+            thread::sleep(LOOK_EVERY.min(end.saturating_duration_since(Instant::now())));
+        }
+    };
+    while progress.stage() < Stage::Measuring && !over() {
+        thread::sleep(LOOK_EVERY);
+    }
+    // One after another, evenly spread, so that one's reload is not another's latency.
+    let pause = every / daemons.len().max(1) as u32;
+    wait(pause);
+    while !over() {
+        for daemon in daemons {
+            if let Err(error) = replace(daemon, rotations) {
+                eprintln!("certctl-bench: replacing the certificate of {}: {error}", daemon.kind);
+            }
+            wait(pause);
+            if over() {
+                return;
+            }
+        }
+    }
+}
+
+fn replace(daemon: &Replaceable, rotations: &Rotations) -> Result<()> {
+    let identity = daemon.next()?;
+    let asked = Moment::now();
+    let replaced = daemon.replace(&identity);
+    // One that failed is noted too: its certificate will never be seen.
+    let certificate = certificate_id(&identity.chain[0]);
+    rotations.note(Rotation { kind: daemon.kind, asked, returned: Moment::now(), certificate });
+    replaced
+}

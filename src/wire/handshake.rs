@@ -1,0 +1,142 @@
+//! What a finished TLS handshake was, as the TLS library tells it, and what it took.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
+
+use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, alg_id};
+use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
+
+/// What a finished handshake was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Handshake {
+    /// Full or resumed.
+    pub kind: Kind,
+    /// The protocol version, as in `TLS1.3`.
+    pub version: &'static str,
+    /// The cipher suite, as IANA names it.
+    pub suite: &'static str,
+    /// The key exchange group, as IANA names it, or `-` where the handshake had none.
+    pub group: &'static str,
+    /// The key of the peer's certificate, as in `ecdsa-p256`. That of a resumed session is the one of its first
+    /// handshake: no certificate was sent.
+    pub key: &'static str,
+    /// How many certificates the peer's chain has.
+    pub chain_length: u8,
+    /// The protocol agreed on by ALPN (RFC 7301), or `-`.
+    pub alpn: &'static str,
+}
+
+/// What kind of handshake it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Full.
+    Full,
+    /// Full, after a HelloRetryRequest: the peer wanted another key exchange group (RFC 8446, section 4.1.4).
+    HelloRetry,
+    /// Resumed, from a ticket or a session id.
+    Resumed,
+}
+
+impl Kind {
+    /// Its name in results.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::HelloRetry => "hello-retry",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
+/// A finished handshake, and what it took on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it was.
+    pub handshake: Handshake,
+    /// Whether it was resumed or full, as it was meant to be.
+    pub as_declared: bool,
+    /// Bytes read for it. TLS 1.3 tickets mostly come later, and are not among them.
+    pub read_bytes: u32,
+    /// Bytes written for it.
+    pub written_bytes: u32,
+    /// Tells the peer's certificate from others: [`certificate_id`] of it.
+    pub certificate: u64,
+}
+
+/// A number that tells a certificate from others, within this process.
+pub fn certificate_id(certificate: &CertificateDer<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(certificate);
+    hasher.finish()
+}
+
+impl Handshake {
+    /// Reads it from a connection whose handshake is complete.
+    pub fn of(tls: &ClientConnection) -> Self {
+        let chain = tls.peer_certificates().unwrap_or_default();
+        Self {
+            kind: match tls.handshake_kind() {
+                Some(HandshakeKind::Resumed) => Kind::Resumed,
+                Some(HandshakeKind::FullWithHelloRetryRequest) => Kind::HelloRetry,
+                // A complete handshake has a kind.
+                Some(HandshakeKind::Full) | None => Kind::Full,
+            },
+            version: match tls.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "TLS1.2",
+                Some(ProtocolVersion::TLSv1_3) => "TLS1.3",
+                _ => "-",
+            },
+            suite: tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-"),
+            group: tls.negotiated_key_exchange_group().and_then(|group| group.name().as_str()).unwrap_or("-"),
+            key: chain.first().map_or("-", key_type),
+            chain_length: chain.len().try_into().unwrap_or(u8::MAX),
+            alpn: match tls.alpn_protocol() {
+                Some(b"http/1.1") => "http/1.1",
+                Some(_) => "other",
+                None => "-",
+            },
+        }
+    }
+}
+
+impl fmt::Display for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.kind.label(), self.version, self.suite, self.group)
+    }
+}
+
+/// The kind of key that a certificate is for, as `target::pki` names those that it makes.
+fn key_type(certificate: &CertificateDer<'_>) -> &'static str {
+    let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return "-" };
+    let spki = parsed.subject_public_key_info();
+    // SubjectPublicKeyInfo is a sequence of an algorithm and a key (RFC 5280, section 4.1): the algorithm stands at
+    // the start, behind a few bytes of lengths.
+    let is = |algorithm: AlgorithmIdentifier| {
+        spki[..spki.len().min(64)].windows(algorithm.len()).any(|at| *at == *algorithm)
+    };
+    match spki.len() {
+        _ if is(alg_id::ECDSA_P256) => "ecdsa-p256",
+        _ if is(alg_id::ECDSA_P384) => "ecdsa-p384",
+        _ if is(alg_id::ED25519) => "ed25519",
+        // Modulus and a few bytes around it.
+        ..350 if is(alg_id::RSA_ENCRYPTION) => "rsa-2048",
+        ..500 if is(alg_id::RSA_ENCRYPTION) => "rsa-3072",
+        _ if is(alg_id::RSA_ENCRYPTION) => "rsa-4096",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::pki::{Authority, KeyType, Purpose};
+
+    #[test]
+    fn the_key_of_a_certificate_is_told() {
+        let root = Authority::root(KeyType::EcdsaP256).unwrap();
+        for wanted in KeyType::ALL {
+            let identity = root.issue(wanted, Purpose::Server, &["localhost"]).unwrap();
+            assert_eq!(key_type(&identity.chain[0]), wanted.label());
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `connector_tier` from its front door: real daemons, each arrival a connection of its own.
+//!
+//! These tests need nginx, Apache httpd and HAProxy, and fail without.
+
+mod common;
+
+use serde_json::Value;
+
+use common::bench::{Bench, Finished};
+use common::peer::{Peer, answer};
+use common::summary::{assert_only_too_short, assert_schema, assert_work_by, observed, outcome_of, reasons};
+
+const DAEMONS: [&str; 4] = ["nginx", "apache", "haproxy", "f5"];
+/// Two seconds of 20 connections/s to each daemon, on a machine that may have other things to do.
+const BRIEF: &str = "--rate 20/s --duration 2s --warm-up 0s --max-lag 500ms";
+
+fn tier(arguments: &str) -> Finished {
+    Bench::named("connector_tier", arguments).measured().run()
+}
+
+fn handshakes(results: &Value) -> Vec<(String, u64)> {
+    let kinds = results["reopening"]["kinds"].as_array().unwrap();
+    kinds.iter().map(|kind| (kind["kind"].as_str().unwrap().to_owned(), kind["count"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn every_arrival_is_a_connection_with_a_full_handshake() {
+    let finished = tier(BRIEF);
+    let summary = finished.summary();
+    assert_schema(&summary);
+    assert_only_too_short(&summary);
+    let results = summary["results"].as_array().unwrap();
+    assert_eq!(results.len(), DAEMONS.len());
+    for (results, daemon) in results.iter().zip(DAEMONS) {
+        assert_eq!(results["workload"], format!("{daemon}_handshake"));
+        assert_eq!(outcome_of(results, "ok"), 40, "{daemon}");
+        assert_work_by("the TLS library", results, &[("handshakes of right answers", 40)]);
+        assert_eq!(handshakes(results), [("full".to_owned(), 40)], "{daemon}");
+        let tier = &summary["connector_tier"][daemon];
+        assert_eq!((&tier["iterations"], &tier["error_rate"]), (&40.into(), &0.0.into()));
+        assert!(tier["p50"].as_f64().unwrap() > 0.0 && tier["max"].as_f64() >= tier["p50"].as_f64(), "{tier}");
+        // Every phase of every connection is there.
+        for phase in ["dial", "tls_hello", "tls_finish", "send", "first_byte", "receive"] {
+            assert_eq!(results["latency"][phase]["count"], 40, "{daemon}: {phase}");
+        }
+    }
+    let told = &finished.stdout;
+    assert!(told.contains("started") && told.contains("TLS, to its answer"), "{told}");
+}
+
+#[test]
+fn sessions_are_resumed_where_that_is_declared() {
+    for (declared, full, resumed) in [("resumed", 0, 40), ("mixed", 20, 20)] {
+        let summary = tier(&format!("{BRIEF} --resumption {declared}")).summary();
+        assert_only_too_short(&summary);
+        for results in summary["results"].as_array().unwrap() {
+            let kinds = handshakes(results);
+            let count = |name: &str| kinds.iter().filter(|(kind, _)| kind == name).map(|(_, count)| count).sum::<u64>();
+            assert_eq!((count("full"), count("resumed")), (full, resumed), "{declared}: {results:#}");
+        }
+    }
+}
+
+#[test]
+fn what_is_declared_and_not_done_is_invalid() {
+    let peer = Peer::without_sessions(|_| answer(200, "text/plain", "ok"));
+    let summary = at(&peer, &format!("{BRIEF} --resumption resumed")).run().summary();
+    assert!(reasons(&summary).contains("40 of 40 handshakes were full and meant to be resumed"), "{summary:#}");
+    assert_eq!(summary["exit_code"], 5);
+    // Declared as they are, they are none of a problem.
+    assert_only_too_short(&at(&peer, BRIEF).run().summary());
+}
+
+/// At a peer in the place of nginx.
+fn at(peer: &Peer, arguments: &str) -> Bench {
+    Bench::named("connector_tier", arguments)
+        .measured()
+        .env("NGINX_TARGET_URL", &peer.base())
+        .env("CERTCTL_BENCH_CONNECTOR_CA_FILE", peer.ca_file().to_str().unwrap())
+}
+
+#[test]
+fn an_answer_that_is_not_200_is_an_error() {
+    let peer = Peer::start(|request| answer(if request.connection > 1 { 503 } else { 200 }, "text/plain", "ok"));
+    let summary = at(&peer, BRIEF).run().summary();
+    assert_eq!(outcome_of(&summary["results"][0], "failed (503)"), 40);
+    assert_eq!(summary["connector_tier"]["nginx"]["error_rate"], 1.0);
+    assert_eq!(summary["connector_tier"]["apache"], Value::Null);
+}
+
+#[test]
+fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
+    let expired = Peer::with_certificate(
+        |leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1),
+        |_| answer(200, "text/plain", "ok"),
+    );
+    let finished = at(&expired, BRIEF).run();
+    assert_eq!(finished.code, Some(1));
+    let told = &finished.stderr;
+    assert!(told.contains("nginx at https://127.0.0.1") && told.contains("certificate expired"), "{told}");
+    assert!(told.contains("mend: have it serve a certificate that is valid now"), "{told}");
+    let stranger = Peer::start(|_| answer(200, "text/plain", "ok"));
+    let finished = at(&expired, BRIEF).env("NGINX_TARGET_URL", &stranger.base()).run();
+    let told = &finished.stderr;
+    assert!(told.contains("unknown authority") && told.contains("--connector-ca-file"), "{told}");
+}
+
+#[test]
+fn certificates_are_replaced_and_no_connection_fails() {
+    let summary =
+        tier("--workload rotation --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s --max-lag 500ms").summary();
+    assert_schema(&summary);
+    assert_only_too_short(&summary);
+    for results in summary["results"].as_array().unwrap() {
+        assert_eq!(outcome_of(results, "ok"), 240, "{results:#}");
+        assert!(observed(results, "certificates replaced")["count"].as_u64().unwrap() > 0, "{results:#}");
+        assert!(observed(results, "longest time until every new connection")["duration_s"].is_f64(), "{results:#}");
+    }
+}
+
+#[test]
+fn certificates_are_deployed_to_the_f5_step_by_step() {
+    let summary = tier("--workload f5-deploy --duration 2s --warm-up 0s --max-lag 500ms").summary();
+    assert_schema(&summary);
+    assert_only_too_short(&summary);
+    let results = &summary["results"][0];
+    let steps = results["steps"].as_array().unwrap();
+    assert!(steps.iter().any(|step| step["name"] == "commit") && steps.len() >= 9, "{steps:?}");
+    for step in steps {
+        assert!(step["response"]["count"].as_u64().unwrap() > 0, "{step}");
+    }
+    for work in results["work"].as_array().unwrap() {
+        assert!(work["claimed"] == work["found"] && work["found"].as_u64().unwrap() > 0, "{work}");
+    }
+}
+
+#[test]
+fn nobody_to_ask_is_an_error() {
+    let finished =
+        Bench::named("connector_tier", "--only nginx").measured().env("F5_TARGET_URL", "https://127.0.0.1:1").run();
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("f5 at https://127.0.0.1:1"), "{}", finished.stderr);
+    let finished = Bench::named("connector_tier", "").measured().env("NGINX_TARGET_URL", "http://localhost").run();
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.stderr.contains("URL of nginx"), "{}", finished.stderr);
+}

@@ -1,0 +1,201 @@
+//! TLS with a peer that is not ours: OpenSSL's `s_server`, set up well and badly. These tests need `openssl`, and fail
+//! without.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use certctl_bench::clock::Moment;
+use certctl_bench::target::base::Base;
+use certctl_bench::target::pki::{Authority, Identity, KeyType, Purpose};
+use certctl_bench::wire::connection::Stopwatch;
+use certctl_bench::wire::handshake::{Kind, Record};
+use certctl_bench::wire::request::{Method, encode};
+use certctl_bench::wire::tls::{Group, Options, Trust, Version, configure};
+use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
+use common::peer::{Peer, Step};
+use tempfile::TempDir;
+
+/// A running `openssl s_server`; it ends when dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// With these arguments, and a certificate.
+    fn start(identity: &Identity, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        std::fs::write(&chain, &identity.chain_pem).unwrap();
+        std::fs::write(&key, &identity.key_pem).unwrap();
+        let mut command = Command::new("openssl");
+        // The first certificate of the chain is the server's, the others follow it.
+        command
+            .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert"])
+            .arg(&chain)
+            .arg("-cert_chain")
+            .arg(&chain);
+        command.arg("-key").arg(&key).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::null()).spawn().expect("openssl is installed");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()));
+        let address = told.expect("openssl tells where it listens").parse().unwrap();
+        // So that it never blocks on what it has to say.
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, address, _folder: folder }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One request, its answer's status, and how the connection was made.
+fn ask(address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
+    let name = format!("https://{name}").parse::<Base>().unwrap().server_name().unwrap();
+    let dialer = Dialer::new(address, name, configure(options).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let start = Moment::now();
+        let (mut watch, mut phases, mut scratch) = (Stopwatch::from(start), Phases::default(), Scratch::default());
+        let opened = dialer.open(&mut watch, &mut phases).await;
+        assert_eq!(phases.total_ns(), watch.last().ns_since(start), "{phases:?}");
+        let mut connection = opened?;
+        scratch.request = encode(Method::Get, "/", "localhost", None, "");
+        let asked = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
+        assert_eq!(phases.total_ns(), watch.last().ns_since(start), "{phases:?}");
+        asked?;
+        Ok((connection.record(), scratch.response().unwrap().status))
+    })
+}
+
+struct Pki {
+    root: Authority,
+    identity: Identity,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let root = Authority::root(KeyType::EcdsaP256).unwrap();
+        let identity = root.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost"]).unwrap();
+        Self { root, identity }
+    }
+
+    fn options(&self) -> Options {
+        Options::full(self.root.trust())
+    }
+}
+
+#[test]
+fn each_version_alone_is_spoken() {
+    let pki = Pki::new();
+    for (argument, version, group) in [("-tls1_2", "TLS1.2", "X25519"), ("-tls1_3", "TLS1.3", "X25519")] {
+        let server = Server::start(&pki.identity, &[argument]);
+        let (record, status) = ask(server.address, "localhost", &pki.options()).unwrap();
+        let handshake = record.handshake;
+        assert_eq!((status, handshake.kind, handshake.version), (200, Kind::Full, version));
+        assert_eq!((handshake.group, handshake.key, handshake.chain_length), (group, "ecdsa-p256", 1));
+        assert!(record.read_bytes > 400 && record.written_bytes > 200, "{record:?}");
+    }
+}
+
+#[test]
+fn a_version_that_the_peer_lacks_is_a_fault() {
+    let pki = Pki::new();
+    for (argument, version) in [("-tls1_2", Version::Tls13), ("-tls1_3", Version::Tls12)] {
+        let server = Server::start(&pki.identity, &[argument]);
+        let fault = ask(server.address, "localhost", &Options { version: Some(version), ..pki.options() }).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
+        assert!(fault.detail.contains("ProtocolVersion") || fault.detail.contains("protocol version"), "{fault}");
+    }
+}
+
+#[test]
+fn a_peer_of_another_group_asks_again() {
+    let pki = Pki::new();
+    let server = Server::start(&pki.identity, &["-tls1_3", "-groups", "P-256"]);
+    let (record, _) = ask(server.address, "localhost", &pki.options()).unwrap();
+    assert_eq!((record.handshake.kind, record.handshake.group), (Kind::HelloRetry, "secp256r1"));
+    assert!(record.as_declared, "a handshake with a retry is a full one");
+    // What is offered alone is taken at once.
+    let (record, _) = ask(server.address, "localhost", &Options { group: Some(Group::P256), ..pki.options() }).unwrap();
+    assert_eq!((record.handshake.kind, record.handshake.group), (Kind::Full, "secp256r1"));
+}
+
+#[test]
+fn a_chain_with_an_intermediate_is_verified_to_its_root() {
+    let root = Authority::root(KeyType::Rsa2048).unwrap();
+    let intermediate = root.intermediate(KeyType::Rsa2048).unwrap();
+    let identity = intermediate.issue(KeyType::Rsa2048, Purpose::Server, &["localhost"]).unwrap();
+    let server = Server::start(&identity, &[]);
+    let (record, status) = ask(server.address, "localhost", &Options::full(root.trust())).unwrap();
+    assert_eq!((status, record.handshake.key, record.handshake.chain_length), (200, "rsa-2048", 2));
+}
+
+#[test]
+fn a_client_certificate_that_is_demanded_is_told() {
+    let pki = Pki::new();
+    let server = Server::start(&pki.identity, &["-tls1_3", "-Verify", "1"]);
+    let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::ClientCertificate, "{fault}");
+}
+
+#[test]
+fn each_flaw_of_a_certificate_has_its_own_outcome() {
+    let pki = Pki::new();
+    let issue = |names: &[&str], last_year: i32| {
+        let end = rcgen::date_time_ymd(last_year, 1, 1);
+        pki.root.issue_with(KeyType::EcdsaP256, Purpose::Server, names, |params| params.not_after = end).unwrap()
+    };
+    let stranger = Pki::new();
+    for (identity, kind) in [
+        (issue(&["localhost"], 2020), FaultKind::Expired),
+        (issue(&["elsewhere.example.test"], 4_000), FaultKind::WrongName),
+        (stranger.identity, FaultKind::UnknownAuthority),
+    ] {
+        let server = Server::start(&identity, &[]);
+        let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
+        assert_eq!(fault.kind, kind, "{fault}");
+        assert!(fault.detail.starts_with("invalid peer certificate"), "{fault}");
+        // Unless nobody asks.
+        assert_eq!(ask(server.address, "localhost", &Options::full(Trust::Insecure)).unwrap().1, 200);
+    }
+}
+
+#[test]
+fn http_1_1_is_what_is_spoken() {
+    let pki = Pki::new();
+    let both = Server::start(&pki.identity, &["-alpn", "h2,http/1.1"]);
+    assert_eq!(ask(both.address, "localhost", &pki.options()).unwrap().0.handshake.alpn, "http/1.1");
+    let none = Server::start(&pki.identity, &[]);
+    assert_eq!(ask(none.address, "localhost", &pki.options()).unwrap().0.handshake.alpn, "-");
+    let h2_alone = Server::start(&pki.identity, &["-alpn", "h2"]);
+    let fault = ask(h2_alone.address, "localhost", &pki.options()).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::NoHttp11, "{fault}");
+}
+
+#[test]
+fn a_peer_that_closes_before_the_handshake_or_after_it_is_told() {
+    let pki = Pki::new();
+    // Before: it reads the ClientHello and goes.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let peer = thread::spawn(move || listener.accept().unwrap().0.read(&mut [0; 4_096]).unwrap());
+    let fault = ask(address, "localhost", &pki.options()).unwrap_err();
+    assert!(peer.join().unwrap() > 0);
+    assert_eq!(fault.kind, FaultKind::Closed, "{fault}");
+    assert!(fault.detail.starts_with("amid the TLS handshake"), "{fault}");
+    // After: it shakes hands and goes, at the first request.
+    let peer = Peer::start(|_| vec![Step::Close]);
+    let options = Options::full(Trust::from_file(&peer.ca_file()).unwrap());
+    let fault = ask(peer.address(), "localhost", &options).unwrap_err();
+    assert_eq!((fault.kind, peer.connections()), (FaultKind::Closed, 1), "{fault}");
+}
