@@ -34,12 +34,13 @@ impl Server {
         std::fs::write(&chain, &identity.chain_pem).unwrap();
         std::fs::write(&key, &identity.key_pem).unwrap();
         let mut command = Command::new("openssl");
-        // The first certificate of the chain is the server's, the others follow it.
-        command
-            .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert"])
-            .arg(&chain)
-            .arg("-cert_chain")
-            .arg(&chain);
+        command.args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert"]).arg(&chain);
+        let (_, above) = identity.chain_pem.split_once("-----END CERTIFICATE-----\n").unwrap();
+        if !above.is_empty() {
+            let authorities = folder.path().join("authorities.pem");
+            std::fs::write(&authorities, above).unwrap();
+            command.arg("-cert_chain").arg(authorities);
+        }
         command.arg("-key").arg(&key).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::null()).spawn().expect("openssl is installed");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
