@@ -246,6 +246,20 @@ fn a_new_certificate_is_taken_up_and_old_connections_are_answered() {
 }
 
 #[test]
+fn a_daemon_listens_from_the_first_moment() {
+    // HAProxy loses a signal that comes too early most of the time, so a few starts are enough to see it.
+    for daemon in Daemon::ALL {
+        for _ in 0..4 {
+            let (authority, identity) = certificate();
+            let mut sidecar = start(daemon, &identity, &Options::default());
+            let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &NAMES).unwrap();
+            sidecar.replace(&identity).unwrap();
+            until(&format!("{daemon} shows the new certificate"), || sidecar.shown().unwrap() == identity.chain[0]);
+        }
+    }
+}
+
+#[test]
 fn a_refused_certificate_is_told_without_its_key() {
     let (authority, identity) = certificate();
     let options = Options { reload: Reload::Runtime, ..Options::default() };

@@ -13,6 +13,7 @@ mod installation;
 mod nginx;
 
 use std::fmt;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
@@ -238,7 +239,7 @@ impl Sidecar {
         let mut attempt = 1;
         loop {
             let mut sidecar = Self::launch(installation, identity, options, addresses()?)?;
-            match sidecar.wait_until_ready(identity, options) {
+            match sidecar.wait_until_ready(identity, options).and_then(|()| sidecar.wait_until_it_listens()) {
                 Ok(()) => return Ok(sidecar),
                 // Nobody can hold a port free for another process: someone was quicker.
                 Err(error) if attempt < PORT_ATTEMPTS && says_taken(error.what()) => attempt += 1,
@@ -323,7 +324,10 @@ impl Sidecar {
         }
         self.files.put_identity(self.daemon, identity)?;
         match self.reload {
-            Reload::Graceful => self.master.signal(self.daemon.reload_signal()),
+            Reload::Graceful => {
+                self.wait_until_it_listens()?;
+                self.master.signal(self.daemon.reload_signal())
+            }
             Reload::Runtime => haproxy::replace(&self.files.run().join(haproxy::SOCKET), identity),
         }
     }
@@ -365,6 +369,19 @@ impl Sidecar {
         }
     }
 
+    /// Waits until the master catches the signal to reload. HAProxy's workers serve while their master still executes
+    /// itself anew, after its start and after each reload, and a signal that comes meanwhile is lost.
+    fn wait_until_it_listens(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_WAIT;
+        while !catches(self.pid(), self.daemon.reload_signal())? {
+            if self.master.exited()?.is_some() || Instant::now() > deadline {
+                return Err(self.failure("its master does not listen to the signal to reload"));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
     /// An error that says `why`, and the daemon's last words.
     fn failure(&mut self, why: &str) -> Error {
         let error = self.master.failure(why);
@@ -376,6 +393,18 @@ impl Sidecar {
             _ => error,
         }
     }
+}
+
+/// Whether a process has a handler for `signal` and does not block it.
+fn catches(pid: u32, signal: Signal) -> Result<bool> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).context(|| format!("reading {path}"))?;
+    let has = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field)).map(str::trim);
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok());
+        mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    };
+    Ok(has("SigCgt:") && !has("SigBlk:"))
 }
 
 /// An address that was free a moment ago.
