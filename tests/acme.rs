@@ -170,7 +170,7 @@ fn users_think_between_rounds() {
         acme(request)
     });
     let arguments = "--users 10 --think-time 200ms --duration 2s --warm-up 0s --max-lag 500ms";
-    let summary = flow(arguments).towards_peer(&peer).run().exits(5).summary();
+    let summary = flow(arguments).towards_peer(&peer).run().exits(0).summary();
     assert_only_too_short(&summary);
     let rounds = rounds.lock().unwrap();
     assert_eq!(rounds.len(), 10);

@@ -61,7 +61,7 @@ fn data_folder(running: &Running) -> PathBuf {
 fn the_default_passes_on_postgresql() {
     let finished = &DEFAULT.finished;
     let summary = finished.summary();
-    assert_eq!((&summary["schema_version"], &summary["scenario"]), (&2.into(), &"agent_storm".into()));
+    assert_eq!((&summary["schema_version"], &summary["scenario"]), (&3.into(), &"agent_storm".into()));
     assert_eq!((summary["verdict"].as_str(), &summary["exit_code"]), (Some("pass"), &0.into()));
     assert_eq!(summary["target"]["kind"], "reference");
     assert_eq!(summary["target"]["settings"]["fsync"], "on");

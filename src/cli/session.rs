@@ -63,8 +63,13 @@ impl Session<'_> {
         }
         let checked = self.check(&parts);
         invalid.extend(validity::unjudged(&checked));
+        if self.smoke
+            && let Some(broken) = broken(&parts)
+        {
+            invalid.push(broken);
+        }
         let verdict = match Verdict::of(&invalid, &checked) {
-            _ if self.smoke && works(&parts, &invalid) => Verdict::Smoke,
+            _ if self.smoke && works(&invalid) => Verdict::Smoke,
             verdict => verdict,
         };
         let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
@@ -158,16 +163,23 @@ struct Done {
     evidence: Option<Evidence>,
 }
 
-/// Whether every part of a smoke run did what it should; how fast, and how often, is not asked.
-fn works(parts: &[Part], invalid: &[Invalid]) -> bool {
-    let all_ok = |part: &Part| part.measurement.outcomes.count(Outcome::Ok) == part.measurement.scheduled;
+/// What did not get the right answer, if anything did not.
+fn broken(parts: &[Part]) -> Option<Invalid> {
+    let sum = |of: fn(&Measurement) -> u64| parts.iter().map(|part| of(&part.measurement)).sum::<u64>();
+    let scheduled = sum(|measurement| measurement.scheduled);
+    let wrong = scheduled - sum(|measurement| measurement.outcomes.count(Outcome::Ok));
+    (wrong > 0).then_some(Invalid::Broken { wrong, scheduled })
+}
+
+/// Whether a smoke run did what it should; how fast, and how often, is not asked.
+fn works(invalid: &[Invalid]) -> bool {
     let of_pace = |reason: &Invalid| {
         matches!(
             reason,
             Invalid::Lag { .. } | Invalid::Saturated { .. } | Invalid::TooFewSamples { .. } | Invalid::Never(_)
         )
     };
-    parts.iter().all(all_ok) && invalid.iter().all(of_pace)
+    invalid.iter().all(of_pace)
 }
 
 /// Counts the work done, where the target lets it be counted.

@@ -65,11 +65,12 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
     users.reached(Stage::Asking).await;
     for _ in 0..rounds.unwrap_or(u64::MAX) {
         for step in 0..shared.plan.steps {
-            if users.over() {
+            let now = Moment::now();
+            // The pacer, which says so too, may be a little behind.
+            if users.over() || shared.recorder.borrow().is_over(now) {
                 return;
             }
             let seq = users.next_seq.replace(users.next_seq.get() + 1);
-            let now = Moment::now();
             shared.recorder.borrow_mut().scheduled(step, now);
             users.in_flight.set(users.in_flight.get() + 1);
             let ask = Ask { seq, client: user as u64, step };

@@ -307,6 +307,11 @@ impl Recorder {
         Measurement { generator, ..std::mem::take(&mut self.measurement) }
     }
 
+    /// Whether the window has ended by `now`.
+    pub fn is_over(&self, now: Moment) -> bool {
+        now >= self.to
+    }
+
     fn is_measured(&self, intended: Moment) -> bool {
         self.from <= intended && intended < self.to
     }

@@ -46,6 +46,13 @@ pub enum Invalid {
     Partial,
     /// No arrival got the right answer.
     NothingMeasured,
+    /// A smoke run in which not everything got the right answer.
+    Broken {
+        /// How many did not.
+        wrong: u64,
+        /// Of how many.
+        scheduled: u64,
+    },
     /// Arrivals were never sent.
     Unsent {
         /// How many.
@@ -96,6 +103,9 @@ impl fmt::Display for Invalid {
         match self {
             Self::Partial => f.write_str("the run was stopped before its end"),
             Self::NothingMeasured => f.write_str("not one arrival got the right answer: nothing was measured"),
+            Self::Broken { wrong, scheduled } => {
+                write!(f, "{wrong} of {scheduled} arrivals did not get the right answer: something does not work")
+            }
             Self::Unsent { unsent, scheduled } => write!(
                 f,
                 "{unsent} of {scheduled} arrivals were never sent: no connection was free within the timeout (the target is \

@@ -101,9 +101,14 @@ impl Acme {
         response.is_json() && ["newNonce", "newAccount", "newOrder"].iter().all(|name| json[name].is_string())
     }
 
-    fn refuse(&self, response: &Response<'_>) -> Outcome {
+    fn refuse(&self, step: usize, response: &Response<'_>) -> Outcome {
         self.refused.set(self.refused.get() + 1);
-        if is_problem(response, RATE_LIMITED_TYPE) {
+        // The answer to a HEAD has no body that could name the type.
+        let in_shape = match step {
+            NEW_NONCE => is_called_problem(response),
+            _ => is_problem(response, RATE_LIMITED_TYPE),
+        };
+        if in_shape {
             self.refused_in_shape.set(self.refused_in_shape.get() + 1);
             Outcome::Refused
         } else {
@@ -118,9 +123,13 @@ impl Acme {
 
 /// Whether the body is a problem document (RFC 7807) of this type.
 fn is_problem(response: &Response<'_>, kind: &str) -> bool {
-    let content_type = response.header("content-type").unwrap_or_default();
     let json: serde_json::Value = serde_json::from_slice(response.body).unwrap_or_default();
-    content_type.starts_with(PROBLEM) && json["type"] == kind
+    is_called_problem(response) && json["type"] == kind
+}
+
+/// Whether the content type is that of a problem document.
+fn is_called_problem(response: &Response<'_>) -> bool {
+    response.header("content-type").unwrap_or_default().starts_with(PROBLEM)
 }
 
 impl Scenario for Acme {
@@ -150,7 +159,7 @@ impl Scenario for Acme {
 
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
         let (wanted, right) = match (ask.step, response.status) {
-            (_, 429) => return self.refuse(response),
+            (step, 429) => return self.refuse(step, response),
             (DIRECTORY, 200) => (200, Self::is_directory(response) && self.has_fresh_nonce(start, response)),
             (NEW_NONCE, 200) => (200, self.has_fresh_nonce(start, response)),
             (MALFORMED, 400) => (400, is_problem(response, MALFORMED_TYPE)),
@@ -280,6 +289,8 @@ mod tests {
         assert_eq!(judge(&acme, 0, limited, &problem("rateLimited")), Outcome::Refused);
         assert_eq!(judge(&acme, 2, limited, &problem("malformed")), Outcome::Wrong);
         assert_eq!(judge(&acme, 3, "429 x\r\nContent-Type: text/plain", "{\"error\":\"…\"}"), Outcome::Wrong);
-        assert_eq!(acme.observations(&Measurement::default())[1].to_string(), "429s of the right shape: 1 of 3");
+        assert_eq!(judge(&acme, 1, limited, ""), Outcome::Refused);
+        assert_eq!(judge(&acme, 1, "429 x\r\nContent-Type: text/plain", ""), Outcome::Wrong);
+        assert_eq!(acme.observations(&Measurement::default())[1].to_string(), "429s of the right shape: 2 of 5");
     }
 }
