@@ -10,9 +10,9 @@
 //! | where | [`target`] | the system under test: one that runs already, or one that we start and stop |
 //! | so what | [`measure`], [`report`] | samples, validity, thresholds; summaries and verdict |
 //!
-//! [`run`] brings them together, [`cli`] holds the flags and verbs, [`clock`] is the one clock, [`error`] the one
-//! error. `src/reference/` and `src/f5_mock/` are programs of their own: the certctl-shaped server that runs start by
-//! default, and the F5 that `f5_deploy` deploys to.
+//! [`run`] brings them together, [`handshake`] looks at TLS handshakes alone, [`cli`] holds the flags and verbs,
+//! [`clock`] is the one clock, [`error`] the one error. `src/reference/` and `src/f5_mock/` are programs of their own:
+//! the certctl-shaped server that runs start by default, and the F5 that `f5_deploy` deploys to.
 
 #![warn(clippy::unwrap_used)]
 
@@ -22,6 +22,7 @@ compile_error!("certctl-bench runs on Linux: it needs timerfd, parent-death sign
 pub mod cli;
 pub mod clock;
 pub mod error;
+pub mod handshake;
 pub mod load;
 pub mod measure;
 pub mod report;

@@ -237,7 +237,7 @@ fn stopped(stop: &AtomicBool) -> Result<()> {
 }
 
 /// `target/certctl-bench/NAME`; smoke runs have a folder of their own in it, so that they overwrite nothing.
-fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<PathBuf> {
+pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<PathBuf> {
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
     // target/PROFILE/deps/PROGRAM
     let build = program.ancestors().nth(3).unwrap_or(Path::new("target"));

@@ -10,6 +10,7 @@ pub mod criterion;
 pub mod doctor;
 pub mod exit;
 pub mod flags;
+pub mod handshake;
 pub mod place;
 pub mod registry;
 pub mod request_loop;

@@ -3,6 +3,7 @@
 
 pub mod distribution;
 pub mod generator;
+pub mod instructions;
 pub mod machine;
 pub mod observation;
 pub mod outcome;

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::client::{Resumption, WantsClientCert};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
 
 use crate::error::{Error, Result};
 
@@ -139,26 +141,36 @@ pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
         }];
     }
     let provider = Arc::new(provider);
-    let versions: &[_] = match options.version {
+    let versions: &[&SupportedProtocolVersion] = match options.version {
         Some(Version::Tls12) => &[&rustls::version::TLS12],
         Some(Version::Tls13) => &[&rustls::version::TLS13],
         None => &[&rustls::version::TLS13, &rustls::version::TLS12],
     };
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)
-        .map_err(|error| Error::usage(format!("TLS version and group do not go together: {error}")))?;
-    let mut config = match &options.trust {
-        Trust::Insecure => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAny(provider.signature_verification_algorithms)))
-            .with_no_client_auth(),
-        Trust::Authorities(certificates) => builder.with_root_certificates(roots(certificates)?).with_no_client_auth(),
-        Trust::System => builder.with_root_certificates(roots(&system_authorities()?)?).with_no_client_auth(),
-    };
+    let mut config = verifying(&options.trust, provider, versions)?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption =
         if options.resume { Resumption::in_memory_sessions(KEPT_SESSIONS) } else { Resumption::disabled() };
     Ok(Arc::new(config))
+}
+
+/// The beginning of a client configuration: it trusts, and needs to be told whether it has a certificate of its own.
+///
+/// # Errors
+/// If an authority's certificate is unusable, the system has none, or the provider has no cipher suite for a version.
+pub fn verifying(
+    trust: &Trust,
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .context(|| "choosing TLS versions".to_owned())?;
+    Ok(match trust {
+        Trust::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(algorithms))),
+        Trust::Authorities(certificates) => builder.with_root_certificates(roots(certificates)?),
+        Trust::System => builder.with_root_certificates(roots(&system_authorities()?)?),
+    })
 }
 
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore> {

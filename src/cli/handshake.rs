@@ -1,0 +1,322 @@
+//! `cargo bench --bench handshake`: raw TLS handshakes as Criterion loops, and what is the same in every run beside them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
+
+use super::criterion::CriterionFlags;
+use super::{bench, exit};
+use crate::clock::thread_cpu_ns;
+use crate::error::{Context, Error, Result};
+use crate::handshake::against;
+use crate::handshake::counts::{Counts, HANDSHAKES, SMOKE_HANDSHAKES};
+use crate::handshake::keyring::{Keyring, Parties};
+use crate::handshake::loopback::{Peer, Visitor};
+use crate::handshake::matrix::Case;
+use crate::handshake::pipe::{Pipe, unmetered};
+use crate::handshake::selection::{Loop, Scope, Side};
+use crate::handshake::servers::{Server, Started};
+use crate::handshake::throughput::Crew;
+use crate::target::base::Base;
+use crate::wire::tls::Trust;
+
+const NAME: &str = "handshake";
+/// Holds our own command line while Criterion reads the process's.
+const VARIABLE: &str = "CERTCTL_BENCH_HANDSHAKE";
+
+/// The command line of the bench target.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    version,
+    about = "Raw TLS handshakes: in memory, over loopback and on several cores.",
+    after_help = "Exit codes: 0 pass, 1 could not run or a handshake was not what its id says, 2 usage.",
+    args_override_self = true
+)]
+struct HandshakeFlags {
+    /// How much of the matrix runs [default: default; with a filter full].
+    #[arg(long, value_enum, env = "CERTCTL_BENCH_MATRIX")]
+    matrix: Option<Scope>,
+    /// Measure handshakes with a server that runs already as well: https://host:port. Ids call it `peer`.
+    #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_PEER")]
+    peer: Option<String>,
+    /// The CA that signed the peer's certificate, PEM [default: the system's].
+    #[arg(long, value_name = "FILE", env = "CERTCTL_BENCH_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// Compare the CPU time of full handshakes with another client's, turn by turn, and run no loop.
+    #[arg(long, value_enum)]
+    against: Option<Rival>,
+    /// Where results go.
+    #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_OUTPUT")]
+    output: Option<PathBuf>,
+    /// Criterion's own flags.
+    #[command(flatten)]
+    criterion: CriterionFlags,
+}
+
+/// Another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Rival {
+    /// `openssl s_time -new`.
+    Openssl,
+}
+
+impl HandshakeFlags {
+    /// Whether everything is only to be shown to work: without `--bench`, as `cargo test` runs bench targets.
+    fn is_smoke(&self) -> bool {
+        self.criterion.test || !self.criterion.bench
+    }
+
+    /// Every server that there is to shake hands with.
+    fn servers(&self) -> Result<Vec<Server>> {
+        let mut servers = vec![Server::Own];
+        if let Some(url) = &self.peer {
+            let base: Base =
+                url.parse().map_err(|error| Error::usage(format!("peer (--peer, CERTCTL_BENCH_PEER): {error}")))?;
+            let trust = match &self.ca_file {
+                Some(file) => Trust::from_file(file)?,
+                None => Trust::System,
+            };
+            let address = base.addresses()?.into_iter().find(|address| address.ip().is_loopback());
+            let address = address.ok_or_else(|| {
+                Error::usage(format!("peer {base} is not on this machine")).mend("give an address on loopback")
+            })?;
+            servers.push(Server::Running(Peer { label: "peer".to_owned(), address, trust, name: base.server_name()? }));
+        }
+        Ok(servers)
+    }
+}
+
+/// Runs the bench target.
+///
+/// Criterion reads the process's command line itself and knows no flags but its own. So the program replaces itself by
+/// itself, with the flags that Criterion knows as arguments, and all of them in a variable.
+pub fn main() -> ExitCode {
+    let handed_over = std::env::var(VARIABLE).ok().and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
+    let is_handed_over = handed_over.is_some();
+    let arguments = match handed_over {
+        Some(arguments) => arguments.into_iter().map(Into::into).collect(),
+        None => std::env::args_os().collect(),
+    };
+    let flags = match parse(arguments) {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Nothing can be done about a terminal that takes no help text.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+        }
+    };
+    match run(&flags, is_handed_over) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::fail(&error),
+    }
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<HandshakeFlags, clap::Error> {
+    let command = HandshakeFlags::command().name(NAME).bin_name(format!("cargo bench --bench {NAME} --"));
+    HandshakeFlags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
+    let servers = flags.servers()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let labels: Vec<&str> = servers.iter().map(Server::label).collect();
+    let loops = Loop::all(&labels, cores);
+    let is_filtered = flags.criterion.filter.is_some();
+    let loops = Loop::select(loops, cores, flags.matrix, is_filtered, |id| flags.criterion.wants(id));
+    let loops = loops.map_err(|error| {
+        Error::usage(format!("the filter is no regular expression: {error}")).mend("quote it, or add --exact")
+    })?;
+    if flags.criterion.list {
+        loops.iter().for_each(|one| println!("{one}: benchmark"));
+        return Ok(());
+    }
+    if let Some(Rival::Openssl) = flags.against {
+        return against_openssl();
+    }
+    if loops.is_empty() {
+        return Ok(());
+    }
+    if !is_handed_over {
+        return hand_over(flags);
+    }
+    let mut floor = Floor { keyring: Keyring::new()?, parties: BTreeMap::new() };
+    // A profiler is to see the loops alone, and loading saved results runs none.
+    if flags.criterion.profile_time.is_none() && flags.criterion.load_baseline.is_none() {
+        count(flags, &mut floor, &loops)?;
+    }
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    for of_group in loops.chunk_by(|one, next| one.group() == next.group()) {
+        let mut group = criterion.benchmark_group(of_group[0].group());
+        let started = match &of_group[0] {
+            Loop::Loopback(label, _) => servers.iter().find(|server| server.label() == label),
+            _ => None,
+        };
+        let started = started.map(|server| server.start(&mut floor.keyring)).transpose()?;
+        for one in of_group {
+            measure(&mut group, one, &mut floor, started.as_ref())?;
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+    Ok(())
+}
+
+fn hand_over(flags: &HandshakeFlags) -> Result<()> {
+    let what = || "starting the loops".to_owned();
+    let arguments: Vec<String> = std::env::args().collect();
+    let arguments = serde_json::to_string(&arguments).context(what)?;
+    let program = std::env::current_exe().context(what)?;
+    let error = Command::new(program).args(flags.criterion.to_arguments()).env(VARIABLE, arguments).exec();
+    Err(error).context(what)
+}
+
+/// Parties of cases, made once.
+struct Floor {
+    keyring: Keyring,
+    parties: BTreeMap<Case, Parties>,
+}
+
+impl Floor {
+    fn parties(&mut self, case: Case) -> Result<Parties> {
+        if let Some(parties) = self.parties.get(&case) {
+            return Ok(parties.clone());
+        }
+        let parties = self.keyring.parties(case)?;
+        self.parties.insert(case, parties.clone());
+        Ok(parties)
+    }
+}
+
+/// Prints and writes what is the same in every run of the cases of these loops.
+fn count(flags: &HandshakeFlags, floor: &mut Floor, loops: &[Loop]) -> Result<()> {
+    for case in loops.iter().filter_map(Loop::case) {
+        floor.parties(case)?;
+    }
+    if floor.parties.is_empty() {
+        return Ok(());
+    }
+    let handshakes = if flags.is_smoke() { SMOKE_HANDSHAKES } else { HANDSHAKES };
+    let counts = Counts::of(floor.parties.values(), handshakes)?;
+    let path = bench::output_folder(flags.output.clone(), NAME, flags.is_smoke())?.join("counts.json");
+    std::fs::write(&path, counts.to_json()?).context(|| format!("writing {}", path.display()))?;
+    println!("{}\n{:<12} {}\n", counts.to_table(), "written", path.display());
+    Ok(())
+}
+
+/// Runs one loop.
+fn measure(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    one: &Loop,
+    floor: &mut Floor,
+    started: Option<&Started>,
+) -> Result<()> {
+    let function = one.function();
+    group.throughput(Throughput::Elements(1));
+    match one {
+        Loop::Pipe(side, case) => {
+            let parties = floor.parties(*case)?;
+            let pipe = RefCell::new(Pipe::default());
+            pipe.borrow_mut().prime(&parties)?;
+            group.bench_function(function, |bencher| {
+                bencher.iter_custom(|iterations| or_exit(cpu_time(*side, &parties, &mut pipe.borrow_mut(), iterations)))
+            });
+        }
+        Loop::Loopback(label, offer) => {
+            let peer = &started.ok_or_else(|| Error::new(format!("{label} was not started")))?.peer;
+            let visitor = Visitor::new(peer, *offer)?;
+            match visitor.prime()? {
+                Some(reason) if offer.is_default() => return Err(Error::new(format!("{one}: {reason}"))),
+                Some(reason) => {
+                    println!("skipped: {one}: {reason}");
+                    return Ok(());
+                }
+                None => {}
+            }
+            group.bench_function(function, |bencher| {
+                bencher.iter_custom(|iterations| or_exit((0..iterations).map(|_| visitor.visit()).sum()))
+            });
+        }
+        Loop::Throughput(threads, case) => {
+            let crew = Crew::new(*threads, &floor.parties(*case)?)?;
+            group.throughput(Throughput::Elements(crew.batch()));
+            group.bench_function(function, |bencher| bencher.iter_custom(|batches| or_exit(crew.run(batches))));
+        }
+    }
+    Ok(())
+}
+
+/// CPU time of this thread in one side's part of so many handshakes: whatever else runs on the machine is not in it. To
+/// read that clock costs half a microsecond, eight times a handshake, and half of that is either side's.
+fn cpu_time(side: Side, parties: &Parties, pipe: &mut Pipe, iterations: u64) -> Result<Duration> {
+    let mut ns = 0;
+    match side {
+        Side::Both => {
+            let start = thread_cpu_ns();
+            for _ in 0..iterations {
+                pipe.shake(parties, &mut unmetered)?;
+            }
+            ns = thread_cpu_ns() - start;
+        }
+        Side::Client | Side::Server => {
+            for _ in 0..iterations {
+                let shake = pipe.shake(parties, &mut thread_cpu_ns)?;
+                ns += if side == Side::Client { shake.client } else { shake.server };
+            }
+        }
+    }
+    Ok(Duration::from_nanos(ns))
+}
+
+fn or_exit(measured: Result<Duration>) -> Duration {
+    measured.unwrap_or_else(|error| {
+        // Criterion has no way to end a benchmark with an error.
+        eprintln!("certctl-bench: {error}");
+        std::process::exit(i32::from(exit::COULD_NOT_RUN));
+    })
+}
+
+/// Prints what a full handshake costs us and openssl, in turns.
+fn against_openssl() -> Result<()> {
+    println!("client CPU ms per 1,000 full handshakes (TLS 1.3, ECDSA P-256, X25519, new TCP connections)");
+    println!("{:>10} {:>16} {:>8}", "ours", "openssl s_time", "ratio");
+    let pairs = against::openssl(&mut Keyring::new()?, against::PAIRS, against::TURN_S, &mut |pair| {
+        println!("{:>10.1} {:>16.1} {:>8.3}", pair.ours_ms, pair.openssl_ms, pair.ours_ms / pair.openssl_ms);
+    })?;
+    if let Some(ratio) = against::median(&pairs) {
+        println!("median ratio of {} pairs, ours to openssl: {ratio:.3}", pairs.len());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(arguments: &str) -> HandshakeFlags {
+        parse([NAME].into_iter().chain(arguments.split_whitespace()).map(Into::into).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_peer_is_on_this_machine_and_speaks_tls() {
+        let error = |url: &str| flags(&format!("--peer {url}")).servers().err().unwrap().to_string();
+        assert!(error("http://localhost:1").contains("serves HTTPS only"), "{}", error("http://localhost:1"));
+        assert!(error("https://192.0.2.1:1").contains("is not on this machine"));
+        let servers = flags("--peer https://localhost:4433").servers().unwrap();
+        assert_eq!(servers.iter().map(Server::label).collect::<Vec<_>>(), ["rustls-loopback", "peer"]);
+    }
+
+    #[test]
+    fn without_bench_it_is_a_smoke_run() {
+        assert!(flags("").is_smoke() && flags("--bench --test").is_smoke() && !flags("--bench").is_smoke());
+    }
+}

@@ -1,0 +1,206 @@
+//! A handshake over TCP with a server that is not ours to look into: from connecting to the client's last message.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, ClientConnection};
+
+use super::keyring::{provider, sessions};
+use super::matrix::{Offer, Resumption};
+use crate::error::{Error, Result};
+use crate::wire::tls::{self, Handshake, Trust};
+
+/// How long the server may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that listens already.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its name in ids and messages: `nginx`.
+    pub label: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whom its certificate is verified against.
+    pub trust: Trust,
+    /// What its certificate must be valid for.
+    pub name: ServerName<'static>,
+}
+
+/// A client of a peer, who offers it one thing again and again.
+pub struct Visitor {
+    peer: Peer,
+    offer: Offer,
+    config: Arc<ClientConfig>,
+}
+
+/// Why a handshake was not had.
+enum Fault {
+    /// The server has neither the version nor the group.
+    Refused(AlertDescription),
+    /// It broke off.
+    Broken(io::Error),
+    /// It was another one.
+    Mismatch(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        use AlertDescription::{HandshakeFailure, ProtocolVersion};
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::AlertReceived(alert @ (HandshakeFailure | ProtocolVersion))) => Self::Refused(*alert),
+            _ => Self::Broken(error),
+        }
+    }
+}
+
+impl Visitor {
+    /// A client that has not met the peer yet, and has no session to resume.
+    ///
+    /// # Errors
+    /// If an authority's certificate is unusable.
+    pub fn new(peer: &Peer, offer: Offer) -> Result<Self> {
+        let builder = tls::verifying(&peer.trust, provider(offer), &[offer.version().supported()])?;
+        let mut config = builder.with_no_client_auth();
+        config.resumption = sessions(offer.resumption());
+        Ok(Self { peer: peer.clone(), offer, config: Arc::new(config) })
+    }
+
+    /// Meets the peer for the first time, and gets what it needs to resume, if it offers that. Tells why, if the peer
+    /// has neither the version nor the group.
+    ///
+    /// # Errors
+    /// Those of [`Visitor::visit`].
+    pub fn prime(&self) -> Result<Option<String>> {
+        let offer = self.offer.priming();
+        match self.shake(offer) {
+            Ok(_) => Ok(None),
+            Err(Fault::Refused(alert)) => Ok(Some(format!("the server refuses it by the alert {alert:?}"))),
+            Err(fault) => Err(self.error(fault)),
+        }
+    }
+
+    /// Connects, shakes hands and closes. Tells how long it took until the client could send data; closing, for which
+    /// it waits, and the server's tickets, which it takes, are not part of it.
+    ///
+    /// # Errors
+    /// If the connection or the handshake fails, or the handshake is not the one that was offered.
+    pub fn visit(&self) -> Result<Duration> {
+        self.shake(self.offer).map_err(|fault| self.error(fault))
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        let Peer { label, address, .. } = &self.peer;
+        let error = |what: String| Error::new(format!("handshake {} with {label} at {address}: {what}", self.offer));
+        match fault {
+            Fault::Mismatch(mismatch) if self.offer.resumption() == Resumption::Resumed => {
+                error(mismatch).mend("let the server give out tickets, or leave resumed ones out by a filter")
+            }
+            Fault::Mismatch(mismatch) => error(mismatch),
+            Fault::Refused(alert) => error(format!("the server refuses it by the alert {alert:?}")),
+            Fault::Broken(broken) if broken.kind() == io::ErrorKind::AddrNotAvailable => error(broken.to_string())
+                .mend("wait a minute for closed connections to free their ports, or measure for less long"),
+            Fault::Broken(broken) => error(broken.to_string()),
+        }
+    }
+
+    fn shake(&self, offer: Offer) -> Result<Duration, Fault> {
+        let start = Instant::now();
+        let mut tcp = TcpStream::connect_timeout(&self.peer.address, PATIENCE)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let client = ClientConnection::new(self.config.clone(), self.peer.name.clone());
+        let mut client = client.map_err(io::Error::other)?;
+        while client.is_handshaking() {
+            client.complete_io(&mut tcp)?;
+        }
+        let took = start.elapsed();
+        if let Some(mismatch) = offer.mismatch(&Handshake::of(&client)) {
+            return Err(Fault::Mismatch(mismatch));
+        }
+        part(&mut client, &mut tcp)?;
+        Ok(took)
+    }
+}
+
+/// Closes, and takes whatever the server still sends: tickets of TLS 1.3 come after the handshake. The server is done
+/// with this connection when the next one begins.
+fn part(client: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
+    client.send_close_notify();
+    while client.wants_write() {
+        client.write_tls(tcp)?;
+    }
+    tcp.shutdown(std::net::Shutdown::Write)?;
+    loop {
+        match client.read_tls(tcp) {
+            Ok(0) => return Ok(()),
+            Ok(_) => client.process_new_packets().map(|_| ()).map_err(io::Error::other)?,
+            // A server may well cut a connection of which it has read the end.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::keyring::Keyring;
+    use crate::handshake::listener::Listener;
+    use crate::handshake::matrix::{Group, Version};
+
+    #[test]
+    fn every_offer_is_what_it_says_again_and_again() {
+        let mut keyring = Keyring::new().unwrap();
+        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
+        for offer in Offer::all() {
+            let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), offer).unwrap();
+            assert_eq!(visitor.prime().unwrap(), None);
+            for _ in 0..3 {
+                visitor.visit().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_never_met_the_server_cannot_resume() {
+        let mut keyring = Keyring::new().unwrap();
+        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
+        let offer = Offer::new(Version::Tls13, Group::X25519, Resumption::Resumed).unwrap();
+        let error = Visitor::new(&listener.peer(&keyring).unwrap(), offer).unwrap().visit().unwrap_err();
+        let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519";
+        assert!(error.what().ends_with(expected) && error.what().contains("with rustls-loopback at 127."), "{error}");
+    }
+
+    #[test]
+    fn a_server_without_the_group_says_so() {
+        let mut keyring = Keyring::new().unwrap();
+        let listener = Listener::start(&mut keyring, &[Group::P256]).unwrap();
+        let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), Offer::BASE).unwrap();
+        assert_eq!(visitor.prime().unwrap().unwrap(), "the server refuses it by the alert HandshakeFailure");
+        let error = visitor.visit().unwrap_err();
+        assert!(error.what().ends_with("refuses it by the alert HandshakeFailure"), "{error}");
+    }
+
+    #[test]
+    fn a_server_of_another_authority_is_refused() {
+        let mut keyring = Keyring::new().unwrap();
+        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
+        let stranger = Peer { trust: Keyring::new().unwrap().trust(), ..listener.peer(&keyring).unwrap() };
+        let error = Visitor::new(&stranger, Offer::BASE).unwrap().visit().unwrap_err();
+        assert!(error.what().contains("invalid peer certificate"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_told() {
+        let mut keyring = Keyring::new().unwrap();
+        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
+        let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), Offer::BASE).unwrap();
+        drop(listener);
+        let error = visitor.visit().unwrap_err();
+        assert!(error.what().contains("refused"), "{error}");
+    }
+}

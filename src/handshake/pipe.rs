@@ -1,0 +1,292 @@
+//! A handshake in memory: both sides take turns in one thread, without sockets, so that each one's part can be told
+//! from the other's. No handshake over a network costs less.
+
+use std::ops::DerefMut;
+
+use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData};
+
+use super::keyring::Parties;
+use super::matrix::{Case, ClientAuth, Offer, Resumption};
+use crate::error::{Context, Error, Result};
+use crate::wire::tls::Handshake;
+
+/// How often both sides may take turns. The longest handshake, TLS 1.2 in full, needs three.
+const TURNS: u32 = 8;
+
+/// The bytes that are under way, kept from one handshake to the next.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    to_server: Vec<u8>,
+    to_client: Vec<u8>,
+}
+
+/// A finished handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shake {
+    /// What the client's part took, in the unit of the meter: from making the connection to dropping it.
+    pub client: u64,
+    /// What the server's part took.
+    pub server: u64,
+    /// What the client sent.
+    pub to_server: Flow,
+    /// What the server sent, with its tickets.
+    pub to_client: Flow,
+    /// How often the client waited for the server before it could send data.
+    pub round_trips: u32,
+    /// What it was.
+    pub handshake: Handshake,
+}
+
+/// What one side sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Bytes, with record headers.
+    pub bytes: usize,
+    /// How often it sent something after it had heard the other side, or nothing.
+    pub flights: u32,
+}
+
+impl Flow {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.flights += u32::from(bytes > 0);
+    }
+}
+
+/// Tells one side's part from the other's: what is read between two splits is one's alone.
+struct Meter<'m, M> {
+    read: &'m mut M,
+    last: u64,
+}
+
+impl<M: FnMut() -> u64> Meter<'_, M> {
+    fn split(&mut self) -> u64 {
+        let now = (self.read)();
+        now - std::mem::replace(&mut self.last, now)
+    }
+}
+
+/// A meter for when only the whole matters.
+pub fn unmetered() -> u64 {
+    0
+}
+
+impl Pipe {
+    /// Gives the client what it needs to resume, if the case is a resumed one.
+    ///
+    /// # Errors
+    /// Those of [`Pipe::shake`].
+    pub fn prime(&mut self, parties: &Parties) -> Result<()> {
+        match parties.case.offer.resumption() {
+            Resumption::Full => Ok(()),
+            Resumption::Resumed => self.shake_as(parties, parties.case.offer.priming(), &mut unmetered).map(|_| ()),
+        }
+    }
+
+    /// Shakes hands. `read` reads a meter that only grows, such as the thread's CPU time.
+    ///
+    /// # Errors
+    /// If the handshake fails, or is not what the case says: kind, version, group, client certificate.
+    pub fn shake(&mut self, parties: &Parties, read: &mut impl FnMut() -> u64) -> Result<Shake> {
+        self.shake_as(parties, parties.case.offer, read)
+    }
+
+    fn shake_as(&mut self, parties: &Parties, offer: Offer, read: &mut impl FnMut() -> u64) -> Result<Shake> {
+        let Parties { case, .. } = parties;
+        let Self { to_server, to_client } = self;
+        to_server.clear();
+        to_client.clear();
+        let (mut sent_by_client, mut sent_by_server, mut round_trips) = (Flow::default(), Flow::default(), 0);
+        let start = read();
+        let mut meter = Meter { read, last: start };
+
+        let client = ClientConnection::new(parties.client.clone(), parties.name.clone());
+        let mut client = client.context(|| format!("handshake {case}: making the client"))?;
+        take_turn(&mut client, to_client, to_server).context(|| format!("handshake {case}: the client"))?;
+        let mut client_took = meter.split();
+        let server = ServerConnection::new(parties.server.clone());
+        let mut server = server.context(|| format!("handshake {case}: making the server"))?;
+        let mut server_took = 0;
+        for turn in 0.. {
+            if turn == TURNS {
+                return Err(Error::new(format!("handshake {case}: not done after {TURNS} turns")));
+            }
+            sent_by_client.add(to_server.len());
+            take_turn(&mut server, to_server, to_client).context(|| format!("handshake {case}: the server"))?;
+            server_took += meter.split();
+            if to_client.is_empty() {
+                break;
+            }
+            sent_by_server.add(to_client.len());
+            round_trips += u32::from(client.is_handshaking());
+            take_turn(&mut client, to_client, to_server).context(|| format!("handshake {case}: the client"))?;
+            client_took += meter.split();
+            if to_server.is_empty() {
+                break;
+            }
+        }
+
+        let handshake = Handshake::of(&client);
+        check(*case, offer, &handshake, &client, &server)?;
+        meter.split();
+        drop(client);
+        client_took += meter.split();
+        drop(server);
+        server_took += meter.split();
+        Ok(Shake {
+            client: client_took,
+            server: server_took,
+            to_server: sent_by_client,
+            to_client: sent_by_server,
+            round_trips,
+            handshake,
+        })
+    }
+}
+
+/// One side reads all that has come, and writes all that it has to say.
+fn take_turn<C, D>(side: &mut C, inbox: &mut Vec<u8>, outbox: &mut Vec<u8>) -> std::io::Result<()>
+where
+    C: DerefMut<Target = ConnectionCommon<D>>,
+    D: SideData,
+{
+    let mut unread = &inbox[..];
+    while !unread.is_empty() {
+        side.read_tls(&mut unread)?;
+        side.process_new_packets().map_err(std::io::Error::other)?;
+    }
+    inbox.clear();
+    while side.wants_write() {
+        side.write_tls(outbox)?;
+    }
+    Ok(())
+}
+
+/// Holds a finished handshake against its case, as both sides see it.
+fn check(
+    case: Case,
+    offer: Offer,
+    handshake: &Handshake,
+    client: &ClientConnection,
+    server: &ServerConnection,
+) -> Result<()> {
+    let authenticated = server.peer_certificates().is_some();
+    let mismatch = if client.is_handshaking() || server.is_handshaking() {
+        Some("the handshake is not done, and both sides are silent".to_owned())
+    } else if client.handshake_kind() != server.handshake_kind() {
+        Some(format!("client and server disagree: {:?}, {:?}", client.handshake_kind(), server.handshake_kind()))
+    } else if authenticated != (case.client_auth == ClientAuth::On) {
+        Some(format!("client certificate verified: {authenticated}"))
+    } else {
+        offer.mismatch(handshake)
+    };
+    match mismatch {
+        None => Ok(()),
+        Some(mismatch) => Err(Error::new(format!("handshake {case}: {mismatch}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::keyring::Keyring;
+    use crate::handshake::matrix::{Group, Version};
+    use crate::target::pki::KeyType;
+
+    fn resumed(case: Case) -> Case {
+        let offer = Offer::new(case.offer.version(), case.offer.group(), Resumption::Resumed).unwrap();
+        Case { offer, ..case }
+    }
+
+    #[test]
+    fn every_case_of_the_matrix_is_what_it_says_again_and_again() {
+        let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
+        for case in Case::all() {
+            let parties = keyring.parties(case).unwrap();
+            pipe.prime(&parties).unwrap();
+            for _ in 0..3 {
+                let shake = pipe.shake(&parties, &mut unmetered).unwrap();
+                let expected = match (case.offer.version(), case.offer.resumption()) {
+                    (Version::Tls12, Resumption::Full) => 2,
+                    _ => 1,
+                };
+                assert_eq!(shake.round_trips, expected, "{case}");
+                assert!(shake.to_server.bytes > 200 && shake.to_client.bytes > 100, "{case}: {shake:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_case_that_does_not_resume_is_an_error() {
+        let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
+        let parties = keyring.parties(resumed(Case::BASE)).unwrap();
+        let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
+        let expected =
+            "handshake tls13/ecdsa-p256/x25519/resumed/no-client-auth: expected resumed TLS1.3 X25519, had full";
+        assert!(error.what().starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn a_full_case_that_resumes_is_an_error() {
+        let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
+        let mut parties = keyring.parties(resumed(Case::BASE)).unwrap();
+        pipe.prime(&parties).unwrap();
+        parties.case = Case::BASE;
+        let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
+        assert!(error.what().contains("expected full TLS1.3 X25519, had resumed TLS1.3 X25519"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_of_another_authority_is_an_error() {
+        let mut pipe = Pipe::default();
+        let mut parties = Keyring::new().unwrap().parties(Case::BASE).unwrap();
+        parties.server = Keyring::new().unwrap().parties(Case::BASE).unwrap().server;
+        let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
+        assert!(error.what().contains("the client: invalid peer certificate"), "{error}");
+    }
+
+    #[test]
+    fn a_client_that_shows_no_certificate_is_an_error() {
+        let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
+        let strict = keyring.parties(Case { client_auth: ClientAuth::On, ..Case::BASE }).unwrap();
+        let mut parties = keyring.parties(Case::BASE).unwrap();
+        parties.server = strict.server.clone();
+        let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
+        assert!(error.what().contains("the server: peer sent no certificates"), "{error}");
+        // And a server that does not ask for the one that the case has.
+        let mut parties = strict;
+        parties.server = keyring.parties(Case::BASE).unwrap().server;
+        let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
+        assert!(error.what().contains("client certificate verified: false"), "{error}");
+    }
+
+    #[test]
+    fn parts_are_metered_apart() {
+        let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
+        let parties = keyring.parties(Case::BASE).unwrap();
+        let mut reads = 0;
+        let shake = pipe.shake(&parties, &mut || {
+            reads += 1;
+            reads
+        });
+        let shake = shake.unwrap();
+        // ClientHello, Finished, the end; ServerHello to Finished, reading the client's Finished, the end.
+        assert_eq!((shake.client, shake.server), (3, 3));
+        assert_eq!((shake.to_server.flights, shake.to_client.flights), (2, 1));
+        // One reading at the start, and one for the check that is nobody's.
+        assert_eq!(reads, 1 + 3 + 3 + 1);
+    }
+
+    #[test]
+    fn the_larger_group_is_on_the_wire() {
+        let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
+        let mut bytes = |group| {
+            let offer = Offer::new(Version::Tls13, group, Resumption::Full).unwrap();
+            let parties = keyring.parties(Case { offer, ..Case::BASE }).unwrap();
+            pipe.shake(&parties, &mut unmetered).unwrap().to_server.bytes
+        };
+        // A key of ML-KEM-768 has 1184 bytes, and comes before that of X25519 (32).
+        assert_eq!(bytes(Group::X25519MlKem768) - bytes(Group::X25519), 1184);
+        assert_eq!(KeyType::ALL.len(), 5);
+    }
+}

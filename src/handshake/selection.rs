@@ -1,0 +1,181 @@
+//! Every loop that could run, and those that a command line asks for.
+
+use std::fmt;
+
+use super::matrix::{Case, Offer, Resumption};
+
+/// Whose part of a handshake in memory is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client's alone.
+    Client,
+    /// The server's alone.
+    Server,
+    /// Both, one after the other in one thread.
+    Both,
+}
+
+impl Side {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Server, Self::Both];
+
+    /// Its name in benchmark ids.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// How much of the matrix is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scope {
+    /// The base case and what differs from it in one property.
+    Default,
+    /// Everything.
+    Full,
+}
+
+/// A Criterion loop. Its id is `GROUP/FUNCTION`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// Handshakes in memory.
+    Pipe(Side, Case),
+    /// Handshakes over TCP with the server of this label.
+    Loopback(String, Offer),
+    /// Handshakes in memory on so many threads.
+    Throughput(usize, Case),
+}
+
+impl Loop {
+    /// Everything that there is, group by group, for these servers and a machine of so many cores.
+    pub fn all(servers: &[&str], cores: usize) -> Vec<Self> {
+        let pipes = Side::ALL.into_iter().flat_map(|side| Case::all().map(move |case| Self::Pipe(side, case)));
+        let offers = |server: &&str| {
+            let server = (*server).to_owned();
+            let mut offers: Vec<Offer> = Offer::all().collect();
+            offers.sort_by_key(|offer| !offer.is_default());
+            offers.into_iter().map(move |offer| Self::Loopback(server.clone(), offer))
+        };
+        let threads = (1..=cores).flat_map(|threads| Case::all().map(move |case| Self::Throughput(threads, case)));
+        pipes.chain(servers.iter().flat_map(offers)).chain(threads).collect()
+    }
+
+    /// The loops that are asked for: those of the scope whose ids `wants` wants. Without a scope, a filter chooses from
+    /// everything, and no filter is the default.
+    ///
+    /// # Errors
+    /// Those of `wants`.
+    pub fn select<E>(
+        loops: Vec<Self>,
+        cores: usize,
+        scope: Option<Scope>,
+        is_filtered: bool,
+        wants: impl Fn(&str) -> Result<bool, E>,
+    ) -> Result<Vec<Self>, E> {
+        let scope = scope.unwrap_or(if is_filtered { Scope::Full } else { Scope::Default });
+        let in_scope = loops.into_iter().filter(|one| scope == Scope::Full || one.is_default(cores));
+        in_scope.filter_map(|one| wants(&one.to_string()).map(|wanted| wanted.then_some(one)).transpose()).collect()
+    }
+
+    /// Its Criterion group.
+    pub fn group(&self) -> String {
+        match self {
+            Self::Pipe(side, _) => format!("handshake/{}", side.label()),
+            Self::Loopback(server, _) => format!("handshake/{server}"),
+            Self::Throughput(..) => "handshake/throughput".to_owned(),
+        }
+    }
+
+    /// Its name within the group.
+    pub fn function(&self) -> String {
+        match self {
+            Self::Pipe(_, case) => case.to_string(),
+            Self::Loopback(_, offer) => offer.to_string(),
+            Self::Throughput(1, case) => format!("1-thread/{case}"),
+            Self::Throughput(threads, case) => format!("{threads}-threads/{case}"),
+        }
+    }
+
+    /// The case of the matrix, where both sides are ours.
+    pub fn case(&self) -> Option<Case> {
+        match self {
+            Self::Pipe(_, case) | Self::Throughput(_, case) => Some(*case),
+            Self::Loopback(..) => None,
+        }
+    }
+
+    fn is_default(&self, cores: usize) -> bool {
+        match self {
+            Self::Pipe(_, case) => case.is_default(),
+            Self::Loopback(_, offer) => offer.is_default(),
+            Self::Throughput(threads, case) => {
+                let is_base = Case { offer: case.offer.priming(), ..*case } == Case::BASE;
+                // One thread shows the cost of the harness, all of them what the machine has; doubling, the way there.
+                is_base
+                    && (threads.is_power_of_two() || *threads == cores)
+                    && (case.offer.resumption() == Resumption::Full || *threads == cores)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Loop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.group(), self.function())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use regex::Regex;
+    use std::collections::BTreeSet;
+
+    const SERVERS: [&str; 2] = ["nginx", "rustls-loopback"];
+
+    fn ids(cores: usize, scope: Option<Scope>, filter: Option<&str>) -> Vec<String> {
+        let wants =
+            |id: &str| Ok::<_, regex::Error>(filter.is_none_or(|filter| Regex::new(filter).unwrap().is_match(id)));
+        let loops = Loop::select(Loop::all(&SERVERS, cores), cores, scope, filter.is_some(), wants);
+        loops.unwrap().iter().map(Loop::to_string).collect()
+    }
+
+    #[test]
+    fn ids_are_unique_and_criterion_does_not_cut_them() {
+        let loops = Loop::all(&SERVERS, 4);
+        let unique: BTreeSet<String> = loops.iter().map(Loop::to_string).collect();
+        assert_eq!(unique.len(), loops.len());
+        // Criterion's folder for a function has 64 characters at most.
+        let longest = loops.iter().map(|one| one.function().len()).max().unwrap();
+        assert!(longest <= 64, "{longest}");
+    }
+
+    #[test]
+    fn the_default_is_a_slice_and_a_filter_chooses_from_everything() {
+        let (default, full) = (ids(4, None, None), ids(4, Some(Scope::Full), None));
+        assert_eq!(default, ids(4, Some(Scope::Default), None));
+        assert!(default.iter().all(|id| full.contains(id)) && default.len() < full.len() / 5);
+        // 3 sides × 10 cases; 2 servers × full and resumed; 1, 2 and 4 threads in full, 4 resumed.
+        assert_eq!(default.len(), 30 + 4 + 4, "{default:#?}");
+        let rare = "handshake/client/tls12/rsa-4096/p256/full/client-auth";
+        assert!(!default.contains(&rare.to_owned()));
+        assert_eq!(ids(4, None, Some(&format!("^{rare}$"))), [rare]);
+        assert_eq!(ids(4, Some(Scope::Default), Some(rare)), [""; 0]);
+        let both = ids(4, None, Some("^handshake/both/tls13/ed25519/x25519/"));
+        assert_eq!(both.len(), 4, "{both:?}");
+        assert!(ids(4, Some(Scope::Default), Some("^handshake/both")).len() == 10);
+    }
+
+    #[test]
+    fn every_thread_count_is_in_the_full_matrix_and_doublings_by_default() {
+        let threads = |scope| {
+            let ids = ids(6, Some(scope), Some("throughput/.*tls13/ecdsa-p256/x25519/full/no-client-auth"));
+            ids.iter().map(|id| id.split('/').nth(2).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(threads(Scope::Default), ["1-thread", "2-threads", "4-threads", "6-threads"]);
+        assert_eq!(threads(Scope::Full).len(), 6);
+    }
+}

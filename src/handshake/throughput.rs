@@ -1,0 +1,96 @@
+//! Handshakes in memory on several cores at once: clients of their own, one server for all.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rayon::iter::{IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::keyring::Parties;
+use super::pipe::{Pipe, unmetered};
+use crate::error::{Context, Error, Result};
+
+/// How many handshakes each thread has in a batch, on average: enough for the last one to cost the others little.
+const PER_THREAD: u64 = 64;
+
+/// Threads that shake hands.
+pub struct Crew {
+    pool: ThreadPool,
+    /// One for each thread.
+    clients: Vec<Mutex<(Parties, Pipe)>>,
+}
+
+impl Crew {
+    /// So many threads, each of which plays both sides of one handshake after another.
+    ///
+    /// # Errors
+    /// If no threads can be had, or the first handshake is not what its case says.
+    pub fn new(threads: usize, parties: &Parties) -> Result<Self> {
+        let named = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("handshake-{index}"));
+        let pool = named.build().context(|| format!("starting {threads} threads"))?;
+        let clients = (0..threads).map(|_| {
+            let (parties, mut pipe) = (parties.with_another_client(), Pipe::default());
+            pipe.prime(&parties)?;
+            Ok(Mutex::new((parties, pipe)))
+        });
+        Ok(Self { pool, clients: clients.collect::<Result<_>>()? })
+    }
+
+    /// How many handshakes a batch has.
+    pub fn batch(&self) -> u64 {
+        PER_THREAD * self.clients.len() as u64
+    }
+
+    /// How long so many batches take, one after another.
+    ///
+    /// # Errors
+    /// If a handshake fails or is not what its case says.
+    pub fn run(&self, batches: u64) -> Result<Duration> {
+        let start = Instant::now();
+        for _ in 0..batches {
+            self.pool.install(|| {
+                (0..self.batch() as usize).into_par_iter().with_max_len(1).try_for_each(|_| self.shake())
+            })?;
+        }
+        Ok(start.elapsed())
+    }
+
+    fn shake(&self) -> Result<()> {
+        let client = rayon::current_thread_index().and_then(|index| self.clients.get(index));
+        // Its own thread alone ever takes it.
+        let mut client =
+            client.and_then(|client| client.try_lock().ok()).ok_or_else(|| Error::new("a thread without a client"))?;
+        let (parties, pipe) = &mut *client;
+        pipe.shake(parties, &mut unmetered).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::keyring::Keyring;
+    use crate::handshake::matrix::{Case, Group, Offer, Resumption, Version};
+
+    #[test]
+    fn threads_resume_their_own_sessions() {
+        let offer = Offer::new(Version::Tls13, Group::X25519, Resumption::Resumed).unwrap();
+        let parties = Keyring::new().unwrap().parties(Case { offer, ..Case::BASE }).unwrap();
+        let crew = Crew::new(3, &parties).unwrap();
+        assert_eq!(crew.batch(), 3 * PER_THREAD);
+        crew.run(2).unwrap();
+    }
+
+    #[test]
+    fn a_handshake_that_fails_ends_it() {
+        let parties = Keyring::new().unwrap().parties(Case::BASE).unwrap();
+        let mut crew = Crew::new(2, &parties).unwrap();
+        let stranger = Keyring::new().unwrap().parties(Case::BASE).unwrap();
+        crew.clients = vec![Mutex::new((stranger.clone(), Pipe::default())), Mutex::new((stranger, Pipe::default()))];
+        crew.run(1).unwrap();
+        for client in &mut crew.clients {
+            client.get_mut().unwrap().0.server = parties.server.clone();
+        }
+        let error = crew.run(1).unwrap_err();
+        assert!(error.what().contains("invalid peer certificate"), "{error}");
+    }
+}

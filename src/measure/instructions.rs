@@ -1,0 +1,102 @@
+//! Instructions that the calling thread has executed in user mode, counted by the processor (`perf_event_open`).
+//!
+//! They hardly vary from run to run, where time does. Virtual machines often have no counter, and a kernel may forbid
+//! it (`kernel.perf_event_paranoid` above 2).
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{FromRawFd as _, RawFd};
+
+/// `PERF_TYPE_HARDWARE` of `linux/perf_event.h`.
+const TYPE_HARDWARE: u32 = 0;
+/// `PERF_COUNT_HW_INSTRUCTIONS`.
+const COUNT_INSTRUCTIONS: u64 = 1;
+/// `exclude_kernel` and `exclude_hv` in the bit field: what an ordinary user may count.
+const USER_MODE: u64 = 1 << 5 | 1 << 6;
+
+/// `PERF_FLAG_FD_CLOEXEC`.
+const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
+
+/// `struct perf_event_attr` as it was at first; later kernels take it by its size.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup_events: u32,
+    breakpoint_type: u32,
+    breakpoint_address: u64,
+}
+
+/// A counter of the thread that opened it.
+#[derive(Debug)]
+pub struct Instructions(File);
+
+impl Instructions {
+    /// Begins to count.
+    ///
+    /// # Errors
+    /// If the processor has no such counter, or the kernel does not let us have it.
+    pub fn of_this_thread() -> io::Result<Self> {
+        let attributes = Attributes {
+            kind: TYPE_HARDWARE,
+            size: size_of::<Attributes>() as u32,
+            config: COUNT_INSTRUCTIONS,
+            flags: USER_MODE,
+            ..Attributes::default()
+        };
+        let (this_thread, any_cpu, no_group) = (0, -1, -1);
+        // SAFETY: `attributes` is valid for the call, and says its own size.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attributes,
+                this_thread,
+                any_cpu,
+                no_group,
+                CLOSE_ON_EXEC,
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
+        Ok(Self(unsafe { File::from_raw_fd(fd as RawFd) }))
+    }
+
+    /// How many it has executed since.
+    ///
+    /// # Errors
+    /// If the counter cannot be read, or never got a place in the processor.
+    pub fn read(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        (&self.0).read_exact(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_grow_with_the_work_or_there_is_a_reason() {
+        assert_eq!(size_of::<Attributes>(), 64, "PERF_ATTR_SIZE_VER0");
+        let counter = match Instructions::of_this_thread() {
+            Ok(counter) => counter,
+            Err(error) => return assert!(error.raw_os_error().is_some(), "{error}"),
+        };
+        let mut work = |rounds: u64| {
+            let start = counter.read().unwrap();
+            std::hint::black_box((0..rounds).map(std::hint::black_box).sum::<u64>());
+            counter.read().unwrap() - start
+        };
+        let (little, much) = (work(1_000), work(1_000_000));
+        assert!(much > 100 * little, "{little} {much}");
+    }
+}
