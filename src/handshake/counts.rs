@@ -98,7 +98,8 @@ impl Counts {
     /// For people.
     pub fn to_table(&self) -> String {
         let mut table = Table::new();
-        let header = ["handshake", "client bytes", "server bytes", "flights", "round trips", "client instr.", "server"];
+        let header =
+            ["handshake", "client bytes", "server bytes", "flights", "round trips", "client instr.", "server instr."];
         table.load_preset(presets::NOTHING).set_header(header);
         for (label, counts) in &self.cases {
             table.add_row([
@@ -124,7 +125,7 @@ fn count(parties: &Parties, handshakes: u32, counter: Option<&Instructions>) -> 
     let mut pipe = Pipe::default();
     pipe.prime(parties)?;
     // Not counted: the first of all fills what the library keeps.
-    pipe.shake(parties, &mut unmetered)?;
+    let first = pipe.shake(parties, &mut unmetered)?;
     let mut failure = None;
     let mut read = || match counter.map(Instructions::read) {
         Some(Ok(count)) => count,
@@ -138,7 +139,6 @@ fn count(parties: &Parties, handshakes: u32, counter: Option<&Instructions>) -> 
     if let Some(error) = failure {
         return Err(error).context(|| format!("handshake {}: reading the instruction counter", parties.case()));
     }
-    let last = shakes.last().copied().unwrap_or(pipe.shake(parties, &mut unmetered)?);
     let extremes = |bytes: fn(&Shake) -> usize| {
         let all = || shakes.iter().map(bytes);
         (all().min().unwrap_or(0), all().max().unwrap_or(0))
@@ -147,20 +147,20 @@ fn count(parties: &Parties, handshakes: u32, counter: Option<&Instructions>) -> 
     let (server_to_client_bytes_min, server_to_client_bytes_max) = extremes(|shake| shake.to_client.bytes);
     let median = |part: fn(&Shake) -> u64| counter.and_then(|_| median(shakes.iter().map(part).collect()));
     Ok(CaseCounts {
-        cipher_suite: last.handshake.suite,
-        client_flights: last.to_server.flights,
+        cipher_suite: first.handshake.suite,
+        client_flights: first.to_server.flights,
         client_instructions_median: median(|shake| shake.client),
         client_to_server_bytes_max,
         client_to_server_bytes_min,
-        group: last.handshake.group,
+        group: first.handshake.group,
         handshakes,
-        kind: last.handshake.kind,
-        round_trips: last.round_trips,
-        server_flights: last.to_client.flights,
+        kind: first.handshake.kind,
+        round_trips: first.round_trips,
+        server_flights: first.to_client.flights,
         server_instructions_median: median(|shake| shake.server),
         server_to_client_bytes_max,
         server_to_client_bytes_min,
-        version: last.handshake.version,
+        version: first.handshake.version,
     })
 }
 

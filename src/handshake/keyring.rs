@@ -115,7 +115,7 @@ impl Keyring {
 }
 
 /// A provider that has the offered group and no other.
-pub(super) fn provider(offer: Offer) -> Arc<CryptoProvider> {
+fn provider(offer: Offer) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { kx_groups: vec![offer.group().supported()], ..default_provider() })
 }
 

@@ -5,11 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, ClientConnection};
 
-use super::keyring::{provider, sessions};
-use super::matrix::{Offer, Resumption};
+use super::keyring::sessions;
+use super::matrix::{Group, Offer, Resumption, Version};
 use crate::error::{Error, Result};
 use crate::wire::tls::{self, Handshake, Trust};
 
@@ -38,7 +40,7 @@ pub struct Visitor {
 
 /// Why a handshake was not had.
 enum Fault {
-    /// The server has neither the version nor the group.
+    /// The server lacks the version or the group.
     Refused(AlertDescription),
     /// It broke off.
     Broken(io::Error),
@@ -62,14 +64,14 @@ impl Visitor {
     /// # Errors
     /// If an authority's certificate is unusable.
     pub fn new(peer: &Peer, offer: Offer) -> Result<Self> {
-        let builder = tls::verifying(&peer.trust, provider(offer), &[offer.version().supported()])?;
+        let builder = tls::verifying(&peer.trust, Arc::new(provider(offer)), &[offer.version().supported()])?;
         let mut config = builder.with_no_client_auth();
         config.resumption = sessions(offer.resumption());
         Ok(Self { peer: peer.clone(), offer, config: Arc::new(config) })
     }
 
     /// Meets the peer for the first time, and gets what it needs to resume, if it offers that. Tells why, if the peer
-    /// has neither the version nor the group.
+    /// lacks the version or the group, or prefers another.
     ///
     /// # Errors
     /// Those of [`Visitor::visit`].
@@ -78,6 +80,7 @@ impl Visitor {
         match self.shake(offer) {
             Ok(_) => Ok(None),
             Err(Fault::Refused(alert)) => Ok(Some(format!("the server refuses it by the alert {alert:?}"))),
+            Err(Fault::Mismatch(mismatch)) => Ok(Some(mismatch)),
             Err(fault) => Err(self.error(fault)),
         }
     }
@@ -126,6 +129,17 @@ impl Visitor {
     }
 }
 
+/// The offered group alone, or first. In TLS 1.2 the curve of a server's certificate must be among the groups as well
+/// (RFC 8422, section 5.1), and OpenSSL insists on it.
+fn provider(offer: Offer) -> CryptoProvider {
+    let mut groups = vec![offer.group().supported()];
+    if offer.version() == Version::Tls12 {
+        let curves = [Group::P256.supported(), kx_group::SECP384R1];
+        groups.extend(curves.into_iter().filter(|curve| curve.name() != offer.group().supported().name()));
+    }
+    CryptoProvider { kx_groups: groups, ..default_provider() }
+}
+
 /// Closes, and takes whatever the server still sends: tickets of TLS 1.3 come after the handshake. The server is done
 /// with this connection when the next one begins.
 fn part(client: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
@@ -150,7 +164,6 @@ mod tests {
     use super::*;
     use crate::handshake::keyring::Keyring;
     use crate::handshake::listener::Listener;
-    use crate::handshake::matrix::{Group, Version};
 
     #[test]
     fn every_offer_is_what_it_says_again_and_again() {
@@ -183,6 +196,16 @@ mod tests {
         assert_eq!(visitor.prime().unwrap().unwrap(), "the server refuses it by the alert HandshakeFailure");
         let error = visitor.visit().unwrap_err();
         assert!(error.what().ends_with("refuses it by the alert HandshakeFailure"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_prefers_another_group_says_so() {
+        let mut keyring = Keyring::new().unwrap();
+        let listener = Listener::start(&mut keyring, &[Group::P256]).unwrap();
+        let offer = Offer::new(Version::Tls12, Group::X25519, Resumption::Full).unwrap();
+        let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), offer).unwrap();
+        let told = visitor.prime().unwrap().unwrap();
+        assert_eq!(told, "expected full TLS1.2 X25519, had full TLS1.2 secp256r1");
     }
 
     #[test]

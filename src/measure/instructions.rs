@@ -91,7 +91,7 @@ mod tests {
             Ok(counter) => counter,
             Err(error) => return assert!(error.raw_os_error().is_some(), "{error}"),
         };
-        let mut work = |rounds: u64| {
+        let work = |rounds: u64| {
             let start = counter.read().unwrap();
             std::hint::black_box((0..rounds).map(std::hint::black_box).sum::<u64>());
             counter.read().unwrap() - start

@@ -1,0 +1,237 @@
+//! `handshake` from its front door: ids, loops, counts, and servers that are not ours.
+//!
+//! These tests need the program `openssl`, and fail without.
+
+mod common;
+
+use std::fs::read_to_string;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use certctl_bench::handshake::against;
+use certctl_bench::handshake::keyring::Keyring;
+use certctl_bench::target::pki::{Authority, KeyType, Purpose};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use common::bench::{Bench, Finished};
+use common::process::until;
+
+fn bench(arguments: &str) -> Bench {
+    Bench::named("handshake", arguments)
+}
+
+/// The ids that Criterion or `--list` names.
+fn listed(arguments: &str) -> Vec<String> {
+    let finished = bench(arguments).run().exits(0);
+    let ids = finished.stdout.lines().map(|line| line.strip_suffix(": benchmark").unwrap().to_owned());
+    ids.collect()
+}
+
+/// `openssl s_server` with an ECDSA P-256 certificate for localhost.
+struct OpenSsl {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl OpenSsl {
+    fn start(flags: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::root(KeyType::EcdsaP256).unwrap();
+        let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost"]).unwrap();
+        for (name, pem) in
+            [("ca.pem", &authority.pem()), ("cert.pem", &identity.chain_pem), ("key.pem", &identity.key_pem)]
+        {
+            std::fs::write(folder.path().join(name), pem).unwrap();
+        }
+        let mut child = Command::new("openssl")
+            .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem"])
+            .args(flags.split_whitespace())
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl is installed");
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        let port = loop {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0, "openssl s_server ended");
+            if let Some(address) = line.trim().strip_prefix("ACCEPT 127.0.0.1:") {
+                break address.parse().unwrap();
+            }
+        };
+        // Nobody reads on, and a full pipe would stop it.
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        Self { child, port, folder }
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    fn bench(&self, arguments: &str) -> Bench {
+        let mut bench = bench(arguments);
+        bench.command.env("CERTCTL_BENCH_PEER", format!("https://localhost:{}", self.port));
+        bench.command.env("CERTCTL_BENCH_CA_FILE", self.ca_file());
+        bench
+    }
+}
+
+impl Drop for OpenSsl {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether Criterion, in its test mode, ran this loop to its end.
+fn tested(finished: &Finished, id: &str) -> bool {
+    finished.stdout.contains(&format!("Testing {id}\nSuccess"))
+}
+
+#[test]
+fn the_list_is_the_default_slice_and_a_filter_finds_the_rest() {
+    let ids = listed("--list");
+    for id in [
+        "handshake/client/tls13/ecdsa-p256/x25519/full/no-client-auth",
+        "handshake/server/tls13/rsa-4096/x25519/full/no-client-auth",
+        "handshake/both/tls13/ecdsa-p256/x25519/resumed/no-client-auth",
+        "handshake/rustls-loopback/tls13/x25519/full",
+        "handshake/throughput/1-thread/tls13/ecdsa-p256/x25519/full/no-client-auth",
+    ] {
+        assert!(ids.contains(&id.to_owned()), "{id} in {ids:#?}");
+    }
+    let rare = "handshake/server/tls12/rsa-4096/p256/full/client-auth";
+    assert!(!ids.contains(&rare.to_owned()));
+    assert_eq!(listed("--list server/tls12/rsa-4096/p256/full/client-auth"), [rare]);
+    assert!(listed("--list --matrix full").contains(&rare.to_owned()));
+    assert_eq!(listed("--list --matrix default server/tls12/rsa-4096"), [""; 0]);
+}
+
+#[test]
+fn the_default_slice_runs_once_each_without_bench() {
+    let finished = bench("").run().exits(0);
+    for id in listed("--list") {
+        assert!(tested(&finished, &id), "{id} in {}", finished.stdout);
+    }
+}
+
+#[test]
+fn counts_are_written_beside_the_loops() {
+    let bench = bench("--bench --quick --noplot handshake/client/tls1[23]/ed25519/x25519/.*/no-client-auth");
+    let (file, saved) = (bench.folder().join("results/counts.json"), bench.folder().join("criterion"));
+    let mut running = bench.start();
+    // Its folder goes with what `finish` consumes.
+    until("the program has ended", || running.ended().is_some());
+    let text = read_to_string(file).unwrap();
+    let saved = saved.join("handshake_client/tls13_ed25519_x25519_resumed_no-client-auth/base/estimates.json");
+    assert!(saved.exists(), "{}", saved.display());
+    let finished = running.finish().exits(0);
+    assert!(finished.stdout.contains("elem/s"), "{}", finished.stdout);
+
+    let counts: Value = serde_json::from_str(&text).unwrap();
+    // Values sort their keys: written again, they are as they were only if they were sorted.
+    assert_eq!(text, serde_json::to_string_pretty(&counts).unwrap() + "\n");
+    assert_eq!(counts["schema_version"], 1);
+    let cases = counts["cases"].as_object().unwrap();
+    let labels: Vec<&str> = cases.keys().map(String::as_str).collect();
+    assert_eq!(
+        labels,
+        [
+            "tls12/ed25519/x25519/full/no-client-auth",
+            "tls12/ed25519/x25519/resumed/no-client-auth",
+            "tls13/ed25519/x25519/full/no-client-auth",
+            "tls13/ed25519/x25519/resumed/no-client-auth",
+        ]
+    );
+    for (label, case) in cases {
+        for key in ["client_to_server_bytes_max", "client_to_server_bytes_min", "server_to_client_bytes_max"] {
+            assert!(case[key].as_u64().unwrap() > 0, "{label} {key}: {case}");
+        }
+        assert!(label.contains(case["kind"].as_str().unwrap()), "{label}: {case}");
+        let instructions = &case["client_instructions_median"];
+        assert_eq!(instructions.is_null(), counts["instructions_unavailable"].is_string(), "{label}: {counts}");
+    }
+    let round_trips: Vec<_> = cases.values().map(|case| case["round_trips"].as_u64().unwrap()).collect();
+    assert_eq!(round_trips, [2, 1, 1, 1]);
+}
+
+#[test]
+fn a_saved_baseline_is_compared_with() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| {
+        let mut bench = bench(&format!("{arguments} --bench --noplot --sample-size 10 --measurement-time 0.1 --exact"));
+        bench.command.args(["--warm-up-time", "0.1", "handshake/both/tls12/ed25519/p256/full/client-auth"]);
+        bench.command.env("CRITERION_HOME", home.path());
+        bench.run().exits(0)
+    };
+    let first = run("--save-baseline before");
+    assert!(!first.stdout.contains("change:"), "{}", first.stdout);
+    let second = run("--baseline before");
+    assert!(second.stdout.contains("change:"), "{}", second.stdout);
+}
+
+#[test]
+fn openssl_is_met_in_every_way_that_it_knows() {
+    let server = OpenSsl::start("-groups X25519:P-256");
+    let finished = server.bench("handshake/peer").run().exits(0);
+    for offer in [
+        "tls13/x25519/full",
+        "tls13/x25519/resumed",
+        "tls13/p256/full",
+        "tls13/p256/resumed",
+        "tls12/x25519/full",
+        "tls12/x25519/resumed",
+        "tls12/p256/full",
+    ] {
+        assert!(tested(&finished, &format!("handshake/peer/{offer}")), "{offer} in {}", finished.stdout);
+    }
+    let skipped =
+        "skipped: handshake/peer/tls13/x25519mlkem768/full: the server refuses it by the alert HandshakeFailure";
+    assert!(finished.stdout.contains(skipped), "{}", finished.stdout);
+}
+
+#[test]
+fn a_server_without_tickets_fails_the_resumed_loop() {
+    let server = OpenSsl::start("-num_tickets 0");
+    let finished = server.bench("handshake/peer/tls13/x25519/resumed").run().exits(1);
+    let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519\n  mend: let the server give out tickets";
+    assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+}
+
+#[test]
+fn a_server_that_refuses_the_default_fails_it() {
+    let server = OpenSsl::start("-tls1_2");
+    let finished = server.bench("handshake/peer/tls13/x25519/full").run().exits(1);
+    assert!(finished.stderr.contains("refuses it by the alert ProtocolVersion"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_server_of_another_authority_fails_its_loops() {
+    let (server, other) = (OpenSsl::start(""), OpenSsl::start(""));
+    let mut bench = server.bench("handshake/peer/tls13/x25519/full");
+    bench.command.env("CERTCTL_BENCH_CA_FILE", other.ca_file());
+    let finished = bench.run().exits(1);
+    assert!(finished.stderr.contains("invalid peer certificate"), "{}", finished.stderr);
+}
+
+#[test]
+fn wrong_flags_are_told() {
+    assert!(bench("--bench (").run().exits(2).stderr.contains("the filter is no regular expression"));
+    assert!(bench("--matrix half").run().exits(2).stderr.contains("[possible values: default, full]"));
+    let missing = bench("--peer https://localhost:1 --ca-file /nonexistent.pem").run().exits(2);
+    assert!(missing.stderr.contains("CA file /nonexistent.pem"), "{}", missing.stderr);
+}
+
+#[test]
+fn openssl_takes_its_turn() {
+    let mut heard = 0;
+    let pairs = against::openssl(&mut Keyring::new().unwrap(), 1, 1, &mut |_| heard += 1).unwrap();
+    assert_eq!((pairs.len(), heard), (1, 1));
+    assert!(pairs[0].ours_ms > 0.0 && pairs[0].openssl_ms > 0.0, "{pairs:?}");
+}
