@@ -25,6 +25,7 @@ use crate::handshake::selection::{Loop, Scope, Side};
 use crate::handshake::servers::{Server, Started};
 use crate::handshake::throughput::Crew;
 use crate::target::base::Base;
+use crate::target::sidecar::{self, Daemon};
 use crate::wire::tls::Trust;
 
 const NAME: &str = "handshake";
@@ -76,6 +77,12 @@ impl HandshakeFlags {
     /// Every server that there is to shake hands with.
     fn servers(&self) -> Result<Vec<Server>> {
         let mut servers = vec![Server::Own];
+        for daemon in Daemon::ALL {
+            match sidecar::find(daemon)? {
+                Ok(installation) => servers.push(Server::Daemon(installation)),
+                Err(skipped) => eprintln!("{skipped}"),
+            }
+        }
         if let Some(url) = &self.peer {
             let base: Base =
                 url.parse().map_err(|error| Error::usage(format!("peer (--peer, CERTCTL_BENCH_PEER): {error}")))?;
@@ -314,7 +321,8 @@ mod tests {
         assert!(error("http://localhost:1").contains("serves HTTPS only"), "{}", error("http://localhost:1"));
         assert!(error("https://192.0.2.1:1").contains("is not on this machine"));
         let servers = flags("--peer https://localhost:4433").servers().unwrap();
-        assert_eq!(servers.iter().map(Server::label).collect::<Vec<_>>(), ["rustls-loopback", "peer"]);
+        let ends = [servers.first(), servers.last()].map(|server| server.map(Server::label));
+        assert_eq!(ends, [Some("rustls-loopback"), Some("peer")]);
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn count(parties: &Parties, handshakes: u32, counter: Option<&Instructions>) -> 
         client_to_server_bytes_min,
         group: first.handshake.group,
         handshakes,
-        kind: first.handshake.kind,
+        kind: first.handshake.kind.label(),
         round_trips: first.round_trips,
         server_flights: first.to_client.flights,
         server_instructions_median: median(|shake| shake.server),

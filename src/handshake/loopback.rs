@@ -13,7 +13,8 @@ use rustls::{AlertDescription, ClientConfig, ClientConnection};
 use super::keyring::sessions;
 use super::matrix::{Group, Offer, Resumption, Version};
 use crate::error::{Error, Result};
-use crate::wire::tls::{self, Handshake, Trust};
+use crate::wire::Handshake;
+use crate::wire::tls::{self, Trust};
 
 /// How long the server may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::aws_lc_rs::kx_group;
 
 use crate::target::pki::KeyType;
-use crate::wire::tls::Handshake;
+use crate::wire::Handshake;
 
 /// The protocol version, the only one that both sides offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,7 +198,7 @@ impl Offer {
             _ => self.group.negotiated(),
         };
         let expected = [self.resumption.label(), self.version.negotiated(), group];
-        let found = [handshake.kind, handshake.version, handshake.group];
+        let found = [handshake.kind.label(), handshake.version, handshake.group];
         (found != expected).then(|| format!("expected {}, had {}", expected.join(" "), found.join(" ")))
     }
 
@@ -276,6 +276,7 @@ impl fmt::Display for Case {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::handshake::Kind;
     use std::collections::BTreeSet;
 
     #[test]
@@ -312,21 +313,29 @@ mod tests {
 
     #[test]
     fn a_handshake_that_was_not_offered_is_told() {
-        let full = Handshake { kind: "full", version: "TLS1.3", suite: "TLS13_AES_256_GCM_SHA384", group: "X25519" };
+        let full = Handshake {
+            kind: Kind::Full,
+            version: "TLS1.3",
+            suite: "TLS13_AES_256_GCM_SHA384",
+            group: "X25519",
+            key: "ecdsa-p256",
+            chain_length: 1,
+            alpn: "-",
+        };
         assert_eq!(Offer::BASE.mismatch(&full), None);
-        let resumed = Handshake { kind: "resumed", ..full };
+        let resumed = Handshake { kind: Kind::Resumed, ..full };
         let told = Offer::BASE.mismatch(&resumed).unwrap();
         assert_eq!(told, "expected full TLS1.3 X25519, had resumed TLS1.3 X25519");
         let offer = Offer::new(Version::Tls13, Group::X25519, Resumption::Resumed).unwrap();
         assert_eq!((offer.mismatch(&resumed), offer.mismatch(&full).is_some()), (None, true));
         for other in [
-            Handshake { kind: "hello-retry", ..full },
+            Handshake { kind: Kind::HelloRetry, ..full },
             Handshake { version: "TLS1.2", ..full },
             Handshake { group: "secp256r1", ..full },
         ] {
             assert!(Offer::BASE.mismatch(&other).is_some(), "{other}");
         }
-        let resumed_12 = Handshake { kind: "resumed", version: "TLS1.2", group: "-", ..full };
+        let resumed_12 = Handshake { kind: Kind::Resumed, version: "TLS1.2", group: "-", ..full };
         assert_eq!(Offer::new(Version::Tls12, Group::X25519, Resumption::Resumed).unwrap().mismatch(&resumed_12), None);
     }
 }

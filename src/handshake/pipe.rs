@@ -8,7 +8,7 @@ use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData};
 use super::keyring::Parties;
 use super::matrix::{Case, ClientAuth, Offer, Resumption};
 use crate::error::{Context, Error, Result};
-use crate::wire::tls::Handshake;
+use crate::wire::Handshake;
 
 /// How often both sides may take turns. The longest handshake, TLS 1.2 in full, needs three.
 const TURNS: u32 = 8;

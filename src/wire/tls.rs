@@ -165,7 +165,7 @@ pub fn verifying(
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
-        .context(|| "choosing TLS versions".to_owned())?;
+        .map_err(|error| Error::usage(format!("TLS version and group do not go together: {error}")))?;
     Ok(match trust {
         Trust::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(algorithms))),
         Trust::Authorities(certificates) => builder.with_root_certificates(roots(certificates)?),
