@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Usage,
     /// The suite could not run: exit 1.
     CouldNotRun,
+    /// What was measured is worth nothing for what was asked, such as an invalid run as a baseline: exit 5.
+    Invalid,
 }
 
 /// A result whose error is [`Error`].
@@ -34,6 +36,11 @@ impl Error {
     /// The user's input is wrong. `what` names the input and what is wrong with it.
     pub fn usage(what: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Usage, what: what.into(), mend: None }
+    }
+
+    /// A measurement that was given is worth nothing here. `what` names it and says why.
+    pub fn invalid(what: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Invalid, what: what.into(), mend: None }
     }
 
     /// Adds what the user can do about it.

@@ -8,7 +8,7 @@
 //! | when | [`load`] | arrival schedules, pacing, workers, warm-up, drain |
 //! | how | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
 //! | where | [`target`] | the system under test: one that runs already, or one that we start and stop |
-//! | so what | [`measure`], [`report`] | samples, validity, thresholds; summaries and verdict |
+//! | so what | [`measure`], [`report`], [`baseline`] | samples, validity, thresholds; summaries; comparison; verdict |
 //!
 //! [`run`] brings them together, [`handshake`] looks at TLS handshakes alone, [`cli`] holds the flags and verbs,
 //! [`clock`] is the one clock, [`error`] the one error. `src/reference/` and `src/f5_mock/` are programs of their own:
@@ -19,6 +19,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("certctl-bench runs on Linux: it needs timerfd, parent-death signals and /proc");
 
+pub mod baseline;
 pub mod cli;
 pub mod clock;
 pub mod error;

@@ -4,14 +4,17 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{doctor, exit, seed};
+use certctl_bench::cli::{bless, compare, doctor, exit, seed};
 use clap::{Parser, Subcommand};
 
 /// Benchmark and load-test suite for certctl.
 ///
 /// The scenarios themselves are bench targets: cargo bench --bench agent_storm
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 done, 1 could not run, 2 usage.")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done, 1 could not run, 2 usage, 4 regressed, 5 invalid or incomparable."
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -23,12 +26,18 @@ enum Verb {
     Seed(seed::SeedFlags),
     /// Look a running certctl over: what is well, what disturbs a run, what makes one impossible.
     Doctor(doctor::DoctorFlags),
+    /// Compare two sides: summaries of runs, or a baseline.
+    Compare(compare::CompareFlags),
+    /// Make a baseline to commit, from at least five runs that agree.
+    Bless(bless::BlessFlags),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Seed(flags) => seed::run(flags).map(|()| ExitCode::SUCCESS),
         Verb::Doctor(flags) => doctor::run(flags),
+        Verb::Compare(flags) => compare::run(flags),
+        Verb::Bless(flags) => bless::run(flags).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

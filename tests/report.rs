@@ -55,6 +55,7 @@ fn about() -> About {
             cores: 2,
             memory_bytes: 8 << 30,
             kernel: "6.1.0".to_owned(),
+            virtualisation: "none".to_owned(),
             rustc: "rustc 1.95.0".to_owned(),
             commit: "abc".to_owned(),
         },

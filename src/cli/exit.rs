@@ -8,6 +8,10 @@ use crate::error::{Error, ErrorKind};
 pub const COULD_NOT_RUN: u8 = 1;
 /// A flag, an environment variable or a file given by the user is wrong.
 pub const USAGE: u8 = 2;
+/// A measure regressed against its baseline.
+pub const REGRESSED: u8 = 4;
+/// A measurement is invalid, or two cannot be compared. Outranks 3 and 4.
+pub const INVALID: u8 = 5;
 
 /// Prints an error and gives the exit code that it leads to.
 pub fn fail(error: &Error) -> ExitCode {
@@ -15,5 +19,6 @@ pub fn fail(error: &Error) -> ExitCode {
     ExitCode::from(match error.kind() {
         ErrorKind::Usage => USAGE,
         ErrorKind::CouldNotRun => COULD_NOT_RUN,
+        ErrorKind::Invalid => INVALID,
     })
 }

@@ -43,7 +43,8 @@ impl Quantile {
         (0.05_f64.ln() / self.fraction().ln()).ceil() as u64
     }
 
-    pub(super) fn fraction(self) -> f64 {
+    /// As a share, 0 to 1.
+    pub fn fraction(self) -> f64 {
         f64::from(self.0) / 100_000.0
     }
 }

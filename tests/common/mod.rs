@@ -8,4 +8,5 @@ pub mod certctl;
 pub mod peer;
 pub mod process;
 pub mod reference;
+pub mod runs;
 pub mod summary;

@@ -1,0 +1,87 @@
+//! Making a baseline to commit: from enough runs, and only if they agree.
+
+use std::fs;
+use std::path::Path;
+
+use super::file::Baseline;
+use super::measure::{Kind, assumed_spread};
+use super::side::{Series, Side};
+use super::statistics::median;
+use crate::error::{Context, Error, Result};
+use crate::report::Summary;
+
+/// Fewer runs do not tell how much runs differ.
+pub const FEWEST_RUNS: usize = 5;
+/// A run strays if it is further from the median of all than this, in assumed standard deviations between runs ...
+const STRAYS_FROM: f64 = 4.0;
+/// ... and than this, in the median distance of runs from their median: if all are far apart, the machine is noisy, and
+/// the noise floor says so.
+const STRAYS_FROM_NOISE: f64 = 8.0;
+
+/// Makes a baseline of `runs`.
+///
+/// # Errors
+/// If there are too few, one is unfit, or they do not agree; naming which.
+pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
+    if runs.len() < FEWEST_RUNS {
+        return Err(Error::usage(format!(
+            "a baseline needs at least {FEWEST_RUNS} runs, to know by how much runs differ; given: {}",
+            runs.len()
+        ))
+        .mend("run the same bench target again, each run with an --output of its own"));
+    }
+    let side = Side::of(runs)?;
+    for (index, (name, _)) in runs.iter().enumerate() {
+        if let Some(twin) = runs[..index].iter().position(|(_, run)| run.finished_at == runs[index].1.finished_at) {
+            return Err(
+                Error::usage(format!("{name} and {} are the same run", runs[twin].0)).mend("give each run once")
+            );
+        }
+    }
+    for (measure, series) in &side.measures {
+        if let Some((index, why)) = stray(measure, series) {
+            return Err(Error::invalid(format!("the runs do not agree: {} strays in {measure}: {why}", runs[index].0))
+                .mend("find out what was different about it, and run it again on a quiet machine"));
+        }
+    }
+    Ok(Baseline::of(side))
+}
+
+/// Writes `baseline` to `file`, or to its place in `folder`; gives the path.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(baseline: &Baseline, path: &Path) -> Result<()> {
+    let text = baseline.to_text()?;
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).context(|| format!("making the folder {}", folder.display()))?;
+    }
+    fs::write(path, text).context(|| format!("writing {}", path.display()))
+}
+
+/// The run that does not agree with the others, and why.
+fn stray(measure: &str, series: &Series) -> Option<(usize, String)> {
+    let known: Vec<(usize, f64)> =
+        series.values.iter().enumerate().filter_map(|(index, value)| value.map(|value| (index, value))).collect();
+    let values: Vec<f64> = known.iter().map(|(_, value)| *value).collect();
+    if values.len() < 2 {
+        return None;
+    }
+    let middle = median(&values);
+    let distance = |value: f64| match series.kind {
+        Kind::Timed => (value / middle).ln().abs(),
+        Kind::Share | Kind::Exact => (value - middle).abs(),
+    };
+    let typical = median(&values.iter().map(|value| distance(*value)).collect::<Vec<_>>());
+    let within = median(&series.errors.iter().flatten().copied().collect::<Vec<_>>());
+    let within = if within.is_finite() { within } else { 0.0 };
+    let bound = match series.kind {
+        Kind::Timed => (STRAYS_FROM * assumed_spread(measure).hypot(within)).max(STRAYS_FROM_NOISE * typical),
+        // The bound that scenarios set on errors.
+        Kind::Share => 0.001_f64.max(STRAYS_FROM_NOISE * typical),
+        // Counts do not vary: what is in the tolerance is no difference.
+        Kind::Exact => 2.0 * series.tolerance * middle.abs(),
+    };
+    let (index, value) = known.into_iter().max_by(|a, b| distance(a.1).total_cmp(&distance(b.1)))?;
+    (distance(value) > bound).then(|| (index, format!("{value:.6} against a median of {middle:.6}")))
+}

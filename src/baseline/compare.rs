@@ -1,0 +1,266 @@
+//! The comparison of two sides, measure by measure.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::judgement::Judgement;
+use super::measure::{Better, Kind, assumed_spread};
+use super::side::{Series, Side};
+use super::statistics::{Difference, Sample, levels, mean, median, noise_floor};
+
+/// Raised whenever a reader of the last version could misread this one.
+pub const SCHEMA_VERSION: u32 = 1;
+/// A share of errors that differs by less is the same: the bound that scenarios set on it.
+const SHARE_FLOOR: f64 = 0.001;
+
+/// What the user decides about a comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// A timed measure that changed by less than this share did not change.
+    pub threshold: f64,
+    /// Compare counts alone: they can be compared across machines.
+    pub counts_only: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threshold: 0.05, counts_only: false }
+    }
+}
+
+/// Two sides, compared.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Comparison {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Of which scenario.
+    pub scenario: String,
+    /// What it comes to.
+    pub verdict: Judgement,
+    /// The exit code that says so.
+    pub exit_code: u8,
+    /// How many runs the base has.
+    pub base_runs: usize,
+    /// How many runs the head has.
+    pub head_runs: usize,
+    /// Whether the runs of both sides alternated, so that both saw the same weather.
+    pub in_turn: bool,
+    /// A timed measure that changed by less than this share did not change.
+    pub threshold: f64,
+    /// Why all measures, or all latencies, are incomparable.
+    pub incomparable: Vec<String>,
+    /// What else differs between the sides.
+    pub notes: Vec<String>,
+    /// Each measure.
+    pub measures: Vec<Compared>,
+}
+
+/// One measure, compared. Changes are shares of the base, but of a share of arrivals differences.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Compared {
+    /// Its name, which ends in its unit.
+    pub name: String,
+    /// How it is compared.
+    pub kind: Kind,
+    /// Which way is good.
+    pub better: Better,
+    /// The base's value: the mean of its runs (of logarithms, where it is timed; the median of counts).
+    pub base: Option<f64>,
+    /// The head's.
+    pub head: Option<f64>,
+    /// From base to head.
+    pub change: Option<f64>,
+    /// The least that the change may be.
+    pub change_low: Option<f64>,
+    /// The most that the change may be.
+    pub change_high: Option<f64>,
+    /// By how much runs of the same thing typically differ.
+    pub noise_floor: Option<f64>,
+    /// What it comes to.
+    pub verdict: Judgement,
+}
+
+/// Compares the runs of two sides.
+pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
+    let (everywhere, timed) = strangeness(base, head);
+    let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
+    let in_turn = in_turn(base, head);
+    let mut open = Vec::new();
+    for name in names {
+        let pair = [base.measures.get(name), head.measures.get(name)];
+        let Some(one) = pair[0].or(pair[1]) else { continue };
+        if options.counts_only && one.kind != Kind::Exact {
+            continue;
+        }
+        open.push(if !everywhere.is_empty() || (one.kind != Kind::Exact && !timed.is_empty()) {
+            Open::closed(name, one, pair, Judgement::Incomparable)
+        } else {
+            Open::of(name, one, pair, in_turn)
+        });
+    }
+    // One error budget for all that depends on time; counts have none to spend.
+    let p: Vec<f64> = open.iter().filter_map(|one| one.difference.as_ref()).map(Difference::p).collect();
+    let mut levels = levels(&p).into_iter();
+    let measures: Vec<Compared> = open
+        .into_iter()
+        .map(|one| {
+            let level = one.difference.and_then(|_| levels.next());
+            one.close(level, options)
+        })
+        .collect();
+    let mut incomparable = everywhere;
+    if !options.counts_only {
+        incomparable.extend(timed);
+    }
+    let verdict = match incomparable.is_empty() {
+        true => Judgement::of_all(measures.iter().map(|measure| measure.verdict)),
+        false => Judgement::Incomparable,
+    };
+    Comparison {
+        schema_version: SCHEMA_VERSION,
+        scenario: base.scenario.clone(),
+        verdict,
+        exit_code: verdict.exit_code(),
+        base_runs: base.runs.len(),
+        head_runs: head.runs.len(),
+        in_turn,
+        threshold: options.threshold,
+        incomparable,
+        notes: base.environment.notes(&head.environment),
+        measures,
+    }
+}
+
+/// Why nothing can be compared, and why nothing can that depends on time.
+fn strangeness(base: &Side, head: &Side) -> (Vec<String>, Vec<String>) {
+    let mut everywhere: Vec<String> = base.environment.other_target(&head.environment);
+    if base.workload.fingerprint != head.workload.fingerprint {
+        everywhere.extend(base.workload.differences(&head.workload).into_iter().map(|one| format!("workload: {one}")));
+    }
+    (everywhere, base.environment.other_place(&head.environment))
+}
+
+/// Whether the runs of both sides alternated: each side has runs before and after some of the other, and nothing is
+/// known of a longer row of one side than two (ABBA). RFC 3339 in UTC sorts as text.
+fn in_turn(base: &Side, head: &Side) -> bool {
+    let sides = [(base, 0), (head, 1)];
+    let mut runs: Vec<_> =
+        sides.iter().flat_map(|(side, label)| side.runs.iter().map(move |run| (&run.finished_at, *label))).collect();
+    runs.sort();
+    let longest_row = runs.chunk_by(|a, b| a.1 == b.1).map(<[_]>::len).max().unwrap_or(0);
+    longest_row <= 2 && base.runs.len() > 1 && head.runs.len() > 1
+}
+
+/// A measure on its way.
+struct Open {
+    compared: Compared,
+    /// Of what depends on time, in logarithms where it is timed.
+    difference: Option<Difference>,
+}
+
+impl Open {
+    /// One that needs no more than this judgement.
+    fn closed(name: &str, series: &Series, pair: [Option<&Series>; 2], verdict: Judgement) -> Self {
+        let [base, head] = pair.map(|side| side.and_then(|side| center(series.kind, &side.known())));
+        let compared = Compared {
+            name: name.to_owned(),
+            kind: series.kind,
+            better: series.better,
+            base,
+            head,
+            change: None,
+            change_low: None,
+            change_high: None,
+            noise_floor: None,
+            verdict,
+        };
+        Self { compared, difference: None }
+    }
+
+    fn of(name: &str, series: &Series, pair: [Option<&Series>; 2], in_turn: bool) -> Self {
+        let mut open = Self::closed(name, series, pair, Judgement::Indistinct);
+        let ([Some(base), Some(head)], Some(_), Some(_)) = (pair, open.compared.base, open.compared.head) else {
+            return open;
+        };
+        if series.kind == Kind::Exact {
+            open.compare_counts(base, head);
+            return open;
+        }
+        let samples = [base, head].map(|side| sample(series.kind, side));
+        let assumed = if series.kind == Kind::Timed { assumed_spread(name) } else { 0.0 };
+        open.difference = Some(Difference::between(&samples[0], &samples[1], assumed, in_turn));
+        // The runs of either side tell how much runs differ.
+        let floor = samples.iter().map(|one| noise_floor(&one.values)).fold(0.0, f64::max);
+        open.compared.noise_floor = Some(as_change(series.kind, floor));
+        open
+    }
+
+    /// Counts differ or they do not; how much a side's own runs differ is no difference between sides.
+    fn compare_counts(&mut self, base: &Series, head: &Series) {
+        let (Some(from), Some(to)) = (self.compared.base, self.compared.head) else { return };
+        let scatter = [base, head].map(|side| half_range(&side.known()));
+        let tolerance = base.tolerance.max(head.tolerance);
+        let change = if from == to { 0.0 } else { (to - from) / from.abs().max(f64::MIN_POSITIVE) };
+        let room = tolerance * from.abs() + scatter[0] + scatter[1];
+        self.compared.noise_floor = (from != 0.0).then(|| room / from.abs());
+        self.compared.change = (from != 0.0 || from == to).then_some(change);
+        self.compared.verdict = match (to - from).abs() > room {
+            false => Judgement::Unchanged,
+            true => direction(self.compared.better, to - from),
+        };
+    }
+
+    fn close(self, level: Option<f64>, options: Options) -> Compared {
+        let mut compared = self.compared;
+        let (Some(difference), Some(level)) = (self.difference, level) else { return compared };
+        let kind = compared.kind;
+        let (low, high) = difference.interval(level);
+        let (change, low, high) = (as_change(kind, difference.estimate), as_change(kind, low), as_change(kind, high));
+        let least = if kind == Kind::Share { SHARE_FLOOR } else { options.threshold };
+        let counts_from = least.max(compared.noise_floor.unwrap_or(0.0));
+        (compared.change, compared.change_low, compared.change_high) = (Some(change), Some(low), Some(high));
+        compared.verdict = if (low > 0.0 || high < 0.0) && change.abs() > counts_from {
+            direction(compared.better, change)
+        } else if low >= -counts_from && high <= counts_from {
+            Judgement::Unchanged
+        } else {
+            Judgement::Indistinct
+        };
+        compared
+    }
+}
+
+fn direction(better: Better, change: f64) -> Judgement {
+    if (change < 0.0) == (better == Better::Lower) { Judgement::Improved } else { Judgement::Regressed }
+}
+
+/// What stands for several runs.
+fn center(kind: Kind, values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| match kind {
+        Kind::Timed => mean(&values.iter().map(|value| value.ln()).collect::<Vec<_>>()).exp(),
+        Kind::Share => mean(values),
+        Kind::Exact => median(values),
+    })
+}
+
+/// A side's runs, in logarithms where the measure is timed: what slows a server down multiplies.
+fn sample(kind: Kind, series: &Series) -> Sample {
+    let pairs = series.values.iter().zip(&series.errors);
+    let (values, errors) = pairs
+        .filter_map(|(value, error)| value.map(|value| (value, error.unwrap_or(0.0))))
+        .map(|(value, error)| if kind == Kind::Timed { (value.ln(), error) } else { (value, error) })
+        .unzip();
+    Sample { values, errors }
+}
+
+/// A difference of logarithms as a share of the base.
+fn as_change(kind: Kind, difference: f64) -> f64 {
+    if kind == Kind::Timed { difference.exp_m1() } else { difference }
+}
+
+fn half_range(values: &[f64]) -> f64 {
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    if values.is_empty() { 0.0 } else { (most - least) / 2.0 }
+}

@@ -1,0 +1,159 @@
+//! Where figures come from. What differs in kind makes latencies incomparable; what differs in version is named.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::workload::short_hash;
+use crate::report::Summary;
+use crate::target::evidence::Evidence;
+
+/// Where a run's figures come from.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Processors that the generator could use.
+    pub cores: usize,
+    /// The processor's name.
+    pub cpu_model: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Memory in GiB, rounded.
+    pub memory_gib: u64,
+    /// The version of the target's PostgreSQL, where it is known.
+    pub postgresql: String,
+    /// The suite's commit.
+    pub suite_commit: String,
+    /// The suite's version.
+    pub suite_version: String,
+    /// `as-built` or `as-documented`.
+    pub target_behaviour: String,
+    /// `certctl` or `reference`.
+    pub target_kind: String,
+    /// Settings that the target's speed depends on, its database's included, where they are known.
+    pub target_settings: Map<String, Value>,
+    /// What keeps the target's rows.
+    pub target_store: String,
+    /// The target's version, as it says itself.
+    pub target_version: String,
+    /// The compiler's version.
+    pub toolchain: String,
+    /// `none`, or what kind of virtual machine.
+    pub virtualisation: String,
+}
+
+/// The setting that is told as `postgresql`.
+const VERSION_SETTING: &str = "server_version";
+
+impl Environment {
+    /// Where the figures of `summary` come from.
+    pub fn of(summary: &Summary) -> Self {
+        let (machine, target) = (&summary.about.machine, &summary.about.target);
+        let mut settings = target.settings.clone();
+        let read = summary.evidence.iter().flat_map(|evidence: &Evidence| &evidence.settings);
+        for (name, value) in read {
+            settings.entry(name.clone()).or_insert_with(|| value.clone().into());
+        }
+        let postgresql = settings.remove(VERSION_SETTING);
+        Self {
+            cores: machine.cores,
+            cpu_model: machine.cpu_model.clone(),
+            kernel: machine.kernel.clone(),
+            memory_gib: (machine.memory_bytes as f64 / f64::from(1 << 30)).round() as u64,
+            postgresql: postgresql.as_ref().and_then(Value::as_str).unwrap_or("unknown").to_owned(),
+            suite_commit: machine.commit.clone(),
+            suite_version: summary.suite_version.to_string(),
+            target_behaviour: target.behaviour.clone(),
+            target_kind: target.kind.to_string(),
+            target_settings: settings,
+            target_store: target.store.clone(),
+            target_version: target.version.clone(),
+            toolchain: machine.rustc.clone(),
+            virtualisation: machine.virtualisation.clone(),
+        }
+    }
+
+    /// What makes every figure of `other` incomparable with this one's: another kind of target.
+    pub fn other_target(&self, other: &Self) -> Vec<String> {
+        differing([
+            ("target", &self.target_kind, &other.target_kind),
+            ("target's behaviour", &self.target_behaviour, &other.target_behaviour),
+        ])
+    }
+
+    /// What makes latencies incomparable: another machine, store or setting. Counts are not touched by it.
+    pub fn other_place(&self, other: &Self) -> Vec<String> {
+        let [mine, theirs] = [self, other].map(|one| {
+            [
+                one.cores.to_string(),
+                format!("{} GiB", one.memory_gib),
+                major(&one.postgresql).to_owned(),
+                Value::Object(one.target_settings.clone()).to_string(),
+            ]
+        });
+        differing([
+            ("processor", &self.cpu_model, &other.cpu_model),
+            ("cores", &mine[0], &theirs[0]),
+            ("memory", &mine[1], &theirs[1]),
+            ("virtualisation", &self.virtualisation, &other.virtualisation),
+            ("target's store", &self.target_store, &other.target_store),
+            ("PostgreSQL's major version", &mine[2], &theirs[2]),
+            ("target's settings", &mine[3], &theirs[3]),
+        ])
+    }
+
+    /// What else differs: it may be what is compared, or explain what changed.
+    pub fn notes(&self, other: &Self) -> Vec<String> {
+        differing([
+            ("suite", &self.suite_version, &other.suite_version),
+            ("suite's commit", &self.suite_commit, &other.suite_commit),
+            ("target's version", &self.target_version, &other.target_version),
+            ("kernel", &self.kernel, &other.kernel),
+            ("toolchain", &self.toolchain, &other.toolchain),
+            ("PostgreSQL", &self.postgresql, &other.postgresql),
+        ])
+    }
+
+    /// What decides whether latencies can be compared, in a short and stable name for a folder.
+    pub fn folder(&self) -> String {
+        let place = [
+            self.cpu_model.as_str(),
+            &self.cores.to_string(),
+            &self.memory_gib.to_string(),
+            &self.virtualisation,
+            &self.target_kind,
+            &self.target_behaviour,
+            &self.target_store,
+            major(&self.postgresql),
+            &Value::Object(self.target_settings.clone()).to_string(),
+        ]
+        .join("\n");
+        let machine = if self.virtualisation == "none" { "metal" } else { "vm" };
+        format!(
+            "{}-{}x-{}gib-{machine}-{}-{}",
+            slug(&self.cpu_model),
+            self.cores,
+            self.memory_gib,
+            slug(&self.target_kind),
+            &short_hash(&place)[..6]
+        )
+    }
+}
+
+fn differing<const N: usize>(pairs: [(&str, &String, &String); N]) -> Vec<String> {
+    let differing = pairs.into_iter().filter(|(_, mine, theirs)| mine != theirs);
+    differing.map(|(name, mine, theirs)| format!("{name}: {mine} against {theirs}")).collect()
+}
+
+/// `15` of `15.18 (Debian 15.18-0+deb12u1)`.
+fn major(version: &str) -> &str {
+    version.split(['.', ' ']).next().unwrap_or(version)
+}
+
+/// Lower-case letters, digits and single hyphens, and not too many of them.
+fn slug(text: &str) -> String {
+    const LONGEST: usize = 24;
+    let lower = text.to_ascii_lowercase();
+    let words: Vec<_> =
+        lower.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    words.join("-").chars().take(LONGEST).collect::<String>().trim_end_matches('-').to_owned()
+}

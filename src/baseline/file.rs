@@ -1,0 +1,229 @@
+//! The committed file, `baselines/ENVIRONMENT/SCENARIO.json`: sorted keys, and a line for each measure, so that a
+//! difference in a pull request reads.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::environment::Environment;
+use super::measure::{Better, Kind};
+use super::side::{Run, Series, Side};
+use super::statistics::noise_floor;
+use super::workload::Asked;
+use crate::error::{Context, Error, Result};
+
+/// Raised whenever a reader of the last version could misread this one.
+pub const SCHEMA_VERSION: u32 = 1;
+/// Figures kept of a value and of a count; and of what is itself an estimate.
+const VALUE_DIGITS: i32 = 5;
+const COUNT_DIGITS: i32 = 9;
+const ESTIMATE_DIGITS: i32 = 3;
+
+/// A baseline as it is committed. Reading one and writing it again changes no byte.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// Where the figures come from.
+    pub environment: Environment,
+    /// What each run says of each measure.
+    pub measures: BTreeMap<String, Line>,
+    /// The runs.
+    pub runs: Vec<Run>,
+    /// Of which scenario.
+    pub scenario: String,
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// What was asked.
+    pub workload: Asked,
+}
+
+/// A measure's line.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Which way is good.
+    pub better: Better,
+    /// How far each run's value may be off, judged by that run alone; see [`super::measure::Reading::error`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Option<f64>>,
+    /// How it is compared.
+    pub kind: Kind,
+    /// By how much two runs typically differ: a share of the value, but of a share of arrivals a difference.
+    pub noise_floor: f64,
+    /// Up to this share an exact measure's difference is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+    /// By run; null where a run has too few samples.
+    pub values: Vec<Option<f64>>,
+}
+
+impl Baseline {
+    /// Makes a baseline of runs.
+    pub fn of(side: Side) -> Self {
+        let measures = side.measures.into_iter().map(|(name, series)| (name, Line::of(series))).collect();
+        let Side { scenario, workload, environment, runs, .. } = side;
+        Self { environment, measures, runs, scenario, schema_version: SCHEMA_VERSION, workload }
+    }
+
+    /// Reads a file's text; `name` says which in errors.
+    ///
+    /// # Errors
+    /// If it is of another schema, no baseline, or was changed by hand.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(text).map_err(|error| wrong(name, &error.to_string()))?;
+        match value["schema_version"].as_u64() {
+            Some(version) if version == u64::from(SCHEMA_VERSION) => {}
+            Some(version) => {
+                return Err(Error::invalid(format!(
+                    "{name} is of baseline schema {version}, this is {SCHEMA_VERSION}"
+                ))
+                .mend("bless it anew from runs of this version of the suite"));
+            }
+            None => return Err(wrong(name, "it names no schema_version")),
+        }
+        let baseline: Self = serde_json::from_value(value).map_err(|error| wrong(name, &error.to_string()))?;
+        baseline.check().map_err(|why| wrong(name, &why))?;
+        Ok(baseline)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.workload.is_whole() {
+            return Err("its fingerprint is not that of what was asked".to_owned());
+        }
+        if self.runs.is_empty() {
+            return Err("it has no run".to_owned());
+        }
+        for (name, line) in &self.measures {
+            let runs = self.runs.len();
+            let fits = |column: &Vec<Option<f64>>| column.len() == runs;
+            if !fits(&line.values) || !(line.errors.is_empty() || fits(&line.errors)) {
+                return Err(format!("{name} does not have one value for each of {runs} runs"));
+            }
+            let is_sane =
+                |value: &f64| value.is_finite() && (*value > 0.0 || (*value == 0.0 && line.kind != Kind::Timed));
+            if !line.values.iter().flatten().all(is_sane) || line.errors.iter().flatten().any(|error| *error < 0.0) {
+                return Err(format!("{name} has a value that cannot be one"));
+            }
+            if line.noise_floor != line.floor() {
+                return Err(format!(
+                    "{name} has a noise floor of {}, but its values make {}",
+                    line.noise_floor,
+                    line.floor()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its runs as a side of a comparison.
+    pub fn into_side(self) -> Side {
+        let measures = self.measures.into_iter().map(|(name, line)| (name, line.into_series())).collect();
+        let Self { environment, runs, scenario, workload, .. } = self;
+        Side { scenario, workload, environment, runs, measures }
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// If a part is no JSON, which does not happen to finite numbers.
+    pub fn to_text(&self) -> Result<String> {
+        let writing = || "writing a baseline as JSON".to_owned();
+        let Value::Object(environment) = serde_json::to_value(&self.environment).context(writing)? else {
+            return Err(Error::new("writing a baseline as JSON: the environment has no keys"));
+        };
+        let measures = self.measures.iter().map(|(name, line)| Ok((name.clone(), serde_json::to_value(line)?)));
+        let measures: BTreeMap<String, Value> = measures.collect::<Result<_, serde_json::Error>>().context(writing)?;
+        let runs: Vec<Value> = self.runs.iter().map(serde_json::to_value).collect::<Result<_, _>>().context(writing)?;
+        let asked: BTreeMap<String, Value> =
+            self.workload.asked.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+
+        let mut text = String::from("{\n  \"environment\": ");
+        object(&mut text, 2, environment.into_iter().collect());
+        text.push_str(",\n  \"measures\": ");
+        object(&mut text, 2, measures);
+        let runs: Vec<String> = runs.iter().map(|run| format!("    {}", line(run))).collect();
+        let _ = write!(text, ",\n  \"runs\": [\n{}\n  ],\n", runs.join(",\n"));
+        let _ = write!(text, "  \"scenario\": {},\n", json!(self.scenario));
+        let _ = write!(text, "  \"schema_version\": {},\n", self.schema_version);
+        text.push_str("  \"workload\": {\n    \"asked\": ");
+        object(&mut text, 4, asked);
+        let _ = write!(text, ",\n    \"fingerprint\": {}\n  }}\n}}\n", json!(self.workload.fingerprint));
+        Ok(text)
+    }
+}
+
+impl Line {
+    fn of(series: Series) -> Self {
+        let digits = if series.kind == Kind::Exact { COUNT_DIGITS } else { VALUE_DIGITS };
+        let round_all = |column: &[Option<f64>], digits| {
+            column.iter().map(|value| value.map(|value| round(value, digits))).collect::<Vec<_>>()
+        };
+        let exact = series.kind == Kind::Exact;
+        let mut line = Self {
+            better: series.better,
+            errors: if exact { Vec::new() } else { round_all(&series.errors, ESTIMATE_DIGITS) },
+            kind: series.kind,
+            noise_floor: 0.0,
+            tolerance: exact.then_some(round(series.tolerance, ESTIMATE_DIGITS)),
+            values: round_all(&series.values, digits),
+        };
+        if line.errors.iter().all(Option::is_none) {
+            line.errors.clear();
+        }
+        line.noise_floor = line.floor();
+        line
+    }
+
+    fn floor(&self) -> f64 {
+        let known = self.values.iter().flatten().copied();
+        let floor = match self.kind {
+            Kind::Timed => noise_floor(&known.map(f64::ln).collect::<Vec<_>>()).exp_m1(),
+            Kind::Share => noise_floor(&known.collect::<Vec<_>>()),
+            Kind::Exact => {
+                let known: Vec<f64> = known.collect();
+                let mean = super::statistics::mean(&known);
+                if mean > 0.0 { noise_floor(&known) / mean } else { 0.0 }
+            }
+        };
+        round(floor, ESTIMATE_DIGITS)
+    }
+
+    fn into_series(self) -> Series {
+        let errors = if self.errors.is_empty() { vec![None; self.values.len()] } else { self.errors };
+        let tolerance = self.tolerance.unwrap_or(0.0);
+        Series { kind: self.kind, better: self.better, tolerance, values: self.values, errors }
+    }
+}
+
+fn wrong(name: &str, why: &str) -> Error {
+    Error::usage(format!("{name} is no baseline of this suite: {why}"))
+        .mend("make baselines with `certctl-bench bless`, and do not change them by hand")
+}
+
+/// So many significant digits.
+fn round(value: f64, digits: i32) -> f64 {
+    // The formatter rounds better than arithmetic does, and what it writes always parses.
+    format!("{value:.*e}", (digits - 1) as usize).parse().unwrap_or(value)
+}
+
+/// An object with a line for each key, sorted, whose braces stand so far in.
+fn object(text: &mut String, indent: usize, entries: BTreeMap<String, Value>) {
+    let entries: Vec<String> =
+        entries.iter().map(|(key, value)| format!("{:indent$}  {}: {}", "", json!(key), line(value))).collect();
+    let _ = write!(text, "{{\n{}\n{:indent$}}}", entries.join(",\n"), "");
+}
+
+/// A value on one line, with room after colons and commas.
+fn line(value: &Value) -> String {
+    match value {
+        Value::Object(entries) => {
+            let entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{}: {}", json!(key), line(value))).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        Value::Array(entries) => format!("[{}]", entries.iter().map(line).collect::<Vec<_>>().join(", ")),
+        plain => plain.to_string(),
+    }
+}

@@ -1,0 +1,95 @@
+//! Baselines saved by name on this machine, as Criterion has them: `NAME/SCENARIO/RUN/summary.json`. Nothing of them is
+//! committed.
+//!
+//! As in Criterion, saving under a name replaces what was saved under it. The first save of a process's caller that
+//! wants several runs passes `Keep::Earlier` for those after the first.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::side::Side;
+use super::source;
+use crate::error::{Context, Error, Result};
+use crate::report::Summary;
+
+/// A name holds no more runs than this; more are refused.
+const MOST_RUNS: usize = 100;
+
+/// What becomes of runs that were saved under the name before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// They are removed, as Criterion does.
+    Nothing,
+    /// They stay, and the baseline has one run more.
+    Earlier,
+}
+
+/// Saves a run under `name`, in `folder`.
+///
+/// # Errors
+/// If the name is none, the run is unfit for a baseline, or files cannot be written.
+pub fn save(name: &str, folder: &Path, summary: &Summary, keep: Keep) -> Result<PathBuf> {
+    let place = place(name, folder, &summary.about.scenario)?;
+    let copy = serde_json::to_string(summary).context(|| "copying the summary".to_owned())?;
+    let copy: Summary = serde_json::from_str(&copy).context(|| "copying the summary".to_owned())?;
+    Side::of(&[("this run".to_owned(), copy)])?;
+    if keep == Keep::Nothing && place.exists() {
+        fs::remove_dir_all(&place).context(|| format!("removing the baseline in {}", place.display()))?;
+    }
+    let runs = saved(&place)?;
+    let next = runs.last().map_or(1, |(number, _)| number + 1);
+    if runs.len() >= MOST_RUNS {
+        return Err(
+            Error::usage(format!("the baseline {name} has {MOST_RUNS} runs already")).mend("save under a new name")
+        );
+    }
+    let run = place.join(next.to_string());
+    fs::create_dir_all(&run).context(|| format!("making the folder {}", run.display()))?;
+    summary.save(&run)?;
+    Ok(run)
+}
+
+/// The runs of `scenario` saved under `name`, in `folder`.
+///
+/// # Errors
+/// If there are none, or they cannot be read.
+pub fn load(name: &str, folder: &Path, scenario: &str) -> Result<Side> {
+    let place = place(name, folder, scenario)?;
+    let runs: Vec<PathBuf> = saved(&place)?.into_iter().map(|(_, path)| path).collect();
+    if runs.is_empty() {
+        return Err(Error::usage(format!("no baseline of {scenario} is saved as {name} in {}", folder.display()))
+            .mend(format!("save one first: cargo bench --bench {scenario} -- --save-baseline {name}")));
+    }
+    source::side(&runs)
+}
+
+/// Where the runs of a name are. A name is a folder's, and no way out of it.
+fn place(name: &str, folder: &Path, scenario: &str) -> Result<PathBuf> {
+    let is_plain = |text: &str| {
+        !text.is_empty()
+            && text.len() <= 100
+            && !text.starts_with('.')
+            && text.chars().all(|letter| letter.is_alphanumeric() || "-_.+ ".contains(letter))
+    };
+    if !is_plain(name) || !is_plain(scenario) {
+        return Err(Error::usage(format!("`{name}` is no name for a baseline"))
+            .mend("use letters, digits, hyphens, underscores and dots"));
+    }
+    Ok(folder.join(name).join(scenario))
+}
+
+/// The numbered folders of runs, in order.
+fn saved(place: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    if !place.exists() {
+        return Ok(Vec::new());
+    }
+    let reading = || format!("reading the folder {}", place.display());
+    let mut runs = Vec::new();
+    for entry in fs::read_dir(place).context(reading)? {
+        let path = entry.context(reading)?.path();
+        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        runs.extend(number.map(|number: u32| (number, path)));
+    }
+    runs.sort();
+    Ok(runs)
+}

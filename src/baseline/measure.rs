@@ -1,0 +1,219 @@
+//! The measures of a run: names, kinds, and what a summary says of each.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::histogram::Histogram;
+use super::seconds::Seconds;
+use crate::error::Result;
+use crate::measure::Quantile;
+use crate::report::Summary;
+use crate::report::facts::DistributionFacts;
+use crate::report::plan::PlanFacts;
+use crate::report::summary::WorkloadResults;
+use crate::target::evidence::Evidence;
+
+/// How a measure is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It depends on time: two runs of the same thing differ. Changes are shares of the base.
+    Timed,
+    /// A share of arrivals, 0 to 1. Changes are differences.
+    Share,
+    /// A count that does not depend on time: the same work gives the same, on any machine, within its tolerance.
+    Exact,
+}
+
+/// Which way is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// Lower is better.
+    Lower,
+    /// Higher is better.
+    Higher,
+}
+
+/// What one run says of one measure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// How it is compared.
+    pub kind: Kind,
+    /// Which way is good.
+    pub better: Better,
+    /// Its value, in the unit that its name ends in; `None` where the run has too few samples.
+    pub value: Option<f64>,
+    /// How far the value may be off, judged by this run alone: for a timed measure the standard error of its logarithm,
+    /// for a share its standard error.
+    pub error: Option<f64>,
+    /// For an exact measure: up to this share of the base a difference is none.
+    pub tolerance: f64,
+}
+
+/// The readings of a run, by name.
+pub type Readings = BTreeMap<String, Reading>;
+
+/// The quantiles that are compared.
+const QUANTILES: [Quantile; 3] = [Quantile::P50, Quantile::P95, Quantile::P99];
+/// Two counts per arrival that differ by less are the same: what is left of a division.
+const FLOAT_NOISE: f64 = 1e-6;
+/// certctl's background loops ask the database too, so many times a minute, whatever the load.
+const BACKGROUND: f64 = 0.005;
+/// WAL depends a little on what else a page holds: index splits, whole pages after a checkpoint.
+const WAL_RECORDS: f64 = 0.02;
+
+/// What `summary` says.
+///
+/// # Errors
+/// If it holds a histogram that is none.
+pub fn read(summary: &Summary) -> Result<Readings> {
+    let mut readings = Readings::new();
+    for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
+        of_workload(&mut readings, results, plan)?;
+    }
+    let closed_clients = summary.about.workloads.iter().filter(|plan| plan.model == "closed").map(|plan| plan.clients);
+    let rounds_cut_off: u64 = closed_clients.sum();
+    for (index, evidence) in summary.evidence.iter().enumerate() {
+        let group =
+            if summary.evidence.len() > 1 { format!("database/group_{}", index + 1) } else { "database".into() };
+        of_evidence(&mut readings, &group, evidence, &summary.about.target.kind, rounds_cut_off);
+    }
+    Ok(readings)
+}
+
+fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFacts) -> Result<()> {
+    let name = &results.workload;
+    let closed = plan.model == "closed";
+    let doubt = Doubt::of(&Seconds::read(&results.timeline)?, &results.latency.response)?;
+    distribution(readings, &format!("{name}/response"), &results.latency.response, Within::Timeline(&doubt))?;
+    // A user has no intended start but the actual one, so that both times are the same.
+    if !closed {
+        distribution(readings, &format!("{name}/service"), &results.latency.service, Within::Samples(&doubt))?;
+    }
+    for step in &results.steps {
+        let step_name = format!("{name}/{}/response", step.name);
+        distribution(readings, &step_name, &step.response, Within::Samples(&doubt))?;
+    }
+    if results.opening.tls.count > 0 {
+        distribution(readings, &format!("{name}/opening_tls"), &results.opening.tls, Within::Samples(&Doubt::NONE))?;
+    }
+    if results.reopening.tls.count > 0 {
+        distribution(readings, &format!("{name}/reopening_tls"), &results.reopening.tls, Within::Samples(&doubt))?;
+    }
+    let timed =
+        |value: f64, better| Reading { kind: Kind::Timed, better, value: Some(value), error: None, tolerance: 0.0 };
+    for observation in &results.observations {
+        if let Some(duration_s) = observation.duration_s {
+            let short = observation.name.split(',').next().unwrap_or_default().replace(' ', "_");
+            readings.insert(format!("{name}/{short}_s"), timed(duration_s, Better::Lower));
+        }
+    }
+    if closed && results.arrivals.measured_s > 0.0 {
+        // Without it the latencies of a closed workload say nothing.
+        let per_s = results.latency.response.count as f64 / results.arrivals.measured_s;
+        readings.insert(format!("{name}/answers_per_s"), timed(per_s, Better::Higher));
+    }
+    if let Some(share) = results.error_share {
+        readings.insert(format!("{name}/error_share"), errors(share, results.arrivals.scheduled));
+    }
+    Ok(())
+}
+
+/// A share of errors. One that shows none in n arrivals may still be one of about 1/n (Agresti and Coull, 1998).
+fn errors(share: f64, scheduled: u64) -> Reading {
+    let n = scheduled as f64;
+    let likely = (share * n + 1.0) / (n + 2.0);
+    let error = (likely * (1.0 - likely) / (n + 2.0)).sqrt();
+    Reading { kind: Kind::Share, better: Better::Lower, value: Some(share), error: Some(error), tolerance: 0.0 }
+}
+
+/// How far a workload's quantiles may be off, by the bootstrap of its timeline.
+struct Doubt {
+    /// Standard errors of the logarithms of [`QUANTILES`]; `None` where the run is too short.
+    errors: Option<[f64; 3]>,
+    /// How much larger they are than those of independent samples would be; not below one.
+    inflation: [f64; 3],
+}
+
+/// Where a distribution's doubt is from.
+enum Within<'a> {
+    /// Its own timeline.
+    Timeline(&'a Doubt),
+    /// Its samples, and how much their likes depend on one another.
+    Samples(&'a Doubt),
+}
+
+impl Doubt {
+    /// Of samples that are independent.
+    const NONE: Self = Self { errors: None, inflation: [1.0; 3] };
+
+    fn of(seconds: &Seconds, response: &DistributionFacts) -> Result<Self> {
+        let (Some(hdr), Some(errors)) = (&response.hdr_ns, seconds.ln_errors(QUANTILES.map(Quantile::fraction))) else {
+            return Ok(Self::NONE);
+        };
+        let histogram = Histogram::from_base64(hdr)?;
+        let inflation = std::array::from_fn(|index| match histogram.ln_error(QUANTILES[index].fraction()) {
+            Some(independent) if independent > 0.0 => (errors[index] / independent).max(1.0),
+            _ => 1.0,
+        });
+        Ok(Self { errors: Some(errors), inflation })
+    }
+}
+
+fn distribution(readings: &mut Readings, name: &str, facts: &DistributionFacts, within: Within<'_>) -> Result<()> {
+    let values = [facts.p50_us, facts.p95_us, facts.p99_us];
+    let histogram = facts.hdr_ns.as_deref().map(Histogram::from_base64).transpose()?.unwrap_or_default();
+    for (index, (quantile, value)) in QUANTILES.into_iter().zip(values).enumerate() {
+        let by_samples = |doubt: &Doubt| Some(histogram.ln_error(quantile.fraction())? * doubt.inflation[index]);
+        let error = match within {
+            Within::Timeline(Doubt { errors: Some(errors), .. }) => Some(errors[index]),
+            Within::Timeline(doubt) | Within::Samples(doubt) => by_samples(doubt),
+        };
+        let value = value.filter(|value| *value > 0.0);
+        let reading = Reading { kind: Kind::Timed, better: Better::Lower, value, error, tolerance: 0.0 };
+        readings.insert(format!("{name}_{quantile}_us"), reading);
+    }
+    Ok(())
+}
+
+/// Counts of the database, where nothing makes them doubtful.
+fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target: &str, rounds_cut_off: u64) {
+    // What sessions wait for is no count.
+    let is_doubtful = evidence.problems.iter().any(|problem| !problem.starts_with("pg_stat_activity"));
+    let statements = evidence.statements.as_ref().and_then(|known| known.yes());
+    let (false, Some(statements), true) = (is_doubtful, statements, evidence.arrivals > 0) else { return };
+    let arrivals = evidence.arrivals as f64;
+    let background = if target == "reference" { FLOAT_NOISE } else { BACKGROUND };
+    // A closed workload ends in the middle of its users' rounds, whose steps do not all cost the same.
+    let tolerance = background.max(rounds_cut_off as f64 / arrivals);
+    let total = &statements.total;
+    for (name, count, tolerance) in [
+        ("sql_calls", total.calls, tolerance),
+        ("sql_rows", total.rows, tolerance),
+        ("wal_records", total.wal_records, tolerance.max(WAL_RECORDS)),
+    ] {
+        let value = Some(count as f64 / arrivals);
+        let reading = Reading { kind: Kind::Exact, better: Better::Lower, value, error: None, tolerance };
+        readings.insert(format!("{group}/{name}_per_arrival"), reading);
+    }
+    // Bytes hold the whole pages that follow a checkpoint, and when that comes depends on time.
+    let bytes = total.wal_bytes as f64 / arrivals;
+    if bytes > 0.0 {
+        let reading =
+            Reading { kind: Kind::Timed, better: Better::Lower, value: Some(bytes), error: None, tolerance: 0.0 };
+        readings.insert(format!("{group}/wal_bytes_per_arrival"), reading);
+    }
+}
+
+/// How far two runs of the same thing are taken to differ, as a standard deviation of the logarithm, until runs tell
+/// better: tails vary more than the middle. docs/BASELINES.md has the runs that these are from.
+pub fn assumed_spread(name: &str) -> f64 {
+    match name {
+        _ if name.ends_with("_p50_us") => 0.02,
+        _ if name.ends_with("_p95_us") => 0.04,
+        _ if name.ends_with("_p99_us") => 0.06,
+        _ => 0.03,
+    }
+}

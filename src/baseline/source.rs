@@ -1,0 +1,84 @@
+//! Reading the files that hold the sides of a comparison.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::file::Baseline;
+use super::side::Side;
+use crate::error::{Error, Result};
+use crate::report::Summary;
+use crate::report::summary::SCHEMA_VERSION;
+
+/// Files are read whole. An hour's summary has some megabytes.
+const LARGEST_BYTES: u64 = 256 << 20;
+
+/// What a file holds.
+enum Content {
+    Run(Box<Summary>),
+    Baseline(Baseline),
+}
+
+/// Reads a side: one baseline file, or the summaries of one or more runs, each by its file or the folder that it is in.
+///
+/// # Errors
+/// If a file cannot be read, is neither, or does not belong to the others.
+pub fn side(paths: &[PathBuf]) -> Result<Side> {
+    let mut runs = Vec::new();
+    for path in paths {
+        match read(path)? {
+            Content::Run(summary) => runs.push((path.display().to_string(), *summary)),
+            Content::Baseline(baseline) if paths.len() == 1 => return Ok(baseline.into_side()),
+            Content::Baseline(_) => {
+                return Err(Error::usage(format!(
+                    "{} is a baseline: it stands alone, not beside other files",
+                    path.display()
+                ))
+                .mend("give either one baseline or summaries of runs"));
+            }
+        }
+    }
+    Side::of(&runs)
+}
+
+/// Reads the summaries of runs, each with its name.
+///
+/// # Errors
+/// If one cannot be read, or is none.
+pub fn summaries(paths: &[PathBuf]) -> Result<Vec<(String, Summary)>> {
+    let read_one = |path: &PathBuf| match read(path)? {
+        Content::Run(summary) => Ok((path.display().to_string(), *summary)),
+        Content::Baseline(_) => Err(Error::usage(format!("{} is a baseline, not a run's summary", path.display()))
+            .mend("give the summary.json of runs")),
+    };
+    paths.iter().map(read_one).collect()
+}
+
+fn read(path: &Path) -> Result<Content> {
+    let file = if path.is_dir() { path.join("summary.json") } else { path.to_owned() };
+    let name = file.display().to_string();
+    let unread = |why: String| {
+        Error::usage(format!("reading {name}: {why}"))
+            .mend("give a summary.json, a folder that holds one, or a baseline")
+    };
+    let length = fs::metadata(&file).map_err(|error| unread(error.to_string()))?.len();
+    if length > LARGEST_BYTES {
+        return Err(unread(format!("it has {length} bytes, which no summary has")));
+    }
+    let text = fs::read_to_string(&file).map_err(|error| unread(error.to_string()))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
+    if value.get("measures").is_some() {
+        return Baseline::parse(&name, &text).map(Content::Baseline);
+    }
+    match value["schema_version"].as_u64() {
+        Some(version) if version == u64::from(SCHEMA_VERSION) => {}
+        Some(version) => {
+            return Err(Error::invalid(format!("{name} is of summary schema {version}, this is {SCHEMA_VERSION}"))
+                .mend("measure again with this version of the suite"));
+        }
+        None => return Err(unread("it is neither a run's summary nor a baseline".to_owned())),
+    }
+    let summary = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
+    Ok(Content::Run(Box::new(summary)))
+}

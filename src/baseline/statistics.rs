@@ -1,0 +1,185 @@
+//! Whether two sides differ: pure numbers. docs/BASELINES.md derives it and names the sources.
+
+use super::seconds::variance;
+use super::student::{t_above, t_tail};
+
+/// An assumption about the spread of runs counts as much as so many runs do.
+const ASSUMED_RUNS: f64 = 4.0;
+/// What runs of one sitting have in common and another sitting has not, as a share of the variance between runs: the
+/// machine's neighbours, a cold cache, a database grown old. Sides whose runs took turns share it.
+const SITTING: f64 = 0.5;
+/// How likely it may be that a comparison of two equal sides flags anything at all.
+pub const FALSE_ALARMS: f64 = 0.01;
+
+/// What a side's runs say of one measure.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// By run.
+    pub values: Vec<f64>,
+    /// How far each may be off, judged by its run alone; zero where nothing is known.
+    pub errors: Vec<f64>,
+}
+
+/// The difference between two sides, with all that is needed for an interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// Head's mean less base's.
+    pub estimate: f64,
+    /// Its standard error.
+    pub error: f64,
+    /// Degrees of freedom of that error.
+    pub freedom: f64,
+}
+
+impl Difference {
+    /// Compares two samples of at least one run each. `assumed` is the standard deviation between runs that is taken
+    /// for granted until runs tell better; `in_turn` says that the runs of the sides alternated.
+    ///
+    /// The variance of a run is estimated from all runs of both sides together, and moderated as in Smyth (2004): few
+    /// runs tell little about their own spread, and luck makes it look small. What is assumed of it is the variance
+    /// within a run, which its own samples tell, and that between runs.
+    pub fn between(base: &Sample, head: &Sample, assumed: f64, in_turn: bool) -> Self {
+        let [runs_base, runs_head] = [base, head].map(|side| side.values.len() as f64);
+        let squares = |side: &Sample| variance(&side.values) * (side.values.len() as f64 - 1.0);
+        let observed_freedom = runs_base + runs_head - 2.0;
+        let within: f64 = base.errors.iter().chain(&head.errors).map(|error| error * error).sum();
+        let within = within / (runs_base + runs_head);
+        let assumed = assumed * assumed + within;
+        let freedom = ASSUMED_RUNS + observed_freedom;
+        let variance = (ASSUMED_RUNS * assumed + squares(base) + squares(head)) / freedom;
+        // What runs of a sitting have in common is no part of what single samples scatter by.
+        let sitting = if in_turn { 0.0 } else { SITTING * (variance - within).max(0.0) };
+        Self {
+            estimate: mean(&head.values) - mean(&base.values),
+            error: (variance * (1.0 / runs_base + 1.0 / runs_head) + sitting).sqrt(),
+            freedom,
+        }
+    }
+
+    /// How likely a difference so large is between equal sides.
+    pub fn p(&self) -> f64 {
+        if self.error == 0.0 {
+            return if self.estimate == 0.0 { 1.0 } else { 0.0 };
+        }
+        2.0 * t_tail(self.estimate.abs() / self.error, self.freedom)
+    }
+
+    /// The interval that holds the true difference but for this probability.
+    pub fn interval(&self, missed: f64) -> (f64, f64) {
+        let reach = t_above(missed / 2.0, self.freedom) * self.error;
+        (self.estimate - reach, self.estimate + reach)
+    }
+}
+
+/// What each of several measures may miss by chance, so that all together raise a false alarm with a probability of
+/// [`FALSE_ALARMS`] at most: Holm's procedure (1979). A measure differs if its `p` is not above its level.
+///
+/// The levels fit intervals too: each interval excludes zero exactly if its measure differs.
+pub fn levels(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+    let mut levels = vec![FALSE_ALARMS; p.len()];
+    let mut stopped = None;
+    for (rank, index) in order.into_iter().enumerate() {
+        let level = stopped.unwrap_or(FALSE_ALARMS / (p.len() - rank) as f64);
+        levels[index] = level;
+        // From the first that does not differ on, none does.
+        if p[index] > level {
+            stopped = Some(level);
+        }
+    }
+    levels
+}
+
+/// The noise floor: by how much two runs of the same thing typically differ, the standard deviation of the difference of
+/// two.
+pub fn noise_floor(values: &[f64]) -> f64 {
+    (2.0 * variance(values)).sqrt()
+}
+
+/// The arithmetic mean.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The median.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => sorted[length / 2],
+        length => f64::midpoint(sorted[length / 2 - 1], sorted[length / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample(values: &[f64]) -> Sample {
+        Sample { values: values.to_vec(), errors: vec![0.0; values.len()] }
+    }
+
+    #[test]
+    fn holm_stops_at_the_first_that_does_not_differ() {
+        let levels = levels(&[0.004, 0.000_1, 0.5, 0.001]);
+        // 0.0001 ≤ 1%/4, 0.001 ≤ 1%/3, 0.004 ≤ 1%/2, 0.5 > 1%.
+        for (level, wanted) in levels.iter().zip([0.005, 0.002_5, 0.01, 0.01 / 3.0]) {
+            assert!((level - wanted).abs() < 1e-12, "{levels:?}");
+        }
+        // The second smallest fails at 1%/2, so that the largest, which 1% would let pass, is held to that too.
+        assert_eq!(super::levels(&[0.006, 0.001, 0.009])[2], 0.005);
+    }
+
+    #[test]
+    fn one_run_against_one_knows_only_what_is_assumed() {
+        let difference = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, true);
+        assert!((difference.error - 0.02 * 2.0_f64.sqrt()).abs() < 1e-12 && difference.freedom == ASSUMED_RUNS);
+        let apart = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, false);
+        assert!(apart.error > difference.error);
+    }
+
+    #[test]
+    fn many_runs_overrule_the_assumption() {
+        let runs: Vec<f64> = (0..200).map(|index| f64::from(index % 2) * 0.2).collect();
+        let difference = Difference::between(&sample(&runs), &sample(&runs), 0.02, true);
+        let truth = 0.1 * (2.0_f64 / 200.0).sqrt();
+        assert!((difference.error / truth - 1.0).abs() < 0.03, "{difference:?}");
+    }
+
+    #[test]
+    fn medians_and_floors() {
+        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
+        assert_eq!(noise_floor(&[1.0, 3.0]), 2.0);
+        assert_eq!(noise_floor(&[1.0]), 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn an_interval_excludes_zero_exactly_if_its_measure_differs(
+            sides in prop::collection::vec((-0.3..0.3_f64, 0.001..0.1_f64), 1..12)
+        ) {
+            let differences: Vec<_> = sides.iter()
+                .map(|(estimate, error)| Difference { estimate: *estimate, error: *error, freedom: 8.0 }).collect();
+            let p: Vec<f64> = differences.iter().map(Difference::p).collect();
+            for ((difference, p), level) in differences.iter().zip(&p).zip(levels(&p)) {
+                let (low, high) = difference.interval(level);
+                prop_assert!(low <= difference.estimate && difference.estimate <= high);
+                // On the edge itself either answer will do.
+                if (p / level - 1.0).abs() > 1e-6 {
+                    prop_assert_eq!(low > 0.0 || high < 0.0, *p < level);
+                }
+            }
+        }
+
+        #[test]
+        fn swapped_sides_swap_the_sign(base in prop::collection::vec(0.5..2.0_f64, 1..8), head in prop::collection::vec(0.5..2.0_f64, 1..8)) {
+            let there = Difference::between(&sample(&base), &sample(&head), 0.03, false);
+            let back = Difference::between(&sample(&head), &sample(&base), 0.03, false);
+            prop_assert!((there.estimate + back.estimate).abs() < 1e-12 && (there.error - back.error).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The workload's fingerprint: everything that changes what was asked of the target, and nothing that does not.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::report::plan::PlanFacts;
+use crate::report::summary::About;
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// Each thing asked, by workload and name.
+    pub asked: BTreeMap<String, String>,
+    /// A hash of all of it.
+    pub fingerprint: String,
+}
+
+impl Asked {
+    /// What a run asked. Not in it: where the target was, where results went, and how late an arrival had to be to
+    /// count as late.
+    pub fn of(about: &About) -> Self {
+        let mut asked = BTreeMap::from([("scenario".to_owned(), about.scenario.to_string())]);
+        for plan in &about.workloads {
+            asked.extend(facts(plan).map(|(name, value)| (format!("{}/{name}", plan.name), value)));
+        }
+        let fingerprint = Self::hash(&asked);
+        Self { asked, fingerprint }
+    }
+
+    /// Whether the fingerprint is that of what was asked.
+    pub fn is_whole(&self) -> bool {
+        self.fingerprint == Self::hash(&self.asked)
+    }
+
+    /// What this and `other` ask differently, a line each.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let names: std::collections::BTreeSet<_> = self.asked.keys().chain(other.asked.keys()).collect();
+        let shown = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
+        let pairs = names.into_iter().map(|name| (name, self.asked.get(name), other.asked.get(name)));
+        pairs
+            .filter(|(_, mine, theirs)| mine != theirs)
+            .map(|(name, mine, theirs)| format!("{name}: {} against {}", shown(mine), shown(theirs)))
+            .collect()
+    }
+
+    fn hash(asked: &BTreeMap<String, String>) -> String {
+        let text: String = asked.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        short_hash(&text)
+    }
+}
+
+/// The first 64 bits of a text's SHA-256, in hexadecimal.
+pub fn short_hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What one workload asked. Its title holds what only its scenario knows, such as the size of a batch.
+fn facts(plan: &PlanFacts) -> impl Iterator<Item = (&'static str, String)> {
+    let number = |value: Option<f64>| value.map(|value| value.to_string());
+    [
+        ("affinity", Some(plan.affinity.to_string())),
+        ("arrivals", plan.arrivals.clone()),
+        ("clients", Some(plan.clients.to_string())),
+        ("connect_rate_per_s", number(plan.connect_rate_per_s)),
+        ("connections", Some(plan.connections.to_string())),
+        ("model", Some(plan.model.to_string())),
+        ("rate_per_s", number(plan.rate_per_s)),
+        ("rng_seed", Some(plan.rng_seed.to_string())),
+        ("starts_after_s", Some(plan.starts_after_s.to_string())),
+        ("think_s", number(plan.think_s)),
+        ("timeout_s", Some(plan.timeout_s.to_string())),
+        ("title", Some(plan.title.clone())),
+        ("warm_up_s", Some(plan.warm_up_s.to_string())),
+        ("window_s", Some(plan.window_s.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|value| (name, value)))
+}

@@ -1,0 +1,69 @@
+//! `certctl-bench compare`: two sides, measure by measure, and a verdict.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::baseline::compare::{self, Options};
+use crate::baseline::source;
+use crate::error::{Context, Error, Result};
+
+/// Flags of `certctl-bench compare`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "A side is a baseline file, or the summary.json of one or more runs (or the folders that hold them).\n\
+                  Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 a run is invalid or the sides \
+                  are incomparable.",
+    override_usage = "certctl-bench compare [OPTIONS] BASE HEAD\n       \
+                      certctl-bench compare [OPTIONS] --base FILE... --head FILE..."
+)]
+pub struct CompareFlags {
+    /// What to compare with, and what to compare.
+    #[arg(value_names = ["BASE", "HEAD"], num_args = 2, conflicts_with_all = ["base", "head"])]
+    sides: Vec<PathBuf>,
+    /// The runs to compare with, or a baseline.
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "head")]
+    base: Vec<PathBuf>,
+    /// The runs to compare.
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "base")]
+    head: Vec<PathBuf>,
+    /// A latency that changed by less did not change: 5%, 0.5%.
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share, env = "CERTCTL_BENCH_THRESHOLD")]
+    threshold: f64,
+    /// Compare counts alone, such as SQL calls per arrival: they gate on any machine.
+    #[arg(long)]
+    counts: bool,
+    /// Write the comparison as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Compares, and prints a table and a verdict.
+///
+/// # Errors
+/// If a file cannot be read, is neither a summary nor a baseline, or is worth nothing.
+pub fn run(flags: CompareFlags) -> Result<ExitCode> {
+    let (base, head) = match &flags.sides[..] {
+        [base, head] => (vec![base.clone()], vec![head.clone()]),
+        _ if flags.base.is_empty() => {
+            return Err(Error::usage("nothing to compare is given").mend("give BASE and HEAD, or --base and --head"));
+        }
+        _ => (flags.base.clone(), flags.head.clone()),
+    };
+    let options = Options { threshold: flags.threshold, counts_only: flags.counts };
+    let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
+    print!("{comparison}");
+    if let Some(path) = &flags.json {
+        let json = serde_json::to_string_pretty(&comparison).context(|| "writing the comparison as JSON".to_owned())?;
+        std::fs::write(path, json + "\n").context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::from(comparison.exit_code))
+}
+
+/// A share: `5%` or `0.05`, from nothing to ten times.
+pub fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
+    let share = number.trim().parse::<f64>().map_err(|_| "write it as 5% or 0.05".to_owned())? * scale;
+    if (0.0..=10.0).contains(&share) { Ok(share) } else { Err("must be from 0% to 1000%".to_owned()) }
+}

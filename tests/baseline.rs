@@ -1,0 +1,392 @@
+//! Baselines from their front door: saved runs in; a file, a table, an exit code out.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs::{read_to_string, write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use certctl_bench::baseline::compare::{self, Options};
+use certctl_bench::baseline::local::{self, Keep};
+use certctl_bench::baseline::{Baseline, Comparison, Judgement, Side, bless};
+use certctl_bench::error::ErrorKind;
+use certctl_bench::report::{Summary, Verdict};
+use common::runs::{Made, save};
+use tempfile::TempDir;
+
+/// Five runs that differ as runs do.
+const SLOWNESS: [f64; 5] = [1.0, 1.012, 0.991, 1.004, 0.996];
+
+fn runs() -> Vec<(String, Summary)> {
+    (1..).zip(SLOWNESS).map(|(number, slowness)| named(Made { slowness, number, ..Made::default() })).collect()
+}
+
+fn named(made: Made) -> (String, Summary) {
+    (format!("run {}", made.number), made.summary())
+}
+
+/// Runs of what is so many times slower, after those of the base.
+fn head(slowness: f64, calls: u64) -> Side {
+    let runs: Vec<_> =
+        (11..).zip(SLOWNESS).map(|(number, own)| named(Made { slowness: own * slowness, number, calls })).collect();
+    Side::of(&runs).unwrap()
+}
+
+fn compared(base: &Side, head: &Side) -> Comparison {
+    compare::run(base, head, Options::default())
+}
+
+fn verdict(comparison: &Comparison, name: &str) -> Judgement {
+    comparison.measures.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("no {name}: {comparison}")).verdict
+}
+
+/// Cells are padded to the width of their column; the eye does not see it.
+fn trimmed(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Whether `error` exits so and says this.
+#[track_caller]
+fn assert_refused<T>(result: certctl_bench::Result<T>, kind: ErrorKind, says: &[&str]) {
+    let Err(error) = result else { panic!("not refused") };
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    for part in says {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+#[test]
+fn the_file_reads_in_a_pull_request() {
+    let text = bless::bless(&runs()).unwrap().to_text().unwrap();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_file_is_read_back_and_written_again_byte_by_byte() {
+    let text = bless::bless(&runs()).unwrap().to_text().unwrap();
+    let baseline = Baseline::parse("it", &text).unwrap();
+    assert_eq!(baseline.to_text().unwrap(), text);
+    // It says the same as the runs that it was made of.
+    let (file, fresh) = (baseline.into_side(), Side::of(&runs()).unwrap());
+    let comparison = compared(&fresh, &file);
+    assert_eq!(comparison.exit_code, 0, "{comparison}");
+    for measure in &comparison.measures {
+        assert!(measure.change.unwrap().abs() < 1e-3, "{measure:?}");
+    }
+}
+
+#[test]
+fn the_comparison_reads() {
+    let base = Side::of(&runs()).unwrap();
+    insta::assert_snapshot!(trimmed(&compared(&base, &head(1.25, 6)).to_string()));
+}
+
+#[test]
+fn a_file_that_was_changed_is_refused() {
+    let text = bless::bless(&runs()).unwrap().to_text().unwrap();
+    let parse = |from: &str, to: &str| {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from} is not in the file");
+        Baseline::parse("b.json", &changed)
+    };
+    let schema = "\"schema_version\": 1";
+    assert_refused(parse(schema, "\"schema_version\": 9"), ErrorKind::Invalid, &["b.json", "schema 9", "bless"]);
+    assert_refused(parse(schema, "\"schema_version\": null"), ErrorKind::Usage, &["b.json", "schema_version"]);
+    let floor = "\"noise_floor\": 0.0";
+    assert_refused(parse(floor, "\"noise_floor\": 0.9"), ErrorKind::Usage, &["noise floor of 0.9"]);
+    let clients = "\"agent_storm/clients\": \"200\"";
+    assert_refused(parse(clients, "\"agent_storm/clients\": \"300\""), ErrorKind::Usage, &["fingerprint"]);
+    assert_refused(
+        parse("\"runs\": [\n    {", "\"runs\": [\n    {\"x\": 1, "),
+        ErrorKind::Usage,
+        &["unknown field `x`"],
+    );
+    assert_refused(
+        parse("{\"finished_at\": \"2026-01-01T00:01:00Z\", \"verdict\": \"pass\"},\n    ", ""),
+        ErrorKind::Usage,
+        &["one value for each of 4 runs"],
+    );
+}
+
+#[test]
+fn only_enough_fit_runs_that_agree_are_blessed() {
+    assert_refused(bless::bless(&runs()[..4]), ErrorKind::Usage, &["at least 5", "given: 4"]);
+
+    let spoilt = |spoil: &dyn Fn(&mut Summary)| {
+        let mut runs = runs();
+        spoil(&mut runs[3].1);
+        bless::bless(&runs)
+    };
+    let invalid = |summary: &mut Summary| {
+        summary.verdict = Verdict::Invalid;
+        summary.invalid = vec!["it was late".to_owned()];
+    };
+    assert_refused(spoilt(&invalid), ErrorKind::Invalid, &["run 4", "invalid: it was late"]);
+    assert_refused(spoilt(&|one| one.verdict = Verdict::Smoke), ErrorKind::Invalid, &["run 4", "smoke"]);
+    assert_refused(spoilt(&|one| one.results[0].arrivals.partial = true), ErrorKind::Invalid, &["run 4", "partial"]);
+    assert_refused(spoilt(&|one| one.schema_version = 1), ErrorKind::Invalid, &["run 4", "schema 1"]);
+    let says = ["run 4 is no run of what run 1 is", "agent_storm/clients: 200 against 201"];
+    assert_refused(spoilt(&|one| one.about.workloads[0].clients = 201), ErrorKind::Invalid, &says);
+    let cores = |one: &mut Summary| one.about.machine.cores = 4;
+    assert_refused(spoilt(&cores), ErrorKind::Invalid, &["run 4", "cores: 2 against 4"]);
+    let commit = |one: &mut Summary| one.about.machine.commit = "def".to_owned();
+    assert_refused(spoilt(&commit), ErrorKind::Invalid, &["run 4", "suite's commit: abc against def"]);
+    let twin = |one: &mut Summary| one.finished_at = "2026-01-01T00:02:00Z".to_owned();
+    assert_refused(spoilt(&twin), ErrorKind::Usage, &["run 4 and run 2 are the same run"]);
+
+    let mut astray = runs();
+    astray[2] = named(Made { slowness: 1.6, number: 3, ..Made::default() });
+    assert_refused(
+        bless::bless(&astray),
+        ErrorKind::Invalid,
+        &["do not agree", "run 3 strays in", "against a median of"],
+    );
+    astray[2] = named(Made { calls: 6, number: 3, ..Made::default() });
+    assert_refused(bless::bless(&astray), ErrorKind::Invalid, &["run 3 strays in database/sql_calls_per_arrival"]);
+
+    // What breaches a threshold can become slower still.
+    let breached = spoilt(&|one| one.verdict = Verdict::Breached).unwrap();
+    assert_eq!(breached.runs[3].verdict, Verdict::Breached);
+}
+
+#[test]
+fn slower_is_red_faster_is_not_and_equal_is_neither() {
+    let base = Side::of(&runs()).unwrap();
+    let slower = compared(&base, &head(1.25, 5));
+    assert_eq!((slower.verdict, slower.exit_code), (Judgement::Regressed, 4), "{slower}");
+    assert_eq!(verdict(&slower, "agent_storm/response_p50_us"), Judgement::Regressed);
+    assert_eq!(verdict(&slower, "database/sql_calls_per_arrival"), Judgement::Unchanged);
+    let faster = compared(&base, &head(0.8, 5));
+    assert_eq!((faster.verdict, faster.exit_code), (Judgement::Improved, 0), "{faster}");
+    let equal = compared(&base, &head(1.0, 5));
+    assert_eq!(equal.exit_code, 0, "{equal}");
+    assert!(equal.measures.iter().all(|one| matches!(one.verdict, Judgement::Unchanged | Judgement::Indistinct)));
+    // What is allowed to change does not count.
+    let options = Options { threshold: 0.5, ..Options::default() };
+    assert_eq!(compare::run(&base, &head(1.25, 5), options).exit_code, 0);
+}
+
+#[test]
+fn a_quantile_without_samples_is_not_told() {
+    let base = Side::of(&runs()).unwrap();
+    let mut head = runs();
+    for (index, (_, summary)) in head.iter_mut().enumerate() {
+        summary.results[0].latency.response.p99_us = None;
+        summary.finished_at = format!("2026-01-01T01:0{index}:00Z");
+    }
+    let comparison = compared(&base, &Side::of(&head).unwrap());
+    let p99 = comparison.measures.iter().find(|one| one.name == "agent_storm/response_p99_us").unwrap();
+    assert_eq!((p99.verdict, p99.head, p99.change), (Judgement::Indistinct, None, None));
+    assert_eq!(comparison.exit_code, 0, "{comparison}");
+}
+
+#[test]
+fn a_count_differs_or_does_not() {
+    let base = Side::of(&runs()).unwrap();
+    let more = compared(&base, &head(1.0, 6));
+    assert_eq!((verdict(&more, "database/sql_calls_per_arrival"), more.exit_code), (Judgement::Regressed, 4));
+    let fewer = compared(&base, &head(1.0, 4));
+    assert_eq!((verdict(&fewer, "database/sql_calls_per_arrival"), fewer.exit_code), (Judgement::Improved, 0));
+
+    // One statement more in the whole run: at the reference server that is one too many, at a certctl its own loops'.
+    let one_more = |kind: &'static str| {
+        let side = |extra: u64| {
+            let mut summary = Made { number: 1 + extra, ..Made::default() }.summary();
+            summary.about.target.kind = kind.into();
+            let Some(certctl_bench::target::evidence::Known::Yes(statements)) = &mut summary.evidence[0].statements
+            else {
+                panic!("the run has statements");
+            };
+            statements.total.calls += extra;
+            Side::of(&[("it".to_owned(), summary)]).unwrap()
+        };
+        verdict(&compared(&side(0), &side(1)), "database/sql_calls_per_arrival")
+    };
+    assert_eq!((one_more("reference"), one_more("certctl")), (Judgement::Regressed, Judgement::Unchanged));
+
+    // Counts that are doubtful are none.
+    let mut doubtful = Made::default().summary();
+    doubtful.evidence[0].problems = vec!["pg_stat_statements lost counters".to_owned()];
+    let doubtful = Side::of(&[("it".to_owned(), doubtful)]).unwrap();
+    assert!(!doubtful.measures.keys().any(|name| name.starts_with("database/")));
+}
+
+#[test]
+fn errors_are_compared_as_shares() {
+    let side = |share: f64, minute: u32| {
+        let mut summary = Made::default().summary();
+        summary.results[0].error_share = Some(share);
+        summary.finished_at = format!("2026-01-01T02:{minute:02}:00Z");
+        (String::new(), summary)
+    };
+    let base = Side::of(&(0..5).map(|minute| side(0.0, minute)).collect::<Vec<_>>()).unwrap();
+    let of = |share: f64| Side::of(&(5..10).map(|minute| side(share, minute)).collect::<Vec<_>>()).unwrap();
+    let name = "agent_storm/error_share";
+    assert_eq!(verdict(&compared(&base, &of(0.02)), name), Judgement::Regressed);
+    // One error in 2,400 arrivals is below what counts.
+    assert_ne!(verdict(&compared(&base, &of(1.0 / 2_400.0)), name), Judgement::Regressed);
+}
+
+#[test]
+fn another_place_or_workload_is_neither_red_nor_green() {
+    let base = Side::of(&runs()).unwrap();
+    let changed = |change: &dyn Fn(&mut Summary)| {
+        let mut summary = Made { slowness: 2.0, calls: 6, number: 20 }.summary();
+        change(&mut summary);
+        Side::of(&[("it".to_owned(), summary)]).unwrap()
+    };
+    let machine = changed(&|one| one.about.machine.cpu_model = "Another CPU".to_owned());
+    let comparison = compared(&base, &machine);
+    assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5));
+    assert_eq!(comparison.incomparable, ["processor: Some CPU @ 2.00GHz against Another CPU"]);
+    assert_eq!(verdict(&comparison, "agent_storm/response_p50_us"), Judgement::Incomparable);
+    // Counts do not ask where they were counted.
+    assert_eq!(verdict(&comparison, "database/sql_calls_per_arrival"), Judgement::Regressed);
+    let counts = compare::run(&base, &machine, Options { counts_only: true, ..Options::default() });
+    assert_eq!((counts.verdict, counts.exit_code), (Judgement::Regressed, 4), "{counts}");
+    assert!(counts.measures.iter().all(|one| one.name.starts_with("database/")));
+
+    let workload = changed(&|one| one.about.workloads[0].rate_per_s = Some(41.0));
+    let target = changed(&|one| one.about.target.kind = "certctl".into());
+    for (head, why) in
+        [(workload, "workload: agent_storm/rate_per_s: 40 against 41"), (target, "target: reference against certctl")]
+    {
+        for counts_only in [false, true] {
+            let comparison = compare::run(&base, &head, Options { counts_only, ..Options::default() });
+            assert_eq!((comparison.exit_code, &comparison.incomparable[..]), (5, &[why.to_owned()][..]));
+            assert!(comparison.measures.iter().all(|one| one.verdict == Judgement::Incomparable), "{comparison}");
+        }
+    }
+    let setting = changed(&|one| _ = one.about.target.settings.insert("fsync".to_owned(), "off".into()));
+    assert_eq!(compared(&base, &setting).exit_code, 5);
+
+    // What may be the very thing that is compared is told, and does not stop it.
+    let version = compared(&base, &changed(&|one| one.about.target.version = "0.2.0".to_owned()));
+    assert_eq!((version.exit_code, &version.notes[..]), (4, &["target's version: 0.1.0 against 0.2.0".to_owned()][..]));
+}
+
+#[test]
+fn a_baseline_saved_by_name_is_replaced_or_grows() {
+    let folder = TempDir::new().unwrap();
+    let save = |name: &str, number, keep| {
+        local::save(name, folder.path(), &Made { number, ..Made::default() }.summary(), keep)
+    };
+    let runs = |name: &str| local::load(name, folder.path(), "agent_storm").map(|side| side.runs.len());
+    assert_refused(runs("main"), ErrorKind::Usage, &["saved as main", "--save-baseline main"]);
+    save("main", 1, Keep::Nothing).unwrap();
+    save("main", 2, Keep::Earlier).unwrap();
+    save("other", 3, Keep::Nothing).unwrap();
+    assert_eq!((runs("main").unwrap(), runs("other").unwrap()), (2, 1));
+    save("main", 4, Keep::Nothing).unwrap();
+    assert_eq!(runs("main").unwrap(), 1);
+    for name in ["", "..", "a/b", ".hidden"] {
+        assert_refused(save(name, 5, Keep::Nothing), ErrorKind::Usage, &["no name for a baseline"]);
+    }
+    let mut invalid = Made::default().summary();
+    invalid.verdict = Verdict::Invalid;
+    assert_refused(local::save("main", folder.path(), &invalid, Keep::Nothing), ErrorKind::Invalid, &["invalid"]);
+    assert_eq!(runs("main").unwrap(), 1, "a refused run replaces nothing");
+}
+
+/// Saved runs, and the program.
+struct Shelf {
+    folder: TempDir,
+}
+
+impl Shelf {
+    fn new() -> Self {
+        let shelf = Self { folder: TempDir::new().unwrap() };
+        for (number, own) in (1..).zip(SLOWNESS) {
+            Made { slowness: own, number, ..Made::default() }.save(&shelf.path(&format!("base{number}")));
+            let head = Made { slowness: own * 1.3, number: number + 10, ..Made::default() };
+            head.save(&shelf.path(&format!("head{number}")));
+        }
+        shelf
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs `certctl-bench` with these arguments, separated by spaces, beside the runs.
+    #[track_caller]
+    fn run(&self, arguments: &str, code: i32) -> Output {
+        let output = Command::new(Path::new(env!("CARGO_BIN_EXE_certctl-bench")))
+            .args(arguments.split_whitespace().map(OsStr::new))
+            .current_dir(&self.folder)
+            .env_remove("CERTCTL_BENCH_THRESHOLD")
+            .output()
+            .unwrap();
+        let text = [&output.stdout, &output.stderr].map(|part| String::from_utf8_lossy(part).into_owned()).concat();
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {text}");
+        output
+    }
+}
+
+fn told(output: &[u8]) -> &str {
+    std::str::from_utf8(output).unwrap()
+}
+
+#[test]
+fn the_program_blesses_and_compares() {
+    let shelf = Shelf::new();
+    let bases = "base1 base2 base3 base4/summary.json base5";
+    let heads = "head1 head2 head3 head4 head5";
+
+    // A single run against itself, and runs against runs.
+    shelf.run("compare base1 base1", 0);
+    let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json"), 4);
+    assert!(told(&red.stdout).contains("verdict      regressed (exit 4)"), "{}", told(&red.stdout));
+    let json = read_to_string(shelf.path("red.json")).unwrap();
+    let comparison: Comparison = serde_json::from_str(&json).unwrap();
+    assert_eq!((comparison.exit_code, comparison.base_runs, comparison.head_runs), (4, 5, 5));
+    let improved = shelf.run(&format!("compare --base {heads} --head {bases}"), 0);
+    assert!(told(&improved.stdout).contains("improved"), "{}", told(&improved.stdout));
+    shelf.run(&format!("compare --base {bases} --head {heads} --threshold 60%"), 0);
+
+    // A baseline, in its place and in one that was chosen.
+    let blessed = shelf.run(&format!("bless {bases}"), 0);
+    let told_path = told(&blessed.stdout).lines().find_map(|line| line.strip_prefix("written      ")).unwrap();
+    let mut parts = Path::new(told_path).components().map(|part| part.as_os_str().to_str().unwrap());
+    assert_eq!(parts.next(), Some("baselines"));
+    let environment = parts.next().unwrap();
+    assert!(environment.starts_with("some-cpu-2-00ghz-2x-8gib-vm-reference-"), "{environment}");
+    assert_eq!(parts.next(), Some("agent_storm.json"));
+    shelf.run(&format!("bless {bases} --output chosen.json"), 0);
+    assert_eq!(read_to_string(shelf.path(told_path)).unwrap(), read_to_string(shelf.path("chosen.json")).unwrap());
+    shelf.run(&format!("compare --base chosen.json --head {heads}"), 4);
+    shelf.run("compare chosen.json base2", 0);
+
+    // Neither red nor green.
+    let mut other = Made::default().summary();
+    other.about.machine.cores = 64;
+    save(&other, &shelf.path("elsewhere"));
+    let elsewhere = shelf.run("compare chosen.json elsewhere", 5);
+    assert!(told(&elsewhere.stdout).contains("cores: 2 against 64"), "{}", told(&elsewhere.stdout));
+    shelf.run("compare --counts chosen.json elsewhere", 0);
+    other.verdict = Verdict::Invalid;
+    save(&other, &shelf.path("worthless"));
+    assert!(told(&shelf.run("compare base1 worthless", 5).stderr).contains("it is invalid"));
+    let old = read_to_string(shelf.path("base1/summary.json")).unwrap();
+    write(shelf.path("old.json"), old.replacen("\"schema_version\": 2", "\"schema_version\": 1", 1)).unwrap();
+    assert!(told(&shelf.run("compare old.json base1", 5).stderr).contains("old.json is of summary schema 1"));
+    shelf.run("bless base1 base2 base3 base4 worthless", 5);
+
+    // Wrong input.
+    for (arguments, says) in [
+        ("compare", "nothing to compare is given"),
+        ("compare nowhere base1", "reading nowhere"),
+        ("compare base1", "2 values required"),
+        ("compare --base base1", "--head"),
+        ("compare base1 base2 --threshold much", "5% or 0.05"),
+        ("compare --base chosen.json base1 --head base2", "stands alone"),
+        ("bless base1 base2", "at least 5 runs"),
+        ("bless base1 base2 base3 base4 chosen.json", "is a baseline, not a run's summary"),
+        ("bless base1 base2 base3 base4 base1", "are the same run"),
+    ] {
+        let output = shelf.run(arguments, 2);
+        assert!(told(&output.stderr).contains(says), "{arguments}: {}", told(&output.stderr));
+    }
+}

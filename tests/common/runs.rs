@@ -1,0 +1,155 @@
+//! Runs as if they had been measured, made by the recorder and the summary that real ones go through.
+
+use std::path::Path;
+use std::time::Duration;
+
+use certctl_bench::clock::Moment;
+use certctl_bench::load::desk::Affinity;
+use certctl_bench::load::plan::{Model, Opening, Plan};
+use certctl_bench::load::rate::Rate;
+use certctl_bench::load::schedule::Pattern;
+use certctl_bench::measure::generator::GeneratorUse;
+use certctl_bench::measure::machine::Machine;
+use certctl_bench::measure::threshold::Threshold;
+use certctl_bench::measure::{Outcome, Quantile, Recorder, Sample};
+use certctl_bench::report::plan::PlanFacts;
+use certctl_bench::report::summary::{About, Part, Results, Summary, TargetFacts};
+use certctl_bench::report::{Verdict, summary};
+use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
+use certctl_bench::target::evidence::{Cost, Evidence, Known, PerArrival, Statements};
+use certctl_bench::wire::Phases;
+use certctl_bench::wire::tls::Handshake;
+
+const MAX_LAG: Duration = Duration::from_millis(10);
+
+/// A run of the storm: 60 s at 40/s.
+#[derive(Clone, Copy)]
+pub struct Made {
+    /// Everything takes so many times as long as usual.
+    pub slowness: f64,
+    /// Which run it is: the minute at which it was over, and what its samples are drawn from.
+    pub number: u64,
+    /// SQL statements per arrival.
+    pub calls: u64,
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        Self { slowness: 1.0, number: 1, calls: 5 }
+    }
+}
+
+impl Made {
+    /// The summary of it.
+    pub fn summary(self) -> Summary {
+        const PER_S: u64 = 40;
+        const WINDOW_S: u64 = 60;
+        let arrivals = PER_S * WINDOW_S;
+        let handshake =
+            Handshake { kind: "full", version: "TLS1.3", suite: "TLS13_AES_128_GCM_SHA256", group: "X25519" };
+        let mut recorder = Recorder::new(Duration::from_secs(WINDOW_S), MAX_LAG, &["heartbeat"]);
+        for index in 0..200 {
+            recorder.opened(handshake, &Phases { dial_ns: 50_000, tls_ns: 400_000 + index * 100, ..Phases::default() });
+        }
+        recorder.begin(Moment::from_ns(1_000));
+        for index in 0..arrivals {
+            let intended = Moment::from_ns(1_000 + index * 1_000_000_000 / PER_S);
+            let actual = intended + Duration::from_micros(50);
+            // Spread evenly from 1 to 2 ms, in an order of each run's own.
+            let place = (index * 7_919 + self.number * 104_729) % arrivals;
+            let first_byte_ns = (1e6 * (1.0 + place as f64 / arrivals as f64) * self.slowness) as u64;
+            let phases = Phases { send_ns: 20_000, first_byte_ns, receive_ns: 5_000, ..Phases::default() };
+            let end = actual + Duration::from_nanos(phases.total_ns());
+            recorder.scheduled(0, intended);
+            recorder.record(&Sample {
+                step: 0,
+                intended,
+                waited: false,
+                actual,
+                end,
+                phases,
+                outcome: Outcome::Ok,
+                handshake: None,
+            });
+        }
+        let measurement = recorder.finish(GeneratorUse { scheduling: "SCHED_OTHER", ..GeneratorUse::default() });
+        let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
+        let checked = thresholds.map(|threshold| threshold.check(&measurement));
+        let part = Part { measurement, work: Vec::new(), observations: Vec::new(), thresholds: Vec::new() };
+        let results = Results {
+            parts: &[part],
+            checked: &checked,
+            invalid: &[],
+            verdict: Verdict::Pass,
+            evidence: vec![self.evidence(arrivals)],
+        };
+        let mut summary = Summary::new(about(), results);
+        summary.finished_at = format!("2026-01-01T00:{:02}:00Z", self.number);
+        summary
+    }
+
+    /// Writes its summary into `folder`.
+    pub fn save(self, folder: &Path) {
+        save(&self.summary(), folder);
+    }
+
+    fn evidence(self, arrivals: u64) -> Evidence {
+        let total = Cost {
+            calls: self.calls * arrivals,
+            rows: 8 * arrivals,
+            wal_bytes: 1_500 * arrivals + self.number * 1_000,
+            wal_records: 12 * arrivals,
+            ..Cost::default()
+        };
+        let each = |count: u64| count as f64 / arrivals as f64;
+        let per_arrival =
+            PerArrival { calls: each(total.calls), rows: each(total.rows), wal_bytes: each(total.wal_bytes) };
+        let statements = Statements { total, per_arrival: Some(per_arrival), most_called: Vec::new(), different: 5 };
+        Evidence { arrivals, statements: Some(Known::Yes(statements)), ..Evidence::default() }
+    }
+}
+
+/// Writes `summary` into `folder`, which it makes.
+pub fn save(summary: &summary::Summary, folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    summary.save(folder).unwrap();
+}
+
+fn about() -> About {
+    let plan = Plan {
+        model: Model::Open { pattern: Pattern::Constant(Rate::per_second(40)), clients: 200, affinity: Affinity::Own },
+        steps: 1,
+        starts_after: Duration::ZERO,
+        rng_seed: 1,
+        warm_up: Duration::from_secs(5),
+        window: Duration::from_secs(60),
+        connections: 200,
+        opening: Opening::Before(Rate::per_second(1_000)),
+        timeout: Duration::from_secs(10),
+        max_lag: MAX_LAG,
+    };
+    let settings = serde_json::json!({ "fsync": "on", "server_version": "15.18 (Debian 15.18-0+deb12u1)" });
+    About {
+        scenario: "agent_storm".into(),
+        title: "200 agents heartbeat in turn".to_owned(),
+        target: TargetFacts {
+            kind: "reference".into(),
+            base_url: "https://localhost:8443".to_owned(),
+            version: "0.1.0".to_owned(),
+            behaviour: "as-built".to_owned(),
+            store: "private PostgreSQL 15".to_owned(),
+            trust: "certificate verified against the given CA".to_owned(),
+            settings: settings.as_object().unwrap().clone(),
+        },
+        machine: Machine {
+            cpu_model: "Some CPU @ 2.00GHz".to_owned(),
+            cores: 2,
+            memory_bytes: 8 << 30,
+            kernel: "6.1.0".to_owned(),
+            virtualisation: "virtual machine (QEMU)".to_owned(),
+            rustc: "rustc 1.95.0".to_owned(),
+            commit: "abc".to_owned(),
+        },
+        workloads: vec![PlanFacts::of(&AgentStorm::new(Fleet::Contract, 200, "h", "t"), &plan)],
+    }
+}
