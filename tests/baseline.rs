@@ -73,7 +73,8 @@ fn a_file_is_read_back_and_written_again_byte_by_byte() {
     let comparison = compared(&fresh, &file);
     assert_eq!(comparison.exit_code, 0, "{comparison}");
     for measure in &comparison.measures {
-        assert!(measure.change.unwrap().abs() < 1e-3, "{measure:?}");
+        assert_eq!(measure.change.is_some(), measure.name != "agent_storm/opening_tls_p99_us", "{measure:?}");
+        assert!(measure.change.unwrap_or(0.0).abs() < 1e-3, "{measure:?}");
     }
 }
 

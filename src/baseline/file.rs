@@ -145,8 +145,8 @@ impl Baseline {
         object(&mut text, 2, measures);
         let runs: Vec<String> = runs.iter().map(|run| format!("    {}", line(run))).collect();
         let _ = write!(text, ",\n  \"runs\": [\n{}\n  ],\n", runs.join(",\n"));
-        let _ = write!(text, "  \"scenario\": {},\n", json!(self.scenario));
-        let _ = write!(text, "  \"schema_version\": {},\n", self.schema_version);
+        let _ = writeln!(text, "  \"scenario\": {},", json!(self.scenario));
+        let _ = writeln!(text, "  \"schema_version\": {},", self.schema_version);
         text.push_str("  \"workload\": {\n    \"asked\": ");
         object(&mut text, 4, asked);
         let _ = write!(text, ",\n    \"fingerprint\": {}\n  }}\n}}\n", json!(self.workload.fingerprint));

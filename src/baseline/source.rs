@@ -17,7 +17,7 @@ const LARGEST_BYTES: u64 = 256 << 20;
 /// What a file holds.
 enum Content {
     Run(Box<Summary>),
-    Baseline(Baseline),
+    Baseline(Box<Baseline>),
 }
 
 /// Reads a side: one baseline file, or the summaries of one or more runs, each by its file or the folder that it is in.
@@ -69,7 +69,7 @@ fn read(path: &Path) -> Result<Content> {
     let text = fs::read_to_string(&file).map_err(|error| unread(error.to_string()))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
     if value.get("measures").is_some() {
-        return Baseline::parse(&name, &text).map(Content::Baseline);
+        return Baseline::parse(&name, &text).map(|baseline| Content::Baseline(Box::new(baseline)));
     }
     match value["schema_version"].as_u64() {
         Some(version) if version == u64::from(SCHEMA_VERSION) => {}

@@ -62,7 +62,7 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
 
 /// The logarithm of the gamma function of a positive number (Lanczos, g = 7).
 fn ln_gamma(x: f64) -> f64 {
-    #[expect(clippy::excessive_precision, clippy::inconsistent_digit_grouping, reason = "as published")]
+    #[expect(clippy::excessive_precision, reason = "as published")]
     const COEFFICIENTS: [f64; 9] = [
         0.99999999999980993,
         676.5203681218851,

@@ -23,6 +23,8 @@ pub struct App<S> {
     pub store: Arc<S>,
     pub keys: Vec<Key>,
     pub behaviour: Behaviour,
+    /// How long each request but the probes waits before it is looked at.
+    pub delay: Duration,
     /// Limiters for requests with and without a key, when limits are on: certctl keeps two tables.
     pub limiters: Option<Limiters>,
     pub ids: Arc<Ids>,
@@ -50,6 +52,7 @@ impl<S: Store> App<S> {
             store,
             keys,
             behaviour: args.behaviour,
+            delay: args.delay,
             limiters: args.rate_limit.then(Limiters::default),
             ids,
             work: Work::default(),

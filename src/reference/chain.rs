@@ -40,6 +40,9 @@ pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<I
     let asked = Asked { head, body, id: app.ids.request() };
     let path = asked.head.uri.path();
     let probe = matches!(path, "/health" | "/ready" | "/api/v1/auth/info" | "/api/v1/version");
+    if !probe && !app.delay.is_zero() {
+        tokio::time::sleep(app.delay).await;
+    }
     let open_acme = app.behaviour == Behaviour::AsDocumented && path.starts_with("/acme/");
     let limiter =
         app.limiters.as_ref().map(|limiters| if probe || open_acme { &limiters.keyless } else { &limiters.keyed });

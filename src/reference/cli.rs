@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 
@@ -47,6 +48,11 @@ pub struct Args {
     #[arg(long)]
     pub rate_limit: bool,
 
+    /// Wait so long (2ms) before each request but the probes is looked at: a defect to be found by who compares runs. It
+    /// is announced nowhere
+    #[arg(long, value_name = "TIME", default_value = "0s", env = "CERTCTL_REFERENCE_DELAY", value_parser = delay)]
+    pub delay: Duration,
+
     /// Worker threads
     #[arg(long, value_name = "N", default_value = "2")]
     pub workers: NonZeroUsize,
@@ -78,6 +84,14 @@ impl Behaviour {
             Self::AsDocumented => "as-documented",
         }
     }
+}
+
+/// Longer than any client waits.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let delay = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 2ms"))?;
+    if delay <= LONGEST_DELAY { Ok(delay) } else { Err(format!("at most {LONGEST_DELAY:?}")) }
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

@@ -197,3 +197,23 @@ fn refuses_bad_usage_with_a_mend() {
     assert_eq!((code, message.lines().count()), (Some(1), 1));
     assert!(message.contains("127.0.0.1 port 1") && !message.contains("secret-password"), "{message}");
 }
+
+#[test]
+fn a_delay_holds_requests_back_and_no_probe() {
+    const DELAY: Duration = Duration::from_millis(300);
+    let server = Server::in_memory(&["--agents", "1", "--delay", "300ms"]);
+    let mut client = server.connect();
+    let started = Instant::now();
+    assert_eq!(client.exchange("POST", HEARTBEAT, Some(ADMIN), "{}").status, 200);
+    assert!(started.elapsed() >= DELAY);
+    // The quickest of several: a busy machine may hold one back, too.
+    let quickest = (0..20).map(|_| {
+        let started = Instant::now();
+        assert_eq!(client.exchange("GET", "/health", None, "").status, 200);
+        started.elapsed()
+    });
+    assert!(quickest.min() < Some(DELAY));
+    let refused = command(&["--in-memory", "--delay", "long"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("write it as 2ms"));
+}
