@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,8 @@ const DROP_GRACE: Duration = Duration::from_secs(5);
 const KILL_WAIT: Duration = Duration::from_secs(5);
 /// How often a wait looks whether the child has ended.
 const STEP: Duration = Duration::from_millis(2);
+/// How often a wait looks whether a whole group has ended.
+const GROUP_STEP: Duration = Duration::from_millis(20);
 
 /// A user and its group, to run a child as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +101,14 @@ pub struct Spec {
     pub run_as: Option<RunAs>,
     /// The new file that stderr goes to, instead of being read by us: for a child that may write much.
     pub log: Option<PathBuf>,
+    /// Whether stdout goes to that file too. Then no line can be waited for.
+    pub log_stdout: bool,
 }
 
 impl Default for Spec {
     /// Dies with us by SIGKILL, stops when its stdin closes, runs as we do, its stderr read by us.
     fn default() -> Self {
-        Self { death_signal: Some(libc::SIGKILL), stop_signal: None, run_as: None, log: None }
+        Self { death_signal: Some(libc::SIGKILL), stop_signal: None, run_as: None, log: None, log_stdout: false }
     }
 }
 
@@ -131,7 +135,12 @@ impl Child {
         match &spec.log {
             // Only ever a new file: the folder may belong to a lesser user, who could have put a link in its place.
             Some(path) => {
-                command.stderr(File::create_new(path).context(|| format!("{what}: creating {}", path.display()))?)
+                let creating = || format!("{what}: creating {}", path.display());
+                let log = File::create_new(path).context(creating)?;
+                if spec.log_stdout {
+                    command.stdout(log.try_clone().context(creating)?);
+                }
+                command.stderr(log)
             }
             None => command.stderr(Stdio::piped()),
         };
@@ -242,6 +251,27 @@ impl Child {
         unsafe { libc::kill(-self.process.id().cast_signed(), libc::SIGKILL) };
     }
 
+    /// Sends `signal` to every process of the child's group, waits up to `grace` until all of them have ended, and kills
+    /// what has not: for a child that may end before what it has started, as a build tool does.
+    ///
+    /// # Errors
+    /// If not even SIGKILL ends the child.
+    pub fn stop_group(&mut self, signal: Signal, grace: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.exited()? {
+            return Ok(status);
+        }
+        self.life_line = None;
+        let (group, deadline) = (self.process.id(), Instant::now() + grace);
+        // SAFETY: plain system call. The child leads its group and is not reaped, so the number is still its own.
+        unsafe { libc::kill(-group.cast_signed(), signal) };
+        while group_runs(group) && Instant::now() < deadline {
+            thread::sleep(GROUP_STEP);
+        }
+        self.kill_group();
+        self.wait(KILL_WAIT)?
+            .ok_or_else(|| Error::new(format!("stopping {} (pid {}): SIGKILL did not end it", self.name, self.pid())))
+    }
+
     /// The last 8 KiB, at most, that the child wrote to stderr.
     pub fn stderr_tail(&self) -> String {
         self.tail.text(Duration::ZERO)
@@ -280,6 +310,17 @@ fn has_ended(pid: u32) -> io::Result<bool> {
     }
     // SAFETY: after a successful waitid the field holds the number of the child that has ended, or still 0.
     Ok(unsafe { info.si_pid() } != 0)
+}
+
+/// Whether a process of this group runs; one that has ended but was not reaped does not.
+fn group_runs(group: u32) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok()).any(|stat| {
+        // PID (NAME) STATE PARENT GROUP …, where the name may hold anything.
+        let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+        let (state, of) = (fields.next(), fields.nth(1));
+        of.and_then(|of| of.parse().ok()) == Some(group) && !matches!(state, Some("Z" | "X"))
+    })
 }
 
 /// Puts the child into a group (or session) of its own and has the kernel signal it when we die.

@@ -224,8 +224,8 @@ fn start_server(
     for (name, value) in extra {
         set(name, value.as_ref());
     }
-    let spec =
-        Spec { death_signal: Some(libc::SIGQUIT), stop_signal: None, run_as, log: Some(folder.join("postgres.log")) };
+    let log = Some(folder.join("postgres.log"));
+    let spec = Spec { death_signal: Some(libc::SIGQUIT), run_as, log, ..Spec::default() };
     Child::spawn("the private PostgreSQL", command, spec)
 }
 
