@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, compare, doctor, exit, seed};
+use certctl_bench::cli::{bless, compare, doctor, exit, relative, seed};
 use clap::{Parser, Subcommand};
 
 /// Benchmark and load-test suite for certctl.
@@ -30,6 +30,8 @@ enum Verb {
     Compare(compare::CompareFlags),
     /// Make a baseline to commit, from at least five runs that agree.
     Bless(bless::BlessFlags),
+    /// Run two commands in turn on this machine, and compare what they measured.
+    Relative(relative::RelativeFlags),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Doctor(flags) => doctor::run(flags),
         Verb::Compare(flags) => compare::run(flags),
         Verb::Bless(flags) => bless::run(flags).map(|()| ExitCode::SUCCESS),
+        Verb::Relative(flags) => relative::run(flags),
     };
     match done {
         Ok(code) => code,

@@ -12,6 +12,7 @@ pub mod file;
 pub mod histogram;
 pub mod judgement;
 pub mod local;
+pub mod markdown;
 pub mod measure;
 pub mod seconds;
 pub mod side;

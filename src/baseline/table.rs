@@ -65,7 +65,7 @@ impl Comparison {
 }
 
 impl Compared {
-    fn value(&self, value: f64) -> String {
+    pub(super) fn value(&self, value: f64) -> String {
         match self.kind {
             Kind::Share => format!("{:.3}%", value * 100.0),
             Kind::Exact => format!("{value:.3}"),
@@ -74,7 +74,7 @@ impl Compared {
         }
     }
 
-    fn change(&self, change: f64) -> String {
+    pub(super) fn change(&self, change: f64) -> String {
         match self.kind {
             Kind::Share => format!("{:+.3} pp", change * 100.0),
             Kind::Exact => format!("{:+.2}%", change * 100.0),
@@ -82,7 +82,7 @@ impl Compared {
         }
     }
 
-    fn floor(&self, floor: f64) -> String {
+    pub(super) fn floor(&self, floor: f64) -> String {
         match self.kind {
             Kind::Share => format!("{:.3} pp", floor * 100.0),
             Kind::Exact => format!("{:.2}%", floor * 100.0),

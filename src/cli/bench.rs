@@ -221,7 +221,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<Option<Ve
 
 /// The first SIGINT or SIGTERM sets the flag, and a second one ends the process at once: whatever was started dies
 /// with it.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         let code = 128 + signal;

@@ -15,6 +15,7 @@ pub mod flags;
 pub mod handshake;
 pub mod place;
 pub mod registry;
+pub mod relative;
 pub mod request_loop;
 pub mod seed;
 mod session;

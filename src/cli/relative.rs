@@ -1,0 +1,184 @@
+//! `certctl-bench relative`: two bench commands in turn on this machine, and what became of the second.
+//!
+//! Pairs are run in the order of the Thue-Morse sequence, ABBA BAAB: a drift of the machine, be it steady or curved,
+//! falls on both sides alike.
+
+mod turn;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+
+use self::turn::{Contender, Ran};
+use super::bench::stop_on_signals;
+use super::compare::share;
+use super::flags::duration;
+use crate::baseline::compare::{self, Options};
+use crate::baseline::{markdown, source};
+use crate::error::{Context, Error, Result};
+
+/// How often a pair is repeated of which a run was worth nothing.
+const MOST_REPEATS: u32 = 2;
+
+/// Flags of `certctl-bench relative`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Both commands are bench targets that run a workload; a command is split into words as a shell does it, \
+                  and run without a shell. Each run's results and output land in OUTPUT/pair-NN/base or head, named to \
+                  it by CERTCTL_BENCH_OUTPUT. The same works for two certctls: the same bench target, --target \
+                  differing.\n\
+                  Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 invalid or incomparable."
+)]
+pub struct RelativeFlags {
+    /// What to compare with: 'cargo bench --bench agent_storm -- --mode sustained'
+    #[arg(long, value_name = "COMMAND")]
+    base: String,
+    /// What to compare.
+    #[arg(long, value_name = "COMMAND")]
+    head: String,
+    /// How often each is run.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pairs: u32,
+    /// Where results go. Those of an earlier comparison are removed from it.
+    #[arg(long, value_name = "FOLDER", default_value = "target/certctl-bench/relative")]
+    output: PathBuf,
+    /// A latency that changed by less did not change: 5%, 0.5%.
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share, env = "CERTCTL_BENCH_THRESHOLD")]
+    threshold: f64,
+    /// Where the comparison goes as JSON [default: comparison.json in OUTPUT].
+    #[arg(long, value_name = "FILE")]
+    comparison: Option<PathBuf>,
+    /// Write it as Markdown too, for a pull request's comment.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// A run that takes longer is ended, and could not run.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    longest_run: Duration,
+}
+
+/// Runs both in turn, compares, and prints a table and a verdict.
+///
+/// # Errors
+/// If a command is none, a run was worth nothing however often it was repeated, or we were stopped.
+pub fn run(flags: RelativeFlags) -> Result<ExitCode> {
+    let sides = [Contender::parse("base", &flags.base)?, Contender::parse("head", &flags.head)?];
+    // A command may have another working folder than we do, as `cargo bench` has.
+    let output = std::path::absolute(&flags.output)
+        .and_then(|folder| fs::create_dir_all(&folder).map(|()| folder))
+        .context(|| format!("making the folder {}", flags.output.display()))?;
+    remove_earlier(&output)?;
+    let contest = Contest { sides, output, pairs: flags.pairs, limit: flags.longest_run, stop: stop_on_signals()? };
+    for pair in 0..flags.pairs {
+        contest.run_pair(pair)?;
+    }
+    let [base, head] = contest.folders();
+    let options = Options { threshold: flags.threshold, counts_only: false };
+    let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
+    let path = flags.comparison.unwrap_or_else(|| contest.output.join("comparison.json"));
+    let json = serde_json::to_string_pretty(&comparison).context(|| "writing the comparison as JSON".to_owned())?;
+    fs::write(&path, json + "\n").context(|| format!("writing {}", path.display()))?;
+    if let Some(path) = &flags.markdown {
+        fs::write(path, markdown::section(&comparison)).context(|| format!("writing {}", path.display()))?;
+    }
+    print!("{comparison}");
+    println!("{:<12} {}", "written", path.display());
+    Ok(ExitCode::from(comparison.exit_code))
+}
+
+/// Two commands, and where their runs go.
+struct Contest {
+    sides: [Contender; 2],
+    output: PathBuf,
+    pairs: u32,
+    limit: Duration,
+    stop: Arc<AtomicBool>,
+}
+
+impl Contest {
+    /// Runs a pair until both of its runs are fit to be compared: machine and target are no longer the same if only one
+    /// of them is repeated.
+    fn run_pair(&self, pair: u32) -> Result<()> {
+        let folder = self.folder(pair);
+        for repeat in 0..=MOST_REPEATS {
+            let Some(trouble) = self.try_pair(pair, &folder)? else { return Ok(()) };
+            if repeat == MOST_REPEATS {
+                return Err(trouble);
+            }
+            eprintln!("{}\n  pair {} again, repeat {} of {MOST_REPEATS}", trouble.what(), pair + 1, repeat + 1);
+            let aside = PathBuf::from(format!("{}-unfit-{}", folder.display(), repeat + 1));
+            fs::rename(&folder, &aside).context(|| format!("renaming {} to {}", folder.display(), aside.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a pair once; gives back why one of its runs is worth nothing.
+    fn try_pair(&self, pair: u32, folder: &Path) -> Result<Option<Error>> {
+        for (place, side) in order(pair).into_iter().enumerate() {
+            let contender = &self.sides[side];
+            eprint!("run {} of {}: {} … ", 2 * pair + place as u32 + 1, 2 * self.pairs, contender.label);
+            let ran = contender.run(&folder.join(contender.label), self.limit, &self.stop);
+            match &ran {
+                Ok(Ran::Fit { verdict, took }) => eprintln!("{verdict}, {:.0} s", took.as_secs_f64()),
+                Ok(Ran::Unfit(_)) => eprintln!("worth nothing"),
+                Err(_) => eprintln!("ended"),
+            }
+            if let Ran::Unfit(trouble) = ran? {
+                return Ok(Some(trouble));
+            }
+        }
+        Ok(None)
+    }
+
+    fn folder(&self, pair: u32) -> PathBuf {
+        self.output.join(format!("pair-{:02}", pair + 1))
+    }
+
+    /// The folders of the runs that count, of base and head.
+    fn folders(&self) -> [Vec<PathBuf>; 2] {
+        self.sides.each_ref().map(|side| (0..self.pairs).map(|pair| self.folder(pair).join(side.label)).collect())
+    }
+}
+
+/// Which side of a pair comes first, 0 for the base, and which second.
+fn order(pair: u32) -> [usize; 2] {
+    if pair.count_ones().is_multiple_of(2) { [0, 1] } else { [1, 0] }
+}
+
+/// Removes the pairs of an earlier comparison, and nothing else.
+fn remove_earlier(output: &Path) -> Result<()> {
+    let reading = || format!("reading the folder {}", output.display());
+    for entry in fs::read_dir(output).context(reading)? {
+        let path = entry.context(reading)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let number = name.strip_prefix("pair-").map(|rest| rest.split_once("-unfit-").map_or(rest, |(pair, _)| pair));
+        if number.is_some_and(|number| number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit())) {
+            fs::remove_dir_all(&path).context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_alternate_so_that_a_drift_cancels() {
+        let sequence: Vec<usize> = (0..8).flat_map(order).collect();
+        let letters: String = sequence.iter().map(|side| ["A", "B"][*side]).collect();
+        assert_eq!(letters, "ABBABAABBAABABBA");
+        // Up to a third power of the time, a drift adds the same to both sides.
+        for power in 0..4 {
+            let drift = |wanted| -> i64 {
+                let places = sequence.iter().enumerate().filter(|(_, side)| **side == wanted);
+                places.map(|(place, _)| (place as i64).pow(power)).sum()
+            };
+            assert_eq!(drift(0), drift(1), "power {power}");
+        }
+    }
+}

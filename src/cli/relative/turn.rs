@@ -1,0 +1,151 @@
+//! One side of a relative comparison: a bench command, and one run of it.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cli::exit;
+use crate::error::{Context, Error, Result};
+use crate::target::child::{Child, Spec};
+
+/// How often we look whether a run is over; rarely, since it shares the machine with us.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a command that is stopped may take to drain its requests and write what it has.
+const STOP_GRACE: Duration = Duration::from_secs(60);
+
+/// A bench command.
+pub struct Contender {
+    /// `base` or `head`.
+    pub label: &'static str,
+    program: String,
+    arguments: Vec<String>,
+}
+
+/// What a run came to.
+pub enum Ran {
+    /// It can be compared.
+    Fit {
+        /// `pass` or `breached`: what is slow can become slower.
+        verdict: String,
+        /// From start to end, whatever of it was measured.
+        took: Duration,
+    },
+    /// It cannot, for this reason; another run may.
+    Unfit(Error),
+}
+
+impl Contender {
+    /// Splits a command into words, as a shell does. It is never repeated in a message: it may hold a key.
+    ///
+    /// # Errors
+    /// If it holds no word, a quote is open, or it begins with something that only a shell understands.
+    pub fn parse(label: &'static str, command: &str) -> Result<Self> {
+        let mut words = shlex::split(command)
+            .ok_or_else(|| Error::usage(format!("the command of --{label} ends within quotes")))?
+            .into_iter();
+        let program = words
+            .next()
+            .ok_or_else(|| Error::usage(format!("the command of --{label} is empty")).mend("give the words to run"))?;
+        let variable = program.split_once('=').map(|(name, _)| name);
+        if variable.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')) {
+            return Err(Error::usage(format!(
+                "the command of --{label} begins with a variable, and there is no shell"
+            ))
+            .mend("put the word env before it"));
+        }
+        Ok(Self { label, program, arguments: words.collect() })
+    }
+
+    /// Runs it once, with a new folder for what it writes.
+    ///
+    /// # Errors
+    /// If it cannot be started, does not understand its own arguments, or we are stopped.
+    pub fn run(&self, folder: &Path, limit: Duration, stop: &AtomicBool) -> Result<Ran> {
+        let label = self.label;
+        fs::create_dir_all(folder).context(|| format!("making the folder {}", folder.display()))?;
+        let log = folder.join("log");
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env("CERTCTL_BENCH_OUTPUT", folder);
+        let spec = Spec { log: Some(log.clone()), log_stdout: true, ..Spec::default() };
+        let started = Instant::now();
+        let mut child = Child::spawn(label, command, spec)?;
+        let status = loop {
+            if let Some(status) = child.exited()? {
+                break status;
+            }
+            if stop.load(Ordering::Relaxed) {
+                child.stop_group(libc::SIGINT, STOP_GRACE)?;
+                return Err(Error::invalid(format!(
+                    "stopped while {label} ran; what it wrote is in {}",
+                    folder.display()
+                )));
+            }
+            if started.elapsed() > limit {
+                child.stop_group(libc::SIGINT, STOP_GRACE)?;
+                return Ok(Ran::Unfit(
+                    Error::new(format!("{label} took longer than {limit:?}; its output is in {}", log.display()))
+                        .mend("give it --longest-run, or less to do"),
+                ));
+            }
+            thread::sleep(LOOK);
+        };
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::invalid(format!("stopped while {label} ran; what it wrote is in {}", folder.display())));
+        }
+        let took = started.elapsed();
+        match judge(label, folder, status)? {
+            Found::Fit(verdict) => Ok(Ran::Fit { verdict, took }),
+            Found::Invalid(why) => Ok(Ran::Unfit(Error::invalid(format!("{label}'s run is invalid: {why}")))),
+            Found::Nothing if status.code() == Some(exit::USAGE.into()) => Err(Error::usage(format!(
+                "the command of --{label} was refused: {}",
+                child.failure("it wants other arguments").what()
+            ))),
+            Found::Nothing => Ok(Ran::Unfit(
+                child
+                    .failure("it left no summary.json of a run")
+                    .mend("try the command by itself; it must not say --output"),
+            )),
+        }
+    }
+}
+
+/// What a run left.
+enum Found {
+    /// A summary that can be compared, and its verdict.
+    Fit(String),
+    /// One that cannot.
+    Invalid(String),
+    /// None.
+    Nothing,
+}
+
+/// Looks at what a run has written. Its exit code says less: a build tool between us has one of its own.
+fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
+    if folder.join("smoke").exists() {
+        return Err(Error::usage(format!("the command of --{label} makes a smoke run, which measures nothing"))
+            .mend("start it by `cargo bench`, or give the program --bench"));
+    }
+    let Ok(text) = fs::read_to_string(folder.join("summary.json")) else { return Ok(Found::Nothing) };
+    if let Some(signal) = status.signal() {
+        return Ok(Found::Invalid(format!("signal {signal} ended it")));
+    }
+    // As text: whether this version reads that summary is the comparison's question.
+    let summary: Value = serde_json::from_str(&text).unwrap_or_default();
+    let verdict = summary["verdict"].as_str().unwrap_or("no verdict");
+    if !["pass", "breached"].contains(&verdict) {
+        let reasons = summary["invalid"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let reasons = reasons.collect::<Vec<_>>().join("; ");
+        return Ok(Found::Invalid(if reasons.is_empty() { verdict.to_owned() } else { reasons }));
+    }
+    let partial = |results: &Value| results["arrivals"]["partial"] == true;
+    if summary["results"].as_array().into_iter().flatten().any(partial) {
+        return Ok(Found::Invalid("it was stopped before its end".to_owned()));
+    }
+    Ok(Found::Fit(verdict.to_owned()))
+}

@@ -1,0 +1,255 @@
+//! `certctl-bench relative` from its front door, with commands that only claim to have measured.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use common::process::{descendants, until};
+use common::runs::Made;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// More runs than any test makes.
+const MOST_RUNS: u64 = 24;
+/// What a command does that measures: it leaves the summary of its turn.
+const MEASURE: &str = r#"cp "$here/$label-$turn/summary.json" "$CERTCTL_BENCH_OUTPUT""#;
+
+/// A folder with made summaries of both sides for every turn, the commands, and the order in which they came.
+struct Contest {
+    folder: TempDir,
+}
+
+impl Contest {
+    /// With a head that takes so many times as long as the base.
+    fn new(slowness: f64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 1..=MOST_RUNS {
+            Made { number, ..Made::default() }.save(&folder.path().join(format!("base-{number}")));
+            Made { number, slowness, ..Made::default() }.save(&folder.path().join(format!("head-{number}")));
+        }
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A command of one side: a shell script that notes its turn and then does as it is told.
+    fn command(&self, label: &str, script: &str) -> String {
+        let path = self.path(&format!("{label}.sh"));
+        let here = self.folder.path().display();
+        let head = format!("here='{here}' label={label}\necho $label >> \"$here/order\"\n");
+        let turn = "turn=$(($(wc -l < \"$here/order\")))\necho out of $label; echo err of $label >&2\n";
+        fs::write(&path, format!("{head}{turn}{script}\n")).unwrap();
+        format!("sh '{}'", path.display())
+    }
+
+    fn start(&self, base: &str, head: &str, arguments: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+        command.args(["relative", "--base", base, "--head", head, "--output"]).arg(self.path("out")).args(arguments);
+        command.env_remove("CERTCTL_BENCH_THRESHOLD").stdin(Stdio::null());
+        command.stdout(fs::File::create(self.path("stdout")).unwrap());
+        command.stderr(fs::File::create(self.path("stderr")).unwrap());
+        command.spawn().unwrap()
+    }
+
+    /// Runs it to its end, which must be this exit code.
+    #[track_caller]
+    fn exits(&self, code: i32, base: &str, head: &str, arguments: &[&str]) {
+        let status = self.start(base, head, arguments).wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{}\n{}", self.read("stderr"), self.read("stdout"));
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// The turns: `A` for the base, `B` for the head.
+    fn order(&self) -> String {
+        self.read("order").lines().map(|label| if label == "base" { 'A' } else { 'B' }).collect()
+    }
+
+    fn comparison(&self) -> Value {
+        serde_json::from_str(&self.read("out/comparison.json")).unwrap()
+    }
+}
+
+#[test]
+fn both_sides_are_run_in_turn_and_compared() {
+    let contest = Contest::new(1.0);
+    fs::create_dir_all(contest.path("out/pair-07/base")).unwrap();
+    fs::create_dir_all(contest.path("out/pair-01-unfit-1")).unwrap();
+    fs::create_dir_all(contest.path("out/pair-notes")).unwrap();
+    contest.exits(0, &contest.command("base", MEASURE), &contest.command("head", MEASURE), &[]);
+    assert_eq!(contest.order(), "ABBABAABBA");
+    let comparison = contest.comparison();
+    assert_eq!((&comparison["base_runs"], &comparison["head_runs"]), (&5.into(), &5.into()));
+    assert_eq!((&comparison["in_turn"], &comparison["exit_code"]), (&true.into(), &0.into()));
+    assert!(contest.read("stdout").contains("base 5 runs, head 5 runs, in turn"), "{}", contest.read("stdout"));
+    let progress = contest.read("stderr");
+    assert!(progress.contains("run 1 of 10: base … pass, "), "{progress}");
+    assert!(progress.contains("run 10 of 10: base … pass, ") && progress.lines().count() == 10, "{progress}");
+    let mut log: Vec<String> = contest.read("out/pair-05/head/log").lines().map(str::to_owned).collect();
+    log.sort();
+    assert_eq!(log, ["err of head", "out of head"]);
+    let left = ["out/pair-07", "out/pair-01-unfit-1", "out/pair-notes"].map(|name| contest.path(name).exists());
+    assert_eq!(left, [false, false, true], "what an earlier comparison left goes, and nothing else");
+}
+
+#[test]
+fn a_slower_head_is_red() {
+    let contest = Contest::new(1.5);
+    let (json, markdown) = (contest.path("elsewhere.json"), contest.path("comment.md"));
+    let (json, markdown) = (json.to_str().unwrap(), markdown.to_str().unwrap());
+    let arguments = ["--pairs", "4", "--comparison", json, "--markdown", markdown];
+    contest.exits(4, &contest.command("base", MEASURE), &contest.command("head", MEASURE), &arguments);
+    assert_eq!(contest.order(), "ABBABAAB");
+    let comparison: Value = serde_json::from_str(&contest.read("elsewhere.json")).unwrap();
+    assert_eq!((&comparison["verdict"], &comparison["exit_code"]), (&"regressed".into(), &4.into()));
+    assert!(contest.read("stdout").contains("REGRESSED"), "{}", contest.read("stdout"));
+    let comment = contest.read("comment.md");
+    assert!(comment.starts_with("### `agent_storm`: regressed\n\n**"), "{comment}");
+    let place = |text: &str| comment.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{comment}"));
+    assert!(place("/response_p50_us` | ") < place("<details>"), "what changed is not folded:\n{comment}");
+    assert!(place("4 × base and 4 × head, run in turn") < place("**regressed**"), "{comment}");
+    assert!(place("` | ") < place("unchanged |") && place("<details>") < place("unchanged |"), "{comment}");
+}
+
+#[test]
+fn a_threshold_that_is_breached_does_not_keep_a_run_from_being_compared() {
+    let contest = Contest::new(1.0);
+    let script = format!(
+        "{MEASURE}\nsed -i 's/\"verdict\": \"pass\"/\"verdict\": \"breached\"/' \"$CERTCTL_BENCH_OUTPUT/summary.json\"; exit 3"
+    );
+    contest.exits(0, &contest.command("base", MEASURE), &contest.command("head", &script), &["--pairs", "2"]);
+    assert_eq!(contest.order(), "ABBA");
+}
+
+#[test]
+fn a_pair_with_an_invalid_run_is_repeated() {
+    let contest = Contest::new(1.0);
+    let invalid = invalid();
+    let script = format!("if [ $turn = 3 ]; then {invalid}; exit 5; fi; {MEASURE}");
+    contest.exits(0, &contest.command("base", MEASURE), &contest.command("head", &script), &["--pairs", "2"]);
+    assert_eq!(contest.order(), "ABBBA", "the second pair, BA, broke at its first run");
+    assert!(contest.path("out/pair-02-unfit-1/head/summary.json").exists());
+    let told = contest.read("stderr");
+    assert!(told.contains("head's run is invalid: too late\n  pair 2 again, repeat 1 of 2"), "{told}");
+}
+
+/// Leaves the summary of an invalid run.
+fn invalid() -> String {
+    r#"echo '{"verdict":"invalid","invalid":["too late"],"results":[]}' > "$CERTCTL_BENCH_OUTPUT/summary.json""#
+        .to_owned()
+}
+
+#[test]
+fn a_side_that_stays_invalid_makes_the_whole_invalid() {
+    let contest = Contest::new(1.0);
+    contest.exits(
+        5,
+        &contest.command("base", &format!("{}; exit 5", invalid())),
+        &contest.command("head", MEASURE),
+        &[],
+    );
+    assert_eq!(contest.order(), "AAA");
+    assert!(contest.read("stderr").contains("certctl-bench: base's run is invalid: too late"));
+}
+
+#[test]
+fn a_side_that_cannot_run_is_told_with_its_last_words() {
+    let contest = Contest::new(1.0);
+    let script = "echo there is no disk >&2; exit 1";
+    contest.exits(1, &contest.command("base", MEASURE), &contest.command("head", script), &[]);
+    assert_eq!(contest.order(), "ABABAB");
+    let told = contest.read("stderr");
+    assert!(told.contains("certctl-bench: head: it left no summary.json of a run"), "{told}");
+    assert!(told.contains("exit status: 1") && told.contains("there is no disk"), "{told}");
+}
+
+#[test]
+fn a_command_with_wrong_arguments_is_not_repeated() {
+    let contest = Contest::new(1.0);
+    contest.exits(2, &contest.command("base", "exit 2"), &contest.command("head", MEASURE), &[]);
+    assert_eq!(contest.order(), "A");
+    let smoke = contest.command("base", r#"mkdir "$CERTCTL_BENCH_OUTPUT/smoke""#);
+    contest.exits(2, &smoke, &contest.command("head", MEASURE), &[]);
+    assert_eq!(contest.order(), "AA");
+    assert!(contest.read("stderr").contains("--bench"), "{}", contest.read("stderr"));
+}
+
+#[test]
+fn a_command_must_be_one() {
+    let contest = Contest::new(1.0);
+    for (command, code, told) in [
+        ("", 2, "the command of --base is empty"),
+        ("cargo 'bench", 2, "the command of --base ends within quotes"),
+        ("TOKEN=geheim cargo bench", 2, "the command of --base begins with a variable"),
+        ("no-such-program geheim", 1, "starting base (no-such-program)"),
+    ] {
+        contest.exits(code, command, "true", &[]);
+        let said = contest.read("stderr");
+        assert!(said.contains(told) && !said.contains("geheim"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn a_run_that_hangs_is_ended() {
+    let contest = Contest::new(1.0);
+    let script = "if [ $turn = 2 ]; then exec sleep 1000; fi";
+    let head = contest.command("head", &format!("{script}; {MEASURE}"));
+    contest.exits(0, &contest.command("base", MEASURE), &head, &["--pairs", "1", "--longest-run", "5s"]);
+    assert_eq!(contest.order(), "ABAB");
+    assert!(contest.read("stderr").contains("head took longer than 5s"), "{}", contest.read("stderr"));
+}
+
+/// Starts a contest, interrupts it once its first command is at work, and sees both end.
+fn interrupt(contest: &Contest, base: &str) {
+    let mut child = contest.start(base, &contest.command("head", MEASURE), &[]);
+    until("the command works", || {
+        assert!(child.try_wait().unwrap().is_none(), "ended early: {}", contest.read("stderr"));
+        contest.path("at-work").exists()
+    });
+    let started = descendants(child.id());
+    assert!(!started.is_empty());
+    // SAFETY: plain system call. The child was not reaped, so the number is still its own.
+    unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
+    assert_eq!(child.wait().unwrap().code(), Some(5), "{}", contest.read("stderr"));
+    assert_eq!(started.iter().filter(|process| process.runs()).count(), 0, "{started:?}");
+    assert_eq!(contest.read("out/pair-01/base/summary.json"), "partial\n");
+    assert_eq!(contest.order(), "A", "no other command is started");
+    assert!(contest.read("stderr").contains("stopped while base ran"), "{}", contest.read("stderr"));
+}
+
+/// Writes a partial result when interrupted, after a while.
+fn interruptible(contest: &Contest) -> PathBuf {
+    let path = contest.path("interruptible.sh");
+    let trap = r#"trap 'kill $!; sleep 0.3; echo partial > "$CERTCTL_BENCH_OUTPUT/summary.json"; exit 5' INT"#;
+    fs::write(&path, format!("{trap}\nsleep 1000 &\ntouch '{}'\nwait\n", contest.path("at-work").display())).unwrap();
+    path
+}
+
+#[test]
+fn ctrl_c_ends_the_running_command_and_then_us() {
+    let contest = Contest::new(1.0);
+    let script = format!("exec sh {}", interruptible(&contest).display());
+    interrupt(&contest, &contest.command("base", &script));
+}
+
+#[test]
+fn what_a_build_tool_has_started_may_write_its_partial_result_though_the_tool_is_gone() {
+    let contest = Contest::new(1.0);
+    // A shell starts background commands with SIGINT ignored.
+    let script = format!("env --default-signal=INT sh {} & wait", interruptible(&contest).display());
+    interrupt(&contest, &contest.command("base", &script));
+}
+
+#[test]
+fn a_missing_side_is_a_usage_error() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_certctl-bench")).args(["relative", "--base", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--head"));
+}
