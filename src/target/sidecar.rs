@@ -270,7 +270,7 @@ impl Sidecar {
         let mut command = site.command(files.run());
         descriptors::raise(&mut command, site.connections);
         let signal = Some(libc::SIGTERM);
-        let spec = Spec { death_signal: signal, stop_signal: signal, run_as: user, log: None };
+        let spec = Spec { death_signal: signal, stop_signal: signal, run_as: user, ..Spec::default() };
         let master = Child::spawn(daemon.label(), command, spec).map_err(|error| {
             error.mend("as root this needs the right to become another user; else run as an ordinary one")
         })?;

@@ -17,8 +17,8 @@ use certctl_bench::report::summary::{About, Part, Results, Summary, TargetFacts}
 use certctl_bench::report::{Verdict, summary};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::target::evidence::{Cost, Evidence, Known, PerArrival, Statements};
-use certctl_bench::wire::Phases;
-use certctl_bench::wire::tls::Handshake;
+use certctl_bench::wire::handshake::{Kind, Record};
+use certctl_bench::wire::{Handshake, Phases};
 
 const MAX_LAG: Duration = Duration::from_millis(10);
 
@@ -45,11 +45,21 @@ impl Made {
         const PER_S: u64 = 40;
         const WINDOW_S: u64 = 60;
         let arrivals = PER_S * WINDOW_S;
-        let handshake =
-            Handshake { kind: "full", version: "TLS1.3", suite: "TLS13_AES_128_GCM_SHA256", group: "X25519" };
+        let handshake = Handshake {
+            kind: Kind::Full,
+            version: "TLS1.3",
+            suite: "TLS13_AES_128_GCM_SHA256",
+            group: "X25519",
+            key: "ecdsa-p256",
+            chain_length: 1,
+            alpn: "http/1.1",
+        };
+        let record = Record { handshake, as_declared: true, read_bytes: 1_100, written_bytes: 350, certificate: 1 };
         let mut recorder = Recorder::new(Duration::from_secs(WINDOW_S), MAX_LAG, &["heartbeat"]);
         for index in 0..200 {
-            recorder.opened(handshake, &Phases { dial_ns: 50_000, tls_ns: 400_000 + index * 100, ..Phases::default() });
+            let phases =
+                Phases { dial_ns: 50_000, hello_ns: 300_000, finish_ns: 100_000 + index * 100, ..Phases::default() };
+            recorder.opened(&record, &phases);
         }
         recorder.begin(Moment::from_ns(1_000));
         for index in 0..arrivals {
