@@ -49,7 +49,8 @@ fn faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
     for script in scripts(&lines) {
         expect(!script.contains("${{"), format!("an expression in a script, which may become code: {script}"));
     }
-    let words = text.split(|letter: char| letter.is_whitespace() || letter == '"').collect::<Vec<_>>();
+    let words = text.split(|letter: char| letter.is_whitespace() || letter == '"').filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
     let named = words.windows(2).filter(|pair| ["--bench", "bench:"].contains(&pair[0])).map(|pair| pair[1]);
     let listed = lines.iter().filter_map(|line| line.trim().strip_prefix("BENCHES: ")).flat_map(str::split_whitespace);
     for bench in named.chain(listed).filter(|bench| !bench.starts_with('$')) {
