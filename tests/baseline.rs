@@ -371,7 +371,7 @@ fn the_program_blesses_and_compares() {
     save(&other, &shelf.path("worthless"));
     assert!(told(&shelf.run("compare base1 worthless", 5).stderr).contains("it is invalid"));
     let old = read_to_string(shelf.path("base1/summary.json")).unwrap();
-    write(shelf.path("old.json"), old.replacen("\"schema_version\": 2", "\"schema_version\": 1", 1)).unwrap();
+    write(shelf.path("old.json"), old.replacen("\"schema_version\": 3", "\"schema_version\": 1", 1)).unwrap();
     assert!(told(&shelf.run("compare old.json base1", 5).stderr).contains("old.json is of summary schema 1"));
     shelf.run("bless base1 base2 base3 base4 worthless", 5);
 
