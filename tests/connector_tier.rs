@@ -62,6 +62,29 @@ fn sessions_are_resumed_where_that_is_declared() {
 }
 
 #[test]
+fn runs_are_comparable_if_they_offer_the_same_handshakes() {
+    let baselines = tempfile::tempdir().unwrap();
+    // Shares of 11 count, so that only what was asked decides.
+    let run = |arguments: &str| {
+        let bench = Bench::named(
+            "connector_tier",
+            &format!(
+                "--only f5 --rate 120/s --duration 3s --warm-up 0s --max-lag 500ms --noise-threshold 10 {arguments}"
+            ),
+        );
+        bench.measured().env("CERTCTL_BENCH_BASELINES", baselines.path().to_str().unwrap()).run()
+    };
+    run("--save-baseline here").exits(0);
+    // The daemons listen elsewhere each time.
+    let same = run("--baseline here");
+    assert!(!same.stdout.contains("incomparable"), "{}", same.stdout);
+    let resumed = run("--baseline here --resumption resumed").exits(5);
+    assert!(resumed.stdout.contains("full TLS handshakes against"), "{}", resumed.stdout);
+    let other_key = run("--baseline here --key-type rsa-2048").exits(5);
+    assert!(other_key.stdout.contains("target's settings"), "{}", other_key.stdout);
+}
+
+#[test]
 fn what_is_declared_and_not_done_is_invalid() {
     let peer = Peer::without_sessions(|_| answer(200, "text/plain", "ok"));
     let summary = at(&peer, &format!("{BRIEF} --resumption resumed")).run().summary();

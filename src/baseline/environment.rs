@@ -54,6 +54,11 @@ impl Environment {
             settings.entry(name.clone()).or_insert_with(|| value.clone().into());
         }
         let postgresql = settings.remove(VERSION_SETTING);
+        // Of daemons behind connectors: where they listen changes from run to run, and their versions are told apart.
+        for daemon in settings.values_mut().filter_map(Value::as_object_mut) {
+            daemon.remove("base_url");
+            daemon.remove("version");
+        }
         Self {
             cores: machine.cores,
             cpu_model: machine.cpu_model.clone(),

@@ -21,7 +21,8 @@ use crate::scenario::f5_deploy::deployment::Credentials;
 use crate::scenario::handshake::Handshake;
 use crate::scenario::need::Need;
 use crate::target::base::Base;
-use crate::target::connectors::{Connector, Kind, Offer, Resumption, Wanted};
+use crate::target::connectors::{Connector, Kind, Wanted};
+use crate::target::offer::{Offer, Resumption};
 use crate::target::pki::KeyType;
 use crate::wire::tls::{Group, Trust, Version};
 
@@ -268,11 +269,11 @@ impl ConnectorTier {
         // Random schedules of one seed would be the same.
         plan.rng_seed = plan.rng_seed.wrapping_add(kind as u64);
         let host = connector.map_or_else(String::new, |connector| connector.base.host_header());
-        let mut scenario = Handshake::new(kind, &host);
+        let mut scenario = Handshake::new(kind, self.offer(), &host);
         if self.workload == WorkloadFlag::Rotation {
             let rotations = site.connectors.map_or_else(Default::default, |connectors| connectors.rotations());
             let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
-            scenario = scenario.through(rotations, expected as usize + plan.connections);
+            scenario = scenario.through(rotations, self.rotate_every, expected as usize + plan.connections);
         }
         let peer = connector.map(|connector| connector.peer(self.offer())).transpose()?.map(Rc::new);
         Ok(Workload { scenario: Rc::new(scenario), plan, peer })

@@ -69,12 +69,14 @@ impl Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Constant(_) => "constant",
-            Self::Poisson(_) => "poisson",
-            Self::Fleet(Fleet { restart: None, .. }) => "fleet",
-            Self::Fleet(_) => "restarting fleet",
-        })
+        match self {
+            Self::Constant(_) => f.write_str("constant"),
+            Self::Poisson(_) => f.write_str("poisson"),
+            Self::Fleet(Fleet { restart: None, .. }) => f.write_str("fleet"),
+            Self::Fleet(Fleet { restart: Some(restart), .. }) => {
+                write!(f, "fleet, back within {}", humantime::format_duration(restart.within))
+            }
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub struct PlanFacts {
     pub title: String,
     /// `open`: arrivals do not wait for the target; `closed`: users do.
     pub model: Cow<'static, str>,
-    /// When arrivals come: `constant`, `poisson`, `fleet` or `restarting fleet`; absent in a closed workload.
+    /// When arrivals come: `constant`, `poisson`, `fleet`, or `fleet, back within 5s` after a restart; absent in a closed workload.
     pub arrivals: Option<String>,
     /// Mean arrivals per second; absent in a closed workload, where the target decides.
     pub rate_per_s: Option<f64>,

@@ -60,6 +60,7 @@ pub struct Acme {
     repeated_nonces: Cell<u64>,
     refused: Cell<u64>,
     refused_in_shape: Cell<u64>,
+    has_token: bool,
     audited: bool,
     book: RefCell<Option<AuditBook>>,
 }
@@ -83,6 +84,7 @@ impl Acme {
             repeated_nonces: Cell::new(0),
             refused: Cell::new(0),
             refused_in_shape: Cell::new(0),
+            has_token: token.is_some(),
             audited: audited && token.is_some(),
             book: RefCell::default(),
         }
@@ -138,7 +140,8 @@ impl Scenario for Acme {
     }
 
     fn title(&self) -> String {
-        "directory, new-nonce, renewal-info of a malformed and of an unknown certificate".to_owned()
+        let token = if self.has_token { "" } else { ", without a token" };
+        format!("directory, new-nonce, renewal-info of a malformed and of an unknown certificate{token}")
     }
 
     fn steps(&self) -> &'static [&'static str] {

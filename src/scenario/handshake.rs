@@ -15,6 +15,7 @@ use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
 use crate::scenario::rotation::{Rotations, Sighting};
 use crate::target::connectors::Kind;
+use crate::target::offer::Offer;
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode, with_header};
@@ -22,24 +23,27 @@ use crate::wire::request::{Method, encode, with_header};
 /// A new connection to one daemon for every arrival.
 pub struct Handshake {
     kind: Kind,
+    offer: Offer,
     request: Vec<u8>,
     /// Certificates that are replaced meanwhile, and who saw which; in `rotation` alone.
     rotations: Option<(Arc<Rotations>, RefCell<Vec<Sighting>>)>,
+    /// How often they are.
+    every: Duration,
 }
 
 impl Handshake {
-    /// At a daemon whose Host is `host`.
-    pub fn new(kind: Kind, host: &str) -> Self {
+    /// At a daemon whose Host is `host`, to which this is offered.
+    pub fn new(kind: Kind, offer: Offer, host: &str) -> Self {
         let mut request = encode(Method::Get, kind.path(), host, None, "");
         // The peer is to close first; see `Connection::close_second`.
         with_header(&mut request, "Connection", "close");
-        Self { kind, request, rotations: None }
+        Self { kind, offer, request, rotations: None, every: Duration::ZERO }
     }
 
-    /// While certificates are replaced; `expected` is how many connections there will be.
+    /// While certificates are replaced so often; `expected` is how many connections there will be.
     #[must_use]
-    pub fn through(self, rotations: Arc<Rotations>, expected: usize) -> Self {
-        Self { rotations: Some((rotations, RefCell::new(Vec::with_capacity(expected)))), ..self }
+    pub fn through(self, rotations: Arc<Rotations>, every: Duration, expected: usize) -> Self {
+        Self { rotations: Some((rotations, RefCell::new(Vec::with_capacity(expected)))), every, ..self }
     }
 }
 
@@ -58,8 +62,12 @@ impl Scenario for Handshake {
     }
 
     fn title(&self) -> String {
-        let meanwhile = if self.rotations.is_some() { ", while its certificate is replaced" } else { "" };
-        format!("{}: a new TCP and TLS connection, GET {}, and the end{meanwhile}", self.kind, self.kind.path())
+        let meanwhile = match &self.rotations {
+            Some(_) => format!(", while its certificate is replaced every {}", humantime::format_duration(self.every)),
+            None => String::new(),
+        };
+        let (kind, path, offer) = (self.kind, self.kind.path(), self.offer);
+        format!("{kind}: a new TCP and TLS connection, GET {path}, and the end; {offer}{meanwhile}")
     }
 
     fn steps(&self) -> &'static [&'static str] {

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::base::Base;
 use super::counts::Counts;
 use super::f5::{F5Mock, Management};
+use super::offer::{Offer, Resumption};
 use super::pki::{Authority, Identity, KeyType, Purpose};
 use super::sidecar::{self, Daemon, Sidecar};
 use crate::clock::Moment;
@@ -24,7 +25,7 @@ use crate::run::{Connections, Peer, Workload, runtime};
 use crate::scenario::rotation::Rotations;
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::{Method, encode};
-use crate::wire::tls::{self, Group, Options, Trust, Version};
+use crate::wire::tls::{self, Options, Trust};
 use crate::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 
 /// How long a daemon may take to answer before it is measured.
@@ -93,28 +94,6 @@ pub struct Wanted {
     pub trust: Trust,
     /// The key of the certificates of those that are started.
     pub key_type: KeyType,
-}
-
-/// Which handshakes a run declares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resumption {
-    /// All are full.
-    Full,
-    /// All are resumed.
-    Resumed,
-    /// By turns.
-    Mixed,
-}
-
-/// What is offered in handshakes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Full or resumed ones.
-    pub resumption: Resumption,
-    /// The one protocol version; both without.
-    pub version: Option<Version>,
-    /// The one key exchange group; the library's choice without.
-    pub group: Option<Group>,
 }
 
 /// A daemon that answers.
@@ -287,6 +266,7 @@ impl Connectors {
             let started = !matches!(connector.origin, Origin::Running);
             let facts = json!({
                 "base_url": connector.base.to_string(),
+                "key_type": started.then(|| self.key_type.label()),
                 "started": started,
                 "version": connector.version,
             });

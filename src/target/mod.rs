@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod evidence;
 pub mod f5;
 pub mod keeper;
+pub mod offer;
 pub mod pki;
 pub mod postgres;
 pub mod preflight;
