@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use certctl_bench::measure::allocations::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
 fn main() -> ExitCode {
     certctl_bench::cli::bench::main::<certctl_bench::cli::acme::AcmeBurst>(env!("CARGO_BIN_EXE_certctl-reference"))
 }

@@ -104,7 +104,7 @@ impl Wiring {
         let peer = workload.peer.clone().filter(|peer| !peer.dialers.is_empty());
         let peer = peer.ok_or_else(|| Error::new(format!("{}: nobody is there to ask", workload.scenario.name())))?;
         let (plan, scenario) = (workload.plan.clone(), workload.scenario.clone());
-        let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps());
+        let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps()).with_warm_up(plan.warm_up);
         let recorder = match plan.model {
             Model::Open { .. } => recorder,
             Model::Closed { .. } => recorder.of_users(),

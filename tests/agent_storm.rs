@@ -171,6 +171,12 @@ fn the_timeline_has_every_second_and_every_arrival() {
     let stated = summary["results"][0]["latency"]["response"]["p95_us"].as_f64().unwrap();
     let ratio = merged.value_at_quantile(0.95) as f64 / stated;
     assert!(merged.len() == 1_200 && (ratio - 1.0).abs() < 0.02, "{ratio}");
+    // The warm-up is apart, whole, and in nothing else.
+    let warm_up = summary["results"][0]["warm_up_timeline"].as_array().unwrap();
+    let started: u64 = warm_up.iter().map(|second| second["started"].as_u64().unwrap()).sum();
+    assert!(started > 0);
+    assert_eq!(started, summary["results"][0]["arrivals"]["warm_up"]);
+    assert_eq!(warm_up.len() as f64, summary["workloads"][0]["warm_up_s"].as_f64().unwrap().ceil());
 }
 
 #[test]

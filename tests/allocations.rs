@@ -1,36 +1,17 @@
 //! The generator's hot path allocates nothing per request once its buffers have grown.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::load::arrival::Ask;
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::{Pattern, Schedule};
+use certctl_bench::measure::allocations::{self, Counting};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
 use certctl_bench::scenario::Scenario;
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::wire::Phases;
 use certctl_bench::wire::http1::Parser;
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -72,8 +53,10 @@ fn request(
 fn a_request_allocates_nothing() {
     let storm = AgentStorm::new(Fleet::Contract, 5_000, "localhost:8443", "token");
     let mut parser = Parser::default();
-    let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10), &["heartbeat"]);
-    recorder.begin(Moment::from_ns(1));
+    let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10), &["heartbeat"])
+        .with_warm_up(Duration::from_secs(2));
+    // Half of what is counted is warm-up.
+    recorder.begin(Moment::from_ns(1 + 5_000_000_000));
     let mut bytes = Vec::new();
     let mut schedule = Schedule::new(&Pattern::Poisson(Rate::per_second(1_000)), 5_000, 1, Duration::from_secs(60), 1);
     let mut ask = |count: usize| {
@@ -82,7 +65,10 @@ fn a_request_allocates_nothing() {
         }
     };
     ask(10);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations::of_this_thread();
     ask(10_000);
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    assert_eq!(allocations::of_this_thread() - before, 0);
+    // It would be seen.
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(allocations::of_this_thread() - before, 1);
 }

@@ -5,14 +5,16 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+
+use crate::error::{Context as _, Result};
 
 /// Longer durations count as this long, in nanoseconds: ten minutes.
 pub const MAX_NS: u64 = 600_000_000_000;
 /// Every value is kept to within 0.1%.
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// A quantile is stated only if so many samples lie beyond it.
-const SAMPLES_BEYOND: u64 = 10;
+pub const SAMPLES_BEYOND: u64 = 10;
 
 /// A quantile, exact: in hundred-thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +87,12 @@ impl Distribution {
         (self.count() >= quantile.samples_needed()).then(|| self.histogram.value_at_quantile(quantile.fraction()))
     }
 
+    /// What so large a share of the samples, 0 to 1, does not exceed, in nanoseconds, however few lie beyond: for
+    /// drawing. 0 without a sample.
+    pub fn value_ns(&self, share: f64) -> u64 {
+        self.histogram.value_at_quantile(share)
+    }
+
     /// The longest sample in nanoseconds.
     pub fn max_ns(&self) -> Option<u64> {
         (self.count() > 0).then(|| self.histogram.max())
@@ -98,6 +106,17 @@ impl Distribution {
     /// The arithmetic mean in nanoseconds.
     pub fn mean_ns(&self) -> Option<f64> {
         (self.count() > 0).then(|| self.histogram.mean())
+    }
+
+    /// Reads what [`Distribution::to_base64`] has written.
+    ///
+    /// # Errors
+    /// If it is anything else.
+    pub fn from_base64(text: &str) -> Result<Self> {
+        let reading = || "reading an HDR histogram".to_owned();
+        let bytes = STANDARD.decode(text).context(reading)?;
+        let histogram = Deserializer::new().deserialize(&mut &bytes[..]).context(reading)?;
+        Ok(Self { histogram })
     }
 
     /// The whole histogram, in the HDR V2 deflate format, base64: other HDR tools read it too.
@@ -161,9 +180,10 @@ mod tests {
     #[test]
     fn the_encoded_form_reads_back() {
         let distribution = of(500);
-        let bytes = STANDARD.decode(distribution.to_base64()).unwrap();
-        let read: Histogram<u64> =
-            hdrhistogram::serialization::Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
-        assert_eq!(read, distribution.histogram);
+        let read = Distribution::from_base64(&distribution.to_base64()).unwrap();
+        assert_eq!(read.histogram, distribution.histogram);
+        for damaged in ["", "x", "AAAA"] {
+            Distribution::from_base64(damaged).unwrap_err();
+        }
     }
 }

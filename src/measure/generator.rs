@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::allocations;
 use crate::clock::{Moment, process_cpu_ns, thread_cpu_ns};
 
 /// A reading of the generator's clocks and memory.
@@ -11,6 +12,7 @@ pub struct Reading {
     thread_cpu_ns: u64,
     process_cpu_ns: u64,
     rss_bytes: u64,
+    allocations: u64,
 }
 
 impl Reading {
@@ -21,6 +23,7 @@ impl Reading {
             thread_cpu_ns: thread_cpu_ns(),
             process_cpu_ns: process_cpu_ns(),
             rss_bytes: rss_bytes(),
+            allocations: allocations::of_this_thread(),
         }
     }
 }
@@ -73,6 +76,12 @@ impl GeneratorUse {
         let wall_ns = self.window_end.at.ns_since(self.window_start.at);
         let cpu_ns = self.window_end.thread_cpu_ns - self.window_start.thread_cpu_ns;
         if wall_ns == 0 { 0.0 } else { cpu_ns as f64 / wall_ns as f64 }
+    }
+
+    /// How often the generator's thread allocated within the window; `None` where the program does not count.
+    pub fn allocations(&self) -> Option<u64> {
+        let counted = self.window_end.allocations > 0;
+        counted.then(|| self.window_end.allocations - self.window_start.allocations)
     }
 
     /// Resident memory at the end of the window, in bytes.

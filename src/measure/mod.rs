@@ -1,6 +1,7 @@
 //! So what, first half: samples, distributions, counts, the timeline, the generator's own health, and whether a run
 //! is valid. Knows nothing of where samples came from.
 
+pub mod allocations;
 pub mod distribution;
 pub mod generator;
 pub mod instructions;

@@ -151,7 +151,7 @@ pub struct Measurement {
     pub opening: Handshakes,
     /// Connections that had to be opened within the window.
     pub reopening: Handshakes,
-    /// The window second by second.
+    /// The window and its warm-up second by second.
     pub timeline: Timeline,
     /// The first fault or wrong answer of each outcome, for people.
     pub examples: Vec<(Outcome, String)>,
@@ -208,6 +208,12 @@ impl Recorder {
         Self { closed: true, ..self }
     }
 
+    /// Makes room for the seconds of a warm-up before the window.
+    pub fn with_warm_up(mut self, warm_up: Duration) -> Self {
+        self.measurement.timeline = self.measurement.timeline.with_warm_up(warm_up);
+        self
+    }
+
     /// Sets when the window begins; it ends after its length.
     pub fn begin(&mut self, from: Moment) {
         self.from = from;
@@ -238,15 +244,20 @@ impl Recorder {
         self.measurement.opening.record(record, phases);
     }
 
-    /// Notes an arrival that is over. Outside the window it is not measured.
+    /// Notes an arrival that is over. Outside the window it is not measured; of the warm-up, the timeline is kept.
     pub fn record(&mut self, sample: &Sample) {
         if matches!(sample.outcome, Outcome::TimedOut | Outcome::Broken(_)) {
             self.measurement.unanswered += 1;
         }
-        if !self.is_measured(sample.intended) {
+        let measured = self.is_measured(sample.intended);
+        let measurement = &mut self.measurement;
+        if !measured {
+            if sample.intended < self.from {
+                let before_ns = self.from.ns_since(sample.intended);
+                measurement.timeline.record_warm_up(before_ns, sample.outcome, sample.response_ns());
+            }
             return;
         }
-        let measurement = &mut self.measurement;
         measurement.started += 1;
         measurement.outcomes.add(sample.outcome);
         let step = &mut measurement.steps[sample.step];

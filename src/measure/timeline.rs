@@ -1,4 +1,5 @@
-//! A run second by second, by intended start: so that a stall shows where it was and not only in a tail.
+//! A run second by second, by intended start: so that a stall shows where it was and not only in a tail. The warm-up is
+//! kept apart from the measured window, so that no figure can count it by mistake.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::distribution::{Quantile, encode};
 use super::outcome::Outcome;
 
-/// One second of the measured window.
+/// One second.
 #[derive(Clone, Debug)]
 pub struct Second {
     /// Arrivals that were meant to start in it and did start.
@@ -26,34 +27,47 @@ pub enum Steady {
     Never,
 }
 
-/// The measured window, second by second.
+/// The measured window, second by second, and the warm-up before it.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     seconds: Vec<Second>,
+    /// Backwards: the first one is the last before the window.
+    warm_up: Vec<Second>,
 }
 
 impl Timeline {
     /// Makes room for a whole window, so that recording allocates nothing.
     pub fn new(window: Duration) -> Self {
-        let count = window.as_nanos().div_ceil(1_000_000_000) as usize;
-        // The arguments are constants within the library's bounds.
-        let response_us = Histogram::new_with_bounds(1, 600_000_000, 2).expect("constant bounds are valid");
-        Self { seconds: vec![Second { started: 0, ok: 0, response_us }; count] }
+        Self { seconds: seconds(window), warm_up: Vec::new() }
+    }
+
+    /// Makes room for the warm-up too.
+    pub fn with_warm_up(self, warm_up: Duration) -> Self {
+        Self { warm_up: seconds(warm_up), ..self }
     }
 
     /// Notes an arrival that was meant to start `offset_ns` into the window.
     pub fn record(&mut self, offset_ns: u64, outcome: Outcome, response_ns: u64) {
-        let Some(second) = self.seconds.get_mut((offset_ns / 1_000_000_000) as usize) else { return };
-        second.started += 1;
-        if outcome == Outcome::Ok {
-            second.ok += 1;
-            second.response_us.saturating_record(response_ns / 1_000);
+        if let Some(second) = self.seconds.get_mut((offset_ns / 1_000_000_000) as usize) {
+            second.record(outcome, response_ns);
         }
     }
 
-    /// The seconds in order.
+    /// Notes an arrival of the warm-up, that was meant to start `before_ns` before the window, which is not 0.
+    pub fn record_warm_up(&mut self, before_ns: u64, outcome: Outcome, response_ns: u64) {
+        if let Some(second) = self.warm_up.get_mut((before_ns.saturating_sub(1) / 1_000_000_000) as usize) {
+            second.record(outcome, response_ns);
+        }
+    }
+
+    /// The window's seconds in order.
     pub fn seconds(&self) -> &[Second] {
         &self.seconds
+    }
+
+    /// The warm-up's seconds in order; the last one ends where the window begins.
+    pub fn warm_up(&self) -> impl Iterator<Item = &Second> {
+        self.warm_up.iter().rev()
     }
 
     /// When this quantile of the response time came to stay below `limit` in every later second; `None` if a second
@@ -74,7 +88,22 @@ impl Timeline {
     }
 }
 
+fn seconds(length: Duration) -> Vec<Second> {
+    let count = length.as_nanos().div_ceil(1_000_000_000) as usize;
+    // The arguments are constants within the library's bounds.
+    let response_us = Histogram::new_with_bounds(1, 600_000_000, 2).expect("constant bounds are valid");
+    vec![Second { started: 0, ok: 0, response_us }; count]
+}
+
 impl Second {
+    fn record(&mut self, outcome: Outcome, response_ns: u64) {
+        self.started += 1;
+        if outcome == Outcome::Ok {
+            self.ok += 1;
+            self.response_us.saturating_record(response_ns / 1_000);
+        }
+    }
+
     /// The quantile of the response time in microseconds, to within 1%, if enough samples lie beyond it.
     pub fn response_us(&self, quantile: Quantile) -> Option<u64> {
         (self.response_us.len() >= quantile.samples_needed())
@@ -105,6 +134,18 @@ mod tests {
             }
         }
         timeline
+    }
+
+    #[test]
+    fn the_warm_up_is_apart_and_ends_where_the_window_begins() {
+        let mut timeline = Timeline::new(Duration::from_secs(2)).with_warm_up(Duration::from_millis(1_500));
+        for before_ns in [1, 1_000_000_000, 1_000_000_001, 1_500_000_000, 9_000_000_000] {
+            timeline.record_warm_up(before_ns, Outcome::Ok, 1_000_000);
+        }
+        assert_eq!(timeline.warm_up().map(|second| second.ok).collect::<Vec<_>>(), [2, 2]);
+        timeline.record_warm_up(1, Outcome::TimedOut, 1_000_000);
+        assert_eq!(timeline.warm_up().map(|second| second.started).collect::<Vec<_>>(), [2, 3]);
+        assert!(timeline.seconds().iter().all(|second| second.started == 0));
     }
 
     #[test]
