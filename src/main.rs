@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, compare, doctor, exit, relative, seed};
+use certctl_bench::cli::{bless, compare, doctor, exit, relative, report, seed, splice};
 use clap::{Parser, Subcommand};
 
 /// Benchmark and load-test suite for certctl.
@@ -32,6 +32,10 @@ enum Verb {
     Bless(bless::BlessFlags),
     /// Run two commands in turn on this machine, and compare what they measured.
     Relative(relative::RelativeFlags),
+    /// Tell what runs came to: as text, as Markdown for a pull request, or as an HTML file with figures.
+    Report(report::ReportFlags),
+    /// Renew the tables of documents from committed baselines.
+    Splice(splice::SpliceFlags),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         Verb::Compare(flags) => compare::run(flags),
         Verb::Bless(flags) => bless::run(flags).map(|()| ExitCode::SUCCESS),
         Verb::Relative(flags) => relative::run(flags),
+        Verb::Report(flags) => report::run(flags).map(|()| ExitCode::SUCCESS),
+        Verb::Splice(flags) => splice::run(flags).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

@@ -42,6 +42,18 @@ pub fn side(paths: &[PathBuf]) -> Result<Side> {
     Side::of(&runs)
 }
 
+/// Reads a baseline's file.
+///
+/// # Errors
+/// If it cannot be read, or is none.
+pub fn baseline(path: &Path) -> Result<Baseline> {
+    match read(path)? {
+        Content::Baseline(baseline) => Ok(*baseline),
+        Content::Run(_) => Err(Error::usage(format!("{} is a run's summary, not a baseline", path.display()))
+            .mend("make one with `certctl-bench bless`")),
+    }
+}
+
 /// Reads the summaries of runs, each with its name.
 ///
 /// # Errors

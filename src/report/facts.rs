@@ -9,7 +9,7 @@ use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
 use crate::measure::spread::Spread;
 use crate::measure::threshold::{Checked, Threshold};
-use crate::measure::timeline::Timeline;
+use crate::measure::timeline::Second;
 use crate::measure::validity::Work;
 use crate::measure::{Distribution, Measurement, Outcome, Quantile, Tally};
 
@@ -202,6 +202,9 @@ pub struct GeneratorFacts {
     pub peak_rss_bytes: u64,
     /// Resident memory that came with connections and window, per connection, in bytes.
     pub rss_per_connection_bytes: Option<u64>,
+    /// How often the generator's thread allocated memory within the window; absent where that is not counted.
+    #[serde(default)]
+    pub allocations: Option<u64>,
     /// How the kernel schedules the generator's thread.
     pub scheduling: Cow<'static, str>,
     /// The TLS library.
@@ -262,7 +265,7 @@ impl ConnectorFacts {
     }
 }
 
-/// One second of the measured window, by intended start.
+/// One second of the warm-up or of the measured window, by intended start.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct SecondFacts {
     /// Counts from 0.
@@ -419,6 +422,7 @@ impl GeneratorFacts {
             rss_bytes: usage.rss_bytes(),
             peak_rss_bytes: peak_rss_bytes(),
             rss_per_connection_bytes: usage.rss_per_connection_bytes(),
+            allocations: usage.allocations(),
             scheduling: usage.scheduling.into(),
             tls: crate::wire::tls::PROVIDER.into(),
         }
@@ -443,8 +447,8 @@ impl ThresholdFacts {
     }
 }
 
-pub(super) fn timeline(timeline: &Timeline) -> Vec<SecondFacts> {
-    let facts = timeline.seconds().iter().enumerate().map(|(second, facts)| SecondFacts {
+pub(super) fn seconds<'s>(seconds: impl Iterator<Item = &'s Second>) -> Vec<SecondFacts> {
+    let facts = seconds.enumerate().map(|(second, facts)| SecondFacts {
         second,
         started: facts.started,
         ok: facts.ok,

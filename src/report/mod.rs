@@ -1,9 +1,19 @@
-//! So what, second half: the summary as JSON and as text, the server's evidence, and the live line.
+//! So what, second half: the summary as JSON, the server's evidence, and the live line; and reports of one run or
+//! several as text, Markdown and HTML.
 
+pub mod bars;
+pub mod escape;
 pub mod evidence;
 pub mod facts;
+pub mod headline;
+pub mod html;
 pub mod live;
+pub mod markdown;
 pub mod plan;
+pub mod plot;
+pub mod runs;
+pub mod sheet;
+pub mod splice;
 pub mod summary;
 pub mod text;
 pub mod verdict;

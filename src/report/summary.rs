@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::facts::{
     Arrivals, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts,
-    StepFacts, ThresholdFacts, WorkCount, example_of, outcomes, steps, timeline,
+    StepFacts, ThresholdFacts, WorkCount, example_of, outcomes, seconds, steps,
 };
 use super::plan::PlanFacts;
 use super::text;
@@ -100,6 +100,9 @@ pub struct WorkloadResults {
     pub opening: HandshakeFacts,
     /// Connections opened within the window.
     pub reopening: HandshakeFacts,
+    /// The warm-up second by second, which no other figure counts; the last second ends where the window begins.
+    #[serde(default)]
+    pub warm_up_timeline: Vec<SecondFacts>,
     /// The measured window second by second.
     pub timeline: Vec<SecondFacts>,
 }
@@ -231,7 +234,8 @@ impl WorkloadResults {
             steps: steps(measurement),
             opening: HandshakeFacts::of(&measurement.opening),
             reopening: HandshakeFacts::of(&measurement.reopening),
-            timeline: timeline(&measurement.timeline),
+            warm_up_timeline: seconds(measurement.timeline.warm_up()),
+            timeline: seconds(measurement.timeline.seconds().iter()),
         }
     }
 }

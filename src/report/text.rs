@@ -45,11 +45,7 @@ pub fn heading(about: &About) -> String {
 
 /// A certctl, or the reference server.
 fn certctl(text: &mut String, target: &TargetFacts) {
-    let system = match &*target.kind {
-        "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
-        kind => format!("{kind} {}", target.version),
-    };
-    row(text, "target", &format!("{system} at {}", target.base_url));
+    row(text, "target", &format!("{} at {}", system(target), target.base_url));
     // Of the settings, those without which a figure of writes says nothing.
     let durability = ["fsync", "synchronous_commit"]
         .into_iter()
@@ -60,12 +56,8 @@ fn certctl(text: &mut String, target: &TargetFacts) {
 
 /// Daemons behind connectors.
 fn connectors(text: &mut String, target: &TargetFacts) {
-    let mut key = "target";
-    for (name, facts) in &target.settings {
-        let Some(base_url) = facts["base_url"].as_str() else { continue };
-        let origin = if facts["started"] == true { ", started" } else { "" };
-        row(text, key, &format!("{name} {} at {base_url}{origin}", facts["version"].as_str().unwrap_or("")));
-        key = "";
+    for (index, daemon) in daemons(target).enumerate() {
+        row(text, if index == 0 { "target" } else { "" }, &daemon);
     }
     row(text, "", &target.trust);
     for skipped in target.settings.get("skipped").and_then(serde_json::Value::as_array).into_iter().flatten() {
@@ -73,7 +65,26 @@ fn connectors(text: &mut String, target: &TargetFacts) {
     }
 }
 
-fn workload(plan: &PlanFacts) -> String {
+/// Which daemons a target is made of, and where.
+fn daemons(target: &TargetFacts) -> impl Iterator<Item = String> {
+    target.settings.iter().filter_map(|(name, facts)| {
+        let base_url = facts["base_url"].as_str()?;
+        let origin = if facts["started"] == true { ", started" } else { "" };
+        Some(format!("{name} {} at {base_url}{origin}", facts["version"].as_str().unwrap_or("")))
+    })
+}
+
+/// What a target is.
+pub(super) fn system(target: &TargetFacts) -> String {
+    match &*target.kind {
+        "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
+        "connectors" => daemons(target).collect::<Vec<_>>().join(", "),
+        kind => format!("{kind} {}", target.version),
+    }
+}
+
+/// What a workload asks, on one line.
+pub(super) fn workload(plan: &PlanFacts) -> String {
     let who = match (&*plan.model, &*plan.affinity) {
         ("closed", _) => {
             let users = if plan.clients == 1 { "user" } else { "users" };
@@ -173,26 +184,39 @@ fn outcomes(outcomes: &[OutcomeCount]) -> String {
 }
 
 fn observed(facts: &ObservationFacts) -> String {
-    let value = match (facts.count, facts.of, facts.duration_s) {
+    format!("{}: {}", facts.name, observed_value(facts))
+}
+
+/// How much of it there was.
+pub(super) fn observed_value(facts: &ObservationFacts) -> String {
+    match (facts.count, facts.of, facts.duration_s) {
         (Some(count), Some(of), _) => format!("{count} of {of}"),
         (Some(count), None, _) => count.to_string(),
         (None, _, Some(duration_s)) => show(Duration::from_secs_f64(duration_s)),
         (None, _, None) => "never".to_owned(),
-    };
-    format!("{}: {value}", facts.name)
+    }
 }
 
 fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
+    let mut table = table(&["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
+    for (name, facts) in distribution_rows(results, plan) {
+        let quantiles = [facts.p50_us, facts.p90_us, facts.p95_us, facts.p99_us, facts.p99_9_us, facts.max_us];
+        let cells = quantiles.map(|us| us.map_or_else(|| "–".to_owned(), |us| format!("{:.3}", us / 1e3)));
+        table.add_row([name, facts.count.to_string()].into_iter().chain(cells));
+    }
+    align(&mut table);
+    table
+}
+
+/// A workload's distributions, but for those without a sample that it need not have, with their names.
+pub(super) fn distribution_rows<'r>(
+    results: &'r WorkloadResults,
+    plan: &PlanFacts,
+) -> Vec<(String, &'r DistributionFacts)> {
     let latency = &results.latency;
     let (closed, per_arrival) = (plan.model == "closed", plan.affinity == "per arrival");
-    let mut table = table(&["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
-    let mut add = |name: &str, facts: &DistributionFacts, always: bool| {
-        if always || facts.count > 0 {
-            let quantiles = [facts.p50_us, facts.p90_us, facts.p95_us, facts.p99_us, facts.p99_9_us, facts.max_us];
-            let cells = quantiles.map(|us| us.map_or_else(|| "–".to_owned(), |us| format!("{:.3}", us / 1e3)));
-            table.add_row([name.to_owned(), facts.count.to_string()].into_iter().chain(cells));
-        }
-    };
+    let mut rows = Vec::new();
+    let mut add = |name: &str, facts, always: bool| rows.push((name.to_owned(), facts, always));
     add("response time", &latency.response, true);
     for step in &results.steps {
         add(&format!("  {}", step.name), &step.response, true);
@@ -219,8 +243,8 @@ fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
         add("TCP reconnect", &results.reopening.dial, false);
         add("TLS rehandshake", &results.reopening.tls, false);
     }
-    align(&mut table);
-    table
+    let kept = rows.into_iter().filter(|(_, facts, always): &(_, &DistributionFacts, _)| *always || facts.count > 0);
+    kept.map(|(name, facts, _)| (name, facts)).collect()
 }
 
 fn handshakes(text: &mut String, key: &str, facts: &HandshakeFacts) {

@@ -4,7 +4,9 @@
 
 pub mod acme;
 pub mod bench;
+pub mod browser;
 pub mod certctl;
+pub mod made_up;
 pub mod peer;
 pub mod process;
 pub mod reference;

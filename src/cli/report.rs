@@ -1,0 +1,65 @@
+//! `certctl-bench report`: tells what runs came to, as text, Markdown or HTML.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::error::{Context as _, Error, Result};
+use crate::report::runs::{self, Group};
+use crate::report::{html, markdown, text};
+
+/// Flags of `certctl-bench report`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Runs of one scenario are laid over one another: the first is the base, the second the head.\n\
+                  A report judges nothing: the exit code of the run itself does.")]
+pub struct ReportFlags {
+    /// What to tell of: summary.json files, or folders that hold one, such as target/certctl-bench/agent_storm.
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// How to tell it: for a terminal, for a pull request's comment, or as one file with figures.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Write it to this file instead of standard output.
+    #[arg(long, value_name = "FILE", required_if_eq("format", "html"))]
+    output: Option<PathBuf>,
+}
+
+/// How to tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// As the run itself printed it.
+    Text,
+    /// Verdict, table, and details folded.
+    Markdown,
+    /// One file with figures, which loads nothing.
+    Html,
+}
+
+/// Reads the runs and writes the report.
+///
+/// # Errors
+/// Of usage, if a run cannot be read; or if the report cannot be written.
+pub fn run(flags: ReportFlags) -> Result<()> {
+    let groups = runs::load_all(&flags.runs)?;
+    let told = match flags.format {
+        Format::Text => plain(&groups),
+        Format::Markdown => markdown::report(&groups),
+        Format::Html => html::report(&groups)?,
+    };
+    match &flags.output {
+        Some(file) => std::fs::write(file, told).map_err(|error| {
+            Error::usage(format!("writing {}: {error}", file.display())).mend("name a file in a folder that exists")
+        }),
+        None => io::stdout().lock().write_all(told.as_bytes()).context(|| "writing the report".to_owned()),
+    }
+}
+
+fn plain(groups: &[Group]) -> String {
+    let runs = groups.iter().flat_map(|group| &group.runs);
+    let each = runs.map(|run| {
+        let label = if run.label.is_empty() { String::new() } else { format!("{}: {}\n", run.label, run.file) };
+        label + &text::heading(&run.summary.about) + "\n" + &text::results(&run.summary)
+    });
+    each.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,65 @@
+//! Phases as bars, one for each workload and run: of means, since only these add up.
+
+use super::facts::DistributionFacts;
+use super::plot::phases::Bar;
+use super::runs::Group;
+use super::summary::WorkloadResults;
+
+/// What is drawn on one scale.
+#[derive(Debug)]
+pub struct Stacked {
+    /// What the bars show, in a few words.
+    pub title: &'static str,
+    /// One at least.
+    pub bars: Vec<Bar>,
+}
+
+/// Bars of whole exchanges, where each arrival was a connection of its own; of connections, and of requests on them,
+/// where they were kept.
+pub fn of(group: &Group) -> Vec<Stacked> {
+    let mut stacks = [
+        Stacked { title: "Where a connection's time went (means)", bars: Vec::new() },
+        Stacked { title: "Where a request's time went (means)", bars: Vec::new() },
+        Stacked { title: "Where the time to open a connection went (means)", bars: Vec::new() },
+    ];
+    for name in group.workloads() {
+        for run in &group.runs {
+            let results = run.summary.results.iter().zip(&run.summary.about.workloads);
+            let Some((results, plan)) = results.into_iter().find(|(results, _)| results.workload == name) else {
+                continue;
+            };
+            let label = if run.label.is_empty() { name.to_owned() } else { format!("{name}, {}", run.label) };
+            let [whole, asking, opening] = &mut stacks;
+            if plan.affinity == "per arrival" {
+                whole.bars.extend(bar(&label, exchange(results)));
+            } else {
+                asking.bars.extend(bar(&label, request(results)));
+                let opened = if results.opening.tls.count > 0 { &results.opening } else { &results.reopening };
+                opening.bars.extend(bar(&label, [("TCP connect", &opened.dial), ("TLS handshake", &opened.tls)]));
+            }
+        }
+    }
+    stacks.into_iter().filter(|stack| !stack.bars.is_empty()).collect()
+}
+
+/// The phases of an arrival that was a connection of its own, in order.
+fn exchange(results: &WorkloadResults) -> impl Iterator<Item = (&'static str, &DistributionFacts)> {
+    let latency = &results.latency;
+    let connecting = [
+        ("TCP connect", &latency.dial),
+        ("TLS: hello → server's answer", &latency.tls_hello),
+        ("TLS: rest", &latency.tls_finish),
+    ];
+    connecting.into_iter().chain(request(results))
+}
+
+fn request(results: &WorkloadResults) -> [(&'static str, &DistributionFacts); 3] {
+    let latency = &results.latency;
+    [("send", &latency.send), ("first byte", &latency.first_byte), ("receive", &latency.receive)]
+}
+
+fn bar<'d>(label: &str, phases: impl IntoIterator<Item = (&'static str, &'d DistributionFacts)>) -> Option<Bar> {
+    let segments = phases.into_iter().filter_map(|(name, facts)| Some((name.to_owned(), facts.mean_us?)));
+    let bar = Bar { label: label.to_owned(), segments: segments.collect() };
+    (!bar.segments.is_empty()).then_some(bar)
+}

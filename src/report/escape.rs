@@ -1,0 +1,54 @@
+//! Words of others made harmless: what a server says of itself ends up in pages and comments.
+
+/// For HTML and SVG: text and attributes.
+pub fn html(text: &str) -> String {
+    let mut told = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => told.push_str("&amp;"),
+            '<' => told.push_str("&lt;"),
+            '>' => told.push_str("&gt;"),
+            '"' => told.push_str("&quot;"),
+            '\'' => told.push_str("&#39;"),
+            // Not allowed in either, however written.
+            letter if letter.is_control() && letter != '\n' && letter != '\t' => told.push('\u{fffd}'),
+            letter => told.push(letter),
+        }
+    }
+    told
+}
+
+/// For one line of Markdown, a table's cell included: nothing in it formats, links, or calls on anyone.
+pub fn markdown(text: &str) -> String {
+    let mut told = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    let mut before = ' ';
+    while let Some(letter) = letters.next() {
+        let within_word = before.is_alphanumeric() && letters.peek().is_some_and(|next| next.is_alphanumeric());
+        match letter {
+            '&' => told.push_str("&amp;"),
+            '<' => told.push_str("&lt;"),
+            '>' => told.push_str("&gt;"),
+            // A space of no width keeps GitHub from telling somebody.
+            '@' => told.push_str("@\u{200b}"),
+            '_' if within_word => told.push('_'),
+            '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => told.extend(['\\', letter]),
+            letter if letter.is_control() => told.push(' '),
+            letter => told.push(letter),
+        }
+        before = letter;
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words() {
+        assert_eq!(html("<a href='x'>&\"\u{1}"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\u{fffd}");
+        assert_eq!(markdown("agent_storm a|b _x_ `c` @you\n# d"), "agent_storm a\\|b \\_x\\_ \\`c\\` @\u{200b}you # d");
+        assert_eq!(markdown("<img src=x>&amp;[a](b)"), "&lt;img src=x&gt;&amp;amp;\\[a\\](b)");
+    }
+}

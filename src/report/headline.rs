@@ -1,0 +1,36 @@
+//! A verdict in plain words: the first thing that a report says.
+
+use super::sheet;
+use super::summary::Summary;
+use super::verdict::Verdict;
+
+/// A run's verdict, in a word.
+pub fn word(summary: &Summary) -> &'static str {
+    match summary.verdict {
+        Verdict::Pass => "Pass",
+        Verdict::Breached => "Threshold breached",
+        Verdict::Invalid => "Invalid",
+        Verdict::Smoke => "Smoke run",
+    }
+}
+
+/// What it means, in a sentence.
+pub fn meaning(summary: &Summary) -> String {
+    match summary.verdict {
+        Verdict::Pass => match summary.thresholds.len() {
+            0 => "the run is valid; it has no thresholds.".to_owned(),
+            1 => "the run is valid and kept its threshold.".to_owned(),
+            count => format!("the run is valid and kept all {count} thresholds."),
+        },
+        Verdict::Breached => {
+            let breached = summary.thresholds.iter().filter(|threshold| threshold.passed == Some(false));
+            let told = breached.map(|threshold| {
+                let (measured, limit) = (sheet::measured(threshold), sheet::limit(threshold));
+                format!("{} {measured}, limit {limit}", threshold.name)
+            });
+            format!("{}.", told.collect::<Vec<_>>().join("; "))
+        }
+        Verdict::Invalid => "whatever its figures say, this run proves nothing.".to_owned(),
+        Verdict::Smoke => "every part works; nothing was judged.".to_owned(),
+    }
+}

@@ -1,0 +1,87 @@
+//! Runs as Markdown, for a pull request's comment and a job's summary: verdicts first, then a table, details folded.
+//!
+//! The parts are functions of their own, so that a comment can hold more than a report.
+
+use std::fmt::Write as _;
+
+use super::escape::{html, markdown};
+use super::runs::{Group, Run};
+use super::sheet::{Cell, Sheet};
+use super::{evidence, headline, sheet};
+
+/// A whole report.
+pub fn report(groups: &[Group]) -> String {
+    let mut text = String::new();
+    for group in groups {
+        text.push_str(&section(group));
+    }
+    text
+}
+
+/// A scenario: its verdicts, what it came to, and the details folded.
+pub fn section(group: &Group) -> String {
+    let mut text = format!("### {}\n\n", markdown(&group.scenario));
+    for run in &group.runs {
+        text.push_str(&verdict(run));
+    }
+    for difference in group.differences() {
+        let _ = writeln!(text, "Not alike: {}.\n", markdown(&difference));
+    }
+    text.push_str(&table(&sheet::overview(group)));
+    for run in &group.runs {
+        text.push_str(&details(run));
+    }
+    text
+}
+
+/// A run's verdict in a line, and what makes it invalid.
+pub fn verdict(run: &Run) -> String {
+    let summary = &run.summary;
+    let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
+    let mut text = format!("{label}**{}**: {}\n", headline::word(summary), markdown(&headline::meaning(summary)));
+    for reason in &summary.invalid {
+        let _ = writeln!(text, "- {}", markdown(reason));
+    }
+    text + "\n"
+}
+
+/// A table.
+pub fn table(sheet: &Sheet) -> String {
+    let header = sheet.header.iter().map(|column| markdown(column)).collect::<Vec<_>>();
+    let rules = (0..header.len()).map(|column| if column < sheet.words { "---" } else { "---:" });
+    let mut text = format!("| {} |\n|{}|\n", header.join(" | "), rules.collect::<Vec<_>>().join("|"));
+    for row in &sheet.rows {
+        let cells = row.iter().map(cell).collect::<Vec<_>>();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    text + "\n"
+}
+
+fn cell(cell: &Cell) -> String {
+    let text = markdown(&cell.text);
+    if cell.alarming { format!("**{text}**") } else { text }
+}
+
+/// Everything else about a run, folded.
+pub fn details(run: &Run) -> String {
+    let summary = &run.summary;
+    let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", run.label) };
+    let mut text = format!("<details><summary>Machine, target and all figures{whose}</summary>\n\n");
+    let _ = writeln!(text, "{}\n", markdown(&summary.about.title));
+    for sheet in sheet::details(summary) {
+        let _ = writeln!(text, "**{}**\n", markdown(&sheet.title));
+        text.push_str(&table(&sheet));
+    }
+    for evidence in &summary.evidence {
+        let lines = evidence::lines(evidence);
+        if !lines.is_empty() {
+            let _ = writeln!(text, "**The server side's evidence**\n\n<pre>\n{}</pre>\n", preformatted(&lines));
+        }
+    }
+    text + "</details>\n\n"
+}
+
+/// An empty line would end the block of HTML that it is in.
+fn preformatted(lines: &str) -> String {
+    lines.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("{}\n", html(line.trim_end()))).collect()
+}

@@ -1,0 +1,180 @@
+//! Lines over two axes.
+
+use std::io;
+
+use plotters::backend::SVGBackend;
+use plotters::chart::{ChartBuilder, ChartContext};
+use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
+use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _};
+use plotters::element::{Circle, PathElement, Rectangle};
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::figure::{Name, Size, embedded, px, width_of, words};
+use super::ink::{Ink, Stroke};
+use crate::error::{Context as _, Result};
+
+/// Room around the lines, in pixels, for marks and titles.
+const LEFT: i32 = 60;
+const RIGHT: i32 = 24;
+const TOP: i32 = 26;
+const BOTTOM: i32 = 44;
+
+/// How an axis maps values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// As they are.
+    Linear,
+    /// By their logarithm; they are positive.
+    Log,
+}
+
+/// One axis.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What it shows, unit included where its marks have none.
+    pub title: String,
+    /// How it maps values.
+    pub scale: Scale,
+    /// Where it begins.
+    pub from: f64,
+    /// Where it ends, above `from`.
+    pub to: f64,
+    /// Its marks, ascending, with what they say.
+    pub ticks: Vec<(f64, String)>,
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What it is, for the legend; `None` for the continuation of another.
+    pub label: Option<String>,
+    /// Its colour.
+    pub ink: Ink,
+    /// How it is drawn.
+    pub stroke: Stroke,
+    /// How wide, in pixels.
+    pub width: i32,
+    /// Where it goes; each part is apart from the next.
+    pub parts: Vec<Vec<(f64, f64)>>,
+}
+
+/// A part of the ground, from top to bottom.
+#[derive(Clone, Copy, Debug)]
+pub struct Band {
+    /// Where it begins on the first axis.
+    pub from: f64,
+    /// Where it ends.
+    pub to: f64,
+    /// Its colour.
+    pub ink: Ink,
+}
+
+/// A figure of lines.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// What it shows, in a few words.
+    pub title: String,
+    /// What is to be seen in it.
+    pub description: String,
+    /// From left to right.
+    pub x: Axis,
+    /// From bottom to top.
+    pub y: Axis,
+    /// What lies below the lines.
+    pub bands: Vec<Band>,
+    /// The lines, the most important last: it lies on top.
+    pub lines: Vec<Line>,
+}
+
+type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<io::Error>>;
+type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Plane<'r, 'd> = ChartContext<'r, SVGBackend<'d>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+impl Axis {
+    fn map(&self, value: f64) -> f64 {
+        match self.scale {
+            Scale::Linear => value,
+            Scale::Log => value.max(f64::MIN_POSITIVE).log10(),
+        }
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        (self.map(self.from), self.map(self.to))
+    }
+}
+
+impl Chart {
+    /// Draws it for a page that has [`super::ink::style`], under a name that is unique there.
+    ///
+    /// # Errors
+    /// If plotters cannot.
+    pub fn svg(&self, size: Size, id: &str) -> Result<String> {
+        let mut drawn = String::new();
+        self.draw(&mut drawn, size).context(|| format!("drawing {}", self.title))?;
+        Ok(embedded(&drawn, size, &Name { id, title: &self.title, description: &self.description }))
+    }
+
+    fn draw(&self, drawn: &mut String, size: Size) -> Drawn {
+        let root = SVGBackend::with_string(drawn, size.canvas()).into_drawing_area();
+        let ((left, right), (bottom, top)) = (self.x.ends(), self.y.ends());
+        let mut plane = ChartBuilder::on(&root)
+            .margin_left(px(LEFT))
+            .margin_right(px(RIGHT))
+            .margin_top(px(TOP))
+            .margin_bottom(px(BOTTOM))
+            .build_cartesian_2d(left..right, bottom..top)?;
+        for band in &self.bands {
+            let (from, to) = (self.x.map(band.from).max(left), self.x.map(band.to).min(right));
+            if from < to {
+                plane.draw_series([Rectangle::new([(from, bottom), (to, top)], band.ink.fill())])?;
+            }
+        }
+        self.axes(&root, &mut plane, size)?;
+        for line in &self.lines {
+            self.line(&mut plane, line)?;
+        }
+        root.present()
+    }
+
+    fn axes(&self, root: &Root<'_>, plane: &mut Plane<'_, '_>, size: Size) -> Drawn {
+        let ((left, right), (bottom, top)) = (self.x.ends(), self.y.ends());
+        let guide = |ends: [(f64, f64); 2]| PathElement::new(ends.to_vec(), Ink::Grid.line(Stroke::Solid, px(1)));
+        let across = words(Ink::Muted, HPos::Center, VPos::Top);
+        // The first axis's marks need room side by side.
+        let mut free_from = i32::MIN;
+        for (tick, label) in &self.x.ticks {
+            let at = self.x.map(*tick);
+            plane.draw_series([guide([(at, bottom), (at, top)])])?;
+            let (x, y) = plane.backend_coord(&(at, bottom));
+            let half = px(width_of(label)) / 2;
+            if x - half >= free_from {
+                root.draw_text(label, &across, (x, y + px(7)))?;
+                free_from = x + half + px(4);
+            }
+        }
+        for (tick, label) in &self.y.ticks {
+            let at = self.y.map(*tick);
+            plane.draw_series([guide([(left, at), (right, at)])])?;
+            let (x, y) = plane.backend_coord(&(left, at));
+            root.draw_text(label, &words(Ink::Muted, HPos::Right, VPos::Center), (x - px(7), y))?;
+        }
+        root.draw_text(&self.y.title, &words(Ink::Text, HPos::Left, VPos::Top), (px(4), px(2)))?;
+        let corner = (px(size.width - RIGHT), px(size.height - 4));
+        root.draw_text(&self.x.title, &words(Ink::Text, HPos::Right, VPos::Bottom), corner)
+    }
+
+    fn line(&self, plane: &mut Plane<'_, '_>, line: &Line) -> Drawn {
+        for part in &line.parts {
+            let points: Vec<_> = part.iter().map(|(x, y)| (self.x.map(*x), self.y.map(*y))).collect();
+            if let [only] = points[..] {
+                // A line of one point would not be seen.
+                plane.draw_series([Circle::new(only, px(line.width), line.ink.fill())])?;
+            } else {
+                plane.draw_series([PathElement::new(points, line.ink.line(line.stroke, px(line.width)))])?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Figures as SVG, drawn with plotters: readable in light and dark, wide and on a phone, without a script or a font.
+
+pub mod chart;
+pub mod figure;
+pub mod ink;
+pub mod percentiles;
+pub mod phases;
+pub mod seconds;
+pub mod ticks;

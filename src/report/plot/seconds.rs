@@ -1,0 +1,207 @@
+//! Latency and rate second by second, with the warm-up and stalls on the ground.
+
+use super::chart::{Axis, Band, Chart, Line, Scale};
+use super::ink::{Ink, Stroke};
+use super::ticks;
+use crate::report::facts::SecondFacts;
+use crate::report::summary::WorkloadResults;
+
+/// A second stalled if its slowest right answer took so many times the usual slowest one.
+const STALL_FACTOR: u64 = 10;
+/// Shorter than this is no stall, in microseconds.
+const STALL_US: u64 = 100_000;
+
+/// One run's course.
+pub struct Course<'a> {
+    /// What it is called; empty where there is but one.
+    pub label: &'a str,
+    /// Its colour.
+    pub ink: Ink,
+    /// What it measured.
+    pub results: &'a WorkloadResults,
+    /// Planned seconds of its warm-up.
+    pub warm_up_s: f64,
+}
+
+/// Seconds next to one another, in which the target stalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// The first one; the window's first is 0, the warm-up's are negative.
+    pub first: i64,
+    /// The last one.
+    pub last: i64,
+    /// The slowest right answer in them, in microseconds; `None` if none came.
+    pub slowest_us: Option<u64>,
+}
+
+/// One second of a run.
+#[derive(Clone, Copy)]
+struct Second<'a> {
+    /// When it begins; the window begins at 0.
+    at: i64,
+    /// How much of it was within the run, above 0 and up to 1.
+    covered: f64,
+    facts: &'a SecondFacts,
+}
+
+impl<'a> Course<'a> {
+    fn seconds(&self) -> Vec<Second<'a>> {
+        let (before, window) = (&self.results.warm_up_timeline, &self.results.timeline);
+        let share = |length_s: f64, count: usize| match length_s - count.saturating_sub(1) as f64 {
+            share if share > 0.0 && share < 1.0 => share,
+            _ => 1.0,
+        };
+        let first = share(self.warm_up_s, before.len());
+        let last = share(self.results.arrivals.measured_s, window.len());
+        let warm_up = (-(before.len() as i64)..).zip(before).enumerate().map(|(index, (at, facts))| {
+            let covered = if index == 0 { first } else { 1.0 };
+            Second { at, covered, facts }
+        });
+        let measured = (0..).zip(window).map(|(at, facts): (i64, _)| {
+            let covered = if at + 1 == window.len() as i64 { last } else { 1.0 };
+            Second { at, covered, facts }
+        });
+        warm_up.chain(measured).collect()
+    }
+
+    fn named(&self, what: &str) -> String {
+        if self.label.is_empty() { what.to_owned() } else { format!("{}: {what}", self.label) }
+    }
+
+    /// The seconds of the window in which the target stalled, against what was usual in it.
+    pub fn stalls(&self) -> Vec<Stall> {
+        let window = &self.results.timeline;
+        let mut slowest: Vec<u64> = window.iter().filter_map(|second| second.max_us).collect();
+        slowest.sort_unstable();
+        let usual = slowest.get(slowest.len() / 2).copied().unwrap_or_default();
+        let bound = usual.saturating_mul(STALL_FACTOR).max(STALL_US);
+        let mut stalls: Vec<Stall> = Vec::new();
+        for (at, second) in (0..).zip(window) {
+            let unanswered = second.ok == 0 && second.started > 0;
+            if !unanswered && second.max_us.is_none_or(|us| us < bound) {
+                continue;
+            }
+            match stalls.last_mut() {
+                Some(stall) if stall.last + 1 == at => {
+                    stall.last = at;
+                    stall.slowest_us = stall.slowest_us.max(second.max_us);
+                }
+                _ => stalls.push(Stall { first: at, last: at, slowest_us: second.max_us }),
+            }
+        }
+        stalls
+    }
+}
+
+/// Latency over time; `None` without a second to draw.
+pub fn latency(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
+    let mut lines = Vec::new();
+    for course in courses.iter().rev() {
+        let seconds = course.seconds();
+        let mut add = |what: &str, stroke, width, of: fn(&SecondFacts) -> Option<u64>| {
+            let us = |second: &Second<'_>| Some((of(second.facts)?.max(1)) as f64);
+            let parts = parts(&seconds, us);
+            if !parts.is_empty() {
+                lines.push(Line { label: Some(course.named(what)), ink: course.ink, stroke, width, parts });
+            }
+        };
+        add("slowest", Stroke::Dotted, 2, |second| second.max_us);
+        add("p95", Stroke::Dashed, 2, |second| second.p95_us);
+        add("p50", Stroke::Solid, 2, |second| second.p50_us);
+    }
+    let (from, to) = ticks::log_range(lines.iter().flat_map(|line| line.parts.iter().flatten().map(|(_, us)| *us)));
+    let told = |us: &f64| (*us, ticks::duration(*us));
+    let y = Axis {
+        title: "response time (log)".to_owned(),
+        scale: Scale::Log,
+        from,
+        to,
+        ticks: ticks::log_ticks(from, to, 8).iter().map(told).collect(),
+    };
+    Some(Chart {
+        title: title.to_owned(),
+        description: described(courses),
+        x: time(courses)?,
+        y,
+        bands: bands(courses),
+        lines,
+    })
+}
+
+/// Rates over time; `None` without a second to draw.
+pub fn rate(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
+    let mut lines = Vec::new();
+    for course in courses.iter().rev() {
+        let seconds = course.seconds();
+        let mut add = |what: &str, stroke, of: fn(&SecondFacts) -> u64| {
+            let parts = parts(&seconds, |second| Some(of(second.facts) as f64 / second.covered));
+            lines.push(Line { label: Some(course.named(what)), ink: course.ink, stroke, width: 2, parts });
+        };
+        add("started", Stroke::Dashed, |second| second.started);
+        add("right answers", Stroke::Solid, |second| second.ok);
+    }
+    let most = lines.iter().flat_map(|line| line.parts.iter().flatten().map(|(_, rate)| *rate)).fold(1.0, f64::max);
+    let to = most * 1.1;
+    let ticks = ticks::linear_ticks(0.0, to, 5).into_iter().map(|tick| (tick, ticks::digits(tick))).collect();
+    Some(Chart {
+        title: title.to_owned(),
+        description: described(courses),
+        x: time(courses)?,
+        y: Axis { title: "arrivals per second".to_owned(), scale: Scale::Linear, from: 0.0, to, ticks },
+        bands: bands(courses),
+        lines,
+    })
+}
+
+/// Lines through what is known of seconds next to one another.
+fn parts(seconds: &[Second<'_>], value: impl Fn(&Second<'_>) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
+    let points = seconds.iter().map(|second| Some((second.at as f64 + 0.5, value(second)?))).collect::<Vec<_>>();
+    let runs = points.split(Option::is_none).map(|run| run.iter().copied().flatten().collect::<Vec<_>>());
+    runs.filter(|run| !run.is_empty()).collect()
+}
+
+fn time(courses: &[Course<'_>]) -> Option<Axis> {
+    let seconds: Vec<i64> =
+        courses.iter().flat_map(|course| course.seconds().into_iter().map(|second| second.at)).collect();
+    let (from, to) = (*seconds.iter().min()? as f64, *seconds.iter().max()? as f64 + 1.0);
+    let ticks = ticks::linear_ticks(from, to, 10).into_iter().map(|tick| (tick, ticks::digits(tick))).collect();
+    let title = if from < 0.0 { "seconds, from the end of the warm-up" } else { "seconds" };
+    Some(Axis { title: title.to_owned(), scale: Scale::Linear, from, to, ticks })
+}
+
+fn bands(courses: &[Course<'_>]) -> Vec<Band> {
+    let stalls = courses.iter().flat_map(Course::stalls);
+    let mut bands: Vec<Band> =
+        stalls.map(|stall| Band { from: stall.first as f64, to: (stall.last + 1) as f64, ink: Ink::Stall }).collect();
+    let warm_up = courses.iter().map(|course| course.results.warm_up_timeline.len()).max().unwrap_or(0);
+    bands.push(Band { from: -(warm_up as f64), to: 0.0, ink: Ink::WarmUp });
+    bands
+}
+
+fn described(courses: &[Course<'_>]) -> String {
+    let each = courses.iter().map(|course| {
+        let told = course.named(&format!("{} s measured", ticks::digits(course.results.arrivals.measured_s)));
+        format!("{told}; {}.", stalls(&course.stalls()))
+    });
+    each.collect::<Vec<_>>().join(" ")
+}
+
+/// Stalls in words.
+pub fn stalls(stalls: &[Stall]) -> String {
+    /// More than these are counted, not told.
+    const TOLD: usize = 4;
+    let each = stalls.iter().take(TOLD).map(|stall| {
+        let when = match stall {
+            Stall { first, last, .. } if first == last => format!("second {first}"),
+            Stall { first, last, .. } => format!("seconds {first} to {last}"),
+        };
+        let slowest = stall.slowest_us.map_or("no answer".to_owned(), |us| ticks::duration(us as f64));
+        format!("{when} ({slowest})")
+    });
+    let each = each.collect::<Vec<_>>().join(", ");
+    match stalls.len() {
+        0 => "no second stalled".to_owned(),
+        count if count > TOLD => format!("stalled in {each} and {} times more", count - TOLD),
+        _ => format!("stalled in {each}"),
+    }
+}

@@ -1,0 +1,123 @@
+//! Runs read back from their summaries, those of one scenario together.
+
+use std::path::PathBuf;
+
+use super::facts::DistributionFacts;
+use super::plot::ink::RUNS;
+use super::summary::Summary;
+use super::text;
+use crate::baseline::source;
+use crate::error::{Error, Result};
+use crate::measure::Distribution;
+
+/// One run.
+#[derive(Debug)]
+pub struct Run {
+    /// What tells it from the others of its group; empty where there is but one.
+    pub label: String,
+    /// Where it was read.
+    pub file: String,
+    /// What it came to.
+    pub summary: Summary,
+}
+
+/// Runs of one scenario, to be laid over one another: the first is the base.
+#[derive(Debug)]
+pub struct Group {
+    /// The scenario.
+    pub scenario: String,
+    /// One at least.
+    pub runs: Vec<Run>,
+}
+
+/// Reads runs and puts those of one scenario together, in the order in which they are named.
+///
+/// # Errors
+/// Of usage, if one cannot be read, or there are more of a scenario than can be told apart.
+pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
+    let mut groups: Vec<Group> = Vec::new();
+    // Whatever is wrong with a file, it is the wrong file.
+    let runs = source::summaries(paths).map_err(|error| {
+        Error::usage(error.what()).mend(error.mending().unwrap_or("name the summary.json of a run"))
+    })?;
+    for (file, summary) in runs {
+        let run = Run { label: String::new(), file, summary };
+        match groups.iter_mut().find(|group| group.scenario == run.summary.about.scenario) {
+            Some(group) => group.runs.push(run),
+            None => groups.push(Group { scenario: run.summary.about.scenario.to_string(), runs: vec![run] }),
+        }
+    }
+    for group in &mut groups {
+        let count = group.runs.len();
+        if count > RUNS {
+            return Err(Error::usage(format!(
+                "{count} runs of {}: no more than {RUNS} can be told apart",
+                group.scenario
+            ))
+            .mend("report on fewer at a time"));
+        }
+        for (index, run) in group.runs.iter_mut().enumerate().filter(|_| count > 1) {
+            run.label = ["base", "head"].get(index).map_or_else(|| format!("run {}", index + 1), ToString::to_string);
+        }
+    }
+    Ok(groups)
+}
+
+impl Group {
+    /// Names of all workloads, in the order in which they first appear.
+    pub fn workloads(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for results in self.runs.iter().flat_map(|run| &run.summary.results) {
+            if !names.contains(&&*results.workload) {
+                names.push(&results.workload);
+            }
+        }
+        names
+    }
+
+    /// In what the runs differ besides their figures: what a reader has to know before comparing them by eye.
+    pub fn differences(&self) -> Vec<String> {
+        let Some((base, others)) = self.runs.split_first() else { return Vec::new() };
+        let mut told = Vec::new();
+        for run in others {
+            let (base, other) = (&base.summary.about, &run.summary.about);
+            let mut differ = |what: &str, base: &str, other: &str| {
+                if base != other {
+                    told.push(format!("{} has another {what}: {other}, not {base}", run.label));
+                }
+            };
+            differ("target", &base.target.kind, &other.target.kind);
+            differ("target version", &base.target.version, &other.target.version);
+            differ("behaviour", &base.target.behaviour, &other.target.behaviour);
+            differ("store", &base.target.store, &other.target.store);
+            differ("processor", &base.machine.cpu_model, &other.machine.cpu_model);
+            differ("kind of machine", &base.machine.virtualisation, &other.machine.virtualisation);
+            differ("number of cores", &base.machine.cores.to_string(), &other.machine.cores.to_string());
+            for plan in &base.workloads {
+                let same = other.workloads.iter().find(|one| one.name == plan.name);
+                if same.is_none_or(|one| text::workload(one) != text::workload(plan)) {
+                    differ(
+                        &format!("workload {}", plan.name),
+                        &text::workload(plan),
+                        &same.map_or_else(|| "none".to_owned(), text::workload),
+                    );
+                }
+            }
+        }
+        told
+    }
+}
+
+impl Run {
+    /// Reads one of its histograms; empty where there is none.
+    ///
+    /// # Errors
+    /// Of usage, if it is damaged.
+    pub fn distribution(&self, facts: &DistributionFacts) -> Result<Distribution> {
+        let Some(hdr) = &facts.hdr_ns else { return Ok(Distribution::default()) };
+        Distribution::from_base64(hdr).map_err(|error| {
+            Error::usage(format!("{} is damaged: {}", self.file, error.what()))
+                .mend("name a summary.json as a run has written it")
+        })
+    }
+}

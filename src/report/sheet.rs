@@ -1,0 +1,359 @@
+//! Tables of a report as data, for Markdown and HTML alike.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::facts::{DistributionFacts, HandshakeFacts, OutcomeCount, StepFacts, ThresholdFacts};
+use super::plan::PlanFacts;
+use super::plot::ticks;
+use super::runs::{Group, Run};
+use super::summary::{Summary, WorkloadResults};
+use super::text;
+
+/// A table.
+#[derive(Debug, Default)]
+pub struct Sheet {
+    /// What it is about; may be empty.
+    pub title: String,
+    /// Its columns.
+    pub header: Vec<Cow<'static, str>>,
+    /// How many columns from the left hold words; the others hold numbers.
+    pub words: usize,
+    /// As many cells in each as there are columns.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// A cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// What it says.
+    pub text: String,
+    /// It has to be seen: something is wrong.
+    pub alarming: bool,
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), alarming: false }
+    }
+}
+
+/// A row's threshold, for people.
+struct Bound {
+    limits: String,
+    kept: Cell,
+}
+
+impl Sheet {
+    fn new(title: impl Into<String>, words: usize, header: &[&'static str]) -> Self {
+        let header = header.iter().map(|column| Cow::from(*column)).collect();
+        Self { title: title.into(), header, words, rows: Vec::new() }
+    }
+
+    fn pairs(title: impl Into<String>, rows: impl IntoIterator<Item = (String, String)>) -> Self {
+        let rows = rows.into_iter().map(|(key, value)| vec![key.into(), value.into()]).collect();
+        Self { rows, ..Self::new(title, 2, &["", ""]) }
+    }
+}
+
+/// What runs of a scenario came to: a row for each workload and step of each run.
+pub fn overview(group: &Group) -> Sheet {
+    let header = ["", "arrivals", "errors", "p50 ms", "p95 ms", "p99 ms", "threshold", "kept"];
+    let mut sheet = Sheet::new("Response times", 1, &header);
+    let labelled = group.runs.len() > 1;
+    if labelled {
+        sheet.header.insert(1, "run".into());
+        sheet.words = 2;
+    }
+    let mut add = |name: &str, run: &Run, cells: [Cell; 7]| {
+        let label = labelled.then(|| Cell::from(run.label.as_str()));
+        sheet.rows.push([name.into()].into_iter().chain(label).chain(cells).collect());
+    };
+    for name in group.workloads() {
+        let of = |run: &'_ Run| run.summary.results.iter().position(|results| results.workload == name);
+        let found: Vec<_> = group.runs.iter().filter_map(|run| Some((run, of(run)?))).collect();
+        for (run, index) in &found {
+            add(name, run, workload_cells(&run.summary, &run.summary.results[*index]));
+        }
+        let mut steps: Vec<&str> = Vec::new();
+        for step in found.iter().flat_map(|(run, index)| &run.summary.results[*index].steps) {
+            if !steps.contains(&&*step.name) {
+                steps.push(&step.name);
+            }
+        }
+        for name in steps {
+            for (run, index) in &found {
+                let results = &run.summary.results[*index];
+                if let Some(step) = results.steps.iter().find(|step| step.name == name) {
+                    add(&format!("– {name}"), run, step_cells(&run.summary, results, step));
+                }
+            }
+        }
+    }
+    for run in group.runs.iter().filter(|run| run.summary.results.len() > 1) {
+        add("all together", run, all_cells(&run.summary));
+    }
+    sheet
+}
+
+fn workload_cells(summary: &Summary, results: &WorkloadResults) -> [Cell; 7] {
+    let bound = bound(summary, |threshold| about(summary, threshold) == (Some(&results.workload), None));
+    let errors = errors(results.error_share, &results.outcomes, results.arrivals.scheduled);
+    row(results.arrivals.scheduled, errors, &results.latency.response, bound)
+}
+
+fn step_cells(summary: &Summary, results: &WorkloadResults, step: &StepFacts) -> [Cell; 7] {
+    let bound = bound(summary, |threshold| about(summary, threshold) == (Some(&results.workload), Some(&step.name)));
+    let ok = step.outcomes.iter().find(|entry| entry.outcome == "ok").map_or(0, |entry| entry.count);
+    let share = (step.scheduled > 0).then(|| step.scheduled.saturating_sub(ok) as f64 / step.scheduled as f64);
+    row(step.scheduled, errors(share, &step.outcomes, step.scheduled), &step.response, bound)
+}
+
+fn all_cells(summary: &Summary) -> [Cell; 7] {
+    let bound = bound(summary, |threshold| about(summary, threshold) == (None, None));
+    let scheduled = summary.results.iter().map(|results| results.arrivals.scheduled).sum();
+    let none = DistributionFacts::default();
+    row(scheduled, share(summary.error_share), &none, bound)
+}
+
+fn row(arrivals: u64, errors: String, response: &DistributionFacts, bound: Bound) -> [Cell; 7] {
+    [
+        arrivals.to_string().into(),
+        errors.into(),
+        ms(response.p50_us).into(),
+        ms(response.p95_us).into(),
+        ms(response.p99_us).into(),
+        bound.limits.into(),
+        bound.kept,
+    ]
+}
+
+/// Of which workload and step a threshold is. One on errors is of all workloads.
+fn about<'s>(summary: &'s Summary, threshold: &'s ThresholdFacts) -> (Option<&'s str>, Option<&'s str>) {
+    let workload = match (threshold.workload.as_deref(), &summary.results[..]) {
+        (Some(workload), _) => summary.results.iter().find(|results| results.workload == workload),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    let name = plain(threshold);
+    let steps = workload.map_or(&[][..], |results| &results.steps);
+    let step = steps.iter().find(|step| name.strip_prefix(&*step.name).is_some_and(|rest| rest.starts_with(" p")));
+    (workload.map(|results| &*results.workload), step.map(|step| &*step.name))
+}
+
+/// A threshold's name without its workload's.
+fn plain(threshold: &ThresholdFacts) -> &str {
+    let prefix = threshold.workload.as_deref().map(|workload| format!("{workload}: "));
+    prefix.and_then(|prefix| threshold.name.strip_prefix(&prefix)).unwrap_or(&threshold.name)
+}
+
+fn bound(summary: &Summary, mut belongs: impl FnMut(&ThresholdFacts) -> bool) -> Bound {
+    let ours: Vec<_> = summary.thresholds.iter().filter(|threshold| belongs(threshold)).collect();
+    let limits = ours.iter().map(|threshold| {
+        // The last word of a latency's name is its quantile.
+        let name = plain(threshold);
+        let name = if threshold.unit == "ms" { name.rsplit(' ').next().unwrap_or(name) } else { name };
+        format!("{name} < {}", limit(threshold))
+    });
+    let limits = limits.collect::<Vec<_>>().join(", ");
+    let kept = if ours.is_empty() {
+        "".into()
+    } else if ours.iter().any(|threshold| threshold.passed == Some(false)) {
+        Cell { text: "breached".to_owned(), alarming: true }
+    } else if ours.iter().any(|threshold| threshold.passed.is_none()) {
+        Cell { text: "too few samples".to_owned(), alarming: true }
+    } else {
+        "kept".into()
+    };
+    Bound { limits, kept }
+}
+
+/// What a threshold's measure stays below, with its unit.
+pub fn limit(threshold: &ThresholdFacts) -> String {
+    valued(threshold, threshold.limit)
+}
+
+/// What was measured, with its unit.
+pub fn measured(threshold: &ThresholdFacts) -> String {
+    let most = if threshold.by_maximum { "max " } else { "" };
+    threshold.measured.map_or_else(|| "–".to_owned(), |measured| format!("{most}{}", valued(threshold, measured)))
+}
+
+fn valued(threshold: &ThresholdFacts, value: f64) -> String {
+    match &*threshold.unit {
+        "share" => format!("{}%", ticks::digits(value * 100.0)),
+        unit => format!("{} {unit}", (value * 1e3).round() / 1e3),
+    }
+}
+
+fn ms(us: Option<f64>) -> String {
+    us.map_or_else(|| "–".to_owned(), |us| format!("{:.3}", us / 1e3))
+}
+
+fn share(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".to_owned(), |share| format!("{:.3}%", share * 100.0))
+}
+
+fn errors(of_all: Option<f64>, outcomes: &[OutcomeCount], scheduled: u64) -> String {
+    let wrong: Vec<_> = outcomes.iter().filter(|entry| entry.outcome != "ok" && entry.count > 0).collect();
+    let sent: u64 = outcomes.iter().map(|entry| entry.count).sum();
+    let mut told: Vec<String> = wrong.iter().map(|entry| format!("{} {}", entry.count, entry.outcome)).collect();
+    let unsent = scheduled.saturating_sub(sent);
+    if unsent > 0 {
+        told.push(format!("{unsent} unsent"));
+    }
+    if told.is_empty() { share(of_all) } else { format!("{} ({})", share(of_all), told.join(", ")) }
+}
+
+/// Everything else about a run, a table each.
+pub fn details(summary: &Summary) -> Vec<Sheet> {
+    let mut sheets = vec![environment(summary), workloads(summary)];
+    if !summary.thresholds.is_empty() {
+        sheets.push(thresholds(&summary.thresholds));
+    }
+    for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
+        sheets.push(distributions(results, plan));
+        sheets.push(counts(results));
+        sheets.push(handshakes(results));
+    }
+    let mut settings = Vec::new();
+    for (key, value) in &summary.about.target.settings {
+        flatten(key, value, &mut settings);
+    }
+    sheets.push(Sheet::pairs("Settings of the target", settings));
+    sheets.retain(|sheet| !sheet.rows.is_empty());
+    sheets
+}
+
+/// A setting, and those within it.
+fn flatten(key: &str, value: &Value, told: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(inner) => inner.iter().for_each(|(name, value)| flatten(&format!("{key} {name}"), value, told)),
+        Value::String(text) => told.push((key.to_owned(), text.clone())),
+        other => told.push((key.to_owned(), other.to_string())),
+    }
+}
+
+fn environment(summary: &Summary) -> Sheet {
+    let (target, machine, generator) = (&summary.about.target, &summary.about.machine, &summary.generator);
+    let gib = machine.memory_bytes as f64 / f64::from(1 << 30);
+    let mib = |bytes: u64| ticks::digits(bytes as f64 / f64::from(1 << 20));
+    let rows = [
+        ("target", text::system(target)),
+        ("address", target.base_url.clone()),
+        ("certificate", target.trust.clone()),
+        ("store", target.store.clone()),
+        ("processor", format!("{} × {}", machine.cores, machine.cpu_model)),
+        ("memory", format!("{gib:.1} GiB")),
+        ("virtualisation", machine.virtualisation.clone()),
+        ("kernel", format!("Linux {}", machine.kernel)),
+        ("compiler", machine.rustc.clone()),
+        ("suite", format!("certctl-bench {}, commit {}", summary.suite_version, machine.commit)),
+        ("finished", summary.finished_at.clone()),
+        (
+            "generator",
+            format!(
+                "{:.2} s of CPU in the window, its thread {:.1}% busy; {}; {}",
+                generator.window_cpu_s,
+                generator.busy_share * 100.0,
+                generator.scheduling,
+                generator.tls
+            ),
+        ),
+        (
+            "its memory",
+            format!("{} MiB at the end, {} MiB at most", mib(generator.rss_bytes), mib(generator.peak_rss_bytes)),
+        ),
+    ];
+    Sheet::pairs("Environment", rows.map(|(key, value)| (key.to_owned(), value)))
+}
+
+fn workloads(summary: &Summary) -> Sheet {
+    let plans = summary.about.workloads.iter();
+    Sheet::pairs(
+        "Workloads",
+        plans.map(|plan| (plan.name.to_string(), format!("{}: {}", plan.title, text::workload(plan)))),
+    )
+}
+
+fn thresholds(facts: &[ThresholdFacts]) -> Sheet {
+    let mut sheet = Sheet::new("Thresholds", 1, &["", "measured", "limit", "kept"]);
+    for threshold in facts {
+        let kept = match threshold.passed {
+            Some(true) => "kept".into(),
+            Some(false) => Cell { text: "breached".to_owned(), alarming: true },
+            None => Cell { text: "too few samples".to_owned(), alarming: true },
+        };
+        let limit = format!("< {}", limit(threshold));
+        sheet.rows.push(vec![threshold.name.as_str().into(), measured(threshold).into(), limit.into(), kept]);
+    }
+    sheet
+}
+
+fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
+    let header = ["ms", "samples", "least", "mean", "p50", "p90", "p95", "p99", "p99.9", "most"];
+    let mut sheet = Sheet::new(format!("Latencies of {}", results.workload), 1, &header);
+    for (name, facts) in text::distribution_rows(results, plan) {
+        let values = [
+            facts.min_us,
+            facts.mean_us,
+            facts.p50_us,
+            facts.p90_us,
+            facts.p95_us,
+            facts.p99_us,
+            facts.p99_9_us,
+            facts.max_us,
+        ];
+        let cells = [name.trim_start().to_owned(), facts.count.to_string()].into_iter().chain(values.map(ms));
+        sheet.rows.push(cells.map(Cell::from).collect());
+    }
+    sheet
+}
+
+fn counts(results: &WorkloadResults) -> Sheet {
+    let arrivals = &results.arrivals;
+    let mut rows = vec![(
+        "arrivals".to_owned(),
+        format!(
+            "scheduled {}, started {}, late {}, unsent {}, in {:.1} s{}; {} more in the warm-up",
+            arrivals.scheduled,
+            arrivals.started,
+            arrivals.late,
+            arrivals.unsent,
+            arrivals.measured_s,
+            if arrivals.partial { ", stopped early" } else { "" },
+            arrivals.warm_up
+        ),
+    )];
+    for entry in &results.outcomes {
+        let example = entry.example.as_ref().map_or_else(String::new, |example| format!("; the first: {example}"));
+        rows.push((entry.outcome.clone(), format!("{}{example}", entry.count)));
+    }
+    for work in &results.work {
+        rows.push((
+            work.name.to_string(),
+            format!("{} found of {} claimed ({})", work.found, work.claimed, work.source),
+        ));
+    }
+    if results.work.is_empty() {
+        rows.push(("work".to_owned(), "not checked: no database given".to_owned()));
+    }
+    rows.extend(results.observations.iter().map(|one| (one.name.to_string(), text::observed_value(one))));
+    Sheet::pairs(format!("Counts of {}", results.workload), rows)
+}
+
+fn handshakes(results: &WorkloadResults) -> Sheet {
+    let header = ["when", "kind", "version", "suite", "group", "certificate", "chain", "count"];
+    let mut sheet = Sheet::new(format!("Handshakes of {}", results.workload), 6, &header);
+    let mut add = |when: &str, facts: &HandshakeFacts| {
+        for entry in &facts.kinds {
+            let words = [when, &entry.kind, &entry.version, &entry.suite, &entry.group, &entry.key];
+            let numbers = [u64::from(entry.chain_length), entry.count].map(|number| number.to_string().into());
+            sheet.rows.push(words.map(Cell::from).into_iter().chain(numbers).collect());
+        }
+    };
+    add("before the load", &results.opening);
+    add("within the window", &results.reopening);
+    sheet
+}

@@ -1,0 +1,269 @@
+//! Tables and pictures in documents, made of committed baselines, between markers:
+//!
+//! ```text
+//! <!-- splice: latency baselines/ENVIRONMENT -->
+//! what stands here is replaced
+//! <!-- splice: end -->
+//! ```
+//!
+//! `latency`, `counts` and `phases` make a table of baselines, or of all in a folder; `picture FILE.svg` draws their
+//! phases into a file beside the document. Paths are those from the folder that the documents are spliced in.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::escape::markdown;
+use super::plot::phases::{self, Bar, Stack};
+use crate::baseline::environment::Environment;
+use crate::baseline::file::Line;
+use crate::baseline::measure::Kind;
+use crate::baseline::statistics::median;
+use crate::baseline::{Baseline, source};
+use crate::error::{Context as _, Error, Result};
+
+const OPENING: &str = "<!-- splice: ";
+const CLOSING: &str = " -->";
+const END: &str = "<!-- splice: end -->";
+/// As wide as GitHub shows a page.
+const PICTURE_WIDTH: i32 = 760;
+
+/// The phases of a connection: as measures call them, and as people do.
+const PHASES: [(&str, &str); 6] = [
+    ("dial", "TCP connect"),
+    ("tls_hello", "TLS, to its answer"),
+    ("tls_finish", "TLS, the rest"),
+    ("send", "send"),
+    ("first_byte", "first byte"),
+    ("receive", "receive"),
+];
+
+/// A document with its tables renewed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spliced {
+    /// All of it.
+    pub text: String,
+    /// Its pictures, and where they belong.
+    pub pictures: Vec<(PathBuf, String)>,
+}
+
+/// Whether a document has a marker.
+pub fn is_marked(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with(OPENING))
+}
+
+/// Renews what stands between the markers of `document`. Baselines are looked for from `root`.
+///
+/// # Errors
+/// Of usage, if a marker says nothing that is known, has no end, or names no baseline; each with document and line.
+pub fn splice(document: &Path, text: &str, root: &Path) -> Result<Spliced> {
+    let mut spliced = Spliced { text: String::new(), pictures: Vec::new() };
+    let mut lines = text.split_inclusive('\n').enumerate();
+    while let Some((index, line)) = lines.next() {
+        spliced.text.push_str(line);
+        let Some(order) = line.trim_end().strip_prefix(OPENING).and_then(|rest| rest.strip_suffix(CLOSING)) else {
+            continue;
+        };
+        let wrong = |why: &str| {
+            Error::usage(format!("{} line {}: {why}", document.display(), index + 1)).mend(
+                "write `<!-- splice: latency|counts|phases BASELINE... -->` or `… picture FILE.svg BASELINE... \
+                       -->`, and `<!-- splice: end -->` below",
+            )
+        };
+        let end = lines.find(|(_, line)| line.trim_end() == END || line.starts_with(OPENING));
+        let Some((_, end)) = end.filter(|(_, end)| end.trim_end() == END) else {
+            return Err(wrong("this marker has no end"));
+        };
+        let mut words = order.split_whitespace();
+        let what = words.next().unwrap_or_default();
+        let picture = if what == "picture" { words.next() } else { None };
+        let baselines = load(words, root).map_err(|error| wrong(error.what()))?;
+        if baselines.is_empty() {
+            return Err(wrong("no baseline is named, or there is none"));
+        }
+        match (what, picture) {
+            ("latency", _) => spliced.text.push_str(&latency(&baselines)),
+            ("counts", _) => spliced.text.push_str(&counts(&baselines)),
+            ("phases", _) => spliced.text.push_str(&phase_table(&baselines)),
+            ("picture", Some(file)) if file.ends_with(".svg") && !file.contains(['/', '\\', '(', ')']) => {
+                let (title, drawn) = draw(&baselines)?;
+                let _ = writeln!(spliced.text, "![{title}]({file})");
+                spliced.pictures.push((document.with_file_name(file), drawn));
+            }
+            _ => return Err(wrong(&format!("`{order}` is nothing that can be spliced"))),
+        }
+        spliced.text.push_str(end);
+    }
+    Ok(spliced)
+}
+
+/// Every baseline of these files and folders; files of a folder by name.
+fn load<'w>(words: impl Iterator<Item = &'w str>, root: &Path) -> Result<Vec<Baseline>> {
+    let mut files = Vec::new();
+    for word in words {
+        let path = root.join(word);
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+            let entries = entries.context(|| format!("reading the folder {}", path.display()))?;
+            let mut inside: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+            inside.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+            inside.sort();
+            files.extend(inside);
+        } else {
+            files.push(path);
+        }
+    }
+    files.iter().map(|file| source::baseline(file)).collect()
+}
+
+/// A workload of a baseline.
+#[derive(Clone, Copy)]
+struct Workload<'b> {
+    baseline: &'b Baseline,
+    name: &'b str,
+}
+
+impl<'b> Workload<'b> {
+    fn all(baselines: &'b [Baseline]) -> impl Iterator<Item = Self> {
+        baselines.iter().flat_map(|baseline| {
+            let names = baseline.measures.keys().filter_map(|measure| measure.strip_suffix("/response_p50_us"));
+            // A step's name holds another slash.
+            names.filter(|name| !name.contains('/')).map(move |name| Self { baseline, name })
+        })
+    }
+
+    fn line(self, measure: &str) -> Option<&'b Line> {
+        self.baseline.measures.get(&format!("{}/{measure}", self.name))
+    }
+
+    /// The median of runs, of what is measured in microseconds.
+    fn us(self, measure: &str) -> Option<f64> {
+        self.line(measure).and_then(middle)
+    }
+
+    fn asked(self, what: &str) -> Option<&'b str> {
+        self.baseline.workload.asked.get(&format!("{}/{what}", self.name)).map(String::as_str)
+    }
+
+    /// How much is asked.
+    fn load(self) -> String {
+        match (self.asked("rate_per_s"), self.asked("connections")) {
+            (Some(rate), _) => {
+                let rate: f64 = rate.parse().unwrap_or_default();
+                if rate < 10.0 { format!("{:.0}/min", rate * 60.0) } else { format!("{rate:.0}/s") }
+            }
+            (None, Some(users)) => format!("{users} users"),
+            (None, None) => "–".to_owned(),
+        }
+    }
+
+    /// The daemon, and the handshakes that are offered to it: the part of the title after the semicolon.
+    fn daemon(self) -> [String; 2] {
+        let offer = self.asked("title").and_then(|title| title.split_once("; ")).map_or("–", |(_, offer)| offer);
+        [self.name.trim_end_matches("_handshake").to_owned(), offer.replace(" TLS handshakes", "")]
+    }
+}
+
+/// The median of the runs that have enough samples.
+fn middle(line: &Line) -> Option<f64> {
+    let values: Vec<f64> = line.values.iter().flatten().copied().collect();
+    (!values.is_empty()).then(|| median(&values))
+}
+
+fn latency(baselines: &[Baseline]) -> String {
+    let header = ["workload", "asked", "p50", "p95", "p99", "runs differ by (p50)", "answers/s", "errors"];
+    let rows = Workload::all(baselines).map(|workload| {
+        let noise = workload.line("response_p50_us").map(|line| format!("{:.0}%", line.noise_floor * 100.0));
+        let answers = workload.us("answers_per_s").map(|per_s| format!("{per_s:.0}"));
+        let errors = workload.us("error_share").map(|share| format!("{:.3}%", share * 100.0));
+        let [p50, p95, p99] = ["p50", "p95", "p99"].map(|name| ms(workload.us(&format!("response_{name}_us"))));
+        let text = [Some(workload.name.to_owned()), Some(workload.load())];
+        text.into_iter().chain([Some(p50), Some(p95), Some(p99), noise, answers, errors]).map(or_dash).collect()
+    });
+    table(&header, 2, rows) + &caption(baselines, "Response times in ms, medians of runs")
+}
+
+fn counts(baselines: &[Baseline]) -> String {
+    let rows = baselines.iter().flat_map(|baseline| {
+        let exact = baseline.measures.iter().filter(|(_, line)| line.kind == Kind::Exact);
+        exact.map(|(name, line)| {
+            let value = middle(line).map(|value| format!("{value:.3}"));
+            let tolerance = line.tolerance.map(|share| format!("{}%", (share * 1e6).round() / 1e4));
+            vec![baseline.scenario.clone(), format!("`{name}`"), or_dash(value), or_dash(tolerance)]
+        })
+    });
+    table(&["scenario", "measure", "median", "tolerance"], 2, rows) + &caption(baselines, "Counts")
+}
+
+fn phase_table(baselines: &[Baseline]) -> String {
+    let header = ["daemon", "handshakes", "all: p50", "p95"];
+    let header: Vec<&str> = header.into_iter().chain(PHASES.iter().map(|(_, name)| *name)).chain(["bytes"]).collect();
+    let rows = Workload::all(baselines).map(|workload| {
+        let us = |measure: &str| or_dash(workload.us(measure).map(|us| format!("{us:.0}")));
+        let bytes = ["read", "written"].map(|way| workload.us(&format!("reopening_{way}_bytes_per_handshake")));
+        let bytes = bytes.map(|bytes| or_dash(bytes.map(|bytes| format!("{bytes:.0}")))).join(" + ");
+        let phases = PHASES.iter().map(|(measure, _)| us(&format!("{measure}_p50_us")));
+        let all = [us("response_p50_us"), us("response_p95_us")];
+        workload.daemon().into_iter().chain(all).chain(phases).chain([bytes]).collect()
+    });
+    table(&header, 2, rows) + &caption(baselines, "Times in µs, medians of runs' quantiles; bytes read + written")
+}
+
+/// The picture's title, and the picture.
+fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
+    let title = "Where a connection's time went (medians)";
+    let bars = Workload::all(baselines).map(|workload| {
+        let segment = |(measure, name): &(&str, &str)| {
+            workload.us(&format!("{measure}_p50_us")).map(|us| ((*name).to_owned(), us))
+        };
+        Bar { label: workload.daemon().join(", "), segments: PHASES.iter().filter_map(segment).collect() }
+    });
+    let bars: Vec<Bar> = bars.filter(|bar| !bar.segments.is_empty()).collect();
+    if bars.is_empty() {
+        return Err(Error::usage("no baseline of these has phases").mend("name baselines of connector_tier"));
+    }
+    Ok((title, phases::file(&Stack { title, bars: &bars }, PICTURE_WIDTH)?))
+}
+
+/// So many columns are words; the rest are numbers.
+fn table(header: &[&str], words: usize, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rules = (0..header.len()).map(|column| if column < words { "---" } else { "---:" }).collect::<Vec<_>>();
+    let mut text = format!("\n| {} |\n|{}|\n", header.join(" | "), rules.join("|"));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
+
+/// Where and when the figures were measured.
+fn caption(baselines: &[Baseline], what: &str) -> String {
+    let sorted = |of: fn(&Baseline) -> String| baselines.iter().map(of).collect::<BTreeSet<_>>();
+    let runs = sorted(|baseline| format!("{} runs", baseline.runs.len()));
+    let days = sorted(|baseline| {
+        let last = baseline.runs.iter().map(|run| run.finished_at.as_str()).max().unwrap_or_default();
+        last.split('T').next().unwrap_or_default().to_owned()
+    });
+    let places = sorted(|baseline| place(&baseline.environment));
+    let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" and ");
+    format!("\n{what}: {} each, {}. {}.\n\n", list(runs), list(days), markdown(&list(places)))
+}
+
+fn place(environment: &Environment) -> String {
+    let Environment { cpu_model, cores, memory_gib, virtualisation, .. } = environment;
+    let machine = if virtualisation == "none" { "no virtual machine" } else { virtualisation };
+    let target = match &*environment.target_kind {
+        "reference" => format!("reference server {} on {}", environment.target_version, environment.target_store),
+        "connectors" => environment.target_version.clone(),
+        kind => format!("{kind} {}", environment.target_version),
+    };
+    format!("{cpu_model}, {cores} cores, {memory_gib} GiB, {machine}; {target}")
+}
+
+fn ms(us: Option<f64>) -> String {
+    or_dash(us.map(|us| if us < 10_000.0 { format!("{:.2}", us / 1e3) } else { format!("{:.1}", us / 1e3) }))
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "–".to_owned())
+}

@@ -1,0 +1,123 @@
+//! A real browser, without a window, that tells what a page looks like in it.
+
+use std::fs::{File, read_to_string, write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A browser that takes longer is stopped, and the test fails.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Looks at a page from within: sizes, words that are cut off or overlap, what was loaded, what went wrong.
+const PROBE: &str = r#"<script>
+const errors = [];
+addEventListener('error', event => errors.push(String(event.message || event.target.src)), true);
+addEventListener('securitypolicyviolation', event => errors.push('blocked: ' + event.blockedURI));
+addEventListener('load', () => setTimeout(() => {
+  document.querySelectorAll('details').forEach(one => { one.open = true; });
+  const seen = {blank: [], cut_off: [], overlapping: [], errors};
+  seen.width = innerWidth;
+  seen.needs = Math.max(document.documentElement.scrollWidth, document.body.scrollWidth);
+  seen.loaded = performance.getEntriesByType('resource').map(entry => entry.name);
+  const figures = [...document.querySelectorAll('svg[role=img]')].filter(one => one.getClientRects().length);
+  seen.figures = figures.length;
+  for (const figure of figures) {
+    const frame = figure.getBoundingClientRect();
+    const name = figure.querySelector('title')?.textContent;
+    const drawn = figure.querySelectorAll('polyline, rect, line').length;
+    if (frame.width < 200 || frame.height < 80 || drawn < 5) seen.blank.push(name);
+    const words = [...figure.querySelectorAll('text')].map(one => [one.textContent.trim(), one.getBoundingClientRect()]);
+    for (const [text, box] of words) {
+      const within = box.left > frame.left - 1 && box.right < frame.right + 1 && box.top > frame.top - 1 && box.bottom < frame.bottom + 1;
+      if (!within) seen.cut_off.push(name + ': ' + text);
+    }
+    words.forEach(([text, a], at) => words.slice(at + 1).forEach(([other, b]) => {
+      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const along = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (across > 1 && along > 3) seen.overlapping.push(name + ': ' + text + ' / ' + other);
+    }));
+  }
+  parent.postMessage(JSON.stringify(seen), '*');
+}, 50));
+</script>"#;
+
+/// Chromium, or what goes by another name.
+pub struct Browser {
+    program: PathBuf,
+    folder: TempDir,
+}
+
+impl Browser {
+    /// The one that is installed, if one is.
+    pub fn find() -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        let names = ["chromium", "google-chrome", "chromium-browser"];
+        let mut programs =
+            names.iter().flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)));
+        Some(Self { program: programs.find(|program| program.is_file())?, folder: tempfile::tempdir().unwrap() })
+    }
+
+    /// What a page looks like in a window of this width. It is framed: a window has a least width of its own.
+    pub fn look(&self, page: &str, width: u32) -> Value {
+        let policy = "style-src 'unsafe-inline'";
+        assert!(page.contains(policy), "a page has a policy");
+        let page = page.replace(policy, &format!("script-src 'unsafe-inline'; {policy}"));
+        let page = page.replace("<main>", &format!("{PROBE}<main>"));
+        let framed = page.replace('&', "&amp;").replace('"', "&quot;");
+        let outer = format!(
+            "<!DOCTYPE html><body><script>addEventListener('message', event => {{ document.body.dataset.seen = \
+             encodeURIComponent(event.data); }});</script>\
+             <iframe srcdoc=\"{framed}\" style=\"border:0;width:{width}px;height:900px\"></iframe>"
+        );
+        let file = self.folder.path().join("page.html");
+        write(&file, outer).unwrap();
+        let told = self.dump(&file);
+        let seen = told.split("data-seen=\"").nth(1).unwrap_or_else(|| panic!("the probe told nothing: {told}"));
+        serde_json::from_str(&decoded(seen.split('"').next().unwrap())).unwrap()
+    }
+
+    /// The page as it is once its scripts have run.
+    fn dump(&self, file: &Path) -> String {
+        let (out, err) = (self.folder.path().join("out"), self.folder.path().join("err"));
+        let mut child = Command::new(&self.program)
+            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
+            .args(["--disable-background-networking", "--virtual-time-budget=5000", "--window-size=1400,1000"])
+            .arg(format!("--user-data-dir={}", self.folder.path().join("profile").display()))
+            .arg("--dump-dom")
+            .arg(format!("file://{}", file.display()))
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{} did not end within {PATIENCE:?}: {}", self.program.display(), read_to_string(&err).unwrap());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        read_to_string(out).unwrap()
+    }
+}
+
+/// Undoes `encodeURIComponent`.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        if *first == b'%' {
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&tail[..2]).unwrap(), 16).unwrap());
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}

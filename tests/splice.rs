@@ -1,0 +1,128 @@
+//! Tables in documents, made of committed baselines: from the program's front door, and those of this repository.
+
+mod common;
+
+use std::fs::{create_dir_all, read_to_string, remove_file, write};
+use std::path::Path;
+use std::process::Command;
+
+use certctl_bench::baseline::bless;
+use certctl_bench::report::Summary;
+use common::runs::Made;
+use tempfile::TempDir;
+
+/// Five runs; if `connecting`, each arrival opened a connection of its own.
+fn runs(connecting: bool) -> Vec<(String, Summary)> {
+    let one = |(number, slowness)| {
+        let mut summary = Made { slowness, number, ..Made::default() }.summary();
+        if connecting {
+            summary.about.workloads[0].affinity = "per arrival".into();
+            summary.about.workloads[0].title = "nginx: connections; full TLS handshakes".to_owned();
+        }
+        (format!("run {number}"), summary)
+    };
+    (1..).zip([1.0, 1.012, 0.991, 1.004, 0.996]).map(one).collect()
+}
+
+const DOCUMENT: &str = "# Figures\n\n<!-- splice: latency baselines/here -->\nold\n<!-- splice: end -->\n\
+    between\n<!-- splice: counts baselines/here/agent_storm.json -->\n<!-- splice: end -->\n\
+    <!-- splice: phases baselines/connectors.json -->\n<!-- splice: end -->\n\
+    <!-- splice: picture phases.svg baselines/connectors.json -->\n<!-- splice: end -->\n    <!-- splice: quoted -->\nend";
+
+struct Repository(TempDir);
+
+impl Repository {
+    fn new(document: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        for (path, connecting) in [("baselines/here/agent_storm.json", false), ("baselines/connectors.json", true)] {
+            let path = folder.path().join(path);
+            create_dir_all(path.parent().unwrap()).unwrap();
+            bless::write(&bless::bless(&runs(connecting)).unwrap(), &path).unwrap();
+        }
+        create_dir_all(folder.path().join("docs")).unwrap();
+        write(folder.path().join("README.md"), "nothing of the kind\n").unwrap();
+        let repository = Self(folder);
+        repository.write(document);
+        repository
+    }
+
+    fn write(&self, document: &str) {
+        write(self.0.path().join("docs/FIGURES.md"), document).unwrap();
+    }
+
+    fn document(&self) -> String {
+        read_to_string(self.0.path().join("docs/FIGURES.md")).unwrap()
+    }
+
+    /// What `certctl-bench splice` says with these arguments.
+    #[track_caller]
+    fn run(&self, arguments: &[&str], code: i32) -> String {
+        splice(self.0.path(), arguments, code)
+    }
+}
+
+#[track_caller]
+fn splice(folder: &Path, arguments: &[&str], code: i32) -> String {
+    let program = env!("CARGO_BIN_EXE_certctl-bench");
+    let output = Command::new(program).arg("splice").args(arguments).current_dir(folder).output().unwrap();
+    let text = [&output.stdout, &output.stderr].map(|part| String::from_utf8_lossy(part).into_owned()).concat();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    text
+}
+
+#[test]
+fn tables_and_pictures_are_renewed_and_nothing_else() {
+    let repository = Repository::new(DOCUMENT);
+    assert!(repository.run(&["--check"], 1).contains("docs/FIGURES.md"));
+    assert_eq!(repository.document(), DOCUMENT, "checking changes nothing");
+    repository.run(&[], 0);
+    let spliced = repository.document();
+    insta::assert_snapshot!(spliced);
+    let picture = repository.0.path().join("docs/phases.svg");
+    let drawn = read_to_string(&picture).unwrap();
+    assert!(drawn.contains("nginx: connections") || drawn.contains("first byte"), "{drawn}");
+
+    // Again changes nothing.
+    repository.run(&[], 0);
+    assert_eq!((repository.document(), read_to_string(&picture).unwrap()), (spliced.clone(), drawn.clone()));
+    repository.run(&["--check"], 0);
+
+    // A figure that someone touched, or a picture that is gone, is stale.
+    let touched = spliced.replacen("| full | ", "| full | 1", 1);
+    assert_ne!(touched, spliced);
+    repository.write(&touched);
+    repository.run(&["--check", "docs/FIGURES.md"], 1);
+    repository.run(&["docs/FIGURES.md"], 0);
+    assert_eq!(repository.document(), spliced);
+    remove_file(&picture).unwrap();
+    assert!(repository.run(&["--check"], 1).contains("phases.svg"));
+    repository.run(&[], 0);
+    assert_eq!(read_to_string(&picture).unwrap(), drawn);
+}
+
+#[test]
+fn a_marker_that_is_wrong_is_named() {
+    for (marker, says) in [
+        ("<!-- splice: latency baselines/here -->\nno end", "no end"),
+        (
+            "<!-- splice: latency baselines/here -->\n<!-- splice: counts baselines/here -->\n<!-- splice: end -->",
+            "no end",
+        ),
+        ("<!-- splice: latency -->\n<!-- splice: end -->", "no baseline is named"),
+        ("<!-- splice: latency docs -->\n<!-- splice: end -->", "there is none"),
+        ("<!-- splice: latency baselines/gone.json -->\n<!-- splice: end -->", "baselines/gone.json"),
+        ("<!-- splice: weather baselines/here -->\n<!-- splice: end -->", "nothing that can be spliced"),
+        ("<!-- splice: picture ../x.svg baselines/here -->\n<!-- splice: end -->", "nothing that can be spliced"),
+    ] {
+        let repository = Repository::new(&format!("# Figures\n{marker}\n"));
+        let said = repository.run(&[], 2);
+        assert!(said.contains("docs/FIGURES.md line 2") && said.contains(says), "{marker}: {said}");
+    }
+    let repository = Repository::new("");
+    assert!(repository.run(&["gone.md"], 2).contains("reading gone.md"));
+}
+
+#[test]
+fn the_documents_of_this_repository_say_what_its_baselines_say() {
+    splice(Path::new(env!("CARGO_MANIFEST_DIR")), &["--check"], 0);
+}
