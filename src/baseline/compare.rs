@@ -1,13 +1,16 @@
 //! The comparison of two sides, measure by measure.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::judgement::Judgement;
 use super::measure::{Better, Kind, assumed_spread};
 use super::side::{Series, Side};
-use super::statistics::{Difference, Sample, levels, mean, median, noise_floor};
+use super::statistics::{Difference, Sample, common_noise_floor, levels, mean, median};
+use crate::error::{Context as _, Result};
 
 /// Raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -79,6 +82,17 @@ pub struct Compared {
     pub noise_floor: Option<f64>,
     /// What it comes to.
     pub verdict: Judgement,
+}
+
+impl Comparison {
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).context(|| "writing the comparison as JSON".to_owned())?;
+        fs::write(path, json + "\n").context(|| format!("writing {}", path.display()))
+    }
 }
 
 /// Compares the runs of two sides.
@@ -190,9 +204,7 @@ impl Open {
         let samples = [base, head].map(|side| sample(series.kind, side));
         let assumed = if series.kind == Kind::Timed { assumed_spread(name) } else { 0.0 };
         open.difference = Some(Difference::between(&samples[0], &samples[1], assumed, in_turn));
-        // The runs of either side tell how much runs differ.
-        let floor = samples.iter().map(|one| noise_floor(&one.values)).fold(0.0, f64::max);
-        open.compared.noise_floor = Some(as_change(series.kind, floor));
+        open.compared.noise_floor = Some(as_change(series.kind, common_noise_floor(&samples)));
         open
     }
 

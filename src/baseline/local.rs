@@ -1,8 +1,7 @@
 //! Baselines saved by name on this machine, as Criterion has them: `NAME/SCENARIO/RUN/summary.json`. Nothing of them is
 //! committed.
 //!
-//! As in Criterion, saving under a name replaces what was saved under it. The first save of a process's caller that
-//! wants several runs passes `Keep::Earlier` for those after the first.
+//! As in Criterion, saving under a name replaces what was saved under it, unless it is to be one run more.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,22 @@ pub enum Keep {
     Nothing,
     /// They stay, and the baseline has one run more.
     Earlier,
+}
+
+/// Refuses what cannot be a baseline's name.
+///
+/// # Errors
+/// If `name` is none.
+pub fn check_name(name: &str) -> Result<()> {
+    place(name, Path::new(""), "scenario").map(|_| ())
+}
+
+/// Whether runs of `scenario` are saved under `name`, in `folder`.
+///
+/// # Errors
+/// If the name is none, or the folder cannot be read.
+pub fn exists(name: &str, folder: &Path, scenario: &str) -> Result<bool> {
+    Ok(!saved(&place(name, folder, scenario)?)?.is_empty())
 }
 
 /// Saves a run under `name`, in `folder`.

@@ -9,7 +9,7 @@ use super::seconds::Seconds;
 use crate::error::Result;
 use crate::measure::Quantile;
 use crate::report::Summary;
-use crate::report::facts::DistributionFacts;
+use crate::report::facts::{DistributionFacts, HandshakeFacts, HandshakeKindCount};
 use crate::report::plan::PlanFacts;
 use crate::report::summary::WorkloadResults;
 use crate::target::evidence::Evidence;
@@ -63,6 +63,10 @@ const FLOAT_NOISE: f64 = 1e-6;
 const BACKGROUND: f64 = 0.005;
 /// WAL depends a little on what else a page holds: index splits, whole pages after a checkpoint.
 const WAL_RECORDS: f64 = 0.02;
+/// A signature of ECDSA is encoded in 70 to 72 bytes, and a handshake has a few of them.
+const SIGNATURE_BYTES: f64 = 0.01;
+/// What arrives in two pieces is buffered twice.
+const SPLIT_READS: f64 = 0.02;
 
 /// What `summary` says.
 ///
@@ -72,6 +76,11 @@ pub fn read(summary: &Summary) -> Result<Readings> {
     let mut readings = Readings::new();
     for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
         of_workload(&mut readings, results, plan)?;
+    }
+    let started: u64 = summary.results.iter().map(|results| results.arrivals.started).sum();
+    if let (Some(allocations), true) = (summary.generator.allocations, started > 0) {
+        let each = allocations as f64 / started as f64;
+        readings.insert("generator/allocations_per_request".to_owned(), exact(each, SPLIT_READS));
     }
     let closed_clients = summary.about.workloads.iter().filter(|plan| plan.model == "closed").map(|plan| plan.clients);
     let rounds_cut_off: u64 = closed_clients.sum();
@@ -92,15 +101,31 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
     if !closed {
         distribution(readings, &format!("{name}/service"), &results.latency.service, Within::Samples(&doubt))?;
     }
+    if plan.affinity == "per arrival" {
+        let latency = &results.latency;
+        for (phase, facts) in [
+            ("dial", &latency.dial),
+            ("tls_hello", &latency.tls_hello),
+            ("tls_finish", &latency.tls_finish),
+            ("send", &latency.send),
+            ("first_byte", &latency.first_byte),
+            ("receive", &latency.receive),
+        ] {
+            let histogram = samples(facts)?;
+            quantile(readings, &format!("{name}/{phase}"), facts.p50_us, 0, &histogram, &Within::Samples(&doubt));
+        }
+    }
     for step in &results.steps {
         let step_name = format!("{name}/{}/response", step.name);
         distribution(readings, &step_name, &step.response, Within::Samples(&doubt))?;
     }
-    if results.opening.tls.count > 0 {
-        distribution(readings, &format!("{name}/opening_tls"), &results.opening.tls, Within::Samples(&Doubt::NONE))?;
-    }
-    if results.reopening.tls.count > 0 {
-        distribution(readings, &format!("{name}/reopening_tls"), &results.reopening.tls, Within::Samples(&doubt))?;
+    for (label, handshakes, doubt) in
+        [("opening", &results.opening, &Doubt::NONE), ("reopening", &results.reopening, &doubt)]
+    {
+        if handshakes.tls.count > 0 {
+            distribution(readings, &format!("{name}/{label}_tls"), &handshakes.tls, Within::Samples(doubt))?;
+            of_handshakes(readings, &format!("{name}/{label}"), handshakes);
+        }
     }
     let timed =
         |value: f64, better| Reading { kind: Kind::Timed, better, value: Some(value), error: None, tolerance: 0.0 };
@@ -119,6 +144,37 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
         readings.insert(format!("{name}/error_share"), errors(share, results.arrivals.scheduled));
     }
     Ok(())
+}
+
+/// What handshakes are made of, per handshake.
+fn of_handshakes(readings: &mut Readings, group: &str, handshakes: &HandshakeFacts) {
+    let mut add = |measure: &str, value, tolerance| {
+        readings.insert(format!("{group}_{measure}_per_handshake"), exact(value, tolerance));
+    };
+    for (measure, bytes) in [("read_bytes", &handshakes.read_bytes), ("written_bytes", &handshakes.written_bytes)] {
+        if let Some(bytes) = bytes {
+            add(measure, bytes.mean, SIGNATURE_BYTES);
+        }
+    }
+    let counts = handshakes.kinds.iter().map(|kind| (round_trips(kind), kind.count));
+    let (trips, all) = counts.fold((0, 0), |(trips, all), (each, count)| (trips + each * count, all + count));
+    if all > 0 {
+        add("round_trips", trips as f64 / all as f64, FLOAT_NOISE);
+    }
+}
+
+/// Round trips until a request can be sent, without TCP's: RFC 8446, section 2, and RFC 5246, section 7.3.
+fn round_trips(kind: &HandshakeKindCount) -> u64 {
+    match (&*kind.version, &*kind.kind) {
+        ("TLS1.2", "resumed") => 1,
+        ("TLS1.2", _) | (_, "hello-retry") => 2,
+        _ => 1,
+    }
+}
+
+/// A count.
+fn exact(value: f64, tolerance: f64) -> Reading {
+    Reading { kind: Kind::Exact, better: Better::Lower, value: Some(value), error: None, tolerance }
 }
 
 /// A share of errors. One that shows none in n arrivals may still be one of about 1/n (Agresti and Coull, 1998).
@@ -163,19 +219,36 @@ impl Doubt {
 }
 
 fn distribution(readings: &mut Readings, name: &str, facts: &DistributionFacts, within: Within<'_>) -> Result<()> {
-    let values = [facts.p50_us, facts.p95_us, facts.p99_us];
-    let histogram = facts.hdr_ns.as_deref().map(Histogram::from_base64).transpose()?.unwrap_or_default();
-    for (index, (quantile, value)) in QUANTILES.into_iter().zip(values).enumerate() {
-        let by_samples = |doubt: &Doubt| Some(histogram.ln_error(quantile.fraction())? * doubt.inflation[index]);
-        let error = match within {
-            Within::Timeline(Doubt { errors: Some(errors), .. }) => Some(errors[index]),
-            Within::Timeline(doubt) | Within::Samples(doubt) => by_samples(doubt),
-        };
-        let value = value.filter(|value| *value > 0.0);
-        let reading = Reading { kind: Kind::Timed, better: Better::Lower, value, error, tolerance: 0.0 };
-        readings.insert(format!("{name}_{quantile}_us"), reading);
+    let histogram = samples(facts)?;
+    for (index, value) in [facts.p50_us, facts.p95_us, facts.p99_us].into_iter().enumerate() {
+        quantile(readings, name, value, index, &histogram, &within);
     }
     Ok(())
+}
+
+/// The samples of a distribution.
+fn samples(facts: &DistributionFacts) -> Result<Histogram> {
+    Ok(facts.hdr_ns.as_deref().map(Histogram::from_base64).transpose()?.unwrap_or_default())
+}
+
+/// One of [`QUANTILES`], by its index.
+fn quantile(
+    readings: &mut Readings,
+    name: &str,
+    value: Option<f64>,
+    index: usize,
+    histogram: &Histogram,
+    within: &Within<'_>,
+) {
+    let quantile = QUANTILES[index];
+    let by_samples = |doubt: &Doubt| Some(histogram.ln_error(quantile.fraction())? * doubt.inflation[index]);
+    let error = match within {
+        Within::Timeline(Doubt { errors: Some(errors), .. }) => Some(errors[index]),
+        Within::Timeline(doubt) | Within::Samples(doubt) => by_samples(doubt),
+    };
+    let value = value.filter(|value| *value > 0.0);
+    let reading = Reading { kind: Kind::Timed, better: Better::Lower, value, error, tolerance: 0.0 };
+    readings.insert(format!("{name}_{quantile}_us"), reading);
 }
 
 /// Counts of the database, where nothing makes them doubtful.
@@ -194,9 +267,7 @@ fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target
         ("sql_rows", total.rows, tolerance),
         ("wal_records", total.wal_records, tolerance.max(WAL_RECORDS)),
     ] {
-        let value = Some(count as f64 / arrivals);
-        let reading = Reading { kind: Kind::Exact, better: Better::Lower, value, error: None, tolerance };
-        readings.insert(format!("{group}/{name}_per_arrival"), reading);
+        readings.insert(format!("{group}/{name}_per_arrival"), exact(count as f64 / arrivals, tolerance));
     }
     // Bytes hold the whole pages that follow a checkpoint, and when that comes depends on time.
     let bytes = total.wal_bytes as f64 / arrivals;

@@ -40,7 +40,6 @@ impl Difference {
     /// within a run, which its own samples tell, and that between runs.
     pub fn between(base: &Sample, head: &Sample, assumed: f64, in_turn: bool) -> Self {
         let [runs_base, runs_head] = [base, head].map(|side| side.values.len() as f64);
-        let squares = |side: &Sample| variance(&side.values) * (side.values.len() as f64 - 1.0);
         let observed_freedom = runs_base + runs_head - 2.0;
         let within: f64 = base.errors.iter().chain(&head.errors).map(|error| error * error).sum();
         let within = within / (runs_base + runs_head);
@@ -91,10 +90,25 @@ pub fn levels(p: &[f64]) -> Vec<f64> {
     levels
 }
 
-/// The noise floor: by how much two runs of the same thing typically differ, the standard deviation of the difference of
-/// two.
+/// The noise floor: by how much two runs of the same thing differ on average, which is 2/√π standard deviations of
+/// normal ones (Gini's mean difference).
 pub fn noise_floor(values: &[f64]) -> f64 {
-    (2.0 * variance(values)).sqrt()
+    mean_difference(variance(values))
+}
+
+/// The noise floor that both sides' runs tell together; 0 where neither has two.
+pub fn common_noise_floor(sides: &[Sample; 2]) -> f64 {
+    let freedom: f64 = sides.iter().map(|side| side.values.len() as f64 - 1.0).sum();
+    if freedom > 0.0 { mean_difference(sides.iter().map(squares).sum::<f64>() / freedom) } else { 0.0 }
+}
+
+fn mean_difference(variance: f64) -> f64 {
+    2.0 * (variance / std::f64::consts::PI).sqrt()
+}
+
+/// The squared distances of runs from their mean, in all.
+fn squares(side: &Sample) -> f64 {
+    variance(&side.values) * (side.values.len() as f64 - 1.0)
 }
 
 /// The arithmetic mean.
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn medians_and_floors() {
         assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
-        assert_eq!(noise_floor(&[1.0, 3.0]), 2.0);
+        assert!((noise_floor(&[1.0, 3.0]) - 1.595_77).abs() < 1e-5);
         assert_eq!(noise_floor(&[1.0]), 0.0);
     }
 

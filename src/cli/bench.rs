@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::flags::{BenchFlags, LoadFlags, Mode, Where};
 use super::place::Place;
+use super::saved::Saved;
 use super::session::Session;
 use super::{exit, request_loop};
 use crate::error::{Context, Error, Result};
@@ -20,7 +21,7 @@ use crate::load::limits;
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::summary::About;
-use crate::report::{Verdict, text};
+use crate::report::text;
 use crate::run::{Peer, Workload};
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
@@ -115,8 +116,7 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
         }
     };
     match bench(flags, Path::new(program)) {
-        Ok(Some(verdict)) => ExitCode::from(verdict.exit_code()),
-        Ok(None) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => exit::fail(&error),
     }
 }
@@ -173,15 +173,15 @@ fn workload_id<B: Bench>() -> String {
     format!("{}/sustained", B::NAME)
 }
 
-fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<Option<Verdict>> {
+fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let wanted = Wanted::of(&flags)?;
     let ids = wanted.ids::<B>();
     if flags.criterion.list {
         ids.iter().for_each(|id| println!("{id}: benchmark"));
-        return Ok(None);
+        return Ok(0);
     }
     if ids.is_empty() {
-        return Ok(None);
+        return Ok(0);
     }
     flags.apply_smoke();
     // Before anything is started: what the flags ask for must be possible.
@@ -189,6 +189,10 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<Option<Ve
     let connections = groups.iter().map(|group| group.iter().map(|one| one.plan.connections).sum()).max();
     let place = flags.target.clone().resolve()?;
     let folder = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
+    let saved = match wanted.workload && !wanted.smoke {
+        true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
+        false => Saved::Neither,
+    };
     limits::allow_connections(connections.unwrap_or(0))?;
     let stop = stop_on_signals()?;
     let place = Place::prepare(place, program, &flags.bench.needs())?;
@@ -202,7 +206,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<Option<Ve
         stopped(&stop)?;
     }
     if !wanted.workload {
-        return Ok(None);
+        return Ok(0);
     }
     let host = place.host();
     let groups = flags.bench.groups(&flags.load, &place.site(&host)?)?;
@@ -212,11 +216,11 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<Option<Ve
     let rotates_every = flags.bench.rotates_every();
     let session = Session { place: &place, groups: &groups, floor, smoke: wanted.smoke, rotates_every, stop };
     let summary = session.run(about)?;
-    let saved = summary.save(&folder);
+    let written = summary.save(&folder);
     print!("\n{}", text::results(&summary));
-    saved?;
+    written?;
     println!("{:<12} {}", "written", folder.join("summary.{json,txt}").display());
-    Ok(Some(summary.verdict))
+    saved.finish(&summary, &folder)
 }
 
 /// The first SIGINT or SIGTERM sets the flag, and a second one ends the process at once: whatever was started dies
@@ -238,11 +242,27 @@ fn stopped(stop: &AtomicBool) -> Result<()> {
 
 /// `target/certctl-bench/NAME`; smoke runs have a folder of their own in it, so that they overwrite nothing.
 pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<PathBuf> {
-    let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
-    // target/PROFILE/deps/PROGRAM
-    let build = program.ancestors().nth(3).unwrap_or(Path::new("target"));
-    let folder = chosen.unwrap_or_else(|| build.join("certctl-bench").join(name));
+    let folder = match chosen {
+        Some(folder) => folder,
+        None => results()?.join(name),
+    };
     let folder = if smoke { folder.join("smoke") } else { folder };
     std::fs::create_dir_all(&folder).context(|| format!("making the folder {}", folder.display()))?;
     Ok(folder)
+}
+
+/// `target/certctl-bench/baselines`.
+fn baselines(chosen: Option<PathBuf>) -> Result<PathBuf> {
+    Ok(match chosen {
+        Some(folder) => folder,
+        None => results()?.join("baselines"),
+    })
+}
+
+/// `target/certctl-bench`.
+fn results() -> Result<PathBuf> {
+    let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
+    // target/PROFILE/deps/PROGRAM
+    let build = program.ancestors().nth(3).unwrap_or(Path::new("target"));
+    Ok(build.join("certctl-bench"))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::baseline::compare::{self, Options};
 use crate::baseline::source;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
 /// Flags of `certctl-bench compare`.
 #[derive(Args, Clone, Debug)]
@@ -55,8 +55,7 @@ pub fn run(flags: CompareFlags) -> Result<ExitCode> {
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
     print!("{comparison}");
     if let Some(path) = &flags.json {
-        let json = serde_json::to_string_pretty(&comparison).context(|| "writing the comparison as JSON".to_owned())?;
-        std::fs::write(path, json + "\n").context(|| format!("writing {}", path.display()))?;
+        comparison.save(path)?;
     }
     Ok(ExitCode::from(comparison.exit_code))
 }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, ValueEnum};
 
 use super::bench::{Bench, TargetArgs};
 use super::criterion::CriterionFlags;
+use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
@@ -37,7 +38,8 @@ pub enum Mode {
 #[derive(Clone, Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 pass, 1 could not run, 2 usage, 3 threshold breached, 5 invalid measurement.",
+    after_help = "Exit codes: 0 pass, 1 could not run, 2 usage, 3 threshold breached, 4 regressed against the \
+                  baseline, 5 invalid measurement.",
     args_override_self = true
 )]
 pub struct BenchFlags<B: Bench> {
@@ -47,6 +49,12 @@ pub struct BenchFlags<B: Bench> {
     /// Where results go.
     #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_OUTPUT")]
     pub output: Option<PathBuf>,
+    /// Where baselines saved by name are [default: target/certctl-bench/baselines].
+    #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_BASELINES")]
+    pub baselines: Option<PathBuf>,
+    /// With --save-baseline: keep the workload's runs that were saved under the name before, and add this one.
+    #[arg(long, requires = "save_baseline")]
+    pub add_run: bool,
     /// Where the load goes.
     #[command(flatten)]
     pub target: B::Target,
@@ -65,6 +73,11 @@ impl<B: Bench> BenchFlags<B> {
     /// Whether everything is only to be shown to work: without `--bench`, as `cargo test` runs bench targets.
     pub fn is_smoke(&self) -> bool {
         self.criterion.test || !self.criterion.bench
+    }
+
+    /// What becomes of runs saved under the same name before.
+    pub fn keep(&self) -> Keep {
+        if self.add_run { Keep::Earlier } else { Keep::Nothing }
     }
 
     /// Cuts the workload down, if this is a smoke run.

@@ -80,8 +80,7 @@ pub fn run(flags: RelativeFlags) -> Result<ExitCode> {
     let options = Options { threshold: flags.threshold, counts_only: false };
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
     let path = flags.comparison.unwrap_or_else(|| contest.output.join("comparison.json"));
-    let json = serde_json::to_string_pretty(&comparison).context(|| "writing the comparison as JSON".to_owned())?;
-    fs::write(&path, json + "\n").context(|| format!("writing {}", path.display()))?;
+    comparison.save(&path)?;
     if let Some(path) = &flags.markdown {
         fs::write(path, markdown::section(&comparison)).context(|| format!("writing {}", path.display()))?;
     }

@@ -1,0 +1,79 @@
+//! Baselines saved by name: what `--save-baseline` and `--baseline` do for the workload, as Criterion does for the loop.
+
+use std::path::{Path, PathBuf};
+
+use super::criterion::CriterionFlags;
+use super::exit;
+use crate::baseline::compare::{self, Options};
+use crate::baseline::local::{self, Keep};
+use crate::baseline::{Comparison, Side, source};
+use crate::error::Result;
+use crate::report::{Summary, Verdict};
+
+/// What is to become of a run.
+pub enum Saved {
+    /// Nothing more.
+    Neither,
+    /// It is saved under a name.
+    Save { name: String, folder: PathBuf, keep: Keep },
+    /// It is compared with what is saved under a name.
+    Compare { name: String, base: Box<Side>, options: Options },
+}
+
+impl Saved {
+    /// Understands the flags, and reads the baseline: one that is not there is told before anything is measured.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be read.
+    pub fn of(flags: &CriterionFlags, folder: PathBuf, scenario: &str, keep: Keep) -> Result<Self> {
+        if let Some(name) = flags.save_baseline.clone().filter(|_| !flags.discard_baseline) {
+            local::check_name(&name)?;
+            return Ok(Self::Save { name, folder, keep });
+        }
+        let (name, lenient) = match (&flags.baseline, &flags.baseline_lenient) {
+            (Some(name), _) => (name, false),
+            (None, Some(name)) => (name, true),
+            (None, None) => return Ok(Self::Neither),
+        };
+        if lenient && !local::exists(name, &folder, scenario)? {
+            eprintln!("no baseline of {scenario} is saved as {name}: nothing is compared");
+            return Ok(Self::Neither);
+        }
+        let base = Box::new(local::load(name, &folder, scenario)?);
+        let threshold = flags.noise_threshold.unwrap_or(Options::default().threshold);
+        Ok(Self::Compare { name: name.clone(), base, options: Options { threshold, ..Options::default() } })
+    }
+
+    /// Does it to the run in `folder`, prints what came of it, and gives the exit code of both together.
+    ///
+    /// # Errors
+    /// If the run is not fit for it, or files cannot be written.
+    pub fn finish(self, summary: &Summary, folder: &Path) -> Result<u8> {
+        let verdict = summary.verdict;
+        match self {
+            Self::Neither => Ok(verdict.exit_code()),
+            Self::Save { name, folder, keep } => {
+                let run = local::save(&name, &folder, summary, keep)?;
+                println!("{:<12} as {name}: {}", "saved", run.display());
+                Ok(verdict.exit_code())
+            }
+            // What was not measured has nothing to compare.
+            Self::Compare { .. } if verdict == Verdict::Invalid => Ok(verdict.exit_code()),
+            Self::Compare { name, base, options } => {
+                let comparison = compare::run(&base, &source::side(&[folder.to_owned()])?, options);
+                print!("\nagainst the baseline {name}\n{comparison}");
+                comparison.save(&folder.join("comparison.json"))?;
+                Ok(both(verdict, &comparison))
+            }
+        }
+    }
+}
+
+/// 5 outranks a breach, and a breach a regression.
+fn both(verdict: Verdict, comparison: &Comparison) -> u8 {
+    match (verdict.exit_code(), comparison.exit_code) {
+        (_, exit::INVALID) => exit::INVALID,
+        (0, compared) => compared,
+        (judged, _) => judged,
+    }
+}

@@ -1,0 +1,76 @@
+//! Baselines saved by name, from a bench target's front door: as Criterion has them, for the workload.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::bench::{Bench, Finished};
+use tempfile::TempDir;
+
+/// A change counts from eleven times as slow on: these runs are short, and others run beside them.
+const RUN: &str = "--in-memory --agents 20 --rate 100/s --duration 3s --warm-up 200ms --noise-threshold 10";
+
+struct Shelf(TempDir);
+
+impl Shelf {
+    fn run(&self, arguments: &str, delay: &str) -> Finished {
+        let bench = Bench::new(&format!("{RUN} {arguments}")).measured();
+        let baselines = self.0.path().to_str().unwrap();
+        bench.env("CERTCTL_BENCH_BASELINES", baselines).env("CERTCTL_REFERENCE_DELAY", delay).run()
+    }
+
+    /// The runs that are saved under a name, by number.
+    fn saved(&self, name: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.0.path().join(name).join("agent_storm")) else { return Vec::new() };
+        let entries = entries.map(|entry| entry.unwrap().path());
+        let names = entries.filter(|run| run.join("summary.json").exists());
+        let mut names: Vec<_> = names.map(|run| run.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn later_runs_are_compared_with_those_that_were_saved() {
+    let shelf = Shelf(TempDir::new().unwrap());
+    let saved = shelf.run("--save-baseline main", "0ms").exits(0);
+    assert!(saved.stdout.contains("saved        as main: "), "{}", saved.stdout);
+    shelf.run("--save-baseline main --add-run", "0ms").exits(0);
+    assert_eq!(shelf.saved("main"), ["1", "2"]);
+
+    let same = shelf.run("--baseline main", "0ms").exits(0);
+    assert!(same.stdout.contains("against the baseline main\nagent_storm: base 2 runs, head 1 run"), "{}", same.stdout);
+    let slower = shelf.run("--baseline-lenient main", "60ms").exits(4);
+    assert!(slower.stdout.contains("verdict      regressed (exit 4)"), "{}", slower.stdout);
+    // A wrong load is neither red nor green, whatever else it is.
+    let other = shelf.run("--baseline main --agents 30", "0ms").exits(5);
+    assert!(other.stdout.contains("agent_storm/clients: 20 against 30"), "{}", other.stdout);
+    assert_eq!(shelf.saved("main"), ["1", "2"], "comparing saves nothing");
+
+    shelf.run("--save-baseline main", "0ms").exits(0);
+    assert_eq!(shelf.saved("main"), ["1"], "saving replaces");
+}
+
+#[test]
+fn what_cannot_be_done_is_told_before_anything_is_measured() {
+    let shelf = Shelf(TempDir::new().unwrap());
+    for (arguments, says) in [
+        ("--baseline main", "no baseline of agent_storm is saved as main"),
+        ("--save-baseline ../main", "`../main` is no name for a baseline"),
+        ("--save-baseline main --baseline main", "cannot be used with"),
+        ("--add-run", "--save-baseline"),
+        ("--baseline main --noise-threshold much", "5% or 0.05"),
+    ] {
+        let refused = shelf.run(arguments, "0ms").exits(2);
+        assert!(refused.stderr.contains(says), "{arguments}: {}", refused.stderr);
+        assert!(!refused.stderr.contains("measuring"), "{arguments}: {}", refused.stderr);
+    }
+    // Where it need not be there, the run goes on.
+    let lenient = shelf.run("--baseline-lenient main", "0ms").exits(0);
+    assert!(lenient.stderr.contains("nothing is compared"), "{}", lenient.stderr);
+    // A smoke run measures nothing that could be saved.
+    let smoke = Bench::new("--in-memory --save-baseline main").smoke();
+    smoke.env("CERTCTL_BENCH_BASELINES", shelf.0.path().to_str().unwrap()).run().exits(0);
+    assert!(!Path::new(shelf.0.path()).join("main").exists());
+}
