@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use certctl_bench::handshake::against;
+use certctl_bench::handshake::against::{self, Rival};
 use certctl_bench::handshake::keyring::Keyring;
 use certctl_bench::target::pki::{Authority, KeyType, Purpose};
 use serde_json::Value;
@@ -231,7 +231,8 @@ fn wrong_flags_are_told() {
 #[test]
 fn openssl_takes_its_turn() {
     let mut heard = 0;
-    let pairs = against::openssl(&mut Keyring::new().unwrap(), 1, 1, &mut |_| heard += 1).unwrap();
-    assert_eq!((pairs.len(), heard), (1, 1));
-    assert!(pairs[0].ours_ms > 0.0 && pairs[0].openssl_ms > 0.0, "{pairs:?}");
+    let rivals = [Rival::Openssl];
+    let rounds = against::take_turns(&mut Keyring::new().unwrap(), &rivals, 1, 1, &mut |_| heard += 1).unwrap();
+    assert_eq!((rounds.len(), heard), (1, 1));
+    assert!(rounds[0].ours_ms > 0.0 && rounds[0].theirs_ms[0] > 0.0, "{rounds:?}");
 }

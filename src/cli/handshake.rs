@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 use super::criterion::CriterionFlags;
@@ -50,22 +50,15 @@ struct HandshakeFlags {
     /// The CA that signed the peer's certificate, PEM [default: the system's].
     #[arg(long, value_name = "FILE", env = "CERTCTL_BENCH_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// Compare the CPU time of full handshakes with another client's, turn by turn, and run no loop.
-    #[arg(long, value_enum)]
-    against: Option<Rival>,
+    /// Compare the CPU time of full handshakes with other clients', turn by turn, and run no loop.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CLIENTS")]
+    against: Vec<against::Rival>,
     /// Where results go.
     #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_OUTPUT")]
     output: Option<PathBuf>,
     /// Criterion's own flags.
     #[command(flatten)]
     criterion: CriterionFlags,
-}
-
-/// Another client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Rival {
-    /// `openssl s_time -new`.
-    Openssl,
 }
 
 impl HandshakeFlags {
@@ -144,8 +137,8 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
         loops.iter().for_each(|one| println!("{one}: benchmark"));
         return Ok(());
     }
-    if let Some(Rival::Openssl) = flags.against {
-        return against_openssl();
+    if !flags.against.is_empty() {
+        return compare_with(&flags.against);
     }
     if loops.is_empty() {
         return Ok(());
@@ -295,14 +288,20 @@ fn or_exit(measured: Result<Duration>) -> Duration {
 }
 
 /// Prints what a full handshake costs us and openssl, in turns.
-fn against_openssl() -> Result<()> {
+fn compare_with(rivals: &[against::Rival]) -> Result<()> {
     println!("client CPU ms per 1,000 full handshakes (TLS 1.3, ECDSA P-256, X25519, new TCP connections)");
-    println!("{:>10} {:>16} {:>8}", "ours", "openssl s_time", "ratio");
-    let pairs = against::openssl(&mut Keyring::new()?, against::PAIRS, against::TURN_S, &mut |pair| {
-        println!("{:>10.1} {:>16.1} {:>8.3}", pair.ours_ms, pair.openssl_ms, pair.ours_ms / pair.openssl_ms);
+    print!("{:>10}", "ours");
+    rivals.iter().for_each(|rival| print!(" {:>16} {:>8}", rival.label(), "ratio"));
+    println!();
+    let rounds = against::take_turns(&mut Keyring::new()?, rivals, against::ROUNDS, against::TURN_S, &mut |round| {
+        print!("{:>10.1}", round.ours_ms);
+        round.theirs_ms.iter().for_each(|theirs| print!(" {theirs:>16.1} {:>8.3}", round.ours_ms / theirs));
+        println!();
     })?;
-    if let Some(ratio) = against::median(&pairs) {
-        println!("median ratio of {} pairs, ours to openssl: {ratio:.3}", pairs.len());
+    for (index, rival) in rivals.iter().enumerate() {
+        if let Some(ratio) = against::median(&rounds, index) {
+            println!("median ratio of {} rounds, ours to {}: {ratio:.3}", rounds.len(), rival.label());
+        }
     }
     Ok(())
 }

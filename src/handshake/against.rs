@@ -1,7 +1,9 @@
-//! What a full handshake costs our client and `openssl s_time -new`, turn by turn, at one server.
+//! What a full handshake costs our client and others, turn by turn, at one server.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
 
 use super::keyring::Keyring;
 use super::listener::Listener;
@@ -10,45 +12,61 @@ use super::matrix::Offer;
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 
-/// How often each of both gets its turn.
-pub const PAIRS: u32 = 5;
+/// How often each gets its turn.
+pub const ROUNDS: u32 = 5;
 /// How long a turn is, in seconds.
 pub const TURN_S: u64 = 4;
 
-/// CPU time of the client, user and system, in milliseconds for 1,000 handshakes.
-#[derive(Clone, Copy, Debug)]
-pub struct Pair {
-    /// Ours.
-    pub ours_ms: f64,
-    /// That of `openssl s_time`.
-    pub openssl_ms: f64,
+/// Another client, a program in PATH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rival {
+    /// `openssl s_time -new`, which verifies the server's chain as ours does.
+    Openssl,
+    /// `tls-perf`, which verifies nothing (<https://github.com/tempesta-tech/tls-perf>).
+    TlsPerf,
 }
 
-/// Lets both take turns at a server of our own: TLS 1.3, ECDSA P-256, X25519, the chain verified against its root, a
-/// new TCP connection each. `told` hears of each pair.
+/// CPU time of clients, user and system, in milliseconds for 1,000 handshakes.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// Ours.
+    pub ours_ms: f64,
+    /// Theirs, in the order in which they were named.
+    pub theirs_ms: Vec<f64>,
+}
+
+/// Lets all take turns at a server of our own: TLS 1.3, ECDSA P-256, X25519, a new TCP connection each; ours verifies
+/// the chain against its root. `told` hears of each round.
 ///
 /// # Errors
-/// If there is no openssl, or a handshake fails.
-pub fn openssl(keyring: &mut Keyring, pairs: u32, turn_s: u64, told: &mut dyn FnMut(Pair)) -> Result<Vec<Pair>> {
+/// If a rival's program is not there, or a handshake fails.
+pub fn take_turns(
+    keyring: &mut Keyring,
+    rivals: &[Rival],
+    rounds: u32,
+    turn_s: u64,
+    told: &mut dyn FnMut(&Round),
+) -> Result<Vec<Round>> {
     let listener = Listener::start(keyring, &[Offer::BASE.group()])?;
     let peer = listener.peer(keyring)?;
     let authority = AuthorityFile::new(&keyring.pem())?;
     let visitor = Visitor::new(&peer, Offer::BASE)?;
-    // Neither is to pay for the server's first handshake.
+    // None is to pay for the server's first handshake.
     visitor.visit()?;
     let mut done = Vec::new();
-    for _ in 0..pairs {
-        let openssl_ms = s_time(&peer, &authority, turn_s)?;
-        let pair = Pair { openssl_ms, ours_ms: ours(&visitor, turn_s)? };
-        told(pair);
-        done.push(pair);
+    for _ in 0..rounds {
+        let theirs_ms = rivals.iter().map(|rival| rival.turn(&peer, &authority, turn_s)).collect::<Result<_>>()?;
+        let round = Round { ours_ms: ours(&visitor, turn_s)?, theirs_ms };
+        told(&round);
+        done.push(round);
     }
     Ok(done)
 }
 
-/// The median pair by the ratio of ours to theirs, which is less a matter of the moment than either.
-pub fn median(pairs: &[Pair]) -> Option<f64> {
-    let mut ratios: Vec<f64> = pairs.iter().map(|pair| pair.ours_ms / pair.openssl_ms).collect();
+/// The median of the ratios of ours to that rival's, each of one round: less a matter of the moment than either.
+pub fn median(rounds: &[Round], rival: usize) -> Option<f64> {
+    let ratio = |round: &Round| round.theirs_ms.get(rival).map(|theirs| round.ours_ms / theirs);
+    let mut ratios: Vec<f64> = rounds.iter().filter_map(ratio).collect();
     ratios.sort_by(f64::total_cmp);
     ratios.get(ratios.len() / 2).copied()
 }
@@ -62,28 +80,62 @@ fn ours(visitor: &Visitor, turn_s: u64) -> Result<f64> {
     Ok((thread_cpu_ns() - cpu) as f64 / 1e3 / f64::from(handshakes))
 }
 
-fn s_time(peer: &Peer, authority: &AuthorityFile, turn_s: u64) -> Result<f64> {
-    let before = children_cpu_ms()?;
-    let mut command = Command::new("openssl");
-    command.args(["s_time", "-new", "-tls1_3", "-verify", "2", "-connect", &peer.address.to_string()]);
-    command.args(["-time", &turn_s.to_string(), "-CAfile"]).arg(&authority.0).stdin(Stdio::null());
-    let output = command.output().map_err(|error| {
-        Error::new(format!("starting openssl: {error}")).mend("install OpenSSL's command line program")
-    })?;
-    let cpu_ms = children_cpu_ms()? - before;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let handshakes = connections(&text).filter(|count| output.status.success() && *count > 0);
-    let handshakes = handshakes.ok_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        Error::new(format!("openssl s_time: {}, said {}", output.status, said.lines().next_back().unwrap_or("nothing")))
-    })?;
-    Ok(cpu_ms * 1e3 / f64::from(handshakes))
-}
+impl Rival {
+    /// Its name.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Openssl => "openssl s_time",
+            Self::TlsPerf => "tls-perf",
+        }
+    }
 
-/// Of `3287 connections in 5 real seconds, 0 bytes read per connection`.
-fn connections(text: &str) -> Option<u32> {
-    let line = text.lines().find(|line| line.contains("real seconds"))?;
-    line.split(' ').next()?.parse().ok()
+    fn turn(self, peer: &Peer, authority: &AuthorityFile, turn_s: u64) -> Result<f64> {
+        let before = children_cpu_ms()?;
+        let mut command = self.command(peer, authority, turn_s);
+        let output = command.stdin(Stdio::null()).output().map_err(|error| {
+            let program = command.get_program().to_string_lossy();
+            Error::new(format!("starting {program}: {error}")).mend(format!("install {program}, so that it is in PATH"))
+        })?;
+        let cpu_ms = children_cpu_ms()? - before;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let handshakes = self.handshakes(&text).filter(|count| output.status.success() && *count > 0);
+        let handshakes = handshakes.ok_or_else(|| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().next_back().unwrap_or("nothing");
+            Error::new(format!("{}: {}, said {said}", self.label(), output.status))
+        })?;
+        Ok(cpu_ms * 1e3 / f64::from(handshakes))
+    }
+
+    fn command(self, peer: &Peer, authority: &AuthorityFile, turn_s: u64) -> Command {
+        match self {
+            Self::Openssl => {
+                let mut command = Command::new("openssl");
+                command.args(["s_time", "-new", "-tls1_3", "-verify", "2", "-connect", &peer.address.to_string()]);
+                command.args(["-time", &turn_s.to_string(), "-CAfile"]).arg(&authority.0);
+                command
+            }
+            Self::TlsPerf => {
+                let mut command = Command::new("tls-perf");
+                command.args(["-q", "-l", "1", "-t", "1", "-T", &turn_s.to_string(), "--tls", "1.3", "-C", "X25519"]);
+                command.args([peer.address.ip().to_string(), peer.address.port().to_string()]);
+                command
+            }
+        }
+    }
+
+    /// How many handshakes it says it made.
+    fn handshakes(self, text: &str) -> Option<u32> {
+        match self {
+            // 3287 connections in 5 real seconds, 0 bytes read per connection
+            Self::Openssl => text.lines().find(|line| line.contains("real seconds"))?.split(' ').next()?.parse().ok(),
+            // TOTAL:                  SECONDS 7; HANDSHAKES 5443
+            Self::TlsPerf => {
+                let line = text.lines().find(|line| line.trim_start().starts_with("TOTAL:"))?;
+                line.rsplit_once("HANDSHAKES ")?.1.trim().parse().ok()
+            }
+        }
+    }
 }
 
 /// CPU time of all children that have ended.
@@ -92,7 +144,7 @@ fn children_cpu_ms() -> Result<f64> {
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is valid for the call.
     if unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) } != 0 {
-        return Err(std::io::Error::last_os_error()).context(|| "reading the CPU time of openssl".to_owned());
+        return Err(std::io::Error::last_os_error()).context(|| "reading the CPU time of another client".to_owned());
     }
     let ms = |time: libc::timeval| time.tv_sec as f64 * 1e3 + time.tv_usec as f64 / 1e3;
     Ok(ms(usage.ru_utime) + ms(usage.ru_stime))
@@ -121,17 +173,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_read_as_openssl_writes_them() {
-        let text = "Collecting connection statistics for 1 seconds\n\n\n\
-                    877 connections in 0.79s; 1110.13 connections/user sec, bytes read 0\n\
-                    878 connections in 2 real seconds, 0 bytes read per connection\n";
-        assert_eq!((connections(text), connections("nothing")), (Some(878), None));
+    fn handshakes_are_read_as_each_writes_them() {
+        let openssl = "Collecting connection statistics for 1 seconds\n\n\n\
+                       877 connections in 0.79s; 1110.13 connections/user sec, bytes read 0\n\
+                       878 connections in 2 real seconds, 0 bytes read per connection\n";
+        let tls_perf = "( All peers are active, start to gather statistics )\n\
+                        ========================================\n \
+                        TOTAL:                  SECONDS 7; HANDSHAKES 5443\n \
+                        MEASURES (seconds):     MAX h/s 618; AVG h/s 561; 95P h/s 448; MIN h/s 448\n";
+        for (rival, text, count) in [(Rival::Openssl, openssl, 878), (Rival::TlsPerf, tls_perf, 5_443)] {
+            assert_eq!((rival.handshakes(text), rival.handshakes("nothing")), (Some(count), None));
+        }
     }
 
     #[test]
     fn the_median_is_that_of_ratios() {
-        let pair = |ours_ms, openssl_ms| Pair { ours_ms, openssl_ms };
-        assert_eq!(median(&[pair(4.0, 8.0), pair(1.0, 10.0), pair(9.0, 10.0)]), Some(0.5));
-        assert_eq!(median(&[]), None);
+        let round = |ours_ms, theirs_ms| Round { ours_ms, theirs_ms: vec![1.0, theirs_ms] };
+        assert_eq!(median(&[round(4.0, 8.0), round(1.0, 10.0), round(9.0, 10.0)], 1), Some(0.5));
+        assert_eq!(median(&[], 0), None);
     }
 }
