@@ -77,6 +77,40 @@ impl Contest {
 }
 
 #[test]
+fn a_baseline_is_made_by_one_command() {
+    let contest = Contest::new(1.0);
+    let bless = |command: &str, arguments: &[&str], code: i32| {
+        let program = env!("CARGO_BIN_EXE_certctl-bench");
+        let output = Command::new(program)
+            .args(["bless", "--command", command, "--output", "made.json"])
+            .args(arguments)
+            .current_dir(&contest.folder)
+            .output()
+            .unwrap();
+        let text = [&output.stdout, &output.stderr].map(|part| String::from_utf8_lossy(part).into_owned()).concat();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        text
+    };
+    // One that is worth nothing is run again.
+    let script = format!("[ $turn = 3 ] && exit 5\n{MEASURE}");
+    let told = bless(&contest.command("base", &script), &[], 0);
+    assert!(told.contains("run 3 of 5 … again: ") && told.contains("5 runs of agent_storm"), "{told}");
+    assert_eq!(contest.order(), "AAAAAA");
+    let baseline: Value = serde_json::from_str(&contest.read("made.json")).unwrap();
+    assert_eq!(baseline["runs"].as_array().unwrap().len(), 5);
+    assert!(contest.path("target/certctl-bench/bless/run-05/summary.json").exists());
+
+    for (arguments, code, says) in [
+        (&["--times", "4"][..], 2, "4 is not in 5..=50"),
+        (&["some/run"][..], 2, "cannot be used with"),
+        (&[][..], 1, "left no summary.json"),
+    ] {
+        let told = bless(&contest.command("base", "exit 1"), arguments, code);
+        assert!(told.contains(says), "{told}");
+    }
+}
+
+#[test]
 fn both_sides_are_run_in_turn_and_compared() {
     let contest = Contest::new(1.0);
     fs::create_dir_all(contest.path("out/pair-07/base")).unwrap();

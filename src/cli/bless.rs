@@ -1,19 +1,42 @@
 //! `certctl-bench bless`: makes a baseline to commit, from runs that agree.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
+use super::bench::stop_on_signals;
+use super::flags::duration;
+use super::turn::{Contender, Ran};
 use crate::baseline::{bless, source};
-use crate::error::Result;
+use crate::error::{Context as _, Result};
 use crate::report::Verdict;
+
+/// How often a run is repeated that was worth nothing.
+const MOST_REPEATS: u32 = 2;
 
 /// Flags of `certctl-bench bless`.
 #[derive(Args, Clone, Debug)]
+#[command(override_usage = "certctl-bench bless [OPTIONS] SUMMARY...\n       \
+                            certctl-bench bless [OPTIONS] --command COMMAND")]
 pub struct BlessFlags {
     /// The summary.json of at least five runs of the same thing, or the folders that hold them.
-    #[arg(value_name = "SUMMARY", required = true)]
+    #[arg(value_name = "SUMMARY", required_unless_present = "command")]
     runs: Vec<PathBuf>,
+    /// Make the runs first: 'cargo bench --bench agent_storm -- --mode sustained'. It is split into words as a shell does
+    /// it, and run without a shell.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "runs")]
+    command: Option<String>,
+    /// With --command: how many.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..=50))]
+    times: u32,
+    /// With --command: where their results go, in a folder each.
+    #[arg(long, value_name = "FOLDER", default_value = "target/certctl-bench/bless")]
+    results: PathBuf,
+    /// With --command: a run that takes longer is ended, and could not run.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    longest_run: Duration,
     /// The folder of baselines; the file is ENVIRONMENT/SCENARIO.json in it.
     #[arg(long, value_name = "FOLDER", default_value = "baselines", conflicts_with = "output")]
     folder: PathBuf,
@@ -27,7 +50,11 @@ pub struct BlessFlags {
 /// # Errors
 /// If there are too few, one is unfit, they do not agree, or the file cannot be written.
 pub fn run(flags: BlessFlags) -> Result<()> {
-    let baseline = bless::bless(&source::summaries(&flags.runs)?)?;
+    let runs = match &flags.command {
+        Some(command) => make(&flags, command)?,
+        None => flags.runs.clone(),
+    };
+    let baseline = bless::bless(&source::summaries(&runs)?)?;
     let place = || flags.folder.join(baseline.environment.folder()).join(format!("{}.json", baseline.scenario));
     let path = flags.output.clone().unwrap_or_else(place);
     bless::write(&baseline, &path)?;
@@ -45,5 +72,40 @@ pub fn run(flags: BlessFlags) -> Result<()> {
         println!("{:<12} {name}: {:.1}%", "noise floor", line.noise_floor * 100.0);
     }
     println!("{:<12} {}", "written", path.display());
+    Ok(())
+}
+
+/// Makes the runs, and gives their folders. Those of earlier runs are replaced.
+fn make(flags: &BlessFlags, command: &str) -> Result<Vec<PathBuf>> {
+    let contender = Contender::parse("command", command)?;
+    // A command may have another working folder than we do, as `cargo bench` has.
+    let results =
+        std::path::absolute(&flags.results).context(|| format!("finding the folder {}", flags.results.display()))?;
+    let stop = stop_on_signals()?;
+    let mut folders = Vec::new();
+    for number in 1..=flags.times {
+        let folder = results.join(format!("run-{number:02}"));
+        for repeat in 0..=MOST_REPEATS {
+            empty(&folder)?;
+            eprint!("run {number} of {} … ", flags.times);
+            match contender.run(&folder, flags.longest_run, &stop)? {
+                Ran::Fit { verdict, took } => {
+                    eprintln!("{verdict}, {:.0} s", took.as_secs_f64());
+                    break;
+                }
+                Ran::Unfit(trouble) if repeat == MOST_REPEATS => return Err(trouble),
+                Ran::Unfit(trouble) => eprintln!("again: {}", trouble.what()),
+            }
+        }
+        folders.push(folder);
+    }
+    Ok(folders)
+}
+
+/// Removes the results of an earlier run.
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).context(|| format!("removing {}", folder.display()))?;
+    }
     Ok(())
 }

@@ -266,6 +266,9 @@ impl ConnectorTier {
             WorkloadFlag::Rotation => ROTATION_WINDOW,
             _ => WINDOW,
         });
+        // Even schedules would all begin together, and each daemon would wait for the others.
+        let period = Duration::from_secs_f64(1.0 / self.rate().per_second_f64());
+        plan.starts_after = period * kind as u32 / Kind::ALL.len() as u32;
         // Random schedules of one seed would be the same.
         plan.rng_seed = plan.rng_seed.wrapping_add(kind as u64);
         let host = connector.map_or_else(String::new, |connector| connector.base.host_header());

@@ -22,3 +22,4 @@ mod saved;
 pub mod seed;
 mod session;
 pub mod splice;
+mod turn;

@@ -3,8 +3,6 @@
 //! Pairs are run in the order of the Thue-Morse sequence, ABBA BAAB: a drift of the machine, be it steady or curved,
 //! falls on both sides alike.
 
-mod turn;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,10 +12,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use self::turn::{Contender, Ran};
 use super::bench::stop_on_signals;
 use super::compare::share;
 use super::flags::duration;
+use super::turn::{Contender, Ran};
 use crate::baseline::compare::{self, Options};
 use crate::baseline::{markdown, source};
 use crate::error::{Context, Error, Result};

@@ -1,4 +1,4 @@
-//! One side of a relative comparison: a bench command, and one run of it.
+//! A bench command that we run: a side of a relative comparison, or what a baseline is made of.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -21,7 +21,7 @@ const STOP_GRACE: Duration = Duration::from_secs(60);
 
 /// A bench command.
 pub struct Contender {
-    /// `base` or `head`.
+    /// The flag that named it: `base`, `head` or `command`.
     pub label: &'static str,
     program: String,
     arguments: Vec<String>,
