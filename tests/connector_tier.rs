@@ -4,6 +4,7 @@
 
 mod common;
 
+use certctl_bench::cli::registry;
 use serde_json::Value;
 
 use common::bench::{Bench, Finished};
@@ -46,6 +47,17 @@ fn every_arrival_is_a_connection_with_a_full_handshake() {
     }
     let told = &finished.stdout;
     assert!(told.contains("started") && told.contains("TLS, to its answer"), "{told}");
+}
+
+#[test]
+fn daemons_are_not_asked_at_the_same_moments() {
+    let entry = registry::ALL.iter().find(|entry| entry.name == "connector_tier").unwrap();
+    let starts = |flags: &[&str]| -> Vec<u128> {
+        entry.asks(flags).unwrap().workloads.iter().map(|one| one.plan.starts_after.as_micros()).collect()
+    };
+    assert_eq!(starts(&[]), [0, 150_000, 300_000, 450_000]);
+    // The same daemon is asked the same, whoever else is.
+    assert_eq!(starts(&["--rate", "20/s", "--only", "apache,f5"]), [12_500, 37_500]);
 }
 
 #[test]

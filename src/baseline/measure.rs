@@ -288,3 +288,26 @@ pub fn assumed_spread(name: &str) -> f64 {
         _ => 0.03,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_are_those_of_the_protocol() {
+        let trips = |version: &'static str, kind: &'static str| {
+            round_trips(&HandshakeKindCount {
+                kind: kind.into(),
+                version: version.into(),
+                suite: "".into(),
+                group: "".into(),
+                key: "".into(),
+                chain_length: 1,
+                alpn: "".into(),
+                count: 1,
+            })
+        };
+        assert_eq!(["full", "hello-retry", "resumed"].map(|kind| trips("TLS1.3", kind)), [1, 2, 1]);
+        assert_eq!(["full", "resumed"].map(|kind| trips("TLS1.2", kind)), [2, 1]);
+    }
+}
