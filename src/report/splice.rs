@@ -133,6 +133,13 @@ impl<'b> Workload<'b> {
         })
     }
 
+    /// The same daemon's side by side, in the order of baselines.
+    fn by_daemon(baselines: &'b [Baseline]) -> Vec<Self> {
+        let mut all: Vec<Self> = Self::all(baselines).collect();
+        all.sort_by_key(|workload| workload.name);
+        all
+    }
+
     fn line(self, measure: &str) -> Option<&'b Line> {
         self.baseline.measures.get(&format!("{}/{measure}", self.name))
     }
@@ -199,7 +206,7 @@ fn counts(baselines: &[Baseline]) -> String {
 fn phase_table(baselines: &[Baseline]) -> String {
     let header = ["daemon", "handshakes", "all: p50", "p95"];
     let header: Vec<&str> = header.into_iter().chain(PHASES.iter().map(|(_, name)| *name)).chain(["bytes"]).collect();
-    let rows = Workload::all(baselines).map(|workload| {
+    let rows = Workload::by_daemon(baselines).into_iter().map(|workload| {
         let us = |measure: &str| or_dash(workload.us(measure).map(|us| format!("{us:.0}")));
         let bytes = ["read", "written"].map(|way| workload.us(&format!("reopening_{way}_bytes_per_handshake")));
         let bytes = bytes.map(|bytes| or_dash(bytes.map(|bytes| format!("{bytes:.0}")))).join(" + ");
@@ -213,7 +220,7 @@ fn phase_table(baselines: &[Baseline]) -> String {
 /// The picture's title, and the picture.
 fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     let title = "Where a connection's time went (medians)";
-    let bars = Workload::all(baselines).map(|workload| {
+    let bars = Workload::by_daemon(baselines).into_iter().map(|workload| {
         let segment = |(measure, name): &(&str, &str)| {
             workload.us(&format!("{measure}_p50_us")).map(|us| ((*name).to_owned(), us))
         };
