@@ -282,10 +282,10 @@ fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target
 /// better: tails vary more than the middle. docs/BASELINES.md has the runs that these are from.
 pub fn assumed_spread(name: &str) -> f64 {
     match name {
-        _ if name.ends_with("_p50_us") => 0.02,
-        _ if name.ends_with("_p95_us") => 0.04,
-        _ if name.ends_with("_p99_us") => 0.06,
-        _ => 0.03,
+        _ if name.ends_with("_p50_us") => 0.04,
+        _ if name.ends_with("_p95_us") => 0.06,
+        _ if name.ends_with("_p99_us") => 0.08,
+        _ => 0.04,
     }
 }
 
