@@ -1,5 +1,6 @@
 //! Baselines saved by name: what `--save-baseline` and `--baseline` do for the workload, as Criterion does for the loop.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::criterion::CriterionFlags;
@@ -49,7 +50,9 @@ impl Saved {
     /// # Errors
     /// If the run is not fit for it, or files cannot be written.
     pub fn finish(self, summary: &Summary, folder: &Path) -> Result<u8> {
-        let verdict = summary.verdict;
+        let (verdict, file) = (summary.verdict, folder.join("comparison.json"));
+        // One of an earlier run says nothing of this one; there may be none.
+        let _ = fs::remove_file(&file);
         match self {
             Self::Neither => Ok(verdict.exit_code()),
             Self::Save { name, folder, keep } => {
@@ -62,7 +65,7 @@ impl Saved {
             Self::Compare { name, base, options } => {
                 let comparison = compare::run(&base, &source::side(&[folder.to_owned()])?, options);
                 print!("\nagainst the baseline {name}\n{comparison}");
-                comparison.save(&folder.join("comparison.json"))?;
+                comparison.save(&file)?;
                 Ok(both(verdict, &comparison))
             }
         }

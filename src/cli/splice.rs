@@ -33,7 +33,7 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
     let mut stale = Vec::new();
     for document in &documents {
         let text = read(document)?;
-        let spliced = splice(document, &text, Path::new(""))?;
+        let spliced = splice(document, &text)?;
         let files = spliced.pictures.into_iter().chain([(document.clone(), spliced.text)]);
         for (path, wanted) in files {
             // A picture that is not there yet is as stale as one of other figures.

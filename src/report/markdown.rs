@@ -1,6 +1,4 @@
 //! Runs as Markdown, for a pull request's comment and a job's summary: verdicts first, then a table, details folded.
-//!
-//! The parts are functions of their own, so that a comment can hold more than a report.
 
 use std::fmt::Write as _;
 
@@ -19,7 +17,7 @@ pub fn report(groups: &[Group]) -> String {
 }
 
 /// A scenario: its verdicts, what it came to, and the details folded.
-pub fn section(group: &Group) -> String {
+fn section(group: &Group) -> String {
     let mut text = format!("### {}\n\n", markdown(&group.scenario));
     for run in &group.runs {
         text.push_str(&verdict(run));
@@ -35,7 +33,7 @@ pub fn section(group: &Group) -> String {
 }
 
 /// A run's verdict in a line, and what makes it invalid.
-pub fn verdict(run: &Run) -> String {
+fn verdict(run: &Run) -> String {
     let summary = &run.summary;
     let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
     let mut text = format!("{label}**{}**: {}\n", headline::word(summary), markdown(&headline::meaning(summary)));
@@ -46,7 +44,7 @@ pub fn verdict(run: &Run) -> String {
 }
 
 /// A table.
-pub fn table(sheet: &Sheet) -> String {
+pub(super) fn table(sheet: &Sheet) -> String {
     let header = sheet.header.iter().map(|column| markdown(column)).collect::<Vec<_>>();
     let rules = (0..header.len()).map(|column| if column < sheet.words { "---" } else { "---:" });
     let mut text = format!("| {} |\n|{}|\n", header.join(" | "), rules.collect::<Vec<_>>().join("|"));
@@ -63,7 +61,7 @@ fn cell(cell: &Cell) -> String {
 }
 
 /// Everything else about a run, folded.
-pub fn details(run: &Run) -> String {
+fn details(run: &Run) -> String {
     let summary = &run.summary;
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", run.label) };
     let mut text = format!("<details><summary>Machine, target and all figures{whose}</summary>\n\n");

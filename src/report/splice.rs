@@ -15,7 +15,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::escape::markdown;
+use super::markdown::table;
 use super::plot::phases::{self, Bar, Stack};
+use super::sheet::Sheet;
 use crate::baseline::environment::Environment;
 use crate::baseline::file::Line;
 use crate::baseline::measure::Kind;
@@ -53,11 +55,11 @@ pub fn is_marked(text: &str) -> bool {
     text.lines().any(|line| line.starts_with(OPENING))
 }
 
-/// Renews what stands between the markers of `document`. Baselines are looked for from `root`.
+/// Renews what stands between the markers of `document`. Baselines are looked for from the working folder.
 ///
 /// # Errors
 /// Of usage, if a marker says nothing that is known, has no end, or names no baseline; each with document and line.
-pub fn splice(document: &Path, text: &str, root: &Path) -> Result<Spliced> {
+pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
     let mut spliced = Spliced { text: String::new(), pictures: Vec::new() };
     let mut lines = text.split_inclusive('\n').enumerate();
     while let Some((index, line)) = lines.next() {
@@ -78,7 +80,7 @@ pub fn splice(document: &Path, text: &str, root: &Path) -> Result<Spliced> {
         let mut words = order.split_whitespace();
         let what = words.next().unwrap_or_default();
         let picture = if what == "picture" { words.next() } else { None };
-        let baselines = load(words, root).map_err(|error| wrong(error.what()))?;
+        let baselines = load(words).map_err(|error| wrong(error.what()))?;
         if baselines.is_empty() {
             return Err(wrong("no baseline is named, or there is none"));
         }
@@ -99,10 +101,10 @@ pub fn splice(document: &Path, text: &str, root: &Path) -> Result<Spliced> {
 }
 
 /// Every baseline of these files and folders; files of a folder by name.
-fn load<'w>(words: impl Iterator<Item = &'w str>, root: &Path) -> Result<Vec<Baseline>> {
+fn load<'w>(words: impl Iterator<Item = &'w str>) -> Result<Vec<Baseline>> {
     let mut files = Vec::new();
     for word in words {
-        let path = root.join(word);
+        let path = PathBuf::from(word);
         if path.is_dir() {
             let entries = fs::read_dir(&path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
             let entries = entries.context(|| format!("reading the folder {}", path.display()))?;
@@ -188,7 +190,7 @@ fn latency(baselines: &[Baseline]) -> String {
         let text = [Some(workload.name.to_owned()), Some(workload.load())];
         text.into_iter().chain([Some(p50), Some(p95), Some(p99), noise, answers, errors]).map(or_dash).collect()
     });
-    table(&header, 2, rows) + &caption(baselines, "Response times in ms, medians of runs")
+    self::rows(header, rows) + &caption(baselines, "Response times in ms, medians of runs")
 }
 
 fn counts(baselines: &[Baseline]) -> String {
@@ -197,15 +199,15 @@ fn counts(baselines: &[Baseline]) -> String {
         exact.map(|(name, line)| {
             let value = middle(line).map(|value| format!("{value:.3}"));
             let tolerance = line.tolerance.map(|share| format!("{}%", (share * 1e6).round() / 1e4));
-            vec![baseline.scenario.clone(), format!("`{name}`"), or_dash(value), or_dash(tolerance)]
+            vec![baseline.scenario.clone(), name.clone(), or_dash(value), or_dash(tolerance)]
         })
     });
-    table(&["scenario", "measure", "median", "tolerance"], 2, rows) + &caption(baselines, "Counts")
+    self::rows(["scenario", "measure", "median", "tolerance"], rows) + &caption(baselines, "Counts")
 }
 
 fn phase_table(baselines: &[Baseline]) -> String {
     let header = ["daemon", "handshakes", "all: p50", "p95"];
-    let header: Vec<&str> = header.into_iter().chain(PHASES.iter().map(|(_, name)| *name)).chain(["bytes"]).collect();
+    let header = header.into_iter().chain(PHASES.iter().map(|(_, name)| *name)).chain(["bytes"]);
     let rows = Workload::by_daemon(baselines).into_iter().map(|workload| {
         let us = |measure: &str| or_dash(workload.us(measure).map(|us| format!("{us:.0}")));
         let bytes = ["read", "written"].map(|way| workload.us(&format!("reopening_{way}_bytes_per_handshake")));
@@ -214,7 +216,7 @@ fn phase_table(baselines: &[Baseline]) -> String {
         let all = [us("response_p50_us"), us("response_p95_us")];
         workload.daemon().into_iter().chain(all).chain(phases).chain([bytes]).collect()
     });
-    table(&header, 2, rows) + &caption(baselines, "Times in µs, medians of runs' quantiles; bytes read + written")
+    self::rows(header, rows) + &caption(baselines, "Times in µs, medians of runs' quantiles; bytes read + written")
 }
 
 /// The picture's title, and the picture.
@@ -233,14 +235,11 @@ fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     Ok((title, phases::file(&Stack { title, bars: &bars }, PICTURE_WIDTH)?))
 }
 
-/// So many columns are words; the rest are numbers.
-fn table(header: &[&str], words: usize, rows: impl Iterator<Item = Vec<String>>) -> String {
-    let rules = (0..header.len()).map(|column| if column < words { "---" } else { "---:" }).collect::<Vec<_>>();
-    let mut text = format!("\n| {} |\n|{}|\n", header.join(" | "), rules.join("|"));
-    for row in rows {
-        let _ = writeln!(text, "| {} |", row.join(" | "));
-    }
-    text
+/// A table whose first two columns are words.
+fn rows<'h>(header: impl IntoIterator<Item = &'h str>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let header = header.into_iter().map(|column| column.to_owned().into()).collect();
+    let rows = rows.map(|row| row.into_iter().map(Into::into).collect()).collect();
+    format!("\n{}", table(&Sheet { title: String::new(), header, words: 2, rows }))
 }
 
 /// Where and when the figures were measured.
@@ -253,7 +252,7 @@ fn caption(baselines: &[Baseline], what: &str) -> String {
     });
     let places = sorted(|baseline| place(&baseline.environment));
     let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" and ");
-    format!("\n{what}: {} each, {}. {}.\n\n", list(runs), list(days), markdown(&list(places)))
+    format!("{what}: {} each, {}. {}.\n\n", list(runs), list(days), markdown(&list(places)))
 }
 
 fn place(environment: &Environment) -> String {

@@ -17,8 +17,9 @@ use certctl_bench::report::plan::PlanFacts;
 use certctl_bench::report::runs::{Group, Run};
 use certctl_bench::report::summary::{About, Part, Results, Summary, TargetFacts};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
-use certctl_bench::wire::handshake::{Kind, Record};
-use certctl_bench::wire::{Handshake, Phases};
+use certctl_bench::wire::Phases;
+
+use super::runs::record;
 
 const WINDOW: Duration = Duration::from_secs(10);
 const MAX_LAG: Duration = Duration::from_millis(10);
@@ -80,16 +81,7 @@ pub fn stalled(times: u64) -> Measurement {
 
 /// 200 arrivals a second, of which the first `warm_up` are not measured, and 2,000 are.
 fn measure(warm_up: u64, first_byte_ns: impl Fn(u64) -> u64, outcome: impl Fn(u64) -> Outcome) -> Measurement {
-    let handshake = Handshake {
-        kind: Kind::Full,
-        version: "TLS1.3",
-        suite: "TLS13_AES_128_GCM_SHA256",
-        group: "X25519",
-        key: "ecdsa-p256",
-        chain_length: 1,
-        alpn: "http/1.1",
-    };
-    let record = Record { handshake, as_declared: true, read_bytes: 1_100, written_bytes: 350, certificate: 1 };
+    let record = record();
     let mut recorder = Recorder::new(WINDOW, MAX_LAG, &["heartbeat"]).with_warm_up(plan().warm_up);
     for index in 0..500 {
         let phases =

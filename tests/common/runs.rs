@@ -45,16 +45,7 @@ impl Made {
         const PER_S: u64 = 40;
         const WINDOW_S: u64 = 60;
         let arrivals = PER_S * WINDOW_S;
-        let handshake = Handshake {
-            kind: Kind::Full,
-            version: "TLS1.3",
-            suite: "TLS13_AES_128_GCM_SHA256",
-            group: "X25519",
-            key: "ecdsa-p256",
-            chain_length: 1,
-            alpn: "http/1.1",
-        };
-        let record = Record { handshake, as_declared: true, read_bytes: 1_100, written_bytes: 350, certificate: 1 };
+        let record = record();
         let mut recorder = Recorder::new(Duration::from_secs(WINDOW_S), MAX_LAG, &["heartbeat"]);
         for index in 0..200 {
             let phases =
@@ -162,4 +153,18 @@ fn about() -> About {
         },
         workloads: vec![PlanFacts::of(&AgentStorm::new(Fleet::Contract, 200, "h", "t"), &plan)],
     }
+}
+
+/// A full handshake, as most servers make it.
+pub fn record() -> Record {
+    let handshake = Handshake {
+        kind: Kind::Full,
+        version: "TLS1.3",
+        suite: "TLS13_AES_128_GCM_SHA256",
+        group: "X25519",
+        key: "ecdsa-p256",
+        chain_length: 1,
+        alpn: "http/1.1",
+    };
+    Record { handshake, as_declared: true, read_bytes: 1_100, written_bytes: 350, certificate: 1 }
 }
