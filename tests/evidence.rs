@@ -6,6 +6,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use certctl_bench::load::progress::{Progress, Stage};
 use certctl_bench::report::evidence::lines;
@@ -65,6 +66,16 @@ impl Quiet {
     }
 }
 
+/// Waits until a witness has looked once more at what backends do.
+fn until_sampled(client: &mut Client) {
+    let sample = format!(
+        "SELECT {MARK} count(*) FROM pg_stat_activity WHERE query_start > $1 AND state = 'idle' \
+         AND query LIKE 'SELECT {MARK} state, wait_event_type%'"
+    );
+    let since: SystemTime = client.query_one("SELECT clock_timestamp()", &[]).unwrap().get(0);
+    until("a sample was taken", || client.query_one(&sample, &[&since]).unwrap().get::<_, i64>(0) == 1);
+}
+
 fn statements(evidence: &Evidence) -> &Statements {
     evidence.statements.as_ref().and_then(Known::yes).expect("statements")
 }
@@ -113,12 +124,7 @@ fn the_window_has_rates_and_waits() {
     quiet.heartbeats(3);
     let waiting = format!("SELECT {MARK} count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
     until("three wait", || quiet.client.query_one(&waiting, &[]).unwrap().get::<_, i64>(0) == 3);
-    let samples = format!(
-        "SELECT {MARK} count(*) FROM pg_stat_activity WHERE query_start > $1 \
-         AND query LIKE 'SELECT /* certctl-bench */ state, wait_event_type%'"
-    );
-    let since: std::time::SystemTime = quiet.client.query_one("SELECT clock_timestamp()", &[]).unwrap().get(0);
-    until("a sample was taken", || quiet.client.query_one(&samples, &[&since]).unwrap().get::<_, i64>(0) == 1);
+    until_sampled(&mut quiet.client);
     held.commit().unwrap();
     // PostgreSQL's statistics lag: the window goes on until they show the three inserts.
     quiet.until_audited(4);
@@ -172,11 +178,21 @@ fn lost_counters_and_hidden_statements_are_doubts() {
     let mut other = Client::connect(&cluster.url("shared"), NoTls).unwrap();
     other.batch_execute("CREATE ROLE guest LOGIN").unwrap();
     let url = cluster.url("shared").replace("postgres@", "guest@");
-    let witness = Witness::start(&url, Arc::default()).unwrap();
-    other.batch_execute("SELECT 1").unwrap();
+    let progress = Arc::new(Progress::default());
+    let witness = Witness::start(&url, progress.clone()).unwrap();
+    progress.enter(Stage::Measuring);
+    until_sampled(&mut other);
     let evidence = witness.finish(1);
-    assert_eq!(evidence.problems.len(), 1, "{:?}", evidence.problems);
-    assert!(evidence.problems[0].contains("hides statements of other roles (calls: 1)"), "{:?}", evidence.problems);
+    let problems = &evidence.problems;
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem.contains("hides statements of other roles (calls: ")),
+        "{problems:?}"
+    );
+    assert!(problems.iter().any(|problem| problem.starts_with("pg_stat_activity hides what ")), "{problems:?}");
+    // The other's, and the one that the witness counts statements with.
+    let backends = &evidence.window.unwrap().activity.backends;
+    assert_eq!((backends["backends"].max, backends["active"].max), (2, 0), "{backends:?}");
 
     let witness = Witness::start(&cluster.url("shared"), Arc::default()).unwrap();
     other.batch_execute("SELECT pg_stat_statements_reset()").unwrap();

@@ -167,7 +167,7 @@ fn watch(sources: &mut Sources, progress: &Progress, stop: &AtomicBool) -> Watch
         Ok((span, first, last)) => {
             let seconds = span.as_secs_f64();
             let counts = counts_between(&first, &last, seconds, &mut watched.problems);
-            watched.problems.extend(samples.hidden.then(|| {
+            watched.problems.extend(samples.hides.then(|| {
                 "pg_stat_activity hides what other roles' backends do; GRANT pg_read_all_stats to the database URL's \
                  user"
                     .to_owned()
@@ -237,23 +237,31 @@ impl Sources {
 
     /// How many backends there are, by state and type of wait.
     fn activity(&mut self) -> Result<Vec<Group>> {
+        // Whoever may not see what a backend does is not told its type either; autovacuum's belong to no role.
         let sql = format!(
-            "SELECT {MARK} state, wait_event_type, count(*) FROM pg_stat_activity \
-             WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid() \
-             GROUP BY state, wait_event_type"
+            "SELECT {MARK} state, wait_event_type, backend_type IS NULL, count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' \
+             AND usesysid IS NOT NULL AND pid <> pg_backend_pid() GROUP BY 1, 2, 3"
         );
         let rows = self.client.query(&sql, &[]).context(|| "sampling pg_stat_activity".to_owned())?;
-        let group =
-            |row: &Row| Group { state: row.get(0), wait: row.get(1), backends: row.get::<_, i64>(2).unsigned_abs() };
+        let group = |row: &Row| Group {
+            state: row.get(0),
+            wait: row.get(1),
+            is_hidden: row.get(2),
+            backends: row.get::<_, i64>(3).unsigned_abs(),
+        };
         Ok(rows.iter().map(group).collect())
     }
 }
 
 /// Backends that do the same.
 struct Group {
+    /// None of those that only just begin.
     state: Option<String>,
     /// The type of what they wait for.
     wait: Option<String>,
+    /// Whether what they do is kept from us.
+    is_hidden: bool,
     backends: u64,
 }
 
@@ -261,7 +269,8 @@ struct Group {
 #[derive(Default)]
 struct Samples {
     count: u64,
-    hidden: bool,
+    /// Whether there were backends of which we may not see what they do.
+    hides: bool,
     /// Sum and maximum.
     levels: BTreeMap<String, (u64, u64)>,
 }
@@ -273,17 +282,17 @@ impl Samples {
         for name in ["backends", "active", "idle_in_transaction", "waiting_lock"] {
             note(name, 0);
         }
-        for Group { state, wait, backends: count } in groups {
+        for Group { state, wait, is_hidden, backends: count } in groups {
+            self.hides |= is_hidden;
             note("backends", *count);
-            match (state.as_deref(), wait) {
-                (None, _) => self.hidden = true,
-                (Some("active"), wait) => {
+            match state.as_deref() {
+                Some("active") => {
                     note("active", *count);
                     if let Some(wait) = wait {
                         note(&format!("waiting_{}", wait.to_ascii_lowercase()), *count);
                     }
                 }
-                (Some(state), _) if state.starts_with("idle in transaction") => note("idle_in_transaction", *count),
+                Some(state) if state.starts_with("idle in transaction") => note("idle_in_transaction", *count),
                 _ => {}
             }
         }
@@ -300,5 +309,20 @@ impl Samples {
         let mean = |sum: u64| sum as f64 / self.count as f64;
         let backends = levels.map(|(name, (sum, max))| (name, Level { mean: mean(sum), max })).collect();
         Activity { samples: self.count, backends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_only_just_begins_has_no_state_and_hides_nothing() {
+        let begins = Group { state: None, wait: None, is_hidden: false, backends: 1 };
+        let mut samples = Samples::default();
+        samples.add(&[begins]);
+        assert!(!samples.hides);
+        let backends = samples.sum_up().backends;
+        assert_eq!((backends["backends"].max, backends["active"].max), (1, 0));
     }
 }
