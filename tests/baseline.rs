@@ -12,7 +12,9 @@ use certctl_bench::baseline::local::{self, Keep};
 use certctl_bench::baseline::measure::Kind;
 use certctl_bench::baseline::{Baseline, Comparison, Judgement, Side, bless};
 use certctl_bench::error::ErrorKind;
+use certctl_bench::report::facts::ObservationFacts;
 use certctl_bench::report::{Summary, Verdict};
+use certctl_bench::target::evidence::Known;
 use common::runs::{Made, save};
 use tempfile::TempDir;
 
@@ -93,7 +95,7 @@ fn a_file_that_was_changed_is_refused() {
         assert_ne!(changed, text, "{from} is not in the file");
         Baseline::parse("b.json", &changed)
     };
-    let schema = "\"schema_version\": 1";
+    let schema = "\"schema_version\": 2";
     assert_refused(parse(schema, "\"schema_version\": 9"), ErrorKind::Invalid, &["b.json", "schema 9", "bless"]);
     assert_refused(parse(schema, "\"schema_version\": null"), ErrorKind::Usage, &["b.json", "schema_version"]);
     let floor = "\"noise_floor\": 0.0";
@@ -197,8 +199,7 @@ fn a_count_differs_or_does_not() {
         let side = |extra: u64| {
             let mut summary = Made { number: 1 + extra, ..Made::default() }.summary();
             summary.about.target.kind = kind.into();
-            let Some(certctl_bench::target::evidence::Known::Yes(statements)) = &mut summary.evidence[0].statements
-            else {
+            let Some(Known::Yes(statements)) = &mut summary.evidence[0].statements else {
                 panic!("the run has statements");
             };
             statements.total.calls += extra;
@@ -213,6 +214,67 @@ fn a_count_differs_or_does_not() {
     doubtful.evidence[0].problems = vec!["pg_stat_statements lost counters".to_owned()];
     let doubtful = Side::of(&[("it".to_owned(), doubtful)]).unwrap();
     assert!(!doubtful.measures.keys().any(|name| name.starts_with("database/")));
+}
+
+#[test]
+fn whole_pages_are_no_bytes_of_arrivals() {
+    let bytes = |whole_pages| {
+        let mut summary = Made::default().summary();
+        let Some(Known::Yes(statements)) = &mut summary.evidence[0].statements else { panic!("statements") };
+        statements.total.wal_full_page_images = whole_pages;
+        let side = Side::of(&[("it".to_owned(), summary)]).unwrap();
+        side.measures["database/wal_bytes_per_arrival"].values[0]
+    };
+    assert!(bytes(0).is_some() && bytes(1).is_some() && bytes(100).is_none());
+}
+
+#[test]
+fn a_count_that_is_lost_is_not_green() {
+    let base = Side::of(&runs()).unwrap();
+    let mut lost = head(1.0, 5);
+    lost.measures.retain(|name, _| !name.starts_with("database/sql_calls"));
+    let counts = Options { counts_only: true, ..Options::default() };
+    let comparison = compare::run(&base, &lost, counts);
+    assert_eq!(comparison.incomparable, ["database/sql_calls_per_arrival: the head does not tell it"]);
+    assert_eq!(comparison.exit_code, 5);
+    assert_eq!(compare::run(&lost, &base, counts).exit_code, 0, "what is new has nothing to be compared with");
+    // Beside latencies it is told.
+    let told = compared(&base, &lost);
+    assert_eq!(
+        (&told.notes[..], told.exit_code),
+        (&["database/sql_calls_per_arrival: the base alone tells it".to_owned()][..], 0)
+    );
+    lost.measures.retain(|_, series| series.kind != Kind::Exact);
+    let mut none = Side::of(&runs()).unwrap();
+    none.measures.retain(|_, series| series.kind != Kind::Exact);
+    let nothing = compare::run(&none, &lost, counts);
+    assert_eq!((nothing.exit_code, &*nothing.incomparable[0]), (5, "there is nothing that both sides have measured"));
+}
+
+#[test]
+fn only_runs_that_alternate_were_in_turn() {
+    let side = |numbers: &[u64]| {
+        let runs: Vec<_> = numbers.iter().map(|number| named(Made { number: *number, ..Made::default() })).collect();
+        Side::of(&runs).unwrap()
+    };
+    let in_turn = |base: &[u64], head: &[u64]| compared(&side(base), &side(head)).in_turn;
+    assert!(in_turn(&[1, 4], &[2, 3]) && in_turn(&[1, 3], &[2, 4]) && in_turn(&[2, 3, 5], &[1, 4, 6]));
+    assert!(!in_turn(&[1, 2], &[3, 4]) && !in_turn(&[1, 5, 6, 7], &[2, 3, 4]) && !in_turn(&[1], &[2]));
+}
+
+#[test]
+fn a_run_without_latency_to_speak_of_is_no_baseline_that_cannot_be_read() {
+    let mut runs = runs();
+    for (_, summary) in &mut runs {
+        let observed =
+            |name: &'static str, duration_s| ObservationFacts { name: name.into(), count: None, of: None, duration_s };
+        summary.results[0].observations =
+            vec![observed("time to recovered, first to last", Some(0.0)), observed("time to steady state", Some(2.0))];
+    }
+    let text = bless::bless(&runs).unwrap().to_text().unwrap();
+    let side = Baseline::parse("b.json", &text).unwrap().into_side();
+    assert_eq!(side.measures["agent_storm/time_to_recovered_s"].values, [None; 5]);
+    assert!(!side.measures.contains_key("agent_storm/time_to_steady_state_s"), "whole seconds tell nothing");
 }
 
 #[test]
@@ -261,6 +323,19 @@ fn another_place_or_workload_is_neither_red_nor_green() {
             assert!(comparison.measures.iter().all(|one| one.verdict == Judgement::Incomparable), "{comparison}");
         }
     }
+    for (change, why) in [
+        (
+            (&|one: &mut Summary| one.generator.scheduling = "SCHED_FIFO 10".into()) as &dyn Fn(&mut Summary),
+            "generator's scheduling: ",
+        ),
+        (
+            &|one: &mut Summary| one.about.target.trust = "certificate NOT VERIFIED (--insecure)".to_owned(),
+            "target's certificate: ",
+        ),
+    ] {
+        let comparison = compared(&base, &changed(change));
+        assert!(comparison.exit_code == 5 && comparison.incomparable[0].starts_with(why), "{comparison}");
+    }
     let setting = changed(&|one| _ = one.about.target.settings.insert("fsync".to_owned(), "off".into()));
     assert_eq!(compared(&base, &setting).exit_code, 5);
 
@@ -290,6 +365,14 @@ fn a_baseline_saved_by_name_is_replaced_or_grows() {
     invalid.verdict = Verdict::Invalid;
     assert_refused(local::save("main", folder.path(), &invalid, Keep::Nothing), ErrorKind::Invalid, &["invalid"]);
     assert_eq!(runs("main").unwrap(), 1, "a refused run replaces nothing");
+    let mut other = Made { number: 6, ..Made::default() }.summary();
+    other.about.machine.commit = "another".to_owned();
+    let added = local::save("main", folder.path(), &other, Keep::Earlier);
+    assert_refused(added, ErrorKind::Invalid, &["this run is no run of what ", "another"]);
+    assert_eq!(runs("main").unwrap(), 1, "a run of something else spoils nothing");
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path().join("main")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["agent_storm"]);
 }
 
 /// Saved runs, and the program.

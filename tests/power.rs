@@ -225,6 +225,7 @@ fn environment() -> Environment {
     Environment {
         cores: 2,
         cpu_model: text(),
+        generator_scheduling: text(),
         kernel: text(),
         memory_gib: 8,
         postgresql: text(),
@@ -234,6 +235,7 @@ fn environment() -> Environment {
         target_kind: text(),
         target_settings: serde_json::Map::new(),
         target_store: text(),
+        target_trust: text(),
         target_version: text(),
         toolchain: text(),
         virtualisation: text(),
@@ -266,6 +268,15 @@ fn a_thousand_comparisons_of_equal_things_flag_ten_at_most() {
     let site = Site { spread: 0.03, seconds: 30, per_s: 36, stalls: LONG };
     let [flagged, ..] = site.judge([3, 3], Order::Apart, 1_000);
     assert!(flagged <= 10, "{flagged} of 1,000");
+}
+
+#[test]
+fn nor_do_those_of_few_runs_on_a_machine_far_noisier_than_assumed() {
+    let site = Site { spread: 0.2, seconds: 30, per_s: 36, stalls: SHORT };
+    for runs in [2, 3, 5] {
+        let [flagged, ..] = site.judge([runs, runs], Order::InTurn, 1_000);
+        assert!(flagged <= 10, "{flagged} of 1,000 comparisons of {runs} runs a side");
+    }
 }
 
 #[test]
@@ -302,6 +313,9 @@ fn the_power_table() {
         for runs in [[5, 5], [10, 10], [16, 16]] {
             row(site(percent, 300, SHORT), runs, Order::InTurn);
         }
+    }
+    for runs in [[2, 2], [3, 3], [5, 5], [10, 10]] {
+        row(site(20.0, 30, SHORT), runs, Order::InTurn);
     }
     row(site(1.0, 300, LONG), [10, 10], Order::InTurn);
     row(site(1.0, 300, LONG), [24, 24], Order::InTurn);

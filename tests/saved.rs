@@ -9,7 +9,8 @@ use common::bench::{Bench, Finished};
 use tempfile::TempDir;
 
 /// A change counts from eleven times as slow on: these runs are short, and others run beside them.
-const RUN: &str = "--in-memory --agents 20 --rate 100/s --duration 3s --warm-up 200ms --noise-threshold 10";
+const RUN: &str = "--in-memory --agents 20 --rate 100/s --duration 5s --warm-up 200ms --max-lag 500ms \
+                   --noise-threshold 10";
 
 struct Shelf(TempDir);
 

@@ -8,7 +8,7 @@ use super::measure::{Kind, assumed_spread};
 use super::side::{Series, Side};
 use super::statistics::median;
 use crate::error::{Context, Error, Result};
-use crate::report::Summary;
+use crate::report::{Summary, whole};
 
 /// Fewer runs do not tell how much runs differ.
 pub const FEWEST_RUNS: usize = 5;
@@ -47,16 +47,17 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
     Ok(Baseline::of(side))
 }
 
-/// Writes `baseline` to `file`, or to its place in `folder`; gives the path.
+/// Writes `baseline` to the file `path`, and makes the folder that it is in.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If it cannot be written, or could not be read again.
 pub fn write(baseline: &Baseline, path: &Path) -> Result<()> {
     let text = baseline.to_text()?;
+    Baseline::parse("the new baseline", &text)?;
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).context(|| format!("making the folder {}", folder.display()))?;
     }
-    fs::write(path, text).context(|| format!("writing {}", path.display()))
+    whole::write(path, &text)
 }
 
 /// The run that does not agree with the others, and why.

@@ -1,7 +1,6 @@
 //! The comparison of two sides, measure by measure.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::judgement::Judgement;
 use super::measure::{Better, Kind, assumed_spread};
 use super::side::{Series, Side};
-use super::statistics::{Difference, Sample, common_noise_floor, levels, mean, median};
+use super::statistics::{Difference, Sample, common_noise_floor, levels, mean, median, noise};
 use crate::error::{Context as _, Result};
+use crate::report::whole;
 
 /// Raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -78,7 +78,7 @@ pub struct Compared {
     pub change_low: Option<f64>,
     /// The most that the change may be.
     pub change_high: Option<f64>,
-    /// By how much runs of the same thing typically differ.
+    /// By how much runs of the same thing typically differ; of a count, by how much it may.
     pub noise_floor: Option<f64>,
     /// What it comes to.
     pub verdict: Judgement,
@@ -91,7 +91,7 @@ impl Comparison {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).context(|| "writing the comparison as JSON".to_owned())?;
-        fs::write(path, json + "\n").context(|| format!("writing {}", path.display()))
+        whole::write(path, &(json + "\n"))
     }
 }
 
@@ -101,31 +101,46 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
     let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
     let in_turn = in_turn(base, head);
     let mut open = Vec::new();
+    let mut notes = base.environment.notes(&head.environment);
+    let mut lost = Vec::new();
     for name in names {
         let pair = [base.measures.get(name), head.measures.get(name)];
         let Some(one) = pair[0].or(pair[1]) else { continue };
         if options.counts_only && one.kind != Kind::Exact {
             continue;
         }
+        match pair {
+            [Some(_), None] if options.counts_only => lost.push(format!("{name}: the head does not tell it")),
+            [Some(_), None] => notes.push(format!("{name}: the base alone tells it")),
+            [None, Some(_)] => notes.push(format!("{name}: the head alone tells it")),
+            _ => {}
+        }
         open.push(if !everywhere.is_empty() || (one.kind != Kind::Exact && !timed.is_empty()) {
             Open::closed(name, one, pair, Judgement::Incomparable)
         } else {
-            Open::of(name, one, pair, in_turn)
+            Open::of(name, one, pair)
         });
     }
+    let timed_samples = open.iter().filter_map(|one| Some((one.samples.as_ref()?.each_ref(), one.assumed()?)));
+    let noise = noise(timed_samples);
+    let differences: Vec<_> = open.iter().map(|one| one.difference(noise, in_turn)).collect();
     // One error budget for all that depends on time; counts have none to spend.
-    let p: Vec<f64> = open.iter().filter_map(|one| one.difference.as_ref()).map(Difference::p).collect();
+    let p: Vec<f64> = differences.iter().flatten().map(Difference::p).collect();
     let mut levels = levels(&p).into_iter();
     let measures: Vec<Compared> = open
         .into_iter()
-        .map(|one| {
-            let level = one.difference.and_then(|_| levels.next());
-            one.close(level, options)
+        .zip(differences)
+        .map(|(one, difference)| {
+            one.close(difference.and_then(|difference| Some((difference, levels.next()?))), options)
         })
         .collect();
     let mut incomparable = everywhere;
+    incomparable.extend(lost);
     if !options.counts_only {
         incomparable.extend(timed);
+    }
+    if incomparable.is_empty() && !measures.iter().any(|measure| measure.base.is_some() && measure.head.is_some()) {
+        incomparable.push("there is nothing that both sides have measured".to_owned());
     }
     let verdict = match incomparable.is_empty() {
         true => Judgement::of_all(measures.iter().map(|measure| measure.verdict)),
@@ -141,7 +156,7 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
         in_turn,
         threshold: options.threshold,
         incomparable,
-        notes: base.environment.notes(&head.environment),
+        notes,
         measures,
     }
 }
@@ -155,22 +170,22 @@ fn strangeness(base: &Side, head: &Side) -> (Vec<String>, Vec<String>) {
     (everywhere, base.environment.other_place(&head.environment))
 }
 
-/// Whether the runs of both sides alternated: each side has runs before and after some of the other, and nothing is
-/// known of a longer row of one side than two (ABBA). RFC 3339 in UTC sorts as text.
+/// Whether the runs of both sides alternated, in rows of two at most, and three rows at least, as in ABBA: of AABB each
+/// side is a sitting of its own. RFC 3339 in UTC sorts as text.
 fn in_turn(base: &Side, head: &Side) -> bool {
     let sides = [(base, 0), (head, 1)];
     let mut runs: Vec<_> =
         sides.iter().flat_map(|(side, label)| side.runs.iter().map(move |run| (&run.finished_at, *label))).collect();
     runs.sort();
-    let longest_row = runs.chunk_by(|a, b| a.1 == b.1).map(<[_]>::len).max().unwrap_or(0);
-    longest_row <= 2 && base.runs.len() > 1 && head.runs.len() > 1
+    let rows: Vec<usize> = runs.chunk_by(|a, b| a.1 == b.1).map(<[_]>::len).collect();
+    rows.len() >= 3 && rows.iter().all(|row| *row <= 2) && base.runs.len() > 1 && head.runs.len() > 1
 }
 
 /// A measure on its way.
 struct Open {
     compared: Compared,
-    /// Of what depends on time, in logarithms where it is timed.
-    difference: Option<Difference>,
+    /// Of base and head, where they depend on time: in logarithms where it is timed.
+    samples: Option<[Sample; 2]>,
 }
 
 impl Open {
@@ -189,23 +204,37 @@ impl Open {
             noise_floor: None,
             verdict,
         };
-        Self { compared, difference: None }
+        Self { compared, samples: None }
     }
 
-    fn of(name: &str, series: &Series, pair: [Option<&Series>; 2], in_turn: bool) -> Self {
+    fn of(name: &str, series: &Series, pair: [Option<&Series>; 2]) -> Self {
         let mut open = Self::closed(name, series, pair, Judgement::Indistinct);
         let ([Some(base), Some(head)], Some(_), Some(_)) = (pair, open.compared.base, open.compared.head) else {
             return open;
         };
-        if series.kind == Kind::Exact {
+        if base.kind != head.kind {
+            open.compared.verdict = Judgement::Incomparable;
+        } else if series.kind == Kind::Exact {
             open.compare_counts(base, head);
-            return open;
+        } else {
+            let samples = [base, head].map(|side| sample(series.kind, side));
+            open.compared.noise_floor = Some(as_change(series.kind, common_noise_floor(samples.each_ref())));
+            open.samples = Some(samples);
         }
-        let samples = [base, head].map(|side| sample(series.kind, side));
-        let assumed = if series.kind == Kind::Timed { assumed_spread(name) } else { 0.0 };
-        open.difference = Some(Difference::between(&samples[0], &samples[1], assumed, in_turn));
-        open.compared.noise_floor = Some(as_change(series.kind, common_noise_floor(&samples)));
         open
+    }
+
+    /// The standard deviation between runs that is assumed of a timed measure.
+    fn assumed(&self) -> Option<f64> {
+        (self.compared.kind == Kind::Timed).then(|| assumed_spread(&self.compared.name))
+    }
+
+    fn difference(&self, noise: f64, in_turn: bool) -> Option<Difference> {
+        let [base, head] = self.samples.as_ref()?;
+        Some(match self.assumed() {
+            Some(assumed) => Difference::between(base, head, assumed, noise, in_turn),
+            None => Difference::between(base, head, 0.0, 1.0, in_turn),
+        })
     }
 
     /// Counts differ or they do not; how much a side's own runs differ is no difference between sides.
@@ -223,9 +252,10 @@ impl Open {
         };
     }
 
-    fn close(self, level: Option<f64>, options: Options) -> Compared {
+    /// Judges a difference by the level that is left for it.
+    fn close(self, difference: Option<(Difference, f64)>, options: Options) -> Compared {
         let mut compared = self.compared;
-        let (Some(difference), Some(level)) = (self.difference, level) else { return compared };
+        let Some((difference, level)) = difference else { return compared };
         let kind = compared.kind;
         let (low, high) = difference.interval(level);
         let (change, low, high) = (as_change(kind, difference.estimate), as_change(kind, low), as_change(kind, high));

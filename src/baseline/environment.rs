@@ -15,6 +15,8 @@ pub struct Environment {
     pub cores: usize,
     /// The processor's name.
     pub cpu_model: String,
+    /// How the kernel scheduled the generator's thread: it decides how late arrivals are.
+    pub generator_scheduling: String,
     /// Kernel release.
     pub kernel: String,
     /// Memory in GiB, rounded.
@@ -27,12 +29,14 @@ pub struct Environment {
     pub suite_version: String,
     /// `as-built` or `as-documented`.
     pub target_behaviour: String,
-    /// `certctl` or `reference`.
+    /// `certctl`, `reference` or `connectors`.
     pub target_kind: String,
     /// Settings that the target's speed depends on, its database's included, where they are known.
     pub target_settings: Map<String, Value>,
     /// What keeps the target's rows.
     pub target_store: String,
+    /// Whether, and against what, the target's certificate was verified.
+    pub target_trust: String,
     /// The target's version, as it says itself.
     pub target_version: String,
     /// The compiler's version.
@@ -62,6 +66,7 @@ impl Environment {
         Self {
             cores: machine.cores,
             cpu_model: machine.cpu_model.clone(),
+            generator_scheduling: summary.generator.scheduling.to_string(),
             kernel: machine.kernel.clone(),
             memory_gib: (machine.memory_bytes as f64 / f64::from(1 << 30)).round() as u64,
             postgresql: postgresql.as_ref().and_then(Value::as_str).unwrap_or("unknown").to_owned(),
@@ -71,6 +76,7 @@ impl Environment {
             target_kind: target.kind.to_string(),
             target_settings: settings,
             target_store: target.store.clone(),
+            target_trust: target.trust.clone(),
             target_version: target.version.clone(),
             toolchain: machine.rustc.clone(),
             virtualisation: machine.virtualisation.clone(),
@@ -103,6 +109,8 @@ impl Environment {
             ("target's store", &self.target_store, &other.target_store),
             ("PostgreSQL's major version", &mine[2], &theirs[2]),
             ("target's settings", &mine[3], &theirs[3]),
+            ("target's certificate", &self.target_trust, &other.target_trust),
+            ("generator's scheduling", &self.generator_scheduling, &other.generator_scheduling),
         ])
     }
 
@@ -130,6 +138,8 @@ impl Environment {
             &self.target_store,
             major(&self.postgresql),
             &Value::Object(self.target_settings.clone()).to_string(),
+            &self.target_trust,
+            &self.generator_scheduling,
         ]
         .join("\n");
         let machine = if self.virtualisation == "none" { "metal" } else { "vm" };

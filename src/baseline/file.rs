@@ -15,7 +15,7 @@ use super::workload::Asked;
 use crate::error::{Context, Error, Result};
 
 /// Raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 /// Figures kept of a value and of a count; and of what is itself an estimate.
 const VALUE_DIGITS: i32 = 5;
 const COUNT_DIGITS: i32 = 9;

@@ -45,23 +45,39 @@ pub fn exists(name: &str, folder: &Path, scenario: &str) -> Result<bool> {
 /// If the name is none, the run is unfit for a baseline, or files cannot be written.
 pub fn save(name: &str, folder: &Path, summary: &Summary, keep: Keep) -> Result<PathBuf> {
     let place = place(name, folder, &summary.about.scenario)?;
-    let copy = serde_json::to_string(summary).context(|| "copying the summary".to_owned())?;
-    let copy: Summary = serde_json::from_str(&copy).context(|| "copying the summary".to_owned())?;
-    Side::of(&[("this run".to_owned(), copy)])?;
-    if keep == Keep::Nothing && place.exists() {
+    let kept = if keep == Keep::Earlier { saved(&place)? } else { Vec::new() };
+    let staged = place.with_file_name(format!(".{}-part", summary.about.scenario));
+    fs::create_dir_all(&staged).context(|| format!("making the folder {}", staged.display()))?;
+    summary.save(&staged)?;
+    // One run that is unfit, or another thing than the others, would spoil them all.
+    fits(&kept, &staged).inspect_err(|_| drop(fs::remove_dir_all(&staged)))?;
+    if kept.is_empty() && place.exists() {
         fs::remove_dir_all(&place).context(|| format!("removing the baseline in {}", place.display()))?;
     }
-    let runs = saved(&place)?;
-    let next = runs.last().map_or(1, |(number, _)| number + 1);
-    if runs.len() >= MOST_RUNS {
-        return Err(
-            Error::usage(format!("the baseline {name} has {MOST_RUNS} runs already")).mend("save under a new name")
-        );
-    }
-    let run = place.join(next.to_string());
-    fs::create_dir_all(&run).context(|| format!("making the folder {}", run.display()))?;
-    summary.save(&run)?;
+    let run = place.join(kept.last().map_or(1, |(number, _)| number + 1).to_string());
+    fs::create_dir_all(&place)
+        .and_then(|()| fs::rename(&staged, &run))
+        .context(|| format!("moving the run to {}", run.display()))?;
     Ok(run)
+}
+
+/// Refuses a new run that is no run of what the others are.
+fn fits(others: &[(u32, PathBuf)], new: &Path) -> Result<()> {
+    let others: Vec<PathBuf> = others.iter().map(|(_, path)| path.clone()).collect();
+    let mut runs = source::summaries(&others)?;
+    runs.extend(source::summaries(&[new.to_owned()])?.into_iter().map(|(_, run)| ("this run".to_owned(), run)));
+    Side::of(&runs).map(drop)
+}
+
+/// Refuses one run more of `scenario` where the baseline `name` in `folder` is full.
+///
+/// # Errors
+/// If it is, or cannot be read.
+pub fn check_room(name: &str, folder: &Path, scenario: &str) -> Result<()> {
+    if saved(&place(name, folder, scenario)?)?.len() < MOST_RUNS {
+        return Ok(());
+    }
+    Err(Error::usage(format!("the baseline {name} has {MOST_RUNS} runs already")).mend("save under a new name"))
 }
 
 /// The runs of `scenario` saved under `name`, in `folder`.

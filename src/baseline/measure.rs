@@ -61,12 +61,17 @@ const QUANTILES: [Quantile; 3] = [Quantile::P50, Quantile::P95, Quantile::P99];
 const FLOAT_NOISE: f64 = 1e-6;
 /// certctl's background loops ask the database too, so many times a minute, whatever the load.
 const BACKGROUND: f64 = 0.005;
-/// WAL depends a little on what else a page holds: index splits, whole pages after a checkpoint.
-const WAL_RECORDS: f64 = 0.02;
+/// WAL depends a little on what else a page holds: index splits, pages pruned by the way.
+const WAL_VARIES: f64 = 0.02;
+/// From so many whole pages per arrival on, bytes of WAL tell more of checkpoints than of arrivals.
+const WHOLE_PAGES: f64 = 0.001;
 /// A signature of ECDSA is encoded in 70 to 72 bytes, and a handshake has a few of them.
 const SIGNATURE_BYTES: f64 = 0.01;
 /// What arrives in two pieces is buffered twice.
 const SPLIT_READS: f64 = 0.02;
+/// The observed durations that are compared. Of the others one is the longest of many and one is in whole seconds: two
+/// runs of the same thing differ in them by any factor.
+const COMPARED_DURATIONS: [&str; 1] = ["time to recovered"];
 
 /// What `summary` says.
 ///
@@ -77,17 +82,19 @@ pub fn read(summary: &Summary) -> Result<Readings> {
     for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
         of_workload(&mut readings, results, plan)?;
     }
-    let started: u64 = summary.results.iter().map(|results| results.arrivals.started).sum();
-    if let (Some(allocations), true) = (summary.generator.allocations, started > 0) {
-        let each = allocations as f64 / started as f64;
+    let generator = &summary.generator;
+    if let (Some(allocations), true) = (generator.allocations, generator.requests > 0) {
+        let each = allocations as f64 / generator.requests as f64;
         readings.insert("generator/allocations_per_request".to_owned(), exact(each, SPLIT_READS));
     }
-    let closed_clients = summary.about.workloads.iter().filter(|plan| plan.model == "closed").map(|plan| plan.clients);
-    let rounds_cut_off: u64 = closed_clients.sum();
+    let groups = summary.evidence.len();
     for (index, evidence) in summary.evidence.iter().enumerate() {
-        let group =
-            if summary.evidence.len() > 1 { format!("database/group_{}", index + 1) } else { "database".into() };
-        of_evidence(&mut readings, &group, evidence, &summary.about.target.kind, rounds_cut_off);
+        let name = if groups > 1 { format!("database/group_{}", index + 1) } else { "database".into() };
+        // One workload after another is a group each.
+        let plans = if groups > 1 { &summary.about.workloads[index..=index] } else { &summary.about.workloads[..] };
+        let users = plans.iter().filter(|plan| plan.model == "closed" && plan.rounds.is_none());
+        let rounds_cut_off = users.map(|plan| plan.clients).sum();
+        of_evidence(&mut readings, &name, evidence, &summary.about.target.kind, rounds_cut_off);
     }
     Ok(readings)
 }
@@ -127,18 +134,17 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
             of_handshakes(readings, &format!("{name}/{label}"), handshakes);
         }
     }
-    let timed =
-        |value: f64, better| Reading { kind: Kind::Timed, better, value: Some(value), error: None, tolerance: 0.0 };
     for observation in &results.observations {
-        if let Some(duration_s) = observation.duration_s {
-            let short = observation.name.split(',').next().unwrap_or_default().replace(' ', "_");
-            readings.insert(format!("{name}/{short}_s"), timed(duration_s, Better::Lower));
+        let short = observation.name.split(',').next().unwrap_or_default();
+        if let (Some(duration_s), true) = (observation.duration_s, COMPARED_DURATIONS.contains(&short)) {
+            readings
+                .insert(format!("{name}/{}_s", short.replace(' ', "_")), timed(Some(duration_s), Better::Lower, None));
         }
     }
     if closed && results.arrivals.measured_s > 0.0 {
         // Without it the latencies of a closed workload say nothing.
         let per_s = results.latency.response.count as f64 / results.arrivals.measured_s;
-        readings.insert(format!("{name}/answers_per_s"), timed(per_s, Better::Higher));
+        readings.insert(format!("{name}/answers_per_s"), timed(Some(per_s), Better::Higher, None));
     }
     if let Some(share) = results.error_share {
         readings.insert(format!("{name}/error_share"), errors(share, results.arrivals.scheduled));
@@ -170,6 +176,11 @@ fn round_trips(kind: &HandshakeKindCount) -> u64 {
         ("TLS1.2", _) | (_, "hello-retry") => 2,
         _ => 1,
     }
+}
+
+/// A time or a rate, and the standard error of its logarithm. Nothing has no logarithm.
+fn timed(value: Option<f64>, better: Better, error: Option<f64>) -> Reading {
+    Reading { kind: Kind::Timed, better, value: value.filter(|value| *value > 0.0), error, tolerance: 0.0 }
 }
 
 /// A count.
@@ -246,9 +257,7 @@ fn quantile(
         Within::Timeline(Doubt { errors: Some(errors), .. }) => Some(errors[index]),
         Within::Timeline(doubt) | Within::Samples(doubt) => by_samples(doubt),
     };
-    let value = value.filter(|value| *value > 0.0);
-    let reading = Reading { kind: Kind::Timed, better: Better::Lower, value, error, tolerance: 0.0 };
-    readings.insert(format!("{name}_{quantile}_us"), reading);
+    readings.insert(format!("{name}_{quantile}_us"), timed(value, Better::Lower, error));
 }
 
 /// Counts of the database, where nothing makes them doubtful.
@@ -265,17 +274,16 @@ fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target
     for (name, count, tolerance) in [
         ("sql_calls", total.calls, tolerance),
         ("sql_rows", total.rows, tolerance),
-        ("wal_records", total.wal_records, tolerance.max(WAL_RECORDS)),
+        ("wal_records", total.wal_records, tolerance.max(WAL_VARIES)),
     ] {
         readings.insert(format!("{group}/{name}_per_arrival"), exact(count as f64 / arrivals, tolerance));
     }
-    // Bytes hold the whole pages that follow a checkpoint, and when that comes depends on time.
-    let bytes = total.wal_bytes as f64 / arrivals;
-    if bytes > 0.0 {
-        let reading =
-            Reading { kind: Kind::Timed, better: Better::Lower, value: Some(bytes), error: None, tolerance: 0.0 };
-        readings.insert(format!("{group}/wal_bytes_per_arrival"), reading);
+    let mut bytes = exact(total.wal_bytes as f64 / arrivals, tolerance.max(WAL_VARIES));
+    // A page is written as a whole the first time after a checkpoint, and when that comes depends on time.
+    if total.wal_full_page_images as f64 / arrivals > WHOLE_PAGES {
+        bytes.value = None;
     }
+    readings.insert(format!("{group}/wal_bytes_per_arrival"), bytes);
 }
 
 /// How far two runs of the same thing are taken to differ, as a standard deviation of the logarithm, until runs tell

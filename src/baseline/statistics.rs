@@ -33,17 +33,17 @@ pub struct Difference {
 
 impl Difference {
     /// Compares two samples of at least one run each. `assumed` is the standard deviation between runs that is taken
-    /// for granted until runs tell better; `in_turn` says that the runs of the sides alternated.
+    /// for granted until runs tell better; `noise` is how many times its square all measures together show ([`noise`]);
+    /// `in_turn` says that the runs of the sides alternated.
     ///
     /// The variance of a run is estimated from all runs of both sides together, and moderated as in Smyth (2004): few
     /// runs tell little about their own spread, and luck makes it look small. What is assumed of it is the variance
     /// within a run, which its own samples tell, and that between runs.
-    pub fn between(base: &Sample, head: &Sample, assumed: f64, in_turn: bool) -> Self {
+    pub fn between(base: &Sample, head: &Sample, assumed: f64, noise: f64, in_turn: bool) -> Self {
         let [runs_base, runs_head] = [base, head].map(|side| side.values.len() as f64);
         let observed_freedom = runs_base + runs_head - 2.0;
-        let within: f64 = base.errors.iter().chain(&head.errors).map(|error| error * error).sum();
-        let within = within / (runs_base + runs_head);
-        let assumed = assumed * assumed + within;
+        let within = within([base, head]);
+        let assumed = (assumed * assumed + within) * noise;
         let freedom = ASSUMED_RUNS + observed_freedom;
         let variance = (ASSUMED_RUNS * assumed + squares(base) + squares(head)) / freedom;
         // What runs of a sitting have in common is no part of what single samples scatter by.
@@ -68,6 +68,30 @@ impl Difference {
         let reach = t_above(missed / 2.0, self.freedom) * self.error;
         (self.estimate - reach, self.estimate + reach)
     }
+}
+
+/// How many times the variance that is assumed the runs show: the most of any measure, each given by its two samples and
+/// the standard deviation between runs that is assumed of it; not below one. Measures of the same runs share their noise:
+/// where one of them shows a machine noisier than assumed, another of few runs is only lucky to look calm.
+pub fn noise<'a>(measures: impl Iterator<Item = ([&'a Sample; 2], f64)>) -> f64 {
+    let ratios = measures.filter_map(|(sides, assumed)| {
+        let expected = assumed * assumed + within(sides);
+        let observed = common_variance(sides)?;
+        (expected > 0.0).then_some(observed / expected)
+    });
+    ratios.fold(1.0, f64::max)
+}
+
+/// The mean variance of a run that its own samples tell.
+fn within(sides: [&Sample; 2]) -> f64 {
+    let errors = sides.into_iter().flat_map(|side| &side.errors).map(|error| error * error);
+    mean(&errors.collect::<Vec<_>>())
+}
+
+/// The variance of a run within its side; `None` where neither side has two.
+fn common_variance(sides: [&Sample; 2]) -> Option<f64> {
+    let freedom: f64 = sides.iter().map(|side| side.values.len() as f64 - 1.0).sum();
+    (freedom > 0.0).then(|| sides.into_iter().map(squares).sum::<f64>() / freedom)
 }
 
 /// What each of several measures may miss by chance, so that all together raise a false alarm with a probability of
@@ -97,9 +121,8 @@ pub fn noise_floor(values: &[f64]) -> f64 {
 }
 
 /// The noise floor that both sides' runs tell together; 0 where neither has two.
-pub fn common_noise_floor(sides: &[Sample; 2]) -> f64 {
-    let freedom: f64 = sides.iter().map(|side| side.values.len() as f64 - 1.0).sum();
-    if freedom > 0.0 { mean_difference(sides.iter().map(squares).sum::<f64>() / freedom) } else { 0.0 }
+pub fn common_noise_floor(sides: [&Sample; 2]) -> f64 {
+    common_variance(sides).map_or(0.0, mean_difference)
 }
 
 fn mean_difference(variance: f64) -> f64 {
@@ -150,18 +173,31 @@ mod tests {
 
     #[test]
     fn one_run_against_one_knows_only_what_is_assumed() {
-        let difference = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, true);
+        let difference = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, 1.0, true);
         assert!((difference.error - 0.02 * 2.0_f64.sqrt()).abs() < 1e-12 && difference.freedom == ASSUMED_RUNS);
-        let apart = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, false);
+        let apart = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, 1.0, false);
         assert!(apart.error > difference.error);
     }
 
     #[test]
     fn many_runs_overrule_the_assumption() {
         let runs: Vec<f64> = (0..200).map(|index| f64::from(index % 2) * 0.2).collect();
-        let difference = Difference::between(&sample(&runs), &sample(&runs), 0.02, true);
+        let difference = Difference::between(&sample(&runs), &sample(&runs), 0.02, 1.0, true);
         let truth = 0.1 * (2.0_f64 / 200.0).sqrt();
         assert!((difference.error / truth - 1.0).abs() < 0.03, "{difference:?}");
+    }
+
+    #[test]
+    fn an_assumption_that_runs_contradict_yields() {
+        let runs = sample(&[0.0, 0.4]);
+        let contradicted = noise([([&runs, &runs], 0.04)].into_iter());
+        assert!((contradicted - 50.0).abs() < 1e-9, "0.08 where 0.0016 is assumed: {contradicted}");
+        let difference = Difference::between(&runs, &runs, 0.04, contradicted, true);
+        assert!((difference.error - 0.08_f64.sqrt()).abs() < 1e-9, "{difference:?}");
+        let quiet = sample(&[0.0, 0.01]);
+        assert_eq!(noise([([&quiet, &quiet], 0.04)].into_iter()), 1.0);
+        assert_eq!(noise([([&quiet, &quiet], 0.04), ([&runs, &runs], 0.04)].into_iter()), contradicted);
+        assert_eq!(noise(std::iter::empty()), 1.0);
     }
 
     #[test]
@@ -191,8 +227,8 @@ mod tests {
 
         #[test]
         fn swapped_sides_swap_the_sign(base in prop::collection::vec(0.5..2.0_f64, 1..8), head in prop::collection::vec(0.5..2.0_f64, 1..8)) {
-            let there = Difference::between(&sample(&base), &sample(&head), 0.03, false);
-            let back = Difference::between(&sample(&head), &sample(&base), 0.03, false);
+            let there = Difference::between(&sample(&base), &sample(&head), 0.03, 1.0, false);
+            let back = Difference::between(&sample(&head), &sample(&base), 0.03, 1.0, false);
             prop_assert!((there.estimate + back.estimate).abs() < 1e-12 && (there.error - back.error).abs() < 1e-12);
         }
     }

@@ -70,6 +70,11 @@ pub fn run(flags: RelativeFlags) -> Result<ExitCode> {
         .and_then(|folder| fs::create_dir_all(&folder).map(|()| folder))
         .context(|| format!("making the folder {}", flags.output.display()))?;
     remove_earlier(&output)?;
+    let told = flags.comparison.unwrap_or_else(|| output.join("comparison.json"));
+    for file in [Some(&told), flags.markdown.as_ref()].into_iter().flatten() {
+        // One of an earlier comparison says nothing of this one; there may be none.
+        let _ = fs::remove_file(file);
+    }
     let contest = Contest { sides, output, pairs: flags.pairs, limit: flags.longest_run, stop: stop_on_signals()? };
     for pair in 0..flags.pairs {
         contest.run_pair(pair)?;
@@ -77,13 +82,12 @@ pub fn run(flags: RelativeFlags) -> Result<ExitCode> {
     let [base, head] = contest.folders();
     let options = Options { threshold: flags.threshold, counts_only: false };
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
-    let path = flags.comparison.unwrap_or_else(|| contest.output.join("comparison.json"));
-    comparison.save(&path)?;
+    comparison.save(&told)?;
     if let Some(path) = &flags.markdown {
         fs::write(path, markdown::section(&comparison)).context(|| format!("writing {}", path.display()))?;
     }
     print!("{comparison}");
-    println!("{:<12} {}", "written", path.display());
+    println!("{:<12} {}", "written", told.display());
     Ok(ExitCode::from(comparison.exit_code))
 }
 

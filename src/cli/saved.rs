@@ -29,6 +29,9 @@ impl Saved {
     pub fn of(flags: &CriterionFlags, folder: PathBuf, scenario: &str, keep: Keep) -> Result<Self> {
         if let Some(name) = flags.save_baseline.clone().filter(|_| !flags.discard_baseline) {
             local::check_name(&name)?;
+            if keep == Keep::Earlier {
+                local::check_room(&name, &folder, scenario)?;
+            }
             return Ok(Self::Save { name, folder, keep });
         }
         let (name, lenient) = match (&flags.baseline, &flags.baseline_lenient) {

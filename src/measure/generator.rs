@@ -1,9 +1,19 @@
 //! What the generator itself used: a run in which it was the bottleneck measured the generator.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::allocations;
 use crate::clock::{Moment, process_cpu_ns, thread_cpu_ns};
+
+thread_local! {
+    static REQUESTS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes that a request of the calling thread is over, measured or not.
+pub fn request_over() {
+    REQUESTS.set(REQUESTS.get() + 1);
+}
 
 /// A reading of the generator's clocks and memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +23,7 @@ pub struct Reading {
     process_cpu_ns: u64,
     rss_bytes: u64,
     allocations: u64,
+    requests: u64,
 }
 
 impl Reading {
@@ -24,6 +35,7 @@ impl Reading {
             process_cpu_ns: process_cpu_ns(),
             rss_bytes: rss_bytes(),
             allocations: allocations::of_this_thread(),
+            requests: REQUESTS.get(),
         }
     }
 }
@@ -82,6 +94,11 @@ impl GeneratorUse {
     pub fn allocations(&self) -> Option<u64> {
         let counted = self.window_end.allocations > 0;
         counted.then(|| self.window_end.allocations - self.window_start.allocations)
+    }
+
+    /// How many requests of all workloads were over within the window, those of a warm-up included.
+    pub fn requests(&self) -> u64 {
+        self.window_end.requests - self.window_start.requests
     }
 
     /// Resident memory at the end of the window, in bytes.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::distribution::Distribution;
-use super::generator::GeneratorUse;
+use super::generator::{self, GeneratorUse};
 use super::outcome::Outcome;
 use super::spread::Spread;
 use super::tally::Tally;
@@ -246,6 +246,7 @@ impl Recorder {
 
     /// Notes an arrival that is over. Outside the window it is not measured; of the warm-up, the timeline is kept.
     pub fn record(&mut self, sample: &Sample) {
+        generator::request_over();
         if matches!(sample.outcome, Outcome::TimedOut | Outcome::Broken(_)) {
             self.measurement.unanswered += 1;
         }

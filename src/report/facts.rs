@@ -205,6 +205,9 @@ pub struct GeneratorFacts {
     /// How often the generator's thread allocated memory within the window; absent where that is not counted.
     #[serde(default)]
     pub allocations: Option<u64>,
+    /// How many requests were over within the window: of all workloads, and those of a warm-up too.
+    #[serde(default)]
+    pub requests: u64,
     /// How the kernel schedules the generator's thread.
     pub scheduling: Cow<'static, str>,
     /// The TLS library.
@@ -423,6 +426,7 @@ impl GeneratorFacts {
             peak_rss_bytes: peak_rss_bytes(),
             rss_per_connection_bytes: usage.rss_per_connection_bytes(),
             allocations: usage.allocations(),
+            requests: usage.requests(),
             scheduling: usage.scheduling.into(),
             tls: crate::wire::tls::PROVIDER.into(),
         }

@@ -17,6 +17,7 @@ pub mod splice;
 pub mod summary;
 pub mod text;
 pub mod verdict;
+pub mod whole;
 
 pub use summary::Summary;
 pub use verdict::Verdict;

@@ -24,6 +24,9 @@ pub struct PlanFacts {
     pub rate_per_s: Option<f64>,
     /// How long a user pauses after each round, in seconds; absent in an open workload.
     pub think_s: Option<f64>,
+    /// After how many rounds a user of a closed workload ends; absent where the window ends it.
+    #[serde(default)]
+    pub rounds: Option<u64>,
     /// How many clients take turns, or users there are.
     pub clients: u64,
     /// How many connections there are.
@@ -68,6 +71,7 @@ impl PlanFacts {
             arrivals: None,
             rate_per_s: None,
             think_s: None,
+            rounds: None,
             clients: plan.connections as u64,
             connections: plan.connections,
             affinity: "own".into(),
@@ -93,7 +97,9 @@ impl PlanFacts {
                 },
                 ..facts
             },
-            Model::Closed { think, .. } => Self { model: "closed".into(), think_s: Some(think.as_secs_f64()), ..facts },
+            Model::Closed { think, rounds } => {
+                Self { model: "closed".into(), think_s: Some(think.as_secs_f64()), rounds: *rounds, ..facts }
+            }
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,7 @@ use super::facts::{
 use super::plan::PlanFacts;
 use super::text;
 use super::verdict::Verdict;
+use super::whole;
 use crate::error::{Context, Result};
 use crate::measure::Measurement;
 use crate::measure::machine::Machine;
@@ -203,9 +203,7 @@ impl Summary {
         let json = serde_json::to_string_pretty(self).context(|| "writing the summary as JSON".to_owned())?;
         let text = text::heading(&self.about) + "\n" + &text::results(self);
         for (name, content) in [("summary.json", json + "\n"), ("summary.txt", text)] {
-            let path = folder.join(name);
-            let mut file = std::fs::File::create(&path).context(|| format!("creating {}", path.display()))?;
-            file.write_all(content.as_bytes()).context(|| format!("writing {}", path.display()))?;
+            whole::write(&folder.join(name), &content)?;
         }
         Ok(())
     }
