@@ -230,6 +230,23 @@ fn a_command_must_be_one() {
 }
 
 #[test]
+fn a_key_in_a_command_is_not_told_again() {
+    let contest = Contest::new(1.0);
+    let script = contest.command("base", &format!("echo \"$0 $*\" >&2\n{MEASURE}"));
+    let command =
+        format!("env CERTCTL_BENCH_DATABASE=postgres://u:geheim@h/d {script} --token geheim2 --token=geheim3");
+    contest.exits(0, &command, &contest.command("head", MEASURE), &["--pairs", "1"]);
+    let log = contest.read("out/pair-01/base/log");
+    assert!(log.contains("--token [not shown] --token=[not shown]") && !log.contains("geheim"), "{log}");
+    // Nor where nothing comes of it.
+    let failing = contest.command("base", "echo \"cannot run: $*\" >&2; exit 1");
+    contest.exits(1, &format!("{failing} --token geheim"), "true", &["--pairs", "1"]);
+    let said = contest.read("stderr");
+    assert!(said.contains("cannot run: --token [not shown]") && !said.contains("geheim"), "{said}");
+    assert!(!contest.path("out/comparison.json").exists(), "one of an earlier comparison");
+}
+
+#[test]
 fn a_run_that_hangs_is_ended() {
     let contest = Contest::new(1.0);
     let script = "if [ $turn = 2 ]; then exec sleep 1000; fi";

@@ -12,12 +12,17 @@ use serde_json::Value;
 
 use crate::cli::exit;
 use crate::error::{Context, Error, Result};
+use crate::report::whole;
 use crate::target::child::{Child, Spec};
 
 /// How often we look whether a run is over; rarely, since it shares the machine with us.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a command that is stopped may take to drain its requests and write what it has.
 const STOP_GRACE: Duration = Duration::from_secs(60);
+/// Flags whose values are nobody's business.
+const SECRET_FLAGS: [&str; 2] = ["--token", "--database"];
+/// What stands in a log in their place.
+const REDACTED: &str = "[not shown]";
 
 /// A bench command.
 pub struct Contender {
@@ -75,25 +80,14 @@ impl Contender {
         let spec = Spec { log: Some(log.clone()), log_stdout: true, ..Spec::default() };
         let started = Instant::now();
         let mut child = Child::spawn(label, command, spec)?;
-        let status = loop {
-            if let Some(status) = child.exited()? {
-                break status;
-            }
-            if stop.load(Ordering::Relaxed) {
-                child.stop_group(libc::SIGINT, STOP_GRACE)?;
-                return Err(Error::invalid(format!(
-                    "stopped while {label} ran; what it wrote is in {}",
-                    folder.display()
-                )));
-            }
-            if started.elapsed() > limit {
-                child.stop_group(libc::SIGINT, STOP_GRACE)?;
-                return Ok(Ran::Unfit(
-                    Error::new(format!("{label} took longer than {limit:?}; its output is in {}", log.display()))
-                        .mend("give it --longest-run, or less to do"),
-                ));
-            }
-            thread::sleep(LOOK);
+        let ended = self.wait(&mut child, started, limit, stop);
+        // A build tool repeats the command that failed.
+        self.redact(&log)?;
+        let Some(status) = ended? else {
+            return Ok(Ran::Unfit(
+                Error::new(format!("{label} took longer than {limit:?}; its output is in {}", log.display()))
+                    .mend("give it --longest-run, or less to do"),
+            ));
         };
         if stop.load(Ordering::Relaxed) {
             return Err(Error::invalid(format!("stopped while {label} ran; what it wrote is in {}", folder.display())));
@@ -112,6 +106,55 @@ impl Contender {
                     .mend("try the command by itself; it must not say --output"),
             )),
         }
+    }
+}
+
+impl Contender {
+    /// Waits for the end of a run; `None` if it was ended for taking too long. One that is to stop has ended too.
+    fn wait(
+        &self,
+        child: &mut Child,
+        started: Instant,
+        limit: Duration,
+        stop: &AtomicBool,
+    ) -> Result<Option<ExitStatus>> {
+        loop {
+            if let Some(status) = child.exited()? {
+                return Ok(Some(status));
+            }
+            let is_late = started.elapsed() > limit;
+            if is_late || stop.load(Ordering::Relaxed) {
+                child.stop_group(libc::SIGINT, STOP_GRACE)?;
+                if is_late {
+                    return Ok(None);
+                }
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Takes the command's secrets out of what it wrote.
+    fn redact(&self, log: &Path) -> Result<()> {
+        let reading = || format!("reading {}", log.display());
+        let secrets = self.secrets();
+        let bytes = fs::read(log).context(reading)?;
+        let text = String::from_utf8_lossy(&bytes);
+        if !secrets.iter().any(|secret| text.contains(*secret)) {
+            return Ok(());
+        }
+        let redacted = secrets.iter().fold(text.into_owned(), |text, secret| text.replace(*secret, REDACTED));
+        whole::write(log, &redacted)
+    }
+
+    /// The values of flags and variables that nobody else should read.
+    fn secrets(&self) -> Vec<&str> {
+        let follows = self.arguments.windows(2).filter(|pair| SECRET_FLAGS.contains(&&*pair[0])).map(|pair| &*pair[1]);
+        let joined = self.arguments.iter().filter_map(|word| {
+            let (name, value) = word.split_once('=')?;
+            let is_secret = name.contains("TOKEN") || name.contains("DATABASE") || SECRET_FLAGS.contains(&name);
+            is_secret.then_some(value)
+        });
+        follows.chain(joined).filter(|secret| !secret.is_empty()).collect()
     }
 }
 
