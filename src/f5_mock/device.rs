@@ -9,10 +9,11 @@ use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 
 use crate::files::Files;
+use crate::leaf::Leaf;
 use crate::names;
 use crate::reply::Refusal;
 use crate::shelf::{Limits, Shelf, Trouble};
-use crate::tls::{self, Identity, Served};
+use crate::tls::{self, Served};
 
 /// The profile of the virtual server that clients connect to.
 pub const DEFAULT_PROFILE: &str = "/Common/clientssl-certctl";
@@ -72,8 +73,8 @@ pub struct Change {
 }
 
 impl Device {
-    /// With a default profile that names this identity.
-    pub fn new(identity: &Identity, served: Arc<Served>) -> Self {
+    /// With a default profile that names this leaf.
+    pub fn new(leaf: &Leaf, served: Arc<Served>) -> Self {
         let mut device = Self {
             files: Files::default(),
             certificates: Shelf::new(OBJECTS),
@@ -85,8 +86,8 @@ impl Device {
             work: Work::default(),
         };
         // Empty shelves have room.
-        let _ = device.certificates.put(DEFAULT_CERTIFICATE, vec![identity.leaf.clone()], identity.leaf.len());
-        let _ = device.keys.put(DEFAULT_KEY, identity.key.clone_key(), identity.key.secret_der().len());
+        let _ = device.certificates.put(DEFAULT_CERTIFICATE, vec![leaf.certificate.clone()], leaf.certificate.len());
+        let _ = device.keys.put(DEFAULT_KEY, leaf.key.clone_key(), leaf.key.secret_der().len());
         let profile = Profile { cert: DEFAULT_CERTIFICATE.to_owned(), key: DEFAULT_KEY.to_owned(), chain: None };
         device.hold(&profile);
         device.profiles.insert(DEFAULT_PROFILE.to_owned(), profile);

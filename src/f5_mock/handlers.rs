@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 
 use crate::device::{Change, Device, NO_CHAIN};
 use crate::files::{self, Range};
+use crate::leaf::Leaf;
 use crate::names;
 use crate::reply::{self, Refusal, Reply};
 use crate::routes::{self, Kind, Route};
-use crate::tls::{Identity, Served};
+use crate::tls::Served;
 use crate::tokens::Tokens;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -36,10 +37,10 @@ pub struct App {
 }
 
 impl App {
-    /// With a default profile that names this identity.
-    pub fn new(identity: &Identity, served: Arc<Served>) -> Result<Self, String> {
+    /// With a default profile that names this leaf.
+    pub fn new(leaf: &Leaf, served: Arc<Served>) -> Result<Self, String> {
         Ok(Self {
-            device: Mutex::new(Device::new(identity, served)),
+            device: Mutex::new(Device::new(leaf, served)),
             tokens: Tokens::new()?,
             handshakes: AtomicU64::new(0),
             logins: AtomicU64::new(0),

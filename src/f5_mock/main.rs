@@ -7,14 +7,14 @@
 //! | module | noun |
 //! |---|---|
 //! | `cli`, `announce` | the command line; the one line of JSON that says where we listen |
-//! | `tls` | a fresh certificate authority, the TLS settings, and the certificate that is served now |
-//! | `listener`, `reply` | connections and their time limits; answers and errors in iControl's shape |
+//! | `tls` | the TLS settings, and the certificate that is served now |
+//! | `listener`, `reply` | connections; answers and errors in iControl's shape |
 //! | `routes`, `handlers` | which path leads where; what is answered there |
 //! | `tokens` | who has logged in |
 //! | `files` | uploads, chunk by chunk |
 //! | `device` | certificates, keys, profiles, and the transactions that change them |
 //! | `names`, `shelf` | names of objects; a store that stays within its bounds |
-//! | `process` | descriptor limit and the signs to stop, as the reference server has them |
+//! | `leaf`, `socket`, `process` | a fresh certificate; sockets; descriptor limit and the signs to stop: as the reference server has them |
 
 #![warn(clippy::unwrap_used)]
 
@@ -23,6 +23,8 @@ mod cli;
 mod device;
 mod files;
 mod handlers;
+#[path = "../reference/leaf.rs"]
+mod leaf;
 mod listener;
 mod names;
 #[path = "../reference/process.rs"]
@@ -30,6 +32,8 @@ mod process;
 mod reply;
 mod routes;
 mod shelf;
+#[path = "../reference/socket.rs"]
+mod socket;
 mod tls;
 mod tokens;
 
@@ -40,6 +44,7 @@ use clap::Parser;
 
 use crate::cli::Args;
 use crate::handlers::App;
+use crate::leaf::Leaf;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -66,14 +71,14 @@ fn run(args: &Args) -> Result<(), String> {
 
 /// Listens, announces the address, and serves until told to stop.
 async fn serve(args: &Args) -> Result<(), String> {
-    let identity = tls::Identity::generate()?;
-    let served = Arc::new(tls::Served::new(&identity)?);
+    let leaf = Leaf::generate("f5-mock", &tls::NAMES)?;
+    let served = Arc::new(tls::Served::new(&leaf)?);
     let config = tls::server_config(Arc::clone(&served))?;
-    let app = Arc::new(App::new(&identity, served)?);
+    let app = Arc::new(App::new(&leaf, served)?);
     let stop = process::stop_requested()?;
-    let listener = listener::bind(args.listen)?;
+    let listener = socket::bind(args.listen)?;
     let address = listener.local_addr().map_err(|e| format!("cannot read the listening address: {e}"))?;
-    announce::print(address, &identity.ca_pem)?;
+    announce::print(address, &leaf.ca_pem)?;
     tokio::select! {
         () = listener::accept(listener, config, app) => {}
         () = stop => {}

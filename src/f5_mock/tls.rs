@@ -1,58 +1,21 @@
-//! TLS: a certificate authority and a leaf made at every start, the settings, and the certificate that is served now.
+//! TLS: the settings, and the certificate that is served now.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::leaf::Leaf;
 
 /// A client that asks for this name is shown the certificate of the start for ever, as the management interface of an
 /// F5 keeps its own whatever is deployed to its virtual servers.
 const MANAGEMENT_NAME: &str = "management.localhost";
 
-/// What the server proves itself with at its start, and what its clients need to trust it.
-pub struct Identity {
-    /// The authority's certificate, PEM.
-    pub ca_pem: String,
-    pub leaf: CertificateDer<'static>,
-    pub key: PrivateKeyDer<'static>,
-}
-
-impl Identity {
-    /// Makes a fresh ECDSA P-256 authority and leaf; neither private key is ever written down.
-    pub fn generate() -> Result<Self, String> {
-        let failed = |e: rcgen::Error| format!("cannot make the server's certificate: {e}");
-        let authority = authority().map_err(failed)?;
-        let leaf_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-        let leaf = leaf_params().and_then(|params| params.signed_by(&leaf_key, &authority)).map_err(failed)?;
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
-        Ok(Self { ca_pem: authority.pem(), leaf: leaf.der().clone(), key })
-    }
-}
-
-fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "f5-mock test authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    CertifiedIssuer::self_signed(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
-}
-
-fn leaf_params() -> Result<CertificateParams, rcgen::Error> {
-    let names = ["localhost", "127.0.0.1", "::1", "f5-mock-target", MANAGEMENT_NAME].map(str::to_owned);
-    let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, "f5-mock-target");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
+/// Names of the leaf.
+pub const NAMES: [&str; 5] = ["f5-mock-target", "localhost", "127.0.0.1", "::1", MANAGEMENT_NAME];
 
 /// A chain with its key; an error when the two do not belong together or the key is of no use.
 pub fn certify(
@@ -70,9 +33,9 @@ pub struct Served {
 }
 
 impl Served {
-    /// Serves the identity of the start everywhere.
-    pub fn new(identity: &Identity) -> Result<Self, String> {
-        let management = certify(vec![identity.leaf.clone()], identity.key.clone_key());
+    /// Serves the leaf of the start everywhere.
+    pub fn new(leaf: &Leaf) -> Result<Self, String> {
+        let management = certify(vec![leaf.certificate.clone()], leaf.key.clone_key());
         let management = Arc::new(management.map_err(|e| format!("cannot set up TLS: {e}"))?);
         Ok(Self { now: RwLock::new(Arc::clone(&management)), management })
     }

@@ -8,8 +8,8 @@
 //! |---|---|
 //! | `cli` | the command line and the tokens |
 //! | `announce` | the one line of JSON that says where we listen |
-//! | `tls` | a fresh certificate authority and the TLS settings |
-//! | `listener`, `body`, `query` | connections and their time limits; request and response bodies; query strings |
+//! | `leaf`, `tls` | a fresh certificate authority and its leaf; the TLS settings |
+//! | `socket`, `listener`, `body`, `query` | sockets; connections and their time limits; request and response bodies; query strings |
 //! | `app`, `chain`, `routes` | what requests share; the layers they pass; which path leads where |
 //! | `auth`, `limiter`, `permissions` | bearer keys; token buckets; certctl's roles |
 //! | `handlers`, `heartbeat` | the small answers; a heartbeat |
@@ -39,6 +39,7 @@ mod etag;
 mod handlers;
 mod heartbeat;
 mod ids;
+mod leaf;
 mod limiter;
 mod listener;
 mod metrics;
@@ -49,6 +50,7 @@ mod query;
 mod renewal_window;
 mod reply;
 mod routes;
+mod socket;
 mod store;
 mod tls;
 mod work;
@@ -61,6 +63,7 @@ use clap::Parser;
 
 use crate::app::App;
 use crate::cli::{Args, Tokens};
+use crate::leaf::Leaf;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::{Settings, Store};
@@ -103,14 +106,16 @@ fn run(args: Args, tokens: Tokens) -> Result<(), String> {
 
 /// Listens, announces the address, and serves until told to stop.
 async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, settings: Settings) -> Result<(), String> {
-    let identity = tls::Identity::generate()?;
+    let leaf = Leaf::generate("certctl-reference", &tls::NAMES)?;
+    let ca_pem = leaf.ca_pem.clone();
+    let tls = tls::server_config(leaf)?;
     let app = Arc::new(App::new(store, tokens.into_keys(), args)?);
     let stop = process::stop_requested()?;
-    let listener = listener::bind(args.listen)?;
+    let listener = socket::bind(args.listen)?;
     let address = listener.local_addr().map_err(|e| format!("cannot read the listening address: {e}"))?;
-    announce::print(address, &identity.ca_pem, args.behaviour, &settings)?;
+    announce::print(address, &ca_pem, args.behaviour, &settings)?;
     tokio::select! {
-        () = listener::accept(listener, identity.server_config, Arc::clone(&app)) => {}
+        () = listener::accept(listener, tls, Arc::clone(&app)) => {}
         () = stop => {}
     }
     app.drain().await;
