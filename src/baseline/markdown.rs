@@ -5,18 +5,21 @@ use std::fmt::Write as _;
 
 use super::compare::{Compared, Comparison};
 use super::judgement::Judgement;
+use crate::report::escape::markdown;
+use crate::report::markdown::table as sheet_table;
+use crate::report::sheet::{Cell, Sheet};
 
 /// A comparison as a section of its own.
 pub fn section(comparison: &Comparison) -> String {
-    let mut text = format!("### {}: {}\n\n", code(&comparison.scenario), comparison.verdict);
+    let mut text = format!("### {}: {}\n\n", markdown(&comparison.scenario), comparison.verdict);
     let turns = if comparison.in_turn { ", run in turn on one machine" } else { "" };
     let (base, head) = (comparison.base_runs, comparison.head_runs);
     let _ = writeln!(text, "{}; {base} × base and {head} × head{turns}.\n", meaning(comparison));
     for why in &comparison.incomparable {
-        let _ = writeln!(text, "- incomparable: {}", code(why));
+        let _ = writeln!(text, "- incomparable: {}", markdown(why));
     }
     for note in &comparison.notes {
-        let _ = writeln!(text, "- differs: {}", code(note));
+        let _ = writeln!(text, "- differs: {}", markdown(note));
     }
     let changed = |one: &&Compared| matches!(one.verdict, Judgement::Regressed | Judgement::Improved);
     let (mut told, rest): (Vec<_>, Vec<_>) = comparison.measures.iter().partition(changed);
@@ -54,30 +57,20 @@ fn meaning(comparison: &Comparison) -> String {
 }
 
 fn table(measures: &[&Compared]) -> String {
-    let mut text = "\n| measure | base | head | change | interval | noise floor | verdict |\n".to_owned();
-    text.push_str("|---|---:|---:|---:|---:|---:|---|\n");
-    for one in measures {
-        let dash = || "–".to_owned();
+    let header = ["measure", "verdict", "base", "head", "change", "interval", "noise floor"];
+    let rows = measures.iter().map(|one| {
         let interval = one.change_low.zip(one.change_high);
-        let verdict = match one.verdict {
-            Judgement::Regressed => "**regressed**".to_owned(),
-            other => other.to_string(),
-        };
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {verdict} |",
-            code(&one.name).replace('|', "\\|"),
-            one.base.map_or_else(dash, |value| one.value(value)),
-            one.head.map_or_else(dash, |value| one.value(value)),
-            one.change.map_or_else(dash, |change| one.change(change)),
-            interval.map_or_else(dash, |(low, high)| format!("{} … {}", one.change(low), one.change(high))),
-            one.noise_floor.filter(|floor| *floor > 0.0).map_or_else(dash, |floor| one.floor(floor)),
-        );
-    }
-    text
-}
-
-/// Text that a reader sees as it is, whatever it holds.
-fn code(text: &str) -> String {
-    format!("`{}`", text.replace('`', "'").replace(['\n', '\r'], " "))
+        let verdict = Cell { text: one.verdict.to_string(), alarming: one.verdict == Judgement::Regressed };
+        let figures = [
+            one.base.map(|value| one.value(value)),
+            one.head.map(|value| one.value(value)),
+            one.change.map(|change| one.change(change)),
+            interval.map(|(low, high)| format!("{} … {}", one.change(low), one.change(high))),
+            one.noise_floor.filter(|floor| *floor > 0.0).map(|floor| one.floor(floor)),
+        ];
+        let figures = figures.into_iter().map(|figure| figure.unwrap_or_else(|| "–".to_owned()).into());
+        [one.name.as_str().into(), verdict].into_iter().chain(figures).collect()
+    });
+    let header = header.map(Into::into).to_vec();
+    format!("\n{}", sheet_table(&Sheet { title: String::new(), header, words: 2, rows: rows.collect() }))
 }

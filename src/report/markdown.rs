@@ -44,7 +44,7 @@ fn verdict(run: &Run) -> String {
 }
 
 /// A table.
-pub(super) fn table(sheet: &Sheet) -> String {
+pub(crate) fn table(sheet: &Sheet) -> String {
     let header = sheet.header.iter().map(|column| markdown(column)).collect::<Vec<_>>();
     let rules = (0..header.len()).map(|column| if column < sheet.words { "---" } else { "---:" });
     let mut text = format!("| {} |\n|{}|\n", header.join(" | "), rules.collect::<Vec<_>>().join("|"));

@@ -221,7 +221,7 @@ fn phase_table(baselines: &[Baseline]) -> String {
 
 /// The picture's title, and the picture.
 fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
-    let title = "Where a connection's time went (medians)";
+    let title = "Where a connection's time went (each phase's median, and their sum)";
     let bars = Workload::by_daemon(baselines).into_iter().map(|workload| {
         let segment = |(measure, name): &(&str, &str)| {
             workload.us(&format!("{measure}_p50_us")).map(|us| ((*name).to_owned(), us))
