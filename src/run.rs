@@ -167,6 +167,7 @@ impl Client for HttpClient {
         let answered = self.ask(ask, start, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
         let outcome = match (answered, scratch.response()) {
             (Ok(()), Some(response)) => {
+                self.scenario.answered(start, watch.last());
                 let outcome = self.scenario.judge(ask, start, &response);
                 if outcome != Outcome::Ok {
                     self.recorder.borrow_mut().example(outcome, || describe(response.status, response.body));
@@ -234,7 +235,7 @@ impl HttpClient {
             none => {
                 let connection = Box::pin(self.peer.dialer(ask.seq).open(watch, phases)).await?;
                 let record = connection.record();
-                self.scenario.connected(start, &record);
+                self.scenario.connected(start, watch.last(), &record);
                 *handshake = Some(record);
                 none.insert(Box::new(connection))
             }

@@ -143,11 +143,11 @@ fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
 #[test]
 fn certificates_are_replaced_and_no_connection_fails() {
     let summary =
-        tier("--workload rotation --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s --max-lag 500ms").summary();
+        tier("--workload rotation --rate 40/s --duration 8s --warm-up 0s --rotate-every 2s --max-lag 500ms").summary();
     assert_schema(&summary);
     assert_only_too_short(&summary);
     for results in summary["results"].as_array().unwrap() {
-        assert_eq!(outcome_of(results, "ok"), 240, "{results:#}");
+        assert_eq!(outcome_of(results, "ok"), 320, "{results:#}");
         assert!(observed(results, "certificates replaced")["count"].as_u64().unwrap() > 0, "{results:#}");
         assert!(observed(results, "longest time until every new connection")["duration_s"].is_f64(), "{results:#}");
     }

@@ -276,7 +276,7 @@ impl ConnectorTier {
         if self.workload == WorkloadFlag::Rotation {
             let rotations = site.connectors.map_or_else(Default::default, |connectors| connectors.rotations());
             let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
-            scenario = scenario.through(rotations, self.rotate_every, expected as usize + plan.connections);
+            scenario = scenario.through(rotations, self.rotate_every, expected);
         }
         let peer = connector.map(|connector| connector.peer(self.offer())).transpose()?.map(Rc::new);
         Ok(Workload { scenario: Rc::new(scenario), plan, peer })

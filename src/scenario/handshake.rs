@@ -1,7 +1,7 @@
 //! `nginx_handshake`, `apache_handshake`, `haproxy_handshake`, `f5_handshake`: a new connection, a TLS handshake, one
 //! small request, and the end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::load::arrival::Ask;
-use crate::measure::observation::Observation;
+use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
@@ -25,10 +25,51 @@ pub struct Handshake {
     kind: Kind,
     offer: Offer,
     request: Vec<u8>,
-    /// Certificates that are replaced meanwhile, and who saw which; in `rotation` alone.
-    rotations: Option<(Arc<Rotations>, RefCell<Vec<Sighting>>)>,
-    /// How often they are.
+    /// Certificates that are replaced meanwhile; in `rotation` alone.
+    rotated: Option<Rotated>,
+}
+
+/// Certificates that are replaced while connections come, and which connection was shown which.
+struct Rotated {
+    rotations: Arc<Rotations>,
+    /// How often each daemon's is.
     every: Duration,
+    sightings: RefCell<Vec<Sighting>>,
+    /// Connections for which `sightings` had no room.
+    unnoted: Cell<u64>,
+}
+
+impl Rotated {
+    fn saw(&self, sighting: Sighting) {
+        let mut sightings = self.sightings.borrow_mut();
+        // Bounded by what was expected: one more would allocate while it is measured.
+        if sightings.len() < sightings.capacity() {
+            sightings.push(sighting);
+        } else {
+            self.unnoted.set(self.unnoted.get() + 1);
+        }
+    }
+
+    fn answered(&self, start: Moment, end: Moment) {
+        if let Some(own) = self.sightings.borrow_mut().iter_mut().rev().find(|one| one.start == start) {
+            own.service_ns = end.ns_since(start);
+        }
+    }
+
+    fn observations(&self, kind: Kind) -> Vec<Observation> {
+        let mut told = self.rotations.observations(kind, &self.sightings.borrow());
+        if self.unnoted.get() > 0 {
+            let name = "connections more than expected, whose certificates were not noted";
+            told.push(Observation { name, value: Value::Count(self.unnoted.get()) });
+        }
+        told
+    }
+}
+
+/// How many connections to make room for where so many are expected. Those of a Poisson process are within six
+/// standard deviations, each the root of the mean, in all but one of a thousand million runs.
+fn room_for(expected: f64) -> usize {
+    (expected + 6.0 * expected.sqrt()).ceil() as usize
 }
 
 impl Handshake {
@@ -37,19 +78,20 @@ impl Handshake {
         let mut request = encode(Method::Get, kind.path(), host, None, "");
         // The peer is to close first; see `Connection::close_second`.
         with_header(&mut request, "Connection", "close");
-        Self { kind, offer, request, rotations: None, every: Duration::ZERO }
+        Self { kind, offer, request, rotated: None }
     }
 
-    /// While certificates are replaced so often; `expected` is how many connections there will be.
+    /// While certificates are replaced so often; `expected` is how many connections there will be, more or less.
     #[must_use]
-    pub fn through(self, rotations: Arc<Rotations>, every: Duration, expected: usize) -> Self {
-        Self { rotations: Some((rotations, RefCell::new(Vec::with_capacity(expected)))), every, ..self }
+    pub fn through(self, rotations: Arc<Rotations>, every: Duration, expected: f64) -> Self {
+        let sightings = RefCell::new(Vec::with_capacity(room_for(expected)));
+        Self { rotated: Some(Rotated { rotations, every, sightings, unnoted: Cell::new(0) }), ..self }
     }
 }
 
 impl Scenario for Handshake {
     fn name(&self) -> &'static str {
-        match (self.kind, &self.rotations) {
+        match (self.kind, &self.rotated) {
             (Kind::Nginx, None) => "nginx_handshake",
             (Kind::Apache, None) => "apache_handshake",
             (Kind::Haproxy, None) => "haproxy_handshake",
@@ -62,10 +104,9 @@ impl Scenario for Handshake {
     }
 
     fn title(&self) -> String {
-        let meanwhile = match &self.rotations {
-            Some(_) => format!(", while its certificate is replaced every {}", humantime::format_duration(self.every)),
-            None => String::new(),
-        };
+        let meanwhile = self.rotated.as_ref().map_or_else(String::new, |rotated| {
+            format!(", while its certificate is replaced every {}", humantime::format_duration(rotated.every))
+        });
         let (kind, path, offer) = (self.kind, self.kind.path(), self.offer);
         format!("{kind}: a new TCP and TLS connection, GET {path}, and the end; {offer}{meanwhile}")
     }
@@ -88,22 +129,19 @@ impl Scenario for Handshake {
         Method::Get
     }
 
-    fn judge(&self, _ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
-        if let Some((_, sightings)) = &self.rotations
-            && let Some(own) = sightings.borrow_mut().iter_mut().rev().find(|one| one.start == start)
-        {
-            own.service_ns = Moment::now().ns_since(start);
-        }
+    fn judge(&self, _ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
         if response.status == 200 { Outcome::Ok } else { unwanted(response.status) }
     }
 
-    fn connected(&self, start: Moment, record: &Record) {
-        if let Some((_, sightings)) = &self.rotations {
-            let mut sightings = sightings.borrow_mut();
-            // Bounded by what was expected: one more would allocate while it is measured.
-            if sightings.len() < sightings.capacity() {
-                sightings.push(Sighting { start, certificate: record.certificate, service_ns: 0 });
-            }
+    fn connected(&self, start: Moment, shown: Moment, record: &Record) {
+        if let Some(rotated) = &self.rotated {
+            rotated.saw(Sighting { start, shown, certificate: record.certificate, service_ns: 0 });
+        }
+    }
+
+    fn answered(&self, start: Moment, end: Moment) {
+        if let Some(rotated) = &self.rotated {
+            rotated.answered(start, end);
         }
     }
 
@@ -120,9 +158,27 @@ impl Scenario for Handshake {
     }
 
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
-        match &self.rotations {
-            Some((rotations, sightings)) => rotations.observations(self.kind, &sightings.borrow()),
-            None => Vec::new(),
-        }
+        self.rotated.as_ref().map_or_else(Vec::new, |rotated| rotated.observations(self.kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_beyond_the_room_are_told() {
+        // 100 are expected, so that there is room for 160.
+        let rotated = |connections: u64| {
+            let sightings = RefCell::new(Vec::with_capacity(room_for(100.0)));
+            let rotated =
+                Rotated { rotations: Arc::default(), every: Duration::ZERO, sightings, unnoted: Cell::new(0) };
+            for start in (0..connections).map(Moment::from_ns) {
+                rotated.saw(Sighting { start, shown: start, certificate: 1, service_ns: 0 });
+            }
+            rotated.observations(Kind::Nginx).last().map(ToString::to_string).unwrap()
+        };
+        assert!(!rotated(160).contains("not noted"));
+        assert!(rotated(162).starts_with("connections more than expected, whose certificates were not noted: "));
     }
 }

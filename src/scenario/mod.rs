@@ -45,8 +45,12 @@ pub trait Scenario: 'static {
     /// Replaces `request` by the encoded request.
     fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method;
 
-    /// Takes note of a connection that was opened for a request that started at `start`.
-    fn connected(&self, _start: Moment, _record: &Record) {}
+    /// Takes note of a connection that was opened for a request that started at `start`; its handshake had ended at
+    /// `shown`.
+    fn connected(&self, _start: Moment, _shown: Moment, _record: &Record) {}
+
+    /// Takes note that a request that started at `start` was answered, whatever the answer, by `end`.
+    fn answered(&self, _start: Moment, _end: Moment) {}
 
     /// Says what came of a request that started at `start`, and notes the work that the answer claims.
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome;
