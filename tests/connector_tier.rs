@@ -39,7 +39,10 @@ fn every_arrival_is_a_connection_with_a_full_handshake() {
         assert_eq!(handshakes(results), [("full".to_owned(), 40)], "{daemon}");
         let tier = &summary["connector_tier"][daemon];
         assert_eq!((&tier["iterations"], &tier["error_rate"]), (&40.into(), &0.0.into()));
-        assert!(tier["p50"].as_f64().unwrap() > 0.0 && tier["max"].as_f64() >= tier["p50"].as_f64(), "{tier}");
+        // In this block quantiles are as the old harness gave them, of however few samples.
+        let figures = ["p50", "p95", "p99", "max"].map(|name| tier[name].as_f64().unwrap_or(f64::NAN));
+        assert!(figures[0] > 0.0 && figures.is_sorted(), "{tier}");
+        assert_eq!(results["latency"]["response"]["p99_us"], Value::Null);
         // Every phase of every connection is there.
         for phase in ["dial", "tls_hello", "tls_finish", "send", "first_byte", "receive"] {
             assert_eq!(results["latency"][phase]["count"], 40, "{daemon}: {phase}");

@@ -234,10 +234,11 @@ pub struct ThresholdFacts {
     pub passed: Option<bool>,
 }
 
-/// What the old harness told of a daemon, in its units, but from the intended start and handshake included.
+/// What the old harness told of a daemon, in its units, but from the intended start and handshake included. As there,
+/// quantiles are stated however few samples lie beyond: [`Latency`] has those that enough samples stand behind.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ConnectorFacts {
-    /// Response time in milliseconds; absent where fewer than ten samples lie beyond.
+    /// Response time of right answers in milliseconds, by nearest rank; absent without any.
     pub p50: Option<f64>,
     /// See `p50`.
     pub p95: Option<f64>,
@@ -256,10 +257,13 @@ pub struct ConnectorFacts {
 impl ConnectorFacts {
     pub(super) fn of(results: &super::summary::WorkloadResults) -> Self {
         let (response, ms) = (&results.latency.response, |us: Option<f64>| us.map(|us| us / 1e3));
+        // What this program has encoded it reads again.
+        let samples = response.hdr_ns.as_deref().and_then(|text| Distribution::from_base64(text).ok());
+        let rank = |quantile: Quantile| ms(Some(samples.as_ref()?.value_ns(quantile.fraction()) as f64 / 1e3));
         Self {
-            p50: ms(response.p50_us),
-            p95: ms(response.p95_us),
-            p99: ms(response.p99_us),
+            p50: rank(Quantile::P50),
+            p95: rank(Quantile::P95),
+            p99: rank(Quantile::P99),
             max: ms(response.max_us),
             avg: ms(response.mean_us),
             error_rate: results.error_share,
