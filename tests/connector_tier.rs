@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use certctl_bench::cli::registry;
 use serde_json::Value;
 
@@ -74,6 +76,28 @@ fn sessions_are_resumed_where_that_is_declared() {
             assert_eq!((count("full"), count("resumed")), (full, resumed), "{declared}: {results:#}");
         }
     }
+}
+
+#[test]
+fn there_is_a_session_for_each_of_many_connections_at_once() {
+    // Ten and more shake hands at once: bytes are passed on to the peer, the first of them late.
+    let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let (late, behind) = (format!("https://{}", listener.local_addr().unwrap()), peer.address());
+    runtime.spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let mut peer = tokio::net::TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tcp, &mut peer).await;
+            });
+        }
+    });
+    let arguments = "--rate 100/s --duration 2s --warm-up 0s --max-lag 500ms --resumption resumed";
+    let summary = at(&peer, arguments).env("NGINX_TARGET_URL", &late).run().summary();
+    assert_only_too_short(&summary);
+    assert_eq!(handshakes(&summary["results"][0]), [("resumed".to_owned(), 200)]);
 }
 
 #[test]

@@ -25,11 +25,15 @@ use crate::run::{Connections, Peer, Workload, runtime};
 use crate::scenario::rotation::Rotations;
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::{Method, encode};
+use crate::wire::sessions::Sessions;
 use crate::wire::tls::{self, Options, Trust};
 use crate::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 
 /// How long a daemon may take to answer before it is measured.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many full handshakes fill a client's store of sessions before a workload. Each leaves two tickets of TLS 1.3
+/// behind, and each ticket is good for one connection: twice as many connections may shake hands at once.
+const PRIMING_CONNECTIONS: usize = 32;
 /// The names that certificates of started daemons are valid for.
 const NAMES: [&str; 6] =
     ["localhost", "nginx-target", "apache-target", "haproxy-target", "f5-mock-target", "127.0.0.1"];
@@ -302,22 +306,28 @@ impl Connector {
     /// # Errors
     /// If version and group do not go together, or the daemon does not answer.
     pub fn peer(&self, offer: Offer) -> Result<Peer> {
-        let dialer = |resume| {
-            let options = Options { trust: self.trust.clone(), resume, version: offer.version, group: offer.group };
-            let dialer = Dialer::new(self.address, self.base.server_name()?, tls::configure(&options)?);
-            if !resume {
-                return Ok(dialer);
-            }
-            // Each connection leaves a ticket or two behind for the next ones.
+        let dialers = match offer.resumption {
+            Resumption::Full => vec![self.dialer(offer, None)?],
+            Resumption::Resumed => vec![self.resuming_dialer(offer)?],
+            Resumption::Mixed => vec![self.dialer(offer, None)?, self.resuming_dialer(offer)?],
+        };
+        Ok(Peer { dialers, connections: Connections::PerArrival })
+    }
+
+    fn dialer(&self, offer: Offer, sessions: Option<Arc<Sessions>>) -> Result<Dialer> {
+        let options = Options { trust: self.trust.clone(), sessions, version: offer.version, group: offer.group };
+        Ok(Dialer::new(self.address, self.base.server_name()?, tls::configure(&options)?))
+    }
+
+    /// One that has sessions to resume.
+    fn resuming_dialer(&self, offer: Offer) -> Result<Dialer> {
+        let sessions = Arc::new(Sessions::default());
+        let dialer = self.dialer(offer, Some(sessions.clone()))?;
+        for _ in 0..PRIMING_CONNECTIONS {
             self.exchange(&dialer)?;
-            Ok(dialer.resuming())
-        };
-        let dialers: Result<Vec<Dialer>> = match offer.resumption {
-            Resumption::Full => [false].map(dialer).into_iter().collect(),
-            Resumption::Resumed => [true].map(dialer).into_iter().collect(),
-            Resumption::Mixed => [false, true].map(dialer).into_iter().collect(),
-        };
-        Ok(Peer { dialers: dialers?, connections: Connections::PerArrival })
+        }
+        sessions.resume();
+        Ok(dialer.resuming())
     }
 
     /// One that keeps a connection for each client.

@@ -5,6 +5,7 @@ pub mod fault;
 pub mod handshake;
 pub mod http1;
 pub mod request;
+pub mod sessions;
 pub mod tap;
 pub mod tls;
 

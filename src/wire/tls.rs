@@ -13,6 +13,7 @@ use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 
+use super::sessions::Sessions;
 use crate::error::{Error, Result};
 
 /// Which server certificates are accepted.
@@ -81,8 +82,8 @@ impl fmt::Display for Trust {
 pub struct Options {
     /// Which server certificates are accepted.
     pub trust: Trust,
-    /// Whether sessions are resumed where the peer lets us. Clients of one configuration share their sessions.
-    pub resume: bool,
+    /// Where sessions are kept, to be resumed where the peer lets us; without, every handshake is full.
+    pub sessions: Option<Arc<Sessions>>,
     /// The one protocol version that is offered; both without.
     pub version: Option<Version>,
     /// The one key exchange group that is offered; the library's choice without.
@@ -112,12 +113,9 @@ pub enum Group {
 impl Options {
     /// Full handshakes, and whatever else the library chooses.
     pub fn full(trust: Trust) -> Self {
-        Self { trust, resume: false, version: None, group: None }
+        Self { trust, sessions: None, version: None, group: None }
     }
 }
-
-/// Sessions that a client keeps per server name and version; a server hands out two tickets or so on each connection.
-const KEPT_SESSIONS: usize = 256;
 
 /// A client configuration: TLS 1.2 and 1.3, ALPN `http/1.1`, no session resumption, so that every handshake is full.
 ///
@@ -148,8 +146,10 @@ pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
     };
     let mut config = verifying(&options.trust, provider, versions)?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.resumption =
-        if options.resume { Resumption::in_memory_sessions(KEPT_SESSIONS) } else { Resumption::disabled() };
+    config.resumption = match &options.sessions {
+        Some(sessions) => Resumption::store(sessions.clone()),
+        None => Resumption::disabled(),
+    };
     Ok(Arc::new(config))
 }
 

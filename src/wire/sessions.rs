@@ -1,0 +1,79 @@
+//! TLS sessions that a client keeps to resume them. The library's own store keeps eight TLS 1.3 tickets of a server, and
+//! each is good for one connection: more connections at once would find none.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustls::NamedGroup;
+use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::ServerName;
+
+/// How many TLS 1.3 tickets are kept for a server; beyond it the oldest go.
+const KEPT_TICKETS: usize = 256;
+/// How many servers the rest is kept for.
+const KEPT_SERVERS: usize = 8;
+
+/// Sessions, which are gathered first and then resumed.
+#[derive(Debug)]
+pub struct Sessions {
+    tickets: Mutex<HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>>,
+    /// Whether TLS 1.3 tickets are used: a server gives two for a full handshake, and mostly one for a resumed one.
+    resumes: AtomicBool,
+    /// TLS 1.2 sessions, which are good for any number of connections, and what servers chose.
+    rest: ClientSessionMemoryCache,
+}
+
+impl Default for Sessions {
+    /// None yet, and those to come are gathered.
+    fn default() -> Self {
+        let rest = ClientSessionMemoryCache::new(KEPT_SERVERS);
+        Self { tickets: Mutex::default(), resumes: AtomicBool::new(false), rest }
+    }
+}
+
+impl Sessions {
+    /// From now on connections resume what was gathered.
+    pub fn resume(&self) {
+        self.resumes.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
+        self.rest.set_kx_hint(server_name, group);
+    }
+
+    fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.rest.kx_hint(server_name)
+    }
+
+    fn set_tls12_session(&self, server_name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.rest.set_tls12_session(server_name, value);
+    }
+
+    fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.rest.tls12_session(server_name)
+    }
+
+    fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
+        self.rest.remove_tls12_session(server_name);
+    }
+
+    fn insert_tls13_ticket(&self, server_name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = tickets.entry(server_name).or_default();
+        if kept.len() >= KEPT_TICKETS {
+            kept.pop_front();
+        }
+        kept.push_back(value);
+    }
+
+    fn take_tls13_ticket(&self, server_name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        if !self.resumes.load(Ordering::Relaxed) {
+            return None;
+        }
+        // The newest: it lasts longest.
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).get_mut(server_name)?.pop_back()
+    }
+}
