@@ -12,8 +12,10 @@ use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::load;
 use crate::load::arrival::Ask;
-use crate::load::plan::{Model, Plan};
+use crate::load::limits::Sockets;
+use crate::load::plan::{Model, Opening, Plan};
 use crate::load::run::{Client, Control, Done, Job};
+use crate::load::schedule::Pattern;
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
 use crate::wire::connection::Stopwatch;
@@ -75,17 +77,39 @@ impl Peer {
     }
 }
 
-/// How many connections may wait for their peer to close; one more is closed at once.
+/// How many connections may wait for their peer to close at most, and at least; one more than planned is closed at once.
 const MAX_CLOSING: usize = 1_024;
+const MIN_CLOSING: usize = 64;
 /// How long each may wait.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The sockets that workloads need that run side by side.
+pub fn sockets(workloads: &[Workload]) -> Sockets {
+    let connections = workloads.iter().map(|workload| workload.plan.connections).sum();
+    let per_s: f64 = workloads.iter().map(closed_per_s).sum();
+    // Those of a Poisson process are within six deviations.
+    let waiting = per_s * CLOSING_PATIENCE.as_secs_f64();
+    let waiting = (waiting + 6.0 * waiting.sqrt()).ceil() as usize;
+    let closing = if per_s > 0.0 { waiting.clamp(MIN_CLOSING, MAX_CLOSING) } else { 0 };
+    Sockets { connections, closing }
+}
+
+/// How many connections a workload ends a second, if each arrival has its own.
+fn closed_per_s(workload: &Workload) -> f64 {
+    match (&workload.plan.model, workload.plan.opening) {
+        (Model::Open { pattern: Pattern::Constant(rate) | Pattern::Poisson(rate), .. }, Opening::ByFirstRequest) => {
+            rate.per_second_f64()
+        }
+        _ => 0.0,
+    }
+}
 
 /// Runs workloads side by side and measures them, on the calling thread; the measurements are in their order.
 ///
 /// # Errors
 /// If the run cannot start; what happens after that is measured, not reported as an error.
 pub fn run(workloads: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
-    let wiring = Wiring::default();
+    let wiring = Wiring { most_closing: sockets(workloads).closing, ..Wiring::default() };
     let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect::<Result<_>>()?;
     LocalSet::new().block_on(&runtime()?, load::run::run(jobs, control))
 }
@@ -97,6 +121,8 @@ struct Wiring {
     scratch: Rc<RefCell<Vec<Scratch>>>,
     /// How many connections wait for their peer to close.
     closing: Rc<Cell<usize>>,
+    /// How many may.
+    most_closing: usize,
 }
 
 impl Wiring {
@@ -126,7 +152,7 @@ impl Wiring {
 
     /// Lets the peer close `connection` first.
     fn close(&self, connection: Connection) {
-        if self.closing.get() >= MAX_CLOSING {
+        if self.closing.get() >= self.most_closing {
             return;
         }
         let closing = self.closing.clone();

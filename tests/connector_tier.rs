@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use certctl_bench::cli::registry;
@@ -98,6 +99,33 @@ fn there_is_a_session_for_each_of_many_connections_at_once() {
     let summary = at(&peer, arguments).env("NGINX_TARGET_URL", &late).run().summary();
     assert_only_too_short(&summary);
     assert_eq!(handshakes(&summary["results"][0]), [("resumed".to_owned(), 200)]);
+}
+
+#[test]
+fn a_limit_on_descriptors_that_is_too_low_is_told_beforehand() {
+    let mut bench =
+        Bench::named("connector_tier", "--only f5 --rate 500/s --connections 100 --duration 2s --warm-up 0s")
+            .measured();
+    // SAFETY: a plain system call, with a value of its own.
+    unsafe {
+        bench.command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 300, rlim_max: 300 };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let told = bench.run().exits(1).stderr;
+    // 500/s wait for a second at most, and some more; 64 are spare.
+    let expected =
+        "100 connections, and 635 that wait for their peer to close, need 799 file descriptors; the hard limit";
+    assert!(told.contains(expected) && told.contains("ulimit -Hn 799"), "{told}");
+    let told = tier(&format!("{BRIEF} --only f5")).stderr;
+    assert!(
+        told.contains("200 connections, and 64 that wait for their peer to close, need 328 file descriptors"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -17,12 +17,11 @@ use super::saved::Saved;
 use super::session::Session;
 use super::{exit, request_loop};
 use crate::error::{Context, Error, Result};
-use crate::load::limits;
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::summary::About;
 use crate::report::text;
-use crate::run::{Peer, Workload};
+use crate::run::{Peer, Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
@@ -186,14 +185,14 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     flags.apply_smoke();
     // Before anything is started: what the flags ask for must be possible.
     let groups = flags.bench.groups(&flags.load, &Site::default())?;
-    let connections = groups.iter().map(|group| group.iter().map(|one| one.plan.connections).sum()).max();
+    let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
     let place = flags.target.clone().resolve()?;
     let folder = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     let saved = match wanted.workload && !wanted.smoke {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
     };
-    limits::allow_connections(connections.unwrap_or(0))?;
+    sockets.unwrap_or_default().allow()?;
     let stop = stop_on_signals()?;
     let place = Place::prepare(place, program, &flags.bench.needs())?;
     stopped(&stop)?;

@@ -14,7 +14,7 @@ use crate::load::plan::{Model, Opening};
 use crate::load::ports::Ports;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
-use crate::run::Workload;
+use crate::run::{Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::f5_deploy::F5Deploy;
 use crate::scenario::f5_deploy::deployment::Credentials;
@@ -252,7 +252,7 @@ impl ConnectorTier {
             let loopback = connectors.all().iter().all(Connector::is_local);
             let headroom = ports.headroom(self.rate(), loopback);
             let warning = if headroom.lasts() { "" } else { "WARNING: " };
-            eprintln!("{warning}{headroom}");
+            eprintln!("{warning}{headroom}\n{}", sockets(&workloads));
         }
         Ok(workloads)
     }
