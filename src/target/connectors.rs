@@ -245,17 +245,18 @@ impl Connectors {
     /// # Errors
     /// If the mock of an F5 does not answer.
     pub fn work(&self, workload: &Workload, measured: &Measurement, before: Option<&Counts>) -> Result<Vec<Work>> {
-        let per_arrival = workload.peer.as_ref().is_some_and(|peer| peer.connections == Connections::PerArrival);
-        if per_arrival {
+        let mut work = Vec::new();
+        if workload.peer.as_ref().is_some_and(|peer| peer.connections == Connections::PerArrival) {
             let (claimed, found) = (measured.outcomes.count(Outcome::Ok), measured.phases.tls.count());
-            return Ok(vec![Work { name: "handshakes of right answers", claimed, found, source: "the TLS library" }]);
+            let name = "right answers on a connection of their own";
+            work.push(Work { name, claimed, found, source: "the TLS library" });
         }
-        match (before, self.f5_counts()?) {
-            (Some(before), Some(after)) => {
-                Ok(after.work_since(before, &workload.scenario.claims(), measured.unanswered))
-            }
-            _ => Ok(Vec::new()),
+        // Daemons that are not ours count nothing that could be asked for.
+        let claims = workload.scenario.claims();
+        if let (false, Some(before), Some(mock)) = (claims.is_empty(), before, self.f5()) {
+            work.extend(mock.counts()?.work_since(before, &claims, measured.unanswered));
         }
+        Ok(work)
     }
 
     /// `text`, which is not ours, without secrets.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
@@ -60,6 +61,8 @@ pub struct Management {
     host: String,
     config: Arc<ClientConfig>,
     credentials: Credentials,
+    /// Connections of the management's, which are not the load's.
+    connections: Arc<AtomicU64>,
 }
 
 impl F5Mock {
@@ -88,6 +91,7 @@ impl F5Mock {
                 username: "certctl-bench".to_owned(),
                 password: Token::generate()?.reveal().to_owned(),
             },
+            connections: Arc::default(),
         };
         Ok(Self { address, base, trust, version: text("version")?.to_owned(), management, _server: server })
     }
@@ -111,7 +115,8 @@ impl F5Mock {
         self.management.deploy(identity)
     }
 
-    /// Asks for the mock's own counts of work. It counts before it answers. Not for use inside an async runtime.
+    /// Asks for the mock's own counts of work, without the handshakes of its management. It counts before it answers. Not
+    /// for use inside an async runtime.
     ///
     /// # Errors
     /// If it does not answer.
@@ -154,7 +159,11 @@ impl Management {
             session.scratch.request = encode(Method::Get, COUNTS_PATH, &self.host, None, "");
             let what = || format!("asking the F5 mock at {} for {COUNTS_PATH}", self.address);
             let response = session.exchange(Method::Get, what).await?;
-            let values = serde_json::from_slice(response.body).unwrap_or_default();
+            let mut values: Value = serde_json::from_slice(response.body).unwrap_or_default();
+            if let Some(handshakes) = values["handshakes"].as_u64() {
+                let own = self.connections.load(Ordering::Relaxed);
+                values["handshakes"] = handshakes.saturating_sub(own).into();
+            }
             Counts::new(values, "the F5 mock's own count")
                 .ok_or_else(|| Error::new(format!("{}: the answer is no JSON object", what())))
         })
@@ -166,6 +175,7 @@ impl Management {
         let dialer = Dialer::new(self.address, name, self.config.clone());
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
         let connection = in_time(dialer.open(&mut watch, &mut phases), what).await?;
+        self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Session { connection, scratch: Scratch::default() })
     }
 }
