@@ -115,6 +115,20 @@ fn there_is_a_session_for_each_of_many_connections_at_once() {
 }
 
 #[test]
+fn only_what_is_wanted_is_started_and_it_shows_the_wanted_key() {
+    for key in ["rsa-2048", "ecdsa-p384"] {
+        let finished = tier(&format!("{BRIEF} --only f5 --key-type {key}"));
+        let summary = finished.summary();
+        assert_only_too_short(&summary);
+        assert_eq!(summary["results"][0]["reopening"]["kinds"][0]["key"], key);
+        let settings = summary["target"]["settings"].as_object().unwrap();
+        assert_eq!(settings.keys().collect::<Vec<_>>(), ["f5"]);
+        assert_eq!(settings["f5"]["key_type"], key);
+        assert!(!finished.stderr.contains("started nginx"), "{}", finished.stderr);
+    }
+}
+
+#[test]
 fn a_limit_on_descriptors_that_is_too_low_is_told_beforehand() {
     let mut bench =
         Bench::named("connector_tier", "--only f5 --rate 500/s --connections 100 --duration 2s --warm-up 0s")
@@ -139,6 +153,22 @@ fn a_limit_on_descriptors_that_is_too_low_is_told_beforehand() {
         told.contains("200 connections, and 64 that wait for their peer to close, need 328 file descriptors"),
         "{told}"
     );
+}
+
+#[test]
+fn flags_that_the_workload_would_pass_over_are_told() {
+    for (flags, told) in [
+        ("--workload rotation --resumption mixed", "--workload rotation has full handshakes"),
+        ("--workload f5-deploy --rate 5/s", "--rate is none of --workload f5-deploy"),
+        ("--workload f5-deploy --arrivals poisson", "--arrivals is none"),
+        ("--workload f5-deploy --resumption resumed", "--resumption is none"),
+        ("--workload f5-deploy --tls-version 1.2", "--tls-version is none"),
+        ("--workload f5-deploy --group p-256", "--group is none"),
+        ("--workload f5-deploy --only f5", "--only is none"),
+    ] {
+        let finished = tier(&format!("{flags} --duration 1s --warm-up 0s")).exits(2);
+        assert!(finished.stderr.contains(told) && finished.stderr.contains("mend: leave --"), "{}", finished.stderr);
+    }
 }
 
 #[test]
@@ -185,8 +215,14 @@ fn at(peer: &Peer, arguments: &str) -> Bench {
 #[test]
 fn an_answer_that_is_not_200_is_an_error() {
     let peer = Peer::start(|request| answer(if request.connection > 1 { 503 } else { 200 }, "text/plain", "ok"));
-    let summary = at(&peer, BRIEF).run().summary();
+    let finished = at(&peer, BRIEF).run();
+    let summary = finished.summary();
     assert_eq!(outcome_of(&summary["results"][0], "failed (503)"), 40);
+    // What is installed is not started beside what was named, and that is told.
+    for (daemon, variable) in [("apache", "APACHE"), ("haproxy", "HAPROXY"), ("f5", "F5")] {
+        let told = format!("skipped: {daemon} not named ({variable}_TARGET_URL)");
+        assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+    }
     assert_eq!(summary["connector_tier"]["nginx"]["error_rate"], 1.0);
     assert_eq!(summary["connector_tier"]["apache"], Value::Null);
 }
@@ -239,10 +275,19 @@ fn certificates_are_deployed_to_the_f5_step_by_step() {
 
 #[test]
 fn nobody_to_ask_is_an_error() {
-    let finished =
-        Bench::named("connector_tier", "--only nginx").measured().env("F5_TARGET_URL", "https://127.0.0.1:1").run();
-    assert_eq!(finished.code, Some(1));
-    assert!(finished.stderr.contains("f5 at https://127.0.0.1:1"), "{}", finished.stderr);
+    let at_f5 = |flags: &str| {
+        Bench::named("connector_tier", flags)
+            .measured()
+            .env("F5_TARGET_URL", "https://127.0.0.1:1")
+            .run()
+            .exits(1)
+            .stderr
+    };
+    let told = at_f5("");
+    assert!(told.contains("f5 at https://127.0.0.1:1"), "{told}");
+    let told = at_f5("--only nginx");
+    assert!(!told.contains("f5 at") && told.contains("skipped: nginx not named (NGINX_TARGET_URL)"), "{told}");
+    assert!(told.contains("none of the wanted daemons is here"), "{told}");
     let finished = Bench::named("connector_tier", "").measured().env("NGINX_TARGET_URL", "http://localhost").run();
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("URL of nginx"), "{}", finished.stderr);

@@ -62,6 +62,11 @@ pub trait Bench: Args + Clone + Debug {
         true
     }
 
+    /// The target, without the parts of it that these flags do not ask.
+    fn narrow(&self, place: Where) -> Where {
+        place
+    }
+
     /// How often certificates are replaced at what is asked, while it is asked.
     fn rotates_every(&self) -> Option<Duration> {
         None
@@ -186,7 +191,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     // Before anything is started: what the flags ask for must be possible.
     let groups = flags.bench.groups(&flags.load, &Site::default())?;
     let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
-    let place = flags.target.clone().resolve()?;
+    let place = flags.bench.narrow(flags.target.clone().resolve()?);
     let folder = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     let saved = match wanted.workload && !wanted.smoke {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,

@@ -76,13 +76,14 @@ enum KeyTypeFlag {
 impl TargetArgs for ConnectorFlags {
     fn resolve(self) -> Result<Where> {
         let urls = [
-            (Kind::Nginx, self.nginx, "NGINX_TARGET_URL"),
-            (Kind::Apache, self.apache, "APACHE_TARGET_URL"),
-            (Kind::Haproxy, self.haproxy, "HAPROXY_TARGET_URL"),
-            (Kind::F5, self.f5, "F5_TARGET_URL"),
+            (Kind::Nginx, self.nginx),
+            (Kind::Apache, self.apache),
+            (Kind::Haproxy, self.haproxy),
+            (Kind::F5, self.f5),
         ];
         let mut named = Vec::new();
-        for (kind, url, old_name) in urls {
+        for (kind, url) in urls {
+            let old_name = kind.variable();
             if let Some(url) = url.or_else(|| variable(old_name)) {
                 let base: Base = url
                     .parse()
@@ -102,7 +103,7 @@ impl TargetArgs for ConnectorFlags {
             KeyTypeFlag::Rsa4096 => KeyType::Rsa4096,
             KeyTypeFlag::Ed25519 => KeyType::Ed25519,
         };
-        Ok(Where::Connectors(Box::new(Wanted { named, trust, key_type })))
+        Ok(Where::Connectors(Box::new(Wanted { kinds: Kind::ALL.to_vec(), named, trust, key_type })))
     }
 }
 
@@ -227,7 +228,37 @@ impl ConnectorTier {
     }
 
     fn wants(&self, kind: Kind) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only.kind() == kind)
+        match self.workload {
+            WorkloadFlag::F5Deploy => kind == Kind::F5,
+            _ => self.only.is_empty() || self.only.iter().any(|only| only.kind() == kind),
+        }
+    }
+
+    /// Flags that the workload would pass over are no flags of it.
+    fn check(&self) -> Result<()> {
+        let resumes = self.resumption != ResumptionFlag::Full;
+        if self.workload == WorkloadFlag::Rotation && resumes {
+            return Err(Error::usage(
+                "--workload rotation has full handshakes: a resumed session shows the certificate of its first one",
+            )
+            .mend("leave --resumption out"));
+        }
+        let passed_over = [
+            ("--rate", self.rate.is_some()),
+            ("--arrivals", self.arrivals != Spread::Constant),
+            ("--resumption", resumes),
+            ("--tls-version", self.tls_version.is_some()),
+            ("--group", self.group.is_some()),
+            ("--only", !self.only.is_empty()),
+        ];
+        let passed_over = passed_over.iter().find(|(_, given)| *given);
+        match passed_over.filter(|_| self.workload == WorkloadFlag::F5Deploy) {
+            Some((flag, _)) => Err(Error::usage(format!(
+                "{flag} is none of --workload f5-deploy: its users deploy to the F5, over a connection that each keeps"
+            ))
+            .mend(format!("leave {flag} out; --users says how many deploy at once"))),
+            None => Ok(()),
+        }
     }
 
     /// New connections to every daemon.
@@ -310,7 +341,9 @@ impl Bench for ConnectorTier {
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
-        self.rate = Some(Rate::per_second(20));
+        if self.workload != WorkloadFlag::F5Deploy {
+            self.rate = Some(Rate::per_second(20));
+        }
         self.connections = self.connections.min(20);
         self.rotate_every = self.rotate_every.min(Duration::from_millis(800));
     }
@@ -325,10 +358,21 @@ impl Bench for ConnectorTier {
     }
 
     fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+        self.check()?;
         Ok(vec![match self.workload {
             WorkloadFlag::F5Deploy => vec![self.deploying(load, site)?],
             WorkloadFlag::Handshake | WorkloadFlag::Rotation => self.connecting(load, site)?,
         }])
+    }
+
+    fn narrow(&self, place: Where) -> Where {
+        match place {
+            Where::Connectors(wanted) => {
+                let kinds = Kind::ALL.into_iter().filter(|kind| self.wants(*kind)).collect();
+                Where::Connectors(Box::new(Wanted { kinds, ..*wanted }))
+            }
+            other => other,
+        }
     }
 
     fn error_floor(&self) -> Threshold {

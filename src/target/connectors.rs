@@ -73,6 +73,16 @@ impl Kind {
         }
     }
 
+    /// The old harness's name of the variable that names a running one.
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::Nginx => "NGINX_TARGET_URL",
+            Self::Apache => "APACHE_TARGET_URL",
+            Self::Haproxy => "HAPROXY_TARGET_URL",
+            Self::F5 => "F5_TARGET_URL",
+        }
+    }
+
     fn daemon(self) -> Option<Daemon> {
         match self {
             Self::Nginx => Some(Daemon::Nginx),
@@ -92,6 +102,8 @@ impl fmt::Display for Kind {
 /// What is to be asked.
 #[derive(Clone, Debug)]
 pub struct Wanted {
+    /// Those that are asked.
+    pub kinds: Vec<Kind>,
     /// Daemons that run already. Where there are none, all that are installed are started.
     pub named: Vec<(Kind, Base)>,
     /// How the certificates of those are verified.
@@ -106,6 +118,7 @@ pub struct Connector {
     pub kind: Kind,
     /// Where it is.
     pub base: Base,
+    /// Of all that its host has, the one where it answers.
     address: SocketAddr,
     trust: Trust,
     version: String,
@@ -143,46 +156,69 @@ impl Connectors {
             rotations: Arc::default(),
         };
         if wanted.named.is_empty() {
-            connectors.start_all(f5_mock, say)?;
+            connectors.start(&wanted.kinds, f5_mock, say)?;
         } else {
-            if matches!(wanted.trust, Trust::Insecure) {
-                say("WARNING: --insecure: certificates are not verified; anyone may be answering".to_owned());
-            }
-            for (kind, base) in wanted.named {
-                connectors.all.push(Connector::running(kind, base, wanted.trust.clone())?);
-            }
-        }
-        for connector in &connectors.all {
-            connector.preflight()?;
+            connectors.find(&wanted, say)?;
         }
         Ok(connectors)
     }
 
-    fn start_all(&mut self, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
-        let trust = self.authority.trust();
-        for kind in Kind::ALL {
-            let Some(daemon) = kind.daemon() else { continue };
-            let installation = match sidecar::find(daemon)? {
-                Ok(installation) => installation,
-                Err(skipped) => {
-                    say(skipped.to_string());
-                    self.skipped.push(skipped.to_string());
-                    continue;
-                }
-            };
-            let sidecar = Sidecar::start(&installation, &self.identity()?, &sidecar::Options::default())?;
-            let (address, version) = (sidecar.address(), sidecar.version().to_owned());
-            say(format!("started {kind} {version} at {address}"));
-            self.all.push(Connector {
-                kind,
-                base: Base::local(address.port()),
-                address,
-                trust: trust.clone(),
-                version,
-                origin: Origin::Started(Arc::new(Mutex::new(sidecar))),
-            });
+    fn skip(&mut self, skipped: String, say: &mut dyn FnMut(String)) {
+        say(skipped.clone());
+        self.skipped.push(skipped);
+    }
+
+    /// Those that run already.
+    fn find(&mut self, wanted: &Wanted, say: &mut dyn FnMut(String)) -> Result<()> {
+        if matches!(wanted.trust, Trust::Insecure) {
+            say("WARNING: --insecure: certificates are not verified; anyone may be answering".to_owned());
         }
+        for kind in &wanted.kinds {
+            match wanted.named.iter().find(|(named, _)| named == kind) {
+                Some((_, base)) => self.all.push(Connector::running(*kind, base.clone(), wanted.trust.clone())?),
+                None => self.skip(format!("skipped: {kind} not named ({})", kind.variable()), say),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what is installed of these.
+    fn start(&mut self, kinds: &[Kind], f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
+        for kind in kinds {
+            match kind.daemon() {
+                Some(daemon) => self.start_daemon(*kind, daemon, say)?,
+                None => self.start_f5(f5_mock, say)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn start_daemon(&mut self, kind: Kind, daemon: Daemon, say: &mut dyn FnMut(String)) -> Result<()> {
+        let installation = match sidecar::find(daemon)? {
+            Ok(installation) => installation,
+            Err(skipped) => {
+                self.skip(skipped.to_string(), say);
+                return Ok(());
+            }
+        };
+        let sidecar = Sidecar::start(&installation, &self.identity()?, &sidecar::Options::default())?;
+        let (address, version) = (sidecar.address(), sidecar.version().to_owned());
+        say(format!("started {kind} {version} at {address}"));
+        self.all.push(Connector {
+            kind,
+            base: Base::local(address.port()),
+            address,
+            trust: self.authority.trust(),
+            version,
+            origin: Origin::Started(Arc::new(Mutex::new(sidecar))),
+        });
+        self.all.iter().try_for_each(Connector::preflight)
+    }
+
+    fn start_f5(&mut self, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
         let mock = F5Mock::start(f5_mock)?;
+        // The one that it starts with has a key of its own choice.
+        mock.deploy(&self.identity()?)?;
         say(format!("started a mock of an F5 at {}", mock.address));
         self.all.push(Connector {
             kind: Kind::F5,
@@ -295,11 +331,19 @@ impl Connectors {
 }
 
 impl Connector {
+    /// One that runs already, at the first address of its host where it answers.
     fn running(kind: Kind, base: Base, trust: Trust) -> Result<Self> {
-        let address = base.addresses()?.first().copied().ok_or_else(|| {
-            Error::new(format!("{base}: the host has no address")).mend(format!("check the URL of {kind}"))
-        })?;
-        Ok(Self { kind, base, address, trust, version: "unknown".to_owned(), origin: Origin::Running })
+        let mut failure =
+            Error::new(format!("{base}: the host has no address")).mend(format!("check the URL of {kind}"));
+        for address in base.addresses()? {
+            let (base, trust, version) = (base.clone(), trust.clone(), "unknown".to_owned());
+            let connector = Self { kind, base, address, trust, version, origin: Origin::Running };
+            match connector.preflight() {
+                Ok(()) => return Ok(connector),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// Opens connections for workloads that offer this. Sessions to resume are there when it returns.
