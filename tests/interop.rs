@@ -3,10 +3,11 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::thread;
+use std::time::Duration;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::target::base::Base;
@@ -16,51 +17,16 @@ use certctl_bench::wire::handshake::{Kind, Record};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Group, Options, Trust, Version, configure};
 use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
+use common::openssl::Server;
 use common::peer::{Peer, Step};
-use tempfile::TempDir;
-
-/// A running `openssl s_server`; it ends when dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    _folder: TempDir,
-}
-
-impl Server {
-    /// With these arguments, and a certificate.
-    fn start(identity: &Identity, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
-        std::fs::write(&chain, &identity.chain_pem).unwrap();
-        std::fs::write(&key, &identity.key_pem).unwrap();
-        let mut command = Command::new("openssl");
-        command.args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert"]).arg(&chain);
-        let (_, above) = identity.chain_pem.split_once("-----END CERTIFICATE-----\n").unwrap();
-        if !above.is_empty() {
-            let authorities = folder.path().join("authorities.pem");
-            std::fs::write(&authorities, above).unwrap();
-            command.arg("-cert_chain").arg(authorities);
-        }
-        command.arg("-key").arg(&key).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.stderr(Stdio::null()).spawn().expect("openssl is installed");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let told = lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()));
-        let address = told.expect("openssl tells where it listens").parse().unwrap();
-        // So that it never blocks on what it has to say.
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, address, _folder: folder }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One request, its answer's status, and how the connection was made.
 fn ask(address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
+    ask_after(Duration::ZERO, address, name, options)
+}
+
+/// The same, so long after the handshake.
+fn ask_after(pause: Duration, address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
     let name = format!("https://{name}").parse::<Base>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(address, name, configure(options).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -70,6 +36,7 @@ fn ask(address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u1
         let opened = dialer.open(&mut watch, &mut phases).await;
         assert_eq!(phases.total_ns(), watch.last().ns_since(start), "{phases:?}");
         let mut connection = opened?;
+        tokio::time::sleep(pause).await;
         scratch.request = encode(Method::Get, "/", "localhost", None, "");
         let asked = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
         assert_eq!(phases.total_ns(), watch.last().ns_since(start), "{phases:?}");
@@ -144,9 +111,50 @@ fn a_chain_with_an_intermediate_is_verified_to_its_root() {
 #[test]
 fn a_client_certificate_that_is_demanded_is_told() {
     let pki = Pki::new();
-    let server = Server::start(&pki.identity, &["-tls1_3", "-Verify", "1"]);
+    for version in ["-tls1_2", "-tls1_3"] {
+        let server = Server::start(&pki.identity, &[version, "-Verify", "1"]);
+        let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::ClientCertificate, "{version}: {fault}");
+    }
+    // Where nothing that we offer is to the peer's liking, that is none of a certificate.
+    let server = Server::start(&pki.identity, &["-tls1_2", "-cipher", "AES128-SHA256"]);
     let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
+}
+
+#[test]
+fn an_alert_is_told_where_the_connection_was_reset_before_the_request() {
+    let pki = Pki::new();
+    let server = Server::start(&pki.identity, &["-tls1_3", "-Verify", "1"]);
+    let relay = relay_and_reset(server.address);
+    let fault = ask_after(Duration::from_millis(500), relay, "localhost", &pki.options()).unwrap_err();
     assert_eq!(fault.kind, FaultKind::ClientCertificate, "{fault}");
+}
+
+/// Passes one connection's bytes on to `behind`, and resets it once that one closes.
+fn relay_and_reset(behind: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut client, mut server) = (listener.accept().unwrap().0, TcpStream::connect(behind).unwrap());
+        let (mut asks, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        let upwards = thread::spawn(move || std::io::copy(&mut asks, &mut to_server));
+        let mut bytes = [0; 16_384];
+        while let Ok(length @ 1..) = server.read(&mut bytes) {
+            client.write_all(&bytes[..length]).unwrap();
+        }
+        // So that its clone lets go as well, and the last one to be closed resets.
+        client.shutdown(Shutdown::Read).unwrap();
+        let _ = upwards.join();
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let size = size_of::<libc::linger>() as libc::socklen_t;
+        // SAFETY: `linger` is a valid value of the size that is told.
+        let set = unsafe {
+            libc::setsockopt(client.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
+        };
+        assert_eq!(set, 0);
+    });
+    address
 }
 
 #[test]

@@ -24,6 +24,9 @@ use crate::clock::Moment;
 /// How many bytes of a response are read at a time.
 const READ_BYTES: usize = 16 * 1024;
 
+/// How long to look for what the peer said before it closed.
+const LAST_WORD_PATIENCE: Duration = Duration::from_millis(20);
+
 /// The phases of one exchange, in nanoseconds. They follow one another without a gap, so that they add up to the
 /// service time; `dial`, `hello` and `finish` are 0 on a connection that was open already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub struct Phases {
     pub hello_ns: u64,
     /// TLS handshake, the rest: reading the answer, verifying it, and our Finished; with TLS 1.2 another round trip.
     pub finish_ns: u64,
-    /// Encrypting the request and handing it to the kernel.
+    /// Noting what the handshake was, making the request, encrypting it and handing it to the kernel.
     pub send_ns: u64,
     /// Waiting for the first byte of the response.
     pub first_byte_ns: u64,
@@ -151,7 +154,7 @@ impl Dialer {
         };
         phases.hello_ns = watch.split_at(answered.unwrap_or(end));
         phases.finish_ns = watch.split_at(end);
-        let stream = shaken.map_err(|(error, _)| Fault::from_handshake(&error))?;
+        let stream = shaken.map_err(|(error, tap)| Fault::from_handshake(&error, tap.replied()))?;
         let (tap, tls) = stream.get_ref();
         let handshake = Handshake::of(tls);
         let record = Record {
@@ -205,7 +208,10 @@ impl Connection {
         phases: &mut Phases,
     ) -> Result<bool, Fault> {
         scratch.parser.start(method);
-        let sent = self.send(&scratch.request).await;
+        let sent = match self.send(&scratch.request).await {
+            Err(fault) => Err(self.last_word(&mut scratch.inbox).await.unwrap_or(fault)),
+            sent => sent,
+        };
         phases.send_ns = watch.split();
         sent?;
         let mut surplus = false;
@@ -240,6 +246,13 @@ impl Connection {
             Err(error) => Err(error),
         };
         sent.map_err(|error| Fault::from_io(&error, false))
+    }
+
+    /// The alert with which the peer has closed a connection that cannot be written to any more, if it sent one.
+    async fn last_word(&mut self, inbox: &mut [u8]) -> Option<Fault> {
+        // What it sent has come before the end of the connection, which we know of.
+        let read = tokio::time::timeout(LAST_WORD_PATIENCE, self.stream.read(inbox)).await.ok()?;
+        read.err().filter(Fault::is_tls).map(|error| Fault::from_io(&error, false))
     }
 
     /// Waits for the peer, which was told that this is the end, to close first, for at most `patience`: who closes first

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use rustls::AlertDescription;
+
 use super::http1::ParseError;
 
 /// The kinds of fault, as counted in results.
@@ -57,7 +59,7 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 
 impl FaultKind {
     fn of_tls(error: &rustls::Error) -> Self {
-        use rustls::{AlertDescription, CertificateError, Error};
+        use rustls::{CertificateError, Error};
         match error {
             Error::InvalidCertificate(cause) => match cause {
                 CertificateError::Expired
@@ -93,6 +95,11 @@ impl Fault {
         Self { kind, detail: detail.to_string() }
     }
 
+    /// Whether it is the TLS library's, such as an alert of the peer's.
+    pub(super) fn is_tls(error: &io::Error) -> bool {
+        tls_error(error).is_some()
+    }
+
     /// An I/O error on an established connection; `begun` says that part of a response had arrived.
     pub(super) fn from_io(error: &io::Error, begun: bool) -> Self {
         let kind = match tls_error(error) {
@@ -110,9 +117,14 @@ impl Fault {
         Self::new(if exhausted { FaultKind::Exhausted } else { FaultKind::Connect }, error)
     }
 
-    /// An error while shaking hands.
-    pub(super) fn from_handshake(error: &io::Error) -> Self {
+    /// An error while shaking hands. `replied` says that we had replied to the peer's first flight. Up to there a
+    /// handshake_failure is about what we offer; with TLS 1.2 it is afterwards how a peer says that it had asked for a
+    /// certificate and got none (RFC 5246, section 7.4.6).
+    pub(super) fn from_handshake(error: &io::Error, replied: bool) -> Self {
         match tls_error(error) {
+            Some(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)) if replied => {
+                Self::new(FaultKind::ClientCertificate, error)
+            }
             Some(tls) => Self::new(FaultKind::of_tls(tls), error),
             None => Self::new(FaultKind::Closed, format!("amid the TLS handshake: {error}")),
         }

@@ -17,12 +17,13 @@ pub struct Tap {
     read_bytes: u64,
     written_bytes: u64,
     answered: Option<Moment>,
+    replied: bool,
 }
 
 impl Tap {
     /// Counts from now on.
     pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, read_bytes: 0, written_bytes: 0, answered: None }
+        Self { tcp, read_bytes: 0, written_bytes: 0, answered: None, replied: false }
     }
 
     /// Bytes read so far.
@@ -40,9 +41,15 @@ impl Tap {
         self.answered
     }
 
+    /// Whether something was written after the peer's first byte.
+    pub fn replied(&self) -> bool {
+        self.replied
+    }
+
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(length)) = written {
             self.written_bytes += length as u64;
+            self.replied |= length > 0 && self.answered.is_some();
         }
         written
     }

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a scripted peer, the reference server, the bench programs, and a look at processes.
+//! What the end-to-end tests share: a scripted peer, OpenSSL's server, the reference server, the bench programs, and a look at processes.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -7,6 +7,7 @@ pub mod bench;
 pub mod browser;
 pub mod certctl;
 pub mod made_up;
+pub mod openssl;
 pub mod peer;
 pub mod process;
 pub mod reference;
