@@ -5,17 +5,16 @@
 mod common;
 
 use std::fs::read_to_string;
-use std::io::{BufRead as _, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use certctl_bench::handshake::against::{self, Rival};
 use certctl_bench::handshake::keyring::Keyring;
 use certctl_bench::target::pki::{Authority, KeyType, Purpose};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use common::bench::{Bench, Finished};
+use common::openssl::Server;
 use common::process::until;
 
 fn bench(arguments: &str) -> Bench {
@@ -30,62 +29,26 @@ fn listed(arguments: &str) -> Vec<String> {
 }
 
 /// `openssl s_server` with an ECDSA P-256 certificate for localhost.
-struct OpenSsl {
-    child: Child,
-    port: u16,
-    folder: TempDir,
-}
+struct OpenSsl(Server);
 
 impl OpenSsl {
     fn start(flags: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let authority = Authority::root(KeyType::EcdsaP256).unwrap();
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost"]).unwrap();
-        for (name, pem) in
-            [("ca.pem", &authority.pem()), ("cert.pem", &identity.chain_pem), ("key.pem", &identity.key_pem)]
-        {
-            std::fs::write(folder.path().join(name), pem).unwrap();
-        }
-        let mut child = Command::new("openssl")
-            .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem"])
-            .args(flags.split_whitespace())
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("openssl is installed");
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        let port = loop {
-            line.clear();
-            assert!(output.read_line(&mut line).unwrap() > 0, "openssl s_server ended");
-            if let Some(address) = line.trim().strip_prefix("ACCEPT 127.0.0.1:") {
-                break address.parse().unwrap();
-            }
-        };
-        // Nobody reads on, and a full pipe would stop it.
-        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-        Self { child, port, folder }
+        let server = Server::start(&identity, &flags.split_whitespace().collect::<Vec<_>>());
+        std::fs::write(server.folder().join("ca.pem"), authority.pem()).unwrap();
+        Self(server)
     }
 
     fn ca_file(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
+        self.0.folder().join("ca.pem")
     }
 
     fn bench(&self, arguments: &str) -> Bench {
         let mut bench = bench(arguments);
-        bench.command.env("CERTCTL_BENCH_PEER", format!("https://localhost:{}", self.port));
+        bench.command.env("CERTCTL_BENCH_PEER", format!("https://localhost:{}", self.0.address.port()));
         bench.command.env("CERTCTL_BENCH_CA_FILE", self.ca_file());
         bench
-    }
-}
-
-impl Drop for OpenSsl {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -218,6 +181,14 @@ fn a_server_of_another_authority_fails_its_loops() {
     bench.command.env("CERTCTL_BENCH_CA_FILE", other.ca_file());
     let finished = bench.run().exits(1);
     assert!(finished.stderr.contains("invalid peer certificate"), "{}", finished.stderr);
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_told() {
+    let mut bench = bench("--bench handshake/client/tls13/ed25519/x25519/full/no-client-auth --output");
+    bench.command.arg(std::ffi::OsStr::from_bytes(b"/nonexistent/\xff"));
+    let told = bench.run().exits(2).stderr;
+    assert!(told.contains("is not UTF-8") && told.contains("mend: give a path"), "{told}");
 }
 
 #[test]

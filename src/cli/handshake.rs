@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -12,7 +13,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 use super::criterion::CriterionFlags;
-use super::{bench, exit};
+use super::{bench, exit, request_loop};
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 use crate::handshake::against;
@@ -29,6 +30,8 @@ use crate::target::sidecar::{self, Daemon};
 use crate::wire::tls::Trust;
 
 const NAME: &str = "handshake";
+/// How long a peer on this machine may take to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// Holds our own command line while Criterion reads the process's.
 const VARIABLE: &str = "CERTCTL_BENCH_HANDSHAKE";
 
@@ -83,8 +86,10 @@ impl HandshakeFlags {
                 Some(file) => Trust::from_file(file)?,
                 None => Trust::System,
             };
-            let address = base.addresses()?.into_iter().find(|address| address.ip().is_loopback());
-            let address = address.ok_or_else(|| {
+            let here: Vec<_> = base.addresses()?.into_iter().filter(|address| address.ip().is_loopback()).collect();
+            // A name may have several, and a server listen on one of them.
+            let answers = |address: &&SocketAddr| TcpStream::connect_timeout(address, CONNECT_PATIENCE).is_ok();
+            let address = *here.iter().find(answers).or(here.first()).ok_or_else(|| {
                 Error::usage(format!("peer {base} is not on this machine")).mend("give an address on loopback")
             })?;
             servers.push(Server::Running(Peer { label: "peer".to_owned(), address, trust, name: base.server_name()? }));
@@ -174,7 +179,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
 
 fn hand_over(flags: &HandshakeFlags) -> Result<()> {
     let what = || "starting the loops".to_owned();
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments = request_loop::own_arguments()?;
     let arguments = serde_json::to_string(&arguments).context(what)?;
     let program = std::env::current_exe().context(what)?;
     let error = Command::new(program).args(flags.criterion.to_arguments()).env(VARIABLE, arguments).exec();

@@ -94,7 +94,7 @@ pub fn run_apart(target: &Target, findings: &Findings, steps: &[&str], arguments
         token: target.token.reveal().to_owned(),
         acme: place::site("", target, findings)?.acme.map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
-        flags: std::env::args().collect(),
+        flags: own_arguments()?,
         system: target.system.label(),
     };
     let hand_over = serde_json::to_string(&hand_over).context(|| "handing over to the loop".to_owned())?;
@@ -103,6 +103,19 @@ pub fn run_apart(target: &Target, findings: &Findings, steps: &[&str], arguments
     let status =
         command.args(arguments).env(VARIABLE, hand_over).status().context(|| "starting the loop".to_owned())?;
     if status.success() { Ok(()) } else { Err(Error::new(format!("the Criterion loop ended with {status}"))) }
+}
+
+/// This process's arguments, its name first, as text: they are handed over as JSON.
+///
+/// # Errors
+/// If one of them is not UTF-8.
+pub(super) fn own_arguments() -> Result<Vec<String>> {
+    let arguments = std::env::args_os().map(|argument| {
+        argument.into_string().map_err(|argument| {
+            Error::usage(format!("the argument {argument:?} is not UTF-8")).mend("give a path whose name is")
+        })
+    });
+    arguments.collect()
 }
 
 /// Runs the loops and gives their exit code, if this process was started to do that.

@@ -1,6 +1,10 @@
 //! What a full handshake costs our client and others, turn by turn, at one server.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -112,7 +116,7 @@ impl Rival {
             Self::Openssl => {
                 let mut command = Command::new("openssl");
                 command.args(["s_time", "-new", "-tls1_3", "-verify", "2", "-connect", &peer.address.to_string()]);
-                command.args(["-time", &turn_s.to_string(), "-CAfile"]).arg(&authority.0);
+                command.args(["-time", &turn_s.to_string(), "-CAfile"]).arg(&authority.path);
                 command
             }
             Self::TlsPerf => {
@@ -150,21 +154,31 @@ fn children_cpu_ms() -> Result<f64> {
     Ok(ms(usage.ru_utime) + ms(usage.ru_stime))
 }
 
-/// A file with the authority's certificate, which goes when this is dropped.
-struct AuthorityFile(std::path::PathBuf);
+/// A file with the authority's certificate, in a private folder; both go when this is dropped.
+struct AuthorityFile {
+    folder: PathBuf,
+    path: PathBuf,
+}
 
 impl AuthorityFile {
     fn new(pem: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("certctl-bench-{}-root.pem", std::process::id()));
-        std::fs::write(&path, pem).context(|| format!("writing {}", path.display()))?;
-        Ok(Self(path))
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{number}-{}", std::process::id(), crate::clock::Moment::now().as_ns());
+        let folder = std::env::temp_dir().join(format!("certctl-bench-against-{id}"));
+        // It fails on a folder or link that is there already: what is in ours nobody else has made.
+        let made = DirBuilder::new().mode(0o700).create(&folder);
+        made.context(|| format!("making the folder {}", folder.display()))?;
+        let file = Self { path: folder.join("root.pem"), folder };
+        std::fs::write(&file.path, pem).context(|| format!("writing {}", file.path.display()))?;
+        Ok(file)
     }
 }
 
 impl Drop for AuthorityFile {
     fn drop(&mut self) {
         // One that is left holds no secret.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -184,6 +198,18 @@ mod tests {
         for (rival, text, count) in [(Rival::Openssl, openssl, 878), (Rival::TlsPerf, tls_perf, 5_443)] {
             assert_eq!((rival.handshakes(text), rival.handshakes("nothing")), (Some(count), None));
         }
+    }
+
+    #[test]
+    fn the_authority_is_in_a_private_folder_that_goes() {
+        use std::os::unix::fs::MetadataExt as _;
+        let [one, other] = [(); 2].map(|()| AuthorityFile::new("PEM").unwrap());
+        assert_ne!(one.folder, other.folder);
+        assert_eq!(std::fs::metadata(&one.folder).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::read_to_string(&one.path).unwrap(), "PEM");
+        let folder = one.folder.clone();
+        drop(one);
+        assert!(!folder.exists() && other.path.exists());
     }
 
     #[test]

@@ -62,7 +62,8 @@ struct Meter<'m, M> {
 impl<M: FnMut() -> u64> Meter<'_, M> {
     fn split(&mut self) -> u64 {
         let now = (self.read)();
-        now - std::mem::replace(&mut self.last, now)
+        // A meter that fails reads 0; who reads it tells.
+        now.saturating_sub(std::mem::replace(&mut self.last, now))
     }
 }
 
