@@ -1,4 +1,7 @@
 //! The device: certificates, keys, client-ssl profiles, and the transactions that change profiles all at once.
+//!
+//! One thing is other than on an F5: a change of a profile that there is not makes one, where an F5 answers 404. So each
+//! user of the load has a profile of its own, without a step that creates it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
