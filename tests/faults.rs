@@ -112,14 +112,14 @@ fn a_reconnect_is_counted_and_stands_in_the_service_time() {
 
 #[test]
 fn a_connection_that_was_closed_while_idle_is_no_fault() {
-    // It closes without a word of warning after each answer; a fifth of a second passes until the next use.
+    // It closes without a word of warning after each answer; a second passes until the next use.
     let peer = Peer::start(|request| match request.is_heartbeat() {
         true => last_answer("", Step::Close),
         false => certctl(request),
     });
-    let arguments = "--rate 100/s --duration 2s --warm-up 0s --connections 20 --agents 20 --max-lag 500ms";
+    let arguments = "--rate 20/s --duration 4s --warm-up 0s --connections 20 --agents 20 --max-lag 500ms";
     let summary = Bench::at(&peer, arguments).run().summary();
-    assert_eq!((outcome(&summary, "ok"), &summary["results"][0]["reopening"]["tls"]["count"]), (200, &180.into()));
+    assert_eq!((outcome(&summary, "ok"), &summary["results"][0]["reopening"]["tls"]["count"]), (80, &60.into()));
 }
 
 #[test]
@@ -187,7 +187,8 @@ fn exchanges(reply: impl Fn() -> Reply + Send + Sync + 'static) -> [Exchange; 2]
     })
 }
 
-const PAUSE: Duration = Duration::from_millis(60);
+/// Long beside all that a busy machine takes of its own, and halved where it is looked for.
+const PAUSE: Duration = Duration::from_millis(300);
 const PAUSE_NS: u64 = PAUSE.as_nanos() as u64;
 
 #[test]
@@ -219,8 +220,8 @@ fn phases_add_up_to_the_service_time() {
             let Exchange { phases, service_ns, answered } = exchange;
             assert_eq!(answered.as_ref().err().map(|fault| fault.kind), fault, "{name}: {answered:?}");
             assert_eq!(phases.total_ns(), service_ns, "{name}: {phases:?}");
-            // What the peer took its time with, each phase shows; a timer may be a little early on another clock.
-            let shown = |ns: u64| ns >= PAUSE_NS * 9 / 10;
+            // What the peer took its time with, each phase shows.
+            let shown = |ns: u64| ns >= PAUSE_NS / 2;
             assert!(shown(phases.first_byte_ns) && shown(phases.receive_ns), "{name}: {phases:?}");
             assert_eq!((phases.dial_ns > 0, phases.tls_ns() > 0), (is_new, is_new), "{name}: {phases:?}");
             assert!(phases.send_ns > 0);
@@ -249,5 +250,5 @@ fn a_slow_handshake_stands_in_its_phase() {
     let elapsed_ns = began.elapsed().as_nanos() as u64;
     assert!(answered.unwrap());
     assert_eq!(phases.total_ns(), service_ns);
-    assert!(phases.hello_ns >= PAUSE_NS * 9 / 10 && service_ns <= elapsed_ns, "{phases:?}, {elapsed_ns} ns in all");
+    assert!(phases.hello_ns >= PAUSE_NS / 2 && service_ns <= elapsed_ns, "{phases:?}, {elapsed_ns} ns in all");
 }

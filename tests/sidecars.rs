@@ -486,16 +486,24 @@ fn config(authority: &Authority, version: &'static SupportedProtocolVersion) -> 
     Arc::new(config)
 }
 
-/// A connection, and the runtime that drives it.
-struct Open(Connection, tokio::runtime::Runtime);
+/// A connection.
+struct Open(Connection);
+
+/// Drives the connections of this thread's test: one for all, for each has descriptors of its own.
+fn drive<T>(work: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(work))
+}
 
 fn open(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Open, Fault> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dialer = Dialer::new(address, ServerName::try_from("localhost").unwrap(), config);
     let mut watch = Stopwatch::from(Moment::now());
     let mut phases = Phases::default();
-    let opened = runtime.block_on(async { timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await });
-    Ok(Open(opened.expect("no handshake in time")?, runtime))
+    let opened = drive(async { timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await });
+    Ok(Open(opened.expect("no handshake in time")?))
 }
 
 impl Open {
@@ -506,7 +514,7 @@ impl Open {
         let mut watch = Stopwatch::from(Moment::now());
         let mut phases = Phases::default();
         let exchange = self.0.exchange(Method::Get, &mut scratch, &mut watch, &mut phases);
-        let kept = self.1.block_on(async { timeout(PATIENCE, exchange).await }).expect("no answer in time")?;
+        let kept = drive(async { timeout(PATIENCE, exchange).await }).expect("no answer in time")?;
         let response = scratch.response().unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let content_type = response.header("content-type").map(text).unwrap_or_default();
