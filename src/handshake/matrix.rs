@@ -2,93 +2,9 @@
 
 use std::fmt;
 
-use rustls::SupportedProtocolVersion;
-use rustls::crypto::SupportedKxGroup;
-use rustls::crypto::aws_lc_rs::kx_group;
-
 use crate::target::pki::KeyType;
 use crate::wire::Handshake;
-
-/// The protocol version, the only one that both sides offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// TLS 1.2 (RFC 5246), with ephemeral key exchange.
-    Tls12,
-    /// TLS 1.3 (RFC 8446).
-    Tls13,
-}
-
-impl Version {
-    /// Every version.
-    pub const ALL: [Self; 2] = [Self::Tls12, Self::Tls13];
-
-    /// Its name in benchmark ids.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Tls12 => "tls12",
-            Self::Tls13 => "tls13",
-        }
-    }
-
-    /// As [`Handshake::version`] has it.
-    const fn negotiated(self) -> &'static str {
-        match self {
-            Self::Tls12 => "TLS1.2",
-            Self::Tls13 => "TLS1.3",
-        }
-    }
-
-    /// As rustls takes it.
-    pub fn supported(self) -> &'static SupportedProtocolVersion {
-        match self {
-            Self::Tls12 => &rustls::version::TLS12,
-            Self::Tls13 => &rustls::version::TLS13,
-        }
-    }
-}
-
-/// The key exchange group, the only one that is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Group {
-    /// X25519 (RFC 7748).
-    X25519,
-    /// ECDH on P-256.
-    P256,
-    /// X25519 and ML-KEM-768 together: safe from quantum computers if either holds.
-    X25519MlKem768,
-}
-
-impl Group {
-    /// Every group.
-    pub const ALL: [Self; 3] = [Self::X25519, Self::P256, Self::X25519MlKem768];
-
-    /// Its name in benchmark ids.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::X25519 => "x25519",
-            Self::P256 => "p256",
-            Self::X25519MlKem768 => "x25519mlkem768",
-        }
-    }
-
-    /// As [`Handshake::group`] has it.
-    const fn negotiated(self) -> &'static str {
-        match self {
-            Self::X25519 => "X25519",
-            Self::P256 => "secp256r1",
-            Self::X25519MlKem768 => "X25519MLKEM768",
-        }
-    }
-
-    /// As rustls takes it.
-    pub fn supported(self) -> &'static dyn SupportedKxGroup {
-        match self {
-            Self::X25519 => kx_group::X25519,
-            Self::P256 => kx_group::SECP256R1,
-            Self::X25519MlKem768 => kx_group::X25519MLKEM768,
-        }
-    }
-}
+pub use crate::wire::tls::{Group, Version};
 
 /// Whether the handshake continues an earlier session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WantsClientCert};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
@@ -91,7 +92,7 @@ pub struct Options {
 }
 
 /// TLS versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// TLS 1.2 (RFC 5246).
     Tls12,
@@ -99,15 +100,76 @@ pub enum Version {
     Tls13,
 }
 
+impl Version {
+    /// Every version.
+    pub const ALL: [Self; 2] = [Self::Tls12, Self::Tls13];
+
+    /// Its name in benchmark ids.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Tls12 => "tls12",
+            Self::Tls13 => "tls13",
+        }
+    }
+
+    /// As [`super::Handshake::version`] has it.
+    pub const fn negotiated(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLS1.2",
+            Self::Tls13 => "TLS1.3",
+        }
+    }
+
+    /// As rustls takes it.
+    pub fn supported(self) -> &'static SupportedProtocolVersion {
+        match self {
+            Self::Tls12 => &rustls::version::TLS12,
+            Self::Tls13 => &rustls::version::TLS13,
+        }
+    }
+}
+
 /// Key exchange groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// X25519 (RFC 7748).
     X25519,
     /// P-256, which TLS calls secp256r1 (RFC 8422).
     P256,
-    /// X25519 beside ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem); TLS 1.3 only.
+    /// X25519 beside ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem), TLS 1.3 only: safe from quantum computers if either holds.
     X25519MlKem768,
+}
+
+impl Group {
+    /// Every group.
+    pub const ALL: [Self; 3] = [Self::X25519, Self::P256, Self::X25519MlKem768];
+
+    /// Its name in benchmark ids.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::X25519 => "x25519",
+            Self::P256 => "p256",
+            Self::X25519MlKem768 => "x25519mlkem768",
+        }
+    }
+
+    /// As [`super::Handshake::group`] has it.
+    pub const fn negotiated(self) -> &'static str {
+        match self {
+            Self::X25519 => "X25519",
+            Self::P256 => "secp256r1",
+            Self::X25519MlKem768 => "X25519MLKEM768",
+        }
+    }
+
+    /// As rustls takes it.
+    pub fn supported(self) -> &'static dyn SupportedKxGroup {
+        match self {
+            Self::X25519 => kx_group::X25519,
+            Self::P256 => kx_group::SECP256R1,
+            Self::X25519MlKem768 => kx_group::X25519MLKEM768,
+        }
+    }
 }
 
 impl Options {
@@ -132,19 +194,14 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
 pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
     let mut provider = aws_lc_rs::default_provider();
     if let Some(group) = options.group {
-        provider.kx_groups = vec![match group {
-            Group::X25519 => aws_lc_rs::kx_group::X25519,
-            Group::P256 => aws_lc_rs::kx_group::SECP256R1,
-            Group::X25519MlKem768 => aws_lc_rs::kx_group::X25519MLKEM768,
-        }];
+        provider.kx_groups = vec![group.supported()];
     }
     let provider = Arc::new(provider);
-    let versions: &[&SupportedProtocolVersion] = match options.version {
-        Some(Version::Tls12) => &[&rustls::version::TLS12],
-        Some(Version::Tls13) => &[&rustls::version::TLS13],
-        None => &[&rustls::version::TLS13, &rustls::version::TLS12],
+    let versions = match options.version {
+        Some(version) => vec![version.supported()],
+        None => vec![&rustls::version::TLS13, &rustls::version::TLS12],
     };
-    let mut config = verifying(&options.trust, provider, versions)?.with_no_client_auth();
+    let mut config = verifying(&options.trust, provider, &versions)?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = match &options.sessions {
         Some(sessions) => Resumption::store(sessions.clone()),
