@@ -150,11 +150,13 @@ impl Wiring {
         Ok(Job { plan, client, recorder })
     }
 
+    /// Whether one more connection may wait for its peer.
+    fn may_wait(&self) -> bool {
+        self.closing.get() < self.most_closing
+    }
+
     /// Lets the peer close `connection` first.
     fn close(&self, connection: Connection) {
-        if self.closing.get() >= self.most_closing {
-            return;
-        }
         let closing = self.closing.clone();
         closing.set(closing.get() + 1);
         tokio::task::spawn_local(async move {
@@ -212,7 +214,10 @@ impl Client for HttpClient {
         if self.peer.connections == Connections::PerArrival
             && let Some(connection) = self.connection.take()
         {
-            self.wiring.close(*connection);
+            match self.wiring.may_wait() {
+                true => self.wiring.close(*connection),
+                false => self.recorder.borrow_mut().closed_first(),
+            }
         }
         Done { end: watch.last(), phases, outcome, handshake }
     }

@@ -5,13 +5,14 @@
 mod common;
 
 use std::os::unix::process::CommandExt as _;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use certctl_bench::cli::registry;
 use serde_json::Value;
 
 use common::bench::{Bench, Finished};
-use common::peer::{Peer, answer};
+use common::peer::{Peer, Step, answer};
 use common::summary::{assert_only_too_short, assert_schema, observed, outcome_of, reasons};
 
 const DAEMONS: [&str; 4] = ["nginx", "apache", "haproxy", "f5"];
@@ -153,6 +154,25 @@ fn a_limit_on_descriptors_that_is_too_low_is_told_beforehand() {
         told.contains("200 connections, and 64 that wait for their peer to close, need 328 file descriptors"),
         "{told}"
     );
+}
+
+#[test]
+fn connections_that_find_no_room_to_wait_for_their_peer_are_told() {
+    // It answers nobody for two seconds and then all at once, and closes no connection.
+    let end = OnceLock::new();
+    let peer = Peer::start(move |request| {
+        let wait = match request.connection {
+            1 => Instant::now(),
+            _ => *end.get_or_init(|| Instant::now() + Duration::from_secs(2)),
+        };
+        [Step::Until(wait)].into_iter().chain(answer(200, "text/plain", "ok")).collect()
+    });
+    let summary =
+        at(&peer, "--rate 100/s --duration 2s --warm-up 0s --max-lag 500ms --connections 300").run().summary();
+    assert_only_too_short(&summary);
+    // 100/s and some more may wait, 160 in all; 200 come at once.
+    let told = observed(&summary["results"][0], "connections that we closed first");
+    assert!((20..=40).contains(&told["count"].as_u64().unwrap()), "{told}");
 }
 
 #[test]

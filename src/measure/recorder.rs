@@ -151,6 +151,9 @@ pub struct Measurement {
     pub opening: Handshakes,
     /// Connections that had to be opened within the window.
     pub reopening: Handshakes,
+    /// Connections, warm-up included, that we closed before their peer, since too many waited for theirs: each keeps its
+    /// port in TIME_WAIT.
+    pub closed_first: u64,
     /// The window and its warm-up second by second.
     pub timeline: Timeline,
     /// The first fault or wrong answer of each outcome, for people.
@@ -293,6 +296,11 @@ impl Recorder {
         if !examples.iter().any(|(known, _)| *known == outcome) {
             examples.push((outcome, detail()));
         }
+    }
+
+    /// Notes a connection that we closed before its peer.
+    pub fn closed_first(&mut self) {
+        self.measurement.closed_first += 1;
     }
 
     /// Keeps the detail of a fault; see [`Recorder::example`].

@@ -163,8 +163,13 @@ impl Scenario for Handshake {
         if self.kind == Kind::F5 { vec![handshakes] } else { Vec::new() }
     }
 
-    fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
-        self.rotated.as_ref().map_or_else(Vec::new, |rotated| rotated.observations(self.kind))
+    fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
+        let mut told = self.rotated.as_ref().map_or_else(Vec::new, |rotated| rotated.observations(self.kind));
+        if measurement.closed_first > 0 {
+            let name = "connections that we closed first, whose ports wait a minute";
+            told.push(Observation { name, value: Value::Count(measurement.closed_first) });
+        }
+        told
     }
 }
 
