@@ -1,7 +1,8 @@
 //! The daemons behind certctl's connectors: nginx, Apache httpd, HAProxy, and an F5. They run already, or we start them
 //! (the F5 is a mock of ours).
 
-use std::fmt;
+mod kind;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
+pub use self::kind::Kind;
 use super::base::Base;
 use super::counts::Counts;
 use super::f5::{F5Mock, Management};
@@ -37,67 +39,6 @@ const PRIMING_CONNECTIONS: usize = 32;
 /// The names that certificates of started daemons are valid for.
 const NAMES: [&str; 6] =
     ["localhost", "nginx-target", "apache-target", "haproxy-target", "f5-mock-target", "127.0.0.1"];
-
-/// The daemons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// nginx.
-    Nginx,
-    /// Apache httpd.
-    Apache,
-    /// HAProxy.
-    Haproxy,
-    /// An F5 BIG-IP, as its iControl REST API.
-    F5,
-}
-
-impl Kind {
-    /// Every one.
-    pub const ALL: [Self; 4] = [Self::Nginx, Self::Apache, Self::Haproxy, Self::F5];
-
-    /// Its name in results.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Nginx => "nginx",
-            Self::Apache => "apache",
-            Self::Haproxy => "haproxy",
-            Self::F5 => "f5",
-        }
-    }
-
-    /// What is asked of it.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::F5 => "/healthz",
-            _ => "/",
-        }
-    }
-
-    /// The old harness's name of the variable that names a running one.
-    pub const fn variable(self) -> &'static str {
-        match self {
-            Self::Nginx => "NGINX_TARGET_URL",
-            Self::Apache => "APACHE_TARGET_URL",
-            Self::Haproxy => "HAPROXY_TARGET_URL",
-            Self::F5 => "F5_TARGET_URL",
-        }
-    }
-
-    fn daemon(self) -> Option<Daemon> {
-        match self {
-            Self::Nginx => Some(Daemon::Nginx),
-            Self::Apache => Some(Daemon::Apache),
-            Self::Haproxy => Some(Daemon::Haproxy),
-            Self::F5 => None,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
 
 /// What is to be asked.
 #[derive(Clone, Debug)]
@@ -204,15 +145,14 @@ impl Connectors {
         let sidecar = Sidecar::start(&installation, &self.identity()?, &sidecar::Options::default())?;
         let (address, version) = (sidecar.address(), sidecar.version().to_owned());
         say(format!("started {kind} {version} at {address}"));
-        self.all.push(Connector {
+        self.add(Connector {
             kind,
             base: Base::local(address.port()),
             address,
             trust: self.authority.trust(),
             version,
             origin: Origin::Started(Arc::new(Mutex::new(sidecar))),
-        });
-        self.all.iter().try_for_each(Connector::preflight)
+        })
     }
 
     fn start_f5(&mut self, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
@@ -220,7 +160,7 @@ impl Connectors {
         // The one that it starts with has a key of its own choice.
         mock.deploy(&self.identity()?)?;
         say(format!("started a mock of an F5 at {}", mock.address));
-        self.all.push(Connector {
+        self.add(Connector {
             kind: Kind::F5,
             base: mock.base.clone(),
             address: mock.address,
@@ -228,7 +168,13 @@ impl Connectors {
             trust: mock.trust.clone().and(self.authority.certificate()),
             version: format!("mock {}", mock.version),
             origin: Origin::Mock(Box::new(mock)),
-        });
+        })
+    }
+
+    /// Adds one that we started, if it answers.
+    fn add(&mut self, started: Connector) -> Result<()> {
+        started.preflight()?;
+        self.all.push(started);
         Ok(())
     }
 
