@@ -62,14 +62,14 @@ pub trait Bench: Args + Clone + Debug {
         true
     }
 
-    /// The target, without the parts of it that these flags do not ask.
-    fn narrow(&self, place: Where) -> Where {
-        place
-    }
-
     /// How often certificates are replaced at what is asked, while it is asked.
     fn rotates_every(&self) -> Option<Duration> {
         None
+    }
+
+    /// The target, without the parts of it that these flags do not ask.
+    fn narrow(&self, place: Where) -> Where {
+        place
     }
 }
 

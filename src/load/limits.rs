@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::{Context, Error, Result};
 
 /// Descriptors that a run needs besides its connections: standard streams, timers, pipes, result files.
-const SPARE: usize = 64;
+pub const SPARE: u64 = 64;
 
 /// The sockets that a run may have open at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Sockets {
 impl Sockets {
     /// The descriptors that the run needs in all.
     pub fn descriptors(self) -> usize {
-        self.connections + self.closing + SPARE
+        self.connections + self.closing + SPARE as usize
     }
 
     /// Raises this process's descriptor limit to what they need.
@@ -52,7 +52,7 @@ impl Sockets {
 
     /// What would do with at most `limit` descriptors.
     fn lower(self, limit: u64) -> String {
-        match limit.checked_sub((self.closing + SPARE) as u64) {
+        match limit.checked_sub(self.closing as u64 + SPARE) {
             Some(left @ 1..) if self.closing == 0 => format!("--connections {left}"),
             Some(1..) => "lower --connections".to_owned(),
             _ => "lower --rate and --connections".to_owned(),
