@@ -338,6 +338,15 @@ fn another_place_or_workload_is_neither_red_nor_green() {
     }
     let setting = changed(&|one| _ = one.about.target.settings.insert("fsync".to_owned(), "off".into()));
     assert_eq!(compared(&base, &setting).exit_code, 5);
+    let daemon = |key: &str| {
+        let settings = serde_json::json!({"nginx": {"key_type": key, "started": true}});
+        changed(&|one| {
+            one.about.target.kind = "connectors".into();
+            one.about.target.settings = settings.as_object().unwrap().clone();
+        })
+    };
+    let counts = Options { counts_only: true, ..Options::default() };
+    assert_eq!(compare::run(&daemon("ecdsa-p256"), &daemon("rsa-2048"), counts).exit_code, 5, "other bytes, as asked");
 
     // What may be the very thing that is compared is told, and does not stop it.
     let version = compared(&base, &changed(&|one| one.about.target.version = "0.2.0".to_owned()));

@@ -146,7 +146,10 @@ fn a_slower_head_is_red() {
     let comment = contest.read("comment.md");
     assert!(comment.starts_with("### agent_storm: regressed\n\n**"), "{comment}");
     let place = |text: &str| comment.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{comment}"));
-    assert!(place("/response_p50_us | **regressed** | ") < place("<details>"), "what changed is not folded:\n{comment}");
+    assert!(
+        place("/response_p50_us | **regressed** | ") < place("<details>"),
+        "what changed is not folded:\n{comment}"
+    );
     assert!(place("4 × base and 4 × head, run in turn") < place("**regressed**"), "{comment}");
     assert!(place("<details>") < place("| unchanged |"), "{comment}");
 }
