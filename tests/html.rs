@@ -87,24 +87,23 @@ fn in_a_browser_nothing_is_cut_off_or_too_wide() {
         return;
     };
     let page = html::report(&groups()).unwrap();
-    for width in [375, 1_280] {
-        let seen = browser.look(&page, width);
-        assert_eq!(seen["width"], width, "{seen:#}");
+    for (width, ground) in [(375, "light"), (1_280, "light"), (1_280, "dark")] {
+        let seen = browser.look(&page, width, ground);
+        assert_eq!((&seen["width"], &seen["ground"]), (&width.into(), &ground.into()), "{seen:#}");
         assert!(seen["needs"].as_u64() <= Some(width.into()), "wider than its window: {seen:#}");
         // Two figures a workload, one of them of two charts; and where the time went, of requests and connections. One
         // scenario has two runs, the other one.
         assert_eq!(seen["figures"], 10, "{seen:#}");
-        for fault in ["blank", "cut_off", "overlapping", "loaded", "errors"] {
-            assert_eq!(seen[fault].as_array().map(Vec::len), Some(0), "{fault} at {width} pixels: {seen:#}");
+        for fault in ["blank", "cut_off", "overlapping", "faint", "loaded", "errors"] {
+            assert_eq!(seen[fault].as_array().map(Vec::len), Some(0), "{fault} at {width} pixels, {ground}: {seen:#}");
         }
     }
     // The probe sees what it is to see.
-    let wide =
-        "<pre style=\"width:2000px\">x</pre><svg role=\"img\" viewBox=\"0 0 9 9\"><text x=\"8\">aaaa</text></svg>";
+    let wide = "<pre style=\"width:2000px;color:#ddd\">x</pre><svg role=\"img\" viewBox=\"0 0 9 9\"><text x=\"8\">aaaa</text></svg>";
     let broken = page.replace("<main>", &format!("<main>{wide}<img src=\"https://localhost:9/x.png\"/>"));
-    let seen = browser.look(&broken, 375);
+    let seen = browser.look(&broken, 375, "light");
     assert!(seen["needs"].as_u64() > Some(1_000), "{seen:#}");
-    for fault in ["cut_off", "errors"] {
+    for fault in ["cut_off", "faint", "errors"] {
         assert_ne!(seen[fault].as_array().map(Vec::len), Some(0), "{fault}: {seen:#}");
     }
 }

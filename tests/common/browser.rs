@@ -11,14 +11,41 @@ use tempfile::TempDir;
 /// A browser that takes longer is stopped, and the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Looks at a page from within: sizes, words that are cut off or overlap, what was loaded, what went wrong.
+/// Looks at a page from within: sizes, words that are cut off, overlap or are hard to read, what was loaded, what went
+/// wrong.
 const PROBE: &str = r#"<script>
+const channels = colour => colour.match(/[\d.]+/g).map(Number);
+// Relative luminance and contrast, WCAG 2.2.
+const luminance = colour => channels(colour).slice(0, 3).map(one => one / 255)
+  .map(one => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
+const contrast = (a, b) => {
+  const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x);
+  return (light + 0.05) / (dark + 0.05);
+};
+const paints = colour => colour.startsWith('rgb') && channels(colour)[3] !== 0;
+// What lies behind a word: the last bar that its middle is on, or the first ancestor that has a ground.
+const behind = word => {
+  const box = word.getBoundingClientRect();
+  const [x, y] = [(box.left + box.right) / 2, (box.top + box.bottom) / 2];
+  const bars = [...(word.closest('svg')?.querySelectorAll('rect') ?? [])].filter(bar => {
+    const ground = bar.getBoundingClientRect();
+    return ground.left <= x && x <= ground.right && ground.top <= y && y <= ground.bottom
+      && (bar.compareDocumentPosition(word) & Node.DOCUMENT_POSITION_FOLLOWING) && paints(getComputedStyle(bar).fill);
+  });
+  if (bars.length) return getComputedStyle(bars.at(-1)).fill;
+  for (let one = word; one; one = one.parentElement) {
+    const ground = getComputedStyle(one).backgroundColor;
+    if (paints(ground)) return ground;
+  }
+  return 'rgb(255, 255, 255)';
+};
 const errors = [];
 addEventListener('error', event => errors.push(String(event.message || event.target.src)), true);
 addEventListener('securitypolicyviolation', event => errors.push('blocked: ' + event.blockedURI));
 addEventListener('load', () => setTimeout(() => {
   document.querySelectorAll('details').forEach(one => { one.open = true; });
-  const seen = {blank: [], cut_off: [], overlapping: [], errors};
+  const seen = {blank: [], cut_off: [], overlapping: [], faint: [], errors};
   seen.width = innerWidth;
   seen.needs = Math.max(document.documentElement.scrollWidth, document.body.scrollWidth);
   seen.loaded = performance.getEntriesByType('resource').map(entry => entry.name);
@@ -40,6 +67,14 @@ addEventListener('load', () => setTimeout(() => {
       if (across > 1 && along > 3) seen.overlapping.push(name + ': ' + text + ' / ' + other);
     }));
   }
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const word = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || word.closest('script, style, title, desc') || !word.getClientRects().length) continue;
+    const ink = getComputedStyle(word)[word instanceof SVGElement ? 'fill' : 'color'];
+    if (contrast(ink, behind(word)) < 3) seen.faint.push(word.textContent + ': ' + ink + ' on ' + behind(word));
+  }
+  seen.ground = luminance(getComputedStyle(document.body).backgroundColor) < 0.2 ? 'dark' : 'light';
   parent.postMessage(JSON.stringify(seen), '*');
 }, 50));
 </script>"#;
@@ -60,8 +95,11 @@ impl Browser {
         Some(Self { program: programs.find(|program| program.is_file())?, folder: tempfile::tempdir().unwrap() })
     }
 
-    /// What a page looks like in a window of this width. It is framed: a window has a least width of its own.
-    pub fn look(&self, page: &str, width: u32) -> Value {
+    /// What a page looks like in a window of this width, `light` or `dark`. It is framed: a window has a least width of
+    /// its own.
+    pub fn look(&self, page: &str, width: u32, ground: &str) -> Value {
+        // A browser without a window prefers light.
+        let page = if ground == "dark" { &page.replace("(prefers-color-scheme:dark)", "all") } else { page };
         let policy = "style-src 'unsafe-inline'";
         assert!(page.contains(policy), "a page has a policy");
         let page = page.replace(policy, &format!("script-src 'unsafe-inline'; {policy}"));
