@@ -83,8 +83,11 @@ fn ready(request: &Request) -> Vec<Step> {
 }
 
 fn directory(request: &Request) -> Vec<Step> {
-    let body = r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o"}"#;
-    let body = body.replace("BASE", &format!("https://{}", request.host));
+    directory_of(request, r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o","renewalInfo":"BASE/r"}"#)
+}
+
+fn directory_of(request: &Request, fields: &str) -> Vec<Step> {
+    let body = fields.replace("BASE", &format!("https://{}", request.host));
     let head = "HTTP/1.1 200 x\r\nContent-Type: application/json\r\nReplay-Nonce: abc\r\n";
     vec![Step::Send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into())]
 }
@@ -212,6 +215,12 @@ fn its_token() {
         told.stdout.contains("fail  https://")
             && told.stdout.contains("cert.read: list_certificates and bulk_renewal cannot run")
     );
+    assert!(
+        told.stdout
+            .contains("agent.read: whether the fleet is seeded is not looked at here\n      mend: use an admin key"),
+        "{}",
+        told.stdout
+    );
     assert!(told.stdout.contains("warn  https://") && told.stdout.contains("metrics.read: results lack certctl's own"));
 }
 
@@ -235,17 +244,24 @@ fn its_acme_server_seeds_and_metrics() {
     );
     ready_but(path, directory).exits(0).likes("ACME answers with and without the token; profiles: prof-standard-tls\n");
 
-    let seed = "certctl-bench seed --database URL, with the URL of certctl's own database\n";
+    let told = ready_but(path, |request| {
+        directory_of(request, r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o"}"#)
+    });
+    told.exits(1)
+        .says(": the ACME server tells no renewalInfo", "start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true\n");
+
     let missing = |_: &Request| json(404, "{\"message\":\"not found\"}");
     ready_but("/api/v1/agents/ag-loadtest-05000", missing)
         .exits(1)
-        .says(": agent 5000 of the fleet is not seeded (404: not found)", seed);
+        .says(": agent 5000 of the fleet is not seeded (404: not found)", SEED);
     ready_but("/api/v1/certificates/cert-loadtest-bulk-10000", missing)
         .exits(1)
-        .says(": certificate 10000 of those to renew is not seeded (404: not found)", seed);
+        .says(": certificate 10000 of those to renew is not seeded (404: not found)", SEED);
     let told = ready_but("/api/v1/metrics/prometheus", missing).exits(0);
     assert!(told.stdout.contains("/api/v1/metrics/prometheus: answers 404 in place of metrics\n"), "{}", told.stdout);
 }
+
+const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database\n";
 
 /// As much of certctl's schema as the doctor reads, with a row of each kind that disturbs a run.
 const DISTURBED: &str = "
@@ -276,9 +292,9 @@ fn its_background_loops() {
     let peer = Peer::start(ready);
     let told = at_peer(&peer, &["--database", &url]).exits(1);
     told.likes("ACME answers with the token alone, as certctl is built; profiles: prof-a, prof-b\n");
-    told.likes("seeded rows of agents: 2, 1 of them Online\n");
-    told.likes("seeded rows of managed_certificates: 2, 1 of them not in renewal\n");
     for (finding, mend) in [
+        ("fail  seeded rows of agents: 2 of the 5000 that scenarios need", SEED),
+        ("fail  seeded rows of managed_certificates: 2 of the 10000 that scenarios need", SEED),
         ("fail  seeded agents that are retired: 1", "UPDATE agents SET retired_at = NULL"),
         ("warn  seeded certificates that are in renewal, so that none can be begun: 1", "certctl-bench seed --reset"),
         (
@@ -304,6 +320,14 @@ fn its_background_loops() {
     ] {
         told.says(finding, mend);
     }
+    let seeded =
+        "INSERT INTO agents SELECT 'ag-loadtest-' || n, 'Online', now(), NULL FROM generate_series(10003, 15000) n;
+        INSERT INTO managed_certificates
+        SELECT 'cert-loadtest-bulk-' || n, 'Active', now() FROM generate_series(10003, 20000) n";
+    Client::connect(&url, NoTls).unwrap().batch_execute(seeded).unwrap();
+    let told = at_peer(&peer, &["--database", &url]);
+    told.likes("seeded rows of agents: 5000, 4999 of them Online\n");
+    told.likes("seeded rows of managed_certificates: 10000, 9999 of them not in renewal\n");
     let calm = "TRUNCATE agents, managed_certificates, jobs, network_scan_targets, issuers, certificate_profiles";
     Client::connect(&url, NoTls).unwrap().batch_execute(calm).unwrap();
     let told = at_peer(&peer, &["--database", &url]).exits(1);
@@ -357,6 +381,21 @@ fn its_postgresql() {
         told.says(finding, mend);
     }
     told.likes("PostgreSQL ");
+    // The database's clock is this machine's.
+    const HOUR: Duration = Duration::from_secs(3_600);
+    for (which, time) in [("3599 s ahead of", SystemTime::now() + HOUR), ("359", SystemTime::now() - HOUR)] {
+        let date = httpdate::fmt_http_date(time);
+        let early_or_late = Peer::start(move |request| match request.path.as_str() {
+            "/health" => {
+                let body = "{\"status\":\"healthy\"}";
+                let head = format!("HTTP/1.1 200 x\r\nDate: {date}\r\nContent-Type: application/json\r\n");
+                vec![Step::Send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into())]
+            }
+            _ => ready(request),
+        });
+        let told = at_peer(&early_or_late, &["--database", &cluster.url("poor")]).exits(1);
+        assert!(told.stdout.contains(&format!("fail  certctl's clock is {which}")), "{}", told.stdout);
+    }
     told.likes("no table that grows from run to run\n");
 
     let told = at_peer(&peer, &["--database", "postgres://u:recognisable-password@127.0.0.1:1/d"]).exits(1);
@@ -378,6 +417,7 @@ fn a_reference_server_and_its_own_database() {
         "agents 1 and 5000 of the fleet are seeded\n",
         "no background loops: a reference server has none\n",
         "fsync on, synchronous_commit on\n",
+        "certctl's clock and its database's agree within 2 s\n",
         "97 connections allowed, 0 of them used by other databases\n",
         "shared_buffers 128MB\n",
         "autovacuum is on\n",

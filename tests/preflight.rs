@@ -169,6 +169,40 @@ fn a_running_reference_server_is_named_as_one() {
 }
 
 #[test]
+fn a_running_reference_server_says_how_it_behaves() {
+    for behaviour in ["as-built", "as-documented"] {
+        let reference = Reference::start(&["--agents", "10", "--behaviour", behaviour]);
+        let summary = Bench::at_reference(&reference, BRIEF).run().exits(5).summary();
+        assert_eq!(summary["target"]["behaviour"], behaviour);
+    }
+}
+
+#[test]
+fn a_running_certctl_is_not_kept_in_memory() {
+    let peer = Peer::start(certctl);
+    let refused = Bench::at(&peer, "--in-memory").run().exits(2);
+    assert_eq!(
+        refused.stderr,
+        format!(
+            "certctl-bench: --in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}\n  \
+             mend: leave out --in-memory, or unset CERTCTL_BASE to have a reference server started\n",
+            peer.base()
+        )
+    );
+}
+
+#[test]
+fn no_password_in_a_target_is_shown() {
+    for base in ["http://u:secret@h", "u:secret@h", "https://u:secret@h", "https://u:secret@h/api", "https://u:secret@"]
+    {
+        for arguments in ["", "--in-memory"] {
+            let refused = Bench::new(&format!("--bench {arguments}")).env("CERTCTL_BASE", base).run().exits(2);
+            assert!(refused.everything().iter().all(|text| !text.contains("secret")), "{base}: {}", refused.stderr);
+        }
+    }
+}
+
+#[test]
 fn not_certctl() {
     let html: fn(&Request) -> Vec<Step> = |_| answer(200, "text/html", "<!DOCTYPE html><title>Dashboard</title>");
     let wrong: fn(&Request) -> Vec<Step> = |_| json(200, "{\"state\":\"green\"}");

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
-use crate::target::base::Base;
+use crate::target::base::{Base, redact};
 use crate::target::connectors::Wanted;
 use crate::target::reference::{Behaviour, Store};
 use crate::target::{Target, Token};
@@ -177,6 +177,13 @@ impl TargetArgs for TargetFlags {
             };
             return Ok(Where::Reference(store, behaviour));
         };
+        if self.in_memory {
+            return Err(Error::usage(format!(
+                "--in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}",
+                redact(&base)
+            ))
+            .mend("leave out --in-memory, or unset CERTCTL_BASE to have a reference server started"));
+        }
         if self.behaviour == BehaviourFlag::AsDocumented {
             return Err(Error::usage(
                 "--behaviour is the reference server's: a running certctl behaves as it was built",

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::bench::Site;
 use super::flags::Where;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::report::summary::TargetFacts;
 use crate::run::Peer;
 use crate::scenario::acme::Paths;
@@ -93,10 +93,7 @@ pub fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Resul
     let acme = match &findings.acme {
         None => None,
         Some(found) => {
-            let renewal_info = found.renewal_info.clone().ok_or_else(|| {
-                Error::new(format!("{}: the ACME server tells no renewalInfo", target.base))
-                    .mend("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
-            })?;
+            let renewal_info = found.renewal_info(&target.base)?.to_owned();
             let (directory, new_nonce) = (found.directory.clone(), found.new_nonce.clone());
             Some(Paths { directory, new_nonce, renewal_info })
         }

@@ -71,6 +71,8 @@ async fn answer_probe<S: Store>(app: &App<S>, head: &Parts) -> Reply {
         _ => ok(json!({
             "version": concat!("certctl-reference ", env!("CARGO_PKG_VERSION")),
             "commit": "", "modified": false, "build_time": "", "go_version": "",
+            // Ours: certctl has no such field.
+            "behaviour": app.behaviour.label(),
         })),
     })
 }

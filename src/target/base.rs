@@ -20,28 +20,30 @@ impl FromStr for Base {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("`{text}` is no URL: {error}"))?;
+        let shown = redact(text);
+        let uri: Uri = text.parse().map_err(|error| format!("`{shown}` is no URL: {error}"))?;
         match uri.scheme_str() {
             Some("https") => {}
-            Some("http") => return Err(format!("`{text}`: certctl serves HTTPS only; write https://")),
-            _ => return Err(format!("`{text}`: write it as https://host:port")),
+            Some("http") => return Err(format!("`{shown}`: certctl serves HTTPS only; write https://")),
+            _ => return Err(format!("`{shown}`: write it as https://host:port")),
         }
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
         let Some(authority) = authority else {
-            return Err(format!("`{}`: the URL takes no user name or password", redact(text)));
+            return Err(format!("`{shown}`: the URL takes no user name or password"));
         };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(format!("`{text}`: the base URL takes no path; write https://host:port"));
+            return Err(format!("`{shown}`: the base URL takes no path; write https://host:port"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self { host, port: authority.port_u16().unwrap_or(443) })
     }
 }
 
-/// A URL without what stands before the `@`.
-fn redact(url: &str) -> String {
+/// A URL, or what was meant to be one, without what stands before the last `@`: a password may hold any character.
+pub fn redact(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
+        (Some((scheme, _)), Some((_, rest))) if !scheme.contains('@') => format!("{scheme}://…@{rest}"),
+        (_, Some((_, rest))) => format!("…@{rest}"),
         _ => url.to_owned(),
     }
 }
@@ -101,9 +103,23 @@ mod tests {
 
     #[test]
     fn refuses_what_is_none_and_shows_no_password() {
-        for text in ["localhost:8443", "http://localhost", "https://h/api", "https://h?x", "https://u:secret@h", ""] {
+        for text in ["localhost:8443", "http://localhost", "https://h/api", "https://h?x", ""] {
+            text.parse::<Base>().unwrap_err();
+        }
+        for text in [
+            "https://u:secret@h",
+            "http://u:secret@h",
+            "u:secret@h",
+            "https://u:secret@h/api",
+            "https://u:se cret@h",
+            "https://u:secret://x@h",
+            "u:secret@x://u:secret@h",
+            "ftp://u:secret@h",
+            "https://u:secret@",
+            "https://u:secret@x@h",
+        ] {
             let error = text.parse::<Base>().unwrap_err();
-            assert!(!error.contains("secret"), "{error}");
+            assert!(!error.contains("secret") && !error.contains("cret"), "{text}: {error}");
         }
     }
 }

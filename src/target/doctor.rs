@@ -1,6 +1,7 @@
 //! Looks a running certctl over, all the way: where the preflight stops at the first thing that is wrong, this goes on.
 
 mod api;
+mod clock;
 mod database;
 mod line;
 mod machine;
@@ -35,6 +36,9 @@ pub struct Finding {
     /// What mends it.
     pub mend: Option<String>,
 }
+
+/// What mends a lack of seeded rows.
+const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database";
 
 /// Takes findings, one by one.
 type Tell<'a> = &'a mut dyn FnMut(Finding);
@@ -102,7 +106,13 @@ pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
         Some(Err(error)) => (None, Some(error)),
     };
     let told = match line::examine(target, tell)? {
-        Some(dialer) => api::examine(target, dialer, client.as_mut().and_then(profiles), tell)?,
+        Some(dialer) => {
+            let told = api::examine(target, dialer.clone(), client.as_mut().and_then(profiles), tell)?;
+            if let Some(client) = &mut client {
+                clock::examine(target, dialer, client, tell)?;
+            }
+            told
+        }
         None => Told::default(),
     };
     match (&mut client, refused) {

@@ -62,18 +62,28 @@ pub struct System {
     pub settings: Map<String, Value>,
 }
 
+/// What a server tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its version, and its commit where it has one.
+    pub version: String,
+    /// Of a reference server: which of certctl's defects it has. certctl tells nothing of the kind.
+    pub behaviour: Option<String>,
+}
+
 /// How a reference server's version begins.
 const REFERENCE_VERSION: &str = "certctl-reference ";
 
 impl System {
-    /// Takes note of the version that a server tells. A reference server that runs already is no certctl.
-    pub fn answered(&mut self, version: &str) {
-        match version.strip_prefix(REFERENCE_VERSION) {
+    /// Takes note of what a server tells. A reference server that runs already is no certctl, and says how it behaves.
+    pub fn answered(&mut self, told: &Version) {
+        match told.version.strip_prefix(REFERENCE_VERSION) {
             Some(version) => {
                 self.kind = "reference";
                 self.version = version.to_owned();
+                self.behaviour = told.behaviour.clone().unwrap_or_else(|| "unknown".to_owned());
             }
-            None => self.version = version.to_owned(),
+            None => self.version.clone_from(&told.version),
         }
     }
 

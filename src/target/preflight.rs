@@ -5,8 +5,8 @@ mod acme;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::Target;
 use super::probe::{Answer, PATIENCE, Probe};
+use super::{Target, Version};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::run::runtime;
@@ -26,8 +26,8 @@ const LIMITER_PROBES: usize = 128;
 pub struct Findings {
     /// Opens connections to the first of the target's addresses that answers.
     pub dialer: Dialer,
-    /// What the server says its version is.
-    pub version: String,
+    /// What the server says of itself.
+    pub version: Version,
     /// The ACME server's directory, where one was needed.
     pub acme: Option<AcmeDirectory>,
 }
@@ -53,6 +53,7 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
                     inspection.certificate_is_seeded(*number).await?;
                 }
                 Need::Renewable(number) => inspection.certificate_is_renewable(*number).await?,
+                Need::Database => inspection.database_is_given()?,
                 Need::Acme { directory, bearer } => acme = Some(inspection.acme(directory, *bearer).await?),
             }
         }
@@ -112,6 +113,7 @@ pub(super) struct Rights {
 fn granted_by(permission: &str) -> &'static str {
     match permission {
         "cert.read" => "grant r-agent or r-operator",
+        "agent.read" => "grant r-operator or r-viewer",
         _ if permission.starts_with("agent.") => "grant r-agent",
         _ => "grant r-operator",
     }
@@ -159,15 +161,13 @@ impl Inspection<'_> {
         }
     }
 
-    pub(super) async fn version(&mut self) -> Result<String> {
+    pub(super) async fn version(&mut self) -> Result<Version> {
         let answer = self.probe.get("/api/v1/version").await?;
         let Some(json) = answer.json() else { return Err(self.not_certctl("/api/v1/version", &answer)) };
         let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty());
         let version = text("version").unwrap_or("unknown");
-        Ok(match text("commit") {
-            Some(commit) => format!("{version} ({commit})"),
-            None => version.to_owned(),
-        })
+        let version = text("commit").map_or(version.to_owned(), |commit| format!("{version} ({commit})"));
+        Ok(Version { version, behaviour: text("behaviour").map(str::to_owned) })
     }
 
     pub(super) async fn token_is_known(&mut self) -> Result<Rights> {
@@ -200,6 +200,21 @@ impl Inspection<'_> {
             "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or {}",
             granted_by(permission)
         ))
+    }
+
+    fn database_is_given(&self) -> Result<()> {
+        if self.target.database.is_some() {
+            return Ok(());
+        }
+        let (base, is_reference) = (&self.target.base, self.target.system.kind == "reference");
+        let mend = match is_reference {
+            true => "leave out --in-memory, and install PostgreSQL 15 or newer if there is none",
+            false => "give --database URL, with the URL of certctl's own database",
+        };
+        Err(Error::usage(format!(
+            "{base}: each size renews the same certificates, which cannot be put back without a database"
+        ))
+        .mend(mend))
     }
 
     fn limited(&self) -> Error {

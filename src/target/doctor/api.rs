@@ -1,9 +1,9 @@
 //! What certctl answers: health, version, clock, rights, limits, ACME, seeds.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Finding, Level, Tell, Told};
+use super::{Finding, Level, SEED, Tell, Told, clock};
 use crate::error::{Error, Result};
 use crate::run::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
@@ -16,18 +16,16 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 
 /// The permissions that scenarios need, and which.
-const PERMISSIONS: [(&str, Level, &str); 5] = [
+const PERMISSIONS: [(&str, Level, &str); 6] = [
     ("agent.heartbeat", Level::Fail, "agent_storm cannot run"),
     ("agent.job.poll", Level::Fail, "agent_storm cannot poll for work"),
     ("cert.issue", Level::Fail, "issuance_acceptance and bulk_renewal cannot run"),
     ("cert.read", Level::Fail, "list_certificates and bulk_renewal cannot run"),
+    ("agent.read", Level::Warn, "whether the fleet is seeded is not looked at here"),
     ("metrics.read", Level::Warn, "results lack certctl's own metrics"),
 ];
 /// The profile of certctl's demo seed that stands for all where the database does not tell.
 const PROFILE: &str = "prof-standard-tls";
-/// More than the second by which HTTP rounds, and less than what falsifies the age of a heartbeat.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
-const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database";
 
 /// Asks over `dialer`. `profiles` are those of the database, where that is known.
 pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, tell: Tell<'_>) -> Result<Told> {
@@ -75,7 +73,7 @@ async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>
             let mut system = System::clone(&inspection.target.system);
             system.answered(&version);
             told.is_reference = system.kind == "reference";
-            let what = format!("version {version}");
+            let what = format!("version {}", version.version);
             tell(Finding::unless(
                 !told.is_reference,
                 || Finding::warn(format!("{what}: a reference server, not certctl"), "take its figures as its own"),
@@ -84,30 +82,9 @@ async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>
         }
         Err(error) => tell(Finding::of(Level::Fail, &error)),
     }
-    if let Some(finding) = clock(&mut inspection.probe).await {
+    if let Some(finding) = clock::ours(&mut inspection.probe).await {
         tell(finding);
     }
-}
-
-/// Compares the server's clock with ours; `None` where it does not tell the time.
-async fn clock(probe: &mut Probe<'_>) -> Option<Finding> {
-    let before = SystemTime::now();
-    let answer = probe.get("/health").await.ok()?;
-    let after = SystemTime::now();
-    let theirs = httpdate::parse_http_date(answer.date.as_deref()?).ok()?;
-    let ahead = theirs.duration_since(after).unwrap_or_default();
-    let behind = before.duration_since(theirs).unwrap_or_default();
-    let off = |by: Duration, which: &str| {
-        Finding::warn(
-            format!("the server's clock is {} s {which} ours", by.as_secs()),
-            "keep both clocks by NTP: the age of heartbeats is judged by them",
-        )
-    };
-    Some(match () {
-        () if ahead > CLOCK_TOLERANCE => off(ahead, "ahead of"),
-        () if behind > CLOCK_TOLERANCE => off(behind, "behind"),
-        () => Finding::ok("the server's clock and ours agree within 2 s"),
-    })
 }
 
 fn permissions(inspection: &Inspection<'_>, rights: &Rights, tell: Tell<'_>) {
@@ -135,7 +112,12 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, te
     let mut there = BTreeSet::new();
     for profile in profiles {
         match inspection.acme(&directory(&profile), true).await {
-            Ok(_) => {
+            Ok(found) => {
+                if let Err(error) = found.renewal_info(&inspection.target.base) {
+                    tell(Finding::of(Level::Fail, &error));
+                    // A setting of certctl's, and of no profile.
+                    return;
+                }
                 there.insert(profile);
             }
             Err(error) => {

@@ -3,11 +3,9 @@
 use std::fs;
 
 use super::{Finding, Tell};
+use crate::load::limits::SPARE;
 use crate::load::ports::Ports;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
-
-/// Descriptors besides the connections.
-const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Looks at descriptors, ports and processors.
 pub fn examine(tell: Tell<'_>) {
@@ -22,7 +20,7 @@ pub fn examine(tell: Tell<'_>) {
 }
 
 fn descriptors(hard: u64) -> Finding {
-    let needed = SEEDED_AGENTS + SPARE_DESCRIPTORS;
+    let needed = SEEDED_AGENTS + SPARE;
     Finding::unless(
         hard >= needed,
         || {

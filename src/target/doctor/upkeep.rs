@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 
 use postgres::Client;
 
-use super::{Finding, Level, Tell};
+use super::{Finding, Level, SEED, Tell};
 use crate::error::{Context, Result};
+use crate::scenario::agent_storm::SEEDED_AGENTS;
+use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 
 /// certctl's default interval of the renewal scan, in minutes.
 const RENEWAL_SCAN_MIN: f64 = 60.0;
@@ -132,12 +134,10 @@ fn renewal_scan(due: i64, uptime_s: Option<f64>) -> Finding {
 /// Looks for what a run would be disturbed by. `uptime_s` is how long certctl has been running.
 pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
     let mut missing = BTreeSet::new();
-    for (table, count) in [("agents", SEEDED_AGENTS), ("managed_certificates", SEEDED_CERTIFICATES)] {
-        tell_or_note(client, table, &mut missing, tell, |client| {
-            let row = client.query_one(count, &[]).context(|| format!("counting the seeded rows of {table}"))?;
-            let (seeded, ready, is): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
-            Ok(Finding::ok(format!("seeded rows of {table}: {seeded}, {ready} of them {is}")))
-        });
+    for (table, needed, sql) in
+        [("agents", SEEDED_AGENTS, AGENTS), ("managed_certificates", SEEDED_CERTIFICATES, CERTIFICATES)]
+    {
+        tell_or_note(client, table, &mut missing, tell, |client| seeded(client, table, needed, sql));
     }
     for look in &LOOKS {
         tell_or_note(client, look.table, &mut missing, tell, |client| {
@@ -153,9 +153,21 @@ pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
     }
 }
 
-const SEEDED_AGENTS: &str = "SELECT count(*), count(*) FILTER (WHERE status = 'Online'), 'Online' \
+/// Whether `table` holds the `needed` rows that its seed makes.
+fn seeded(client: &mut Client, table: &str, needed: u64, sql: &str) -> Result<Finding> {
+    let row = client.query_one(sql, &[]).context(|| format!("counting the seeded rows of {table}"))?;
+    let (seeded, ready, is): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
+    let what = format!("seeded rows of {table}: {seeded}");
+    Ok(Finding::unless(
+        seeded.unsigned_abs() >= needed,
+        || Finding::fail(format!("{what} of the {needed} that scenarios need"), SEED),
+        format!("{what}, {ready} of them {is}"),
+    ))
+}
+
+const AGENTS: &str = "SELECT count(*), count(*) FILTER (WHERE status = 'Online'), 'Online' \
                              FROM agents WHERE id LIKE 'ag-loadtest-_____'";
-const SEEDED_CERTIFICATES: &str = "SELECT count(*), count(*) FILTER (WHERE status <> 'RenewalInProgress'), \
+const CERTIFICATES: &str = "SELECT count(*), count(*) FILTER (WHERE status <> 'RenewalInProgress'), \
                                    'not in renewal' \
                                    FROM managed_certificates WHERE id LIKE 'cert-loadtest-bulk-_____'";
 

@@ -14,7 +14,8 @@ use crate::wire::request::Method;
 /// Values by name and labels, such as `certctl_issuance_total{outcome="success"}`.
 pub type Metrics = BTreeMap<String, f64>;
 
-const PATH: &str = "/api/v1/metrics/prometheus";
+/// Where certctl tells them.
+pub const PATH: &str = "/api/v1/metrics/prometheus";
 const UPTIME: &str = "certctl_uptime_seconds";
 
 /// A value at the beginning and at the end.

@@ -4,7 +4,7 @@ use hyper::Uri;
 
 use super::Inspection;
 use crate::error::{Error, Result};
-use crate::target::base::Base;
+use crate::target::base::{Base, redact};
 use crate::target::probe::Answer;
 use crate::wire::request::Method;
 
@@ -17,6 +17,19 @@ pub struct AcmeDirectory {
     pub new_nonce: String,
     /// Tells when to renew (RFC 9773); absent where the server does not.
     pub renewal_info: Option<String>,
+}
+
+impl AcmeDirectory {
+    /// Where it tells when to renew.
+    ///
+    /// # Errors
+    /// If it does not; `base` is the target's.
+    pub fn renewal_info(&self, base: &Base) -> Result<&str> {
+        self.renewal_info.as_deref().ok_or_else(|| {
+            Error::new(format!("{base}: the ACME server tells no renewalInfo"))
+                .mend("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
+        })
+    }
 }
 
 impl Inspection<'_> {
@@ -40,9 +53,8 @@ impl Inspection<'_> {
         let json = answer.json().ok_or_else(|| no_directory("it is not JSON".to_owned()))?;
         let url = |name: &str| match json[name].as_str() {
             // Whatever is elsewhere would be measured as this target.
-            Some(url) => {
-                path_at(&self.target.base, url).map_err(|_| no_directory(format!("its {name} is elsewhere: {url}")))
-            }
+            Some(url) => path_at(&self.target.base, url)
+                .map_err(|_| no_directory(format!("its {name} is elsewhere: {}", redact(url)))),
             None => Err(no_directory(format!("it has no {name}"))),
         };
         let new_nonce = url("newNonce")?;
@@ -88,7 +100,7 @@ impl Inspection<'_> {
 /// The path of a directory that is given as a path or as a URL.
 fn path_at(base: &Base, directory: &str) -> Result<String> {
     let wrong = |why: &str| {
-        Error::usage(format!("the ACME directory `{directory}` {why}"))
+        Error::usage(format!("the ACME directory `{}` {why}", redact(directory)))
             .mend(format!("write it as /acme/profile/PROFILE/directory, or as a URL that begins with {base}"))
     };
     let uri: Uri = directory.parse().map_err(|_| wrong("is neither a path nor a URL"))?;
@@ -118,9 +130,11 @@ mod tests {
             ("http://certctl.example/a/d", "is not at the target"),
             ("a/d", "is neither a path nor a URL"),
             ("", "is neither a path nor a URL"),
+            ("https://u:secret@certctl.example/a/d", "is not at the target"),
+            ("https://u:secret words@certctl.example/a/d", "is neither a path nor a URL"),
         ] {
             let error = path_at(&base, text).unwrap_err().to_string();
-            assert!(error.contains(why), "{text}: {error}");
+            assert!(error.contains(why) && !error.contains("secret"), "{text}: {error}");
         }
     }
 }

@@ -1,0 +1,79 @@
+//! Clocks: certctl's beside ours, and beside its database's.
+
+use std::time::{Duration, SystemTime};
+
+use postgres::Client;
+
+use super::{Finding, Tell};
+use crate::error::{Context, Result};
+use crate::run::runtime;
+use crate::target::Target;
+use crate::target::probe::Probe;
+use crate::wire::Dialer;
+
+/// HTTP tells whole seconds: the time is up to so much later than it says.
+const GRAIN: Duration = Duration::from_secs(1);
+/// What the age of a heartbeat may be off by: certctl stamps it, and the database's clock is what it is judged by.
+const TOLERANCE: Duration = Duration::from_secs(1);
+
+/// Compares the server's clock with ours; `None` where it does not tell the time.
+pub async fn ours(probe: &mut Probe<'_>) -> Option<Finding> {
+    let before = SystemTime::now();
+    let theirs = time_of(probe).await?;
+    Some(match off(theirs, before, SystemTime::now()) {
+        Some(by) => Finding::warn(
+            format!("the server's clock is {by} ours"),
+            "keep both clocks by NTP: figures and logs are put side by side by them",
+        ),
+        None => Finding::ok("the server's clock and ours agree within 2 s"),
+    })
+}
+
+/// Compares the server's clock with its database's, where it tells the time.
+pub fn examine(target: &Target, dialer: Dialer, database: &mut Client, tell: Tell<'_>) -> Result<()> {
+    let mut now = || -> Result<SystemTime> {
+        let row = database.query_one("SELECT clock_timestamp()", &[]);
+        Ok(row.context(|| "reading the database's clock".to_owned())?.get(0))
+    };
+    let before = now()?;
+    let Some(theirs) = runtime()?.block_on(time_of(&mut Probe::new(target, dialer))) else { return Ok(()) };
+    tell(match off(theirs, before, now()?) {
+        Some(by) => Finding::fail(
+            format!("certctl's clock is {by} its database's: agent_storm would not find its heartbeats"),
+            "keep both clocks by NTP",
+        ),
+        None => Finding::ok("certctl's clock and its database's agree within 2 s"),
+    });
+    Ok(())
+}
+
+/// The time that the server tells, cut to the second.
+async fn time_of(probe: &mut Probe<'_>) -> Option<SystemTime> {
+    let answer = probe.get("/health").await.ok()?;
+    httpdate::parse_http_date(answer.date.as_deref()?).ok()
+}
+
+/// By how much a clock is off for certain, which said `told` between `before` and `after` of another one.
+fn off(told: SystemTime, before: SystemTime, after: SystemTime) -> Option<String> {
+    let ahead = told.duration_since(after).unwrap_or_default();
+    let behind = before.duration_since(told + GRAIN).unwrap_or_default();
+    match () {
+        () if ahead > TOLERANCE => Some(format!("{} s ahead of", ahead.as_secs())),
+        () if behind > TOLERANCE => Some(format!("{} s behind", behind.as_secs())),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_off_for_certain_is_told() {
+        let at = |seconds: f64| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
+        let off = |told, before, after| off(at(told), at(before), at(after));
+        assert_eq!([off(10.0, 10.9, 10.95), off(10.0, 11.9, 11.99), off(12.0, 11.1, 11.2)], [None, None, None]);
+        assert_eq!(off(10.0, 12.1, 12.2).as_deref(), Some("1 s behind"));
+        assert_eq!(off(14.0, 10.5, 10.6).as_deref(), Some("3 s ahead of"));
+    }
+}
