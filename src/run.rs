@@ -189,6 +189,7 @@ impl Client for HttpClient {
     }
 
     async fn perform(&mut self, ask: Ask, start: Moment) -> Done {
+        self.scenario.starting(start);
         let mut scratch = self.wiring.scratch.borrow_mut().pop().unwrap_or_default();
         let mut watch = Stopwatch::from(start);
         let (mut phases, mut handshake) = (Phases::default(), None);

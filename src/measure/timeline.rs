@@ -31,6 +31,8 @@ pub enum Steady {
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     seconds: Vec<Second>,
+    /// How many of them are a second long: the window may end amid its last.
+    whole: usize,
     /// Backwards: the first one is the last before the window.
     warm_up: Vec<Second>,
 }
@@ -38,7 +40,8 @@ pub struct Timeline {
 impl Timeline {
     /// Makes room for a whole window, so that recording allocates nothing.
     pub fn new(window: Duration) -> Self {
-        Self { seconds: seconds(window), warm_up: Vec::new() }
+        // A window is a day at most.
+        Self { seconds: seconds(window), whole: window.as_secs() as usize, warm_up: Vec::new() }
     }
 
     /// Makes room for the warm-up too.
@@ -70,16 +73,18 @@ impl Timeline {
         self.warm_up.iter().rev()
     }
 
-    /// When this quantile of the response time came to stay below `limit` in every later second; `None` if a second
-    /// has too few samples to tell.
-    pub fn steady(&self, quantile: Quantile, limit: Duration) -> Option<Steady> {
-        let seconds: Option<Vec<u64>> = self.seconds.iter().map(|second| second.response_us(quantile)).collect();
-        let seconds = seconds?;
-        let steady = seconds.iter().rev().take_while(|us| u128::from(**us) < limit.as_micros()).count();
-        Some(match seconds.len() - steady {
+    /// When this quantile of the response time came to stay below `limit` in every later second. A second with too few
+    /// right answers for the quantile is not steady; what is left of the window after its last whole second does not
+    /// count. Of use where enough is asked in each second.
+    pub fn steady(&self, quantile: Quantile, limit: Duration) -> Steady {
+        let whole = &self.seconds[..self.whole.min(self.seconds.len())];
+        let is_steady =
+            |second: &&Second| second.response_us(quantile).is_some_and(|us| u128::from(us) < limit.as_micros());
+        let steady = whole.iter().rev().take_while(is_steady).count();
+        match whole.len() - steady {
             _ if steady == 0 => Steady::Never,
             before => Steady::After(Duration::from_secs(before as u64)),
-        })
+        }
     }
 
     /// Leaves out the seconds from `length` on, which a run that ended early has not seen.
@@ -151,12 +156,31 @@ mod tests {
     #[test]
     fn steady_is_what_lasts_to_the_end() {
         let steady = |seconds_ms: &[u64]| timeline(seconds_ms).steady(Quantile::P90, Duration::from_millis(500));
-        let after = |seconds| Some(Steady::After(Duration::from_secs(seconds)));
+        let after = |seconds| Steady::After(Duration::from_secs(seconds));
         assert_eq!(steady(&[2_000, 900, 10, 20]), after(2));
         assert_eq!(steady(&[10, 900, 10]), after(2));
         assert_eq!(steady(&[10, 10]), after(0));
-        assert_eq!(steady(&[10, 10, 501]), Some(Steady::Never));
-        let too_few = Timeline::new(Duration::from_secs(3));
-        assert_eq!(too_few.steady(Quantile::P90, Duration::from_millis(500)), None);
+        assert_eq!(steady(&[10, 10, 501]), Steady::Never);
+        let nothing = Timeline::new(Duration::from_secs(3));
+        assert_eq!(nothing.steady(Quantile::P90, Duration::from_millis(500)), Steady::Never);
+    }
+
+    #[test]
+    fn a_second_without_enough_right_answers_is_not_steady() {
+        let steady = |timeline: &Timeline| timeline.steady(Quantile::P90, Duration::from_millis(500));
+        let mut timeline = Timeline::new(Duration::from_millis(4_300));
+        let mut answers = |second: u64, count: u64| {
+            for _ in 0..count {
+                timeline.record(second * 1_000_000_000, Outcome::Ok, 1_000_000);
+            }
+            steady(&timeline)
+        };
+        for second in [0, 2] {
+            answers(second, 200);
+        }
+        assert_eq!(answers(1, 99), Steady::Never);
+        // Three tenths of a second are none.
+        assert_eq!(answers(3, 100), Steady::After(Duration::from_secs(2)));
+        assert_eq!(answers(1, 1), Steady::After(Duration::ZERO));
     }
 }

@@ -39,6 +39,9 @@ const RECORDED: &[u8] = br#"{"status":"heartbeat_recorded"}"#;
 const SLOT: &str = "#####";
 /// A fleet that came back is in steady state when it is answered as fast as the contract wants.
 const STEADY_BELOW: Duration = Duration::from_millis(500);
+/// The p90 of a second takes 100 answers, and an agent asks every 20 s on average: so many ask 150 times a second, and
+/// in none of some hundred seconds fewer than 100 times by chance. A smaller fleet cannot tell.
+const TELLING_AGENTS: u64 = 3_000;
 /// certctl stamps a heartbeat with its own clock, which may differ from the database's by this much.
 const CLOCK_TOLERANCE_S: f64 = 1.0;
 
@@ -175,14 +178,17 @@ impl Scenario for AgentStorm {
         }
     }
 
+    fn starting(&self, start: Moment) {
+        if self.fleet == Fleet::Restart && self.recovery.began.get().is_none() {
+            self.recovery.began.set(Some(start));
+        }
+    }
+
     fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
         let number = ask.client % self.agents + 1;
         if ask.step == POLL {
             self.poll.fill(number, request);
             return Method::Get;
-        }
-        if self.fleet == Fleet::Restart && self.recovery.began.get().is_none() {
-            self.recovery.began.set(Some(Moment::now()));
         }
         self.heartbeats[(number % MIX_PERIOD) as usize].fill(number, request);
         Method::Post
@@ -247,9 +253,8 @@ impl Scenario for AgentStorm {
                 value: Value::Share { count: self.recovery.back.get(), of: self.agents },
             },
         ];
-        // A small fleet has too few answers in a second to tell.
-        if let Some(steady) = measurement.timeline.steady(Quantile::P90, STEADY_BELOW) {
-            let after = match steady {
+        if self.agents >= TELLING_AGENTS {
+            let after = match measurement.timeline.steady(Quantile::P90, STEADY_BELOW) {
                 Steady::After(span) => Some(span),
                 Steady::Never => None,
             };
@@ -280,6 +285,7 @@ impl AgentStorm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::timeline::Timeline;
     use crate::wire::http1::Parser;
 
     fn ask(seq: u64) -> Ask {
@@ -304,6 +310,27 @@ mod tests {
         assert_eq!(judge(other.as_bytes()), Outcome::Wrong);
         assert_eq!(judge(b"HTTP/1.1 429 x\r\nContent-Length: 0\r\n\r\n"), Outcome::Refused);
         assert_eq!(judge(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n"), Outcome::Failed(500));
+    }
+
+    #[test]
+    fn a_large_fleet_that_is_silent_for_a_second_is_not_in_steady_state() {
+        let told = |agents, answers_in_the_last_second: u64| {
+            let storm = AgentStorm::new(Fleet::Restart, agents, "h", "t");
+            storm.starting(Moment::now());
+            let mut measurement =
+                Measurement { timeline: Timeline::new(Duration::from_secs(2)), ..Measurement::default() };
+            for (second, answers) in [(0, 150), (1, answers_in_the_last_second)] {
+                for _ in 0..answers {
+                    measurement.timeline.record(second * 1_000_000_000, Outcome::Ok, 1_000_000);
+                }
+            }
+            let observations = storm.observations(&measurement);
+            let steady = observations.iter().find(|one| one.name.starts_with("time to steady state"));
+            steady.map(|one| one.value)
+        };
+        assert_eq!(told(3_000, 100), Some(Value::Duration(Duration::ZERO)));
+        assert_eq!([told(3_000, 99), told(3_000, 0)], [Some(Value::Never); 2]);
+        assert_eq!(told(2_999, 100), None);
     }
 
     #[test]

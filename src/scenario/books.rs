@@ -47,15 +47,27 @@ impl AuditBook {
 
     /// Puts the rows that came since beside what was claimed of each kind.
     pub fn close(&self, claimed: &[u64], unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
-        let found = poll(AUDIT_PATIENCE, || {
+        let found = self.poll_for(claimed, AUDIT_PATIENCE, database)?;
+        let work = self.kinds.iter().zip(claimed).zip(found);
+        Ok(work.map(|((kind, claimed), found)| Work::counted(kind.name, *claimed, found, unanswered, "SQL")).collect())
+    }
+}
+
+impl AuditBook {
+    /// Waits until at least these many rows of each kind have come, or `patience` ends, which is no error.
+    pub fn wait_for(&self, rows: &[u64], patience: Duration, database: &mut Client) -> Result<()> {
+        self.poll_for(rows, patience, database).map(drop)
+    }
+
+    /// The rows that came since, once there are as many as `wanted` or `patience` ends.
+    fn poll_for(&self, wanted: &[u64], patience: Duration, database: &mut Client) -> Result<Vec<u64>> {
+        poll(patience, || {
             let now = count_all(database, &self.kinds)?;
             let found: Vec<u64> =
                 now.iter().zip(&self.before).map(|(now, before)| now.saturating_sub(*before)).collect();
-            let complete = found.iter().zip(claimed).all(|(found, claimed)| found >= claimed);
+            let complete = found.iter().zip(wanted).all(|(found, wanted)| found >= wanted);
             Ok((found, complete))
-        })?;
-        let work = self.kinds.iter().zip(claimed).zip(found);
-        Ok(work.map(|((kind, claimed), found)| Work::counted(kind.name, *claimed, found, unanswered, "SQL")).collect())
+        })
     }
 }
 

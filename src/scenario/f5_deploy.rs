@@ -88,10 +88,6 @@ impl Scenario for F5Deploy {
         Vec::new()
     }
 
-    fn repeatable(&self) -> bool {
-        false
-    }
-
     fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
         let mut deployments = self.deployments.borrow_mut();
         if ask.step == LOGIN {

@@ -3,7 +3,7 @@
 
 pub mod acme;
 pub mod agent_storm;
-mod books;
+pub mod books;
 pub mod bulk_renewal;
 pub mod f5_deploy;
 pub mod handshake;
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::load::arrival::Ask;
 use crate::measure::observation::Observation;
 use crate::measure::threshold::Threshold;
-use crate::measure::validity::Work;
+use crate::measure::validity::{Invalid, Work};
 use crate::measure::{Measurement, Outcome};
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
@@ -37,10 +37,8 @@ pub trait Scenario: 'static {
     /// The bounds on latencies that it promises.
     fn thresholds(&self) -> Vec<Threshold>;
 
-    /// Whether the same request can be asked any number of times, as a Criterion loop does.
-    fn repeatable(&self) -> bool {
-        true
-    }
+    /// Takes note of a request that starts at `start`, before its connection is opened where it needs one.
+    fn starting(&self, _start: Moment) {}
 
     /// Replaces `request` by the encoded request.
     fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method;
@@ -74,6 +72,11 @@ pub trait Scenario: 'static {
 
     /// What else is worth telling, warm-up included, of a run that gave this measurement.
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
+        Vec::new()
+    }
+
+    /// Rules that answers broke, be it once: each makes the run invalid.
+    fn broken_rules(&self) -> Vec<Invalid> {
         Vec::new()
     }
 }
