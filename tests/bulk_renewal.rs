@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use certctl_bench::target::postgres::{Cluster, find};
 use postgres::{Client, NoTls};
@@ -12,7 +14,8 @@ use serde_json::Value;
 
 use common::bench::Bench;
 use common::certctl::{all_of_certctl, renewed};
-use common::peer::{Peer, json};
+use common::peer::{Peer, Step, answer, json};
+use common::process::until;
 use common::summary::{assert_calls, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold};
 
 fn bench(arguments: &str) -> Bench {
@@ -138,18 +141,99 @@ fn a_sweep_goes_from_size_to_size() {
     }
 }
 
+/// A database as a run leaves it, with these statements executed in it.
+fn database_with(statements: &str) -> (Cluster, String) {
+    // A whole sweep waits for the disk 56,000 times.
+    let cluster = Cluster::start(&find().unwrap(), &[("fsync", "off"), ("synchronous_commit", "off")]).unwrap();
+    cluster.create_database("sweep").unwrap();
+    let url = cluster.url("sweep");
+    bench("").smoke().env("CERTCTL_BENCH_DATABASE", &url).run().exits(0);
+    let mut client = Client::connect(&url, NoTls).unwrap();
+    client.batch_execute("UPDATE managed_certificates SET status = 'Active'").unwrap();
+    client.batch_execute(statements).unwrap();
+    (cluster, url)
+}
+
+/// Statements after which an UPDATE of a certificate fails where this holds.
+fn refusing(condition: &str) -> String {
+    format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON managed_certificates
+         FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()"
+    )
+}
+
+/// Its sizes name the same certificates: where those stay in renewal, most of it would find nothing to do.
+#[test]
+fn a_sweep_wants_a_database_to_put_its_rows_back() {
+    let what = "each size renews the same certificates, which cannot be put back without a database";
+    let refused = bench("--workload sweep --in-memory").measured().run().exits(2);
+    assert!(
+        refused.stderr.ends_with(&format!(
+            ": {what}\n  mend: leave out --in-memory, and install PostgreSQL 15 or newer if there is none\n"
+        )),
+        "{}",
+        refused.stderr
+    );
+    let peer = Peer::start(all_of_certctl);
+    let refused = bench("--workload sweep").measured().towards_peer(&peer).run().exits(2);
+    assert_eq!(
+        refused.stderr,
+        format!(
+            "certctl-bench: {}: {what}\n  mend: give --database URL, with the URL of certctl's own database\n",
+            peer.base()
+        )
+    );
+}
+
 /// A sweep is not judged, but what does not work does not pass.
 #[test]
-fn a_smoke_run_of_a_sweep_shows_that_something_does_not_work() {
-    // The first size is renewed whole, the second is not.
-    let peer = Peer::start(|request| match request.certificates() {
-        0 => all_of_certctl(request),
-        asked => renewed(asked.min(50)),
-    });
-    let finished = bench("--workload sweep").smoke().towards_peer(&peer).run();
-    let summary = finished.summary();
+fn a_sweep_that_gets_wrong_answers_is_invalid() {
+    // One certificate cannot be renewed: it is in one request of 50, in one of 100, and so on.
+    let (_cluster, url) = database_with(&refusing("NEW.id = 'cert-loadtest-bulk-00075' AND NEW.status <> 'Active'"));
+    let sweep = || bench("--workload sweep").env("CERTCTL_BENCH_DATABASE", &url);
+    let summary = sweep().smoke().run().exits(5).summary();
     assert_eq!((outcome(&summary, "ok"), outcome_of(&summary["results"][1], "wrong answer")), (1, 1));
-    assert_ne!(finished.code, Some(0), "{}", finished.stdout);
+    let summary = sweep().measured().run().exits(5).summary();
+    assert_eq!(reasons(&summary), "5 of 56 arrivals did not get the right answer: something does not work");
+    assert_eq!(summary["results"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn a_sweep_of_which_a_size_cannot_run_keeps_those_before_it() {
+    let (_cluster, url) = database_with(&refusing("OLD.status = 'RenewalInProgress' AND NEW.status = 'Active'"));
+    let finished = bench("--workload sweep").smoke().env("CERTCTL_BENCH_DATABASE", &url).run().exits(5);
+    let summary = finished.summary();
+    assert_schema(&summary);
+    let results = summary["results"].as_array().unwrap();
+    assert_eq!((results.len(), put_into_renewal(&results[0])), (1, 50));
+    let why = "sweep_100 was not run: putting the seeded certificates back to their first state: ERROR: not today";
+    assert_eq!(reasons(&summary), why);
+    assert!(finished.stdout.contains(why), "{}", finished.stdout);
+}
+
+#[test]
+fn a_sweep_that_is_stopped_between_two_sizes_is_partial() {
+    let (_cluster, url) = database_with("");
+    // The second reading of the metrics comes when a size is over.
+    let readings = Arc::new(AtomicU64::new(0));
+    let seen = readings.clone();
+    let peer = Peer::start(move |request| match (request.certificates(), request.path.as_str()) {
+        (0, "/api/v1/metrics/prometheus") => {
+            let wait = Duration::from_millis(if seen.fetch_add(1, Ordering::SeqCst) == 1 { 1_500 } else { 0 });
+            let metrics = answer(200, "text/plain", "certctl_uptime_seconds 1800\n");
+            [Step::Wait(wait)].into_iter().chain(metrics).collect()
+        }
+        (0, _) => all_of_certctl(request),
+        // Nothing that the database would have to show.
+        _ => renewed(0),
+    });
+    let running = bench("--workload sweep").smoke().towards_peer(&peer).env("CERTCTL_BENCH_DATABASE", &url).start();
+    until("the first size is over", || readings.load(Ordering::SeqCst) == 2);
+    running.signal(libc::SIGINT);
+    let summary = running.finish().exits(5).summary();
+    assert_eq!(summary["results"].as_array().unwrap().len(), 1);
+    assert!(reasons(&summary).contains("the run was stopped before its end"), "{}", reasons(&summary));
 }
 
 #[test]
@@ -163,6 +247,10 @@ fn each_run_starts_from_reset_rows() {
         let summary = bench.run().exits(0).summary();
         // 24 requests of 6, warm-up included.
         assert_eq!((outcome(&summary, "ok"), put_into_renewal(&summary["results"][0])), (20, 144));
+        // certctl's own metrics begin at the reset rows too, and reading them is no part of what is counted.
+        let pending = &summary["evidence"][0]["metrics"]["certctl_job_pending"];
+        assert_eq!((pending["before"].as_f64(), pending["after"].as_f64()), (Some(0.0), Some(144.0)));
+        assert_calls(&summary, (4 * 6 + 3) * 24, 24);
         let mut client = Client::connect(&url, NoTls).unwrap();
         for (what, sql) in [
             ("jobs", "SELECT count(*) FROM jobs"),

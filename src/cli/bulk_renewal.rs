@@ -126,12 +126,16 @@ impl Bench for BulkRenewal {
     }
 
     fn needs(&self) -> Vec<Need> {
-        vec![
+        let mut needs = vec![
             Need::Permission(PERMISSION),
             Need::Permission(list::PERMISSION),
             Need::Renewable(1),
             Need::Certificate(SEEDED_CERTIFICATES),
-        ]
+        ];
+        if self.workload == WorkloadFlag::Sweep {
+            needs.insert(0, Need::Database);
+        }
+        needs
     }
 
     fn loops(&self) -> &'static [&'static str] {

@@ -14,6 +14,7 @@ use crate::report::live::Live;
 use crate::report::summary::{About, Part, Results};
 use crate::report::{Summary, Verdict};
 use crate::run::{self, Workload};
+use crate::scenario::books::{AuditBook, AuditRows};
 use crate::target::connectors::Connectors;
 use crate::target::counts::Counts;
 use crate::target::evidence::metrics::{self, Metrics};
@@ -21,7 +22,10 @@ use crate::target::evidence::{Evidence, Witness};
 use crate::target::preflight::Findings;
 use crate::target::rotor::Rotor;
 use crate::target::{Target, reference, seed};
+use crate::wire::FaultKind;
 
+/// How long the audit row of our own reading of certctl's metrics may take. Without it evidence is off by a statement.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 /// How much of an example is shown.
 const EXAMPLE_CHARACTERS: usize = 200;
 
@@ -45,29 +49,20 @@ impl Session<'_> {
     /// Runs everything and sums it up.
     ///
     /// # Errors
-    /// If a run cannot start; what happens after that is measured, not reported as an error.
+    /// If the first run cannot start; what happens after that is measured, not reported as an error.
     pub fn run(self, about: About) -> Result<Summary> {
-        let (mut parts, mut invalid, mut evidence) = (Vec::new(), Vec::new(), Vec::new());
-        for group in self.groups {
-            let done = self.run_group(group)?;
-            parts.extend(done.parts);
-            invalid.extend(done.invalid);
-            evidence.extend(done.evidence);
-            if self.stop.load(Ordering::Relaxed) {
-                break;
-            }
-        }
+        let Done { parts, mut invalid, evidence } = self.run_groups()?;
         if self.floor.is_none() && parts.iter().any(|part| part.measurement.response.count() > 0) {
             // Where nothing is judged, that one workload gets no answer is a finding.
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
         }
         let checked = self.check(&parts);
         invalid.extend(validity::unjudged(&checked));
-        if self.smoke
-            && let Some(broken) = broken(&parts)
-        {
-            invalid.push(broken);
-        }
+        invalid.extend(match (self.smoke, self.floor) {
+            (true, _) => broken(&parts, |outcome| outcome != Outcome::Ok),
+            (false, None) => broken(&parts, is_no_finding),
+            (false, Some(_)) => None,
+        });
         let verdict = match Verdict::of(&invalid, &checked) {
             _ if self.smoke && works(&invalid) => Verdict::Smoke,
             verdict => verdict,
@@ -76,10 +71,38 @@ impl Session<'_> {
         Ok(Summary::new(about, Results { parts: &parts, checked: &checked, invalid: &invalid, verdict, evidence }))
     }
 
+    /// Runs one group after another. Those that are over are not lost because a later one cannot start.
+    fn run_groups(&self) -> Result<Done> {
+        let mut all = Done::default();
+        for group in self.groups {
+            match self.run_group(group) {
+                Ok(done) => all.add(done),
+                Err(error) if all.parts.is_empty() => return Err(error),
+                Err(error) => {
+                    let workload = group.first().map_or("", |workload| workload.scenario.name());
+                    all.invalid.push(Invalid::NotRun { workload, why: error.to_string().replace('\n', ";") });
+                    return Ok(all);
+                }
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        // Stopped between two groups, no measurement says that it is partial.
+        let workloads = self.groups.iter().map(Vec::len).sum::<usize>();
+        if all.parts.len() < workloads && !all.invalid.contains(&Invalid::Partial) {
+            all.invalid.push(Invalid::Partial);
+        }
+        Ok(all)
+    }
+
     fn run_group(&self, group: &[Workload]) -> Result<Done> {
         let control = Control { progress: Arc::default(), stop: self.stop.clone() };
+        // The metrics are those of rows put back, and their own audit row is no part of the evidence.
+        let mut auditor = Auditor::open(group, self.place)?;
+        let reading = auditor.expect_reading()?;
         let before = self.metrics();
-        let auditor = Auditor::open(group, self.place)?;
+        auditor.settle(reading, &before)?;
         let witness = self.database().map(|url| Witness::start(url, control.progress.clone())).transpose()?;
         let rotor = self.rotor(&control)?;
         let mut measurements = self.measure(group, &control)?;
@@ -105,9 +128,10 @@ impl Session<'_> {
             let observations = workload.scenario.observations(&measurement);
             let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
             invalid.extend(missing.map(|one| Invalid::Never(one.name)));
+            invalid.extend(workload.scenario.broken_rules());
             parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
         }
-        Ok(Done { parts, invalid, evidence })
+        Ok(Done { parts, invalid, evidence: Vec::from_iter(evidence) })
     }
 
     /// certctl's own metrics, where there is other evidence to put them beside.
@@ -156,19 +180,35 @@ impl Session<'_> {
     }
 }
 
-/// What a group of workloads came to.
+/// What groups of workloads came to.
+#[derive(Default)]
 struct Done {
     parts: Vec<Part>,
     invalid: Vec<Invalid>,
-    evidence: Option<Evidence>,
+    evidence: Vec<Evidence>,
 }
 
-/// What did not get the right answer, if anything did not.
-fn broken(parts: &[Part]) -> Option<Invalid> {
-    let sum = |of: fn(&Measurement) -> u64| parts.iter().map(|part| of(&part.measurement)).sum::<u64>();
-    let scheduled = sum(|measurement| measurement.scheduled);
-    let wrong = scheduled - sum(|measurement| measurement.outcomes.count(Outcome::Ok));
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.parts.extend(other.parts);
+        self.invalid.extend(other.invalid);
+        self.evidence.extend(other.evidence);
+    }
+}
+
+/// What came out as it may not, if anything did. What was never sent did, too, but that is said elsewhere.
+fn broken(parts: &[Part], may_not_be: impl Fn(Outcome) -> bool) -> Option<Invalid> {
+    let scheduled = parts.iter().map(|part| part.measurement.scheduled).sum();
+    let outcomes = parts.iter().flat_map(|part| part.measurement.outcomes.sorted());
+    let wrong = outcomes.filter(|(outcome, _)| may_not_be(*outcome)).map(|(_, count)| count).sum();
     (wrong > 0).then_some(Invalid::Broken { wrong, scheduled })
+}
+
+/// Where nothing is judged, the limit at which a request takes too long, or certctl cuts it off, is what the run is to
+/// find. All else but a right answer says that something does not work.
+fn is_no_finding(outcome: Outcome) -> bool {
+    use FaultKind::{Closed, Truncated};
+    !matches!(outcome, Outcome::Ok | Outcome::TimedOut | Outcome::Broken(Closed | Truncated))
 }
 
 /// Whether a smoke run did what it should; how fast, and how often, is not asked.
@@ -207,6 +247,21 @@ impl<'a> Auditor<'a> {
             (None, "reference") => Self::Memory(target, findings, reference::counts(target, &findings.dialer)?),
             (None, _) => Self::None,
         })
+    }
+
+    /// Counts the audit rows of earlier readings of certctl's metrics.
+    fn expect_reading(&mut self) -> Result<Option<AuditBook>> {
+        let Self::Database(database) = self else { return Ok(None) };
+        let rows = AuditRows { name: "readings of metrics", action: "api_get", path: metrics::PATH, status: 200 };
+        AuditBook::open(database, vec![rows]).map(Some)
+    }
+
+    /// Waits until the audit row of a reading is written, which certctl does after it answers.
+    fn settle(&mut self, reading: Option<AuditBook>, metrics: &Result<Metrics>) -> Result<()> {
+        match (self, reading, metrics) {
+            (Self::Database(database), Some(reading), Ok(_)) => reading.wait_for(&[1], SETTLE_PATIENCE, database),
+            _ => Ok(()),
+        }
     }
 
     /// The work of each workload.

@@ -46,7 +46,14 @@ pub enum Invalid {
     Partial,
     /// No arrival got the right answer.
     NothingMeasured,
-    /// A smoke run in which not everything got the right answer.
+    /// A workload was not run; the text says why.
+    NotRun {
+        /// Which one.
+        workload: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// Where no threshold judges errors: not everything got the right answer.
     Broken {
         /// How many did not.
         wrong: u64,
@@ -92,6 +99,15 @@ pub enum Invalid {
     TooFewSamples(Checked),
     /// What the run was to see did not come about.
     Never(&'static str),
+    /// Answers broke a rule that allows no exception.
+    Rule {
+        /// What they did.
+        what: &'static str,
+        /// How many.
+        count: u64,
+        /// Of how many.
+        of: u64,
+    },
     /// The work found is not the work claimed.
     Work(Work),
     /// The work could not be counted; the text says why.
@@ -103,6 +119,7 @@ impl fmt::Display for Invalid {
         match self {
             Self::Partial => f.write_str("the run was stopped before its end"),
             Self::NothingMeasured => f.write_str("not one arrival got the right answer: nothing was measured"),
+            Self::NotRun { workload, why } => write!(f, "{workload} was not run: {why}"),
             Self::Broken { wrong, scheduled } => {
                 write!(f, "{wrong} of {scheduled} arrivals did not get the right answer: something does not work")
             }
@@ -146,6 +163,7 @@ impl fmt::Display for Invalid {
                 write!(f, "{checked} needs {needed} right answers, this run has {had} (lengthen --duration)")
             }
             Self::Never(what) => write!(f, "{what}: never (lengthen --duration, or see what failed)"),
+            Self::Rule { what, count, of } => write!(f, "{count} of {of} {what}: not one may be"),
             Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)

@@ -14,7 +14,7 @@ use crate::error::{Context as _, Result};
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
-use crate::measure::validity::Work;
+use crate::measure::validity::{Invalid, Work};
 use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
@@ -209,17 +209,31 @@ impl Scenario for Acme {
     }
 
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
-        let given_out = self.claimed_nonces() + self.repeated_nonces.get();
-        let unique = Value::Share { count: self.nonces.borrow().len() as u64, of: given_out };
+        let unique = Value::Share { count: self.nonces.borrow().len() as u64, of: self.nonces_seen() };
         let refused = Value::Share { count: self.refused_in_shape.get(), of: self.refused.get() };
         vec![
             Observation { name: "unique Replay-Nonces", value: unique },
             Observation { name: "429s of the right shape", value: refused },
         ]
     }
+
+    fn broken_rules(&self) -> Vec<Invalid> {
+        let misshapen = self.refused.get() - self.refused_in_shape.get();
+        let rules = [
+            ("Replay-Nonces were given out before", self.repeated_nonces.get(), self.nonces_seen()),
+            ("429s are not as ACME shapes them", misshapen, self.refused.get()),
+        ];
+        let broken = rules.into_iter().filter(|(_, count, _)| *count > 0);
+        broken.map(|(what, count, of)| Invalid::Rule { what, count, of }).collect()
+    }
 }
 
 impl Acme {
+    /// Nonces in right places, whether or not they were new.
+    fn nonces_seen(&self) -> u64 {
+        self.nonces.borrow().len() as u64 + self.repeated_nonces.get()
+    }
+
     /// The nonces given out that the database knows. Older ones may have been collected.
     fn nonces_kept(&self, database: &mut Client) -> Result<Work> {
         let (nonces, now) = (self.nonces.borrow(), Moment::now());
