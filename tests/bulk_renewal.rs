@@ -260,3 +260,24 @@ fn each_run_starts_from_reset_rows() {
         }
     }
 }
+
+/// What a run takes for the database of load tests, `seed` does too.
+#[test]
+fn a_database_that_somebody_uses_is_refused_unless_that_is_allowed() {
+    let theirs =
+        "UPDATE managed_certificates SET id = 'mc-theirs', name = 'theirs' WHERE id = 'cert-loadtest-bulk-05000'";
+    let (_cluster, url) = database_with(&format!("DELETE FROM jobs; {theirs}"));
+    let peer = Peer::start(all_of_certctl);
+    let run = |arguments| bench(arguments).smoke().towards_peer(&peer).env("CERTCTL_BENCH_DATABASE", &url).run();
+    let refused = run("").exits(1);
+    assert!(
+        refused.stderr.contains("it does not look like a database for load tests")
+            && refused.stderr.contains("1 in managed_certificates (such as mc-theirs)")
+            && refused.stderr.contains("or --allow-foreign-rows if this is one"),
+        "{}",
+        refused.stderr
+    );
+    // It goes on to the next thing that is wrong: one of the seeded certificates is missing.
+    let allowed = run("--allow-foreign-rows").exits(1);
+    assert!(allowed.stderr.contains("there are 9999 of the 10000 that this run needs"), "{}", allowed.stderr);
+}

@@ -15,6 +15,7 @@ use crate::target::doctor::{self, Finding, Level};
 #[command(
     after_help = "It changes nothing that is measured, but asks: certctl audits that, and gives out ACME nonces.\n\
                   Exit codes: 0 no failure, 1 a failure that makes a run impossible or invalid, 2 usage.",
+    mut_arg("allow_foreign_rows", |flag| flag.hide(true)),
     mut_arg("in_memory", |flag| flag.hide(true)),
     mut_arg("behaviour", |flag| flag.hide(true)),
     mut_args(|flag| flag.help_heading("Target"))

@@ -109,6 +109,10 @@ pub struct TargetFlags {
     /// server keeps its rows, instead of a private PostgreSQL.
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_DATABASE", hide_env_values = true)]
     database: Option<String>,
+    /// With a running certctl: use its database although it holds agents or certificates that are neither ours nor
+    /// certctl's demo ones.
+    #[arg(long, env = "CERTCTL_BENCH_ALLOW_FOREIGN_ROWS")]
+    allow_foreign_rows: bool,
     /// Let the reference server keep its rows in memory.
     #[arg(long, env = "CERTCTL_BENCH_IN_MEMORY", conflicts_with_all = ["database", "target"])]
     in_memory: bool,
@@ -121,7 +125,8 @@ pub struct TargetFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workload")]
 pub struct LoadFlags {
-    /// The measured window: 30s, 5m [default: 30s; bulk_renewal 5m, --fleet restart 2m].
+    /// The measured window: 30s, 5m [default: 30s; bulk_renewal and connector_tier 5m, --fleet restart
+    /// 2m, --workload rotation 1m].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_DURATION")]
     pub duration: Option<Duration>,
     /// Load before the measured window [default: 5s].
@@ -166,6 +171,12 @@ pub enum Where {
 impl TargetArgs for TargetFlags {
     fn resolve(self) -> Result<Where> {
         let Some(base) = self.target.or_else(|| variable("CERTCTL_BASE")) else {
+            if self.allow_foreign_rows {
+                return Err(Error::usage(
+                    "--allow-foreign-rows is for the database of a running certctl: none is named",
+                )
+                .mend("give --target https://host:port, or set CERTCTL_BASE"));
+            }
             let store = match self.database {
                 Some(url) => Store::Database(url),
                 None if self.in_memory => Store::InMemory,
@@ -203,7 +214,9 @@ impl TargetArgs for TargetFlags {
             Some(file) => Trust::from_file(&file)?,
             None => Trust::System,
         };
-        Ok(Where::Running(Box::new(Target::external(base, trust, Token::new(token), self.database))))
+        let mut target = Target::external(base, trust, Token::new(token), self.database);
+        target.allow_foreign_rows = self.allow_foreign_rows;
+        Ok(Where::Running(Box::new(target)))
     }
 }
 

@@ -238,7 +238,7 @@ impl<'a> Auditor<'a> {
         };
         Ok(match (&target.database, target.system.kind) {
             (Some(url), _) => {
-                let mut database = seed::connect(url)?;
+                let mut database = seed::open(url, target.allow_foreign_rows)?;
                 for workload in group {
                     workload.scenario.open_books(&mut database)?;
                 }

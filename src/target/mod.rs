@@ -42,6 +42,8 @@ pub struct Target {
     pub system: System,
     /// Its database, where work can be checked by SQL.
     pub database: Option<String>,
+    /// Whether its database may hold rows that are neither ours nor certctl's demo ones.
+    pub allow_foreign_rows: bool,
     // In the order in which they stop.
     _server: Option<Child>,
     _cluster: Option<Cluster>,
@@ -106,7 +108,7 @@ impl Target {
             store: "its own".to_owned(),
             settings: Map::new(),
         };
-        Self { base, trust, token, system, database, _server: None, _cluster: None }
+        Self { base, trust, token, system, database, allow_foreign_rows: false, _server: None, _cluster: None }
     }
 }
 

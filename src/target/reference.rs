@@ -139,6 +139,7 @@ fn describe(
             settings,
         },
         database,
+        allow_foreign_rows: false,
         _server: Some(server),
         _cluster: cluster,
     })

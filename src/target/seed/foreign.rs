@@ -28,6 +28,7 @@ const DEMO_CERTIFICATES: [&str; 32] = [
 /// Fails when the database holds rows of others; it may have no tables yet. For whoever is about to write to it.
 pub fn refuse_foreign(url: &str) -> Result<()> {
     refuse_foreign_rows(&mut connect(url)?, &redact_url(url))
+        .map_err(|error| error.mend("give the URL of an empty one"))
 }
 
 /// Keeps us out of a database that somebody uses: load tests change, renew and revoke what they find.
