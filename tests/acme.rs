@@ -310,6 +310,13 @@ fn one_server_error_in_a_hundred_breaches_the_bursts_floor() {
 }
 
 #[test]
+fn one_server_error_in_three_hundred_breaches_a_flow_although_it_lets_more_errors_pass() {
+    let peer = every(301, |_| problem(503, "serverInternal"));
+    let finished = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&peer).run().exits(3);
+    assert_breached(&finished, "errors but 429", 301, "failed (503)");
+}
+
+#[test]
 fn a_429_of_acmes_own_shape_is_none_of_a_bursts_errors_but_one_of_a_flows() {
     let limited = |_: &Request| problem(429, "rateLimited");
     let peer = every(21, limited);
@@ -398,9 +405,12 @@ fn a_directory_may_be_named_and_the_token_left_out_where_nobody_wants_it() {
 
     let shut = Reference::start(&[]);
     let directory = "/acme/profile/prof-standard-tls/directory";
-    let mut named = smoke("--profile elsewhere").towards_reference(&shut);
-    named.command.env("CERTCTL_ACME_DIRECTORY", format!("{}{directory}", shut.base()));
-    named.run().exits(0);
+    let named = |arguments, url: String| smoke(arguments).towards_reference(&shut).env("CERTCTL_ACME_DIRECTORY", &url);
+    named("", format!("{}{directory}", shut.base())).run().exits(0);
+    // A flag wins over the old harness's name.
+    named("--profile prof-standard-tls", "/acme/profile/elsewhere/directory".to_owned()).run().exits(0);
+    let refused = named("--profile elsewhere", directory.to_owned()).run().exits(1);
+    assert!(refused.stderr.contains("/acme/profile/elsewhere/directory: the ACME profile"), "{}", refused.stderr);
     let refused = smoke(&format!("--no-bearer --directory {directory}")).towards_reference(&shut).run().exits(1);
     assert_eq!(
         refused.stderr,

@@ -174,3 +174,43 @@ fn a_table_is_read_as_it_is_written() {
         BTreeMap::from([("a".to_owned(), "one\n### x\ntwo\n".to_owned()), ("b".to_owned(), String::new())])
     );
 }
+
+#[test]
+fn a_flag_that_would_mean_nothing_is_refused_on_the_command_line() {
+    for (name, flags, why) in [
+        ("acme_burst", "--arrivals poisson", "--arrivals is for --rate: users come when they can"),
+        ("acme_flow", "--rate 100/s --think-time 2s", "--think-time is not for --rate, where nobody thinks"),
+        ("acme_flow", "--directory /d --profile p", "--profile is not for --directory"),
+        ("agent_storm", "--restart-within 3s", "--restart-within is for --fleet restart"),
+        ("agent_storm", "--fleet real --restart-within 3s", "--restart-within is for --fleet restart"),
+        ("bulk_renewal", "--workload rescan --batch-size 7", "--batch-size is for --workload enqueue"),
+        ("bulk_renewal", "--workload sweep --batch-size 7", "--batch-size is for --workload enqueue"),
+        ("bulk_renewal", "--workload sweep --rate 7/s", "--rate is not for --workload sweep"),
+        ("bulk_renewal", "--workload sweep --arrivals poisson", "--arrivals is not for --workload sweep"),
+        ("bulk_renewal", "--workload sweep --connections 7", "--connections is not for --workload sweep"),
+        ("bulk_renewal", "--workload sweep --duration 7s", "--duration is not for --workload sweep"),
+        ("bulk_renewal", "--workload sweep --warm-up 7s", "--warm-up is not for --workload sweep"),
+    ] {
+        let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
+        let flags: Vec<&str> = flags.split(' ').collect();
+        let Err(error) = entry.asks(&flags) else { panic!("{name} takes {flags:?}") };
+        assert!(error.to_string().contains(why), "{name} {flags:?}: {error}");
+    }
+    // Where they mean something, they are taken.
+    for (name, flags) in [
+        ("acme_burst", "--rate 100/s --arrivals poisson"),
+        ("agent_storm", "--fleet restart --restart-within 3s"),
+        ("bulk_renewal", "--batch-size 2 --rate 4/s --duration 5s"),
+    ] {
+        let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
+        assert!(entry.asks(&flags.split(' ').collect::<Vec<_>>()).is_ok(), "{name} refuses {flags}");
+    }
+}
+
+#[test]
+fn the_five_steps_count_allocations_as_every_bench_target_does() {
+    let counted = "#[global_allocator]\nstatic ALLOCATOR: Counting = Counting;\n";
+    for path in names().into_iter().map(|name| format!("benches/{name}.rs")).chain(["docs/SCENARIOS.md".to_owned()]) {
+        assert!(read(&path).contains(counted), "{path} does not count allocations");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread, TargetFlags, duration_or_zero};
+use super::flags::{LoadFlags, Spread, TargetFlags, duration_or_zero, variable};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::Model;
@@ -14,7 +14,7 @@ use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
 use crate::scenario::Scenario as _;
-use crate::scenario::acme::{Acme as Scenario, DEFAULT_PROFILE, Paths};
+use crate::scenario::acme::{Acme as Scenario, DEFAULT_PROFILE, FLOW, Paths};
 use crate::scenario::need::Need;
 
 /// A graceful stop lets requests in flight end for so long.
@@ -29,9 +29,9 @@ pub struct Common {
     /// With --rate: how arrivals are spread, constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Spread,
-    /// The profile whose ACME server is asked: a row of certctl's certificate_profiles.
-    #[arg(long, value_name = "ID", default_value = DEFAULT_PROFILE, env = "CERTCTL_BENCH_PROFILE")]
-    profile: String,
+    /// The profile whose ACME server is asked: a row of certctl's certificate_profiles [default: prof-standard-tls].
+    #[arg(long, value_name = "ID", env = "CERTCTL_BENCH_PROFILE")]
+    profile: Option<String>,
     /// The directory, a path or URL at the target, instead of the profile's [env also: CERTCTL_ACME_DIRECTORY].
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_DIRECTORY")]
     directory: Option<String>,
@@ -42,9 +42,21 @@ pub struct Common {
 
 impl Common {
     fn directory(&self) -> String {
-        let given = self.directory.clone();
-        let given = given.or_else(|| std::env::var("CERTCTL_ACME_DIRECTORY").ok().filter(|value| !value.is_empty()));
-        given.unwrap_or_else(|| format!("/acme/profile/{}/directory", self.profile))
+        let of = |profile: &str| format!("/acme/profile/{profile}/directory");
+        // The old harness's name comes last: who gives a flag means it.
+        let given = self.directory.clone().or_else(|| self.profile.as_deref().map(of));
+        given.or_else(|| variable("CERTCTL_ACME_DIRECTORY")).unwrap_or_else(|| of(DEFAULT_PROFILE))
+    }
+
+    fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        let mut ignored = Vec::new();
+        if self.rate.is_none() {
+            ignored.push(("arrivals", "is for --rate: users come when they can"));
+        }
+        if self.directory.is_some() {
+            ignored.push(("profile", "is not for --directory, which names the ACME server itself"));
+        }
+        ignored
     }
 
     fn needs(&self) -> Vec<Need> {
@@ -59,8 +71,10 @@ impl Common {
         load: &LoadFlags,
         site: &Site<'_>,
     ) -> Result<Vec<Vec<Workload>>> {
-        if !self.profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-            return Err(Error::usage(format!("--profile {:?}: not an id of a profile", self.profile)));
+        if let Some(profile) = &self.profile
+            && !profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            return Err(Error::usage(format!("--profile {profile:?}: not an id of a profile")));
         }
         let paths = match &site.acme {
             Some(paths) => paths.clone(),
@@ -97,7 +111,7 @@ pub struct AcmeFlow {
 impl Bench for AcmeFlow {
     type Target = TargetFlags;
 
-    const NAME: &'static str = "acme_flow";
+    const NAME: &'static str = FLOW;
     const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information, and think in between.";
     const SEEDS: &'static [&'static str] = &[];
 
@@ -116,6 +130,14 @@ impl Bench for AcmeFlow {
 
     fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
         self.common.groups(Self::NAME, self.users, self.think_time, load, site)
+    }
+
+    fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        let mut ignored = self.common.ignored();
+        if self.common.rate.is_some() {
+            ignored.push(("think_time", "is not for --rate, where nobody thinks"));
+        }
+        ignored
     }
 
     fn error_floor(&self) -> Threshold {
@@ -155,6 +177,10 @@ impl Bench for AcmeBurst {
 
     fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
         self.common.groups(Self::NAME, self.users, Duration::ZERO, load, site)
+    }
+
+    fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        self.common.ignored()
     }
 
     fn error_floor(&self) -> Threshold {

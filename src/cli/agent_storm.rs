@@ -151,6 +151,13 @@ impl Bench for AgentStorm {
         Ok(vec![vec![site.workload(Rc::new(scenario), plan)]])
     }
 
+    fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        match self.fleet {
+            FleetFlag::Restart => Vec::new(),
+            FleetFlag::Contract | FleetFlag::Real => vec![("restart_within", "is for --fleet restart")],
+        }
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.001)
     }

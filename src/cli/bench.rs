@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -60,6 +61,11 @@ pub trait Bench: Args + Clone + Debug {
     /// Whether thresholds apply.
     fn is_judged(&self) -> bool {
         true
+    }
+
+    /// Flags that mean nothing beside the others, by clap's ids, and what they are for instead.
+    fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
     }
 
     /// How often certificates are replaced at what is asked, while it is asked.
@@ -128,9 +134,18 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
 /// Reads a command line, the program's name first.
 pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<BenchFlags<B>, clap::Error> {
     let bin_name = format!("cargo bench --bench {} --", B::NAME);
-    let command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
-    let matches = command.try_get_matches_from(arguments)?;
-    BenchFlags::from_arg_matches(&matches)
+    let mut command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
+    let matches = command.clone().try_get_matches_from(arguments)?;
+    let flags = BenchFlags::<B>::from_arg_matches(&matches)?;
+    // An environment is set for many runs, a command line for one.
+    let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    match flags.bench.ignored().into_iter().find(|(id, _)| given(id)) {
+        Some((id, what_for)) => {
+            let message = format!("--{} {what_for}: leave it out", id.replace('_', "-"));
+            Err(command.error(clap::error::ErrorKind::ArgumentConflict, message))
+        }
+        None => Ok(flags),
+    }
 }
 
 /// What the command line comes to.

@@ -157,6 +157,19 @@ impl Bench for BulkRenewal {
         Ok(vec![vec![site.workload(scenario, plan)]])
     }
 
+    fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        const NOT_OF_SWEEP: &str = "is not for --workload sweep, whose sizes and requests are fixed";
+        let of_enqueue = ("batch_size", "is for --workload enqueue");
+        match self.workload {
+            WorkloadFlag::Enqueue => Vec::new(),
+            WorkloadFlag::Rescan => vec![of_enqueue],
+            WorkloadFlag::Sweep => {
+                let fixed = ["rate", "arrivals", "connections", "duration", "warm_up"];
+                fixed.into_iter().map(|id| (id, NOT_OF_SWEEP)).chain([of_enqueue]).collect()
+            }
+        }
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }
