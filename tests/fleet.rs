@@ -251,14 +251,22 @@ fn real_agents_have_no_rate() {
     for flags in ["--fleet real --rate 100/s", "--fleet restart --arrivals poisson", "--fleet real --connections 10"] {
         let flag = flags.split(' ').nth(2).unwrap();
         let refused = Bench::new(flags).measured().run().exits(2);
-        assert_eq!(
-            refused.stderr,
-            format!(
-                "certctl-bench: {flag} is for --fleet contract: real agents have times of their own\n  \
-                 mend: choose how many there are with --agents\n"
-            )
-        );
+        let why = "is for --fleet contract: real agents have times and connections of their own: leave it out\n";
+        assert!(refused.stderr.starts_with(&format!("error: {flag} {why}")), "{}", refused.stderr);
     }
     let refused = Bench::new("--fleet restart --warm-up 5s").measured().run().exits(2);
-    assert!(refused.stderr.contains("--fleet restart has no --warm-up"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--warm-up is not for --fleet restart"), "{}", refused.stderr);
+}
+
+/// An environment is set for many runs: what a fleet has no use for is passed over there.
+#[test]
+fn what_the_environment_has_for_other_fleets_is_passed_over() {
+    let peer = Peer::start(all_of_certctl);
+    let mut bench = Bench::at(&peer, "--fleet real --agents 50 --duration 2s --max-lag 500ms");
+    for (name, value) in [("RATE", "9/s"), ("CONNECTIONS", "3"), ("RESTART_WITHIN", "1s")] {
+        bench.command.env(format!("CERTCTL_BENCH_{name}"), value);
+    }
+    let summary = bench.run().exits(5).summary();
+    assert_only_too_short(&summary);
+    assert_eq!(summary["results"][0]["opening"]["tls"]["count"], 50);
 }

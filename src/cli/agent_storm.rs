@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Site};
 use super::flags::{LoadFlags, Spread, TargetFlags, duration};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening};
 use crate::load::rate::Rate;
@@ -74,29 +74,20 @@ impl FleetFlag {
 }
 
 impl AgentStorm {
-    fn pattern(&self) -> Result<Pattern> {
+    fn pattern(&self) -> Pattern {
         if self.fleet == FleetFlag::Contract {
             let rate = self.rate.unwrap_or(Rate::per_second(167));
-            return Ok(self.arrivals.unwrap_or_default().at(rate));
-        }
-        let given = [
-            ("--rate", self.rate.is_some()),
-            ("--arrivals", self.arrivals.is_some()),
-            ("--connections", self.connections.is_some()),
-        ];
-        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-            return Err(Error::usage(format!("{flag} is for --fleet contract: real agents have times of their own"))
-                .mend("choose how many there are with --agents"));
+            return self.arrivals.unwrap_or_default().at(rate);
         }
         let restart = Restart { within: self.restart_within, step: RECONNECT };
-        Ok(Pattern::Fleet(schedule::Fleet {
+        Pattern::Fleet(schedule::Fleet {
             streams: vec![
                 Stream { step: HEARTBEAT, period: HEARTBEAT_EVERY },
                 Stream { step: POLL, period: POLL_EVERY },
             ],
             jitter: JITTER,
             restart: (self.fleet == FleetFlag::Restart).then_some(restart),
-        }))
+        })
     }
 }
 
@@ -131,20 +122,17 @@ impl Bench for AgentStorm {
 
     fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
         let scenario = Scenario::new(self.fleet.fleet(), self.agents, site.host, site.token);
-        let (connections, affinity) = match self.connections {
-            Some(count) => (count as usize, Affinity::Any),
-            None => (self.agents as usize, Affinity::Own),
+        let (connections, affinity) = match (self.fleet, self.connections) {
+            (FleetFlag::Contract, Some(count)) => (count as usize, Affinity::Any),
+            _ => (self.agents as usize, Affinity::Own),
         };
-        let model = Model::Open { pattern: self.pattern()?, clients: self.agents, affinity };
+        let model = Model::Open { pattern: self.pattern(), clients: self.agents, affinity };
         let mut plan = load.plan(model, connections, scenario.steps().len())?;
         if self.fleet != FleetFlag::Contract {
             plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);
         }
         if self.fleet == FleetFlag::Restart {
             plan.opening = Opening::ByFirstRequest;
-            if load.warm_up.is_some_and(|warm_up| warm_up > Duration::ZERO) && !load.is_smoke() {
-                return Err(Error::usage("--fleet restart has no --warm-up: the restart is what is measured"));
-            }
             plan.warm_up = Duration::ZERO;
             plan.window = load.duration.unwrap_or(RESTART_WINDOW);
         }
@@ -152,9 +140,16 @@ impl Bench for AgentStorm {
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        const OF_CONTRACT: &str = "is for --fleet contract: real agents have times and connections of their own";
+        let of_contract = ["rate", "arrivals", "connections"].map(|id| (id, OF_CONTRACT));
+        let of_restart = ("restart_within", "is for --fleet restart");
         match self.fleet {
-            FleetFlag::Restart => Vec::new(),
-            FleetFlag::Contract | FleetFlag::Real => vec![("restart_within", "is for --fleet restart")],
+            FleetFlag::Contract => vec![of_restart],
+            FleetFlag::Real => of_contract.into_iter().chain([of_restart]).collect(),
+            FleetFlag::Restart => {
+                let warm_up = ("warm_up", "is not for --fleet restart, where the restart is what is measured");
+                of_contract.into_iter().chain([warm_up]).collect()
+            }
         }
     }
 
