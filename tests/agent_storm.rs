@@ -241,7 +241,7 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("--mode forever", "[possible values: loop, sustained, both]"),
         ("--arrivals rarely", "arrivals are constant or poisson"),
         ("--max-lag 2s --timeout 1s", "--max-lag is not below --timeout"),
-        ("--target http://localhost:1", "certctl serves HTTPS only"),
+        ("--target http://localhost:1", "only HTTPS is spoken"),
         ("--target https://localhost/api", "the base URL takes no path"),
         ("--target localhost:8443", "write it as https://host:port"),
         ("--target https://localhost:1 --ca-file /nonexistent/ca.pem", "CA file /nonexistent/ca.pem: No such file"),

@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_peer_is_on_this_machine_and_speaks_tls() {
         let error = |url: &str| flags(&format!("--peer {url}")).servers().err().unwrap().to_string();
-        assert!(error("http://localhost:1").contains("serves HTTPS only"), "{}", error("http://localhost:1"));
+        assert!(error("http://localhost:1").contains("only HTTPS is spoken"), "{}", error("http://localhost:1"));
         assert!(error("https://192.0.2.1:1").contains("is not on this machine"));
         let servers = flags("--peer https://localhost:4433").servers().unwrap();
         let ends = [servers.first(), servers.last()].map(|server| server.map(Server::label));

@@ -62,6 +62,11 @@ impl PlanFacts {
         }
     }
 
+    /// So many late arrivals, for people; of a closed workload, where users are never late, ticks of the generator's timer.
+    pub(super) fn late(&self, count: u64) -> String {
+        if self.model == "closed" { format!("timer ticks late {count}") } else { format!("late {count}") }
+    }
+
     /// Describes `plan` of `scenario`.
     pub fn of(scenario: &dyn Scenario, plan: &Plan) -> Self {
         let facts = Self {

@@ -214,7 +214,7 @@ pub fn details(summary: &Summary) -> Vec<Sheet> {
     }
     for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
         sheets.push(distributions(results, plan));
-        sheets.push(counts(results));
+        sheets.push(counts(results, plan));
         sheets.push(handshakes(results));
     }
     let mut settings = Vec::new();
@@ -311,15 +311,15 @@ fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
     sheet
 }
 
-fn counts(results: &WorkloadResults) -> Sheet {
+fn counts(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
     let arrivals = &results.arrivals;
     let mut rows = vec![(
         "arrivals".to_owned(),
         format!(
-            "scheduled {}, started {}, late {}, unsent {}, in {:.1} s{}; {} more in the warm-up",
+            "scheduled {}, started {}, {}, unsent {}, in {:.1} s{}; {} more in the warm-up",
             arrivals.scheduled,
             arrivals.started,
-            arrivals.late,
+            plan.late(arrivals.late),
             arrivals.unsent,
             arrivals.measured_s,
             if arrivals.partial { ", stopped early" } else { "" },

@@ -113,7 +113,7 @@ pub fn results(summary: &Summary) -> String {
         if summary.results.len() > 1 {
             let _ = writeln!(text, "{}: {}", plan.name, plan.title);
         }
-        counts(&mut text, results);
+        counts(&mut text, results, plan);
         text.push('\n');
         let _ = writeln!(text, "{}", distributions(results, plan));
         text.push('\n');
@@ -146,15 +146,20 @@ fn row(text: &mut String, key: &str, value: &str) {
     let _ = writeln!(text, "{key:<12} {value}");
 }
 
-fn counts(text: &mut String, results: &WorkloadResults) {
+fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts) {
     let arrivals = &results.arrivals;
     let partial = if arrivals.partial { ", PARTIAL" } else { "" };
     row(
         text,
         "arrivals",
         &format!(
-            "scheduled {}, started {}, late {}, unsent {} (in {:.1} s{partial}; warm-up {} more)",
-            arrivals.scheduled, arrivals.started, arrivals.late, arrivals.unsent, arrivals.measured_s, arrivals.warm_up
+            "scheduled {}, started {}, {}, unsent {} (in {:.1} s{partial}; warm-up {} more)",
+            arrivals.scheduled,
+            arrivals.started,
+            plan.late(arrivals.late),
+            arrivals.unsent,
+            arrivals.measured_s,
+            arrivals.warm_up
         ),
     );
     row(text, "outcomes", &outcomes(&results.outcomes));

@@ -55,6 +55,7 @@ pub struct Paths {
 /// The scenario's state: what is sent, and the nonces that were given out.
 pub struct Acme {
     name: &'static str,
+    directory: String,
     requests: [(Method, Vec<u8>); 4],
     /// Right answers by step.
     answered: [Cell<u64>; 4],
@@ -76,6 +77,7 @@ impl Acme {
         let renewal_info = paths.renewal_info.trim_end_matches('/');
         Self {
             name,
+            directory: paths.directory.clone(),
             requests: [
                 request(Method::Get, &paths.directory),
                 request(Method::Head, &paths.new_nonce),
@@ -144,7 +146,8 @@ impl Scenario for Acme {
 
     fn title(&self) -> String {
         let token = if self.has_token { "" } else { ", without a token" };
-        format!("directory, new-nonce, renewal-info of a malformed and of an unknown certificate{token}")
+        let directory = &self.directory;
+        format!("{directory}, new-nonce, renewal-info of a malformed and of an unknown certificate{token}")
     }
 
     fn steps(&self) -> &'static [&'static str] {

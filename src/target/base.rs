@@ -24,7 +24,7 @@ impl FromStr for Base {
         let uri: Uri = text.parse().map_err(|error| format!("`{shown}` is no URL: {error}"))?;
         match uri.scheme_str() {
             Some("https") => {}
-            Some("http") => return Err(format!("`{shown}`: certctl serves HTTPS only; write https://")),
+            Some("http") => return Err(format!("`{shown}`: only HTTPS is spoken; write https://")),
             _ => return Err(format!("`{shown}`: write it as https://host:port")),
         }
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
