@@ -98,8 +98,11 @@ pub(super) fn workload(plan: &PlanFacts) -> String {
         (Some(arrivals), Some(rate)) => format!(" {arrivals} {}/s,", (rate * 1e3).round() / 1e3),
         _ => String::new(),
     };
-    let delay =
-        if plan.starts_after_s > 0.0 { format!("starts after {} s, ", plan.starts_after_s) } else { String::new() };
+    let delay = if plan.starts_after_s > 0.0 {
+        format!("starts after {} s, ", (plan.starts_after_s * 1e3).round() / 1e3)
+    } else {
+        String::new()
+    };
     format!(
         "{},{rate} {who}, {delay}warm-up {} s, window {} s, rng seed {}",
         plan.model, plan.warm_up_s, plan.window_s, plan.rng_seed
