@@ -13,7 +13,7 @@ use crate::report::{Summary, whole};
 /// Fewer runs do not tell how much runs differ.
 pub const FEWEST_RUNS: usize = 5;
 /// A run strays if it is further from the median of all than this, in assumed standard deviations between runs ...
-const STRAYS_FROM: f64 = 2.0;
+const STRAYS_FROM: f64 = 3.0;
 /// ... and than this, in the median distance of runs from their median: if all are far apart, the machine is noisy, and
 /// the noise floor says so.
 const STRAYS_FROM_NOISE: f64 = 8.0;
