@@ -243,6 +243,13 @@ impl Finished {
         self
     }
 
+    /// Asserts that the run was fit to be judged: whether it kept its bounds on latencies is the machine's affair.
+    #[track_caller]
+    pub fn judged(self) -> Self {
+        assert!(matches!(self.code, Some(0 | 3)), "signal {:?}\n{}\n{}", self.signal, self.stderr, self.stdout);
+        self
+    }
+
     pub fn summary(&self) -> Value {
         serde_json::from_str(self.json.as_ref().expect("a summary.json")).unwrap()
     }
