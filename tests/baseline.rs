@@ -229,6 +229,15 @@ fn whole_pages_are_no_bytes_of_arrivals() {
 }
 
 #[test]
+fn evidence_of_more_groups_than_there_are_workloads_is_no_panic() {
+    let mut summary = serde_json::to_value(Made::default().summary()).unwrap();
+    let twice = [0, 0].map(|index| summary["evidence"][index].clone());
+    summary["evidence"] = twice.to_vec().into();
+    let side = Side::of(&[("it".to_owned(), serde_json::from_value(summary).unwrap())]).unwrap();
+    assert!(side.measures.contains_key("database/group_2/sql_calls_per_arrival"));
+}
+
+#[test]
 fn a_count_that_is_lost_is_not_green() {
     let base = Side::of(&runs()).unwrap();
     let mut lost = head(1.0, 5);

@@ -91,7 +91,8 @@ pub fn read(summary: &Summary) -> Result<Readings> {
     for (index, evidence) in summary.evidence.iter().enumerate() {
         let name = if groups > 1 { format!("database/group_{}", index + 1) } else { "database".into() };
         // One workload after another is a group each.
-        let plans = if groups > 1 { &summary.about.workloads[index..=index] } else { &summary.about.workloads[..] };
+        let all = &summary.about.workloads[..];
+        let plans = if groups > 1 { all.get(index..=index).unwrap_or_default() } else { all };
         let users = plans.iter().filter(|plan| plan.model == "closed" && plan.rounds.is_none());
         let rounds_cut_off = users.map(|plan| plan.clients).sum();
         of_evidence(&mut readings, &name, evidence, &summary.about.target.kind, rounds_cut_off);
