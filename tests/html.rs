@@ -3,12 +3,12 @@
 mod common;
 
 use std::collections::HashSet;
-use std::io::Write as _;
 
 use certctl_bench::report::html;
 use certctl_bench::report::runs::Group;
 use common::browser::Browser;
 use common::made_up::{group, stalled, summary};
+use common::needs::needs;
 
 /// Base and head of one scenario, with a warm-up and a stall, and another scenario by itself.
 fn groups() -> [Group; 2] {
@@ -81,11 +81,8 @@ fn words_of_others_stay_words() {
 
 #[test]
 fn in_a_browser_nothing_is_cut_off_or_too_wide() {
-    let Some(browser) = Browser::find() else {
-        // Straight to the terminal, past what the test harness captures.
-        let _ = writeln!(std::io::stderr(), "skipped: chromium not found (install chromium)");
-        return;
-    };
+    needs!(Browser);
+    let browser = Browser::find().unwrap();
     let page = html::report(&groups()).unwrap();
     for (width, ground) in [(375, "light"), (1_280, "light"), (1_280, "dark")] {
         let seen = browser.look(&page, width, ground);

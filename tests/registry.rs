@@ -214,3 +214,49 @@ fn the_five_steps_count_allocations_as_every_bench_target_does() {
         assert!(read(&path).contains(counted), "{path} does not count allocations");
     }
 }
+
+/// The names of the tests in a source file.
+fn tests_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split("#[test]").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split_once('(').map(|(name, _)| name))
+}
+
+/// The names of all tests below a folder.
+fn test_names(folder: &Path, names: &mut BTreeSet<String>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            test_names(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(tests_in(&fs::read_to_string(&path).unwrap()).map(str::to_owned));
+        }
+    }
+}
+
+/// The rows of tables whose last column is `test`: what stands in the first and in the last one.
+fn promises(text: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    for table in text.split("\n\n").filter(|table| table.trim_start().starts_with('|')) {
+        let mut rows = table.trim().lines().map(|row| row.trim().trim_matches('|').split(" | ").collect::<Vec<_>>());
+        if rows.next().is_some_and(|head| head.last().is_some_and(|last| last.trim() == "test")) {
+            found.extend(rows.skip(1).map(|row| (row[0].trim(), row[row.len() - 1].trim())));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let mut names = BTreeSet::new();
+    for folder in ["src", "tests"] {
+        test_names(&root().join(folder), &mut names);
+    }
+    let text = read("docs/RELIABILITY.md");
+    let promises = promises(&text);
+    assert!(!promises.is_empty(), "no promise is documented");
+    for (promise, tests) in promises {
+        let quoted: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!quoted.is_empty(), "no test: {promise}");
+        for name in quoted {
+            assert!(names.contains(name.rsplit("::").next().unwrap()), "no test `{name}`: {promise}");
+        }
+    }
+}

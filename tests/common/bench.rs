@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::peer::{Peer, TOKEN};
 use super::process::{Process, descendants, until};
 use super::reference::Reference;
+use super::turn::Turn;
 
 /// No run in a test lasts longer; one that does fails.
 const LONGEST_RUN: Duration = Duration::from_secs(180);
@@ -143,8 +144,9 @@ impl Bench {
     }
 
     pub fn start(mut self) -> Running {
+        let turn = Turn::take();
         let child = self.command.spawn().unwrap();
-        Running { child, folder: self.folder }
+        Running { child, folder: self.folder, _turn: turn }
     }
 
     pub fn run(self) -> Finished {
@@ -156,6 +158,8 @@ impl Bench {
 pub struct Running {
     child: Child,
     folder: TempDir,
+    /// Dropped last.
+    _turn: Turn,
 }
 
 impl Running {

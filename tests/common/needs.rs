@@ -1,0 +1,73 @@
+//! Programs that tests start and that a machine may lack: a test without them reports itself as skipped.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+use certctl_bench::target::postgres;
+use certctl_bench::target::sidecar::{self, Daemon};
+
+use super::browser::Browser;
+
+/// A program that `./test` installs where it can.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    Postgresql,
+    Nginx,
+    Apache,
+    Haproxy,
+    Openssl,
+    Browser,
+}
+
+impl Program {
+    /// Why the program cannot be used, if so.
+    pub fn lack(self) -> Option<String> {
+        match self {
+            Self::Postgresql => postgres::find().err().map(|error| error.what().to_owned()),
+            Self::Nginx => Self::lack_of(Daemon::Nginx),
+            Self::Apache => Self::lack_of(Daemon::Apache),
+            Self::Haproxy => Self::lack_of(Daemon::Haproxy),
+            Self::Openssl => {
+                let version = std::process::Command::new("openssl").arg("version").output();
+                version.err().map(|error| format!("openssl: {error} (install openssl)"))
+            }
+            Self::Browser => Browser::find().is_none().then(|| "chromium not found (install chromium)".to_owned()),
+        }
+    }
+
+    fn lack_of(daemon: Daemon) -> Option<String> {
+        let skipped = sidecar::find(daemon).unwrap().err()?;
+        Some(skipped.to_string().trim_start_matches("skipped: ").to_owned())
+    }
+}
+
+/// Reports a test as skipped: on standard error, where the test runner does not hide it, and to `./test`, which counts.
+pub fn skip(test: &str, why: &str) {
+    let test = test.trim_end_matches("::here").replacen("::", " ", 1);
+    let why = why.lines().next().unwrap_or_default();
+    // A terminal that is gone, or a file that cannot be written, is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+    if let Some(file) = std::env::var_os("CERTCTL_BENCH_SKIPPED")
+        && let Ok(mut file) = OpenOptions::new().append(true).open(file)
+    {
+        let _ = file.write_all(format!("{test}: {why}\n").as_bytes());
+    }
+}
+
+/// Leaves the test, and reports it as skipped, where one of these programs is missing: `needs!(Nginx, Postgresql)`.
+/// `needs!(else WHY)` does so for a reason of the test's own.
+#[allow(unused_macros, reason = "each test program uses its part")]
+macro_rules! needs {
+    (else $why:expr) => {{
+        fn here() {}
+        $crate::common::needs::skip(std::any::type_name_of_val(&here), $why);
+        return;
+    }};
+    ($($program:ident),+) => {
+        $(if let Some(why) = $crate::common::needs::Program::$program.lack() {
+            needs!(else &why);
+        })+
+    };
+}
+#[allow(unused_imports, reason = "each test program uses its part")]
+pub(crate) use needs;
