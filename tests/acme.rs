@@ -1,6 +1,6 @@
 //! `acme_flow` and `acme_burst` from their front door: users that wait for their answers, and what they make of them.
 //!
-//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
 mod common;
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use common::acme::{STEPS, acme, acme_with_nonce, head_of, problem};
 use common::bench::{Bench, Finished};
+use common::needs::needs;
 use common::peer::{Peer, Reply, Request, Step, answer};
 use common::reference::Reference;
 use common::summary::{
@@ -103,6 +104,7 @@ fn assert_right_on_postgresql(finished: &Finished) {
 
 #[test]
 fn a_burst_works_on_postgresql_and_its_answers_are_in_the_rows() {
+    needs!(Postgresql);
     let finished = burst("--users 8 --duration 3s --warm-up 500ms --max-lag 5s").run().judged();
     assert_right_on_postgresql(&finished);
     let shown = ["closed, 8 users, think time 0 s", "errors but 429"];
@@ -111,6 +113,7 @@ fn a_burst_works_on_postgresql_and_its_answers_are_in_the_rows() {
 
 #[test]
 fn a_flow_works_on_postgresql_and_its_answers_are_in_the_rows() {
+    needs!(Postgresql);
     let finished = flow("--users 40 --think-time 300ms --duration 3s --warm-up 500ms --max-lag 5s").run().judged();
     assert_right_on_postgresql(&finished);
     assert!(finished.stdout.contains("closed, 40 users, think time 0.3 s"), "{}", finished.stdout);

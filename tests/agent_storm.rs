@@ -1,6 +1,6 @@
 //! `agent_storm` from its front door: exit codes, results, secrets, and what remains of what it started: nothing.
 //!
-//! These tests need PostgreSQL 15 or newer and fail without it.
+//! These tests need PostgreSQL 15 or newer and are skipped without.
 
 mod common;
 
@@ -21,6 +21,7 @@ use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
 use common::bench::{Bench, Finished, Running};
+use common::needs::needs;
 use common::peer::{Peer, TOKEN, answer, certctl, json};
 use common::process::{Process, until};
 use common::summary::{outcome, reasons};
@@ -58,6 +59,7 @@ fn data_folder(running: &Running) -> PathBuf {
 
 #[test]
 fn the_default_passes_on_postgresql() {
+    needs!(Postgresql);
     let finished = &DEFAULT.finished;
     let summary = finished.summary();
     assert_eq!((&summary["schema_version"], &summary["scenario"]), (&3.into(), &"agent_storm".into()));
@@ -108,6 +110,7 @@ fn assert_store(finished: &Finished, store: &str) {
 
 #[test]
 fn the_summary_keeps_to_its_schema() {
+    needs!(Postgresql);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/summary.schema.json");
     let schema: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let schema = jsonschema::validator_for(&schema).unwrap();
@@ -125,6 +128,7 @@ fn the_summary_keeps_to_its_schema() {
 
 #[test]
 fn histograms_decode_and_agree_with_what_is_stated() {
+    needs!(Postgresql);
     let summary = DEFAULT.finished.summary();
     let mut decoded = 0;
     for facts in distributions(&summary).filter(|facts| facts["count"] != 0) {
@@ -159,6 +163,7 @@ fn decode(base64: &Value) -> Histogram<u64> {
 
 #[test]
 fn the_timeline_has_every_second_and_every_arrival() {
+    needs!(Postgresql);
     let summary = DEFAULT.finished.summary();
     let timeline = summary["results"][0]["timeline"].as_array().unwrap();
     let column = |name: &str| -> Vec<u64> { timeline.iter().map(|second| second[name].as_u64().unwrap()).collect() };
@@ -190,6 +195,7 @@ fn in_memory_passes_and_says_so() {
 
 #[test]
 fn without_postgresql_the_default_is_in_memory_and_says_why() {
+    needs!(Postgresql);
     let installed = find().expect("PostgreSQL").bin;
     let hidden = c"/usr/lib/postgresql";
     // Only root may hide it, and only where nothing else lives beside it.
@@ -360,6 +366,7 @@ fn wrong_answers_alone_measure_nothing_and_exit_5() {
 
 #[test]
 fn heartbeats_that_no_row_shows_exit_5() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
     cluster.create_database("certctl").unwrap();
     // This cluster asks for no password, so that one may be given.
@@ -412,6 +419,7 @@ fn a_databases_password_is_never_shown() {
 /// Anyone on a machine may read a command line; nobody else may read an environment.
 #[test]
 fn no_secret_stands_in_a_command_line() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
     cluster.create_database("certctl").unwrap();
     let mut bench = Bench::new(&format!("--bench --mode sustained {ON_POSTGRESQL}"));
@@ -444,6 +452,7 @@ fn assert_gone(started: &[Process], folder: &Path) {
 
 #[test]
 fn nothing_is_left_after_success() {
+    needs!(Postgresql);
     // A run that ends of its own accord has waited for what it started.
     assert_eq!(DEFAULT.started.iter().find(|process| process.runs()), None);
     assert!(!DEFAULT.folder.exists());
@@ -463,6 +472,7 @@ fn long_run() -> (Running, Vec<Process>, PathBuf) {
 
 #[test]
 fn an_interrupt_keeps_what_was_measured() {
+    needs!(Postgresql);
     let (running, started, folder) = long_run();
     running.signal(libc::SIGINT);
     let finished = running.finish().exits(5);
@@ -483,6 +493,7 @@ fn an_interrupt_keeps_what_was_measured() {
 
 #[test]
 fn a_second_interrupt_leaves_at_once_and_nothing_behind() {
+    needs!(Postgresql);
     let (mut running, started, folder) = long_run();
     // Two signals that are sent at once may arrive as one.
     until("the program ends", || {
@@ -496,6 +507,7 @@ fn a_second_interrupt_leaves_at_once_and_nothing_behind() {
 
 #[test]
 fn a_killed_run_leaves_nothing_behind() {
+    needs!(Postgresql);
     let (running, started, folder) = long_run();
     running.signal(libc::SIGKILL);
     assert_eq!(running.finish().signal, Some(libc::SIGKILL));
@@ -504,6 +516,7 @@ fn a_killed_run_leaves_nothing_behind() {
 
 #[test]
 fn a_run_that_fails_leaves_nothing_behind() {
+    needs!(Postgresql);
     // Opening 5,000 connections takes long enough to be interrupted, and then nothing was measured: an error.
     let mut running = Bench::new("--bench --mode sustained --connect-rate 50/s").start();
     until("connections are being opened", || {
@@ -521,6 +534,7 @@ fn a_run_that_fails_leaves_nothing_behind() {
 
 #[test]
 fn a_target_that_dies_is_measured_as_such() {
+    needs!(Postgresql);
     let mut running = Bench::new(
         "--bench --mode sustained --rate 200/s --duration 4s --warm-up 0s --agents 100 --max-lag 500ms --timeout 2s",
     )
@@ -544,6 +558,7 @@ fn a_target_that_dies_is_measured_as_such() {
 
 #[test]
 fn an_ordinary_user_just_runs_it() {
+    needs!(Postgresql);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
         // Then every other test has shown it.

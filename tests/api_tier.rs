@@ -1,6 +1,6 @@
 //! `api_tier` from its front door: two workloads side by side, and one floor for the errors of both.
 //!
-//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
 mod common;
 
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use common::bench::Bench;
 use common::certctl::all_of_certctl;
+use common::needs::needs;
 use common::peer::{Peer, Reply, Request, answer, json};
 use common::reference::Reference;
 use common::summary::{assert_calls, assert_schema, assert_work, observed, outcome_of, reasons, threshold};
@@ -36,6 +37,7 @@ fn results(summary: &Value) -> [&Value; 2] {
 
 #[test]
 fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
+    needs!(Postgresql);
     // A list of 10,000 certificates takes a core for some 10 ms: too long to wait for the 1,000 that p99 wants.
     let arguments = "--issuance-rate 80/s --list-rate 40/s --duration 5s --warm-up 500ms --max-lag 500ms";
     let finished = bench(arguments).measured().run().exits(5);
@@ -169,6 +171,7 @@ fn no_two_certificates_have_the_same_name_and_no_two_runs() {
 
 #[test]
 fn what_a_run_posted_can_be_cleaned_away() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("posted").unwrap();
     let url = cluster.url("posted");

@@ -1,6 +1,6 @@
 //! `bulk_renewal` from its front door.
 //!
-//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
 mod common;
 
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use common::bench::Bench;
 use common::certctl::{all_of_certctl, renewed};
+use common::needs::needs;
 use common::peer::{Peer, Step, answer, json};
 use common::process::until;
 use common::summary::{assert_calls, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold};
@@ -29,6 +30,7 @@ fn put_into_renewal(results: &Value) -> u64 {
 
 #[test]
 fn the_default_works_on_postgresql_and_every_renewal_is_in_its_rows() {
+    needs!(Postgresql);
     // p99 wants 1,000 requests.
     let arguments = "--rate 200/s --duration 5s --warm-up 500ms --batch-size 2 --max-lag 500ms";
     let finished = bench(arguments).measured().run().judged();
@@ -122,6 +124,7 @@ fn a_rescan_tells_of_requests_that_did_nothing() {
 
 #[test]
 fn a_sweep_goes_from_size_to_size() {
+    needs!(Postgresql);
     // The sizes name the same certificates, so that only a database, where they are reset, has enough of them.
     let summary = bench("--workload sweep").smoke().run().exits(0).summary();
     assert_schema(&summary);
@@ -188,6 +191,7 @@ fn a_sweep_wants_a_database_to_put_its_rows_back() {
 /// A sweep is not judged, but what does not work does not pass.
 #[test]
 fn a_sweep_that_gets_wrong_answers_is_invalid() {
+    needs!(Postgresql);
     // One certificate cannot be renewed: it is in one request of 50, in one of 100, and so on.
     let (_cluster, url) = database_with(&refusing("NEW.id = 'cert-loadtest-bulk-00075' AND NEW.status <> 'Active'"));
     let sweep = || bench("--workload sweep").env("CERTCTL_BENCH_DATABASE", &url);
@@ -200,6 +204,7 @@ fn a_sweep_that_gets_wrong_answers_is_invalid() {
 
 #[test]
 fn a_sweep_of_which_a_size_cannot_run_keeps_those_before_it() {
+    needs!(Postgresql);
     let (_cluster, url) = database_with(&refusing("OLD.status = 'RenewalInProgress' AND NEW.status = 'Active'"));
     let finished = bench("--workload sweep").smoke().env("CERTCTL_BENCH_DATABASE", &url).run().exits(5);
     let summary = finished.summary();
@@ -213,6 +218,7 @@ fn a_sweep_of_which_a_size_cannot_run_keeps_those_before_it() {
 
 #[test]
 fn a_sweep_that_is_stopped_between_two_sizes_is_partial() {
+    needs!(Postgresql);
     let (_cluster, url) = database_with("");
     // The second reading of the metrics comes when a size is over.
     let readings = Arc::new(AtomicU64::new(0));
@@ -237,6 +243,7 @@ fn a_sweep_that_is_stopped_between_two_sizes_is_partial() {
 
 #[test]
 fn each_run_starts_from_reset_rows() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("runs").unwrap();
     let url = cluster.url("runs");
@@ -263,6 +270,7 @@ fn each_run_starts_from_reset_rows() {
 /// What a run takes for the database of load tests, `seed` does too.
 #[test]
 fn a_database_that_somebody_uses_is_refused_unless_that_is_allowed() {
+    needs!(Postgresql);
     let theirs =
         "UPDATE managed_certificates SET id = 'mc-theirs', name = 'theirs' WHERE id = 'cert-loadtest-bulk-05000'";
     let (_cluster, url) = database_with(&format!("DELETE FROM jobs; {theirs}"));

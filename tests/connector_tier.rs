@@ -1,6 +1,6 @@
 //! `connector_tier` from its front door: real daemons, each arrival a connection of its own.
 //!
-//! These tests need nginx, Apache httpd and HAProxy, and fail without.
+//! These tests need nginx, Apache httpd and HAProxy, and are skipped without.
 
 mod common;
 
@@ -12,6 +12,7 @@ use certctl_bench::cli::registry;
 use serde_json::Value;
 
 use common::bench::{Bench, Finished};
+use common::needs::needs;
 use common::peer::{Peer, Step, answer};
 use common::summary::{assert_only_too_short, assert_schema, observed, outcome_of, reasons};
 
@@ -30,6 +31,7 @@ fn handshakes(results: &Value) -> Vec<(String, u64)> {
 
 #[test]
 fn every_arrival_is_a_connection_with_a_full_handshake() {
+    needs!(Nginx, Apache, Haproxy);
     let finished = tier(BRIEF);
     let summary = finished.summary();
     assert_schema(&summary);

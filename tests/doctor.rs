@@ -1,6 +1,6 @@
 //! `certctl-bench doctor`: each thing that it looks at, once as it should be and once not.
 //!
-//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
 mod common;
 
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use certctl_bench::target::postgres::{Cluster, find};
 use certctl_bench::target::reference::{self, Behaviour, Store};
+use common::needs::needs;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::reference::{Reference, VIEWER_TOKEN};
 use postgres::{Client, NoTls};
@@ -285,6 +286,7 @@ const DISTURBED: &str = "
 
 #[test]
 fn its_background_loops() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("disturbed").unwrap();
     let url = cluster.url("disturbed");
@@ -351,6 +353,7 @@ fn its_background_loops() {
 
 #[test]
 fn its_postgresql() {
+    needs!(Postgresql);
     let poor = [
         ("fsync", "off"),
         ("synchronous_commit", "off"),
@@ -409,6 +412,7 @@ fn its_postgresql() {
 
 #[test]
 fn a_reference_server_and_its_own_database() {
+    needs!(Postgresql);
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
     let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, &mut |_| {}).unwrap();
     let url = target.database.as_ref().unwrap();

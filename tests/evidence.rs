@@ -1,6 +1,6 @@
 //! What the server side says about a run, against what was really done to it.
 //!
-//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
 mod common;
 
@@ -19,6 +19,7 @@ use certctl_bench::target::reference::{self, Behaviour, Store};
 use certctl_bench::target::{Target, Token};
 use certctl_bench::wire::request::Method;
 use certctl_bench::wire::tls::Trust;
+use common::needs::needs;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl};
 use common::process::until;
 use postgres::{Client, NoTls};
@@ -82,6 +83,7 @@ fn statements(evidence: &Evidence) -> &Statements {
 
 #[test]
 fn statements_are_counted_to_the_last_one() {
+    needs!(Postgresql);
     let mut quiet = Quiet::start();
     let mut counts = Vec::new();
     for round in 1..=2 {
@@ -113,6 +115,7 @@ fn statements_are_counted_to_the_last_one() {
 
 #[test]
 fn the_window_has_rates_and_waits() {
+    needs!(Postgresql);
     let mut quiet = Quiet::start();
     let progress = Arc::new(Progress::default());
     let witness = Witness::start(quiet.url(), progress.clone()).unwrap();
@@ -154,6 +157,7 @@ fn the_window_has_rates_and_waits() {
 
 #[test]
 fn without_the_extension_there_are_no_statements_and_a_mend() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[("shared_preload_libraries", "")]).unwrap();
     cluster.create_database("bare").unwrap();
     for (prepare, why) in [
@@ -173,6 +177,7 @@ fn without_the_extension_there_are_no_statements_and_a_mend() {
 
 #[test]
 fn lost_counters_and_hidden_statements_are_doubts() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("shared").unwrap();
     let mut other = Client::connect(&cluster.url("shared"), NoTls).unwrap();
@@ -202,6 +207,7 @@ fn lost_counters_and_hidden_statements_are_doubts() {
 
 #[test]
 fn a_database_that_goes_away_costs_the_evidence_and_nothing_else() {
+    needs!(Postgresql);
     let mut cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("brief").unwrap();
     let progress = Arc::new(Progress::default());

@@ -1,6 +1,6 @@
 //! `agent_storm --fleet real` and `--fleet restart` from their front door: a fleet as it lives, and as it comes back.
 //!
-//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and fail without.
+//! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
 mod common;
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use common::bench::Bench;
 use common::certctl::all_of_certctl;
+use common::needs::needs;
 use common::peer::{Peer, Request, json};
 use common::summary::{
     assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons,
@@ -40,6 +41,7 @@ fn step<'a>(summary: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn a_real_fleet_does_its_work_on_postgresql() {
+    needs!(Postgresql);
     let arguments = "--fleet real --agents 3000 --duration 3s --warm-up 500ms --max-lag 500ms --connect-rate 2000/s";
     let summary = Bench::new(arguments).measured().run().exits(5).summary();
     assert_schema(&summary);
@@ -202,6 +204,7 @@ fn recovery_begins_with_the_first_connection_and_not_with_what_is_sent_on_it() {
 
 #[test]
 fn a_restarted_fleet_shows_in_the_rows() {
+    needs!(Postgresql);
     let summary = Bench::new("--fleet restart").smoke().run().exits(0).summary();
     let results = &summary["results"][0];
     let polls = results["work"][2]["found"].as_u64().unwrap();
@@ -219,6 +222,7 @@ fn a_restarted_fleet_shows_in_the_rows() {
 
 #[test]
 fn a_heartbeat_of_the_contracts_fleet_is_four_statements() {
+    needs!(Postgresql);
     let summary = Bench::new("").smoke().run().exits(0).summary();
     // A second and 200 ms of warm-up at 100/s.
     assert_calls(&summary, 4 * 120, 120);

@@ -1,6 +1,6 @@
 //! `handshake` from its front door: ids, loops, counts, and servers that are not ours.
 //!
-//! These tests need the program `openssl`, and fail without.
+//! These tests need the program `openssl`, and are skipped without.
 
 mod common;
 
@@ -14,6 +14,7 @@ use certctl_bench::target::pki::{Authority, KeyType, Purpose};
 use serde_json::Value;
 
 use common::bench::{Bench, Finished};
+use common::needs::needs;
 use common::openssl::Server;
 use common::process::until;
 
@@ -141,6 +142,7 @@ fn a_saved_baseline_is_compared_with() {
 
 #[test]
 fn openssl_is_met_in_every_way_that_it_knows() {
+    needs!(Openssl);
     let server = OpenSsl::start("-groups X25519:P-256");
     let finished = server.bench("handshake/peer").run().exits(0);
     for offer in [
@@ -161,6 +163,7 @@ fn openssl_is_met_in_every_way_that_it_knows() {
 
 #[test]
 fn a_server_without_tickets_fails_the_resumed_loop() {
+    needs!(Openssl);
     let server = OpenSsl::start("-num_tickets 0");
     let finished = server.bench("handshake/peer/tls13/x25519/resumed").run().exits(1);
     let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519\n  mend: let the server give out tickets";
@@ -169,6 +172,7 @@ fn a_server_without_tickets_fails_the_resumed_loop() {
 
 #[test]
 fn a_server_that_refuses_the_default_fails_it() {
+    needs!(Openssl);
     let server = OpenSsl::start("-tls1_2");
     let finished = server.bench("handshake/peer/tls13/x25519/full").run().exits(1);
     assert!(finished.stderr.contains("refuses it by the alert ProtocolVersion"), "{}", finished.stderr);
@@ -176,6 +180,7 @@ fn a_server_that_refuses_the_default_fails_it() {
 
 #[test]
 fn a_server_of_another_authority_fails_its_loops() {
+    needs!(Openssl);
     let (server, other) = (OpenSsl::start(""), OpenSsl::start(""));
     let mut bench = server.bench("handshake/peer/tls13/x25519/full");
     bench.command.env("CERTCTL_BENCH_CA_FILE", other.ca_file());
@@ -201,6 +206,7 @@ fn wrong_flags_are_told() {
 
 #[test]
 fn openssl_takes_its_turn() {
+    needs!(Openssl);
     let mut heard = 0;
     let rivals = [Rival::Openssl];
     let rounds = against::take_turns(&mut Keyring::new().unwrap(), &rivals, 1, 1, &mut |_| heard += 1).unwrap();

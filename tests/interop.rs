@@ -1,5 +1,5 @@
-//! TLS with a peer that is not ours: OpenSSL's `s_server`, set up well and badly. These tests need `openssl`, and fail
-//! without.
+//! TLS with a peer that is not ours: OpenSSL's `s_server`, set up well and badly. Those that need `openssl` are
+//! skipped without.
 
 mod common;
 
@@ -17,6 +17,7 @@ use certctl_bench::wire::handshake::{Kind, Record};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Group, Options, Trust, Version, configure};
 use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
+use common::needs::needs;
 use common::openssl::Server;
 use common::peer::{Peer, Step};
 
@@ -64,6 +65,7 @@ impl Pki {
 
 #[test]
 fn each_version_alone_is_spoken() {
+    needs!(Openssl);
     let pki = Pki::new();
     for (argument, version, group) in [("-tls1_2", "TLS1.2", "X25519"), ("-tls1_3", "TLS1.3", "X25519")] {
         let server = Server::start(&pki.identity, &[argument]);
@@ -77,6 +79,7 @@ fn each_version_alone_is_spoken() {
 
 #[test]
 fn a_version_that_the_peer_lacks_is_a_fault() {
+    needs!(Openssl);
     let pki = Pki::new();
     for (argument, version) in [("-tls1_2", Version::Tls13), ("-tls1_3", Version::Tls12)] {
         let server = Server::start(&pki.identity, &[argument]);
@@ -88,6 +91,7 @@ fn a_version_that_the_peer_lacks_is_a_fault() {
 
 #[test]
 fn a_peer_of_another_group_asks_again() {
+    needs!(Openssl);
     let pki = Pki::new();
     let server = Server::start(&pki.identity, &["-tls1_3", "-groups", "P-256"]);
     let (record, _) = ask(server.address, "localhost", &pki.options()).unwrap();
@@ -100,6 +104,7 @@ fn a_peer_of_another_group_asks_again() {
 
 #[test]
 fn a_chain_with_an_intermediate_is_verified_to_its_root() {
+    needs!(Openssl);
     let root = Authority::root(KeyType::Rsa2048).unwrap();
     let intermediate = root.intermediate(KeyType::Rsa2048).unwrap();
     let identity = intermediate.issue(KeyType::Rsa2048, Purpose::Server, &["localhost"]).unwrap();
@@ -110,6 +115,7 @@ fn a_chain_with_an_intermediate_is_verified_to_its_root() {
 
 #[test]
 fn a_client_certificate_that_is_demanded_is_told() {
+    needs!(Openssl);
     let pki = Pki::new();
     for version in ["-tls1_2", "-tls1_3"] {
         let server = Server::start(&pki.identity, &[version, "-Verify", "1"]);
@@ -124,6 +130,7 @@ fn a_client_certificate_that_is_demanded_is_told() {
 
 #[test]
 fn an_alert_is_told_where_the_connection_was_reset_before_the_request() {
+    needs!(Openssl);
     let pki = Pki::new();
     let server = Server::start(&pki.identity, &["-tls1_3", "-Verify", "1"]);
     let relay = relay_and_reset(server.address);
@@ -159,6 +166,7 @@ fn relay_and_reset(behind: SocketAddr) -> SocketAddr {
 
 #[test]
 fn each_flaw_of_a_certificate_has_its_own_outcome() {
+    needs!(Openssl);
     let pki = Pki::new();
     let issue = |names: &[&str], last_year: i32| {
         let end = rcgen::date_time_ymd(last_year, 1, 1);
@@ -181,6 +189,7 @@ fn each_flaw_of_a_certificate_has_its_own_outcome() {
 
 #[test]
 fn http_1_1_is_what_is_spoken() {
+    needs!(Openssl);
     let pki = Pki::new();
     let both = Server::start(&pki.identity, &["-alpn", "h2,http/1.1"]);
     assert_eq!(ask(both.address, "localhost", &pki.options()).unwrap().0.handshake.alpn, "http/1.1");

@@ -1,6 +1,8 @@
 //! A private PostgreSQL, and the children it is made of: started, used, stopped, and gone however we end.
 //!
-//! These tests need PostgreSQL 15 or newer and fail without it.
+//! These tests need PostgreSQL 15 or newer and are skipped without.
+
+mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use certctl_bench::target::child::{Child, RunAs, Spec};
 use certctl_bench::target::postgres::{BIN_VARIABLE, Cluster, Installation, find};
+use common::needs::needs;
 use postgres::{Client, NoTls};
 
 const ROLE: &str = "CERTCTL_BENCH_TEST_ROLE";
@@ -22,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_cluster_answers_and_leaves_nothing_behind() {
+    needs!(Postgresql);
     let mut cluster = cluster();
     let (pid, folder) = (cluster.pid().unwrap(), cluster.folder().to_owned());
     assert!(alive(pid));
@@ -53,6 +57,7 @@ fn a_cluster_answers_and_leaves_nothing_behind() {
 
 #[test]
 fn the_url_works_for_the_async_client_too() {
+    needs!(Postgresql);
     let cluster = cluster();
     let url = cluster.url("postgres");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -68,6 +73,7 @@ fn the_url_works_for_the_async_client_too() {
 
 #[test]
 fn dropping_stops_and_clusters_live_side_by_side() {
+    needs!(Postgresql);
     let folders: Vec<PathBuf> = thread::scope(|scope| {
         let starts: Vec<_> = (0..2).map(|_| scope.spawn(cluster)).collect();
         let clusters: Vec<Cluster> = starts.into_iter().map(|start| start.join().unwrap()).collect();
@@ -86,6 +92,7 @@ fn dropping_stops_and_clusters_live_side_by_side() {
 
 #[test]
 fn extra_settings_win() {
+    needs!(Postgresql);
     let cluster = Cluster::start(&installation(), &[("fsync", "off"), ("max_connections", "20")]).unwrap();
     assert_eq!(cluster.settings()["fsync"], "off");
     assert_eq!(cluster.settings()["max_connections"], "20");
@@ -93,6 +100,7 @@ fn extra_settings_win() {
 
 #[test]
 fn a_killed_parent_leaves_nothing_behind() {
+    needs!(Postgresql);
     for end in ["killed", "exit"] {
         let (mut parent, told) = helper(if end == "exit" { "cluster, then exit" } else { "cluster" }, None, &[]);
         let (pid, folder) =
@@ -112,6 +120,7 @@ fn a_killed_parent_leaves_nothing_behind() {
 
 #[test]
 fn a_parent_killed_while_the_cluster_is_made_leaves_nothing_behind() {
+    needs!(Postgresql);
     let mut parent = helper_command(&std::env::current_exe().unwrap(), "cluster").spawn().unwrap();
     let prefix = format!("certctl-bench-pg-{}-", parent.id());
     until("initdb is at work", || folders(&prefix).iter().any(|folder| folder.join("data/PG_VERSION").exists()));
@@ -123,6 +132,7 @@ fn a_parent_killed_while_the_cluster_is_made_leaves_nothing_behind() {
 
 #[test]
 fn it_works_as_every_user() {
+    needs!(Postgresql);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
         // Then the other tests have shown it for this user, and no other can be had.
@@ -146,6 +156,7 @@ fn it_works_as_every_user() {
 
 #[test]
 fn an_unfit_temporary_folder_is_passed_by() {
+    needs!(Postgresql);
     let long = tempfile::Builder::new().prefix(&"long".repeat(30)).tempdir().unwrap();
     let (mut parent, told) = helper("cluster", None, &[("TMPDIR", long.path().to_str().unwrap())]);
     assert!(told.contains(" /tmp/certctl-bench-pg-"), "{told}");
@@ -155,6 +166,7 @@ fn an_unfit_temporary_folder_is_passed_by() {
 
 #[test]
 fn a_server_that_does_not_start_says_why_and_leaves_nothing_behind() {
+    needs!(Postgresql);
     let (mut parent, told) = helper("bad setting", None, &[]);
     assert!(told.contains("the private PostgreSQL") && told.contains("exit status: 1"), "{told}");
     assert!(told.contains("no_such_setting"), "the server's own words are missing: {told}");

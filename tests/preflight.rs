@@ -10,6 +10,7 @@ use certctl_bench::target::preflight::{self, AcmeDirectory, Findings};
 use certctl_bench::target::{Target, Token};
 use certctl_bench::wire::tls::Trust;
 use common::bench::Bench;
+use common::needs::needs;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::process::until;
 use common::reference::{Reference, VIEWER_TOKEN};
@@ -484,6 +485,7 @@ fn old_names_and_flags_mean_the_same_and_flags_win() {
 
 #[test]
 fn a_wrong_folder_of_postgresql_is_a_mistake_and_not_passed_over() {
+    needs!(Postgresql);
     assert!(find().is_ok(), "these tests need PostgreSQL");
     let mut bench = Bench::new("--bench");
     bench.command.env("CERTCTL_BENCH_PG_BIN", "/nonexistent");

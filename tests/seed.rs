@@ -1,9 +1,10 @@
 //! The seeds, on a private PostgreSQL with the reference server's schema.
 //!
-//! These tests need PostgreSQL 15 or newer and fail without it.
+//! These tests need PostgreSQL 15 or newer and are skipped without.
 
 #[path = "seed/clean.rs"]
 mod clean;
+mod common;
 #[path = "seed/restore.rs"]
 mod restore;
 
@@ -17,6 +18,7 @@ use certctl_bench::target::seed::{
     EMBEDDED, Options, SeedReport, Source, TableRows, apply, clean_issued, connect, redact_url, refresh_certificates,
     refresh_fleet,
 };
+use common::needs::needs;
 use postgres::Client;
 
 /// One cluster for all tests of this process, a database for each. Nobody drops it: it goes when the process does.
@@ -27,6 +29,7 @@ static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
 
 #[test]
 fn seeding_counts_and_a_second_time_adds_nothing() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     let (report, told) = seed(&url, &Options::default());
     assert_eq!(report.files, ["01_bulk_renewal_certs.sql", "02_agent_fleet.sql"]);
@@ -46,6 +49,7 @@ fn seeding_counts_and_a_second_time_adds_nothing() {
 
 #[test]
 fn the_fleet_has_the_stated_shape() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());
     let mix: Vec<(String, String, i64)> = client
@@ -83,6 +87,7 @@ fn the_fleet_has_the_stated_shape() {
 
 #[test]
 fn the_certificates_have_the_stated_shape() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());
     for (what, holds) in [
@@ -119,6 +124,7 @@ fn the_certificates_have_the_stated_shape() {
 
 #[test]
 fn a_certificate_that_has_one_of_our_names_stays_as_it_is() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     certificate(&mut client, "mc-12345", "loadtest-bulk-00007.example.test");
     certificate(&mut client, "cert-loadtest-bulk-00008", "loadtest-by-the-api");
@@ -130,6 +136,7 @@ fn a_certificate_that_has_one_of_our_names_stays_as_it_is() {
 
 #[test]
 fn a_database_without_certctls_demo_rows_is_named() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     client.batch_execute("DELETE FROM owners").unwrap();
     let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
@@ -139,6 +146,7 @@ fn a_database_without_certctls_demo_rows_is_named() {
 
 #[test]
 fn the_demo_seed_is_no_stranger() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     agent(&mut client, "ag-web-prod", "web-prod");
     certificate(&mut client, "mc-api-prod", "api-production");
@@ -149,6 +157,7 @@ fn the_demo_seed_is_no_stranger() {
 
 #[test]
 fn a_database_with_rows_of_others_is_refused_unless_told_otherwise() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     for number in 1..=5 {
         agent(&mut client, &format!("ag-real-{number}"), &format!("real-{number}"));
@@ -172,6 +181,7 @@ fn a_database_with_rows_of_others_is_refused_unless_told_otherwise() {
 
 #[test]
 fn a_database_that_was_not_migrated_is_named() {
+    needs!(Postgresql);
     let url = database();
     let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("no table agents") && error.contains("migrate"), "{error}");
@@ -186,6 +196,7 @@ fn a_database_that_was_not_migrated_is_named() {
 
 #[test]
 fn a_folder_of_seeds_is_applied_in_the_order_of_names() {
+    needs!(Postgresql);
     let (url, _) = migrated();
     let folder = tempfile::tempdir().unwrap();
     let options = Options { source: Source::Folder(folder.path().to_owned()), ..Options::default() };
@@ -230,6 +241,7 @@ fn every_seed_of_the_repository_is_embedded() {
 
 #[test]
 fn no_connection_failure_shows_the_password() {
+    needs!(Postgresql);
     let url = database();
     let mut client = connect(&url).unwrap();
     // Trust is for everybody else: this role has to show its password.

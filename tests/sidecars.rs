@@ -1,6 +1,6 @@
 //! nginx, Apache and HAProxy as started targets: used, their certificates replaced, stopped, and gone however we end.
 //!
-//! These tests need all three and fail without them.
+//! These tests need all three and are skipped without.
 
 mod common;
 
@@ -24,6 +24,7 @@ use certctl_bench::wire::fault::{Fault, FaultKind};
 use certctl_bench::wire::handshake::{Handshake, Kind};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::client_config;
+use common::needs::needs;
 use common::process::{PATIENCE, until};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -37,6 +38,7 @@ const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
 #[test]
 fn each_answers_and_leaves_nothing_behind() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
         let mut sidecar = start(daemon, &identity, &Options::default());
@@ -70,6 +72,7 @@ fn each_answers_and_leaves_nothing_behind() {
 
 #[test]
 fn no_server_is_root_and_no_other_user_reads_its_key() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let sidecar = start(daemon, &certificate().1, &Options::default());
         let own = fs::metadata(sidecar.folder().join("run")).unwrap().uid();
@@ -91,6 +94,7 @@ fn no_server_is_root_and_no_other_user_reads_its_key() {
 
 #[test]
 fn only_the_asked_for_versions_are_spoken() {
+    needs!(Nginx, Apache, Haproxy);
     let cases =
         [(Versions::Tls12, &version::TLS12, &version::TLS13), (Versions::Tls13, &version::TLS13, &version::TLS12)];
     for daemon in Daemon::ALL {
@@ -106,6 +110,7 @@ fn only_the_asked_for_versions_are_spoken() {
 
 #[test]
 fn a_group_that_we_did_not_guess_is_a_hello_retry() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
         let sidecar = start(daemon, &identity, &Options { groups: vec!["P-256".to_owned()], ..Options::default() });
@@ -118,6 +123,7 @@ fn a_group_that_we_did_not_guess_is_a_hello_retry() {
 
 #[test]
 fn sessions_are_resumed() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
         let sidecar = start(daemon, &identity, &Options { workers: 2, ..Options::default() });
@@ -137,6 +143,7 @@ fn sessions_are_resumed() {
 
 #[test]
 fn a_client_certificate_is_demanded() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         for versions in [Versions::Tls12, Versions::Tls13] {
             let (authority, identity) = certificate();
@@ -159,6 +166,7 @@ fn a_client_certificate_is_demanded() {
 
 #[test]
 fn http_2_is_offered_when_asked_for() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         for h2 in [false, true] {
             let (authority, identity) = certificate();
@@ -176,6 +184,7 @@ fn http_2_is_offered_when_asked_for() {
 
 #[test]
 fn many_connections_are_held_at_a_time() {
+    needs!(Nginx, Apache, Haproxy);
     const MANY: usize = 600;
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
@@ -196,6 +205,7 @@ fn many_connections_are_held_at_a_time() {
 
 #[test]
 fn every_kind_of_key_and_a_chain_are_shown() {
+    needs!(Nginx, Apache, Haproxy);
     let root = Authority::root(KeyType::EcdsaP256).unwrap();
     let intermediate = root.intermediate(KeyType::EcdsaP256).unwrap();
     for daemon in Daemon::ALL {
@@ -212,6 +222,7 @@ fn every_kind_of_key_and_a_chain_are_shown() {
 
 #[test]
 fn a_new_certificate_is_taken_up_and_old_connections_are_answered() {
+    needs!(Nginx, Apache, Haproxy);
     let ways = Daemon::ALL.map(|daemon| (daemon, Reload::Graceful)).into_iter();
     for (daemon, reload) in ways.chain([(Daemon::Haproxy, Reload::Runtime)]) {
         let (authority, identity) = certificate();
@@ -247,6 +258,7 @@ fn a_new_certificate_is_taken_up_and_old_connections_are_answered() {
 
 #[test]
 fn a_daemon_listens_from_the_first_moment() {
+    needs!(Nginx, Apache, Haproxy);
     // HAProxy loses a signal that comes too early most of the time, so a few starts are enough to see it.
     for daemon in Daemon::ALL {
         for _ in 0..4 {
@@ -261,6 +273,7 @@ fn a_daemon_listens_from_the_first_moment() {
 
 #[test]
 fn a_refused_certificate_is_told_without_its_key() {
+    needs!(Nginx, Apache, Haproxy);
     let (authority, identity) = certificate();
     let options = Options { reload: Reload::Runtime, ..Options::default() };
     let mut sidecar = start(Daemon::Haproxy, &identity, &options);
@@ -275,6 +288,7 @@ fn a_refused_certificate_is_told_without_its_key() {
 
 #[test]
 fn a_daemon_that_has_ended_is_told() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (_, identity) = certificate();
         let mut sidecar = start(daemon, &identity, &Options::default());
@@ -293,6 +307,7 @@ fn a_daemon_that_has_ended_is_told() {
 
 #[test]
 fn one_that_does_not_start_says_why_and_leaves_nothing_behind() {
+    needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (_, identity) = certificate();
         let options = Options { groups: vec!["no-such-group".to_owned()], ..Options::default() };
@@ -313,6 +328,7 @@ fn one_that_does_not_start_says_why_and_leaves_nothing_behind() {
 
 #[test]
 fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
+    needs!(Nginx, Apache, Haproxy);
     let texts = Daemon::ALL.map(|daemon| find_in(daemon, &[PathBuf::from("/nonexistent")]).unwrap_err().to_string());
     assert_eq!(
         texts,
@@ -345,6 +361,7 @@ fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
 
 #[test]
 fn a_killed_parent_leaves_nothing_behind() {
+    needs!(Nginx, Apache, Haproxy);
     for end in ["exit", "parent killed", "masters and parent killed"] {
         let (mut parent, told) = helper(if end == "exit" { "start, then exit" } else { "start" }, None, &[]);
         let (masters, folders): (Vec<u32>, Vec<PathBuf>) = told
@@ -377,6 +394,7 @@ fn a_killed_parent_leaves_nothing_behind() {
 
 #[test]
 fn they_work_as_an_ordinary_user() {
+    needs!(Nginx, Apache, Haproxy);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
         // Then the other tests have shown it.

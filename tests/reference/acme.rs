@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::client::Answer;
+use crate::common::needs::needs;
 use crate::server::{ADMIN, Server, VIEWER};
 
 const PROFILE: &str = "/acme/profile/prof-standard-tls";
@@ -95,6 +96,7 @@ fn renewal_info_tells_malformed_from_unknown() {
 
 #[test]
 fn renewal_info_of_an_issued_certificate_is_a_window() {
+    needs!(Postgresql);
     let server = Server::on_postgres(1, &[]);
     let version = "INSERT INTO certificate_versions
             (id, certificate_id, serial_number, not_before, not_after, fingerprint_sha256, pem_chain)
@@ -148,6 +150,7 @@ fn limits_refuse_in_plain_text_on_every_path() {
 
 #[test]
 fn acme_costs_certctls_statements_and_no_permission_check() {
+    needs!(Postgresql);
     let server = Server::on_postgres(0, &[]);
     let cost = |path: &str| server.statements(|client| _ = client.exchange("GET", path, Some(VIEWER), ""));
     let (profile, nonce, audit) = ("SELECT certificate_profiles", "INSERT acme_nonces", "INSERT audit_events");

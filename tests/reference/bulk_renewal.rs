@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Answer;
+use crate::common::needs::needs;
 use crate::server::{ADMIN, Server, VIEWER};
 
 const PATH: &str = "/api/v1/certificates/bulk-renew";
@@ -130,6 +131,7 @@ fn ten_thousand_ids_are_accepted_and_a_body_beyond_a_mebibyte_is_not() {
 
 #[test]
 fn rows_and_statements_are_certctls() {
+    needs!(Postgresql);
     let server = Server::on_postgres(60, &[]);
     let (gate, audit, insert) = ("SELECT actor_roles", "INSERT audit_events", "INSERT jobs");
     let (row, mappings) = ("SELECT managed_certificates", "SELECT certificate_target_mappings");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::common::needs::needs;
 use crate::server::{ADMIN, Server, VIEWER};
 
 const PATH: &str = "/api/v1/certificates";
@@ -232,6 +233,7 @@ fn cursors_follow_the_behaviour() {
 
 #[test]
 fn each_request_costs_certctls_statements() {
+    needs!(Postgresql);
     let server = Server::on_postgres(3, &[]);
     let cost = |method: &str, path: &str, body: &str| {
         server.statements(|client| _ = client.exchange(method, &format!("{PATH}{path}"), Some(ADMIN), body))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::common::needs::needs;
 use crate::server::{ADMIN, Server, VIEWER};
 
 const PATH: &str = "/api/v1/metrics/prometheus";
@@ -48,6 +49,7 @@ fn metrics_show_what_requests_did() {
 
 #[test]
 fn a_scrape_loads_the_tables() {
+    needs!(Postgresql);
     let server = Server::on_postgres(2, &[]);
     server
         .sql()

@@ -12,6 +12,7 @@ use postgres::NoTls;
 use serde_json::Value;
 
 use crate::client::{Answer, Client};
+use crate::common::needs::{Program, skip};
 
 pub const ADMIN: &str = "test-admin-token";
 pub const VIEWER: &str = "test-viewer-token";
@@ -64,11 +65,19 @@ impl Server {
         server
     }
 
-    /// One server on each store, with this many certificates.
-    pub fn on_both(certificates: u32, arguments: &[&str]) -> [Self; 2] {
+    /// One server on each store, with this many certificates. Without PostgreSQL, the part of the test that needs it is
+    /// skipped.
+    pub fn on_both(certificates: u32, arguments: &[&str]) -> Vec<Self> {
         let number = certificates.to_string();
-        let in_memory = Self::in_memory(&[&["--certificates", &number], arguments].concat());
-        [in_memory, Self::on_postgres(certificates, arguments)]
+        let mut servers = vec![Self::in_memory(&[&["--certificates", &number], arguments].concat())];
+        match Program::Postgresql.lack() {
+            Some(why) => {
+                let thread = std::thread::current();
+                skip(&format!("reference {} on PostgreSQL", thread.name().unwrap_or("of both stores")), &why);
+            }
+            None => servers.push(Self::on_postgres(certificates, arguments)),
+        }
+        servers
     }
 
     fn start(command: &mut Command, database: Option<Database>) -> Self {

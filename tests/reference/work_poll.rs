@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::common::needs::needs;
 use crate::server::{ADMIN, Server, VIEWER};
 
 const PATH: &str = "/api/v1/agents/ag-loadtest-00001/work";
@@ -40,6 +41,7 @@ fn unknown_agent_follows_the_behaviour() {
 
 #[test]
 fn deployments_are_handed_out_once_and_renewals_every_time() {
+    needs!(Postgresql);
     let server = Server::on_postgres(3, &[]);
     let mut sql = server.sql();
     sql.batch_execute(
@@ -81,6 +83,7 @@ fn deployments_are_handed_out_once_and_renewals_every_time() {
 
 #[test]
 fn a_poll_costs_certctls_statements() {
+    needs!(Postgresql);
     let server = Server::on_postgres(1, &[]);
     let cost = |path: &str| server.statements(|client| _ = client.exchange("GET", path, Some(ADMIN), ""));
     let (gate, agent, jobs, audit) = ("SELECT actor_roles", "SELECT agents", "SELECT jobs", "INSERT audit_events");

@@ -6,9 +6,11 @@ use certctl_bench::target::seed::{Cleaned, Options, TableCleaned, clean, clean_i
 use postgres::Client;
 
 use super::{agent, certificate, database, fleet, job, migrated, one, seed};
+use crate::common::needs::needs;
 
 #[test]
 fn cleaning_removes_what_runs_created_and_nothing_else() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     // Each has one mark of a run's certificate, but not both.
     certificate(&mut client, "mc-1", "loadtest-api-of-somebody");
@@ -49,6 +51,7 @@ fn cleaning_removes_what_runs_created_and_nothing_else() {
 
 #[test]
 fn the_start_of_a_run_removes_the_posted_certificates_only() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());
     runs(&mut client);
@@ -63,6 +66,7 @@ fn the_start_of_a_run_removes_the_posted_certificates_only() {
 
 #[test]
 fn a_row_that_certctl_ties_to_a_posted_certificate_stops_the_cleaning() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());
     client.batch_execute("CREATE TABLE revocations (certificate_id text REFERENCES managed_certificates)").unwrap();
@@ -79,6 +83,7 @@ fn a_row_that_certctl_ties_to_a_posted_certificate_stops_the_cleaning() {
 
 #[test]
 fn the_verb_resets_and_cleans_and_tells() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     let output = verb(&url, &["--reset"]);
     assert!(output.status.code() == Some(1) && error(&output).contains("holds no seeded rows"), "{output:?}");
@@ -106,6 +111,7 @@ fn the_verb_resets_and_cleans_and_tells() {
 
 #[test]
 fn the_verb_refuses_rows_of_others_and_what_is_not_migrated() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());
     runs(&mut client);

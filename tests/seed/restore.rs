@@ -4,9 +4,11 @@ use certctl_bench::target::seed::{Options, refresh_certificates, refresh_fleet, 
 use postgres::Client;
 
 use super::{agent, certificate, fleet, job, migrated, one, seed};
+use crate::common::needs::needs;
 
 #[test]
 fn refreshing_puts_our_agents_back_and_no_other() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     agent(&mut client, "ag-web-prod", "web-prod");
     client.batch_execute("UPDATE agents SET status = 'Offline', last_heartbeat_at = '2020-01-01'").unwrap();
@@ -41,6 +43,7 @@ fn refreshing_puts_our_agents_back_and_no_other() {
 
 #[test]
 fn refreshing_undoes_a_bulk_renewal_of_our_certificates_and_nothing_else() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     certificate(&mut client, "mc-api-prod", "api-production");
     certificate(&mut client, "mc-12345", "loadtest-by-the-api");
@@ -93,6 +96,7 @@ fn refreshing_undoes_a_bulk_renewal_of_our_certificates_and_nothing_else() {
 
 #[test]
 fn a_stranger_that_has_one_of_our_ids_stays_as_it_is() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     certificate(&mut client, "cert-loadtest-bulk-00008", "loadtest-by-the-api");
     agent(&mut client, "ag-loadtest-00008", "by-hand");
@@ -108,6 +112,7 @@ fn a_stranger_that_has_one_of_our_ids_stays_as_it_is() {
 
 #[test]
 fn a_reset_takes_what_there_is() {
+    needs!(Postgresql);
     let (url, mut client) = migrated();
     let done = |client: &mut Client| reset(client).unwrap().tables.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
