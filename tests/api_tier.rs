@@ -175,9 +175,7 @@ fn what_a_run_posted_can_be_cleaned_away() {
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("posted").unwrap();
     let url = cluster.url("posted");
-    let mut bench = bench("").smoke();
-    bench.command.env("CERTCTL_BENCH_DATABASE", &url);
-    bench.run().exits(0);
+    bench("").smoke().database(&url).run().exits(0);
 
     let mut client = Client::connect(&url, NoTls).unwrap();
     let mut certificates = || {

@@ -149,7 +149,7 @@ fn database_with(statements: &str) -> (Cluster, String) {
     let cluster = Cluster::start(&find().unwrap(), &[("fsync", "off"), ("synchronous_commit", "off")]).unwrap();
     cluster.create_database("sweep").unwrap();
     let url = cluster.url("sweep");
-    bench("").smoke().env("CERTCTL_BENCH_DATABASE", &url).run().exits(0);
+    bench("").smoke().database(&url).run().exits(0);
     let mut client = Client::connect(&url, NoTls).unwrap();
     client.batch_execute("UPDATE managed_certificates SET status = 'Active'").unwrap();
     client.batch_execute(statements).unwrap();
@@ -194,7 +194,7 @@ fn a_sweep_that_gets_wrong_answers_is_invalid() {
     needs!(Postgresql);
     // One certificate cannot be renewed: it is in one request of 50, in one of 100, and so on.
     let (_cluster, url) = database_with(&refusing("NEW.id = 'cert-loadtest-bulk-00075' AND NEW.status <> 'Active'"));
-    let sweep = || bench("--workload sweep").env("CERTCTL_BENCH_DATABASE", &url);
+    let sweep = || bench("--workload sweep").database(&url);
     let summary = sweep().smoke().run().exits(5).summary();
     assert_eq!((outcome(&summary, "ok"), outcome_of(&summary["results"][1], "wrong answer")), (1, 1));
     let summary = sweep().measured().run().exits(5).summary();
@@ -206,7 +206,7 @@ fn a_sweep_that_gets_wrong_answers_is_invalid() {
 fn a_sweep_of_which_a_size_cannot_run_keeps_those_before_it() {
     needs!(Postgresql);
     let (_cluster, url) = database_with(&refusing("OLD.status = 'RenewalInProgress' AND NEW.status = 'Active'"));
-    let finished = bench("--workload sweep").smoke().env("CERTCTL_BENCH_DATABASE", &url).run().exits(5);
+    let finished = bench("--workload sweep").smoke().database(&url).run().exits(5);
     let summary = finished.summary();
     assert_schema(&summary);
     let results = summary["results"].as_array().unwrap();
@@ -233,7 +233,7 @@ fn a_sweep_that_is_stopped_between_two_sizes_is_partial() {
         // Nothing that the database would have to show.
         _ => renewed(0),
     });
-    let running = bench("--workload sweep").smoke().towards_peer(&peer).env("CERTCTL_BENCH_DATABASE", &url).start();
+    let running = bench("--workload sweep").smoke().towards_peer(&peer).database(&url).start();
     until("the first size is over", || readings.load(Ordering::SeqCst) == 2);
     running.signal(libc::SIGINT);
     let summary = running.finish().exits(5).summary();
@@ -248,9 +248,7 @@ fn each_run_starts_from_reset_rows() {
     cluster.create_database("runs").unwrap();
     let url = cluster.url("runs");
     for _ in 0..2 {
-        let mut bench = bench("").smoke();
-        bench.command.env("CERTCTL_BENCH_DATABASE", &url);
-        let summary = bench.run().exits(0).summary();
+        let summary = bench("").smoke().database(&url).run().exits(0).summary();
         // 24 requests of 6, warm-up included.
         assert_eq!((outcome(&summary, "ok"), put_into_renewal(&summary["results"][0])), (20, 144));
         // certctl's own metrics begin at the reset rows too, and reading them is no part of what is counted.
@@ -275,7 +273,7 @@ fn a_database_that_somebody_uses_is_refused_unless_that_is_allowed() {
         "UPDATE managed_certificates SET id = 'mc-theirs', name = 'theirs' WHERE id = 'cert-loadtest-bulk-05000'";
     let (_cluster, url) = database_with(&format!("DELETE FROM jobs; {theirs}"));
     let peer = Peer::start(all_of_certctl);
-    let run = |arguments| bench(arguments).smoke().towards_peer(&peer).env("CERTCTL_BENCH_DATABASE", &url).run();
+    let run = |arguments| bench(arguments).smoke().towards_peer(&peer).database(&url).run();
     let refused = run("").exits(1);
     assert!(
         refused.stderr.contains("it does not look like a database for load tests")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread, TargetFlags, duration_or_zero, variable};
+use super::flags::{Environment, LoadFlags, Spread, TargetFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::Model;
@@ -38,6 +38,9 @@ pub struct Common {
     /// Send no token: for a certctl whose ACME server takes requests without (as built, none does).
     #[arg(long, env = "CERTCTL_BENCH_NO_BEARER")]
     no_bearer: bool,
+    /// The old harness's name counts.
+    #[arg(skip = Environment::Counts)]
+    environment: Environment,
 }
 
 impl Common {
@@ -45,7 +48,7 @@ impl Common {
         let of = |profile: &str| format!("/acme/profile/{profile}/directory");
         // The old harness's name comes last: who gives a flag means it.
         let given = self.directory.clone().or_else(|| self.profile.as_deref().map(of));
-        given.or_else(|| variable("CERTCTL_ACME_DIRECTORY")).unwrap_or_else(|| of(DEFAULT_PROFILE))
+        given.or_else(|| self.environment.variable("CERTCTL_ACME_DIRECTORY")).unwrap_or_else(|| of(DEFAULT_PROFILE))
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
@@ -116,6 +119,7 @@ impl Bench for AcmeFlow {
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
+        self.common.environment = Environment::Ignored;
         self.users = self.users.min(10);
         self.think_time = self.think_time.min(Duration::from_millis(100));
     }
@@ -164,6 +168,7 @@ impl Bench for AcmeBurst {
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
+        self.common.environment = Environment::Ignored;
         self.users = self.users.min(10);
     }
 

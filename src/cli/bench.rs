@@ -4,19 +4,17 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::flags::{BenchFlags, LoadFlags, Mode, Where};
+use super::flags::{BenchFlags, Environment, LoadFlags, Mode, Where, variable};
 use super::place::Place;
 use super::saved::Saved;
 use super::session::Session;
-use super::{exit, request_loop};
+use super::signals::Signals;
+use super::{exit, remote, request_loop};
 use crate::error::{Context, Error, Result};
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
@@ -81,11 +79,14 @@ pub trait Bench: Args + Clone + Debug {
 
 /// Flags that say where the load goes.
 pub trait TargetArgs: Args + Clone + Debug {
-    /// Understands flags and environment together.
+    /// The flags that name a system or its database: clap's id, and the old harness's variable where there is one.
+    const NAMES: &'static [(&'static str, Option<&'static str>)];
+
+    /// Understands flags together with the old harness's variables, where those count.
     ///
     /// # Errors
     /// If one of them is wrong.
-    fn resolve(self) -> Result<Where>;
+    fn resolve(self, environment: Environment) -> Result<Where>;
 }
 
 /// What a workload must know of its target.
@@ -131,11 +132,25 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
     }
 }
 
+/// The flags that a smoke run takes from the environment, by clap's ids: they say where results go, and that nothing but
+/// a server of ours is wanted. All else has to be on its command line.
+const SMOKE_VARIABLES: [&str; 3] = ["output", "baselines", "in_memory"];
+
 /// Reads a command line, the program's name first.
 pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<BenchFlags<B>, clap::Error> {
     let bin_name = format!("cargo bench --bench {} --", B::NAME);
-    let mut command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
-    let matches = command.clone().try_get_matches_from(arguments)?;
+    let command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
+    // `cargo test` never loads a system that happens to be in the environment.
+    let kept = |id: &str| SMOKE_VARIABLES.contains(&id);
+    let closed = command.clone().mut_args(|arg| if kept(arg.get_id().as_str()) { arg } else { arg.env(None::<&str>) });
+    let smoke = closed.clone().try_get_matches_from(&arguments).and_then(|matches| {
+        let is_smoke = BenchFlags::<B>::from_arg_matches(&matches)?.is_smoke();
+        Ok(is_smoke.then_some(matches))
+    });
+    let (mut command, matches) = match smoke {
+        Ok(Some(matches)) => (closed, matches),
+        _ => (command.clone(), command.try_get_matches_from(arguments)?),
+    };
     let flags = BenchFlags::<B>::from_arg_matches(&matches)?;
     // An environment is set for many runs, a command line for one.
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -206,23 +221,26 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     // Before anything is started: what the flags ask for must be possible.
     let groups = flags.bench.groups(&flags.load, &Site::default())?;
     let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
-    let place = flags.bench.narrow(flags.target.clone().resolve()?);
+    let environment = if wanted.smoke { Environment::Ignored } else { Environment::Counts };
+    if let Some(names) = ignored_names::<B>().filter(|_| wanted.smoke) {
+        eprintln!("{names} not used: a smoke run loads what it starts itself, or what its command line names");
+    }
+    let mut place = flags.bench.narrow(flags.target.clone().resolve(environment)?);
     let folder = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     let saved = match wanted.workload && !wanted.smoke {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
     };
     sockets.unwrap_or_default().allow()?;
-    let stop = stop_on_signals()?;
+    let signals = Signals::watch()?;
+    remote::clear(&mut place, flags.allow_remote, B::NAME, &groups)?;
     let place = Place::prepare(place, program, &flags.bench.needs())?;
-    stopped(&stop)?;
 
     if let Place::Certctl { target, findings } = &place
         && !wanted.loops.is_empty()
     {
         println!("Criterion: one connection, one request per iteration");
         request_loop::run_apart(target, findings, &wanted.loops, &flags.criterion.to_arguments())?;
-        stopped(&stop)?;
     }
     if !wanted.workload {
         return Ok(0);
@@ -233,30 +251,27 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     print!("{}", text::heading(&about));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
     let rotates_every = flags.bench.rotates_every();
-    let session = Session { place: &place, groups: &groups, floor, smoke: wanted.smoke, rotates_every, stop };
+    let session =
+        Session { place: &place, groups: &groups, floor, smoke: wanted.smoke, rotates_every, signals: &signals };
     let summary = session.run(about)?;
     let written = summary.save(&folder);
+    signals.kept();
     print!("\n{}", text::results(&summary));
     written?;
     println!("{:<12} {}", "written", folder.join("summary.{json,txt}").display());
     saved.finish(&summary, &folder)
 }
 
-/// The first SIGINT or SIGTERM sets the flag, and a second one ends the process at once: whatever was started dies
-/// with it.
-pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let code = 128 + signal;
-        signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .context(|| "watching for signals".to_owned())?;
-    }
-    Ok(stop)
-}
-
-fn stopped(stop: &AtomicBool) -> Result<()> {
-    if stop.load(Ordering::Relaxed) { Err(Error::new("stopped before anything was measured")) } else { Ok(()) }
+/// The variables that are set and name a system, as a list for people.
+fn ignored_names<B: Bench>() -> Option<String> {
+    let command = BenchFlags::<B>::command();
+    let variables = B::Target::NAMES.iter().flat_map(|(id, old)| {
+        let flag = command.get_arguments().find(|arg| arg.get_id() == id);
+        let new = flag.and_then(|arg| arg.get_env()).map(|name| name.to_string_lossy().into_owned());
+        new.into_iter().chain(old.map(str::to_owned))
+    });
+    let set: Vec<String> = variables.filter(|name| variable(name).is_some()).collect();
+    (!set.is_empty()).then(|| set.join(", "))
 }
 
 /// `target/certctl-bench/NAME`; smoke runs have a folder of their own in it, so that they overwrite nothing.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::stop_on_signals;
 use super::flags::duration;
+use super::signals::Signals;
 use super::turn::{Contender, Ran};
 use crate::baseline::{bless, source};
 use crate::error::{Context as _, Result};
@@ -81,7 +81,7 @@ fn make(flags: &BlessFlags, command: &str) -> Result<Vec<PathBuf>> {
     // A command may have another working folder than we do, as `cargo bench` has.
     let results =
         std::path::absolute(&flags.results).context(|| format!("finding the folder {}", flags.results.display()))?;
-    let stop = stop_on_signals()?;
+    let stop = Signals::flag()?;
     let mut folders = Vec::new();
     for number in 1..=flags.times {
         let folder = results.join(format!("run-{number:02}"));

@@ -14,7 +14,7 @@ use crate::load::rate::Rate;
 use crate::load::schedule::Schedule;
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
-use crate::scenario::bulk_renewal::{BulkRenewal as Scenario, PERMISSION, SEEDED_CERTIFICATES, Selection};
+use crate::scenario::bulk_renewal::{BulkRenewal as Scenario, CRITERIA, PERMISSION, SEEDED_CERTIFICATES, Selection};
 use crate::scenario::list;
 use crate::scenario::need::Need;
 
@@ -80,7 +80,9 @@ impl BulkRenewal {
     fn refuse_too_many(&self, plan: &Plan) -> Result<()> {
         let span = plan.warm_up + plan.window;
         let Model::Open { pattern, .. } = &plan.model else { return Ok(()) };
-        let requests = Schedule::new(pattern, 1, 1, span, plan.rng_seed).count() as u64;
+        // A day at the highest rate has more than can be counted.
+        let most = SEEDED_CERTIFICATES as usize + 1;
+        let requests = Schedule::new(pattern, 1, 1, span, plan.rng_seed).take(most).count() as u64;
         if requests * self.batch_size <= SEEDED_CERTIFICATES {
             return Ok(());
         }
@@ -90,7 +92,8 @@ impl BulkRenewal {
             _ => format!("--batch-size {fits} at most at this rate and duration, or lower those"),
         };
         Err(Error::usage(format!(
-            "{requests} requests of {} certificates are more than the {SEEDED_CERTIFICATES} that are seeded",
+            "{}{requests} requests of {} certificates are more than the {SEEDED_CERTIFICATES} that are seeded",
+            if requests > SEEDED_CERTIFICATES { "at least " } else { "" },
             self.batch_size
         ))
         .mend(mend))
@@ -132,8 +135,10 @@ impl Bench for BulkRenewal {
             Need::Renewable(1),
             Need::Certificate(SEEDED_CERTIFICATES),
         ];
-        if self.workload == WorkloadFlag::Sweep {
-            needs.insert(0, Need::Database);
+        match self.workload {
+            WorkloadFlag::Enqueue => {}
+            WorkloadFlag::Rescan => needs.insert(2, Need::OnlyOurs(&CRITERIA)),
+            WorkloadFlag::Sweep => needs.insert(0, Need::Database),
         }
         needs
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Site, TargetArgs};
-use super::flags::{LoadFlags, Spread, Where, duration, variable};
+use super::flags::{Environment, LoadFlags, Spread, Where, duration};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -74,7 +74,14 @@ enum KeyTypeFlag {
 }
 
 impl TargetArgs for ConnectorFlags {
-    fn resolve(self) -> Result<Where> {
+    const NAMES: &'static [(&'static str, Option<&'static str>)] = &[
+        ("nginx", Some("NGINX_TARGET_URL")),
+        ("apache", Some("APACHE_TARGET_URL")),
+        ("haproxy", Some("HAPROXY_TARGET_URL")),
+        ("f5", Some("F5_TARGET_URL")),
+    ];
+
+    fn resolve(self, environment: Environment) -> Result<Where> {
         let urls = [
             (Kind::Nginx, self.nginx),
             (Kind::Apache, self.apache),
@@ -84,7 +91,7 @@ impl TargetArgs for ConnectorFlags {
         let mut named = Vec::new();
         for (kind, url) in urls {
             let old_name = kind.variable();
-            if let Some(url) = url.or_else(|| variable(old_name)) {
+            if let Some(url) = url.or_else(|| environment.variable(old_name)) {
                 let base: Base = url
                     .parse()
                     .map_err(|error| Error::usage(format!("URL of {kind} (--{kind}, {old_name}): {error}")))?;

@@ -6,14 +6,15 @@ use clap::Args;
 
 use super::bench::TargetArgs as _;
 use super::exit;
-use super::flags::{TargetFlags, Where};
+use super::flags::{Environment, TargetFlags, Where};
 use crate::error::{Error, Result};
 use crate::target::doctor::{self, Finding, Level};
 
 /// Flags of `certctl-bench doctor`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "It changes nothing that is measured, but asks: certctl audits that, and gives out ACME nonces.\n\
+    after_help = "It changes nothing that is measured, but asks, some 150 requests one after another: certctl audits that, \
+                  and gives out ACME nonces. Beyond this machine too: only load needs --allow-remote.\n\
                   Exit codes: 0 no failure, 1 a failure that makes a run impossible or invalid, 2 usage.",
     mut_arg("allow_foreign_rows", |flag| flag.hide(true)),
     mut_arg("in_memory", |flag| flag.hide(true)),
@@ -31,7 +32,7 @@ pub struct DoctorFlags {
 /// # Errors
 /// If no running certctl is named, or this process is out of descriptors.
 pub fn run(flags: DoctorFlags) -> Result<ExitCode> {
-    let Where::Running(target) = flags.target.resolve()? else {
+    let Where::Running(target) = flags.target.resolve(Environment::Counts)? else {
         return Err(Error::usage("doctor looks at a certctl that runs already, and none is named")
             .mend("give --target https://host:port, or set CERTCTL_BASE"));
     };

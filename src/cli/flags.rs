@@ -55,6 +55,10 @@ pub struct BenchFlags<B: Bench> {
     /// With --save-baseline: keep the workload's runs that were saved under the name before, and add this one.
     #[arg(long, requires = "save_baseline")]
     pub add_run: bool,
+    /// Load a system that is not on this machine's loopback: it may be somebody's, and the run says for five seconds
+    /// what it will do.
+    #[arg(long, env = "CERTCTL_BENCH_ALLOW_REMOTE")]
+    pub allow_remote: bool,
     /// Where the load goes.
     #[command(flatten)]
     pub target: B::Target,
@@ -158,6 +162,22 @@ enum BehaviourFlag {
     AsDocumented,
 }
 
+/// Whether the old harness's variables name the system under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// They do, where no flag does.
+    Counts,
+    /// They do not: nothing but the command line does.
+    Ignored,
+}
+
+impl Environment {
+    /// A variable that names a system.
+    pub(super) fn variable(self, name: &str) -> Option<String> {
+        if self == Self::Counts { variable(name) } else { None }
+    }
+}
+
 /// Where the load goes, once flags and environment are understood.
 pub enum Where {
     /// A certctl that runs already.
@@ -169,8 +189,11 @@ pub enum Where {
 }
 
 impl TargetArgs for TargetFlags {
-    fn resolve(self) -> Result<Where> {
-        let Some(base) = self.target.or_else(|| variable("CERTCTL_BASE")) else {
+    const NAMES: &'static [(&'static str, Option<&'static str>)] =
+        &[("target", Some("CERTCTL_BASE")), ("database", None)];
+
+    fn resolve(self, environment: Environment) -> Result<Where> {
+        let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
             if self.allow_foreign_rows {
                 return Err(Error::usage(
                     "--allow-foreign-rows is for the database of a running certctl: none is named",

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::stop_on_signals;
 use super::compare::share;
 use super::flags::duration;
+use super::signals::Signals;
 use super::turn::{Contender, Ran};
 use crate::baseline::compare::{self, Options};
 use crate::baseline::{markdown, source};
@@ -75,7 +75,7 @@ pub fn run(flags: RelativeFlags) -> Result<ExitCode> {
         // One of an earlier comparison says nothing of this one; there may be none.
         let _ = fs::remove_file(file);
     }
-    let contest = Contest { sides, output, pairs: flags.pairs, limit: flags.longest_run, stop: stop_on_signals()? };
+    let contest = Contest { sides, output, pairs: flags.pairs, limit: flags.longest_run, stop: Signals::flag()? };
     for pair in 0..flags.pairs {
         contest.run_pair(pair)?;
     }

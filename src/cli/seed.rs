@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::remote;
 use crate::error::{Context, Error, Result};
 use crate::target::seed;
 
@@ -28,6 +29,10 @@ pub struct SeedFlags {
     /// Write to a database although it holds agents or certificates that are neither ours nor certctl's demo ones.
     #[arg(long)]
     allow_foreign_rows: bool,
+    /// Write to a database that is not on this machine's loopback: it may be somebody's, and the command says for five
+    /// seconds what it will do.
+    #[arg(long, env = "CERTCTL_BENCH_ALLOW_REMOTE")]
+    allow_remote: bool,
 }
 
 /// Applies the seeds and prints rows before and after; or resets or cleans, and prints what that did.
@@ -35,6 +40,12 @@ pub struct SeedFlags {
 /// # Errors
 /// If the database cannot be reached, is no load-test one, or refuses a seed; or if there is nothing to reset.
 pub fn run(flags: SeedFlags) -> Result<()> {
+    let doing = match (flags.reset, flags.clean) {
+        (true, _) => "seed --reset: seeded rows are put back, and their jobs deleted",
+        (_, true) => "seed --clean: rows of runs are deleted, and seeded rows put back",
+        _ => "seed: some 15,000 agents and certificates are inserted",
+    };
+    remote::clear_database(&flags.database, flags.allow_remote, doing)?;
     if flags.reset || flags.clean {
         return tidy(&flags, &mut io::stdout());
     }

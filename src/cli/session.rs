@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::place::Place;
+use super::signals::Signals;
 use crate::error::Result;
 use crate::load::run::Control;
 use crate::measure::threshold::{Checked, Threshold};
@@ -41,8 +42,8 @@ pub struct Session<'a> {
     pub smoke: bool,
     /// How often certificates are replaced meanwhile.
     pub rotates_every: Option<Duration>,
-    /// Ends the session early once set.
-    pub stop: Arc<AtomicBool>,
+    /// Signals, which end the session early.
+    pub signals: &'a Signals,
 }
 
 impl Session<'_> {
@@ -51,7 +52,8 @@ impl Session<'_> {
     /// # Errors
     /// If the first run cannot start; what happens after that is measured, not reported as an error.
     pub fn run(self, about: About) -> Result<Summary> {
-        let Done { parts, mut invalid, evidence } = self.run_groups()?;
+        let stop = self.signals.measuring()?;
+        let Done { parts, mut invalid, evidence } = self.run_groups(&stop)?;
         if self.floor.is_none() && parts.iter().any(|part| part.measurement.response.count() > 0) {
             // Where nothing is judged, that one workload gets no answer is a finding.
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
@@ -72,10 +74,10 @@ impl Session<'_> {
     }
 
     /// Runs one group after another. Those that are over are not lost because a later one cannot start.
-    fn run_groups(&self) -> Result<Done> {
+    fn run_groups(&self, stop: &Arc<AtomicBool>) -> Result<Done> {
         let mut all = Done::default();
         for group in self.groups {
-            match self.run_group(group) {
+            match self.run_group(group, stop) {
                 Ok(done) => all.add(done),
                 Err(error) if all.parts.is_empty() => return Err(error),
                 Err(error) => {
@@ -84,7 +86,7 @@ impl Session<'_> {
                     return Ok(all);
                 }
             }
-            if self.stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -96,12 +98,12 @@ impl Session<'_> {
         Ok(all)
     }
 
-    fn run_group(&self, group: &[Workload]) -> Result<Done> {
-        let control = Control { progress: Arc::default(), stop: self.stop.clone() };
+    fn run_group(&self, group: &[Workload], stop: &Arc<AtomicBool>) -> Result<Done> {
+        let control = Control { progress: Arc::default(), stop: stop.clone() };
         // The metrics are those of rows put back, and their own audit row is no part of the evidence.
-        let mut auditor = Auditor::open(group, self.place)?;
+        let mut auditor = Auditor::open(group, self.place, stop)?;
         let reading = auditor.expect_reading()?;
-        let before = self.metrics();
+        let before = self.metrics(stop);
         auditor.settle(reading, &before)?;
         let witness = self.database().map(|url| Witness::start(url, control.progress.clone())).transpose()?;
         let rotor = self.rotor(&control)?;
@@ -115,13 +117,13 @@ impl Session<'_> {
         }
         let mut invalid = Vec::new();
         // What was measured is not lost because it cannot be confirmed.
-        let work = auditor.close(group, &measurements).unwrap_or_else(|error| {
+        let work = auditor.close(group, &measurements, stop).unwrap_or_else(|error| {
             invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
             vec![Vec::new(); group.len()]
         });
         // The work is done by now, so that the target is quiet again.
         let sent = measurements.iter().map(|measured| measured.warm_up_arrivals + measured.started).sum();
-        let evidence = witness.map(|witness| witness.finish(sent).with_metrics(before, self.metrics()));
+        let evidence = witness.map(|witness| witness.finish(sent).with_metrics(before, self.metrics(stop)));
         let mut parts = Vec::new();
         for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
             invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality()));
@@ -135,9 +137,11 @@ impl Session<'_> {
     }
 
     /// certctl's own metrics, where there is other evidence to put them beside.
-    fn metrics(&self) -> Result<Metrics> {
+    fn metrics(&self, stop: &Arc<AtomicBool>) -> Result<Metrics> {
         match self.place {
-            Place::Certctl { target, findings } if target.database.is_some() => metrics::read(target, &findings.dialer),
+            Place::Certctl { target, findings } if target.database.is_some() => {
+                metrics::read_until(stop, target, &findings.dialer)
+            }
             _ => Ok(Metrics::default()),
         }
     }
@@ -231,7 +235,7 @@ enum Auditor<'a> {
 }
 
 impl<'a> Auditor<'a> {
-    fn open(group: &[Workload], place: &'a Place) -> Result<Self> {
+    fn open(group: &[Workload], place: &'a Place, stop: &Arc<AtomicBool>) -> Result<Self> {
         let (target, findings) = match place {
             Place::Certctl { target, findings } => (target, findings),
             Place::Connectors(connectors) => return Ok(Self::Connectors(connectors, connectors.f5_counts()?)),
@@ -244,7 +248,7 @@ impl<'a> Auditor<'a> {
                 }
                 Self::Database(Box::new(database))
             }
-            (None, "reference") => Self::Memory(target, findings, reference::counts(target, &findings.dialer)?),
+            (None, "reference") => Self::Memory(target, findings, reference::counts(target, &findings.dialer, stop)?),
             (None, _) => Self::None,
         })
     }
@@ -265,14 +269,14 @@ impl<'a> Auditor<'a> {
     }
 
     /// The work of each workload.
-    fn close(self, group: &[Workload], measurements: &[Measurement]) -> Result<Vec<Vec<Work>>> {
+    fn close(self, group: &[Workload], measurements: &[Measurement], stop: &Arc<AtomicBool>) -> Result<Vec<Vec<Work>>> {
         let each = group.iter().zip(measurements);
         match self {
             Self::Database(mut database) => each
                 .map(|(workload, measured)| workload.scenario.close_books(measured.unanswered, &mut database))
                 .collect(),
             Self::Memory(target, findings, before) => {
-                let after = reference::counts(target, &findings.dialer)?;
+                let after = reference::counts(target, &findings.dialer, stop)?;
                 Ok(each
                     .map(|(workload, measured)| {
                         after.work_since(&before, &workload.scenario.claims(), measured.unanswered)

@@ -18,7 +18,7 @@ use crate::target::child::{Child, Spec};
 /// How often we look whether a run is over; rarely, since it shares the machine with us.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a command that is stopped may take to drain its requests and write what it has.
-const STOP_GRACE: Duration = Duration::from_secs(60);
+const STOP_GRACE: Duration = Duration::from_secs(20);
 /// Flags whose values are nobody's business.
 const SECRET_FLAGS: [&str; 2] = ["--token", "--database"];
 /// What stands in a log in their place.

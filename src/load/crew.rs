@@ -30,6 +30,8 @@ use crate::wire::{Fault, FaultKind, Phases};
 const MAX_OPENING: usize = 64;
 /// How often opening one connection is tried.
 const OPEN_ATTEMPTS: usize = 3;
+/// How long all connections together may take longer than the connect rate has it, at least.
+const OPENING_PATIENCE: Duration = Duration::from_secs(60);
 /// How long connections may take to say goodbye.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -141,6 +143,18 @@ impl Shared {
         }
     }
 
+    /// Waits until opening the rest is of no use: the run is to stop, or a connection was given up; or it is `last`,
+    /// for which this returns `false`.
+    async fn opening_is_over(&self, last: Moment) -> bool {
+        while !self.stopped() && self.opening_fault.borrow().is_none() {
+            if Moment::now() >= last {
+                return false;
+            }
+            tokio::time::sleep(SWEEP_EVERY).await;
+        }
+        true
+    }
+
     /// Notes that this workload's window has begun.
     pub fn measuring(&self) {
         self.control.progress.enter(Stage::Measuring);
@@ -177,18 +191,26 @@ async fn open_all<C: Client>(
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let permits = Arc::new(Semaphore::new(MAX_OPENING));
     let start = Moment::now();
-    for worker in 0..shared.plan.connections {
-        let at = start + Duration::from_nanos(rate.offset_ns(worker as u64));
-        timer.sleep_until(at).await.context(|| "waiting for a timer".to_owned())?;
-        // The semaphore is never closed.
-        let permit = permits.clone().acquire_owned().await.expect("an open semaphore");
-        if shared.stopped() || shared.opening_fault.borrow().is_some() {
-            break;
+    let all = shared.plan.connections as u64;
+    let opening = async {
+        for worker in 0..all {
+            let at = start + Duration::from_nanos(rate.offset_ns(worker));
+            timer.sleep_until(at).await.context(|| "waiting for a timer".to_owned())?;
+            // The semaphore is never closed.
+            let permit = permits.clone().acquire_owned().await.expect("an open semaphore");
+            workers.spawn_local(work_on(worker as usize, client(), shared.clone(), Some(permit)));
         }
-        workers.spawn_local(work_on(worker, client(), shared.clone(), Some(permit)));
-    }
-    // Every permit is back once every worker has a connection or has given up.
-    let _all = permits.acquire_many(MAX_OPENING as u32).await.expect("an open semaphore");
+        // Every permit is back once every worker has a connection or has given up.
+        let _all = permits.acquire_many(MAX_OPENING as u32).await.expect("an open semaphore");
+        Ok(())
+    };
+    let patience = OPENING_PATIENCE.max(shared.plan.timeout * (OPEN_ATTEMPTS as u32 + 1));
+    let last = start + Duration::from_nanos(rate.offset_ns(all)) + patience;
+    // What is still being opened then is dropped with the workers.
+    let in_time = tokio::select! {
+        done = opening => done.map(|()| true)?,
+        in_time = shared.opening_is_over(last) => in_time,
+    };
     let (opened, wanted) = (shared.opened.get(), shared.plan.connections);
     if let Some(fault) = shared.opening_fault.take() {
         return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}"))
@@ -198,6 +220,11 @@ async fn open_all<C: Client>(
         return Err(Error::new(format!(
             "stopped after opening {opened} of {wanted} connections: nothing was measured"
         )));
+    }
+    if !in_time {
+        let waited_s = (Moment::now() - start).as_secs_f64();
+        return Err(Error::new(format!("opened {opened} of {wanted} connections in {waited_s:.0} s, and gave up"))
+            .mend("lower --connect-rate or --connections, or look at the target's limits and log"));
     }
     Ok(())
 }

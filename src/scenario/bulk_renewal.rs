@@ -31,6 +31,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many certificates certctl takes at most where they are named by criteria, whatever their number.
 pub const CRITERIA_CAP: u64 = 50;
 
+/// The criteria of [`Selection::Criteria`], which every seeded certificate fits.
+pub const CRITERIA: [(&str, &str); 2] = [("team_id", "t-platform"), ("issuer_id", "iss-local")];
+
 /// Which certificates a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
@@ -98,7 +101,8 @@ impl BulkRenewal {
 
     fn body(&self, seq: u64) -> String {
         let Selection::Batches { size } = self.selection else {
-            return r#"{"team_id":"t-platform","issuer_id":"iss-local"}"#.to_owned();
+            let criteria = CRITERIA.map(|(name, value)| format!(r#""{name}":"{value}""#));
+            return format!("{{{}}}", criteria.join(","));
         };
         let mut body = String::with_capacity(24 + 28 * size as usize);
         body.push_str(r#"{"certificate_ids":["#);

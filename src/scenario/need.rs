@@ -11,6 +11,8 @@ pub enum Need {
     Certificate(u64),
     /// The same, and it is not in renewal already, or can be put back.
     Renewable(u64),
+    /// Whatever fits these criteria is of the seeds, or of an earlier run: it will be changed.
+    OnlyOurs(&'static [(&'static str, &'static str)]),
     /// Its database is at hand: what a workload has changed can be put back before the next one.
     Database,
     /// An ACME server answers.

@@ -9,11 +9,19 @@ use rustls::pki_types::ServerName;
 
 use crate::error::{Context, Error, Result};
 
-/// A target's base URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A target's base URL. Two are equal that name the same host and port.
+#[derive(Clone, Debug, Eq)]
 pub struct Base {
     host: String,
     port: u16,
+    /// The addresses that were looked up once and for all; empty until then.
+    fixed: Vec<SocketAddr>,
+}
+
+impl PartialEq for Base {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
 }
 
 impl FromStr for Base {
@@ -35,7 +43,7 @@ impl FromStr for Base {
             return Err(format!("`{shown}`: the base URL takes no path; write https://host:port"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(443) })
+        Ok(Self { host, port: authority.port_u16().unwrap_or(443), fixed: Vec::new() })
     }
 }
 
@@ -57,12 +65,12 @@ impl fmt::Display for Base {
 impl Base {
     /// A base on this machine, for a server that we started.
     pub fn local(port: u16) -> Self {
-        Self { host: "localhost".to_owned(), port }
+        Self { host: "localhost".to_owned(), port, fixed: Vec::new() }
     }
 
     /// What the `Host` field says.
     pub fn host_header(&self) -> String {
-        let Self { host, port } = self;
+        let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
@@ -80,8 +88,20 @@ impl Base {
     /// # Errors
     /// If the host is not known.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        if !self.fixed.is_empty() {
+            return Ok(self.fixed.clone());
+        }
         let found = (self.host.as_str(), self.port).to_socket_addrs();
         Ok(found.context(|| format!("looking up {}", self.host))?.collect())
+    }
+
+    /// Looks the host up now, for all later calls of [`Base::addresses`].
+    ///
+    /// # Errors
+    /// If the host is not known.
+    pub fn fix_addresses(&mut self) -> Result<&[SocketAddr]> {
+        self.fixed = self.addresses()?;
+        Ok(&self.fixed)
     }
 }
 

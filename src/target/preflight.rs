@@ -1,9 +1,13 @@
 //! Looks a target over before a single request is measured: one line for what is wrong, one for what mends it.
 
 mod acme;
+mod ours;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::probe::{Answer, PATIENCE, Probe};
 use super::{Target, Version};
@@ -20,6 +24,10 @@ pub use acme::AcmeDirectory;
 
 /// certctl's default limiter lets a burst of 100 requests through and 50 a second after it.
 const LIMITER_PROBES: usize = 128;
+/// How long those are asked: at fewer than 50 a second the limiter would let any number of them through.
+const LIMITER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long all questions together may take.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the preflight found out.
 #[derive(Clone)]
@@ -37,7 +45,7 @@ pub struct Findings {
 /// # Errors
 /// The first thing that is wrong with it, and what mends that.
 pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
-    runtime()?.block_on(async {
+    let inspection = async {
         let dialer = reach(target).await?;
         let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
         inspection.health().await?;
@@ -53,11 +61,18 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
                     inspection.certificate_is_seeded(*number).await?;
                 }
                 Need::Renewable(number) => inspection.certificate_is_renewable(*number).await?,
+                Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
                 Need::Database => inspection.database_is_given()?,
                 Need::Acme { directory, bearer } => acme = Some(inspection.acme(directory, *bearer).await?),
             }
         }
         Ok(Findings { dialer, version, acme })
+    };
+    let inspected = runtime()?.block_on(async { timeout(WHOLE_PATIENCE, inspection).await });
+    inspected.unwrap_or_else(|_| {
+        let base = &target.base;
+        Err(Error::new(format!("{base}: the questions before a run were not all answered within {WHOLE_PATIENCE:?}"))
+            .mend("look at its log: it answers each, but too slowly to be measured"))
     })
 }
 
@@ -226,7 +241,11 @@ impl Inspection<'_> {
     }
 
     pub(super) async fn rate_limiter_is_off(&mut self) -> Result<()> {
+        let start = Moment::now();
         for _ in 0..LIMITER_PROBES {
+            if Moment::now() - start > LIMITER_PATIENCE {
+                break;
+            }
             if self.probe.get("/health").await?.status == 429 {
                 return Err(self.limited());
             }

@@ -1,9 +1,11 @@
 //! Single requests to a target outside of any measurement: the preflight's questions, and counts of work.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Target;
 use crate::clock::Moment;
@@ -14,6 +16,10 @@ use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
 
 /// How long a target may take for one answer, or to open a connection.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may still take once the run is to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a probe looks whether the run is to stop.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Asks a target one thing after another.
 pub struct Probe<'a> {
@@ -21,6 +27,7 @@ pub struct Probe<'a> {
     dialer: Dialer,
     connection: Option<Connection>,
     scratch: Scratch,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// A complete answer.
@@ -40,7 +47,13 @@ pub struct Answer {
 impl<'a> Probe<'a> {
     /// Asks `target` over connections of `dialer`.
     pub fn new(target: &'a Target, dialer: Dialer) -> Self {
-        Self { target, dialer, connection: None, scratch: Scratch::default() }
+        Self { target, dialer, connection: None, scratch: Scratch::default(), stop: None }
+    }
+
+    /// Gives up soon once `stop` is set.
+    #[must_use]
+    pub fn until(self, stop: &Arc<AtomicBool>) -> Self {
+        Self { stop: Some(stop.clone()), ..self }
     }
 
     /// Asks for `path` without saying who we are.
@@ -61,10 +74,17 @@ impl<'a> Probe<'a> {
 
     async fn ask(&mut self, method: Method, path: &str, token: Option<&str>) -> Result<Answer> {
         self.scratch.request = encode(method, path, &self.target.base.host_header(), token, "");
-        let failed = match timeout(PATIENCE, self.exchange(method)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(fault)) => Some(fault.to_string()),
-            Err(_) => Some(format!("no complete answer within {PATIENCE:?}")),
+        let stop = self.stop.clone();
+        let answered = tokio::select! {
+            biased;
+            answered = timeout(PATIENCE, self.exchange(method)) => Some(answered),
+            () = stopped(stop) => None,
+        };
+        let failed = match answered {
+            Some(Ok(Ok(()))) => None,
+            Some(Ok(Err(fault))) => Some(fault.to_string()),
+            Some(Err(_)) => Some(format!("no complete answer within {PATIENCE:?}")),
+            None => Some("no complete answer when the run was stopped".to_owned()),
         };
         if let Some(why) = failed {
             return Err(Error::new(format!("{} {path} at {}: {why}", method.token(), self.target.base))
@@ -98,6 +118,15 @@ impl<'a> Probe<'a> {
         }
         Ok(())
     }
+}
+
+/// Ends some time after `stop` is set, and never where there is none.
+async fn stopped(stop: Option<Arc<AtomicBool>>) {
+    let Some(stop) = stop else { return std::future::pending().await };
+    while !stop.load(Ordering::Relaxed) {
+        sleep(LOOK).await;
+    }
+    sleep(STOP_PATIENCE).await;
 }
 
 impl Answer {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -145,12 +147,13 @@ fn describe(
     })
 }
 
-/// Asks the reference server for its counts. It counts before it answers.
+/// Asks the reference server for its counts. It counts before it answers. Gives up soon once `stop` is set.
 ///
 /// # Errors
 /// If it does not answer.
-pub fn counts(target: &Target, dialer: &Dialer) -> Result<Counts> {
-    let answer = runtime()?.block_on(Probe::new(target, dialer.clone()).ask_with_token(Method::Get, "/reference/work"));
+pub fn counts(target: &Target, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counts> {
+    let mut probe = Probe::new(target, dialer.clone()).until(stop);
+    let answer = runtime()?.block_on(probe.ask_with_token(Method::Get, "/reference/work"));
     let counts = answer?.json().and_then(|values| Counts::new(values, "the reference server's own count"));
     counts.ok_or_else(|| Error::new("the reference server's /reference/work is no JSON object"))
 }

@@ -18,8 +18,8 @@ use postgres::Client;
 use postgres::error::{ErrorPosition, SqlState};
 
 pub use clean::{Cleaned, TableCleaned, clean, clean_issued, reset};
-pub use connection::{connect, redact_url};
-pub use foreign::refuse_foreign;
+pub use connection::{addresses, connect, redact_url};
+pub use foreign::{is_own_certificate, refuse_foreign};
 pub use restore::{refresh_certificates, refresh_fleet};
 
 use crate::error::{Context, Error, Result};

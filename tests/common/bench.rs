@@ -57,11 +57,23 @@ fn build(target: &str) -> PathBuf {
     programs.find_map(|message| Some(message["executable"].as_str()?.into())).expect("cargo names the program")
 }
 
+/// Without our environment's settings, old names among them: no test loads a system that happens to be named there.
+pub fn clean(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CERTCTL_") || name.to_string_lossy().ends_with("_TARGET_URL") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// A command line of the bench program.
 pub struct Bench {
     pub command: Command,
     /// Its results, and what it prints.
     folder: TempDir,
+    /// Whether it is a smoke run, which takes nothing from the environment.
+    is_smoke: bool,
 }
 
 impl Bench {
@@ -78,17 +90,12 @@ impl Bench {
     /// Like [`Bench::new`], for a copy of the program.
     pub fn of(program: &Path, arguments: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("CERTCTL_") || name.to_string_lossy().ends_with("_TARGET_URL") {
-                command.env_remove(name);
-            }
-        }
+        let mut command = clean(Command::new(program));
         command.args(arguments.split_whitespace()).env("CERTCTL_BENCH_OUTPUT", folder.path().join("results"));
         command.env("CRITERION_HOME", folder.path().join("criterion")).stdin(Stdio::null());
         command.stdout(File::create(folder.path().join("stdout")).unwrap());
         command.stderr(File::create(folder.path().join("stderr")).unwrap());
-        Self { command, folder }
+        Self { command, folder, is_smoke: false }
     }
 
     /// The sustained workload alone, measured, at a peer.
@@ -114,6 +121,7 @@ impl Bench {
 
     /// The sustained workload alone, cut down to a second or two, as `cargo test` runs it.
     pub fn smoke(mut self) -> Self {
+        self.is_smoke = true;
         self.command.args(["--mode", "sustained"]);
         self
     }
@@ -129,7 +137,23 @@ impl Bench {
     }
 
     fn towards(mut self, base: &str, ca_file: &Path) -> Self {
-        self.command.env("CERTCTL_BASE", base).env("CERTCTL_TOKEN", TOKEN).env("CERTCTL_CA_FILE", ca_file);
+        if self.is_smoke {
+            self.command.args(["--target", base, "--token", TOKEN, "--ca-file"]).arg(ca_file);
+        } else {
+            self.command.env("CERTCTL_BASE", base).env("CERTCTL_TOKEN", TOKEN).env("CERTCTL_CA_FILE", ca_file);
+        }
+        self
+    }
+
+    /// With these arguments besides, separated by spaces.
+    pub fn arguments(mut self, arguments: &str) -> Self {
+        self.command.args(arguments.split_whitespace());
+        self
+    }
+
+    /// With this database.
+    pub fn database(mut self, url: &str) -> Self {
+        self.command.args(["--database", url]);
         self
     }
 

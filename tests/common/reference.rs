@@ -22,6 +22,17 @@ impl Reference {
     pub fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-reference"));
         command.arg("--in-memory").args(arguments);
+        Self::spawn(command)
+    }
+
+    /// Like [`Reference::start`], with its rows in this database, which holds the seeds already.
+    pub fn on_database(url: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-reference"));
+        command.args(["--database", url]);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         command.env("CERTCTL_REFERENCE_TOKEN", TOKEN).env("CERTCTL_REFERENCE_VIEWER_TOKEN", VIEWER_TOKEN);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

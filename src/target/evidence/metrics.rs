@@ -1,6 +1,8 @@
 //! certctl's own metrics, in the text format of Prometheus.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +34,18 @@ pub struct Change {
 /// # Errors
 /// If the token may not read them, the server has none, or the answer is something else.
 pub fn read(target: &Target, dialer: &Dialer) -> Result<Metrics> {
-    let mut probe = Probe::new(target, dialer.clone());
+    read_by(Probe::new(target, dialer.clone()), target)
+}
+
+/// The same, which gives up soon once `stop` is set.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_until(stop: &Arc<AtomicBool>, target: &Target, dialer: &Dialer) -> Result<Metrics> {
+    read_by(Probe::new(target, dialer.clone()).until(stop), target)
+}
+
+fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
     let answer = runtime()?.block_on(probe.ask_with_token(Method::Get, PATH))?;
     let refused = |why: &str| Error::new(format!("{}{PATH}: {why}", target.base));
     match answer.status {

@@ -1,12 +1,16 @@
 //! A connection to a PostgreSQL, and failures of it told without a password.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
+use postgres::config::Host;
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
 
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 
+/// Stands where no port matters.
+const POSTGRESQL_PORT: u16 = 5_432;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to a PostgreSQL without TLS, within 10 s unless the URL says otherwise.
@@ -14,12 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Fails when `url` is no connection URL (kind `Usage`), nobody answers, or the server refuses us.
 pub fn connect(url: &str) -> Result<Client> {
     let shown = redact_url(url);
-    let mut config: Config = url.parse().map_err(|error: postgres::Error| {
-        // Of a text that is no URL, the parser's complaint may quote any part.
-        let why = if url.contains("://") { format!(": {}", reason(&error)) } else { String::new() };
-        Error::usage(format!("the database URL {shown} is not one{why}"))
-            .mend("write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable")
-    })?;
+    let mut config = config(url)?;
     config.get_connect_timeout().is_none().then(|| config.connect_timeout(CONNECT_TIMEOUT));
     config.connect(NoTls).map_err(|error| {
         let mend = match error.code() {
@@ -36,6 +35,35 @@ pub fn connect(url: &str) -> Result<Client> {
         };
         failed(&format!("connecting to {shown}"), &error).mend(mend)
     })
+}
+
+fn config(url: &str) -> Result<Config> {
+    url.parse().map_err(|error: postgres::Error| {
+        // Of a text that is no URL, the parser's complaint may quote any part.
+        let why = if url.contains("://") { format!(": {}", reason(&error)) } else { String::new() };
+        Error::usage(format!("the database URL {} is not one{why}", redact_url(url)))
+            .mend("write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable")
+    })
+}
+
+/// Every address that a connection to `url` may go to; none for a unix socket.
+///
+/// # Errors
+/// If `url` is no connection URL (kind `Usage`), or a host in it is not known.
+pub fn addresses(url: &str) -> Result<Vec<SocketAddr>> {
+    let config = config(url)?;
+    if !config.get_hostaddrs().is_empty() {
+        // The hosts beside them are not looked up, but are what a certificate is checked against.
+        return Ok(config.get_hostaddrs().iter().map(|ip| SocketAddr::new(*ip, POSTGRESQL_PORT)).collect());
+    }
+    let mut addresses = Vec::new();
+    for host in config.get_hosts() {
+        if let Host::Tcp(name) = host {
+            let found = (name.as_str(), POSTGRESQL_PORT).to_socket_addrs();
+            addresses.extend(found.context(|| format!("looking up {name} of {}", redact_url(url)))?);
+        }
+    }
+    Ok(addresses)
 }
 
 pub(super) fn exists(client: &mut Client, table: &str) -> Result<bool> {

@@ -25,10 +25,40 @@ const DEMO_CERTIFICATES: [&str; 32] = [
     "mc-web-prod", "mc-web-stg", "mc-wiki-prod", "mc-wildcard-prod",
 ];
 
+/// Whether a certificate is of our seeds or of certctl's demo seed, or was posted by a run; `source` is its tag of that
+/// name.
+pub fn is_own_certificate(id: &str, name: &str, source: &str) -> bool {
+    let seeded = id.starts_with("cert-loadtest-bulk-") && name.starts_with("loadtest-bulk-");
+    let posted = name.starts_with("loadtest-api-") && source == "certctl-bench";
+    seeded || posted || DEMO_CERTIFICATES.contains(&id)
+}
+
 /// Fails when the database holds rows of others; it may have no tables yet. For whoever is about to write to it.
 pub fn refuse_foreign(url: &str) -> Result<()> {
-    refuse_foreign_rows(&mut connect(url)?, &redact_url(url))
+    let (mut client, shown) = (connect(url)?, redact_url(url));
+    refuse_other_tables(&mut client, &shown)
+        .and_then(|()| refuse_foreign_rows(&mut client, &shown))
         .map_err(|error| error.mend("give the URL of an empty one"))
+}
+
+/// Keeps us from making tables in a database that is of another kind: it has tables, and certctl's are not among them.
+fn refuse_other_tables(client: &mut Client, shown: &str) -> Result<()> {
+    if exists(client, "managed_certificates")? {
+        return Ok(());
+    }
+    let sql = "SELECT c.oid::regclass::text, count(*) OVER () FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') \
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
+               AND d.deptype = 'e') ORDER BY 1 LIMIT 1";
+    let row = client.query_opt(sql, &[]);
+    match row.map_err(|error| failed("looking for tables of others", &error))? {
+        None => Ok(()),
+        Some(row) => Err(Error::new(format!(
+            "refusing to make tables in {shown}: it holds {} others and none of certctl's (such as {})",
+            row.get::<_, i64>(1),
+            row.get::<_, String>(0)
+        ))),
+    }
 }
 
 /// Keeps us out of a database that somebody uses: load tests change, renew and revoke what they find.

@@ -1,0 +1,155 @@
+//! Load that leaves this machine: refused unless it is allowed, and announced before it starts.
+//!
+//! Names are looked up once, and what they gave is what is dialled: a name that means another machine a moment later
+//! changes nothing.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use super::flags::Where;
+use crate::error::{Error, Result};
+use crate::load::plan::Model;
+use crate::run::Workload;
+use crate::target::base::Base;
+use crate::target::reference::Store;
+use crate::target::seed;
+
+/// How long an announcement stands before the load starts.
+const NOTICE: Duration = Duration::from_secs(5);
+
+/// Somewhere that requests or statements of a run go.
+struct Destination {
+    /// Its name, without secrets.
+    name: String,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Destination {
+    /// The addresses beyond loopback.
+    fn remote(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(SocketAddr::ip).filter(|ip| !is_loopback(*ip))
+    }
+}
+
+/// Whether it is this machine's loopback: 127.0.0.0/8, ::1, or one of the former written as IPv6.
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// Sees that the load of `groups` at `place` stays on this machine, or may leave it. Where it leaves it, says for five
+/// seconds what it will do. Fixes the addresses that are dialled.
+///
+/// # Errors
+/// If it would leave this machine and may not (kind `Usage`), or a name is not known.
+pub fn clear(place: &mut Where, allowed: bool, bench: &str, groups: &[Vec<Workload>]) -> Result<()> {
+    let destinations = destinations(place)?;
+    let mut load = String::new();
+    for workload in groups.iter().flatten() {
+        // Writing to a String cannot fail.
+        let _ = write!(load, "\n  {}", describe(bench, workload));
+    }
+    permit(&destinations, allowed, &load)
+}
+
+/// The same, for statements that `doing` sends to a database.
+///
+/// # Errors
+/// As [`clear`].
+pub fn clear_database(url: &str, allowed: bool, doing: &str) -> Result<()> {
+    permit(&[database(url)?], allowed, &format!("\n  {doing}"))
+}
+
+fn permit(destinations: &[Destination], allowed: bool, load: &str) -> Result<()> {
+    let remote: Vec<_> = destinations.iter().filter(|one| one.remote().next().is_some()).collect();
+    let Some(first) = remote.first() else { return Ok(()) };
+    if !allowed {
+        let name = &first.name;
+        let address = first.remote().next().map_or_else(String::new, |ip| ip.to_string());
+        let at = if name.contains(&address) { String::new() } else { format!(" ({address})") };
+        return Err(Error::usage(format!("{name}{at} is not on this machine's loopback, and may be somebody's"))
+            .mend("add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)"));
+    }
+    let mut notice =
+        format!("--allow-remote: in {} s load leaves this machine; Ctrl-C keeps it here:", NOTICE.as_secs());
+    for one in remote {
+        let addresses: Vec<String> = one.addresses.iter().map(|address| address.ip().to_string()).collect();
+        // Writing to a String cannot fail.
+        let _ = write!(notice, "\n  to {} at {}", one.name, addresses.join(" or "));
+    }
+    eprintln!("{notice}{load}");
+    thread::sleep(NOTICE);
+    Ok(())
+}
+
+/// What a workload will do, in a line.
+fn describe(bench: &str, workload: &Workload) -> String {
+    let plan = &workload.plan;
+    let pace = match &plan.model {
+        Model::Open { pattern, clients, .. } => format!("{:.1} arrivals/s", pattern.per_second(*clients)),
+        Model::Closed { .. } => "as many requests as are answered".to_owned(),
+    };
+    let span = (plan.starts_after + plan.warm_up + plan.window).as_secs_f64();
+    let name = workload.scenario.name();
+    let name = if name == bench { name.to_owned() } else { format!("{bench}, {name}") };
+    format!("{name}: {pace} for up to {span:.0} s over {} connections", plan.connections)
+}
+
+/// Everything that `place` reaches and we do not start, with the addresses fixed.
+fn destinations(place: &mut Where) -> Result<Vec<Destination>> {
+    Ok(match place {
+        Where::Running(target) => {
+            let mut found = vec![server(&mut target.base)?];
+            if let Some(url) = &target.database {
+                found.push(database(url)?);
+            }
+            found
+        }
+        Where::Reference(Store::Database(url), _) => vec![database(url)?],
+        Where::Reference(Store::Auto | Store::InMemory, _) => Vec::new(),
+        Where::Connectors(wanted) => {
+            let kinds = &wanted.kinds;
+            let asked = wanted.named.iter_mut().filter(|(kind, _)| kinds.contains(kind));
+            asked.map(|(_, base)| server(base)).collect::<Result<_>>()?
+        }
+    })
+}
+
+fn server(base: &mut Base) -> Result<Destination> {
+    Ok(Destination { addresses: base.fix_addresses()?.to_vec(), name: base.to_string() })
+}
+
+fn database(url: &str) -> Result<Destination> {
+    Ok(Destination { name: format!("the database {}", seed::redact_url(url)), addresses: seed::addresses(url)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination(addresses: &[&str]) -> Destination {
+        let addresses = addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 8443)).collect();
+        Destination { name: "https://certctl.example:8443".to_owned(), addresses }
+    }
+
+    #[test]
+    fn loopback_needs_no_permission_and_all_else_does() {
+        for here in ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"] {
+            permit(&[destination(&[here])], false, "").unwrap();
+        }
+        for there in
+            ["128.0.0.1", "10.0.0.1", "192.0.2.7", "0.0.0.0", "::", "::2", "::ffff:192.0.2.7", "fe80::1", "::127.0.0.1"]
+        {
+            let refused = permit(&[destination(&["127.0.0.1"]), destination(&[there])], false, "").unwrap_err();
+            assert_eq!(refused.kind(), crate::error::ErrorKind::Usage, "{there}");
+            assert!(refused.what().starts_with("https://certctl.example:8443 ("), "{refused}");
+        }
+    }
+
+    /// The next address is tried where one does not answer: each of them has to be ours.
+    #[test]
+    fn a_name_with_one_remote_address_needs_permission() {
+        permit(&[destination(&["127.0.0.1", "192.0.2.7"])], false, "").unwrap_err();
+    }
+}

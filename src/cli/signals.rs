@@ -1,0 +1,123 @@
+//! Signals that end a run: Ctrl-C (SIGINT), SIGTERM, and SIGHUP, which comes when a terminal is closed.
+//!
+//! Until something is measured nothing is lost by ending at once, whatever the run waits for: a lookup of a name, a
+//! server that is silent, `initdb`. Everything that was started is tied to this process and ends with it. From then on
+//! the first signal asks the run to come to its end, and a bound holds where something keeps it from that.
+
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator;
+
+use super::exit;
+use crate::error::{Context, Error, Result};
+
+/// How long a run that is to stop may take once what it measured is on disk, to confirm it: a frozen database is the
+/// slowest of what it then waits for.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// How often the thread that waits for the end looks whether it is on disk.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Nothing is measured yet: a signal ends the process.
+const PREPARING: u8 = 0;
+/// There is something to keep: a signal sets the flag.
+const RUNNING: u8 = 1;
+/// A signal came while nothing was measured.
+const ENDED: u8 = 2;
+/// What was measured is on disk.
+const KEPT: u8 = 3;
+
+/// Watches for the signals that end a run.
+pub struct Signals {
+    stop: Arc<AtomicBool>,
+    state: Arc<AtomicU8>,
+}
+
+impl Signals {
+    /// Watches while a run is prepared: the first signal ends the process with exit code 1.
+    ///
+    /// # Errors
+    /// If the kernel refuses a handler or a thread.
+    pub fn watch() -> Result<Self> {
+        let watch = Self { stop: Self::flag()?, state: Arc::new(AtomicU8::new(PREPARING)) };
+        let state = watch.state.clone();
+        let mut arriving = iterator::Signals::new(signals()).context(|| "watching for signals".to_owned())?;
+        let end = move || {
+            if arriving.forever().next().is_none() {
+                return;
+            }
+            if state.compare_exchange(PREPARING, ENDED, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                eprintln!("certctl-bench: stopped before anything was measured");
+                process::exit(exit::COULD_NOT_RUN.into());
+            }
+            while state.load(Ordering::SeqCst) != KEPT {
+                thread::sleep(LOOK);
+            }
+            thread::sleep(STOP_PATIENCE);
+            eprintln!(
+                "certctl-bench: stopped, and not at its end within {STOP_PATIENCE:?}: the summary is of what was measured"
+            );
+            process::exit(exit::INVALID.into());
+        };
+        let thread = thread::Builder::new().name("signals".to_owned()).spawn(end);
+        thread.context(|| "starting a thread that watches for signals".to_owned())?;
+        Ok(watch)
+    }
+
+    /// Watches while other processes run for us: the first signal sets the flag alone.
+    ///
+    /// # Errors
+    /// If the kernel refuses a handler.
+    pub fn flag() -> Result<Arc<AtomicBool>> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in signals() {
+            register(signal, &stop)?;
+        }
+        Ok(stop)
+    }
+
+    /// From now on there is something to keep: the first signal sets the flag that this returns.
+    ///
+    /// # Errors
+    /// If one has come already.
+    pub fn measuring(&self) -> Result<Arc<AtomicBool>> {
+        match self.state.compare_exchange(PREPARING, RUNNING, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Ok(self.stop.clone()),
+            Err(_) => Err(Error::new("stopped before anything was measured")),
+        }
+    }
+
+    /// What was measured is on disk: from now on a run that is to stop has a few seconds.
+    pub fn kept(&self) {
+        self.state.store(KEPT, Ordering::SeqCst);
+    }
+}
+
+/// The first `signal` sets `stop`; one that comes when it is set ends the process at once: what was started ends with it.
+fn register(signal: libc::c_int, stop: &Arc<AtomicBool>) -> Result<()> {
+    signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())
+        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+        .map(drop)
+        .context(|| "watching for signals".to_owned())
+}
+
+/// The signals that are watched for. Who starts a run by `nohup` wants it to outlive the terminal.
+fn signals() -> Vec<libc::c_int> {
+    let mut signals = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        signals.push(SIGHUP);
+    }
+    signals
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: an all-zero `sigaction` is a valid value; the call fills it and changes nothing, as the new one is null.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: `now` is valid for the call.
+    let read = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) };
+    read == 0 && now.sa_sigaction == libc::SIG_IGN
+}

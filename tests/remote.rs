@@ -1,0 +1,144 @@
+//! Nothing leaves this machine unless that is allowed, and no smoke run loads what happens to be in the environment.
+
+mod common;
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::bench::{Bench, clean};
+use common::peer::{Peer, TOKEN, certctl};
+use common::process::until;
+
+const MEND: &str = "\n  mend: add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
+
+/// An address that is nobody's (RFC 5737): a run that were let through would reach no one.
+const NOBODY: &str = "192.0.2.1";
+
+#[test]
+fn load_beyond_loopback_is_refused_before_anything_is_sent() {
+    let target = format!("--bench --target https://{NOBODY}:8443");
+    let mapped = format!("--bench --target https://[::ffff:{NOBODY}]:8443");
+    let database = format!("--bench --database postgres://u:geheim@{NOBODY}/certctl");
+    let both = format!("--bench --target https://127.0.0.1:1 --database postgres://u:geheim@{NOBODY}/certctl");
+    let by_address = format!("--bench --database postgres://u:geheim@localhost/certctl?hostaddr={NOBODY}");
+    let nginx = format!("--bench --nginx https://{NOBODY}");
+    for (bench, arguments) in [
+        ("agent_storm", target.as_str()),
+        ("agent_storm", &mapped),
+        ("agent_storm", &database),
+        ("bulk_renewal", &both),
+        ("agent_storm", &by_address),
+        ("api_tier", &target),
+        ("acme_flow", &target),
+        ("acme_burst", &target),
+        ("connector_tier", &nginx),
+        // A smoke run too.
+        ("agent_storm", target.trim_start_matches("--bench ")),
+        ("connector_tier", nginx.trim_start_matches("--bench ")),
+    ] {
+        let refused = Bench::named(bench, arguments).run().exits(2);
+        let told = refused.stderr.contains(" is not on this machine's loopback") && refused.stderr.ends_with(MEND);
+        assert!(told, "{bench} {arguments}: {}", refused.stderr);
+        assert!(refused.stderr.contains(NOBODY) && !refused.stderr.contains("geheim"), "{}", refused.stderr);
+        assert_eq!((refused.stdout.as_str(), refused.json), ("", None));
+    }
+    let refused = Bench::new("--bench").env("CERTCTL_BASE", &format!("https://{NOBODY}:8443")).run().exits(2);
+    assert!(refused.stderr.ends_with(MEND), "{}", refused.stderr);
+}
+
+#[test]
+fn a_database_beyond_loopback_is_not_seeded() {
+    for flags in [&[][..], &["--reset"], &["--clean"]] {
+        let mut seed = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
+        let url = format!("postgres://u:geheim@{NOBODY}/certctl");
+        let output = seed.args(["seed", "--database", &url]).args(flags).stdin(Stdio::null()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.ends_with(MEND) && !stderr.contains("geheim"), "{stderr}");
+    }
+}
+
+#[test]
+fn loopback_needs_no_permission_however_it_is_written() {
+    for base in ["https://127.9.8.7:1", "https://[::ffff:127.0.0.1]:1", "https://localhost:1"] {
+        let finished = Bench::new(&format!("--bench --target {base}")).run().exits(1);
+        assert!(finished.stderr.contains(" is not reachable at "), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn allowed_load_is_announced_and_can_be_kept_here() {
+    let arguments = format!("--target https://{NOBODY}:8443 --allow-remote --rate 20/s --duration 30s --connections 7");
+    let mut bench = Bench::named("bulk_renewal", &arguments).measured();
+    // In a network of its own, where nothing is reached, whatever comes of the test.
+    // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
+    unsafe {
+        bench.command.pre_exec(|| {
+            // Where we are not root the address is still nobody's.
+            let _ = libc::unshare(libc::CLONE_NEWNET);
+            Ok(())
+        });
+    }
+    let mut running = bench.start();
+    let told = [
+        "--allow-remote: in 5 s load leaves this machine; Ctrl-C keeps it here:".to_owned(),
+        format!("  to https://{NOBODY}:8443 at {NOBODY}"),
+        "  bulk_renewal, enqueue: 20.0 arrivals/s for up to 35 s over 7 connections".to_owned(),
+    ];
+    until("it says what it will do", || {
+        assert!(running.ended().is_none(), "ended early: {}", running.stderr());
+        running.stderr().contains(&told[2])
+    });
+    running.signal(libc::SIGINT);
+    let finished = running.finish().exits(1);
+    assert_eq!(
+        finished.stderr.lines().collect::<Vec<_>>(),
+        [&told[0], &told[1], &told[2], "certctl-bench: stopped before anything was measured"]
+    );
+}
+
+/// As `cargo test --all-targets` runs every bench target, with the old and the new names exported.
+#[test]
+fn a_smoke_run_does_not_load_what_the_environment_names() {
+    let requests = Arc::new(AtomicU64::new(0));
+    let seen = requests.clone();
+    let peer = Peer::start(move |request| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        certctl(request)
+    });
+    // Nobody listens there: a run that used it would fail.
+    let database = "postgres://u:p@127.0.0.1:1/certctl";
+    let (base, ca_file) = (peer.base(), peer.ca_file());
+    let of_certctl = ["CERTCTL_BASE", "CERTCTL_BENCH_TARGET"];
+    let of_connectors = [
+        "NGINX_TARGET_URL",
+        "APACHE_TARGET_URL",
+        "HAPROXY_TARGET_URL",
+        "F5_TARGET_URL",
+        "CERTCTL_BENCH_NGINX",
+        "CERTCTL_BENCH_APACHE",
+        "CERTCTL_BENCH_HAPROXY",
+        "CERTCTL_BENCH_F5",
+    ];
+    for bench in ["agent_storm", "api_tier", "bulk_renewal", "acme_flow", "acme_burst", "connector_tier"] {
+        let in_memory = if bench == "connector_tier" { "" } else { "--in-memory" };
+        let mut smoke = Bench::named(bench, in_memory).env("CERTCTL_BENCH_DATABASE", database);
+        for name in of_certctl.iter().chain(&of_connectors) {
+            smoke = smoke.env(name, &base);
+        }
+        smoke = smoke.env("CERTCTL_TOKEN", TOKEN).env("CERTCTL_ACME_DIRECTORY", &format!("{base}/acme/directory"));
+        smoke.command.env("CERTCTL_CA_FILE", &ca_file).env("CERTCTL_BENCH_DIRECTORY", format!("{base}/directory"));
+        let finished = smoke.smoke().run();
+        let names = if bench == "connector_tier" { of_connectors[0] } else { of_certctl[0] };
+        let told = finished.stderr.lines().find(|line| line.contains(" not used: a smoke run loads what it starts"));
+        assert!(told.is_some_and(|line| line.contains(names)), "{bench}: {}", finished.stderr);
+        assert_eq!(requests.load(Ordering::SeqCst), 0, "{bench} loads what the environment names");
+        // Where no daemon is installed nothing can be shown to work.
+        assert!(matches!(finished.code, Some(0)) || bench == "connector_tier", "{bench}: {}", finished.stderr);
+    }
+    // The command line does name it.
+    Bench::new("").smoke().towards_peer(&peer).run();
+    assert!(requests.load(Ordering::SeqCst) > 0);
+}
