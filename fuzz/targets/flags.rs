@@ -1,0 +1,70 @@
+//! Everything that is typed: command lines of the bench targets, URLs, rates, durations, shares.
+
+#![no_main]
+
+use std::time::Duration;
+
+use certctl_bench::cli::acme::{AcmeBurst, AcmeFlow};
+use certctl_bench::cli::agent_storm::AgentStorm;
+use certctl_bench::cli::api_tier::ApiTier;
+use certctl_bench::cli::bench::{Bench, Site};
+use certctl_bench::cli::bulk_renewal::BulkRenewal;
+use certctl_bench::cli::compare::share;
+use certctl_bench::cli::connector_tier::ConnectorTier;
+use certctl_bench::cli::flags::{BenchFlags, Spread, duration, duration_or_zero};
+use certctl_bench::load::rate::Rate;
+use certctl_bench::target::base::{Base, redact};
+use certctl_bench::target::seed::redact_url;
+use clap::Parser as _;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    single(text);
+    // The first character says of which bench target the rest is a command line.
+    let mut rest = text.chars();
+    let which = rest.next().map_or(0, |first| u32::from(first) % 6);
+    let Some(mut words) = shlex::split(rest.as_str()) else { return };
+    words.insert(0, "bench".to_owned());
+    match which {
+        0 => command_line::<AgentStorm>(&words),
+        1 => command_line::<ApiTier>(&words),
+        2 => command_line::<BulkRenewal>(&words),
+        3 => command_line::<AcmeFlow>(&words),
+        4 => command_line::<AcmeBurst>(&words),
+        _ => command_line::<ConnectorTier>(&words),
+    }
+});
+
+fn single(text: &str) {
+    if let Ok(base) = text.parse::<Base>() {
+        assert_eq!(base.to_string().parse::<Base>().as_ref(), Ok(&base), "{text:?}");
+        let _ = base.server_name();
+    }
+    if let Ok(rate) = text.parse::<Rate>() {
+        assert!(rate.per_second_f64() > 0.0 && rate.per_second_f64().is_finite());
+        let _ = rate.offset_ns(1);
+    }
+    if let Ok(span) = duration(text) {
+        assert!(span > Duration::ZERO);
+        assert_eq!(duration_or_zero(text), Ok(span));
+    }
+    if let Ok(share) = share(text) {
+        assert!((0.0..=10.0).contains(&share));
+    }
+    let _ = text.parse::<Spread>();
+    // What stands between the first colon and the last `@` is a password.
+    let secret = "9c1f-recognisable";
+    if !text.contains(secret) {
+        for url in [format!("postgres://u:{secret}{text}@h/d"), format!("postgres://u:{text}{secret}@h/d")] {
+            assert!(!redact_url(&url).contains(secret), "{url:?}");
+            assert!(!redact(&url).contains(secret), "{url:?}");
+        }
+    }
+}
+
+fn command_line<B: Bench>(words: &[String]) {
+    let Ok(mut flags) = BenchFlags::<B>::try_parse_from(words) else { return };
+    let _ = flags.bench.groups(&flags.load, &Site::default());
+    flags.apply_smoke();
+    let _ = (flags.is_smoke(), flags.bench.needs(), flags.bench.groups(&flags.load, &Site::default()));
+}
