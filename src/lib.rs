@@ -11,7 +11,7 @@
 //! | so what | [`measure`], [`report`], [`baseline`] | samples, validity, thresholds; summaries; comparison; verdict |
 //!
 //! [`run`] brings them together, [`handshake`] looks at TLS handshakes alone, [`cli`] holds the flags and verbs,
-//! [`clock`] is the one clock, [`error`] the one error. `src/reference/` and `src/f5_mock/` are programs of their own:
+//! [`database`] opens the sessions at PostgreSQL, [`clock`] is the one clock, [`error`] the one error. `src/reference/` and `src/f5_mock/` are programs of their own:
 //! the certctl-shaped server that runs start by default, and the F5 that `f5_deploy` deploys to.
 
 #![warn(clippy::unwrap_used)]
@@ -22,6 +22,7 @@ compile_error!("certctl-bench runs on Linux: it needs timerfd, parent-death sign
 pub mod baseline;
 pub mod cli;
 pub mod clock;
+pub mod database;
 pub mod error;
 pub mod handshake;
 pub mod load;

@@ -223,6 +223,7 @@ fn side(runs: &[(usize, Reading)], shift: Shift, random: &mut Random) -> Side {
 fn environment() -> Environment {
     let text = || "same".to_owned();
     Environment {
+        counting_settings: serde_json::Map::new(),
         cores: 2,
         cpu_model: text(),
         generator_scheduling: text(),

@@ -12,6 +12,7 @@ use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use certctl_bench::database::Client;
 use certctl_bench::error::ErrorKind;
 use certctl_bench::target::postgres::{Cluster, find};
 use certctl_bench::target::seed::{
@@ -19,7 +20,6 @@ use certctl_bench::target::seed::{
     refresh_fleet,
 };
 use common::needs::needs;
-use postgres::Client;
 
 /// One cluster for all tests of this process, a database for each. Nobody drops it: it goes when the process does.
 static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {

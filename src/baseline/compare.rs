@@ -103,6 +103,15 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
     let mut open = Vec::new();
     let mut notes = base.environment.notes(&head.environment);
     let mut lost = Vec::new();
+    let (wal, sql) = (base.environment.other_wal(&head.environment), base.environment.other_sql(&head.environment));
+    for (what, why) in [("WAL", &wal), ("statements", &sql)] {
+        if !why.is_empty() {
+            notes.push(format!("{what} cannot be compared: {}", why.join("; ")));
+        }
+    }
+    // Of a measure that the database counts: whether it counts alike on both sides.
+    let counts_otherwise =
+        |name: &str| (name.contains("/wal_") && !wal.is_empty()) || (name.contains("/sql_") && !sql.is_empty());
     for name in names {
         let pair = [base.measures.get(name), head.measures.get(name)];
         let Some(one) = pair[0].or(pair[1]) else { continue };
@@ -115,11 +124,13 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
             [None, Some(_)] => notes.push(format!("{name}: the head alone tells it")),
             _ => {}
         }
-        open.push(if !everywhere.is_empty() || (one.kind != Kind::Exact && !timed.is_empty()) {
-            Open::closed(name, one, pair, Judgement::Incomparable)
-        } else {
-            Open::of(name, one, pair)
-        });
+        open.push(
+            if !everywhere.is_empty() || (one.kind != Kind::Exact && !timed.is_empty()) || counts_otherwise(name) {
+                Open::closed(name, one, pair, Judgement::Incomparable)
+            } else {
+                Open::of(name, one, pair)
+            },
+        );
     }
     let timed_samples = open.iter().filter_map(|one| Some((one.samples.as_ref()?.each_ref(), one.assumed()?)));
     let noise = noise(timed_samples);
@@ -143,7 +154,10 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
         incomparable.push("there is nothing that both sides have measured".to_owned());
     }
     let verdict = match incomparable.is_empty() {
-        true => Judgement::of_all(measures.iter().map(|measure| measure.verdict)),
+        // What is counted otherwise says nothing of the rest.
+        true => Judgement::of_all(
+            measures.iter().filter(|measure| !counts_otherwise(&measure.name)).map(|measure| measure.verdict),
+        ),
         false => Judgement::Incomparable,
     };
     Comparison {

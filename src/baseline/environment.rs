@@ -13,6 +13,9 @@ use crate::target::evidence::Evidence;
 pub struct Environment {
     /// Processors that the generator could use.
     pub cores: usize,
+    /// Settings of the target's PostgreSQL that its counts alone depend on, where they are known.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub counting_settings: Map<String, Value>,
     /// The processor's name.
     pub cpu_model: String,
     /// How the kernel scheduled the generator's thread: it decides how late arrivals are.
@@ -45,6 +48,26 @@ pub struct Environment {
     pub virtualisation: String,
 }
 
+/// Settings that decide how much WAL the same work makes.
+const WAL_SETTINGS: [&str; 9] = [
+    "block_size",
+    "data_checksums",
+    "full_page_writes",
+    "track_commit_timestamp",
+    "wal_compression",
+    "wal_consistency_checking",
+    "wal_level",
+    "wal_log_hints",
+    "wal_segment_size",
+];
+/// Settings that decide which statements are counted. What runs within others is not, whatever `track` says.
+const SQL_SETTINGS: [&str; 1] = ["pg_stat_statements.track_utility"];
+/// Settings that are evidence, but of no account for what is compared.
+const NO_PLACE: [&str; 4] =
+    ["compute_query_id", "pg_stat_statements.max", "pg_stat_statements.track", "pg_stat_statements.track_planning"];
+/// Part of the target's settings for longer than there are others for counts.
+const PLACE_TOO: &str = "wal_level";
+
 /// The setting that is told as `postgresql`.
 const VERSION_SETTING: &str = "server_version";
 
@@ -57,6 +80,13 @@ impl Environment {
         for (name, value) in read {
             settings.entry(name.clone()).or_insert_with(|| value.clone().into());
         }
+        let mut counting_settings = Map::new();
+        for name in WAL_SETTINGS.into_iter().chain(SQL_SETTINGS).filter(|name| *name != PLACE_TOO) {
+            if let Some(value) = settings.remove(name) {
+                counting_settings.insert(name.to_owned(), value);
+            }
+        }
+        NO_PLACE.into_iter().for_each(|name| drop(settings.remove(name)));
         let postgresql = settings.remove(VERSION_SETTING);
         // Of daemons behind connectors: where they listen changes from run to run, and their versions are told apart.
         for daemon in settings.values_mut().filter_map(Value::as_object_mut) {
@@ -65,6 +95,7 @@ impl Environment {
         }
         Self {
             cores: machine.cores,
+            counting_settings,
             cpu_model: machine.cpu_model.clone(),
             generator_scheduling: summary.generator.scheduling.to_string(),
             kernel: machine.kernel.clone(),
@@ -123,6 +154,30 @@ impl Environment {
             ("target's certificate", &self.target_trust, &other.target_trust),
             ("generator's scheduling", &self.generator_scheduling, &other.generator_scheduling),
         ])
+    }
+
+    /// What makes WAL incomparable: the same work makes more or less of it. What one side does not tell is no difference.
+    pub fn other_wal(&self, other: &Self) -> Vec<String> {
+        let mut differing = self.other_settings(other, &WAL_SETTINGS);
+        let [mine, theirs] = [self, other].map(|one| major(&one.postgresql));
+        if mine != theirs && ![mine, theirs].contains(&"unknown") {
+            differing.push(format!("PostgreSQL's major version: {mine} against {theirs}"));
+        }
+        differing
+    }
+
+    /// What makes counts of statements incomparable. What one side does not tell is no difference.
+    pub fn other_sql(&self, other: &Self) -> Vec<String> {
+        self.other_settings(other, &SQL_SETTINGS)
+    }
+
+    fn other_settings(&self, other: &Self, names: &[&str]) -> Vec<String> {
+        let differing = names.iter().filter_map(|name| {
+            let [mine, theirs] = [self, other]
+                .map(|one| one.counting_settings.get(*name).or_else(|| one.target_settings.get(*name))?.as_str());
+            (mine? != theirs?).then(|| format!("{name}: {} against {}", mine.unwrap_or(""), theirs.unwrap_or("")))
+        });
+        differing.collect()
     }
 
     /// What else differs: it may be what is compared, or explain what changed.

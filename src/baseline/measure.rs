@@ -13,6 +13,7 @@ use crate::report::facts::{DistributionFacts, HandshakeFacts, HandshakeKindCount
 use crate::report::plan::PlanFacts;
 use crate::report::summary::WorkloadResults;
 use crate::target::evidence::Evidence;
+use crate::target::seed::DEAD_ROWS;
 
 /// How a measure is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -263,8 +264,11 @@ fn quantile(
 
 /// Counts of the database, where nothing makes them doubtful.
 fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target: &str, rounds_cut_off: u64) {
-    // What sessions wait for is no count.
-    let is_doubtful = evidence.problems.iter().any(|problem| !problem.starts_with("pg_stat_activity"));
+    // What sessions wait for is no count, and dead rows make WAL differ, but no statement.
+    let harmless = ["pg_stat_activity", DEAD_ROWS];
+    let is_harmless = |problem: &String| harmless.iter().any(|start| problem.starts_with(start));
+    let is_doubtful = !evidence.problems.iter().all(is_harmless);
+    let has_dead_rows = evidence.problems.iter().any(|problem| problem.starts_with(DEAD_ROWS));
     let statements = evidence.statements.as_ref().and_then(|known| known.yes());
     let (false, Some(statements), true) = (is_doubtful, statements, evidence.arrivals > 0) else { return };
     let arrivals = evidence.arrivals as f64;
@@ -277,9 +281,15 @@ fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target
         ("sql_rows", total.rows, tolerance),
         ("wal_records", total.wal_records, tolerance.max(WAL_VARIES)),
     ] {
+        if has_dead_rows && name.starts_with("wal") {
+            continue;
+        }
         readings.insert(format!("{group}/{name}_per_arrival"), exact(count as f64 / arrivals, tolerance));
     }
     let mut bytes = exact(total.wal_bytes as f64 / arrivals, tolerance.max(WAL_VARIES));
+    if has_dead_rows {
+        return;
+    }
     // A page is written as a whole the first time after a checkpoint, and when that comes depends on time.
     if total.wal_full_page_images as f64 / arrivals > WHOLE_PAGES {
         bytes.value = None;

@@ -105,6 +105,8 @@ impl Side {
         let mut differences = self.workload.differences(&Asked::of(&summary.about));
         differences.extend(self.environment.other_target(&environment));
         differences.extend(self.environment.other_place(&environment));
+        differences.extend(self.environment.other_wal(&environment));
+        differences.extend(self.environment.other_sql(&environment));
         let version = |one: &Environment| format!("{} {}", one.target_version, one.suite_commit);
         if version(&self.environment) != version(&environment) {
             differences.extend(self.environment.notes(&environment));

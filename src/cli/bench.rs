@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::summary::About;
-use crate::report::text;
+use crate::report::{Summary, text};
 use crate::run::{Peer, Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
@@ -251,8 +251,21 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     print!("{}", text::heading(&about));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
     let rotates_every = flags.bench.rotates_every();
-    let session =
-        Session { place: &place, groups: &groups, floor, smoke: wanted.smoke, rotates_every, signals: &signals };
+    // What could not be kept now is tried again at the end, and fails there.
+    let keep = |summary: &Summary| {
+        if summary.save(&folder).is_ok() {
+            signals.kept();
+        }
+    };
+    let session = Session {
+        place: &place,
+        groups: &groups,
+        floor,
+        smoke: wanted.smoke,
+        rotates_every,
+        signals: &signals,
+        keep: &keep,
+    };
     let summary = session.run(about)?;
     let written = summary.save(&folder);
     signals.kept();

@@ -51,8 +51,7 @@ pub fn run(flags: SeedFlags) -> Result<()> {
     }
     let source = flags.dir.map_or(seed::Source::Embedded, seed::Source::Folder);
     let options = seed::Options { source, allow_foreign: flags.allow_foreign_rows };
-    seed::apply(&flags.database, &options, &mut io::stdout())?;
-    Ok(())
+    seed::apply(&flags.database, &options, &mut io::stdout()).map(drop)
 }
 
 fn tidy(flags: &SeedFlags, out: &mut dyn Write) -> Result<()> {
@@ -67,6 +66,9 @@ fn tidy(flags: &SeedFlags, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "{} {shown}", if flags.clean { "cleaned" } else { "reset" }).context(telling)?;
     for table in &cleaned.tables {
         writeln!(out, "  {table}").context(telling)?;
+    }
+    for warning in client.take_warnings() {
+        writeln!(out, "  warning: {warning}").context(telling)?;
     }
     Ok(())
 }

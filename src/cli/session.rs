@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::place::Place;
 use super::signals::Signals;
+use crate::database::{self, Client};
 use crate::error::Result;
 use crate::load::run::Control;
 use crate::measure::threshold::{Checked, Threshold};
@@ -44,6 +45,8 @@ pub struct Session<'a> {
     pub rotates_every: Option<Duration>,
     /// Signals, which end the session early.
     pub signals: &'a Signals,
+    /// Keeps what is measured before the database is asked about it, which may take long or never end.
+    pub keep: &'a dyn Fn(&Summary),
 }
 
 impl Session<'_> {
@@ -53,7 +56,15 @@ impl Session<'_> {
     /// If the first run cannot start; what happens after that is measured, not reported as an error.
     pub fn run(self, about: About) -> Result<Summary> {
         let stop = self.signals.measuring()?;
-        let Done { parts, mut invalid, evidence } = self.run_groups(&stop)?;
+        // No wait for a database outlives it.
+        database::heed(&stop);
+        let done = self.run_groups(&about, &stop)?;
+        Ok(self.sum_up(about, done))
+    }
+
+    /// The summary of what was done.
+    fn sum_up(&self, about: About, done: Done) -> Summary {
+        let Done { parts, mut invalid, evidence } = done;
         if self.floor.is_none() && parts.iter().any(|part| part.measurement.response.count() > 0) {
             // Where nothing is judged, that one workload gets no answer is a finding.
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
@@ -70,14 +81,14 @@ impl Session<'_> {
             verdict => verdict,
         };
         let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
-        Ok(Summary::new(about, Results { parts: &parts, checked: &checked, invalid: &invalid, verdict, evidence }))
+        Summary::new(about, Results { parts: &parts, checked: &checked, invalid: &invalid, verdict, evidence })
     }
 
     /// Runs one group after another. Those that are over are not lost because a later one cannot start.
-    fn run_groups(&self, stop: &Arc<AtomicBool>) -> Result<Done> {
+    fn run_groups(&self, about: &About, stop: &Arc<AtomicBool>) -> Result<Done> {
         let mut all = Done::default();
         for group in self.groups {
-            match self.run_group(group, stop) {
+            match self.run_group(group, &all, about, stop) {
                 Ok(done) => all.add(done),
                 Err(error) if all.parts.is_empty() => return Err(error),
                 Err(error) => {
@@ -98,10 +109,11 @@ impl Session<'_> {
         Ok(all)
     }
 
-    fn run_group(&self, group: &[Workload], stop: &Arc<AtomicBool>) -> Result<Done> {
+    fn run_group(&self, group: &[Workload], earlier: &Done, about: &About, stop: &Arc<AtomicBool>) -> Result<Done> {
         let control = Control { progress: Arc::default(), stop: stop.clone() };
         // The metrics are those of rows put back, and their own audit row is no part of the evidence.
         let mut auditor = Auditor::open(group, self.place, stop)?;
+        let warnings = auditor.warnings();
         let reading = auditor.expect_reading()?;
         let before = self.metrics(stop);
         auditor.settle(reading, &before)?;
@@ -115,6 +127,9 @@ impl Session<'_> {
                 *example = self.place.redact(example).chars().take(EXAMPLE_CHARACTERS).collect();
             }
         }
+        if self.database().is_some() {
+            self.keep(group, &measurements, earlier, about);
+        }
         let mut invalid = Vec::new();
         // What was measured is not lost because it cannot be confirmed.
         let work = auditor.close(group, &measurements, stop).unwrap_or_else(|error| {
@@ -123,17 +138,24 @@ impl Session<'_> {
         });
         // The work is done by now, so that the target is quiet again.
         let sent = measurements.iter().map(|measured| measured.warm_up_arrivals + measured.started).sum();
-        let evidence = witness.map(|witness| witness.finish(sent).with_metrics(before, self.metrics(stop)));
-        let mut parts = Vec::new();
-        for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
-            invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality()));
-            let observations = workload.scenario.observations(&measurement);
-            let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
-            invalid.extend(missing.map(|one| Invalid::Never(one.name)));
-            invalid.extend(workload.scenario.broken_rules());
-            parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
-        }
-        Ok(Done { parts, invalid, evidence: Vec::from_iter(evidence) })
+        let evidence = witness.map(|witness| {
+            let mut evidence = witness.finish(sent).with_metrics(before, self.metrics(stop));
+            evidence.problems.extend(warnings);
+            evidence
+        });
+        let mut done = judge(group, measurements, work);
+        done.invalid.splice(..0, invalid);
+        done.evidence.extend(evidence);
+        Ok(done)
+    }
+
+    /// Keeps the measurements of a group, and of those before it, as a run whose side effects are not checked yet.
+    fn keep(&self, group: &[Workload], measurements: &[Measurement], earlier: &Done, about: &About) {
+        let mut done = Done { parts: earlier.parts.clone(), invalid: earlier.invalid.clone(), evidence: Vec::new() };
+        done.add(judge(group, measurements.to_vec(), vec![Vec::new(); group.len()]));
+        let why = "the run ended before the database had answered";
+        done.invalid.push(Invalid::WorkUncounted(why.to_owned()));
+        (self.keep)(&self.sum_up(about.clone(), done));
     }
 
     /// certctl's own metrics, where there is other evidence to put them beside.
@@ -184,6 +206,20 @@ impl Session<'_> {
     }
 }
 
+/// What the workloads of a group came to.
+fn judge(group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> Done {
+    let mut done = Done::default();
+    for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
+        done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality()));
+        let observations = workload.scenario.observations(&measurement);
+        let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
+        done.invalid.extend(missing.map(|one| Invalid::Never(one.name)));
+        done.invalid.extend(workload.scenario.broken_rules());
+        done.parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
+    }
+    done
+}
+
 /// What groups of workloads came to.
 #[derive(Default)]
 struct Done {
@@ -228,7 +264,7 @@ fn works(invalid: &[Invalid]) -> bool {
 
 /// Counts the work done, where the target lets it be counted.
 enum Auditor<'a> {
-    Database(Box<postgres::Client>),
+    Database(Box<Client>),
     Memory(&'a Target, &'a Findings, Counts),
     Connectors(&'a Connectors, Option<Counts>),
     None,
@@ -251,6 +287,14 @@ impl<'a> Auditor<'a> {
             (None, "reference") => Self::Memory(target, findings, reference::counts(target, &findings.dialer, stop)?),
             (None, _) => Self::None,
         })
+    }
+
+    /// What the database warned of while its rows were put back.
+    fn warnings(&mut self) -> Vec<String> {
+        let Self::Database(database) = self else { return Vec::new() };
+        let warnings = database.take_warnings();
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        warnings
     }
 
     /// Counts the audit rows of earlier readings of certctl's metrics.

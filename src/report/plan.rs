@@ -10,7 +10,7 @@ use crate::run::{Connections, Workload};
 use crate::scenario::Scenario;
 
 /// What is asked of the target by one workload.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PlanFacts {
     /// The workload's name.
     pub name: Cow<'static, str>,

@@ -214,7 +214,7 @@ pub fn details(summary: &Summary) -> Vec<Sheet> {
     }
     for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
         sheets.push(distributions(results, plan));
-        sheets.push(counts(results, plan));
+        sheets.push(counts(results, plan, summary));
         sheets.push(handshakes(results));
     }
     let mut settings = Vec::new();
@@ -311,7 +311,7 @@ fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
     sheet
 }
 
-fn counts(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
+fn counts(results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) -> Sheet {
     let arrivals = &results.arrivals;
     let mut rows = vec![(
         "arrivals".to_owned(),
@@ -337,7 +337,7 @@ fn counts(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
         ));
     }
     if results.work.is_empty() {
-        rows.push(("work".to_owned(), "not checked: no database given".to_owned()));
+        rows.push(("work".to_owned(), text::unchecked(summary).to_owned()));
     }
     rows.extend(results.observations.iter().map(|one| (one.name.to_string(), text::observed_value(one))));
     Sheet::pairs(format!("Counts of {}", results.workload), rows)

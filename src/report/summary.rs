@@ -63,7 +63,7 @@ pub struct Summary {
 }
 
 /// What is run, known before it runs.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct About {
     /// The bench target's name.
     pub scenario: Cow<'static, str>,
@@ -108,7 +108,7 @@ pub struct WorkloadResults {
 }
 
 /// The system under test.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TargetFacts {
     /// `certctl`, `reference` or `connectors`: figures of the one are never the other's.
     pub kind: Cow<'static, str>,
@@ -127,6 +127,7 @@ pub struct TargetFacts {
 }
 
 /// What one workload came to.
+#[derive(Clone)]
 pub struct Part {
     /// What was measured.
     pub measurement: Measurement,

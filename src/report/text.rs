@@ -116,7 +116,7 @@ pub fn results(summary: &Summary) -> String {
         if summary.results.len() > 1 {
             let _ = writeln!(text, "{}: {}", plan.name, plan.title);
         }
-        counts(&mut text, results, plan);
+        counts(&mut text, results, plan, summary);
         text.push('\n');
         let _ = writeln!(text, "{}", distributions(results, plan));
         text.push('\n');
@@ -149,7 +149,7 @@ fn row(text: &mut String, key: &str, value: &str) {
     let _ = writeln!(text, "{key:<12} {value}");
 }
 
-fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts) {
+fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) {
     let arrivals = &results.arrivals;
     let partial = if arrivals.partial { ", PARTIAL" } else { "" };
     row(
@@ -179,10 +179,18 @@ fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts) {
         row(text, key, &format!("{}: {} of {} ({})", work.name, work.found, work.claimed, work.source));
     }
     if results.work.is_empty() {
-        row(text, "work", "not checked: no database given (--database URL)");
+        row(text, "work", unchecked(summary));
     }
     for (index, observation) in results.observations.iter().enumerate() {
         row(text, if index == 0 { "observed" } else { "" }, &observed(observation));
+    }
+}
+
+/// Why no effect was counted.
+pub(super) fn unchecked(summary: &Summary) -> &'static str {
+    match summary.invalid.iter().any(|reason| reason.starts_with("the work done could not be counted")) {
+        true => "not checked: see why the run is invalid",
+        false => "not checked: no database given (--database URL)",
     }
 }
 

@@ -5,11 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
-use postgres::Client;
-
 use super::books::{AuditBook, AuditRows};
 use super::{Claim, Scenario};
 use crate::clock::Moment;
+use crate::database::Client;
 use crate::error::{Context as _, Result};
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
@@ -248,7 +247,7 @@ impl Acme {
         let (nonces, now) = (self.nonces.borrow(), Moment::now());
         let young = nonces.iter().filter(|(_, asked)| now - **asked < NONCES_LAST);
         let texts: Vec<&str> = young.filter_map(|(nonce, _)| std::str::from_utf8(nonce).ok()).collect();
-        let sql = "/* certctl-bench */ SELECT count(*) FROM acme_nonces WHERE nonce = ANY ($1)";
+        let sql = "SELECT count(*) FROM acme_nonces WHERE nonce = ANY ($1)";
         let row = database.query_one(sql, &[&texts]).context(|| "looking for the nonces given out".to_owned())?;
         let found = row.get::<_, i64>(0) as u64;
         Ok(Work { name: "nonces given out in the last 4 min", claimed: texts.len() as u64, found, source: "SQL" })

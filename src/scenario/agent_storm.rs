@@ -3,11 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use postgres::Client;
-
 use super::books::{AuditBook, AuditRows};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
+use crate::database::Client;
 use crate::error::{Context, Result};
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
@@ -267,7 +266,7 @@ impl Scenario for AgentStorm {
 impl AgentStorm {
     /// How many agents' rows are as young as their last accepted heartbeat.
     fn rows_updated(&self, database: &mut Client) -> Result<u64> {
-        let sql = "/* certctl-bench */ SELECT right(id, 5)::bigint, EXTRACT(EPOCH FROM clock_timestamp() - last_heartbeat_at)::float8 \
+        let sql = "SELECT right(id, 5)::bigint, EXTRACT(EPOCH FROM clock_timestamp() - last_heartbeat_at)::float8 \
                    FROM agents WHERE id LIKE 'ag-loadtest-_____' AND last_heartbeat_at IS NOT NULL";
         let rows = database.query(sql, &[]).context(|| "reading the agents' last heartbeats".to_owned())?;
         let now = Moment::now();

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postgres::Client;
-
+use crate::database::Client;
 use crate::error::{Context, Result};
 use crate::measure::validity::Work;
 
@@ -76,7 +75,7 @@ fn count_all(database: &mut Client, kinds: &[AuditRows]) -> Result<Vec<u64>> {
 }
 
 fn count(database: &mut Client, kind: &AuditRows) -> Result<u64> {
-    let sql = "/* certctl-bench */ SELECT count(*) FROM audit_events WHERE action = $1 AND resource_type = 'api' AND resource_id LIKE $2 \
+    let sql = "SELECT count(*) FROM audit_events WHERE action = $1 AND resource_type = 'api' AND resource_id LIKE $2 \
                AND details->>'status' = $3";
     let row = database.query_one(sql, &[&kind.action, &kind.path, &kind.status.to_string()]);
     Ok(row.context(|| "counting audit rows".to_owned())?.get::<_, i64>(0) as u64)

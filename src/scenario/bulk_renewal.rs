@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use postgres::Client;
 use serde::Deserialize;
 
 use super::books::{self, AuditBook, AuditRows};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
+use crate::database::Client;
 use crate::error::Result;
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
@@ -202,7 +202,7 @@ impl Scenario for BulkRenewal {
         let found = jobs(database)?.saturating_sub(opened.jobs);
         work.push(Work::counted("renewal jobs", enqueued, found, in_doubt, "SQL"));
         if let Selection::Batches { .. } = self.selection {
-            let sql = "/* certctl-bench */ SELECT count(*) FROM managed_certificates WHERE id LIKE $1 AND status = 'RenewalInProgress'";
+            let sql = "SELECT count(*) FROM managed_certificates WHERE id LIKE $1 AND status = 'RenewalInProgress'";
             let found = books::number(database, "certificates in renewal", sql, "cert-loadtest-bulk-%")?;
             work.push(Work::counted("certificates in renewal", enqueued, found, in_doubt, "SQL"));
         }
@@ -246,7 +246,7 @@ impl Scenario for BulkRenewal {
 
 /// How many jobs there are, whoever's.
 fn jobs(database: &mut Client) -> Result<u64> {
-    books::number(database, "jobs", "/* certctl-bench */ SELECT count(*) FROM jobs WHERE id LIKE $1", "%")
+    books::number(database, "jobs", "SELECT count(*) FROM jobs WHERE id LIKE $1", "%")
 }
 
 #[cfg(test)]

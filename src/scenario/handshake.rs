@@ -148,11 +148,11 @@ impl Scenario for Handshake {
         }
     }
 
-    fn open_books(&self, _database: &mut postgres::Client) -> Result<()> {
+    fn open_books(&self, _database: &mut crate::database::Client) -> Result<()> {
         Ok(())
     }
 
-    fn close_books(&self, _unanswered: u64, _database: &mut postgres::Client) -> Result<Vec<Work>> {
+    fn close_books(&self, _unanswered: u64, _database: &mut crate::database::Client) -> Result<Vec<Work>> {
         Ok(Vec::new())
     }
 

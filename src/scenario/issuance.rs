@@ -3,10 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postgres::Client;
-
 use super::{Claim, Scenario, books, unwanted};
 use crate::clock::Moment;
+use crate::database::Client;
 use crate::error::Result;
 use crate::load::arrival::Ask;
 use crate::measure::threshold::Threshold;
@@ -125,7 +124,7 @@ impl Scenario for Issuance {
     }
 
     fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
-        let sql = "/* certctl-bench */ SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
+        let sql = "SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
         let found = books::number(database, "the certificates posted", sql, &format!("{}%", self.prefix))?;
         Ok(vec![Work::counted("certificates created", self.accepted.get(), found, unanswered, "SQL")])
     }

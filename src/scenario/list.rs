@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
-use postgres::Client;
 use serde::Deserialize;
 
 use super::books::{AuditBook, AuditRows};
 use super::{Claim, Scenario, issuance, unwanted};
 use crate::clock::Moment;
+use crate::database::Client;
 use crate::error::Result;
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};

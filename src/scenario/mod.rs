@@ -58,14 +58,14 @@ pub trait Scenario: 'static {
     ///
     /// # Errors
     /// If the database cannot be asked.
-    fn open_books(&self, database: &mut postgres::Client) -> Result<()>;
+    fn open_books(&self, database: &mut crate::database::Client) -> Result<()>;
 
     /// Counts the work that the database shows since the books were opened. `unanswered` is how many requests got no
     /// complete answer, so that their work may or may not be there. Not for use inside an async runtime.
     ///
     /// # Errors
     /// If the database cannot be asked.
-    fn close_books(&self, unanswered: u64, database: &mut postgres::Client) -> Result<Vec<Work>>;
+    fn close_books(&self, unanswered: u64, database: &mut crate::database::Client) -> Result<Vec<Work>>;
 
     /// What the answers so far claim, warm-up included.
     fn claims(&self) -> Vec<Claim>;

@@ -10,9 +10,8 @@ mod validity;
 
 use std::fmt;
 
-use postgres::Client;
-
-use super::{Target, seed};
+use super::Target;
+use crate::database::Client;
 use crate::error::{Error, Result};
 
 /// How much a finding matters.
@@ -99,7 +98,7 @@ struct Told {
 /// If this process cannot look at all; what is wrong with the target is told.
 pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
     // Now, since it knows what to ask the API for; looked at later.
-    let database = target.database.as_ref().map(|url| seed::connect(url));
+    let database = target.database.as_ref().map(|url| Client::open(url, "doctor"));
     let (mut client, refused) = match database {
         None => (None, None),
         Some(Ok(client)) => (Some(client), None),

@@ -5,7 +5,7 @@
 //! - the **postmaster** carries a death signal, SIGQUIT: PostgreSQL's immediate shutdown;
 //! - the [keeper](Keeper), which then waits for the postmaster and removes the folder.
 //!
-//! [`Cluster::start`] and [`Cluster::create_database`] use the blocking `postgres` client, which panics inside a tokio
+//! [`Cluster::start`] and [`Cluster::create_database`] block the calling thread, which is a panic inside a tokio
 //! runtime: call them before the runtime starts, or in `spawn_blocking`. Stopping and dropping are safe anywhere.
 
 mod installation;
@@ -13,14 +13,14 @@ mod installation;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::{Client, NoTls};
-
+use crate::database::Client;
 use crate::error::{Context, Error, Result};
 use crate::target::child::{Child, RunAs, Spec};
 use crate::target::keeper::{Keeper, Lease};
@@ -28,11 +28,13 @@ use crate::target::keeper::{Keeper, Lease};
 pub use installation::{BIN_VARIABLE, Installation, OLDEST_MAJOR, find};
 
 const SUPERUSER: &str = "postgres";
+/// PostgreSQL's own: part of the socket's name, also where nobody listens on TCP.
+const PORT: u16 = 5432;
 /// The library, and the extension that shows what it counts.
 const STATEMENT_STATISTICS: &str = "pg_stat_statements";
 const INITDB_WAIT: Duration = Duration::from_secs(120);
 const READY_WAIT: Duration = Duration::from_secs(60);
-const STOP_WAIT: Duration = Duration::from_secs(15);
+const STOP_WAIT: Duration = Duration::from_secs(3);
 /// The settings that a result has to name, since figures depend on them.
 const TOLD_SETTINGS: [&str; 9] = [
     "server_version",
@@ -60,6 +62,7 @@ const LEASE: Lease = Lease {
 pub struct Cluster {
     settings: BTreeMap<String, String>,
     version: String,
+    port: u16,
     // `None` once stopped.
     server: Option<Child>,
     // Stops after the server: it waits for it.
@@ -78,12 +81,19 @@ impl Cluster {
         let mut cluster = Cluster {
             settings: BTreeMap::new(),
             version: installation.version.clone(),
+            port: extra
+                .iter()
+                .rev()
+                .find(|(name, _)| *name == "port")
+                .and_then(|(_, port)| port.parse().ok())
+                .unwrap_or(PORT),
             server: None,
             keeper: Keeper::start(&LEASE, run_as)?,
         };
         initdb(installation, cluster.folder(), run_as)?;
         cluster.server = Some(start_server(installation, cluster.folder(), run_as, extra)?);
         let mut client = cluster.wait_until_ready()?;
+        doom_shared_memory(&cluster.folder().join(LEASE.work));
         for name in TOLD_SETTINGS {
             let row = client
                 .query_one("SELECT current_setting($1)", &[&name])
@@ -96,17 +106,18 @@ impl Cluster {
     /// The URL of a database in this cluster, for `postgres`, `tokio-postgres`, libpq and lib/pq alike.
     pub fn url(&self, database: &str) -> String {
         let host = percent_encode(self.folder().as_os_str().as_bytes());
-        format!("postgres://{SUPERUSER}@/{}?host={host}", percent_encode(database.as_bytes()))
+        let port = if self.port == PORT { String::new() } else { format!("&port={}", self.port) };
+        format!("postgres://{SUPERUSER}@/{}?host={host}{port}", percent_encode(database.as_bytes()))
     }
 
     /// Creates a database that is empty but for `pg_stat_statements`, where the installation has that; fails when it
     /// exists.
     pub fn create_database(&self, name: &str) -> Result<()> {
         let what = || format!("creating the database {name:?} in the private PostgreSQL");
-        let mut client = Client::connect(&self.url("postgres"), NoTls).context(what)?;
+        let mut client = Client::open(&self.url("postgres"), "setup")?;
         client.batch_execute(&format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""))).context(what)?;
         if self.settings["shared_preload_libraries"] == STATEMENT_STATISTICS {
-            let mut client = Client::connect(&self.url(name), NoTls).context(what)?;
+            let mut client = Client::open(&self.url(name), "setup")?;
             client.batch_execute(&format!("CREATE EXTENSION {STATEMENT_STATISTICS}")).context(what)?;
         }
         Ok(())
@@ -132,15 +143,19 @@ impl Cluster {
         self.keeper.folder()
     }
 
-    /// Stops the server and removes the folder: fast shutdown, after 15 s immediate shutdown, then SIGKILL. Fails when
-    /// the folder could not be removed. Calling it again does nothing.
+    /// Stops the server and removes the folder: immediate shutdown, since nobody wants the data, and after 3 s, as when
+    /// its processes are stopped (SIGSTOP), SIGKILL. Fails when the folder could not be removed. Calling it again does
+    /// nothing.
     pub fn stop(&mut self) -> Result<()> {
+        let data = self.folder().join(LEASE.work);
         let stopped = self.server.take().map_or(Ok(()), |mut server| {
-            server.signal(libc::SIGINT)?;
-            if server.wait(STOP_WAIT)?.is_none() {
-                server.signal(libc::SIGQUIT)?;
+            server.signal(libc::SIGQUIT)?;
+            if server.wait(STOP_WAIT)?.is_some() {
+                return Ok(());
             }
-            server.stop(STOP_WAIT).map(drop)
+            let stopped = server.stop(Duration::ZERO).map(drop);
+            kill_those_at_work(&data);
+            stopped
         });
         // Even if the server could not be stopped: the keeper waits a bounded time, kills it and removes the folder.
         self.keeper.stop()?;
@@ -152,7 +167,7 @@ impl Cluster {
         let deadline = Instant::now() + READY_WAIT;
         let url = self.url("postgres") + "&connect_timeout=5";
         loop {
-            let refused = match Client::connect(&url, NoTls) {
+            let refused = match Client::open(&url, "setup") {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
@@ -217,6 +232,8 @@ fn start_server(
     set("listen_addresses", "".as_ref());
     set("unix_socket_directories", folder.as_os_str());
     set("max_connections", "100".as_ref());
+    // In the data folder, and gone with it: files in /dev/shm outlive a postmaster that is killed.
+    set("dynamic_shared_memory_type", "mmap".as_ref());
     if installation.has_statement_statistics() {
         set("shared_preload_libraries", STATEMENT_STATISTICS.as_ref());
         set("pg_stat_statements.track", "top".as_ref());
@@ -227,6 +244,30 @@ fn start_server(
     let log = Some(folder.join("postgres.log"));
     let spec = Spec { death_signal: Some(libc::SIGQUIT), run_as, log, ..Spec::default() };
     Child::spawn("the private PostgreSQL", command, spec)
+}
+
+/// Marks the System V segment by which a postmaster guards its data folder as to be destroyed: Linux does so when the
+/// last process that uses it ends, however that ends. A second postmaster in the folder, which it guards against, there
+/// will not be. Its number is the second one on line 7 of `postmaster.pid`.
+fn doom_shared_memory(data: &Path) {
+    let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let number = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    if let Some(number) = number {
+        // SAFETY: plain system call; this command takes no structure. That it fails costs 56 bytes if we are killed.
+        unsafe { libc::shmctl(number, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+}
+
+/// Kills the server processes that their postmaster cannot stop any more. They work in the data folder, as nobody else
+/// does.
+fn kill_those_at_work(data: &Path) {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<libc::pid_t>().ok()) {
+        if fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == data) {
+            // SAFETY: plain system call.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
 }
 
 fn percent_encode(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! Fills a database with the rows that the scenarios need, puts them back between runs and cleans up after them; and
 //! refuses a database that is not for load tests.
 //!
-//! Everything here uses the blocking `postgres` client, which panics inside a tokio runtime: call it before the runtime
+//! Everything here blocks the calling thread, which is a panic inside a tokio runtime: call it before the runtime
 //! starts, or in `spawn_blocking`. No message shows a password.
 
 mod clean;
@@ -14,14 +14,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use postgres::Client;
-use postgres::error::{ErrorPosition, SqlState};
-
 pub use clean::{Cleaned, TableCleaned, clean, clean_issued, reset};
 pub use connection::{addresses, connect, redact_url};
 pub use foreign::{is_own_certificate, refuse_foreign};
-pub use restore::{refresh_certificates, refresh_fleet};
+pub use restore::{DEAD_ROWS, refresh_certificates, refresh_fleet};
 
+use crate::database::{Client, ErrorPosition, Failure, SqlState};
 use crate::error::{Context, Error, Result};
 use connection::{exists, failed};
 
@@ -112,11 +110,38 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
 pub fn open(url: &str, allow_foreign: bool) -> Result<Client> {
     let mut client = connect(url)?;
     let shown = redact_url(url);
+    require_writable(&mut client, &shown)?;
     require_tables(&mut client, &shown, ["agents", "managed_certificates"].into_iter())?;
     if !allow_foreign {
         foreign::refuse_foreign_rows(&mut client, &shown)?;
     }
     Ok(client)
+}
+
+/// Fails in a database in which no row can be changed, and says why.
+pub fn require_writable(client: &mut Client, shown: &str) -> Result<()> {
+    let sql = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')";
+    let row = client.query_one(sql, &[]).map_err(|error| failed("asking whether rows can be changed", &error))?;
+    let (is_standby, read_only): (bool, String) = (row.get(0), row.get(1));
+    match (is_standby, &*read_only) {
+        (true, _) => Err(Error::new(format!("opening {shown}: it is a standby, which takes no writes"))
+            .mend("give the URL of the primary")),
+        (false, "on") => Err(Error::new(format!("opening {shown}: default_transaction_read_only is on"))
+            .mend("ALTER ROLE … (or DATABASE …) RESET default_transaction_read_only, or use another role")),
+        _ => Ok(()),
+    }
+}
+
+/// Where the database has such a table beside the search path, as advice.
+fn elsewhere(client: &mut Client, table: &str) -> Option<String> {
+    let sql = "SELECT quote_ident(n.nspname), current_setting('search_path') FROM pg_class c \
+               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND c.relkind IN ('r', 'p') ORDER BY 1";
+    let row = client.query(sql, &[&table]).ok()?.into_iter().next()?;
+    let (schema, path): (String, String) = (row.get(0), row.get(1));
+    Some(format!(
+        "the schema {schema} has one, but this role's search_path is {path}: ALTER ROLE … SET search_path = {schema}, \
+         or add options=-csearch_path%3D{schema} to the URL"
+    ))
 }
 
 fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<Item = &'a str>) -> Result<()> {
@@ -125,7 +150,7 @@ fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<It
             return Err(Error::new(format!(
                 "opening {shown}: it has no table {table}, so it is not certctl's database, or not migrated"
             ))
-            .mend(MIGRATE));
+            .mend(elsewhere(client, table).unwrap_or_else(|| MIGRATE.to_owned())));
         }
     }
     Ok(())
@@ -142,7 +167,7 @@ fn run_in_transaction(client: &mut Client, name: &str, sql: &str) -> Result<()> 
         transaction.batch_execute(sql)?;
         transaction.commit()
     };
-    run().map_err(|error: postgres::Error| {
+    run().map_err(|error: Failure| {
         let position = error.as_db_error().and_then(|db| db.position());
         let place = match position {
             Some(ErrorPosition::Original(at)) => {

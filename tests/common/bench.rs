@@ -191,6 +191,10 @@ impl Running {
         self.child.id()
     }
 
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn signal(&self, signal: libc::c_int) {
         // SAFETY: plain system call. The child was not reaped, so the number is still its own.
         unsafe { libc::kill(self.pid().cast_signed(), signal) };

@@ -11,6 +11,7 @@ pub mod made_up;
 pub mod needs;
 pub mod openssl;
 pub mod peer;
+pub mod postgresql;
 pub mod process;
 pub mod reference;
 pub mod runs;

@@ -11,10 +11,10 @@ mod jobs;
 
 use std::time::{Duration, SystemTime};
 
+use certctl_bench::database::Address;
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
 use serde_json::{Map, Value, json};
-use tokio_postgres::config::Host;
-use tokio_postgres::{Config, NoTls, Row};
+use tokio_postgres::{NoTls, Row};
 
 use super::schema;
 use super::{ACTOR_TYPE, Agent, AuditEvent, Grant, Metadata, Permission, Settings, Store, StoreError, TENANT};
@@ -34,14 +34,18 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Connects, makes sure of the schema and the grants, and reads the settings.
     pub async fn open(url: &str, grants: &[Grant]) -> Result<(Self, Settings), String> {
-        // The parser's message does not repeat the URL, which may hold a password.
-        let mut config: Config = url.parse().map_err(|e| format!("--database is not a PostgreSQL URL: {e}"))?;
-        if config.get_application_name().is_none() {
-            config.application_name("certctl-reference");
-        }
-        let place = describe(&config);
-        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
+        let address = Address::parse(url).map_err(|e| e.to_string())?.with(|config| {
+            if config.get_application_name().is_none() {
+                config.application_name("certctl-reference");
+            }
+        });
+        let place = format!("the database {}", address.shown());
+        let (config, recycling) = (address.config().clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = match address.tls() {
+            Some(tls) => Manager::from_config(config, tls.clone(), recycling),
+            None => Manager::from_config(config, NoTls, recycling),
+        };
+        let pool = Pool::builder(manager)
             .max_size(MAX_CONNECTIONS)
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
@@ -200,21 +204,4 @@ async fn read_settings(client: &Client) -> Result<Settings, String> {
     ];
     let values: Map<String, Value> = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Ok(Settings { store: format!("postgresql {number}"), values })
-}
-
-/// The database's place without its password.
-fn describe(config: &Config) -> String {
-    let hosts: Vec<String> = config
-        .get_hosts()
-        .iter()
-        .map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            #[cfg(unix)]
-            Host::Unix(path) => path.display().to_string(),
-        })
-        .collect();
-    let ports: Vec<String> = config.get_ports().iter().map(u16::to_string).collect();
-    let port = if ports.is_empty() { "5432".to_owned() } else { ports.join(", ") };
-    let database = config.get_dbname().unwrap_or("(default)");
-    format!("the database {database} at {} port {port}", hosts.join(", "))
 }

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use postgres::Client;
-
 use super::{Finding, Tell};
+use crate::database::Client;
 use crate::error::{Context, Result};
 use crate::run::runtime;
 use crate::target::Target;

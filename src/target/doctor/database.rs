@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
-
 use super::{Finding, Level, Tell, Told};
+use crate::database::Client;
 use crate::error::{Context, Result};
 use crate::target::evidence::statement_statistics;
 use crate::target::postgres::OLDEST_MAJOR;
+use crate::target::seed::require_writable;
 
 /// certctl's pool, unless CERTCTL_DATABASE_MAX_CONNS says otherwise.
 const POOL: i64 = 50;
@@ -26,7 +26,7 @@ const GROWING: [&str; 3] = ["audit_events", "jobs", "acme_nonces"];
 
 /// Looks at the database of the certctl that told `told`.
 pub fn examine(client: &mut Client, told: &Told, tell: Tell<'_>) {
-    for look in [version, connections, durability, buffers, autovacuum, statistics, sizes] {
+    for look in [version, writes, connections, durability, buffers, autovacuum, statistics, sizes] {
         match look(client) {
             Ok(finding) => tell(finding),
             Err(error) => tell(Finding::of(Level::Warn, &error)),
@@ -54,6 +54,13 @@ fn version(client: &mut Client) -> Result<Finding> {
     let major =
         number(client, "reading PostgreSQL's version", "SELECT current_setting('server_version_num')::bigint / 10000")?;
     Ok(of_version(major, &version))
+}
+
+fn writes(client: &mut Client) -> Result<Finding> {
+    Ok(match require_writable(client, "the database") {
+        Ok(()) => Finding::ok("rows can be changed"),
+        Err(error) => Finding::of(Level::Fail, &error),
+    })
 }
 
 fn of_version(major: i64, version: &str) -> Finding {

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use postgres::Client;
-
 use super::{Finding, Level, SEED, Tell};
+use crate::database::Client;
 use crate::error::{Context, Result};
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;

@@ -2,18 +2,16 @@
 
 use std::collections::HashMap;
 
-use postgres::Client;
 use serde::{Deserialize, Serialize};
 
+use crate::database::{Client, Failure, MARK, SqlState, outline};
 use crate::error::{Context, Error, Result};
 
 /// How many statements are kept apart.
 const KEPT: usize = 20;
-/// Stands in every statement of the witness, behind its first word: PostgreSQL 18 drops a comment in front.
-pub(super) const MARK: &str = "/* certctl-bench */";
 
-/// The statements of a database between two moments, but for the witness's own. Statements within functions and
-/// triggers count as part of the one that called them.
+/// The statements of a database between two moments, but for ours. Statements within functions and triggers count as
+/// part of the one that called them, also where `pg_stat_statements.track` is `all`.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Statements {
     /// Everything together.
@@ -76,22 +74,81 @@ pub(super) struct Snapshot {
     entries: HashMap<Key, (String, Cost)>,
     /// Calls of statements that this role may not see.
     hidden_calls: u64,
+    /// Calls of our own queries: at least one more from one snapshot to the next.
+    own_calls: u64,
+    /// Statements whose text is lost, so that nobody can say whether they are ours.
+    nameless_calls: u64,
     /// Changes when counters were lost: entries pushed out, or a reset.
     epoch: String,
 }
 
-/// User, database (implied), query and whether a client sent it itself.
-type Key = (u32, i64, bool);
+/// User and query; the database is implied.
+type Key = (u32, i64);
+
+/// The settings that decide what is counted, and the values that count nothing.
+const COUNTING: [(&str, &str); 2] = [("compute_query_id", "off"), ("pg_stat_statements.track", "none")];
 
 /// Finds out whether a database's statements are counted, and may be seen.
 ///
 /// # Errors
 /// If not; with what mends that.
 pub fn statement_statistics(client: &mut Client) -> Result<()> {
-    let snapshot = View::find(client)?.read(client)?;
+    let view = View::find(client)?;
+    let before = view.read(client)?;
+    let snapshot = view.read(client)?;
+    if snapshot.own_calls <= before.own_calls {
+        return Err(uncounted(client));
+    }
     if snapshot.hidden_calls > 0 {
         return Err(Error::new("pg_stat_statements hides statements of other roles")
             .mend("GRANT pg_read_all_stats to the database URL's user, unless it is certctl's own"));
+    }
+    Ok(())
+}
+
+/// Why no statement is counted.
+pub(super) fn uncounted(client: &mut Client) -> Error {
+    let names = COUNTING.map(|(name, _)| format!("'{name}'")).join(", ");
+    let sql = format!("SELECT name, setting FROM pg_settings WHERE name IN ({names}) ORDER BY name");
+    let settings: Vec<(String, String)> = match client.query(&sql, &[]) {
+        Ok(rows) => rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        Err(_) => Vec::new(),
+    };
+    let guilty = settings.iter().find(|(name, value)| COUNTING.contains(&(name, value)));
+    match guilty {
+        Some((name, value)) => {
+            Error::new(format!("pg_stat_statements counts nothing: {name} is {value}")).mend(match &**name {
+                "compute_query_id" => "set compute_query_id to auto and reload PostgreSQL",
+                _ => "set pg_stat_statements.track to top and reload PostgreSQL",
+            })
+        }
+        None => {
+            let values =
+                settings.iter().map(|(name, value)| format!("{name} is {value}")).collect::<Vec<_>>().join(", ");
+            Error::new(format!("pg_stat_statements does not count our own queries ({values})"))
+                .mend("set compute_query_id to auto and pg_stat_statements.track to top, and reload PostgreSQL")
+        }
+    }
+}
+
+/// Roles, or this database, that are set not to be counted.
+fn exempt(client: &mut Client) -> Result<()> {
+    let sql = "SELECT coalesce(setrole::regrole::text, '-'), setting FROM pg_db_role_setting, unnest(setconfig) AS setting \
+               WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY 1, 2";
+    let rows = client.query(sql, &[]).context(|| "reading the settings of roles".to_owned())?;
+    for row in rows {
+        let (role, setting): (String, String) = (row.get(0), row.get(1));
+        if COUNTING.iter().any(|(name, nothing)| setting == format!("{name}={nothing}")) {
+            let (owner, mend) = match &*role {
+                "-" => ("the database".to_owned(), "ALTER DATABASE … RESET".to_owned()),
+                role => (format!("the role {role}"), format!("ALTER ROLE {role} RESET")),
+            };
+            let name = setting.split('=').next().unwrap_or_default();
+            return Err(Error::new(format!(
+                "pg_stat_statements does not count everything: {owner} is set to {setting}"
+            ))
+            .mend(format!("{mend} {name}, then start certctl again")));
+        }
     }
     Ok(())
 }
@@ -103,62 +160,89 @@ impl View {
     /// Looks for the extension in the database.
     ///
     /// # Errors
-    /// If the database has none, which only its owner can mend.
+    /// If the database has none, which only its owner can mend, or exempts somebody from being counted.
     pub(super) fn find(client: &mut Client) -> Result<Self> {
-        let sql = format!(
-            "SELECT {MARK} quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
-             WHERE e.extname = 'pg_stat_statements'"
-        );
-        let found = client.query_opt(&sql, &[]).context(|| "looking for pg_stat_statements".to_owned())?;
-        found.map(|row| Self(row.get(0))).ok_or_else(|| {
+        let sql = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
+                   WHERE e.extname = 'pg_stat_statements'";
+        let found = client.query_opt(sql, &[]).context(|| "looking for pg_stat_statements".to_owned())?;
+        let view = found.map(|row| Self(row.get(0))).ok_or_else(|| {
             Error::new("the database does not have the extension pg_stat_statements").mend(
                 "start PostgreSQL with shared_preload_libraries=pg_stat_statements, then CREATE EXTENSION \
                  pg_stat_statements in certctl's database as a superuser",
             )
-        })
+        })?;
+        exempt(client)?;
+        Ok(view)
     }
 
     /// Reads the counters.
     ///
     /// # Errors
-    /// If the library is not loaded or the extension is too old.
+    /// If the library is not loaded, the extension is too old, or we may not.
     pub(super) fn read(&self, client: &mut Client) -> Result<Snapshot> {
-        let reading = || "reading pg_stat_statements".to_owned();
-        let mend = "set shared_preload_libraries=pg_stat_statements and restart PostgreSQL; ALTER EXTENSION \
-                    pg_stat_statements UPDATE mends an old one";
         let Self(schema) = self;
-        let sql =
-            format!("SELECT {MARK} dealloc::text || ' ' || stats_reset::text FROM {schema}.pg_stat_statements_info");
-        let epoch = client.query_one(&sql, &[]).context(reading).map_err(|error| error.mend(mend))?.get(0);
+        let failed = |failure: Failure| {
+            let mend = match failure.code() {
+                Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => format!(
+                    "GRANT USAGE ON SCHEMA {schema}, and SELECT ON {schema}.pg_stat_statements and \
+                     {schema}.pg_stat_statements_info, to the database URL's user"
+                ),
+                Some(code) if *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => {
+                    "set shared_preload_libraries=pg_stat_statements and restart PostgreSQL".to_owned()
+                }
+                Some(code) if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(code) => {
+                    "the extension is of an older PostgreSQL: ALTER EXTENSION pg_stat_statements UPDATE".to_owned()
+                }
+                _ => return Error::new(format!("reading pg_stat_statements: {failure}")),
+            };
+            Error::new(format!("reading pg_stat_statements: {failure}")).mend(mend)
+        };
         let sql = format!(
-            "SELECT {MARK} userid, queryid, toplevel, query, calls, rows, total_exec_time, wal_bytes::int8, wal_records, \
-             wal_fpi, shared_blks_hit, shared_blks_read, shared_blks_dirtied FROM {schema}.pg_stat_statements \
-             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            "SELECT dealloc::text || ' ' || extract(epoch FROM stats_reset)::text FROM {schema}.pg_stat_statements_info"
         );
-        let rows = client.query(&sql, &[]).context(reading).map_err(|error| error.mend(mend))?;
-        let mut snapshot = Snapshot { entries: HashMap::new(), hidden_calls: 0, epoch };
+        let epoch = client.query_one(&sql, &[]).map_err(failed)?.get(0);
+        // Whatever runs within another statement is part of that one already.
+        let sql = format!(
+            "SELECT userid, queryid, query, calls, rows, total_exec_time, wal_bytes::int8, wal_records, wal_fpi, \
+             shared_blks_hit, shared_blks_read, shared_blks_dirtied FROM {schema}.pg_stat_statements \
+             WHERE toplevel AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        );
+        let rows = client.query(&sql, &[]).map_err(failed)?;
+        let mut snapshot =
+            Snapshot { entries: HashMap::new(), hidden_calls: 0, own_calls: 0, nameless_calls: 0, epoch };
         for row in rows {
             let count = |column: usize| row.get::<_, i64>(column).max(0) as u64;
             let cost = Cost {
-                calls: count(4),
-                rows: count(5),
-                execution_ms: row.get(6),
-                wal_bytes: count(7),
-                wal_records: count(8),
-                wal_full_page_images: count(9),
-                shared_blocks_hit: count(10),
-                shared_blocks_read: count(11),
-                shared_blocks_dirtied: count(12),
+                calls: count(3),
+                rows: count(4),
+                execution_ms: row.get(5),
+                wal_bytes: count(6),
+                wal_records: count(7),
+                wal_full_page_images: count(8),
+                shared_blocks_hit: count(9),
+                shared_blocks_read: count(10),
+                shared_blocks_dirtied: count(11),
             };
-            let text: Option<String> = row.get(3);
-            match row.get::<_, Option<i64>>(1) {
+            // In a database without an encoding it may be no text.
+            let text: Option<String> = row.try_get(2).unwrap_or_default();
+            let outline = match (row.get::<_, Option<i64>>(1), &text) {
                 // Another role's, and we may not see it.
-                None => snapshot.hidden_calls += cost.calls,
-                Some(_) if text.as_deref().is_some_and(|text| text.contains(MARK)) => {}
-                Some(query) => {
-                    let outline = outline(text.as_deref().unwrap_or("(lost)"));
-                    snapshot.entries.insert((row.get(0), query, row.get(2)), (outline, cost));
+                (None, _) => {
+                    snapshot.hidden_calls += cost.calls;
+                    continue;
                 }
+                (Some(_), Some(text)) if text.contains(MARK) => {
+                    snapshot.own_calls += cost.calls;
+                    continue;
+                }
+                (Some(_), Some(text)) => outline(text),
+                (Some(_), None) => {
+                    snapshot.nameless_calls += cost.calls;
+                    "(lost)".to_owned()
+                }
+            };
+            if let Some(query) = row.get(1) {
+                snapshot.entries.insert((row.get(0), query), (outline, cost));
             }
         }
         Ok(snapshot)
@@ -166,6 +250,11 @@ impl View {
 }
 
 impl Snapshot {
+    /// Whether our own queries since `before` were counted, as they are where anything is.
+    pub(super) fn counts_since(&self, before: &Self) -> bool {
+        self.epoch != before.epoch || self.own_calls > before.own_calls
+    }
+
     /// What was executed between `before` and this, and what makes that doubtful.
     pub(super) fn since(self, before: &Self, arrivals: u64) -> (Statements, Vec<String>) {
         let mut problems = Vec::new();
@@ -180,6 +269,15 @@ impl Snapshot {
                  database URL's user",
                 self.hidden_calls.abs_diff(before.hidden_calls)
             ));
+        }
+        if self.nameless_calls != before.nameless_calls {
+            problems.push("pg_stat_statements lost the texts of statements: ours may be counted".to_owned());
+        }
+        let shrunk = |(key, (_, earlier)): (&Key, &(String, Cost))| {
+            self.entries.get(key).is_none_or(|(_, now)| now.calls < earlier.calls)
+        };
+        if self.epoch == before.epoch && before.entries.iter().any(shrunk) {
+            problems.push("pg_stat_statements lost counters: some were reset".to_owned());
         }
         let mut executed: Vec<Statement> = self
             .entries
@@ -234,53 +332,6 @@ impl Cost {
             shared_blocks_hit: combine(self.shared_blocks_hit, other.shared_blocks_hit),
             shared_blocks_read: combine(self.shared_blocks_read, other.shared_blocks_read),
             shared_blocks_dirtied: combine(self.shared_blocks_dirtied, other.shared_blocks_dirtied),
-        }
-    }
-}
-
-/// The first word of a statement, and the tables that it names, each once, in their order.
-fn outline(text: &str) -> String {
-    let words: Vec<String> = text.split_whitespace().map(str::to_ascii_lowercase).collect();
-    let verb = words.first().map_or("", String::as_str).trim_end_matches(';').to_ascii_uppercase();
-    let mut tables: Vec<&str> = Vec::new();
-    for (index, word) in words.iter().enumerate() {
-        let before = index.checked_sub(1).map_or("", |index| &words[index]);
-        let names_one = match word.as_str() {
-            "join" | "into" => true,
-            // Not IS DISTINCT FROM a value.
-            "from" => before != "distinct",
-            // Neither FOR UPDATE nor DO UPDATE.
-            "update" => !matches!(before, "for" | "do" | "key"),
-            _ => false,
-        };
-        let Some(name) = words.get(index + 1).filter(|_| names_one) else { continue };
-        let name = name.trim_end_matches([',', ';', ')']);
-        // Not a subquery, nor a function.
-        let is_table = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !name.contains('(');
-        if is_table && !matches!(name, "only" | "lateral") && !tables.contains(&name) {
-            tables.push(name);
-        }
-    }
-    format!("{verb} {}", tables.join(", ")).trim_end().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_outline_is_verb_and_tables() {
-        for (text, expected) in [
-            ("SELECT a FROM x WHERE a = $1", "SELECT x"),
-            ("select a from (SELECT b\n FROM x JOIN y ON x.i = y.i) t where b is not distinct from c", "SELECT x, y"),
-            ("UPDATE x SET a = $1 FROM y WHERE EXTRACT(EPOCH FROM now()) > $2", "UPDATE x, y"),
-            ("SELECT * FROM x WHERE i IN (SELECT i FROM y) FOR UPDATE SKIP LOCKED", "SELECT x, y"),
-            ("INSERT INTO x (a) VALUES ($1) ON CONFLICT (a) DO UPDATE SET a = $1", "INSERT x"),
-            ("DELETE FROM x;", "DELETE x"),
-            ("BEGIN;", "BEGIN"),
-            ("", ""),
-        ] {
-            assert_eq!(outline(text), expected, "{text}");
         }
     }
 }

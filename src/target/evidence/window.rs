@@ -11,14 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use postgres::{Client, Row};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::statements::MARK;
+use super::witness::QUERY_LIMIT;
+use crate::database::{Client, NAME, Row};
 use crate::error::{Context, Result};
 use crate::load::progress::{Progress, Stage};
-use crate::target::seed;
 
 /// How soon an edge of the window is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -46,7 +45,7 @@ pub struct Count {
     pub per_s: f64,
 }
 
-/// Backends of the database, the witness's own aside.
+/// Backends of the database, ours aside.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Activity {
     /// How often they were looked at.
@@ -207,7 +206,7 @@ struct Sources {
 
 impl Sources {
     fn open(url: &str) -> Result<Self> {
-        let mut client = seed::connect(url)?;
+        let mut client = Client::open(url, "window")?.with_query_limit(QUERY_LIMIT);
         let mut parts = vec![
             "'database', (SELECT row_to_json(v) FROM pg_stat_database v WHERE datname = current_database())".to_owned(),
         ];
@@ -218,15 +217,15 @@ impl Sources {
             (
                 "io",
                 "SELECT json_build_object('reads', sum(reads), 'writes', sum(writes), 'extends', sum(extends), \
-                 'fsyncs', sum(fsyncs)) FROM pg_stat_io",
+                 'fsyncs', sum(fsyncs)) FROM pg_stat_io WHERE object <> 'wal'",
             ),
         ] {
-            let there = format!("SELECT {MARK} to_regclass('pg_catalog.pg_stat_{key}') IS NOT NULL");
+            let there = format!("SELECT to_regclass('pg_catalog.pg_stat_{key}') IS NOT NULL");
             if client.query_one(&there, &[]).context(|| format!("looking for pg_stat_{key}"))?.get(0) {
                 parts.push(format!("'{key}', ({select})"));
             }
         }
-        Ok(Self { client, snapshot_sql: format!("SELECT {MARK} json_build_object({})::text", parts.join(", ")) })
+        Ok(Self { client, snapshot_sql: format!("SELECT json_build_object({})::text", parts.join(", ")) })
     }
 
     fn snapshot(&mut self) -> Result<(Instant, Value)> {
@@ -239,9 +238,9 @@ impl Sources {
     fn activity(&mut self) -> Result<Vec<Group>> {
         // Whoever may not see what a backend does is not told its type either; autovacuum's belong to no role.
         let sql = format!(
-            "SELECT {MARK} state, wait_event_type, backend_type IS NULL, count(*) FROM pg_stat_activity \
+            "SELECT state, wait_event_type, backend_type IS NULL, count(*) FROM pg_stat_activity \
              WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' \
-             AND usesysid IS NOT NULL AND pid <> pg_backend_pid() GROUP BY 1, 2, 3"
+             AND usesysid IS NOT NULL AND coalesce(application_name, '') NOT LIKE '{NAME} %' GROUP BY 1, 2, 3"
         );
         let rows = self.client.query(&sql, &[]).context(|| "sampling pg_stat_activity".to_owned())?;
         let group = |row: &Row| Group {

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use postgres::Client;
-
-use super::statements::{MARK, Snapshot, View};
+use super::statements::{Snapshot, View, uncounted};
 use super::window::Watcher;
 use super::{Evidence, Known};
+use crate::database::Client;
 use crate::error::{Context, Error, Result};
 use crate::load::progress::Progress;
-use crate::target::seed;
 
-/// Settings that figures depend on.
-const SETTINGS: [&str; 8] = [
+/// How long a query of the witness may take.
+pub(super) const QUERY_LIMIT: Duration = Duration::from_secs(15);
+/// Settings that figures depend on. Those that this PostgreSQL does not have, or does not show, are left out.
+const SETTINGS: [&str; 21] = [
     "server_version",
     "max_connections",
     "fsync",
@@ -22,6 +23,19 @@ const SETTINGS: [&str; 8] = [
     "wal_level",
     "autovacuum",
     "track_io_timing",
+    "block_size",
+    "compute_query_id",
+    "data_checksums",
+    "full_page_writes",
+    "pg_stat_statements.max",
+    "pg_stat_statements.track",
+    "pg_stat_statements.track_planning",
+    "pg_stat_statements.track_utility",
+    "track_commit_timestamp",
+    "wal_compression",
+    "wal_consistency_checking",
+    "wal_log_hints",
+    "wal_segment_size",
 ];
 
 /// Watches a target's database from one quiet moment to the next. Dropped, it stops.
@@ -34,6 +48,8 @@ pub struct Witness {
     statements: Result<(View, Snapshot)>,
     /// Where the next byte of WAL went.
     wal: u64,
+    /// When PostgreSQL was started.
+    started: String,
     watcher: Watcher,
 }
 
@@ -43,7 +59,7 @@ impl Witness {
     /// # Errors
     /// If the database cannot be asked. That it counts no statements is no error but in the evidence.
     pub fn start(url: &str, progress: Arc<Progress>) -> Result<Self> {
-        let mut client = seed::connect(url)?;
+        let mut client = Client::open(url, "witness")?.with_query_limit(QUERY_LIMIT);
         let watcher = Watcher::start(url, progress)?;
         let settings = settings(&mut client)?;
         let statements = View::find(&mut client).and_then(|view| {
@@ -51,7 +67,8 @@ impl Witness {
             Ok((view, snapshot))
         });
         let wal = wal_position(&mut client)?;
-        Ok(Self { client, settings, statements, wal, watcher })
+        let started = started(&mut client)?;
+        Ok(Self { client, settings, statements, wal, started, watcher })
     }
 
     /// Ends, when the target is quiet again after `arrivals` were sent, warm-up included. What could not be read is
@@ -63,8 +80,16 @@ impl Witness {
         let wal = wal_position(&mut self.client).inspect_err(&mut note);
         let statements = self.statements.and_then(|(view, before)| {
             let after = view.read(&mut self.client)?;
-            Ok(after.since(&before, arrivals))
+            match after.counts_since(&before) {
+                true => Ok(after.since(&before, arrivals)),
+                false => Err(uncounted(&mut self.client)),
+            }
         });
+        if let Ok(started) = started(&mut self.client)
+            && started != self.started
+        {
+            problems.push("PostgreSQL was restarted while it was watched".to_owned());
+        }
         let statements = match statements {
             Ok((statements, doubts)) => {
                 problems.extend(doubts);
@@ -85,16 +110,19 @@ impl Witness {
 }
 
 fn settings(client: &mut Client) -> Result<BTreeMap<String, String>> {
-    let sql = format!("SELECT {MARK} current_setting($1)");
-    let read = |name: &str| {
-        let row = client.query_one(&sql, &[&name]).context(|| format!("reading PostgreSQL's setting {name}"))?;
-        Ok((name.to_owned(), row.get(0)))
-    };
-    SETTINGS.into_iter().map(read).collect()
+    let sql = "SELECT name, current_setting(name, true) FROM unnest($1) AS name";
+    let rows = client.query(sql, &[&SETTINGS.as_slice()]).context(|| "reading PostgreSQL's settings".to_owned())?;
+    let pairs = rows.iter().map(|row| (row.get(0), row.get(1)));
+    Ok(pairs.filter_map(|(name, value): (String, Option<String>)| Some((name, value?))).collect())
 }
 
 fn wal_position(client: &mut Client) -> Result<u64> {
-    let sql = format!("SELECT {MARK} pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8");
-    let row = client.query_one(&sql, &[]).context(|| "reading PostgreSQL's WAL position".to_owned())?;
+    let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8";
+    let row = client.query_one(sql, &[]).context(|| "reading PostgreSQL's WAL position".to_owned())?;
     Ok(row.get::<_, i64>(0).unsigned_abs())
+}
+
+fn started(client: &mut Client) -> Result<String> {
+    let sql = "SELECT extract(epoch FROM pg_postmaster_start_time())::text";
+    Ok(client.query_one(sql, &[]).context(|| "asking when PostgreSQL was started".to_owned())?.get(0))
 }

@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use postgres::Client;
-use postgres::error::SqlState;
-
 use super::MIGRATE;
 use super::connection::{exists, failed};
 use super::restore::{Restored, refresh_fleet, restore_certificates, vacuum};
+use crate::database::{Client, Failure, SqlState, Transaction};
 use crate::error::{Error, Result};
 
 /// The certificates that runs of `api_tier` posted. Both marks are asked for, so that a certificate of a similar name
@@ -121,7 +119,7 @@ fn remove_issued(client: &mut Client) -> Result<Cleaned> {
 }
 
 /// The tables whose rows go when the certificate goes that they name, with the column that names it.
-fn dependents(transaction: &mut postgres::Transaction<'_>) -> Result<Vec<(String, String)>> {
+fn dependents(transaction: &mut Transaction<'_>) -> Result<Vec<(String, String)>> {
     let rows = transaction.query(
         "SELECT DISTINCT key.conrelid::regclass::text, quote_ident(name.attname) FROM pg_constraint key \
          JOIN pg_attribute name ON name.attrelid = key.conrelid AND name.attnum = key.conkey[1] \
@@ -132,7 +130,7 @@ fn dependents(transaction: &mut postgres::Transaction<'_>) -> Result<Vec<(String
     Ok(rows.map_err(|error| unremoved(&error))?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-fn unremoved(error: &postgres::Error) -> Error {
+fn unremoved(error: &Failure) -> Error {
     let failed = failed(DOING, error);
     match error.code() {
         Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => failed

@@ -1,8 +1,7 @@
 //! Rows of others: a database that holds any is not one for load tests.
 
-use postgres::Client;
-
 use super::connection::{connect, exists, failed, redact_url};
+use crate::database::Client;
 use crate::error::{Error, Result};
 
 /// How many ids of foreign rows a refusal shows.

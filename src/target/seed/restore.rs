@@ -1,9 +1,8 @@
 //! The seeded rows put back to the state that the embedded seeds give, so that each run starts from the same one.
 
-use postgres::{Client, Transaction};
-
 use super::connection::failed;
 use super::{CERTIFICATES_SQL, FLEET_SQL, MIGRATE};
+use crate::database::{Client, Failure, Transaction};
 use crate::error::{Error, Result};
 
 /// Puts the seeded agents back to the state that the embedded seed gives, and no other row; returns how many.
@@ -38,7 +37,7 @@ pub(super) struct Restored {
 
 /// [`refresh_certificates`], which tells about the jobs too.
 pub(super) fn restore_certificates(client: &mut Client, needed: u64) -> Result<Restored> {
-    let failed = |error: postgres::Error| CERTIFICATES.failed(&error);
+    let failed = |error: Failure| CERTIFICATES.failed(&error);
     let mut transaction = client.transaction().map_err(failed)?;
     let jobs = CERTIFICATES.qualified(&mut transaction, "jobs")?;
     let certificates = CERTIFICATES.restore(&mut transaction, needed)?;
@@ -53,9 +52,22 @@ pub(super) fn restore_certificates(client: &mut Client, needed: u64) -> Result<R
     Ok(Restored { certificates, jobs: deleted })
 }
 
-/// Removes the dead rows of `table` and tells the planner what is left.
+/// How a warning begins that dead rows could not be removed.
+pub const DEAD_ROWS: &str = "dead rows stay";
+
+/// Removes the dead rows of `table`, or leaves a warning that it may not, and tells the planner what is left.
 pub(super) fn vacuum(client: &mut Client, table: &str) -> Result<()> {
+    let earlier = client.take_warnings();
     let vacuumed = client.batch_execute(&format!("VACUUM (ANALYZE) {table}"));
+    let skipped = client.take_warnings();
+    earlier.into_iter().for_each(|warning| client.warn(warning));
+    // To whom the table does not belong, PostgreSQL says so in a warning, and does nothing.
+    for warning in skipped {
+        client.warn(format!(
+            "{DEAD_ROWS} in {table}: {warning}; give the database URL of the table's owner, or from PostgreSQL 17 on \
+             GRANT MAINTAIN ON {table}"
+        ));
+    }
     vacuumed.map_err(|error| failed(&format!("vacuuming {table}"), &error))
 }
 
@@ -74,7 +86,7 @@ impl Seeded {
     /// Writes the seed's values into every column of the rows that have its ids and names. Until the transaction ends,
     /// the table's bare name is that of a temporary one, which holds what the seed says of these rows.
     fn restore(&self, transaction: &mut Transaction<'_>, needed: u64) -> Result<u64> {
-        let failed = |error: postgres::Error| self.failed(&error);
+        let failed = |error: Failure| self.failed(&error);
         let table = self.qualified(transaction, self.table)?;
         let (columns, values) = self.columns(transaction)?;
         // It hides the real one from the seed, which thus states the rows here too.
@@ -129,7 +141,7 @@ impl Seeded {
         format!("putting the seeded {} back to their first state", self.rows)
     }
 
-    fn failed(&self, error: &postgres::Error) -> Error {
+    fn failed(&self, error: &Failure) -> Error {
         failed(&self.doing(), error)
     }
 }

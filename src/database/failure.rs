@@ -1,0 +1,105 @@
+//! Why a database did not do what it was to do.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio_postgres::error::{DbError, SqlState};
+
+/// Why a query, or the opening of a session, came to nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server said so, or the connection to it ended.
+    Server(tokio_postgres::Error),
+    /// Neither this session nor a new one got a word out of the server.
+    Silent {
+        /// For how long.
+        after: Duration,
+    },
+    /// Somebody held a lock.
+    Blocked {
+        /// For how long it was waited for.
+        after: Duration,
+        /// Who held it: process, application, user and since when.
+        by: String,
+    },
+    /// The server works, but the query took longer than any of ours may.
+    Slow {
+        /// For how long it ran.
+        after: Duration,
+    },
+    /// A signal asked us to end.
+    Stopped,
+    /// The session was given up for one of the reasons above.
+    GivenUp,
+    /// There is another number of rows than there has to be.
+    Rows(usize),
+}
+
+impl Failure {
+    /// What the server said, if it did.
+    pub fn as_db_error(&self) -> Option<&DbError> {
+        match self {
+            Self::Server(error) => error.as_db_error(),
+            _ => None,
+        }
+    }
+
+    /// The SQLSTATE of what the server said.
+    pub fn code(&self) -> Option<&SqlState> {
+        self.as_db_error().map(DbError::code)
+    }
+
+    /// Whether the session ended beneath us, so that a new one may do better.
+    pub(super) fn is_lost_session(&self) -> bool {
+        let Self::Server(error) = self else { return false };
+        let ends = [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::IDLE_SESSION_TIMEOUT,
+            SqlState::CONNECTION_FAILURE,
+        ];
+        match error.code() {
+            Some(code) => ends.contains(code),
+            None => error.is_closed() || error.to_string().contains("communicating"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(error) => match error.as_db_error() {
+                Some(db) => {
+                    write!(f, "{}: {}", db.severity(), db.message())?;
+                    match db.detail() {
+                        // It may quote a row.
+                        Some(detail) if !detail.contains('=') => write!(f, " ({detail})"),
+                        _ => Ok(()),
+                    }
+                }
+                None => match std::error::Error::source(error) {
+                    Some(cause) => write!(f, "{error}: {cause}"),
+                    None => error.fmt(f),
+                },
+            },
+            Self::Silent { after } => {
+                write!(f, "the server says nothing, for {:.0} s, and to a new session neither", after.as_secs_f64())
+            }
+            Self::Blocked { after, by } => write!(f, "waited {:.0} s for a lock held by {by}", after.as_secs_f64()),
+            Self::Slow { after } => {
+                write!(f, "it took longer than {:.0} s, with no lock to wait for", after.as_secs_f64())
+            }
+            Self::Stopped => f.write_str("stopped by a signal"),
+            Self::GivenUp => f.write_str("the session was given up before"),
+            Self::Rows(rows) => write!(f, "the server gave {rows} rows where there is one"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Server(error)
+    }
+}

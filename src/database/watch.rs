@@ -1,0 +1,164 @@
+//! A bound on every wait, and who is to blame for one that is too long.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+
+use super::address::Address;
+use super::client::{Session, open};
+use super::failure::Failure;
+use super::{NAME, outline};
+
+/// When a query is first looked after, and how often from then on.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a look may take: a server that gives no new session its first answer within this is silent.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(50);
+/// What is left for queries once a signal asked us to end.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// The flag that a signal sets, and when it was first seen set.
+static STOP: OnceLock<(Arc<AtomicBool>, Mutex<Option<Instant>>)> = OnceLock::new();
+
+/// From now on no query outlives `stop` by more than two seconds, once that is set. Only the first call counts.
+pub fn heed(stop: &Arc<AtomicBool>) {
+    STOP.get_or_init(|| (stop.clone(), Mutex::new(None)));
+}
+
+/// Whether a signal asked us to end and the grace is over.
+pub(super) fn is_stopped() -> bool {
+    let Some((stop, seen)) = STOP.get() else { return false };
+    if !stop.load(Ordering::Relaxed) {
+        return false;
+    }
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.get_or_insert_with(Instant::now).elapsed() > STOP_GRACE
+}
+
+async fn stopped() {
+    while !is_stopped() {
+        sleep(TICK).await;
+    }
+}
+
+/// `work`, unless it takes longer than `limit` or a signal ends us.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        done = timeout(limit, work) => done.unwrap_or(Err(Failure::Silent { after: limit })),
+        () = stopped() => Err(Failure::Stopped),
+    }
+}
+
+/// What keeps a query waiting.
+enum Cause {
+    /// Nobody gets an answer.
+    Silence,
+    /// A lock of somebody.
+    Lock(String),
+    /// It works, or nobody can say.
+    Work,
+}
+
+/// Waits for a query of `session`, for `limit` at most.
+pub(super) async fn wait<T>(
+    mut query: Pin<&mut impl Future<Output = Result<T, tokio_postgres::Error>>>,
+    limit: Duration,
+    session: &Session,
+    address: &Address,
+) -> Result<T, Failure> {
+    let began = Instant::now();
+    let mut look_at = LOOK_EVERY;
+    loop {
+        let left = limit.min(look_at).saturating_sub(began.elapsed());
+        tokio::select! {
+            biased;
+            done = query.as_mut() => return done.map_err(Failure::Server),
+            () = sleep(left) => {}
+            () = stopped() => {
+                give_up(session, address).await;
+                return Err(Failure::Stopped);
+            }
+        }
+        let cause = tokio::select! {
+            biased;
+            done = query.as_mut() => return done.map_err(Failure::Server),
+            cause = look(session, address) => cause,
+            () = stopped() => Cause::Work,
+        };
+        let after = began.elapsed();
+        let failure = match cause {
+            Cause::Silence => Failure::Silent { after },
+            Cause::Lock(by) if after >= LOCK_PATIENCE.min(limit) => Failure::Blocked { after, by },
+            _ if after >= limit => Failure::Slow { after },
+            _ => {
+                look_at = after + LOOK_EVERY;
+                continue;
+            }
+        };
+        if !matches!(failure, Failure::Silent { .. }) {
+            give_up(session, address).await;
+        }
+        return Err(failure);
+    }
+}
+
+/// Asks the server to give up what `session` waits for.
+async fn give_up(session: &Session, address: &Address) {
+    let _ = timeout(CANCEL_PATIENCE, address.cancel(&session.client.cancel_token())).await;
+}
+
+/// Finds out, by a session of its own, what `session` waits for.
+async fn look(session: &Session, address: &Address) -> Cause {
+    let looked = timeout(LOOK_PATIENCE, async {
+        let other = open(address, "look", &Arc::default()).await.ok()?;
+        blockers(session, &other).await.ok()
+    });
+    match looked.await {
+        Err(_) => Cause::Silence,
+        Ok(Some(Some(by))) => Cause::Lock(by),
+        Ok(_) => Cause::Work,
+    }
+}
+
+/// Who holds what `session` waits for, as `other` sees it.
+async fn blockers(session: &Session, other: &Session) -> Result<Option<String>, tokio_postgres::Error> {
+    // Behind a pooler we do not know our backend's number, but it bears our name.
+    let ours = match session.pid {
+        Some(pid) => format!("pid = {pid}"),
+        None => format!("application_name LIKE '{NAME}%' AND wait_event_type = 'Lock'"),
+    };
+    let sql = format!(
+        "SELECT blocker.pid, a.application_name, a.usename::text, a.state, \
+         extract(epoch FROM clock_timestamp() - coalesce(a.query_start, a.xact_start))::float8, \
+         to_char(a.query_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), a.query \
+         FROM (SELECT DISTINCT unnest(pg_blocking_pids(pid)) AS pid FROM pg_stat_activity WHERE {ours}) AS blocker \
+         LEFT JOIN pg_stat_activity AS a USING (pid) ORDER BY 1 LIMIT 3"
+    );
+    let rows = other.client.query_typed(&sql, &[]).await?;
+    let described = rows.iter().map(|row| {
+        let text =
+            |column: usize| row.try_get::<_, Option<String>>(column).ok().flatten().filter(|text| !text.is_empty());
+        let pid: i32 = row.get(0);
+        if pid == 0 {
+            return "a prepared transaction (see pg_prepared_xacts)".to_owned();
+        }
+        let query = text(6).filter(|query| !query.starts_with('<')).map(|query| outline(&query));
+        format!(
+            "pid {pid} (application {}, user {}, {}, last query {} started at {})",
+            text(1).unwrap_or_else(|| "unnamed".to_owned()),
+            text(2).unwrap_or_else(|| "unknown".to_owned()),
+            text(3).unwrap_or_else(|| "state unknown".to_owned()),
+            query.unwrap_or_else(|| "unknown".to_owned()),
+            text(5).unwrap_or_else(|| "an unknown time".to_owned()),
+        )
+    });
+    let all = described.collect::<Vec<_>>().join(", ");
+    Ok((!all.is_empty()).then_some(all))
+}

@@ -1,0 +1,193 @@
+//! What the statistics say, and what is made of them.
+
+use std::sync::Arc;
+
+use certctl_bench::baseline::compare::{self, Options};
+use certctl_bench::baseline::{Judgement, Side};
+use certctl_bench::database::Client as Session;
+use certctl_bench::target::evidence::{Evidence, Known, Witness, statement_statistics};
+use postgres::{Client, NoTls};
+
+use crate::common::bench::Bench;
+use crate::common::needs::{needs, skip};
+use crate::common::postgresql::{VERSIONS, installation, migrated, newest};
+use crate::common::runs::Made;
+
+/// Statements of a system under test, some of them within a function, and queries of ours between them.
+const WORK: &str = "SELECT twice(1)";
+const FUNCTION: &str = "CREATE FUNCTION twice(n int) RETURNS int LANGUAGE plpgsql AS \
+                        $$ DECLARE m int; BEGIN SELECT n * 2 INTO m; PERFORM count(*) FROM agents; RETURN m; END $$";
+
+/// The evidence of ten calls of the function, with queries of the suite between them.
+fn watched(url: &str) -> Evidence {
+    let mut system = Client::connect(url, NoTls).unwrap();
+    let mut ours = Session::open(url, "books").unwrap();
+    let witness = Witness::start(url, Arc::default()).unwrap();
+    for _ in 0..10 {
+        system.query_one(WORK, &[]).unwrap();
+        ours.query_one("SELECT count(*) FROM agents WHERE id LIKE $1", &[&"%"]).unwrap();
+    }
+    witness.finish(10)
+}
+
+/// Calls and rows by arrival, or why there are none.
+fn told(evidence: &Evidence) -> Result<(f64, f64), String> {
+    match evidence.statements.as_ref().unwrap() {
+        Known::Yes(statements) => {
+            let each = statements.per_arrival.unwrap();
+            Ok((each.calls, each.rows))
+        }
+        Known::No { unavailable, mend } => Err(format!("{unavailable}; {}", mend.as_deref().unwrap_or("no hint"))),
+    }
+}
+
+#[test]
+fn one_workload_counts_alike_on_every_postgresql() {
+    let mut counts = Vec::new();
+    for version in VERSIONS {
+        let installation = match installation(version) {
+            Ok(installation) => installation,
+            Err(why) => {
+                skip("witness one_workload_counts_alike_on_every_postgresql", &why);
+                continue;
+            }
+        };
+        let load = "--agents 20 --connections 5 --rate 50/s --duration 2s --warm-up 0s --timeout 90s --max-lag 60s";
+        let mut bench = Bench::new(&format!("--bench --mode sustained {load}"));
+        bench.command.env("CERTCTL_BENCH_PG_BIN", &installation.bin);
+        let summary = bench.run().summary();
+        let evidence = &summary["evidence"][0];
+        assert!(evidence["settings"]["server_version"].as_str().unwrap().starts_with(&format!("{version}.")));
+        assert_eq!(evidence["problems"], serde_json::json!([]), "{version}");
+        counts.push((
+            evidence["statements"]["per_arrival"]["calls"].clone(),
+            evidence["statements"]["per_arrival"]["rows"].clone(),
+        ));
+        assert_eq!(counts.last(), Some(&(4.0.into(), 85.0.into())), "{version}: {evidence:#}");
+    }
+}
+
+#[test]
+fn own_queries_are_counted_on_no_postgresql() {
+    for version in VERSIONS {
+        let Ok(installation) = installation(version) else { continue };
+        let (_cluster, url) = migrated(&installation, &[]);
+        Client::connect(&url, NoTls).unwrap().batch_execute(FUNCTION).unwrap();
+        let evidence = watched(&url);
+        assert_eq!((evidence.problems.as_slice(), told(&evidence)), (&[][..], Ok((1.0, 1.0))), "{version}");
+    }
+}
+
+#[test]
+fn statements_within_functions_count_once() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let (_cluster, url) = migrated(&installation, &[("pg_stat_statements.track", "all")]);
+    Client::connect(&url, NoTls).unwrap().batch_execute(FUNCTION).unwrap();
+    assert_eq!(told(&watched(&url)), Ok((1.0, 1.0)));
+}
+
+#[test]
+fn a_setting_that_counts_nothing_is_named() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    for (extra, prepare, says) in [
+        (&[("compute_query_id", "off")][..], "", "compute_query_id is off; set compute_query_id to auto"),
+        (&[("pg_stat_statements.track", "none")], "", "pg_stat_statements.track is none; set pg_stat_statements.track"),
+        (
+            &[],
+            "ALTER ROLE guest SET pg_stat_statements.track = none",
+            "the role guest is set to pg_stat_statements.track=none; ALTER ROLE guest RESET pg_stat_statements.track",
+        ),
+        (
+            &[],
+            "ALTER DATABASE certctl SET compute_query_id = off",
+            "the database is set to compute_query_id=off; ALTER DATABASE … RESET compute_query_id",
+        ),
+        (
+            &[],
+            "DROP EXTENSION pg_stat_statements; CREATE SCHEMA hidden; CREATE EXTENSION pg_stat_statements SCHEMA hidden",
+            "permission denied for schema hidden; GRANT USAGE ON SCHEMA hidden",
+        ),
+    ] {
+        let (_cluster, url) = migrated(&installation, extra);
+        let mut owner = Client::connect(&url, NoTls).unwrap();
+        owner.batch_execute(&format!("CREATE ROLE guest LOGIN; GRANT SELECT ON agents TO guest; {FUNCTION}")).unwrap();
+        owner.batch_execute(prepare).unwrap();
+        let url = url.replace("postgres@", "guest@");
+        let evidence = watched(&url);
+        let why = told(&evidence).unwrap_err();
+        assert!(why.contains(says), "{why}");
+        // The doctor says the same, before a run.
+        let error = statement_statistics(&mut Session::open(&url, "doctor").unwrap()).unwrap_err();
+        assert!(why.starts_with(error.what()), "{error}");
+    }
+}
+
+#[test]
+fn some_counters_that_are_reset_are_a_doubt() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let (_cluster, url) = migrated(&installation, &[("pg_stat_statements.max", "100")]);
+    let mut system = Client::connect(&url, NoTls).unwrap();
+    let reset = "SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements \
+                 WHERE query LIKE '%nobody_asks%'";
+    let many: String = (0..150).map(|n| format!("SELECT {};", "1,".repeat(n) + "1")).collect();
+    for (work, says) in [(reset, "some were reset"), (&*many, "more statements than pg_stat_statements.max")] {
+        system.batch_execute("SELECT now() AS nobody_asks").unwrap();
+        let witness = Witness::start(&url, Arc::default()).unwrap();
+        system.batch_execute(work).unwrap();
+        let problems = witness.finish(1).problems;
+        assert!(problems.iter().any(|problem| problem.contains(says)), "{problems:?}");
+    }
+}
+
+/// Runs at a PostgreSQL with these settings; `None` for a suite that did not tell them yet.
+fn side(calls: u64, settings: &[(&str, &str)]) -> Side {
+    let runs: Vec<_> = (1..=2)
+        .map(|number| {
+            let mut summary = Made { number, calls, ..Made::default() }.summary();
+            let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            summary.evidence[0].settings.extend(settings);
+            (format!("run {number}"), summary)
+        })
+        .collect();
+    Side::of(&runs).unwrap()
+}
+
+#[test]
+fn wal_is_compared_only_where_it_is_written_alike() {
+    let options = Options { counts_only: true, ..Options::default() };
+    let verdict = |base: &Side, head: &Side, name: &str| {
+        let comparison = compare::run(base, head, options);
+        comparison.measures.iter().find(|one| one.name == format!("database/{name}_per_arrival")).unwrap().verdict
+    };
+    for setting in ["wal_level", "data_checksums", "full_page_writes", "wal_compression", "wal_log_hints"] {
+        let (base, head) = (side(5, &[(setting, "a")]), side(6, &[(setting, "b")]));
+        assert_eq!(verdict(&base, &head, "wal_records"), Judgement::Incomparable, "{setting}");
+        assert_eq!(verdict(&base, &head, "wal_bytes"), Judgement::Incomparable, "{setting}");
+        // The rest is judged as ever.
+        assert_eq!(verdict(&base, &head, "sql_calls"), Judgement::Regressed, "{setting}");
+        let comparison = compare::run(&base, &head, options);
+        assert_eq!(comparison.exit_code, 4, "{comparison}");
+        let note = format!("WAL cannot be compared: {setting}: a against b");
+        assert!(comparison.notes.contains(&note), "{:?}", comparison.notes);
+        // A baseline from before they were told stays comparable.
+        let old = side(5, &[]);
+        assert_eq!(verdict(&old, &side(5, &[(setting, "b")]), "wal_records"), Judgement::Unchanged, "{setting}");
+    }
+    let (base, head) = (
+        side(5, &[("pg_stat_statements.track_utility", "on")]),
+        side(4, &[("pg_stat_statements.track_utility", "off")]),
+    );
+    assert_eq!(verdict(&base, &head, "sql_calls"), Judgement::Incomparable);
+    assert_eq!(verdict(&base, &head, "wal_records"), Judgement::Unchanged);
+}
+
+#[test]
+fn what_was_not_counted_is_no_improvement() {
+    let base = side(5, &[]);
+    let mut uncounted = Made { number: 9, ..Made::default() }.summary();
+    uncounted.evidence[0].statements = Some(Known::No { unavailable: "track is none".to_owned(), mend: None });
+    let head = Side::of(&[("head".to_owned(), uncounted)]).unwrap();
+    let comparison = compare::run(&base, &head, Options { counts_only: true, ..Options::default() });
+    assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5), "{comparison}");
+    assert!(comparison.incomparable.iter().any(|why| why.contains("sql_calls_per_arrival: the head does not tell it")));
+}

@@ -1,0 +1,239 @@
+//! Sessions under hostile settings, with few rights, and behind a pooler.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use certctl_bench::database::Client as Session;
+use certctl_bench::target::child::RunAs;
+use certctl_bench::target::evidence::Witness;
+use certctl_bench::target::postgres::Cluster;
+use certctl_bench::target::seed::{self, Options};
+use postgres::{Client, NoTls};
+
+use crate::common::needs::needs;
+use crate::common::postgresql::{migrated, newest};
+use crate::common::process::until;
+
+/// The suite's own program.
+pub fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CERTCTL_") || name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// What it says, and its exit code.
+pub fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Seeds, resets and watches: everything that the suite does with a database.
+fn everything(url: &str) {
+    seed::apply(url, &Options::default(), &mut Vec::new()).unwrap_or_else(|error| panic!("{error}"));
+    let mut session = seed::open(url, false).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(seed::refresh_fleet(&mut session, 5_000).unwrap(), 5_000);
+    assert_eq!(seed::reset(&mut session).unwrap().restored(), 15_000);
+    let evidence = Witness::start(url, Arc::default()).unwrap().finish(1);
+    assert_eq!(evidence.problems, Vec::<String>::new());
+    assert!(evidence.wal_bytes.is_some());
+}
+
+#[test]
+fn hostile_settings_of_a_role_change_nothing() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let (_cluster, url) = migrated(&installation, &[("log_statement", "all"), ("log_min_duration_statement", "0")]);
+    let mut owner = Client::connect(&url, NoTls).unwrap();
+    for setting in [
+        "statement_timeout = '1ms'",
+        "lock_timeout = '1ms'",
+        "idle_session_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '1ms'",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "standard_conforming_strings = off",
+        "backslash_quote = on",
+        "quote_all_identifiers = on",
+        "search_path = nowhere, public",
+        "\"DateStyle\" = 'German, DMY'",
+        "\"IntervalStyle\" = 'sql_standard'",
+        "\"TimeZone\" = 'Pacific/Chatham'",
+        "extra_float_digits = -15",
+        "bytea_output = 'escape'",
+        "client_encoding = 'LATIN1'",
+        "client_min_messages = 'error'",
+        "row_security = on",
+        "transform_null_equals = on",
+    ] {
+        owner.batch_execute(&format!("ALTER ROLE postgres SET {setting}")).unwrap();
+    }
+    everything(&url);
+}
+
+#[test]
+fn a_session_that_the_server_ended_is_opened_anew() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let (_cluster, url) = migrated(&installation, &[("idle_session_timeout", "1s")]);
+    let mut session = Session::open(&url, "books").unwrap();
+    let mut other = Client::connect(&url, NoTls).unwrap();
+    let row = session.query_one("SELECT current_setting('idle_session_timeout'), pg_backend_pid()", &[]).unwrap();
+    assert_eq!(row.get::<_, String>(0), "0");
+    other.execute("SELECT pg_terminate_backend($1, 60000)", &[&row.get::<_, i32>(1)]).unwrap();
+    let again = session.query_one("SELECT pg_backend_pid()", &[]).unwrap();
+    assert_ne!(again.get::<_, i32>(0), row.get::<_, i32>(1));
+    // In a transaction it may not be: what was done before is gone.
+    let mut transaction = session.transaction().unwrap();
+    let pid: i32 = transaction.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    other.execute("SELECT pg_terminate_backend($1, 60000)", &[&pid]).unwrap();
+    assert!(transaction.query_one("SELECT pg_backend_pid()", &[]).is_err());
+}
+
+#[test]
+fn every_session_bears_the_name_of_the_suite() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let (_cluster, url) = migrated(&installation, &[]);
+    let _witness = Witness::start(&url, Arc::default()).unwrap();
+    let _seed = seed::connect(&format!("{url}&application_name=theirs")).unwrap();
+    let mut other = Client::connect(&url, NoTls).unwrap();
+    let sql = "SELECT application_name FROM pg_stat_activity WHERE backend_type = 'client backend' \
+               AND pid <> pg_backend_pid() ORDER BY 1";
+    let names: Vec<String> = other.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["certctl-bench seed", "certctl-bench window", "certctl-bench witness"]);
+}
+
+#[test]
+fn rows_that_may_not_be_vacuumed_are_reported() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let (_cluster, url) = migrated(&installation, &[]);
+    seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
+    let mut owner = Client::connect(&url, NoTls).unwrap();
+    owner.batch_execute("CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest").unwrap();
+    owner.batch_execute("REVOKE MAINTAIN ON ALL TABLES IN SCHEMA public FROM guest").ok();
+    let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url.replace("postgres@", "guest@")]));
+    assert_eq!(code, Some(0), "{text}");
+    let warning = text.lines().find(|line| line.contains("warning: dead rows stay in agents: ")).expect(&text);
+    assert!(warning.contains("permission denied to vacuum") && warning.contains("GRANT MAINTAIN ON agents"), "{text}");
+    let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url]));
+    assert!(code == Some(0) && !text.contains("warning"), "{text}");
+}
+
+#[test]
+fn what_keeps_a_session_out_is_named_with_its_fix() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let hba = tempfile::NamedTempFile::new_in("/tmp").unwrap();
+    std::fs::write(hba.path(), "local all postgres trust\nlocal all guest scram-sha-256\nlocal certctl reader trust\n")
+        .unwrap();
+    std::os::unix::fs::chown(hba.path(), RunAs::lesser(&["postgres", "nobody"]).unwrap().map(|user| user.uid), None)
+        .unwrap();
+    let (_cluster, url) = migrated(&installation, &[("hba_file", hba.path().to_str().unwrap())]);
+    let mut owner = Client::connect(&url, NoTls).unwrap();
+    owner
+        .batch_execute(
+            "CREATE ROLE guest LOGIN PASSWORD 'recognisable'; CREATE ROLE reader LOGIN CONNECTION LIMIT 0; \
+             CREATE ROLE \"odd @:/?%\" LOGIN; CREATE SCHEMA other",
+        )
+        .unwrap();
+    let as_user = |user: &str| url.replace("postgres@", &format!("{user}@"));
+    let seed = |url: &str, password: Option<&str>| {
+        let mut command = program(&["seed", "--database", url]);
+        password.map(|password| command.env("PGPASSWORD", password));
+        let (code, text) = said(&mut command);
+        assert!(!text.contains("recognisable"), "{text}");
+        (code, text)
+    };
+    for (url, password, says) in [
+        (as_user("guest"), None, "into PGPASSWORD; ~/.pgpass is not read"),
+        (as_user("guest"), Some("wrong"), "PGPASSWORD was used: check it"),
+        (as_user("guest:wrong"), Some("recognisable"), "check user and password in the database URL"),
+        (as_user("reader"), None, "or the limit of the role"),
+        (as_user("odd%20%40%3A%2F%3F%25"), None, "pg_hba.conf has no line that lets this user"),
+        (url.replace("/certctl?", "/other?"), None, "check the database's name"),
+        (url.replace("host=", "host=/nowhere"), None, "check host and port"),
+        (format!("{url}&sslmode=sometimes"), None, "sslmode is disable, prefer, require, verify-ca or verify-full"),
+    ] {
+        let (code, text) = seed(&url, password);
+        assert!(matches!(code, Some(1 | 2)) && text.contains(says), "{says}: {text}");
+    }
+    // With the right one it gets as far as its rights go.
+    let (code, text) = seed(&as_user("guest"), Some("recognisable"));
+    assert!(code == Some(1) && text.contains("permission denied for table"), "{text}");
+    owner.batch_execute("ALTER TABLE agents SET SCHEMA other").unwrap();
+    assert!(seed(&url, None).1.contains("the schema other has one"));
+    owner.batch_execute("ALTER DATABASE certctl SET default_transaction_read_only = on").unwrap();
+    let (_, text) = seed(&url, None);
+    assert!(text.contains("default_transaction_read_only is on") && text.contains("RESET"), "{text}");
+}
+
+/// PgBouncer before a cluster, in transaction mode, with one connection to it for everybody.
+struct Pooler {
+    child: Child,
+    _folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Pooler {
+    fn start(cluster: &Cluster) -> Option<Self> {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let port = free_port();
+        let socket = cluster.folder().display();
+        let ini = format!(
+            "[databases]\ncertctl = host={socket} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 1\n"
+        );
+        let path = folder.path().join("pgbouncer.ini");
+        std::fs::write(&path, ini).unwrap();
+        let mut command = Command::new("/usr/sbin/pgbouncer");
+        if let Some(user) = RunAs::lesser(&["postgres", "nobody"]).unwrap() {
+            use std::os::unix::process::CommandExt as _;
+            std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid)).unwrap();
+            std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid)).unwrap();
+            command.uid(user.uid).gid(user.gid);
+        }
+        let child = command.arg(&path).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null()).spawn().ok()?;
+        Some(Self { child, _folder: folder, port })
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_pooler_in_transaction_mode_is_no_obstacle() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let (cluster, direct) = migrated(&installation, &[]);
+    let Some(pooler) = Pooler::start(&cluster) else { needs!(else "pgbouncer not found (install pgbouncer)") };
+    let url = format!("postgres://postgres@127.0.0.1:{}/certctl", pooler.port);
+    until("the pooler answers", || Session::open(&url, "setup").is_ok());
+    let mut sessions: Vec<Session> = (0..3).map(|_| Session::open(&url, "books").unwrap()).collect();
+    for _ in 0..3 {
+        for session in &mut sessions {
+            assert_eq!(session.query_one("SELECT $1", &[&"it"]).unwrap().get::<_, String>(0), "it");
+        }
+    }
+    drop(sessions);
+    everything(&url);
+    // Nothing of ours stays with the connection that others get next.
+    let mut others = Client::connect(&format!("{url}?sslmode=disable"), NoTls).unwrap();
+    let row = others.simple_query("SHOW row_security").unwrap();
+    let shown = row.iter().find_map(|message| match message {
+        postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    assert_eq!(shown.as_deref(), Some("on"));
+    drop(direct);
+}

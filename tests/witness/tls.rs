@@ -1,0 +1,158 @@
+//! A database that takes TLS alone, as hosted ones do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use certctl_bench::database::Client as Session;
+use certctl_bench::target::child::RunAs;
+use certctl_bench::target::evidence::Witness;
+use certctl_bench::target::postgres::{Cluster, Installation};
+use certctl_bench::target::reference::{self, Behaviour, Store};
+use certctl_bench::target::seed::{self, Options};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+
+use crate::common::needs::needs;
+use crate::common::postgresql::newest;
+use crate::sessions::free_port;
+
+/// A PostgreSQL on TCP and TLS, and the files that go with it.
+struct Secured {
+    cluster: Cluster,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Secured {
+    /// `hba` are the lines for TCP; `own_authority` makes the certificate its own authority.
+    fn start(installation: &Installation, ssl: &str, hba: &str, own_authority: bool) -> Self {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let user = RunAs::lesser(&["postgres", "nobody"]).unwrap();
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            std::os::unix::fs::chown(&path, user.map(|user| user.uid), user.map(|user| user.gid)).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let mut authority = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        let (certificate, key) = match own_authority {
+            true => (authority.pem(), authority.key().serialize_pem()),
+            false => (leaf.pem(), key.serialize_pem()),
+        };
+        put("ca.pem", &authority.pem());
+        let (certificate, key) = (put("server.crt", &certificate), put("server.key", &key));
+        let hba = put("hba", &format!("local all postgres trust\n{hba}\n"));
+        std::os::unix::fs::chown(folder.path(), user.map(|user| user.uid), user.map(|user| user.gid)).unwrap();
+        let start = || {
+            let port = free_port();
+            let extra = [
+                ("listen_addresses", "127.0.0.1"),
+                ("port", &port.to_string()),
+                ("ssl", ssl),
+                ("ssl_cert_file", &certificate),
+                ("ssl_key_file", &key),
+                ("hba_file", &hba),
+                ("password_encryption", "scram-sha-256"),
+            ];
+            (port, Cluster::start(installation, &extra))
+        };
+        // Somebody else may have taken the port meanwhile.
+        let taken = |error: &certctl_bench::Error| error.to_string().contains("could not create any TCP/IP sockets");
+        let (port, cluster) =
+            (0..20).map(|_| start()).find(|(_, cluster)| !cluster.as_ref().is_err_and(taken)).expect("a free port");
+        let cluster = cluster.unwrap_or_else(|error| panic!("{error}"));
+        cluster.create_database("certctl").unwrap();
+        let mut owner = Session::open(&cluster.url("certctl"), "setup").unwrap();
+        owner
+            .batch_execute(
+                "CREATE ROLE guest LOGIN PASSWORD 'recognisable'; GRANT ALL ON SCHEMA public TO guest; \
+                 GRANT pg_read_all_stats TO guest",
+            )
+            .unwrap();
+        Self { cluster, folder, port }
+    }
+
+    fn url(&self, host: &str, parameters: &str) -> String {
+        format!("postgres://guest:recognisable@{host}:{}/certctl?{parameters}", self.port)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// Whether the session speaks TLS, or why there is none.
+fn speaks_tls(url: &str) -> Result<bool, String> {
+    let mut session = Session::open(url, "doctor").map_err(|error| error.to_string())?;
+    Ok(session.query_one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).unwrap().get(0))
+}
+
+#[test]
+fn a_database_that_demands_tls_is_spoken_to_in_tls() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let secured = Secured::start(&installation, "on", "hostssl all all all scram-sha-256", false);
+    let (ca, key) = (secured.file("ca.pem"), secured.file("server.key"));
+    let root = format!("sslrootcert={}", ca.display());
+    for (host, parameters) in [
+        ("localhost", "".to_owned()),
+        ("localhost", "sslmode=prefer".to_owned()),
+        ("localhost", "sslmode=require".to_owned()),
+        ("localhost", "sslmode=require&channel_binding=require".to_owned()),
+        ("127.0.0.1", format!("sslmode=verify-ca&{root}")),
+        ("localhost", format!("sslmode=verify-full&{root}")),
+        ("localhost", format!("sslmode=verify-full&channel_binding=require&sslrootcert={}", percent(&ca))),
+    ] {
+        assert_eq!(speaks_tls(&secured.url(host, &parameters)), Ok(true), "{host} {parameters}");
+    }
+    for (host, parameters, says) in [
+        ("localhost", "sslmode=disable".to_owned(), "put sslmode=require into the URL"),
+        ("localhost", "sslmode=verify-full".to_owned(), "put sslrootcert=FILE into the URL"),
+        ("127.0.0.1", format!("sslmode=verify-full&{root}"), "write the host as the certificate names it"),
+        ("localhost", "sslmode=verify-ca&sslrootcert=/nowhere".to_owned(), "sslrootcert /nowhere: "),
+        ("localhost", format!("sslmode=verify-ca&sslrootcert={}", key.display()), "it holds no certificate"),
+        ("localhost", "sslmode=require&sslcert=/nowhere".to_owned(), "one of sslcert and sslkey without the other"),
+    ] {
+        let error = speaks_tls(&secured.url(host, &parameters)).unwrap_err();
+        assert!(error.contains(says) && !error.contains("recognisable"), "{host} {parameters}: {error}");
+    }
+    // The reference server speaks it too, and all that the suite does with a database.
+    let url = secured.url("localhost", &format!("sslmode=verify-full&{root}"));
+    let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
+    let target = reference::start(binary, &Store::Database(url.clone()), Behaviour::AsBuilt, &mut |_| {}).unwrap();
+    let witness = Witness::start(&url, Arc::default()).unwrap();
+    assert_eq!(seed::reset(&mut seed::open(&url, false).unwrap()).unwrap().restored(), 15_000);
+    seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
+    drop(target);
+    assert!(witness.finish(1).wal_bytes.is_some());
+    drop(secured.cluster);
+}
+
+#[test]
+fn a_certificate_that_is_its_own_authority_is_verified() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let secured = Secured::start(&installation, "on", "hostssl all all all scram-sha-256", true);
+    let full = format!("sslmode=verify-full&sslrootcert={}", secured.file("server.crt").display());
+    assert_eq!(speaks_tls(&secured.url("localhost", &full)), Ok(true));
+    assert!(speaks_tls(&secured.url("127.0.0.1", &full)).unwrap_err().contains("as the certificate names it"));
+}
+
+#[test]
+fn a_database_without_tls_is_reached_unless_tls_is_demanded() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    let secured = Secured::start(&installation, "off", "host all all all scram-sha-256", false);
+    assert_eq!(speaks_tls(&secured.url("localhost", "sslmode=prefer")), Ok(false));
+    let error = speaks_tls(&secured.url("localhost", "sslmode=require")).unwrap_err();
+    assert!(error.contains("ssl=off"), "{error}");
+    // A server that has TLS, but takes this user without it alone.
+    let secured = Secured::start(&installation, "on", "hostnossl all all all scram-sha-256", false);
+    assert_eq!(speaks_tls(&secured.url("localhost", "sslmode=prefer")), Ok(false));
+}
+
+fn percent(path: &Path) -> String {
+    path.to_str().unwrap().replace('/', "%2F")
+}
