@@ -3,6 +3,9 @@
 mod common;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use certctl_bench::scenario::need::Need;
 use certctl_bench::target::postgres::find;
@@ -28,7 +31,8 @@ const UNTRUSTED: &str = "give its authority's certificate with --ca-file FILE (o
 fn assert_refused(bench: Bench, what: &str, mend: &str) {
     let finished = bench.run().exits(1);
     assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None));
-    let lines: Vec<&str> = finished.stderr.lines().collect();
+    // What takes long is said to be waited for, as often as it takes.
+    let lines: Vec<&str> = finished.stderr.lines().filter(|line| !line.starts_with("still waiting for ")).collect();
     let [said, mended] = lines[..] else { panic!("not two lines: {}", finished.stderr) };
     let said = said.strip_prefix("certctl-bench: ").unwrap();
     match what.split_once('…') {
@@ -103,6 +107,32 @@ fn an_answer_that_never_comes_is_given_up() {
     let peer = Peer::start(|_| vec![Step::Silence]);
     let what = format!("GET /health at {}: no complete answer within 10s", peer.base());
     assert_refused(Bench::at(&peer, BRIEF), &what, "check that CERTCTL_BASE is certctl, and look at its log");
+}
+
+#[test]
+fn a_server_that_keeps_us_waiting_is_named_meanwhile() {
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let base = format!("https://{}", mute.local_addr().unwrap());
+    let peer = Peer::start(certctl);
+    // It is given up after 10 s at the earliest.
+    let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).run().exits(1);
+    assert!(finished.stderr.contains(&format!("still waiting for the answers of {base}: ")), "{}", finished.stderr);
+}
+
+/// 128 answers of a second each would be more than two minutes; a limiter of 50/s cannot be met at one a second.
+#[test]
+fn a_slow_server_is_not_asked_for_minutes() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let seen = asked.clone();
+    let peer = Peer::start(move |request| match request.path.as_str() {
+        // The first is whether it is healthy; connections of the workload ask it too, each once.
+        "/health" if seen.fetch_add(1, Ordering::SeqCst) < 64 => {
+            [Step::Wait(Duration::from_secs(1))].into_iter().chain(certctl(request)).collect()
+        }
+        _ => certctl(request),
+    });
+    assert!(Bench::at(&peer, BRIEF).run().json.is_some());
+    assert!(asked.load(Ordering::SeqCst) < 32, "{asked:?}");
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn a_run_that_hangs_is_ended() {
 }
 
 /// Starts a contest, interrupts it once its first command is at work, and sees both end.
-fn interrupt(contest: &Contest, base: &str) {
+fn interrupt(contest: &Contest, base: &str, signal: libc::c_int) {
     let mut child = contest.start(base, &contest.command("head", MEASURE), &[]);
     until("the command works", || {
         assert!(child.try_wait().unwrap().is_none(), "ended early: {}", contest.read("stderr"));
@@ -269,7 +269,7 @@ fn interrupt(contest: &Contest, base: &str) {
     let started = descendants(child.id());
     assert!(!started.is_empty());
     // SAFETY: plain system call. The child was not reaped, so the number is still its own.
-    unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
+    unsafe { libc::kill(child.id().cast_signed(), signal) };
     assert_eq!(child.wait().unwrap().code(), Some(5), "{}", contest.read("stderr"));
     assert_eq!(started.iter().filter(|process| process.runs()).count(), 0, "{started:?}");
     assert_eq!(contest.read("out/pair-01/base/summary.json"), "partial\n");
@@ -286,10 +286,12 @@ fn interruptible(contest: &Contest) -> PathBuf {
 }
 
 #[test]
-fn ctrl_c_ends_the_running_command_and_then_us() {
-    let contest = Contest::new(1.0);
-    let script = format!("exec sh {}", interruptible(&contest).display());
-    interrupt(&contest, &contest.command("base", &script));
+fn a_signal_ends_the_running_command_and_then_us() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let contest = Contest::new(1.0);
+        let script = format!("exec sh {}", interruptible(&contest).display());
+        interrupt(&contest, &contest.command("base", &script), signal);
+    }
 }
 
 #[test]
@@ -297,7 +299,21 @@ fn what_a_build_tool_has_started_may_write_its_partial_result_though_the_tool_is
     let contest = Contest::new(1.0);
     // A shell starts background commands with SIGINT ignored.
     let script = format!("env --default-signal=INT sh {} & wait", interruptible(&contest).display());
-    interrupt(&contest, &contest.command("base", &script));
+    interrupt(&contest, &contest.command("base", &script), libc::SIGINT);
+}
+
+/// A build tool does not take along what it has started.
+#[test]
+fn a_killed_comparison_leaves_no_command_behind() {
+    let contest = Contest::new(1.0);
+    let script = format!("sleep 1000 & touch '{}'; wait", contest.path("at-work").display());
+    let mut child = contest.start(&contest.command("base", &script), &contest.command("head", MEASURE), &[]);
+    until("the command works", || contest.path("at-work").exists());
+    let started = descendants(child.id());
+    assert!(started.iter().any(|process| process.name == "sleep"), "{started:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("all that was started is gone", || !started.iter().any(|process| process.runs()));
 }
 
 #[test]

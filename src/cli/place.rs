@@ -1,7 +1,11 @@
 //! The place: a system under test that was prepared for workloads, with what they must know of it.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::bench::Site;
 use super::flags::Where;
@@ -47,7 +51,9 @@ impl Place {
         if matches!(target.trust, Trust::Insecure) {
             eprintln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
         }
+        let waiting = Waiting::start(format!("the answers of {}", target.base));
         let findings = Box::new(preflight::inspect(&target, needs)?);
+        drop(waiting);
         target.system.answered(&findings.version);
         Ok(Self::Certctl { target: Box::new(target), findings })
     }
@@ -84,6 +90,41 @@ impl Place {
         match self {
             Self::Certctl { target, .. } => target.token.redact(text),
             Self::Connectors(connectors) => connectors.redact(text),
+        }
+    }
+}
+
+/// How often it is said that something is waited for.
+const WAITING_EVERY: Duration = Duration::from_secs(4);
+
+/// Says what is waited for every few seconds until it is dropped: a server that is silent looks like a run that hangs.
+struct Waiting {
+    over: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Waiting {
+    fn start(what: String) -> Self {
+        let (over, told) = mpsc::channel();
+        let since = Instant::now();
+        let say = move || {
+            while told.recv_timeout(WAITING_EVERY) == Err(RecvTimeoutError::Timeout) {
+                // Nobody reads a line that cannot be written.
+                let _ = writeln!(std::io::stderr(), "still waiting for {what}: {} s", since.elapsed().as_secs());
+            }
+        };
+        // Without the thread nothing is said, and nothing else is lost.
+        let thread = thread::Builder::new().name("waiting".to_owned()).spawn(say).ok();
+        Self { over: Some(over), thread }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.over = None;
+        if let Some(thread) = self.thread.take() {
+            // A thread that only prints has nothing to tell.
+            let _ = thread.join();
         }
     }
 }

@@ -80,7 +80,9 @@ impl Contender {
         let spec = Spec { log: Some(log.clone()), log_stdout: true, ..Spec::default() };
         let started = Instant::now();
         let mut child = Child::spawn(label, command, spec)?;
+        let guard = Guard::over(child.pid())?;
         let ended = self.wait(&mut child, started, limit, stop);
+        guard.dismiss()?;
         // A build tool repeats the command that failed.
         self.redact(&log)?;
         let Some(status) = ended? else {
@@ -155,6 +157,25 @@ impl Contender {
             is_secret.then_some(value)
         });
         follows.chain(joined).filter(|secret| !secret.is_empty()).collect()
+    }
+}
+
+/// Kills a command's group once we are gone without a word: what a build tool has started does not end with the tool.
+struct Guard(Child);
+
+impl Guard {
+    const SCRIPT: &str = r#"trap '' HUP INT TERM; read -r word; [ "$word" = over ] || kill -s KILL -- "-$1""#;
+
+    fn over(group: u32) -> Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", Self::SCRIPT, "certctl-bench-guard", &group.to_string()]).current_dir("/");
+        let spec = Spec { death_signal: None, ..Spec::default() };
+        Child::spawn("the guard of a command", command, spec).map(Self)
+    }
+
+    /// The command has ended; its group's number may be another's from now on.
+    fn dismiss(mut self) -> Result<()> {
+        self.0.tell("over")
     }
 }
 

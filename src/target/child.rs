@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -217,6 +217,18 @@ impl Child {
                 return Ok(None);
             }
             thread::sleep(left.min(STEP));
+        }
+    }
+
+    /// Writes a line to the child's stdin.
+    ///
+    /// # Errors
+    /// If it has closed it, or was stopped.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let telling = || format!("writing to {}", self.name);
+        match &mut self.life_line {
+            Some(stdin) => writeln!(stdin, "{line}").context(telling),
+            None => Err(Error::new(format!("{}: it was stopped", telling()))),
         }
     }
 
