@@ -65,8 +65,9 @@ impl Mock {
         let answer = client.send("POST", "/mgmt/shared/authn/login", &[], &login);
         assert_eq!(answer.status, 200, "{}", answer.body);
         let token = answer.json()["token"].clone();
-        assert_eq!((&token["name"], &token["timeout"]), (&token["token"], &json!(3_600)));
-        assert!(token["expirationMicros"].as_i64().unwrap() > 1_700_000_000_000_000);
+        assert_eq!((&token["name"], &token["timeout"]), (&token["token"], &json!(1_200)));
+        let micros = |name: &str| token[name].as_i64().unwrap();
+        assert_eq!(micros("expirationMicros") - micros("lastUpdateMicros"), 1_200_000_000);
         Session { client, token: token["token"].as_str().unwrap().to_owned() }
     }
 
@@ -217,10 +218,16 @@ fn nobody_gets_in_without_a_token() {
         (vec![], "GET", PROFILE),
         (vec![("X-F5-Auth-Token", "wrong")], "POST", "/mgmt/tm/transaction"),
         (vec![("Authorization", "Bearer wrong")], "POST", "/mgmt/tm/sys/crypto/cert"),
+        (vec![("Authorization", "Basic dXNlcjo=")], "GET", PROFILE),
+        (vec![("Authorization", "Basic !")], "GET", "/mgmt/shared/echo-query"),
+        // A token that does not hold is not made up for by a password.
+        (vec![("X-F5-Auth-Token", "wrong"), ("Authorization", "Basic dXNlcjpwYXNz")], "GET", PROFILE),
         (vec![("Content-Range", "0-0/1")], "POST", "/mgmt/shared/file-transfer/uploads/x"),
         (vec![], "GET", "/mgmt/nothing"),
     ] {
-        refusal(&client.send(method, path, &headers, "{}"), 401);
+        let answer = client.send(method, path, &headers, "{}");
+        refusal(&answer, 401);
+        assert_eq!(answer.header("www-authenticate"), Some(r#"Basic realm="Enterprise Manager""#));
     }
     for login in [r#"{"username":"u"}"#, r#"{"username":"","password":"p"}"#, r#"{"username":"u","password":""}"#] {
         refusal(&client.send("POST", "/mgmt/shared/authn/login", &[], login), 401);
@@ -228,6 +235,12 @@ fn nobody_gets_in_without_a_token() {
     let (first, second) = (mock.log_in(), mock.log_in());
     assert_ne!(first.token, second.token);
     assert_eq!(client.exchange("GET", PROFILE, Some(&first.token), "").status, 200);
+    for authorization in ["Basic dXNlcjpwYXNz", "bAsIc dXNlcjpwYXNz"] {
+        assert_eq!(client.send("GET", PROFILE, &[("Authorization", authorization)], "").status, 200);
+    }
+    for header in ["X-F5-Auth-Token", "x-f5-auth-token"] {
+        assert_eq!(client.send("GET", PROFILE, &[(header, &first.token)], "").status, 200);
+    }
 }
 
 #[test]
@@ -284,7 +297,7 @@ fn bad_requests_are_refused_with_a_reason() {
         (404, "GET", "/mgmt/tm/transaction/77", "", "77"),
         (404, "GET", "/mgmt/tm/ltm/profile/client-ssl/nope", "", "/Common/nope"),
         (404, "GET", "/mgmt/tm/sys/version", "", "not registered"),
-        (405, "DELETE", PROFILE, "", "DELETE"),
+        (405, "POST", PROFILE, "", "POST"),
     ] {
         let message = session.refused(status, method, path, body);
         assert!(message.contains(reason), "{method} {path} {body}: {message}");
@@ -314,12 +327,21 @@ fn uploads_have_bounds() {
     assert!(refusal(&chunk("4-5/6", "ef"), 400).contains("does not follow"));
     assert!(refusal(&chunk("3-4/6", "def"), 400).contains("3 bytes"));
     assert_eq!(chunk("3-5/6", "def").json()["remainingByteCount"], 0);
+    // 1.2 MiB in chunks of 512 KiB and of 1 MiB.
+    for size in [512 << 10, MAX_BODY] {
+        let total = 1_228_800;
+        let remaining = (0..total).step_by(size).map(|first| {
+            let last = (first + size).min(total) - 1;
+            let range = format!("{first}-{last}/{total}");
+            chunk(&range, &"x".repeat(last + 1 - first)).json()["remainingByteCount"].as_u64().unwrap()
+        });
+        assert_eq!(remaining.last(), Some(0));
+    }
     let most = "x".repeat(MAX_BODY);
-    assert_eq!(chunk(&format!("0-{}/{MAX_BODY}", MAX_BODY - 1), &most).status, 200);
-    let beyond = format!("0-{}/{}", MAX_BODY - 1, MAX_BODY + 1);
+    let beyond = format!("0-{}/{}", MAX_BODY - 1, (16 << 20) + 1);
     assert!(refusal(&chunk(&beyond, &most), 400).contains("at most"));
     refusal(&chunk("0-0/1", &(most + "x")), 413);
-    assert_eq!(mock.counts()["uploads"], 3);
+    assert_eq!(mock.counts()["uploads"], 4);
 }
 
 #[test]
@@ -410,16 +432,18 @@ fn f5_deploy_counts_what_the_mock_counts() {
     let before = mock.counts().unwrap();
     let scenario = Rc::new(F5Deploy::new(&mock.base.host_header(), mock.credentials().clone()).unwrap());
     let measurement = deploy(&mock, &scenario, 6);
-    assert_eq!(measurement.steps.len(), 9);
+    assert_eq!(measurement.steps.len(), 10);
     for step in &measurement.steps {
         let counts = (step.scheduled, step.outcomes.count(Outcome::Ok), step.response.count());
         assert_eq!(counts, (24, 24, 24), "{}: {:?}", step.name, measurement.examples);
     }
     let work = mock.counts().unwrap().work_since(&before, &scenario.claims(), 0);
-    assert_eq!(work.len(), 2);
+    assert_eq!(work.len(), 3);
     for one in work {
         assert_eq!((one.claimed, one.found), (24, 24), "{}", one.name);
     }
+    // An F5 has 100 tokens for a user: none is left behind.
+    assert_eq!(mock.counts().unwrap().get("tokens_active"), 0);
 }
 
 #[test]

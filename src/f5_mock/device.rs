@@ -1,48 +1,62 @@
-//! The device: certificates, keys, client-ssl profiles, and the transactions that change profiles all at once.
+//! The device: certificates, keys, client-ssl profiles, and the transactions that change them all at once.
 //!
 //! One thing is other than on an F5: a change of a profile that there is not makes one, where an F5 answers 404. So each
 //! user of the load has a profile of its own, without a step that creates it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 
+use crate::draft::{Command, Draft};
 use crate::files::Files;
 use crate::leaf::Leaf;
 use crate::names;
-use crate::reply::Refusal;
+use crate::reply::{Refusal, self_link};
+use crate::routes::{Kind, View};
 use crate::shelf::{Limits, Shelf, Trouble};
-use crate::tls::{self, Served};
+use crate::tls::Served;
 
 /// The profile of the virtual server that clients connect to.
 pub const DEFAULT_PROFILE: &str = "/Common/clientssl-certctl";
 /// How a profile without a chain is written.
 pub const NO_CHAIN: &str = "none";
-const DEFAULT_CERTIFICATE: &str = "/Common/default.crt";
-const DEFAULT_KEY: &str = "/Common/default.key";
+/// The certificate and the key of the start, which a new profile names unless it names others.
+pub const DEFAULT_CERTIFICATE: &str = "/Common/default.crt";
+pub const DEFAULT_KEY: &str = "/Common/default.key";
+/// Where profiles are found.
+pub const PROFILES_PATH: &str = "/mgmt/tm/ltm/profile/client-ssl";
+/// Where transactions are found.
+pub const TRANSACTIONS_PATH: &str = "/mgmt/tm/transaction";
 
 /// More profiles than this are refused.
-const MAX_PROFILES: usize = 4_096;
+pub const MAX_PROFILES: usize = 4_096;
 /// Beyond it the oldest objects that no profile names go: certctl leaves what it has replaced.
 const OBJECTS: Limits = Limits { items: 16_384, bytes: 64 << 20 };
 /// Beyond it the oldest transactions are forgotten, as an F5 does after two minutes.
 const TRANSACTIONS: Limits = Limits { items: 4_096, bytes: usize::MAX };
 const MAX_COMMANDS: usize = 64;
 
+/// A certificate with what chain it has.
+pub type Chain = Vec<CertificateDer<'static>>;
+
 /// The state of the device.
 pub struct Device {
     pub files: Files,
-    certificates: Shelf<Vec<CertificateDer<'static>>>,
-    keys: Shelf<PrivateKeyDer<'static>>,
-    profiles: HashMap<String, Profile>,
-    transactions: Shelf<Vec<Change>>,
+    pub(crate) certificates: Shelf<Chain>,
+    pub(crate) keys: Shelf<PrivateKeyDer<'static>>,
+    pub(crate) profiles: BTreeMap<String, Profile>,
+    transactions: Shelf<Vec<Queued>>,
     opened: u64,
     served: Arc<Served>,
     work: Work,
+}
+
+/// A command that waits for its transaction's commit, and the request that it came with.
+struct Queued {
+    command: Command,
+    shown: Value,
 }
 
 /// What was done since the start.
@@ -57,22 +71,20 @@ struct Work {
 
 /// What a client-ssl profile names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Profile {
-    cert: String,
-    key: String,
-    chain: Option<String>,
+pub struct Profile {
+    pub cert: String,
+    pub key: String,
+    pub chain: Option<String>,
 }
 
-/// What a profile is to name from now on; names in full.
-#[derive(Clone, Debug)]
-pub struct Change {
-    pub profile: String,
-    pub cert: Option<String>,
-    pub key: Option<String>,
-    /// `Some(None)` is for no chain at all.
-    pub chain: Option<Option<String>>,
-    /// Whether what is left out is cleared instead of kept.
-    pub replace: bool,
+impl Profile {
+    /// Whether it names this object.
+    pub fn names(&self, kind: Kind, object: &str) -> bool {
+        match kind {
+            Kind::Certificate => self.cert == object || self.chain.as_deref() == Some(object),
+            Kind::Key => self.key == object,
+        }
+    }
 }
 
 impl Device {
@@ -82,7 +94,7 @@ impl Device {
             files: Files::default(),
             certificates: Shelf::new(OBJECTS),
             keys: Shelf::new(OBJECTS),
-            profiles: HashMap::new(),
+            profiles: BTreeMap::new(),
             transactions: Shelf::new(TRANSACTIONS),
             opened: 0,
             served,
@@ -97,40 +109,6 @@ impl Device {
         device
     }
 
-    /// Installs an uploaded file as a certificate with what chain it holds.
-    pub fn install_certificate(&mut self, name: &str, file: &str) -> Result<(), Refusal> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.files.content(file)?).collect();
-        let chain = chain.map_err(|error| Refusal::bad(format!("{file:?} is no PEM: {error}")))?;
-        if chain.is_empty() {
-            return Err(Refusal::bad(format!("{file:?} holds no certificate in PEM")));
-        }
-        let bytes = chain.iter().map(|one| one.len()).sum();
-        self.certificates.put(name, chain, bytes).map_err(|trouble| refuse(trouble, "certificate", name))?;
-        self.work.certificates_installed += 1;
-        Ok(())
-    }
-
-    /// Installs an uploaded file as a private key.
-    pub fn install_key(&mut self, name: &str, file: &str) -> Result<(), Refusal> {
-        // No detail: what a parser says may quote the key.
-        let key = PrivateKeyDer::from_pem_slice(self.files.content(file)?);
-        let key = key.map_err(|_| Refusal::bad(format!("{file:?} holds no private key in PEM")))?;
-        let bytes = key.secret_der().len();
-        self.keys.put(name, key, bytes).map_err(|trouble| refuse(trouble, "key", name))?;
-        self.work.keys_installed += 1;
-        Ok(())
-    }
-
-    /// Removes a certificate that no profile names.
-    pub fn remove_certificate(&mut self, name: &str) -> Result<(), Refusal> {
-        self.certificates.remove(name).map(drop).map_err(|trouble| refuse(trouble, "certificate", name))
-    }
-
-    /// Removes a key that no profile names.
-    pub fn remove_key(&mut self, name: &str) -> Result<(), Refusal> {
-        self.keys.remove(name).map(drop).map_err(|trouble| refuse(trouble, "key", name))
-    }
-
     /// Opens a transaction and returns its id.
     pub fn open_transaction(&mut self) -> Result<u64, Refusal> {
         self.opened += 1;
@@ -139,10 +117,16 @@ impl Device {
         Ok(self.opened)
     }
 
-    /// How many commands wait in an open transaction.
-    pub fn commands(&self, id: &str) -> Result<usize, Refusal> {
-        let commands = self.transactions.get(id).map(Vec::len);
-        commands.ok_or_else(|| Refusal::unknown("transaction", id))
+    /// The commands that wait in an open transaction.
+    pub fn commands(&self, id: &str) -> Result<Vec<Value>, Refusal> {
+        Ok(self.transaction(id)?.iter().map(|queued| queued.shown.clone()).collect())
+    }
+
+    /// The open transactions.
+    pub fn transactions(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.transactions.iter().filter_map(|(id, _)| id.parse().ok()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Forgets an open transaction.
@@ -150,22 +134,39 @@ impl Device {
         self.transactions.remove(id).map(drop).map_err(|trouble| refuse(trouble, "transaction", id))
     }
 
-    /// Adds a change to an open transaction and returns its number there.
-    pub fn queue(&mut self, id: &str, change: Change) -> Result<usize, Refusal> {
+    /// Adds a command to an open transaction and shows how it waits there; `request` is its method, path and body.
+    pub fn queue(&mut self, id: &str, command: Command, request: (&str, &str, &Value)) -> Result<Value, Refusal> {
         let commands = self.transactions.get_mut(id).ok_or_else(|| Refusal::unknown("transaction", id))?;
         if commands.len() >= MAX_COMMANDS {
             return Err(Refusal::bad(format!("transaction {id} has {MAX_COMMANDS} commands; it takes no more")));
         }
-        commands.push(change);
-        Ok(commands.len())
+        let (number, (method, path, body)) = (commands.len() + 1, request);
+        let shown = json!({
+            "kind": "tm:transaction:commandsstate",
+            "commandId": number,
+            "evalOrder": number,
+            "method": method,
+            "uri": format!("https://localhost{path}"),
+            "body": body,
+            "selfLink": self_link(&format!("{TRANSACTIONS_PATH}/{id}/commands/{number}")),
+        });
+        commands.push(Queued { command, shown: shown.clone() });
+        Ok(shown)
     }
 
-    /// Makes all changes of a transaction, or none when one cannot be made. It is over in either case.
+    /// Sees that all commands of a transaction can be carried out; it stays open.
+    pub fn validate(&self, id: &str) -> Result<(), Refusal> {
+        let commands = self.transaction(id)?.iter().map(|queued| &queued.command);
+        Draft::of(self, commands).map(drop)
+    }
+
+    /// Carries out all commands of a transaction, or none when one cannot be. It is over in either case.
     pub fn commit(&mut self, id: &str) -> Result<(), Refusal> {
-        let changes = self.transactions.remove(id).map_err(|trouble| refuse(trouble, "transaction", id))?;
-        match self.make(&changes) {
+        let commands = self.transactions.remove(id).map_err(|trouble| refuse(trouble, "transaction", id))?;
+        let commands: Vec<Command> = commands.into_iter().map(|queued| queued.command).collect();
+        match self.make(&commands) {
             Ok(()) => {
-                self.work.deployments += u64::from(!changes.is_empty());
+                self.work.deployments += u64::from(!commands.is_empty());
                 Ok(())
             }
             Err(refusal) => {
@@ -175,49 +176,106 @@ impl Device {
         }
     }
 
-    /// Makes all these changes, or none.
-    pub fn make(&mut self, changes: &[Change]) -> Result<(), Refusal> {
-        let mut drafts = BTreeMap::new();
-        for change in changes {
-            let before = drafts.get(&change.profile).or_else(|| self.profiles.get(&change.profile));
-            let draft = change.of(before)?;
-            drafts.insert(change.profile.clone(), draft);
-        }
-        let added = drafts.keys().filter(|name| !self.profiles.contains_key(*name)).count();
-        if self.profiles.len() + added > MAX_PROFILES {
-            return Err(Refusal::bad(format!("there are {MAX_PROFILES} profiles; this device takes no more")));
-        }
-        let certify = |(name, profile): (String, Profile)| {
-            let certified = self.certify(&name, &profile)?;
-            Ok((name, profile, certified))
-        };
-        let certified = drafts.into_iter().map(certify).collect::<Result<Vec<_>, Refusal>>()?;
-        for (name, profile, certified) in certified {
-            self.hold(&profile);
-            if name == DEFAULT_PROFILE {
-                self.served.replace(certified);
+    /// Carries out all these commands, or none.
+    pub fn make(&mut self, commands: &[Command]) -> Result<(), Refusal> {
+        let Draft { certificates, keys, profiles, certified } = Draft::of(self, commands)?;
+        // What is new comes first: only that may find no room, and it is named by nobody yet.
+        for (name, chain) in &certificates {
+            if let Some(chain) = chain.as_ref().filter(|_| self.certificates.get(name).is_none()) {
+                let put = self.certificates.put(name, chain.clone(), size(chain));
+                put.map_err(|trouble| refuse(trouble, "certificate", name))?;
             }
-            if let Some(before) = self.profiles.insert(name, profile) {
+        }
+        for (name, key) in &keys {
+            if let Some(key) = key.as_ref().filter(|_| self.keys.get(name).is_none()) {
+                let put = self.keys.put(name, key.clone_key(), key.secret_der().len());
+                put.map_err(|trouble| refuse(trouble, "key", name))?;
+            }
+        }
+        for (name, profile) in profiles {
+            if let Some(profile) = &profile {
+                self.hold(profile);
+            }
+            let before = match profile {
+                Some(profile) => self.profiles.insert(name, profile),
+                None => self.profiles.remove(&name),
+            };
+            if let Some(before) = before {
                 self.release(&before);
             }
         }
-        self.work.profile_updates += changes.len() as u64;
+        for (name, chain) in certificates {
+            match chain {
+                Some(chain) => {
+                    let bytes = size(&chain);
+                    self.certificates.replace(&name, chain, bytes);
+                }
+                // The draft has seen that it is there, and that no profile names it.
+                None => drop(self.certificates.remove(&name)),
+            }
+        }
+        for (name, key) in keys {
+            match key {
+                Some(key) => {
+                    let bytes = key.secret_der().len();
+                    self.keys.replace(&name, key, bytes);
+                }
+                None => drop(self.keys.remove(&name)),
+            }
+        }
+        if let Some(certified) = certified {
+            self.served.replace(certified);
+        }
+        for command in commands {
+            match command {
+                Command::Install(Kind::Certificate, ..) => self.work.certificates_installed += 1,
+                Command::Install(Kind::Key, ..) => self.work.keys_installed += 1,
+                Command::Profile(_) => self.work.profile_updates += 1,
+                Command::Remove(..) | Command::RemoveProfile(_) => {}
+            }
+        }
         Ok(())
     }
 
     /// A profile as iControl shows it.
     pub fn profile(&self, name: &str) -> Result<Value, Refusal> {
         let profile = self.profiles.get(name).ok_or_else(|| Refusal::unknown("client-ssl profile", name))?;
+        Ok(show(name, profile))
+    }
+
+    /// All profiles.
+    pub fn profiles(&self) -> Vec<Value> {
+        self.profiles.iter().map(|(name, profile)| show(name, profile)).collect()
+    }
+
+    /// A certificate or key as iControl shows it: by its name alone.
+    pub fn object(&self, view: View, kind: Kind, name: &str) -> Result<Value, Refusal> {
+        let (there, label) = match kind {
+            Kind::Certificate => (self.certificates.get(name).is_some(), "certificate"),
+            Kind::Key => (self.keys.get(name).is_some(), "key"),
+        };
+        if !there {
+            return Err(Refusal::unknown(label, name));
+        }
         let (partition, short) = names::parts(name);
         Ok(json!({
-            "kind": "tm:ltm:profile:client-ssl:client-sslstate",
+            "kind": view.kind(kind, "state"),
             "name": short,
             "partition": partition,
             "fullPath": name,
-            "cert": profile.cert,
-            "key": profile.key,
-            "chain": profile.chain.as_deref().unwrap_or(NO_CHAIN),
+            "generation": 1,
+            "selfLink": self_link(&format!("{}/{}", view.path(kind), names::in_url(name))),
         }))
+    }
+
+    /// All certificates or keys.
+    pub fn objects(&self, view: View, kind: Kind) -> Vec<Value> {
+        let mut names: Vec<&String> = match kind {
+            Kind::Certificate => self.certificates.iter().map(|(name, _)| name).collect(),
+            Kind::Key => self.keys.iter().map(|(name, _)| name).collect(),
+        };
+        names.sort_unstable();
+        names.into_iter().filter_map(|name| self.object(view, kind, name).ok()).collect()
     }
 
     /// Our own: how much was done.
@@ -233,20 +291,8 @@ impl Device {
         })
     }
 
-    /// What a profile has to serve; an error when something is missing or does not belong together.
-    fn certify(&self, name: &str, profile: &Profile) -> Result<CertifiedKey, Refusal> {
-        let missing =
-            |what: &str, object: &str| Refusal::bad(format!("{name} names the {what} {object}: not installed"));
-        let certificates = |object: &str| self.certificates.get(object).ok_or_else(|| missing("certificate", object));
-        let mut chain = certificates(&profile.cert)?.clone();
-        if let Some(more) = &profile.chain {
-            chain.extend(certificates(more)?.iter().cloned());
-        }
-        let key = self.keys.get(&profile.key).ok_or_else(|| missing("key", &profile.key))?;
-        let Profile { cert, key: key_name, .. } = profile;
-        tls::certify(chain, key.clone_key()).map_err(|error| {
-            Refusal::bad(format!("{name}: the key {key_name} does not belong to the certificate {cert}: {error}"))
-        })
+    fn transaction(&self, id: &str) -> Result<&Vec<Queued>, Refusal> {
+        self.transactions.get(id).ok_or_else(|| Refusal::unknown("transaction", id))
     }
 
     fn hold(&mut self, profile: &Profile) {
@@ -264,20 +310,26 @@ impl Device {
     }
 }
 
-impl Change {
-    /// What the profile is after the change.
-    fn of(&self, before: Option<&Profile>) -> Result<Profile, Refusal> {
-        let before = before.filter(|_| !self.replace);
-        let needed = |what: &str, new: &Option<String>, old: fn(&Profile) -> &String| {
-            let name = new.as_ref().or_else(|| before.map(old));
-            name.cloned().ok_or_else(|| Refusal::bad(format!("{} would have no {what}", self.profile)))
-        };
-        Ok(Profile {
-            cert: needed("certificate", &self.cert, |profile| &profile.cert)?,
-            key: needed("key", &self.key, |profile| &profile.key)?,
-            chain: self.chain.clone().unwrap_or_else(|| before?.chain.clone()),
-        })
-    }
+fn size(chain: &Chain) -> usize {
+    chain.iter().map(|one| one.len()).sum()
+}
+
+fn show(name: &str, profile: &Profile) -> Value {
+    let (partition, short) = names::parts(name);
+    let chain = profile.chain.as_deref().unwrap_or(NO_CHAIN);
+    json!({
+        "kind": "tm:ltm:profile:client-ssl:client-sslstate",
+        "name": short,
+        "partition": partition,
+        "fullPath": name,
+        "generation": 1,
+        "selfLink": self_link(&format!("{PROFILES_PATH}/{}", names::in_url(name))),
+        "defaultsFrom": "/Common/clientssl",
+        "cert": profile.cert,
+        "key": profile.key,
+        "chain": chain,
+        "certKeyChain": [{"name": "default", "cert": profile.cert, "key": profile.key, "chain": chain}],
+    })
 }
 
 fn refuse(trouble: Trouble, what: &str, name: &str) -> Refusal {

@@ -6,8 +6,8 @@ use crate::shelf::{Limits, Shelf};
 
 /// Where an F5 keeps uploads.
 pub const FOLDER: &str = "/var/config/rest/downloads/";
-/// The longest file.
-const MAX_FILE_BYTES: usize = 1 << 20;
+/// The longest file; each chunk of it is bounded by that of a request's body.
+const MAX_FILE_BYTES: usize = 16 << 20;
 /// Beyond it the oldest files go.
 const LIMITS: Limits = Limits { items: 16_384, bytes: 64 << 20 };
 
@@ -28,6 +28,11 @@ pub struct Range {
 }
 
 impl Range {
+    /// The length of the file.
+    pub fn total(self) -> usize {
+        self.total
+    }
+
     /// Reads a `Content-Range`, as iControl wants it (`0-99/100`) or as HTTP does (`bytes 0-99/100`).
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let numbers = || {
@@ -81,7 +86,7 @@ impl Files {
 
     /// The content of a file, by its path on the device.
     pub fn content(&self, path: &str) -> Result<&[u8], Refusal> {
-        let file = path.strip_prefix(FOLDER).and_then(|name| self.0.get(name));
+        let file = name_of(path).and_then(|name| self.0.get(name));
         let file = file.ok_or_else(|| Refusal::bad(format!("{path:?} was not uploaded")))?;
         if file.content.len() < file.total {
             let have = file.content.len();
@@ -89,6 +94,22 @@ impl Files {
         }
         Ok(&file.content)
     }
+
+    /// Removes a file, by its path on the device; one that is not there is no fault, as `rm -f` has it.
+    pub fn remove(&mut self, path: &str) {
+        if let Some(name) = name_of(path) {
+            // It is not there, which is what was wanted.
+            let _ = self.0.remove(name);
+        }
+    }
+}
+
+/// The name of a file in the folder: from a path, or from the URL of one, as `sourcePath` has it.
+fn name_of(path: &str) -> Option<&str> {
+    let path = path.strip_prefix("file:").unwrap_or(path);
+    // A URL may have an empty authority: file:///var.
+    let path = if path.starts_with("///") { &path[2..] } else { path };
+    path.strip_prefix(FOLDER)
 }
 
 #[cfg(test)]
@@ -113,13 +134,20 @@ mod tests {
         assert_eq!(take(&mut files, "0-0/1", "x"), Ok(0));
         assert_eq!(files.content(&path), Ok(b"x".as_slice()));
         files.content("f").unwrap_err();
+        for url in [format!("file:{path}"), format!("file://{path}")] {
+            assert_eq!(files.content(&url), Ok(b"x".as_slice()), "{url}");
+        }
+        files.remove(&path);
+        files.content(&path).unwrap_err();
     }
 
     #[test]
     fn a_range_is_one_within_bounds() {
-        for text in ["", "0-9", "9-0/10", "0-10/10", "a-9/10", "0-9/*", "-1-9/10", "0-1048576/1048577"] {
+        for text in ["", "0-9", "9-0/10", "0-10/10", "a-9/10", "0-9/*", "-1-9/10", "0-9/16777217"] {
             assert!(Range::parse(text).is_err(), "{text}");
         }
-        Range::parse("0-1048575/1048576").unwrap();
+        for text in ["0-524287/1228800", "0-1048575/1048576", "0-9/16777216"] {
+            Range::parse(text).unwrap();
+        }
     }
 }

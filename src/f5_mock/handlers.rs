@@ -13,19 +13,19 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::device::{Change, Device, NO_CHAIN};
+use crate::device::Device;
 use crate::files::{self, Range};
 use crate::leaf::Leaf;
-use crate::names;
-use crate::reply::{self, Refusal, Reply};
-use crate::routes::{self, Kind, Route};
+use crate::objects;
+use crate::query::Query;
+use crate::reply::{self, Refusal, Reply, self_link};
+use crate::routes::{self, Resource};
 use crate::tls::Served;
-use crate::tokens::Tokens;
+use crate::tokens::{self, Tokens};
 
+/// A BIG-IP takes chunks of up to a mebibyte.
 const MAX_BODY_BYTES: usize = 1 << 20;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Names the transaction that a change of a profile belongs to.
-const COORDINATION: &str = "x-f5-rest-coordination-id";
 
 /// What all requests share.
 pub struct App {
@@ -33,6 +33,7 @@ pub struct App {
     tokens: Tokens,
     handshakes: AtomicU64,
     logins: AtomicU64,
+    logouts: AtomicU64,
     uploads: AtomicU64,
 }
 
@@ -44,6 +45,7 @@ impl App {
             tokens: Tokens::new()?,
             handshakes: AtomicU64::new(0),
             logins: AtomicU64::new(0),
+            logouts: AtomicU64::new(0),
             uploads: AtomicU64::new(0),
         })
     }
@@ -53,22 +55,52 @@ impl App {
         self.handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn device(&self) -> MutexGuard<'_, Device> {
+    /// The device, while nobody else has it.
+    pub fn device(&self) -> MutexGuard<'_, Device> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request, read to its end.
+pub struct Call<'c> {
+    pub head: &'c Parts,
+    pub body: &'c [u8],
+    /// Who makes it; empty where that does not matter.
+    pub user: &'c str,
+}
+
+impl Call<'_> {
+    /// Its path.
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The options that its URL has.
+    pub fn query(&self) -> Result<Query, Refusal> {
+        Query::parse(self.head.uri.query().unwrap_or_default())
+    }
+
+    /// Its body as a JSON object.
+    pub fn parse<'b, T: Deserialize<'b>>(&'b self) -> Result<T, Refusal> {
+        // Otherwise a struct could be read from an array too.
+        if !self.body.trim_ascii_start().starts_with(b"{") {
+            return Err(Refusal::bad("the body is no JSON object"));
+        }
+        serde_json::from_slice(self.body)
+            .map_err(|error| Refusal::bad(format!("the body is not what is wanted here: {error}")))
     }
 }
 
 /// Answers one request.
 pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Reply, Infallible> {
     let (head, body) = request.into_parts();
-    let route = routes::route(head.method.as_str(), head.uri.path());
+    let resource = routes::resource(head.uri.path());
     // Read in any case: a connection whose request is left unread is of no further use.
     let body = read(body).await;
-    let allowed = route.is_open() || app.tokens.admit(&head.headers);
-    let answered = match (allowed, body) {
-        (false, _) => Err(Refusal::with_status(StatusCode::UNAUTHORIZED, "Authorization failed: no valid token")),
-        (true, Err(refusal)) => Err(refusal),
-        (true, Ok(body)) => respond(&app, route, &head, &body),
+    let user = if resource.is_open() { Ok(String::new()) } else { app.tokens.admit(&head.headers) };
+    let answered = match (user, body) {
+        (Err(refusal), _) | (Ok(_), Err(refusal)) => Err(refusal),
+        (Ok(user), Ok(body)) => respond(&app, resource, &Call { head: &head, body: &body, user: &user }),
     };
     Ok(answered.unwrap_or_else(Refusal::into_reply))
 }
@@ -85,43 +117,50 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     }
 }
 
-fn respond(app: &App, route: Route<'_>, head: &Parts, body: &[u8]) -> Result<Reply, Refusal> {
-    match route {
-        Route::Health => Ok(reply::text("ok")),
-        Route::Counts => Ok(reply::ok(&counts(app))),
-        Route::Login => login(app, body),
-        Route::Upload(file) => upload(app, file, head, body),
-        Route::Install(kind) => install(app, kind, body),
-        Route::Remove(kind, name) => remove(app, kind, &names::full(name)?),
-        Route::OpenTransaction => app.device().open_transaction().map(|id| transaction(id, "STARTED")),
-        Route::Transaction(id) => {
-            app.device().commands(id)?;
-            Ok(transaction(number(id)?, "STARTED"))
+fn respond(app: &App, resource: Resource, call: &Call<'_>) -> Result<Reply, Refusal> {
+    match (call.head.method.as_str(), resource) {
+        ("GET", Resource::Health) => Ok(reply::text("ok")),
+        ("GET", Resource::Counts) => Ok(reply::ok(&counts(app))),
+        ("GET", Resource::Echo) => Ok(reply::ok(&json!({"stage": "STARTED", "selfLink": self_link(call.path())}))),
+        ("POST", Resource::Login) => login(app, call),
+        ("GET", Resource::Tokens) => {
+            let kind = "shared:authz:tokens:authtokencollectionstate";
+            Ok(reply::ok(&call.query()?.page(kind, tokens::PATH, app.tokens.list(call.user))))
         }
-        Route::Commit(id) => commit(app, id, body),
-        Route::Abandon(id) => app.device().abandon(id).map(|()| reply::ok(&json!({}))),
-        Route::Profile(name) => app.device().profile(&names::full(name)?).map(|profile| reply::ok(&profile)),
-        Route::ChangeProfile { name, replace } => change_profile(app, name, replace, head, body),
-        Route::WrongMethod => {
-            let message = format!("{} is no method of {}", head.method, head.uri.path());
-            Err(Refusal::with_status(StatusCode::METHOD_NOT_ALLOWED, message))
+        ("DELETE", Resource::Tokens) => {
+            app.tokens.revoke_all(call.user);
+            Ok(reply::ok(&json!({})))
         }
-        Route::Nothing => {
-            let message = format!("Public URI path not registered: {}", head.uri.path());
+        ("GET", Resource::Token(name)) => app.tokens.show(&name).map(|token| reply::ok(&token)),
+        ("PATCH", Resource::Token(name)) => change_token(app, &name, call),
+        ("DELETE", Resource::Token(name)) => {
+            let token = app.tokens.revoke(&name)?;
+            app.logouts.fetch_add(1, Ordering::Relaxed);
+            Ok(reply::ok(&token))
+        }
+        ("POST", Resource::Upload(file)) => upload(app, &file, call),
+        ("POST", Resource::RemoveFile) => remove_file(app, call),
+        ("GET", Resource::Organizing) => Ok(reply::ok(&organizing(call.path()))),
+        (_, Resource::Nothing) => {
+            let message = format!("Public URI path not registered: {}", call.path());
             Err(Refusal::with_status(StatusCode::NOT_FOUND, message))
         }
+        (method, resource) => objects::respond(app, method, resource, call),
     }
 }
 
 fn counts(app: &App) -> Value {
     let mut counts = app.device().work();
-    for (name, count) in [("handshakes", &app.handshakes), ("logins", &app.logins), ("uploads", &app.uploads)] {
+    for (name, count) in
+        [("handshakes", &app.handshakes), ("logins", &app.logins), ("logouts", &app.logouts), ("uploads", &app.uploads)]
+    {
         counts[name] = count.load(Ordering::Relaxed).into();
     }
+    counts["tokens_active"] = app.tokens.count().into();
     counts
 }
 
-fn login(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
+fn login(app: &App, call: &Call<'_>) -> Result<Reply, Refusal> {
     #[derive(Deserialize)]
     struct Login {
         #[serde(default)]
@@ -129,124 +168,75 @@ fn login(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
         #[serde(default)]
         password: String,
     }
-    let Login { username, password } = parse(body)?;
+    let Login { username, password } = call.parse()?;
     if username.is_empty() || password.is_empty() {
         return Err(Refusal::with_status(StatusCode::UNAUTHORIZED, "Authentication failed."));
     }
-    let token = app.tokens.issue(&username);
-    let token = token
-        .ok_or_else(|| Refusal::with_status(StatusCode::INTERNAL_SERVER_ERROR, "the system has no random numbers"))?;
+    let token = app.tokens.issue(&username)?;
     app.logins.fetch_add(1, Ordering::Relaxed);
-    Ok(reply::ok(&json!({"username": username, "loginProviderName": "tmos", "token": token})))
+    Ok(reply::ok(&json!({
+        "username": username,
+        "loginProviderName": "tmos",
+        "token": token,
+        "generation": 0,
+        "lastUpdateMicros": 0,
+    })))
 }
 
-fn upload(app: &App, file: &str, head: &Parts, body: &[u8]) -> Result<Reply, Refusal> {
-    let range = head.headers.get(hyper::header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+fn change_token(app: &App, name: &str, call: &Call<'_>) -> Result<Reply, Refusal> {
+    /// Clients write it as a number, or as text.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Seconds {
+        Number(u64),
+        Text(String),
+    }
+    #[derive(Deserialize)]
+    struct Wanted {
+        timeout: Seconds,
+    }
+    let timeout_s = match call.parse::<Wanted>()?.timeout {
+        Seconds::Number(seconds) => seconds,
+        Seconds::Text(text) => {
+            text.parse().map_err(|_| Refusal::bad(format!("the timeout {text:?} is no number of seconds")))?
+        }
+    };
+    app.tokens.change(name, timeout_s).map(|token| reply::ok(&token))
+}
+
+fn upload(app: &App, file: &str, call: &Call<'_>) -> Result<Reply, Refusal> {
+    let range = call.head.headers.get(hyper::header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let range = range.ok_or_else(|| Refusal::bad("a Content-Range is needed, such as 0-99/100"))?;
-    let remaining = app.device().files.take(file, Range::parse(range)?, body)?;
+    let range = Range::parse(range)?;
+    let remaining = app.device().files.take(file, range, call.body)?;
     if remaining == 0 {
         app.uploads.fetch_add(1, Ordering::Relaxed);
     }
-    let path = format!("{}{file}", files::FOLDER);
-    Ok(reply::ok(&json!({"remainingByteCount": remaining, "localFilePath": path})))
-}
-
-fn install(app: &App, kind: Kind, body: &[u8]) -> Result<Reply, Refusal> {
-    #[derive(Deserialize)]
-    struct Install {
-        name: String,
-        #[serde(rename = "from-local-file")]
-        file: String,
-    }
-    let Install { name, file } = parse(body)?;
-    let object = names::full(&name)?;
-    match kind {
-        Kind::Certificate => app.device().install_certificate(&object, &file)?,
-        Kind::Key => app.device().install_key(&object, &file)?,
-    }
-    let label = kind.label();
     Ok(reply::ok(&json!({
-        "kind": format!("tm:sys:crypto:{label}:installstate"),
-        "command": "install",
-        "name": name,
-        "from-local-file": file,
+        "remainingByteCount": remaining,
+        "totalByteCount": range.total(),
+        "localFilePath": format!("{}{file}", files::FOLDER),
+        "temporaryFilePath": format!("{}tmp/{file}", files::FOLDER),
+        "generation": 0,
+        "lastUpdateMicros": 0,
     })))
 }
 
-fn remove(app: &App, kind: Kind, object: &str) -> Result<Reply, Refusal> {
-    match kind {
-        Kind::Certificate => app.device().remove_certificate(object)?,
-        Kind::Key => app.device().remove_key(object)?,
-    }
-    Ok(reply::ok(&json!({})))
-}
-
-fn commit(app: &App, id: &str, body: &[u8]) -> Result<Reply, Refusal> {
+/// Removes an uploaded file, and nothing else, whatever the command names.
+fn remove_file(app: &App, call: &Call<'_>) -> Result<Reply, Refusal> {
     #[derive(Deserialize)]
-    struct Commit {
-        state: String,
+    struct Run<'r> {
+        #[serde(rename = "utilCmdArgs")]
+        arguments: &'r str,
     }
-    let Commit { state } = parse(body)?;
-    let mut device = app.device();
-    device.commands(id)?;
-    if state != "VALIDATING" {
-        return Err(Refusal::bad(format!("a transaction's state cannot become {state:?}; VALIDATING commits it")));
-    }
-    device.commit(id)?;
-    Ok(transaction(number(id)?, "COMPLETED"))
+    let Run { arguments } = call.parse()?;
+    app.device().files.remove(arguments.trim_start_matches("-f").trim());
+    Ok(reply::ok(&json!({"kind": "tm:util:unix-rm:runstate", "command": "run", "utilCmdArgs": arguments})))
 }
 
-/// An F5 numbers its transactions.
-fn transaction(id: u64, state: &str) -> Reply {
-    reply::ok(&json!({"kind": "tm:transactionstate", "transId": id, "state": state}))
-}
-
-fn number(id: &str) -> Result<u64, Refusal> {
-    id.parse().map_err(|_| Refusal::unknown("transaction", id))
-}
-
-fn change_profile(app: &App, name: &str, replace: bool, head: &Parts, body: &[u8]) -> Result<Reply, Refusal> {
-    #[derive(Deserialize)]
-    struct Wanted {
-        cert: Option<String>,
-        key: Option<String>,
-        chain: Option<String>,
-    }
-    let profile = names::full(name)?;
-    let wanted: Wanted = parse(body)?;
-    let object = |name: Option<String>| name.map(|name| names::full(&name)).transpose();
-    let change = Change {
-        profile: profile.clone(),
-        cert: object(wanted.cert)?,
-        key: object(wanted.key)?,
-        chain: match wanted.chain.as_deref() {
-            None => None,
-            Some(NO_CHAIN) => Some(None),
-            Some(_) => Some(object(wanted.chain)?),
-        },
-        replace,
-    };
-    let mut device = app.device();
-    let Some(id) = head.headers.get(COORDINATION) else {
-        device.make(&[change])?;
-        return device.profile(&profile).map(|profile| reply::ok(&profile));
-    };
-    let id = id.to_str().map_err(|_| Refusal::bad(format!("{COORDINATION} is no id")))?;
-    let command = device.queue(id, change)?;
-    Ok(reply::ok(&json!({
-        "kind": "tm:transaction:commandsstate",
-        "commandId": command,
-        "evalOrder": command,
-        "method": head.method.as_str(),
-        "uri": head.uri.path(),
-    })))
-}
-
-/// Reads a JSON object.
-fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
-    // Otherwise a struct could be read from an array too.
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Refusal::bad("the body is no JSON object"));
-    }
-    serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("the body is not what is wanted here: {error}")))
+/// A collection of collections, which has no items of its own.
+fn organizing(path: &str) -> Value {
+    let path = path.trim_end_matches('/');
+    let name = path.rsplit('/').next().unwrap_or_default();
+    json!({"kind": format!("tm:{name}:{name}collectionstate"), "selfLink": self_link(path), "items": []})
 }

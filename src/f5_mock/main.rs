@@ -9,10 +9,11 @@
 //! | `cli`, `announce` | the command line; the one line of JSON that says where we listen |
 //! | `tls` | the TLS settings, and the certificate that is served now |
 //! | `listener`, `reply` | connections; answers and errors in iControl's shape |
-//! | `routes`, `handlers` | which path leads where; what is answered there |
+//! | `routes`, `query` | what a path names; which items and fields of a collection are wanted |
+//! | `handlers`, `objects` | what is answered: to anyone who logs in and uploads; about what is configured |
 //! | `tokens` | who has logged in |
 //! | `files` | uploads, chunk by chunk |
-//! | `device` | certificates, keys, profiles, and the transactions that change them |
+//! | `device`, `draft` | certificates, keys, profiles, transactions; commands, of which all are carried out or none |
 //! | `names`, `shelf` | names of objects; a store that stays within its bounds |
 //! | `leaf`, `socket`, `process` | a fresh certificate; sockets; descriptor limit and the signs to stop: as the reference server has them |
 
@@ -21,14 +22,17 @@
 mod announce;
 mod cli;
 mod device;
+mod draft;
 mod files;
 mod handlers;
 #[path = "../reference/leaf.rs"]
 mod leaf;
 mod listener;
 mod names;
+mod objects;
 #[path = "../reference/process.rs"]
 mod process;
+mod query;
 mod reply;
 mod routes;
 mod shelf;

@@ -7,9 +7,14 @@ const MAX_NAME_BYTES: usize = 128;
 
 /// The name in full, whichever way it is written.
 pub fn full(text: &str) -> Result<String, Refusal> {
+    in_partition(text, "Common")
+}
+
+/// The name in full, of an object in `partition` where it names none itself.
+pub fn in_partition(text: &str, partition: &str) -> Result<String, Refusal> {
     let (partition, name) = match text.strip_prefix(['~', '/']) {
         Some(rest) => rest.split_once(['~', '/']).unwrap_or((rest, "")),
-        None => ("Common", text),
+        None => (partition, text),
     };
     if is_plain(partition) && is_plain(name) {
         Ok(format!("/{partition}/{name}"))
@@ -23,6 +28,29 @@ pub fn full(text: &str) -> Result<String, Refusal> {
 /// Partition and name of a name in full.
 pub fn parts(full: &str) -> (&str, &str) {
     full.trim_start_matches('/').split_once('/').unwrap_or(("Common", full))
+}
+
+/// A full name as a URL has it.
+pub fn in_url(full: &str) -> String {
+    full.replace('/', "~")
+}
+
+/// A part of a URL without its percent-encoding (RFC 3986, section 2.1). What is not valid stays as it is.
+pub fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let pair = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        // `from_str_radix` takes a sign too.
+        let pair = pair.filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) => decoded.push(byte),
+            None => decoded.push(bytes[at]),
+        }
+        at += if pair.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
 }
 
 /// Whether a name has no part that means something in a path.
@@ -43,6 +71,10 @@ mod tests {
         }
         assert_eq!(full("~Other~a").unwrap(), "/Other/a");
         assert_eq!(parts("/Other/a"), ("Other", "a"));
+        assert_eq!((in_partition("a", "Other").unwrap(), in_url("/Other/a")), ("/Other/a".into(), "~Other~a".into()));
+        for (text, decoded) in [("%7ECommon%7ea", "~Common~a"), ("a%2", "a%2"), ("%+1", "%+1"), ("%ff", "%ff")] {
+            assert_eq!(decode(text), decoded);
+        }
         for text in ["", "/Common", "/Common/", "~Common~a/b", "a b", "../a", "..", "/a/b/c", &"a".repeat(129)] {
             assert!(full(text).is_err(), "{text}");
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -35,8 +35,26 @@ impl Refusal {
     /// iControl's envelope.
     pub fn into_reply(self) -> Reply {
         let Self { status, message } = self;
-        json_reply(status, &json!({"code": status.as_u16(), "message": message, "errorStack": []}))
+        let mut body = json!({"code": status.as_u16(), "message": message, "errorStack": []});
+        if status == StatusCode::UNAUTHORIZED {
+            body["kind"] = ":resterrorresponse".into();
+        }
+        let mut reply = json_reply(status, &body);
+        if status == StatusCode::UNAUTHORIZED {
+            // Needed in every 401 (RFC 9110, section 15.5.2).
+            let challenge = HeaderValue::from_static("Basic realm=\"Enterprise Manager\"");
+            reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        reply
     }
+}
+
+/// The version of the software whose API this is, in the form of every `selfLink`.
+const VERSION: &str = "17.1.1";
+
+/// The URL of what is at a path, as a BIG-IP writes it: of itself, with the version.
+pub fn self_link(path: &str) -> String {
+    format!("https://localhost{path}?ver={VERSION}")
 }
 
 /// JSON with status 200.

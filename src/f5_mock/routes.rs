@@ -1,28 +1,40 @@
-//! Routes: which path leads where.
+//! Routes: which path leads to which resource.
 
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route<'p> {
+use crate::names;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
     Health,
     /// Our own: how much was done.
     Counts,
+    /// Says that the credentials are good.
+    Echo,
     Login,
-    Upload(&'p str),
-    Install(Kind),
-    Remove(Kind, &'p str),
-    OpenTransaction,
-    Transaction(&'p str),
-    Commit(&'p str),
-    Abandon(&'p str),
-    Profile(&'p str),
-    /// PATCH keeps what is left out, PUT does not.
-    ChangeProfile {
-        name: &'p str,
-        replace: bool,
-    },
-    /// Another method would have led somewhere.
-    WrongMethod,
+    Tokens,
+    Token(String),
+    Upload(String),
+    /// A command that removes an uploaded file.
+    RemoveFile,
+    /// A collection of collections.
+    Organizing,
+    Objects(View, Kind),
+    Object(View, Kind, String),
+    Transactions,
+    Transaction(String),
+    Commands(String),
+    Profiles,
+    Profile(String),
     Nothing,
+}
+
+/// The two ways in which iControl shows a certificate or a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Installed by a command.
+    Crypto,
+    /// A file with a source.
+    File,
 }
 
 /// The kinds of object that profiles name.
@@ -34,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// iControl's word for it.
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Certificate => "cert",
             Self::Key => "key",
@@ -46,44 +58,76 @@ impl Kind {
     }
 }
 
-impl Route<'_> {
-    /// Whether the route is open to those who have not logged in.
-    pub fn is_open(self) -> bool {
+impl View {
+    /// The two last parts of the path of all objects of a kind.
+    const fn segments(self, kind: Kind) -> (&'static str, &'static str) {
+        match (self, kind) {
+            (Self::Crypto, kind) => ("crypto", kind.label()),
+            (Self::File, Kind::Certificate) => ("file", "ssl-cert"),
+            (Self::File, Kind::Key) => ("file", "ssl-key"),
+        }
+    }
+
+    /// The path of all objects of a kind.
+    pub fn path(self, kind: Kind) -> String {
+        let (branch, name) = self.segments(kind);
+        format!("/mgmt/tm/sys/{branch}/{name}")
+    }
+
+    /// The `kind` that iControl gives to such an object (`state`), or to all of them (`collectionstate`).
+    pub fn kind(self, kind: Kind, suffix: &str) -> String {
+        let (branch, name) = self.segments(kind);
+        format!("tm:sys:{branch}:{name}:{name}{suffix}")
+    }
+}
+
+impl Resource {
+    /// Whether it is open to those who have not logged in.
+    pub fn is_open(&self) -> bool {
         matches!(self, Self::Health | Self::Counts | Self::Login)
     }
 }
 
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-
-/// Where a request leads.
-pub fn route<'p>(method: &str, path: &'p str) -> Route<'p> {
-    let path = path.split('?').next().unwrap_or(path);
-    let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let otherwise = || match METHODS.iter().any(|method| find(method, &parts).is_some()) {
-        true => Route::WrongMethod,
-        false => Route::Nothing,
-    };
-    find(method, &parts).unwrap_or_else(otherwise)
-}
-
-fn find<'p>(method: &str, parts: &[&'p str]) -> Option<Route<'p>> {
-    Some(match (method, parts) {
-        ("GET", ["healthz"]) => Route::Health,
-        ("GET", ["mock", "counts"]) => Route::Counts,
-        ("POST", ["mgmt", "shared", "authn", "login"]) => Route::Login,
-        ("POST", ["mgmt", "shared", "file-transfer", "uploads", file]) => Route::Upload(file),
-        ("POST", ["mgmt", "tm", "sys", "crypto", kind]) => Route::Install(Kind::of(kind)?),
-        ("DELETE", ["mgmt", "tm", "sys", "crypto", kind, name]) => Route::Remove(Kind::of(kind)?, name),
-        ("POST", ["mgmt", "tm", "transaction"]) => Route::OpenTransaction,
-        ("GET", ["mgmt", "tm", "transaction", id]) => Route::Transaction(id),
-        ("PATCH", ["mgmt", "tm", "transaction", id]) => Route::Commit(id),
-        ("DELETE", ["mgmt", "tm", "transaction", id]) => Route::Abandon(id),
-        ("GET", ["mgmt", "tm", "ltm", "profile", "client-ssl", name]) => Route::Profile(name),
-        ("PATCH" | "PUT", ["mgmt", "tm", "ltm", "profile", "client-ssl", name]) => {
-            Route::ChangeProfile { name, replace: method == "PUT" }
+/// What a path names. It may end with a slash, as some clients write collections, and be percent-encoded.
+pub fn resource(path: &str) -> Resource {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let parts: Vec<String> = path.split('/').skip(1).map(names::decode).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let kind = |label| Kind::of(label);
+    match parts[..] {
+        ["healthz"] => Resource::Health,
+        ["mock", "counts"] => Resource::Counts,
+        ["mgmt", "shared", "echo-query"] => Resource::Echo,
+        ["mgmt", "shared", "authn", "login"] => Resource::Login,
+        ["mgmt", "shared", "authz", "tokens"] => Resource::Tokens,
+        ["mgmt", "shared", "authz", "tokens", name] => Resource::Token(name.to_owned()),
+        ["mgmt", "shared", "file-transfer", "uploads", file] => Resource::Upload(file.to_owned()),
+        ["mgmt", "tm", "util", "unix-rm"] => Resource::RemoveFile,
+        ["mgmt", "tm"]
+        | ["mgmt", "tm", "sys" | "ltm"]
+        | ["mgmt", "tm", "sys", "crypto" | "file"]
+        | ["mgmt", "tm", "ltm", "profile"] => Resource::Organizing,
+        ["mgmt", "tm", "sys", "crypto", label] => {
+            kind(label).map_or(Resource::Nothing, |kind| Resource::Objects(View::Crypto, kind))
         }
-        _ => return None,
-    })
+        ["mgmt", "tm", "sys", "crypto", label, name] => {
+            kind(label).map_or(Resource::Nothing, |kind| Resource::Object(View::Crypto, kind, name.to_owned()))
+        }
+        ["mgmt", "tm", "sys", "file", label] => match label.strip_prefix("ssl-").and_then(kind) {
+            Some(kind) => Resource::Objects(View::File, kind),
+            None => Resource::Nothing,
+        },
+        ["mgmt", "tm", "sys", "file", label, name] => match label.strip_prefix("ssl-").and_then(kind) {
+            Some(kind) => Resource::Object(View::File, kind, name.to_owned()),
+            None => Resource::Nothing,
+        },
+        ["mgmt", "tm", "transaction"] => Resource::Transactions,
+        ["mgmt", "tm", "transaction", id] => Resource::Transaction(id.to_owned()),
+        ["mgmt", "tm", "transaction", id, "commands"] => Resource::Commands(id.to_owned()),
+        ["mgmt", "tm", "ltm", "profile", "client-ssl"] => Resource::Profiles,
+        ["mgmt", "tm", "ltm", "profile", "client-ssl", name] => Resource::Profile(name.to_owned()),
+        _ => Resource::Nothing,
+    }
 }
 
 #[cfg(test)]
@@ -91,21 +135,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_where_icontrol_leads() {
-        assert_eq!(route("GET", "/healthz"), Route::Health);
-        assert_eq!(route("POST", "/mgmt/shared/file-transfer/uploads/a.pem"), Route::Upload("a.pem"));
-        assert_eq!(route("POST", "/mgmt/tm/sys/crypto/key"), Route::Install(Kind::Key));
-        assert_eq!(
-            route("DELETE", "/mgmt/tm/sys/crypto/cert/~Common~a"),
-            Route::Remove(Kind::Certificate, "~Common~a")
-        );
-        assert_eq!(route("PATCH", "/mgmt/tm/transaction/7"), Route::Commit("7"));
-        let profile = "/mgmt/tm/ltm/profile/client-ssl/p";
-        assert_eq!(route("PUT", profile), Route::ChangeProfile { name: "p", replace: true });
-        assert_eq!(route("GET", "/mgmt/tm/ltm/profile/client-ssl/p?expandSubcollections=true"), Route::Profile("p"));
-        assert_eq!(route("DELETE", profile), Route::WrongMethod);
-        for nothing in ["/", "/mgmt", "/mgmt/tm/sys/crypto/other", "/mgmt/tm/ltm/profile/client-ssl/p/x", "/health"] {
-            assert_eq!(route("GET", nothing), Route::Nothing, "{nothing}");
+    fn paths_name_what_they_name_at_icontrol() {
+        let certificate = Resource::Object(View::Crypto, Kind::Certificate, "~Common~a".to_owned());
+        for (path, named) in [
+            ("/healthz", Resource::Health),
+            ("/mgmt/shared/file-transfer/uploads/a.pem", Resource::Upload("a.pem".to_owned())),
+            ("/mgmt/tm/sys/crypto/key", Resource::Objects(View::Crypto, Kind::Key)),
+            ("/mgmt/tm/sys/crypto/cert/~Common~a", certificate.clone()),
+            ("/mgmt/tm/sys/crypto/cert/%7ECommon%7Ea/", certificate),
+            ("/mgmt/tm/sys/file/ssl-key/", Resource::Objects(View::File, Kind::Key)),
+            ("/mgmt/tm/transaction/7", Resource::Transaction("7".to_owned())),
+            ("/mgmt/tm/ltm/profile/client-ssl/", Resource::Profiles),
+            ("/mgmt/tm/ltm/profile/client-ssl/p", Resource::Profile("p".to_owned())),
+            ("/mgmt/tm/sys/", Resource::Organizing),
+        ] {
+            assert_eq!(resource(path), named, "{path}");
+        }
+        for path in ["/", "/mgmt", "/mgmt/tm/sys/crypto/other", "/mgmt/tm/sys/file/cert", "/mgmt/tm/sys//", "/health"] {
+            assert_eq!(resource(path), Resource::Nothing, "{path}");
         }
     }
 }

@@ -61,6 +61,19 @@ impl<T> Shelf<T> {
         Ok(())
     }
 
+    /// Puts something of a size in place of what has its name, which keeps its holders. It takes what room it needs.
+    pub fn replace(&mut self, name: &str, value: T, bytes: usize) {
+        if let Some(item) = self.items.get_mut(name) {
+            self.bytes = self.bytes - item.bytes + bytes;
+            (item.value, item.bytes) = (value, bytes);
+        }
+    }
+
+    /// Everything by its name, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.items.iter().map(|(name, item)| (name, &item.value))
+    }
+
     /// What has this name.
     pub fn get(&self, name: &str) -> Option<&T> {
         self.items.get(name).map(|item| &item.value)
@@ -131,8 +144,10 @@ mod tests {
         shelf.put("e", "e", 90).unwrap();
         assert!(shelf.get("c").is_none() && shelf.get("d").is_none() && shelf.get("a").is_some());
         assert_eq!(shelf.put("f", "f", 91), Err(Trouble::Full));
+        shelf.replace("a", "y", 5);
+        assert_eq!((shelf.get("a"), shelf.bytes), (Some(&"y"), 5));
         shelf.release("a");
-        assert_eq!((shelf.remove("a"), shelf.remove("a")), (Ok("a"), Err(Trouble::Unknown)));
+        assert_eq!((shelf.remove("a"), shelf.remove("a")), (Ok("y"), Err(Trouble::Unknown)));
         assert_eq!((shelf.bytes, shelf.items.len(), shelf.idle.len()), (0, 0, 0));
     }
 

@@ -1,25 +1,69 @@
-//! Who has logged in: a fresh token per login, good for an hour.
+//! Tokens of those who have logged in: 100 per user at a time, each good for 20 minutes unless changed.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hyper::HeaderMap;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hyper::header::AUTHORIZATION;
+use hyper::{HeaderMap, StatusCode};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::shelf::{Limits, Shelf};
+use crate::reply::{Refusal, self_link};
 
-/// How long a token is good for.
-const LIFETIME: Duration = Duration::from_secs(3_600);
-/// Beyond it the oldest tokens are forgotten.
-const LIMITS: Limits = Limits { items: 16_384, bytes: usize::MAX };
+/// How long a token is good for, as a BIG-IP has it.
+const LIFETIME_S: u64 = 1_200;
+/// The longest time that a token may be made good for.
+const MAX_LIFETIME_S: u64 = 36_000;
+/// Active tokens of one user; a BIG-IP refuses the next login.
+const MAX_PER_USER: usize = 100;
+/// Active tokens of all users: a bound of this mock's.
+const MAX_TOKENS: usize = 16_384;
+/// Where tokens are found.
+pub const PATH: &str = "/mgmt/shared/authz/tokens";
 
-/// The tokens that are good.
+/// The active tokens.
 pub struct Tokens {
     random: &'static dyn SecureRandom,
-    /// Until when each is good.
-    known: Mutex<Shelf<Instant>>,
+    active: Mutex<HashMap<String, Token>>,
+}
+
+struct Token {
+    user: String,
+    issued: Instant,
+    issued_at: SystemTime,
+    changed_at: SystemTime,
+    timeout_s: u64,
+    generation: u64,
+}
+
+impl Token {
+    fn is_active(&self) -> bool {
+        self.issued.elapsed() < Duration::from_secs(self.timeout_s)
+    }
+
+    fn show(&self, name: &str) -> Value {
+        // Lossless until the year 294246.
+        let micros = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+        json!({
+            "token": name,
+            "name": name,
+            "userName": self.user,
+            "authProviderName": "tmos",
+            "user": {"link": format!("https://localhost/mgmt/shared/authz/users/{}", self.user)},
+            "timeout": self.timeout_s,
+            "startTime": humantime::format_rfc3339_millis(self.issued_at).to_string(),
+            "partition": "[All]",
+            "generation": self.generation,
+            "lastUpdateMicros": micros(self.changed_at),
+            "expirationMicros": micros(self.issued_at + Duration::from_secs(self.timeout_s)),
+            "kind": "shared:authz:tokens:authtokenitemstate",
+            "selfLink": self_link(&format!("{PATH}/{name}")),
+        })
+    }
 }
 
 impl Tokens {
@@ -27,35 +71,162 @@ impl Tokens {
     pub fn new() -> Result<Self, String> {
         let random = aws_lc_rs::default_provider().secure_random;
         random.fill(&mut [0; 16]).map_err(|_| "the system has no random numbers".to_owned())?;
-        Ok(Self { random, known: Mutex::new(Shelf::new(LIMITS)) })
+        Ok(Self { random, active: Mutex::default() })
     }
 
-    /// A new token as iControl describes it; none where there are no random numbers any more.
-    pub fn issue(&self, user: &str) -> Option<Value> {
+    /// A new token as iControl describes it.
+    pub fn issue(&self, user: &str) -> Result<Value, Refusal> {
         let mut bytes = [0; 16];
-        self.random.fill(&mut bytes).ok()?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-        self.known().put(&token, Instant::now() + LIFETIME, 0).ok()?;
-        let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + LIFETIME;
-        Some(json!({
-            "token": token,
-            "name": token,
-            "userName": user,
-            "timeout": LIFETIME.as_secs(),
-            // Lossless until the year 294246.
-            "expirationMicros": expires.as_micros() as i64,
-        }))
+        self.random
+            .fill(&mut bytes)
+            .map_err(|_| Refusal::with_status(StatusCode::INTERNAL_SERVER_ERROR, "the system has no random numbers"))?;
+        let mut active = self.active();
+        active.retain(|_, token| token.is_active());
+        if active.values().filter(|token| token.user == user).count() >= MAX_PER_USER {
+            return Err(Refusal::bad(format!("user {} has reached maximum active login tokens", user_id(user))));
+        }
+        if active.len() >= MAX_TOKENS {
+            return Err(Refusal::bad(format!("all users together have {MAX_TOKENS} active login tokens")));
+        }
+        let (name, now) = (base32(bytes), SystemTime::now());
+        let token = Token {
+            user: user.to_owned(),
+            issued: Instant::now(),
+            issued_at: now,
+            changed_at: now,
+            timeout_s: LIFETIME_S,
+            generation: 1,
+        };
+        let shown = token.show(&name);
+        active.insert(name, token);
+        Ok(shown)
     }
 
-    /// Whether a request carries a good token, in the one way or the other.
-    pub fn admit(&self, headers: &HeaderMap) -> bool {
-        let bearer = || headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ");
-        let own = headers.get("x-f5-auth-token").and_then(|value| value.to_str().ok());
-        let Some(token) = own.or_else(bearer) else { return false };
-        self.known().get(token).is_some_and(|until| Instant::now() < *until)
+    /// The user whom a request's credentials name: a token, in `X-F5-Auth-Token` or as a bearer's, before a user's name and
+    /// password (Basic, RFC 7617). Any name and password are good where neither is empty.
+    pub fn admit(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+        let denied = |why: &str| Refusal::with_status(StatusCode::UNAUTHORIZED, why);
+        let by_token = |token: &str| {
+            let active = self.active();
+            let user = active.get(token).filter(|token| token.is_active()).map(|token| token.user.clone());
+            user.ok_or_else(|| denied("X-F5-Auth-Token does not exist."))
+        };
+        if let Some(token) = headers.get("x-f5-auth-token") {
+            return by_token(token.to_str().unwrap_or_default());
+        }
+        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        // The scheme's name may be in any case (RFC 9110, section 11.1).
+        match header.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => by_token(token.trim()),
+            Some((scheme, pair)) if scheme.eq_ignore_ascii_case("Basic") => {
+                let pair = BASE64_STANDARD.decode(pair.trim()).ok().and_then(|pair| String::from_utf8(pair).ok());
+                let user = pair.as_deref().and_then(|pair| pair.split_once(':'));
+                let user = user.filter(|(name, password)| !name.is_empty() && !password.is_empty());
+                user.map(|(name, _)| name.to_owned()).ok_or_else(|| denied("Authentication failed."))
+            }
+            _ => Err(denied("Authorization failed: no user authentication header or token detected.")),
+        }
     }
 
-    fn known(&self) -> MutexGuard<'_, Shelf<Instant>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A user's active tokens.
+    pub fn list(&self, user: &str) -> Vec<Value> {
+        let active = self.active();
+        let own = active.iter().filter(|(_, token)| token.user == user && token.is_active());
+        own.map(|(name, token)| token.show(name)).collect()
+    }
+
+    /// An active token.
+    pub fn show(&self, name: &str) -> Result<Value, Refusal> {
+        let active = self.active();
+        let token = active.get(name).filter(|token| token.is_active());
+        token.map(|token| token.show(name)).ok_or_else(|| unknown(name))
+    }
+
+    /// Makes a token good for so many seconds from its login on.
+    pub fn change(&self, name: &str, timeout_s: u64) -> Result<Value, Refusal> {
+        let mut active = self.active();
+        let token = active.get_mut(name).filter(|token| token.is_active()).ok_or_else(|| unknown(name))?;
+        match timeout_s {
+            0 => return Err(Refusal::bad("a token's timeout is at least 1 second")),
+            1..=MAX_LIFETIME_S => {}
+            _ => {
+                let message = format!("Auth-token absolute timeout ({MAX_LIFETIME_S} seconds) exceeded");
+                return Err(Refusal::with_status(StatusCode::NOT_ACCEPTABLE, message));
+            }
+        }
+        (token.timeout_s, token.changed_at) = (timeout_s, SystemTime::now());
+        token.generation += 1;
+        Ok(token.show(name))
+    }
+
+    /// Ends a token, and shows it as it was.
+    pub fn revoke(&self, name: &str) -> Result<Value, Refusal> {
+        let token = self.active().remove(name).filter(Token::is_active);
+        token.map(|token| token.show(name)).ok_or_else(|| unknown(name))
+    }
+
+    /// Ends all tokens of a user.
+    pub fn revoke_all(&self, user: &str) {
+        self.active().retain(|_, token| token.user != user);
+    }
+
+    /// How many are active.
+    pub fn count(&self) -> usize {
+        self.active().values().filter(|token| token.is_active()).count()
+    }
+
+    fn active(&self) -> MutexGuard<'_, HashMap<String, Token>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unknown(name: &str) -> Refusal {
+    let path = format!("{PATH}/{name}");
+    Refusal::with_status(StatusCode::NOT_FOUND, format!("Object not found - {path}"))
+}
+
+/// A user's id, which a BIG-IP puts into messages in place of the name.
+fn user_id(user: &str) -> String {
+    let digest = Sha256::digest(user.as_bytes());
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// 26 letters and digits, as a BIG-IP writes its tokens (RFC 4648, section 6, without padding).
+fn base32(bytes: [u8; 16]) -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let number = u128::from_be_bytes(bytes);
+    // 26 digits of 5 bits hold 130: the last is filled up with zeros.
+    let digit = |place: u32| if place < 25 { (number >> (123 - 5 * place)) & 31 } else { (number << 2) & 31 };
+    (0..26).map(|place| char::from(ALPHABET[digit(place) as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_a_hundred_tokens_at_a_time() {
+        let tokens = Tokens::new().unwrap();
+        let name = |shown: &Value| shown["name"].as_str().unwrap().to_owned();
+        let first = name(&tokens.issue("one").unwrap());
+        for _ in 1..MAX_PER_USER {
+            tokens.issue("one").unwrap();
+        }
+        let refusal = tokens.issue("one").unwrap_err();
+        assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+        assert!(refusal.message.ends_with(" has reached maximum active login tokens"), "{}", refusal.message);
+        tokens.issue("other").unwrap();
+        tokens.revoke(&first).unwrap();
+        tokens.revoke(&first).unwrap_err();
+        tokens.issue("one").unwrap();
+        tokens.revoke_all("one");
+        assert_eq!((tokens.list("one").len(), tokens.count()), (0, 1));
+    }
+
+    #[test]
+    fn base32_is_that_of_rfc_4648() {
+        assert_eq!(base32(*b"foobarfoobarfoob"), "MZXW6YTBOJTG633CMFZGM33PMI");
+        assert_eq!(base32([0xff; 16]), "77777777777777777777777774");
     }
 }

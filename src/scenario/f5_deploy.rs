@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use self::deployment::{COMMIT, Credentials, Deployment, LOGIN, Pair, STEPS};
+use self::deployment::{COMMIT, Credentials, Deployment, LOGIN, LOGOUT, Pair, STEPS};
 use super::{Claim, Scenario};
 use crate::clock::Moment;
 use crate::error::Result;
@@ -36,6 +36,7 @@ pub struct F5Deploy {
     begun: Cell<u64>,
     logins: Cell<u64>,
     committed: Cell<u64>,
+    logouts: Cell<u64>,
 }
 
 impl F5Deploy {
@@ -59,6 +60,7 @@ impl F5Deploy {
             begun: Cell::new(0),
             logins: Cell::new(0),
             committed: Cell::new(0),
+            logouts: Cell::new(0),
         })
     }
 
@@ -76,7 +78,7 @@ impl Scenario for F5Deploy {
     }
 
     fn title(&self) -> String {
-        "each user logs in, uploads and installs a certificate and its key, and commits a profile that names them"
+        "each user logs in, uploads and installs a certificate and its key, commits a profile that names them, and logs out"
             .to_owned()
     }
 
@@ -105,6 +107,7 @@ impl Scenario for F5Deploy {
         let counter = match ask.step {
             LOGIN => &self.logins,
             COMMIT => &self.committed,
+            LOGOUT => &self.logouts,
             _ => return outcome,
         };
         counter.set(counter.get() + u64::from(outcome == Outcome::Ok));
@@ -123,6 +126,7 @@ impl Scenario for F5Deploy {
         vec![
             Claim { name: "logins", counter: "logins", claimed: self.logins.get() },
             Claim { name: "deployments committed", counter: "deployments", claimed: self.committed.get() },
+            Claim { name: "tokens given back", counter: "logouts", claimed: self.logouts.get() },
         ]
     }
 }
@@ -185,8 +189,10 @@ mod tests {
         assert_eq!(judge(&scenario, 3, 8, 200, stale), Outcome::Wrong);
         let fresh = format!(r#"{{"cert":"/Common/{}","key":"/Common/{}"}}"#, names[0], names[1]);
         assert_eq!(judge(&scenario, 3, 8, 200, &fresh), Outcome::Ok);
+        assert!(request(&scenario, 3, 9).starts_with("DELETE /mgmt/shared/authz/tokens/T0K "));
+        assert_eq!(judge(&scenario, 3, 9, 200, r#"{"token":"T0K"}"#), Outcome::Ok);
         let claimed: Vec<u64> = scenario.claims().iter().map(|claim| claim.claimed).collect();
-        assert_eq!(claimed, [1, 1]);
+        assert_eq!(claimed, [1, 1, 1]);
     }
 
     #[test]

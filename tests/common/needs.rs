@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use certctl_bench::target::postgres;
 use certctl_bench::target::sidecar::{self, Daemon};
@@ -17,6 +18,15 @@ pub enum Program {
     Haproxy,
     Openssl,
     Browser,
+    /// f5-sdk and bigrest, in Python.
+    F5Clients,
+    Pebble,
+}
+
+/// The folder of what `./test` installs for the tests alone.
+pub fn tools() -> PathBuf {
+    let given = std::env::var_os("CERTCTL_BENCH_TEST_TOOLS").map(PathBuf::from);
+    given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-tools"))
 }
 
 impl Program {
@@ -31,8 +41,16 @@ impl Program {
                 let version = std::process::Command::new("openssl").arg("version").output();
                 version.err().map(|error| format!("openssl: {error} (install openssl)"))
             }
+            Self::F5Clients => Self::lack_of_tool("f5-clients"),
+            Self::Pebble => Self::lack_of_tool("pebble"),
             Self::Browser => Browser::find().is_none().then(|| "chromium not found (install chromium)".to_owned()),
         }
+    }
+
+    /// Each installer leaves a note of what it has installed.
+    fn lack_of_tool(name: &str) -> Option<String> {
+        let note = tools().join(name).join("installed.txt");
+        (!note.is_file()).then(|| format!("{name} not found (./test installs it: tests/install/{name})"))
     }
 
     fn lack_of(daemon: Daemon) -> Option<String> {

@@ -22,6 +22,7 @@ pub const STEPS: &[&str] = &[
     "update_profile",
     "commit",
     "read_profile",
+    "logout",
 ];
 
 /// The step that opens a round.
@@ -34,6 +35,9 @@ const INSTALL_CERT: usize = 3;
 const INSTALL_KEY: usize = 4;
 const OPEN_TRANSACTION: usize = 5;
 const UPDATE_PROFILE: usize = 6;
+/// The step that gives the token back: an F5 has 100 for each user, each good for 20 minutes. certctl's connector leaves
+/// it to expire.
+pub const LOGOUT: usize = 9;
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
@@ -129,6 +133,7 @@ impl Deployment {
                 let target = format!("/mgmt/tm/transaction/{}", self.transaction);
                 (Method::Patch, target, json!({"state": "VALIDATING"}).to_string())
             }
+            LOGOUT => (Method::Delete, format!("/mgmt/shared/authz/tokens/{}", self.token), String::new()),
             _ => (Method::Get, profile, String::new()),
         };
         let mut fields = vec![("X-F5-Auth-Token", self.token.as_str())];
@@ -180,6 +185,7 @@ impl Deployment {
             // The command as it waits in the transaction: nothing is done yet.
             UPDATE_PROFILE => {}
             COMMIT => says("state", "COMPLETED")?,
+            LOGOUT => says("token", &self.token)?,
             _ => {
                 says("cert", &self.certificate.full_name())?;
                 says("key", &self.key.full_name())?;
