@@ -349,16 +349,64 @@ fn a_429_in_plain_text_is_a_wrong_answer() {
 }
 
 #[test]
-fn a_wanted_400_and_404_are_right_and_their_exchange_is_not() {
+fn an_id_that_is_not_refused_as_is_due_is_a_failure() {
     let peer = Peer::start(|request| match request.acme_step() {
         Some(2) => problem(404, "malformed"),
-        Some(3) => problem(400, "malformed"),
+        Some(3) => problem(403, "malformed"),
         _ => acme(request),
     });
     let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
     let steps = summary["results"][0]["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
-    assert!(all(0, "ok") && all(1, "ok") && all(2, "failed (404)") && all(3, "failed (400)"), "{steps:?}");
+    assert!(all(0, "ok") && all(1, "ok") && all(2, "failed (404)") && all(3, "failed (403)"), "{steps:?}");
+}
+
+/// An ACME server that does what RFC 8555 allows and most others do not.
+fn unusual(request: &Request, problems: &str) -> Reply {
+    let document = |status, members: &str| {
+        let body = format!(r#"{{"type":"urn:ietf:params:acme:error:malformed"{members}}}"#);
+        answer(status, problems, &body)
+    };
+    match request.acme_step() {
+        Some(0) => {
+            let base = format!("https://{}/acme/profile/prof-standard-tls", request.host);
+            let urls =
+                [("newNonce", "new-nonce"), ("newAccount", "a"), ("newOrder", "o"), ("renewalInfo", "renewal-info")];
+            let urls: String = urls.iter().map(|(name, path)| format!(r#""{name}":"{base}/{path}","#)).collect();
+            answer(200, "Application/JSON; Charset=UTF-8", &format!(r#"{{{urls}"x5TqvXrHYyM":"a random member"}}"#))
+        }
+        Some(1) => match acme(request).pop() {
+            Some(Step::Send(bytes)) => {
+                let head = String::from_utf8(bytes).unwrap();
+                vec![Step::Send(head.replace("200 x", "204 No Content").replace("Content-Length: 0\r\n", "").into())]
+            }
+            _ => unreachable!("a nonce is sent"),
+        },
+        Some(2) => document(400, ""),
+        Some(3) => document(400, r#","status":400,"subproblems":[{"type":"urn:ietf:params:acme:error:malformed"}]"#),
+        _ => acme(request),
+    }
+}
+
+#[test]
+fn answers_that_rfc_8555_allows_are_right() {
+    let peer = Peer::start(|request| unusual(request, "Application/Problem+JSON;charset=utf-8"));
+    for name in ["acme_flow", "acme_burst"] {
+        let summary = Bench::named(name, "").smoke().towards_peer(&peer).run().exits(0).summary();
+        assert_eq!(outcome(&summary, "ok"), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
+        // Observations have those of the warm-up too.
+        let refused = &observed(&summary["results"][0], "unknown certificates answered 400 in place of 404")["count"];
+        assert!(refused.as_u64() >= summary["results"][0]["steps"][3]["scheduled"].as_u64(), "{refused}");
+    }
+}
+
+#[test]
+fn a_problem_of_another_media_type_is_a_wrong_answer() {
+    let peer = Peer::start(|request| unusual(request, "application/problem+jsonx"));
+    let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
+    let steps = summary["results"][0]["steps"].as_array().unwrap();
+    let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
+    assert!(all(0, "ok") && all(1, "ok") && all(2, "wrong answer") && all(3, "wrong answer"), "{steps:?}");
 }
 
 // Before a run --------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 //! `acme_flow` and `acme_burst`: what an ACME client asks before it signs anything (RFC 8555, sections 7.1.1 and 7.2;
 //! RFC 9773).
 
+mod answer;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
+use self::answer::{Nonce, is_directory, is_problem, is_problem_type};
 use super::books::{AuditBook, AuditRows};
 use super::{Claim, Scenario};
 use crate::clock::Moment;
@@ -27,6 +30,7 @@ pub const FLOW: &str = "acme_flow";
 const DIRECTORY: usize = 0;
 const NEW_NONCE: usize = 1;
 const MALFORMED: usize = 2;
+const UNKNOWN: usize = 3;
 
 /// Not two parts: certctl refuses it before it looks anything up.
 const MALFORMED_ID: &str = "aaaa";
@@ -36,7 +40,6 @@ const UNKNOWN_ID: &str = "aaaa.bbbb";
 /// certctl may forget a nonce after five minutes.
 const NONCES_LAST: Duration = Duration::from_secs(240);
 
-const PROBLEM: &[u8] = b"application/problem+json";
 const MALFORMED_TYPE: &str = "urn:ietf:params:acme:error:malformed";
 const RATE_LIMITED_TYPE: &str = "urn:ietf:params:acme:error:rateLimited";
 
@@ -58,6 +61,10 @@ pub struct Acme {
     requests: [(Method, Vec<u8>); 4],
     /// Right answers by step.
     answered: [Cell<u64>; 4],
+    /// Nonces in right answers.
+    given_out: Cell<u64>,
+    /// Right answers that call an unknown certificate's id malformed, as Pebble does for another authority's.
+    unknown_refused: Cell<u64>,
     /// Every nonce given out, and when it was asked for.
     nonces: RefCell<HashMap<Vec<u8>, Moment>>,
     repeated_nonces: Cell<u64>,
@@ -84,6 +91,8 @@ impl Acme {
                 request(Method::Get, &format!("{renewal_info}/{UNKNOWN_ID}")),
             ],
             answered: Default::default(),
+            given_out: Cell::new(0),
+            unknown_refused: Cell::new(0),
             nonces: RefCell::default(),
             repeated_nonces: Cell::new(0),
             refused: Cell::new(0),
@@ -94,24 +103,25 @@ impl Acme {
         }
     }
 
-    /// A nonce is good for one request (RFC 8555, section 6.5): the same one twice is a wrong answer.
-    fn has_fresh_nonce(&self, start: Moment, response: &Response<'_>) -> bool {
-        let Some(nonce) = response.header("replay-nonce").filter(|nonce| !nonce.is_empty()) else { return false };
+    /// A nonce is good for one request (RFC 8555, section 6.5): the same one twice is a wrong answer. One is due only where
+    /// it was asked for (`needed`).
+    fn has_fresh_nonce(&self, start: Moment, response: &Response<'_>, needed: bool) -> bool {
+        let nonce = match Nonce::of(response) {
+            Nonce::None => return !needed,
+            Nonce::Invalid => return false,
+            Nonce::Valid(nonce) => nonce,
+        };
         let fresh = self.nonces.borrow_mut().insert(nonce.to_vec(), start).is_none();
         self.repeated_nonces.set(self.repeated_nonces.get() + u64::from(!fresh));
+        self.given_out.set(self.given_out.get() + u64::from(fresh));
         fresh
-    }
-
-    fn is_directory(response: &Response<'_>) -> bool {
-        let json: serde_json::Value = serde_json::from_slice(response.body).unwrap_or_default();
-        response.is_json() && ["newNonce", "newAccount", "newOrder"].iter().all(|name| json[name].is_string())
     }
 
     fn refuse(&self, step: usize, response: &Response<'_>) -> Outcome {
         self.refused.set(self.refused.get() + 1);
         // The answer to a HEAD has no body that could name the type.
         let in_shape = match step {
-            NEW_NONCE => is_called_problem(response),
+            NEW_NONCE => is_problem_type(response),
             _ => is_problem(response, RATE_LIMITED_TYPE),
         };
         if in_shape {
@@ -121,21 +131,6 @@ impl Acme {
             Outcome::Wrong
         }
     }
-
-    fn claimed_nonces(&self) -> u64 {
-        self.answered[DIRECTORY].get() + self.answered[NEW_NONCE].get()
-    }
-}
-
-/// Whether the body is a problem document (RFC 7807) of this type.
-fn is_problem(response: &Response<'_>, kind: &str) -> bool {
-    let json: serde_json::Value = serde_json::from_slice(response.body).unwrap_or_default();
-    is_called_problem(response) && json["type"] == kind
-}
-
-/// Whether the content type is that of a problem document.
-fn is_called_problem(response: &Response<'_>) -> bool {
-    response.header("content-type").unwrap_or_default().starts_with(PROBLEM)
 }
 
 impl Scenario for Acme {
@@ -171,17 +166,22 @@ impl Scenario for Acme {
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
         let (wanted, right) = match (ask.step, response.status) {
             (step, 429) => return self.refuse(step, response),
-            (DIRECTORY, 200) => (200, Self::is_directory(response) && self.has_fresh_nonce(start, response)),
-            (NEW_NONCE, 200) => (200, self.has_fresh_nonce(start, response)),
-            (MALFORMED, 400) => (400, is_problem(response, MALFORMED_TYPE)),
-            (DIRECTORY | NEW_NONCE, status) => (200, status == 200),
-            (MALFORMED, _) => (400, false),
-            (_, _) => (404, response.status == 404 && is_problem(response, MALFORMED_TYPE)),
+            // A nonce is due in answers to POST alone (section 6.5).
+            (DIRECTORY, 200) => (200, is_directory(response) && self.has_fresh_nonce(start, response, false)),
+            // 200 is what a server should answer to HEAD, 204 what it must to GET (section 7.2).
+            (NEW_NONCE, 200 | 204) => (response.status, self.has_fresh_nonce(start, response, true)),
+            (DIRECTORY | NEW_NONCE, _) => (200, false),
+            (MALFORMED, status) => (400, status == 400 && is_problem(response, MALFORMED_TYPE)),
+            // That the id is well-formed we know ourselves.
+            (_, status @ (400 | 404)) => (status, is_problem(response, MALFORMED_TYPE)),
+            (_, _) => (404, false),
         };
         match right {
             true => {
                 let answered = &self.answered[ask.step];
                 answered.set(answered.get() + 1);
+                let refused = ask.step == UNKNOWN && response.status == 400;
+                self.unknown_refused.set(self.unknown_refused.get() + u64::from(refused));
                 Outcome::Ok
             }
             false if response.status == wanted || response.status < 300 => Outcome::Wrong,
@@ -206,23 +206,31 @@ impl Scenario for Acme {
     fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
         let mut work = vec![self.nonces_kept(database)?];
         if let Some(book) = &*self.book.borrow() {
-            let claimed: Vec<u64> = self.answered.iter().map(Cell::get).collect();
+            let mut claimed: Vec<u64> = self.answered.iter().map(Cell::get).collect();
+            // Rows are told apart by status.
+            claimed[MALFORMED] += self.unknown_refused.get();
+            claimed[UNKNOWN] -= self.unknown_refused.get();
             work.extend(book.close(&claimed, unanswered, database)?);
         }
         Ok(work)
     }
 
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim { name: "nonces given out", counter: "nonces_issued", claimed: self.claimed_nonces() }]
+        vec![Claim { name: "nonces given out", counter: "nonces_issued", claimed: self.given_out.get() }]
     }
 
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
         let unique = Value::Share { count: self.nonces.borrow().len() as u64, of: self.nonces_seen() };
         let refused = Value::Share { count: self.refused_in_shape.get(), of: self.refused.get() };
-        vec![
+        let mut observations = vec![
             Observation { name: "unique Replay-Nonces", value: unique },
             Observation { name: "429s of the right shape", value: refused },
-        ]
+        ];
+        if self.unknown_refused.get() > 0 {
+            let name = "unknown certificates answered 400 in place of 404";
+            observations.push(Observation { name, value: Value::Count(self.unknown_refused.get()) });
+        }
+        observations
     }
 
     fn broken_rules(&self) -> Vec<Invalid> {
@@ -289,7 +297,11 @@ mod tests {
         assert_eq!(judge(&acme, 3, &problem_head(404), &problem("malformed")), Outcome::Ok);
         // The one for the other, HTML, a server error, and a 404 that is the router's.
         assert_eq!(judge(&acme, 2, &problem_head(404), &problem("malformed")), Outcome::Failed(404));
-        assert_eq!(judge(&acme, 3, &problem_head(400), &problem("malformed")), Outcome::Failed(400));
+        assert_eq!(judge(&acme, 3, &problem_head(400), &problem("malformed")), Outcome::Ok);
+        assert_eq!(
+            acme.observations(&Measurement::default())[2].to_string(),
+            "unknown certificates answered 400 in place of 404: 1"
+        );
         assert_eq!(judge(&acme, 3, "404 x\r\nContent-Type: text/plain", "404 page not found"), Outcome::Wrong);
         assert_eq!(judge(&acme, 3, "200 OK\r\nContent-Type: text/html", "<html>"), Outcome::Wrong);
         assert_eq!(judge(&acme, 0, &problem_head(500), &problem("serverInternal")), Outcome::Failed(500));
@@ -304,7 +316,18 @@ mod tests {
         assert_eq!(judge(&acme, 1, &head("n1"), ""), Outcome::Wrong);
         assert_eq!(judge(&acme, 1, "200 OK", ""), Outcome::Wrong);
         assert_eq!(judge(&acme, 0, &head("n3"), "{}"), Outcome::Wrong);
-        assert_eq!(acme.observations(&Measurement::default())[0].to_string(), "unique Replay-Nonces: 2 of 3");
+        // In base64url alone; an answer that brings none need not be one to HEAD.
+        for nonce in ["", "n=", "n+/", "n 4", "\u{e9}"] {
+            assert_eq!(judge(&acme, 1, &head(nonce), ""), Outcome::Wrong, "{nonce}");
+            assert_eq!(judge(&acme, 0, &head(nonce), DIRECTORY_BODY), Outcome::Wrong, "{nonce}");
+        }
+        assert_eq!(judge(&acme, 1, "204 x\r\nReplay-Nonce: n5", ""), Outcome::Ok);
+        assert_eq!(
+            judge(&acme, 0, "200 OK\r\nContent-Type: Application/JSON;charset=utf-8", DIRECTORY_BODY),
+            Outcome::Ok
+        );
+        assert_eq!(acme.claims()[0].claimed, 3);
+        assert_eq!(acme.observations(&Measurement::default())[0].to_string(), "unique Replay-Nonces: 3 of 4");
     }
 
     #[test]

@@ -36,8 +36,6 @@ pub struct Answer {
     pub status: u16,
     /// Whether its content type is JSON.
     pub is_json: bool,
-    /// The nonce of an ACME server.
-    pub replay_nonce: Option<String>,
     /// The server's time, as HTTP writes it.
     pub date: Option<String>,
     /// The body.
@@ -94,8 +92,8 @@ impl<'a> Probe<'a> {
         // A body may say back what it was told, and errors quote bodies.
         let body = self.target.token.redact(&String::from_utf8_lossy(response.body)).into_bytes();
         let header = |name: &str| response.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
-        let (replay_nonce, date) = (header("replay-nonce"), header("date"));
-        Ok(Answer { status: response.status, is_json: response.is_json(), replay_nonce, date, body })
+        let date = header("date");
+        Ok(Answer { status: response.status, is_json: response.is_json(), date, body })
     }
 
     async fn exchange(&mut self, method: Method) -> Result<(), Fault> {

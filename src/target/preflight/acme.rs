@@ -62,9 +62,6 @@ impl Inspection<'_> {
             url(name)?;
         }
         let renewal_info = if json["renewalInfo"].is_null() { None } else { Some(url("renewalInfo")?) };
-        if answer.replay_nonce.is_none() {
-            return Err(no_directory("it comes without a Replay-Nonce".to_owned()));
-        }
         Ok(AcmeDirectory { directory: path.to_owned(), new_nonce, renewal_info })
     }
 
@@ -111,7 +108,10 @@ fn path_at(base: &Base, directory: &str) -> Result<String> {
             return Err(wrong("is not at the target"));
         }
     }
-    if uri.path().starts_with('/') { Ok(uri.path().to_owned()) } else { Err(wrong("has no path")) }
+    match uri.path_and_query() {
+        Some(path) if path.as_str().starts_with('/') => Ok(path.as_str().to_owned()),
+        _ => Err(wrong("has no path")),
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +124,7 @@ mod tests {
         for text in ["/a/d", "https://certctl.example/a/d", "https://certctl.example:443/a/d"] {
             assert_eq!(path_at(&base, text).unwrap(), "/a/d");
         }
+        assert_eq!(path_at(&base, "https://certctl.example/acme?to=nonce").unwrap(), "/acme?to=nonce");
         for (text, why) in [
             ("https://elsewhere.example/a/d", "is not at the target"),
             ("https://certctl.example:8443/a/d", "is not at the target"),
