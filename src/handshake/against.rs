@@ -3,7 +3,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -101,14 +101,19 @@ impl Rival {
             Error::new(format!("starting {program}: {error}")).mend(format!("install {program}, so that it is in PATH"))
         })?;
         let cpu_ms = children_cpu_ms()? - before;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let handshakes = self.handshakes(&text).filter(|count| output.status.success() && *count > 0);
-        let handshakes = handshakes.ok_or_else(|| {
+        let handshakes = self.made(&output)?;
+        Ok(cpu_ms * 1e3 / f64::from(handshakes))
+    }
+
+    /// How many handshakes it made. Some releases of `openssl s_time` end with 1 after a good run: what counts is the
+    /// number that it prints once its time is up, which a run that a failed handshake cut short does not.
+    fn made(self, output: &Output) -> Result<u32> {
+        let made = self.handshakes(&String::from_utf8_lossy(&output.stdout)).filter(|count| *count > 0);
+        made.ok_or_else(|| {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.lines().next_back().unwrap_or("nothing");
             Error::new(format!("{}: {}, said {said}", self.label(), output.status))
-        })?;
-        Ok(cpu_ms * 1e3 / f64::from(handshakes))
+        })
     }
 
     fn command(self, peer: &Peer, authority: &AuthorityFile, turn_s: u64) -> Command {
@@ -197,6 +202,21 @@ mod tests {
                         MEASURES (seconds):     MAX h/s 618; AVG h/s 561; 95P h/s 448; MIN h/s 448\n";
         for (rival, text, count) in [(Rival::Openssl, openssl, 878), (Rival::TlsPerf, tls_perf, 5_443)] {
             assert_eq!((rival.handshakes(text), rival.handshakes("nothing")), (Some(count), None));
+        }
+    }
+
+    #[test]
+    fn a_run_that_ends_with_1_counts_if_it_has_a_count() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let ended = |stdout: &str| Output {
+            status: std::process::ExitStatus::from_raw(1 << 8),
+            stdout: stdout.into(),
+            stderr: b"first\nlast words".to_vec(),
+        };
+        assert_eq!(Rival::Openssl.made(&ended("878 connections in 2 real seconds, 0 bytes\n")).unwrap(), 878);
+        for none in ["", "Collecting connection statistics for 1 seconds\n", "0 connections in 2 real seconds\n"] {
+            let error = Rival::Openssl.made(&ended(none)).unwrap_err().to_string();
+            assert!(error.contains("exit status: 1") && error.contains("last words"), "{error}");
         }
     }
 
