@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use certctl_bench::cli::registry;
+use certctl_bench::wire::tls::{Trust, client_config};
 use serde_json::Value;
 
 use common::bench::{Bench, Finished};
@@ -180,7 +181,8 @@ fn connections_that_find_no_room_to_wait_for_their_peer_are_told() {
 #[test]
 fn flags_that_the_workload_would_pass_over_are_told() {
     for (flags, told) in [
-        ("--workload rotation --resumption mixed", "--workload rotation has full handshakes"),
+        ("--workload rotation --resumption mixed", "--workload rotation offers sessions"),
+        ("--haproxy-commit", "--haproxy-commit is for --workload rotation"),
         ("--workload f5-deploy --rate 5/s", "--rate is none of --workload f5-deploy"),
         ("--workload f5-deploy --arrivals poisson", "--arrivals is none"),
         ("--workload f5-deploy --resumption resumed", "--resumption is none"),
@@ -275,8 +277,51 @@ fn certificates_are_replaced_and_no_connection_fails() {
     for results in summary["results"].as_array().unwrap() {
         assert_eq!(outcome_of(results, "ok"), 320, "{results:#}");
         assert!(observed(results, "certificates replaced")["count"].as_u64().unwrap() > 0, "{results:#}");
-        assert!(observed(results, "longest time until every new connection")["duration_s"].is_f64(), "{results:#}");
+        assert!(observed(results, "longest time until every full handshake")["duration_s"].is_f64(), "{results:#}");
     }
+}
+
+#[test]
+fn full_and_resumed_handshakes_of_a_rotation_are_told_apart() {
+    needs!(Haproxy);
+    let summary = tier(
+        "--workload rotation --only haproxy --haproxy-commit --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s \
+         --max-lag 5s",
+    )
+    .summary();
+    let results = &summary["results"][0];
+    assert_eq!(summary["target"]["settings"]["haproxy"]["replaced_by"], "commit ssl cert");
+    // The running process takes the tickets of before the commit, and its full handshakes show what was committed.
+    let old = observed(results, "resumed handshakes with a certificate that was replaced");
+    assert!(old["count"].as_u64().unwrap() > 0 && old["of"].as_u64().unwrap() <= 120, "{results:#}");
+    assert!(observed(results, "longest time that a resumed handshake")["duration_s"].is_f64(), "{results:#}");
+    assert!(observed(results, "longest time until every full handshake")["duration_s"].is_f64(), "{results:#}");
+}
+
+#[test]
+fn an_old_worker_lives_on_for_a_connection_without_a_request() {
+    needs!(Nginx);
+    let arguments =
+        "--workload rotation --only nginx --rate 40/s --duration 9s --warm-up 0s --rotate-every 3s --max-lag 5s";
+    let mut running = Bench::named("connector_tier", arguments).measured().start();
+    running.wait_until_measuring();
+    let stderr = running.stderr();
+    let address = stderr.split("started nginx ").nth(1).unwrap().split(" at ").nth(1).unwrap().lines().next().unwrap();
+    // It shakes hands and says nothing more.
+    let config = client_config(&Trust::Insecure).unwrap();
+    let mut tls = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let mut tcp = std::net::TcpStream::connect(address).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut tcp).unwrap();
+    }
+    let finished = running.finish();
+    let summary = finished.summary();
+    let results = &summary["results"][0];
+    assert_eq!(observed(results, "replaced worker processes alive at the end")["count"], 1, "{results:#}");
+    let longest = observed(results, "longest life of a worker process")["duration_s"].as_f64().unwrap();
+    // Replacements were due after 3 and 6 of 9 s.
+    assert!(longest >= 1.0, "{results:#}");
+    drop(tcp);
 }
 
 #[test]

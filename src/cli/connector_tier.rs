@@ -24,6 +24,7 @@ use crate::target::base::Base;
 use crate::target::connectors::{Connector, Kind, Wanted};
 use crate::target::offer::{Offer, Resumption};
 use crate::target::pki::KeyType;
+use crate::target::sidecar::Reload;
 use crate::wire::tls::{Group, Trust, Version};
 
 /// How long is measured unless told otherwise: at the contract's rate the thresholds need 300 arrivals.
@@ -110,7 +111,13 @@ impl TargetArgs for ConnectorFlags {
             KeyTypeFlag::Rsa4096 => KeyType::Rsa4096,
             KeyTypeFlag::Ed25519 => KeyType::Ed25519,
         };
-        Ok(Where::Connectors(Box::new(Wanted { kinds: Kind::ALL.to_vec(), named, trust, key_type })))
+        Ok(Where::Connectors(Box::new(Wanted {
+            kinds: Kind::ALL.to_vec(),
+            named,
+            trust,
+            key_type,
+            haproxy_reload: Reload::Graceful,
+        })))
     }
 }
 
@@ -130,9 +137,10 @@ pub struct ConnectorTier {
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
     connections: u32,
-    /// Whether TLS sessions are resumed. A run whose handshakes are other than declared is invalid.
-    #[arg(long, value_enum, default_value = "full", env = "CERTCTL_BENCH_RESUMPTION")]
-    resumption: ResumptionFlag,
+    /// Whether TLS sessions are resumed. A run whose handshakes are other than declared is invalid [default: full; rotation
+    /// offers a session in every other handshake, which the daemon may resume or not].
+    #[arg(long, value_enum, env = "CERTCTL_BENCH_RESUMPTION")]
+    resumption: Option<ResumptionFlag>,
     /// Offer this protocol version alone.
     #[arg(long, value_enum, env = "CERTCTL_BENCH_TLS_VERSION")]
     tls_version: Option<VersionFlag>,
@@ -145,6 +153,10 @@ pub struct ConnectorTier {
     /// With --workload rotation: how often each daemon's certificate is replaced.
     #[arg(long, default_value = "10s", value_parser = duration, env = "CERTCTL_BENCH_ROTATE_EVERY")]
     rotate_every: Duration,
+    /// With --workload rotation: replace HAProxy's certificate in its running process (`commit ssl cert`) instead of reloading
+    /// it.
+    #[arg(long, env = "CERTCTL_BENCH_HAPROXY_COMMIT")]
+    haproxy_commit: bool,
     /// With --workload f5-deploy: how many certificates are deployed at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100), env = "CERTCTL_BENCH_USERS")]
     users: u32,
@@ -210,9 +222,10 @@ impl ConnectorTier {
     fn offer(&self) -> Offer {
         Offer {
             resumption: match self.resumption {
-                ResumptionFlag::Full => Resumption::Full,
-                ResumptionFlag::Resumed => Resumption::Resumed,
-                ResumptionFlag::Mixed => Resumption::Mixed,
+                None if self.workload == WorkloadFlag::Rotation => Resumption::Offered,
+                None | Some(ResumptionFlag::Full) => Resumption::Full,
+                Some(ResumptionFlag::Resumed) => Resumption::Resumed,
+                Some(ResumptionFlag::Mixed) => Resumption::Mixed,
             },
             version: self.tls_version.map(|version| match version {
                 VersionFlag::Tls12 => Version::Tls12,
@@ -243,12 +256,17 @@ impl ConnectorTier {
 
     /// Flags that the workload would pass over are no flags of it.
     fn check(&self) -> Result<()> {
-        let resumes = self.resumption != ResumptionFlag::Full;
+        let resumes = self.resumption.is_some_and(|declared| declared != ResumptionFlag::Full);
         if self.workload == WorkloadFlag::Rotation && resumes {
             return Err(Error::usage(
-                "--workload rotation has full handshakes: a resumed session shows the certificate of its first one",
+                "--workload rotation offers sessions without being asked: a reload makes them worthless, so that no kind \
+                 of handshake can be declared",
             )
-            .mend("leave --resumption out"));
+            .mend("leave --resumption out, or give --resumption full"));
+        }
+        if self.workload != WorkloadFlag::Rotation && self.haproxy_commit {
+            return Err(Error::usage("--haproxy-commit is for --workload rotation, which replaces certificates")
+                .mend("leave it out"));
         }
         let passed_over = [
             ("--rate", self.rate.is_some()),
@@ -376,7 +394,8 @@ impl Bench for ConnectorTier {
         match place {
             Where::Connectors(wanted) => {
                 let kinds = Kind::ALL.into_iter().filter(|kind| self.wants(*kind)).collect();
-                Where::Connectors(Box::new(Wanted { kinds, ..*wanted }))
+                let haproxy_reload = if self.haproxy_commit { Reload::Runtime } else { Reload::Graceful };
+                Where::Connectors(Box::new(Wanted { kinds, haproxy_reload, ..*wanted }))
             }
             other => other,
         }

@@ -16,7 +16,7 @@ use crate::measure::{Measurement, Outcome, Quantile};
 use crate::scenario::rotation::{Rotations, Sighting};
 use crate::target::connectors::Kind;
 use crate::target::offer::Offer;
-use crate::wire::handshake::Record;
+use crate::wire::handshake::{self, Record};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode, with_header};
 
@@ -138,7 +138,8 @@ impl Scenario for Handshake {
     fn connected(&self, start: Moment, shown: Moment, record: &Record) {
         self.connections.set(self.connections.get() + 1);
         if let Some(rotated) = &self.rotated {
-            rotated.saw(Sighting { start, shown, certificate: record.certificate, service_ns: 0 });
+            let resumed = record.handshake.kind == handshake::Kind::Resumed;
+            rotated.saw(Sighting { start, shown, certificate: record.certificate, resumed, service_ns: 0 });
         }
     }
 
@@ -185,7 +186,7 @@ mod tests {
             let rotated =
                 Rotated { rotations: Arc::default(), every: Duration::ZERO, sightings, unnoted: Cell::new(0) };
             for start in (0..connections).map(Moment::from_ns) {
-                rotated.saw(Sighting { start, shown: start, certificate: 1, service_ns: 0 });
+                rotated.saw(Sighting { start, shown: start, certificate: 1, resumed: false, service_ns: 0 });
             }
             rotated.observations(Kind::Nginx).last().map(ToString::to_string).unwrap()
         };

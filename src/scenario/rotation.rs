@@ -31,28 +31,90 @@ pub struct Sighting {
     /// When its handshake had ended, so that the certificate had been shown: it may have waited for a daemon that
     /// accepted nobody.
     pub shown: Moment,
-    /// Which certificate.
+    /// Which certificate: of a resumed session that of its first handshake.
     pub certificate: u64,
+    /// Whether it resumed a session.
+    pub resumed: bool,
     /// How long connection and answer took, in nanoseconds; 0 without an answer.
     pub service_ns: u64,
 }
 
+/// A worker process that a replacement replaced. It lives on until its connections have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// Where.
+    pub kind: Kind,
+    /// When the daemon was ordered to replace it.
+    pub asked: Moment,
+    /// When it was last looked at.
+    pub seen: Moment,
+    /// Whether it had ended then.
+    pub ended: bool,
+}
+
 /// All rotations of a run, told by the thread that makes them.
 #[derive(Debug, Default)]
-pub struct Rotations(Mutex<Vec<Rotation>>);
+pub struct Rotations {
+    made: Mutex<Vec<Rotation>>,
+    retired: Mutex<Vec<Retired>>,
+}
 
 impl Rotations {
     /// Notes one.
     pub fn note(&self, rotation: Rotation) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(rotation);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(rotation);
+    }
+
+    /// Notes how long a worker that was replaced lived on.
+    pub fn note_retired(&self, retired: Retired) {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(retired);
     }
 
     /// What they did to the connections of one daemon, which are in the order of their handshakes' end.
     pub fn observations(&self, kind: Kind, sightings: &[Sighting]) -> Vec<Observation> {
-        let rotations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rotations = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let own: Vec<Rotation> = rotations.iter().filter(|rotation| rotation.kind == kind).copied().collect();
-        observations(&own, sightings)
+        let (resumed, full): (Vec<Sighting>, Vec<Sighting>) = sightings.iter().partition(|one| one.resumed);
+        let mut observed = observations(&own, &full);
+        observed.extend(of_resumed(&own, &resumed));
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        observed.extend(of_retired(retired.iter().filter(|retired| retired.kind == kind)));
+        observed
     }
+}
+
+/// Resumed sessions show the certificate of their first handshake, for as long as the daemon takes their tickets.
+fn of_resumed(rotations: &[Rotation], resumed: &[Sighting]) -> Vec<Observation> {
+    if resumed.is_empty() {
+        return Vec::new();
+    }
+    let replaced_by = |certificate: u64| match rotations.iter().position(|one| one.certificate == certificate) {
+        Some(index) => rotations.get(index + 1),
+        None => rotations.first(),
+    };
+    let late = resumed.iter().filter_map(|one| {
+        let rotation = replaced_by(one.certificate).filter(|rotation| rotation.returned <= one.shown)?;
+        Some(one.shown - rotation.asked)
+    });
+    let late: Vec<Duration> = late.collect();
+    let share = Value::Share { count: late.len() as u64, of: resumed.len() as u64 };
+    let mut observed =
+        vec![Observation { name: "resumed handshakes with a certificate that was replaced", value: share }];
+    if let Some(longest) = late.into_iter().max() {
+        let name = "longest time that a resumed handshake had a certificate that was replaced";
+        observed.push(Observation { name, value: Value::Duration(longest) });
+    }
+    observed
+}
+
+fn of_retired<'r>(retired: impl Iterator<Item = &'r Retired>) -> Vec<Observation> {
+    let retired: Vec<&Retired> = retired.collect();
+    let Some(longest) = retired.iter().map(|one| one.seen - one.asked).max() else { return Vec::new() };
+    let alive = retired.iter().filter(|one| !one.ended).count() as u64;
+    vec![
+        Observation { name: "longest life of a worker process after its replacement", value: Value::Duration(longest) },
+        Observation { name: "replaced worker processes alive at the end", value: Value::Count(alive) },
+    ]
 }
 
 fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observation> {
@@ -81,7 +143,7 @@ fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observati
     let (during, otherwise): (Vec<&Sighting>, Vec<&Sighting>) = answered.partition(|one| amid(one));
     let mut told = vec![
         Observation { name: "certificates replaced", value: Value::Count(judged.len() as u64) },
-        Observation { name: "longest time until every new connection got the new certificate", value: slowest_switch },
+        Observation { name: "longest time until every full handshake got the new certificate", value: slowest_switch },
     ];
     for (name, group, share) in [
         ("median connection within 1 s of a reload", &during, 0.5),
@@ -127,7 +189,7 @@ mod tests {
 
     /// A connection that was shown its certificate as soon as it was begun.
     fn see(at: u64, certificate: u64, service_ms: u64) -> Sighting {
-        Sighting { start: ms(at), shown: ms(at), certificate, service_ns: service_ms * 1_000_000 }
+        Sighting { start: ms(at), shown: ms(at), certificate, resumed: false, service_ns: service_ms * 1_000_000 }
     }
 
     #[test]
@@ -139,7 +201,7 @@ mod tests {
             told(&[rotation], &sightings),
             [
                 "certificates replaced: 1",
-                "longest time until every new connection got the new certificate: 30.000 ms",
+                "longest time until every full handshake got the new certificate: 30.000 ms",
                 "median connection within 1 s of a reload: 1.000 ms",
                 "median connection otherwise: 1.000 ms",
                 "slowest connection within 1 s of a reload: 9.000 ms",
@@ -154,11 +216,42 @@ mod tests {
         let waited = |at, shown, certificate| Sighting { shown: ms(shown), ..see(at, certificate, 1) };
         // Begun before it was asked for or after it: nobody is accepted for half a second.
         let told = |sightings: &[Sighting]| told(&[rotation], sightings)[1].clone();
-        let new = "longest time until every new connection got the new certificate: 520.000 ms";
+        let new = "longest time until every full handshake got the new certificate: 520.000 ms";
         assert_eq!(told(&[waited(1_020, 1_520, 2), see(1_530, 2, 1), see(3_000, 2, 1)]), new);
         assert_eq!(told(&[waited(990, 1_515, 1), waited(1_020, 1_520, 2), see(3_000, 2, 1)]), new);
         // The old one was shown after the new one, to a connection that was begun before it.
         assert_eq!(told(&[waited(1_005, 1_510, 1), waited(1_020, 1_500, 2), see(1_520, 2, 1), see(3_000, 2, 1)]), new);
+    }
+
+    #[test]
+    fn resumed_handshakes_and_old_workers_are_told_apart() {
+        let rotations = Rotations::default();
+        let rotation =
+            |at, certificate| Rotation { kind: Kind::Haproxy, asked: ms(at), returned: ms(at + 10), certificate };
+        rotations.note(rotation(1_000, 2));
+        rotations.note(rotation(5_000, 3));
+        let retired = |seen, ended| Retired { kind: Kind::Haproxy, asked: ms(1_000), seen: ms(seen), ended };
+        rotations.note_retired(retired(1_020, true));
+        rotations.note_retired(retired(8_000, false));
+        rotations.note_retired(Retired { kind: Kind::Nginx, ..retired(9_000, false) });
+        let resumed = |at, certificate| Sighting { resumed: true, ..see(at, certificate, 1) };
+        // The first while the daemon takes the new one, the last of a session that the second replacement outdates.
+        let sightings = [
+            [resumed(1_005, 1), see(1_020, 2, 1), resumed(3_000, 1), resumed(3_500, 2)],
+            [see(5_020, 3, 1), resumed(5_030, 2), resumed(7_000, 3), see(8_000, 3, 1)],
+        ];
+        let told = rotations.observations(Kind::Haproxy, &sightings.concat());
+        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+        assert_eq!(told[1], "longest time until every full handshake got the new certificate: 20.000 ms");
+        assert_eq!(
+            told[told.len() - 4..],
+            [
+                "resumed handshakes with a certificate that was replaced: 2 of 5",
+                "longest time that a resumed handshake had a certificate that was replaced: 2.000 s",
+                "longest life of a worker process after its replacement: 7.000 s",
+                "replaced worker processes alive at the end: 1",
+            ]
+        );
     }
 
     #[test]
@@ -169,7 +262,7 @@ mod tests {
         let sightings = [see(4, 1, 1), see(9, 7, 1), see(5_020, 1, 1)];
         assert_eq!(
             told(&[rotation(5), rotation(5_010)], &sightings)[..2],
-            ["certificates replaced: 1", "longest time until every new connection got the new certificate: 4.000 ms",]
+            ["certificates replaced: 1", "longest time until every full handshake got the new certificate: 4.000 ms",]
         );
         assert!(told(&[], &[see(4, 1, 1)])[1].ends_with("never"));
     }

@@ -17,7 +17,7 @@ use super::counts::Counts;
 use super::f5::{F5Mock, Management};
 use super::offer::{Offer, Resumption};
 use super::pki::{Authority, Identity, KeyType, Purpose};
-use super::sidecar::{self, Daemon, Sidecar};
+use super::sidecar::{self, Daemon, Reload, Sidecar, Worker};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::measure::validity::Work;
@@ -51,6 +51,8 @@ pub struct Wanted {
     pub trust: Trust,
     /// The key of the certificates of those that are started.
     pub key_type: KeyType,
+    /// How a HAProxy that is started is brought to take up a new certificate.
+    pub haproxy_reload: Reload,
 }
 
 /// A daemon that answers.
@@ -79,6 +81,7 @@ pub struct Connectors {
     skipped: Vec<String>,
     authority: Arc<Authority>,
     key_type: KeyType,
+    haproxy_reload: Reload,
     rotations: Arc<Rotations>,
 }
 
@@ -94,6 +97,7 @@ impl Connectors {
             skipped: Vec::new(),
             authority,
             key_type: wanted.key_type,
+            haproxy_reload: wanted.haproxy_reload,
             rotations: Arc::default(),
         };
         if wanted.named.is_empty() {
@@ -142,7 +146,9 @@ impl Connectors {
                 return Ok(());
             }
         };
-        let sidecar = Sidecar::start(&installation, &self.identity()?, &sidecar::Options::default())?;
+        let reload = if daemon == Daemon::Haproxy { self.haproxy_reload } else { Reload::Graceful };
+        let options = sidecar::Options { reload, ..Default::default() };
+        let sidecar = Sidecar::start(&installation, &self.identity()?, &options)?;
         let (address, version) = (sidecar.address(), sidecar.version().to_owned());
         say(format!("started {kind} {version} at {address}"));
         self.add(Connector {
@@ -251,12 +257,15 @@ impl Connectors {
         let mut settings = Map::new();
         for connector in &self.all {
             let started = !matches!(connector.origin, Origin::Running);
-            let facts = json!({
+            let mut facts = json!({
                 "base_url": connector.base.to_string(),
                 "key_type": started.then(|| self.key_type.label()),
                 "started": started,
                 "version": connector.version,
             });
+            if started && connector.kind == Kind::Haproxy && self.haproxy_reload == Reload::Runtime {
+                facts["replaced_by"] = "commit ssl cert".into();
+            }
             settings.insert(connector.kind.label().to_owned(), facts);
         }
         if !self.skipped.is_empty() {
@@ -301,6 +310,7 @@ impl Connector {
             Resumption::Full => vec![self.dialer(offer, None)?],
             Resumption::Resumed => vec![self.resuming_dialer(offer)?],
             Resumption::Mixed => vec![self.dialer(offer, None)?, self.resuming_dialer(offer)?],
+            Resumption::Offered => vec![self.dialer(offer, None)?, self.resuming_dialer(offer)?.either_way()],
         };
         Ok(Peer { dialers, connections: Connections::PerArrival })
     }
@@ -407,6 +417,17 @@ impl Replaceable {
     /// If no key can be made.
     pub fn next(&self) -> Result<Identity> {
         self.authority.issue(self.key_type, Purpose::Server, &NAMES)
+    }
+
+    /// The processes that serve now, and that a replacement replaces too.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn workers(&self) -> Result<Vec<Worker>> {
+        match &self.what {
+            Which::Sidecar(sidecar) => sidecar.lock().unwrap_or_else(PoisonError::into_inner).workers_to_replace(),
+            Which::F5(_) => Ok(Vec::new()),
+        }
     }
 
     /// Puts it in place, as certctl's connector does, and returns once the daemon has been told.

@@ -13,6 +13,8 @@ pub enum Resumption {
     Resumed,
     /// By turns.
     Mixed,
+    /// Full ones by turns with such as offer a session, which the peer may resume or not.
+    Offered,
 }
 
 /// What is offered in handshakes.
@@ -33,6 +35,7 @@ impl fmt::Display for Offer {
             Resumption::Full => "full TLS handshakes",
             Resumption::Resumed => "resumed TLS handshakes",
             Resumption::Mixed => "full and resumed TLS handshakes by turns",
+            Resumption::Offered => "full TLS handshakes by turns with such as offer a session",
         })?;
         let version = self.version.map(|version| match version {
             Version::Tls12 => "TLS 1.2",

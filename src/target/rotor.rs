@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::connectors::{Connectors, Replaceable};
+use super::connectors::{Connectors, Kind, Replaceable};
+use super::sidecar::Worker;
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::load::progress::{Progress, Stage};
-use crate::scenario::rotation::{Rotation, Rotations};
+use crate::scenario::rotation::{Retired, Rotation, Rotations};
 use crate::wire::handshake::certificate_id;
 
 /// How often it looks at the run's stage.
@@ -54,10 +55,12 @@ impl Drop for Rotor {
 
 fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations: &Rotations, stop: &AtomicBool) {
     let over = || stop.load(Ordering::Relaxed) || progress.stage() == Stage::Draining;
-    let wait = |span: Duration| {
+    let mut retiring = Vec::new();
+    let wait = |span: Duration, retiring: &mut Vec<Retiring>| {
         let end = Instant::now() + span;
         while Instant::now() < end && !over() {
             thread::sleep(LOOK_EVERY.min(end.saturating_duration_since(Instant::now())));
+            retiring.retain(|one| one.worker.runs() || one.note(rotations, true));
         }
     };
     while progress.stage() < Stage::Measuring && !over() {
@@ -65,23 +68,43 @@ fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations
     }
     // One after another, evenly spread, so that one's reload is not another's latency.
     let pause = every / daemons.len().max(1) as u32;
-    wait(pause);
-    while !over() {
+    wait(pause, &mut retiring);
+    'run: while !over() {
         for daemon in daemons {
-            if let Err(error) = replace(daemon, rotations) {
+            if let Err(error) = replace(daemon, rotations, &mut retiring) {
                 eprintln!("certctl-bench: replacing the certificate of {}: {error}", daemon.kind);
             }
-            wait(pause);
+            wait(pause, &mut retiring);
             if over() {
-                return;
+                break 'run;
             }
         }
     }
+    for one in retiring {
+        one.note(rotations, !one.worker.runs());
+    }
 }
 
-fn replace(daemon: &Replaceable, rotations: &Rotations) -> Result<()> {
+/// A worker process that was replaced and had not ended when it was last looked at.
+struct Retiring {
+    kind: Kind,
+    worker: Worker,
+    asked: Moment,
+}
+
+impl Retiring {
+    /// Notes how long it has lived on; `false`, so that it is forgotten.
+    fn note(&self, rotations: &Rotations, ended: bool) -> bool {
+        rotations.note_retired(Retired { kind: self.kind, asked: self.asked, seen: Moment::now(), ended });
+        false
+    }
+}
+
+fn replace(daemon: &Replaceable, rotations: &Rotations, retiring: &mut Vec<Retiring>) -> Result<()> {
     let identity = daemon.next()?;
+    let workers = daemon.workers()?;
     let asked = Moment::now();
+    retiring.extend(workers.into_iter().map(|worker| Retiring { kind: daemon.kind, worker, asked }));
     let replaced = daemon.replace(&identity);
     // One that failed is noted too: its certificate will never be seen.
     let certificate = certificate_id(&identity.chain[0]);

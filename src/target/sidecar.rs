@@ -11,6 +11,7 @@ mod glance;
 mod haproxy;
 mod installation;
 mod nginx;
+mod workers;
 
 use std::fmt;
 use std::fs;
@@ -29,6 +30,7 @@ use crate::error::{Context, Error, Result};
 use files::Files;
 
 pub use installation::{Installation, Skipped, find, find_in};
+pub use workers::Worker;
 
 /// How long a daemon may take until it shows its certificate.
 const READY_WAIT: Duration = Duration::from_secs(20);
@@ -329,6 +331,17 @@ impl Sidecar {
                 self.master.signal(self.daemon.reload_signal())
             }
             Reload::Runtime => haproxy::replace(&self.files.run().join(haproxy::SOCKET), identity),
+        }
+    }
+
+    /// The worker processes that a replacement replaces: none where the running ones take the new certificate.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn workers_to_replace(&self) -> Result<Vec<Worker>> {
+        match self.reload {
+            Reload::Graceful => Worker::of(self.pid()),
+            Reload::Runtime => Ok(Vec::new()),
         }
     }
 

@@ -116,19 +116,26 @@ pub struct Dialer {
     address: SocketAddr,
     name: ServerName<'static>,
     connector: TlsConnector,
-    resumes: bool,
+    /// Whether handshakes are meant to be resumed; `None` where either kind will do.
+    resumes: Option<bool>,
 }
 
 impl Dialer {
     /// Connections go to `address`, whose certificate must be valid for `name`. Handshakes are meant to be full.
     pub fn new(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
-        Self { address, name, connector: TlsConnector::from(config), resumes: false }
+        Self { address, name, connector: TlsConnector::from(config), resumes: Some(false) }
     }
 
     /// The same, but handshakes are meant to be resumed: `config` keeps sessions, and the peer offers them.
     #[must_use]
     pub fn resuming(self) -> Self {
-        Self { resumes: true, ..self }
+        Self { resumes: Some(true), ..self }
+    }
+
+    /// The same, but handshakes may be full or resumed, as the peer wants: `config` keeps sessions.
+    #[must_use]
+    pub fn either_way(self) -> Self {
+        Self { resumes: None, ..self }
     }
 
     /// Where connections go.
@@ -159,7 +166,7 @@ impl Dialer {
         let handshake = Handshake::of(tls);
         let record = Record {
             handshake,
-            as_declared: self.resumes == (handshake.kind == Kind::Resumed),
+            as_declared: self.resumes.is_none_or(|resumes| resumes == (handshake.kind == Kind::Resumed)),
             read_bytes: tap.read_bytes().try_into().unwrap_or(u32::MAX),
             written_bytes: tap.written_bytes().try_into().unwrap_or(u32::MAX),
             certificate: tls.peer_certificates().and_then(|chain| chain.first()).map_or(0, certificate_id),
