@@ -24,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod database;
 pub mod error;
+pub mod files;
 pub mod handshake;
 pub mod load;
 pub mod measure;
@@ -31,6 +32,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod target;
+pub mod terminal;
 pub mod wire;
 
 pub use error::{Context, Error, Result};

@@ -39,17 +39,21 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().verb {
-        Verb::Seed(flags) => seed::run(flags).map(|()| ExitCode::SUCCESS),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::said(&error),
+    };
+    let done = match cli.verb {
+        Verb::Seed(flags) => seed::run(flags).map(|()| 0),
         Verb::Doctor(flags) => doctor::run(flags),
         Verb::Compare(flags) => compare::run(flags),
-        Verb::Bless(flags) => bless::run(flags).map(|()| ExitCode::SUCCESS),
+        Verb::Bless(flags) => bless::run(flags).map(|()| 0),
         Verb::Relative(flags) => relative::run(flags),
-        Verb::Report(flags) => report::run(flags).map(|()| ExitCode::SUCCESS),
-        Verb::Splice(flags) => splice::run(flags).map(|()| ExitCode::SUCCESS),
+        Verb::Report(flags) => report::run(flags).map(|()| 0),
+        Verb::Splice(flags) => splice::run(flags).map(|()| 0),
     };
     match done {
-        Ok(code) => code,
+        Ok(code) => exit::done(code),
         Err(error) => exit::fail(&error),
     }
 }

@@ -137,8 +137,26 @@ fn only_enough_fit_runs_that_agree_are_blessed() {
     assert_refused(spoilt(&cores), ErrorKind::Invalid, &["run 4", "cores: 2 against 4"]);
     let commit = |one: &mut Summary| one.about.machine.commit = "def".to_owned();
     assert_refused(spoilt(&commit), ErrorKind::Invalid, &["run 4", "suite's commit: abc against def"]);
+    let unknown = |one: &mut Summary| one.about.machine.commit = "unknown".to_owned();
+    let mut nameless = runs();
+    nameless.iter_mut().for_each(|(_, one)| unknown(one));
+    assert_refused(bless::bless(&nameless), ErrorKind::Invalid, &["which commit of the suite", "safe.directory"]);
     let twin = |one: &mut Summary| one.finished_at = "2026-01-01T00:02:00Z".to_owned();
     assert_refused(spoilt(&twin), ErrorKind::Usage, &["run 4 and run 2 are the same run"]);
+
+    // Runs that have ids are told apart by them; a copy is known by what it measured.
+    let mut known = runs();
+    for (index, (_, one)) in known.iter_mut().enumerate() {
+        one.run_id = Some(format!("{index:032x}"));
+        one.finished_at = "2026-01-01T00:02:00Z".to_owned();
+    }
+    bless::bless(&known).unwrap();
+    known[3].1.run_id = known[1].1.run_id.clone();
+    assert_refused(bless::bless(&known), ErrorKind::Usage, &["run 4 and run 2 are the same run"]);
+    let mut copied = runs();
+    copied[3].1 = Made { slowness: SLOWNESS[1], number: 2, ..Made::default() }.summary();
+    copied[3].1.finished_at = "2026-01-01T00:59:00Z".to_owned();
+    assert_refused(bless::bless(&copied), ErrorKind::Usage, &["run 4 and run 2 are the same run"]);
 
     let mut astray = runs();
     astray[2] = named(Made { slowness: 1.6, number: 3, ..Made::default() });
@@ -315,6 +333,22 @@ fn another_place_or_workload_is_neither_red_nor_green() {
     assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5));
     assert_eq!(comparison.incomparable, ["processor: Some CPU @ 2.00GHz against Another CPU"]);
     assert_eq!(verdict(&comparison, "agent_storm/response_p50_us"), Judgement::Incomparable);
+    // What only one side tells is noted; a machine that tells nothing of itself is none that is known.
+    let number = |part: &str| {
+        let part = part.to_owned();
+        changed(&move |one| one.about.machine.cpu_part = Some(part.clone()))
+    };
+    let (milan, genoa) = (number("family 25 model 1 stepping 1"), number("family 25 model 17 stepping 1"));
+    let parts = compared(&milan, &genoa);
+    assert_eq!(
+        parts.incomparable,
+        ["processor's part: family 25 model 1 stepping 1 against family 25 model 17 stepping 1"]
+    );
+    let older = compared(&base, &milan);
+    assert!(older.incomparable.is_empty(), "{older}");
+    assert!(older.notes.iter().any(|note| note.starts_with("processor's part: unknown against family")), "{older}");
+    let nameless = || changed(&|one| one.about.machine.cpu_model = "unknown".to_owned());
+    assert_eq!(compared(&nameless(), &nameless()).incomparable, ["processor: unknown on both sides"]);
     // Counts do not ask where they were counted.
     assert_eq!(verdict(&comparison, "database/sql_calls_per_arrival"), Judgement::Regressed);
     let counts = compare::run(&base, &machine, Options { counts_only: true, ..Options::default() });

@@ -210,7 +210,11 @@ fn side(runs: &[(usize, Reading)], shift: Shift, random: &mut Random) -> Side {
             measures.insert(format!("storm/{distribution}_{name}_us"), series);
         }
     }
-    let run = |number: usize| Run { finished_at: format!("2026-01-01T00:{number:02}:00Z"), verdict: Verdict::Pass };
+    let run = |number: usize| Run {
+        finished_at: format!("2026-01-01T00:{number:02}:00Z"),
+        run_id: None,
+        verdict: Verdict::Pass,
+    };
     Side {
         scenario: "storm".to_owned(),
         workload: Asked { asked: BTreeMap::new(), fingerprint: String::new() },
@@ -226,6 +230,8 @@ fn environment() -> Environment {
         counting_settings: serde_json::Map::new(),
         cores: 2,
         cpu_model: text(),
+        cpu_part: None,
+        microcode: None,
         generator_scheduling: text(),
         kernel: text(),
         memory_gib: 8,

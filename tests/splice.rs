@@ -126,3 +126,42 @@ fn a_marker_that_is_wrong_is_named() {
 fn the_documents_of_this_repository_say_what_its_baselines_say() {
     splice(Path::new(env!("CARGO_MANIFEST_DIR")), &["--check"], 0);
 }
+
+/// The flags that docs/BASELINES.md says a scenario's committed baseline was run with.
+fn flags_of<'d>(document: &'d str, scenario: &str) -> &'d str {
+    let row = format!("| `{scenario}` | `");
+    let row = document.lines().find_map(|line| line.strip_prefix(&row)).unwrap_or_else(|| panic!("no row {row}"));
+    row.split('`').next().unwrap()
+}
+
+#[test]
+fn the_documents_say_how_the_baselines_were_run() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/BASELINES.md")).unwrap();
+    let mut seen = 0;
+    for folder in std::fs::read_dir(root.join("baselines")).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let baseline = certctl_bench::baseline::source::baseline(&path).unwrap();
+            let flags: Vec<&str> = flags_of(&document, &baseline.scenario).split(' ').collect();
+            let flag = |name: &str| flags.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+            let window = flag("--duration").map(|text| humantime_s(text).to_string());
+            for (name, value) in &baseline.workload.asked {
+                if name.ends_with("/window_s") {
+                    assert_eq!(Some(value), window.as_ref(), "{}: {name}", path.display());
+                } else if name.ends_with("/rate_per_s")
+                    && let Some(rate) = flag("--rate")
+                {
+                    assert_eq!(rate, format!("{value}/s"), "{}: {name}", path.display());
+                }
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no baseline is committed");
+}
+
+/// Seconds of `30s` or `1m`.
+fn humantime_s(text: &str) -> u64 {
+    certctl_bench::cli::flags::duration(text).unwrap().as_secs()
+}

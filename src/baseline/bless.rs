@@ -8,7 +8,9 @@ use super::measure::{Kind, assumed_spread};
 use super::side::{Series, Side};
 use super::statistics::median;
 use crate::error::{Context, Error, Result};
-use crate::report::{Summary, whole};
+use crate::files;
+use crate::measure::machine::UNKNOWN;
+use crate::report::Summary;
 
 /// Fewer runs do not tell how much runs differ.
 pub const FEWEST_RUNS: usize = 5;
@@ -31,11 +33,20 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
         .mend("run the same bench target again, each run with an --output of its own"));
     }
     let side = Side::of(runs)?;
+    if side.environment.suite_commit == UNKNOWN {
+        return Err(Error::invalid(
+            "the runs do not say which commit of the suite has made them: git could not be asked",
+        )
+        .mend("let git read the repository (git config --global --add safe.directory FOLDER), and run again"));
+    }
     for (index, (name, _)) in runs.iter().enumerate() {
-        if let Some(twin) = runs[..index].iter().position(|(_, run)| run.finished_at == runs[index].1.finished_at) {
-            return Err(
-                Error::usage(format!("{name} and {} are the same run", runs[twin].0)).mend("give each run once")
-            );
+        if let Some(twin) = side.runs[..index].iter().position(|run| run.is(&side.runs[index])) {
+            return Err(same(name, &runs[twin].0));
+        }
+        // A copy whose id or time was changed measured what the other did, to the nanosecond.
+        let measured = |at: usize| serde_json::to_string(&runs[at].1.results).ok();
+        if let Some(twin) = (0..index).find(|twin| measured(*twin) == measured(index)) {
+            return Err(same(name, &runs[twin].0));
         }
     }
     for (measure, series) in &side.measures {
@@ -45,6 +56,10 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
         }
     }
     Ok(Baseline::of(side))
+}
+
+fn same(one: &str, other: &str) -> Error {
+    Error::usage(format!("{one} and {other} are the same run")).mend("give each run once")
 }
 
 /// Writes `baseline` to the file `path`, and makes the folder that it is in.
@@ -57,7 +72,7 @@ pub fn write(baseline: &Baseline, path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).context(|| format!("making the folder {}", folder.display()))?;
     }
-    whole::write(path, &text)
+    files::write(path, &text)
 }
 
 /// The run that does not agree with the others, and why.

@@ -10,7 +10,7 @@ use super::measure::{Better, Kind, assumed_spread};
 use super::side::{Series, Side};
 use super::statistics::{Difference, Sample, common_noise_floor, levels, mean, median, noise};
 use crate::error::{Context as _, Result};
-use crate::report::whole;
+use crate::files;
 
 /// Raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -91,7 +91,7 @@ impl Comparison {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).context(|| "writing the comparison as JSON".to_owned())?;
-        whole::write(path, &(json + "\n"))
+        files::write(path, json + "\n")
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::workload::short_hash;
+use crate::measure::machine::UNKNOWN;
 use crate::report::Summary;
 use crate::target::evidence::Evidence;
 
@@ -18,12 +19,18 @@ pub struct Environment {
     pub counting_settings: Map<String, Value>,
     /// The processor's name.
     pub cpu_model: String,
+    /// The numbers behind the name; absent in older baselines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_part: Option<String>,
     /// How the kernel scheduled the generator's thread: it decides how late arrivals are.
     pub generator_scheduling: String,
     /// Kernel release.
     pub kernel: String,
     /// Memory in GiB, rounded.
     pub memory_gib: u64,
+    /// The revision of the processor's microcode; absent in older baselines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub microcode: Option<String>,
     /// The version of the target's PostgreSQL, where it is known.
     pub postgresql: String,
     /// The suite's commit.
@@ -97,9 +104,11 @@ impl Environment {
             cores: machine.cores,
             counting_settings,
             cpu_model: machine.cpu_model.clone(),
+            cpu_part: machine.cpu_part.clone(),
             generator_scheduling: summary.generator.scheduling.to_string(),
             kernel: machine.kernel.clone(),
             memory_gib: (machine.memory_bytes as f64 / f64::from(1 << 30)).round() as u64,
+            microcode: machine.microcode.clone(),
             postgresql: postgresql.as_ref().and_then(Value::as_str).unwrap_or("unknown").to_owned(),
             suite_commit: machine.commit.clone(),
             suite_version: summary.suite_version.to_string(),
@@ -143,7 +152,11 @@ impl Environment {
                 if one.is_connectors() { String::new() } else { one.settings() },
             ]
         });
-        differing([
+        // What says nothing of itself is not known to be the same.
+        let nameless = |name: &str, mine: &String, theirs: &String| {
+            (mine == UNKNOWN && theirs == UNKNOWN).then(|| format!("{name}: unknown on both sides"))
+        };
+        let mut differences = differing([
             ("processor", &self.cpu_model, &other.cpu_model),
             ("cores", &mine[0], &theirs[0]),
             ("memory", &mine[1], &theirs[1]),
@@ -153,7 +166,23 @@ impl Environment {
             ("target's settings", &mine[3], &theirs[3]),
             ("target's certificate", &self.target_trust, &other.target_trust),
             ("generator's scheduling", &self.generator_scheduling, &other.generator_scheduling),
-        ])
+        ]);
+        differences.extend(nameless("processor", &self.cpu_model, &other.cpu_model));
+        for (name, mine, theirs) in self.numbers(other) {
+            // Older baselines do not tell: that is said among the notes.
+            if let (Some(mine), Some(theirs)) = (mine, theirs) {
+                differences.extend(differing([(name, mine, theirs)]));
+            }
+        }
+        differences
+    }
+
+    /// What the processor's name leaves open, of both.
+    fn numbers<'a>(&'a self, other: &'a Self) -> [(&'static str, Option<&'a String>, Option<&'a String>); 2] {
+        [
+            ("processor's part", self.cpu_part.as_ref(), other.cpu_part.as_ref()),
+            ("processor's microcode", self.microcode.as_ref(), other.microcode.as_ref()),
+        ]
     }
 
     /// What makes WAL incomparable: the same work makes more or less of it. What one side does not tell is no difference.
@@ -182,19 +211,25 @@ impl Environment {
 
     /// What else differs: it may be what is compared, or explain what changed.
     pub fn notes(&self, other: &Self) -> Vec<String> {
-        differing([
+        let unknown = UNKNOWN.to_owned();
+        let one_sided = self.numbers(other).into_iter().filter(|(_, mine, theirs)| mine.is_some() != theirs.is_some());
+        let one_sided = one_sided
+            .flat_map(|(name, mine, theirs)| differing([(name, mine.unwrap_or(&unknown), theirs.unwrap_or(&unknown))]));
+        let mut notes = differing([
             ("suite", &self.suite_version, &other.suite_version),
             ("suite's commit", &self.suite_commit, &other.suite_commit),
             ("target's version", &self.target_version, &other.target_version),
             ("kernel", &self.kernel, &other.kernel),
             ("toolchain", &self.toolchain, &other.toolchain),
             ("PostgreSQL", &self.postgresql, &other.postgresql),
-        ])
+        ]);
+        notes.extend(one_sided);
+        notes
     }
 
     /// What decides whether latencies can be compared, in a short and stable name for a folder.
     pub fn folder(&self) -> String {
-        let place = [
+        let mut place = [
             self.cpu_model.as_str(),
             &self.cores.to_string(),
             &self.memory_gib.to_string(),
@@ -208,6 +243,11 @@ impl Environment {
             &self.generator_scheduling,
         ]
         .join("\n");
+        // Folders of baselines that do not tell them keep their names.
+        for number in [&self.cpu_part, &self.microcode].into_iter().flatten() {
+            place.push('\n');
+            place.push_str(number);
+        }
         let machine = if self.virtualisation == "none" { "metal" } else { "vm" };
         format!(
             "{}-{}x-{}gib-{machine}-{}-{}",

@@ -1,12 +1,8 @@
 //! A recorded distribution, read back and thinned out to the values that occurred.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hdrhistogram::Histogram as Hdr;
-use hdrhistogram::serialization::Deserializer;
-
 use super::student::binomial_at_most;
-use crate::error::{Context, Result};
+use crate::error::Result;
+use crate::measure::distribution;
 
 /// The values that occurred, in order, each with how often. A value is a bucket of the HDR histogram, known by its
 /// lowest value; the unit is the histogram's.
@@ -31,9 +27,7 @@ impl Histogram {
     /// # Errors
     /// If the text is none.
     pub fn from_base64(text: &str) -> Result<Self> {
-        let reading = || "reading an HDR histogram".to_owned();
-        let bytes = STANDARD.decode(text).context(reading)?;
-        let hdr: Hdr<u64> = Deserializer::new().deserialize(&mut &bytes[..]).context(reading)?;
+        let hdr = distribution::decode(text)?;
         let recorded = hdr.iter_recorded().map(|step| {
             let value = step.value_iterated_to();
             let bucket = Bucket { low: hdr.lowest_equivalent(value), high: hdr.highest_equivalent(value) + 1 };

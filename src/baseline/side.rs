@@ -32,6 +32,9 @@ pub struct Side {
 pub struct Run {
     /// When it was over, RFC 3339, UTC.
     pub finished_at: String,
+    /// [`Summary::run_id`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
     /// Whether it kept its thresholds.
     pub verdict: Verdict,
 }
@@ -68,7 +71,8 @@ impl Side {
         };
         for (name, summary) in summaries {
             usable(name, summary)?;
-            let differences = side.differences(summary);
+            // The first is no run of another place than its own, even where it does not say which.
+            let differences = if side.runs.is_empty() { Vec::new() } else { side.differences(summary) };
             if !differences.is_empty() {
                 return Err(Error::invalid(format!(
                     "{name} is no run of what {first_name} is: {}",
@@ -94,7 +98,7 @@ impl Side {
                 series.values.resize(before + 1, None);
                 series.errors.resize(before + 1, None);
             }
-            side.runs.push(Run { finished_at: summary.finished_at.clone(), verdict: summary.verdict });
+            side.runs.push(Run::of(summary));
         }
         Ok(side)
     }
@@ -112,6 +116,22 @@ impl Side {
             differences.extend(self.environment.notes(&environment));
         }
         differences
+    }
+}
+
+impl Run {
+    /// Describes a run.
+    pub fn of(summary: &Summary) -> Self {
+        let (finished_at, run_id) = (summary.finished_at.clone(), summary.run_id.clone());
+        Self { finished_at, run_id, verdict: summary.verdict }
+    }
+
+    /// Whether both are one run: by their ids, or where one has none by the second in which they ended.
+    pub fn is(&self, other: &Self) -> bool {
+        match (&self.run_id, &other.run_id) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            _ => self.finished_at == other.finished_at,
+        }
     }
 }
 

@@ -1,18 +1,16 @@
 //! Reading the files that hold the sides of a comparison.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde_json::Value;
 
 use super::file::Baseline;
 use super::side::Side;
 use crate::error::{Error, Result};
+use crate::files::{self, json};
 use crate::report::Summary;
 use crate::report::summary::SCHEMA_VERSION;
 
-/// Files are read whole. An hour's summary has some megabytes.
-const LARGEST_BYTES: u64 = 256 << 20;
+/// Files are read whole. An hour's summary has some megabytes, and no run is longer than a day.
+pub const LARGEST_BYTES: u64 = 128 << 20;
 
 /// What a file holds.
 enum Content {
@@ -28,12 +26,12 @@ pub fn side(paths: &[PathBuf]) -> Result<Side> {
     let mut runs = Vec::new();
     for path in paths {
         match read(path)? {
-            Content::Run(summary) => runs.push((path.display().to_string(), *summary)),
+            Content::Run(summary) => runs.push((files::shown(path), *summary)),
             Content::Baseline(baseline) if paths.len() == 1 => return Ok(baseline.into_side()),
             Content::Baseline(_) => {
                 return Err(Error::usage(format!(
                     "{} is a baseline: it stands alone, not beside other files",
-                    path.display()
+                    files::shown(path)
                 ))
                 .mend("give either one baseline or summaries of runs"));
             }
@@ -49,7 +47,7 @@ pub fn side(paths: &[PathBuf]) -> Result<Side> {
 pub fn baseline(path: &Path) -> Result<Baseline> {
     match read(path)? {
         Content::Baseline(baseline) => Ok(*baseline),
-        Content::Run(_) => Err(Error::usage(format!("{} is a run's summary, not a baseline", path.display()))
+        Content::Run(_) => Err(Error::usage(format!("{} is a run's summary, not a baseline", files::shown(path)))
             .mend("make one with `certctl-bench bless`")),
     }
 }
@@ -60,8 +58,8 @@ pub fn baseline(path: &Path) -> Result<Baseline> {
 /// If one cannot be read, or is none.
 pub fn summaries(paths: &[PathBuf]) -> Result<Vec<(String, Summary)>> {
     let read_one = |path: &PathBuf| match read(path)? {
-        Content::Run(summary) => Ok((path.display().to_string(), *summary)),
-        Content::Baseline(_) => Err(Error::usage(format!("{} is a baseline, not a run's summary", path.display()))
+        Content::Run(summary) => Ok((files::shown(path), *summary)),
+        Content::Baseline(_) => Err(Error::usage(format!("{} is a baseline, not a run's summary", files::shown(path)))
             .mend("give the summary.json of runs")),
     };
     paths.iter().map(read_one).collect()
@@ -69,22 +67,24 @@ pub fn summaries(paths: &[PathBuf]) -> Result<Vec<(String, Summary)>> {
 
 fn read(path: &Path) -> Result<Content> {
     let file = if path.is_dir() { path.join("summary.json") } else { path.to_owned() };
-    let name = file.display().to_string();
+    let name = files::shown(&file);
     let unread = |why: String| {
         Error::usage(format!("reading {name}: {why}"))
             .mend("give a summary.json, a folder that holds one, or a baseline")
     };
-    let length = fs::metadata(&file).map_err(|error| unread(error.to_string()))?.len();
-    if length > LARGEST_BYTES {
-        return Err(unread(format!("it has {length} bytes, which no summary has")));
-    }
-    let text = fs::read_to_string(&file).map_err(|error| unread(error.to_string()))?;
-    let value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
-    if value.get("measures").is_some() {
+    let text = files::read_text(&file, LARGEST_BYTES).map_err(|error| unread(error.to_string()))?;
+    let head = json::head(&text).map_err(|error| unread(error.to_string()))?;
+    if head.has_measures {
         return Baseline::parse(&name, &text).map(|baseline| Content::Baseline(Box::new(baseline)));
     }
-    match value["schema_version"].as_u64() {
+    match head.schema_version {
         Some(version) if version == u64::from(SCHEMA_VERSION) => {}
+        Some(version) if version > u64::from(SCHEMA_VERSION) => {
+            return Err(Error::invalid(format!(
+                "{name} is of summary schema {version}, which is newer than this suite: it reads {SCHEMA_VERSION}"
+            ))
+            .mend("read it with the version of the suite that has measured it, or a later one"));
+        }
         Some(version) => {
             return Err(Error::invalid(format!("{name} is of summary schema {version}, this is {SCHEMA_VERSION}"))
                 .mend("measure again with this version of the suite"));

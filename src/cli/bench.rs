@@ -16,6 +16,7 @@ use super::session::Session;
 use super::signals::Signals;
 use super::{exit, remote, request_loop};
 use crate::error::{Context, Error, Result};
+use crate::files::{self, Claim};
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::summary::About;
@@ -25,6 +26,7 @@ use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
 use crate::target::connectors::Connectors;
+use crate::terminal::{errln, out, outln};
 
 /// What makes a bench target: its own flags, and what they ask for.
 pub trait Bench: Args + Clone + Debug {
@@ -120,14 +122,10 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
     }
     let flags = match parse::<B>(std::env::args_os().collect()) {
         Ok(flags) => flags,
-        Err(error) => {
-            // Nothing can be done about a terminal that takes no help text.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
-        }
+        Err(error) => return exit::said(&error),
     };
     match bench(flags, Path::new(program)) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => exit::done(code),
         Err(error) => exit::fail(&error),
     }
 }
@@ -211,7 +209,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let wanted = Wanted::of(&flags)?;
     let ids = wanted.ids::<B>();
     if flags.criterion.list {
-        ids.iter().for_each(|id| println!("{id}: benchmark"));
+        ids.iter().for_each(|id| outln!("{id}: benchmark"));
         return Ok(0);
     }
     if ids.is_empty() {
@@ -223,10 +221,10 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
     let environment = if wanted.smoke { Environment::Ignored } else { Environment::Counts };
     if let Some(names) = ignored_names::<B>().filter(|_| wanted.smoke) {
-        eprintln!("{names} not used: a smoke run loads what it starts itself, or what its command line names");
+        errln!("{names} not used: a smoke run loads what it starts itself, or what its command line names");
     }
     let mut place = flags.bench.narrow(flags.target.clone().resolve(environment)?);
-    let folder = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
+    let (folder, _claim) = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     let saved = match wanted.workload && !wanted.smoke {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
@@ -239,8 +237,9 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     if let Place::Certctl { target, findings } = &place
         && !wanted.loops.is_empty()
     {
-        println!("Criterion: one connection, one request per iteration");
-        request_loop::run_apart(target, findings, &wanted.loops, &flags.criterion.to_arguments())?;
+        outln!("Criterion: one connection, one request per iteration");
+        let loops = (B::NAME, &wanted.loops[..]);
+        request_loop::run_apart((target, findings), loops, &flags.criterion, &results()?)?;
     }
     if !wanted.workload {
         return Ok(0);
@@ -248,7 +247,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let host = place.host();
     let groups = flags.bench.groups(&flags.load, &place.site(&host)?)?;
     let about = About::new(B::NAME, B::ABOUT, place.facts(), groups.iter().flatten());
-    print!("{}", text::heading(&about));
+    out!("{}", text::heading(&about));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
     let rotates_every = flags.bench.rotates_every();
     // What could not be kept now is tried again at the end, and fails there.
@@ -266,13 +265,39 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         signals: &signals,
         keep: &keep,
     };
-    let summary = session.run(about)?;
+    let mut summary = session.run(about)?;
     let written = summary.save(&folder);
     signals.kept();
-    print!("\n{}", text::results(&summary));
-    written?;
-    println!("{:<12} {}", "written", folder.join("summary.{json,txt}").display());
+    if let Err(unwritten) = written {
+        return Err(rescue(&mut summary, &unwritten));
+    }
+    out!("\n{}", text::results(&summary));
+    outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
     saved.finish(&summary, &folder)
+}
+
+/// Keeps the results of a run whose folder does not take them: in a folder for temporary files, or else on standard
+/// output. Gives the error that the run ends with.
+fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
+    summary.exit_code = exit::COULD_NOT_RUN;
+    let name = format!("certctl-bench-{}-{}", summary.about.scenario, summary.finished_at.replace(':', ""));
+    let folder = std::env::temp_dir().join(name);
+    let rescued = std::fs::create_dir(&folder).is_ok() && summary.save(&folder).is_ok();
+    out!("\n{}", text::results(summary));
+    let place = if rescued {
+        outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
+        format!("in {}", files::shown(&folder))
+    } else {
+        // What of it was written is worth nothing; it may not be there at all.
+        let _ = std::fs::remove_dir_all(&folder);
+        outln!("\n{}", serde_json::to_string(summary).unwrap_or_default());
+        "on standard output, the last line, as summary.json".to_owned()
+    };
+    let error = Error::new(format!("{}; the results are {place}", unwritten.what()));
+    match unwritten.mending() {
+        Some(mend) => error.mend(mend),
+        None => error,
+    }
 }
 
 /// The variables that are set and name a system, as a list for people.
@@ -287,15 +312,16 @@ fn ignored_names<B: Bench>() -> Option<String> {
     (!set.is_empty()).then(|| set.join(", "))
 }
 
-/// `target/certctl-bench/NAME`; smoke runs have a folder of their own in it, so that they overwrite nothing.
-pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<PathBuf> {
+/// `target/certctl-bench/NAME`, which is this run's alone until the claim is dropped; smoke runs have a folder of their
+/// own in it, so that they overwrite nothing.
+pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<(PathBuf, Claim)> {
     let folder = match chosen {
         Some(folder) => folder,
         None => results()?.join(name),
     };
     let folder = if smoke { folder.join("smoke") } else { folder };
-    std::fs::create_dir_all(&folder).context(|| format!("making the folder {}", folder.display()))?;
-    Ok(folder)
+    let claim = files::claim(&folder)?;
+    Ok((folder, claim))
 }
 
 /// `target/certctl-bench/baselines`.

@@ -11,7 +11,9 @@ use super::signals::Signals;
 use super::turn::{Contender, Ran};
 use crate::baseline::{bless, source};
 use crate::error::{Context as _, Result};
+use crate::files;
 use crate::report::Verdict;
+use crate::terminal::{err, errln, outln};
 
 /// How often a run is repeated that was worth nothing.
 const MOST_REPEATS: u32 = 2;
@@ -54,24 +56,27 @@ pub fn run(flags: BlessFlags) -> Result<()> {
         Some(command) => make(&flags, command)?,
         None => flags.runs.clone(),
     };
+    if let Some(path) = &flags.output {
+        files::refuse_input(path, &runs)?;
+    }
     let baseline = bless::bless(&source::summaries(&runs)?)?;
     let place = || flags.folder.join(baseline.environment.folder()).join(format!("{}.json", baseline.scenario));
     let path = flags.output.clone().unwrap_or_else(place);
     bless::write(&baseline, &path)?;
-    println!("{:<12} {} runs of {}", "blessed", baseline.runs.len(), baseline.scenario);
+    outln!("{:<12} {} runs of {}", "blessed", baseline.runs.len(), baseline.scenario);
     let breached = baseline.runs.iter().filter(|run| run.verdict == Verdict::Breached).count();
     if breached > 0 {
         // What is slow can become slower: a threshold is one question, a regression another.
-        println!("{:<12} {breached} of them breach a threshold; the baseline holds all the same", "note");
+        outln!("{:<12} {breached} of them breach a threshold; the baseline holds all the same", "note");
     }
     let floors = baseline
         .measures
         .iter()
         .filter(|(name, _)| name.ends_with("/response_p50_us") || name.ends_with("/response_p99_us"));
     for (name, line) in floors {
-        println!("{:<12} {name}: {:.1}%", "noise floor", line.noise_floor * 100.0);
+        outln!("{:<12} {name}: {:.1}%", "noise floor", line.noise_floor * 100.0);
     }
-    println!("{:<12} {}", "written", path.display());
+    outln!("{:<12} {}", "written", path.display());
     Ok(())
 }
 
@@ -81,20 +86,21 @@ fn make(flags: &BlessFlags, command: &str) -> Result<Vec<PathBuf>> {
     // A command may have another working folder than we do, as `cargo bench` has.
     let results =
         std::path::absolute(&flags.results).context(|| format!("finding the folder {}", flags.results.display()))?;
+    let _claim = files::claim(&results)?;
     let stop = Signals::flag()?;
     let mut folders = Vec::new();
     for number in 1..=flags.times {
         let folder = results.join(format!("run-{number:02}"));
         for repeat in 0..=MOST_REPEATS {
             empty(&folder)?;
-            eprint!("run {number} of {} … ", flags.times);
+            err!("run {number} of {} … ", flags.times);
             match contender.run(&folder, flags.longest_run, &stop)? {
                 Ran::Fit { verdict, took } => {
-                    eprintln!("{verdict}, {:.0} s", took.as_secs_f64());
+                    errln!("{verdict}, {:.0} s", took.as_secs_f64());
                     break;
                 }
                 Ran::Unfit(trouble) if repeat == MOST_REPEATS => return Err(trouble),
-                Ran::Unfit(trouble) => eprintln!("again: {}", trouble.what()),
+                Ran::Unfit(trouble) => errln!("again: {}", trouble.what()),
             }
         }
         folders.push(folder);

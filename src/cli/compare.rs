@@ -1,13 +1,14 @@
 //! `certctl-bench compare`: two sides, measure by measure, and a verdict.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::baseline::compare::{self, Options};
 use crate::baseline::source;
 use crate::error::{Error, Result};
+use crate::files;
+use crate::terminal::out;
 
 /// Flags of `certctl-bench compare`.
 #[derive(Args, Clone, Debug)]
@@ -43,7 +44,7 @@ pub struct CompareFlags {
 ///
 /// # Errors
 /// If a file cannot be read, is neither a summary nor a baseline, or is worth nothing.
-pub fn run(flags: CompareFlags) -> Result<ExitCode> {
+pub fn run(flags: CompareFlags) -> Result<u8> {
     let (base, head) = match &flags.sides[..] {
         [base, head] => (vec![base.clone()], vec![head.clone()]),
         _ if flags.base.is_empty() => {
@@ -52,12 +53,15 @@ pub fn run(flags: CompareFlags) -> Result<ExitCode> {
         _ => (flags.base.clone(), flags.head.clone()),
     };
     let options = Options { threshold: flags.threshold, counts_only: flags.counts };
+    if let Some(path) = &flags.json {
+        files::refuse_input(path, &[&base[..], &head[..]].concat())?;
+    }
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
-    print!("{comparison}");
+    out!("{comparison}");
     if let Some(path) = &flags.json {
         comparison.save(path)?;
     }
-    Ok(ExitCode::from(comparison.exit_code))
+    Ok(comparison.exit_code)
 }
 
 /// A share: `5%` or `0.05`, from nothing to ten times.

@@ -25,6 +25,7 @@ use crate::target::connectors::{Connector, Kind, Wanted};
 use crate::target::offer::{Offer, Resumption};
 use crate::target::pki::KeyType;
 use crate::target::sidecar::Reload;
+use crate::terminal::errln;
 use crate::wire::tls::{Group, Trust, Version};
 
 /// How long is measured unless told otherwise: at the contract's rate the thresholds need 300 arrivals.
@@ -308,7 +309,7 @@ impl ConnectorTier {
             let loopback = connectors.all().iter().all(Connector::is_local);
             let headroom = ports.headroom(self.rate(), loopback);
             let warning = if headroom.lasts() { "" } else { "WARNING: " };
-            eprintln!("{warning}{headroom}\n{}", sockets(&workloads));
+            errln!("{warning}{headroom}\n{}", sockets(&workloads));
         }
         Ok(workloads)
     }

@@ -1,7 +1,5 @@
 //! `certctl-bench doctor`: looks a running certctl over before anyone measures it.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
 use super::bench::TargetArgs as _;
@@ -9,6 +7,7 @@ use super::exit;
 use super::flags::{Environment, TargetFlags, Where};
 use crate::error::{Error, Result};
 use crate::target::doctor::{self, Finding, Level};
+use crate::terminal::outln;
 
 /// Flags of `certctl-bench doctor`.
 #[derive(Args, Clone, Debug)]
@@ -31,7 +30,7 @@ pub struct DoctorFlags {
 ///
 /// # Errors
 /// If no running certctl is named, or this process is out of descriptors.
-pub fn run(flags: DoctorFlags) -> Result<ExitCode> {
+pub fn run(flags: DoctorFlags) -> Result<u8> {
     let Where::Running(target) = flags.target.resolve(Environment::Counts)? else {
         return Err(Error::usage("doctor looks at a certctl that runs already, and none is named")
             .mend("give --target https://host:port, or set CERTCTL_BASE"));
@@ -39,9 +38,9 @@ pub fn run(flags: DoctorFlags) -> Result<ExitCode> {
     let mut counts = [0; 3];
     doctor::examine(&target, &mut |finding: Finding| {
         counts[finding.level as usize] += 1;
-        println!("{finding}");
+        outln!("{finding}");
     })?;
     let [ok, warnings, failures] = counts;
-    println!("{ok} ok, {warnings} to know, {failures} to mend");
-    Ok(if counts[Level::Fail as usize] == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::COULD_NOT_RUN) })
+    outln!("{ok} ok, {warnings} to know, {failures} to mend");
+    Ok(if counts[Level::Fail as usize] == 0 { 0 } else { exit::COULD_NOT_RUN })
 }

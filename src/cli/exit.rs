@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::shield;
 use crate::error::{Error, ErrorKind};
+use crate::terminal::{self, errln};
 
 /// The suite could not run.
 pub const COULD_NOT_RUN: u8 = 1;
@@ -15,10 +17,44 @@ pub const INVALID: u8 = 5;
 
 /// Prints an error and gives the exit code that it leads to.
 pub fn fail(error: &Error) -> ExitCode {
-    eprintln!("certctl-bench: {error}");
-    ExitCode::from(match error.kind() {
+    ExitCode::from(failed(error))
+}
+
+/// Prints an error and ends the process with the exit code that it leads to: for where Criterion takes no error.
+pub fn fail_now(error: &Error) -> ! {
+    let code = failed(error);
+    shield::lower();
+    std::process::exit(i32::from(code))
+}
+
+fn failed(error: &Error) -> u8 {
+    errln!("certctl-bench: {error}");
+    match error.kind() {
         ErrorKind::Usage => USAGE,
         ErrorKind::CouldNotRun => COULD_NOT_RUN,
         ErrorKind::Invalid => INVALID,
+    }
+}
+
+/// The exit code of what came to `code`: a standard output that did not take everything is no success. Whoever closes a
+/// pipe has seen enough, and changes nothing.
+pub fn done(code: u8) -> ExitCode {
+    ExitCode::from(match terminal::failure() {
+        Some(error) => {
+            errln!("certctl-bench: writing to standard output: {error}");
+            if code == 0 { COULD_NOT_RUN } else { code }
+        }
+        None => code,
     })
+}
+
+/// Prints what clap has to say of a command line, and gives its exit code.
+pub fn said(error: &clap::Error) -> ExitCode {
+    let code = if error.use_stderr() { USAGE } else { 0 };
+    match error.print() {
+        Err(unprinted) if unprinted.kind() != std::io::ErrorKind::BrokenPipe && code == 0 => {
+            fail(&Error::new(format!("writing to standard output: {unprinted}")))
+        }
+        _ => ExitCode::from(code),
+    }
 }

@@ -13,9 +13,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 use super::criterion::CriterionFlags;
+use super::shield::Shield;
 use super::{bench, exit, request_loop};
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::handshake::against;
 use crate::handshake::counts::{Counts, HANDSHAKES, SMOKE_HANDSHAKES};
 use crate::handshake::keyring::{Keyring, Parties};
@@ -27,6 +29,7 @@ use crate::handshake::servers::{Server, Started};
 use crate::handshake::throughput::Crew;
 use crate::target::base::Base;
 use crate::target::sidecar::{self, Daemon};
+use crate::terminal::{errln, out, outln};
 use crate::wire::tls::Trust;
 
 const NAME: &str = "handshake";
@@ -76,7 +79,7 @@ impl HandshakeFlags {
         for daemon in Daemon::ALL {
             match sidecar::find(daemon)? {
                 Ok(installation) => servers.push(Server::Daemon(installation)),
-                Err(skipped) => eprintln!("{skipped}"),
+                Err(skipped) => errln!("{skipped}"),
             }
         }
         if let Some(url) = &self.peer {
@@ -111,14 +114,10 @@ pub fn main() -> ExitCode {
     };
     let flags = match parse(arguments) {
         Ok(flags) => flags,
-        Err(error) => {
-            // Nothing can be done about a terminal that takes no help text.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
-        }
+        Err(error) => return exit::said(&error),
     };
     match run(&flags, is_handed_over) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::done(0),
         Err(error) => exit::fail(&error),
     }
 }
@@ -139,7 +138,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
         Error::usage(format!("the filter is no regular expression: {error}")).mend("quote it, or add --exact")
     })?;
     if flags.criterion.list {
-        loops.iter().for_each(|one| println!("{one}: benchmark"));
+        loops.iter().for_each(|one| outln!("{one}: benchmark"));
         return Ok(());
     }
     if !flags.against.is_empty() {
@@ -156,6 +155,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
     if flags.criterion.profile_time.is_none() && flags.criterion.load_baseline.is_none() {
         count(flags, &mut floor, &loops)?;
     }
+    let _shield = Shield::raise()?;
     let mut criterion = Criterion::default()
         .sample_size(50)
         .warm_up_time(Duration::from_millis(500))
@@ -214,9 +214,10 @@ fn count(flags: &HandshakeFlags, floor: &mut Floor, loops: &[Loop]) -> Result<()
     }
     let handshakes = if flags.is_smoke() { SMOKE_HANDSHAKES } else { HANDSHAKES };
     let counts = Counts::of(floor.parties.values(), handshakes)?;
-    let path = bench::output_folder(flags.output.clone(), NAME, flags.is_smoke())?.join("counts.json");
-    std::fs::write(&path, counts.to_json()?).context(|| format!("writing {}", path.display()))?;
-    println!("{}\n{:<12} {}\n", counts.to_table(), "written", path.display());
+    let (folder, _claim) = bench::output_folder(flags.output.clone(), NAME, flags.is_smoke())?;
+    let path = folder.join("counts.json");
+    files::write(&path, counts.to_json()?)?;
+    outln!("{}\n{:<12} {}\n", counts.to_table(), "written", files::shown(&path));
     Ok(())
 }
 
@@ -244,7 +245,7 @@ fn measure(
             match visitor.prime()? {
                 Some(reason) if offer.is_default() => return Err(Error::new(format!("{one}: {reason}"))),
                 Some(reason) => {
-                    println!("skipped: {one}: {reason}");
+                    outln!("skipped: {one}: {reason}");
                     return Ok(());
                 }
                 None => {}
@@ -287,25 +288,24 @@ fn cpu_time(side: Side, parties: &Parties, pipe: &mut Pipe, iterations: u64) -> 
 fn or_exit(measured: Result<Duration>) -> Duration {
     measured.unwrap_or_else(|error| {
         // Criterion has no way to end a benchmark with an error.
-        eprintln!("certctl-bench: {error}");
-        std::process::exit(i32::from(exit::COULD_NOT_RUN));
+        exit::fail_now(&error)
     })
 }
 
 /// Prints what a full handshake costs us and openssl, in turns.
 fn compare_with(rivals: &[against::Rival]) -> Result<()> {
-    println!("client CPU ms per 1,000 full handshakes (TLS 1.3, ECDSA P-256, X25519, new TCP connections)");
-    print!("{:>10}", "ours");
-    rivals.iter().for_each(|rival| print!(" {:>16} {:>8}", rival.label(), "ratio"));
-    println!();
+    outln!("client CPU ms per 1,000 full handshakes (TLS 1.3, ECDSA P-256, X25519, new TCP connections)");
+    out!("{:>10}", "ours");
+    rivals.iter().for_each(|rival| out!(" {:>16} {:>8}", rival.label(), "ratio"));
+    outln!();
     let rounds = against::take_turns(&mut Keyring::new()?, rivals, against::ROUNDS, against::TURN_S, &mut |round| {
-        print!("{:>10.1}", round.ours_ms);
-        round.theirs_ms.iter().for_each(|theirs| print!(" {theirs:>16.1} {:>8.3}", round.ours_ms / theirs));
-        println!();
+        out!("{:>10.1}", round.ours_ms);
+        round.theirs_ms.iter().for_each(|theirs| out!(" {theirs:>16.1} {:>8.3}", round.ours_ms / theirs));
+        outln!();
     })?;
     for (index, rival) in rivals.iter().enumerate() {
         if let Some(ratio) = against::median(&rounds, index) {
-            println!("median ratio of {} rounds, ours to {}: {ratio:.3}", rounds.len(), rival.label());
+            outln!("median ratio of {} rounds, ours to {}: {ratio:.3}", rounds.len(), rival.label());
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ use crate::target::Target;
 use crate::target::connectors::Connectors;
 use crate::target::preflight::{self, Findings};
 use crate::target::reference::{self, Behaviour};
+use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
 /// A system under test that was looked over.
@@ -41,15 +42,15 @@ impl Place {
     pub fn prepare(place: Where, program: &Path, needs: &[Need]) -> Result<Self> {
         let mut target = match place {
             Where::Connectors(wanted) => {
-                return Ok(Self::Connectors(Connectors::prepare(*wanted, program, &mut |line| eprintln!("{line}"))?));
+                return Ok(Self::Connectors(Connectors::prepare(*wanted, program, &mut |line| errln!("{line}"))?));
             }
             Where::Running(target) => *target,
             Where::Reference(store, behaviour) => {
-                reference::start(program, &store, behaviour, &mut |line| eprintln!("{line}"))?
+                reference::start(program, &store, behaviour, &mut |line| errln!("{line}"))?
             }
         };
         if matches!(target.trust, Trust::Insecure) {
-            eprintln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
+            errln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
         }
         let waiting = Waiting::start(format!("the answers of {}", target.base));
         let findings = Box::new(preflight::inspect(&target, needs)?);

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,6 +18,8 @@ use super::turn::{Contender, Ran};
 use crate::baseline::compare::{self, Options};
 use crate::baseline::{markdown, source};
 use crate::error::{Context, Error, Result};
+use crate::files;
+use crate::terminal::{err, errln, out, outln};
 
 /// How often a pair is repeated of which a run was worth nothing.
 const MOST_REPEATS: u32 = 2;
@@ -63,17 +64,17 @@ pub struct RelativeFlags {
 ///
 /// # Errors
 /// If a command is none, a run was worth nothing however often it was repeated, or we were stopped.
-pub fn run(flags: RelativeFlags) -> Result<ExitCode> {
+pub fn run(flags: RelativeFlags) -> Result<u8> {
     let sides = [Contender::parse("base", &flags.base)?, Contender::parse("head", &flags.head)?];
     // A command may have another working folder than we do, as `cargo bench` has.
-    let output = std::path::absolute(&flags.output)
-        .and_then(|folder| fs::create_dir_all(&folder).map(|()| folder))
-        .context(|| format!("making the folder {}", flags.output.display()))?;
+    let output =
+        std::path::absolute(&flags.output).context(|| format!("finding the folder {}", files::shown(&flags.output)))?;
+    let _claim = files::claim(&output)?;
     remove_earlier(&output)?;
     let told = flags.comparison.unwrap_or_else(|| output.join("comparison.json"));
     for file in [Some(&told), flags.markdown.as_ref()].into_iter().flatten() {
-        // One of an earlier comparison says nothing of this one; there may be none.
-        let _ = fs::remove_file(file);
+        // One of an earlier comparison says nothing of this one.
+        files::forget(file)?;
     }
     let contest = Contest { sides, output, pairs: flags.pairs, limit: flags.longest_run, stop: Signals::flag()? };
     for pair in 0..flags.pairs {
@@ -84,11 +85,11 @@ pub fn run(flags: RelativeFlags) -> Result<ExitCode> {
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
     comparison.save(&told)?;
     if let Some(path) = &flags.markdown {
-        fs::write(path, markdown::section(&comparison)).context(|| format!("writing {}", path.display()))?;
+        files::write(path, markdown::section(&comparison))?;
     }
-    print!("{comparison}");
-    println!("{:<12} {}", "written", told.display());
-    Ok(ExitCode::from(comparison.exit_code))
+    out!("{comparison}");
+    outln!("{:<12} {}", "written", told.display());
+    Ok(comparison.exit_code)
 }
 
 /// Two commands, and where their runs go.
@@ -110,7 +111,7 @@ impl Contest {
             if repeat == MOST_REPEATS {
                 return Err(trouble);
             }
-            eprintln!("{}\n  pair {} again, repeat {} of {MOST_REPEATS}", trouble.what(), pair + 1, repeat + 1);
+            errln!("{}\n  pair {} again, repeat {} of {MOST_REPEATS}", trouble.what(), pair + 1, repeat + 1);
             let aside = PathBuf::from(format!("{}-unfit-{}", folder.display(), repeat + 1));
             fs::rename(&folder, &aside).context(|| format!("renaming {} to {}", folder.display(), aside.display()))?;
         }
@@ -121,12 +122,12 @@ impl Contest {
     fn try_pair(&self, pair: u32, folder: &Path) -> Result<Option<Error>> {
         for (place, side) in order(pair).into_iter().enumerate() {
             let contender = &self.sides[side];
-            eprint!("run {} of {}: {} … ", 2 * pair + place as u32 + 1, 2 * self.pairs, contender.label);
+            err!("run {} of {}: {} … ", 2 * pair + place as u32 + 1, 2 * self.pairs, contender.label);
             let ran = contender.run(&folder.join(contender.label), self.limit, &self.stop);
             match &ran {
-                Ok(Ran::Fit { verdict, took }) => eprintln!("{verdict}, {:.0} s", took.as_secs_f64()),
-                Ok(Ran::Unfit(_)) => eprintln!("worth nothing"),
-                Err(_) => eprintln!("ended"),
+                Ok(Ran::Fit { verdict, took }) => errln!("{verdict}, {:.0} s", took.as_secs_f64()),
+                Ok(Ran::Unfit(_)) => errln!("worth nothing"),
+                Err(_) => errln!("ended"),
             }
             if let Ran::Unfit(trouble) = ran? {
                 return Ok(Some(trouble));

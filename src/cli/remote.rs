@@ -15,6 +15,7 @@ use crate::run::Workload;
 use crate::target::base::Base;
 use crate::target::reference::Store;
 use crate::target::seed;
+use crate::terminal::errln;
 
 /// How long an announcement stands before the load starts.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -78,7 +79,7 @@ fn permit(destinations: &[Destination], allowed: bool, load: &str) -> Result<()>
         // Writing to a String cannot fail.
         let _ = write!(notice, "\n  to {} at {}", one.name, addresses.join(" or "));
     }
-    eprintln!("{notice}{load}");
+    errln!("{notice}{load}");
     thread::sleep(NOTICE);
     Ok(())
 }

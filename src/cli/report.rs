@@ -1,13 +1,14 @@
 //! `certctl-bench report`: tells what runs came to, as text, Markdown or HTML.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::Result;
+use crate::files;
 use crate::report::runs::{self, Group};
 use crate::report::{html, markdown, text};
+use crate::terminal::out;
 
 /// Flags of `certctl-bench report`.
 #[derive(Args, Clone, Debug)]
@@ -41,6 +42,9 @@ pub enum Format {
 /// # Errors
 /// Of usage, if a run cannot be read; or if the report cannot be written.
 pub fn run(flags: ReportFlags) -> Result<()> {
+    if let Some(file) = &flags.output {
+        files::refuse_input(file, &flags.runs)?;
+    }
     let groups = runs::load_all(&flags.runs)?;
     let told = match flags.format {
         Format::Text => plain(&groups),
@@ -48,10 +52,11 @@ pub fn run(flags: ReportFlags) -> Result<()> {
         Format::Html => html::report(&groups)?,
     };
     match &flags.output {
-        Some(file) => std::fs::write(file, told).map_err(|error| {
-            Error::usage(format!("writing {}: {error}", file.display())).mend("name a file in a folder that exists")
-        }),
-        None => io::stdout().lock().write_all(told.as_bytes()).context(|| "writing the report".to_owned()),
+        Some(file) => files::write(file, told),
+        None => {
+            out!("{told}");
+            Ok(())
+        }
     }
 }
 

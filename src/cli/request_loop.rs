@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,18 +16,22 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::bench::{self, Bench, Site};
-use super::{exit, place};
+use super::criterion::CriterionFlags;
+use super::shield::Shield;
+use super::{elsewhere, exit, place};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::load::arrival::Ask;
 use crate::load::plan::Model;
 use crate::measure::Outcome;
+use crate::measure::machine::Machine;
 use crate::run::{Workload, runtime};
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
 use crate::target::Target;
 use crate::target::base::Base;
 use crate::target::preflight::Findings;
+use crate::terminal::outln;
 use crate::wire::connection::Stopwatch;
 use crate::wire::tls::{self, Trust};
 use crate::wire::{Connection, Dialer, Phases, Scratch};
@@ -81,11 +86,28 @@ impl TrustSpec {
     }
 }
 
-/// Runs the loops of these steps in a process of its own, with Criterion's `arguments`.
+/// Runs the loops of these steps of a scenario in a process of its own, with Criterion's flags. `results` is the folder
+/// of all our results.
 ///
 /// # Errors
 /// If it cannot be started or does not end well.
-pub fn run_apart(target: &Target, findings: &Findings, steps: &[&str], arguments: &[String]) -> Result<()> {
+pub fn run_apart(
+    (target, findings): (&Target, &Findings),
+    (scenario, steps): (&str, &[&str]),
+    flags: &CriterionFlags,
+    results: &Path,
+) -> Result<()> {
+    let system = elsewhere::id(&target.system.label(), &Machine::this());
+    let mut arguments = flags.to_arguments();
+    let compares = flags.save_baseline.is_none() && !flags.discard_baseline && flags.load_baseline.is_none();
+    let name = flags.baseline.as_deref().or(flags.baseline_lenient.as_deref());
+    for step in steps.iter().filter(|_| compares) {
+        if let Some(why) = elsewhere::incomparable(&elsewhere::home(results), scenario, step, &system, name) {
+            outln!("{why}");
+            // Criterion would take its absence for a mistake.
+            arguments.iter_mut().filter(|one| *one == "--baseline").for_each(|one| one.push_str("-lenient"));
+        }
+    }
     let hand_over = HandOver {
         parent: std::process::id(),
         base: target.base.to_string(),
@@ -95,7 +117,7 @@ pub fn run_apart(target: &Target, findings: &Findings, steps: &[&str], arguments
         acme: place::site("", target, findings)?.acme.map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
         flags: own_arguments()?,
-        system: target.system.label(),
+        system,
     };
     let hand_over = serde_json::to_string(&hand_over).context(|| "handing over to the loop".to_owned())?;
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
@@ -122,7 +144,7 @@ pub(super) fn own_arguments() -> Result<Vec<String>> {
 pub fn run_if_handed_over<B: Bench>() -> Option<ExitCode> {
     let hand_over = std::env::var(VARIABLE).ok()?;
     Some(match run::<B>(&hand_over) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::done(0),
         Err(error) => exit::fail(&error),
     })
 }
@@ -140,12 +162,13 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let site = Site { host: &base.host_header(), token: &hand_over.token, acme, ..Site::default() };
     let groups = flags.bench.groups(&flags.load, &site)?;
 
+    let _shield = Shield::raise()?;
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group(B::NAME);
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
     for name in &hand_over.steps {
         let requests = Requests::of(name, groups.iter().flatten(), &dialer)?;
-        // The system is part of the id, so that a saved baseline is never compared with another system's.
+        // System and machine are part of the id, so that a saved baseline is never compared with another's.
         group.bench_function(BenchmarkId::new(name.as_str(), &hand_over.system), |bencher| {
             bencher.iter_custom(|iterations| requests.time(iterations))
         });
@@ -200,8 +223,7 @@ impl Requests {
             Ok(duration) => duration,
             Err(error) => {
                 // Criterion has no way to end a benchmark with an error.
-                eprintln!("certctl-bench: {error}");
-                std::process::exit(i32::from(exit::COULD_NOT_RUN));
+                exit::fail_now(&error)
             }
         }
     }

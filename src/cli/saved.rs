@@ -1,6 +1,5 @@
 //! Baselines saved by name: what `--save-baseline` and `--baseline` do for the workload, as Criterion does for the loop.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::criterion::CriterionFlags;
@@ -9,7 +8,9 @@ use crate::baseline::compare::{self, Options};
 use crate::baseline::local::{self, Keep};
 use crate::baseline::{Comparison, Side, source};
 use crate::error::Result;
+use crate::files;
 use crate::report::{Summary, Verdict};
+use crate::terminal::{errln, out, outln};
 
 /// What is to become of a run.
 pub enum Saved {
@@ -32,6 +33,7 @@ impl Saved {
             if keep == Keep::Earlier {
                 local::check_room(&name, &folder, scenario)?;
             }
+            files::probe(&folder)?;
             return Ok(Self::Save { name, folder, keep });
         }
         let (name, lenient) = match (&flags.baseline, &flags.baseline_lenient) {
@@ -40,7 +42,7 @@ impl Saved {
             (None, None) => return Ok(Self::Neither),
         };
         if lenient && !local::exists(name, &folder, scenario)? {
-            eprintln!("no baseline of {scenario} is saved as {name}: nothing is compared");
+            errln!("no baseline of {scenario} is saved as {name}: nothing is compared");
             return Ok(Self::Neither);
         }
         let base = Box::new(local::load(name, &folder, scenario)?);
@@ -54,20 +56,20 @@ impl Saved {
     /// If the run is not fit for it, or files cannot be written.
     pub fn finish(self, summary: &Summary, folder: &Path) -> Result<u8> {
         let (verdict, file) = (summary.verdict, folder.join("comparison.json"));
-        // One of an earlier run says nothing of this one; there may be none.
-        let _ = fs::remove_file(&file);
+        // One of an earlier run says nothing of this one.
+        files::forget(&file)?;
         match self {
             Self::Neither => Ok(verdict.exit_code()),
             Self::Save { name, folder, keep } => {
                 let run = local::save(&name, &folder, summary, keep)?;
-                println!("{:<12} as {name}: {}", "saved", run.display());
+                outln!("{:<12} as {name}: {}", "saved", run.display());
                 Ok(verdict.exit_code())
             }
             // What was not measured has nothing to compare.
             Self::Compare { .. } if verdict == Verdict::Invalid => Ok(verdict.exit_code()),
             Self::Compare { name, base, options } => {
                 let comparison = compare::run(&base, &source::side(&[folder.to_owned()])?, options);
-                print!("\nagainst the baseline {name}\n{comparison}");
+                out!("\nagainst the baseline {name}\n{comparison}");
                 comparison.save(&file)?;
                 Ok(both(verdict, &comparison))
             }

@@ -24,6 +24,7 @@ use crate::target::evidence::{Evidence, Witness};
 use crate::target::preflight::Findings;
 use crate::target::rotor::Rotor;
 use crate::target::{Target, reference, seed};
+use crate::terminal::errln;
 use crate::wire::FaultKind;
 
 /// How long the audit row of our own reading of certctl's metrics may take. Without it evidence is off by a statement.
@@ -293,7 +294,7 @@ impl<'a> Auditor<'a> {
     fn warnings(&mut self) -> Vec<String> {
         let Self::Database(database) = self else { return Vec::new() };
         let warnings = database.take_warnings();
-        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        warnings.iter().for_each(|warning| errln!("warning: {warning}"));
         warnings
     }
 

@@ -15,6 +15,7 @@ use signal_hook::iterator;
 
 use super::exit;
 use crate::error::{Context, Error, Result};
+use crate::terminal::errln;
 
 /// How long a run that is to stop may take once what it measured is on disk, to confirm it: a frozen database is the
 /// slowest of what it then waits for.
@@ -51,14 +52,14 @@ impl Signals {
                 return;
             }
             if state.compare_exchange(PREPARING, ENDED, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                eprintln!("certctl-bench: stopped before anything was measured");
+                errln!("certctl-bench: stopped before anything was measured");
                 process::exit(exit::COULD_NOT_RUN.into());
             }
             while state.load(Ordering::SeqCst) != KEPT {
                 thread::sleep(LOOK);
             }
             thread::sleep(STOP_PATIENCE);
-            eprintln!(
+            errln!(
                 "certctl-bench: stopped, and not at its end within {STOP_PATIENCE:?}: the summary is of what was measured"
             );
             process::exit(exit::INVALID.into());

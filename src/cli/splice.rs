@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
+use crate::files;
 use crate::report::splice::{is_marked, splice};
+use crate::terminal::outln;
+
+/// No document has more.
+const LARGEST_BYTES: u64 = 16 << 20;
 
 /// Flags of `certctl-bench splice`.
 #[derive(Args, Clone, Debug)]
@@ -37,12 +42,12 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
         let files = spliced.pictures.into_iter().chain([(document.clone(), spliced.text)]);
         for (path, wanted) in files {
             // A picture that is not there yet is as stale as one of other figures.
-            if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
+            if files::read_text(&path, LARGEST_BYTES).is_ok_and(|found| found == wanted) {
                 continue;
             }
             if !flags.check {
-                fs::write(&path, wanted).context(|| format!("writing {}", path.display()))?;
-                println!("{:<12} {}", "written", path.display());
+                files::write(&path, wanted)?;
+                outln!("{:<12} {}", "written", path.display());
             }
             stale.push(path.display().to_string());
         }
@@ -51,7 +56,7 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
         (true, false) => Err(Error::new(format!("not what the baselines say: {}", stale.join(", ")))
             .mend("run `certctl-bench splice`, and commit what it writes")),
         (_, true) => {
-            println!("{:<12} {} documents", "up to date", documents.len());
+            outln!("{:<12} {} documents", "up to date", documents.len());
             Ok(())
         }
         (false, false) => Ok(()),
@@ -78,7 +83,7 @@ fn marked_documents() -> Result<Vec<PathBuf>> {
 }
 
 fn read(document: &Path) -> Result<String> {
-    fs::read_to_string(document).map_err(|error| {
+    files::read_text(document, LARGEST_BYTES).map_err(|error| {
         Error::usage(format!("reading {}: {error}", document.display())).mend("name a document that is there")
     })
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::baseline::source;
 use crate::cli::exit;
 use crate::error::{Context, Error, Result};
-use crate::report::whole;
+use crate::files;
 use crate::target::child::{Child, Spec};
 
 /// How often we look whether a run is over; rarely, since it shares the machine with us.
@@ -145,7 +146,7 @@ impl Contender {
             return Ok(());
         }
         let redacted = secrets.iter().fold(text.into_owned(), |text, secret| text.replace(*secret, REDACTED));
-        whole::write(log, &redacted)
+        files::write(log, redacted)
     }
 
     /// The values of flags and variables that nobody else should read.
@@ -195,7 +196,9 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
         return Err(Error::usage(format!("the command of --{label} makes a smoke run, which measures nothing"))
             .mend("start it by `cargo bench`, or give the program --bench"));
     }
-    let Ok(text) = fs::read_to_string(folder.join("summary.json")) else { return Ok(Found::Nothing) };
+    let Ok(text) = files::read_text(&folder.join("summary.json"), source::LARGEST_BYTES) else {
+        return Ok(Found::Nothing);
+    };
     if let Some(signal) = status.signal() {
         return Ok(Found::Invalid(format!("signal {signal} ended it")));
     }

@@ -1,18 +1,28 @@
 //! Distributions of durations, as HDR histograms.
 
 use std::fmt;
+use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 
 /// Longer durations count as this long, in nanoseconds: ten minutes.
 pub const MAX_NS: u64 = 600_000_000_000;
 /// Every value is kept to within 0.1%.
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// What V2 begins with, and what V2 that is deflated does.
+const PLAIN: [u8; 4] = 0x1c84_9313_u32.to_be_bytes();
+const DEFLATED: [u8; 4] = 0x1c84_9314_u32.to_be_bytes();
+/// Bounds on what is read back; what is written stays far below them.
+const MOST_BYTES: usize = 1 << 20;
+const MOST_DIGITS: u64 = 4;
+const MOST_VALUE: u64 = 1 << 48;
+const MOST_SAMPLES: u64 = 1 << 53;
 /// A quantile is stated only if so many samples lie beyond it.
 pub const SAMPLES_BEYOND: u64 = 10;
 
@@ -113,16 +123,52 @@ impl Distribution {
     /// # Errors
     /// If it is anything else.
     pub fn from_base64(text: &str) -> Result<Self> {
-        let reading = || "reading an HDR histogram".to_owned();
-        let bytes = STANDARD.decode(text).context(reading)?;
-        let histogram = Deserializer::new().deserialize(&mut &bytes[..]).context(reading)?;
-        Ok(Self { histogram })
+        decode(text).map(|histogram| Self { histogram })
     }
 
     /// The whole histogram, in the HDR V2 deflate format, base64: other HDR tools read it too.
     pub fn to_base64(&self) -> String {
         encode(&self.histogram)
     }
+}
+
+/// Reads a histogram in the HDR V2 format, deflated or not, base64. What it says of itself is looked at before memory is
+/// set aside for it.
+///
+/// # Errors
+/// If it is anything else, or larger than any that the suite writes.
+pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
+    let damaged = |why: &str| Error::new(format!("reading an HDR histogram: {why}"));
+    let reading = || "reading an HDR histogram".to_owned();
+    if text.len() > MOST_BYTES {
+        return Err(damaged("it is larger than any that the suite writes"));
+    }
+    let mut bytes = STANDARD.decode(text).context(reading)?;
+    if bytes.starts_with(&DEFLATED) {
+        let mut plain = Vec::new();
+        let deflated = bytes.get(8..).unwrap_or_default();
+        ZlibDecoder::new(deflated).take(MOST_BYTES as u64 + 1).read_to_end(&mut plain).context(reading)?;
+        bytes = plain;
+    }
+    if bytes.len() > MOST_BYTES {
+        return Err(damaged("it is larger than any that the suite writes"));
+    }
+    // The cookie, then four bytes each: payload, offset, digits; eight each: lowest and highest value, a ratio.
+    let Some((header, payload)) = bytes.split_at_checked(40).filter(|(header, _)| header.starts_with(&PLAIN)) else {
+        return Err(damaged("it has no V2 header"));
+    };
+    let word = |at: usize| header[at..at + 4].iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+    let long = |at: usize| word(at) << 32 | word(at + 4);
+    if word(4) != payload.len() as u64 {
+        return Err(damaged("it is not as long as it says"));
+    }
+    if word(12) > MOST_DIGITS || long(16) == 0 || long(24) > MOST_VALUE {
+        return Err(damaged("its bounds are none that the suite writes"));
+    }
+    let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).context(reading)?;
+    let counts = histogram.iter_recorded().map(|step| step.count_at_value());
+    let total = counts.into_iter().try_fold(0_u64, u64::checked_add).filter(|total| *total <= MOST_SAMPLES);
+    total.map(|_| histogram).ok_or_else(|| damaged("it counts more samples than any run has"))
 }
 
 /// A histogram of any counter width in the HDR V2 deflate format, base64.
@@ -185,5 +231,47 @@ mod tests {
         for damaged in ["", "x", "AAAA"] {
             Distribution::from_base64(damaged).unwrap_err();
         }
+    }
+
+    /// A V2 histogram, plain and deflated, that says this of itself.
+    fn claiming(payload: u32, digits: u32, low: u64, high: u64, counts: &[u8]) -> [String; 2] {
+        let mut plain = PLAIN.to_vec();
+        for word in [payload, 0, digits] {
+            plain.extend(word.to_be_bytes());
+        }
+        plain.extend(low.to_be_bytes());
+        plain.extend(high.to_be_bytes());
+        plain.extend(1_f64.to_be_bytes());
+        plain.extend(counts);
+        let mut deflated = DEFLATED.to_vec();
+        let mut encoder = flate2::read::ZlibEncoder::new(&plain[..], flate2::Compression::fast());
+        let mut body = Vec::new();
+        encoder.read_to_end(&mut body).unwrap();
+        deflated.extend((body.len() as u32).to_be_bytes());
+        deflated.extend(body);
+        [STANDARD.encode(plain), STANDARD.encode(deflated)]
+    }
+
+    #[test]
+    fn a_histogram_is_not_believed_what_it_claims() {
+        let refused = |made: [String; 2], says: &str| {
+            for text in made {
+                let error = Distribution::from_base64(&text).unwrap_err();
+                assert!(error.what().contains(says), "{}", error.what());
+            }
+        };
+        for text in claiming(1, 3, 1, MAX_NS, &[2]) {
+            assert_eq!(Distribution::from_base64(&text).unwrap().count(), 1);
+        }
+        refused(claiming(u32::MAX, 3, 1, MAX_NS, &[2]), "not as long as it says");
+        refused(claiming(1, 5, 1, MAX_NS, &[2]), "its bounds");
+        refused(claiming(1, 3, 1, u64::MAX, &[2]), "its bounds");
+        refused(claiming(1, 3, 0, MAX_NS, &[2]), "its bounds");
+        refused(claiming(1, 3, 2, 1, &[2]), "reading");
+        // Nine bytes of the format's variable length: 2^62 samples, twice.
+        let most = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80];
+        refused(claiming(18, 3, 1, MAX_NS, &[most, most].concat()), "more samples");
+        let bomb = claiming(8 << 20, 3, 1, MAX_NS, &vec![0; 8 << 20]);
+        refused(bomb, "larger than any");
     }
 }

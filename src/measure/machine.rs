@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// What the firmware tells of the machine.
 const DMI: &str = "/sys/class/dmi/id";
+/// What stands where nothing was told.
+pub const UNKNOWN: &str = "unknown";
 /// Makers of virtual machines, as firmware names them: processors other than x86 have no flag that says so.
 const VIRTUAL_MAKERS: [&str; 9] = [
     "qemu",
@@ -24,8 +26,15 @@ const VIRTUAL_MAKERS: [&str; 9] = [
 /// What a figure depends on besides the suite and the target.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Machine {
-    /// The processor's name.
+    /// The processor's name; `unknown`, with the boot that it was asked in, where the kernel tells none.
     pub cpu_model: String,
+    /// What the processor's name leaves open, as the kernel numbers it: family, model and stepping, or implementer,
+    /// part, variant and revision. Absent in older summaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_part: Option<String>,
+    /// The revision of its microcode, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub microcode: Option<String>,
     /// Processors that this process may use.
     pub cores: usize,
     /// Memory in bytes.
@@ -37,7 +46,8 @@ pub struct Machine {
     pub virtualisation: String,
     /// Compiler version.
     pub rustc: String,
-    /// The suite's commit, `-dirty` with uncommitted changes, or `unknown` outside a git checkout.
+    /// The suite's commit, with `-dirty` if there are uncommitted changes, or `no-commit` outside a git checkout; both
+    /// with the time at which the program was made, since they leave open what was run. `unknown` where nothing could be told.
     pub commit: String,
 }
 
@@ -49,18 +59,70 @@ impl Machine {
         let memory_kib = field(&meminfo, "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
-            cpu_model: known(field(&cpuinfo, "model name")),
+            cpu_model: cpu_model(&cpuinfo),
+            cpu_part: cpu_part(&cpuinfo),
+            microcode: field(&cpuinfo, "microcode").filter(|text| !text.is_empty()).map(str::to_owned),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_bytes: memory_kib.unwrap_or(0) * 1024,
             kernel: known(Some(kernel.trim())),
             virtualisation: virtualisation(&cpuinfo, &|name| fs::read_to_string(Path::new(DMI).join(name)).ok()),
             rustc: known(output("rustc", &["--version"]).as_deref()),
-            commit: known(
-                output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
-                    .as_deref(),
-            ),
+            commit: commit(),
         }
     }
+}
+
+/// The processor's name, which has another key on each architecture.
+fn cpu_model(cpuinfo: &str) -> String {
+    let named = ["model name", "cpu model", "uarch", "cpu"].into_iter().find_map(|name| field(cpuinfo, name));
+    if let Some(name) = named.filter(|name| !name.is_empty()) {
+        return name.to_owned();
+    }
+    if let Some(part) = cpu_part(cpuinfo) {
+        return format!("CPU {part}");
+    }
+    // Two machines that say nothing are not thereby one; within a boot there is but one machine.
+    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(boot) => format!("{UNKNOWN} (boot {})", boot.trim().chars().take(8).collect::<String>()),
+        Err(_) => UNKNOWN.to_owned(),
+    }
+}
+
+/// The numbers behind the name: x86's, or those of ARM's main identification register.
+fn cpu_part(cpuinfo: &str) -> Option<String> {
+    let fields = |names: &[(&str, &str)]| {
+        let parts = names.iter().map(|(name, label)| Some(format!("{label} {}", field(cpuinfo, name)?)));
+        parts.collect::<Option<Vec<_>>>().map(|parts| parts.join(" "))
+    };
+    fields(&[("cpu family", "family"), ("model", "model"), ("stepping", "stepping")]).or_else(|| {
+        fields(&[
+            ("CPU implementer", "implementer"),
+            ("CPU part", "part"),
+            ("CPU variant", "variant"),
+            ("CPU revision", "revision"),
+        ])
+    })
+}
+
+/// The commit of the sources, and where that does not say what was run, when the program was made.
+fn commit() -> String {
+    // We run what was built from that folder, whoever owns it: to read its history is no further trust.
+    let describe = ["-c", "safe.directory=*", "-C", env!("CARGO_MANIFEST_DIR")];
+    let how = ["describe", "--always", "--dirty", "--abbrev=12"];
+    let described = output("git", &[&describe[..], &how[..]].concat()).filter(|text| !text.is_empty());
+    match described {
+        Some(commit) if !commit.ends_with("-dirty") => commit,
+        other => {
+            let label = other.unwrap_or_else(|| "no-commit".to_owned());
+            built().map_or_else(|| UNKNOWN.to_owned(), |built| format!("{label} (built {built})"))
+        }
+    }
+}
+
+/// When this program was linked.
+fn built() -> Option<String> {
+    let modified = fs::metadata("/proc/self/exe").and_then(|program| program.modified()).ok()?;
+    Some(humantime::format_rfc3339_seconds(modified).to_string())
 }
 
 /// Whether the kernel runs on a hypervisor: the processor says so, or the firmware's maker and product do.
@@ -87,7 +149,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn known(text: Option<&str>) -> String {
-    text.filter(|text| !text.is_empty()).unwrap_or("unknown").to_owned()
+    text.filter(|text| !text.is_empty()).unwrap_or(UNKNOWN).to_owned()
 }
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
@@ -98,6 +160,17 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_processor_is_known_by_its_numbers_where_it_has_no_name() {
+        let arm = "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU architecture: 8\n\
+                   CPU variant\t: 0x3\nCPU part\t: 0xd0c\nCPU revision\t: 1\n";
+        assert_eq!(cpu_model(arm), "CPU implementer 0x41 part 0xd0c variant 0x3 revision 1");
+        let x86 = "cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\nstepping\t: 1\n";
+        assert_eq!(cpu_part(x86).as_deref(), Some("family 25 model 1 stepping 1"));
+        assert_eq!(cpu_model(x86), "AMD EPYC");
+        assert!(cpu_model("processor : 0\n").starts_with("unknown (boot "));
+    }
 
     #[test]
     fn a_virtual_machine_is_known_by_its_processor_or_its_firmware() {

@@ -1,15 +1,13 @@
 //! The live line: a thread of its own shows how far a run is, so that the generator never waits for a terminal.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use crate::load::plan::Plan;
 use crate::load::progress::{Progress, Stage};
+use crate::terminal;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Where the output is no terminal, a line this often is enough.
@@ -46,8 +44,9 @@ impl Live {
     pub fn start<'p>(progress: Arc<Progress>, plans: impl Iterator<Item = &'p Plan>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, extent) = (stop.clone(), Extent::of(plans));
-        let thread = std::thread::spawn(move || show(&progress, &extent, &stopped));
-        Self { stop, thread: Some(thread) }
+        let show = move || show(&progress, &extent, &stopped);
+        // Where there is no thread to be had, nothing is shown: the run is worth more.
+        Self { stop, thread: std::thread::Builder::new().name("progress".to_owned()).spawn(show).ok() }
     }
 }
 
@@ -63,28 +62,24 @@ impl Drop for Live {
 }
 
 fn show(progress: &Progress, extent: &Extent, stop: &AtomicBool) {
-    let bar = std::io::stderr().is_terminal().then(|| {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // The template is a constant and valid.
-        bar.with_style(ProgressStyle::with_template("{msg}").expect("a valid template"))
-    });
+    let width = terminal::line_width();
     let mut line = Line { stage: Stage::Opening, since: Instant::now(), last: (0, 0), last_at: Instant::now() };
     let mut printed: Option<(Stage, Instant)> = None;
     while !stop.load(Ordering::Relaxed) {
         let text = line.next(progress, extent);
-        match &bar {
-            Some(bar) => bar.set_message(text),
+        match width {
+            // To the line's begin, the text, and away with the rest of the line.
+            Some(width) => terminal::progress(&format!("\r{}\x1b[K", text.chars().take(width).collect::<String>())),
             None if printed.is_none_or(|(stage, at)| stage != line.stage || at.elapsed() >= EVERY_IN_A_LOG) => {
                 printed = Some((line.stage, Instant::now()));
-                // Nobody reads a progress line that cannot be written.
-                let _ = writeln!(std::io::stderr(), "{text}");
+                terminal::progress(&format!("{text}\n"));
             }
             None => {}
         }
         std::thread::park_timeout(EVERY);
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+    if width.is_some() {
+        terminal::progress("\r\x1b[K");
     }
 }
 

@@ -17,7 +17,6 @@ pub mod splice;
 pub mod summary;
 pub mod text;
 pub mod verdict;
-pub mod whole;
 
 pub use summary::Summary;
 pub use verdict::Verdict;

@@ -14,8 +14,8 @@ use super::facts::{
 use super::plan::PlanFacts;
 use super::text;
 use super::verdict::Verdict;
-use super::whole;
 use crate::error::{Context, Result};
+use crate::files;
 use crate::measure::Measurement;
 use crate::measure::machine::Machine;
 use crate::measure::observation::Observation;
@@ -38,6 +38,9 @@ pub struct Summary {
     pub suite_version: Cow<'static, str>,
     /// When the summary was made, RFC 3339, UTC.
     pub finished_at: String,
+    /// Tells this run from every other, as 32 random hexadecimal digits; absent in older summaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
     /// What was run.
     #[serde(flatten)]
     pub about: About,
@@ -183,6 +186,7 @@ impl Summary {
             schema_version: SCHEMA_VERSION,
             suite_version: env!("CARGO_PKG_VERSION").into(),
             finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            run_id: run_id(),
             about,
             results: parts,
             error_share: Threshold::Errors(0.0).check_over(measurements()).measured,
@@ -204,10 +208,18 @@ impl Summary {
         let json = serde_json::to_string_pretty(self).context(|| "writing the summary as JSON".to_owned())?;
         let text = text::heading(&self.about) + "\n" + &text::results(self);
         for (name, content) in [("summary.json", json + "\n"), ("summary.txt", text)] {
-            whole::write(&folder.join(name), &content)?;
+            files::write(&folder.join(name), &content)?;
         }
         Ok(())
     }
+}
+
+/// 128 random bits; `None` from a kernel that has none, which is that of no supported system.
+fn run_id() -> Option<String> {
+    let mut bytes = [0_u8; 16];
+    // SAFETY: the kernel writes the bytes, which outlive the call.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    (count == bytes.len() as isize).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The daemons' figures, by the names of the old harness.

@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::load::progress::{Progress, Stage};
 use crate::scenario::rotation::{Retired, Rotation, Rotations};
+use crate::terminal::errln;
 use crate::wire::handshake::certificate_id;
 
 /// How often it looks at the run's stage.
@@ -72,7 +73,7 @@ fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations
     'run: while !over() {
         for daemon in daemons {
             if let Err(error) = replace(daemon, rotations, &mut retiring) {
-                eprintln!("certctl-bench: replacing the certificate of {}: {error}", daemon.kind);
+                errln!("certctl-bench: replacing the certificate of {}: {error}", daemon.kind);
             }
             wait(pause, &mut retiring);
             if over() {

@@ -17,6 +17,9 @@ use rustls::{
 use super::sessions::Sessions;
 use crate::error::{Error, Result};
 
+/// A bundle of all authorities that browsers trust has a quarter of a megabyte.
+const LARGEST_CA_BYTES: u64 = 16 << 20;
+
 /// Which server certificates are accepted.
 #[derive(Clone, Debug)]
 pub enum Trust {
@@ -61,7 +64,7 @@ impl Trust {
     /// # Errors
     /// If the file cannot be read, is not PEM or holds no certificate.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let pem = std::fs::read(path).map_err(|error| {
+        let pem = crate::files::read(path, LARGEST_CA_BYTES).map_err(|error| {
             Error::usage(format!("CA file {}: {error}", path.display())).mend("give the path of a readable PEM file")
         })?;
         Self::from_pem(&pem, &path.display().to_string())

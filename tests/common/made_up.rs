@@ -54,6 +54,8 @@ pub fn about() -> About {
         },
         machine: Machine {
             cpu_model: "Some CPU".to_owned(),
+            cpu_part: None,
+            microcode: None,
             cores: 2,
             memory_bytes: 8 << 30,
             kernel: "6.1.0".to_owned(),
@@ -119,6 +121,7 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
     // The process's own memory and the hour are no golden figures.
     summary.generator.peak_rss_bytes = 64 << 20;
     summary.finished_at = "2026-01-01T00:00:00Z".to_owned();
+    summary.run_id = Some("0123456789abcdef0123456789abcdef".to_owned());
     summary
 }
 

@@ -86,6 +86,8 @@ impl Made {
         };
         let mut summary = Summary::new(about(), results);
         summary.finished_at = format!("2026-01-01T00:{:02}:00Z", self.number);
+        // As of a run before runs had ids: a golden file has no random figures.
+        summary.run_id = None;
         summary
     }
 
@@ -144,6 +146,8 @@ fn about() -> About {
         },
         machine: Machine {
             cpu_model: "Some CPU @ 2.00GHz".to_owned(),
+            cpu_part: None,
+            microcode: None,
             cores: 2,
             memory_bytes: 8 << 30,
             kernel: "6.1.0".to_owned(),

@@ -8,6 +8,9 @@ use regex::Regex;
 use super::{EMBEDDED, Source};
 use crate::error::{Error, Result};
 
+/// certctl's seeds have some kilobytes.
+const LARGEST_BYTES: u64 = 64 << 20;
+
 /// The seeds of `source`: file name and text, in the order in which they are applied.
 pub(super) fn read(source: &Source) -> Result<Vec<(String, String)>> {
     let folder = match source {
@@ -27,7 +30,7 @@ pub(super) fn read(source: &Source) -> Result<Vec<(String, String)>> {
         return Err(unreadable(folder, std::io::Error::other("it holds no *.sql file")));
     }
     let named = |path: PathBuf| {
-        let sql = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+        let sql = crate::files::read_text(&path, LARGEST_BYTES).map_err(|error| unreadable(&path, error))?;
         Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), sql))
     };
     files.into_iter().map(named).collect()

@@ -1,0 +1,53 @@
+//! The folder that results go to: seen to take them before anything is measured, and written by one run at a time.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+use super::shown;
+use super::write::{Part, survive_size_limits};
+use crate::error::{Error, Result};
+
+/// Results of an hour take less.
+const ROOM_BYTES: usize = 8 << 20;
+
+/// A folder that this process alone writes to, until this is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: File,
+}
+
+/// Makes `folder` where it is not there, sees that it takes 8 MiB, and keeps other runs out of it. Nothing is left in it.
+///
+/// # Errors
+/// If it cannot be made or written, has no room, or another run writes to it.
+pub fn claim(folder: &Path) -> Result<Claim> {
+    probe(folder)?;
+    let lock = File::open(folder).map_err(|error| unfit(folder, &error))?;
+    // SAFETY: a plain system call on a descriptor that is open.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let error = io::Error::last_os_error();
+        // Where the file system knows no locks, runs are told apart by their user.
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Err(Error::new(format!("another run writes its results to {}", shown(folder)))
+                .mend("wait for its end, or name another folder with --output"));
+        }
+    }
+    Ok(Claim { _lock: lock })
+}
+
+/// Makes `folder` where it is not there, and sees that it takes 8 MiB. Nothing is left in it.
+///
+/// # Errors
+/// If it cannot be made or written, or has no room.
+pub fn probe(folder: &Path) -> Result<()> {
+    survive_size_limits();
+    let write = |mut part: Part| part.file.write_all(&vec![0; ROOM_BYTES]);
+    fs::create_dir_all(folder).and_then(|()| Part::new(folder)).and_then(write).map_err(|error| unfit(folder, &error))
+}
+
+fn unfit(folder: &Path, error: &io::Error) -> Error {
+    Error::new(format!("the folder {} cannot take results: {error}", shown(folder)))
+        .mend("free 8 MiB there, or name another folder that this user can write")
+}

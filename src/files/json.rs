@@ -1,0 +1,156 @@
+//! JSON of others, looked through before it is read: a reader of a few megabytes must not take gigabytes, and what is
+//! said twice in one object is said by nobody.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A day's summary has half as many.
+const MOST_VALUES: usize = 8 << 20;
+
+/// What a text is, as far as its top level says.
+#[derive(Debug, Default)]
+pub struct Head {
+    /// `schema_version`, where it is a number.
+    pub schema_version: Option<u64>,
+    /// There are `measures`.
+    pub has_measures: bool,
+}
+
+/// Looks through `text`.
+///
+/// # Errors
+/// If it is no JSON object, is nested deeper than 128 levels, holds more values than any summary has, a number that
+/// cannot be represented, or a key twice.
+pub fn head(text: &str) -> serde_json::Result<Head> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let mut look = Look { values: 0, head: Head::default() };
+    Level { look: &mut look, depth: 0 }.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(look.head)
+}
+
+struct Look {
+    values: usize,
+    head: Head,
+}
+
+/// A value so many objects and arrays deep.
+struct Level<'a> {
+    look: &'a mut Look,
+    depth: usize,
+}
+
+impl Level<'_> {
+    fn below(&mut self) -> Level<'_> {
+        Level { look: self.look, depth: self.depth + 1 }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Level<'_> {
+    type Value = Option<u64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
+        self.look.values += 1;
+        if self.look.values > MOST_VALUES {
+            return Err(D::Error::custom(format!("it holds more than {MOST_VALUES} values")));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level<'_> {
+    /// The number, where it is a whole one.
+    type Value = Option<u64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.depth == 0 { "an object" } else { "a value" })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Option<u64>, A::Error> {
+        let mut keys = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let number = map.next_value_seed(self.below())?;
+            if self.depth == 0 {
+                match &*key {
+                    "schema_version" => self.look.head.schema_version = number,
+                    "measures" => self.look.head.has_measures = true,
+                    _ => {}
+                }
+            }
+            if let Some(twice) = keys.replace(key) {
+                return Err(A::Error::custom(format!("it has the key {twice:?} twice")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut sequence: A) -> Result<Option<u64>, A::Error> {
+        if self.depth == 0 {
+            return Err(A::Error::custom("it is an array, not an object"));
+        }
+        while sequence.next_element_seed(self.below())?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Option<u64>, E> {
+        scalar(self.depth, Some(number))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Option<u64>, E> {
+        scalar(self.depth, None)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Option<u64>, E> {
+        scalar(self.depth, None)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Option<u64>, E> {
+        scalar(self.depth, None)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Option<u64>, E> {
+        scalar(self.depth, None)
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Option<u64>, E> {
+        scalar(self.depth, None)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| None)
+    }
+}
+
+fn scalar<E: serde::de::Error>(depth: usize, number: Option<u64>) -> Result<Option<u64>, E> {
+    if depth == 0 { Err(E::custom("it is a single value, not an object")) } else { Ok(number) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_no_summary_is_refused_without_reading_it() {
+        let refused = |text: &str| head(text).unwrap_err().to_string();
+        assert!(refused("[1, 2]").contains("an array, not an object"));
+        assert!(refused("7").contains("a single value"));
+        assert!(refused("{\"a\": 1, \"a\": 2}").contains("the key \"a\" twice"));
+        assert!(refused("{\"a\": [{\"b\": 1, \"b\": 1}]}").contains("the key \"b\" twice"));
+        assert!(refused("{\"a\": 1e999}").contains("out of range"));
+        assert!(refused("{\"a\": NaN}").contains("expected"));
+        assert!(refused("{\"a\": 1} x").contains("trailing"));
+        assert!(refused(&format!("{{\"a\": {}", "[".repeat(200))).contains("recursion"));
+        let many = format!("{{\"a\": [{}1]}}", "1,".repeat(MOST_VALUES));
+        assert!(refused(&many).contains("more than 8388608 values"));
+    }
+
+    #[test]
+    fn the_top_level_says_what_a_text_is() {
+        let found = head("{\"x\": {\"measures\": 1}, \"schema_version\": 3}\r\n").unwrap();
+        assert_eq!((found.schema_version, found.has_measures), (Some(3), false));
+        let found = head("{\"measures\": {}, \"schema_version\": null}").unwrap();
+        assert_eq!((found.schema_version, found.has_measures), (None, true));
+    }
+}

@@ -1,0 +1,82 @@
+//! The one way to read a file that a user names: within a bound of bytes, and within a time where it is no file.
+
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::terminal::ready;
+
+/// A pipe with a name that nobody opens for writing for so long is not waited for.
+const WRITER_PATIENCE: Duration = Duration::from_secs(5);
+/// A writer that says nothing for so long is not waited for.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How often a pipe without a writer is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// Memory is not set aside for what a file claims to hold, but for what it has held.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Reads the file `path`, which holds at most `limit` bytes.
+///
+/// # Errors
+/// If it cannot be read, holds more, or is a pipe into which nobody writes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let found = file.metadata()?;
+    if found.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    if found.is_file() && found.len() > limit {
+        return Err(too_large(limit));
+    }
+    let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK_BYTES]);
+    let mut awaits_writer = found.file_type().is_fifo();
+    let deadline = Instant::now() + WRITER_PATIENCE;
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) if awaits_writer => {
+                if Instant::now() >= deadline {
+                    let why = format!("nobody writes to it, for {} s", WRITER_PATIENCE.as_secs());
+                    return Err(io::Error::new(ErrorKind::TimedOut, why));
+                }
+                std::thread::sleep(LOOK);
+            }
+            Ok(0) => return Ok(bytes),
+            Ok(count) => {
+                awaits_writer = false;
+                if (bytes.len() + count) as u64 > limit {
+                    return Err(too_large(limit));
+                }
+                bytes.extend_from_slice(&chunk[..count]);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                awaits_writer = false;
+                if !ready(file.as_raw_fd(), libc::POLLIN, SILENCE)? {
+                    let why = format!("its writer says nothing, for {} s", SILENCE.as_secs());
+                    return Err(io::Error::new(ErrorKind::TimedOut, why));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads the file `path`, which holds at most `limit` bytes of UTF-8; a byte order mark is left out.
+///
+/// # Errors
+/// As [`read`], or if it is no UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let text = String::from_utf8(read(path, limit)?)
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("it is no UTF-8: {}", error.utf8_error())))?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
+}
+
+fn too_large(limit: u64) -> io::Error {
+    io::Error::new(ErrorKind::FileTooLarge, format!("it holds more than {limit} bytes"))
+}

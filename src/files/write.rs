@@ -1,0 +1,256 @@
+//! The one way to write a file.
+//!
+//! A regular file is written to an unnamed file in the same folder, which then takes its place: neither a full disk nor
+//! a kill leaves half a file, or costs the one that was there. Links are followed. A device, pipe or socket is written
+//! to, and stays what it is.
+
+use std::ffi::CString;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Once, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::shown;
+use crate::error::{Error, Result};
+use crate::terminal;
+
+/// A pipe that takes nothing for so long has no reader.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a pipe without a reader is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// As many links lead to a file as the kernel follows.
+const MOST_LINKS: usize = 40;
+
+/// Writes `content` to the file `path`.
+///
+/// # Errors
+/// If it cannot be written: of usage, if there can be no such file.
+pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    put(path, content.as_ref()).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Error {
+    let what = format!("writing {}: {error}", shown(path));
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            Error::usage(what).mend("name a file in a folder that exists")
+        }
+        ErrorKind::IsADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
+            Error::usage(what).mend("name a file")
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Error::new(what).mend("free space there, or name a file elsewhere")
+        }
+        ErrorKind::TimedOut => Error::new(what).mend("start the reader first, or name a regular file"),
+        _ => Error::new(what).mend("name a file that this user can write"),
+    }
+}
+
+fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    survive_size_limits();
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(found) if found.file_type().is_block_device() => {
+            Err(io::Error::new(ErrorKind::InvalidInput, "it is a block device, which would lose its file system"))
+        }
+        Ok(found) => match terminal::descriptor_of(&found) {
+            // `/dev/stdout`, or the file that it is redirected to.
+            Some(descriptor) => terminal::write_all(descriptor, content),
+            None if found.is_file() => replace(path, Some(&found), content),
+            None => pour(path, &found, content),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => replace(path, None, content),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file that grows past `ulimit -f` is an error like a full disk, not a signal that ends the process.
+pub(super) fn survive_size_limits() {
+    static ONCE: Once = Once::new();
+    // SAFETY: a plain system call; nobody else in this process handles that signal.
+    ONCE.call_once(|| unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    });
+}
+
+/// Puts a new file in the place of the regular file at `path`, if there is one.
+fn replace(path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
+    let path = followed(path)?;
+    if path.file_name().is_none() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    if found.is_some() {
+        // A folder that can be written is no leave to replace a file that cannot.
+        OpenOptions::new().write(true).open(&path)?;
+    }
+    let made = Part::new(folder_of(&path)).and_then(|part| fill(part, &path, found, content));
+    match made {
+        // A folder that takes no new file, or a file that is a mount, can hold a file that may be written.
+        Err(error) if found.is_some() && is_in_the_way(&error) => {
+            let mut file = OpenOptions::new().write(true).truncate(true).open(&path)?;
+            file.write_all(content)?;
+            synced(&file)
+        }
+        made => made,
+    }
+}
+
+fn fill(mut part: Part, path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
+    part.file.write_all(content)?;
+    if let Some(found) = found {
+        // Only root can keep another's file another's; everyone else keeps what the file is open to.
+        let _ = fchown(&part.file, Some(found.uid()), Some(found.gid()));
+        part.file.set_permissions(Permissions::from_mode(found.mode() & 0o7777))?;
+    }
+    synced(&part.file)?;
+    part.place(path)?;
+    if let Ok(folder) = File::open(folder_of(path)) {
+        // Not every file system knows this of folders.
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+fn is_in_the_way(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::ResourceBusy
+            | ErrorKind::CrossesDevices
+    )
+}
+
+/// Waits until the content is on the disk; file systems that know no such thing have nothing to say.
+fn synced(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) => Ok(()),
+        done => done,
+    }
+}
+
+/// What the links at `path` lead to, whether it is there or not.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = folder_of(&path).join(next),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file that is not there yet. Where the file system can do that it has no name, so that nothing is left of it
+/// whatever ends this process.
+pub(super) struct Part {
+    pub file: File,
+    folder: PathBuf,
+    name: OnceLock<PathBuf>,
+}
+
+impl Part {
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        let unnamed = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(0o666).open(folder);
+        match unnamed {
+            Ok(file) => Ok(Self { file, folder: folder.to_owned(), name: OnceLock::new() }),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
+                let path = part_name(folder);
+                let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path)?;
+                Ok(Self { file, folder: folder.to_owned(), name: OnceLock::from(path) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives it the name `path`, in place of what has it.
+    fn place(self, path: &Path) -> io::Result<()> {
+        if self.name.get().is_none() {
+            match self.link(path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    let name = part_name(&self.folder);
+                    self.link(&name)?;
+                    // It had none, as was just seen.
+                    let _ = self.name.set(name);
+                }
+                linked => return linked,
+            }
+        }
+        match self.name.get() {
+            Some(name) => fs::rename(name, path),
+            None => Ok(()),
+        }
+    }
+
+    fn link(&self, path: &Path) -> io::Result<()> {
+        let old = CString::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        let new = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: both are strings that end in NUL and outlive the call.
+        let done = unsafe {
+            libc::linkat(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), libc::AT_SYMLINK_FOLLOW)
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.get() {
+            // Once it is in its place, there is nothing under this name.
+            let _ = fs::remove_file(name);
+        }
+    }
+}
+
+/// A name that no other process and no other file of this one has, and that is short however long the file's is.
+fn part_name(folder: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    folder.join(format!(".certctl-bench-{}-{count}.part", std::process::id()))
+}
+
+/// Writes to what is there: a device, a pipe with a name, a socket.
+fn pour(path: &Path, found: &Metadata, content: &[u8]) -> io::Result<()> {
+    if found.file_type().is_socket() {
+        let mut socket = UnixStream::connect(path)?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        return socket.write_all(content);
+    }
+    let file = open_for_writing(path)?;
+    terminal::write_within(file.as_raw_fd(), content, PATIENCE).map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => unread(),
+        _ => error,
+    })
+}
+
+fn open_for_writing(path: &Path) -> io::Result<File> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+            // A pipe that nobody reads.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+                if Instant::now() >= deadline {
+                    return Err(unread());
+                }
+                thread::sleep(LOOK);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn unread() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, format!("nobody reads it, for {} s", PATIENCE.as_secs()))
+}

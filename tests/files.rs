@@ -1,0 +1,252 @@
+//! Files that are named on command lines: what is written stays what it was, what is read is read within bounds.
+
+mod common;
+
+use std::ffi::CString;
+use std::fs::{self, File, Permissions};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use common::bench::Bench;
+use common::runs::Made;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with the summaries `base` and `head`.
+struct Shelf(TempDir);
+
+impl Shelf {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Made::default().save(&folder.path().join("base"));
+        Made { number: 2, ..Made::default() }.save(&folder.path().join("head"));
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()).env_remove("CERTCTL_BENCH_THRESHOLD");
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str], code: i32) -> Output {
+        let output = self.command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", told(&output.stderr));
+        output
+    }
+
+    #[track_caller]
+    fn compare(&self, json: &str) -> Output {
+        self.run(&["compare", "base", "head", "--json", json], 0)
+    }
+
+    /// Nothing half written is in the folder.
+    #[track_caller]
+    fn is_clean(&self) {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap_or_default()).collect();
+        assert!(!names.iter().any(|name| name.contains("part")), "{names:?}");
+    }
+}
+
+fn told(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn assert_comparison(bytes: &[u8]) {
+    let value: Value = serde_json::from_slice(bytes).unwrap();
+    assert_eq!(value["exit_code"], 0);
+}
+
+fn make_fifo(path: &Path) {
+    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a string that ends in NUL and outlives the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+}
+
+#[test]
+fn an_output_that_is_a_device_pipe_or_socket_stays_one() {
+    let shelf = Shelf::new();
+    shelf.compare("/dev/null");
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    let full = shelf.run(&["compare", "base", "head", "--json", "/dev/full"], 1);
+    assert!(told(&full.stderr).contains("writing /dev/full: No space left"), "{}", told(&full.stderr));
+
+    make_fifo(&shelf.path("fifo"));
+    let fifo = shelf.path("fifo");
+    let reader = thread::spawn(move || fs::read(fifo).unwrap());
+    shelf.compare("fifo");
+    assert_comparison(&reader.join().unwrap());
+    assert!(fs::metadata(shelf.path("fifo")).unwrap().file_type().is_fifo());
+
+    let listener = UnixListener::bind(shelf.path("socket")).unwrap();
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    shelf.compare("socket");
+    assert_comparison(&reader.join().unwrap());
+
+    let output = shelf.compare("/dev/stdout");
+    let text = told(&output.stdout);
+    assert_comparison(text[text.find("\n{").unwrap()..].as_bytes());
+    shelf.is_clean();
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_or_writes_is_not_waited_for() {
+    let shelf = Shelf::new();
+    make_fifo(&shelf.path("fifo"));
+    let unread = shelf.run(&["compare", "base", "head", "--json", "fifo"], 1);
+    assert!(told(&unread.stderr).contains("nobody reads it"), "{}", told(&unread.stderr));
+    let unwritten = shelf.run(&["compare", "fifo", "head"], 2);
+    assert!(told(&unwritten.stderr).contains("nobody writes to it"), "{}", told(&unwritten.stderr));
+    // One that somebody writes to is a file like any other.
+    let (fifo, summary) = (shelf.path("fifo"), shelf.path("base/summary.json"));
+    let writer = thread::spawn(move || fs::copy(summary, fifo).unwrap());
+    shelf.run(&["compare", "fifo", "head"], 0);
+    writer.join().unwrap();
+}
+
+#[test]
+fn links_are_followed_and_permissions_kept() {
+    let shelf = Shelf::new();
+    fs::write(shelf.path("real.json"), "old").unwrap();
+    fs::set_permissions(shelf.path("real.json"), Permissions::from_mode(0o640)).unwrap();
+    symlink("real.json", shelf.path("link")).unwrap();
+    symlink("new.json", shelf.path("dangling")).unwrap();
+    shelf.compare("link");
+    shelf.compare("dangling");
+    for (link, file) in [("link", "real.json"), ("dangling", "new.json")] {
+        assert!(fs::symlink_metadata(shelf.path(link)).unwrap().is_symlink());
+        assert_comparison(&fs::read(shelf.path(file)).unwrap());
+    }
+    assert_eq!(fs::metadata(shelf.path("real.json")).unwrap().mode() & 0o7777, 0o640);
+    symlink("round", shelf.path("round")).unwrap();
+    shelf.run(&["compare", "base", "head", "--json", "round"], 1);
+    // The longest name that a file can have leaves no room for a longer one beside it.
+    let longest = "x".repeat(255);
+    shelf.compare(&longest);
+    assert_comparison(&fs::read(shelf.path(&longest)).unwrap());
+    shelf.is_clean();
+}
+
+#[test]
+fn an_output_without_room_leaves_what_was_there() {
+    let shelf = Shelf::new();
+    fs::write(shelf.path("out.json"), "old").unwrap();
+    let mut command = shelf.command(&["compare", "base", "head", "--json", "out.json"]);
+    let limit = libc::rlimit { rlim_cur: 1_000, rlim_max: 1_000 };
+    // SAFETY: between fork and exec only a system call is made, on a structure that was copied.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output.stderr));
+    assert!(told(&output.stderr).contains("writing out.json: File too large"), "{}", told(&output.stderr));
+    assert!(told(&output.stdout).contains("verdict"), "what was compared is not lost");
+    assert_eq!(fs::read(shelf.path("out.json")).unwrap(), b"old");
+    shelf.is_clean();
+}
+
+#[test]
+fn an_output_that_is_an_input_is_refused() {
+    let shelf = Shelf::new();
+    let before = fs::read(shelf.path("base/summary.json")).unwrap();
+    symlink("base/summary.json", shelf.path("link")).unwrap();
+    for arguments in [
+        &["compare", "base", "head", "--json", "base/summary.json"][..],
+        &["compare", "base", "head", "--json", "link"],
+        &["report", "base", "--output", "base/summary.json"],
+    ] {
+        let refused = shelf.run(arguments, 2);
+        assert!(told(&refused.stderr).contains("an input and an output"), "{}", told(&refused.stderr));
+    }
+    assert_eq!(fs::read(shelf.path("base/summary.json")).unwrap(), before);
+    shelf.run(&["compare", "base", "head", "--json", "no/such/folder/x"], 2);
+    shelf.run(&["compare", "base", "head", "--json", "base"], 2);
+}
+
+#[test]
+fn an_input_without_end_or_sense_is_refused() {
+    let shelf = Shelf::new();
+    let refused = |name: &str, says: &str| {
+        let output = shelf.run(&["compare", name, "head"], 2);
+        assert!(told(&output.stderr).contains(says), "{name}: {}", told(&output.stderr));
+    };
+    refused("/dev/zero", "holds more than");
+    refused("/dev/null", "EOF");
+    let summary = fs::read_to_string(shelf.path("base/summary.json")).unwrap();
+    let numbers = format!("{{\"schema_version\": 3, \"results\": [{}1]}}", "1,".repeat(10 << 20));
+    for (name, text, says) in [
+        ("numbers", numbers.as_str(), "holds more than 8388608 values"),
+        ("deep", &format!("{{\"schema_version\": {}", "[".repeat(100_000)), "recursion limit"),
+        ("cut", &summary[..summary.len() / 2], "EOF"),
+        ("twice", &summary.replacen('{', "{\"exit_code\": 0,", 1), "the key \"exit_code\" twice"),
+        ("infinite", &summary.replacen("\"exit_code\": 0", "\"exit_code\": 1e999", 1), "out of range"),
+        ("nan", &summary.replacen("\"exit_code\": 0", "\"exit_code\": NaN", 1), "expected value"),
+        ("array", "[1, 2]", "an array, not an object"),
+    ] {
+        fs::write(shelf.path(name), text).unwrap();
+        refused(name, says);
+    }
+    fs::write(shelf.path("latin"), b"{\"a\": \"\xe4\"}").unwrap();
+    refused("latin", "no UTF-8");
+    let newer = summary.replacen("\"schema_version\": ", "\"schema_version\": 9", 1);
+    fs::write(shelf.path("newer"), newer).unwrap();
+    let newer = shelf.run(&["compare", "newer", "head"], 5);
+    assert!(told(&newer.stderr).contains("newer than this suite"), "{}", told(&newer.stderr));
+    // What editors and other systems add is no fault.
+    fs::write(shelf.path("marked"), format!("\u{feff}{}", summary.replace('\n', "\r\n"))).unwrap();
+    shelf.run(&["compare", "marked", "head"], 0);
+}
+
+#[test]
+fn a_path_with_a_line_feed_or_without_utf_8_is_one_line() {
+    let shelf = Shelf::new();
+    let output = shelf.run(&["compare", "no\n\u{1b}[31msuch", "head"], 2);
+    assert!(told(&output.stderr).contains("reading no\\n\\u{1b}[31msuch: "), "{}", told(&output.stderr));
+    let name = std::ffi::OsStr::from_bytes(b"out-\xff.json");
+    let output = shelf.command(&["compare", "base", "head", "--json"]).arg(name).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output.stderr));
+    assert_comparison(&fs::read(shelf.0.path().join(name)).unwrap());
+}
+
+#[test]
+fn a_folder_that_takes_no_results_is_seen_before_the_window() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let path = folder.path().join("file/results");
+    let bench = Bench::new("--in-memory --agents 5").smoke().env("CERTCTL_BENCH_OUTPUT", path.to_str().unwrap());
+    let refused = bench.run().exits(1);
+    assert!(refused.stderr.contains("cannot take results: Not a directory"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("measuring"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_folder_takes_one_run_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = certctl_bench::files::claim(folder.path()).unwrap();
+    let again = certctl_bench::files::claim(folder.path()).unwrap_err();
+    assert!(again.what().contains("another run writes its results"), "{}", again.what());
+    drop(held);
+    certctl_bench::files::claim(folder.path()).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a probe leaves nothing");
+    File::open(folder.path()).unwrap();
+}

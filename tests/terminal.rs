@@ -1,0 +1,130 @@
+//! Standard output and error at whose other end is nobody, or a full disk.
+
+mod common;
+
+use std::fs::{File, OpenOptions};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::bench::program;
+use common::process::PATIENCE;
+use common::runs::Made;
+use tempfile::TempDir;
+
+/// The bench program with its results in a folder: a smoke run on rows in memory, of workload and loop.
+fn bench(folder: &TempDir, target: &str, arguments: &str) -> Command {
+    let mut command = Command::new(program(target));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CERTCTL_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments.split_whitespace()).env("CERTCTL_BENCH_OUTPUT", folder.path().join("results"));
+    command.env("CRITERION_HOME", folder.path().join("criterion")).stdin(Stdio::null());
+    command
+}
+
+fn verb(folder: &TempDir, arguments: &str) -> Command {
+    Made::default().save(&folder.path().join("base"));
+    Made { number: 2, ..Made::default() }.save(&folder.path().join("head"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+    command.args(arguments.split_whitespace()).current_dir(folder.path()).stdin(Stdio::null());
+    command
+}
+
+/// A pipe whose reader has gone away.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+/// The exit code, within the patience of tests.
+#[track_caller]
+fn ends(mut child: Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it does not end");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_closed_standard_output_changes_no_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in ["compare base head", "report base", "report base --format markdown", "--help", "compare --help"] {
+        let child = verb(&folder, arguments).stdout(closed()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{arguments}");
+    }
+}
+
+#[test]
+fn a_full_standard_output_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in ["compare base head", "report base", "--help"] {
+        let child = verb(&folder, arguments).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {said}");
+        assert!(said.contains("writing to standard output: No space left on device"), "{arguments}: {said}");
+        assert!(!said.contains("panicked"), "{arguments}: {said}");
+    }
+}
+
+#[test]
+fn a_run_that_nobody_listens_to_keeps_its_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = bench(&folder, "agent_storm", "--in-memory --agents 5");
+    assert_eq!(ends(command.stdout(closed()).stderr(closed()).spawn().unwrap()), Some(0));
+    let summary = std::fs::read_to_string(folder.path().join("results/smoke/summary.json")).unwrap();
+    assert!(summary.contains("\"verdict\": \"smoke\""), "{summary}");
+
+    // A full disk is no reader that has seen enough.
+    let mut command = bench(&folder, "agent_storm", "--in-memory --agents 5");
+    assert_eq!(ends(command.stdout(full()).stderr(full()).spawn().unwrap()), Some(1));
+}
+
+#[test]
+fn the_handshakes_loops_outlive_a_closed_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = bench(&folder, "handshake", "pipe/full");
+    assert_eq!(ends(command.stdout(closed()).stderr(closed()).spawn().unwrap()), Some(0));
+    assert!(folder.path().join("results/smoke/counts.json").exists());
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    // The pipe is filled to the last byte, by a writer that does not wait.
+    let filler = OpenOptions::new();
+    let mut filler = {
+        use std::os::fd::AsRawFd as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut options = filler;
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        options.write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+    };
+    use std::io::Write as _;
+    for size in [4_096, 1] {
+        while filler.write(&vec![b'x'; size]).is_ok() {}
+    }
+    drop(filler);
+    let mut command = bench(&folder, "agent_storm", "--mode sustained --in-memory --agents 5");
+    assert_eq!(ends(command.stdout(Stdio::null()).stderr(writer).spawn().unwrap()), Some(0));
+    assert!(folder.path().join("results/smoke/summary.json").exists());
+}
