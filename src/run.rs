@@ -18,10 +18,12 @@ use crate::load::run::{Client, Control, Done, Job};
 use crate::load::schedule::Pattern;
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
-use crate::wire::connection::Stopwatch;
+use crate::wire::connection::{Idle, Stopwatch};
 use crate::wire::handshake::Record;
+use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
-use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
+use crate::wire::scratch::Room;
+use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
 
 /// A runtime for one generator thread.
 ///
@@ -80,6 +82,11 @@ impl Peer {
 /// How many connections may wait for their peer to close at most, and at least; one more than planned is closed at once.
 const MAX_CLOSING: usize = 1_024;
 const MIN_CLOSING: usize = 64;
+/// How many buffers that no request is using are kept at most.
+const MAX_UNUSED_SCRATCHES: usize = 1_024;
+/// How long a new connection is listened to before it is used, once a peer has sent what nobody had asked for: an answer
+/// that was under way before its request would be taken for one otherwise.
+const LISTENING: Duration = Duration::from_millis(200);
 /// How long each may wait.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -119,6 +126,10 @@ pub fn run(workloads: &[Workload], control: &Control) -> Result<Vec<Measurement>
 struct Wiring {
     /// Buffers that no request is using.
     scratch: Rc<RefCell<Vec<Scratch>>>,
+    /// The room that answers have together.
+    room: Rc<Room>,
+    /// A peer has sent what nobody had asked for.
+    outspoken: Rc<Cell<bool>>,
     /// How many connections wait for their peer to close.
     closing: Rc<Cell<usize>>,
     /// How many may.
@@ -157,12 +168,43 @@ impl Wiring {
 
     /// Lets the peer close `connection` first.
     fn close(&self, connection: Connection) {
-        let closing = self.closing.clone();
+        let (closing, outspoken) = (self.closing.clone(), self.outspoken.clone());
         closing.set(closing.get() + 1);
         tokio::task::spawn_local(async move {
-            connection.close_second(CLOSING_PATIENCE).await;
+            if connection.close_second(CLOSING_PATIENCE).await {
+                outspoken.set(true);
+            }
             closing.set(closing.get() - 1);
         });
+    }
+
+    /// Whether a peer has closed an idle connection.
+    fn is_closed(&self, idle: Idle) -> Result<bool, Fault> {
+        match idle {
+            Idle::Quiet => Ok(false),
+            Idle::Closed => Ok(true),
+            Idle::Spoke(fault) => {
+                // What is no TLS is never taken for an answer.
+                self.outspoken.set(self.outspoken.get() || fault.kind == FaultKind::Protocol);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Buffers for an exchange whose answer is at most so long, in bytes.
+    fn take_scratch(&self, longest_answer: usize) -> Scratch {
+        let unused = self.scratch.borrow_mut().pop();
+        let mut scratch = unused.unwrap_or_else(|| Scratch::within(&self.room));
+        scratch.bound_body(longest_answer);
+        scratch
+    }
+
+    fn return_scratch(&self, mut scratch: Scratch) {
+        scratch.shrink();
+        let mut unused = self.scratch.borrow_mut();
+        if unused.len() < MAX_UNUSED_SCRATCHES {
+            unused.push(scratch);
+        }
     }
 }
 
@@ -190,7 +232,7 @@ impl Client for HttpClient {
 
     async fn perform(&mut self, ask: Ask, start: Moment) -> Done {
         self.scenario.starting(start);
-        let mut scratch = self.wiring.scratch.borrow_mut().pop().unwrap_or_default();
+        let mut scratch = self.wiring.take_scratch(self.scenario.longest_answer());
         let mut watch = Stopwatch::from(start);
         let (mut phases, mut handshake) = (Phases::default(), None);
         let answered = self.ask(ask, start, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
@@ -199,7 +241,7 @@ impl Client for HttpClient {
                 self.scenario.answered(start, watch.last());
                 let outcome = self.scenario.judge(ask, start, &response);
                 if outcome != Outcome::Ok {
-                    self.recorder.borrow_mut().example(outcome, || describe(response.status, response.body));
+                    self.recorder.borrow_mut().example(outcome, || describe(&response));
                 }
                 outcome
             }
@@ -211,7 +253,7 @@ impl Client for HttpClient {
                 Outcome::Broken(fault.kind)
             }
         };
-        self.wiring.scratch.borrow_mut().push(scratch);
+        self.wiring.return_scratch(scratch);
         if self.peer.connections == Connections::PerArrival
             && let Some(connection) = self.connection.take()
         {
@@ -239,13 +281,14 @@ impl HttpClient {
     /// that asks nothing within 5 s, and one that has asked something only after 60 s of silence.
     async fn greet(&self, connection: &mut Connection) -> Result<bool, Fault> {
         let Connections::Kept(greeting) = &self.peer.connections else { return Ok(true) };
-        let mut scratch = self.wiring.scratch.borrow_mut().pop().unwrap_or_default();
+        let mut scratch = self.wiring.take_scratch(LONGEST_GREETING);
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
         scratch.request.clear();
         scratch.request.extend_from_slice(greeting);
         let kept = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
-        self.wiring.scratch.borrow_mut().push(scratch);
-        kept
+        self.wiring.return_scratch(scratch);
+        // One that is out of step is kept until a request finds it so.
+        Ok(kept? || connection.is_out_of_step())
     }
 
     async fn ask(
@@ -258,34 +301,59 @@ impl HttpClient {
         handshake: &mut Option<Record>,
     ) -> Result<(), Fault> {
         if let Some(connection) = &mut self.connection
-            && connection.is_stale().await
+            && self.wiring.is_closed(connection.idle().await)?
         {
             self.connection = None;
         }
+        let method;
         let connection = match &mut self.connection {
-            Some(connection) => connection,
+            Some(connection) => {
+                method = self.scenario.encode(ask, &mut scratch.request);
+                connection
+            }
             none => {
                 let connection = Box::pin(self.peer.dialer(ask.seq).open(watch, phases)).await?;
                 let record = connection.record();
                 self.scenario.connected(start, watch.last(), &record);
                 *handshake = Some(record);
-                none.insert(Box::new(connection))
+                let mut connection = Box::new(connection);
+                method = self.scenario.encode(ask, &mut scratch.request);
+                let idle = match self.wiring.outspoken.get() {
+                    false => connection.idle().await,
+                    true => Box::pin(connection.listen(LISTENING)).await,
+                };
+                if self.wiring.is_closed(idle)? {
+                    return Err(Fault::new(FaultKind::Closed, "the peer closed the connection before the request"));
+                }
+                none.insert(connection)
             }
         };
-        let method = self.scenario.encode(ask, &mut scratch.request);
         let reusable = connection.exchange(method, scratch, watch, phases).await?;
-        if !reusable && self.peer.connections != Connections::PerArrival {
+        // One that is out of step is kept until the next request finds it so.
+        let is_kept = reusable || connection.is_out_of_step();
+        if !is_kept && self.peer.connections != Connections::PerArrival {
             self.connection = None;
         }
         Ok(())
     }
 }
 
+/// The longest answer to a greeting, in bytes.
+const LONGEST_GREETING: usize = 64 * 1024;
+
 /// How much of a body is kept, in bytes: more than is shown, so that a secret is found whole before it is cut.
 const EXAMPLE_BYTES: usize = 2_000;
 
+/// How much of the name of a content coding is shown, in bytes.
+const CODING_BYTES: usize = 40;
+
 /// A response in a line, for people: bounded and printable.
-fn describe(status: u16, body: &[u8]) -> String {
+fn describe(response: &Response<'_>) -> String {
+    let (status, body) = (response.status, response.body);
+    if let Some(coding) = response.coding() {
+        let coding = &coding[..coding.len().min(CODING_BYTES)];
+        return format!("{status}: coded as {}, which was not accepted", coding.escape_ascii());
+    }
     let text: String = String::from_utf8_lossy(&body[..body.len().min(EXAMPLE_BYTES)])
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })

@@ -11,7 +11,7 @@ pub enum Outcome {
     Ok,
     /// 429: a rate limiter refused.
     Refused,
-    /// Another status than the scenario wants.
+    /// Another status than the one that the scenario wants, another success among them.
     Failed(u16),
     /// The wanted status with the wrong answer: HTML where JSON was due, or the work not done.
     Wrong,

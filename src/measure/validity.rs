@@ -78,9 +78,9 @@ pub enum Invalid {
         /// What was late, and by more than what.
         punctuality: Punctuality,
     },
-    /// The generator ran out of ports or file descriptors.
+    /// The generator ran out of ports or file descriptors, or of room for answers.
     Exhausted {
-        /// How many connections could not be opened for that.
+        /// How many requests were given up for that.
         connections: u64,
     },
     /// Handshakes were full and meant to be resumed, or the other way round.
@@ -143,8 +143,8 @@ impl fmt::Display for Invalid {
             }
             Self::Exhausted { connections } => write!(
                 f,
-                "{connections} connections could not be opened for want of ports or file descriptors here: lower the rate, or \
-                 see net.ipv4.ip_local_port_range and ulimit -n"
+                "{connections} requests were given up for want of ports, file descriptors or room for answers here: lower the rate, \
+                 or see net.ipv4.ip_local_port_range and ulimit -n"
             ),
             Self::Handshakes { undeclared, of } => write!(
                 f,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use self::answer::{Nonce, is_directory, is_problem, is_problem_type};
 use super::books::{AuditBook, AuditRows};
-use super::{Claim, Scenario};
+use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::database::Client;
 use crate::error::{Context as _, Result};
@@ -184,8 +184,7 @@ impl Scenario for Acme {
                 self.unknown_refused.set(self.unknown_refused.get() + u64::from(refused));
                 Outcome::Ok
             }
-            false if response.status == wanted || response.status < 300 => Outcome::Wrong,
-            false => Outcome::Failed(response.status),
+            false => unwanted(response.status, wanted),
         }
     }
 
@@ -303,7 +302,7 @@ mod tests {
             "unknown certificates answered 400 in place of 404: 1"
         );
         assert_eq!(judge(&acme, 3, "404 x\r\nContent-Type: text/plain", "404 page not found"), Outcome::Wrong);
-        assert_eq!(judge(&acme, 3, "200 OK\r\nContent-Type: text/html", "<html>"), Outcome::Wrong);
+        assert_eq!(judge(&acme, 3, "200 OK\r\nContent-Type: text/html", "<html>"), Outcome::Failed(200));
         assert_eq!(judge(&acme, 0, &problem_head(500), &problem("serverInternal")), Outcome::Failed(500));
     }
 

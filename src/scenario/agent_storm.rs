@@ -195,7 +195,7 @@ impl Scenario for AgentStorm {
 
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
         if response.status != 200 || !response.is_json() {
-            return unwanted(response.status);
+            return unwanted(response.status, 200);
         }
         if ask.step == POLL {
             let right = response.body.starts_with(br#"{"count":"#);

@@ -132,7 +132,7 @@ impl Scenario for Handshake {
     }
 
     fn judge(&self, _ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
-        if response.status == 200 { Outcome::Ok } else { unwanted(response.status) }
+        if response.status == 200 { Outcome::Ok } else { unwanted(response.status, 200) }
     }
 
     fn connected(&self, start: Moment, shown: Moment, record: &Record) {

@@ -109,7 +109,7 @@ impl Scenario for Issuance {
 
     fn judge(&self, ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
         if response.status != 201 {
-            return unwanted(response.status);
+            return unwanted(response.status, 201);
         }
         if !response.is_json() || !self.names(ask.seq, response.body) {
             return Outcome::Wrong;
@@ -153,7 +153,7 @@ mod tests {
         };
         assert_eq!(judge(7, 201, "loadtest-api-r1-00000007.example.test"), Outcome::Ok);
         assert_eq!(judge(8, 201, "loadtest-api-r1-00000007.example.test"), Outcome::Wrong);
-        assert_eq!(judge(7, 200, "loadtest-api-r1-00000007.example.test"), Outcome::Wrong);
+        assert_eq!(judge(7, 200, "loadtest-api-r1-00000007.example.test"), Outcome::Failed(200));
         assert_eq!(judge(7, 500, "loadtest-api-r1-00000007.example.test"), Outcome::Failed(500));
         assert_eq!(issuance.accepted.get(), 1);
     }

@@ -50,6 +50,11 @@ pub trait Scenario: 'static {
     /// Takes note that a request that started at `start` was answered, whatever the answer, by `end`.
     fn answered(&self, _start: Moment, _end: Moment) {}
 
+    /// The longest answer that can be a right one, in bytes: a longer one is not read to its end.
+    fn longest_answer(&self) -> usize {
+        256 * 1024
+    }
+
     /// Says what came of a request that started at `start`, and notes the work that the answer claims.
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome;
 
@@ -92,11 +97,12 @@ pub struct Claim {
     pub claimed: u64,
 }
 
-/// The outcome of an answer that is not the wanted one.
-fn unwanted(status: u16) -> Outcome {
+/// The outcome of an answer that is not the right one, where the right one has the status `wanted`. A status is the
+/// wanted one or not: another success than that, be it 204, has failed like any other.
+fn unwanted(status: u16, wanted: u16) -> Outcome {
     match status {
         429 => Outcome::Refused,
-        200..=299 => Outcome::Wrong,
+        status if status == wanted => Outcome::Wrong,
         status => Outcome::Failed(status),
     }
 }

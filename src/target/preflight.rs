@@ -142,6 +142,13 @@ pub(super) struct Inspection<'a> {
 
 impl Inspection<'_> {
     pub(super) fn not_certctl(&self, path: &str, answer: &Answer) -> Error {
+        if let Some(coding) = &answer.coding {
+            let (base, status) = (&self.target.base, answer.status);
+            return Error::new(format!(
+                "{base}{path} answers {status} coded as {coding}, though every request says Accept-Encoding: identity"
+            ))
+            .mend("switch compression off in the proxy in front of certctl, or point CERTCTL_BASE at certctl itself");
+        }
         let what = match answer {
             _ if answer.is_html() => "HTML where JSON was due",
             Answer { is_json: true, .. } => "the wrong JSON",

@@ -36,6 +36,8 @@ pub struct Answer {
     pub status: u16,
     /// Whether its content type is JSON.
     pub is_json: bool,
+    /// Its content coding, which was not accepted.
+    pub coding: Option<String>,
     /// The server's time, as HTTP writes it.
     pub date: Option<String>,
     /// The body.
@@ -93,7 +95,8 @@ impl<'a> Probe<'a> {
         let body = self.target.token.redact(&String::from_utf8_lossy(response.body)).into_bytes();
         let header = |name: &str| response.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let date = header("date");
-        Ok(Answer { status: response.status, is_json: response.is_json(), date, body })
+        let coding = response.coding().map(|coding| coding[..coding.len().min(40)].escape_ascii().to_string());
+        Ok(Answer { status: response.status, is_json: response.is_json(), coding, date, body })
     }
 
     async fn exchange(&mut self, method: Method) -> Result<(), Fault> {

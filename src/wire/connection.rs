@@ -1,28 +1,27 @@
 //! One connection to a peer, and the phases of one exchange on it.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::handshake::{Handshake, Kind, Record, certificate_id};
-use super::http1::{Parser, Response};
+use super::http1::Parser;
 use super::request::Method;
+pub use super::scratch::Scratch;
 use super::tap::Tap;
 use crate::clock::Moment;
-
-/// How many bytes of a response are read at a time.
-const READ_BYTES: usize = 16 * 1024;
 
 /// How long to look for what the peer said before it closed.
 const LAST_WORD_PATIENCE: Duration = Duration::from_millis(20);
@@ -88,28 +87,6 @@ impl Stopwatch {
     }
 }
 
-/// The buffers of one exchange: borrowed while a request is in flight, so that idle connections own none.
-#[derive(Debug)]
-pub struct Scratch {
-    /// The encoded request.
-    pub request: Vec<u8>,
-    parser: Parser,
-    inbox: Box<[u8]>,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { request: Vec::with_capacity(1024), parser: Parser::default(), inbox: vec![0; READ_BYTES].into() }
-    }
-}
-
-impl Scratch {
-    /// The response of the last exchange, if it was complete.
-    pub fn response(&self) -> Option<Response<'_>> {
-        self.parser.response()
-    }
-}
-
 /// Opens connections to one peer.
 #[derive(Clone)]
 pub struct Dialer {
@@ -171,7 +148,7 @@ impl Dialer {
             written_bytes: tap.written_bytes().try_into().unwrap_or(u32::MAX),
             certificate: tls.peer_certificates().and_then(|chain| chain.first()).map_or(0, certificate_id),
         };
-        Ok(Connection { stream, record })
+        Ok(Connection { stream, record, spoke: false })
     }
 }
 
@@ -179,6 +156,27 @@ impl Dialer {
 pub struct Connection {
     stream: TlsStream<Tap>,
     record: Record,
+    /// Bytes have come that answer no request.
+    spoke: bool,
+}
+
+/// What a peer did while no request was on its connection.
+#[derive(Debug)]
+pub enum Idle {
+    /// Nothing.
+    Quiet,
+    /// It closed. A 408 before that says why, and is no answer (RFC 9110, section 15.5.9).
+    Closed,
+    /// It sent what is nobody's answer (RFC 9112, section 9.2), or what is no TLS.
+    Spoke(Fault),
+}
+
+/// How sending a request ended.
+enum Sent {
+    /// All of it was handed to the kernel.
+    Whole,
+    /// The peer wants no more of it: it has answered.
+    Answered,
 }
 
 impl Connection {
@@ -192,14 +190,49 @@ impl Connection {
         self.stream.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.as_ref())
     }
 
-    /// Whether the peer has closed it, or sent what nobody asked for, while it was idle.
-    pub async fn is_stale(&mut self) -> bool {
-        let mut byte = [0];
-        poll_fn(|context| {
-            let mut buffer = ReadBuf::new(&mut byte);
-            Poll::Ready(Pin::new(&mut self.stream).poll_read(context, &mut buffer).is_ready())
+    /// Whether bytes have come that answer no request: none that comes after them can be told whose it is.
+    pub fn is_out_of_step(&self) -> bool {
+        self.spoke
+    }
+
+    /// Looks at what the peer has done while the connection was idle, up to this moment.
+    pub async fn idle(&mut self) -> Idle {
+        if self.spoke {
+            return spoke();
+        }
+        let mut word = [0; LONGEST_LAST_WORD];
+        // The reactor may not have been asked for a while.
+        self.stream.get_mut().0.read_at_once(true);
+        let read = poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut word);
+            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+            Poll::Ready(read.map(|read| read.map(|()| buffer.filled().len())))
         })
-        .await
+        .await;
+        self.stream.get_mut().0.read_at_once(false);
+        match read {
+            Poll::Pending => Idle::Quiet,
+            Poll::Ready(Err(error)) if Fault::is_tls(&error) => Idle::Spoke(Fault::from_io(&error, false)),
+            Poll::Ready(Ok(0) | Err(_)) => Idle::Closed,
+            Poll::Ready(Ok(length)) if is_request_timeout(&word[..length]) => Idle::Closed,
+            Poll::Ready(Ok(_)) => {
+                self.spoke = true;
+                spoke()
+            }
+        }
+    }
+
+    /// Waits for up to `span` for the peer to do anything.
+    pub async fn listen(&mut self, span: Duration) -> Idle {
+        let deadline = tokio::time::Instant::now() + span;
+        loop {
+            match self.idle().await {
+                Idle::Quiet if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                idle => return idle,
+            }
+        }
     }
 
     /// Sends `scratch.request` and reads its response into `scratch`, and notes the phases. Returns whether the
@@ -215,61 +248,126 @@ impl Connection {
         phases: &mut Phases,
     ) -> Result<bool, Fault> {
         scratch.parser.start(method);
-        let sent = match self.send(&scratch.request).await {
-            Err(fault) => Err(self.last_word(&mut scratch.inbox).await.unwrap_or(fault)),
-            sent => sent,
-        };
+        let sent = self.send(scratch).await;
         phases.send_ns = watch.split();
-        sent?;
-        let mut surplus = false;
+        let cut_short = matches!(sent?, Sent::Answered);
+        let received = self.receive(scratch, watch, phases).await;
+        phases.receive_ns = watch.split();
+        received?;
+        let keep_alive = scratch.parser.response().is_some_and(|response| response.keep_alive);
+        // Behind the last answer there is nothing to be out of step with (RFC 9112, section 9.6).
+        self.spoke &= keep_alive;
+        Ok(keep_alive && !self.spoke && !cut_short)
+    }
+
+    /// Reads until the response is complete.
+    async fn receive(
+        &mut self,
+        scratch: &mut Scratch,
+        watch: &mut Stopwatch,
+        phases: &mut Phases,
+    ) -> Result<(), Fault> {
         while scratch.parser.response().is_none() {
             let first = !scratch.parser.has_begun();
             let received = self.stream.read(&mut scratch.inbox).await;
             if first {
                 phases.first_byte_ns = watch.split();
             }
-            let taken = match received {
-                Ok(0) => scratch.parser.feed_eof().map_err(Fault::from_parse),
-                Ok(length) => scratch.parser.feed(&scratch.inbox[..length]).map_err(Fault::from_parse).map(|used| {
-                    surplus = used < length;
-                }),
-                // Peers that close without a TLS close_notify end a body delimited by the close all the same, but a
-                // truncated one cannot be told from a complete one (RFC 8446, section 6.1).
-                Err(error) => Err(Fault::from_io(&error, scratch.parser.has_begun())),
+            self.take(received, scratch)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what was read for the response.
+    fn take(&mut self, received: io::Result<usize>, scratch: &mut Scratch) -> Result<(), Fault> {
+        match received {
+            Ok(0) => scratch.parser.feed_eof().map_err(Fault::from_parse),
+            Ok(length) => {
+                let used = scratch.parser.feed(&scratch.inbox[..length]).map_err(Fault::from_parse)?;
+                self.spoke |= used < length;
+                scratch.account()
+            }
+            // Peers that close without a TLS close_notify end a body delimited by the close all the same, but a
+            // truncated one cannot be told from a complete one (RFC 8446, section 6.1).
+            Err(error) => Err(Fault::from_io(&error, scratch.parser.has_begun())),
+        }
+    }
+
+    /// Sends the request. While the peer takes no more of it, what it says meanwhile is read: an answer that refuses ends
+    /// the sending (RFC 9112, section 9.5), be it that the peer has closed behind it.
+    async fn send(&mut self, scratch: &mut Scratch) -> Result<Sent, Fault> {
+        let mut written = 0;
+        loop {
+            let step = poll_fn(|context| self.poll_send(context, scratch, &mut written)).await;
+            let received = match step {
+                Step::Sent => return Ok(Sent::Whole),
+                Step::Received(received) => received,
+                Step::Failed(error) => return self.last_word(scratch, Fault::from_io(&error, false)).await,
             };
-            if let Err(fault) = taken {
-                phases.receive_ns = watch.split();
-                return Err(fault);
+            self.take(received, scratch)?;
+            if refuses(&scratch.parser) {
+                return Ok(Sent::Answered);
             }
         }
-        phases.receive_ns = watch.split();
-        let keep_alive = scratch.parser.response().is_some_and(|response| response.keep_alive);
-        Ok(keep_alive && !surplus)
     }
 
-    async fn send(&mut self, request: &[u8]) -> Result<(), Fault> {
-        let sent = match self.stream.write_all(request).await {
-            Ok(()) => self.stream.flush().await,
-            Err(error) => Err(error),
+    /// Writes as much as the peer takes, and reads when it takes no more.
+    fn poll_send(&mut self, context: &mut Context<'_>, scratch: &mut Scratch, written: &mut usize) -> Poll<Step> {
+        let sent = loop {
+            let rest = &scratch.request[*written..];
+            let stream = Pin::new(&mut self.stream);
+            let done = match rest.is_empty() {
+                true => {
+                    break stream.poll_flush(context).map(|flushed| flushed.map_or_else(Step::Failed, |()| Step::Sent));
+                }
+                false => stream.poll_write(context, rest),
+            };
+            match done {
+                Poll::Ready(Ok(length)) => *written += length,
+                Poll::Ready(Err(error)) => break Poll::Ready(Step::Failed(error)),
+                Poll::Pending => break Poll::Pending,
+            }
         };
-        sent.map_err(|error| Fault::from_io(&error, false))
+        // A complete answer that does not refuse is read on from when the request is out.
+        if sent.is_ready() || scratch.parser.response().is_some() {
+            return sent;
+        }
+        let mut buffer = ReadBuf::new(&mut scratch.inbox);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+        Poll::Ready(Step::Received(read.map(|()| buffer.filled().len())))
     }
 
-    /// The alert with which the peer has closed a connection that cannot be written to any more, if it sent one.
-    async fn last_word(&mut self, inbox: &mut [u8]) -> Option<Fault> {
+    /// What the peer said before it closed a connection that cannot be written to any more, for `fault`: an answer that
+    /// refuses the request, or a TLS alert.
+    async fn last_word(&mut self, scratch: &mut Scratch, fault: Fault) -> Result<Sent, Fault> {
         // What it sent has come before the end of the connection, which we know of.
-        let read = tokio::time::timeout(LAST_WORD_PATIENCE, self.stream.read(inbox)).await.ok()?;
-        read.err().filter(Fault::is_tls).map(|error| Fault::from_io(&error, false))
+        let read = tokio::time::timeout(LAST_WORD_PATIENCE, async {
+            self.stream.get_mut().0.read_at_once(true);
+            while scratch.parser.response().is_none() {
+                let received = self.stream.read(&mut scratch.inbox).await;
+                self.take(received, scratch)?;
+            }
+            Ok::<(), Fault>(())
+        })
+        .await;
+        match read {
+            Ok(Ok(())) if refuses(&scratch.parser) => Ok(Sent::Answered),
+            Ok(Err(said)) if said.kind != FaultKind::Closed => Err(said),
+            _ => Err(fault),
+        }
     }
 
     /// Waits for the peer, which was told that this is the end, to close first, for at most `patience`: who closes first
-    /// keeps the port in TIME_WAIT (RFC 9293, section 3.6), and ports are what we would run out of.
-    pub async fn close_second(mut self, patience: Duration) {
+    /// keeps the port in TIME_WAIT (RFC 9293, section 3.6), and ports are what we would run out of. Returns whether the
+    /// peer sent something instead, which nobody had asked for.
+    pub async fn close_second(mut self, patience: Duration) -> bool {
         let mut byte = [0];
-        match tokio::time::timeout(patience, self.stream.read(&mut byte)).await {
-            Ok(Ok(0) | Err(_)) => {}
-            Ok(Ok(_)) | Err(_) => self.close(patience).await,
+        let read = tokio::time::timeout(patience, self.stream.read(&mut byte)).await;
+        let spoke = self.spoke || matches!(read, Ok(Ok(1)));
+        if spoke || read.is_err() {
+            self.close(patience).await;
         }
+        spoke
     }
 
     /// Says goodbye (TLS close_notify, TCP FIN), for at most `patience`.
@@ -277,4 +375,31 @@ impl Connection {
         // The peer may be gone already: nothing is left to tell or to lose.
         let _ = tokio::time::timeout(patience, self.stream.shutdown()).await;
     }
+}
+
+/// What happened to a request that is being sent.
+enum Step {
+    /// All of it is out.
+    Sent,
+    /// The peer sent something first, or closed.
+    Received(io::Result<usize>),
+    /// It cannot be written to any more.
+    Failed(io::Error),
+}
+
+/// Whether the peer has answered in a way that makes the rest of the request pointless.
+fn refuses(parser: &Parser) -> bool {
+    parser.status().is_some_and(|status| status >= 300)
+}
+
+fn spoke() -> Idle {
+    Idle::Spoke(Fault::new(FaultKind::Protocol, "bytes that came before the request, which are nobody's answer"))
+}
+
+/// Enough of an idle connection's last word to know it by.
+const LONGEST_LAST_WORD: usize = b"HTTP/1.1 408".len();
+
+/// Whether these bytes begin the 408 with which a server ends an idle connection.
+fn is_request_timeout(bytes: &[u8]) -> bool {
+    bytes == b"HTTP/1.1 408" || bytes == b"HTTP/1.0 408"
 }

@@ -12,7 +12,8 @@ use super::http1::ParseError;
 pub enum FaultKind {
     /// The TCP connection could not be made.
     Connect,
-    /// We had no port or file descriptor left for a connection: the generator's fault, not the peer's.
+    /// We had no port or file descriptor left for a connection, or no room for an answer: the generator's fault, not the
+    /// peer's.
     Exhausted,
     /// The TLS handshake failed for a reason that none of the next is, or a TLS record was bad later on.
     Tls,
@@ -39,7 +40,7 @@ impl FaultKind {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
-            Self::Exhausted => "out of ports or descriptors",
+            Self::Exhausted => "out of ports, descriptors or room",
             Self::Tls => "tls",
             Self::Expired => "certificate expired",
             Self::WrongName => "certificate of another name",
@@ -113,8 +114,13 @@ impl Fault {
     /// An error while connecting.
     pub(super) fn from_connect(error: &io::Error) -> Self {
         let ours = [libc::EADDRNOTAVAIL, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
-        let exhausted = error.raw_os_error().is_some_and(|code| ours.contains(&code));
-        Self::new(if exhausted { FaultKind::Exhausted } else { FaultKind::Connect }, error)
+        let kind = match error.raw_os_error() {
+            Some(code) if ours.contains(&code) => FaultKind::Exhausted,
+            // A connection that was refused has no reset: this one was open.
+            Some(libc::ECONNRESET) => FaultKind::Closed,
+            _ => FaultKind::Connect,
+        };
+        Self::new(kind, error)
     }
 
     /// An error while shaking hands. `replied` says that we had replied to the peer's first flight. Up to there a

@@ -1,13 +1,17 @@
 //! HTTP/1.1 responses, sans I/O: bytes in, one response out (RFC 9112).
 
+mod framing;
+
 use std::fmt;
 
+use self::framing::{Body, Framing, after_line, unfold};
 use super::request::Method;
 
 /// The longest response head that is read, in bytes. certctl's are about 600.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// The longest response body that is kept, in bytes. certctl's longest page of certificates is about 350 KiB.
-pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// The longest response body that is kept unless [`Parser::bound_body`] says otherwise, in bytes. certctl's longest page
+/// of certificates is about 350 KiB.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The longest line of chunked framing (size with extensions, or a trailer), in bytes.
 const MAX_CHUNK_LINE_BYTES: usize = 4 * 1024;
 /// How many trailer lines may follow the last chunk.
@@ -15,6 +19,8 @@ const MAX_TRAILERS: usize = 64;
 /// How many interim (1xx) responses may precede a final one.
 const MAX_INTERIM_RESPONSES: usize = 8;
 const MAX_HEADERS: usize = 64;
+/// How every response begins.
+const HTTP_1: &[u8] = b"HTTP/1.";
 
 /// Why bytes are not a response that we take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +33,11 @@ pub enum ParseError {
     EofInBody,
     /// The head is longer than [`MAX_HEAD_BYTES`] or has too many fields.
     HeadTooLarge,
-    /// The body is longer than [`MAX_BODY_BYTES`].
-    BodyTooLarge,
+    /// The body is, or says that it will be, longer than the bound.
+    BodyTooLarge {
+        /// The bound, in bytes.
+        max: usize,
+    },
     /// The bytes break the grammar; the text says where.
     Malformed(&'static str),
 }
@@ -40,7 +49,7 @@ impl fmt::Display for ParseError {
             Self::EofInHead => f.write_str("the peer closed the connection in the middle of a response head"),
             Self::EofInBody => f.write_str("the peer closed the connection in the middle of a response body"),
             Self::HeadTooLarge => write!(f, "the response head is longer than {MAX_HEAD_BYTES} bytes"),
-            Self::BodyTooLarge => write!(f, "the response body is longer than {MAX_BODY_BYTES} bytes"),
+            Self::BodyTooLarge { max } => write!(f, "the response body is longer than {max} bytes"),
             Self::Malformed(what) => write!(f, "malformed HTTP/1.1 response: {what}"),
         }
     }
@@ -49,8 +58,9 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 /// Reads one response after another from the bytes of a connection; its buffers are reused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Parser {
+    max_body: usize,
     method_is_head: bool,
     state: State,
     status: u16,
@@ -61,9 +71,24 @@ pub struct Parser {
     line: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+impl Default for Parser {
+    fn default() -> Self {
+        Self {
+            max_body: MAX_BODY_BYTES,
+            method_is_head: false,
+            state: State::Head,
+            status: 0,
+            keep_alive: false,
+            interim: 0,
+            head: Vec::new(),
+            body: Vec::new(),
+            line: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    #[default]
     Head,
     Length(u64),
     UntilClose,
@@ -95,9 +120,16 @@ impl<'a> Response<'a> {
         })
     }
 
-    /// Whether the content type is JSON (`application/json` or a `+json` type), parameters aside.
+    /// The content coding, unless there is none. Every request says that it accepts none (RFC 9110, section 12.5.3): a
+    /// coded answer is not looked into.
+    pub fn coding(&self) -> Option<&'a [u8]> {
+        let coding = self.header("content-encoding")?;
+        (!coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")).then_some(coding)
+    }
+
+    /// Whether the body is JSON (`application/json` or a `+json` type), parameters aside, and without a content coding.
     pub fn is_json(&self) -> bool {
-        let Some(value) = self.header("content-type") else { return false };
+        let Some(value) = self.header("content-type").filter(|_| self.coding().is_none()) else { return false };
         let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
         let suffix = &essence[essence.len().saturating_sub(b"+json".len())..];
         essence.eq_ignore_ascii_case(b"application/json") || suffix.eq_ignore_ascii_case(b"+json")
@@ -105,6 +137,22 @@ impl<'a> Response<'a> {
 }
 
 impl Parser {
+    /// Refuses bodies of more than `max` bytes from now on.
+    pub fn bound_body(&mut self, max: usize) {
+        self.max_body = max;
+    }
+
+    /// How much memory it holds for bodies, in bytes.
+    pub fn body_capacity(&self) -> usize {
+        self.body.capacity()
+    }
+
+    /// Gives back what it holds for bodies; a complete response is gone then.
+    pub fn shrink(&mut self) {
+        self.state = State::Head;
+        self.body = Vec::new();
+    }
+
     /// Makes ready for the response to a request of `method`.
     pub fn start(&mut self, method: Method) {
         self.method_is_head = method == Method::Head;
@@ -164,6 +212,11 @@ impl Parser {
         self.state != State::Head || !self.head.is_empty() || self.interim > 0
     }
 
+    /// The status of the final response, once its head is complete.
+    pub fn status(&self) -> Option<u16> {
+        (self.state != State::Head).then_some(self.status)
+    }
+
     /// The response, once it is complete.
     pub fn response(&self) -> Option<Response<'_>> {
         (self.state == State::Done).then_some(Response {
@@ -179,6 +232,10 @@ impl Parser {
         let room = MAX_HEAD_BYTES - before;
         let taken = &input[..input.len().min(room)];
         self.head.extend_from_slice(taken);
+        // Other protocols are not waited for to end a line.
+        if !self.head.starts_with(&HTTP_1[..HTTP_1.len().min(self.head.len())]) {
+            return Err(ParseError::Malformed("not HTTP/1.0 or HTTP/1.1"));
+        }
         // A head ends with a line end: without one in the new bytes there is nothing new to find.
         let head_len = if taken.contains(&b'\n') { self.parse_head()? } else { None };
         match head_len {
@@ -195,8 +252,16 @@ impl Parser {
         }
     }
 
-    /// Parses the head collected so far: its length and what the state is after it, or `None` if it is not complete.
+    /// Parses the head collected so far: its length and what the state is after it, or `None` if it is not complete. A
+    /// field that goes on in the next line is one all the same (obs-fold: RFC 9112, section 5.2).
     fn parse_head(&mut self) -> Result<Option<usize>, ParseError> {
+        match self.parse_plain_head() {
+            Err(ParseError::Malformed(_)) if unfold(&mut self.head) => self.parse_plain_head(),
+            parsed => parsed,
+        }
+    }
+
+    fn parse_plain_head(&mut self) -> Result<Option<usize>, ParseError> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let head_len = match response.parse(&self.head) {
@@ -208,7 +273,7 @@ impl Parser {
         };
         // A complete parse has set both.
         let (status, version) = (response.code.unwrap_or(0), response.version.unwrap_or(0));
-        let framing = Framing::of(response.headers)?;
+        let framing = Framing::of(version, response.headers)?;
         match status {
             101 => return Err(ParseError::Malformed("101 without a request to switch protocols")),
             100..=199 => {
@@ -218,8 +283,8 @@ impl Parser {
                 }
             }
             200..=599 => {
+                self.state = self.state_after_head(status, &framing)?;
                 self.status = status;
-                self.state = self.state_after_head(status, &framing);
                 let persistent = if version == 0 { framing.asked_keep_alive } else { true };
                 self.keep_alive = persistent && !framing.asked_close && self.state != State::UntilClose;
             }
@@ -229,21 +294,24 @@ impl Parser {
     }
 
     /// RFC 9112, section 6.3.
-    fn state_after_head(&self, status: u16, framing: &Framing) -> State {
-        match framing.body {
+    fn state_after_head(&self, status: u16, framing: &Framing) -> Result<State, ParseError> {
+        Ok(match framing.body {
             _ if self.method_is_head || status == 204 || status == 304 => State::Done,
             Body::Chunked => State::ChunkSize,
             Body::Length(0) => State::Done,
+            Body::Length(length) if length > self.max_body as u64 => {
+                return Err(ParseError::BodyTooLarge { max: self.max_body });
+            }
             Body::Length(length) => State::Length(length),
             Body::UntilClose => State::UntilClose,
-        }
+        })
     }
 
     /// Takes up to `left` body bytes from `input`; returns what remains of both.
     fn take_body<'i>(&mut self, input: &'i [u8], left: u64) -> Result<(&'i [u8], u64), ParseError> {
         let take = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
-        if self.body.len() + take > MAX_BODY_BYTES {
-            return Err(ParseError::BodyTooLarge);
+        if take > self.max_body.saturating_sub(self.body.len()) {
+            return Err(ParseError::BodyTooLarge { max: self.max_body });
         }
         self.body.extend_from_slice(&input[..take]);
         Ok((&input[take..], left - take as u64))
@@ -266,97 +334,6 @@ impl Parser {
         }
         Ok(&input[taken..])
     }
-}
-
-/// The state after a complete line of the chunked framing.
-fn after_line(state: State, line: &[u8]) -> Result<State, ParseError> {
-    match state {
-        State::ChunkSize => match chunk_size(line)? {
-            0 => Ok(State::Trailer(0)),
-            size => Ok(State::ChunkData(size)),
-        },
-        State::ChunkEnd if line.is_empty() => Ok(State::ChunkSize),
-        State::Trailer(_) if line.is_empty() => Ok(State::Done),
-        State::Trailer(count) if count < MAX_TRAILERS => Ok(State::Trailer(count + 1)),
-        State::Trailer(_) => Err(ParseError::Malformed("too many trailer fields")),
-        _ => Err(ParseError::Malformed("a chunk is longer than its size says")),
-    }
-}
-
-fn chunk_size(line: &[u8]) -> Result<u64, ParseError> {
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or(line).trim_ascii_end();
-    // 15 digits keep sums of sizes far from overflow.
-    if digits.is_empty() || digits.len() > 15 {
-        return Err(ParseError::Malformed("a chunk size"));
-    }
-    digits.iter().try_fold(0u64, |size, byte| match (*byte as char).to_digit(16) {
-        Some(digit) => Ok(size * 16 + u64::from(digit)),
-        None => Err(ParseError::Malformed("a chunk size")),
-    })
-}
-
-/// What the header fields say of the message's framing.
-struct Framing {
-    body: Body,
-    asked_close: bool,
-    asked_keep_alive: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Body {
-    Chunked,
-    Length(u64),
-    UntilClose,
-}
-
-impl Framing {
-    fn of(headers: &[httparse::Header<'_>]) -> Result<Self, ParseError> {
-        let mut length = None;
-        let mut codings = 0;
-        let mut last_coding_is_chunked = false;
-        let mut framing = Self { body: Body::UntilClose, asked_close: false, asked_keep_alive: false };
-        for header in headers {
-            if header.name.eq_ignore_ascii_case("content-length") {
-                for item in list_items(header.value) {
-                    let value = decimal(item)?;
-                    if length.is_some_and(|length| length != value) {
-                        return Err(ParseError::Malformed("two different lengths"));
-                    }
-                    length = Some(value);
-                }
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                for item in list_items(header.value) {
-                    codings += 1;
-                    last_coding_is_chunked = item.eq_ignore_ascii_case(b"chunked");
-                }
-            } else if header.name.eq_ignore_ascii_case("connection") {
-                for item in list_items(header.value) {
-                    framing.asked_close |= item.eq_ignore_ascii_case(b"close");
-                    framing.asked_keep_alive |= item.eq_ignore_ascii_case(b"keep-alive");
-                }
-            }
-        }
-        framing.body = match (codings, length) {
-            (0, Some(length)) => Body::Length(length),
-            (0, None) => Body::UntilClose,
-            (_, Some(_)) => return Err(ParseError::Malformed("both a length and a transfer coding")),
-            (1, None) if last_coding_is_chunked => Body::Chunked,
-            (_, None) => return Err(ParseError::Malformed("a transfer coding other than chunked")),
-        };
-        Ok(framing)
-    }
-}
-
-fn list_items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
-}
-
-fn decimal(digits: &[u8]) -> Result<u64, ParseError> {
-    // Unlike Rust's parser, the grammar allows no sign; 18 digits cannot overflow.
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(ParseError::Malformed("a content length"));
-    }
-    Ok(digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
 }
 
 #[cfg(test)]

@@ -67,6 +67,34 @@ fn reads_chunks_with_extensions_and_trailers() {
 }
 
 #[test]
+fn reads_a_folded_field_as_one() {
+    for fold in ["\r\n ", "\n\t", " \r\n  \r\n "] {
+        let bytes = format!("HTTP/1.1 200 OK\r\nX:{fold}a{fold}b\r\nContent-Length:{fold}1\r\n\r\n c");
+        for piece in [1, 7, usize::MAX] {
+            let (parser, used) = parse(Method::Get, bytes.as_bytes(), &[piece], false).unwrap();
+            let response = parser.response().unwrap();
+            let (first, last) = (response.header("x").unwrap()[0], response.header("x").unwrap().last().copied());
+            assert_eq!((first, last, response.body), (b'a', Some(b'b'), &b" "[..]), "{fold:?}");
+            assert_eq!(used, bytes.len() - 1);
+        }
+    }
+}
+
+#[test]
+fn names_a_content_coding() {
+    for (fields, coding, is_json) in [
+        ("", None, true),
+        ("Content-Encoding: identity\r\n", None, true),
+        ("Content-Encoding: gzip\r\n", Some(&b"gzip"[..]), false),
+    ] {
+        let bytes = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}Content-Length: 0\r\n\r\n");
+        let (parser, _) = whole(bytes.as_bytes()).unwrap();
+        let response = parser.response().unwrap();
+        assert_eq!((response.coding(), response.is_json()), (coding, is_json));
+    }
+}
+
+#[test]
 fn some_statuses_and_head_have_no_body() {
     for status in [204, 304] {
         let bytes = format!("HTTP/1.1 {status} x\r\nContent-Length: 5\r\n\r\n");
@@ -122,7 +150,16 @@ fn refuses_what_is_too_large() {
     assert_eq!(error_of(many.as_bytes()), ParseError::HeadTooLarge);
     let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     endless.resize(endless.len() + MAX_BODY_BYTES + 1, b'x');
-    assert_eq!(error_of(&endless), ParseError::BodyTooLarge);
+    assert_eq!(error_of(&endless), ParseError::BodyTooLarge { max: MAX_BODY_BYTES });
+    // What is announced is not waited for, and the bound is the exchange's own.
+    let mut parser = Parser::default();
+    parser.bound_body(10);
+    for (length, refused) in [(10, false), (11, true)] {
+        parser.start(Method::Get);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        let too_large = parser.feed(head.as_bytes()) == Err(ParseError::BodyTooLarge { max: 10 });
+        assert_eq!(too_large, refused, "{length}");
+    }
 }
 
 #[test]
@@ -140,6 +177,13 @@ fn refuses_what_is_malformed() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nab\r\n",
+        "HTTP/1.1 200 OK\r\n Folded: onto the status line\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n ,6\r\n\r\nhello",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: , \r\n\r\n",
+        "\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/2",
     ] {
         assert!(matches!(error_of(text.as_bytes()), ParseError::Malformed(_)), "{text:?}");
     }

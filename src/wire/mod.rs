@@ -5,10 +5,12 @@ pub mod fault;
 pub mod handshake;
 pub mod http1;
 pub mod request;
+pub mod scratch;
 pub mod sessions;
 pub mod tap;
 pub mod tls;
 
-pub use connection::{Connection, Dialer, Phases, Scratch};
+pub use connection::{Connection, Dialer, Phases};
 pub use fault::{Fault, FaultKind};
 pub use handshake::Handshake;
+pub use scratch::Scratch;

@@ -58,6 +58,8 @@ pub fn encode_as(
     // Writing to a String cannot fail.
     let _ = write!(text, "{} {target} HTTP/1.1\r\nHost: {host}\r\n", method.token());
     text.push_str(concat!("User-Agent: certctl-bench/", env!("CARGO_PKG_VERSION"), "\r\nAccept: application/json\r\n"));
+    // We decode nothing: bytes on the wire are bytes of the answer.
+    text.push_str("Accept-Encoding: identity\r\n");
     for (name, value) in fields {
         let _ = write!(text, "{name}: {value}\r\n");
     }
@@ -125,6 +127,7 @@ mod tests {
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("POST /api/v1/x HTTP/1.1\r\nHost: localhost:8443\r\n"), "{text}");
         assert!(text.contains("\r\nAuthorization: Bearer t0k\r\n"), "{text}");
+        assert!(text.contains("\r\nAccept-Encoding: identity\r\n"), "{text}");
         assert!(text.ends_with("\r\nContent-Length: 2\r\n\r\n{}"), "{text}");
         let get = String::from_utf8(encode(Method::Get, "/", "h", None, "")).unwrap();
         assert!(!get.contains("Content-Length") && !get.contains("Authorization"), "{get}");

@@ -2,6 +2,7 @@
 //! without asking TLS.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -18,12 +19,13 @@ pub struct Tap {
     written_bytes: u64,
     answered: Option<Moment>,
     replied: bool,
+    at_once: bool,
 }
 
 impl Tap {
     /// Counts from now on.
     pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, read_bytes: 0, written_bytes: 0, answered: None, replied: false }
+        Self { tcp, read_bytes: 0, written_bytes: 0, answered: None, replied: false, at_once: false }
     }
 
     /// Bytes read so far.
@@ -46,12 +48,35 @@ impl Tap {
         self.replied
     }
 
+    /// Sets whether reads look into the kernel's buffer themselves: what has arrived is seen then although the reactor
+    /// has not been asked since.
+    pub fn read_at_once(&mut self, at_once: bool) {
+        self.at_once = at_once;
+    }
+
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(length)) = written {
             self.written_bytes += length as u64;
             self.replied |= length > 0 && self.answered.is_some();
         }
         written
+    }
+}
+
+/// Reads what is in the kernel's buffer.
+fn receive_now(tcp: &TcpStream, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    let room = buffer.initialize_unfilled();
+    // SAFETY: `room` is valid for writes of its length, and the descriptor is open for as long as `tcp` is.
+    let received = unsafe { libc::recv(tcp.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) };
+    match usize::try_from(received) {
+        Ok(length) => {
+            buffer.advance(length);
+            Poll::Ready(Ok(()))
+        }
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            error => Poll::Ready(Err(error)),
+        },
     }
 }
 
@@ -62,7 +87,10 @@ impl AsyncRead for Tap {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        let mut read = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        if self.at_once && read.is_pending() {
+            read = receive_now(&self.tcp, buffer);
+        }
         let length = buffer.filled().len() - before;
         if length > 0 {
             self.read_bytes += length as u64;

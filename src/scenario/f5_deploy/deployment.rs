@@ -158,7 +158,7 @@ impl Deployment {
     /// their right answers.
     pub fn judge(&mut self, step: usize, response: &Response<'_>) -> Outcome {
         if response.status != 200 {
-            return unwanted(response.status);
+            return unwanted(response.status, 200);
         }
         let answer: Value = serde_json::from_slice(response.body).unwrap_or_default();
         if self.reached == step && response.is_json() && self.accept(step, &answer).is_some() {

@@ -1,0 +1,136 @@
+//! The buffers of one exchange, and the room that the buffers of all have together.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::fault::{Fault, FaultKind};
+use super::http1::{Parser, Response};
+
+/// How many bytes of a response are read at a time.
+const READ_BYTES: usize = 16 * 1024;
+/// How much memory the bodies of all responses under way may hold together, in bytes.
+pub const MAX_BODIES_BYTES: usize = 64 * 1024 * 1024;
+/// How much of it may stay with buffers that no request is using.
+const KEPT_BODIES_BYTES: usize = 8 * 1024 * 1024;
+/// How long a request may be for its buffer to be kept.
+const KEPT_REQUEST_BYTES: usize = 64 * 1024;
+
+/// The memory that bodies hold together.
+#[derive(Debug, Default)]
+pub struct Room {
+    held: Cell<usize>,
+}
+
+/// The buffers of one exchange: borrowed while a request is in flight, so that idle connections own none.
+#[derive(Debug)]
+pub struct Scratch {
+    /// The encoded request.
+    pub request: Vec<u8>,
+    pub(super) parser: Parser,
+    pub(super) inbox: Box<[u8]>,
+    room: Rc<Room>,
+    /// What of the room this one holds.
+    held: usize,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::within(&Rc::default())
+    }
+}
+
+impl Scratch {
+    /// New buffers, whose body shares `room` with those of others.
+    pub fn within(room: &Rc<Room>) -> Self {
+        Self {
+            request: Vec::with_capacity(1024),
+            parser: Parser::default(),
+            inbox: vec![0; READ_BYTES].into(),
+            room: room.clone(),
+            held: 0,
+        }
+    }
+
+    /// Refuses bodies of more than `max` bytes from now on.
+    pub fn bound_body(&mut self, max: usize) {
+        self.parser.bound_body(max);
+    }
+
+    /// The response of the last exchange, if it was complete.
+    pub fn response(&self) -> Option<Response<'_>> {
+        self.parser.response()
+    }
+
+    /// Gives back what a usual exchange does not need. What is kept of bodies is bounded for all together.
+    pub fn shrink(&mut self) {
+        if self.request.capacity() > KEPT_REQUEST_BYTES {
+            self.request = Vec::new();
+        }
+        if self.room.held.get() > KEPT_BODIES_BYTES {
+            self.parser.shrink();
+            self.hold(0);
+        }
+    }
+
+    /// Counts what the body holds.
+    ///
+    /// # Errors
+    /// If all bodies together hold too much.
+    pub(super) fn account(&mut self) -> Result<(), Fault> {
+        let capacity = self.parser.body_capacity();
+        if capacity == self.held {
+            return Ok(());
+        }
+        self.hold(capacity);
+        if self.room.held.get() <= MAX_BODIES_BYTES {
+            return Ok(());
+        }
+        let detail = format!("the answers under way hold more than {MAX_BODIES_BYTES} bytes");
+        Err(Fault::new(FaultKind::Exhausted, detail))
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.room.held.set(self.room.held.get() - self.held + bytes);
+        self.held = bytes;
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request::Method;
+
+    /// Feeds a body of so many bytes, and accounts for it.
+    fn fill(scratch: &mut Scratch, length: usize) -> Result<(), Fault> {
+        scratch.bound_body(MAX_BODIES_BYTES);
+        scratch.parser.start(Method::Get);
+        scratch.parser.feed(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).unwrap();
+        scratch.parser.feed(&vec![b'x'; length]).unwrap();
+        scratch.account()
+    }
+
+    #[test]
+    fn bodies_share_one_room_and_give_it_back() {
+        let room = Rc::default();
+        let mut one = Scratch::within(&room);
+        let mut other = Scratch::within(&room);
+        fill(&mut one, MAX_BODIES_BYTES / 2 + 1).unwrap();
+        assert_eq!(fill(&mut other, MAX_BODIES_BYTES / 2).unwrap_err().kind, FaultKind::Exhausted);
+        other.shrink();
+        assert_eq!(room.held.get(), one.held);
+        assert!(other.response().is_none());
+        fill(&mut other, 1_000).unwrap();
+        drop(one);
+        // A small body stays: the next exchange will want it again.
+        other.shrink();
+        assert!(room.held.get() >= 1_000 && room.held.get() < 100_000);
+        drop(other);
+        assert_eq!(room.held.get(), 0);
+    }
+}
