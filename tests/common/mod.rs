@@ -8,6 +8,7 @@ pub mod bench;
 pub mod browser;
 pub mod certctl;
 pub mod made_up;
+pub mod misbehaviour;
 pub mod needs;
 pub mod openssl;
 pub mod peer;

@@ -41,8 +41,14 @@ impl Request {
 
 /// One thing that a peer does. A reply is a list of them; after the last the connection stays open.
 pub enum Step {
-    /// Sends bytes within TLS.
+    /// Sends bytes within TLS; before the handshake, as they are.
     Send(Vec<u8>),
+    /// Sends bytes one at a time, each in a TLS record of its own.
+    Drip(Vec<u8>),
+    /// Sends the same bytes so many times.
+    Repeat(Vec<u8>, usize),
+    /// Sends a TLS 1.3 KeyUpdate before what follows.
+    UpdateKeys,
     /// Sends bytes beneath TLS, which are then no TLS records.
     SendRaw(Vec<u8>),
     /// Does nothing until then.
@@ -55,11 +61,26 @@ pub enum Step {
     Close,
     /// Closes the TCP connection without a word.
     Cut,
-    /// Never answers.
+    /// Ends the TCP connection by a reset.
+    Reset,
+    /// Never answers, and reads what comes.
     Silence,
+    /// Does nothing any more, not even read.
+    Hold,
 }
 
 pub type Reply = Vec<Step>;
+
+/// What a peer does on a connection beside replying to requests.
+#[derive(Default)]
+pub struct Manners {
+    /// Before the TLS handshake, beneath TLS.
+    pub on_accept: Reply,
+    /// After it, before it reads a request.
+    pub on_open: Reply,
+    /// Replies to a request once it has read its head.
+    pub is_impatient: bool,
+}
 
 /// A complete response, and the connection stays open.
 pub fn answer(status: u16, content_type: &str, body: &str) -> Reply {
@@ -109,17 +130,26 @@ impl Peer {
         change: impl FnOnce(&mut CertificateParams),
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::with(change, |_| {}, script)
+        Self::with(change, |_| {}, |_| Manners::default(), script)
+    }
+
+    /// Like [`Peer::start`], with manners that depend on the connection, counted from 1.
+    pub fn with_manners(
+        manners: impl Fn(u64) -> Manners + Send + Sync + 'static,
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(|_| {}, |_| {}, manners, script)
     }
 
     /// Like [`Peer::start`], without a session that could be resumed.
     pub fn without_sessions(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::with(|_| {}, |config| config.send_tls13_tickets = 0, script)
+        Self::with(|_| {}, |config| config.send_tls13_tickets = 0, |_| Manners::default(), script)
     }
 
     fn with(
         change: impl FnOnce(&mut CertificateParams),
         configure: impl FnOnce(&mut ServerConfig),
+        manners: impl Fn(u64) -> Manners + Send + Sync + 'static,
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let mut leaf = CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
@@ -134,7 +164,8 @@ impl Peer {
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicU64::new(0));
-        runtime.spawn(accept(listener, TlsAcceptor::from(config), Arc::new(script), connections.clone()));
+        let conduct = Conduct { manners: Box::new(manners), script: Box::new(script) };
+        runtime.spawn(accept(listener, TlsAcceptor::from(config), Arc::new(conduct), connections.clone()));
         Self { address, folder, connections, runtime: Some(runtime) }
     }
 
@@ -150,7 +181,7 @@ impl Peer {
         self.folder.path().join("ca.pem")
     }
 
-    /// How many connections it has accepted and shaken hands on.
+    /// How many connections it has accepted.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::SeqCst)
     }
@@ -181,53 +212,111 @@ fn identity(leaf: &CertificateParams) -> (ServerConfig, String) {
     (config, authority.pem())
 }
 
-type Script = dyn Fn(&Request) -> Reply + Send + Sync;
+/// All that a peer does.
+struct Conduct {
+    manners: Box<dyn Fn(u64) -> Manners + Send + Sync>,
+    script: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
+}
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, script: Arc<Script>, connections: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, conduct: Arc<Conduct>, connections: Arc<AtomicU64>) {
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
-        let (acceptor, script, connections) = (acceptor.clone(), script.clone(), connections.clone());
+        let connection = connections.fetch_add(1, Ordering::SeqCst) + 1;
+        let (acceptor, conduct) = (acceptor.clone(), conduct.clone());
         tokio::spawn(async move {
             tcp.set_nodelay(true).unwrap();
             // A client that goes away, or refuses our certificate, is for the test to notice on its own side.
-            let Ok(mut tls) = acceptor.accept(tcp).await else { return };
-            let connection = connections.fetch_add(1, Ordering::SeqCst) + 1;
-            let _ = converse(&mut tls, connection, &*script).await;
+            let _ = serve(tcp, connection, &acceptor, &conduct).await;
         });
     }
 }
 
-async fn converse(tls: &mut TlsStream<TcpStream>, connection: u64, script: &Script) -> std::io::Result<()> {
-    let mut inbox = Vec::new();
-    while let Some(request) = read_request(tls, connection, &mut inbox).await? {
-        for step in script(&request) {
-            match step {
-                Step::Send(bytes) => {
-                    tls.write_all(&bytes).await?;
-                    tls.flush().await?;
+async fn serve(mut tcp: TcpStream, connection: u64, acceptor: &TlsAcceptor, conduct: &Conduct) -> std::io::Result<()> {
+    let manners = (conduct.manners)(connection);
+    for step in manners.on_accept {
+        match step {
+            Step::Send(bytes) | Step::SendRaw(bytes) | Step::Drip(bytes) => tcp.write_all(&bytes).await?,
+            Step::Repeat(bytes, times) => {
+                for _ in 0..times {
+                    tcp.write_all(&bytes).await?;
                 }
-                Step::SendRaw(bytes) => tls.get_mut().0.write_all(&bytes).await?,
-                Step::Until(moment) => tokio::time::sleep_until(moment.into()).await,
-                Step::Wait(span) => tokio::time::sleep(span).await,
-                Step::Do(note) => note(),
-                Step::Close => return tls.shutdown().await,
-                Step::Cut => return Ok(()),
-                // Until the client gives up.
-                Step::Silence => while tls.read_buf(&mut inbox).await? > 0 {},
             }
+            Step::Until(moment) => tokio::time::sleep_until(moment.into()).await,
+            Step::Wait(span) => tokio::time::sleep(span).await,
+            Step::Do(note) => note(),
+            Step::Reset => return tcp.set_zero_linger(),
+            Step::UpdateKeys | Step::Close | Step::Cut => return Ok(()),
+            Step::Silence => while tcp.read(&mut [0; 1024]).await? > 0 {},
+            Step::Hold => std::future::pending().await,
+        }
+    }
+    let mut tls = acceptor.accept(tcp).await?;
+    let mut inbox = Vec::new();
+    if !act(&mut tls, manners.on_open, &mut inbox).await? {
+        return Ok(());
+    }
+    while let Some(request) = read_request(&mut tls, connection, manners.is_impatient, &mut inbox).await? {
+        if !act(&mut tls, (conduct.script)(&request), &mut inbox).await? {
+            return Ok(());
         }
     }
     Ok(())
 }
 
-/// Reads a request with a `Content-Length` or without a body; `None` once the client has closed.
+/// Does one step after the other; returns whether the connection goes on.
+async fn act(tls: &mut TlsStream<TcpStream>, steps: Reply, inbox: &mut Vec<u8>) -> std::io::Result<bool> {
+    for step in steps {
+        match step {
+            Step::Send(bytes) => send(tls, &bytes).await?,
+            Step::Drip(bytes) => {
+                for byte in bytes {
+                    send(tls, &[byte]).await?;
+                }
+            }
+            Step::Repeat(bytes, times) => {
+                for _ in 0..times {
+                    send(tls, &bytes).await?;
+                }
+            }
+            Step::UpdateKeys => {
+                tls.get_mut().1.refresh_traffic_keys().map_err(std::io::Error::other)?;
+                tls.flush().await?;
+            }
+            Step::SendRaw(bytes) => tls.get_mut().0.write_all(&bytes).await?,
+            Step::Until(moment) => tokio::time::sleep_until(moment.into()).await,
+            Step::Wait(span) => tokio::time::sleep(span).await,
+            Step::Do(note) => note(),
+            Step::Close => {
+                tls.shutdown().await?;
+                return Ok(false);
+            }
+            Step::Cut => return Ok(false),
+            Step::Reset => {
+                tls.get_mut().0.set_zero_linger()?;
+                return Ok(false);
+            }
+            // Until the client gives up.
+            Step::Silence => while tls.read_buf(inbox).await? > 0 {},
+            Step::Hold => std::future::pending().await,
+        }
+    }
+    Ok(true)
+}
+
+async fn send(tls: &mut TlsStream<TcpStream>, bytes: &[u8]) -> std::io::Result<()> {
+    tls.write_all(bytes).await?;
+    tls.flush().await
+}
+
+/// Reads a request with a `Content-Length` or without a body, or its head alone; `None` once the client has closed.
 async fn read_request(
     tls: &mut TlsStream<TcpStream>,
     connection: u64,
+    head_only: bool,
     inbox: &mut Vec<u8>,
 ) -> std::io::Result<Option<Request>> {
     loop {
-        if let Some((request, length)) = parse(connection, inbox) {
+        if let Some((request, length)) = parse(connection, head_only, inbox) {
             inbox.drain(..length);
             return Ok(Some(request));
         }
@@ -237,14 +326,15 @@ async fn read_request(
     }
 }
 
-fn parse(connection: u64, inbox: &[u8]) -> Option<(Request, usize)> {
+fn parse(connection: u64, head_only: bool, inbox: &[u8]) -> Option<(Request, usize)> {
     let head_length = inbox.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&inbox[..head_length]).unwrap();
     let field = |name: &str| {
         let lines = head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     };
-    let length = head_length + field("content-length").map_or(0, |length| length.parse().unwrap());
+    let body_length = field("content-length").filter(|_| !head_only).map_or(0, |length| length.parse().unwrap());
+    let length = head_length + body_length;
     let body = inbox.get(head_length..length)?;
     let mut words = head.split(' ').map(str::to_owned);
     let request = Request {
