@@ -79,13 +79,16 @@ fn record(criterion: &mut Criterion) {
             let end = Moment::from_ns(actual.as_ns() + phases.total_ns());
             recorder.record(black_box(&Sample {
                 step: HEARTBEAT,
+                connection: 0,
                 intended,
+                handed: intended,
                 waited: false,
                 actual,
                 end,
                 phases,
                 outcome: Outcome::Ok,
                 handshake: None,
+                unconnected: false,
             }));
         });
     });

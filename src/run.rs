@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::LocalSet;
 
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
@@ -104,9 +103,10 @@ pub fn sockets(workloads: &[Workload]) -> Sockets {
 /// How many connections a workload ends a second, if each arrival has its own.
 fn closed_per_s(workload: &Workload) -> f64 {
     match (&workload.plan.model, workload.plan.opening) {
-        (Model::Open { pattern: Pattern::Constant(rate) | Pattern::Poisson(rate), .. }, Opening::ByFirstRequest) => {
-            rate.per_second_f64()
-        }
+        (
+            Model::Open { pattern: Pattern::Constant(rate) | Pattern::Poisson(rate) | Pattern::Jittered(rate), .. },
+            Opening::ByFirstRequest,
+        ) => rate.per_second_f64(),
         _ => 0.0,
     }
 }
@@ -118,7 +118,7 @@ fn closed_per_s(workload: &Workload) -> f64 {
 pub fn run(workloads: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
     let wiring = Wiring { most_closing: sockets(workloads).closing, ..Wiring::default() };
     let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect::<Result<_>>()?;
-    LocalSet::new().block_on(&runtime()?, load::run::run(jobs, control))
+    runtime()?.block_on(load::run::run(jobs, control))
 }
 
 /// What the clients of all workloads share.
@@ -141,7 +141,9 @@ impl Wiring {
         let peer = workload.peer.clone().filter(|peer| !peer.dialers.is_empty());
         let peer = peer.ok_or_else(|| Error::new(format!("{}: nobody is there to ask", workload.scenario.name())))?;
         let (plan, scenario) = (workload.plan.clone(), workload.scenario.clone());
-        let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps()).with_warm_up(plan.warm_up);
+        let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps())
+            .with_connections(plan.connections)
+            .with_warm_up(plan.warm_up);
         let recorder = match plan.model {
             Model::Open { .. } => recorder,
             Model::Closed { .. } => recorder.of_users(),
@@ -156,6 +158,7 @@ impl Wiring {
                 recorder: recorder.clone(),
                 wiring: wiring.clone(),
                 connection: None,
+                opening: false,
             })
         };
         Ok(Job { plan, client, recorder })
@@ -170,7 +173,7 @@ impl Wiring {
     fn close(&self, connection: Connection) {
         let (closing, outspoken) = (self.closing.clone(), self.outspoken.clone());
         closing.set(closing.get() + 1);
-        tokio::task::spawn_local(async move {
+        load::local::detach(async move {
             if connection.close_second(CLOSING_PATIENCE).await {
                 outspoken.set(true);
             }
@@ -217,6 +220,8 @@ struct HttpClient {
     wiring: Wiring,
     /// Boxed, so that moving the client about costs an idle worker nothing.
     connection: Option<Box<Connection>>,
+    /// A connection is being opened for a request.
+    opening: bool,
 }
 
 impl Client for HttpClient {
@@ -262,11 +267,13 @@ impl Client for HttpClient {
                 false => self.recorder.borrow_mut().closed_first(),
             }
         }
-        Done { end: watch.last(), phases, outcome, handshake }
+        let unconnected = std::mem::take(&mut self.opening);
+        Done { end: watch.last(), phases, outcome, handshake, unconnected }
     }
 
-    fn abandon(&mut self) {
+    fn abandon(&mut self) -> bool {
         self.connection = None;
+        std::mem::take(&mut self.opening)
     }
 
     async fn close(self, patience: Duration) {
@@ -312,7 +319,9 @@ impl HttpClient {
                 connection
             }
             none => {
+                self.opening = true;
                 let connection = Box::pin(self.peer.dialer(ask.seq).open(watch, phases)).await?;
+                self.opening = false;
                 let record = connection.record();
                 self.scenario.connected(start, watch.last(), &record);
                 *handshake = Some(record);

@@ -353,13 +353,19 @@ fn errors_beyond_the_threshold_exit_3() {
 }
 
 #[test]
-fn wrong_answers_alone_measure_nothing_and_exit_5() {
+fn wrong_answers_alone_are_a_clear_breach_and_exit_3() {
     let peer = Peer::start(|request| {
         if request.is_heartbeat() { json(200, "{\"status\":\"heartbeat_ignored\"}") } else { certctl(request) }
     });
-    let summary = Bench::at(&peer, SHORT).run().exits(5).summary();
+    let summary = Bench::at(&peer, SHORT).run().exits(3).summary();
     assert_eq!((outcome(&summary, "wrong answer"), outcome(&summary, "ok")), (1_200, 0));
+    // Nothing else was measured, and that is said.
     assert!(reasons(&summary).contains("nothing was measured"), "{}", reasons(&summary));
+    let errors = &summary["thresholds"][2];
+    assert_eq!(
+        (&errors["passed"], &errors["certain"], &errors["beyond"]),
+        (&false.into(), &true.into(), &1_200.into())
+    );
     let p99 = &summary["thresholds"][1];
     assert_eq!((&p99["measured"], &p99["passed"]), (&Value::Null, &Value::Null));
 }
@@ -396,7 +402,7 @@ fn the_token_is_never_shown() {
         let told = request.token.clone().unwrap_or_default();
         if request.is_heartbeat() { answer(500, "text/plain", &format!("Bearer {told}\r\n")) } else { certctl(request) }
     });
-    let finished = Bench::at(&peer, SHORT).run().exits(5);
+    let finished = Bench::at(&peer, SHORT).run().exits(3);
     assert_eq!(outcome(&finished.summary(), "failed (500)"), 1_200);
     assert!(finished.everything().iter().all(|text| !text.contains(TOKEN)), "{finished:?}");
 

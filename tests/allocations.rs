@@ -39,13 +39,16 @@ fn request(
     recorder.scheduled(ask.step, intended);
     recorder.record(&Sample {
         step: ask.step,
+        connection: ask.client as usize,
         intended,
+        handed: intended,
         waited: false,
         actual: start,
         end,
         phases,
         outcome,
         handshake: None,
+        unconnected: false,
     });
 }
 
@@ -54,14 +57,22 @@ fn a_request_allocates_nothing() {
     let storm = AgentStorm::new(Fleet::Contract, 5_000, "localhost:8443", "token");
     let mut parser = Parser::default();
     let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10), &["heartbeat"])
+        .with_connections(5_000)
         .with_warm_up(Duration::from_secs(2));
     // Half of what is counted is warm-up.
     recorder.begin(Moment::from_ns(1 + 5_000_000_000));
     let mut bytes = Vec::new();
     let mut schedule = Schedule::new(&Pattern::Poisson(Rate::per_second(1_000)), 5_000, 1, Duration::from_secs(60), 1);
+    let mut due = Moment::from_ns(20_000_001);
     let mut ask = |count: usize| {
         for arrival in schedule.by_ref().take(count) {
             request(&storm, &mut parser, &mut recorder, &mut bytes, arrival);
+            // The generator's timer ticks meanwhile, and now and then late.
+            let now = Moment::from_ns(arrival.0);
+            if now.ns_since(due) > 15_000_000 {
+                due = recorder.tick(due, now);
+                recorder.unsent(None, now, now);
+            }
         }
     };
     ask(10);

@@ -54,10 +54,12 @@ fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
     assert_schema(&summary);
     let [posts, lists] = results(&summary);
     assert_eq!((outcome_of(posts, "ok"), outcome_of(lists, "ok")), (400, 200));
-    assert_work(posts, &[("certificates created", 440)]);
+    // Posts go on, unmeasured, until the last list is due, 5 s after the last post of their own window.
+    assert_eq!((&posts["arrivals"]["later"], &lists["arrivals"]["later"]), (&400.into(), &0.into()));
+    assert_work(posts, &[("certificates created", 840)]);
     assert_work(lists, &[("audit rows of pages", 220)]);
     // Permissions and the audit row; the INSERT of a post; count, page and targets of a list.
-    assert_calls(&summary, 3 * 440 + 5 * 220, 660);
+    assert_calls(&summary, 3 * 840 + 5 * 220, 1_060);
     let thresholds: Vec<&str> =
         summary["thresholds"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(
@@ -165,7 +167,7 @@ fn no_two_certificates_have_the_same_name_and_no_two_runs() {
     }
     let names = names.lock().unwrap();
     let different: HashSet<&String> = names.iter().collect();
-    assert_eq!((names.len(), different.len()), (120, 120));
+    assert_eq!((names.len(), different.len()), (140, 140));
     assert!(names.iter().all(|name| name.starts_with("loadtest-api-")), "{names:?}");
 }
 
@@ -183,8 +185,8 @@ fn what_a_run_posted_can_be_cleaned_away() {
         let row = client.query_one(sql, &[]).unwrap();
         (row.get::<_, i64>(0), row.get::<_, i64>(1))
     };
-    // A second and 200 ms of warm-up at 50/s, beside the seeds.
-    assert_eq!(certificates(), (60, 10_060));
+    // A second, 200 ms of warm-up and 200 ms until the lists have ended, at 50/s, beside the seeds.
+    assert_eq!(certificates(), (70, 10_070));
     let mut clean = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
     let cleaned = clean.args(["seed", "--clean", "--database", &url]).output().unwrap();
     assert!(cleaned.status.success(), "{}", String::from_utf8_lossy(&cleaned.stderr));
@@ -225,4 +227,15 @@ fn a_cursor_advances_as_documented_and_never_as_built() {
     assert_eq!(walk("as-built"), (0, Some(60)));
     let (advanced, _) = walk("as-documented");
     assert!(advanced >= 30, "{advanced}");
+}
+
+#[test]
+fn posts_and_lists_meet_in_no_fixed_phase() {
+    let arrivals = |arguments: &str| {
+        let peer = Peer::start(all_of_certctl);
+        let summary = bench(arguments).smoke().towards_peer(&peer).run().exits(0).summary();
+        [0, 1].map(|workload| summary["workloads"][workload]["arrivals"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(arrivals(""), ["constant", "jittered"]);
+    assert_eq!(arrivals("--arrivals constant"), ["constant", "constant"]);
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use common::bench::{Bench, Finished};
 use common::needs::needs;
 use common::peer::{Peer, Step, answer};
-use common::summary::{assert_only_too_short, assert_schema, observed, outcome_of, reasons};
+use common::summary::{assert_only_too_short, assert_schema, observed, outcome_of, reasons, threshold};
 
 const DAEMONS: [&str; 4] = ["nginx", "apache", "haproxy", "f5"];
 /// Two seconds of 20 connections/s to each daemon, on a machine that may have other things to do.
@@ -359,4 +359,60 @@ fn nobody_to_ask_is_an_error() {
     let finished = Bench::named("connector_tier", "").measured().env("NGINX_TARGET_URL", "http://localhost").run();
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("URL of nginx"), "{}", finished.stderr);
+}
+
+/// 60 answers are far too few for p99, and all of them beyond its limit are no chance.
+#[test]
+fn a_limit_that_every_connection_exceeds_is_breached() {
+    let peer = Peer::start(|request| {
+        // The look at what is there, before anything is measured.
+        let wait = Duration::from_millis(if request.connection > 1 { 4_000 } else { 0 });
+        [Step::Wait(wait)].into_iter().chain(answer(200, "text/plain", "ok")).collect()
+    });
+    let finished = at(&peer, "--rate 20/s --duration 3s --warm-up 0s --max-lag 500ms").run().exits(3);
+    let summary = finished.summary();
+    assert_schema(&summary);
+    assert_eq!(outcome_of(&summary["results"][0], "ok"), 60);
+    for quantile in ["response time p95", "response time p99"] {
+        let one = threshold(&summary, quantile);
+        assert_eq!((&one["measured"], &one["passed"], &one["certain"]), (&Value::Null, &false.into(), &true.into()));
+        assert_eq!((&one["beyond"], &one["of"]), (&60.into(), &60.into()));
+    }
+    assert!(finished.stdout.contains("60 of 60 beyond") && finished.stdout.contains("BREACHED"), "{}", finished.stdout);
+}
+
+/// A listener that accepts nobody any more: the connections are counted, stand in a distribution, and are a breach.
+#[test]
+fn connections_that_are_not_opened_are_counted_and_a_breach() {
+    let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, behind) = (listener.local_addr().unwrap(), peer.address());
+    // The look at what is there goes through, and every fourth connection of the load; the rest are closed at once.
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().flatten().enumerate() {
+            if number > 0 && !number.is_multiple_of(4) {
+                continue;
+            }
+            let server = std::net::TcpStream::connect(behind).unwrap();
+            for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    let finished = at(&peer, BRIEF).env("NGINX_TARGET_URL", &format!("https://{address}")).run().exits(3);
+    let summary = finished.summary();
+    assert_schema(&summary);
+    let results = &summary["results"][0];
+    let failed = &results["reopening"]["failed"];
+    assert_eq!((failed[0]["count"].as_u64(), outcome_of(results, "ok")), (Some(30), 10), "{failed}");
+    assert_eq!(
+        (&results["reopening"]["tried"]["count"], &results["reopening"]["tls"]["count"]),
+        (&40.into(), &10.into())
+    );
+    assert_eq!(threshold(&summary, "errors")["certain"], true);
+    assert!(finished.stdout.contains("not opened, of 40 tried: "), "{}", finished.stdout);
+    assert!(finished.stdout.contains("connections tried, in the window"), "{}", finished.stdout);
 }

@@ -412,6 +412,7 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
         model: Model::Closed { think: Duration::ZERO, rounds: Some(rounds) },
         steps: scenario.steps().len(),
         starts_after: Duration::ZERO,
+        goes_on: Duration::ZERO,
         warm_up: Duration::ZERO,
         window: Duration::from_secs(60),
         connections: 4,

@@ -14,7 +14,7 @@ use certctl_bench::wire::tls::{Trust, client_config};
 use certctl_bench::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
 use common::bench::Bench;
 use common::peer::{Peer, RECORDED, Reply, Step, answer, certctl, json};
-use common::summary::{outcome, reasons};
+use common::summary::{assert_schema, outcome, reasons};
 
 /// A good answer that ends the connection, in words or without.
 fn last_answer(header: &str, end: Step) -> Reply {
@@ -62,7 +62,7 @@ fn every_fault_is_counted_under_its_kind() {
     });
     let arguments =
         "--rate 100/s --duration 2800ms --warm-up 0s --connections 100 --agents 100 --timeout 2s --max-lag 500ms";
-    let finished = Bench::at(&peer, arguments).run().exits(5);
+    let finished = Bench::at(&peer, arguments).run().exits(3);
     let summary = finished.summary();
     assert_eq!((dealt.load(Ordering::SeqCst), &summary["results"][0]["arrivals"]["started"]), (280, &280.into()));
     for (name, _) in WAYS {
@@ -145,6 +145,90 @@ fn connections_that_cannot_be_opened_end_the_run_with_what_mends_it() {
     let finished = Bench::at(&peer, "--agents 50 --timeout 500ms").run().exits(1);
     let expected = "certctl-bench: opened 0 of 50 connections, then connect: not open within 500ms\n";
     assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+}
+
+// Ending early ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
+    // From the 200th heartbeat on nothing works.
+    let beats = Arc::new(AtomicU64::new(0));
+    let counter = beats.clone();
+    let peer = Peer::start(move |request| match request.is_heartbeat() {
+        true if counter.fetch_add(1, Ordering::SeqCst) >= 200 => json(503, "{}"),
+        _ => certctl(request),
+    });
+    // It would take an hour.
+    let arguments = "--rate 100/s --duration 1h --warm-up 0s --agents 100 --max-lag 500ms --abort-on-errors 50%/1s";
+    let finished = Bench::at(&peer, arguments).run().exits(3);
+    let summary = finished.summary();
+    assert_schema(&summary);
+    let breach = summary["breaches"][0].as_str().unwrap();
+    assert!(breach.contains("of the requests that ended within 1s failed") && breach.contains("--abort-on-errors"));
+    assert!(summary["ended_early"].as_str().unwrap().starts_with("as --abort-on-errors has it: "));
+    // What was measured is there, to the last answer.
+    let arrivals = &summary["results"][0]["arrivals"];
+    assert_eq!((arrivals["started"].as_u64(), outcome(&summary, "ok")), (Some(beats.load(Ordering::SeqCst)), 200));
+    assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&false.into(), &0.into()));
+    assert!(finished.stdout.contains("\nended early  ") && finished.stdout.contains("\nbreached     "));
+
+    // It is off by default, and lets fewer errors pass.
+    let arguments = "--rate 100/s --duration 3s --warm-up 0s --agents 100 --max-lag 500ms";
+    let finished = Bench::at(&peer, arguments).run().exits(3);
+    assert_eq!(
+        (&finished.summary()["ended_early"], outcome(&finished.summary(), "failed (503)")),
+        (&serde_json::Value::Null, 300)
+    );
+}
+
+#[test]
+fn a_cap_on_requests_is_kept_to_the_last_one() {
+    let beats = Arc::new(AtomicU64::new(0));
+    let counter = beats.clone();
+    let peer = Peer::start(move |request| {
+        counter.fetch_add(u64::from(request.is_heartbeat()), Ordering::SeqCst);
+        certctl(request)
+    });
+    let arguments = "--rate 100/s --duration 1h --warm-up 500ms --agents 100 --max-lag 500ms --max-requests 350";
+    let finished = Bench::at(&peer, arguments).run();
+    let summary = finished.summary();
+    assert_schema(&summary);
+    assert_eq!(beats.load(Ordering::SeqCst), 350);
+    let arrivals = &summary["results"][0]["arrivals"];
+    assert_eq!((&arrivals["warm_up"], &arrivals["scheduled"], outcome(&summary, "ok")), (&50.into(), &300.into(), 300));
+    assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&false.into(), &0.into()));
+    assert!((2.9..4.0).contains(&arrivals["measured_s"].as_f64().unwrap()), "{arrivals}");
+    assert_eq!(summary["ended_early"], "after 350 requests, as --max-requests has it");
+
+    for wrong in ["--max-requests 0", "--abort-on-errors 50", "--abort-on-errors 0%/10s"] {
+        Bench::at(&peer, wrong).run().exits(2);
+    }
+}
+
+/// An old result is not taken for that of a run that could not start.
+#[test]
+fn a_run_that_cannot_start_leaves_no_result_in_place() {
+    let greetings = Arc::new(AtomicU64::new(0));
+    let counter = greetings.clone();
+    let broken = Arc::new(AtomicU64::new(0));
+    let breaks = broken.clone();
+    let peer = Peer::start(move |request| match request.path.as_str() {
+        _ if breaks.load(Ordering::SeqCst) == 0 => certctl(request),
+        "/health" if counter.fetch_add(1, Ordering::SeqCst) > 0 => vec![Step::Cut],
+        _ => certctl(request),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let bench = Bench::at(&peer, "--rate 50/s --duration 1s --warm-up 0s --agents 20 --max-lag 500ms");
+        bench.env("CERTCTL_BENCH_OUTPUT", folder.path().to_str().unwrap()).run()
+    };
+    run();
+    let summary = folder.path().join("summary.json");
+    let first = std::fs::read_to_string(&summary).unwrap();
+    broken.store(1, Ordering::SeqCst);
+    assert_ne!(run().code, Some(0));
+    assert!(!summary.exists() || std::fs::read_to_string(&summary).unwrap() != first);
+    assert_eq!(std::fs::read_to_string(folder.path().join("previous-summary.json")).unwrap(), first);
 }
 
 // One exchange ----------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ use serde_json::Value;
 use common::bench::Bench;
 use common::certctl::all_of_certctl;
 use common::needs::needs;
-use common::peer::{Peer, Request, json};
+use common::peer::{Peer, Request, Step, json};
 use common::summary::{
-    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons,
+    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
 };
 
 /// What one agent asked, as the peer saw it.
@@ -273,4 +273,21 @@ fn what_the_environment_has_for_other_fleets_is_passed_over() {
     let summary = bench.run().exits(5).summary();
     assert_only_too_short(&summary);
     assert_eq!(summary["results"][0]["opening"]["tls"]["count"], 50);
+}
+
+/// The peer falls silent for longer than agents wait. What they could not ask meanwhile is its doing, not ours.
+#[test]
+fn a_fleet_frozen_past_its_timeout_is_a_breach() {
+    let asked = std::sync::atomic::AtomicU64::new(0);
+    let peer = Peer::start(move |request| match agent(request) {
+        Some(_) if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) >= 50 => vec![Step::Silence],
+        _ => all_of_certctl(request),
+    });
+    let arguments = "--fleet real --agents 400 --duration 8s --warm-up 0s --timeout 1s --max-lag 500ms";
+    let finished = Bench::new(arguments).measured().towards_peer(&peer).run().exits(3);
+    let summary = finished.summary();
+    assert_eq!(outcome(&summary, "ok"), 50);
+    assert_eq!(threshold(&summary, "errors")["certain"], true);
+    let reasons = reasons(&summary);
+    assert!(!reasons.contains("never sent") && !reasons.contains("late"), "{reasons}");
 }

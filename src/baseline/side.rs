@@ -155,6 +155,13 @@ fn usable(name: &str, summary: &Summary) -> Result<()> {
         Verdict::Pass | Verdict::Breached if summary.results.iter().any(|results| results.arrivals.partial) => {
             "it is partial: it was stopped before its end".to_owned()
         }
+        Verdict::Pass | Verdict::Breached if summary.ended_early.is_some() => {
+            format!("it was ended early, {}", summary.ended_early.as_deref().unwrap_or_default())
+        }
+        // A clear breach needs no valid run.
+        Verdict::Breached if !summary.invalid.is_empty() => {
+            format!("it breached a threshold, and is invalid otherwise: {}", summary.invalid.join("; "))
+        }
         Verdict::Pass | Verdict::Breached => return Ok(()),
         Verdict::Smoke => "it is a smoke run, which measures nothing".to_owned(),
         Verdict::Invalid => format!("it is invalid: {}", summary.invalid.join("; ")),

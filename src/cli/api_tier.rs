@@ -34,9 +34,10 @@ pub struct ApiTier {
     /// Which pages are listed.
     #[arg(long, value_enum, default_value = "first", env = "CERTCTL_BENCH_PAGES")]
     pages: PagesFlag,
-    /// How arrivals are spread: constant or poisson.
-    #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
-    arrivals: Spread,
+    /// How arrivals are spread: constant, jittered or poisson [default: posts constant, lists jittered, so that they meet in
+    /// no fixed phase].
+    #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
+    arrivals: Option<Spread>,
     /// Connections that each of the two workloads pools.
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
@@ -96,8 +97,8 @@ impl Bench for ApiTier {
     }
 
     fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
-        let workload = |scenario: Rc<dyn Scenario>, rate, starts_after| {
-            let pattern = self.arrivals.at(rate);
+        let workload = |scenario: Rc<dyn Scenario>, rate, usual: Spread, starts_after| {
+            let pattern = self.arrivals.unwrap_or(usual).at(rate);
             let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
             let mut plan = load.plan(model, self.connections as usize, scenario.steps().len())?;
             plan.starts_after = starts_after;
@@ -108,8 +109,8 @@ impl Bench for ApiTier {
         let issuance = Rc::new(Issuance::new(&Issuance::run_name(), site.host, site.token));
         let list = Rc::new(List::new(self.pages.variant(), site.host, site.token));
         Ok(vec![vec![
-            workload(issuance, self.issuance_rate, Duration::ZERO)?,
-            workload(list, self.list_rate, self.list_starts_after)?,
+            workload(issuance, self.issuance_rate, Spread::Constant, Duration::ZERO)?,
+            workload(list, self.list_rate, Spread::Jittered, self.list_starts_after)?,
         ]])
     }
 

@@ -17,6 +17,7 @@ use super::signals::Signals;
 use super::{exit, remote, request_loop};
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Claim};
+use crate::load::cut::Cut;
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::summary::About;
@@ -225,6 +226,9 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     }
     let mut place = flags.bench.narrow(flags.target.clone().resolve(environment)?);
     let (folder, _claim) = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
+    if wanted.workload {
+        set_aside(&folder)?;
+    }
     let saved = match wanted.workload && !wanted.smoke {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
@@ -256,12 +260,14 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
             signals.kept();
         }
     };
+    let cut = Cut::new(flags.load.limits());
     let session = Session {
         place: &place,
         groups: &groups,
         floor,
         smoke: wanted.smoke,
         rotates_every,
+        cut,
         signals: &signals,
         keep: &keep,
     };
@@ -310,6 +316,20 @@ fn ignored_names<B: Bench>() -> Option<String> {
     });
     let set: Vec<String> = variables.filter(|name| variable(name).is_some()).collect();
     (!set.is_empty()).then(|| set.join(", "))
+}
+
+/// Moves the results of an earlier run out of the way, so that nobody takes them for those of a run that could not start.
+fn set_aside(folder: &Path) -> Result<()> {
+    for name in ["summary.json", "summary.txt"] {
+        let (file, aside) = (folder.join(name), folder.join(format!("previous-{name}")));
+        match std::fs::rename(&file, &aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(|| format!("moving {} to {}", file.display(), aside.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// `target/certctl-bench/NAME`, which is this run's alone until the claim is dropped; smoke runs have a folder of their

@@ -11,6 +11,7 @@ use super::bench::{Bench, TargetArgs};
 use super::criterion::CriterionFlags;
 use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
+use crate::load::cut::{ErrorLimit, Limits};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
@@ -146,6 +147,12 @@ pub struct LoadFlags {
     /// How fast connections are opened before the load.
     #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
     pub connect_rate: Rate,
+    /// End the run when so large a share of the requests that end within so long fail, as a breach: 50%/10s.
+    #[arg(long, value_name = "SHARE/SPAN", env = "CERTCTL_BENCH_ABORT_ON_ERRORS")]
+    pub abort_on_errors: Option<ErrorLimit>,
+    /// Send no more requests than this, warm-up included, and judge what was measured by then.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
+    pub max_requests: Option<u64>,
     /// Makes a random schedule repeatable.
     #[arg(long, default_value_t = 1, env = "CERTCTL_BENCH_RNG_SEED")]
     pub rng_seed: u64,
@@ -253,6 +260,7 @@ impl LoadFlags {
             model,
             steps,
             starts_after: Duration::ZERO,
+            goes_on: Duration::ZERO,
             warm_up: self.warm_up.unwrap_or(Duration::from_secs(5)),
             window: self.duration.unwrap_or(Duration::from_secs(30)),
             connections,
@@ -265,6 +273,11 @@ impl LoadFlags {
             return Err(Error::usage("--max-lag is not below --timeout: no arrival could ever be late"));
         }
         Ok(plan)
+    }
+
+    /// What ends the run early.
+    pub fn limits(&self) -> Limits {
+        Limits { requests: self.max_requests, errors: self.abort_on_errors }
     }
 
     /// Cuts the workload down to a second or two: a smoke run shows that every part works.
@@ -288,6 +301,8 @@ pub enum Spread {
     Constant,
     /// As a Poisson process.
     Poisson,
+    /// One in each slot of 1/rate, at a random time of it.
+    Jittered,
 }
 
 impl Spread {
@@ -296,6 +311,7 @@ impl Spread {
         match self {
             Self::Constant => Pattern::Constant(rate),
             Self::Poisson => Pattern::Poisson(rate),
+            Self::Jittered => Pattern::Jittered(rate),
         }
     }
 }
@@ -307,7 +323,8 @@ impl FromStr for Spread {
         match text {
             "constant" => Ok(Self::Constant),
             "poisson" => Ok(Self::Poisson),
-            _ => Err(format!("`{text}`: arrivals are constant or poisson")),
+            "jittered" => Ok(Self::Jittered),
+            _ => Err(format!("`{text}`: arrivals are constant, jittered or poisson")),
         }
     }
 }

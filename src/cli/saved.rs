@@ -66,7 +66,11 @@ impl Saved {
                 Ok(verdict.exit_code())
             }
             // What was not measured has nothing to compare.
-            Self::Compare { .. } if verdict == Verdict::Invalid => Ok(verdict.exit_code()),
+            Self::Compare { .. }
+                if verdict == Verdict::Invalid || !summary.invalid.is_empty() || summary.ended_early.is_some() =>
+            {
+                Ok(verdict.exit_code())
+            }
             Self::Compare { name, base, options } => {
                 let comparison = compare::run(&base, &source::side(&[folder.to_owned()])?, options);
                 out!("\nagainst the baseline {name}\n{comparison}");

@@ -8,7 +8,9 @@ use super::place::Place;
 use super::signals::Signals;
 use crate::database::{self, Client};
 use crate::error::Result;
+use crate::load::cut::{Cut, Ended};
 use crate::load::run::Control;
+use crate::measure::breach::Breach;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
@@ -46,6 +48,8 @@ pub struct Session<'a> {
     pub rotates_every: Option<Duration>,
     /// Signals, which end the session early.
     pub signals: &'a Signals,
+    /// Limits at which the session ends early.
+    pub cut: Cut,
     /// Keeps what is measured before the database is asked about it, which may take long or never end.
     pub keep: &'a dyn Fn(&Summary),
 }
@@ -65,7 +69,11 @@ impl Session<'_> {
 
     /// The summary of what was done.
     fn sum_up(&self, about: About, done: Done) -> Summary {
-        let Done { parts, mut invalid, evidence } = done;
+        let Done { parts, mut invalid, mut breaches, evidence } = done;
+        let ended = self.cut.ended();
+        if let Some(Ended::Errors { share, limit }) = ended {
+            breaches.push(Breach::Drowned { share, within: limit.within });
+        }
         if self.floor.is_none() && parts.iter().any(|part| part.measurement.response.count() > 0) {
             // Where nothing is judged, that one workload gets no answer is a finding.
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
@@ -77,12 +85,15 @@ impl Session<'_> {
             (false, None) => broken(&parts, is_no_finding),
             (false, Some(_)) => None,
         });
-        let verdict = match Verdict::of(&invalid, &checked) {
-            _ if self.smoke && works(&invalid) => Verdict::Smoke,
+        // How good the answers are is not what a smoke run is about, and what it got is too little to tell.
+        let judged = if self.smoke { &[][..] } else { &checked[..] };
+        let verdict = match Verdict::of(&breaches, &invalid, judged) {
+            _ if self.smoke && breaches.is_empty() && works(&invalid) => Verdict::Smoke,
             verdict => verdict,
         };
         let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
-        Summary::new(about, Results { parts: &parts, checked: &checked, invalid: &invalid, verdict, evidence })
+        let (parts, checked, breaches, invalid) = (&parts, &checked, &breaches, &invalid);
+        Summary::new(about, Results { parts, checked, breaches, invalid, verdict, ended, evidence })
     }
 
     /// Runs one group after another. Those that are over are not lost because a later one cannot start.
@@ -98,20 +109,24 @@ impl Session<'_> {
                     return Ok(all);
                 }
             }
-            if stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) || self.cut.is_over() {
                 break;
             }
         }
         // Stopped between two groups, no measurement says that it is partial.
-        let workloads = self.groups.iter().map(Vec::len).sum::<usize>();
-        if all.parts.len() < workloads && !all.invalid.contains(&Invalid::Partial) {
-            all.invalid.push(Invalid::Partial);
+        let left_out = self.groups.iter().flatten().nth(all.parts.len()).map(|workload| workload.scenario.name());
+        match (left_out, self.cut.ended()) {
+            (Some(workload), Some(ended)) => {
+                all.invalid.push(Invalid::NotRun { workload, why: format!("the run was ended {ended}") });
+            }
+            (Some(_), None) if !all.invalid.contains(&Invalid::Partial) => all.invalid.push(Invalid::Partial),
+            _ => {}
         }
         Ok(all)
     }
 
     fn run_group(&self, group: &[Workload], earlier: &Done, about: &About, stop: &Arc<AtomicBool>) -> Result<Done> {
-        let control = Control { progress: Arc::default(), stop: stop.clone() };
+        let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
         // The metrics are those of rows put back, and their own audit row is no part of the evidence.
         let mut auditor = Auditor::open(group, self.place, stop)?;
         let warnings = auditor.warnings();
@@ -138,7 +153,8 @@ impl Session<'_> {
             vec![Vec::new(); group.len()]
         });
         // The work is done by now, so that the target is quiet again.
-        let sent = measurements.iter().map(|measured| measured.warm_up_arrivals + measured.started).sum();
+        let sent = measurements.iter();
+        let sent = sent.map(|one| one.warm_up_arrivals + one.started + one.later_arrivals).sum();
         let evidence = witness.map(|witness| {
             let mut evidence = witness.finish(sent).with_metrics(before, self.metrics(stop));
             evidence.problems.extend(warnings);
@@ -152,7 +168,12 @@ impl Session<'_> {
 
     /// Keeps the measurements of a group, and of those before it, as a run whose side effects are not checked yet.
     fn keep(&self, group: &[Workload], measurements: &[Measurement], earlier: &Done, about: &About) {
-        let mut done = Done { parts: earlier.parts.clone(), invalid: earlier.invalid.clone(), evidence: Vec::new() };
+        let mut done = Done {
+            parts: earlier.parts.clone(),
+            invalid: earlier.invalid.clone(),
+            breaches: earlier.breaches.clone(),
+            evidence: Vec::new(),
+        };
         done.add(judge(group, measurements.to_vec(), vec![Vec::new(); group.len()]));
         let why = "the run ended before the database had answered";
         done.invalid.push(Invalid::WorkUncounted(why.to_owned()));
@@ -202,7 +223,11 @@ impl Session<'_> {
                 checked.push(if parts.len() > 1 { one.of(name) } else { one });
             }
         }
-        checked.push(floor.check_over(parts.iter().map(|part| &part.measurement)));
+        let all = || parts.iter().map(|part| &part.measurement);
+        checked.push(floor.check_over(all()));
+        if all().any(|measurement| measurement.opening.failed.total() > 0) {
+            checked.push(Threshold::Opening(floor.limit()).check_over(all()));
+        }
         checked
     }
 }
@@ -211,11 +236,12 @@ impl Session<'_> {
 fn judge(group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> Done {
     let mut done = Done::default();
     for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
-        done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality()));
+        let telling = workload.scenario.telling();
+        done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), telling));
         let observations = workload.scenario.observations(&measurement);
         let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
         done.invalid.extend(missing.map(|one| Invalid::Never(one.name)));
-        done.invalid.extend(workload.scenario.broken_rules());
+        done.breaches.extend(workload.scenario.broken_rules());
         done.parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
     }
     done
@@ -226,6 +252,7 @@ fn judge(group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>
 struct Done {
     parts: Vec<Part>,
     invalid: Vec<Invalid>,
+    breaches: Vec<Breach>,
     evidence: Vec<Evidence>,
 }
 
@@ -233,15 +260,17 @@ impl Done {
     fn add(&mut self, other: Self) {
         self.parts.extend(other.parts);
         self.invalid.extend(other.invalid);
+        self.breaches.extend(other.breaches);
         self.evidence.extend(other.evidence);
     }
 }
 
-/// What came out as it may not, if anything did. What was never sent did, too, but that is said elsewhere.
+/// What came out as it may not, if anything did.
 fn broken(parts: &[Part], may_not_be: impl Fn(Outcome) -> bool) -> Option<Invalid> {
     let scheduled = parts.iter().map(|part| part.measurement.scheduled).sum();
     let outcomes = parts.iter().flat_map(|part| part.measurement.outcomes.sorted());
-    let wrong = outcomes.filter(|(outcome, _)| may_not_be(*outcome)).map(|(_, count)| count).sum();
+    let unsent: u64 = parts.iter().map(|part| part.measurement.unsent_by_system()).sum();
+    let wrong = unsent + outcomes.filter(|(outcome, _)| may_not_be(*outcome)).map(|(_, count)| count).sum::<u64>();
     (wrong > 0).then_some(Invalid::Broken { wrong, scheduled })
 }
 

@@ -20,6 +20,8 @@ pub struct Arrival {
     pub ask: Ask,
     /// When it is meant to start.
     pub intended: Moment,
-    /// No worker was free for it at once.
+    /// When it was handed in, which is later if the generator is behind.
+    pub handed: Moment,
+    /// No worker was free for it then.
     pub waited: bool,
 }

@@ -67,14 +67,17 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
         for step in 0..shared.plan.steps {
             let now = Moment::now();
             // The pacer, which says so too, may be a little behind.
-            if users.over() || shared.recorder.borrow().is_over(now) {
+            if users.over() || shared.is_over(now) {
+                return;
+            }
+            if !shared.control.may_send() {
                 return;
             }
             let seq = users.next_seq.replace(users.next_seq.get() + 1);
             shared.recorder.borrow_mut().scheduled(step, now);
             users.in_flight.set(users.in_flight.get() + 1);
             let ask = Ask { seq, client: user as u64, step };
-            perform(user, client, Arrival { ask, intended: now, waited: false }, now, shared).await;
+            perform(user, client, Arrival { ask, intended: now, handed: now, waited: false }, now, shared).await;
             users.in_flight.set(users.in_flight.get() - 1);
         }
         if think > Duration::ZERO {
@@ -114,9 +117,16 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(
             shared.recorder.borrow_mut().end(Moment::now());
         }
     }
-    users.end();
     let at_end = Reading::take();
     shared.paced();
+    if plan.goes_on > Duration::ZERO {
+        // Others may still be measured: what they were measured beside goes on.
+        shared.wait(&timer, window_end + plan.goes_on).await?;
+    }
+    users.end();
+    if shared.control.is_cut() {
+        shared.recorder.borrow_mut().cut(Moment::now());
+    }
     shared.drain(|| users.in_flight.get()).await;
     while users.in_flight.get() > 0 {
         shared.deadlines.expire_all();

@@ -14,6 +14,7 @@ use super::arrival::Arrival;
 use super::closed::{self, Users};
 use super::deadline::{Deadlines, SWEEP_EVERY};
 use super::desk::Desk;
+use super::local;
 use super::open;
 use super::pacer::Timer;
 use super::plan::{Model, Opening, Plan};
@@ -69,7 +70,12 @@ impl Crew {
         let (work, expected) = match &plan.model {
             Model::Open { pattern, clients, affinity } => {
                 let expected = (pattern.per_second(*clients) * plan.timeout.as_secs_f64()) as usize;
-                (Source::Desk(Desk::new(plan.connections, *affinity, plan.timeout)), expected)
+                let recorder = job.recorder.clone();
+                let on_unsent = move |arrival: Arrival, only: Option<usize>| {
+                    recorder.borrow_mut().unsent(only, arrival.intended, arrival.handed);
+                };
+                let desk = Desk::new(plan.connections, *affinity, plan.timeout, Box::new(on_unsent));
+                (Source::Desk(desk), expected)
             }
             Model::Closed { .. } => (Source::Users(Users::default()), 0),
         };
@@ -88,7 +94,7 @@ impl Crew {
             Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut workers).await?,
             Opening::ByFirstRequest => {
                 for worker in 0..shared.plan.connections {
-                    workers.spawn_local(work_on(worker, (job.client)(), shared.clone(), None));
+                    local::spawn(&mut workers, work_on(worker, (job.client)(), shared.clone(), None));
                 }
             }
         }
@@ -107,6 +113,23 @@ impl Crew {
         }
     }
 
+    /// Records when the generator's timer wakes it, from `start` of the run to the end of the measured window. Among the
+    /// workers, so that it waits its turn as an answer does that came in at the same moment.
+    pub fn watch(&self, start: Moment) -> impl Future<Output = Result<()>> + use<> {
+        let shared = self.shared.clone();
+        async move {
+            let timer = Timer::new().context(|| "making a timer".to_owned())?;
+            let begin = start + shared.plan.starts_after;
+            let end = start + shared.plan.end();
+            let mut due = begin;
+            while due < end && !shared.is_over(due) {
+                timer.sleep_until(due).await.context(|| "waiting for a timer".to_owned())?;
+                due = shared.recorder.borrow_mut().tick(due, Moment::now());
+            }
+            Ok(())
+        }
+    }
+
     /// Sends the workers home and gives what was measured.
     pub async fn dismiss(mut self, usage: GeneratorUse) -> Measurement {
         match &self.shared.work {
@@ -121,7 +144,13 @@ impl Crew {
 impl Shared {
     /// Whether the run is to stop.
     pub fn stopped(&self) -> bool {
-        self.control.stop.load(Ordering::Relaxed)
+        self.control.stop.load(Ordering::Relaxed) || self.control.is_cut()
+    }
+
+    /// Whether requests of this workload are over, measured or not.
+    pub fn is_over(&self, now: Moment) -> bool {
+        let recorder = self.recorder.borrow();
+        now >= recorder.window_end() + self.plan.goes_on
     }
 
     /// Waits until `moment`, and ends requests whose time is up meanwhile; returns `false` if the run is to stop.
@@ -137,9 +166,6 @@ impl Shared {
             self.deadlines.sweep(now);
             let until = moment.min(now + SWEEP_EVERY);
             timer.sleep_until(until).await.context(|| "waiting for a timer".to_owned())?;
-            if let Source::Users(_) = self.work {
-                self.recorder.borrow_mut().tick(until, Moment::now());
-            }
         }
     }
 
@@ -171,11 +197,12 @@ impl Shared {
     /// Lets what is in flight end, for as long as a request may take.
     pub async fn drain(&self, outstanding: impl Fn() -> u64) {
         let patience = Moment::now() + self.plan.timeout + SWEEP_EVERY;
-        while outstanding() > 0 && Moment::now() < patience && !self.stopped() {
+        let stopped = || self.control.stop.load(Ordering::Relaxed);
+        while outstanding() > 0 && Moment::now() < patience && !stopped() {
             tokio::time::sleep(Duration::from_millis(5)).await;
             self.deadlines.sweep(Moment::now());
         }
-        if self.stopped() {
+        if stopped() {
             self.recorder.borrow_mut().stop(Moment::now());
         }
     }
@@ -198,7 +225,7 @@ async fn open_all<C: Client>(
             timer.sleep_until(at).await.context(|| "waiting for a timer".to_owned())?;
             // The semaphore is never closed.
             let permit = permits.clone().acquire_owned().await.expect("an open semaphore");
-            workers.spawn_local(work_on(worker as usize, client(), shared.clone(), Some(permit)));
+            local::spawn(workers, work_on(worker as usize, client(), shared.clone(), Some(permit)));
         }
         // Every permit is back once every worker has a connection or has given up.
         let _all = permits.acquire_many(MAX_OPENING as u32).await.expect("an open semaphore");
@@ -248,6 +275,7 @@ async fn work_on<C: Client>(worker: usize, mut client: C, shared: Rc<Shared>, op
 
 async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
     for attempt in 1..=OPEN_ATTEMPTS {
+        let start = Moment::now();
         let patience = shared.plan.timeout;
         let opened = tokio::time::timeout(patience, client.open()).await;
         let opened =
@@ -259,10 +287,13 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
                 shared.control.progress.connected();
                 return true;
             }
-            Err(fault) if attempt == OPEN_ATTEMPTS || shared.stopped() => {
-                shared.opening_fault.borrow_mut().get_or_insert(fault);
+            Err(fault) => {
+                let mut recorder = shared.recorder.borrow_mut();
+                recorder.not_opened(Outcome::Broken(fault.kind), Moment::now().ns_since(start));
+                if attempt == OPEN_ATTEMPTS || shared.stopped() {
+                    shared.opening_fault.borrow_mut().get_or_insert(fault);
+                }
             }
-            Err(_) => {}
         }
     }
     false
@@ -275,18 +306,22 @@ pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival,
         shared.deadlines.guard(worker, actual, request).await
     };
     let done = done.unwrap_or_else(|| {
-        client.abandon();
-        Done { end: Moment::now(), phases: Phases::default(), outcome: Outcome::TimedOut, handshake: None }
+        let unconnected = client.abandon();
+        let (end, phases) = (Moment::now(), Phases::default());
+        Done { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected }
     });
     let sample = Sample {
         step: arrival.ask.step,
+        connection: worker,
         intended: arrival.intended,
+        handed: arrival.handed,
         waited: arrival.waited,
         actual,
         end: done.end,
         phases: done.phases,
         outcome: done.outcome,
         handshake: done.handshake,
+        unconnected: done.unconnected,
     };
     shared.recorder.borrow_mut().record(&sample);
     shared.control.progress.count(sample.outcome);

@@ -30,7 +30,11 @@ pub struct Desk {
     waiting: Cell<usize>,
     closed: Cell<bool>,
     counts: Cell<DeskCounts>,
+    on_unsent: OnUnsent,
 }
+
+/// Takes an arrival that goes unsent, and the only worker that might have taken it, where there is but one.
+pub type OnUnsent = Box<dyn Fn(Arrival, Option<usize>)>;
 
 /// What the desk has seen, warm-up and measured window together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +61,7 @@ const MAX_WAITING: usize = 1_000_000;
 
 impl Desk {
     /// For workers `0..workers`; an arrival that has waited for `patience` goes unsent.
-    pub fn new(workers: usize, affinity: Affinity, patience: Duration) -> Self {
+    pub fn new(workers: usize, affinity: Affinity, patience: Duration, on_unsent: OnUnsent) -> Self {
         Self {
             affinity,
             patience,
@@ -67,6 +71,7 @@ impl Desk {
             waiting: Cell::new(0),
             closed: Cell::new(false),
             counts: Cell::default(),
+            on_unsent,
         }
     }
 
@@ -85,7 +90,7 @@ impl Desk {
             return true;
         }
         if self.waiting.get() >= MAX_WAITING {
-            self.count(|counts| counts.unsent += 1);
+            self.unsent(arrival);
             return false;
         }
         self.waiting.set(self.waiting.get() + 1);
@@ -141,10 +146,11 @@ impl Desk {
 
     /// Gives up on every arrival that still waits: they go unsent.
     pub fn abandon_waiting(&self) {
-        self.queue.borrow_mut().clear();
-        self.seats.iter().for_each(|seat| seat.queue.borrow_mut().clear());
-        let waiting = self.waiting.replace(0) as u64;
-        self.count(|counts| counts.unsent += waiting);
+        self.waiting.set(0);
+        let queues = std::iter::once(&self.queue).chain(self.seats.iter().map(|seat| &seat.queue));
+        for arrival in queues.flat_map(|queue| queue.take()) {
+            self.unsent(arrival);
+        }
     }
 
     /// Sends free workers home.
@@ -176,9 +182,15 @@ impl Desk {
             if now - arrival.intended <= self.patience {
                 return Some(Arrival { waited: true, ..arrival });
             }
-            self.count(|counts| counts.unsent += 1);
+            self.unsent(arrival);
         }
         None
+    }
+
+    fn unsent(&self, arrival: Arrival) {
+        self.count(|counts| counts.unsent += 1);
+        let only = (self.affinity == Affinity::Own).then(|| self.own_worker(arrival));
+        (self.on_unsent)(arrival, only);
     }
 
     fn count(&self, change: impl FnOnce(&mut DeskCounts)) {
@@ -212,18 +224,22 @@ mod tests {
     }
 
     fn due_at(seq: u64, intended: Moment) -> Arrival {
-        Arrival { ask: Ask { seq, client: seq, step: 0 }, intended, waited: false }
+        Arrival { ask: Ask { seq, client: seq, step: 0 }, intended, handed: intended, waited: false }
     }
 
     fn poll<F: Future>(future: F) -> Poll<F::Output> {
         pin!(future).poll(&mut Context::from_waker(Waker::noop()))
     }
 
+    fn a_desk(workers: usize, affinity: Affinity, patience: Duration) -> Desk {
+        Desk::new(workers, affinity, patience, Box::new(|_, _| {}))
+    }
+
     const LONG: Duration = Duration::from_secs(3_600);
 
     #[test]
     fn an_own_worker_waits_for_its_client_alone() {
-        let desk = Desk::new(2, Affinity::Own, LONG);
+        let desk = a_desk(2, Affinity::Own, LONG);
         for seq in 0..4 {
             assert!(desk.put(arrival(seq)));
         }
@@ -236,7 +252,7 @@ mod tests {
 
     #[test]
     fn any_worker_takes_the_oldest() {
-        let desk = Desk::new(3, Affinity::Any, LONG);
+        let desk = a_desk(3, Affinity::Any, LONG);
         desk.put(arrival(7));
         desk.put(arrival(8));
         assert_eq!(poll(desk.take(2)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(7));
@@ -247,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_free_worker_is_given_the_arrival_and_a_closed_desk_sends_it_home() {
-        let desk = Desk::new(1, Affinity::Any, LONG);
+        let desk = a_desk(1, Affinity::Any, LONG);
         let mut take = pin!(desk.take(0));
         let mut context = Context::from_waker(Waker::noop());
         assert!(take.as_mut().poll(&mut context).is_pending());
@@ -259,13 +275,13 @@ mod tests {
 
     #[test]
     fn what_waits_too_long_goes_unsent_and_is_counted() {
-        let desk = Desk::new(1, Affinity::Own, Duration::ZERO);
+        let desk = a_desk(1, Affinity::Own, Duration::ZERO);
         desk.put(due_at(0, Moment::from_ns(1)));
         desk.put(due_at(1, Moment::from_ns(2)));
         assert!(poll(desk.take(0)).is_pending());
         assert_eq!(desk.counts(), DeskCounts { arrived: 2, finished: 0, unsent: 2 });
 
-        let desk = Desk::new(1, Affinity::Any, LONG);
+        let desk = a_desk(1, Affinity::Any, LONG);
         desk.put(arrival(0));
         desk.abandon_waiting();
         assert_eq!((desk.counts().unsent, desk.outstanding()), (1, 0));

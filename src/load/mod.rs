@@ -4,9 +4,11 @@
 pub mod arrival;
 mod closed;
 mod crew;
+pub mod cut;
 pub mod deadline;
 pub mod desk;
 pub mod limits;
+pub mod local;
 mod open;
 pub mod pacer;
 pub mod plan;

@@ -26,7 +26,10 @@ pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, des
 pub async fn load(shared: &Shared, desk: &Desk, run_start: Moment) -> Result<(Reading, Reading)> {
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let readings = pace(shared, desk, run_start, &timer).await?;
-    shared.paced();
+    if shared.control.is_cut() {
+        shared.recorder.borrow_mut().cut(Moment::now());
+        desk.abandon_waiting();
+    }
     shared.drain(|| desk.outstanding()).await;
     desk.abandon_waiting();
     while desk.outstanding() > 0 {
@@ -42,11 +45,12 @@ async fn pace(shared: &Shared, desk: &Desk, run_start: Moment, timer: &Timer) ->
     let start = run_start + plan.starts_after;
     let window_start = start + plan.warm_up;
     shared.recorder.borrow_mut().begin(window_start);
-    let span = plan.warm_up + plan.window;
+    let window_end = window_start + plan.window;
+    let span = plan.warm_up + plan.window + plan.goes_on;
     let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed);
     // A run that ends before its window has used nothing in it.
     let mut at_start = Reading::take();
-    let mut measuring = false;
+    let (mut measuring, mut at_end) = (false, None);
     for (offset_ns, ask) in schedule {
         let intended = start + Duration::from_nanos(offset_ns);
         if !measuring && intended >= window_start {
@@ -55,12 +59,22 @@ async fn pace(shared: &Shared, desk: &Desk, run_start: Moment, timer: &Timer) ->
             at_start = Reading::take();
             shared.measuring();
         }
-        if !shared.wait(timer, intended).await? {
+        if at_end.is_none() && intended >= window_end {
+            shared.wait(timer, window_end).await?;
+            at_end = Some(Reading::take());
+            shared.paced();
+        }
+        if !shared.wait(timer, intended).await? || !shared.control.may_send() {
             break;
         }
         shared.recorder.borrow_mut().scheduled(ask.step, intended);
-        desk.put(Arrival { ask, intended, waited: false });
+        desk.put(Arrival { ask, intended, handed: Moment::now(), waited: false });
+    }
+    if at_end.is_none() {
+        shared.wait(timer, window_end).await?;
+        at_end = Some(Reading::take());
+        shared.paced();
     }
     shared.wait(timer, start + span).await?;
-    Ok((at_start, Reading::take()))
+    Ok((at_start, at_end.unwrap_or_default()))
 }

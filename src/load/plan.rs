@@ -20,6 +20,8 @@ pub struct Plan {
     pub warm_up: Duration,
     /// How long the measured window is.
     pub window: Duration,
+    /// How long requests are sent after the window, unmeasured: until the windows of all workloads beside it have ended.
+    pub goes_on: Duration,
     /// How many workers, each with a connection.
     pub connections: usize,
     /// When connections are opened.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::measure::Outcome;
+use crate::wire::FaultKind;
 
 /// The stages of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,7 @@ pub struct Progress {
     connections: AtomicU64,
     ok: AtomicU64,
     not_ok: AtomicU64,
+    exhausted: AtomicU64,
 }
 
 impl Progress {
@@ -42,6 +44,9 @@ impl Progress {
     pub fn count(&self, outcome: Outcome) {
         let counter = if outcome == Outcome::Ok { &self.ok } else { &self.not_ok };
         counter.fetch_add(1, Ordering::Relaxed);
+        if outcome == Outcome::Broken(FaultKind::Exhausted) {
+            self.exhausted.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The stage now.
@@ -57,6 +62,11 @@ impl Progress {
     /// Connections so far.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Those among them that failed for want of ports or descriptors here.
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted.load(Ordering::Relaxed)
     }
 
     /// Arrivals over so far: with the right answer, and without.

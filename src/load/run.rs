@@ -1,19 +1,24 @@
 //! A run: one or more workloads side by side on one thread, from the first connection to the last answer.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::crew::Crew;
+use super::cut::Cut;
+use super::local;
 use super::plan::Plan;
 use super::priority::Priority;
 use super::progress::{Progress, Stage};
 use crate::clock::Moment;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::measure::generator::{GeneratorUse, Reading};
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::wire::handshake::Record;
@@ -33,6 +38,8 @@ pub struct Done {
     pub outcome: Outcome,
     /// The handshake, if it opened a connection.
     pub handshake: Option<Record>,
+    /// It needed a connection, and could not open one.
+    pub unconnected: bool,
 }
 
 /// What a worker drives: a client with one connection.
@@ -41,8 +48,8 @@ pub trait Client: 'static {
     fn open(&mut self) -> impl Future<Output = Result<(Record, Phases), Fault>>;
     /// Asks; `start` is now.
     fn perform(&mut self, ask: super::arrival::Ask, start: Moment) -> impl Future<Output = Done>;
-    /// Drops the connection: a request on it was given up.
-    fn abandon(&mut self);
+    /// Drops the connection, since a request on it was given up; returns whether it was still being opened.
+    fn abandon(&mut self) -> bool;
     /// Disconnects, for at most `patience`.
     fn close(self, patience: Duration) -> impl Future<Output = ()>;
 }
@@ -64,16 +71,36 @@ pub struct Control {
     pub progress: Arc<Progress>,
     /// Ends the run early once set.
     pub stop: Arc<AtomicBool>,
+    /// Limits at which the run ends early.
+    pub cut: Cut,
 }
 
-/// Runs `jobs` side by side on the current thread's [`tokio::task::LocalSet`]; the measurements are in their order.
+impl Control {
+    /// Counts a request that is to be sent; `false` if it may not be.
+    pub fn may_send(&self) -> bool {
+        self.cut.may_send()
+    }
+
+    /// Whether a limit was reached.
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_over()
+    }
+}
+
+/// Runs `jobs` side by side; the measurements are in their order. The pacers are part of this future itself, and the
+/// workers are tasks: the runtime looks at the former after every few of the latter, so that no burst of answers keeps a
+/// pacer from its turn.
 ///
 /// # Errors
 /// If a connection cannot be opened before the first arrival, or the process is out of file descriptors.
-pub async fn run<C: Client>(jobs: Vec<Job<C>>, control: &Control) -> Result<Vec<Measurement>> {
+pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<Vec<Measurement>> {
     let connections = jobs.iter().map(|job| job.plan.connections as u64).sum();
     let mut usage = GeneratorUse { start: Reading::take(), connections, ..GeneratorUse::default() };
     let pacing = Rc::new(Cell::new(jobs.len()));
+    let end = jobs.iter().map(|job| job.plan.end()).max().unwrap_or_default();
+    for job in &mut jobs {
+        job.plan.goes_on = end - job.plan.end();
+    }
     let mut crews = Vec::with_capacity(jobs.len());
     control.progress.enter(Stage::Opening);
     for job in jobs {
@@ -85,12 +112,19 @@ pub async fn run<C: Client>(jobs: Vec<Job<C>>, control: &Control) -> Result<Vec<
     usage.scheduling = priority.label();
     let start = Moment::now() + SETTLE;
     control.progress.enter(Stage::WarmUp);
-    let mut loads = JoinSet::new();
+    // Ended when dropped.
+    let mut watches = JoinSet::new();
     for crew in &crews {
-        loads.spawn_local(crew.load(start));
+        local::spawn(&mut watches, crew.watch(start));
     }
-    while let Some(load) = loads.join_next().await {
-        let (window_start, window_end) = load.context(|| "driving the load".to_owned())??;
+    let cut = control.clone();
+    local::spawn(&mut watches, async move {
+        cut.cut.watch(&cut.progress).await;
+        Ok(())
+    });
+    let loads = crews.iter().map(|crew| Box::pin(crew.load(start))).collect();
+    for load in all(loads).await {
+        let (window_start, window_end) = load?;
         usage.cover(window_start, window_end);
     }
     drop(priority);
@@ -99,4 +133,21 @@ pub async fn run<C: Client>(jobs: Vec<Job<C>>, control: &Control) -> Result<Vec<
         measurements.push(crew.dismiss(usage).await);
     }
     Ok(measurements)
+}
+
+/// Drives a few futures to their ends.
+async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (future, output) in futures.iter_mut().zip(&mut outputs) {
+            if output.is_none()
+                && let Poll::Ready(ready) = Pin::new(future).poll(context)
+            {
+                *output = Some(ready);
+            }
+        }
+        if outputs.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
 }

@@ -20,6 +20,9 @@ pub enum Pattern {
     /// As a Poisson process: independent, exponentially distributed gaps, as a large population makes. Clients and
     /// steps take turns.
     Poisson(Rate),
+    /// One in each slot of 1/rate, at a random time of it: as many in any span as evenly spaced ones, to within two, and in
+    /// no fixed phase to anything else. Clients and steps take turns.
+    Jittered(Rate),
     /// Every client at its own times.
     Fleet(Fleet),
 }
@@ -58,7 +61,7 @@ impl Pattern {
     /// Mean arrivals per second, with so many clients.
     pub fn per_second(&self, clients: u64) -> f64 {
         match self {
-            Self::Constant(rate) | Self::Poisson(rate) => rate.per_second_f64(),
+            Self::Constant(rate) | Self::Poisson(rate) | Self::Jittered(rate) => rate.per_second_f64(),
             Self::Fleet(fleet) => {
                 let of_one: f64 = fleet.streams.iter().map(|stream| 1.0 / stream.period.as_secs_f64()).sum();
                 of_one * clients as f64
@@ -72,6 +75,7 @@ impl fmt::Display for Pattern {
         match self {
             Self::Constant(_) => f.write_str("constant"),
             Self::Poisson(_) => f.write_str("poisson"),
+            Self::Jittered(_) => f.write_str("jittered"),
             Self::Fleet(Fleet { restart: None, .. }) => f.write_str("fleet"),
             Self::Fleet(Fleet { restart: Some(restart), .. }) => {
                 write!(f, "fleet, back within {}", humantime::format_duration(restart.within))
@@ -94,6 +98,7 @@ pub struct Schedule {
 enum Source {
     Constant(Rate),
     Poisson { mean_ns: f64, rng: Xoshiro256PlusPlus, at_ns: f64 },
+    Jittered { rate: Rate, rng: Xoshiro256PlusPlus },
     Fleet(Merge),
 }
 
@@ -105,6 +110,7 @@ impl Schedule {
         let source = match pattern {
             Pattern::Constant(rate) => Source::Constant(*rate),
             Pattern::Poisson(rate) => Source::Poisson { mean_ns: 1e9 / rate.per_second_f64(), rng, at_ns: 0.0 },
+            Pattern::Jittered(rate) => Source::Jittered { rate: *rate, rng },
             Pattern::Fleet(fleet) => Source::Fleet(Merge::new(fleet, clients, rng)),
         };
         Self { source, clients: clients.max(1), steps: steps.max(1) as u64, end_ns: span.as_nanos() as u64, seq: 0 }
@@ -122,6 +128,12 @@ impl Iterator for Schedule {
             Source::Poisson { mean_ns, rng, at_ns } => {
                 *at_ns += exponential(rng) * *mean_ns;
                 turn(*at_ns as u64)
+            }
+            Source::Jittered { rate, rng } => {
+                let slot = rate.offset_ns(seq)..rate.offset_ns(seq + 1);
+                let at_ns = slot.start + uniform(rng, (slot.end - slot.start) as f64) as u64;
+                // The last slot may end after the span, and has its arrival all the same.
+                turn(if slot.start < self.end_ns { at_ns.min(self.end_ns - 1) } else { at_ns })
             }
             Source::Fleet(merge) => {
                 let due = merge.next()?;
@@ -236,9 +248,26 @@ mod tests {
         }
 
         #[test]
-        fn starts_are_monotone_and_inside_the_span(rate in rates(), span_ms in 1u64..5_000, seed: u64, kind in 0..4) {
+        fn jittered_has_one_in_each_slot_in_no_fixed_phase(per_s in 1u64..2_000, seed: u64) {
+            let rate = Rate::per_second(per_s);
+            let starts = schedule(&Pattern::Jittered(rate), 60_000, seed);
+            prop_assert_eq!(starts.len() as u64, 60 * per_s);
+            let phases = (0..).zip(&starts).map(|(slot, at)| {
+                let (from, to) = (rate.offset_ns(slot), rate.offset_ns(slot + 1));
+                assert!((from..to).contains(at), "{at} in {from}..{to}");
+                (at - from) as f64 / (to - from) as f64
+            });
+            let phases: Vec<f64> = phases.collect();
+            // The mean of n uniform draws is within six deviations of a half.
+            let (n, mean) = (phases.len() as f64, phases.iter().sum::<f64>() / phases.len() as f64);
+            prop_assert!((mean - 0.5).abs() < 6.0 * (1.0 / 12.0 / n).sqrt(), "{}", mean);
+        }
+
+        #[test]
+        fn starts_are_monotone_and_inside_the_span(rate in rates(), span_ms in 1u64..5_000, seed: u64, kind in 0..5) {
             let restart = Restart { within: Duration::from_secs(1), step: 2 };
             let pattern = match kind {
+                4 => Pattern::Jittered(rate),
                 0 => Pattern::Constant(rate),
                 1 => Pattern::Poisson(rate),
                 2 => fleet(None),

@@ -103,6 +103,11 @@ impl Distribution {
         self.histogram.value_at_quantile(share)
     }
 
+    /// How many samples are longer than `ns` for certain, beyond the precision of what is kept.
+    pub fn count_above(&self, ns: u64) -> u64 {
+        self.count() - self.histogram.count_between(0, ns)
+    }
+
     /// The longest sample in nanoseconds.
     pub fn max_ns(&self) -> Option<u64> {
         (self.count() > 0).then(|| self.histogram.max())

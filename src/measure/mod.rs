@@ -1,7 +1,11 @@
 //! So what, first half: samples, distributions, counts, the timeline, the generator's own health, and whether a run
 //! is valid. Knows nothing of where samples came from.
 
+pub mod absence;
 pub mod allocations;
+pub mod attribution;
+pub mod binomial;
+pub mod breach;
 pub mod distribution;
 pub mod generator;
 pub mod instructions;

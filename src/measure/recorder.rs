@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::absence::{Absences, TICK_EVERY};
+use super::attribution::{Attribution, OurDelays, Start};
 use super::distribution::Distribution;
 use super::generator::{self, GeneratorUse};
 use super::outcome::Outcome;
@@ -17,9 +19,13 @@ use crate::wire::{Fault, Handshake, Phases};
 pub struct Sample {
     /// Which of the scenario's steps it was.
     pub step: usize,
+    /// Which connection it was sent on, counted from 0.
+    pub connection: usize,
     /// When it was meant to start.
     pub intended: Moment,
-    /// No connection was free for it at once.
+    /// When the generator handed it in.
+    pub handed: Moment,
+    /// No connection was free for it then.
     pub waited: bool,
     /// When it did start.
     pub actual: Moment,
@@ -31,6 +37,8 @@ pub struct Sample {
     pub outcome: Outcome,
     /// The handshake, if it opened a connection.
     pub handshake: Option<Record>,
+    /// It needed a connection, and could not open one.
+    pub unconnected: bool,
 }
 
 impl Sample {
@@ -82,6 +90,8 @@ pub struct StepMeasurement {
     pub response: Distribution,
     /// Service time of right answers.
     pub service: Distribution,
+    /// What of the response time of right answers is the system's for certain; see [`Measurement::certain`].
+    pub certain: Distribution,
 }
 
 /// Connections opened before or during a run.
@@ -93,6 +103,10 @@ pub struct Handshakes {
     pub tls: Distribution,
     /// What the handshakes were.
     pub kinds: Tally<Handshake>,
+    /// What came of those that were tried and not opened.
+    pub failed: Tally<Outcome>,
+    /// How long each took that was tried, whatever came of it.
+    pub tried: Distribution,
     /// How many were full and meant to be resumed, or the other way round.
     pub undeclared: u64,
     /// Bytes that each read.
@@ -106,10 +120,17 @@ impl Handshakes {
     pub fn record(&mut self, record: &Record, phases: &Phases) {
         self.dial.record(phases.dial_ns);
         self.tls.record(phases.tls_ns());
+        self.tried.record(phases.dial_ns + phases.tls_ns());
         self.kinds.add(record.handshake);
         self.undeclared += u64::from(!record.as_declared);
         self.read_bytes.add(record.read_bytes.into());
         self.written_bytes.add(record.written_bytes.into());
+    }
+
+    /// Notes one that was not opened, after so long.
+    pub fn fail(&mut self, outcome: Outcome, ns: u64) {
+        self.failed.add(outcome);
+        self.tried.record(ns);
     }
 }
 
@@ -122,6 +143,8 @@ pub struct Measurement {
     pub partial: bool,
     /// Arrivals before the window, sent but not measured.
     pub warm_up_arrivals: u64,
+    /// Arrivals after the window, sent but not measured: other workloads of the run were.
+    pub later_arrivals: u64,
     /// Requests without a complete answer, in warm-up and window: their work may or may not have been done.
     pub unanswered: u64,
     /// Arrivals that the schedule put into the window.
@@ -132,6 +155,14 @@ pub struct Measurement {
     pub late: u64,
     /// Those among the late that had to wait for a connection.
     pub late_for_connection: u64,
+    /// Those among the late and the unsent that were our own doing.
+    pub ours: OurDelays,
+    /// Those among the unsent that were given up because the run was ended early.
+    pub given_up: u64,
+    /// Errors that are the system's for certain.
+    pub certain_errors: CertainErrors,
+    /// When the generator's timer ticked.
+    pub timer: Absences,
     /// What came of those that were sent.
     pub outcomes: Tally<Outcome>,
     /// Response time of right answers.
@@ -143,6 +174,9 @@ pub struct Measurement {
     pub lag: Distribution,
     /// Response time of everything but right answers.
     pub failed_response: Distribution,
+    /// What of the response time of right answers is the system's for certain: the service time alone where the start
+    /// was late by our own doing, and without the time in which the generator was away.
+    pub certain: Distribution,
     /// The scenario's steps.
     pub steps: Vec<StepMeasurement>,
     /// Where the service time went.
@@ -168,11 +202,27 @@ impl Measurement {
         self.scheduled - self.started
     }
 
+    /// Arrivals that were never sent because the system kept every connection.
+    pub fn unsent_by_system(&self) -> u64 {
+        let others = self.given_up + self.ours.generator.unsent + self.ours.pool.unsent;
+        self.unsent().saturating_sub(others)
+    }
+
     /// The share of scheduled arrivals that did not get the right answer, unsent ones included; `None` without any.
     pub fn error_share(&self) -> Option<f64> {
         let errors = self.scheduled - self.outcomes.count(Outcome::Ok);
         (self.scheduled > 0).then(|| errors as f64 / self.scheduled as f64)
     }
+}
+
+/// Errors that are the system's for certain: none of them may be for want of ports or descriptors here, or because the
+/// generator was away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertainErrors {
+    /// Requests that were refused with a 429 of the right shape.
+    pub refused: u64,
+    /// All others that did not get the right answer.
+    pub others: u64,
 }
 
 /// Records samples. Its hot path allocates nothing.
@@ -181,6 +231,9 @@ pub struct Recorder {
     to: Moment,
     late_bound_ns: u64,
     closed: bool,
+    /// The run was ended early: what is given up from now on was not the system's doing.
+    cut: bool,
+    attribution: Attribution,
     measurement: Measurement,
 }
 
@@ -194,6 +247,7 @@ impl Recorder {
             outcomes: Tally::default(),
             response: Distribution::default(),
             service: Distribution::default(),
+            certain: Distribution::default(),
         });
         let measurement =
             Measurement { window, timeline: Timeline::new(window), steps: steps.collect(), ..Measurement::default() };
@@ -202,6 +256,8 @@ impl Recorder {
             to: Moment::from_ns(u64::MAX),
             late_bound_ns: late_bound.as_nanos() as u64,
             closed: false,
+            cut: false,
+            attribution: Attribution::new(1, late_bound.as_nanos() as u64),
             measurement,
         }
     }
@@ -209,6 +265,11 @@ impl Recorder {
     /// For a closed workload: users have no schedule to be late against, so that lag is the timer's.
     pub fn of_users(self) -> Self {
         Self { closed: true, ..self }
+    }
+
+    /// For a workload over so many connections.
+    pub fn with_connections(self, connections: usize) -> Self {
+        Self { attribution: Attribution::new(connections, self.late_bound_ns), ..self }
     }
 
     /// Makes room for the seconds of a warm-up before the window.
@@ -228,23 +289,43 @@ impl Recorder {
         if self.is_measured(intended) {
             self.measurement.scheduled += 1;
             self.measurement.steps[step].scheduled += 1;
-        } else {
+            self.measurement.timeline.schedule(intended.ns_since(self.from));
+        } else if intended < self.from {
             self.measurement.warm_up_arrivals += 1;
+        } else {
+            self.measurement.later_arrivals += 1;
         }
     }
 
-    /// Notes a tick of a closed workload's timer, due at `due`: this is how the generator's own delays show there.
-    pub fn tick(&mut self, due: Moment, now: Moment) {
-        if self.is_measured(due) {
-            let lag_ns = now.ns_since(due);
-            self.measurement.lag.record(lag_ns);
-            self.measurement.late += u64::from(lag_ns > self.late_bound_ns);
+    /// Notes that the generator's timer, which ticks on a fixed grid, was due at `due` and woke it `now`: its own delays
+    /// and absences show there, whatever the system does. A tick that was missed counts like one that came late. Returns
+    /// when the next tick is due.
+    pub fn tick(&mut self, due: Moment, now: Moment) -> Moment {
+        let next = self.measurement.timer.woke(due, now, self.late_bound_ns, self.from..self.to);
+        let mut tick = due;
+        while tick <= now {
+            if self.is_measured(tick) {
+                let lag_ns = now.ns_since(tick);
+                let late = lag_ns > self.late_bound_ns;
+                self.measurement.timeline.tick(tick.ns_since(self.from), late);
+                if self.closed {
+                    self.measurement.lag.record(lag_ns);
+                    self.measurement.late += u64::from(late);
+                }
+            }
+            tick = tick + TICK_EVERY;
         }
+        next
     }
 
     /// Notes a connection opened before the first arrival.
     pub fn opened(&mut self, record: &Record, phases: &Phases) {
         self.measurement.opening.record(record, phases);
+    }
+
+    /// Notes a connection that could not be opened before the first arrival, after so long.
+    pub fn not_opened(&mut self, outcome: Outcome, ns: u64) {
+        self.measurement.opening.fail(outcome, ns);
     }
 
     /// Notes an arrival that is over. Outside the window it is not measured; of the warm-up, the timeline is kept.
@@ -254,6 +335,10 @@ impl Recorder {
             self.measurement.unanswered += 1;
         }
         let measured = self.is_measured(sample.intended);
+        let start =
+            Start { intended: sample.intended, handed: sample.handed, waited: sample.waited, actual: sample.actual };
+        let late_by_generator =
+            !self.closed && self.attribution.started(sample.connection, start, sample.service_ns(), measured);
         let measurement = &mut self.measurement;
         if !measured {
             if sample.intended < self.from {
@@ -266,28 +351,52 @@ impl Recorder {
         measurement.outcomes.add(sample.outcome);
         let step = &mut measurement.steps[sample.step];
         step.outcomes.add(sample.outcome);
+        let offset_ns = sample.intended.ns_since(self.from);
+        let mut late = false;
         if !self.closed {
             let lag_ns = sample.lag_ns();
             measurement.lag.record(lag_ns);
-            if lag_ns > self.late_bound_ns {
+            late = lag_ns > self.late_bound_ns;
+            if late {
                 measurement.late += 1;
                 measurement.late_for_connection += u64::from(sample.waited);
+                measurement.timeline.late(offset_ns, late_by_generator);
             }
         }
+        // Whether a wait for a connection is ours is known at the end: for certain, it is nobody's.
+        let from = if late { sample.actual } else { sample.intended };
+        let away_ns = measurement.timer.away_ns(from, sample.end, self.late_bound_ns);
         if sample.outcome == Outcome::Ok {
             measurement.response.record(sample.response_ns());
             measurement.service.record(sample.service_ns());
             step.response.record(sample.response_ns());
             step.service.record(sample.service_ns());
+            if let Some(away_ns) = away_ns {
+                let certain_ns = sample.end.ns_since(from).saturating_sub(away_ns);
+                measurement.certain.record(certain_ns);
+                step.certain.record(certain_ns);
+            }
             measurement.phases.record(sample);
         } else {
             measurement.failed_response.record(sample.response_ns());
+            measurement.certain_errors.add(sample.outcome, away_ns == Some(0) && !self.cut);
         }
         if let Some(record) = &sample.handshake {
             measurement.reopening.record(record, &sample.phases);
+        } else if sample.unconnected {
+            measurement.reopening.fail(sample.outcome, sample.service_ns());
         }
-        let offset_ns = sample.intended.ns_since(self.from);
         measurement.timeline.record(offset_ns, sample.outcome, sample.response_ns());
+    }
+
+    /// Notes an arrival that waited in vain for a connection: this one, or any.
+    pub fn unsent(&mut self, connection: Option<usize>, intended: Moment, handed: Moment) {
+        let measured = self.is_measured(intended);
+        if self.cut {
+            self.measurement.given_up += u64::from(measured);
+        } else {
+            self.attribution.unsent(connection, intended, handed, measured);
+        }
     }
 
     /// Keeps the detail of the first fault of each outcome.
@@ -311,6 +420,7 @@ impl Recorder {
     /// Ends the window early, and the run with it: what was meant to start from `now` on is not part of it.
     pub fn stop(&mut self, now: Moment) {
         self.measurement.partial = true;
+        self.cut = true;
         self.end(now);
     }
 
@@ -322,18 +432,39 @@ impl Recorder {
         self.measurement.timeline.truncate(window.as_nanos().div_ceil(1_000_000_000) as usize);
     }
 
-    /// The measurement, once every sample is in.
-    pub fn finish(&mut self, generator: GeneratorUse) -> Measurement {
-        Measurement { generator, ..std::mem::take(&mut self.measurement) }
+    /// Ends the window early and gives up what waits for a connection: the run is to send no more.
+    pub fn cut(&mut self, now: Moment) {
+        self.cut = true;
+        self.end(now);
     }
 
-    /// Whether the window has ended by `now`.
-    pub fn is_over(&self, now: Moment) -> bool {
-        now >= self.to
+    /// The measurement, once every sample is in.
+    pub fn finish(&mut self, generator: GeneratorUse) -> Measurement {
+        let ours = self.attribution.ours(&self.measurement.service);
+        Measurement { generator, ours, ..std::mem::take(&mut self.measurement) }
+    }
+
+    /// When the window ends, or has ended.
+    pub fn window_end(&self) -> Moment {
+        self.to
     }
 
     fn is_measured(&self, intended: Moment) -> bool {
         self.from <= intended && intended < self.to
+    }
+}
+
+impl CertainErrors {
+    /// Counts an error during which the generator was there or was not.
+    fn add(&mut self, outcome: Outcome, was_there: bool) {
+        use crate::wire::FaultKind::Exhausted;
+        match outcome {
+            Outcome::Ok | Outcome::Broken(Exhausted) => {}
+            // A request that times out, or a connection that is closed, may be what an absence leads to.
+            Outcome::TimedOut | Outcome::Broken(_) if !was_there => {}
+            Outcome::Refused => self.refused += 1,
+            _ => self.others += 1,
+        }
     }
 }
 

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::binomial;
 use super::distribution::Quantile;
 use super::outcome::Outcome;
 use super::recorder::Measurement;
+
+/// What a breach may be by chance, at most, where it is to hold whatever else is wrong with a run.
+pub const CHANCE: f64 = 0.001;
 
 /// A bound on one measure.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +22,8 @@ pub enum Threshold {
     Errors(f64),
     /// The same, but being refused with a 429 of the right shape is no error.
     Faults(f64),
+    /// The share of connections tried before the load that could not be opened stays below the limit, 0 to 1.
+    Opening(f64),
 }
 
 /// A threshold beside what was measured.
@@ -34,6 +40,10 @@ pub struct Checked {
     pub by_maximum: bool,
     /// How many samples there were.
     pub had: u64,
+    /// How many of them were beyond the limit by the system's own doing, for certain.
+    pub beyond: u64,
+    /// So many cannot be beyond it by chance.
+    pub certain: bool,
 }
 
 impl Threshold {
@@ -49,10 +59,19 @@ impl Threshold {
         let scheduled: u64 = measurements.iter().map(|measurement| measurement.scheduled).sum();
         let count = |outcome| measurements.iter().map(|measurement| measurement.outcomes.count(outcome)).sum::<u64>();
         let share = |good: u64| (scheduled > 0).then(|| (scheduled - good) as f64 / scheduled as f64);
+        let errors = |of: fn(&Measurement) -> u64| {
+            let each = measurements.iter().map(|one| one.certain_errors.others + one.unsent_by_system() + of(one));
+            each.sum::<u64>()
+        };
         let mut by_maximum = false;
-        let (measured, had) = match self {
-            Self::Errors(_) => (share(count(Outcome::Ok)), scheduled),
-            Self::Faults(_) => (share(count(Outcome::Ok) + count(Outcome::Refused)), scheduled),
+        let (measured, had, beyond) = match self {
+            Self::Errors(_) => (share(count(Outcome::Ok)), scheduled, errors(|one| one.certain_errors.refused)),
+            Self::Faults(_) => (share(count(Outcome::Ok) + count(Outcome::Refused)), scheduled, errors(|_| 0)),
+            Self::Opening(_) => {
+                let failed = measurements.iter().map(|one| one.opening.failed.total()).sum::<u64>();
+                let tried = failed + measurements.iter().map(|one| one.opening.kinds.total()).sum::<u64>();
+                ((tried > 0).then(|| failed as f64 / tried as f64), tried, failed)
+            }
             Self::Response(quantile, _) | Self::Step(_, quantile, _) => {
                 let response = measurements.first().and_then(|measurement| self.distribution(measurement));
                 let measured = response.and_then(|response| {
@@ -63,10 +82,13 @@ impl Threshold {
                         Some(max_ns)
                     })
                 });
-                (measured.map(|ns| ns as f64), response.map_or(0, super::Distribution::count))
+                let certain = measurements.first().and_then(|measurement| self.certain(measurement));
+                let beyond = certain.map_or(0, |certain| certain.count_above(self.limit() as u64));
+                (measured.map(|ns| ns as f64), response.map_or(0, super::Distribution::count), beyond)
             }
         };
-        Checked { workload: None, threshold: self, measured, by_maximum, had }
+        let certain = beyond > 0 && binomial::at_least(beyond, had, self.share_allowed()) <= CHANCE;
+        Checked { workload: None, threshold: self, measured, by_maximum, had, beyond, certain }
     }
 
     fn distribution(self, measurement: &Measurement) -> Option<&super::Distribution> {
@@ -76,11 +98,27 @@ impl Threshold {
         }
     }
 
+    /// What of the response times is the system's for certain.
+    fn certain(self, measurement: &Measurement) -> Option<&super::Distribution> {
+        match self {
+            Self::Step(name, ..) => measurement.steps.iter().find(|step| step.name == name).map(|step| &step.certain),
+            _ => Some(&measurement.certain),
+        }
+    }
+
+    /// The share of samples that may be beyond the limit, 0 to 1.
+    fn share_allowed(self) -> f64 {
+        match self {
+            Self::Response(quantile, _) | Self::Step(_, quantile, _) => 1.0 - quantile.fraction(),
+            Self::Errors(share) | Self::Faults(share) | Self::Opening(share) => share,
+        }
+    }
+
     /// The limit, in nanoseconds or as a share.
     pub fn limit(self) -> f64 {
         match self {
             Self::Response(_, limit) | Self::Step(_, _, limit) => limit.as_nanos() as f64,
-            Self::Errors(share) | Self::Faults(share) => share,
+            Self::Errors(share) | Self::Faults(share) | Self::Opening(share) => share,
         }
     }
 
@@ -88,7 +126,7 @@ impl Threshold {
     pub fn samples_needed(self) -> u64 {
         match self {
             Self::Response(quantile, _) | Self::Step(_, quantile, _) => quantile.samples_needed(),
-            Self::Errors(_) | Self::Faults(_) => 1,
+            Self::Errors(_) | Self::Faults(_) | Self::Opening(_) => 1,
         }
     }
 }
@@ -101,7 +139,7 @@ impl Checked {
 
     /// Whether the bound was kept; `None` if that cannot be told.
     pub fn passed(&self) -> Option<bool> {
-        self.measured.map(|measured| measured < self.threshold.limit())
+        if self.certain { Some(false) } else { self.measured.map(|measured| measured < self.threshold.limit()) }
     }
 }
 
@@ -115,6 +153,7 @@ impl fmt::Display for Checked {
             Threshold::Step(name, quantile, _) => write!(f, "{name} {quantile}"),
             Threshold::Errors(_) => f.write_str("errors"),
             Threshold::Faults(_) => f.write_str("errors but 429"),
+            Threshold::Opening(_) => f.write_str("connections not opened"),
         }
     }
 }

@@ -8,9 +8,20 @@ use hdrhistogram::Histogram;
 use super::distribution::{Quantile, encode};
 use super::outcome::Outcome;
 
+/// A second with a larger share of arrivals without the right answer is not steady.
+pub const MAX_WRONG_SHARE: f64 = 0.01;
+
 /// One second.
 #[derive(Clone, Debug)]
 pub struct Second {
+    /// Arrivals that were meant to start in it.
+    pub scheduled: u64,
+    /// Those among them that started late by the generator's own doing.
+    pub late_by_generator: u64,
+    /// Ticks of the generator's timer that were due in it.
+    pub ticks: u64,
+    /// Those among them that came late.
+    pub late_ticks: u64,
     /// Arrivals that were meant to start in it and did start.
     pub started: u64,
     /// Those among them that got the right answer.
@@ -51,9 +62,35 @@ impl Timeline {
 
     /// Notes an arrival that was meant to start `offset_ns` into the window.
     pub fn record(&mut self, offset_ns: u64, outcome: Outcome, response_ns: u64) {
-        if let Some(second) = self.seconds.get_mut((offset_ns / 1_000_000_000) as usize) {
+        if let Some(second) = self.second(offset_ns) {
             second.record(outcome, response_ns);
         }
+    }
+
+    /// Notes an arrival that is meant to start `offset_ns` into the window.
+    pub fn schedule(&mut self, offset_ns: u64) {
+        if let Some(second) = self.second(offset_ns) {
+            second.scheduled += 1;
+        }
+    }
+
+    /// Notes that an arrival that was meant to start there was late, by the generator's doing or by another's.
+    pub fn late(&mut self, offset_ns: u64, by_generator: bool) {
+        if let Some(second) = self.second(offset_ns) {
+            second.late_by_generator += u64::from(by_generator);
+        }
+    }
+
+    /// Notes a tick of the generator's timer that was due there.
+    pub fn tick(&mut self, offset_ns: u64, late: bool) {
+        if let Some(second) = self.second(offset_ns) {
+            second.ticks += 1;
+            second.late_ticks += u64::from(late);
+        }
+    }
+
+    fn second(&mut self, offset_ns: u64) -> Option<&mut Second> {
+        self.seconds.get_mut((offset_ns / 1_000_000_000) as usize)
     }
 
     /// Notes an arrival of the warm-up, that was meant to start `before_ns` before the window, which is not 0.
@@ -73,13 +110,13 @@ impl Timeline {
         self.warm_up.iter().rev()
     }
 
-    /// When this quantile of the response time came to stay below `limit` in every later second. A second with too few
-    /// right answers for the quantile is not steady; what is left of the window after its last whole second does not
-    /// count. Of use where enough is asked in each second.
+    /// When this quantile of the response time of all arrivals came to stay below `limit` in every later second. An
+    /// arrival without the right answer counts as longer than any, and a second with more than [`MAX_WRONG_SHARE`] of them
+    /// is not steady, nor is one with too few right answers for the quantile. What is left of the window after its last
+    /// whole second does not count. Of use where enough is asked in each second.
     pub fn steady(&self, quantile: Quantile, limit: Duration) -> Steady {
         let whole = &self.seconds[..self.whole.min(self.seconds.len())];
-        let is_steady =
-            |second: &&Second| second.response_us(quantile).is_some_and(|us| u128::from(us) < limit.as_micros());
+        let is_steady = |second: &&Second| second.is_steady(quantile, limit);
         let steady = whole.iter().rev().take_while(is_steady).count();
         match whole.len() - steady {
             _ if steady == 0 => Steady::Never,
@@ -97,7 +134,8 @@ fn seconds(length: Duration) -> Vec<Second> {
     let count = length.as_nanos().div_ceil(1_000_000_000) as usize;
     // The arguments are constants within the library's bounds.
     let response_us = Histogram::new_with_bounds(1, 600_000_000, 2).expect("constant bounds are valid");
-    vec![Second { started: 0, ok: 0, response_us }; count]
+    let second = Second { scheduled: 0, late_by_generator: 0, ticks: 0, late_ticks: 0, started: 0, ok: 0, response_us };
+    vec![second; count]
 }
 
 impl Second {
@@ -107,6 +145,17 @@ impl Second {
             self.ok += 1;
             self.response_us.saturating_record(response_ns / 1_000);
         }
+    }
+
+    fn is_steady(&self, quantile: Quantile, limit: Duration) -> bool {
+        // Unsent arrivals have not started; where nobody keeps count of the schedule, all did.
+        let due = self.scheduled.max(self.started);
+        let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        let below_us = self.response_us.lowest_equivalent(limit_us).saturating_sub(1);
+        let quick = self.response_us.count_between(0, below_us);
+        self.ok >= quantile.samples_needed()
+            && (due - self.ok) as f64 <= due as f64 * MAX_WRONG_SHARE
+            && quick as f64 >= due as f64 * quantile.fraction()
     }
 
     /// The quantile of the response time in microseconds, to within 1%, if enough samples lie beyond it.
@@ -163,6 +212,23 @@ mod tests {
         assert_eq!(steady(&[10, 10, 501]), Steady::Never);
         let nothing = Timeline::new(Duration::from_secs(3));
         assert_eq!(nothing.steady(Quantile::P90, Duration::from_millis(500)), Steady::Never);
+    }
+
+    #[test]
+    fn a_second_with_wrong_answers_is_not_steady() {
+        let steady = |wrong: u64, unsent: u64| {
+            let mut timeline = timeline(&[1, 1, 1]);
+            for _ in 0..wrong {
+                timeline.record(1_500_000_000, Outcome::Wrong, 1_000);
+            }
+            for _ in 0..200 + wrong + unsent {
+                timeline.schedule(1_500_000_000);
+            }
+            timeline.steady(Quantile::P90, Duration::from_millis(500))
+        };
+        // 200 right answers: of 202 arrivals two are less than 1%, of 203 three are more.
+        assert_eq!([steady(0, 0), steady(2, 0), steady(0, 2)], [Steady::After(Duration::ZERO); 3]);
+        assert_eq!([steady(3, 0), steady(0, 3), steady(2, 1)], [Steady::After(Duration::from_secs(2)); 3]);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::attribution::Delays;
 use super::outcome::Outcome;
 use super::recorder::Measurement;
 use super::threshold::Checked;
+use super::timeline::Second;
 use crate::wire::FaultKind;
 
 /// A generator's thread that was on a CPU for more than this share of the window had no room left.
@@ -60,23 +62,31 @@ pub enum Invalid {
         /// Of how many.
         scheduled: u64,
     },
-    /// Arrivals were never sent.
+    /// Arrivals were never sent by our own doing.
     Unsent {
         /// How many.
         unsent: u64,
+        /// How many of them waited for a connection, which more connections would have spared them.
+        for_connection: u64,
         /// Of how many.
         scheduled: u64,
+        /// How long the generator was away.
+        away: Away,
     },
-    /// Too many arrivals started too late.
+    /// Too many arrivals started too late by our own doing.
     Lag {
         /// How many were late.
         late: u64,
-        /// How many of them had to wait for a connection.
+        /// How many of them waited for a connection, which more connections would have spared them.
         for_connection: u64,
         /// Of how many.
         timed: u64,
+        /// Where it is about a part of the window alone: so much from its beginning on.
+        within: Option<Duration>,
         /// What was late, and by more than what.
         punctuality: Punctuality,
+        /// How long the generator was away.
+        away: Away,
     },
     /// The generator ran out of ports or file descriptors, or of room for answers.
     Exhausted {
@@ -99,19 +109,31 @@ pub enum Invalid {
     TooFewSamples(Checked),
     /// What the run was to see did not come about.
     Never(&'static str),
-    /// Answers broke a rule that allows no exception.
-    Rule {
-        /// What they did.
-        what: &'static str,
-        /// How many.
-        count: u64,
-        /// Of how many.
-        of: u64,
-    },
     /// The work found is not the work claimed.
     Work(Work),
     /// The work could not be counted; the text says why.
     WorkUncounted(String),
+}
+
+impl Invalid {
+    /// Whether the run measured something else than it says, or measured ourselves in every sample, so that not even a
+    /// breach of the system's own making can be told from it. In all other cases a clear breach outranks the reason.
+    pub fn voids_breaches(&self) -> bool {
+        match self {
+            Self::Handshakes { .. } | Self::Saturated { .. } => true,
+            Self::Partial
+            | Self::NothingMeasured
+            | Self::NotRun { .. }
+            | Self::Broken { .. }
+            | Self::Unsent { .. }
+            | Self::Lag { .. }
+            | Self::Exhausted { .. }
+            | Self::TooFewSamples(_)
+            | Self::Never(_)
+            | Self::Work(_)
+            | Self::WorkUncounted(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Invalid {
@@ -123,23 +145,21 @@ impl fmt::Display for Invalid {
             Self::Broken { wrong, scheduled } => {
                 write!(f, "{wrong} of {scheduled} arrivals did not get the right answer: something does not work")
             }
-            Self::Unsent { unsent, scheduled } => write!(
-                f,
-                "{unsent} of {scheduled} arrivals were never sent: no connection was free within the timeout (the target is \
-                 overloaded, or --connections too low)"
-            ),
-            Self::Lag { late, for_connection, timed, punctuality } => {
-                let why = if for_connection * 2 > *late {
-                    "most waited for a connection (the target is overloaded, or --connections too low)"
-                } else {
-                    "the generator was the bottleneck (give it a less busy machine)"
-                };
+            Self::Unsent { unsent, for_connection, scheduled, away } => {
+                let why = Why { away, for_connection: *for_connection, of: *unsent };
+                write!(f, "{unsent} of {scheduled} arrivals were never sent within the timeout: {why}")
+            }
+            Self::Lag { late, for_connection, timed, within, punctuality, away } => {
                 let what = match punctuality.of {
                     Timed::Arrivals | Timed::BusyClients => "arrivals started",
                     Timed::Ticks => "ticks of the generator's timer came",
                 };
                 let bound_ms = punctuality.bound.as_secs_f64() * 1e3;
-                write!(f, "{late} of {timed} {what} more than {bound_ms} ms late: {why}")
+                write!(f, "{late} of {timed} {what} more than {bound_ms} ms late")?;
+                if let Some(within) = within {
+                    write!(f, " in the first {} s, from which a figure comes", within.as_secs())?;
+                }
+                write!(f, ": {}", Why { away, for_connection: *for_connection, of: *late })
             }
             Self::Exhausted { connections } => write!(
                 f,
@@ -163,12 +183,50 @@ impl fmt::Display for Invalid {
                 write!(f, "{checked} needs {needed} right answers, this run has {had} (lengthen --duration)")
             }
             Self::Never(what) => write!(f, "{what}: never (lengthen --duration, or see what failed)"),
-            Self::Rule { what, count, of } => write!(f, "{count} of {of} {what}: not one may be"),
             Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
             }
         }
+    }
+}
+
+/// How long the generator was away within the window: stopped, starved of a CPU, or busy with answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Away {
+    /// In all.
+    pub total: Duration,
+    /// At once.
+    pub longest: Duration,
+}
+
+impl Away {
+    fn of(measurement: &Measurement) -> Self {
+        Self { total: measurement.timer.total, longest: measurement.timer.longest }
+    }
+}
+
+/// Why arrivals were late or went unsent.
+struct Why<'a> {
+    away: &'a Away,
+    for_connection: u64,
+    of: u64,
+}
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.for_connection * 2 > self.of {
+            return f.write_str(
+                "most waited for a connection, and would have if every answer had taken no longer than usual (raise \
+                 --connections)",
+            );
+        }
+        f.write_str("the generator was the bottleneck")?;
+        if self.away.total > Duration::ZERO {
+            let (total, longest) = (self.away.total.as_secs_f64(), self.away.longest.as_secs_f64());
+            write!(f, ": it was away for {total:.3} s in all, {longest:.3} s at once, stopped or starved of a CPU")?;
+        }
+        f.write_str(" (give it a less busy machine)")
     }
 }
 
@@ -193,8 +251,14 @@ pub enum Timed {
     Ticks,
 }
 
-/// Every reason why a workload is invalid; none if it is valid.
-pub fn judge(measurement: &Measurement, work: &[Work], punctuality: Punctuality) -> Vec<Invalid> {
+/// Every reason why a workload is invalid; none if it is valid. Where its figure comes from the first part of the window,
+/// `telling` long, the generator must have been in time within that too, and not only on the average of the whole.
+pub fn judge(
+    measurement: &Measurement,
+    work: &[Work],
+    punctuality: Punctuality,
+    telling: Option<Duration>,
+) -> Vec<Invalid> {
     let mut reasons = Vec::new();
     if measurement.partial {
         reasons.push(Invalid::Partial);
@@ -202,15 +266,32 @@ pub fn judge(measurement: &Measurement, work: &[Work], punctuality: Punctuality)
     if measurement.response.count() == 0 {
         reasons.push(Invalid::NothingMeasured);
     }
-    let (unsent, scheduled) = (measurement.unsent(), measurement.scheduled);
+    let (ours, away) = (measurement.ours, Away::of(measurement));
+    // A client that asks one thing after another waits for itself, however many connections there are.
+    let pool = if punctuality.of == Timed::BusyClients { Delays::default() } else { ours.pool };
+    let (unsent, for_connection) = (ours.generator.unsent + pool.unsent, pool.unsent);
     if unsent > 0 {
-        reasons.push(Invalid::Unsent { unsent, scheduled });
+        reasons.push(Invalid::Unsent { unsent, for_connection, scheduled: measurement.scheduled, away });
     }
-    let for_connection = if punctuality.of == Timed::BusyClients { 0 } else { measurement.late_for_connection };
-    let late = measurement.late - measurement.late_for_connection + for_connection;
-    let timed = measurement.lag.count();
-    if late as f64 > timed as f64 * MAX_LATE_SHARE {
-        reasons.push(Invalid::Lag { late, for_connection, timed, punctuality });
+    let lag = |late: u64, for_connection, timed: u64, within, of| {
+        let punctuality = Punctuality { of, ..punctuality };
+        let too_many = late as f64 > timed as f64 * MAX_LATE_SHARE;
+        too_many.then_some(Invalid::Lag { late, for_connection, timed, within, punctuality, away })
+    };
+    if punctuality.of != Timed::Ticks {
+        let late = ours.generator.late + pool.late;
+        reasons.extend(lag(late, pool.late, measurement.lag.count(), None, punctuality.of));
+    }
+    let timer = &measurement.timer;
+    reasons.extend(lag(timer.late, 0, timer.lag.count(), None, Timed::Ticks));
+    if let Some(within) = telling {
+        let seconds = measurement.timeline.seconds();
+        let seconds = &seconds[..seconds.len().min(within.as_secs_f64().ceil() as usize)];
+        let sum = |count: fn(&Second) -> u64| seconds.iter().map(count).sum::<u64>();
+        let within = Some(Duration::from_secs(seconds.len() as u64));
+        let (late, started) = (sum(|second| second.late_by_generator), sum(|second| second.started));
+        reasons.extend(lag(late, 0, started, within, punctuality.of));
+        reasons.extend(lag(sum(|second| second.late_ticks), 0, sum(|second| second.ticks), within, Timed::Ticks));
     }
     let exhausted = measurement.outcomes.count(Outcome::Broken(FaultKind::Exhausted));
     if exhausted > 0 {
@@ -237,8 +318,11 @@ pub fn unjudged(checked: &[Checked]) -> impl Iterator<Item = Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Moment;
     use crate::measure::Quantile;
+    use crate::measure::attribution::OurDelays;
     use crate::measure::threshold::Threshold;
+    use crate::measure::timeline::Timeline;
 
     const BOUND: Duration = Duration::from_millis(5);
     const ARRIVALS: Punctuality = Punctuality { bound: BOUND, of: Timed::Arrivals };
@@ -255,9 +339,16 @@ mod tests {
 
     fn judged(measurement: &Measurement, work: &[Work]) -> Vec<Invalid> {
         let thresholds = [Threshold::Response(Quantile::P99, Duration::from_secs(1)), Threshold::Errors(0.001)];
-        let mut reasons = judge(measurement, work, ARRIVALS);
+        let mut reasons = judge(measurement, work, ARRIVALS, None);
         reasons.extend(unjudged(&thresholds.map(|threshold| threshold.check(measurement))));
         reasons
+    }
+
+    const NOT_AWAY: Away = Away { total: Duration::ZERO, longest: Duration::ZERO };
+
+    fn lag(late: u64, for_connection: u64) -> Invalid {
+        let (timed, within) = (2_000, None);
+        Invalid::Lag { late, for_connection, timed, within, punctuality: ARRIVALS, away: NOT_AWAY }
     }
 
     fn work(found: u64) -> Work {
@@ -280,15 +371,16 @@ mod tests {
         let partial = Measurement { partial: true, ..good() };
         assert_eq!(judged(&partial, &[]), [Invalid::Partial]);
 
-        let unsent = Measurement { scheduled: 2_001, ..good() };
-        assert_eq!(judged(&unsent, &[]), [Invalid::Unsent { unsent: 1, scheduled: 2_001 }]);
+        let ours =
+            |generator: Delays, pool| Measurement { scheduled: 2_001, ours: OurDelays { generator, pool }, ..good() };
+        let one_unsent = Delays { unsent: 1, ..Delays::default() };
+        let unsent = |for_connection| Invalid::Unsent { unsent: 1, for_connection, scheduled: 2_001, away: NOT_AWAY };
+        assert_eq!(judged(&ours(one_unsent, Delays::default()), &[]), [unsent(0)]);
+        assert_eq!(judged(&ours(Delays::default(), one_unsent), &[]), [unsent(1)]);
 
-        assert_eq!(judged(&Measurement { late: 20, ..good() }, &[]), []);
-        let late = Measurement { late: 21, ..good() };
-        assert_eq!(
-            judged(&late, &[]),
-            [Invalid::Lag { late: 21, for_connection: 0, timed: 2_000, punctuality: ARRIVALS }]
-        );
+        let late = |late| Delays { late, ..Delays::default() };
+        assert_eq!(judged(&ours(late(20), Delays::default()), &[]), []);
+        assert_eq!(judged(&ours(late(1), late(20)), &[]), [lag(21, 20)]);
 
         assert_eq!(judged(&good(), &[work(4)]), [Invalid::Work(work(4))]);
     }
@@ -296,13 +388,80 @@ mod tests {
     #[test]
     fn clients_that_ask_one_thing_after_another_may_wait_for_themselves() {
         let busy = Punctuality { bound: BOUND, of: Timed::BusyClients };
-        let waiting = Measurement { late: 500, late_for_connection: 480, ..good() };
-        assert_eq!(judge(&waiting, &[], busy), []);
-        let lag = Invalid::Lag { late: 500, for_connection: 480, timed: 2_000, punctuality: ARRIVALS };
-        assert_eq!(judge(&waiting, &[], ARRIVALS), [lag]);
+        let delays = |late, unsent| Delays { late, unsent };
+        let waiting = Measurement { ours: OurDelays { generator: delays(20, 0), pool: delays(480, 5) }, ..good() };
+        assert_eq!(judge(&waiting, &[], busy, None), []);
+        assert_eq!(judge(&waiting, &[], ARRIVALS, None).len(), 2);
         // The generator's own lateness counts in either case.
-        let late = Measurement { late: 500, late_for_connection: 479, ..good() };
-        assert_eq!(judge(&late, &[], busy).len(), 1);
+        let late = Measurement { ours: OurDelays { generator: delays(21, 0), pool: delays(0, 0) }, ..good() };
+        assert_eq!(judge(&late, &[], busy, None).len(), 1);
+    }
+
+    #[test]
+    fn what_waits_for_the_system_is_a_breach_and_not_invalid() {
+        let mut frozen = Measurement { late: 380, late_for_connection: 380, scheduled: 2_100, ..good() };
+        assert_eq!(judged(&frozen, &[]), []);
+        // 100 of 2,100 were never sent, since the system kept every connection: they are its errors.
+        let errors = Threshold::Errors(0.001).check(&frozen);
+        assert_eq!((errors.beyond, errors.certain, errors.passed()), (100, true, Some(false)));
+        // Those that were given up because the run was ended are not.
+        frozen.given_up = 100;
+        assert_eq!(Threshold::Errors(0.001).check(&frozen).beyond, 0);
+    }
+
+    #[test]
+    fn an_absence_is_named_with_how_long_it_was() {
+        let mut stopped = good();
+        let (mut due, window) = (Moment::from_ns(20_000_000), Moment::default()..Moment::from_ns(10_000_000_000));
+        let bound_ns = BOUND.as_nanos() as u64;
+        while due < window.end {
+            let late_ns = if due.as_ns() == 4_000_000_000 { 2_000_000_000 } else { 0 };
+            due = stopped.timer.woke(due, Moment::from_ns(due.as_ns() + late_ns), bound_ns, window.clone());
+        }
+        let [reason] = &judged(&stopped, &[])[..] else { panic!("one reason") };
+        // 4,000 to 6,000 ms: the tick that is due at its end is in time.
+        assert_eq!(
+            reason.to_string(),
+            "100 of 499 ticks of the generator's timer came more than 5 ms late: the generator was the bottleneck: it \
+             was away for 2.000 s in all, 2.000 s at once, stopped or starved of a CPU (give it a less busy machine)"
+        );
+    }
+
+    #[test]
+    fn a_figure_of_the_first_seconds_is_judged_by_them() {
+        // 20 s, of which the generator was late in the second one for a tenth of what was due.
+        let mut run = Measurement { timeline: Timeline::new(Duration::from_secs(20)), ..good() };
+        for arrival in 0..2_000 {
+            let offset_ns = arrival * 10_000_000;
+            run.timeline.record(offset_ns, Outcome::Ok, 1_000_000);
+            if (100..110).contains(&arrival) {
+                run.timeline.late(offset_ns, true);
+            }
+        }
+        run.ours.generator.late = 10;
+        assert_eq!(judge(&run, &[], ARRIVALS, None), []);
+        let reasons = judge(&run, &[], ARRIVALS, Some(Duration::from_millis(1_500)));
+        let [Invalid::Lag { late: 10, timed: 200, within, .. }] = reasons[..] else { panic!("{reasons:?}") };
+        assert_eq!(within, Some(Duration::from_secs(2)));
+        assert_eq!(judge(&run, &[], ARRIVALS, Some(Duration::from_secs(20))), []);
+    }
+
+    #[test]
+    fn so_many_beyond_the_limit_cannot_be_chance() {
+        // 500 samples are too few for p99: five beyond its limit may be chance, fifteen may not.
+        let run = |beyond: u64| {
+            let mut run = Measurement { scheduled: 500, started: 500, ..Measurement::default() };
+            for sample in 0..500 {
+                let ns = if sample < beyond { 4_000_000_000 } else { 1_000_000 };
+                run.response.record(ns);
+                run.certain.record(ns);
+                run.outcomes.add(Outcome::Ok);
+            }
+            Threshold::Response(Quantile::P99, Duration::from_secs(3)).check(&run)
+        };
+        let judged = |beyond| (run(beyond).measured, run(beyond).certain, run(beyond).passed());
+        assert_eq!([judged(5), judged(13)], [(None, false, None); 2]);
+        assert_eq!([judged(15), judged(500)], [(None, true, Some(false)); 2]);
     }
 
     #[test]

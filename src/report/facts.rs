@@ -28,6 +28,15 @@ pub struct Arrivals {
     pub late_for_connection: u64,
     /// Scheduled and never sent.
     pub unsent: u64,
+    /// Those among the late and the unsent that were the generator's own doing.
+    #[serde(default)]
+    pub by_generator: u64,
+    /// Those among them that more connections would have spared, however well the system did.
+    #[serde(default)]
+    pub by_too_few_connections: u64,
+    /// After the window, while other workloads were measured; not measured.
+    #[serde(default)]
+    pub later: u64,
     /// Measured seconds; fewer than planned in a partial run.
     pub measured_s: f64,
     /// The run was stopped before its window ended.
@@ -111,9 +120,41 @@ pub struct Latency {
     pub failed_response: DistributionFacts,
 }
 
+/// How late the generator's own timer was, which ticks every 20 ms: so late are answers read that come in while the
+/// generator is busy with others, starved of a CPU, or stopped.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct TimerFacts {
+    /// How late its ticks in the window came.
+    pub lag: DistributionFacts,
+    /// How many came later than `max_lag_ms`.
+    pub late: u64,
+    /// How long the generator was away for them in all, in seconds.
+    pub away_s: f64,
+    /// How long at once, in seconds.
+    pub longest_away_s: f64,
+}
+
+impl TimerFacts {
+    pub(super) fn of(measurement: &Measurement) -> Self {
+        let timer = &measurement.timer;
+        Self {
+            lag: DistributionFacts::of(&timer.lag),
+            late: timer.late,
+            away_s: timer.total.as_secs_f64(),
+            longest_away_s: timer.longest.as_secs_f64(),
+        }
+    }
+}
+
 /// Handshakes.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct HandshakeFacts {
+    /// What came of connections that were tried and not opened.
+    #[serde(default)]
+    pub failed: Vec<OutcomeCount>,
+    /// How long each took that was tried, TCP and TLS together, whatever came of it.
+    #[serde(default)]
+    pub tried: DistributionFacts,
     /// TCP connect.
     pub dial: DistributionFacts,
     /// TLS handshake.
@@ -232,6 +273,16 @@ pub struct ThresholdFacts {
     pub by_maximum: bool,
     /// Whether the bound was kept; absent where that cannot be told.
     pub passed: Option<bool>,
+    /// So many samples were beyond the limit by the system's own doing that it cannot be chance, with a confidence of
+    /// 99.9%: the breach stands whatever else is wrong with the run.
+    #[serde(default)]
+    pub certain: bool,
+    /// How many were.
+    #[serde(default)]
+    pub beyond: u64,
+    /// Of how many.
+    #[serde(default)]
+    pub of: u64,
 }
 
 /// What the old harness told of a daemon, in its units, but from the intended start and handshake included. As there,
@@ -300,6 +351,9 @@ impl Arrivals {
             late: measurement.late,
             late_for_connection: measurement.late_for_connection,
             unsent: measurement.unsent(),
+            by_generator: measurement.ours.generator.late + measurement.ours.generator.unsent,
+            by_too_few_connections: measurement.ours.pool.late + measurement.ours.pool.unsent,
+            later: measurement.later_arrivals,
             measured_s: measurement.window.as_secs_f64(),
             partial: measurement.partial,
         }
@@ -379,6 +433,8 @@ impl HandshakeFacts {
             count,
         });
         Self {
+            failed: outcomes(&handshakes.failed, |_| None),
+            tried: DistributionFacts::of(&handshakes.tried),
             dial: DistributionFacts::of(&handshakes.dial),
             tls: DistributionFacts::of(&handshakes.tls),
             kinds: kinds.collect(),
@@ -441,7 +497,7 @@ impl ThresholdFacts {
     pub(super) fn of(checked: &Checked) -> Self {
         let (unit, scale) = match checked.threshold {
             Threshold::Response(..) | Threshold::Step(..) => ("ms", 1e-6),
-            Threshold::Errors(_) | Threshold::Faults(_) => ("share", 1.0),
+            Threshold::Errors(_) | Threshold::Faults(_) | Threshold::Opening(_) => ("share", 1.0),
         };
         Self {
             workload: checked.workload.map(Cow::from),
@@ -451,6 +507,9 @@ impl ThresholdFacts {
             measured: checked.measured.map(|measured| measured * scale),
             by_maximum: checked.by_maximum,
             passed: checked.passed(),
+            certain: checked.certain,
+            beyond: checked.beyond,
+            of: checked.had,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A verdict in plain words: the first thing that a report says.
 
+use super::facts::ThresholdFacts;
 use super::sheet;
 use super::summary::Summary;
 use super::verdict::Verdict;
@@ -24,11 +25,13 @@ pub fn meaning(summary: &Summary) -> String {
         },
         Verdict::Breached => {
             let breached = summary.thresholds.iter().filter(|threshold| threshold.passed == Some(false));
-            let told = breached.map(|threshold| {
+            let clear = |threshold: &&ThresholdFacts| summary.invalid.is_empty() || threshold.certain;
+            let told = breached.filter(clear).map(|threshold| {
                 let (measured, limit) = (sheet::measured(threshold), sheet::limit(threshold));
                 format!("{} {measured}, limit {limit}", threshold.name)
             });
-            format!("{}.", told.collect::<Vec<_>>().join("; "))
+            let told: Vec<_> = told.chain(summary.breaches.iter().cloned()).collect();
+            format!("{}.", told.join("; "))
         }
         Verdict::Invalid => "whatever its figures say, this run proves nothing.".to_owned(),
         Verdict::Smoke => "every part works; nothing was judged.".to_owned(),

@@ -177,6 +177,9 @@ pub fn limit(threshold: &ThresholdFacts) -> String {
 /// What was measured, with its unit.
 pub fn measured(threshold: &ThresholdFacts) -> String {
     let most = if threshold.by_maximum { "max " } else { "" };
+    if threshold.measured.is_none() && threshold.certain {
+        return format!("{} of {} beyond", threshold.beyond, threshold.of);
+    }
     threshold.measured.map_or_else(|| "–".to_owned(), |measured| format!("{most}{}", valued(threshold, measured)))
 }
 

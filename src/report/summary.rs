@@ -9,14 +9,16 @@ use serde_json::{Map, Value};
 
 use super::facts::{
     Arrivals, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts,
-    StepFacts, ThresholdFacts, WorkCount, example_of, outcomes, seconds, steps,
+    StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds, steps,
 };
 use super::plan::PlanFacts;
 use super::text;
 use super::verdict::Verdict;
 use crate::error::{Context, Result};
 use crate::files;
+use crate::load::cut::Ended;
 use crate::measure::Measurement;
+use crate::measure::breach::Breach;
 use crate::measure::machine::Machine;
 use crate::measure::observation::Observation;
 use crate::measure::threshold::{Checked, Threshold};
@@ -59,7 +61,13 @@ pub struct Summary {
     pub connector_tier: Option<BTreeMap<String, Option<ConnectorFacts>>>,
     /// What the run comes to.
     pub verdict: Verdict,
-    /// Why it is invalid, if it is.
+    /// What the system did that is a breach without a threshold on it.
+    #[serde(default)]
+    pub breaches: Vec<String>,
+    /// Why the run ended before its window did, of its own accord; absent if it did not.
+    #[serde(default)]
+    pub ended_early: Option<String>,
+    /// What was wrong with the run. It is invalid for it, unless a breach is clear all the same.
     pub invalid: Vec<String>,
     /// The exit code that says so.
     pub exit_code: u8,
@@ -97,6 +105,9 @@ pub struct WorkloadResults {
     pub observations: Vec<ObservationFacts>,
     /// Latencies of all steps together.
     pub latency: Latency,
+    /// How late the generator's own timer was.
+    #[serde(default)]
+    pub timer: TimerFacts,
     /// The steps, where there is more than one.
     pub steps: Vec<StepFacts>,
     /// Connections opened before the first arrival.
@@ -148,6 +159,10 @@ pub struct Results<'a> {
     pub parts: &'a [Part],
     /// Thresholds beside what was measured.
     pub checked: &'a [Checked],
+    /// What is a breach without a threshold on it.
+    pub breaches: &'a [Breach],
+    /// Why the run ended early of its own accord, if it did.
+    pub ended: Option<Ended>,
     /// Why the run is invalid, if it is.
     pub invalid: &'a [Invalid],
     /// What it comes to.
@@ -195,6 +210,8 @@ impl Summary {
             thresholds: results.checked.iter().map(ThresholdFacts::of).collect(),
             connector_tier,
             verdict: results.verdict,
+            breaches: results.breaches.iter().map(ToString::to_string).collect(),
+            ended_early: results.ended.map(|ended| ended.to_string()),
             invalid: results.invalid.iter().map(ToString::to_string).collect(),
             exit_code: results.verdict.exit_code(),
         }
@@ -242,6 +259,7 @@ impl WorkloadResults {
             work: part.work.iter().map(WorkCount::of).collect(),
             observations: part.observations.iter().map(ObservationFacts::of).collect(),
             latency: Latency::of(measurement),
+            timer: TimerFacts::of(measurement),
             steps: steps(measurement),
             opening: HandshakeFacts::of(&measurement.opening),
             reopening: HandshakeFacts::of(&measurement.reopening),

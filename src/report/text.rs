@@ -135,8 +135,15 @@ pub fn results(summary: &Summary) -> String {
         let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds));
     }
     text.push('\n');
+    if let Some(ended) = &summary.ended_early {
+        row(&mut text, "ended early", ended);
+    }
+    for breach in &summary.breaches {
+        row(&mut text, "breached", breach);
+    }
+    let clear = summary.verdict == Verdict::Breached;
     for reason in &summary.invalid {
-        row(&mut text, "invalid", reason);
+        row(&mut text, if clear { "but" } else { "invalid" }, reason);
     }
     row(&mut text, "verdict", &format!("{} (exit {})", summary.verdict, summary.exit_code));
     if summary.verdict == Verdict::Smoke {
@@ -241,7 +248,12 @@ pub(super) fn distribution_rows<'r>(
     if !closed {
         add("service time", &latency.service, true);
     }
-    add(if closed { "timer lag" } else { "schedule lag" }, &latency.schedule_lag, true);
+    if closed {
+        add("timer lag", &latency.schedule_lag, true);
+    } else {
+        add("schedule lag", &latency.schedule_lag, true);
+        add("timer lag", &results.timer.lag, false);
+    }
     if per_arrival {
         add("  TCP connect", &latency.dial, false);
         add("  TLS, to its answer", &latency.tls_hello, false);
@@ -251,6 +263,12 @@ pub(super) fn distribution_rows<'r>(
     add("  first byte", &latency.first_byte, false);
     add("  receive", &latency.receive, false);
     add("failed response", &latency.failed_response, false);
+    if !results.opening.failed.is_empty() {
+        add("connections tried", &results.opening.tried, false);
+    }
+    if !results.reopening.failed.is_empty() {
+        add("connections tried, in the window", &results.reopening.tried, false);
+    }
     add("TCP connect", &results.opening.dial, false);
     add("TLS handshake", &results.opening.tls, false);
     if per_arrival {
@@ -269,6 +287,9 @@ fn handshakes(text: &mut String, key: &str, facts: &HandshakeFacts) {
         let HandshakeKindCount { count, kind, version, suite, group, key: certificate_key, chain_length, .. } = entry;
         let chain = if *chain_length == 1 { String::new() } else { format!(", chain of {chain_length}") };
         row(text, key, &format!("{count} {kind} {version} {suite} {group}, certificate {certificate_key}{chain}"));
+    }
+    if !facts.failed.is_empty() {
+        row(text, key, &format!("not opened, of {} tried: {}", facts.tried.count, outcomes(&facts.failed)));
     }
     if let (Some(read), Some(written)) = (&facts.read_bytes, &facts.written_bytes) {
         row(text, "", &format!("bytes each: read {}, wrote {}", spread(read), spread(written)));
@@ -314,6 +335,7 @@ fn thresholds(facts: &[ThresholdFacts]) -> Table {
             match entry.measured {
                 Some(measured) if entry.by_maximum => format!("max {}", value(measured)),
                 Some(measured) => value(measured),
+                None if entry.certain => format!("{} of {} beyond", entry.beyond, entry.of),
                 None => "–".to_owned(),
             },
             if entry.limit < 1e-9 { "none".to_owned() } else { format!("< {}", value(entry.limit)) },

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::measure::breach::Breach;
 use crate::measure::threshold::Checked;
 use crate::measure::validity::Invalid;
 
@@ -13,18 +14,23 @@ use crate::measure::validity::Invalid;
 pub enum Verdict {
     /// Valid, and every threshold kept.
     Pass,
-    /// Valid, and a threshold breached.
+    /// A threshold breached: the run is valid, or the breach is clear whatever is wrong with the run.
     Breached,
-    /// Worth nothing, whatever the latencies.
+    /// Worth nothing, whatever the latencies, and no breach is clear.
     Invalid,
     /// A smoke run: it shows that everything works and judges nothing.
     Smoke,
 }
 
 impl Verdict {
-    /// Judges a run. Being invalid outranks a breach.
-    pub fn of(invalid: &[Invalid], checked: &[Checked]) -> Self {
-        if !invalid.is_empty() {
+    /// Judges a run. What the system did for certain comes first: a breach that cannot be chance stands whatever else is
+    /// wrong, unless the run measured another thing than it says. What is left can be trusted only if the run is valid.
+    pub fn of(breaches: &[Breach], invalid: &[Invalid], checked: &[Checked]) -> Self {
+        let void = invalid.iter().any(Invalid::voids_breaches);
+        let certain = !breaches.is_empty() || checked.iter().any(|checked| checked.certain);
+        if certain && !void {
+            Self::Breached
+        } else if !invalid.is_empty() {
             Self::Invalid
         } else if checked.iter().any(|checked| checked.passed() == Some(false)) {
             Self::Breached
@@ -51,5 +57,36 @@ impl fmt::Display for Verdict {
             Self::Invalid => "invalid",
             Self::Smoke => "smoke run, not judged",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::threshold::Threshold;
+
+    fn checked(measured: Option<f64>, certain: bool) -> Checked {
+        let (threshold, by_maximum) = (Threshold::Errors(0.01), false);
+        Checked { workload: None, threshold, measured, by_maximum, had: 500, beyond: 0, certain }
+    }
+
+    #[test]
+    fn the_order_of_verdicts_is_as_documented() {
+        let (kept, breached, clear) = (checked(Some(0.0), false), checked(Some(0.02), false), checked(Some(1.0), true));
+        let rule = Breach::Rule { what: "nonces", count: 1, of: 2 };
+        let (late, void) = (Invalid::Partial, Invalid::Saturated { busy_share: 1.0 });
+        for (breaches, invalid, checked, verdict) in [
+            (&[][..], &[][..], kept, Verdict::Pass),
+            (&[], &[], breached, Verdict::Breached),
+            (&[], &[late.clone()], kept, Verdict::Invalid),
+            (&[], &[late.clone()], breached, Verdict::Invalid),
+            (&[], &[late.clone()], clear, Verdict::Breached),
+            (&[], &[void.clone()], clear, Verdict::Invalid),
+            (&[rule], &[], kept, Verdict::Breached),
+            (&[rule], &[late], kept, Verdict::Breached),
+            (&[rule], &[void], kept, Verdict::Invalid),
+        ] {
+            assert_eq!(Verdict::of(breaches, invalid, &[checked]), verdict, "{breaches:?} {invalid:?} {checked:?}");
+        }
     }
 }

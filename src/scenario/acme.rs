@@ -4,19 +4,20 @@
 mod answer;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::time::Duration;
 
 use self::answer::{Nonce, is_directory, is_problem, is_problem_type};
 use super::books::{AuditBook, AuditRows};
+use super::nonces::Nonces;
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::database::Client;
 use crate::error::{Context as _, Result};
 use crate::load::arrival::Ask;
+use crate::measure::breach::Breach;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
-use crate::measure::validity::{Invalid, Work};
+use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
@@ -65,8 +66,7 @@ pub struct Acme {
     given_out: Cell<u64>,
     /// Right answers that call an unknown certificate's id malformed, as Pebble does for another authority's.
     unknown_refused: Cell<u64>,
-    /// Every nonce given out, and when it was asked for.
-    nonces: RefCell<HashMap<Vec<u8>, Moment>>,
+    nonces: RefCell<Nonces>,
     repeated_nonces: Cell<u64>,
     refused: Cell<u64>,
     refused_in_shape: Cell<u64>,
@@ -93,7 +93,7 @@ impl Acme {
             answered: Default::default(),
             given_out: Cell::new(0),
             unknown_refused: Cell::new(0),
-            nonces: RefCell::default(),
+            nonces: RefCell::new(Nonces::new(NONCES_LAST)),
             repeated_nonces: Cell::new(0),
             refused: Cell::new(0),
             refused_in_shape: Cell::new(0),
@@ -111,7 +111,7 @@ impl Acme {
             Nonce::Invalid => return false,
             Nonce::Valid(nonce) => nonce,
         };
-        let fresh = self.nonces.borrow_mut().insert(nonce.to_vec(), start).is_none();
+        let fresh = self.nonces.borrow_mut().insert(nonce, start);
         self.repeated_nonces.set(self.repeated_nonces.get() + u64::from(!fresh));
         self.given_out.set(self.given_out.get() + u64::from(fresh));
         fresh
@@ -219,7 +219,9 @@ impl Scenario for Acme {
     }
 
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
-        let unique = Value::Share { count: self.nonces.borrow().len() as u64, of: self.nonces_seen() };
+        let nonces = self.nonces.borrow();
+        let checked = nonces.seen() - nonces.unchecked();
+        let unique = Value::Share { count: nonces.unique(), of: checked };
         let refused = Value::Share { count: self.refused_in_shape.get(), of: self.refused.get() };
         let mut observations = vec![
             Observation { name: "unique Replay-Nonces", value: unique },
@@ -229,31 +231,31 @@ impl Scenario for Acme {
             let name = "unknown certificates answered 400 in place of 404";
             observations.push(Observation { name, value: Value::Count(self.unknown_refused.get()) });
         }
+        if nonces.unchecked() > 0 {
+            let name = "Replay-Nonces beyond the most that are told apart";
+            observations.push(Observation { name, value: Value::Count(nonces.unchecked()) });
+        }
         observations
     }
 
-    fn broken_rules(&self) -> Vec<Invalid> {
+    fn broken_rules(&self) -> Vec<Breach> {
         let misshapen = self.refused.get() - self.refused_in_shape.get();
         let rules = [
-            ("Replay-Nonces were given out before", self.repeated_nonces.get(), self.nonces_seen()),
+            ("Replay-Nonces were given out before", self.repeated_nonces.get(), self.nonces.borrow().seen()),
             ("429s are not as ACME shapes them", misshapen, self.refused.get()),
         ];
         let broken = rules.into_iter().filter(|(_, count, _)| *count > 0);
-        broken.map(|(what, count, of)| Invalid::Rule { what, count, of }).collect()
+        broken.map(|(what, count, of)| Breach::Rule { what, count, of }).collect()
     }
 }
 
 impl Acme {
-    /// Nonces in right places, whether or not they were new.
-    fn nonces_seen(&self) -> u64 {
-        self.nonces.borrow().len() as u64 + self.repeated_nonces.get()
-    }
-
     /// The nonces given out that the database knows. Older ones may have been collected.
     fn nonces_kept(&self, database: &mut Client) -> Result<Work> {
         let (nonces, now) = (self.nonces.borrow(), Moment::now());
-        let young = nonces.iter().filter(|(_, asked)| now - **asked < NONCES_LAST);
-        let texts: Vec<&str> = young.filter_map(|(nonce, _)| std::str::from_utf8(nonce).ok()).collect();
+        // The machine may have been started less than four minutes ago.
+        let since = Moment::from_ns(now.as_ns().saturating_sub(NONCES_LAST.as_nanos() as u64));
+        let texts: Vec<&str> = nonces.since(since).collect();
         let sql = "SELECT count(*) FROM acme_nonces WHERE nonce = ANY ($1)";
         let row = database.query_one(sql, &[&texts]).context(|| "looking for the nonces given out".to_owned())?;
         let found = row.get::<_, i64>(0) as u64;

@@ -240,6 +240,11 @@ impl Scenario for AgentStorm {
         if self.fleet == Fleet::Contract { vec![heartbeats] } else { vec![heartbeats, polls] }
     }
 
+    fn telling(&self) -> Option<Duration> {
+        let recovery = &self.recovery;
+        recovery.complete.get().zip(recovery.began.get()).map(|(complete, began)| complete - began)
+    }
+
     fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
         let Some(began) = self.recovery.began.get() else { return Vec::new() };
         let recovered = self.recovery.complete.get().map(|complete| complete - began);

@@ -10,14 +10,18 @@ pub mod handshake;
 pub mod issuance;
 pub mod list;
 pub mod need;
+mod nonces;
 pub mod rotation;
+
+use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::load::arrival::Ask;
+use crate::measure::breach::Breach;
 use crate::measure::observation::Observation;
 use crate::measure::threshold::Threshold;
-use crate::measure::validity::{Invalid, Work};
+use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome};
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
@@ -80,9 +84,14 @@ pub trait Scenario: 'static {
         Vec::new()
     }
 
-    /// Rules that answers broke, be it once: each makes the run invalid.
-    fn broken_rules(&self) -> Vec<Invalid> {
+    /// Rules that answers broke, be it once: each is a breach.
+    fn broken_rules(&self) -> Vec<Breach> {
         Vec::new()
+    }
+
+    /// How much of the window, from its beginning, its figure comes from; `None` where it comes from all of it.
+    fn telling(&self) -> Option<Duration> {
+        None
     }
 }
 

@@ -29,6 +29,7 @@ pub fn plan() -> Plan {
         model: Model::Open { pattern: Pattern::Constant(Rate::per_second(200)), clients: 500, affinity: Affinity::Own },
         steps: 1,
         starts_after: Duration::ZERO,
+        goes_on: Duration::ZERO,
         rng_seed: 1,
         warm_up: Duration::from_secs(5),
         window: WINDOW,
@@ -102,7 +103,19 @@ fn measure(warm_up: u64, first_byte_ns: impl Fn(u64) -> u64, outcome: impl Fn(u6
         if outcome != Outcome::Ok {
             recorder.example(outcome, || "what the peer said".to_owned());
         }
-        recorder.record(&Sample { step: 0, intended, waited: false, actual, end, phases, outcome, handshake: None });
+        recorder.record(&Sample {
+            step: 0,
+            connection: 0,
+            intended,
+            handed: intended,
+            waited: false,
+            actual,
+            end,
+            phases,
+            outcome,
+            handshake: None,
+            unconnected: false,
+        });
     }
     recorder.finish(GeneratorUse { connections: 500, scheduling: "SCHED_OTHER", ..GeneratorUse::default() })
 }
@@ -112,11 +125,19 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
     let work = vec![Work { name: "rows", claimed: 2_000, found, source: "SQL" }];
     let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
     let checked = thresholds.map(|threshold| threshold.check(&measurement));
-    let mut invalid = judge(&measurement, &work, plan().punctuality());
+    let mut invalid = judge(&measurement, &work, plan().punctuality(), None);
     invalid.extend(unjudged(&checked));
-    let verdict = Verdict::of(&invalid, &checked);
+    let verdict = Verdict::of(&[], &invalid, &checked);
     let part = Part { measurement, work, observations: Vec::new(), thresholds: Vec::new() };
-    let results = Results { parts: &[part], checked: &checked, invalid: &invalid, verdict, evidence: Vec::new() };
+    let results = Results {
+        parts: &[part],
+        checked: &checked,
+        breaches: &[],
+        ended: None,
+        invalid: &invalid,
+        verdict,
+        evidence: Vec::new(),
+    };
     let mut summary = Summary::new(about(), results);
     // The process's own memory and the hour are no golden figures.
     summary.generator.peak_rss_bytes = 64 << 20;

@@ -65,12 +65,15 @@ impl Made {
             recorder.record(&Sample {
                 step: 0,
                 intended,
+                connection: 0,
+                handed: intended,
                 waited: false,
                 actual,
                 end,
                 phases,
                 outcome: Outcome::Ok,
                 handshake: None,
+                unconnected: false,
             });
         }
         let measurement = recorder.finish(GeneratorUse { scheduling: "SCHED_OTHER", ..GeneratorUse::default() });
@@ -80,6 +83,8 @@ impl Made {
         let results = Results {
             parts: &[part],
             checked: &checked,
+            breaches: &[],
+            ended: None,
             invalid: &[],
             verdict: Verdict::Pass,
             evidence: vec![self.evidence(arrivals)],
@@ -123,6 +128,7 @@ fn about() -> About {
         model: Model::Open { pattern: Pattern::Constant(Rate::per_second(40)), clients: 200, affinity: Affinity::Own },
         steps: 1,
         starts_after: Duration::ZERO,
+        goes_on: Duration::ZERO,
         rng_seed: 1,
         warm_up: Duration::from_secs(5),
         window: Duration::from_secs(60),

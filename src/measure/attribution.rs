@@ -1,0 +1,231 @@
+//! Whose doing a late start is: replays a workload as it would have gone at a system in its usual health.
+//!
+//! An arrival that waits for a connection may wait for one of two reasons: the system holds every connection, as it
+//! does while it stalls, or there are fewer connections than the rate needs of any system. The two look alike in the
+//! lag. What tells them apart is a counterfactual: each connection is asked the same things in the same order, but none
+//! of them takes longer than usual, and the generator does as it did. What would have started late all the same is ours;
+//! what would have started in time was late because the system kept us waiting.
+//!
+//! The usual time is the median service time of the run's right answers, which is known at its end only. So the replay
+//! runs for a ladder of usual times at once, and the lowest rung that is not below the median counts.
+
+use super::distribution::{Distribution, Quantile};
+use crate::clock::Moment;
+
+/// The rungs: usual times of 1 ms, twice that, and so on, to 65 s.
+const RUNGS: usize = 17;
+const FIRST_RUNG_NS: u64 = 1_000_000;
+
+/// Replays a workload while it runs. Takes some ten nanoseconds a request, and allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Attribution {
+    bound_ns: u64,
+    /// When each connection would be free again, by rung, in nanoseconds.
+    free_ns: Vec<[u64; RUNGS]>,
+    /// The connection to which the next arrival that was never sent is dealt, where any would have done.
+    next: usize,
+    generator: Delays,
+    pool: [Delays; RUNGS],
+}
+
+/// Arrivals that did not start when they were due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delays {
+    /// Those that started later than the bound.
+    pub late: u64,
+    /// Those that never started.
+    pub unsent: u64,
+}
+
+/// Delays that were our own doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OurDelays {
+    /// The generator was behind its schedule.
+    pub generator: Delays,
+    /// There were too few connections for the rate.
+    pub pool: Delays,
+}
+
+/// When an arrival came and was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// When it was meant to start.
+    pub intended: Moment,
+    /// When the generator handed it in.
+    pub handed: Moment,
+    /// No connection was free for it then.
+    pub waited: bool,
+    /// When it did start.
+    pub actual: Moment,
+}
+
+impl Attribution {
+    /// For so many connections; what starts later than `bound_ns` is late.
+    pub fn new(connections: usize, bound_ns: u64) -> Self {
+        Self {
+            bound_ns,
+            free_ns: vec![[0; RUNGS]; connections.max(1)],
+            next: 0,
+            generator: Delays::default(),
+            pool: [Delays::default(); RUNGS],
+        }
+    }
+
+    /// Notes an arrival that was sent on a connection and took so long from there; those of a connection come in the
+    /// order in which they were sent. Returns whether it was late by the generator's own doing.
+    pub fn started(&mut self, connection: usize, start: Start, service_ns: u64, measured: bool) -> bool {
+        let Start { intended, handed, waited, actual } = start;
+        let late = actual.ns_since(intended) > self.bound_ns;
+        let by_generator = late && (!waited || handed.ns_since(intended) > self.bound_ns);
+        self.generator.late += u64::from(measured && by_generator);
+        let index = connection % self.free_ns.len();
+        for (rung, free_ns) in self.free_ns[index].iter_mut().enumerate() {
+            let start_ns = if waited { handed.as_ns().max(*free_ns) } else { actual.as_ns() };
+            let late_anyway = late && start_ns.saturating_sub(intended.as_ns()) > self.bound_ns;
+            self.pool[rung].late += u64::from(measured && late_anyway && !by_generator);
+            *free_ns = (*free_ns).max(start_ns + service_ns.min(usual_ns(rung)));
+        }
+        by_generator
+    }
+
+    /// Notes an arrival that was never sent, on the connection that it waited for, or on any.
+    pub fn unsent(&mut self, connection: Option<usize>, intended: Moment, handed: Moment, measured: bool) {
+        let index = connection.unwrap_or(self.next) % self.free_ns.len();
+        if connection.is_none() {
+            self.next = index + 1;
+        }
+        let by_generator = handed.ns_since(intended) > self.bound_ns;
+        self.generator.unsent += u64::from(measured && by_generator);
+        for (rung, free_ns) in self.free_ns[index].iter_mut().enumerate() {
+            let start_ns = handed.as_ns().max(*free_ns);
+            let late_anyway = start_ns.saturating_sub(intended.as_ns()) > self.bound_ns;
+            self.pool[rung].unsent += u64::from(measured && late_anyway && !by_generator);
+            *free_ns = start_ns + usual_ns(rung);
+        }
+    }
+
+    /// What was our own doing, at a system that usually takes as long as the median of `service`. Without a sample it is
+    /// taken to be quick: nothing is known of it but that it did not answer.
+    pub fn ours(&self, service: &Distribution) -> OurDelays {
+        let median_ns = service.value_ns(Quantile::P50.fraction());
+        let rung = (0..RUNGS).find(|rung| usual_ns(*rung) >= median_ns).unwrap_or(RUNGS - 1);
+        OurDelays { generator: self.generator, pool: self.pool[rung] }
+    }
+}
+
+fn usual_ns(rung: usize) -> u64 {
+    FIRST_RUNG_NS << rung
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUND_NS: u64 = 10_000_000;
+
+    fn ms(ms: u64) -> Moment {
+        Moment::from_ns(ms * 1_000_000)
+    }
+
+    /// Runs arrivals, due every `every_ms`, through a pool whose first free connection takes the first that waits, and
+    /// gives up those that wait for longer than `patience_ms`. `service_ms` says how long a request takes that is sent at
+    /// a time; `handed_ms` when the generator hands in what is due at a time.
+    struct Pool {
+        connections: usize,
+        every_ms: u64,
+        arrivals: u64,
+        patience_ms: u64,
+    }
+
+    impl Pool {
+        fn run(&self, service_ms: impl Fn(u64) -> u64, handed_ms: impl Fn(u64) -> u64) -> (Delays, OurDelays) {
+            let mut attribution = Attribution::new(self.connections, BOUND_NS);
+            let (mut free_ms, mut service, mut all) =
+                (vec![0; self.connections], Distribution::default(), Delays::default());
+            for arrival in 0..self.arrivals {
+                let due = arrival * self.every_ms;
+                let handed = handed_ms(due);
+                let (connection, free) = free_ms.iter().copied().enumerate().min_by_key(|(_, free)| *free).unwrap();
+                let actual = handed.max(free);
+                if actual - due > self.patience_ms {
+                    attribution.unsent(None, ms(due), ms(handed), true);
+                    all.unsent += 1;
+                    continue;
+                }
+                let took = service_ms(actual);
+                free_ms[connection] = actual + took;
+                if took < self.patience_ms {
+                    service.record(took * 1_000_000);
+                }
+                all.late += u64::from(actual - due > BOUND_NS / 1_000_000);
+                let start = Start { intended: ms(due), handed: ms(handed), waited: free > handed, actual: ms(actual) };
+                attribution.started(connection, start, took * 1_000_000, true);
+            }
+            (all, attribution.ours(&service))
+        }
+    }
+
+    /// 200/s over 20 connections, for 20 s.
+    const TWENTY: Pool = Pool { connections: 20, every_ms: 5, arrivals: 4_000, patience_ms: 10_000 };
+
+    /// A system that answers within a millisecond, but for 2 s from 9 s on.
+    fn frozen(at_ms: u64) -> u64 {
+        if (9_000..11_000).contains(&at_ms) { 11_000 - at_ms } else { 1 }
+    }
+
+    #[test]
+    fn a_frozen_system_is_to_blame_for_what_waits() {
+        let (all, ours) = TWENTY.run(frozen, |due| due);
+        // 400 are due in the freeze: 20 are under way, and of the other 380 the last wait for no more than the bound.
+        assert!((370..400).contains(&all.late), "{all:?}");
+        assert_eq!(ours, OurDelays::default());
+
+        let (all, ours) = Pool { patience_ms: 1_000, ..TWENTY }.run(frozen, |due| due);
+        assert!(all.unsent > 100, "{all:?}");
+        assert_eq!(ours, OurDelays::default());
+    }
+
+    #[test]
+    fn a_pool_that_is_too_small_for_a_steady_system_is_ours() {
+        // 300 ms each at 200/s keep 60 connections busy.
+        let (all, ours) = TWENTY.run(|_| 300, |due| due);
+        assert!(all.late > 1_000 && all.unsent > 1_000, "{all:?}");
+        assert_eq!((ours.pool, ours.generator), (all, Delays::default()));
+        let (all, ours) = Pool { connections: 61, ..TWENTY }.run(|_| 300, |due| due);
+        assert_eq!((all, ours), (Delays::default(), OurDelays::default()));
+    }
+
+    #[test]
+    fn an_absence_of_the_generator_is_no_freeze() {
+        // It was away for 2 s, and then handed in what was due meanwhile.
+        let back = |due| if (9_000..11_000).contains(&due) { 11_000 } else { due };
+        let (all, ours) = TWENTY.run(|_| 1, back);
+        // 398 were handed in late; the next few wait behind them, as they would at any system.
+        assert!((398..=406).contains(&all.late), "{all:?}");
+        assert_eq!((ours.generator.late, ours.generator.late + ours.pool.late), (398, all.late));
+        // Both at once: nothing that the generator handed in late is the system's.
+        let (all, ours) = TWENTY.run(frozen, |due| if (10_000..11_000).contains(&due) { 11_000 } else { due });
+        assert_eq!(ours.generator.late, 198);
+        assert!(all.late > 198 + 150 && ours.pool.late < 10, "{all:?} {ours:?}");
+    }
+
+    #[test]
+    fn what_never_answers_is_to_blame() {
+        let (all, ours) = Pool { patience_ms: 1_000, ..TWENTY }.run(|_| 3_600_000, |due| due);
+        assert_eq!((all.unsent, ours), (3_980, OurDelays::default()));
+    }
+
+    proptest! {
+        /// The generator and the pool are never blamed for more than there was, and never while all starts in time.
+        #[test]
+        fn no_more_is_blamed_than_was_late(connections in 1usize..40, service in 1u64..500, freeze in 0u64..3_000) {
+            let pool = Pool { connections, every_ms: 5, arrivals: 2_000, patience_ms: 2_000 };
+            let slow = |at| if (4_000..4_000 + freeze).contains(&at) { 4_000 + freeze - at + service } else { service };
+            let (all, ours) = pool.run(slow, |due| due);
+            prop_assert_eq!(ours.generator, Delays::default());
+            prop_assert!(ours.pool.late <= all.late && ours.pool.unsent <= all.unsent);
+        }
+    }
+}

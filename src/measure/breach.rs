@@ -1,0 +1,39 @@
+//! What the system under test did that is a breach without a threshold on it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A breach that no threshold states.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Breach {
+    /// Answers broke a rule that allows no exception.
+    Rule {
+        /// What they did.
+        what: &'static str,
+        /// How many.
+        count: u64,
+        /// Of how many.
+        of: u64,
+    },
+    /// So many requests failed that the run was ended, as was wished.
+    Drowned {
+        /// The share that failed, 0 to 1.
+        share: f64,
+        /// Within so long.
+        within: Duration,
+    },
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { what, count, of } => write!(f, "{count} of {of} {what}: not one may be"),
+            Self::Drowned { share, within } => write!(
+                f,
+                "{:.1}% of the requests that ended within {} failed: the run was ended, as --abort-on-errors has it",
+                share * 100.0,
+                humantime::format_duration(*within)
+            ),
+        }
+    }
+}
