@@ -113,12 +113,17 @@ fn arrivals(criterion: &mut Criterion) {
         });
     }
     group.bench_function("hand_in_arrival", |bencher| {
-        let desk = || Desk::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10));
+        let desk = || Desk::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10), Box::new(|_, _| {}));
         bencher.iter_batched_ref(
             desk,
             |desk| {
                 for seq in 0..AGENTS {
-                    desk.put(black_box(Arrival { ask: ask(seq), intended: Moment::from_ns(seq), waited: false }));
+                    desk.put(black_box(Arrival {
+                        ask: ask(seq),
+                        intended: Moment::from_ns(seq),
+                        handed: Moment::from_ns(seq),
+                        waited: false,
+                    }));
                 }
             },
             BatchSize::LargeInput,
