@@ -310,9 +310,9 @@ pub fn judge(
     reasons
 }
 
-/// The thresholds that cannot be judged.
+/// The thresholds that cannot be judged: too few samples for the quantile, and no clear breach.
 pub fn unjudged(checked: &[Checked]) -> impl Iterator<Item = Invalid> {
-    checked.iter().filter(|checked| checked.measured.is_none()).copied().map(Invalid::TooFewSamples)
+    checked.iter().filter(|checked| checked.measured.is_none() && !checked.certain).copied().map(Invalid::TooFewSamples)
 }
 
 #[cfg(test)]
