@@ -11,7 +11,8 @@
 //! | so what | [`measure`], [`report`], [`baseline`] | samples, validity, thresholds; summaries; comparison; verdict |
 //!
 //! [`run`] brings them together, [`handshake`] looks at TLS handshakes alone, [`cli`] holds the flags and verbs,
-//! [`database`] opens the sessions at PostgreSQL, [`clock`] is the one clock, [`error`] the one error. `src/reference/` and `src/f5_mock/` are programs of their own:
+//! [`database`] opens the sessions at PostgreSQL, [`clock`] is the one clock, [`error`] the one error, [`foreign`] the one
+//! way in for text that others wrote. `src/reference/` and `src/f5_mock/` are programs of their own:
 //! the certctl-shaped server that runs start by default, and the F5 that `f5_deploy` deploys to.
 
 #![warn(clippy::unwrap_used)]
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod database;
 pub mod error;
 pub mod files;
+pub mod foreign;
 pub mod handshake;
 pub mod load;
 pub mod measure;

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
+use crate::foreign;
 use crate::load;
 use crate::load::arrival::Ask;
 use crate::load::limits::Sockets;
@@ -350,22 +351,11 @@ impl HttpClient {
 /// The longest answer to a greeting, in bytes.
 const LONGEST_GREETING: usize = 64 * 1024;
 
-/// How much of a body is kept, in bytes: more than is shown, so that a secret is found whole before it is cut.
-const EXAMPLE_BYTES: usize = 2_000;
-
-/// How much of the name of a content coding is shown, in bytes.
-const CODING_BYTES: usize = 40;
-
-/// A response in a line, for people: bounded and printable.
+/// A response in a line, for people.
 fn describe(response: &Response<'_>) -> String {
-    let (status, body) = (response.status, response.body);
-    if let Some(coding) = response.coding() {
-        let coding = &coding[..coding.len().min(CODING_BYTES)];
-        return format!("{status}: coded as {}, which was not accepted", coding.escape_ascii());
+    let status = response.status;
+    match response.coding() {
+        Some(coding) => format!("{status}: coded as {}, which was not accepted", foreign::line_of_bytes(coding)),
+        None => format!("{status}: {}", foreign::line_of_bytes(response.body)),
     }
-    let text: String = String::from_utf8_lossy(&body[..body.len().min(EXAMPLE_BYTES)])
-        .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .collect();
-    format!("{status}: {}", text.trim())
 }

@@ -20,6 +20,7 @@ use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 use common::needs::needs;
 use common::openssl::Server;
 use common::peer::{Peer, Step};
+use rustls::NamedGroup;
 
 /// One request, its answer's status, and how the connection was made.
 fn ask(address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
@@ -125,7 +126,79 @@ fn a_client_certificate_that_is_demanded_is_told() {
     // Where nothing that we offer is to the peer's liking, that is none of a certificate.
     let server = Server::start(&pki.identity, &["-tls1_2", "-cipher", "AES128-SHA256"]);
     let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
-    assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
+    assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
+}
+
+#[test]
+fn a_given_certificate_that_is_an_authoritys_is_accepted() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = |name: &str, last_year: i32, usages: &[rcgen::ExtendedKeyUsagePurpose]| {
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        params.extended_key_usages = usages.to_vec();
+        let certificate = params.self_signed(&key).unwrap();
+        let (chain, key) = (vec![certificate.der().clone()], certificate.pem());
+        (chain, key)
+    };
+    use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("key.pem");
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let serve = |pem: &str| {
+        let chain_file = folder.path().join("own.pem");
+        std::fs::write(&chain_file, pem).unwrap();
+        let (chain, key) = (chain_file.display().to_string(), key_file.display().to_string());
+        Server::start(&Pki::new().identity, &["-cert", &chain, "-key", &key])
+    };
+    let verdict = |(chain, pem): (Vec<_>, String)| {
+        let server = serve(&pem);
+        let trust = Trust::Authorities(chain);
+        ask(server.address, "localhost", &Options::full(trust)).map(|(_, status)| status).map_err(|fault| fault.kind)
+    };
+    assert_eq!(verdict(own("localhost", 4_000, &[])), Ok(200));
+    assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth, ServerAuth])), Ok(200));
+    assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth])), Err(FaultKind::BadCertificate));
+    assert_eq!(verdict(own("localhost", 2_020, &[])), Err(FaultKind::Expired));
+    assert_eq!(verdict(own("elsewhere.example.test", 4_000, &[])), Err(FaultKind::WrongName));
+    // Another certificate of the same name and key was not given.
+    let (_, served) = own("localhost", 4_000, &[]);
+    let (given, _) = own("localhost", 4_001, &[]);
+    let server = serve(&served);
+    let fault = ask(server.address, "localhost", &Options::full(Trust::Authorities(given))).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::AuthorityAsServer, "{fault}");
+    assert!(fault.detail.contains("an authority's own (CA:TRUE)"), "{fault}");
+}
+
+#[test]
+fn a_certificate_of_version_1_is_accepted_when_any_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (key, request, pem) = (path("key.pem"), path("request.pem"), path("v1.pem"));
+    // OpenSSL signs a request without extensions as a certificate of version 1 (up to 3.3), or if asked to.
+    for arguments in [
+        format!("req -new -newkey rsa:2048 -nodes -keyout {key} -subj /CN=localhost -out {request}"),
+        format!("x509 -req -in {request} -signkey {key} -days 30 -out {pem}"),
+    ] {
+        let made = std::process::Command::new("openssl").args(arguments.split(' ')).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+    let trust = Trust::from_file(pem.as_ref()).unwrap();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let server = Server::start(&Pki::new().identity, &[version, "-cert", &pem, "-key", &key]);
+        assert_eq!(ask(server.address, "localhost", &Options::full(Trust::Insecure)).unwrap().1, 200, "{version}");
+        let fault = ask(server.address, "localhost", &Options::full(trust.clone())).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::BadCertificate, "{fault}");
+        assert!(fault.detail.contains("X.509 version 1"), "{fault}");
+    }
+}
+
+#[test]
+fn no_group_is_offered_that_a_peer_would_ask_for_again() {
+    // A server that prefers the post-quantum group asks again where it is offered without a key share.
+    let config = configure(&Options::full(Trust::Insecure)).unwrap();
+    let groups = config.crypto_provider().kx_groups.iter().map(|group| group.name());
+    assert!(groups.clone().eq([NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]), "{groups:?}");
 }
 
 #[test]

@@ -23,7 +23,11 @@ const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --co
 
 const NOT_CERTCTL: &str =
     "point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service";
-const UNTRUSTED: &str = "give its authority's certificate with --ca-file FILE (or accept any with --insecure)";
+const STRANGER: &str = "the file of --ca-file is another authority's: give the certificate of the one that signed the \
+                        server's (or accept any with --insecure)";
+const WRONG_NAME: &str = "write a name that its certificate is for in CERTCTL_BASE (or accept any with --insecure)";
+const EXPIRED: &str = "have it serve a certificate that is valid now, see that this machine's clock is right (or accept \
+                       any with --insecure)";
 
 /// Asserts that the run ends with 1 before it begins, and prints these two lines alone. `what` may leave a part open
 /// with `…`, where a library's words stand.
@@ -84,7 +88,10 @@ fn no_tls_there() {
     let peer = Peer::start(certctl);
     assert_refused(
         Bench::at_base(&format!("https://{address}"), &peer.ca_file(), BRIEF),
-        &format!("https://{address}: the TLS handshake failed: …"),
+        &format!(
+            "https://{address}: the TLS handshake failed: the peer speaks no TLS: its answer begins with `HTTP/1.1 400 \
+             Bad Request`"
+        ),
         "check that CERTCTL_BASE is the address of certctl's HTTPS port",
     );
 }
@@ -141,7 +148,7 @@ fn certificate_not_trusted() {
     assert_refused(
         Bench::at_base(&peer.base(), &other.ca_file(), BRIEF),
         &format!("{}: the server's certificate is not trusted: invalid peer certificate: …", peer.base()),
-        UNTRUSTED,
+        STRANGER,
     );
     let peer = Peer::with_certificate(
         |leaf| leaf.subject_alt_names = vec![rcgen::SanType::DnsName("elsewhere.example".try_into().unwrap())],
@@ -153,7 +160,7 @@ fn certificate_not_trusted() {
             "{}: the server's certificate is not trusted: invalid peer certificate: certificate not valid for …",
             peer.base()
         ),
-        UNTRUSTED,
+        WRONG_NAME,
     );
     let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), certctl);
     assert_refused(
@@ -162,7 +169,7 @@ fn certificate_not_trusted() {
             "{}: the server's certificate is not trusted: invalid peer certificate: certificate expired…",
             peer.base()
         ),
-        UNTRUSTED,
+        EXPIRED,
     );
 }
 

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::file::Baseline;
 use super::side::Side;
 use crate::error::{Error, Result};
 use crate::files::{self, json};
+use crate::foreign;
 use crate::report::Summary;
 use crate::report::summary::SCHEMA_VERSION;
 
@@ -91,6 +94,9 @@ fn read(path: &Path) -> Result<Content> {
         }
         None => return Err(unread("it is neither a run's summary nor a baseline".to_owned())),
     }
-    let summary = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
+    // Anyone may have written it.
+    let mut value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
+    foreign::make_visible(&mut value);
+    let summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;
     Ok(Content::Run(Box::new(summary)))
 }

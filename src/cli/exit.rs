@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::shield;
 use crate::error::{Error, ErrorKind};
+use crate::foreign;
 use crate::terminal::{self, errln};
 
 /// The suite could not run.
@@ -28,7 +29,7 @@ pub fn fail_now(error: &Error) -> ! {
 }
 
 fn failed(error: &Error) -> u8 {
-    errln!("certctl-bench: {error}");
+    errln!("{}", foreign::visible_lines(&format!("certctl-bench: {error}")));
     match error.kind() {
         ErrorKind::Usage => USAGE,
         ErrorKind::CouldNotRun => COULD_NOT_RUN,

@@ -85,14 +85,6 @@ impl Place {
             Self::Connectors(connectors) => connectors.facts(),
         }
     }
-
-    /// `text`, which is not ours, without secrets.
-    pub fn redact(&self, text: &str) -> String {
-        match self {
-            Self::Certctl { target, .. } => target.token.redact(text),
-            Self::Connectors(connectors) => connectors.redact(text),
-        }
-    }
 }
 
 /// How often it is said that something is waited for.

@@ -31,8 +31,6 @@ use crate::wire::FaultKind;
 
 /// How long the audit row of our own reading of certctl's metrics may take. Without it evidence is off by a statement.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
-/// How much of an example is shown.
-const EXAMPLE_CHARACTERS: usize = 200;
 
 /// The workloads of a bench target at a prepared target.
 pub struct Session<'a> {
@@ -135,14 +133,8 @@ impl Session<'_> {
         auditor.settle(reading, &before)?;
         let witness = self.database().map(|url| Witness::start(url, control.progress.clone())).transpose()?;
         let rotor = self.rotor(&control)?;
-        let mut measurements = self.measure(group, &control)?;
+        let measurements = self.measure(group, &control)?;
         drop(rotor);
-        for measurement in &mut measurements {
-            // Examples quote answers, which may say back what they were told.
-            for (_, example) in &mut measurement.examples {
-                *example = self.place.redact(example).chars().take(EXAMPLE_CHARACTERS).collect();
-            }
-        }
         if self.database().is_some() {
             self.keep(group, &measurements, earlier, about);
         }

@@ -14,6 +14,7 @@ use crate::baseline::source;
 use crate::cli::exit;
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::foreign;
 use crate::target::child::{Child, Spec};
 
 /// How often we look whether a run is over; rarely, since it shares the machine with us.
@@ -142,11 +143,12 @@ impl Contender {
         let secrets = self.secrets();
         let bytes = fs::read(log).context(reading)?;
         let text = String::from_utf8_lossy(&bytes);
-        if !secrets.iter().any(|secret| text.contains(*secret)) {
-            return Ok(());
+        let redacted = secrets.iter().fold(text.clone().into_owned(), |text, secret| text.replace(*secret, REDACTED));
+        for secret in secrets.into_iter().filter(|secret| !secret.contains("://")) {
+            foreign::keep_secret(secret, REDACTED);
         }
-        let redacted = secrets.iter().fold(text.into_owned(), |text, secret| text.replace(*secret, REDACTED));
-        files::write(log, redacted)
+        let redacted = foreign::redact(&redacted);
+        if redacted == text { Ok(()) } else { files::write(log, redacted.as_bytes()) }
     }
 
     /// The values of flags and variables that nobody else should read.

@@ -11,6 +11,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::failure::Failure;
 use super::tls::{self, Files, Verify};
 use crate::error::{Error, Result};
+use crate::foreign;
 
 /// How long it may take to open a session, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,6 +78,7 @@ impl Address {
             }
             _ => false,
         };
+        keep_password(&config);
         let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
         let tls = match mode {
             SslMode::Disable => None,
@@ -256,6 +258,15 @@ fn percent_decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Registers the password of a database as a secret, unless it is a word that everybody sees anyway.
+fn keep_password(config: &Config) {
+    let Some(password) = config.get_password().and_then(|bytes| std::str::from_utf8(bytes).ok()) else { return };
+    let public = [config.get_user(), config.get_dbname()];
+    if !public.contains(&Some(password)) {
+        foreign::keep_secret(password, "[password]");
+    }
 }
 
 /// `url` with everything that may be a password replaced by `***`: what stands between the first colon and the last

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::foreign;
+
 /// Why a query, or the opening of a session, came to nothing.
 #[derive(Debug)]
 pub enum Failure {
@@ -70,10 +72,10 @@ impl fmt::Display for Failure {
         match self {
             Self::Server(error) => match error.as_db_error() {
                 Some(db) => {
-                    write!(f, "{}: {}", db.severity(), db.message())?;
+                    f.write_str(&foreign::line(&format!("{}: {}", db.severity(), db.message())))?;
                     match db.detail() {
                         // It may quote a row.
-                        Some(detail) if !detail.contains('=') => write!(f, " ({detail})"),
+                        Some(detail) if !detail.contains('=') => write!(f, " ({})", foreign::line(detail)),
                         _ => Ok(()),
                     }
                 }

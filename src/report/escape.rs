@@ -1,5 +1,13 @@
 //! Words of others made harmless: what a server says of itself ends up in pages and comments.
 
+use std::fmt::Write as _;
+
+use crate::foreign;
+
+fn push_visible(told: &mut String, letter: char) {
+    let _ = write!(told, "\\u{{{:x}}}", letter as u32);
+}
+
 /// For HTML and SVG: text and attributes.
 pub fn html(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
@@ -10,8 +18,8 @@ pub fn html(text: &str) -> String {
             '>' => told.push_str("&gt;"),
             '"' => told.push_str("&quot;"),
             '\'' => told.push_str("&#39;"),
-            // Not allowed in either, however written.
-            letter if letter.is_control() && letter != '\n' && letter != '\t' => told.push('\u{fffd}'),
+            // A control character is not allowed in either, and others would rearrange the page.
+            letter if foreign::is_hidden(letter) && letter != '\n' && letter != '\t' => push_visible(&mut told, letter),
             letter => told.push(letter),
         }
     }
@@ -33,7 +41,8 @@ pub fn markdown(text: &str) -> String {
             '@' => told.push_str("@\u{200b}"),
             '_' if within_word => told.push('_'),
             '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => told.extend(['\\', letter]),
-            letter if letter.is_control() => told.push(' '),
+            '\n' | '\r' | '\t' => told.push(' '),
+            letter if foreign::is_hidden(letter) => push_visible(&mut told, letter),
             letter => told.push(letter),
         }
         before = letter;
@@ -47,7 +56,7 @@ mod tests {
 
     #[test]
     fn words_stay_words() {
-        assert_eq!(html("<a href='x'>&\"\u{1}"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\u{fffd}");
+        assert_eq!(html("<a href='x'>&\"\u{1}"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\\u{1}");
         assert_eq!(markdown("agent_storm a|b _x_ `c` @you\n# d"), "agent_storm a\\|b \\_x\\_ \\`c\\` @\u{200b}you # d");
         assert_eq!(markdown("<img src=x>&amp;[a](b)"), "&lt;img src=x&gt;&amp;amp;\\[a\\](b)");
     }

@@ -12,6 +12,7 @@ use super::facts::{
 use super::plan::PlanFacts;
 use super::summary::{About, Summary, TargetFacts, WorkloadResults};
 use super::verdict::Verdict;
+use crate::foreign;
 use crate::measure::observation::show;
 
 /// The rows that say what a run is about to do, or did: target, workload and machine.
@@ -149,11 +150,11 @@ pub fn results(summary: &Summary) -> String {
     if summary.verdict == Verdict::Smoke {
         row(&mut text, "", "cargo bench measures; this only shows that every part works");
     }
-    text
+    foreign::visible_lines(&text).into_owned()
 }
 
 fn row(text: &mut String, key: &str, value: &str) {
-    let _ = writeln!(text, "{key:<12} {value}");
+    let _ = writeln!(text, "{key:<12} {}", foreign::visible(value, usize::MAX));
 }
 
 fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) {

@@ -1,13 +1,13 @@
 //! The address of a target: `https://host:port`.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use hyper::Uri;
 use rustls::pki_types::ServerName;
 
 use crate::error::{Context, Error, Result};
+use crate::foreign;
 
 /// A target's base URL. Two are equal that name the same host and port.
 #[derive(Clone, Debug, Eq)]
@@ -28,23 +28,93 @@ impl FromStr for Base {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shown = redact(text);
-        let uri: Uri = text.parse().map_err(|error| format!("`{shown}` is no URL: {error}"))?;
-        match uri.scheme_str() {
-            Some("https") => {}
-            Some("http") => return Err(format!("`{shown}`: only HTTPS is spoken; write https://")),
-            _ => return Err(format!("`{shown}`: write it as https://host:port")),
+        let shown = foreign::visible(&redact(text), SHOWN_CHARACTERS);
+        let wrong = |what: &str| Err(format!("`{shown}`: {what}"));
+        if text.chars().any(|letter| letter.is_whitespace() || foreign::is_hidden(letter)) {
+            return wrong("a URL holds no spaces and no invisible characters");
         }
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
-        let Some(authority) = authority else {
-            return Err(format!("`{shown}`: the URL takes no user name or password"));
+        let Some((scheme, rest)) = text.split_once("://") else { return wrong("write it as https://host:port") };
+        match scheme.to_ascii_lowercase().as_str() {
+            "https" => {}
+            "http" => return wrong("only HTTPS is spoken; write https://"),
+            _ => return wrong("write it as https://host:port"),
+        }
+        if rest.contains('@') {
+            return wrong("the URL takes no user name or password");
+        }
+        let (authority, more) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+        match more.trim_start_matches('/').chars().next() {
+            Some('?') => return wrong("the base URL takes no query; write https://host:port"),
+            Some('#') => return wrong("the base URL takes no fragment; write https://host:port"),
+            None if more.len() < 2 => {}
+            _ => return wrong("the base URL takes no path; write https://host:port"),
+        }
+        let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
+            Some(Some((address, port))) => {
+                if address.contains('%') {
+                    return wrong("an IPv6 address with a zone is not taken; write one without");
+                }
+                let Ok(address) = address.parse::<Ipv6Addr>() else {
+                    return wrong("in brackets belongs an IPv6 address");
+                };
+                (address.to_string(), port)
+            }
+            Some(None) => return wrong("a bracket is not closed"),
+            None => {
+                let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+                if port.matches(':').count() > 1 {
+                    return wrong("an IPv6 address is written in brackets: https://[::1]:8443");
+                }
+                (host.to_ascii_lowercase(), port)
+            }
         };
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(format!("`{shown}`: the base URL takes no path; write https://host:port"));
+        if let Some(what) = flaw(&host) {
+            return wrong(what);
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(443), fixed: Vec::new() })
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => 443,
+            None => return wrong("behind an IPv6 address stands a colon and a port, or nothing"),
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse::<u16>() {
+                Ok(port @ 1..) => port,
+                _ if digits.is_empty() => return wrong("behind the colon belongs a port"),
+                _ => return wrong("a port is a number from 1 to 65535"),
+            },
+            Some(_) => return wrong("a port is a number from 1 to 65535"),
+        };
+        Ok(Self { host, port, fixed: Vec::new() })
     }
+}
+
+/// How much of a wrong URL is shown.
+const SHOWN_CHARACTERS: usize = 120;
+
+/// What is wrong with the name or address of a host (RFC 1123, section 2.1; RFC 1035, section 2.3.4).
+fn flaw(host: &str) -> Option<&'static str> {
+    let plain = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_');
+    let is_number = |label: &str| {
+        let digits = label.strip_prefix("0x").map_or(label.bytes().all(|byte| byte.is_ascii_digit()), |hexadecimal| {
+            hexadecimal.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        digits && !label.is_empty()
+    };
+    if host.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    Some(match host.rsplit('.').next() {
+        _ if host.is_empty() => "it names no host",
+        _ if !host.is_ascii() => "write the host's name in ASCII letters, as xn--…",
+        _ if host.len() > 253 => "a host's name has at most 253 letters",
+        Some("") => "write the host's name without a dot at its end",
+        // Resolvers read such as an address in their own ways.
+        Some(last) if is_number(last) => "an IPv4 address has four numbers from 0 to 255",
+        _ if host.split('.').any(|label| !(1..=63).contains(&label.len())) => {
+            "between the dots of a host's name stand 1 to 63 letters"
+        }
+        _ if !host.bytes().all(|byte| plain(byte) || byte == b'.') => {
+            "a host's name has letters, digits, hyphens and dots"
+        }
+        _ => return None,
+    })
 }
 
 /// A URL, or what was meant to be one, without what stands before the last `@`: a password may hold any character.
@@ -72,6 +142,11 @@ impl Base {
     pub fn host_header(&self) -> String {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// Whether it names its host by an address: then TLS sends no server name (RFC 6066, section 3).
+    pub fn is_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
     }
 
     /// The name that the server's certificate must be valid for.
@@ -115,6 +190,7 @@ mod tests {
             ("https://localhost:8443", "localhost:8443"),
             ("https://certctl.example/", "certctl.example:443"),
             ("https://[::1]:8443", "[::1]:8443"),
+            ("HTTPS://LocalHost:1", "localhost:1"),
         ] {
             assert_eq!(text.parse::<Base>().unwrap().host_header(), header);
             text.parse::<Base>().unwrap().server_name().unwrap();
@@ -125,6 +201,37 @@ mod tests {
     fn refuses_what_is_none_and_shows_no_password() {
         for text in ["localhost:8443", "http://localhost", "https://h/api", "https://h?x", ""] {
             text.parse::<Base>().unwrap_err();
+        }
+        let long = format!("https://{}", "h".repeat(64));
+        for (text, why) in [
+            ("https://localhost:99999", "a port is a number from 1 to 65535"),
+            ("https://localhost:65536", "a port is a number from 1 to 65535"),
+            ("https://localhost:0", "a port is a number from 1 to 65535"),
+            ("https://localhost:+443", "a port is a number from 1 to 65535"),
+            ("https://localhost:", "behind the colon belongs a port"),
+            ("https://:8443", "it names no host"),
+            ("https://h#x", "no fragment"),
+            ("https://h/?x", "no query"),
+            ("https://h//", "no path"),
+            ("https://h\\x", "no path"),
+            ("https://h ", "no spaces"),
+            ("https://h\u{1b}[2J", "no spaces and no invisible"),
+            ("https://h\u{202e}", "no spaces and no invisible"),
+            ("https://::1", "in brackets"),
+            ("https://[::1", "not closed"),
+            ("https://[::1]x", "a colon and a port"),
+            ("https://[fe80::1%eth0]:8443", "zone"),
+            ("https://[127.0.0.1]", "belongs an IPv6 address"),
+            ("https://bücher.example", "ASCII"),
+            ("https://h.example.", "without a dot"),
+            ("https://h..example", "between the dots"),
+            (&long, "between the dots"),
+            ("https://127.1", "four numbers"),
+            ("https://0x7f000001", "four numbers"),
+            ("https://h%41", "letters, digits"),
+        ] {
+            let error = text.parse::<Base>().unwrap_err();
+            assert!(error.contains(why) && !error.chars().any(foreign::is_hidden), "{text}: {error}");
         }
         for text in [
             "https://u:secret@h",

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 pub use self::kind::Kind;
+use super::advice::Named;
 use super::base::Base;
 use super::counts::Counts;
 use super::f5::{F5Mock, Management};
@@ -247,11 +248,6 @@ impl Connectors {
         Ok(work)
     }
 
-    /// `text`, which is not ours, without secrets.
-    pub fn redact(&self, text: &str) -> String {
-        self.f5().map_or_else(|| text.to_owned(), |mock| text.replace(&mock.credentials().password, "[password]"))
-    }
-
     /// What they are, for results.
     pub fn facts(&self) -> TargetFacts {
         let mut settings = Map::new();
@@ -364,7 +360,12 @@ impl Connector {
                 Err(Error::new(format!("{} at {}: GET {} answers {status}", self.kind, self.base, self.kind.path()))
                     .mend("have it answer 200 there"))
             }
-            Err(fault) => Err(Error::new(format!("{} at {}: {fault}", self.kind, self.base)).mend(mend(fault.kind))),
+            Err(fault) => {
+                let (what, url_from) = (self.kind.to_string(), format!("the URL of {}", self.kind));
+                let (base, trust) = (&self.base, &self.trust);
+                let named = Named { what: &what, base, url_from: &url_from, ca_flag: "--connector-ca-file", trust };
+                Err(Error::new(format!("{what} at {}", named.what(&fault))).mend(named.mend(&fault)))
+            }
         }
     }
 }
@@ -380,22 +381,6 @@ async fn ask(dialer: &Dialer, path: &str, host: &str) -> Result<u16, Fault> {
 }
 
 /// What the user can do about a daemon that does not answer.
-fn mend(fault: FaultKind) -> &'static str {
-    match fault {
-        FaultKind::Connect | FaultKind::Exhausted => "start it there, or correct its URL",
-        FaultKind::Expired => "have it serve a certificate that is valid now, or accept any with --insecure",
-        FaultKind::WrongName => "use a name that its certificate is for in the URL, or accept any with --insecure",
-        FaultKind::UnknownAuthority => {
-            "give its authority's certificate with --connector-ca-file FILE, or accept any with --insecure"
-        }
-        FaultKind::ClientCertificate => "have it ask for no client certificate: none is sent",
-        FaultKind::NoHttp11 => "have it offer http/1.1 (ALPN): nothing else is spoken here",
-        FaultKind::Tls | FaultKind::Closed | FaultKind::Truncated | FaultKind::Protocol => {
-            "see that an HTTPS server answers there"
-        }
-    }
-}
-
 /// A daemon whose certificate can be replaced while it runs.
 pub struct Replaceable {
     /// Which it is.

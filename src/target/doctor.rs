@@ -6,13 +6,13 @@ mod database;
 mod line;
 mod machine;
 mod upkeep;
-mod validity;
 
 use std::fmt;
 
 use super::Target;
 use crate::database::Client;
 use crate::error::{Error, Result};
+use crate::foreign;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl fmt::Display for Finding {
             Level::Warn => "warn",
             Level::Fail => "fail",
         };
-        write!(f, "{level:<5} {}", self.what)?;
+        write!(f, "{level:<5} {}", foreign::visible(&self.what, usize::MAX))?;
         match &self.mend {
             Some(mend) => write!(f, "\n      mend: {mend}"),
             None => Ok(()),

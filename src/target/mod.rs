@@ -1,6 +1,7 @@
 //! Where: the system under test. It runs already, or we start and stop it. Only its preflight
 //! knows what will be asked of it.
 
+pub mod advice;
 pub mod base;
 pub mod child;
 pub mod connectors;
@@ -25,6 +26,7 @@ use std::io::Read as _;
 use serde_json::{Map, Value};
 
 use crate::error::{Context, Result};
+use crate::foreign;
 use crate::wire::tls::Trust;
 use base::Base;
 use child::Child;
@@ -117,8 +119,9 @@ impl Target {
 pub struct Token(String);
 
 impl Token {
-    /// Takes a key that the user gave.
+    /// Takes a key that the user gave. No text of others shows it from now on.
     pub fn new(text: String) -> Self {
+        foreign::keep_secret(&text, "[token]");
         Self(text)
     }
 
@@ -130,17 +133,12 @@ impl Token {
         let mut bytes = [0; 16];
         let mut source = std::fs::File::open("/dev/urandom").context(|| "opening /dev/urandom".to_owned())?;
         source.read_exact(&mut bytes).context(|| "reading /dev/urandom".to_owned())?;
-        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Self::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
     /// The key itself, for the one place that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
-    }
-
-    /// `text`, which is not ours, without the key.
-    pub fn redact(&self, text: &str) -> String {
-        text.replace(&self.0, "[token]")
     }
 }
 

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::advice::Named;
 use super::probe::{Answer, PATIENCE, Probe};
 use super::{Target, Version};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::run::runtime;
 use crate::scenario::agent_storm::AgentStorm;
 use crate::scenario::need::Need;
@@ -105,17 +107,13 @@ pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
 
 /// What is wrong where no connection could be opened.
 pub(super) fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
-    let base = &target.base;
-    if fault.kind == FaultKind::Connect {
-        return Error::new(format!("{base} is not reachable at {address}: {}", fault.detail))
-            .mend("start certctl there, or correct CERTCTL_BASE");
-    }
-    if fault.detail.starts_with("invalid peer certificate") {
-        return Error::new(format!("{base}: the server's certificate is not trusted: {}", fault.detail))
-            .mend("give its authority's certificate with --ca-file FILE (or accept any with --insecure)");
-    }
-    Error::new(format!("{base}: the TLS handshake failed: {}", fault.detail))
-        .mend("check that CERTCTL_BASE is the address of certctl's HTTPS port")
+    let (base, trust) = (&target.base, &target.trust);
+    let named = Named { what: "certctl", base, url_from: "CERTCTL_BASE", ca_flag: "--ca-file", trust };
+    let what = match fault.kind {
+        FaultKind::Connect => format!("{base} is not reachable at {address}: {}", fault.detail),
+        _ => named.what(fault),
+    };
+    Error::new(what).mend(named.mend(fault))
 }
 
 /// Who the token is, and what it may do.
@@ -186,10 +184,10 @@ impl Inspection<'_> {
     pub(super) async fn version(&mut self) -> Result<Version> {
         let answer = self.probe.get("/api/v1/version").await?;
         let Some(json) = answer.json() else { return Err(self.not_certctl("/api/v1/version", &answer)) };
-        let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty());
-        let version = text("version").unwrap_or("unknown");
-        let version = text("commit").map_or(version.to_owned(), |commit| format!("{version} ({commit})"));
-        Ok(Version { version, behaviour: text("behaviour").map(str::to_owned) })
+        let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty()).map(foreign::line);
+        let version = text("version").unwrap_or_else(|| "unknown".to_owned());
+        let version = text("commit").map_or(version.clone(), |commit| format!("{version} ({commit})"));
+        Ok(Version { version, behaviour: text("behaviour") })
     }
 
     pub(super) async fn token_is_known(&mut self) -> Result<Rights> {
@@ -209,7 +207,7 @@ impl Inspection<'_> {
         };
         let permissions = json["effective_permissions"].as_array().into_iter().flatten();
         let permissions = permissions.filter_map(|entry| Some(entry["permission"].as_str()?.to_owned())).collect();
-        Ok(Rights { user: json["user"].as_str().unwrap_or("?").to_owned(), permissions })
+        Ok(Rights { user: json["user"].as_str().map_or_else(|| "?".to_owned(), foreign::line), permissions })
     }
 
     pub(super) fn token_may(&self, rights: &Rights, permission: &str) -> Result<()> {

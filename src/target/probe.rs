@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::Target;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::{Method, encode};
 use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
@@ -91,11 +92,10 @@ impl<'a> Probe<'a> {
                 .mend("check that CERTCTL_BASE is certctl, and look at its log"));
         }
         let response = self.scratch.response().ok_or_else(|| Error::new(format!("{path}: no complete response")))?;
-        // A body may say back what it was told, and errors quote bodies.
-        let body = self.target.token.redact(&String::from_utf8_lossy(response.body)).into_bytes();
         let header = |name: &str| response.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let date = header("date");
-        let coding = response.coding().map(|coding| coding[..coding.len().min(40)].escape_ascii().to_string());
+        let coding = response.coding().map(foreign::line_of_bytes);
+        let body = response.body.to_owned();
         Ok(Answer { status: response.status, is_json: response.is_json(), coding, date, body })
     }
 
@@ -142,11 +142,11 @@ impl Answer {
         body.starts_with("<!doctype html") || body.starts_with("<html")
     }
 
-    /// The reason that an error answer gives. certctl sends the JSON of its 401 and 429 as text/plain, so that its
+    /// The reason that an error answer gives, in a line. certctl sends the JSON of its 401 and 429 as text/plain, so that its
     /// content type does not matter here.
     pub fn reason(&self) -> String {
         let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let text = ["message", "error", "detail"].into_iter().find_map(|key| json[key].as_str());
-        text.unwrap_or("no reason given").to_owned()
+        text.map_or_else(|| "no reason given".to_owned(), foreign::line)
     }
 }

@@ -138,7 +138,7 @@ impl Dialer {
         };
         phases.hello_ns = watch.split_at(answered.unwrap_or(end));
         phases.finish_ns = watch.split_at(end);
-        let stream = shaken.map_err(|(error, tap)| Fault::from_handshake(&error, tap.replied()))?;
+        let stream = shaken.map_err(|(error, tap)| Fault::from_handshake(&error, tap.replied(), tap.beginning()))?;
         let (tap, tls) = stream.get_ref();
         let handshake = Handshake::of(tls);
         let record = Record {

@@ -6,6 +6,8 @@ use std::io;
 use rustls::AlertDescription;
 
 use super::http1::ParseError;
+use super::verify;
+use crate::foreign;
 
 /// The kinds of fault, as counted in results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,16 +19,30 @@ pub enum FaultKind {
     Exhausted,
     /// The TLS handshake failed for a reason that none of the next is, or a TLS record was bad later on.
     Tls,
+    /// The peer speaks no TLS.
+    NotTls,
+    /// The peer speaks no TLS that is as new as 1.2.
+    OldTls,
+    /// The peer refused the handshake with an alert that names no cause (RFC 8446, section 6.2).
+    Refused,
+    /// The peer has no certificate for the server name that it was given, or was given none (RFC 6066, section 3).
+    UnknownName,
     /// The peer's certificate has expired, or is not valid yet.
     Expired,
     /// The peer's certificate is for another name.
     WrongName,
     /// No authority that we trust vouches for the peer's certificate.
     UnknownAuthority,
+    /// The peer's certificate is an authority's own (CA:TRUE), and not one that we were given.
+    AuthorityAsServer,
+    /// The peer's certificate is no server's, or cannot be read.
+    BadCertificate,
     /// The peer demands a client certificate.
     ClientCertificate,
     /// The peer does not speak HTTP/1.1 (ALPN, RFC 7301).
     NoHttp11,
+    /// The peer selected a protocol that was not offered (RFC 7301, section 3.2).
+    UnofferedAlpn,
     /// The peer closed or reset the connection before the first byte of a response, be it amid the handshake.
     Closed,
     /// The peer closed or reset the connection in the middle of a response.
@@ -42,16 +58,40 @@ impl FaultKind {
             Self::Connect => "connect",
             Self::Exhausted => "out of ports, descriptors or room",
             Self::Tls => "tls",
+            Self::NotTls => "not TLS",
+            Self::OldTls => "TLS too old",
+            Self::Refused => "handshake refused",
+            Self::UnknownName => "unknown server name",
             Self::Expired => "certificate expired",
             Self::WrongName => "certificate of another name",
             Self::UnknownAuthority => "certificate of an unknown authority",
+            Self::AuthorityAsServer => "certificate of an authority itself",
+            Self::BadCertificate => "bad certificate",
             Self::ClientCertificate => "client certificate demanded",
             Self::NoHttp11 => "no http/1.1",
+            Self::UnofferedAlpn => "protocol not offered",
             Self::Closed => "closed",
             Self::Truncated => "truncated",
             Self::Protocol => "protocol",
         }
     }
+}
+
+/// What the TLS library found, in words where it has none.
+fn words(error: &rustls::Error) -> String {
+    let words = match FaultKind::of_tls(error) {
+        FaultKind::AuthorityAsServer => "invalid peer certificate: it is an authority's own (CA:TRUE), not a server's",
+        FaultKind::UnofferedAlpn => "the peer selected a protocol (ALPN) other than http/1.1, which alone was offered",
+        FaultKind::OldTls => "the peer speaks TLS 1.1 at best",
+        FaultKind::BadCertificate => match verify::complaint(error) {
+            Some(webpki::Error::UnsupportedCertVersion) => {
+                "invalid peer certificate: it is of X.509 version 1, which has no names to verify"
+            }
+            _ => return error.to_string(),
+        },
+        _ => return error.to_string(),
+    };
+    words.to_owned()
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
@@ -60,7 +100,7 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 
 impl FaultKind {
     fn of_tls(error: &rustls::Error) -> Self {
-        use rustls::{CertificateError, Error};
+        use rustls::{CertificateError, Error, PeerIncompatible, PeerMisbehaved};
         match error {
             Error::InvalidCertificate(cause) => match cause {
                 CertificateError::Expired
@@ -70,8 +110,13 @@ impl FaultKind {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
                 // A stranger that calls itself as one that we know is a stranger all the same.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
-                _ => Self::Tls,
+                _ if verify::is_authority(error) => Self::AuthorityAsServer,
+                _ => Self::BadCertificate,
             },
+            Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => Self::OldTls,
+            Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => Self::UnofferedAlpn,
+            Error::AlertReceived(AlertDescription::UnrecognisedName) => Self::UnknownName,
+            Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::AccessDenied) => Self::Refused,
             Error::AlertReceived(AlertDescription::CertificateRequired) => Self::ClientCertificate,
             Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
                 Self::NoHttp11
@@ -86,14 +131,14 @@ impl FaultKind {
 pub struct Fault {
     /// What it counts as.
     pub kind: FaultKind,
-    /// What the operating system, the TLS library or the parser said.
+    /// In a line, what the operating system, the TLS library or the parser said.
     pub detail: String,
 }
 
 impl Fault {
     /// A fault of `kind` with its `detail`.
     pub fn new(kind: FaultKind, detail: impl fmt::Display) -> Self {
-        Self { kind, detail: detail.to_string() }
+        Self { kind, detail: foreign::line(&detail.to_string()) }
     }
 
     /// Whether it is the TLS library's, such as an alert of the peer's.
@@ -125,13 +170,18 @@ impl Fault {
 
     /// An error while shaking hands. `replied` says that we had replied to the peer's first flight. Up to there a
     /// handshake_failure is about what we offer; with TLS 1.2 it is afterwards how a peer says that it had asked for a
-    /// certificate and got none (RFC 5246, section 7.4.6).
-    pub(super) fn from_handshake(error: &io::Error, replied: bool) -> Self {
+    /// certificate and got none (RFC 5246, section 7.4.6). `beginning` is how an answer begins that is no TLS.
+    pub(super) fn from_handshake(error: &io::Error, replied: bool, beginning: &[u8]) -> Self {
         match tls_error(error) {
+            Some(rustls::Error::InvalidMessage(_)) if !beginning.is_empty() => {
+                let first = String::from_utf8_lossy(beginning);
+                let first = first.lines().next().unwrap_or_default();
+                Self::new(FaultKind::NotTls, format!("the peer speaks no TLS: its answer begins with `{first}`"))
+            }
             Some(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)) if replied => {
                 Self::new(FaultKind::ClientCertificate, error)
             }
-            Some(tls) => Self::new(FaultKind::of_tls(tls), error),
+            Some(tls) => Self::new(FaultKind::of_tls(tls), words(tls)),
             None => Self::new(FaultKind::Closed, format!("amid the TLS handshake: {error}")),
         }
     }

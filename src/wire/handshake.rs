@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hasher as _};
 use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, alg_id};
 use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
 
+use super::x509;
+
 /// What a finished handshake was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Handshake {
@@ -107,8 +109,7 @@ impl fmt::Display for Handshake {
 
 /// The kind of key that a certificate is for, as `target::pki` names those that it makes.
 fn key_type(certificate: &CertificateDer<'_>) -> &'static str {
-    let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return "-" };
-    let spki = parsed.subject_public_key_info();
+    let Some(spki) = x509::subject_public_key_info(certificate) else { return "-" };
     // SubjectPublicKeyInfo is a sequence of an algorithm and a key (RFC 5280, section 4.1): the algorithm stands at
     // the start, behind a few bytes of lengths.
     let is = |algorithm: AlgorithmIdentifier| {

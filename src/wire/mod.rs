@@ -9,6 +9,8 @@ pub mod scratch;
 pub mod sessions;
 pub mod tap;
 pub mod tls;
+mod verify;
+pub mod x509;
 
 pub use connection::{Connection, Dialer, Phases};
 pub use fault::{Fault, FaultKind};

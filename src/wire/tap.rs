@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 
 use crate::clock::Moment;
 
+/// How much is kept of an answer that is no TLS.
+const BEGINNING_BYTES: usize = 40;
+
 /// A TCP connection with counters.
 #[derive(Debug)]
 pub struct Tap {
@@ -20,12 +23,14 @@ pub struct Tap {
     answered: Option<Moment>,
     replied: bool,
     at_once: bool,
+    beginning: Vec<u8>,
 }
 
 impl Tap {
     /// Counts from now on.
     pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, read_bytes: 0, written_bytes: 0, answered: None, replied: false, at_once: false }
+        let (answered, beginning) = (None, Vec::new());
+        Self { tcp, read_bytes: 0, written_bytes: 0, answered, replied: false, at_once: false, beginning }
     }
 
     /// Bytes read so far.
@@ -52,6 +57,11 @@ impl Tap {
     /// has not been asked since.
     pub fn read_at_once(&mut self, at_once: bool) {
         self.at_once = at_once;
+    }
+
+    /// How the peer's first answer begins, if it is no TLS: no more than tells what a peer without TLS speaks.
+    pub fn beginning(&self) -> &[u8] {
+        &self.beginning
     }
 
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -96,6 +106,11 @@ impl AsyncRead for Tap {
             self.read_bytes += length as u64;
             if self.answered.is_none() {
                 self.answered = Some(Moment::now());
+                let first = &buffer.filled()[before..];
+                // A TLS record begins with its type, of which none is a letter (RFC 8446, section 5.1).
+                if first[0].is_ascii_graphic() {
+                    self.beginning = first[..first.len().min(BEGINNING_BYTES)].to_vec();
+                }
             }
         }
         read

@@ -4,18 +4,18 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WantsClientCert};
+use rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs::kx_group;
-use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SupportedProtocolVersion};
 
 use super::sessions::Sessions;
+use super::verify::{AcceptAny, Given};
+use super::x509;
 use crate::error::{Error, Result};
+use crate::foreign;
 
 /// A bundle of all authorities that browsers trust has a quarter of a megabyte.
 const LARGEST_CA_BYTES: u64 = 16 << 20;
@@ -32,19 +32,29 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// Reads authorities from PEM text; `origin` names it in errors.
+    /// Reads authorities from PEM text, or one from DER; `origin` names it in errors.
     ///
     /// # Errors
-    /// If the text is not PEM or holds no certificate.
-    pub fn from_pem(pem: &[u8], origin: &str) -> Result<Self> {
-        let mend = "give a PEM file with the certificate of the authority that signed the server's certificate";
-        let certificates = CertificateDer::pem_slice_iter(pem)
+    /// If it is neither, or holds no certificate.
+    pub fn from_pem(bytes: &[u8], origin: &str) -> Result<Self> {
+        let wrong = |what: &str| {
+            Error::usage(format!("CA file {origin} {what}"))
+                .mend("give a PEM file with the certificate of the authority that signed the server's certificate")
+        };
+        let certificates = CertificateDer::pem_slice_iter(bytes)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::usage(format!("CA file {origin} is not PEM: {error}")).mend(mend))?;
-        if certificates.is_empty() {
-            return Err(Error::usage(format!("CA file {origin} holds no certificate")).mend(mend));
+            .map_err(|error| wrong(&format!("is not PEM: {}", foreign::line(&error.to_string()))))?;
+        match (&certificates[..], bytes) {
+            ([], []) => Err(wrong("is empty")),
+            ([], bytes) if x509::subject_public_key_info(bytes).is_some() => {
+                Ok(Self::Authorities(vec![CertificateDer::from(bytes.to_vec())]))
+            }
+            ([], bytes) => Err(match sections(bytes) {
+                names if names.is_empty() => wrong("holds no certificate: it is neither PEM nor DER"),
+                names => wrong(&format!("holds no certificate, but {}", foreign::line(&names))),
+            }),
+            _ => Ok(Self::Authorities(certificates)),
         }
-        Ok(Self::Authorities(certificates))
     }
 
     /// Trust in one more authority, where some are named.
@@ -59,16 +69,23 @@ impl Trust {
         }
     }
 
-    /// Reads authorities from a PEM file.
+    /// Reads authorities from a file, PEM or DER.
     ///
     /// # Errors
-    /// If the file cannot be read, is not PEM or holds no certificate.
+    /// If the file cannot be read, has more than 16 MiB, or is none of them.
     pub fn from_file(path: &Path) -> Result<Self> {
         let pem = crate::files::read(path, LARGEST_CA_BYTES).map_err(|error| {
             Error::usage(format!("CA file {}: {error}", path.display())).mend("give the path of a readable PEM file")
         })?;
         Self::from_pem(&pem, &path.display().to_string())
     }
+}
+
+/// The names of a PEM text's sections, such as `PRIVATE KEY`.
+fn sections(pem: &[u8]) -> String {
+    let text = String::from_utf8_lossy(pem);
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
+    lines.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Trust {
@@ -90,7 +107,7 @@ pub struct Options {
     pub sessions: Option<Arc<Sessions>>,
     /// The one protocol version that is offered; both without.
     pub version: Option<Version>,
-    /// The one key exchange group that is offered; the library's choice without.
+    /// The one key exchange group that is offered; without, X25519, P-256 and P-384, with a key share of the first.
     pub group: Option<Group>,
 }
 
@@ -196,9 +213,10 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
 /// If an authority's certificate is unusable, the system has none, or version and group do not go together.
 pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
     let mut provider = aws_lc_rs::default_provider();
-    if let Some(group) = options.group {
-        provider.kx_groups = vec![group.supported()];
-    }
+    provider.kx_groups = match options.group {
+        Some(group) => vec![group.supported()],
+        None => offered_groups(),
+    };
     let provider = Arc::new(provider);
     let versions = match options.version {
         Some(version) => vec![version.supported()],
@@ -213,6 +231,14 @@ pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
+/// The groups that are offered where none is chosen. A key share goes along for the first alone. Servers that take what
+/// has one answer at once; OpenSSL from 3.5 on would rather ask again for the post-quantum group, if it were offered
+/// without one. The others are for servers that have no X25519: they ask again, which counts as another kind of
+/// handshake.
+fn offered_groups() -> Vec<&'static dyn SupportedKxGroup> {
+    vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1]
+}
+
 /// The beginning of a client configuration: it trusts, and needs to be told whether it has a certificate of its own.
 ///
 /// # Errors
@@ -223,12 +249,18 @@ pub fn verifying(
     versions: &[&'static SupportedProtocolVersion],
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     let algorithms = provider.signature_verification_algorithms;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
         .map_err(|error| Error::usage(format!("TLS version and group do not go together: {error}")))?;
     Ok(match trust {
         Trust::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(algorithms))),
-        Trust::Authorities(certificates) => builder.with_root_certificates(roots(certificates)?),
+        Trust::Authorities(certificates) => {
+            let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(certificates)?), provider)
+                .build()
+                .map_err(|error| Error::usage(format!("the CA certificates cannot be used: {error}")))?;
+            let given = Given { chains, certificates: certificates.clone() };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(given))
+        }
         Trust::System => builder.with_root_certificates(roots(&system_authorities()?)?),
     })
 }
@@ -249,45 +281,6 @@ fn system_authorities() -> Result<Vec<CertificateDer<'static>>> {
         return Err(Error::new("the operating system has no CA certificates").mend("name the server's CA: --ca-file"));
     }
     Ok(found.certs)
-}
-
-/// Accepts any chain but still checks the handshake's signature, as the protocol needs.
-#[derive(Debug)]
-struct AcceptAny(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }
 
 /// The TLS library and cryptography behind [`client_config`], for results.

@@ -126,6 +126,8 @@ const CLOSED: &str = "broken (closed)";
 const TRUNCATED: &str = "broken (truncated)";
 const PROTOCOL: &str = "broken (protocol)";
 const TLS: &str = "broken (tls)";
+const NOT_TLS: &str = "broken (not TLS)";
+const HANDSHAKE_REFUSED: &str = "broken (handshake refused)";
 const TIMED_OUT: &str = "timed out";
 
 const fn case(layer: Layer, peer: &'static str, outcome: &'static str, acts: fn() -> Acts) -> Case {
@@ -147,13 +149,13 @@ pub const CASES: &[Case] = &[
     case(Connection, "resets as soon as it has accepted", CLOSED, || Acts::accepting(vec![Step::Reset])),
     case(Connection, "accepts and says nothing", TIMED_OUT, || Acts::accepting(vec![Step::Silence])),
     case(Connection, "accepts and does not even read", TIMED_OUT, || Acts::accepting(vec![Step::Hold])),
-    case(Tls, "speaks HTTP in the clear", TLS, || {
+    case(Tls, "speaks HTTP in the clear", NOT_TLS, || {
         Acts::accepting(vec![Step::SendRaw(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()), Step::Silence])
     }),
-    case(Tls, "greets like a mail server", TLS, || {
+    case(Tls, "greets like a mail server", NOT_TLS, || {
         Acts::accepting(vec![Step::SendRaw(b"220 mail.example.test ESMTP\r\n".to_vec()), Step::Silence])
     }),
-    case(Tls, "refuses the handshake by an alert", TLS, || {
+    case(Tls, "refuses the handshake by an alert", HANDSHAKE_REFUSED, || {
         Acts::accepting(vec![Step::SendRaw(HANDSHAKE_FAILURE.to_vec()), Step::Silence])
     }),
     case(Tls, "closes after the first byte of a TLS record", CLOSED, || {

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Finding, Level, Tell, validity};
+use super::{Finding, Level, Tell};
 use crate::error::Result;
 use crate::run::runtime;
 use crate::target::{Target, preflight};
 use crate::wire::tls::{self, Trust};
-use crate::wire::{Connection, Dialer, Handshake};
+use crate::wire::{Connection, Dialer, Handshake, x509};
 
 /// A certificate that ends sooner may end within someone's series of runs.
 const FEW_DAYS: i64 = 7;
@@ -74,7 +74,7 @@ fn certificate(target: &Target, connection: &Connection, tell: Tell<'_>) {
             "give its authority's certificate with --ca-file FILE",
         ));
     }
-    let Some(end) = connection.peer_certificate().and_then(validity::not_after) else { return };
+    let Some(end) = connection.peer_certificate().and_then(x509::not_after) else { return };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
     let days = (end - now).div_euclid(DAY_S);
     let soon = || {

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::run::runtime;
 use crate::target::Target;
 use crate::target::probe::Probe;
@@ -50,7 +51,7 @@ fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
     let refused = |why: &str| Error::new(format!("{}{PATH}: {why}", target.base));
     match answer.status {
         200 if !answer.is_html() => parse(&String::from_utf8_lossy(&answer.body))
-            .map_err(|line| refused(&format!("not the text format of Prometheus: {line:?}"))),
+            .map_err(|line| refused(&format!("not the text format of Prometheus: {}", foreign::line(&line)))),
         401 | 403 => Err(refused(&format!("{}: {}", answer.status, answer.reason()))
             .mend("use a key with the permission metrics.read: an admin key, r-operator or r-viewer")),
         status => Err(refused(&format!("answers {status} in place of metrics"))),
@@ -61,8 +62,9 @@ fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
 pub fn changes(before: &Metrics, after: &Metrics) -> BTreeMap<String, Change> {
     let ours = |name: &&String| name.starts_with("certctl_") && *name != UPTIME;
     let names = before.keys().chain(after.keys()).filter(ours);
-    let changes =
-        names.map(|name| (name.clone(), Change { before: before.get(name).copied(), after: after.get(name).copied() }));
+    let changes = names.map(|name| {
+        (foreign::line(name), Change { before: before.get(name).copied(), after: after.get(name).copied() })
+    });
     changes.filter(|(_, change)| change.before != change.after).collect()
 }
 

@@ -4,6 +4,7 @@ use hyper::Uri;
 
 use super::Inspection;
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::target::base::{Base, redact};
 use crate::target::probe::Answer;
 use crate::wire::request::Method;
@@ -54,7 +55,7 @@ impl Inspection<'_> {
         let url = |name: &str| match json[name].as_str() {
             // Whatever is elsewhere would be measured as this target.
             Some(url) => path_at(&self.target.base, url)
-                .map_err(|_| no_directory(format!("its {name} is elsewhere: {}", redact(url)))),
+                .map_err(|_| no_directory(format!("its {name} is elsewhere: {}", foreign::line(&redact(url))))),
             None => Err(no_directory(format!("it has no {name}"))),
         };
         let new_nonce = url("newNonce")?;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::Daemon;
 use crate::error::{Error, Result};
+use crate::foreign;
 
 /// Where system programs are, whatever `PATH` says: an ordinary user's often lacks the first two.
 const FOLDERS: [&str; 5] = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin", "/usr/local/bin"];
@@ -150,7 +151,7 @@ fn examine(daemon: Daemon, program: &Path) -> Result<Installation, String> {
     if daemon == Daemon::Nginx && !build.contains("http_ssl_module") {
         return Err("it was built without TLS".to_owned());
     }
-    Ok(Installation { daemon, program: program.to_owned(), version: version.to_owned(), build })
+    Ok(Installation { daemon, program: program.to_owned(), version: foreign::line(version), build })
 }
 
 #[cfg(test)]

@@ -1,20 +1,67 @@
-//! Until when an X.509 certificate is valid: the one field of it that matters here.
+//! The few fields of an X.509 certificate (RFC 5280) that the TLS library does not show.
 
 /// The end of the validity of a DER certificate, in seconds since 1970; `None` where it cannot be read.
 pub fn not_after(certificate: &[u8]) -> Option<i64> {
-    let (_, certificate, _) = element(certificate)?;
-    let (_, mut fields, _) = element(certificate)?;
-    // The version comes first where it is not 1; then serial number, signature algorithm, issuer.
-    if element(fields)?.0 == 0xa0 {
-        fields = element(fields)?.2;
-    }
-    for _ in 0..3 {
-        fields = element(fields)?.2;
-    }
-    let (_, validity, _) = element(fields)?;
+    let validity = after(certificate, 3)?;
+    let (_, validity, _) = element(validity)?;
     let (_, _, rest) = element(validity)?;
     let (tag, text, _) = element(rest)?;
     time(tag, std::str::from_utf8(text).ok()?)
+}
+
+/// The SubjectPublicKeyInfo of a DER certificate of any version, itself DER.
+pub fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
+    let key = after(certificate, 5)?;
+    let (_, _, rest) = element(key)?;
+    Some(&key[..key.len() - rest.len()])
+}
+
+/// Whether a DER certificate may be a TLS server's by its extended key usage (RFC 5280, section 4.2.1.12): it has none,
+/// or one that allows it.
+pub fn may_be_a_server(certificate: &[u8]) -> bool {
+    const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+    const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+    const ANY: &[u8] = &[0x55, 0x1d, 0x25, 0];
+    let Some(extensions) = extensions(certificate) else { return true };
+    let usage = elements(extensions).find_map(|(_, extension)| {
+        let mut parts = elements(extension);
+        let is_usage = parts.next()?.1 == EXTENDED_KEY_USAGE;
+        is_usage.then(|| parts.last().map_or(&[][..], |(_, value)| value))
+    });
+    // The value is an octet string that holds a sequence of purposes.
+    usage.is_none_or(|usage| {
+        let purposes = element(usage).map_or(&[][..], |(_, purposes, _)| purposes);
+        elements(purposes).any(|(_, purpose)| purpose == SERVER_AUTH || purpose == ANY)
+    })
+}
+
+/// The extensions, where there are any.
+fn extensions(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, tagged) = elements(after(certificate, 6)?).find(|(tag, _)| *tag == 0xa3)?;
+    Some(element(tagged)?.1)
+}
+
+/// Tags and contents of elements in a row.
+fn elements(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (tag, content, rest) = element(bytes)?;
+        bytes = rest;
+        Some((tag, content))
+    })
+}
+
+/// What follows so many fields: serial number, signature algorithm, issuer, validity, subject, public key.
+fn after(certificate: &[u8], fields: usize) -> Option<&[u8]> {
+    let (_, certificate, _) = element(certificate)?;
+    let (_, mut rest, _) = element(certificate)?;
+    // The version comes first where it is not 1.
+    if element(rest)?.0 == 0xa0 {
+        rest = element(rest)?.2;
+    }
+    for _ in 0..fields {
+        rest = element(rest)?.2;
+    }
+    Some(rest)
 }
 
 /// The first element of DER bytes: its tag, its content, and what follows it.

@@ -1,0 +1,90 @@
+//! What to do where no connection to a peer could be opened.
+
+use super::base::Base;
+use crate::wire::tls::Trust;
+use crate::wire::{Fault, FaultKind};
+
+/// A peer, as the user has named it.
+#[derive(Clone, Copy)]
+pub struct Named<'a> {
+    /// What it should be, as in `certctl`.
+    pub what: &'a str,
+    /// Its URL.
+    pub base: &'a Base,
+    /// The flag or variable that gives the URL.
+    pub url_from: &'a str,
+    /// The flag that gives its authority.
+    pub ca_flag: &'a str,
+    /// Whom we trust.
+    pub trust: &'a Trust,
+}
+
+/// How a server asks for a name that it was not given: by an alert, or by closing.
+const NO_NAME_KINDS: [FaultKind; 3] = [FaultKind::UnknownName, FaultKind::Refused, FaultKind::Closed];
+
+impl Named<'_> {
+    /// Whether the peer may have missed a server name, which is not sent where the URL has an address.
+    fn may_miss_a_name(&self, fault: &Fault) -> bool {
+        self.base.is_address() && NO_NAME_KINDS.contains(&fault.kind)
+    }
+
+    /// What is wrong, in a sentence.
+    pub fn what(&self, fault: &Fault) -> String {
+        let (base, detail) = (self.base, &fault.detail);
+        match fault.kind {
+            _ if detail.starts_with("invalid peer certificate") => {
+                format!("{base}: the server's certificate is not trusted: {detail}")
+            }
+            _ if self.may_miss_a_name(fault) => {
+                format!(
+                    "{base}: the TLS handshake failed: {detail}; no server name was sent, since the URL has an address"
+                )
+            }
+            _ => format!("{base}: the TLS handshake failed: {detail}"),
+        }
+    }
+
+    /// What mends it. It never recommends what was given already: with `--insecure` no certificate is refused.
+    pub fn mend(&self, fault: &Fault) -> String {
+        let Self { what, url_from, ca_flag, .. } = self;
+        let or_any = "(or accept any with --insecure)";
+        match fault.kind {
+            _ if self.may_miss_a_name(fault) => format!(
+                "write https://NAME:PORT in {url_from}, with a name that the server knows (a line in /etc/hosts gives an \
+                 address a name)"
+            ),
+            FaultKind::Connect => format!("start {what} there, or correct {url_from}"),
+            FaultKind::Exhausted => "raise ulimit -n, or end what holds so many ports".to_owned(),
+            FaultKind::Expired => {
+                format!(
+                    "have it serve a certificate that is valid now, see that this machine's clock is right {or_any}"
+                )
+            }
+            FaultKind::WrongName => format!("write a name that its certificate is for in {url_from} {or_any}"),
+            FaultKind::UnknownAuthority => match self.trust {
+                Trust::Authorities(_) => format!(
+                    "the file of {ca_flag} is another authority's: give the certificate of the one that signed the \
+                     server's {or_any}"
+                ),
+                Trust::System | Trust::Insecure => {
+                    format!("give its authority's certificate with {ca_flag} FILE {or_any}")
+                }
+            },
+            FaultKind::AuthorityAsServer => {
+                format!("give this very certificate with {ca_flag} FILE, or have it serve one with CA:FALSE {or_any}")
+            }
+            FaultKind::BadCertificate => format!("have it serve a certificate of version 3, for a server {or_any}"),
+            FaultKind::ClientCertificate => "have it ask for no client certificate: none is sent".to_owned(),
+            FaultKind::NoHttp11 => "have it offer http/1.1 (ALPN): nothing else is spoken here".to_owned(),
+            FaultKind::UnofferedAlpn => "have it select http/1.1, or no protocol at all (ALPN)".to_owned(),
+            FaultKind::OldTls => "have it speak TLS 1.2 or 1.3: nothing older is spoken here".to_owned(),
+            FaultKind::UnknownName => format!("write a name that the server knows in {url_from}"),
+            FaultKind::NotTls
+            | FaultKind::Refused
+            | FaultKind::Tls
+            | FaultKind::Closed
+            | FaultKind::Truncated
+            | FaultKind::Protocol => format!("check that {url_from} is the address of {what}'s HTTPS port"),
+        }
+    }
+}
