@@ -3,7 +3,7 @@
 mod common;
 
 use std::ffi::CString;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
@@ -102,7 +102,7 @@ fn an_output_that_is_a_device_pipe_or_socket_stays_one() {
 
     let output = shelf.compare("/dev/stdout");
     let text = told(&output.stdout);
-    assert_comparison(text[text.find("\n{").unwrap()..].as_bytes());
+    assert_comparison(&text.as_bytes()[text.find("\n{").unwrap()..]);
     shelf.is_clean();
 }
 
@@ -248,5 +248,4 @@ fn a_folder_takes_one_run_at_a_time() {
     drop(held);
     certctl_bench::files::claim(folder.path()).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a probe leaves nothing");
-    File::open(folder.path()).unwrap();
 }

@@ -2,13 +2,16 @@
 
 mod common;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::bench::program;
-use common::process::PATIENCE;
+use common::process::{PATIENCE, until};
 use common::runs::Made;
 use tempfile::TempDir;
 
@@ -90,7 +93,7 @@ fn a_run_that_nobody_listens_to_keeps_its_results() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = bench(&folder, "agent_storm", "--in-memory --agents 5");
     assert_eq!(ends(command.stdout(closed()).stderr(closed()).spawn().unwrap()), Some(0));
-    let summary = std::fs::read_to_string(folder.path().join("results/smoke/summary.json")).unwrap();
+    let summary = fs::read_to_string(folder.path().join("results/smoke/summary.json")).unwrap();
     assert!(summary.contains("\"verdict\": \"smoke\""), "{summary}");
 
     // A full disk is no reader that has seen enough.
@@ -101,7 +104,7 @@ fn a_run_that_nobody_listens_to_keeps_its_results() {
 #[test]
 fn the_handshakes_loops_outlive_a_closed_standard_output() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = bench(&folder, "handshake", "pipe/full");
+    let mut command = bench(&folder, "handshake", "client/tls13/ecdsa-p256/x25519/full/no-client-auth");
     assert_eq!(ends(command.stdout(closed()).stderr(closed()).spawn().unwrap()), Some(0));
     assert!(folder.path().join("results/smoke/counts.json").exists());
 }
@@ -111,15 +114,8 @@ fn a_standard_error_that_nobody_reads_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
     let (_reader, writer) = std::io::pipe().unwrap();
     // The pipe is filled to the last byte, by a writer that does not wait.
-    let filler = OpenOptions::new();
-    let mut filler = {
-        use std::os::fd::AsRawFd as _;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let mut options = filler;
-        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-        options.write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
-    };
-    use std::io::Write as _;
+    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let mut filler = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
     for size in [4_096, 1] {
         while filler.write(&vec![b'x'; size]).is_ok() {}
     }
@@ -127,4 +123,26 @@ fn a_standard_error_that_nobody_reads_holds_nothing_up() {
     let mut command = bench(&folder, "agent_storm", "--mode sustained --in-memory --agents 5");
     assert_eq!(ends(command.stdout(Stdio::null()).stderr(writer).spawn().unwrap()), Some(0));
     assert!(folder.path().join("results/smoke/summary.json").exists());
+}
+
+#[test]
+fn results_whose_folder_has_gone_are_kept_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let [results, temporary, printed] = ["results", "temporary", "printed"].map(|name| folder.path().join(name));
+    fs::create_dir(&temporary).unwrap();
+    let mut command = bench(&folder, "agent_storm", "--mode sustained --in-memory --agents 5");
+    let stdout = File::create(&printed).unwrap();
+    let child = command.env("TMPDIR", &temporary).stdout(stdout).stderr(Stdio::null()).spawn().unwrap();
+    // The heading is printed once the folder has been tried, and a second and more before results are written.
+    until("the run has begun", || fs::read_to_string(&printed).unwrap().contains("workload"));
+    fs::rename(&results, folder.path().join("gone")).unwrap();
+    fs::write(&results, "").unwrap();
+    assert_eq!(ends(child), Some(1));
+    let text = fs::read_to_string(&printed).unwrap();
+    assert!(text.contains("(exit 1)"), "{text}");
+    let kept = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> = kept.filter(|path| path.join("summary.json").exists()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let summary = fs::read_to_string(kept[0].join("summary.json")).unwrap();
+    assert!(summary.contains("\"exit_code\": 1") && text.contains(kept[0].to_str().unwrap()), "{text}");
 }
