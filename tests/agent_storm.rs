@@ -550,7 +550,7 @@ fn a_target_that_dies_is_measured_as_such() {
     let server = started.iter().find(|process| process.name.starts_with("certctl-referen")).unwrap();
     // SAFETY: plain system call; the server is the run's own child, and the run still holds it.
     unsafe { libc::kill(server.pid.cast_signed(), libc::SIGKILL) };
-    let finished = running.finish().exits(5);
+    let finished = running.finish().exits(3);
     let summary = finished.summary();
     assert_eq!(
         (&summary["results"][0]["arrivals"]["scheduled"], &summary["results"][0]["arrivals"]["started"]),

@@ -113,20 +113,17 @@ impl Crew {
         }
     }
 
-    /// Records when the generator's timer wakes it, from `start` of the run to the end of the measured window. Among the
-    /// workers, so that it waits its turn as an answer does that came in at the same moment.
+    /// Records when the generator's timer wakes it, from `start` of the run until it is dropped, which is when the last
+    /// answer is in: one that comes after the window belongs to it all the same. Among the workers, so that it waits its turn as an answer does that came in at the same moment.
     pub fn watch(&self, start: Moment) -> impl Future<Output = Result<()>> + use<> {
         let shared = self.shared.clone();
         async move {
             let timer = Timer::new().context(|| "making a timer".to_owned())?;
-            let begin = start + shared.plan.starts_after;
-            let end = start + shared.plan.end();
-            let mut due = begin;
-            while due < end && !shared.is_over(due) {
+            let mut due = start + shared.plan.starts_after;
+            loop {
                 timer.sleep_until(due).await.context(|| "waiting for a timer".to_owned())?;
                 due = shared.recorder.borrow_mut().tick(due, Moment::now());
             }
-            Ok(())
         }
     }
 
