@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use certctl_bench::cli::{bless, compare, doctor, exit, relative, report, seed, splice};
+use certctl_bench::load::limits::allow_threads;
 use clap::{Parser, Subcommand};
 
 /// Benchmark and load-test suite for certctl.
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::said(&error),
     };
+    if let Err(error) = allow_threads() {
+        return exit::fail(&error);
+    }
     let done = match cli.verb {
         Verb::Seed(flags) => seed::run(flags).map(|()| 0),
         Verb::Doctor(flags) => doctor::run(flags),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Moment;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::foreign;
 use crate::load;
 use crate::load::arrival::Ask;
-use crate::load::limits::Sockets;
+use crate::load::limits::{Sockets, unstarted};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::run::{Client, Control, Done, Job};
 use crate::load::schedule::Pattern;
@@ -36,7 +36,7 @@ pub fn runtime() -> Result<Runtime> {
         // burst of answers delay the next arrival by a millisecond or two.
         .event_interval(4)
         .build()
-        .context(|| "starting the generator's runtime".to_owned())
+        .map_err(|error| unstarted("starting the generator's runtime", &error))
 }
 
 /// One workload: what is asked, and how much of it.

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use certctl_bench::target::postgres::{Cluster, find};
 use certctl_bench::target::reference::{self, Behaviour, Store};
+use certctl_bench::target::seed::Sizes;
 use common::needs::needs;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::reference::{Reference, VIEWER_TOKEN};
@@ -414,7 +415,7 @@ fn its_postgresql() {
 fn a_reference_server_and_its_own_database() {
     needs!(Postgresql);
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, &mut |_| {}).unwrap();
+    let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
     let url = target.database.as_ref().unwrap();
     let base = target.base.to_string();
     let arguments = ["--target", &base, "--insecure", "--token", target.token.reveal(), "--database", url];

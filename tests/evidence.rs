@@ -16,6 +16,7 @@ use certctl_bench::target::postgres::{Cluster, find};
 use certctl_bench::target::preflight::{self, Findings};
 use certctl_bench::target::probe::Probe;
 use certctl_bench::target::reference::{self, Behaviour, Store};
+use certctl_bench::target::seed::Sizes;
 use certctl_bench::target::{Target, Token};
 use certctl_bench::wire::request::Method;
 use certctl_bench::wire::tls::Trust;
@@ -38,7 +39,7 @@ struct Quiet {
 impl Quiet {
     fn start() -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, &mut |_| {}).unwrap();
+        let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
         let findings = preflight::inspect(&target, &[]).unwrap();
         let client = Client::connect(target.database.as_ref().unwrap(), NoTls).unwrap();
         let mut quiet = Self { target, findings, client };

@@ -229,6 +229,7 @@ fn environment() -> Environment {
     Environment {
         counting_settings: serde_json::Map::new(),
         cores: 2,
+        cpu_quota: None,
         cpu_model: text(),
         cpu_part: None,
         microcode: None,

@@ -16,8 +16,8 @@ use certctl_bench::database::Client;
 use certctl_bench::error::ErrorKind;
 use certctl_bench::target::postgres::{Cluster, find};
 use certctl_bench::target::seed::{
-    EMBEDDED, Options, SeedReport, Source, TableRows, apply, clean_issued, connect, redact_url, refresh_certificates,
-    refresh_fleet,
+    EMBEDDED, Options, SeedReport, Sizes, Source, TableRows, apply, clean_issued, connect, redact_url,
+    refresh_certificates, refresh_fleet,
 };
 use common::needs::needs;
 
@@ -45,6 +45,38 @@ fn seeding_counts_and_a_second_time_adds_nothing() {
         let analyzed = format!("SELECT reltuples FROM pg_class WHERE oid = '{table}'::regclass");
         assert_eq!(one::<f32>(&mut client, &analyzed), rows, "{table}");
     }
+}
+
+#[test]
+fn seeds_grow_to_a_size_and_never_shrink() {
+    needs!(Postgresql);
+    let (url, mut client) = migrated();
+    seed(&url, &Options::default());
+    let first = (fleet(&mut client), certificates(&mut client));
+    let sizes = Sizes { agents: 12_000, certificates: 11_000 };
+    let (report, _) = seed(&url, &Options { sizes, ..Options::default() });
+    assert_eq!(report.tables, [rows("managed_certificates", 10_000, 11_000), rows("agents", 5000, 12_000)]);
+    for (table, holds) in [
+        ("agents", "max(id) = 'ag-loadtest-12000' AND count(DISTINCT ip_address::inet) = 12000"),
+        ("agents", "max(now() - last_heartbeat_at) < interval '10 minutes' AND min(now() - last_heartbeat_at) > '0'"),
+        ("managed_certificates", "max(id) = 'cert-loadtest-bulk-11000' AND count(DISTINCT created_at) > 10000"),
+        ("managed_certificates", "max(created_at) <= now() AND max(expires_at) < now() + interval '31 days'"),
+    ] {
+        assert!(one::<bool>(&mut client, &format!("SELECT {holds} FROM {table}")), "{table}: {holds}");
+    }
+    // A run puts all of them back, and so does a reset.
+    client.batch_execute("UPDATE agents SET status = 'Offline'").unwrap();
+    assert_eq!(refresh_fleet(&mut client, 12_000).unwrap(), 12_000);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM agents WHERE status = 'Online'"), 12_000);
+    assert_eq!(refresh_certificates(&mut client, 10_500).unwrap(), 11_000);
+    let error = refresh_fleet(&mut client, 12_001).unwrap_err().to_string();
+    assert!(error.contains("12000 of the 12001") && error.contains("seed --agents 12001"), "{error}");
+    let (report, _) = seed(&url, &Options::default());
+    assert_eq!(report.tables, [rows("managed_certificates", 11_000, 11_000), rows("agents", 12_000, 12_000)]);
+    // Those of the default size are what they are without the others.
+    client.batch_execute("DELETE FROM agents WHERE id > 'ag-loadtest-05000'").unwrap();
+    client.batch_execute("DELETE FROM managed_certificates WHERE id > 'cert-loadtest-bulk-10000'").unwrap();
+    assert_eq!((fleet(&mut client), certificates(&mut client).len()), (first.0, first.1.len()));
 }
 
 #[test]

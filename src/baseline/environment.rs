@@ -22,6 +22,9 @@ pub struct Environment {
     /// The numbers behind the name; absent in older baselines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_part: Option<String>,
+    /// The CPU quota of the generator's control group, in processors, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<f64>,
     /// How the kernel scheduled the generator's thread: it decides how late arrivals are.
     pub generator_scheduling: String,
     /// Kernel release.
@@ -105,6 +108,7 @@ impl Environment {
             counting_settings,
             cpu_model: machine.cpu_model.clone(),
             cpu_part: machine.cpu_part.clone(),
+            cpu_quota: machine.cpu_quota,
             generator_scheduling: summary.generator.scheduling.to_string(),
             kernel: machine.kernel.clone(),
             memory_gib: (machine.memory_bytes as f64 / f64::from(1 << 30)).round() as u64,
@@ -138,6 +142,10 @@ impl Environment {
         self.target_kind == "connectors"
     }
 
+    fn quota(&self) -> String {
+        self.cpu_quota.map_or_else(|| "none".to_owned(), |quota| format!("{quota:.2}"))
+    }
+
     fn settings(&self) -> String {
         Value::Object(self.target_settings.clone()).to_string()
     }
@@ -150,6 +158,7 @@ impl Environment {
                 format!("{} GiB", one.memory_gib),
                 major(&one.postgresql).to_owned(),
                 if one.is_connectors() { String::new() } else { one.settings() },
+                one.quota(),
             ]
         });
         // What says nothing of itself is not known to be the same.
@@ -159,6 +168,7 @@ impl Environment {
         let mut differences = differing([
             ("processor", &self.cpu_model, &other.cpu_model),
             ("cores", &mine[0], &theirs[0]),
+            ("CPU quota", &mine[4], &theirs[4]),
             ("memory", &mine[1], &theirs[1]),
             ("virtualisation", &self.virtualisation, &other.virtualisation),
             ("target's store", &self.target_store, &other.target_store),
@@ -247,6 +257,10 @@ impl Environment {
         for number in [&self.cpu_part, &self.microcode].into_iter().flatten() {
             place.push('\n');
             place.push_str(number);
+        }
+        // Where there is none, folders keep the names that they had before quotas were known.
+        if self.cpu_quota.is_some() {
+            place.push_str(&format!("\nquota {}", self.quota()));
         }
         let machine = if self.virtualisation == "none" { "metal" } else { "vm" };
         format!(

@@ -19,6 +19,7 @@ use crate::scenario::agent_storm::{
     AgentStorm as Scenario, Fleet, HEARTBEAT, HEARTBEAT_PERMISSION, POLL, POLL_PERMISSION, RECONNECT, SEEDED_AGENTS,
 };
 use crate::scenario::need::Need;
+use crate::target::seed::Sizes;
 
 /// What certctl's agents do by default.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
@@ -40,8 +41,8 @@ pub struct AgentStorm {
     /// How arrivals are spread: constant or poisson [default: constant].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Option<Spread>,
-    /// How many agents there are.
-    #[arg(long, default_value_t = SEEDED_AGENTS, value_parser = clap::value_parser!(u64).range(1..=SEEDED_AGENTS),
+    /// How many agents there are. A running certctl needs as many seeds: certctl-bench seed --agents N.
+    #[arg(long, default_value_t = SEEDED_AGENTS, value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_AGENTS")]
     agents: u64,
     /// Pool this many connections instead of one per agent.

@@ -18,6 +18,7 @@ use super::{exit, remote, request_loop};
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Claim};
 use crate::load::cut::Cut;
+use crate::load::limits::allow_threads;
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::summary::About;
@@ -125,7 +126,7 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => return exit::said(&error),
     };
-    match bench(flags, Path::new(program)) {
+    match allow_threads().and_then(|()| bench(flags, Path::new(program))) {
         Ok(code) => exit::done(code),
         Err(error) => exit::fail(&error),
     }
@@ -266,6 +267,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         groups: &groups,
         floor,
         smoke: wanted.smoke,
+        max_other_cpu: flags.load.max_other_cpu,
         rotates_every,
         cut,
         signals: &signals,

@@ -15,6 +15,7 @@ use crate::load::cut::{ErrorLimit, Limits};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
+use crate::measure::machine_use::Bound;
 use crate::target::base::{Base, redact};
 use crate::target::connectors::Wanted;
 use crate::target::reference::{Behaviour, Store};
@@ -144,6 +145,10 @@ pub struct LoadFlags {
     /// A run in which more than 1% of arrivals start later than this is invalid.
     #[arg(long, default_value = "10ms", value_parser = duration, env = "CERTCTL_BENCH_MAX_LAG")]
     pub max_lag: Duration,
+    /// A run is invalid in which other processes and the host take more than this of the CPU that it left free, and
+    /// doubtful from half of it on. 100% switches this off, and the judgement of CPU quotas too.
+    #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = other_cpu, env = "CERTCTL_BENCH_MAX_OTHER_CPU")]
+    pub max_other_cpu: Bound,
     /// How fast connections are opened before the load.
     #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
     pub connect_rate: Rate,
@@ -332,6 +337,15 @@ impl FromStr for Spread {
 /// An environment variable that is set to something.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A share that others may take: `50%`.
+fn other_cpu(text: &str) -> Result<Bound, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match percent {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Bound(percent / 100.0)),
+        _ => Err("write it as 50%, from 0% to 100%".to_owned()),
+    }
 }
 
 /// A span of time that is not nothing.

@@ -27,6 +27,7 @@ use crate::handshake::pipe::{Pipe, unmetered};
 use crate::handshake::selection::{Loop, Scope, Side};
 use crate::handshake::servers::{Server, Started};
 use crate::handshake::throughput::Crew;
+use crate::load::limits::allow_threads;
 use crate::target::base::Base;
 use crate::target::sidecar::{self, Daemon};
 use crate::terminal::{errln, out, outln};
@@ -116,7 +117,7 @@ pub fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(error) => return exit::said(&error),
     };
-    match run(&flags, is_handed_over) {
+    match allow_threads().and_then(|()| run(&flags, is_handed_over)) {
         Ok(()) => exit::done(0),
         Err(error) => exit::fail(&error),
     }

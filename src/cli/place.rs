@@ -16,8 +16,10 @@ use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
 use crate::target::Target;
 use crate::target::connectors::Connectors;
+use crate::target::occupants::Addresses;
 use crate::target::preflight::{self, Findings};
 use crate::target::reference::{self, Behaviour};
+use crate::target::seed::Sizes;
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
@@ -46,7 +48,7 @@ impl Place {
             }
             Where::Running(target) => *target,
             Where::Reference(store, behaviour) => {
-                reference::start(program, &store, behaviour, &mut |line| errln!("{line}"))?
+                reference::start(program, &store, behaviour, sizes(needs), &mut |line| errln!("{line}"))?
             }
         };
         if matches!(target.trust, Trust::Insecure) {
@@ -85,6 +87,16 @@ impl Place {
             Self::Connectors(connectors) => connectors.facts(),
         }
     }
+
+    /// Where it and its database are.
+    pub fn addresses(&self) -> Addresses {
+        match self {
+            Self::Certctl { target, findings } => {
+                Addresses { system: vec![findings.dialer.address()], database: target.database.clone() }
+            }
+            Self::Connectors(connectors) => Addresses { system: connectors.addresses(), database: None },
+        }
+    }
 }
 
 /// How often it is said that something is waited for.
@@ -120,6 +132,19 @@ impl Drop for Waiting {
             let _ = thread.join();
         }
     }
+}
+
+/// The seeds of a server that we start: what scenarios have by default, or more where more is needed.
+fn sizes(needs: &[Need]) -> Sizes {
+    let mut sizes = Sizes::default();
+    for need in needs {
+        match need {
+            Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
+            Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Acme { .. } => {}
+        }
+    }
+    sizes
 }
 
 /// What the workloads must know of a target that was looked over.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::remote;
 use crate::error::{Context, Error, Result};
-use crate::target::seed;
+use crate::target::seed::{self, Sizes};
 
 /// Flags of `certctl-bench seed`.
 #[derive(Args, Clone, Debug)]
@@ -18,6 +18,13 @@ pub struct SeedFlags {
     /// Take the *.sql files of this folder instead of the built-in seeds.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
+    /// How many agents there are to be. More than there are are added; none is removed.
+    #[arg(long, default_value_t = Sizes::default().agents, value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST))]
+    agents: u64,
+    /// How many certificates to renew there are to be, likewise.
+    #[arg(long, default_value_t = Sizes::default().certificates,
+          value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST))]
+    certificates: u64,
     /// Do not seed, but put the seeded certificates and agents back to their first state and delete the certificates'
     /// jobs.
     #[arg(long, conflicts_with = "dir")]
@@ -50,7 +57,8 @@ pub fn run(flags: SeedFlags) -> Result<()> {
         return tidy(&flags, &mut io::stdout());
     }
     let source = flags.dir.map_or(seed::Source::Embedded, seed::Source::Folder);
-    let options = seed::Options { source, allow_foreign: flags.allow_foreign_rows };
+    let sizes = Sizes { agents: flags.agents, certificates: flags.certificates };
+    let options = seed::Options { source, sizes, allow_foreign: flags.allow_foreign_rows };
     seed::apply(&flags.database, &options, &mut io::stdout()).map(drop)
 }
 

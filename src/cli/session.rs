@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::load::cut::{Cut, Ended};
 use crate::load::run::Control;
 use crate::measure::breach::Breach;
+use crate::measure::machine_use::{Bound, MachineUse};
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
@@ -23,6 +24,7 @@ use crate::target::connectors::Connectors;
 use crate::target::counts::Counts;
 use crate::target::evidence::metrics::{self, Metrics};
 use crate::target::evidence::{Evidence, Witness};
+use crate::target::meter::Meter;
 use crate::target::preflight::Findings;
 use crate::target::rotor::Rotor;
 use crate::target::{Target, reference, seed};
@@ -42,6 +44,8 @@ pub struct Session<'a> {
     pub floor: Option<Threshold>,
     /// Whether this only shows that everything works.
     pub smoke: bool,
+    /// How much of the CPU others may take.
+    pub max_other_cpu: Bound,
     /// How often certificates are replaced meanwhile.
     pub rotates_every: Option<Duration>,
     /// Signals, which end the session early.
@@ -67,7 +71,7 @@ impl Session<'_> {
 
     /// The summary of what was done.
     fn sum_up(&self, about: About, done: Done) -> Summary {
-        let Done { parts, mut invalid, mut breaches, evidence } = done;
+        let Done { parts, mut invalid, mut breaches, evidence, machine_use } = done;
         let ended = self.cut.ended();
         if let Some(Ended::Errors { share, limit }) = ended {
             breaches.push(Breach::Drowned { share, within: limit.within });
@@ -91,7 +95,7 @@ impl Session<'_> {
         };
         let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
         let (parts, checked, breaches, invalid) = (&parts, &checked, &breaches, &invalid);
-        Summary::new(about, Results { parts, checked, breaches, invalid, verdict, ended, evidence })
+        Summary::new(about, Results { parts, checked, breaches, invalid, verdict, ended, evidence, machine_use })
     }
 
     /// Runs one group after another. Those that are over are not lost because a later one cannot start.
@@ -133,12 +137,15 @@ impl Session<'_> {
         auditor.settle(reading, &before)?;
         let witness = self.database().map(|url| Witness::start(url, control.progress.clone())).transpose()?;
         let rotor = self.rotor(&control)?;
+        let meter = Meter::start(self.place.addresses(), control.progress.clone())?;
         let measurements = self.measure(group, &control)?;
+        let machine_use = meter.finish();
         drop(rotor);
+        let machine = self.judge_machine(group, machine_use);
         if self.database().is_some() {
-            self.keep(group, &measurements, earlier, about);
+            self.keep(group, &measurements, &machine, earlier, about);
         }
-        let mut invalid = Vec::new();
+        let Done { mut invalid, machine_use, .. } = machine;
         // What was measured is not lost because it cannot be confirmed.
         let work = auditor.close(group, &measurements, stop).unwrap_or_else(|error| {
             invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
@@ -155,16 +162,28 @@ impl Session<'_> {
         let mut done = judge(group, measurements, work);
         done.invalid.splice(..0, invalid);
         done.evidence.extend(evidence);
+        done.machine_use.extend(machine_use);
         Ok(done)
     }
 
+    /// What was seen of the machine while a group was measured, and why the run is invalid for that.
+    fn judge_machine(&self, group: &[Workload], machine_use: Option<MachineUse>) -> Done {
+        let mut done = Done { machine_use: Vec::from_iter(machine_use), ..Done::default() };
+        for machine in &mut done.machine_use {
+            machine.workloads = group.iter().map(|workload| workload.scenario.name().to_owned()).collect();
+            done.invalid.extend(machine.judge(self.max_other_cpu));
+        }
+        done
+    }
+
     /// Keeps the measurements of a group, and of those before it, as a run whose side effects are not checked yet.
-    fn keep(&self, group: &[Workload], measurements: &[Measurement], earlier: &Done, about: &About) {
+    fn keep(&self, group: &[Workload], measurements: &[Measurement], machine: &Done, earlier: &Done, about: &About) {
         let mut done = Done {
             parts: earlier.parts.clone(),
-            invalid: earlier.invalid.clone(),
+            invalid: [&earlier.invalid[..], &machine.invalid].concat(),
             breaches: earlier.breaches.clone(),
             evidence: Vec::new(),
+            machine_use: [&earlier.machine_use[..], &machine.machine_use].concat(),
         };
         done.add(judge(group, measurements.to_vec(), vec![Vec::new(); group.len()]));
         let why = "the run ended before the database had answered";
@@ -246,6 +265,7 @@ struct Done {
     invalid: Vec<Invalid>,
     breaches: Vec<Breach>,
     evidence: Vec<Evidence>,
+    machine_use: Vec<MachineUse>,
 }
 
 impl Done {
@@ -254,6 +274,7 @@ impl Done {
         self.invalid.extend(other.invalid);
         self.breaches.extend(other.breaches);
         self.evidence.extend(other.evidence);
+        self.machine_use.extend(other.machine_use);
     }
 }
 
@@ -278,7 +299,12 @@ fn works(invalid: &[Invalid]) -> bool {
     let of_pace = |reason: &Invalid| {
         matches!(
             reason,
-            Invalid::Lag { .. } | Invalid::Saturated { .. } | Invalid::TooFewSamples { .. } | Invalid::Never(_)
+            Invalid::Lag { .. }
+                | Invalid::Saturated { .. }
+                | Invalid::Starved(_)
+                | Invalid::Throttled(_)
+                | Invalid::TooFewSamples { .. }
+                | Invalid::Never(_)
         )
     };
     invalid.iter().all(of_pace)

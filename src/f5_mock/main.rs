@@ -62,6 +62,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), String> {
     process::raise_descriptor_limit();
+    // Its workers, and what waits for standard input and for names.
+    process::allow_threads(args.workers.get() + 2)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.workers.get())
         .enable_all()

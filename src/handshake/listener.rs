@@ -14,6 +14,7 @@ use super::keyring::{self, Keyring};
 use super::loopback::Peer;
 use super::matrix::Group;
 use crate::error::{Context, Result};
+use crate::load::limits::spawn;
 use crate::target::pki::{KeyType, Purpose};
 
 /// Its name in ids.
@@ -59,7 +60,7 @@ impl Listener {
                 let _ = tcp.and_then(|tcp| serve(tcp, config.clone()));
             }
         };
-        let thread = std::thread::Builder::new().name(LABEL.to_owned()).spawn(serve).context(what)?;
+        let thread = spawn(LABEL, serve)?;
         Ok(Self { address, stop, thread: Some(thread) })
     }
 

@@ -1,8 +1,13 @@
-//! The file descriptors that a run needs.
+//! The file descriptors, threads and processes that a run needs.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
+use std::thread::{Builder, JoinHandle};
 
 use crate::error::{Context, Error, Result};
+use crate::load::ports::Ports;
+use crate::measure::cgroup::Cgroup;
 
 /// Descriptors that a run needs besides its connections: standard streams, timers, pipes, result files.
 pub const SPARE: u64 = 64;
@@ -27,6 +32,9 @@ impl Sockets {
     /// # Errors
     /// If the hard limit is lower; the error says which limit and what to type.
     pub fn allow(self) -> Result<()> {
+        if let Some(ports) = Ports::of_this_machine() {
+            self.fit_ports(ports)?;
+        }
         let needed = self.descriptors() as u64;
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: `limit` is a valid rlimit for the call to fill.
@@ -50,6 +58,20 @@ impl Sockets {
         Ok(())
     }
 
+    /// Each connection to one peer has a port of its own.
+    fn fit_ports(self, ports: Ports) -> Result<()> {
+        if self.connections as u64 <= ports.count() {
+            return Ok(());
+        }
+        let Ports { low, high, .. } = ports;
+        Err(Error::new(format!(
+            "{} connections need as many ports; this machine gives out {}, {low} to {high}",
+            self.connections,
+            ports.count()
+        ))
+        .mend("sysctl net.ipv4.ip_local_port_range='1024 65535', or pool connections with --connections"))
+    }
+
     /// What would do with at most `limit` descriptors.
     fn lower(self, limit: u64) -> String {
         match limit.checked_sub(self.closing as u64 + SPARE) {
@@ -60,6 +82,87 @@ impl Sockets {
     }
 }
 
+/// Threads that a run starts beside its first one, at most: watchers, the live line, readers of what children print.
+const THREADS: usize = 16;
+
+/// Sees that a run can start the threads that it will need: some are started by libraries, which panic where they
+/// cannot.
+///
+/// # Errors
+/// If they cannot be had; the error names the limits that may be the reason.
+pub fn allow_threads() -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (held, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
+    let mut threads = Vec::new();
+    let mut failed = None;
+    for _ in 0..THREADS + cores {
+        let gate = gate.clone();
+        // Each waits until all are there: what counts is how many there may be at once.
+        match spawn("probe", move || drop(gate.lock().map(|gate| gate.recv()))) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    drop(held);
+    for thread in threads {
+        // It does nothing that could fail.
+        let _ = thread.join();
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Starts a thread.
+///
+/// # Errors
+/// If the kernel gives none; the error names the limits that may be the reason.
+pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| unstarted(&format!("starting the thread {name}"), &error))
+}
+
+/// An error of starting a thread or a process, which names the limit that may be the reason.
+pub fn unstarted(what: &str, error: &io::Error) -> Error {
+    let failed = Error::new(format!("{what}: {error}"));
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOMEM) => {
+            let limits = Cgroup::of_this_process(&|path: &Path| std::fs::read_to_string(path).ok())
+                .limits(&|path: &Path| std::fs::read_to_string(path).ok());
+            let told = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+            let text = format!(
+                "{}; threads and processes of this user (RLIMIT_NPROC): {}; of the control group (pids.max): {}; bytes of \
+                 address space (RLIMIT_AS): {}",
+                failed.what(),
+                told(resource_limit(libc::RLIMIT_NPROC)),
+                told(limits.processes),
+                told(resource_limit(libc::RLIMIT_AS))
+            );
+            Error::new(text)
+                .mend("raise the one that is reached: ulimit -u 4096, docker's --pids-limit, ulimit -v unlimited")
+        }
+        Some(libc::EMFILE | libc::ENFILE) => {
+            let limit =
+                resource_limit(libc::RLIMIT_NOFILE).map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+            Error::new(format!("{}; file descriptors (RLIMIT_NOFILE): {limit}", failed.what()))
+                .mend("ulimit -n 1024 before the run")
+        }
+        _ => failed,
+    }
+}
+
+/// A soft limit of this process; `None` where there is none.
+fn resource_limit(which: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for the call to fill. Should it fail, the limit reads 0.
+    unsafe { libc::getrlimit(which, &raw mut limit) };
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 impl fmt::Display for Sockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} connections", self.connections)?;
@@ -67,5 +170,33 @@ impl fmt::Display for Sockets {
             write!(f, ", and {} that wait for their peer to close,", self.closing)?;
         }
         write!(f, " need {} file descriptors", self.descriptors())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::ports::Reuse;
+
+    #[test]
+    fn more_connections_than_ports_are_refused_with_the_way_out() {
+        let ports = Ports { low: 32_768, high: 60_999, waiting: 0, reused: Reuse::Loopback };
+        let sockets = |connections| Sockets { connections, closing: 0 };
+        sockets(28_232).fit_ports(ports).unwrap();
+        let error = sockets(28_233).fit_ports(ports).unwrap_err().to_string();
+        assert!(error.contains("28232, 32768 to 60999") && error.contains("ip_local_port_range"), "{error}");
+    }
+
+    #[test]
+    fn what_could_not_be_started_names_the_limits() {
+        let of = |code| unstarted("starting the thread x", &io::Error::from_raw_os_error(code)).to_string();
+        assert!(of(libc::EAGAIN).contains("RLIMIT_NPROC") && of(libc::EAGAIN).contains("pids.max"));
+        assert!(of(libc::EMFILE).contains("RLIMIT_NOFILE"));
+        assert!(!of(libc::ENOENT).contains("RLIMIT"));
+    }
+
+    #[test]
+    fn threads_can_be_had_here() {
+        allow_threads().unwrap();
     }
 }

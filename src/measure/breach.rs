@@ -24,6 +24,13 @@ pub enum Breach {
     },
 }
 
+impl Breach {
+    /// Whether a system that others keep from working would show it too.
+    pub fn depends_on_speed(&self) -> bool {
+        matches!(self, Self::Drowned { .. })
+    }
+}
+
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

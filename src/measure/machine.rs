@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Cgroup;
+
 /// What the firmware tells of the machine.
 const DMI: &str = "/sys/class/dmi/id";
 /// What stands where nothing was told.
@@ -37,8 +39,14 @@ pub struct Machine {
     pub microcode: Option<String>,
     /// Processors that this process may use.
     pub cores: usize,
-    /// Memory in bytes.
+    /// Memory in bytes: the machine's, or what the control group allows of it.
     pub memory_bytes: u64,
+    /// The CPU quota of the control group, in processors, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<f64>,
+    /// If it is the control group that limits the memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_is_limited: bool,
     /// Kernel release.
     pub kernel: String,
     /// `none` on bare metal; `virtual machine`, with the maker's name where it is told; `unknown` in older summaries.
@@ -58,17 +66,32 @@ impl Machine {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let memory_kib = field(&meminfo, "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let read = |path: &Path| fs::read_to_string(path).ok();
+        let limits = Cgroup::of_this_process(&read).limits(&read);
+        let whole_bytes = memory_kib.unwrap_or(0) * 1024;
+        let memory_bytes = limits.memory_bytes.unwrap_or(whole_bytes).min(whole_bytes);
         Self {
             cpu_model: cpu_model(&cpuinfo),
             cpu_part: cpu_part(&cpuinfo),
             microcode: field(&cpuinfo, "microcode").filter(|text| !text.is_empty()).map(str::to_owned),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
-            memory_bytes: memory_kib.unwrap_or(0) * 1024,
+            memory_bytes,
+            cpu_quota: limits.cpu_quota,
+            memory_is_limited: memory_bytes < whole_bytes,
             kernel: known(Some(kernel.trim())),
             virtualisation: virtualisation(&cpuinfo, &|name| fs::read_to_string(Path::new(DMI).join(name)).ok()),
             rustc: known(output("rustc", &["--version"]).as_deref()),
             commit: commit(),
         }
+    }
+}
+
+impl Machine {
+    /// What a control group limits, as a continuation of what the machine has; empty where there is no limit.
+    pub fn limits(&self) -> String {
+        let memory = if self.memory_is_limited { " (limit of the control group)" } else { "" };
+        let quota = self.cpu_quota.map_or_else(String::new, |quota| format!(", CPU quota {quota:.2}"));
+        format!("{memory}{quota}")
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::attribution::Delays;
+use super::machine_use::{Stopped, Taken};
 use super::outcome::Outcome;
 use super::recorder::Measurement;
 use super::threshold::Checked;
@@ -105,6 +106,10 @@ pub enum Invalid {
         /// The share of the window in which it ran, 0 to 1.
         busy_share: f64,
     },
+    /// Other processes, or the host, took the CPU that the run needed.
+    Starved(Taken),
+    /// A CPU quota stopped the run.
+    Throttled(Stopped),
     /// A threshold cannot be judged: it has too few samples.
     TooFewSamples(Checked),
     /// What the run was to see did not come about.
@@ -128,11 +133,19 @@ impl Invalid {
             | Self::Unsent { .. }
             | Self::Lag { .. }
             | Self::Exhausted { .. }
+            | Self::Starved(_)
+            | Self::Throttled(_)
             | Self::TooFewSamples(_)
             | Self::Never(_)
             | Self::Work(_)
             | Self::WorkUncounted(_) => false,
         }
+    }
+
+    /// Whether the system itself was slowed down by others than us: how fast it answers, and if in time, then says
+    /// nothing of it.
+    pub fn slows_the_system(&self) -> bool {
+        matches!(self, Self::Starved(_) | Self::Throttled(_))
     }
 }
 
@@ -178,6 +191,8 @@ impl fmt::Display for Invalid {
                     busy_share * 100.0
                 )
             }
+            Self::Starved(taken) => taken.fmt(f),
+            Self::Throttled(stopped) => stopped.fmt(f),
             Self::TooFewSamples(checked) => {
                 let (needed, had) = (checked.threshold.samples_needed(), checked.had);
                 write!(f, "{checked} needs {needed} right answers, this run has {had} (lengthen --duration)")

@@ -20,6 +20,30 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// Sees that so many threads can be started beside ours, since a runtime panics where it cannot start its own.
+pub fn allow_threads(count: usize) -> Result<(), String> {
+    // Each waits for its turn until all have been started: what counts is how many there may be at once.
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
+    let start = |_| {
+        let gate = std::sync::Arc::clone(&gate);
+        std::thread::Builder::new().spawn(move || drop(gate.lock().map(|gate| gate.recv())))
+    };
+    let started: Vec<_> = (0..count).map(start).collect();
+    drop(release);
+    let mut failed = Ok(());
+    for thread in started {
+        match thread {
+            // It does nothing that could fail.
+            Ok(thread) => drop(thread.join()),
+            Err(e) => {
+                failed = Err(format!("cannot start {count} threads: {e}; raise ulimit -u, or the group's pids.max"))
+            }
+        }
+    }
+    failed
+}
+
 /// A future that ends at SIGTERM, SIGINT or the end of standard input.
 ///
 /// The end of standard input is how a parent stops us, also when it dies without a word.

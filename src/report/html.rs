@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use super::escape::html;
-use super::plot::chart::{Chart, Line};
+use super::plan::PlanFacts;
+use super::plot::chart::Chart;
 use super::plot::figure::Size;
 use super::plot::ink::{self, Ink, Stroke};
+use super::plot::machine;
 use super::plot::percentiles::{self, Curve};
 use super::plot::phases::{self, Stack};
 use super::plot::seconds::{self, Course};
@@ -75,8 +77,10 @@ fn verdict(group: &Group, run: &Run, several: bool) -> String {
         headline::word(summary),
         html(&headline::meaning(summary))
     );
-    if !summary.invalid.is_empty() {
-        let reasons = summary.invalid.iter().map(|reason| format!("<li>{}</li>", html(reason)));
+    let doubtful = summary.doubtful().map(|reason| format!("doubtful: {reason}"));
+    let reasons: Vec<_> = summary.invalid.iter().cloned().chain(doubtful).collect();
+    if !reasons.is_empty() {
+        let reasons = reasons.iter().map(|reason| format!("<li>{}</li>", html(reason)));
         let _ = write!(text, "<ul>{}</ul>", reasons.collect::<String>());
     }
     text + "</div>\n"
@@ -166,7 +170,25 @@ fn figures(id: &str, group: &Group, workload: &str) -> Result<String> {
             grounds.push((Ink::Stall, "stalled: slowest answer ten times the usual, or none"));
         }
         let note = latency.description.clone();
-        let charts = [(latency, WIDE.height, NARROW.height), (rate, LOW, LOW)];
+        let below: Vec<_> = found()
+            .filter_map(|(_, run, _, plan)| {
+                let used =
+                    run.summary.machine_use.iter().find(|used| used.workloads.iter().any(|name| name == workload))?;
+                let plans =
+                    run.summary.about.workloads.iter().filter(|plan| used.workloads.contains(&plan.name.to_string()));
+                // The first of the windows that lie side by side begins the machine's.
+                let began = |plan: &PlanFacts| plan.starts_after_s + plan.warm_up_s;
+                let first = plans.map(began).fold(f64::INFINITY, f64::min);
+                let title = if run.label.is_empty() {
+                    "Use of the machine".to_owned()
+                } else {
+                    format!("{}: use of the machine", run.label)
+                };
+                machine::chart(&title, used, &latency.x, &latency.bands, first - began(plan))
+            })
+            .collect();
+        let mut charts = vec![(latency, WIDE.height, NARROW.height), (rate, LOW, LOW)];
+        charts.extend(below.into_iter().map(|chart| (chart, LOW, LOW)));
         text.push_str(&figure(&format!("{id}t"), &charts, &grounds, &note)?);
     }
     Ok(text)
@@ -181,7 +203,7 @@ fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note:
     let titles: Vec<_> = charts.iter().map(|(chart, ..)| html(&chart.title)).collect();
     let mut text = format!("<figure>\n<figcaption>{}</figcaption>\n", titles.join("; "));
     for (place, (chart, wide, narrow)) in charts.iter().enumerate() {
-        text.push_str(&legend(&chart.lines, if place == 0 { grounds } else { &[] }));
+        text.push_str(&legend(chart, if place == 0 { grounds } else { &[] }));
         let wide = chart.svg(Size { height: *wide, ..WIDE }, &format!("{id}{place}-w"))?;
         let narrow = chart.svg(Size { height: *narrow, ..NARROW }, &format!("{id}{place}-n"))?;
         text.push_str(&twice(&wide, &narrow));
@@ -190,11 +212,11 @@ fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note:
     Ok(text)
 }
 
-fn legend(lines: &[Line], grounds: &[(Ink, &str)]) -> String {
+fn legend(chart: &Chart, grounds: &[(Ink, &str)]) -> String {
     let swatch =
         |inner: String| format!("<svg class=\"swatch\" viewBox=\"0 0 112 48\" aria-hidden=\"true\">{inner}</svg>");
     // The most important lines are drawn last and named first.
-    let lines = lines.iter().rev().filter_map(|line| {
+    let lines = chart.lines.iter().rev().filter_map(|line| {
         let dash = match line.stroke {
             Stroke::Solid => "",
             Stroke::Dashed => " dashed",
@@ -207,7 +229,8 @@ fn legend(lines: &[Line], grounds: &[(Ink, &str)]) -> String {
         );
         Some(format!("<li>{}{}</li>", swatch(drawn), html(line.label.as_ref()?)))
     });
-    let grounds = grounds.iter().map(|(ink, what)| {
+    let areas = chart.areas.iter().map(|area| (area.ink, area.label.as_str()));
+    let grounds = areas.chain(grounds.iter().copied()).map(|(ink, what)| {
         let drawn = format!("<rect class=\"f-{}\" width=\"112\" height=\"48\"/>", ink.name());
         format!("<li>{}{}</li>", swatch(drawn), html(what))
     });

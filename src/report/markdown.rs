@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::escape::{html, markdown};
 use super::runs::{Group, Run};
 use super::sheet::{Cell, Sheet};
-use super::{evidence, headline, sheet};
+use super::{evidence, headline, machine_use, sheet};
 
 /// A whole report.
 pub fn report(groups: &[Group]) -> String {
@@ -27,6 +27,13 @@ fn section(group: &Group) -> String {
     }
     text.push_str(&table(&sheet::overview(group)));
     for run in &group.runs {
+        let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
+        for used in &run.summary.machine_use {
+            let statements = machine_use::statements(used).join("; ");
+            let _ = writeln!(text, "{label}machine use {}\n", markdown(&statements));
+        }
+    }
+    for run in &group.runs {
         text.push_str(&details(run));
     }
     text
@@ -39,6 +46,9 @@ fn verdict(run: &Run) -> String {
     let mut text = format!("{label}**{}**: {}\n", headline::word(summary), markdown(&headline::meaning(summary)));
     for reason in &summary.invalid {
         let _ = writeln!(text, "- {}", markdown(reason));
+    }
+    for reason in summary.doubtful() {
+        let _ = writeln!(text, "- doubtful: {}", markdown(reason));
     }
     text + "\n"
 }

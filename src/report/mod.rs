@@ -8,6 +8,7 @@ pub mod facts;
 pub mod headline;
 pub mod html;
 pub mod live;
+pub mod machine_use;
 pub mod markdown;
 pub mod plan;
 pub mod plot;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::facts::{DistributionFacts, HandshakeFacts, OutcomeCount, StepFacts, ThresholdFacts};
+use super::machine_use;
 use super::plan::PlanFacts;
 use super::plot::ticks;
 use super::runs::{Group, Run};
@@ -225,6 +226,15 @@ pub fn details(summary: &Summary) -> Vec<Sheet> {
         flatten(key, value, &mut settings);
     }
     sheets.push(Sheet::pairs("Settings of the target", settings));
+    for used in &summary.machine_use {
+        let rows = machine_use::owners(&used.mean).into_iter().chain([("idle", Some(used.mean.idle))]);
+        let rows = rows.filter_map(|(name, cpus)| Some((name.to_owned(), ticks::digits(cpus?))));
+        let statements = machine_use::statements(used).into_iter().skip(1).map(|text| (String::new(), text));
+        let who = [("the system under test is", &used.system_is), ("PostgreSQL is", &used.postgresql_is)];
+        let who = who.into_iter().map(|(name, text)| (name.to_owned(), text.clone()));
+        let title = format!("Use of the machine, in processors of {}, while {}", used.cpus, used.workloads.join(", "));
+        sheets.push(Sheet::pairs(title, rows.chain(statements).chain(who)));
+    }
     sheets.retain(|sheet| !sheet.rows.is_empty());
     sheets
 }
@@ -248,7 +258,7 @@ fn environment(summary: &Summary) -> Sheet {
         ("certificate", target.trust.clone()),
         ("store", target.store.clone()),
         ("processor", format!("{} × {}", machine.cores, machine.cpu_model)),
-        ("memory", format!("{gib:.1} GiB")),
+        ("memory", format!("{gib:.1} GiB{}", machine.limits())),
         ("virtualisation", machine.virtualisation.clone()),
         ("kernel", format!("Linux {}", machine.kernel)),
         ("compiler", machine.rustc.clone()),

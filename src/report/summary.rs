@@ -20,6 +20,7 @@ use crate::load::cut::Ended;
 use crate::measure::Measurement;
 use crate::measure::breach::Breach;
 use crate::measure::machine::Machine;
+use crate::measure::machine_use::MachineUse;
 use crate::measure::observation::Observation;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
@@ -54,6 +55,9 @@ pub struct Summary {
     pub generator: GeneratorFacts,
     /// What the server side shows, once per group of workloads that ran side by side. Empty: no database given.
     pub evidence: Vec<Evidence>,
+    /// Who used the machine, once per group of workloads that ran side by side.
+    #[serde(default)]
+    pub machine_use: Vec<MachineUse>,
     /// Each threshold beside what was measured.
     pub thresholds: Vec<ThresholdFacts>,
     /// Of `connector_tier`: the figures by daemon, as the old harness named them; null for one that was not there.
@@ -169,6 +173,8 @@ pub struct Results<'a> {
     pub verdict: Verdict,
     /// What the server side shows.
     pub evidence: Vec<Evidence>,
+    /// Who used the machine.
+    pub machine_use: Vec<MachineUse>,
 }
 
 impl About {
@@ -207,6 +213,7 @@ impl Summary {
             error_share: Threshold::Errors(0.0).check_over(measurements()).measured,
             generator: GeneratorFacts::of(&generator),
             evidence: results.evidence,
+            machine_use: results.machine_use,
             thresholds: results.checked.iter().map(ThresholdFacts::of).collect(),
             connector_tier,
             verdict: results.verdict,
@@ -215,6 +222,11 @@ impl Summary {
             invalid: results.invalid.iter().map(ToString::to_string).collect(),
             exit_code: results.verdict.exit_code(),
         }
+    }
+
+    /// The reasons why its figures are doubtful.
+    pub fn doubtful(&self) -> impl Iterator<Item = &str> {
+        self.machine_use.iter().filter_map(|used| used.doubtful.as_deref())
     }
 
     /// Writes `summary.json` and `summary.txt` into `folder`.

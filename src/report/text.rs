@@ -9,6 +9,7 @@ use super::evidence;
 use super::facts::{
     DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
 };
+use super::machine_use;
 use super::plan::PlanFacts;
 use super::summary::{About, Summary, TargetFacts, WorkloadResults};
 use super::verdict::Verdict;
@@ -33,10 +34,11 @@ pub fn heading(about: &About) -> String {
         &mut text,
         "machine",
         &format!(
-            "{} × {}, {:.1} GiB, Linux {}, {}",
+            "{} × {}, {:.1} GiB{}, Linux {}, {}",
             machine.cores,
             machine.cpu_model,
             machine.memory_bytes as f64 / f64::from(1 << 30),
+            machine.limits(),
             machine.kernel,
             machine.rustc
         ),
@@ -129,6 +131,9 @@ pub fn results(summary: &Summary) -> String {
         }
     }
     generator(&mut text, summary);
+    if let [used] = &summary.machine_use[..] {
+        text.push_str(&machine_use::lines(used));
+    }
     if let [evidence] = &summary.evidence[..] {
         let _ = write!(text, "\n{}", evidence::lines(evidence));
     }
@@ -136,6 +141,9 @@ pub fn results(summary: &Summary) -> String {
         let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds));
     }
     text.push('\n');
+    for reason in summary.doubtful() {
+        row(&mut text, "doubtful", reason);
+    }
     if let Some(ended) = &summary.ended_early {
         row(&mut text, "ended early", ended);
     }

@@ -24,10 +24,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// Judges a run. What the system did for certain comes first: a breach that cannot be chance stands whatever else is
-    /// wrong, unless the run measured another thing than it says. What is left can be trusted only if the run is valid.
+    /// wrong, unless the run measured another thing than it says, or others kept the system from answering in time. What
+    /// is left can be trusted only if the run is valid.
     pub fn of(breaches: &[Breach], invalid: &[Invalid], checked: &[Checked]) -> Self {
         let void = invalid.iter().any(Invalid::voids_breaches);
-        let certain = !breaches.is_empty() || checked.iter().any(|checked| checked.certain);
+        let slowed = invalid.iter().any(Invalid::slows_the_system);
+        let certain = breaches.iter().any(|breach| !(slowed && breach.depends_on_speed()))
+            || !slowed && checked.iter().any(|checked| checked.certain);
         if certain && !void {
             Self::Breached
         } else if !invalid.is_empty() {
@@ -63,6 +66,7 @@ impl fmt::Display for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::machine_use::Stopped;
     use crate::measure::threshold::Threshold;
 
     fn checked(measured: Option<f64>, certain: bool) -> Checked {
@@ -75,6 +79,8 @@ mod tests {
         let (kept, breached, clear) = (checked(Some(0.0), false), checked(Some(0.02), false), checked(Some(1.0), true));
         let rule = Breach::Rule { what: "nonces", count: 1, of: 2 };
         let (late, void) = (Invalid::Partial, Invalid::Saturated { busy_share: 1.0 });
+        let slowed = Invalid::Throttled(Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 });
+        let drowned = Breach::Drowned { share: 1.0, within: std::time::Duration::from_secs(10) };
         for (breaches, invalid, checked, verdict) in [
             (&[][..], &[][..], kept, Verdict::Pass),
             (&[], &[], breached, Verdict::Breached),
@@ -82,6 +88,9 @@ mod tests {
             (&[], &[late.clone()], breached, Verdict::Invalid),
             (&[], &[late.clone()], clear, Verdict::Breached),
             (&[], &[void.clone()], clear, Verdict::Invalid),
+            (&[], &[slowed.clone()], clear, Verdict::Invalid),
+            (&[drowned], &[slowed.clone()], clear, Verdict::Invalid),
+            (&[rule], &[slowed], kept, Verdict::Breached),
             (&[rule], &[], kept, Verdict::Breached),
             (&[rule], &[late], kept, Verdict::Breached),
             (&[rule], &[void], kept, Verdict::Invalid),

@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
+use crate::load::limits::{spawn, unstarted};
 
 /// A signal's number, as libc names it (`libc::SIGINT`).
 pub type Signal = libc::c_int;
@@ -149,13 +150,24 @@ impl Child {
             command.gid(user.gid).uid(user.uid);
         }
         tie(&mut command, spec.death_signal);
-        let mut process =
-            on_the_spawning_thread(move || command.spawn()).and_then(|spawned| spawned).context(|| what)?;
+        let spawned = on_the_spawning_thread(move || command.spawn()).and_then(|spawned| spawned);
+        let mut process = spawned.map_err(|error| unstarted(&what, &error))?;
         let life_line = process.stdin.take();
-        let first_line = read_first_line(process.stdout.take());
-        let tail = match spec.log {
-            Some(path) => Tail::File(path),
-            None => Tail::collect(process.stderr.take()),
+        let readers = read_first_line(process.stdout.take()).and_then(|first_line| {
+            let tail = match spec.log {
+                Some(path) => Tail::File(path),
+                None => Tail::collect(process.stderr.take())?,
+            };
+            Ok((first_line, tail))
+        });
+        let (first_line, tail) = match readers {
+            Ok(readers) => readers,
+            Err(error) => {
+                // What nobody reads from would block.
+                let _ = process.kill();
+                let _ = process.wait();
+                return Err(error);
+            }
         };
         let (name, stop_signal) = (name.to_owned(), spec.stop_signal);
         Ok(Child { name, process, life_line, first_line, tail, stop_signal, ended: false })
@@ -384,10 +396,10 @@ fn on_the_spawning_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 }
 
 /// Reads one line in the background and then drains the pipe, so that the child never blocks on it.
-fn read_first_line(stdout: Option<impl Read + Send + 'static>) -> Receiver<io::Result<String>> {
+fn read_first_line(stdout: Option<impl Read + Send + 'static>) -> Result<Receiver<io::Result<String>>> {
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = stdout {
-        thread::spawn(move || {
+        spawn("stdout", move || {
             let mut stdout = BufReader::new(stdout);
             let mut line = Vec::new();
             match stdout.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
@@ -399,9 +411,9 @@ fn read_first_line(stdout: Option<impl Read + Send + 'static>) -> Receiver<io::R
             }
             drop(sender);
             let _ = io::copy(&mut stdout, &mut io::sink());
-        });
+        })?;
     }
-    receiver
+    Ok(receiver)
 }
 
 /// The end of what a child wrote to stderr.
@@ -413,12 +425,12 @@ enum Tail {
 
 impl Tail {
     /// Drains `stderr` in the background, so that the child never blocks on it.
-    fn collect(stderr: Option<impl Read + Send + 'static>) -> Tail {
+    fn collect(stderr: Option<impl Read + Send + 'static>) -> Result<Tail> {
         let bytes = Arc::new(Mutex::new(VecDeque::with_capacity(TAIL_BYTES)));
         let (closing, closed) = mpsc::channel();
         if let Some(mut stderr) = stderr {
             let ring = Arc::clone(&bytes);
-            thread::spawn(move || {
+            spawn("stderr", move || {
                 let mut chunk = [0; 4096];
                 while let Ok(length @ 1..) = stderr.read(&mut chunk) {
                     let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -427,9 +439,9 @@ impl Tail {
                     ring.extend(&chunk[..length]);
                 }
                 drop(closing);
-            });
+            })?;
         }
-        Tail::Ring { bytes, closed }
+        Ok(Tail::Ring { bytes, closed })
     }
 
     /// The tail as text; waits up to `patience` for the child's side to be closed, so that its last words are in it.

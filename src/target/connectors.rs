@@ -195,6 +195,11 @@ impl Connectors {
         self.rotations.clone()
     }
 
+    /// Where they listen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.all.iter().map(|connector| connector.address).collect()
+    }
+
     /// Those that answer.
     pub fn all(&self) -> &[Connector] {
         &self.all

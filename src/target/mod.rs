@@ -10,6 +10,8 @@ pub mod doctor;
 pub mod evidence;
 pub mod f5;
 pub mod keeper;
+pub mod meter;
+pub mod occupants;
 pub mod offer;
 pub mod pki;
 pub mod postgres;

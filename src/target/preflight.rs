@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::advice::Named;
 use super::probe::{Answer, PATIENCE, Probe};
+use super::seed::Sizes;
 use super::{Target, Version};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
@@ -269,15 +270,37 @@ impl Inspection<'_> {
             410 => Err(Error::new(format!("{}: agent {number} of the seeded fleet is retired", self.target.base))
                 .mend("UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'")),
             // certctl answers 500 for an agent that it does not know; its documentation says 404.
-            404 | 500 => Err(Error::new(format!(
-                "{}: agent {number} of the fleet is not seeded ({}: {})",
-                self.target.base,
-                answer.status,
-                answer.reason()
-            ))
-            .mend("certctl-bench seed --database URL, with the URL of certctl's own database; or lower --agents")),
+            404 | 500 => {
+                let text = format!(
+                    "{}: agent {number} of the fleet is not seeded ({}: {})",
+                    self.target.base,
+                    answer.status,
+                    answer.reason()
+                );
+                let there = self.seeded_agents_below(number).await;
+                let text = if there > 0 { format!("{text}; agents 1 to {there} are") } else { text };
+                Err(Error::new(text).mend(format!(
+                    "certctl-bench seed --agents {} --database URL, with the URL of certctl's own database; or lower \
+                     --agents",
+                    number.max(Sizes::default().agents)
+                )))
+            }
             _ => Err(self.not_certctl(&path, &answer)),
         }
+    }
+
+    /// How many of the fleet are there, where the one of this number is not; 0 where even that cannot be had.
+    async fn seeded_agents_below(&mut self, number: u64) -> u64 {
+        let (mut there, mut missing) = (0, number);
+        while there + 1 < missing {
+            let middle = there + (missing - there) / 2;
+            match self.probe.ask_with_token(Method::Post, &AgentStorm::path(middle)).await {
+                Ok(answer) if answer.status == 200 => there = middle,
+                Ok(_) => missing = middle,
+                Err(_) => return 0,
+            }
+        }
+        there
     }
 
     /// Returns the certificate's status.

@@ -57,11 +57,17 @@ impl Behaviour {
     }
 }
 
-/// Starts the reference server `binary` over `store`, seeded.
+/// Starts the reference server `binary` over `store`, with seeds of these sizes.
 ///
 /// # Errors
 /// If it, or the PostgreSQL under it, does not start.
-pub fn start(binary: &Path, store: &Store, behaviour: Behaviour, say: &mut dyn FnMut(String)) -> Result<Target> {
+pub fn start(
+    binary: &Path,
+    store: &Store,
+    behaviour: Behaviour,
+    sizes: seed::Sizes,
+    say: &mut dyn FnMut(String),
+) -> Result<Target> {
     let (cluster, database) = match store {
         Store::InMemory => (None, None),
         Store::Database(url) => {
@@ -81,14 +87,20 @@ pub fn start(binary: &Path, store: &Store, behaviour: Behaviour, say: &mut dyn F
     match &database {
         // By environment: the URL may hold a password, and anyone may read a command line.
         Some(url) => command.env(DATABASE_VARIABLE, url),
-        None => command.env_remove(DATABASE_VARIABLE).arg("--in-memory"),
+        None => command.env_remove(DATABASE_VARIABLE).arg("--in-memory").args([
+            "--agents",
+            &sizes.agents.to_string(),
+            "--certificates",
+            &sizes.certificates.to_string(),
+        ]),
     };
     let mut server = Child::spawn("the reference server", command, Spec::default())?;
     let ready = server.wait_for_line(START_PATIENCE)?;
     let ready: Value = serde_json::from_str(&ready)
         .map_err(|error| Error::new(format!("the reference server's ready line is no JSON: {error}")))?;
     if let Some(url) = &database {
-        seed::apply(url, &seed::Options::default(), &mut std::io::sink())?;
+        let options = seed::Options { sizes, ..seed::Options::default() };
+        seed::apply(url, &options, &mut std::io::sink())?;
     }
     describe(&ready, token, database, cluster, server)
 }

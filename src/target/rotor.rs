@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::connectors::{Connectors, Kind, Replaceable};
 use super::sidecar::Worker;
 use crate::clock::Moment;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
 use crate::scenario::rotation::{Retired, Rotation, Rotations};
 use crate::terminal::errln;
@@ -36,10 +37,7 @@ impl Rotor {
         }
         let (stop, rotations) = (Arc::new(AtomicBool::new(false)), connectors.rotations());
         let stopped = stop.clone();
-        let thread = thread::Builder::new()
-            .name("rotor".to_owned())
-            .spawn(move || turn(&daemons, every, &progress, &rotations, &stopped))
-            .context(|| "starting the thread that replaces certificates".to_owned())?;
+        let thread = spawn("rotor", move || turn(&daemons, every, &progress, &rotations, &stopped))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

@@ -43,11 +43,40 @@ pub enum Source {
     Folder(PathBuf),
 }
 
+/// How many rows the embedded seeds make. Those that are there stay: a size grows, and never shrinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Agents.
+    pub agents: u64,
+    /// Certificates to renew.
+    pub certificates: u64,
+}
+
+impl Default for Sizes {
+    /// What the scenarios need by default.
+    fn default() -> Self {
+        Self { agents: 5_000, certificates: 10_000 }
+    }
+}
+
+impl Sizes {
+    /// More rows have numbers that requests have no room for.
+    pub const MOST: u64 = 99_999;
+
+    /// Has the seeds of a transaction make so many.
+    fn setting(self) -> String {
+        let Self { agents, certificates } = self;
+        format!("SET LOCAL certctl_bench.agents = {agents}; SET LOCAL certctl_bench.certificates = {certificates}; ")
+    }
+}
+
 /// What a user may ask of [`apply`].
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Where the seeds come from.
     pub source: Source,
+    /// How many rows there are to be.
+    pub sizes: Sizes,
     /// Seed even when the database holds rows that neither certctl's demo seed nor ours made.
     pub allow_foreign: bool,
 }
@@ -88,7 +117,7 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
     let before = tables.iter().map(|table| count(&mut client, table)).collect::<Result<Vec<_>>>()?;
     for (name, sql) in &seeds {
         let began = Instant::now();
-        run_in_transaction(&mut client, name, sql)?;
+        run_in_transaction(&mut client, options.sizes, name, sql)?;
         writeln!(out, "  {name}: applied in {} ms", began.elapsed().as_millis()).context(telling)?;
     }
     let mut report = SeedReport { files: seeds.into_iter().map(|(name, _)| name).collect(), tables: Vec::new() };
@@ -161,9 +190,10 @@ fn count(client: &mut Client, table: &str) -> Result<i64> {
     row.map(|row| row.get(0)).map_err(|error| failed(&format!("counting the rows of {table}"), &error))
 }
 
-fn run_in_transaction(client: &mut Client, name: &str, sql: &str) -> Result<()> {
+fn run_in_transaction(client: &mut Client, sizes: Sizes, name: &str, sql: &str) -> Result<()> {
     let mut run = || {
         let mut transaction = client.transaction()?;
+        transaction.batch_execute(&sizes.setting())?;
         transaction.batch_execute(sql)?;
         transaction.commit()
     };

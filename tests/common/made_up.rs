@@ -62,6 +62,8 @@ pub fn about() -> About {
             kernel: "6.1.0".to_owned(),
             virtualisation: "none".to_owned(),
             rustc: "rustc 1.95.0".to_owned(),
+            cpu_quota: None,
+            memory_is_limited: false,
             commit: "abc".to_owned(),
         },
         workloads: vec![PlanFacts::of(&AgentStorm::new(Fleet::Contract, 500, "h", "t"), &plan())],
@@ -137,6 +139,7 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
         invalid: &invalid,
         verdict,
         evidence: Vec::new(),
+        machine_use: Vec::new(),
     };
     let mut summary = Summary::new(about(), results);
     // The process's own memory and the hour are no golden figures.

@@ -88,6 +88,7 @@ impl Made {
             invalid: &[],
             verdict: Verdict::Pass,
             evidence: vec![self.evidence(arrivals)],
+            machine_use: Vec::new(),
         };
         let mut summary = Summary::new(about(), results);
         summary.finished_at = format!("2026-01-01T00:{:02}:00Z", self.number);
@@ -155,6 +156,8 @@ fn about() -> About {
             cpu_part: None,
             microcode: None,
             cores: 2,
+            cpu_quota: None,
+            memory_is_limited: false,
             memory_bytes: 8 << 30,
             kernel: "6.1.0".to_owned(),
             virtualisation: "virtual machine (QEMU)".to_owned(),

@@ -8,6 +8,7 @@ use certctl_bench::target::child::RunAs;
 use certctl_bench::target::evidence::Witness;
 use certctl_bench::target::postgres::{Cluster, Installation};
 use certctl_bench::target::reference::{self, Behaviour, Store};
+use certctl_bench::target::seed::Sizes;
 use certctl_bench::target::seed::{self, Options};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -123,7 +124,9 @@ fn a_database_that_demands_tls_is_spoken_to_in_tls() {
     // The reference server speaks it too, and all that the suite does with a database.
     let url = secured.url("localhost", &format!("sslmode=verify-full&{root}"));
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    let target = reference::start(binary, &Store::Database(url.clone()), Behaviour::AsBuilt, &mut |_| {}).unwrap();
+    let target =
+        reference::start(binary, &Store::Database(url.clone()), Behaviour::AsBuilt, Sizes::default(), &mut |_| {})
+            .unwrap();
     let witness = Witness::start(&url, Arc::default()).unwrap();
     assert_eq!(seed::reset(&mut seed::open(&url, false).unwrap()).unwrap().restored(), 15_000);
     seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();

@@ -8,7 +8,7 @@ use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::types::RangedCoordf64;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _};
-use plotters::element::{Circle, PathElement, Rectangle};
+use plotters::element::{Circle, PathElement, Polygon, Rectangle};
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::figure::{Name, Size, embedded, px, width_of, words};
@@ -60,6 +60,17 @@ pub struct Line {
     pub parts: Vec<Vec<(f64, f64)>>,
 }
 
+/// What lies between two lines.
+#[derive(Clone, Debug)]
+pub struct Area {
+    /// What it is, for the legend.
+    pub label: String,
+    /// Its colour.
+    pub ink: Ink,
+    /// Where it goes: on the first axis, and on the second from where to where.
+    pub points: Vec<(f64, f64, f64)>,
+}
+
 /// A part of the ground, from top to bottom.
 #[derive(Clone, Copy, Debug)]
 pub struct Band {
@@ -84,6 +95,8 @@ pub struct Chart {
     pub y: Axis,
     /// What lies below the lines.
     pub bands: Vec<Band>,
+    /// What lies on the ground, the first one lowest.
+    pub areas: Vec<Area>,
     /// The lines, the most important last: it lies on top.
     pub lines: Vec<Line>,
 }
@@ -130,6 +143,14 @@ impl Chart {
             if from < to {
                 plane.draw_series([Rectangle::new([(from, bottom), (to, top)], band.ink.fill())])?;
             }
+        }
+        for area in &self.areas {
+            let along = |of: fn(&(f64, f64, f64)) -> f64| {
+                area.points.iter().map(move |point| (self.x.map(point.0), self.y.map(of(point)))).collect::<Vec<_>>()
+            };
+            let (upper, mut lower) = (along(|point| point.2), along(|point| point.1));
+            lower.reverse();
+            plane.draw_series([Polygon::new([upper, lower].concat(), area.ink.fill())])?;
         }
         self.axes(&root, &mut plane, size)?;
         for line in &self.lines {

@@ -3,6 +3,7 @@
 pub mod chart;
 pub mod figure;
 pub mod ink;
+pub mod machine;
 pub mod percentiles;
 pub mod phases;
 pub mod seconds;

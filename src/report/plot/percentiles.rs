@@ -48,6 +48,7 @@ pub fn chart(title: &str, curves: &[Curve<'_>]) -> Option<Chart> {
             ticks: ticks::log_ticks(from, to, 9).iter().map(told).collect(),
         },
         bands: Vec::new(),
+        areas: Vec::new(),
         lines,
     })
 }

@@ -124,6 +124,7 @@ pub fn latency(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
         x: time(courses)?,
         y,
         bands: bands(courses),
+        areas: Vec::new(),
         lines,
     })
 }
@@ -149,6 +150,7 @@ pub fn rate(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
         x: time(courses)?,
         y: Axis { title: "arrivals per second".to_owned(), scale: Scale::Linear, from: 0.0, to, ticks },
         bands: bands(courses),
+        areas: Vec::new(),
         lines,
     })
 }

@@ -26,7 +26,7 @@ struct Look {
 const LOOKS: [Look; 8] = [
     Look {
         table: "agents",
-        sql: "SELECT count(*) FROM agents WHERE id LIKE 'ag-loadtest-_____' AND retired_at IS NOT NULL",
+        sql: "SELECT count(*) FROM agents WHERE id ~ '^ag-loadtest-[0-9]{5}$' AND retired_at IS NOT NULL",
         bearable: 0,
         good: "no seeded agent is retired",
         bad: |retired, _| {
@@ -165,10 +165,10 @@ fn seeded(client: &mut Client, table: &str, needed: u64, sql: &str) -> Result<Fi
 }
 
 const AGENTS: &str = "SELECT count(*), count(*) FILTER (WHERE status = 'Online'), 'Online' \
-                             FROM agents WHERE id LIKE 'ag-loadtest-_____'";
+                             FROM agents WHERE id ~ '^ag-loadtest-[0-9]{5}$'";
 const CERTIFICATES: &str = "SELECT count(*), count(*) FILTER (WHERE status <> 'RenewalInProgress'), \
                                    'not in renewal' \
-                                   FROM managed_certificates WHERE id LIKE 'cert-loadtest-bulk-_____'";
+                                   FROM managed_certificates WHERE id ~ '^cert-loadtest-bulk-[0-9]{5}$'";
 
 /// Tells what `look` finds in `table`, or notes that the table is missing.
 fn tell_or_note(

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::witness::QUERY_LIMIT;
 use crate::database::{Client, NAME, Row};
 use crate::error::{Context, Result};
+use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
 
 /// How soon an edge of the window is noticed.
@@ -116,10 +117,7 @@ impl Watcher {
         let mut sources = Sources::open(url)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = thread::Builder::new()
-            .name("witness".to_owned())
-            .spawn(move || watch(&mut sources, &progress, &stopped))
-            .context(|| "starting the witness's thread".to_owned())?;
+        let thread = spawn("witness", move || watch(&mut sources, &progress, &stopped))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 

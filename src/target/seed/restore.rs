@@ -77,10 +77,20 @@ struct Seeded {
     rows: &'static str,
     table: &'static str,
     sql: &'static str,
+    /// The setting that says how many there are, and how their ids begin.
+    setting: &'static str,
+    id: &'static str,
 }
 
-const FLEET: Seeded = Seeded { rows: "agents", table: "agents", sql: FLEET_SQL };
-const CERTIFICATES: Seeded = Seeded { rows: "certificates", table: "managed_certificates", sql: CERTIFICATES_SQL };
+const FLEET: Seeded =
+    Seeded { rows: "agents", table: "agents", sql: FLEET_SQL, setting: "certctl_bench.agents", id: "ag-loadtest-" };
+const CERTIFICATES: Seeded = Seeded {
+    rows: "certificates",
+    table: "managed_certificates",
+    sql: CERTIFICATES_SQL,
+    setting: "certctl_bench.certificates",
+    id: "cert-loadtest-bulk-",
+};
 
 impl Seeded {
     /// Writes the seed's values into every column of the rows that have its ids and names. Until the transaction ends,
@@ -89,6 +99,15 @@ impl Seeded {
         let failed = |error: Failure| self.failed(&error);
         let table = self.qualified(transaction, self.table)?;
         let (columns, values) = self.columns(transaction)?;
+        // As many as there may be: those of the highest number.
+        let size = format!(
+            "SELECT set_config('{}', coalesce(max(substr(id, {}))::int, 0)::text, true) FROM {table} \
+             WHERE id ~ '^{}[0-9]{{5}}$'",
+            self.setting,
+            self.id.len() + 1,
+            self.id
+        );
+        transaction.batch_execute(&size).map_err(failed)?;
         // It hides the real one from the seed, which thus states the rows here too.
         let first = format!(
             "CREATE TEMPORARY TABLE {0} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DROP; {1} \
@@ -108,7 +127,10 @@ impl Seeded {
                 "{}: there are {restored} of the {needed} that this run needs",
                 self.doing()
             ))
-            .mend(format!("run `certctl-bench seed` on this database, or ask for fewer {}", self.rows)));
+            .mend(format!(
+                "run `certctl-bench seed --{0} {needed}` on this database, or ask for fewer {0}",
+                self.rows
+            )));
         }
         Ok(restored)
     }

@@ -1,0 +1,322 @@
+//! The machine while a run was measured: which processes had its CPU, what the host took, and for how long a quota
+//! stopped the run. It decides if a slow answer is the system's or the machine's.
+
+pub mod account;
+pub mod procfs;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::validity::Invalid;
+
+/// Of the CPU that a run left free, others and the host may take so much before the run is invalid: docs/METHODOLOGY.md
+/// has the experiment.
+pub const MAX_TAKEN: f64 = 0.5;
+/// From this part of the bound on, a run is doubtful.
+const DOUBTFUL_PART: f64 = 0.5;
+/// A second is starved if others and the host took so much of what it left free.
+pub const STARVED: f64 = 0.9;
+/// More than this share of starved seconds makes a run invalid, since p90 is in them; a single one makes it doubtful.
+const MAX_STARVED_SHARE: f64 = 0.1;
+/// A quota may stop a run for this share of its window: beyond, it is in the p99.
+const MAX_STOPPED_SHARE: f64 = 0.01;
+/// How many of the others are named.
+const NAMED: usize = 3;
+
+/// CPU time by who had it, in processors: 1 is one of them for all of the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct CpuUse {
+    /// This process and what it started, but for the system under test and its database.
+    pub generator: f64,
+    /// The system under test; null where it is not on this machine, or not visible.
+    pub system: Option<f64>,
+    /// PostgreSQL with all of its processes; null where none was seen.
+    pub postgresql: Option<f64>,
+    /// Everything else.
+    pub others: f64,
+    /// Interrupts, and what they leave to be done: nobody's in particular.
+    pub interrupts: f64,
+    /// Taken by the hypervisor.
+    pub steal: f64,
+    /// Nobody's.
+    pub idle: f64,
+}
+
+/// One sample, about a second long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct Sample {
+    /// When it began, in seconds; the measured window begins at 0, and what was before it is the warm-up.
+    pub at_s: f64,
+    /// How long it was, in seconds.
+    pub span_s: f64,
+    /// Who had the processors.
+    #[serde(flatten)]
+    pub cpu: CpuUse,
+    /// How long a quota stopped this process's control group, over all processors, in seconds.
+    pub stopped_s: f64,
+    /// The share of the time in which something waited for a processor, 0 to 1; null where the kernel does not say.
+    pub pressure: Option<f64>,
+}
+
+/// CPU time of other processes of one name.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Other {
+    /// Their name, at most 15 plain characters.
+    pub name: String,
+    /// What they used in the window, in seconds.
+    pub cpu_s: f64,
+}
+
+/// The use of the machine in the measured window of workloads that ran side by side.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct MachineUse {
+    /// The workloads.
+    pub workloads: Vec<String>,
+    /// How many processors were watched: those on which generator and system may run.
+    pub cpus: u32,
+    /// The quota of this process's control group, in processors, if it has one.
+    pub cpu_quota: Option<f64>,
+    /// How much of the window the samples cover, in seconds.
+    pub measured_s: f64,
+    /// The mean over the window.
+    pub mean: CpuUse,
+    /// Of the generator's, the thread that asks and measures, in processors.
+    pub measuring_thread: f64,
+    /// The processes that were taken for the system under test, or the reason why there are none.
+    pub system_is: String,
+    /// The same of PostgreSQL.
+    pub postgresql_is: String,
+    /// Of what the run left free, the share that others and the host took, 0 to 1; null where others cannot be told
+    /// from the system under test.
+    pub taken_share: Option<f64>,
+    /// Seconds in which nearly all of it was taken.
+    pub starved_seconds: u64,
+    /// The others that used most.
+    pub top_others: Vec<Other>,
+    /// How often a quota stopped this process's control group.
+    pub throttled: u64,
+    /// For how long, over all processors, in seconds.
+    pub stopped_s: f64,
+    /// See [`Sample::pressure`].
+    pub pressure: Option<f64>,
+    /// CPU time that this watching used, in seconds; it is part of the generator's.
+    pub watching_cpu_s: f64,
+    /// The reason why the figures are doubtful, if they are.
+    pub doubtful: Option<String>,
+    /// The warm-up and the window, sample by sample.
+    pub timeline: Vec<Sample>,
+}
+
+impl CpuUse {
+    /// Of what the run left free, the share that others and the host took.
+    pub fn taken_share(&self) -> f64 {
+        let taken = self.others + self.steal;
+        let free = taken + self.idle;
+        if free <= 0.0 { 0.0 } else { taken / free }
+    }
+}
+
+/// How much others may take, 0 to 1; 1 is never exceeded, and switches the judgement of quotas off too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound(pub f64);
+
+impl MachineUse {
+    /// Judges it: notes why it is doubtful, and returns why the run is invalid.
+    pub fn judge(&mut self, bound: Bound) -> Vec<Invalid> {
+        let Bound(bound) = bound;
+        if bound >= 1.0 {
+            return Vec::new();
+        }
+        let stopped = Stopped { times: self.throttled, stopped_s: self.stopped_s, of_s: self.measured_s };
+        let taken = self.taken_share.map(|share| Taken {
+            share,
+            bound,
+            starved_seconds: self.starved_seconds,
+            of_seconds: self.measured_samples().count() as u64,
+            steal_share: if share > 0.0 { self.mean.steal / (self.mean.steal + self.mean.others) } else { 0.0 },
+            who: self.top_others.clone(),
+        });
+        let mut invalid = Vec::new();
+        let mut doubtful = Vec::new();
+        if let Some(taken) = taken {
+            let starved = taken.starved_seconds as f64 > taken.of_seconds as f64 * MAX_STARVED_SHARE;
+            if taken.share > bound || starved {
+                invalid.push(Invalid::Starved(taken));
+            } else if taken.share > bound * DOUBTFUL_PART || taken.starved_seconds > 0 {
+                doubtful.push(taken.to_string());
+            }
+        }
+        if stopped.stopped_s > stopped.of_s * MAX_STOPPED_SHARE {
+            invalid.push(Invalid::Throttled(stopped));
+        } else if stopped.times > 0 {
+            doubtful.push(stopped.to_string());
+        }
+        self.doubtful = (!doubtful.is_empty()).then(|| doubtful.join("; "));
+        invalid
+    }
+
+    /// The samples of the window.
+    pub fn measured_samples(&self) -> impl Iterator<Item = &Sample> {
+        self.timeline.iter().filter(|sample| sample.at_s >= 0.0)
+    }
+}
+
+/// What others and the host took of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Of what the run left free, 0 to 1.
+    pub share: f64,
+    /// How much may be, 0 to 1.
+    pub bound: f64,
+    /// In so many samples nearly all of it.
+    pub starved_seconds: u64,
+    /// Of so many.
+    pub of_seconds: u64,
+    /// The host's part in it, 0 to 1.
+    pub steal_share: f64,
+    /// The others that used most.
+    pub who: Vec<Other>,
+}
+
+/// What a quota did to a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stopped {
+    /// So often.
+    pub times: u64,
+    /// For so long, over all processors.
+    pub stopped_s: f64,
+    /// In a window of this length.
+    pub of_s: f64,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.steal_share > 0.5;
+        let who = if host { "the host (steal)" } else { "other processes" };
+        write!(
+            f,
+            "{who} took {:.0}% of the CPU that the run left free (bound {:.0}%), nearly all of it in {} of {} samples",
+            self.share * 100.0,
+            self.bound * 100.0,
+            self.starved_seconds,
+            self.of_seconds
+        )?;
+        if !host && !self.who.is_empty() {
+            write!(f, ": {}", named(&self.who))?;
+        }
+        f.write_str(if host {
+            " (measure on a host of its own, or at another time)"
+        } else {
+            " (end them, or measure elsewhere)"
+        })
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the CPU quota of the control group stopped the run {} times, for {:.2} s of CPU in {:.1} s (raise the quota: \
+             cpu.max, or docker's --cpus)",
+            self.times, self.stopped_s, self.of_s
+        )
+    }
+}
+
+/// Others by name, those that used most.
+pub fn named(others: &[Other]) -> String {
+    others.iter().take(NAMED).map(|other| format!("{} {:.1} s", other.name, other.cpu_s)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy(others: f64, steal: f64, samples: &[f64]) -> MachineUse {
+        let cpu = |others: f64, steal: f64| CpuUse {
+            generator: 0.1,
+            system: Some(0.3),
+            postgresql: Some(0.4),
+            others,
+            interrupts: 0.2,
+            steal,
+            idle: 1.0 - others - steal,
+        };
+        let timeline = samples.iter().enumerate().map(|(at, others)| Sample {
+            at_s: at as f64 - 1.0,
+            span_s: 1.0,
+            cpu: cpu(*others, 0.0),
+            ..Sample::default()
+        });
+        let timeline: Vec<_> = timeline.collect();
+        let starved = timeline.iter().skip(1).filter(|sample| sample.cpu.taken_share() > STARVED).count();
+        MachineUse {
+            cpus: 2,
+            measured_s: samples.len() as f64 - 1.0,
+            mean: cpu(others, steal),
+            taken_share: Some(cpu(others, steal).taken_share()),
+            starved_seconds: starved as u64,
+            top_others: vec![Other { name: "rustc".to_owned(), cpu_s: 12.3 }],
+            timeline,
+            ..MachineUse::default()
+        }
+    }
+
+    #[test]
+    fn what_others_take_makes_a_run_doubtful_then_invalid() {
+        let judged = |others: f64, steal: f64| {
+            let mut machine = busy(others, steal, &[0.0; 11]);
+            let invalid = machine.judge(Bound(0.5));
+            (machine.doubtful, invalid.into_iter().map(|reason| reason.to_string()).next())
+        };
+        assert_eq!(judged(0.25, 0.0), (None, None));
+        let (doubtful, invalid) = judged(0.26, 0.0);
+        let words = "other processes took 26% of the CPU that the run left free (bound 50%), nearly all of it in 0 of 10 \
+                     samples: rustc 12.3 s (end them, or measure elsewhere)";
+        assert_eq!((doubtful.as_deref(), invalid), (Some(words), None));
+        let (doubtful, invalid) = judged(0.51, 0.0);
+        assert!(doubtful.is_none() && invalid.unwrap().contains("other processes took 51%"));
+        assert!(judged(0.1, 0.45).1.unwrap().starts_with("the host (steal) took 55%"));
+    }
+
+    #[test]
+    fn starved_seconds_count_even_if_the_mean_is_low() {
+        let mut samples = [0.0; 21];
+        samples[0] = 1.0;
+        let mut judged = |starved: usize| {
+            samples[1..]
+                .iter_mut()
+                .enumerate()
+                .for_each(|(at, others)| *others = if at < starved { 0.95 } else { 0.0 });
+            let mut machine = busy(0.01, 0.0, &samples);
+            (machine.judge(Bound(0.5)).len(), machine.doubtful.is_some())
+        };
+        // The warm-up's second does not count.
+        assert_eq!([judged(0), judged(1), judged(2), judged(3)], [(0, false), (0, true), (0, true), (1, false)]);
+    }
+
+    #[test]
+    fn a_quota_is_named_and_invalidates() {
+        let judged = |times: u64, stopped_s: f64| {
+            let mut machine = MachineUse { throttled: times, stopped_s, ..busy(0.0, 0.0, &[0.0; 31]) };
+            (machine.judge(Bound(0.5)), machine.doubtful)
+        };
+        assert_eq!(judged(0, 0.0), (Vec::new(), None));
+        assert!(judged(1, 0.1).1.unwrap().contains("stopped the run 1 times, for 0.10 s of CPU in 30.0 s"));
+        let stopped = Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 };
+        assert_eq!(judged(22, 1.6), (vec![Invalid::Throttled(stopped)], None));
+    }
+
+    #[test]
+    fn a_bound_of_all_judges_nothing() {
+        let mut machine = MachineUse { throttled: 9, stopped_s: 9.0, ..busy(0.99, 0.0, &[0.99; 5]) };
+        assert_eq!((machine.judge(Bound(1.0)), machine.doubtful), (Vec::new(), None));
+    }
+
+    #[test]
+    fn others_that_may_be_the_system_are_not_judged() {
+        let mut machine = MachineUse { taken_share: None, ..busy(0.9, 0.0, &[0.9; 5]) };
+        assert_eq!((machine.judge(Bound(0.5)), machine.doubtful), (Vec::new(), None));
+    }
+}

@@ -1,0 +1,374 @@
+//! Readings of the kernel's counters turned into who had the processors between them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::procfs::{CpuSet, Process, Processors};
+use super::{CpuUse, MachineUse, Other, STARVED, Sample};
+use crate::clock::Moment;
+use crate::measure::cgroup::Throttling;
+
+/// How many names of others a result holds.
+const KEPT_NAMES: usize = 8;
+/// Shorter samples are too coarse to say that a second was starved: ticks are 10 ms.
+const TELLING_S: f64 = 0.5;
+
+/// One reading of everything.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// When it was taken.
+    pub at: Moment,
+    /// If the measured window has begun.
+    pub in_window: bool,
+    /// The processors that are watched.
+    pub processors: Processors,
+    /// All processes that can be seen.
+    pub processes: Vec<Process>,
+    /// CPU time of the measuring thread, in ticks.
+    pub measuring_ticks: u64,
+    /// What quotas did so far.
+    pub throttling: Throttling,
+    /// How long something waited for a processor so far, in microseconds.
+    pub pressure_us: Option<u64>,
+}
+
+/// Whose a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The generator's.
+    Generator,
+    /// The system's under test.
+    System,
+    /// PostgreSQL's.
+    Postgresql,
+}
+
+/// The processes from which others descend that are not others'.
+#[derive(Clone, Debug, Default)]
+pub struct Roots {
+    /// By number. The nearest ancestor decides.
+    pub owners: HashMap<u32, Owner>,
+    /// If the system under test is known to be elsewhere, or is among the owners: only then is the rest others'.
+    pub is_complete: bool,
+}
+
+/// Adds up readings.
+pub struct Account {
+    roots: Roots,
+    watched: CpuSet,
+    ticks_per_s: f64,
+    last: Option<Reading>,
+    window_start: Option<Moment>,
+    samples: Vec<(Moment, Sample)>,
+    others: BTreeMap<String, u64>,
+    measuring_ticks: u64,
+    throttled: u64,
+}
+
+/// Digits behind these no clock tick stands for.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+impl CpuUse {
+    fn rounded(self) -> Self {
+        Self {
+            generator: rounded(self.generator),
+            system: self.system.map(rounded),
+            postgresql: self.postgresql.map(rounded),
+            others: rounded(self.others),
+            interrupts: rounded(self.interrupts),
+            steal: rounded(self.steal),
+            idle: rounded(self.idle),
+        }
+    }
+}
+
+impl Sample {
+    fn rounded(self) -> Self {
+        Self {
+            at_s: rounded(self.at_s),
+            span_s: rounded(self.span_s),
+            cpu: self.cpu.rounded(),
+            stopped_s: rounded(self.stopped_s),
+            pressure: self.pressure.map(rounded),
+        }
+    }
+}
+
+/// What processes used between two readings, in ticks.
+#[derive(Default)]
+struct Used {
+    generator: u64,
+    system: u64,
+    postgresql: u64,
+    others: BTreeMap<String, u64>,
+}
+
+impl Account {
+    /// An empty one of these processors, of a kernel with so many clock ticks a second.
+    pub fn new(roots: Roots, watched: CpuSet, ticks_per_s: f64) -> Self {
+        Self {
+            roots,
+            watched,
+            ticks_per_s,
+            last: None,
+            window_start: None,
+            samples: Vec::new(),
+            others: BTreeMap::new(),
+            measuring_ticks: 0,
+            throttled: 0,
+        }
+    }
+
+    /// Adds a reading, later than those before.
+    pub fn add(&mut self, now: Reading) {
+        if now.in_window && self.window_start.is_none() {
+            self.window_start = Some(now.at);
+        }
+        let Some(last) = self.last.replace(now) else { return };
+        let Some(now) = &self.last else { return };
+        let span_s = (now.at - last.at).as_secs_f64();
+        if span_s <= 0.0 {
+            return;
+        }
+        let used = self.used(&last.processes, &now.processes);
+        let per_s = |ticks: u64| ticks as f64 / self.ticks_per_s / span_s;
+        let grown = |of: fn(&Processors) -> u64| per_s(of(&now.processors).saturating_sub(of(&last.processors)));
+        let all = f64::from(now.processors.count);
+        let (idle, interrupts, steal) = (grown(|p| p.idle), grown(|p| p.interrupts), grown(|p| p.steal));
+        let of = |owner, ticks| self.roots.owners.values().any(|one| *one == owner).then(|| per_s(ticks));
+        let (system, postgresql) = (of(Owner::System, used.system), of(Owner::Postgresql, used.postgresql));
+        let generator = per_s(used.generator);
+        // Idle time is counted exactly, the rest by who was seen at a tick: so the rest follows from it.
+        let ours = generator + system.unwrap_or(0.0) + postgresql.unwrap_or(0.0);
+        let others = (all - idle - interrupts - steal - ours).max(0.0);
+        let throttling = now.throttling.since(last.throttling);
+        let waited = now.pressure_us.zip(last.pressure_us).map(|(now, last)| now.saturating_sub(last) as f64 / 1e6);
+        let sample = Sample {
+            at_s: 0.0,
+            span_s,
+            cpu: CpuUse { generator, system, postgresql, others, interrupts, steal, idle },
+            stopped_s: throttling.stopped_ns as f64 / 1e9,
+            pressure: waited.map(|waited_s| (waited_s / span_s).min(1.0)),
+        };
+        self.samples.push((last.at, sample));
+        if last.in_window {
+            for (name, ticks) in used.others {
+                *self.others.entry(name).or_default() += ticks;
+            }
+            self.measuring_ticks += now.measuring_ticks.saturating_sub(last.measuring_ticks);
+            self.throttled += throttling.times;
+        }
+    }
+
+    /// What processes used between two readings. What a process has used beyond its last reading may be in the account
+    /// of the parent that waited for it, together with what was counted already.
+    fn used(&self, before: &[Process], now: &[Process]) -> Used {
+        let key = |process: &Process| (process.pid, process.started);
+        let earlier: HashMap<_, _> = before.iter().map(|process| (key(process), process)).collect();
+        let alive: HashMap<_, _> = now.iter().map(|process| (process.pid, process)).collect();
+        let mut counted: HashMap<u32, u64> = HashMap::new();
+        for gone in before.iter().filter(|process| alive.get(&process.pid).map(|one| key(one)) != Some(key(process))) {
+            *counted.entry(gone.parent).or_default() += gone.own + gone.reaped;
+        }
+        let first = before.is_empty();
+        let mut used = Used::default();
+        for process in now {
+            let (own, reaped) = match earlier.get(&key(process)) {
+                Some(earlier) => (
+                    process.own.saturating_sub(earlier.own),
+                    process.reaped.saturating_sub(earlier.reaped + counted.get(&process.pid).copied().unwrap_or(0)),
+                ),
+                None if first => (0, 0),
+                None => (process.own, process.reaped),
+            };
+            let ticks = own + reaped;
+            if ticks == 0 {
+                continue;
+            }
+            match self.owner(process, &alive) {
+                Some(Owner::Generator) => used.generator += ticks,
+                Some(Owner::System) => used.system += ticks,
+                Some(Owner::Postgresql) => used.postgresql += ticks,
+                None if self.watched.contains(&process.processor) => {
+                    *used.others.entry(process.name.clone()).or_default() += ticks;
+                }
+                None => {}
+            }
+        }
+        used
+    }
+
+    fn owner(&self, process: &Process, alive: &HashMap<u32, &Process>) -> Option<Owner> {
+        /// Deeper trees are damaged: readings are not of one instant.
+        const DEEPEST: usize = 64;
+        let mut pid = process.pid;
+        for _ in 0..DEEPEST {
+            if let Some(owner) = self.roots.owners.get(&pid) {
+                return Some(*owner);
+            }
+            pid = alive.get(&pid)?.parent;
+        }
+        None
+    }
+
+    /// Sums the window up; `None` if no reading was in it.
+    pub fn finish(self) -> Option<MachineUse> {
+        let start = self.window_start?;
+        let signed = |at: Moment| at.ns_since(start) as f64 / 1e9 - start.ns_since(at) as f64 / 1e9;
+        let timeline = self.samples.iter().map(|(at, sample)| Sample { at_s: signed(*at), ..*sample });
+        let timeline: Vec<_> = timeline.map(Sample::rounded).collect();
+        let measured: Vec<_> = timeline.iter().filter(|sample| sample.at_s >= 0.0).collect();
+        let measured_s: f64 = measured.iter().map(|sample| sample.span_s).sum();
+        if measured_s <= 0.0 {
+            return None;
+        }
+        let mean = |of: &dyn Fn(&Sample) -> f64| {
+            measured.iter().map(|sample| of(sample) * sample.span_s).sum::<f64>() / measured_s
+        };
+        let known = |of: &dyn Fn(&Sample) -> Option<f64>| {
+            measured.iter().all(|sample| of(sample).is_some()).then(|| mean(&|sample| of(sample).unwrap_or(0.0)))
+        };
+        let cpu = CpuUse {
+            generator: mean(&|sample| sample.cpu.generator),
+            system: known(&|sample| sample.cpu.system),
+            postgresql: known(&|sample| sample.cpu.postgresql),
+            others: mean(&|sample| sample.cpu.others),
+            interrupts: mean(&|sample| sample.cpu.interrupts),
+            steal: mean(&|sample| sample.cpu.steal),
+            idle: mean(&|sample| sample.cpu.idle),
+        }
+        .rounded();
+        let starved = |sample: &&&Sample| sample.span_s >= TELLING_S && sample.cpu.taken_share() > STARVED;
+        let is_complete = self.roots.is_complete;
+        let mut others: Vec<_> = self.others.into_iter().collect();
+        others.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
+        others.truncate(KEPT_NAMES);
+        let top_others =
+            others.into_iter().map(|(name, ticks)| Other { name, cpu_s: ticks as f64 / self.ticks_per_s }).collect();
+        Some(MachineUse {
+            cpus: self.last.as_ref().map_or(0, |reading| reading.processors.count),
+            measured_s: rounded(measured_s),
+            mean: cpu,
+            measuring_thread: rounded(self.measuring_ticks as f64 / self.ticks_per_s / measured_s),
+            taken_share: is_complete.then(|| rounded(cpu.taken_share())),
+            starved_seconds: if is_complete { measured.iter().filter(starved).count() as u64 } else { 0 },
+            top_others,
+            throttled: self.throttled,
+            stopped_s: rounded(measured.iter().map(|sample| sample.stopped_s).sum()),
+            pressure: known(&|sample| sample.pressure).map(rounded),
+            timeline,
+            ..MachineUse::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, parent: u32, name: &str, own: u64, reaped: u64) -> Process {
+        Process { pid, parent, name: name.to_owned(), own, reaped, started: u64::from(pid), processor: 0 }
+    }
+
+    fn reading(at_s: u64, in_window: bool, idle: u64, processes: Vec<Process>) -> Reading {
+        let processors = Processors { count: 2, idle, interrupts: 0, steal: 0 };
+        let at = Moment::from_ns(1_000_000_000 * (100 + at_s));
+        Reading { at, in_window, processors, processes, ..Reading::default() }
+    }
+
+    fn roots() -> Roots {
+        let owners = [(10, Owner::Generator), (20, Owner::System), (30, Owner::Postgresql)];
+        Roots { owners: owners.into_iter().collect(), is_complete: true }
+    }
+
+    #[test]
+    fn processes_are_counted_to_their_nearest_root() {
+        let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
+        let tree = |generator, system, worker, postmaster, backend, rustc| {
+            vec![
+                process(1, 0, "init", 0, 0),
+                process(10, 1, "agent_storm", generator, 0),
+                process(20, 10, "certctl-referen", system, 0),
+                process(21, 20, "worker", worker, 0),
+                process(30, 10, "postgres", postmaster, 0),
+                process(31, 30, "postgres", backend, 0),
+                process(40, 1, "rustc", rustc, 0),
+            ]
+        };
+        account.add(reading(0, false, 1_000, tree(5, 5, 5, 5, 5, 5)));
+        account.add(reading(1, true, 1_100, tree(6, 6, 6, 6, 6, 6)));
+        account.add(reading(2, true, 1_150, tree(16, 26, 36, 16, 26, 46)));
+        let used = account.finish().unwrap();
+        assert_eq!(
+            used.mean,
+            CpuUse {
+                generator: 0.1,
+                system: Some(0.5),
+                postgresql: Some(0.3),
+                others: 0.6,
+                interrupts: 0.0,
+                steal: 0.0,
+                idle: 0.5
+            }
+        );
+        assert_eq!(used.top_others, [Other { name: "rustc".to_owned(), cpu_s: 0.4 }]);
+        assert_eq!((used.cpus, used.measured_s, used.timeline.len()), (2, 1.0, 2));
+        assert_eq!([used.timeline[0].at_s, used.timeline[1].at_s], [-1.0, 0.0]);
+        let share = used.taken_share.unwrap();
+        assert!((share - 0.6 / 1.1).abs() < 1e-4, "{share}");
+    }
+
+    #[test]
+    fn what_children_used_before_they_ended_is_counted_once() {
+        let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
+        account.add(reading(
+            0,
+            true,
+            0,
+            vec![process(30, 1, "postgres", 10, 100), process(31, 30, "postgres", 50, 0), process(40, 1, "make", 0, 0)],
+        ));
+        // A backend ended after 7 ticks more; one came and went within the second and used 3; one is new, with 4; and so
+        // did a compiler with 60.
+        account.add(reading(
+            1,
+            true,
+            100,
+            vec![
+                process(30, 1, "postgres", 11, 100 + 57 + 3),
+                process(33, 30, "postgres", 4, 0),
+                process(40, 1, "make", 1, 60),
+            ],
+        ));
+        let used = account.finish().unwrap();
+        assert_eq!(used.mean.postgresql, Some(0.15));
+        assert_eq!(used.top_others, [Other { name: "make".to_owned(), cpu_s: 0.61 }]);
+    }
+
+    #[test]
+    fn a_number_given_out_again_is_another_process() {
+        let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
+        account.add(reading(0, true, 0, vec![process(50, 1, "cc1", 900, 0)]));
+        let again = Process { started: 77, ..process(50, 1, "ld", 20, 0) };
+        account.add(reading(1, true, 100, vec![again]));
+        assert_eq!(account.finish().unwrap().top_others, [Other { name: "ld".to_owned(), cpu_s: 0.2 }]);
+    }
+
+    #[test]
+    fn a_system_that_is_not_seen_is_not_among_the_others() {
+        let owners = [(10, Owner::Generator)].into_iter().collect();
+        let mut account = Account::new(Roots { owners, is_complete: false }, CpuSet::from([0]), 100.0);
+        account.add(reading(0, true, 0, Vec::new()));
+        account.add(reading(1, true, 5, Vec::new()));
+        let used = account.finish().unwrap();
+        assert_eq!((used.taken_share, used.mean.system, used.starved_seconds), (None, None, 0));
+    }
+
+    #[test]
+    fn without_a_window_there_is_nothing() {
+        let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
+        account.add(reading(0, false, 0, Vec::new()));
+        account.add(reading(1, false, 5, Vec::new()));
+        assert!(account.finish().is_none());
+    }
+}

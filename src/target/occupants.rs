@@ -1,0 +1,283 @@
+//! The processes of the system under test and of its database, where they run on this machine: whoever holds the socket
+//! that they listen at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use tokio_postgres::config::Host;
+
+use crate::database::Address;
+use crate::measure::machine_use::account::{Owner, Roots};
+use crate::measure::machine_use::procfs::{self, Process};
+
+/// Docker's stand-in, which holds the port of a container on the host. Its command line says where it leads.
+const STAND_IN: &str = "docker-proxy";
+/// The name of PostgreSQL's processes.
+const POSTGRES: &str = "postgres";
+/// Where a PostgreSQL listens by default.
+const POSTGRES_PORT: u16 = 5432;
+/// A stand-in may lead to another one; not for ever.
+const MOST_HOPS: usize = 4;
+
+/// Where a system is.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// The addresses that are loaded.
+    pub system: Vec<SocketAddr>,
+    /// The URL of the database, where it is known.
+    pub database: Option<String>,
+}
+
+/// Who is whom on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Occupants {
+    /// From which processes others descend.
+    pub roots: Roots,
+    /// The system under test in words.
+    pub system: String,
+    /// PostgreSQL in words.
+    pub postgresql: String,
+}
+
+/// What was found of one listener.
+enum Found {
+    /// These processes.
+    Here(Vec<u32>),
+    /// Not on this machine.
+    Elsewhere,
+    /// On this machine, but not visible to us.
+    Unseen,
+}
+
+impl Occupants {
+    /// Looks for them.
+    pub fn find(addresses: &Addresses) -> Self {
+        let processes = processes();
+        let names: HashMap<u32, &Process> = processes.iter().map(|process| (process.pid, process)).collect();
+        let mut roots = Roots { owners: HashMap::new(), is_complete: true };
+        roots.owners.insert(std::process::id(), Owner::Generator);
+        let (mut here, mut away) = (Vec::new(), Vec::new());
+        for address in &addresses.system {
+            match owner(*address, &names, 0) {
+                Found::Here(pids) => here.extend(pids),
+                Found::Elsewhere => away.push(format!("{address} is on another machine")),
+                Found::Unseen => {
+                    roots.is_complete = false;
+                    away.push(format!("who listens at {address} is not visible (run as root, or as the same user)"));
+                }
+            }
+        }
+        let is_local = !here.is_empty();
+        roots.owners.extend(here.iter().map(|pid| (*pid, Owner::System)));
+        let of_database = match &addresses.database {
+            Some(url) => database(url, &names),
+            // Whose database it is, nobody says: all that run here are taken for it.
+            None if is_local => by_name(&names),
+            None => Found::Elsewhere,
+        };
+        let postgresql = match of_database {
+            Found::Here(pids) => {
+                roots.owners.extend(pids.iter().map(|pid| (*pid, Owner::Postgresql)));
+                told(&pids, &names)
+            }
+            Found::Elsewhere => "none seen on this machine".to_owned(),
+            Found::Unseen => {
+                roots.is_complete = false;
+                "not visible".to_owned()
+            }
+        };
+        let system = [vec![told(&here, &names)], away].concat().into_iter().filter(|text| !text.is_empty());
+        let system = system.collect::<Vec<_>>().join("; ");
+        Self { roots, system, postgresql }
+    }
+}
+
+/// Processes in words: `certctl (pid 12)`.
+fn told(pids: &[u32], names: &HashMap<u32, &Process>) -> String {
+    let each = pids.iter().map(|pid| match names.get(pid) {
+        Some(process) => format!("{} (pid {pid})", process.name),
+        None => format!("pid {pid}"),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// All processes that can be seen.
+pub fn processes() -> Vec<Process> {
+    let mut all = Vec::new();
+    let mut text = String::new();
+    for pid in pids() {
+        read_into(&mut text, Path::new(&format!("/proc/{pid}/stat")));
+        all.extend(procfs::process(&text));
+    }
+    all
+}
+
+/// Reads a file whose text need not be UTF-8; leaves nothing where it is gone.
+fn read_into(text: &mut String, path: &Path) {
+    text.clear();
+    match fs::read(path).map(String::from_utf8) {
+        Ok(Ok(read)) => *text = read,
+        Ok(Err(damaged)) => *text = String::from_utf8_lossy(damaged.as_bytes()).into_owned(),
+        Err(_) => {}
+    }
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Who holds the socket that listens at `address`.
+fn owner(address: SocketAddr, names: &HashMap<u32, &Process>, hops: usize) -> Found {
+    let in_ours = is_ours(address.ip());
+    let Some(view) = (if in_ours { Some(PathBuf::from("/proc/self")) } else { namespace_of(address.ip()) }) else {
+        return Found::Elsewhere;
+    };
+    let inodes = ["net/tcp", "net/tcp6"]
+        .map(|table| procfs::listening(&fs::read_to_string(view.join(table)).unwrap_or_default(), address))
+        .concat();
+    let mut holders = holders(&inodes);
+    if holders.is_empty() {
+        return Found::Unseen;
+    }
+    // A stand-in's share is the system's too, but the system itself is behind it.
+    for pid in holders.clone() {
+        if names.get(&pid).is_some_and(|process| process.name == STAND_IN)
+            && hops < MOST_HOPS
+            && let Some(behind) = behind(pid)
+        {
+            match owner(behind, names, hops + 1) {
+                Found::Here(pids) => holders.extend(pids),
+                Found::Elsewhere | Found::Unseen => return Found::Unseen,
+            }
+        }
+    }
+    Found::Here(holders)
+}
+
+/// If this machine, as we see it, has this address.
+fn is_ours(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// A process in another network namespace of this machine that has this address, such as a container's.
+fn namespace_of(ip: IpAddr) -> Option<PathBuf> {
+    let mut namespaces = BTreeMap::new();
+    for pid in pids() {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        if let Ok(namespace) = fs::read_link(folder.join("ns/net")) {
+            namespaces.entry(namespace).or_insert(folder);
+        }
+    }
+    let has = |folder: &PathBuf| match ip {
+        IpAddr::V4(ip) => {
+            let wanted = format!("-- {ip}");
+            let table = fs::read_to_string(folder.join("net/fib_trie")).unwrap_or_default();
+            table.lines().any(|line| line.trim_end().ends_with(&wanted))
+        }
+        IpAddr::V6(ip) => {
+            let wanted: String = ip.octets().iter().map(|byte| format!("{byte:02x}")).collect();
+            fs::read_to_string(folder.join("net/if_inet6")).unwrap_or_default().contains(&wanted)
+        }
+    };
+    // An address of loopback is every namespace's, but ours was looked at before.
+    namespaces.into_values().find(|folder| !ip.is_loopback() && has(folder))
+}
+
+/// The processes that hold one of these sockets.
+fn holders(inodes: &[u64]) -> Vec<u32> {
+    if inodes.is_empty() {
+        return Vec::new();
+    }
+    let holds = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+        links.any(|link| link.to_str().and_then(procfs::socket_inode).is_some_and(|inode| inodes.contains(&inode)))
+    };
+    pids().filter(holds).collect()
+}
+
+/// Where a stand-in leads.
+fn behind(pid: u32) -> Option<SocketAddr> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> = line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
+    let after = |flag: &str| words.iter().position(|word| *word == flag).and_then(|at| words.get(at + 1));
+    Some(SocketAddr::new(after("-container-ip")?.parse().ok()?, after("-container-port")?.parse().ok()?))
+}
+
+/// The PostgreSQL at a URL.
+fn database(url: &str, names: &HashMap<u32, &Process>) -> Found {
+    let Ok(address) = Address::parse(url) else { return Found::Elsewhere };
+    let config = address.config();
+    let port = config.get_ports().first().copied().unwrap_or(POSTGRES_PORT);
+    match config.get_hosts().first() {
+        Some(Host::Unix(folder)) => {
+            let path = folder.join(format!(".s.PGSQL.{port}"));
+            let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+            match holders(&procfs::listening_at_path(&table, &path.to_string_lossy())) {
+                pids if pids.is_empty() => Found::Unseen,
+                pids => Found::Here(pids),
+            }
+        }
+        Some(Host::Tcp(host)) => {
+            let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
+            let mut found = addresses.into_iter().flatten().map(|address| owner(address, names, 0));
+            let mut first = found.next().unwrap_or(Found::Elsewhere);
+            // A name may have an address at which nobody listens.
+            for next in found {
+                if !matches!(first, Found::Here(_)) {
+                    first = next;
+                }
+            }
+            match first {
+                // Descriptors of another user's are not ours to see, but names are.
+                Found::Unseen => by_name(names),
+                found => found,
+            }
+        }
+        None => Found::Elsewhere,
+    }
+}
+
+/// Every PostgreSQL that runs here.
+fn by_name(names: &HashMap<u32, &Process>) -> Found {
+    let is_one = |pid: &u32| names.get(pid).is_some_and(|process| process.name == POSTGRES);
+    let masters = names.values().filter(|process| is_one(&process.pid) && !is_one(&process.parent));
+    let mut masters: Vec<_> = masters.map(|process| process.pid).collect();
+    masters.sort_unstable();
+    if masters.is_empty() { Found::Elsewhere } else { Found::Here(masters) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_listener_of_this_machine_is_found_by_its_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let system = vec![listener.local_addr().unwrap()];
+        let found = Occupants::find(&Addresses { system, database: None });
+        assert_eq!(found.roots.owners[&std::process::id()], Owner::System);
+        assert!(found.roots.is_complete && found.system.ends_with(&format!("(pid {})", std::process::id())));
+    }
+
+    #[test]
+    fn a_system_elsewhere_leaves_all_others_to_others() {
+        // For documentation only (RFC 5737): no machine has it.
+        let system = vec!["192.0.2.1:8443".parse().unwrap()];
+        let found = Occupants::find(&Addresses { system, database: None });
+        assert!(found.roots.is_complete, "{found:?}");
+        assert_eq!(found.system, "192.0.2.1:8443 is on another machine");
+    }
+
+    #[test]
+    fn a_port_that_nobody_is_seen_at_leaves_the_rest_unjudged() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let found = Occupants::find(&Addresses { system: vec![address], database: None });
+        assert!(!found.roots.is_complete, "{found:?}");
+    }
+}
