@@ -78,22 +78,22 @@ mod tests {
     fn the_order_of_verdicts_is_as_documented() {
         let (kept, breached, clear) = (checked(Some(0.0), false), checked(Some(0.02), false), checked(Some(1.0), true));
         let rule = Breach::Rule { what: "nonces", count: 1, of: 2 };
-        let (late, void) = (Invalid::Partial, Invalid::Saturated { busy_share: 1.0 });
-        let slowed = Invalid::Throttled(Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 });
+        let (late, void) = ([Invalid::Partial], [Invalid::Saturated { busy_share: 1.0 }]);
+        let slowed = [Invalid::Throttled(Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 })];
         let drowned = Breach::Drowned { share: 1.0, within: std::time::Duration::from_secs(10) };
         for (breaches, invalid, checked, verdict) in [
             (&[][..], &[][..], kept, Verdict::Pass),
             (&[], &[], breached, Verdict::Breached),
-            (&[], &[late.clone()], kept, Verdict::Invalid),
-            (&[], &[late.clone()], breached, Verdict::Invalid),
-            (&[], &[late.clone()], clear, Verdict::Breached),
-            (&[], &[void.clone()], clear, Verdict::Invalid),
-            (&[], &[slowed.clone()], clear, Verdict::Invalid),
-            (&[drowned], &[slowed.clone()], clear, Verdict::Invalid),
-            (&[rule], &[slowed], kept, Verdict::Breached),
+            (&[], &late[..], kept, Verdict::Invalid),
+            (&[], &late, breached, Verdict::Invalid),
+            (&[], &late, clear, Verdict::Breached),
+            (&[], &void, clear, Verdict::Invalid),
+            (&[], &slowed, clear, Verdict::Invalid),
+            (&[drowned], &slowed, clear, Verdict::Invalid),
+            (&[rule], &slowed, kept, Verdict::Breached),
             (&[rule], &[], kept, Verdict::Breached),
-            (&[rule], &[late], kept, Verdict::Breached),
-            (&[rule], &[void], kept, Verdict::Invalid),
+            (&[rule], &late, kept, Verdict::Breached),
+            (&[rule], &void, kept, Verdict::Invalid),
         ] {
             assert_eq!(Verdict::of(breaches, invalid, &[checked]), verdict, "{breaches:?} {invalid:?} {checked:?}");
         }
