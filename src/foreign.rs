@@ -41,7 +41,7 @@ struct Form {
     windows: HashSet<Vec<u8>>,
 }
 
-/// Registers a secret: [`line`] and [`redact`] show `shown_as` in its place from now on.
+/// Registers a secret: [`line()`] and [`redact`] show `shown_as` in its place from now on.
 pub fn keep_secret(value: &str, shown_as: &'static str) {
     let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
     if value.len() < LEAST_SECRET_BYTES || secrets.iter().any(|secret| secret.value == value) {

@@ -45,7 +45,7 @@ pub fn print(text: fmt::Arguments<'_>) {
     print_bytes(text.to_string().as_bytes());
 }
 
-/// Writes these bytes to standard output, as [`print`] does.
+/// Writes these bytes to standard output, as [`print()`] does.
 pub fn print_bytes(bytes: &[u8]) {
     if OUTPUT_ERROR.load(Ordering::Relaxed) != 0 {
         return;

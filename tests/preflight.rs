@@ -318,7 +318,7 @@ fn agents_not_seeded() {
         [("as-built", "500: Failed to record heartbeat"), ("as-documented", "404: Agent not found")]
     {
         let reference = Reference::start(&["--agents", "9", "--behaviour", behaviour]);
-        let what = format!("{}: agent 10 of the fleet is not seeded ({said})", reference.base());
+        let what = format!("{}: agent 10 of the fleet is not seeded ({said}); agents 1 to 9 are", reference.base());
         assert_refused(Bench::at_reference(&reference, BRIEF), &what, mend);
     }
     assert_answer_refused(

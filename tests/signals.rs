@@ -223,7 +223,7 @@ fn a_signal_ends_the_wait_for_evidence() {
         });
         let arguments = format!("{LITTLE} --warm-up 0s --duration 500ms");
         let running = Bench::at(&peer, &arguments).database(&url).start();
-        let finished = stop(running, signal, "evidence", |_| readings.load(Ordering::SeqCst) == 2).exits(5);
+        let finished = stop(running, signal, "evidence", |_| readings.load(Ordering::SeqCst) == 2).exits(3);
         let summary = finished.summary();
         assert_eq!(summary["results"][0]["arrivals"]["scheduled"], 10);
         let metrics = summary["evidence"][0]["metrics"].to_string();

@@ -124,7 +124,8 @@ impl Bench {
     /// The sustained workload alone, cut down to a second or two, as `cargo test` runs it.
     pub fn smoke(mut self) -> Self {
         self.is_smoke = true;
-        self.command.args(["--mode", "sustained"]);
+        // It takes nothing of this from the environment.
+        self.command.args(["--mode", "sustained", "--max-other-cpu", "100%"]);
         self
     }
 
