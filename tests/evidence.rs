@@ -263,7 +263,7 @@ fn metrics_are_read_with_the_token() {
         ),
         (
             |_| answer(200, "text/plain", "no metrics today"),
-            format!("{path}: not the text format of Prometheus: \"no metrics today\""),
+            format!("{path}: not the text format of Prometheus: no metrics today"),
         ),
     ] {
         assert_eq!(read_metrics(reply), Err(expected));
