@@ -313,7 +313,8 @@ fn rate_limiter_on() {
 
 #[test]
 fn agents_not_seeded() {
-    let mend = "certctl-bench seed --agents 5000 --database URL, with the URL of certctl's own database; or lower --agents";
+    let mend =
+        "certctl-bench seed --agents 5000 --database URL, with the URL of certctl's own database; or lower --agents";
     for (behaviour, said) in
         [("as-built", "500: Failed to record heartbeat"), ("as-documented", "404: Agent not found")]
     {
