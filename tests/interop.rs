@@ -290,3 +290,39 @@ fn a_peer_that_closes_before_the_handshake_or_after_it_is_told() {
     let fault = ask(peer.address(), "localhost", &options).unwrap_err();
     assert_eq!((fault.kind, peer.connections()), (FaultKind::Closed, 1), "{fault}");
 }
+
+/// A peer that answers a ClientHello with a ServerHello of this version, which selects `protocol` by ALPN.
+fn hello_of(version: [u8; 2], protocol: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+    let list = [&[length(protocol)], protocol].concat();
+    // RFC 7301, section 3.1: the extension, its length, that of the list, and the one name in it.
+    let alpn = [&[0, 16, 0, length(&list) + 2, 0, length(&list)], &list[..]].concat();
+    // RFC 5246, section 7.4.1.3: version, random, no session, ECDHE-ECDSA-AES128-GCM-SHA256, no compression.
+    let body = [&version[..], &[7; 32], &[0, 0xc0, 0x2b, 0, 0, length(&alpn)], &alpn].concat();
+    let message = [&[2, 0, 0, length(&body)], &body[..]].concat();
+    let record = [&[22], &version[..], &[0, length(&message)], &message].concat();
+    thread::spawn(move || {
+        let mut client = listener.accept().unwrap().0;
+        let mut hello = [0; 4_096];
+        let _ = client.read(&mut hello).unwrap();
+        client.write_all(&record).unwrap();
+        // Until the client goes.
+        while matches!(client.read(&mut hello), Ok(1..)) {}
+    });
+    address
+}
+
+#[test]
+fn a_protocol_that_was_not_offered_has_its_own_outcome() {
+    let fault = ask(hello_of([3, 3], b"h2"), "localhost", &Options::full(Trust::Insecure)).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::UnofferedAlpn, "{fault}");
+    assert!(fault.detail.contains("http/1.1, which alone was offered"), "{fault}");
+}
+
+#[test]
+fn a_peer_of_tls_1_1_has_its_own_outcome() {
+    let fault = ask(hello_of([3, 2], b"http/1.1"), "localhost", &Options::full(Trust::Insecure)).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::OldTls, "{fault}");
+}

@@ -517,3 +517,40 @@ fn a_wrong_folder_of_postgresql_is_a_mistake_and_not_passed_over() {
     let finished = bench.run().exits(2);
     assert!(finished.stderr.contains("CERTCTL_BENCH_PG_BIN=/nonexistent: no `postgres` in it"), "{}", finished.stderr);
 }
+
+#[test]
+fn the_address_that_is_loaded_is_named() {
+    // Nobody listens on ::1, which localhost may be first.
+    let peer = Peer::start(certctl);
+    let base = format!("https://localhost:{}", peer.address().port());
+    let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).run().too_short();
+    assert_eq!(finished.summary()["target"]["address"], peer.address().to_string());
+    assert!(finished.stdout.contains(&format!("at {base} ({})", peer.address())), "{}", finished.stdout);
+    // A URL with an address says it all.
+    let summary = Bench::at(&peer, BRIEF).run().too_short().summary();
+    assert!(summary["target"].get("address").is_none());
+}
+
+#[test]
+fn a_server_that_misses_a_name_is_said_to_get_none() {
+    // As HAProxy does with strict-sni: a fatal alert, unrecognized_name.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut connection, &[21, 3, 3, 0, 2, 2, 112]);
+            // Until the client goes.
+            let _ = std::io::copy(&mut connection, &mut std::io::sink());
+        }
+    });
+    let peer = Peer::start(certctl);
+    assert_refused(
+        Bench::at_base(&format!("https://{address}"), &peer.ca_file(), BRIEF),
+        &format!(
+            "https://{address}: the TLS handshake failed: received fatal alert: UnrecognisedName; no server name was sent, \
+             since the URL has an address"
+        ),
+        "write https://NAME:PORT in CERTCTL_BASE, with a name that the server knows (a line in /etc/hosts gives an \
+         address a name)",
+    );
+}

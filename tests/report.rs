@@ -3,6 +3,7 @@
 mod common;
 
 use certctl_bench::measure::{Measurement, Outcome};
+use certctl_bench::report::facts::HandshakeKindCount;
 use certctl_bench::report::text;
 use certctl_bench::wire::FaultKind;
 
@@ -34,4 +35,25 @@ fn a_run_with_errors_breaches() {
 #[test]
 fn a_run_whose_work_is_missing_is_invalid() {
     insta::assert_snapshot!(told(measurement(|_| Outcome::Ok), 1_999));
+}
+
+#[test]
+fn retried_handshakes_are_named_beside_the_verdict() {
+    let mut summary = summary(measurement(|_| Outcome::Ok), 2_000);
+    let kind = |kind: &str, count| HandshakeKindCount {
+        kind: kind.to_owned().into(),
+        version: "TLS1.3".into(),
+        suite: "TLS13_AES_256_GCM_SHA384".into(),
+        group: "secp256r1".into(),
+        key: "ecdsa-p256".into(),
+        chain_length: 1,
+        alpn: "http/1.1".into(),
+        count,
+    };
+    summary.results[0].opening.kinds = vec![kind("full", 3)];
+    assert!(!text::results(&summary).contains("retried"));
+    summary.results[0].opening.kinds = vec![kind("full", 3), kind("hello-retry", 5)];
+    let text = text::results(&summary);
+    let (_, after) = text.split_once("verdict ").unwrap();
+    assert!(after.contains("5 of 8 handshakes were retried"), "{text}");
 }

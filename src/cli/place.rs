@@ -83,7 +83,10 @@ impl Place {
     /// What it is, for results.
     pub fn facts(&self) -> TargetFacts {
         match self {
-            Self::Certctl { target, .. } => TargetFacts::of(target),
+            Self::Certctl { target, findings } => {
+                let address = (!target.base.is_address()).then(|| findings.dialer.address().to_string());
+                TargetFacts { address, ..TargetFacts::of(target) }
+            }
             Self::Connectors(connectors) => connectors.facts(),
         }
     }

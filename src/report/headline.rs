@@ -4,6 +4,7 @@ use super::facts::ThresholdFacts;
 use super::sheet;
 use super::summary::Summary;
 use super::verdict::Verdict;
+use crate::wire::handshake::Kind;
 
 /// A run's verdict, in a word.
 pub fn word(summary: &Summary) -> &'static str {
@@ -36,4 +37,18 @@ pub fn meaning(summary: &Summary) -> String {
         Verdict::Invalid => "whatever its figures say, this run proves nothing.".to_owned(),
         Verdict::Smoke => "every part works; nothing was judged.".to_owned(),
     }
+}
+
+/// Handshakes that took another round trip, if any did: the latencies of an opening with them are not those of one
+/// without (RFC 8446, section 4.1.4).
+pub fn retries(summary: &Summary) -> Option<String> {
+    let kinds = summary.results.iter().flat_map(|results| [&results.opening.kinds, &results.reopening.kinds]).flatten();
+    let (mut retried, mut all) = (0, 0);
+    for kind in kinds {
+        all += kind.count;
+        retried += if kind.kind == Kind::HelloRetry.label() { kind.count } else { 0 };
+    }
+    (retried > 0).then(|| {
+        format!("{retried} of {all} handshakes were retried: the server wants another key exchange group (HelloRetryRequest)")
+    })
 }

@@ -78,7 +78,7 @@ fn verdict(group: &Group, run: &Run, several: bool) -> String {
         html(&headline::meaning(summary))
     );
     let doubtful = summary.doubtful().map(|reason| format!("doubtful: {reason}"));
-    let reasons: Vec<_> = summary.invalid.iter().cloned().chain(doubtful).collect();
+    let reasons: Vec<_> = summary.invalid.iter().cloned().chain(doubtful).chain(headline::retries(summary)).collect();
     if !reasons.is_empty() {
         let reasons = reasons.iter().map(|reason| format!("<li>{}</li>", html(reason)));
         let _ = write!(text, "<ul>{}</ul>", reasons.collect::<String>());

@@ -44,6 +44,9 @@ fn verdict(run: &Run) -> String {
     let summary = &run.summary;
     let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
     let mut text = format!("{label}**{}**: {}\n", headline::word(summary), markdown(&headline::meaning(summary)));
+    if let Some(retries) = headline::retries(summary) {
+        let _ = writeln!(text, "- {}", markdown(&retries));
+    }
     for reason in &summary.invalid {
         let _ = writeln!(text, "- {}", markdown(reason));
     }

@@ -132,6 +132,9 @@ pub struct TargetFacts {
     pub kind: Cow<'static, str>,
     /// Its base URL.
     pub base_url: String,
+    /// The one address of its host that is loaded; absent where the URL has an address, and of connectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Its version, as it says itself.
     pub version: String,
     /// `as-built` or `as-documented`.
@@ -288,6 +291,7 @@ impl TargetFacts {
         Self {
             kind: system.kind.into(),
             base_url: target.base.to_string(),
+            address: None,
             version: system.version.clone(),
             behaviour: system.behaviour.clone(),
             store: system.store.clone(),

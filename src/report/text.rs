@@ -9,6 +9,7 @@ use super::evidence;
 use super::facts::{
     DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
 };
+use super::headline;
 use super::machine_use;
 use super::plan::PlanFacts;
 use super::summary::{About, Summary, TargetFacts, WorkloadResults};
@@ -48,7 +49,8 @@ pub fn heading(about: &About) -> String {
 
 /// A certctl, or the reference server.
 fn certctl(text: &mut String, target: &TargetFacts) {
-    row(text, "target", &format!("{} at {}", system(target), target.base_url));
+    let address = target.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
+    row(text, "target", &format!("{} at {}{address}", system(target), target.base_url));
     // Of the settings, those without which a figure of writes says nothing.
     let durability = ["fsync", "synchronous_commit"]
         .into_iter()
@@ -155,6 +157,9 @@ pub fn results(summary: &Summary) -> String {
         row(&mut text, if clear { "but" } else { "invalid" }, reason);
     }
     row(&mut text, "verdict", &format!("{} (exit {})", summary.verdict, summary.exit_code));
+    if let Some(retries) = headline::retries(summary) {
+        row(&mut text, "", &retries);
+    }
     if summary.verdict == Verdict::Smoke {
         row(&mut text, "", "cargo bench measures; this only shows that every part works");
     }

@@ -277,6 +277,7 @@ impl Connectors {
         TargetFacts {
             kind: "connectors".into(),
             base_url: urls.join(", "),
+            address: None,
             version: versions.join(", "),
             behaviour: "as-built".to_owned(),
             store: "none".to_owned(),

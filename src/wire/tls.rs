@@ -285,3 +285,26 @@ fn system_authorities() -> Result<Vec<CertificateDer<'static>>> {
 
 /// The TLS library and cryptography behind [`client_config`], for results.
 pub const PROVIDER: &str = "rustls with aws-lc-rs";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::pki::{Authority, KeyType};
+
+    #[test]
+    fn a_ca_file_is_pem_or_der_and_says_what_it_is_not() {
+        let root = Authority::root(KeyType::EcdsaP256).unwrap();
+        let Trust::Authorities(read) = Trust::from_pem(root.certificate(), "x").unwrap() else { panic!() };
+        assert_eq!(&read[0], root.certificate());
+        let key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+        for (bytes, why) in [
+            ("", "CA file x is empty"),
+            ("hello", "CA file x holds no certificate: it is neither PEM nor DER"),
+            (key, "CA file x holds no certificate, but PRIVATE KEY"),
+            ("-----BEGIN CERTIFICATE-----\nMAA=\n", "CA file x is not PEM: "),
+        ] {
+            let error = Trust::from_pem(bytes.as_bytes(), "x").unwrap_err();
+            assert!(error.what().starts_with(why), "{error}");
+        }
+    }
+}

@@ -45,6 +45,7 @@ pub fn about() -> About {
         scenario: "agent_storm".into(),
         title: "500 agents heartbeat in turn".to_owned(),
         target: TargetFacts {
+            address: None,
             kind: "reference".into(),
             base_url: "https://localhost:8443".to_owned(),
             version: "0.1.0".to_owned(),

@@ -143,6 +143,7 @@ fn about() -> About {
         scenario: "agent_storm".into(),
         title: "200 agents heartbeat in turn".to_owned(),
         target: TargetFacts {
+            address: None,
             kind: "reference".into(),
             base_url: "https://localhost:8443".to_owned(),
             version: "0.1.0".to_owned(),
