@@ -73,15 +73,22 @@ impl Session<'_> {
     fn sum_up(&self, about: About, done: Done) -> Summary {
         let Done { parts, mut invalid, mut breaches, evidence, machine_use } = done;
         let ended = self.cut.ended();
-        if let Some(Ended::Errors { share, limit }) = ended {
-            breaches.push(Breach::Drowned { share, within: limit.within });
-        }
+        breaches.extend(match ended.clone() {
+            Some(Ended::Errors { share, limit }) => Some(Breach::Drowned { share, within: limit.within }),
+            Some(Ended::NotOpened { opened, wanted, why }) => Some(Breach::NotOpened { opened, wanted, why }),
+            Some(Ended::Requests(_)) | None => None,
+        });
         if self.floor.is_none() && parts.iter().any(|part| part.measurement.response.count() > 0) {
             // Where nothing is judged, that one workload gets no answer is a finding.
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
         }
         let checked = self.check(&parts);
-        invalid.extend(validity::unjudged(&checked));
+        if matches!(ended, Some(Ended::NotOpened { .. })) {
+            // Without a load nothing else can be wrong with it.
+            invalid.retain(|reason| matches!(reason, Invalid::Starved(_) | Invalid::Throttled(_)));
+        } else {
+            invalid.extend(validity::unjudged(&checked));
+        }
         invalid.extend(match (self.smoke, self.floor) {
             (true, _) => broken(&parts, |outcome| outcome != Outcome::Ok),
             (false, None) => broken(&parts, is_no_finding),

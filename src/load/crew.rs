@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::arrival::Arrival;
 use super::closed::{self, Users};
+use super::cut::Ended;
 use super::deadline::{Deadlines, SWEEP_EVERY};
 use super::desk::Desk;
 use super::local;
@@ -91,6 +92,8 @@ impl Crew {
         });
         let mut workers = JoinSet::new();
         match shared.plan.opening {
+            // After another workload's connections could not be opened.
+            Opening::Before(_) if control.is_cut() => {}
             Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut workers).await?,
             Opening::ByFirstRequest => {
                 for worker in 0..shared.plan.connections {
@@ -236,20 +239,26 @@ async fn open_all<C: Client>(
         in_time = shared.opening_is_over(last) => in_time,
     };
     let (opened, wanted) = (shared.opened.get(), shared.plan.connections);
-    if let Some(fault) = shared.opening_fault.take() {
-        return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}"))
-            .mend("lower --connect-rate or --connections, or look at the target's limits and log"));
-    }
-    if shared.stopped() {
-        return Err(Error::new(format!(
-            "stopped after opening {opened} of {wanted} connections: nothing was measured"
-        )));
-    }
-    if !in_time {
-        let waited_s = (Moment::now() - start).as_secs_f64();
-        return Err(Error::new(format!("opened {opened} of {wanted} connections in {waited_s:.0} s, and gave up"))
-            .mend("lower --connect-rate or --connections, or look at the target's limits and log"));
-    }
+    let hint = "lower --connect-rate or --connections, or look at the target's limits and log";
+    let why = match shared.opening_fault.take() {
+        Some(fault) if fault.kind == FaultKind::Exhausted => {
+            return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}")).mend(hint));
+        }
+        Some(fault) => fault.to_string(),
+        None if shared.control.stop.load(Ordering::Relaxed) => {
+            return Err(Error::new(format!(
+                "stopped after opening {opened} of {wanted} connections: nothing was measured"
+            )));
+        }
+        None if !in_time => format!("no more in {:.0} s", (Moment::now() - start).as_secs_f64()),
+        None => return Ok(()),
+    };
+    // What the system did is measured: the failed attempts are, and the load does not begin.
+    shared.control.cut.end(Ended::NotOpened {
+        opened: opened as u64,
+        wanted: wanted as u64,
+        why: format!("{why} ({hint})"),
+    });
     Ok(())
 }
 

@@ -1,10 +1,11 @@
-//! Limits at which a run ends early, of its own accord: so many requests, or so many errors that it drowns its system.
+//! Why a run ends early, of its own accord: so many requests, so many errors that it drowns its system, or a connection
+//! that cannot be opened.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +26,17 @@ pub struct ErrorLimit {
 }
 
 /// Why a run ended early.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
+    /// A connection could not be opened before the load.
+    NotOpened {
+        /// So many were opened.
+        opened: u64,
+        /// Of so many.
+        wanted: u64,
+        /// What became of the next.
+        why: String,
+    },
     /// It had sent as many requests as it may.
     Requests(u64),
     /// So large a share of its requests failed.
@@ -43,6 +53,7 @@ pub enum Ended {
 pub struct Cut {
     limits: Limits,
     sent: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
     ended: Arc<Mutex<Option<Ended>>>,
 }
 
@@ -73,20 +84,19 @@ impl Cut {
 
     /// Why the run ended early, if it did.
     pub fn ended(&self) -> Option<Ended> {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the run is to send no more.
     pub fn is_over(&self) -> bool {
-        let limited = self.limits.requests.is_some() || self.limits.errors.is_some();
-        limited && self.ended().is_some()
+        self.over.load(Ordering::Relaxed)
     }
 
     /// Looks at a run's errors until there are too many; returns at once where there is no limit to them.
     pub async fn watch(&self, progress: &Progress) {
         let Some(limit) = self.limits.errors else { return };
         let mut recent = Recent::new(limit);
-        while self.ended().is_none() {
+        while !self.is_over() {
             let (ok, failed) = progress.answered();
             if let Some(share) = recent.share(ok, failed - progress.exhausted()).filter(|share| *share >= limit.share) {
                 self.end(Ended::Errors { share, limit });
@@ -95,8 +105,10 @@ impl Cut {
         }
     }
 
-    fn end(&self, why: Ended) {
+    /// Ends the run; the first reason counts.
+    pub fn end(&self, why: Ended) {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -145,6 +157,9 @@ impl FromStr for ErrorLimit {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotOpened { opened, wanted, why } => {
+                write!(f, "before the load: {opened} of {wanted} connections were opened, then {why}")
+            }
             Self::Requests(most) => write!(f, "after {most} requests, as --max-requests has it"),
             Self::Errors { share, limit } => write!(
                 f,

@@ -35,6 +35,8 @@ pub struct Delays {
     pub late: u64,
     /// Those that never started.
     pub unsent: u64,
+    /// Those that started later than the bound and timed out: less than the timeout was left to the system.
+    pub timed_out: u64,
 }
 
 /// Delays that were our own doing.
@@ -59,6 +61,13 @@ pub struct Start {
     pub actual: Moment,
 }
 
+impl Delays {
+    fn add(&mut self, timed_out: bool) {
+        self.late += 1;
+        self.timed_out += u64::from(timed_out);
+    }
+}
+
 impl Attribution {
     /// For so many connections; what starts later than `bound_ns` is late.
     pub fn new(connections: usize, bound_ns: u64) -> Self {
@@ -71,18 +80,29 @@ impl Attribution {
         }
     }
 
-    /// Notes an arrival that was sent on a connection and took so long from there; those of a connection come in the
-    /// order in which they were sent. Returns whether it was late by the generator's own doing.
-    pub fn started(&mut self, connection: usize, start: Start, service_ns: u64, measured: bool) -> bool {
+    /// Notes an arrival that was sent on a connection and took so long from there, or timed out after it; those of a
+    /// connection come in the order in which they were sent. Returns whether it was late by the generator's own doing.
+    pub fn started(
+        &mut self,
+        connection: usize,
+        start: Start,
+        service_ns: u64,
+        timed_out: bool,
+        measured: bool,
+    ) -> bool {
         let Start { intended, handed, waited, actual } = start;
         let late = actual.ns_since(intended) > self.bound_ns;
         let by_generator = late && (!waited || handed.ns_since(intended) > self.bound_ns);
-        self.generator.late += u64::from(measured && by_generator);
+        if measured && by_generator {
+            self.generator.add(timed_out);
+        }
         let index = connection % self.free_ns.len();
         for (rung, free_ns) in self.free_ns[index].iter_mut().enumerate() {
             let start_ns = if waited { handed.as_ns().max(*free_ns) } else { actual.as_ns() };
             let late_anyway = late && start_ns.saturating_sub(intended.as_ns()) > self.bound_ns;
-            self.pool[rung].late += u64::from(measured && late_anyway && !by_generator);
+            if measured && late_anyway && !by_generator {
+                self.pool[rung].add(timed_out);
+            }
             *free_ns = (*free_ns).max(start_ns + service_ns.min(usual_ns(rung)));
         }
         by_generator
@@ -159,9 +179,12 @@ mod tests {
                 if took < self.patience_ms {
                     service.record(took * 1_000_000);
                 }
-                all.late += u64::from(actual - due > BOUND_NS / 1_000_000);
+                let timed_out = actual + took - due > self.patience_ms;
+                if actual - due > BOUND_NS / 1_000_000 {
+                    all.add(timed_out);
+                }
                 let start = Start { intended: ms(due), handed: ms(handed), waited: free > handed, actual: ms(actual) };
-                attribution.started(connection, start, took * 1_000_000, true);
+                attribution.started(connection, start, took * 1_000_000, timed_out, true);
             }
             (all, attribution.ours(&service))
         }
@@ -191,7 +214,7 @@ mod tests {
     fn a_pool_that_is_too_small_for_a_steady_system_is_ours() {
         // 300 ms each at 200/s keep 60 connections busy.
         let (all, ours) = TWENTY.run(|_| 300, |due| due);
-        assert!(all.late > 1_000 && all.unsent > 1_000, "{all:?}");
+        assert!(all.late > 1_000 && all.unsent > 1_000 && all.timed_out > 10, "{all:?}");
         assert_eq!((ours.pool, ours.generator), (all, Delays::default()));
         let (all, ours) = Pool { connections: 61, ..TWENTY }.run(|_| 300, |due| due);
         assert_eq!((all, ours), (Delays::default(), OurDelays::default()));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A breach that no threshold states.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Breach {
     /// Answers broke a rule that allows no exception.
     Rule {
@@ -14,6 +14,15 @@ pub enum Breach {
         count: u64,
         /// Of how many.
         of: u64,
+    },
+    /// A connection could not be opened before the load, which did not begin.
+    NotOpened {
+        /// So many were opened.
+        opened: u64,
+        /// Of so many.
+        wanted: u64,
+        /// What became of the next.
+        why: String,
     },
     /// So many requests failed that the run was ended, as was wished.
     Drowned {
@@ -27,7 +36,7 @@ pub enum Breach {
 impl Breach {
     /// Whether a system that others keep from working would show it too.
     pub fn depends_on_speed(&self) -> bool {
-        matches!(self, Self::Drowned { .. })
+        matches!(self, Self::Drowned { .. } | Self::NotOpened { .. })
     }
 }
 
@@ -35,6 +44,7 @@ impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { what, count, of } => write!(f, "{count} of {of} {what}: not one may be"),
+            Self::NotOpened { opened, wanted, why } => write!(f, "opened {opened} of {wanted} connections, then {why}"),
             Self::Drowned { share, within } => write!(
                 f,
                 "{:.1}% of the requests that ended within {} failed: the run was ended, as --abort-on-errors has it",

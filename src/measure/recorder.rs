@@ -208,6 +208,12 @@ impl Measurement {
         self.unsent().saturating_sub(others)
     }
 
+    /// Errors that are the system's for certain, those apart that only a refusal is.
+    pub fn errors_by_system(&self) -> u64 {
+        let ours = self.ours.generator.timed_out + self.ours.pool.timed_out;
+        self.certain_errors.others.saturating_sub(ours) + self.unsent_by_system()
+    }
+
     /// The share of scheduled arrivals that did not get the right answer, unsent ones included; `None` without any.
     pub fn error_share(&self) -> Option<f64> {
         let errors = self.scheduled - self.outcomes.count(Outcome::Ok);
@@ -337,8 +343,9 @@ impl Recorder {
         let measured = self.is_measured(sample.intended);
         let start =
             Start { intended: sample.intended, handed: sample.handed, waited: sample.waited, actual: sample.actual };
-        let late_by_generator =
-            !self.closed && self.attribution.started(sample.connection, start, sample.service_ns(), measured);
+        let timed_out = sample.outcome == Outcome::TimedOut;
+        let late_by_generator = !self.closed
+            && self.attribution.started(sample.connection, start, sample.service_ns(), timed_out, measured);
         let measurement = &mut self.measurement;
         if !measured {
             if sample.intended < self.from {

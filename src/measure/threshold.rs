@@ -60,7 +60,7 @@ impl Threshold {
         let count = |outcome| measurements.iter().map(|measurement| measurement.outcomes.count(outcome)).sum::<u64>();
         let share = |good: u64| (scheduled > 0).then(|| (scheduled - good) as f64 / scheduled as f64);
         let errors = |of: fn(&Measurement) -> u64| {
-            let each = measurements.iter().map(|one| one.certain_errors.others + one.unsent_by_system() + of(one));
+            let each = measurements.iter().map(|one| one.errors_by_system() + of(one));
             each.sum::<u64>()
         };
         let mut by_maximum = false;

@@ -121,31 +121,16 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    /// Whether the run measured something else than it says, or measured ourselves in every sample, so that not even a
-    /// breach of the system's own making can be told from it. In all other cases a clear breach outranks the reason.
+    /// Whether the run measured something else than it says, so that not even a breach of the system's own making can be
+    /// told from it. In all other cases a clear breach outranks the reason.
     pub fn voids_breaches(&self) -> bool {
-        match self {
-            Self::Handshakes { .. } | Self::Saturated { .. } => true,
-            Self::Partial
-            | Self::NothingMeasured
-            | Self::NotRun { .. }
-            | Self::Broken { .. }
-            | Self::Unsent { .. }
-            | Self::Lag { .. }
-            | Self::Exhausted { .. }
-            | Self::Starved(_)
-            | Self::Throttled(_)
-            | Self::TooFewSamples(_)
-            | Self::Never(_)
-            | Self::Work(_)
-            | Self::WorkUncounted(_) => false,
-        }
+        matches!(self, Self::Handshakes { .. })
     }
 
-    /// Whether the system itself was slowed down by others than us: how fast it answers, and if in time, then says
-    /// nothing of it.
-    pub fn slows_the_system(&self) -> bool {
-        matches!(self, Self::Starved(_) | Self::Throttled(_))
+    /// Whether every sample may be as slow as it is for another's sake: the generator was the bottleneck, or others kept
+    /// the system from working. How fast it answered, and if in time, then says nothing of it; what it answered does.
+    pub fn slows_all(&self) -> bool {
+        matches!(self, Self::Saturated { .. } | Self::Starved(_) | Self::Throttled(_))
     }
 }
 
@@ -403,7 +388,7 @@ mod tests {
     #[test]
     fn clients_that_ask_one_thing_after_another_may_wait_for_themselves() {
         let busy = Punctuality { bound: BOUND, of: Timed::BusyClients };
-        let delays = |late, unsent| Delays { late, unsent };
+        let delays = |late, unsent| Delays { late, unsent, timed_out: 0 };
         let waiting = Measurement { ours: OurDelays { generator: delays(20, 0), pool: delays(480, 5) }, ..good() };
         assert_eq!(judge(&waiting, &[], busy, None), []);
         assert_eq!(judge(&waiting, &[], ARRIVALS, None).len(), 2);

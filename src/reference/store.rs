@@ -220,7 +220,10 @@ impl From<tokio_postgres::Error> for StoreError {
 
 impl From<deadpool_postgres::PoolError> for StoreError {
     fn from(error: deadpool_postgres::PoolError) -> Self {
-        Self::new(&error)
+        match error {
+            deadpool_postgres::PoolError::Backend(error) => error.into(),
+            error => Self::new(&error),
+        }
     }
 }
 

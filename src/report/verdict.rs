@@ -24,11 +24,11 @@ pub enum Verdict {
 
 impl Verdict {
     /// Judges a run. What the system did for certain comes first: a breach that cannot be chance stands whatever else is
-    /// wrong, unless the run measured another thing than it says, or others kept the system from answering in time. What
-    /// is left can be trusted only if the run is valid.
+    /// wrong, unless the run measured another thing than it says. Where the generator or others may have slowed all of it,
+    /// only answers that are wrong whatever they took are certain. What is left can be trusted only if the run is valid.
     pub fn of(breaches: &[Breach], invalid: &[Invalid], checked: &[Checked]) -> Self {
         let void = invalid.iter().any(Invalid::voids_breaches);
-        let slowed = invalid.iter().any(Invalid::slows_the_system);
+        let slowed = invalid.iter().any(Invalid::slows_all);
         let certain = breaches.iter().any(|breach| !(slowed && breach.depends_on_speed()))
             || !slowed && checked.iter().any(|checked| checked.certain);
         if certain && !void {
@@ -77,8 +77,9 @@ mod tests {
     #[test]
     fn the_order_of_verdicts_is_as_documented() {
         let (kept, breached, clear) = (checked(Some(0.0), false), checked(Some(0.02), false), checked(Some(1.0), true));
-        let rule = Breach::Rule { what: "nonces", count: 1, of: 2 };
-        let (late, void) = ([Invalid::Partial], [Invalid::Saturated { busy_share: 1.0 }]);
+        let rule = || Breach::Rule { what: "nonces", count: 1, of: 2 };
+        let (late, void) = ([Invalid::Partial], [Invalid::Handshakes { undeclared: 1, of: 2 }]);
+        let saturated = [Invalid::Saturated { busy_share: 1.0 }];
         let slowed = [Invalid::Throttled(Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 })];
         let drowned = Breach::Drowned { share: 1.0, within: std::time::Duration::from_secs(10) };
         for (breaches, invalid, checked, verdict) in [
@@ -90,10 +91,12 @@ mod tests {
             (&[], &void, clear, Verdict::Invalid),
             (&[], &slowed, clear, Verdict::Invalid),
             (&[drowned], &slowed, clear, Verdict::Invalid),
-            (&[rule], &slowed, kept, Verdict::Breached),
-            (&[rule], &[], kept, Verdict::Breached),
-            (&[rule], &late, kept, Verdict::Breached),
-            (&[rule], &void, kept, Verdict::Invalid),
+            (&[rule()], &slowed, kept, Verdict::Breached),
+            (&[], &saturated, clear, Verdict::Invalid),
+            (&[rule()], &saturated, kept, Verdict::Breached),
+            (&[rule()], &[], kept, Verdict::Breached),
+            (&[rule()], &late, kept, Verdict::Breached),
+            (&[rule()], &void, kept, Verdict::Invalid),
         ] {
             assert_eq!(Verdict::of(breaches, invalid, &[checked]), verdict, "{breaches:?} {invalid:?} {checked:?}");
         }

@@ -8,6 +8,8 @@ use crate::measure::validity::Work;
 
 /// How long certctl may take to write the audit rows of answered requests: it does so after it answers.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
+/// Those that are still on their way follow one another: without another row for so long, no more are awaited.
+const AUDIT_GAP: Duration = Duration::from_secs(8);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// A kind of audit row.
@@ -58,14 +60,18 @@ impl AuditBook {
         self.poll_for(rows, patience, database).map(drop)
     }
 
-    /// The rows that came since, once there are as many as `wanted` or `patience` ends.
+    /// The rows that came since, once there are as many as `wanted`, none came for a while, or `patience` ends.
     fn poll_for(&self, wanted: &[u64], patience: Duration, database: &mut Client) -> Result<Vec<u64>> {
+        let (mut last, mut came) = (Vec::new(), Instant::now());
         poll(patience, || {
             let now = count_all(database, &self.kinds)?;
             let found: Vec<u64> =
                 now.iter().zip(&self.before).map(|(now, before)| now.saturating_sub(*before)).collect();
+            if found != last {
+                (last, came) = (found.clone(), Instant::now());
+            }
             let complete = found.iter().zip(wanted).all(|(found, wanted)| found >= wanted);
-            Ok((found, complete))
+            Ok((found, complete || came.elapsed() > AUDIT_GAP))
         })
     }
 }

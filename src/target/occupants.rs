@@ -2,9 +2,10 @@
 //! that they listen at.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio_postgres::config::Host;
 
@@ -105,23 +106,14 @@ fn told(pids: &[u32], names: &HashMap<u32, &Process>) -> String {
 
 /// All processes that can be seen.
 pub fn processes() -> Vec<Process> {
-    let mut all = Vec::new();
-    let mut text = String::new();
-    for pid in pids() {
-        read_into(&mut text, Path::new(&format!("/proc/{pid}/stat")));
-        all.extend(procfs::process(&text));
-    }
-    all
-}
-
-/// Reads a file whose text need not be UTF-8; leaves nothing where it is gone.
-fn read_into(text: &mut String, path: &Path) {
-    text.clear();
-    match fs::read(path).map(String::from_utf8) {
-        Ok(Ok(read)) => *text = read,
-        Ok(Err(damaged)) => *text = String::from_utf8_lossy(damaged.as_bytes()).into_owned(),
-        Err(_) => {}
-    }
+    // A line has at most some 400 bytes. One read gives all of it, which halves the cost.
+    let mut line = [0; 1024];
+    let stat = |pid: u32| {
+        let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line));
+        // A process may have ended meanwhile.
+        procfs::process(&String::from_utf8_lossy(&line[..read.ok()?]))
+    };
+    pids().filter_map(stat).collect()
 }
 
 fn pids() -> impl Iterator<Item = u32> {
