@@ -245,7 +245,7 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("--duration 5", "write it as 30s, 5m or 500ms"),
         ("--connections 0", "0 is not in 1..=100000"),
         ("--mode forever", "[possible values: loop, sustained, both]"),
-        ("--arrivals rarely", "arrivals are constant or poisson"),
+        ("--arrivals rarely", "arrivals are constant, jittered or poisson"),
         ("--max-lag 2s --timeout 1s", "--max-lag is not below --timeout"),
         ("--target http://localhost:1", "only HTTPS is spoken"),
         ("--target https://localhost/api", "the base URL takes no path"),
@@ -437,7 +437,9 @@ fn no_secret_stands_in_a_command_line() {
         assert!(!line.contains("recognisable"), "{line}");
     }
     running.signal(libc::SIGINT);
-    let finished = running.finish().exits(5);
+    // Stopped; on a slow machine a breach may be clear by then.
+    let finished = running.finish();
+    assert!(matches!(finished.code, Some(3 | 5)), "{finished:?}");
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
 }
 

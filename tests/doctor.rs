@@ -7,6 +7,7 @@ mod common;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use certctl_bench::target::postgres::{Cluster, find};
@@ -228,9 +229,13 @@ fn its_token() {
 
 #[test]
 fn its_limits() {
-    let reference = Reference::start(&["--rate-limit"]);
-    let told = doctor(&reference.base(), &reference.ca_file(), &[]).exits(1);
-    told.says(
+    // It lets a hundred requests pass.
+    let asked = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
+        0..100 => ready(request),
+        _ => answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"),
+    });
+    at_peer(&peer, &[]).exits(1).says(
         ": certctl's rate limiter is on and would answer most requests with 429",
         "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false\n",
     );

@@ -14,7 +14,7 @@ use certctl_bench::wire::tls::{Trust, client_config};
 use certctl_bench::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
 use common::bench::Bench;
 use common::peer::{Peer, RECORDED, Reply, Step, answer, certctl, json};
-use common::summary::{assert_schema, outcome, reasons};
+use common::summary::{assert_schema, outcome, reasons, threshold};
 
 /// A good answer that ends the connection, in words or without.
 fn last_answer(header: &str, end: Step) -> Reply {
@@ -123,28 +123,30 @@ fn a_connection_that_was_closed_while_idle_is_no_fault() {
 }
 
 #[test]
-fn connections_that_cannot_be_opened_end_the_run_with_what_mends_it() {
-    // The preflight's connection is served, those of the fleet are cut at their greeting.
-    let greetings = AtomicU64::new(0);
-    let peer = Peer::start(move |request| match request.path.as_str() {
-        // The preflight asks 1 + 128 times.
-        "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 + 5 => vec![Step::Cut],
-        _ => certctl(request),
-    });
-    let finished = Bench::at(&peer, "--agents 50").run().exits(1);
-    let expected = "certctl-bench: opened 5 of 50 connections, then closed: ";
-    assert!(finished.stderr.contains(expected), "{}", finished.stderr);
-    assert!(finished.stderr.contains("\n  mend: lower --connect-rate or --connections"), "{}", finished.stderr);
-    assert_eq!(finished.json, None);
-
-    let greetings = AtomicU64::new(0);
-    let peer = Peer::start(move |request| match request.path.as_str() {
-        "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 => vec![Step::Silence],
-        _ => certctl(request),
-    });
-    let finished = Bench::at(&peer, "--agents 50 --timeout 500ms").run().exits(1);
-    let expected = "certctl-bench: opened 0 of 50 connections, then connect: not open within 500ms\n";
-    assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+fn connections_that_cannot_be_opened_are_a_breach() {
+    // The preflight's connection is served; those of the fleet are cut, or left without an answer, at their greeting.
+    // The preflight asks 1 + 128 times.
+    for (served, step, said) in [
+        (5, (|| Step::Cut) as fn() -> Step, "opened 5 of 50 connections, then closed: "),
+        (0, || Step::Silence, "opened 0 of 50 connections, then connect: not open within 500ms"),
+    ] {
+        let greetings = AtomicU64::new(0);
+        let peer = Peer::start(move |request| match request.path.as_str() {
+            "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 + served => vec![step()],
+            _ => certctl(request),
+        });
+        let finished = Bench::at(&peer, "--agents 50 --timeout 500ms").run().exits(3);
+        let summary = finished.summary();
+        assert_schema(&summary);
+        let breach = summary["breaches"][0].as_str().unwrap();
+        assert!(breach.starts_with(said) && breach.contains("lower --connect-rate or --connections"), "{breach}");
+        assert!(finished.stdout.contains(said), "{}", finished.stdout);
+        assert_eq!(summary["invalid"], serde_json::json!([]), "{}", finished.stdout);
+        let opening = threshold(&summary, "connections not opened");
+        assert_eq!(opening["passed"], false, "{opening}");
+        assert_eq!(summary["results"][0]["arrivals"]["scheduled"], 0, "{}", finished.stdout);
+        assert!(summary["ended_early"].as_str().unwrap().starts_with("before the load"), "{summary}");
+    }
 }
 
 // Ending early ----------------------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ fn our_own_absence_is_named_and_blamed_on_nobody_else() {
     let peer = Peer::start(certctl);
     for connections in [20, 500] {
         let arguments = format!(
-            "--rate 100/s --duration 12s --warm-up 500ms --connections {connections} --agents 500 --max-lag 250ms"
+            "--rate 100/s --duration 5s --warm-up 500ms --connections {connections} --agents 500 --max-lag 250ms"
         );
         let mut running = Bench::at(&peer, &arguments).start();
         running.wait_until_measuring();

@@ -1,12 +1,22 @@
-//! Turns among the tests of a program: runs of whole workloads do not overlap with those of other tests. Cargo runs test
-//! programs one after another.
+//! Turns among all tests: runs of whole workloads do not overlap with those of other tests, nor with those of other test
+//! programs, which `./test` runs side by side.
 
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// Whose turn it is, and how many times over.
-static HOLDER: Mutex<Option<(ThreadId, usize)>> = Mutex::new(None);
+/// Whose turn it is in this program.
+static HOLDER: Mutex<Option<Holder>> = Mutex::new(None);
 static FREE: Condvar = Condvar::new();
+
+struct Holder {
+    thread: ThreadId,
+    /// How many turns it has.
+    count: usize,
+    /// Locked against other programs until it is closed.
+    _lock: File,
+}
 
 /// A test's turn to run workloads, until it is dropped. A test that runs several at once holds several.
 #[derive(Debug)]
@@ -16,25 +26,21 @@ impl Turn {
     /// Waits until no other test holds one.
     pub fn take() -> Self {
         let this = thread::current().id();
-        let mut holder = lock();
-        loop {
-            match &mut *holder {
-                None => *holder = Some((this, 1)),
-                Some((thread, count)) if *thread == this => *count += 1,
-                Some(_) => {
-                    holder = FREE.wait(holder).unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
-            }
-            return Self;
+        let mut holder = FREE
+            .wait_while(lock(), |holder| holder.as_ref().is_some_and(|holder| holder.thread != this))
+            .unwrap_or_else(PoisonError::into_inner);
+        match &mut *holder {
+            Some(holder) => holder.count += 1,
+            None => *holder = Some(Holder { thread: this, count: 1, _lock: lock_programs() }),
         }
+        Self
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut holder = lock();
-        if let Some((_, count)) = &mut *holder {
+        if let Some(Holder { count, .. }) = &mut *holder {
             *count -= 1;
             if *count == 0 {
                 *holder = None;
@@ -45,6 +51,17 @@ impl Drop for Turn {
 }
 
 /// A test that failed meanwhile left the count as good as it was.
-fn lock() -> MutexGuard<'static, Option<(ThreadId, usize)>> {
+fn lock() -> MutexGuard<'static, Option<Holder>> {
     HOLDER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until no other test program has the lock.
+fn lock_programs() -> File {
+    let file = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/turn")).unwrap();
+    // SAFETY: plain system call on a file that is open.
+    while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        let error = std::io::Error::last_os_error();
+        assert_eq!(error.kind(), std::io::ErrorKind::Interrupted, "{error}");
+    }
+    file
 }
