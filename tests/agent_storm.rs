@@ -256,16 +256,16 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("--target https://localhost:1 --in-memory", "cannot be used with"),
         ("[", "the filter is no regular expression"),
     ] {
-        let finished = Bench::new(&format!("--bench {arguments}")).run().exits(2);
+        let finished = Bench::new(&format!("--bench {arguments}")).refused(2);
         assert!(finished.stderr.contains(said), "{arguments}: {}", finished.stderr);
         assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None), "{arguments}");
     }
     let mut bench = Bench::new("--bench");
     bench.command.env("CERTCTL_BENCH_RATE", "many");
-    assert!(bench.run().exits(2).stderr.contains("`many`: write a rate as"));
+    assert!(bench.refused(2).stderr.contains("`many`: write a rate as"));
     let mut bench = Bench::new("--bench --target https://localhost:1 --insecure");
     bench.command.env("CERTCTL_TOKEN", "secret token");
-    let finished = bench.run().exits(2);
+    let finished = bench.refused(2);
     assert!(finished.stderr.contains("the token (--token, CERTCTL_TOKEN)") && !finished.stderr.contains("secret"));
 }
 
@@ -416,7 +416,7 @@ fn the_token_is_never_shown() {
 
 #[test]
 fn a_databases_password_is_never_shown() {
-    let finished = Bench::new("--bench --database postgres://u:recognisable@127.0.0.1:1/db").run().exits(1);
+    let finished = Bench::new("--bench --database postgres://u:recognisable@127.0.0.1:1/db").refused(1);
     assert!(finished.stderr.contains("127.0.0.1"), "{}", finished.stderr);
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
 }

@@ -54,13 +54,13 @@ fn the_default_works_on_postgresql_and_every_renewal_is_in_its_rows() {
 
 #[test]
 fn more_than_is_seeded_is_wrong_usage_and_what_fits_is_named() {
-    let refused = bench("--rate 100/s --duration 1500ms --warm-up 500ms --batch-size 60").measured().run().exits(2);
+    let refused = bench("--rate 100/s --duration 1500ms --warm-up 500ms --batch-size 60").measured().refused(2);
     assert_eq!(
         refused.stderr,
         "certctl-bench: 200 requests of 60 certificates are more than the 10000 that are seeded\n  \
          mend: --batch-size 50 at most at this rate and duration, or lower those\n"
     );
-    let refused = bench("--rate 11000/s --duration 1s --warm-up 0s").measured().run().exits(2);
+    let refused = bench("--rate 11000/s --duration 1s --warm-up 0s").measured().refused(2);
     assert!(refused.stderr.ends_with("  mend: lower --rate or --duration\n"), "{}", refused.stderr);
     assert_eq!((refused.json, refused.text), (None, None));
 }
@@ -166,7 +166,7 @@ fn refusing(condition: &str) -> String {
 #[test]
 fn a_sweep_wants_a_database_to_put_its_rows_back() {
     let what = "each size renews the same certificates, which cannot be put back without a database";
-    let refused = bench("--workload sweep --in-memory").measured().run().exits(2);
+    let refused = bench("--workload sweep --in-memory").measured().refused(2);
     assert!(
         refused.stderr.ends_with(&format!(
             ": {what}\n  mend: leave out --in-memory, and install PostgreSQL 15 or newer if there is none\n"
@@ -175,7 +175,7 @@ fn a_sweep_wants_a_database_to_put_its_rows_back() {
         refused.stderr
     );
     let peer = Peer::start(all_of_certctl);
-    let refused = bench("--workload sweep").measured().towards_peer(&peer).run().exits(2);
+    let refused = bench("--workload sweep").measured().towards_peer(&peer).refused(2);
     assert_eq!(
         refused.stderr,
         format!(

@@ -203,7 +203,7 @@ fn a_cap_on_requests_is_kept_to_the_last_one() {
     assert_eq!(summary["ended_early"], "after 350 requests, as --max-requests has it");
 
     for wrong in ["--max-requests 0", "--abort-on-errors 50", "--abort-on-errors 0%/10s"] {
-        Bench::at(&peer, wrong).run().exits(2);
+        Bench::at(&peer, wrong).refused(2);
     }
 }
 

@@ -254,11 +254,11 @@ fn a_fleet_of_which_some_are_refused_never_recovers() {
 fn real_agents_have_no_rate() {
     for flags in ["--fleet real --rate 100/s", "--fleet restart --arrivals poisson", "--fleet real --connections 10"] {
         let flag = flags.split(' ').nth(2).unwrap();
-        let refused = Bench::new(flags).measured().run().exits(2);
+        let refused = Bench::new(flags).measured().refused(2);
         let why = "is for --fleet contract: real agents have times and connections of their own: leave it out\n";
         assert!(refused.stderr.starts_with(&format!("error: {flag} {why}")), "{}", refused.stderr);
     }
-    let refused = Bench::new("--fleet restart --warm-up 5s").measured().run().exits(2);
+    let refused = Bench::new("--fleet restart --warm-up 5s").measured().refused(2);
     assert!(refused.stderr.contains("--warm-up is not for --fleet restart"), "{}", refused.stderr);
 }
 

@@ -98,7 +98,7 @@ fn a_rescan_that_would_renew_certificates_of_others_is_refused() {
     let before = theirs(&mut shared.client);
     let rescan = || shared.run("bulk_renewal", "--workload rescan");
     let refused = |bench: Bench| {
-        let refused = bench.run().exits(1);
+        let refused = bench.refused(1);
         let why = ": refusing to renew by criteria: 3 of the certificates that fit them are neither of the seeds nor of a \
                    run (such as cert-loadtest-bulk-theirs, mc-load, mc-theirs)\n  mend: renew by id, with --workload \
                    enqueue, or load a certctl that holds the seeds alone\n";
@@ -122,7 +122,7 @@ fn a_database_of_another_kind_gets_no_tables() {
     let url = cluster.url("shop");
     let mut client = Client::connect(&url, NoTls).unwrap();
     client.batch_execute("CREATE SCHEMA shop; CREATE TABLE shop.orders (id text)").unwrap();
-    let refused = Bench::new("").smoke().database(&url).run().exits(1);
+    let refused = Bench::new("").smoke().database(&url).refused(1);
     let why = "it holds 1 others and none of certctl's (such as shop.orders)\n  mend: give the URL of an empty one\n";
     assert!(refused.stderr.ends_with(why), "{}", refused.stderr);
     let sql =

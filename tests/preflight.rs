@@ -33,7 +33,7 @@ const EXPIRED: &str = "have it serve a certificate that is valid now, see that t
 /// with `…`, where a library's words stand.
 #[track_caller]
 fn assert_refused(bench: Bench, what: &str, mend: &str) {
-    let finished = bench.run().exits(1);
+    let finished = bench.refused(1);
     assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None));
     // What takes long is said to be waited for, as often as it takes.
     let lines: Vec<&str> = finished.stderr.lines().filter(|line| !line.starts_with("still waiting for ")).collect();
@@ -70,7 +70,7 @@ fn not_reachable() {
         &format!("https://{address} is not reachable at {address}: Connection refused (os error 111)"),
         "start certctl there, or correct CERTCTL_BASE",
     );
-    let finished = Bench::at_base("https://no-such-host.invalid", &peer.ca_file(), BRIEF).run().exits(1);
+    let finished = Bench::at_base("https://no-such-host.invalid", &peer.ca_file(), BRIEF).refused(1);
     assert!(finished.stderr.contains("looking up no-such-host.invalid: "), "{}", finished.stderr);
 }
 
@@ -122,7 +122,7 @@ fn a_server_that_keeps_us_waiting_is_named_meanwhile() {
     let base = format!("https://{}", mute.local_addr().unwrap());
     let peer = Peer::start(certctl);
     // It is given up after 10 s at the earliest.
-    let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).run().exits(1);
+    let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).refused(1);
     assert!(finished.stderr.contains(&format!("still waiting for the answers of {base}: ")), "{}", finished.stderr);
 }
 
@@ -208,7 +208,7 @@ fn a_running_reference_server_says_how_it_behaves() {
 #[test]
 fn a_running_certctl_is_not_kept_in_memory() {
     let peer = Peer::start(certctl);
-    let refused = Bench::at(&peer, "--in-memory").run().exits(2);
+    let refused = Bench::at(&peer, "--in-memory").refused(2);
     assert_eq!(
         refused.stderr,
         format!(
@@ -224,7 +224,7 @@ fn no_password_in_a_target_is_shown() {
     for base in ["http://u:secret@h", "u:secret@h", "https://u:secret@h", "https://u:secret@h/api", "https://u:secret@"]
     {
         for arguments in ["", "--in-memory"] {
-            let refused = Bench::new(&format!("--bench {arguments}")).env("CERTCTL_BASE", base).run().exits(2);
+            let refused = Bench::new(&format!("--bench {arguments}")).env("CERTCTL_BASE", base).refused(2);
             assert!(refused.everything().iter().all(|text| !text.contains("secret")), "{base}: {}", refused.stderr);
         }
     }
@@ -519,7 +519,7 @@ fn a_wrong_folder_of_postgresql_is_a_mistake_and_not_passed_over() {
     assert!(find().is_ok(), "these tests need PostgreSQL");
     let mut bench = Bench::new("--bench");
     bench.command.env("CERTCTL_BENCH_PG_BIN", "/nonexistent");
-    let finished = bench.run().exits(2);
+    let finished = bench.refused(2);
     assert!(finished.stderr.contains("CERTCTL_BENCH_PG_BIN=/nonexistent: no `postgres` in it"), "{}", finished.stderr);
 }
 

@@ -38,13 +38,13 @@ fn load_beyond_loopback_is_refused_before_anything_is_sent() {
         ("agent_storm", target.trim_start_matches("--bench ")),
         ("connector_tier", nginx.trim_start_matches("--bench ")),
     ] {
-        let refused = Bench::named(bench, arguments).run().exits(2);
+        let refused = Bench::named(bench, arguments).refused(2);
         let told = refused.stderr.contains(" is not on this machine's loopback") && refused.stderr.ends_with(MEND);
         assert!(told, "{bench} {arguments}: {}", refused.stderr);
         assert!(refused.stderr.contains(NOBODY) && !refused.stderr.contains("geheim"), "{}", refused.stderr);
         assert_eq!((refused.stdout.as_str(), refused.json), ("", None));
     }
-    let refused = Bench::new("--bench").env("CERTCTL_BASE", &format!("https://{NOBODY}:8443")).run().exits(2);
+    let refused = Bench::new("--bench").env("CERTCTL_BASE", &format!("https://{NOBODY}:8443")).refused(2);
     assert!(refused.stderr.ends_with(MEND), "{}", refused.stderr);
 }
 
@@ -63,7 +63,7 @@ fn a_database_beyond_loopback_is_not_seeded() {
 #[test]
 fn loopback_needs_no_permission_however_it_is_written() {
     for base in ["https://127.9.8.7:1", "https://[::ffff:127.0.0.1]:1", "https://localhost:1"] {
-        let finished = Bench::new(&format!("--bench --target {base}")).run().exits(1);
+        let finished = Bench::new(&format!("--bench --target {base}")).refused(1);
         assert!(finished.stderr.contains(" is not reachable at "), "{}", finished.stderr);
     }
 }

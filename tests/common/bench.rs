@@ -170,14 +170,24 @@ impl Bench {
         self.folder.path()
     }
 
-    pub fn start(mut self) -> Running {
+    pub fn start(self) -> Running {
         let turn = Turn::take();
-        let child = self.command.spawn().unwrap();
-        Running { child, folder: self.folder, _turn: turn }
+        self.spawn(Some(turn))
     }
 
     pub fn run(self) -> Finished {
         self.start().finish()
+    }
+
+    /// Runs what ends with this exit code before any load: it needs no turn.
+    #[track_caller]
+    pub fn refused(self, code: i32) -> Finished {
+        self.spawn(None).finish().exits(code)
+    }
+
+    fn spawn(mut self, turn: Option<Turn>) -> Running {
+        let child = self.command.spawn().unwrap();
+        Running { child, folder: self.folder, _turn: turn }
     }
 }
 
@@ -186,7 +196,7 @@ pub struct Running {
     child: Child,
     folder: TempDir,
     /// Dropped last.
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 impl Running {
