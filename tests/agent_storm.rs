@@ -383,7 +383,9 @@ fn heartbeats_that_no_row_shows_exit_5() {
     let peer = Peer::start(certctl);
     let mut bench = Bench::at(&peer, SHORT);
     bench.command.env("CERTCTL_BENCH_DATABASE", &url);
-    let finished = bench.run().exits(5);
+    let mut running = bench.start();
+    running.wait_until_measured();
+    let finished = running.finish().exits(5);
     let summary = finished.summary();
     assert_eq!(outcome(&summary, "ok"), 1_200);
     let reasons = reasons(&summary);
@@ -551,6 +553,7 @@ fn a_target_that_dies_is_measured_as_such() {
     let server = started.iter().find(|process| process.name.starts_with("certctl-referen")).unwrap();
     // SAFETY: plain system call; the server is the run's own child, and the run still holds it.
     unsafe { libc::kill(server.pid.cast_signed(), libc::SIGKILL) };
+    running.wait_until_measured();
     let finished = running.finish().exits(3);
     let summary = finished.summary();
     assert_eq!(

@@ -187,7 +187,7 @@ impl Bench {
 
     fn spawn(mut self, turn: Option<Turn>) -> Running {
         let child = self.command.spawn().unwrap();
-        Running { child, folder: self.folder, _turn: turn }
+        Running { child, folder: self.folder, turn }
     }
 }
 
@@ -196,7 +196,7 @@ pub struct Running {
     child: Child,
     folder: TempDir,
     /// Dropped last.
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
 }
 
 impl Running {
@@ -227,6 +227,17 @@ impl Running {
             assert!(self.ended().is_none(), "ended early: {}", self.stderr());
             self.stderr().contains("measuring")
         });
+    }
+
+    /// Waits until the measurement of a run with a database is on disk; what is left of the run needs no turn.
+    pub fn wait_until_measured(&mut self) {
+        until("the measurement is on disk", || {
+            let ended = self.ended().is_some();
+            let exists = self.folder.path().join("results/summary.json").exists();
+            assert!(exists || !ended, "ended early: {}", self.stderr());
+            exists
+        });
+        self.turn = None;
     }
 
     /// What the program has started, once that is this much.

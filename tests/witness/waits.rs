@@ -41,11 +41,11 @@ fn signal(pids: &[i32], signal: libc::c_int) {
 #[test]
 fn a_database_that_is_frozen_costs_no_measurement() {
     let Ok(_) = newest() else { needs!(else &newest().unwrap_err()) };
-    let (running, servers) = measuring();
-    let summary = running.folder().join("results/summary.json");
+    let (mut running, servers) = measuring();
     signal(&servers, libc::SIGSTOP);
     // On disk while the database still says nothing.
-    until("the measurement is on disk", || summary.exists());
+    running.wait_until_measured();
+    let summary = running.folder().join("results/summary.json");
     let kept: Value = serde_json::from_str(&fs::read_to_string(&summary).unwrap()).unwrap();
     assert!(reasons(&kept).contains("the run ended before the database had answered"), "{}", reasons(&kept));
     assert_eq!(kept["results"][0]["arrivals"]["scheduled"], 60);
@@ -59,10 +59,9 @@ fn a_database_that_is_frozen_costs_no_measurement() {
 #[test]
 fn a_signal_ends_a_run_whose_database_is_frozen() {
     let Ok(_) = newest() else { needs!(else &newest().unwrap_err()) };
-    let (running, servers) = measuring();
-    let summary = running.folder().join("results/summary.json");
+    let (mut running, servers) = measuring();
     signal(&servers, libc::SIGSTOP);
-    until("the measurement is on disk", || summary.exists());
+    running.wait_until_measured();
     running.signal(libc::SIGINT);
     let finished = running.finish();
     assert!(finished.signal.is_none() && matches!(finished.code, Some(3 | 5)), "{finished:?}");
@@ -98,6 +97,7 @@ fn a_lock_from_within_the_window_is_named_and_costs_no_measurement() {
     let mut running = Bench::new(LOAD).env("CERTCTL_BENCH_DATABASE", &url).start();
     running.wait_until_measuring();
     let _holder = forgetful(&url, "audit_events");
+    running.wait_until_measured();
     let finished = running.finish();
     let reasons = reasons(&finished.summary());
     assert!(reasons.contains("for a lock held by pid ") && reasons.contains("(application forgetful, "), "{reasons}");
