@@ -13,6 +13,7 @@ use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Trust, client_config};
 use certctl_bench::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
 use common::bench::Bench;
+use common::certctl::all_of_certctl;
 use common::peer::{Peer, RECORDED, Reply, Step, answer, certctl, json};
 use common::summary::{assert_schema, outcome, reasons, threshold};
 
@@ -147,6 +148,15 @@ fn connections_that_cannot_be_opened_are_a_breach() {
         assert_eq!(summary["results"][0]["arrivals"]["scheduled"], 0, "{}", finished.stdout);
         assert!(summary["ended_early"].as_str().unwrap().starts_with("before the load"), "{summary}");
     }
+    // Of two workloads the second is not begun either.
+    let greetings = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match request.path.as_str() {
+        "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 => vec![Step::Cut],
+        "/health" => certctl(request),
+        _ => all_of_certctl(request),
+    });
+    let summary = Bench::named("api_tier", "").measured().towards_peer(&peer).run().exits(3).summary();
+    assert_eq!((&summary["invalid"], summary["results"].as_array().unwrap().len()), (&serde_json::json!([]), 2));
 }
 
 // Ending early ----------------------------------------------------------------------------------------------------------

@@ -271,7 +271,7 @@ fn longer_tail() -> Shift {
 }
 
 #[test]
-fn of_comparisons_of_equal_things_one_in_a_hundred_is_flagged_at_most() {
+fn equal_runs_are_flagged_once_in_a_hundred_at_most() {
     // Short runs on a noisy machine.
     let site = Site { spread: 0.03, seconds: 30, per_s: 36, stalls: LONG };
     let [flagged, ..] = site.judge([3, 3], Order::Apart, 400);
@@ -279,7 +279,7 @@ fn of_comparisons_of_equal_things_one_in_a_hundred_is_flagged_at_most() {
 }
 
 #[test]
-fn nor_do_those_of_few_runs_on_a_machine_far_noisier_than_assumed() {
+fn equal_runs_on_a_noisy_machine_are_flagged_no_more_often() {
     let site = Site { spread: 0.2, seconds: 30, per_s: 36, stalls: SHORT };
     for runs in [2, 3, 5] {
         let [flagged, ..] = site.judge([runs, runs], Order::InTurn, 300);

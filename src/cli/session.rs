@@ -83,10 +83,7 @@ impl Session<'_> {
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
         }
         let checked = self.check(&parts);
-        if matches!(ended, Some(Ended::NotOpened { .. })) {
-            // Without a load nothing else can be wrong with it.
-            invalid.retain(|reason| matches!(reason, Invalid::Starved(_) | Invalid::Throttled(_)));
-        } else {
+        if self.load_began() {
             invalid.extend(validity::unjudged(&checked));
         }
         invalid.extend(match (self.smoke, self.floor) {
@@ -166,7 +163,7 @@ impl Session<'_> {
             evidence.problems.extend(warnings);
             evidence
         });
-        let mut done = judge(group, measurements, work);
+        let mut done = self.judge(group, measurements, work);
         done.invalid.splice(..0, invalid);
         done.evidence.extend(evidence);
         done.machine_use.extend(machine_use);
@@ -192,7 +189,7 @@ impl Session<'_> {
             evidence: Vec::new(),
             machine_use: [&earlier.machine_use[..], &machine.machine_use].concat(),
         };
-        done.add(judge(group, measurements.to_vec(), vec![Vec::new(); group.len()]));
+        done.add(self.judge(group, measurements.to_vec(), vec![Vec::new(); group.len()]));
         let why = "the run ended before the database had answered";
         done.invalid.push(Invalid::WorkUncounted(why.to_owned()));
         (self.keep)(&self.sum_up(about.clone(), done));
@@ -206,6 +203,28 @@ impl Session<'_> {
             }
             _ => Ok(Metrics::default()),
         }
+    }
+
+    /// The load of the last group began: its connections could be opened.
+    fn load_began(&self) -> bool {
+        !matches!(self.cut.ended(), Some(Ended::NotOpened { .. }))
+    }
+
+    /// What the workloads of a group came to. Of a load that did not begin, no measurement is judged.
+    fn judge(&self, group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> Done {
+        let mut done = Done::default();
+        for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
+            let observations = workload.scenario.observations(&measurement);
+            if self.load_began() {
+                let telling = workload.scenario.telling();
+                done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), telling));
+                let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
+                done.invalid.extend(missing.map(|one| Invalid::Never(one.name)));
+            }
+            done.breaches.extend(workload.scenario.broken_rules());
+            done.parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
+        }
+        done
     }
 
     fn database(&self) -> Option<&str> {
@@ -248,21 +267,6 @@ impl Session<'_> {
         }
         checked
     }
-}
-
-/// What the workloads of a group came to.
-fn judge(group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> Done {
-    let mut done = Done::default();
-    for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
-        let telling = workload.scenario.telling();
-        done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), telling));
-        let observations = workload.scenario.observations(&measurement);
-        let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
-        done.invalid.extend(missing.map(|one| Invalid::Never(one.name)));
-        done.breaches.extend(workload.scenario.broken_rules());
-        done.parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
-    }
-    done
 }
 
 /// What groups of workloads came to.

@@ -92,7 +92,7 @@ impl Crew {
         });
         let mut workers = JoinSet::new();
         match shared.plan.opening {
-            // After another workload's connections could not be opened.
+            // The run is over: another workload's connections could not be opened.
             Opening::Before(_) if control.is_cut() => {}
             Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut workers).await?,
             Opening::ByFirstRequest => {
@@ -253,7 +253,7 @@ async fn open_all<C: Client>(
         None if !in_time => format!("no more in {:.0} s", (Moment::now() - start).as_secs_f64()),
         None => return Ok(()),
     };
-    // What the system did is measured: the failed attempts are, and the load does not begin.
+    // The failed attempts are measured, and the load does not begin.
     shared.control.cut.end(Ended::NotOpened {
         opened: opened as u64,
         wanted: wanted as u64,

@@ -1,5 +1,5 @@
-//! Why a run ends early, of its own accord: so many requests, so many errors that it drowns its system, or a connection
-//! that cannot be opened.
+//! The end of a run before its time, of its own accord: after so many requests, at so many errors that it drowns its
+//! system, or because a connection cannot be opened.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -157,8 +157,9 @@ impl FromStr for ErrorLimit {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotOpened { opened, wanted, why } => {
-                write!(f, "before the load: {opened} of {wanted} connections were opened, then {why}")
+            // The breach says the rest.
+            Self::NotOpened { opened, wanted, .. } => {
+                write!(f, "before the load, with {opened} of {wanted} connections opened")
             }
             Self::Requests(most) => write!(f, "after {most} requests, as --max-requests has it"),
             Self::Errors { share, limit } => write!(

@@ -208,7 +208,8 @@ impl Measurement {
         self.unsent().saturating_sub(others)
     }
 
-    /// Errors that are the system's for certain, those apart that only a refusal is.
+    /// Errors that are the system's for certain, refusals not included. One that was late by our doing and overlapped an
+    /// absence is subtracted twice: too few is safe, too many is not.
     pub fn errors_by_system(&self) -> u64 {
         let ours = self.ours.generator.timed_out + self.ours.pool.timed_out;
         self.certain_errors.others.saturating_sub(ours) + self.unsent_by_system()

@@ -121,14 +121,14 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    /// Whether the run measured something else than it says, so that not even a breach of the system's own making can be
+    /// Returns whether the run measured something else than it says, so that not even a breach of the system's own making can be
     /// told from it. In all other cases a clear breach outranks the reason.
     pub fn voids_breaches(&self) -> bool {
         matches!(self, Self::Handshakes { .. })
     }
 
-    /// Whether every sample may be as slow as it is for another's sake: the generator was the bottleneck, or others kept
-    /// the system from working. How fast it answered, and if in time, then says nothing of it; what it answered does.
+    /// Returns whether every sample may be slow through no fault of the system: the generator was the bottleneck, or
+    /// others kept the system from working. How fast it answered, and if in time, then says nothing of it; what it answered does.
     pub fn slows_all(&self) -> bool {
         matches!(self, Self::Saturated { .. } | Self::Starved(_) | Self::Throttled(_))
     }

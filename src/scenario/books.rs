@@ -8,7 +8,7 @@ use crate::measure::validity::Work;
 
 /// How long certctl may take to write the audit rows of answered requests: it does so after it answers.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
-/// Those that are still on their way follow one another: without another row for so long, no more are awaited.
+/// The longest pause between two of them: without another row for so long, no more are awaited.
 const AUDIT_GAP: Duration = Duration::from_secs(8);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 

@@ -6,13 +6,13 @@ use std::os::fd::AsRawFd as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// Whose turn it is in this program.
+/// The test of this program that has the turn.
 static HOLDER: Mutex<Option<Holder>> = Mutex::new(None);
 static FREE: Condvar = Condvar::new();
 
 struct Holder {
     thread: ThreadId,
-    /// How many turns it has.
+    /// The number of turns that it has.
     count: usize,
     /// Locked against other programs until it is closed.
     _lock: File,
