@@ -22,7 +22,7 @@ const CUT_BYTES: usize = 4;
 const LEAST_SECRET_BYTES: usize = 3;
 /// How often a text may be encoded over again, as JSON in a URL is.
 const ENCODINGS: usize = 3;
-/// How many secrets are known at once; beyond it the oldest are forgotten.
+/// How many secrets are known at once; beyond it the oldest are forgotten, those that were given out first.
 const MAX_SECRETS: usize = 64;
 
 /// The secrets of this process. They are registered where they enter it, so that no way out can forget them.
@@ -31,6 +31,8 @@ static SECRETS: RwLock<Vec<Secret>> = RwLock::new(Vec::new());
 struct Secret {
     value: String,
     shown_as: &'static str,
+    /// A system under test gave it out, as it does again and again.
+    is_given_out: bool,
     /// Itself, its Base64 in each of three alignments, and its hexadecimal digits, all [`folded`].
     forms: Vec<Form>,
 }
@@ -43,14 +45,29 @@ struct Form {
 
 /// Registers a secret: [`line()`] and [`redact`] show `shown_as` in its place from now on.
 pub fn keep_secret(value: &str, shown_as: &'static str) {
+    keep(value, shown_as, false);
+}
+
+/// Registers a token that a system under test gave out. However many there are, none is forgotten for it that we were
+/// given.
+pub fn keep_token(value: &str) {
+    keep(value, "[token]", true);
+}
+
+fn keep(value: &str, shown_as: &'static str, is_given_out: bool) {
     let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
     if value.len() < LEAST_SECRET_BYTES || secrets.iter().any(|secret| secret.value == value) {
         return;
     }
     if secrets.len() >= MAX_SECRETS {
-        secrets.remove(0);
+        match secrets.iter().position(|secret| secret.is_given_out) {
+            Some(oldest) => drop(secrets.remove(oldest)),
+            // One more, which is the first to go.
+            None if is_given_out => {}
+            None => drop(secrets.remove(0)),
+        }
     }
-    secrets.push(Secret { value: value.to_owned(), shown_as, forms: forms(value) });
+    secrets.push(Secret { value: value.to_owned(), shown_as, is_given_out, forms: forms(value) });
 }
 
 /// A foreign text in a line of at most [`LINE_CHARACTERS`].

@@ -49,7 +49,7 @@ impl Contest {
     fn start(&self, base: &str, head: &str, arguments: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
         command.args(["relative", "--base", base, "--head", head, "--output"]).arg(self.path("out")).args(arguments);
-        command.env_remove("CERTCTL_BENCH_THRESHOLD").stdin(Stdio::null());
+        command.env_remove("CERTCTL_BENCH_THRESHOLD").env("CERTCTL_TOKEN", "inherited-geheim").stdin(Stdio::null());
         command.stdout(fs::File::create(self.path("stdout")).unwrap());
         command.stderr(fs::File::create(self.path("stderr")).unwrap());
         command.spawn().unwrap()
@@ -235,9 +235,10 @@ fn a_command_must_be_one() {
 #[test]
 fn a_key_in_a_command_is_not_told_again() {
     let contest = Contest::new(1.0);
-    let script = contest.command("base", &format!("echo \"$0 $*\" >&2\n{MEASURE}"));
-    let command =
-        format!("env CERTCTL_BENCH_DATABASE=postgres://u:geheim@h/d {script} --token geheim2 --token=geheim3");
+    let script = contest.command("base", &format!("echo \"$0 $* geheim $PGPASSWORD $CERTCTL_TOKEN\" >&2\n{MEASURE}"));
+    let command = format!(
+        "env CERTCTL_BENCH_DATABASE=postgres://u:geheim@h/d PGPASSWORD=geheim4 {script} --token geheim2 --token=geheim3"
+    );
     contest.exits(0, &command, &contest.command("head", MEASURE), &["--pairs", "1"]);
     let log = contest.read("out/pair-01/base/log");
     assert!(log.contains("--token [not shown] --token=[not shown]") && !log.contains("geheim"), "{log}");

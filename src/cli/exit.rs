@@ -1,8 +1,10 @@
 //! Exit codes: 0 pass · 1 could not run · 2 usage · 3 threshold breached · 4 regressed · 5 invalid measurement.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use super::shield;
+use crate::database;
 use crate::error::{Error, ErrorKind};
 use crate::foreign;
 use crate::terminal::{self, errln};
@@ -29,7 +31,8 @@ pub fn fail_now(error: &Error) -> ! {
 }
 
 fn failed(error: &Error) -> u8 {
-    errln!("{}", foreign::visible_lines(&format!("certctl-bench: {error}")));
+    let text = format!("certctl-bench: {error}");
+    errln!("{}", foreign::visible_lines(&foreign::redact(&text)));
     match error.kind() {
         ErrorKind::Usage => USAGE,
         ErrorKind::CouldNotRun => COULD_NOT_RUN,
@@ -49,9 +52,17 @@ pub fn done(code: u8) -> ExitCode {
     })
 }
 
-/// Prints what clap has to say of a command line, and gives its exit code.
+/// Prints what clap has to say of a command line, and gives its exit code. A word that is out of place may be the URL of a
+/// database.
 pub fn said(error: &clap::Error) -> ExitCode {
     let code = if error.use_stderr() { USAGE } else { 0 };
+    for word in std::env::args_os() {
+        database::keep_passwords(&word.to_string_lossy(), None);
+    }
+    if let Cow::Owned(text) = foreign::redact(&error.render().to_string()) {
+        errln!("{}", text.trim_end());
+        return ExitCode::from(code);
+    }
     match error.print() {
         Err(unprinted) if unprinted.kind() != std::io::ErrorKind::BrokenPipe && code == 0 => {
             fail(&Error::new(format!("writing to standard output: {unprinted}")))

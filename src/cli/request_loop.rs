@@ -28,9 +28,9 @@ use crate::measure::machine::Machine;
 use crate::run::{Workload, runtime};
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
-use crate::target::Target;
 use crate::target::base::Base;
 use crate::target::preflight::Findings;
+use crate::target::{Target, Token};
 use crate::terminal::outln;
 use crate::wire::connection::Stopwatch;
 use crate::wire::tls::{self, Trust};
@@ -159,7 +159,8 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let mut flags = bench::parse::<B>(arguments).context(|| format!("reading {VARIABLE}"))?;
     flags.apply_smoke();
     let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
-    let site = Site { host: &base.host_header(), token: &hand_over.token, acme, ..Site::default() };
+    let token = Token::new(hand_over.token);
+    let site = Site { host: &base.host_header(), token: token.reveal(), acme, ..Site::default() };
     let groups = flags.bench.groups(&flags.load, &site)?;
 
     let _shield = Shield::raise()?;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::baseline::source;
 use crate::cli::exit;
+use crate::database;
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::foreign;
@@ -23,6 +24,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const STOP_GRACE: Duration = Duration::from_secs(20);
 /// Flags whose values are nobody's business.
 const SECRET_FLAGS: [&str; 2] = ["--token", "--database"];
+/// What a variable has in its name whose value is nobody's business.
+const SECRET_WORDS: [&str; 3] = ["TOKEN", "DATABASE", "PASSWORD"];
+/// How the variables begin that a bench command reads.
+const OUR_VARIABLES: [&str; 2] = ["CERTCTL_", "PG"];
 /// What stands in a log in their place.
 const REDACTED: &str = "[not shown]";
 
@@ -143,23 +148,30 @@ impl Contender {
         let secrets = self.secrets();
         let bytes = fs::read(log).context(reading)?;
         let text = String::from_utf8_lossy(&bytes);
-        let redacted = secrets.iter().fold(text.clone().into_owned(), |text, secret| text.replace(*secret, REDACTED));
-        for secret in secrets.into_iter().filter(|secret| !secret.contains("://")) {
-            foreign::keep_secret(secret, REDACTED);
+        let redacted = secrets.iter().fold(text.clone().into_owned(), |text, secret| text.replace(secret, REDACTED));
+        for secret in &secrets {
+            match secret.contains("://") {
+                true => database::keep_passwords(secret, None),
+                false => foreign::keep_secret(secret, REDACTED),
+            }
         }
         let redacted = foreign::redact(&redacted);
         if redacted == text { Ok(()) } else { files::write(log, redacted.as_bytes()) }
     }
 
-    /// The values of flags and variables that nobody else should read.
-    fn secrets(&self) -> Vec<&str> {
-        let follows = self.arguments.windows(2).filter(|pair| SECRET_FLAGS.contains(&&*pair[0])).map(|pair| &*pair[1]);
+    /// The values of flags and variables that nobody else should read, those that the command inherits among them.
+    fn secrets(&self) -> Vec<String> {
+        let is_secret = |name: &str| SECRET_WORDS.iter().any(|word| name.contains(word));
+        let follows = self.arguments.windows(2).filter(|pair| SECRET_FLAGS.contains(&&*pair[0]));
+        let follows = follows.map(|pair| pair[1].clone());
         let joined = self.arguments.iter().filter_map(|word| {
             let (name, value) = word.split_once('=')?;
-            let is_secret = name.contains("TOKEN") || name.contains("DATABASE") || SECRET_FLAGS.contains(&name);
-            is_secret.then_some(value)
+            (is_secret(name) || SECRET_FLAGS.contains(&name)).then(|| value.to_owned())
         });
-        follows.chain(joined).filter(|secret| !secret.is_empty()).collect()
+        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let ours = variables.filter(|(name, _)| OUR_VARIABLES.iter().any(|start| name.starts_with(start)));
+        let inherited = ours.filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.into_string().ok());
+        follows.chain(joined).chain(inherited).filter(|secret| !secret.is_empty()).collect()
     }
 }
 

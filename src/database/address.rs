@@ -44,7 +44,13 @@ impl Address {
                 .mend("write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable")
         };
         let (plain, ours) = split(url);
-        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
+        let parsed = plain.parse();
+        keep_passwords(url, parsed.as_ref().ok());
+        if url.contains("://") && url.matches('@').count() > 1 {
+            // All between the first and the last would be taken for the name of a host.
+            return Err(wrong(": it has more than one @").mend("a password: write an @ in it as %40"));
+        }
+        let mut config: Config = parsed.map_err(|error: tokio_postgres::Error| {
             // Of a text that is no URL, the parser's complaint may quote any part.
             let why = if url.contains("://") { format!(": {}", Failure::from(error)) } else { String::new() };
             wrong(&why)
@@ -78,7 +84,7 @@ impl Address {
             }
             _ => false,
         };
-        keep_password(&config);
+        keep_passwords("", Some(&config));
         let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
         let tls = match mode {
             SslMode::Disable => None,
@@ -260,17 +266,30 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Registers the password of a database as a secret, unless it is a word that everybody sees anyway.
-fn keep_password(config: &Config) {
-    let Some(password) = config.get_password().and_then(|bytes| std::str::from_utf8(bytes).ok()) else { return };
-    let public = [config.get_user(), config.get_dbname()];
-    if !public.contains(&Some(password)) {
+/// Registers the passwords that a URL may hold as secrets, as they are typed and as they are meant: what stands between
+/// the first colon and the last `@`, and parameters that are called so. Words that everybody sees anyway are none.
+pub fn keep_passwords(url: &str, config: Option<&Config>) {
+    let (mut public, mut passwords) = (Vec::new(), Vec::new());
+    if let Some((_, rest)) = url.split_once("://") {
+        let (user, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (place, parameters) = place.split_once('?').unwrap_or((place, ""));
+        let (user, password) = user.split_once(':').unwrap_or((user, ""));
+        let parameters = parameters.split('&').filter_map(|one| one.split_once("password="));
+        passwords.extend(parameters.map(|(_, password)| password).chain([password]));
+        public.extend(place.split_once('/').map(|(_, name)| name).into_iter().chain([user]));
+    }
+    public.extend(config.into_iter().flat_map(|config| [config.get_user(), config.get_dbname()]).flatten());
+    let mut passwords: Vec<String> =
+        passwords.into_iter().flat_map(|typed| [typed.to_owned(), percent_decode(typed)]).collect();
+    let meant = config.and_then(Config::get_password);
+    passwords.extend(meant.map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+    for password in passwords.iter().filter(|password| !public.contains(&password.as_str())) {
         foreign::keep_secret(password, "[password]");
     }
 }
 
 /// `url` with everything that may be a password replaced by `***`: what stands between the first colon and the last
-/// `@`, a port that is no number, and parameters other than the harmless ones. A text without `://` is not shown at all.
+/// `@`, a port that is none, and parameters other than the harmless ones. A text without `://` is not shown at all.
 pub fn redact_url(url: &str) -> String {
     const HARMLESS: [&str; 7] =
         ["application_name", "connect_timeout", "dbname", "host", "port", "sslmode", "sslrootcert"];
@@ -286,7 +305,7 @@ pub fn redact_url(url: &str) -> String {
     // `postgres://user:password` without a host reads as host and port.
     let (authority, path) = place.find('/').map_or((place, ""), |slash| place.split_at(slash));
     let authority = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.bytes().all(|byte| byte.is_ascii_digit()) && !host.starts_with('[') => {
+        Some((host, port)) if !port.is_empty() && port.parse::<u16>().is_err() && !host.starts_with('[') => {
             format!("{host}:***")
         }
         _ => authority.to_owned(),

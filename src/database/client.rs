@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::watch::{is_stopped, wait, within};
 use super::{MARK, NAME};
 use crate::error::{Context as _, Result};
+use crate::foreign;
 
 /// How long a query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(60);
@@ -376,7 +377,7 @@ where
             let AsyncMessage::Notice(notice) = message else { continue };
             let mut warnings = warnings.lock().unwrap_or_else(PoisonError::into_inner);
             if notice.parsed_severity() == Some(Severity::Warning) && warnings.len() < MAX_WARNINGS {
-                warnings.push(notice.message().to_owned());
+                warnings.push(foreign::line(notice.message()));
             }
         }
     })

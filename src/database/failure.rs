@@ -80,7 +80,7 @@ impl fmt::Display for Failure {
                     }
                 }
                 None => match std::error::Error::source(error) {
-                    Some(cause) => write!(f, "{error}: {cause}"),
+                    Some(cause) => f.write_str(&foreign::line(&format!("{error}: {cause}"))),
                     None => error.fmt(f),
                 },
             },

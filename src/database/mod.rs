@@ -14,7 +14,7 @@ mod outline;
 mod tls;
 mod watch;
 
-pub use address::{Address, redact_url};
+pub use address::{Address, keep_passwords, redact_url};
 pub use client::{Client, Parameter, Transaction};
 pub use failure::Failure;
 pub use outline::outline;

@@ -11,6 +11,7 @@ use super::address::Address;
 use super::client::{Session, open};
 use super::failure::Failure;
 use super::{NAME, outline};
+use crate::foreign;
 
 /// When a query is first looked after, and how often from then on.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -152,8 +153,8 @@ async fn blockers(session: &Session, other: &Session) -> Result<Option<String>, 
         let query = text(6).filter(|query| !query.starts_with('<')).map(|query| outline(&query));
         format!(
             "pid {pid} (application {}, user {}, {}, last query {} started at {})",
-            text(1).unwrap_or_else(|| "unnamed".to_owned()),
-            text(2).unwrap_or_else(|| "unknown".to_owned()),
+            text(1).map_or_else(|| "unnamed".to_owned(), |name| foreign::line(&name)),
+            text(2).map_or_else(|| "unknown".to_owned(), |name| foreign::line(&name)),
             text(3).unwrap_or_else(|| "state unknown".to_owned()),
             query.unwrap_or_else(|| "unknown".to_owned()),
             text(5).unwrap_or_else(|| "an unknown time".to_owned()),

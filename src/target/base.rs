@@ -117,13 +117,15 @@ fn flaw(host: &str) -> Option<&'static str> {
     })
 }
 
-/// A URL, or what was meant to be one, without what stands before the last `@`: a password may hold any character.
+/// A URL, or what was meant to be one, without what stands before the last `@`, since a password may hold any character,
+/// and without its query.
 pub fn redact(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
+    let shown = match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) if !scheme.contains('@') => format!("{scheme}://…@{rest}"),
         (_, Some((_, rest))) => format!("…@{rest}"),
         _ => url.to_owned(),
-    }
+    };
+    shown.split_once('?').map(|(place, _)| format!("{place}?…")).unwrap_or(shown)
 }
 
 impl fmt::Display for Base {

@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
+use crate::foreign;
 use crate::load::limits::{spawn, unstarted};
 
 /// A signal's number, as libc names it (`libc::SIGINT`).
@@ -310,7 +311,7 @@ impl Child {
         let tail = self.tail.text(patience);
         let said = match tail.trim_end() {
             "" => "it wrote nothing to stderr".to_owned(),
-            text => format!("it last wrote:\n{text}"),
+            text => format!("it last wrote:\n{}", foreign::redact(text)),
         };
         Error::new(format!("{}: {why}; it {state}; {said}", self.name))
     }

@@ -72,7 +72,7 @@ impl fmt::Display for Finding {
             Level::Warn => "warn",
             Level::Fail => "fail",
         };
-        write!(f, "{level:<5} {}", foreign::visible(&self.what, usize::MAX))?;
+        write!(f, "{level:<5} {}", foreign::visible(&foreign::redact(&self.what), usize::MAX))?;
         match &self.mend {
             Some(mend) => write!(f, "\n      mend: {mend}"),
             None => Ok(()),

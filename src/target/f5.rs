@@ -20,6 +20,7 @@ use super::pki::Identity;
 use super::probe::PATIENCE;
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
+use crate::foreign;
 use crate::measure::Outcome;
 use crate::run::runtime;
 use crate::scenario::f5_deploy::deployment::{Credentials, Deployment, LOGOUT, Pair, STEPS};
@@ -215,5 +216,5 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Fault>>, what: impl Fn(
 /// The reason that iControl gives in an error.
 fn reason(response: &Response<'_>) -> String {
     let json: Value = serde_json::from_slice(response.body).unwrap_or_default();
-    json["message"].as_str().unwrap_or("no reason given").to_owned()
+    json["message"].as_str().map_or_else(|| "no reason given".to_owned(), foreign::line)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::foreign;
 use crate::measure::Outcome;
 use crate::scenario::unwanted;
 use crate::wire::http1::Response;
@@ -157,15 +158,30 @@ impl Deployment {
     /// Says what came of a step, and keeps what later ones need. An answer is right only when all steps before it had
     /// their right answers.
     pub fn judge(&mut self, step: usize, response: &Response<'_>) -> Outcome {
-        if response.status != 200 {
-            return unwanted(response.status, 200);
-        }
-        let answer: Value = serde_json::from_slice(response.body).unwrap_or_default();
-        if self.reached == step && response.is_json() && self.accept(step, &answer).is_some() {
+        let answer: Value = match response.status {
+            200 => serde_json::from_slice(response.body).unwrap_or_default(),
+            _ => Value::Null,
+        };
+        let is_due = response.status == 200 && self.reached == step && response.is_json();
+        if is_due && self.accept(step, &answer).is_some() {
             self.reached = step + 1;
-            Outcome::Ok
-        } else {
-            Outcome::Wrong
+            return Outcome::Ok;
+        }
+        self.hide_tokens(response.body);
+        unwanted(response.status, 200)
+    }
+
+    /// Registers the tokens that an answer which will be shown may hold, JSON or not: that of this deployment, and what it
+    /// calls so.
+    fn hide_tokens(&self, answer: &[u8]) {
+        foreign::keep_token(&self.token);
+        let answer = String::from_utf8_lossy(answer);
+        for (at, key) in answer.match_indices("\"token\"") {
+            let value = answer[at + key.len()..].trim_start_matches(|c: char| c.is_whitespace() || c == ':');
+            // It may be cut.
+            if let Some(token) = value.strip_prefix('"').and_then(|token| token.split('"').next()) {
+                foreign::keep_token(token);
+            }
         }
     }
 
