@@ -361,6 +361,17 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_are_given_out_push_no_other_secret_out() {
+        keep_secret("kept-for-good-94bd", "[password]");
+        for number in 0..2 * MAX_SECRETS {
+            keep_token(&format!("token-that-is-given-out-{number:08}"));
+        }
+        assert_eq!(line("it is `kept-for-good-94bd`"), "it is `[password]`");
+        assert_eq!(line(&format!("token-that-is-given-out-{:08}", 2 * MAX_SECRETS - 1)), "[token]");
+        assert!(SECRETS.read().unwrap().len() <= MAX_SECRETS + 1);
+    }
+
+    #[test]
     fn a_json_document_keeps_its_form() {
         let mut document = serde_json::json!({"a\u{1b}": ["b\nc", 1, null], "d": {"e": "f"}});
         make_visible(&mut document);

@@ -147,6 +147,12 @@ fn a_password_that_a_database_says_back_is_not_shown() {
         bench.command.envs(password);
         let finished = bench.refused(1);
         assert_hidden(&[PASSWORD, TYPED], &finished.everything());
+        let mut server = clean(Command::new(env!("CARGO_BIN_EXE_certctl-reference")));
+        server.args(["--database", url]).env("CERTCTL_REFERENCE_TOKEN", "t0k").env_remove("PGPASSWORD").envs(password);
+        let output = server.stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success() && text.contains("no [password]"), "{text}");
+        assert_hidden(&[PASSWORD, TYPED], &[&text]);
     }
 }
 
@@ -220,6 +226,9 @@ fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
         assert_eq!(code, Some(2), "{text}");
         assert_hidden(&[WORD], &[&text]);
     }
+    let output = Command::new(env!("CARGO_BIN_EXE_certctl-reference")).arg(&url).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_hidden(&[WORD], &[&String::from_utf8(output.stderr).unwrap()]);
     let finished = Bench::new("--bench").arguments(&format!("filter {url}")).refused(2);
     assert_hidden(&[WORD], &finished.everything());
     // What a flag may hold is not shown by --help.

@@ -59,6 +59,8 @@ mod work_poll;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use certctl_bench::cli::exit;
+use certctl_bench::foreign;
 use clap::Parser;
 
 use crate::app::App;
@@ -69,12 +71,16 @@ use crate::store::postgres::PostgresStore;
 use crate::store::{Settings, Store};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return exit::said(&error),
+    };
     let outcome = Tokens::from_environment().and_then(|tokens| run(args, tokens));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("certctl-reference: {message}");
+            // The database may repeat its password.
+            eprintln!("certctl-reference: {}", foreign::redact(&message));
             ExitCode::FAILURE
         }
     }
