@@ -252,6 +252,24 @@ fn an_answer_that_is_not_200_is_an_error() {
 }
 
 #[test]
+fn the_address_of_a_daemon_that_is_loaded_is_named() {
+    // Nobody listens on ::1, which localhost may be first.
+    let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
+    let base = format!("https://localhost:{}", peer.address().port());
+    let finished = at(&peer, BRIEF).env("NGINX_TARGET_URL", &base).env("APACHE_TARGET_URL", &peer.base()).run();
+    let settings = &finished.summary()["target"]["settings"];
+    assert_eq!(settings["nginx"]["address"], peer.address().to_string());
+    assert!(
+        finished.stdout.contains(&format!("nginx unknown at {base} ({})\n", peer.address())),
+        "{}",
+        finished.stdout
+    );
+    // A URL with an address says it all.
+    assert_eq!(settings["apache"].get("address"), None);
+    assert!(finished.stdout.contains(&format!("apache unknown at {}\n", peer.base())), "{}", finished.stdout);
+}
+
+#[test]
 fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
     let expired = Peer::with_certificate(
         |leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1),

@@ -101,6 +101,7 @@ impl Environment {
         // Of daemons behind connectors: where they listen changes from run to run, and their versions are told apart.
         for daemon in settings.values_mut().filter_map(Value::as_object_mut) {
             daemon.remove("base_url");
+            daemon.remove("address");
             daemon.remove("version");
         }
         Self {

@@ -132,7 +132,8 @@ pub struct TargetFacts {
     pub kind: Cow<'static, str>,
     /// Its base URL.
     pub base_url: String,
-    /// The one address of its host that is loaded; absent where the URL has an address, and of connectors.
+    /// The one address of its host that is loaded; absent where the URL has an address. Connectors have
+    /// theirs among the settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Its version, as it says itself.

@@ -74,8 +74,9 @@ fn connectors(text: &mut String, target: &TargetFacts) {
 fn daemons(target: &TargetFacts) -> impl Iterator<Item = String> {
     target.settings.iter().filter_map(|(name, facts)| {
         let base_url = facts["base_url"].as_str()?;
+        let address = facts["address"].as_str().map_or_else(String::new, |address| format!(" ({address})"));
         let origin = if facts["started"] == true { ", started" } else { "" };
-        Some(format!("{name} {} at {base_url}{origin}", facts["version"].as_str().unwrap_or("")))
+        Some(format!("{name} {} at {base_url}{address}{origin}", facts["version"].as_str().unwrap_or("")))
     })
 }
 

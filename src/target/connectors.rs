@@ -264,6 +264,9 @@ impl Connectors {
                 "started": started,
                 "version": connector.version,
             });
+            if !connector.base.is_address() {
+                facts["address"] = connector.address.to_string().into();
+            }
             if started && connector.kind == Kind::Haproxy && self.haproxy_reload == Reload::Runtime {
                 facts["replaced_by"] = "commit ssl cert".into();
             }
