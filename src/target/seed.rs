@@ -17,7 +17,7 @@ use std::time::Instant;
 pub use clean::{Cleaned, TableCleaned, clean, clean_issued, reset};
 pub use connection::{addresses, connect, redact_url};
 pub use foreign::{is_own_certificate, refuse_foreign};
-pub use restore::{DEAD_ROWS, refresh_certificates, refresh_fleet};
+pub use restore::{DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_fleet};
 
 use crate::database::{Client, ErrorPosition, Failure, SqlState};
 use crate::error::{Context, Error, Result};

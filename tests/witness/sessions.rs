@@ -8,11 +8,11 @@ use certctl_bench::database::Client as Session;
 use certctl_bench::target::child::RunAs;
 use certctl_bench::target::evidence::Witness;
 use certctl_bench::target::postgres::Cluster;
-use certctl_bench::target::seed::{self, Options};
+use certctl_bench::target::seed::{self, Options, VACUUMED};
 use postgres::{Client, NoTls};
 
 use crate::common::needs::needs;
-use crate::common::postgresql::{migrated, newest};
+use crate::common::postgresql::{VERSIONS, installation, migrated, newest};
 use crate::common::process::until;
 
 /// The suite's own program.
@@ -125,6 +125,54 @@ fn rows_that_may_not_be_vacuumed_are_reported() {
     assert!(warning.contains("permission denied to vacuum") && warning.contains("GRANT MAINTAIN ON agents"), "{text}");
     let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url]));
     assert!(code == Some(0) && !text.contains("warning"), "{text}");
+}
+
+/// Before a run finds out, on each version: the right that lets others than the owner vacuum came with 17.
+#[test]
+fn rows_that_may_not_be_vacuumed_are_foretold() {
+    for installation in VERSIONS.map(installation) {
+        let Ok(installation) = installation else { needs!(else &installation.unwrap_err()) };
+        let (_cluster, url) = migrated(&installation, &[]);
+        let mut owner = Client::connect(&url, NoTls).unwrap();
+        owner
+            .batch_execute(
+                "CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest; CREATE ROLE theirs; \
+                 ALTER TABLE jobs OWNER TO theirs; GRANT theirs TO guest",
+            )
+            .unwrap();
+        let major = owner.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]).unwrap();
+        let has_maintain = major.get::<_, i32>(0) >= 17;
+        let doctor = |user: &str| {
+            let url = url.replace("postgres@", &format!("{user}@"));
+            said(&mut program(&["doctor", "--target", "https://127.0.0.1:1", "--insecure", "--database", &url])).1
+        };
+        let can = "ok    tables whose rows are put back can be vacuumed\n";
+        let foretold = |tables: &str| {
+            format!(
+                "warn  this role may not vacuum {tables}: dead rows of what is put back stay, and WAL is not compared\n      \
+                 mend: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}\n"
+            )
+        };
+        // Of all rights on a table, the one to vacuum it is none before 17. A member of the owner's role has them all.
+        let expected = if has_maintain { can.to_owned() } else { foretold("agents, managed_certificates") };
+        assert!(doctor("guest").contains(&expected), "{}: {}", installation.version, doctor("guest"));
+        if has_maintain {
+            owner.batch_execute("REVOKE MAINTAIN ON agents FROM guest").unwrap();
+            assert!(doctor("guest").contains(&foretold("agents")), "{}: {}", installation.version, doctor("guest"));
+        }
+        assert!(doctor("postgres").contains(can), "{}: {}", installation.version, doctor("postgres"));
+        // What it says is what happens.
+        for (user, warnings) in [("guest", usize::from(!has_maintain) + 1), ("postgres", 0)] {
+            let mut session = Session::open(&url.replace("postgres@", &format!("{user}@")), "seed").unwrap();
+            for table in VACUUMED {
+                session.batch_execute(&format!("VACUUM {table}")).unwrap();
+            }
+            assert_eq!(session.take_warnings().len(), warnings, "{}: {user}", installation.version);
+        }
+        // So may the owner of the database.
+        owner.batch_execute("ALTER DATABASE certctl OWNER TO guest").unwrap();
+        assert!(doctor("guest").contains(can), "{}: {}", installation.version, doctor("guest"));
+    }
 }
 
 #[test]

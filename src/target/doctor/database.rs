@@ -8,7 +8,7 @@ use crate::database::Client;
 use crate::error::{Context, Result};
 use crate::target::evidence::statement_statistics;
 use crate::target::postgres::OLDEST_MAJOR;
-use crate::target::seed::require_writable;
+use crate::target::seed::{VACUUMED, leave_to_vacuum, require_writable};
 
 /// certctl's pool, unless CERTCTL_DATABASE_MAX_CONNS says otherwise.
 const POOL: i64 = 50;
@@ -26,7 +26,7 @@ const GROWING: [&str; 3] = ["audit_events", "jobs", "acme_nonces"];
 
 /// Looks at the database of the certctl that told `told`.
 pub fn examine(client: &mut Client, told: &Told, tell: Tell<'_>) {
-    for look in [version, writes, connections, durability, buffers, autovacuum, statistics, sizes] {
+    for look in [version, writes, vacuums, connections, durability, buffers, autovacuum, statistics, sizes] {
         match look(client) {
             Ok(finding) => tell(finding),
             Err(error) => tell(Finding::of(Level::Warn, &error)),
@@ -61,6 +61,29 @@ fn writes(client: &mut Client) -> Result<Finding> {
         Ok(()) => Finding::ok("rows can be changed"),
         Err(error) => Finding::of(Level::Fail, &error),
     })
+}
+
+/// Whether the role may vacuum what is vacuumed once rows are put back: without the right to, PostgreSQL only warns.
+fn vacuums(client: &mut Client) -> Result<Finding> {
+    let sql = "SELECT name FROM unnest($1) AS name JOIN pg_class c ON c.oid = to_regclass(name) WHERE NOT \
+               (pg_has_role(c.relowner, 'USAGE') \
+                OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') \
+                OR CASE WHEN current_setting('server_version_num')::int >= 170000 \
+                   THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END)";
+    let rows = client.query(sql, &[&&VACUUMED[..]]).context(|| "asking which tables may be vacuumed".to_owned())?;
+    let refused = rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>().join(", ");
+    Ok(Finding::unless(
+        refused.is_empty(),
+        || {
+            Finding::warn(
+                format!(
+                    "this role may not vacuum {refused}: dead rows of what is put back stay, and WAL is not compared"
+                ),
+                leave_to_vacuum(&refused),
+            )
+        },
+        "tables whose rows are put back can be vacuumed",
+    ))
 }
 
 fn of_version(major: i64, version: &str) -> Finding {

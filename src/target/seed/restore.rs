@@ -54,6 +54,13 @@ pub(super) fn restore_certificates(client: &mut Client, needed: u64) -> Result<R
 
 /// How a warning begins that dead rows could not be removed.
 pub const DEAD_ROWS: &str = "dead rows stay";
+/// The tables that are vacuumed once rows are put back.
+pub const VACUUMED: [&str; 3] = ["agents", "managed_certificates", "jobs"];
+
+/// What lets `tables` be vacuumed.
+pub fn leave_to_vacuum(tables: &str) -> String {
+    format!("give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}")
+}
 
 /// Removes the dead rows of `table`, or leaves a warning that it may not, and tells the planner what is left.
 pub(super) fn vacuum(client: &mut Client, table: &str) -> Result<()> {
@@ -63,10 +70,7 @@ pub(super) fn vacuum(client: &mut Client, table: &str) -> Result<()> {
     earlier.into_iter().for_each(|warning| client.warn(warning));
     // To whom the table does not belong, PostgreSQL says so in a warning, and does nothing.
     for warning in skipped {
-        client.warn(format!(
-            "{DEAD_ROWS} in {table}: {warning}; give the database URL of the table's owner, or from PostgreSQL 17 on \
-             GRANT MAINTAIN ON {table}"
-        ));
+        client.warn(format!("{DEAD_ROWS} in {table}: {warning}; {}", leave_to_vacuum(table)));
     }
     vacuumed.map_err(|error| failed(&format!("vacuuming {table}"), &error))
 }
