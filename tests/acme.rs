@@ -119,6 +119,38 @@ fn a_flow_works_on_postgresql_and_its_answers_are_in_the_rows() {
     assert!(finished.stdout.contains("closed, 40 users, think time 0.3 s"), "{}", finished.stdout);
 }
 
+// The directory -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_directory_s_query_is_sent_and_its_fragment_refused() {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = asked.clone();
+    let peer = Peer::start(move |request: &Request| {
+        let mut request = request.clone();
+        if let Some((path, _)) = request.path.split_once('?') {
+            let without = path.to_owned();
+            seen.lock().unwrap().push(std::mem::replace(&mut request.path, without));
+        }
+        let reply = acme(&request);
+        if request.method == "HEAD" { head_of(reply) } else { reply }
+    });
+    let path = "/acme/profile/prof-standard-tls/directory?of=a%20b&c";
+    for directory in [path.to_owned(), format!("{}{path}", peer.base())] {
+        let run = burst(BRIEF).arguments(&format!("--directory {directory}")).towards_peer(&peer).run();
+        let directories = run.summary()["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
+        let asked = std::mem::take(&mut *asked.lock().unwrap());
+        // The preflight's too.
+        assert_eq!(asked.len() as u64, directories + 1);
+        assert!(asked.iter().all(|asked| asked == path), "{asked:?}");
+    }
+    for directory in [format!("{path}#part"), format!("{}{path}#", peer.base())] {
+        let bench = burst(BRIEF).env("CERTCTL_ACME_DIRECTORY", &directory).towards_peer(&peer);
+        let refused = bench.refused(2).stderr;
+        assert!(refused.contains(" has a fragment, which is never sent\n  mend: write it as /acme/"), "{refused}");
+    }
+    assert!(asked.lock().unwrap().is_empty());
+}
+
 // Users ---------------------------------------------------------------------------------------------------------------
 
 /// How many requests of the workload a peer is answering, now and at most.

@@ -22,6 +22,7 @@ pub const TOKEN: &str = "recognisable-token-5f3a9c";
 pub const RECORDED: &str = "{\"status\":\"heartbeat_recorded\"}\n";
 
 /// What a client asked.
+#[derive(Clone)]
 pub struct Request {
     /// Which of the peer's connections it came on, counted from 1.
     pub connection: u64,

@@ -54,7 +54,8 @@ impl Inspection<'_> {
         let json = answer.json().ok_or_else(|| no_directory("it is not JSON".to_owned()))?;
         let url = |name: &str| match json[name].as_str() {
             // Whatever is elsewhere would be measured as this target.
-            Some(url) => path_at(&self.target.base, url)
+            // A fragment is never sent, and means nothing here.
+            Some(url) => path_at(&self.target.base, url.split('#').next().unwrap_or(url))
                 .map_err(|_| no_directory(format!("its {name} is elsewhere: {}", foreign::line(&redact(url))))),
             None => Err(no_directory(format!("it has no {name}"))),
         };
@@ -101,6 +102,9 @@ fn path_at(base: &Base, directory: &str) -> Result<String> {
         Error::usage(format!("the ACME directory `{}` {why}", redact(directory)))
             .mend(format!("write it as /acme/profile/PROFILE/directory, or as a URL that begins with {base}"))
     };
+    if directory.contains('#') {
+        return Err(wrong("has a fragment, which is never sent"));
+    }
     let uri: Uri = directory.parse().map_err(|_| wrong("is neither a path nor a URL"))?;
     if uri.authority().is_some() {
         // `Base` knows what a missing port means, and how an address is written.
@@ -131,6 +135,7 @@ mod tests {
             ("https://certctl.example:8443/a/d", "is not at the target"),
             ("http://certctl.example/a/d", "is not at the target"),
             ("a/d", "is neither a path nor a URL"),
+            ("/a/d#part", "has a fragment"),
             ("", "is neither a path nor a URL"),
             ("https://u:secret@certctl.example/a/d", "is not at the target"),
             ("https://u:secret words@certctl.example/a/d", "is neither a path nor a URL"),
