@@ -280,6 +280,12 @@ fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
     let told = &finished.stderr;
     assert!(told.contains("nginx at https://127.0.0.1") && told.contains("certificate expired"), "{told}");
     assert!(told.contains("mend: have it serve a certificate that is valid now"), "{told}");
+    let early = Peer::with_certificate(
+        |leaf| leaf.not_before = rcgen::date_time_ymd(4_000, 1, 1),
+        |_| answer(200, "text/plain", "ok"),
+    );
+    let told = at(&early, BRIEF).run().exits(1).stderr;
+    assert!(told.contains("certificate not valid yet") && told.contains("a certificate that is valid now"), "{told}");
     let stranger = Peer::start(|_| answer(200, "text/plain", "ok"));
     let finished = at(&expired, BRIEF).env("NGINX_TARGET_URL", &stranger.base()).run();
     let told = &finished.stderr;

@@ -159,6 +159,12 @@ fn the_way_there() {
         "warn  --insecure: the server's certificate is not verified; anyone may be answering",
         "give its authority's certificate with --ca-file FILE\n",
     );
+    let peer = Peer::with_certificate(|leaf| leaf.not_before = rcgen::date_time_ymd(4_000, 1, 1), ready);
+    let told = at_peer(&peer, &[]).exits(1);
+    assert!(told.stdout.contains(": certificate not valid yet"), "{}", told.stdout);
+    run(&["--target", &peer.base(), "--insecure"])
+        .exits(0)
+        .says("warn  the server's certificate is not valid yet", mend);
 }
 
 #[test]

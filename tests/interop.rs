@@ -241,13 +241,22 @@ fn relay_and_reset(behind: SocketAddr) -> SocketAddr {
 fn each_flaw_of_a_certificate_has_its_own_outcome() {
     needs!(Openssl);
     let pki = Pki::new();
+    let issue_with = |names: &[&str], change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        pki.root.issue_with(KeyType::EcdsaP256, Purpose::Server, names, change).unwrap()
+    };
     let issue = |names: &[&str], last_year: i32| {
-        let end = rcgen::date_time_ymd(last_year, 1, 1);
-        pki.root.issue_with(KeyType::EcdsaP256, Purpose::Server, names, |params| params.not_after = end).unwrap()
+        issue_with(names, &|params| params.not_after = rcgen::date_time_ymd(last_year, 1, 1))
     };
     let stranger = Pki::new();
     for (identity, kind) in [
         (issue(&["localhost"], 2020), FaultKind::Expired),
+        (
+            issue_with(&["localhost"], &|params| {
+                params.not_before = rcgen::date_time_ymd(4_000, 1, 1);
+                params.not_after = rcgen::date_time_ymd(4_001, 1, 1);
+            }),
+            FaultKind::NotValidYet,
+        ),
         (issue(&["elsewhere.example.test"], 4_000), FaultKind::WrongName),
         (stranger.identity, FaultKind::UnknownAuthority),
     ] {

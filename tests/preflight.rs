@@ -171,6 +171,15 @@ fn certificate_not_trusted() {
         ),
         EXPIRED,
     );
+    let peer = Peer::with_certificate(|leaf| leaf.not_before = rcgen::date_time_ymd(4_000, 1, 1), certctl);
+    assert_refused(
+        Bench::at(&peer, BRIEF),
+        &format!(
+            "{}: the server's certificate is not trusted: invalid peer certificate: certificate not valid yet…",
+            peer.base()
+        ),
+        EXPIRED,
+    );
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Named<'_> {
             ),
             FaultKind::Connect => format!("start {what} there, or correct {url_from}"),
             FaultKind::Exhausted => "raise ulimit -n, or end what holds so many ports".to_owned(),
-            FaultKind::Expired => {
+            FaultKind::Expired | FaultKind::NotValidYet => {
                 format!(
                     "have it serve a certificate that is valid now, see that this machine's clock is right {or_any}"
                 )

@@ -27,8 +27,10 @@ pub enum FaultKind {
     Refused,
     /// The peer has no certificate for the server name that it was given, or was given none (RFC 6066, section 3).
     UnknownName,
-    /// The peer's certificate has expired, or is not valid yet.
+    /// The peer's certificate has expired.
     Expired,
+    /// The peer's certificate is not valid yet.
+    NotValidYet,
     /// The peer's certificate is for another name.
     WrongName,
     /// No authority that we trust vouches for the peer's certificate.
@@ -63,6 +65,7 @@ impl FaultKind {
             Self::Refused => "handshake refused",
             Self::UnknownName => "unknown server name",
             Self::Expired => "certificate expired",
+            Self::NotValidYet => "certificate not valid yet",
             Self::WrongName => "certificate of another name",
             Self::UnknownAuthority => "certificate of an unknown authority",
             Self::AuthorityAsServer => "certificate of an authority itself",
@@ -103,10 +106,8 @@ impl FaultKind {
         use rustls::{CertificateError, Error, PeerIncompatible, PeerMisbehaved};
         match error {
             Error::InvalidCertificate(cause) => match cause {
-                CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotValidYet,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
                 // A stranger that calls itself as one that we know is a stranger all the same.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,

@@ -1,12 +1,11 @@
 //! The few fields of an X.509 certificate (RFC 5280) that the TLS library does not show.
 
-/// The end of the validity of a DER certificate, in seconds since 1970; `None` where it cannot be read.
-pub fn not_after(certificate: &[u8]) -> Option<i64> {
+/// Beginning and end of the validity of a DER certificate, in seconds since 1970; `None` where they cannot be read.
+pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let validity = after(certificate, 3)?;
     let (_, validity, _) = element(validity)?;
-    let (_, _, rest) = element(validity)?;
-    let (tag, text, _) = element(rest)?;
-    time(tag, std::str::from_utf8(text).ok()?)
+    let mut times = elements(validity).map(|(tag, text)| time(tag, std::str::from_utf8(text).ok()?));
+    Some((times.next()??, times.next()??))
 }
 
 /// The SubjectPublicKeyInfo of a DER certificate of any version, itself DER.
@@ -103,17 +102,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_end_of_a_certificate() {
+    fn reads_the_validity_of_a_certificate() {
         for (year, month, day, seconds) in
             [(1970, 1, 1, 0), (2024, 2, 29, 1_709_164_800), (2049, 12, 31, 2_524_521_600), (2050, 1, 1, 2_524_608_000)]
         {
             let key = rcgen::KeyPair::generate().unwrap();
             let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            parameters.not_before = rcgen::date_time_ymd(1969, 12, 31);
             parameters.not_after = rcgen::date_time_ymd(year, month, day);
             let certificate = parameters.self_signed(&key).unwrap();
-            assert_eq!(not_after(certificate.der()), Some(seconds), "{year}-{month}-{day}");
+            assert_eq!(validity(certificate.der()), Some((-86_400, seconds)), "{year}-{month}-{day}");
             // Cut short anywhere it is no certificate, and no reason to panic.
-            assert!((0..certificate.der().len()).all(|length| not_after(&certificate.der()[..length]).is_none()));
+            assert!((0..certificate.der().len()).all(|length| validity(&certificate.der()[..length]).is_none()));
         }
         assert_eq!(time(23, "700101000001Z"), Some(1));
         assert_eq!(time(24, "20240229235959Z"), Some(1_709_251_199));

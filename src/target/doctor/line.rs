@@ -74,14 +74,22 @@ fn certificate(target: &Target, connection: &Connection, tell: Tell<'_>) {
             "give its authority's certificate with --ca-file FILE",
         ));
     }
-    let Some(end) = connection.peer_certificate().and_then(x509::not_after) else { return };
+    let Some((begin, end)) = connection.peer_certificate().and_then(x509::validity) else { return };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
     let days = (end - now).div_euclid(DAY_S);
     let soon = || {
-        let what = if end < now { "has expired".to_owned() } else { format!("expires in {days} days") };
+        let what = match now {
+            _ if end < now => "has expired".to_owned(),
+            _ if now < begin => "is not valid yet".to_owned(),
+            _ => format!("expires in {days} days"),
+        };
         Finding::warn(format!("the server's certificate {what}"), "give certctl a new one, and start it again")
     };
-    tell(Finding::unless(days >= FEW_DAYS, soon, format!("the server's certificate is valid for {days} days more")));
+    tell(Finding::unless(
+        begin <= now && days >= FEW_DAYS,
+        soon,
+        format!("the server's certificate is valid for {days} days more"),
+    ));
 }
 
 #[cfg(test)]
