@@ -18,6 +18,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The one variable of libpq that is read.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
+/// What a server says of a client's certificate that it does not take (RFC 8446, section 6.2).
+const REFUSED_CERTIFICATE: [&str; 6] = [
+    "fatal alert: UnknownCA",
+    // Its authority's name is known, and its signature is another's.
+    "fatal alert: DecryptError",
+    "fatal alert: BadCertificate",
+    "fatal alert: UnsupportedCertificate",
+    "fatal alert: CertificateExpired",
+    "fatal alert: CertificateUnknown",
+];
+
 /// Where a database is, and how it is reached.
 #[derive(Clone)]
 pub struct Address {
@@ -165,6 +176,14 @@ impl Address {
                  database and sslmode in the URL"
                     .to_owned()
             }
+            Some(code)
+                if *code == State::INVALID_AUTHORIZATION_SPECIFICATION
+                    && text.contains("certificate authentication") =>
+            {
+                format!(
+                    "the certificate in sslcert has to name the user as its common name: {user}; or map it (pg_ident.conf)"
+                )
+            }
             Some(code) if *code == State::INVALID_AUTHORIZATION_SPECIFICATION && text.contains("certificate") => {
                 "the server wants a client's certificate: sslcert=FILE&sslkey=FILE in the URL".to_owned()
             }
@@ -191,6 +210,10 @@ impl Address {
             Failure::Silent { .. } => {
                 "see that host and port are PostgreSQL's, and that its processes are neither stopped nor behind a \
                  firewall that drops packets"
+            }
+            _ if REFUSED_CERTIFICATE.iter().any(|alert| text.contains(alert)) => {
+                "the server does not take the certificate in sslcert: give one that is valid now, of an authority in the \
+                 server's ssl_ca_file"
             }
             _ if text.contains("password missing") => {
                 "put the password into the URL, or into PGPASSWORD; ~/.pgpass is not read"

@@ -51,13 +51,17 @@ pub(super) fn connector(verify: Verify, files: &Files, is_direct: bool) -> Resul
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match (&files.certificate, &files.key) {
         (None, None) => builder.with_no_client_auth(),
-        (Some(certificate), Some(key)) => {
+        (Some(certificate), Some(path)) => {
             let chain = certificates(certificate, "sslcert")?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-                Error::usage(format!("sslkey {}: {error}", key.display()))
+            let key = PrivateKeyDer::from_pem_file(path).map_err(|error| {
+                Error::usage(format!("sslkey {}: {error}", path.display()))
                     .mend("give the path of a readable PEM file with a private key that has no passphrase")
             })?;
-            builder.with_client_auth_cert(chain, key).map_err(unusable)?
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                let (key, certificate) = (path.display(), certificate.display());
+                Error::usage(format!("sslkey {key} is not the key of sslcert {certificate}: {error}"))
+                    .mend("give the key that the certificate was made for")
+            })?
         }
         _ => return Err(Error::usage("the database URL has one of sslcert and sslkey without the other")),
     };

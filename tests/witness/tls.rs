@@ -10,12 +10,12 @@ use certctl_bench::target::postgres::{Cluster, Installation};
 use certctl_bench::target::reference::{self, Behaviour, Store};
 use certctl_bench::target::seed::Sizes;
 use certctl_bench::target::seed::{self, Options};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use crate::common::needs::needs;
 use crate::common::postgresql::newest;
-use crate::sessions::free_port;
+use crate::sessions::{free_port, program, said};
 
 /// A PostgreSQL on TCP and TLS, and the files that go with it.
 struct Secured {
@@ -36,16 +36,31 @@ impl Secured {
             std::os::unix::fs::chown(&path, user.map(|user| user.uid), user.map(|user| user.gid)).unwrap();
             path.to_str().unwrap().to_owned()
         };
-        let mut authority = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let authority = CertifiedIssuer::self_signed(authority_parameters(), KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
         let (certificate, key) = match own_authority {
             true => (authority.pem(), authority.key().serialize_pem()),
             false => (leaf.pem(), key.serialize_pem()),
         };
-        put("ca.pem", &authority.pem());
+        let ca = put("ca.pem", &authority.pem());
+        // Certificates of clients, each with its key: of this authority, of a stranger, of one of the same name as this one,
+        // and for another user.
+        let namesake = CertifiedIssuer::self_signed(authority_parameters(), KeyPair::generate().unwrap()).unwrap();
+        let mut stranger = authority_parameters();
+        stranger.distinguished_name.push(DnType::CommonName, "stranger");
+        let stranger = CertifiedIssuer::self_signed(stranger, KeyPair::generate().unwrap()).unwrap();
+        for (name, user, issuer) in [
+            ("guest", "guest", &authority),
+            ("stranger", "guest", &stranger),
+            ("namesake", "guest", &namesake),
+            ("other", "other", &authority),
+        ] {
+            let (key, mut leaf) = (KeyPair::generate().unwrap(), CertificateParams::default());
+            leaf.distinguished_name.push(DnType::CommonName, user);
+            put(&format!("{name}.crt"), &leaf.signed_by(&key, issuer).unwrap().pem());
+            put(&format!("{name}.key"), &key.serialize_pem());
+        }
         let (certificate, key) = (put("server.crt", &certificate), put("server.key", &key));
         let hba = put("hba", &format!("local all postgres trust\n{hba}\n"));
         std::os::unix::fs::chown(folder.path(), user.map(|user| user.uid), user.map(|user| user.gid)).unwrap();
@@ -57,6 +72,7 @@ impl Secured {
                 ("ssl", ssl),
                 ("ssl_cert_file", &certificate),
                 ("ssl_key_file", &key),
+                ("ssl_ca_file", &ca),
                 ("hba_file", &hba),
                 ("password_encryption", "scram-sha-256"),
             ];
@@ -85,6 +101,12 @@ impl Secured {
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+fn authority_parameters() -> CertificateParams {
+    let mut authority = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority
 }
 
 /// Whether the session speaks TLS, or why there is none.
@@ -133,6 +155,70 @@ fn a_database_that_demands_tls_is_spoken_to_in_tls() {
     drop(target);
     assert!(witness.finish(1).wal_bytes.is_some());
     drop(secured.cluster);
+}
+
+/// As the only proof of who we are (`cert`), and beside a password (`clientcert=verify-ca`).
+#[test]
+fn a_database_that_demands_a_client_s_certificate_gets_it() {
+    let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
+    for (method, place) in [("cert", "guest@"), ("scram-sha-256 clientcert=verify-ca", "guest:recognisable@")] {
+        let secured = Secured::start(&installation, "on", &format!("hostssl all all all {method}"), false);
+        let url = |parameters: &str| secured.url("localhost", parameters).replace("guest:recognisable@", place);
+        let file = |name: &str| secured.file(name).display().to_string();
+        let pair = |certificate: &str, key: &str| format!("sslcert={}&sslkey={}", file(certificate), file(key));
+        let root = format!("sslmode=verify-full&sslrootcert={}", file("ca.pem"));
+        let good = pair("guest.crt", "guest.key");
+        for mode in ["sslmode=prefer", "sslmode=require", &root] {
+            assert_eq!(speaks_tls(&url(&format!("{mode}&{good}"))), Ok(true), "{method} {mode}");
+        }
+        let wanted = "the server wants a client's certificate: sslcert=FILE&sslkey=FILE in the URL";
+        let locked =
+            std::fs::read_to_string(file("guest.key")).unwrap().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        std::fs::write(file("locked.key"), locked).unwrap();
+        for (parameters, says) in [
+            (root.clone(), wanted.to_owned()),
+            ("sslmode=prefer".to_owned(), wanted.to_owned()),
+            (
+                format!("{root}&{}", pair("stranger.crt", "stranger.key")),
+                "does not take the certificate in sslcert".to_owned(),
+            ),
+            (
+                format!("{root}&{}", pair("namesake.crt", "namesake.key")),
+                "does not take the certificate in sslcert".to_owned(),
+            ),
+            (
+                format!("{root}&sslcert={}", file("guest.crt")),
+                "has one of sslcert and sslkey without the other".to_owned(),
+            ),
+            (
+                format!("{root}&{}", pair("guest.crt", "other.key")),
+                format!("sslkey {} is not the key of", file("other.key")),
+            ),
+            (format!("{root}&{}", pair("guest.crt", "none.key")), format!("sslkey {}: ", file("none.key"))),
+            (format!("{root}&{}", pair("none.crt", "guest.key")), format!("sslcert {}: ", file("none.crt"))),
+            (format!("{root}&{}", pair("guest.crt", "locked.key")), "that has no passphrase".to_owned()),
+            (format!("{root}&{}", pair("guest.key", "guest.key")), "it holds no certificate".to_owned()),
+        ] {
+            let error = speaks_tls(&url(&parameters)).unwrap_err();
+            assert!(error.contains(&says) && !error.contains("recognisable"), "{method} {parameters}: {error}");
+        }
+        // Only where it says who we are, it has to name the user.
+        let other = speaks_tls(&url(&format!("{root}&{}", pair("other.crt", "other.key"))));
+        match method {
+            "cert" => {
+                assert!(other.unwrap_err().contains("has to name the user as its common name: guest"), "{method}")
+            }
+            _ => assert_eq!(other, Ok(true)),
+        }
+        // All programs of ours are let in.
+        let url = url(&format!("{root}&{good}"));
+        let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
+        let store = Store::Database(url.clone());
+        let target = reference::start(binary, &store, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
+        drop(target);
+        let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url]));
+        assert!(code == Some(0) && text.contains("10000 put back"), "{text}");
+    }
 }
 
 #[test]
