@@ -3,7 +3,9 @@
 mod common;
 
 use std::ffi::OsStr;
-use std::fs::{read_to_string, write};
+use std::fs::{Permissions, read_to_string, set_permissions, write};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -14,6 +16,7 @@ use certctl_bench::baseline::{Baseline, Comparison, Judgement, Side, bless};
 use certctl_bench::error::ErrorKind;
 use certctl_bench::report::facts::ObservationFacts;
 use certctl_bench::report::{Summary, Verdict};
+use certctl_bench::target::child::RunAs;
 use certctl_bench::target::evidence::Known;
 use common::runs::{Made, save};
 use tempfile::TempDir;
@@ -464,6 +467,69 @@ impl Shelf {
 
 fn told(output: &[u8]) -> &str {
     std::str::from_utf8(output).unwrap()
+}
+
+/// Whatever the reason: no room, a folder that takes no new file, a file that may not be written.
+#[test]
+fn a_baseline_that_cannot_be_written_leaves_the_old_one_whole() {
+    let shelf = Shelf::new();
+    // Permissions bind no superuser, and another user may not get to the program where it is.
+    let user = RunAs::lesser(&["nobody"]).unwrap();
+    let (program, folder, file) = (shelf.path("program"), shelf.path("kept"), shelf.path("kept/b.json"));
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_certctl-bench")).arg(&program).status().unwrap();
+    assert!(copied.success());
+    std::fs::create_dir(&folder).unwrap();
+    for path in [shelf.folder.path(), &folder] {
+        chown(path, user.map(|user| user.uid), user.map(|user| user.gid)).unwrap();
+    }
+    let bless = |sides: &str, output: &str, most_bytes: libc::rlim_t| {
+        let mut command = Command::new(&program);
+        command.arg("bless").args(sides.split(' ')).args(["--output", output]).current_dir(&shelf.folder);
+        if let Some(user) = user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        let limit = libc::rlimit { rlim_cur: most_bytes, rlim_max: most_bytes };
+        // SAFETY: between fork and exec only a system call is made, on a structure that was copied.
+        unsafe {
+            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), told(&output.stderr).to_owned())
+    };
+    let (bases, heads) = ("base1 base2 base3 base4 base5", "head1 head2 head3 head4 head5");
+    let permit = |path: &Path, mode: u32| set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    for output in ["kept/b.json", "new.json"] {
+        assert_eq!(bless(if output == "new.json" { heads } else { bases }, output, libc::RLIM_INFINITY).0, Some(0));
+    }
+    let [old, new] = [&file, &shelf.path("new.json")].map(|path| read_to_string(path).unwrap());
+    assert_ne!(old, new);
+    const SMALL: libc::rlim_t = 1_000;
+    for (of_folder, of_file, most_bytes, says) in [
+        (0o755, 0o644, SMALL, "writing kept/b.json: File too large"),
+        (0o555, 0o644, SMALL, "writing kept/b.json: File too large"),
+        (0o755, 0o444, libc::RLIM_INFINITY, "writing kept/b.json: Permission denied"),
+        (0o555, 0o444, libc::RLIM_INFINITY, "writing kept/b.json: Permission denied"),
+    ] {
+        permit(&file, of_file);
+        permit(&folder, of_folder);
+        let (code, text) = bless(heads, "kept/b.json", most_bytes);
+        permit(&folder, 0o755);
+        assert!(code == Some(1) && text.contains(says), "{of_folder:o} {of_file:o}: {text}");
+        assert_eq!(read_to_string(&file).unwrap(), old, "{of_folder:o} {of_file:o}: {text}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing half written is left");
+    }
+    // A file that may be written is, though its folder takes no other.
+    permit(&file, 0o644);
+    permit(&folder, 0o555);
+    let (code, text) = bless(heads, "kept/b.json", libc::RLIM_INFINITY);
+    let (absent, why) = bless(heads, "kept/c.json", libc::RLIM_INFINITY);
+    permit(&folder, 0o755);
+    assert_eq!((code, read_to_string(&file).unwrap()), (Some(0), new), "{text}");
+    assert!(absent == Some(1) && why.contains("writing kept/c.json: Permission denied"), "{why}");
+    assert!(!shelf.path("kept/c.json").exists());
 }
 
 #[test]

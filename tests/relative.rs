@@ -296,6 +296,35 @@ fn a_signal_ends_the_running_command_and_then_us() {
 }
 
 #[test]
+fn a_bless_that_is_interrupted_leaves_the_old_baseline_whole() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let contest = Contest::new(1.0);
+        fs::write(contest.path("made.json"), "the old one\n").unwrap();
+        // Four runs are there, and the fifth is at work.
+        let last = format!("if [ $turn = 5 ]; then exec sh {}; fi", interruptible(&contest).display());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_certctl-bench"))
+            .args(["bless", "--command", &contest.command("base", &format!("{last}; {MEASURE}"))])
+            .args(["--output", "made.json", "--results", "out"])
+            .current_dir(&contest.folder)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(contest.path("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        until("the fifth run works", || {
+            assert!(child.try_wait().unwrap().is_none(), "ended early: {}", contest.read("stderr"));
+            contest.path("at-work").exists()
+        });
+        // SAFETY: plain system call. The child was not reaped, so the number is still its own.
+        unsafe { libc::kill(child.id().cast_signed(), signal) };
+        assert_eq!(child.wait().unwrap().code(), Some(5), "{}", contest.read("stderr"));
+        assert!(contest.read("stderr").contains("stopped while command ran"), "{}", contest.read("stderr"));
+        assert_eq!((contest.read("made.json").as_str(), contest.order().len()), ("the old one\n", 5));
+        let names = fs::read_dir(contest.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(!names.into_iter().any(|name| name.to_string_lossy().contains(".part")), "{}", contest.read("stderr"));
+    }
+}
+
+#[test]
 fn what_a_build_tool_has_started_may_write_its_partial_result_though_the_tool_is_gone() {
     let contest = Contest::new(1.0);
     // A shell starts background commands with SIGINT ignored.

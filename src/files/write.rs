@@ -1,7 +1,8 @@
 //! The one way to write a file.
 //!
 //! A regular file is written to an unnamed file in the same folder, which then takes its place: neither a full disk nor
-//! a kill leaves half a file, or costs the one that was there. Links are followed. A device, pipe or socket is written
+//! a kill leaves half a file, or costs the one that was there. Where the folder takes no new file, what is there is
+//! written over once there is room for everything. Links are followed. A device, pipe or socket is written
 //! to, and stays what it is.
 
 use std::ffi::CString;
@@ -93,12 +94,36 @@ fn replace(path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<
     let made = Part::new(folder_of(&path)).and_then(|part| fill(part, &path, found, content));
     match made {
         // A folder that takes no new file, or a file that is a mount, can hold a file that may be written.
-        Err(error) if found.is_some() && is_in_the_way(&error) => {
-            let mut file = OpenOptions::new().write(true).truncate(true).open(&path)?;
-            file.write_all(content)?;
-            synced(&file)
-        }
+        Err(error) if found.is_some() && is_in_the_way(&error) => overwrite(&path, content),
         made => made,
+    }
+}
+
+/// Writes over what is in a file, once there is room for everything: until then it stays as it was.
+fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let before = file.metadata()?.len();
+    if let Err(error) = reserve(&file, content.len()) {
+        // A part of the room may be there, and nobody is left to be told that it stays.
+        let _ = file.set_len(before);
+        return Err(error);
+    }
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)?;
+    synced(&file)
+}
+
+/// Sees that so many bytes can be written from the beginning of a file on; what is in it stays.
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    let Ok(length @ 1..) = libc::off_t::try_from(bytes) else { return Ok(()) };
+    // SAFETY: plain system call, on a descriptor that is open.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // Not every file system can do that.
+        error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
+        error => Err(error),
     }
 }
 
