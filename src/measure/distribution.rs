@@ -170,6 +170,10 @@ pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
     if word(12) > MOST_DIGITS || long(16) == 0 || long(24) > MOST_VALUE {
         return Err(damaged("its bounds are none that the suite writes"));
     }
+    // A run of 2^63 empty buckets: hdrhistogram 7.6.0 negates that number, which overflows. No count has these bytes.
+    if payload.windows(9).any(|item| item == [0xff; 9]) {
+        return Err(damaged("it has more buckets than any"));
+    }
     let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).context(reading)?;
     let counts = histogram.iter_recorded().map(|step| step.count_at_value());
     let total = counts.into_iter().try_fold(0_u64, u64::checked_add).filter(|total| *total <= MOST_SAMPLES);
@@ -276,6 +280,7 @@ mod tests {
         // Nine bytes of the format's variable length: 2^62 samples, twice.
         let most = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80];
         refused(claiming(18, 3, 1, MAX_NS, &[most, most].concat()), "more samples");
+        refused(claiming(9, 3, 1, MAX_NS, &[0xff; 9]), "more buckets");
         let bomb = claiming(8 << 20, 3, 1, MAX_NS, &vec![0; 8 << 20]);
         refused(bomb, "larger than any");
     }
