@@ -202,6 +202,19 @@ fn no_group_is_offered_that_a_peer_would_ask_for_again() {
 }
 
 #[test]
+fn openssl_3_5_takes_the_default_offer_at_once() {
+    needs!(Openssl35);
+    let pki = Pki::new();
+    let server = Server::start_3_5(&pki.identity);
+    let (record, status) = ask(server.address, "localhost", &pki.options()).unwrap();
+    assert_eq!((status, record.handshake.kind, record.handshake.group), (200, Kind::Full, "X25519"));
+    // It is the one that prefers another.
+    let group = Some(Group::X25519MlKem768);
+    let (record, _) = ask(server.address, "localhost", &Options { group, ..pki.options() }).unwrap();
+    assert_eq!((record.handshake.kind, record.handshake.group), (Kind::Full, "X25519MLKEM768"));
+}
+
+#[test]
 fn an_alert_is_told_where_the_connection_was_reset_before_the_request() {
     needs!(Openssl);
     let pki = Pki::new();

@@ -17,6 +17,8 @@ pub enum Program {
     Apache,
     Haproxy,
     Openssl,
+    /// OpenSSL 3.5, within Node.js.
+    Openssl35,
     Browser,
     /// f5-sdk and bigrest, in Python.
     F5Clients,
@@ -41,6 +43,7 @@ impl Program {
                 let version = std::process::Command::new("openssl").arg("version").output();
                 version.err().map(|error| format!("openssl: {error} (install openssl)"))
             }
+            Self::Openssl35 => Self::lack_of_tool("openssl-3.5"),
             Self::F5Clients => Self::lack_of_tool("f5-clients"),
             Self::Pebble => Self::lack_of_tool("pebble"),
             Self::Browser => Browser::find().is_none().then(|| "chromium not found (install chromium)".to_owned()),

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use certctl_bench::target::pki::Identity;
 use tempfile::TempDir;
 
+use super::needs::tools;
+
 /// One on a port of its own; it ends when dropped.
 pub struct Server {
     child: Child,
@@ -30,11 +32,29 @@ impl Server {
             std::fs::write(&authorities, above).unwrap();
             command.arg("-cert_chain").arg(authorities);
         }
-        command.arg("-key").arg(&key).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.stderr(Stdio::null()).spawn().expect("openssl is installed");
+        command.arg("-key").arg(&key).args(arguments);
+        Self::spawn(command, folder)
+    }
+
+    /// One on OpenSSL 3.5 with its default settings.
+    pub fn start_3_5(identity: &Identity) -> Self {
+        const SERVER: &str = r#"
+            const pems = { cert: process.env.CHAIN, key: process.env.KEY };
+            const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+            const server = require("tls").createServer(pems, (socket) => socket.once("data", () => socket.end(answer)));
+            server.listen(0, "127.0.0.1", () => console.log(`ACCEPT 127.0.0.1:${server.address().port}`));
+        "#;
+        let mut command = Command::new(tools().join("openssl-3.5/package/bin/node"));
+        command.args(["-e", SERVER]).env("CHAIN", &identity.chain_pem).env("KEY", &identity.key_pem);
+        Self::spawn(command, tempfile::tempdir().unwrap())
+    }
+
+    fn spawn(mut command: Command, folder: TempDir) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the program is installed");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()));
-        let address = told.expect("openssl tells where it listens").parse().unwrap();
+        let address = told.expect("the server tells where it listens").parse().unwrap();
         // So that it never blocks on what it has to say.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address, folder }
