@@ -28,10 +28,10 @@ use common::summary::{outcome, reasons};
 
 /// A workload at which p99 has its thousand samples after a few seconds. How late its arrivals may be is not what
 /// these tests are about.
-const SHORT: &str = "--rate 400/s --duration 3s --warm-up 500ms --agents 200 --max-lag 500ms";
+const SHORT: &str = "--rate 600/s --duration 2s --warm-up 250ms --agents 200";
 /// The same for a PostgreSQL, which has a disk to wait for. The live line looks once a second, so that it sees this
 /// warm-up.
-const ON_POSTGRESQL: &str = "--rate 200/s --duration 6s --warm-up 1500ms --agents 200 --max-lag 500ms";
+const ON_POSTGRESQL: &str = "--rate 200/s --duration 6s --warm-up 1500ms --agents 200";
 /// What runs on a private PostgreSQL start: the keeper is a shell, and PostgreSQL is several processes.
 const STARTED: [&str; 3] = ["certctl-referen", "postgres", "sh"];
 
@@ -185,12 +185,12 @@ fn the_timeline_has_every_second_and_every_arrival() {
 }
 
 #[test]
-fn in_memory_passes_and_says_so() {
-    let finished = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}")).run().exits(0);
+fn in_memory_works_and_says_so() {
+    let finished = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}")).run().worked();
     assert_store(&finished, "in-memory");
     let summary = finished.summary();
     let work = &summary["results"][0]["work"][0];
-    assert_eq!((&work["claimed"], &work["found"]), (&1_400.into(), &1_400.into()));
+    assert_eq!((&work["claimed"], &work["found"]), (&1_350.into(), &1_350.into()));
     assert!(!finished.stderr.contains("PostgreSQL"), "{}", finished.stderr);
 }
 
@@ -228,7 +228,7 @@ fn without_postgresql_the_default_is_in_memory_and_says_why() {
 fn criterions_loop_runs_and_the_workload_after_it() {
     let arguments = "--bench --in-memory --quick --noplot --rate 100/s --duration 1s --warm-up 0s --agents 50";
     // A second at 100/s is too short for p99.
-    let finished = Bench::new(arguments).run().exits(5);
+    let finished = Bench::new(arguments).run().too_short();
     assert!(finished.stdout.contains("agent_storm/heartbeat") && finished.stdout.contains("time:   ["));
     assert!(reasons(&finished.summary()).contains("response time p99 needs 1000 right answers, this run has 100"));
 }
@@ -390,7 +390,7 @@ fn heartbeats_that_no_row_shows_exit_5() {
     assert_eq!(outcome(&summary, "ok"), 1_200);
     let reasons = reasons(&summary);
     assert!(reasons.contains("agents whose row shows their last accepted heartbeat: answers claim 200, SQL shows "));
-    assert!(reasons.contains("audit rows of accepted heartbeats: answers claim 1400, SQL shows 0"), "{reasons}");
+    assert!(reasons.contains("audit rows of accepted heartbeats: answers claim 1350, SQL shows 0"), "{reasons}");
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
 }
 
@@ -471,8 +471,7 @@ fn nothing_is_left_after_success() {
 /// A long run on a private PostgreSQL, in the middle of its window.
 fn long_run() -> (Running, Vec<Process>, PathBuf) {
     let mut running =
-        Bench::new("--bench --mode sustained --rate 200/s --duration 10m --warm-up 0s --agents 100 --max-lag 500ms")
-            .start();
+        Bench::new("--bench --mode sustained --rate 200/s --duration 10m --warm-up 0s --agents 100").start();
     running.wait_until_measuring();
     let (started, folder) = (running.started(&STARTED), data_folder(&running));
     assert!(folder.exists());
@@ -482,7 +481,7 @@ fn long_run() -> (Running, Vec<Process>, PathBuf) {
 #[test]
 fn an_interrupt_keeps_what_was_measured() {
     needs!(Postgresql);
-    let (running, started, folder) = long_run();
+    let (mut running, started, folder) = long_run();
     running.signal(libc::SIGINT);
     let finished = running.finish().exits(5);
     assert_gone(&started, &folder);
@@ -509,15 +508,19 @@ fn a_second_interrupt_leaves_at_once_and_nothing_behind() {
         running.signal(libc::SIGINT);
         running.ended().is_some()
     });
-    let finished = running.finish().exits(128 + libc::SIGINT);
-    assert_eq!((finished.json, finished.text), (None, None));
+    let finished = running.finish();
+    match finished.code {
+        // The first one had ended it before the second came.
+        Some(5) => {}
+        code => assert_eq!((code, &finished.json), (Some(128 + libc::SIGINT), &None), "{}", finished.stderr),
+    }
     assert_gone(&started, &folder);
 }
 
 #[test]
 fn a_killed_run_leaves_nothing_behind() {
     needs!(Postgresql);
-    let (running, started, folder) = long_run();
+    let (mut running, started, folder) = long_run();
     running.signal(libc::SIGKILL);
     assert_eq!(running.finish().signal, Some(libc::SIGKILL));
     assert_gone(&started, &folder);
@@ -545,7 +548,7 @@ fn a_run_that_fails_leaves_nothing_behind() {
 fn a_target_that_dies_is_measured_as_such() {
     needs!(Postgresql);
     let mut running = Bench::new(
-        "--bench --mode sustained --rate 200/s --duration 4s --warm-up 0s --agents 100 --max-lag 500ms --timeout 2s",
+        "--bench --mode sustained --rate 200/s --duration 4s --warm-up 0s --agents 100 --max-lag 1900ms --timeout 2s",
     )
     .start();
     running.wait_until_measuring();
@@ -616,5 +619,5 @@ fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
          mend: ulimit -Hn 264 as root before the run, or --connections 36\n"
     );
     // A low soft limit is raised.
-    limited(100, 1_024).exits(0);
+    limited(100, 1_024).worked();
 }

@@ -32,7 +32,7 @@ fn put_into_renewal(results: &Value) -> u64 {
 fn the_default_works_on_postgresql_and_every_renewal_is_in_its_rows() {
     needs!(Postgresql);
     // A machine may be slow: so few that all are answered.
-    let arguments = "--rate 20/s --duration 3s --warm-up 500ms --batch-size 2 --max-lag 500ms --timeout 60s";
+    let arguments = "--rate 20/s --duration 3s --warm-up 500ms --batch-size 2";
     let finished = bench(arguments).measured().run().worked();
     let summary = finished.summary();
     assert_schema(&summary);
@@ -72,7 +72,7 @@ fn a_certificate_that_was_not_renewed_makes_the_answer_wrong() {
         0 => all_of_certctl(request),
         asked => renewed(asked - 1),
     });
-    let arguments = "--rate 200/s --duration 1s --warm-up 0s --batch-size 6 --max-lag 500ms";
+    let arguments = "--rate 200/s --duration 1s --warm-up 0s --batch-size 6";
     let summary = bench(arguments).measured().towards_peer(&peer).run().exits(3).summary();
     assert_eq!((outcome(&summary, "wrong answer"), outcome(&summary, "ok")), (200, 0));
     assert_eq!(threshold(&summary, "errors")["passed"], false);
@@ -96,7 +96,7 @@ fn few_wrong_answers_breach() {
         ),
         asked => renewed(asked),
     });
-    let arguments = "--rate 400/s --duration 3s --warm-up 0s --batch-size 2 --max-lag 500ms";
+    let arguments = "--rate 400/s --duration 3s --warm-up 0s --batch-size 2";
     let summary = bench(arguments).measured().towards_peer(&peer).run().exits(3).summary();
     assert_eq!((outcome(&summary, "wrong answer"), outcome(&summary, "ok")), (60, 1_140));
     assert_eq!(
@@ -228,7 +228,7 @@ fn a_sweep_that_is_stopped_between_two_sizes_is_partial() {
         // Nothing that the database would have to show.
         _ => renewed(0),
     });
-    let running = bench("--workload sweep").smoke().towards_peer(&peer).database(&url).start();
+    let mut running = bench("--workload sweep").smoke().towards_peer(&peer).database(&url).start();
     until("the first size is over", || readings.load(Ordering::SeqCst) == 2);
     running.signal(libc::SIGINT);
     let summary = running.finish().exits(5).summary();

@@ -62,7 +62,7 @@ fn every_fault_is_counted_under_its_kind() {
         false => certctl(request),
     });
     let arguments =
-        "--rate 100/s --duration 2800ms --warm-up 0s --connections 100 --agents 100 --timeout 2s --max-lag 500ms";
+        "--rate 100/s --duration 2800ms --warm-up 0s --connections 100 --agents 100 --timeout 5s --max-lag 4s";
     let finished = Bench::at(&peer, arguments).run().exits(3);
     let summary = finished.summary();
     assert_eq!((dealt.load(Ordering::SeqCst), &summary["results"][0]["arrivals"]["started"]), (280, &280.into()));
@@ -90,7 +90,7 @@ fn a_reconnect_is_counted_and_stands_in_the_service_time() {
         true => last_answer("Connection: close\r\n", Step::Close),
         false => certctl(request),
     });
-    let arguments = "--rate 100/s --duration 2s --warm-up 0s --connections 10 --agents 10 --max-lag 500ms";
+    let arguments = "--rate 100/s --duration 2s --warm-up 0s --connections 10 --agents 10";
     let finished = Bench::at(&peer, arguments).run();
     let summary = finished.summary();
     assert_eq!(outcome(&summary, "ok"), 200);
@@ -113,12 +113,12 @@ fn a_reconnect_is_counted_and_stands_in_the_service_time() {
 
 #[test]
 fn a_connection_that_was_closed_while_idle_is_no_fault() {
-    // It closes without a word of warning after each answer; a second passes until the next use.
+    // It closes without a word of warning after each answer; half a second passes until the next use.
     let peer = Peer::start(|request| match request.is_heartbeat() {
         true => last_answer("", Step::Close),
         false => certctl(request),
     });
-    let arguments = "--rate 20/s --duration 4s --warm-up 0s --connections 20 --agents 20 --max-lag 500ms";
+    let arguments = "--rate 40/s --duration 2s --warm-up 0s --connections 20 --agents 20";
     let summary = Bench::at(&peer, arguments).run().summary();
     assert_eq!((outcome(&summary, "ok"), &summary["results"][0]["reopening"]["tls"]["count"]), (80, &60.into()));
 }
@@ -127,16 +127,16 @@ fn a_connection_that_was_closed_while_idle_is_no_fault() {
 fn connections_that_cannot_be_opened_are_a_breach() {
     // The preflight's connection is served; those of the fleet are cut, or left without an answer, at their greeting.
     // The preflight asks 1 + 128 times.
-    for (served, step, said) in [
-        (5, (|| Step::Cut) as fn() -> Step, "opened 5 of 50 connections, then closed: "),
-        (0, || Step::Silence, "opened 0 of 50 connections, then connect: not open within 500ms"),
+    for (served, step, timeout, said) in [
+        (5, (|| Step::Cut) as fn() -> Step, "120s", "opened 5 of 50 connections, then closed: "),
+        (0, || Step::Silence, "500ms", "opened 0 of 50 connections, then connect: not open within 500ms"),
     ] {
         let greetings = AtomicU64::new(0);
         let peer = Peer::start(move |request| match request.path.as_str() {
             "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 + served => vec![step()],
             _ => certctl(request),
         });
-        let finished = Bench::at(&peer, "--agents 50 --timeout 500ms").run().exits(3);
+        let finished = Bench::at(&peer, &format!("--agents 50 --max-lag 400ms --timeout {timeout}")).run().exits(3);
         let summary = finished.summary();
         assert_schema(&summary);
         let breach = summary["breaches"][0].as_str().unwrap();
@@ -171,7 +171,7 @@ fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
         _ => certctl(request),
     });
     // It would take an hour.
-    let arguments = "--rate 100/s --duration 1h --warm-up 0s --agents 100 --max-lag 500ms --abort-on-errors 50%/1s";
+    let arguments = "--rate 100/s --duration 1h --warm-up 0s --agents 100 --abort-on-errors 50%/1s";
     let finished = Bench::at(&peer, arguments).run().exits(3);
     let summary = finished.summary();
     assert_schema(&summary);
@@ -185,11 +185,11 @@ fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
     assert!(finished.stdout.contains("\nended early  ") && finished.stdout.contains("\nbreached     "));
 
     // It is off by default, and lets fewer errors pass.
-    let arguments = "--rate 100/s --duration 3s --warm-up 0s --agents 100 --max-lag 500ms";
+    let arguments = "--rate 100/s --duration 1s --warm-up 0s --agents 100";
     let finished = Bench::at(&peer, arguments).run().exits(3);
     assert_eq!(
         (&finished.summary()["ended_early"], outcome(&finished.summary(), "failed (503)")),
-        (&serde_json::Value::Null, 300)
+        (&serde_json::Value::Null, 100)
     );
 }
 
@@ -201,7 +201,7 @@ fn a_cap_on_requests_is_kept_to_the_last_one() {
         counter.fetch_add(u64::from(request.is_heartbeat()), Ordering::SeqCst);
         certctl(request)
     });
-    let arguments = "--rate 100/s --duration 1h --warm-up 500ms --agents 100 --max-lag 500ms --max-requests 350";
+    let arguments = "--rate 100/s --duration 1h --warm-up 500ms --agents 100 --max-requests 350";
     let finished = Bench::at(&peer, arguments).run();
     let summary = finished.summary();
     assert_schema(&summary);
@@ -231,7 +231,7 @@ fn a_run_that_cannot_start_leaves_no_result_in_place() {
     });
     let folder = tempfile::tempdir().unwrap();
     let run = || {
-        let bench = Bench::at(&peer, "--rate 50/s --duration 1s --warm-up 0s --agents 20 --max-lag 500ms");
+        let bench = Bench::at(&peer, "--rate 50/s --duration 1s --warm-up 0s --agents 20");
         bench.env("CERTCTL_BENCH_OUTPUT", folder.path().to_str().unwrap()).run()
     };
     run();

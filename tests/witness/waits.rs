@@ -115,7 +115,7 @@ fn a_signal_ends_the_wait_for_a_lock() {
     let _holder = forgetful(&url, "agents");
     // Another session: within a transaction, activity is that of its first look.
     let mut observer = Client::connect(&url, NoTls).unwrap();
-    let running = Bench::new(LOAD).env("CERTCTL_BENCH_DATABASE", &url).start();
+    let mut running = Bench::new(LOAD).env("CERTCTL_BENCH_DATABASE", &url).start();
     let sql = "SELECT count(*) FROM pg_stat_activity \
                WHERE application_name LIKE 'certctl-bench %' AND wait_event_type = 'Lock'";
     until("it waits for the lock", || observer.query_one(sql, &[]).unwrap().get::<_, i64>(0) > 0);
