@@ -188,7 +188,9 @@ impl Child {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // In slices, since a grandchild can hold stdout open after the child has ended.
-            match self.first_line.recv_timeout(left.min(Duration::from_millis(50))) {
+            let has_ended = self.exited()?.is_some();
+            let slice = Duration::from_millis(if has_ended { 1_000 } else { 50 });
+            match self.first_line.recv_timeout(left.min(slice)) {
                 Ok(line) => return line.context(|| format!("reading the first line of {}", self.name)),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.wait(left.min(Duration::from_millis(500)))?;
@@ -197,11 +199,11 @@ impl Child {
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => {
                     return Err(self.failure(&format!("it did not say within {timeout:?} that it is ready")));
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    if self.exited()?.is_some() && self.first_line.recv_timeout(Duration::from_millis(50)).is_err() {
-                        return Err(self.failure("it ended before it said that it is ready"));
-                    }
+                // What it had said before it ended has been read by now.
+                Err(RecvTimeoutError::Timeout) if has_ended => {
+                    return Err(self.failure("it ended before it said that it is ready"));
                 }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
