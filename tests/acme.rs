@@ -205,18 +205,17 @@ fn users_think_between_rounds() {
         }
         acme(request)
     });
-    let arguments = "--users 10 --think-time 200ms --duration 2s --warm-up 0s";
+    let arguments = "--users 10 --think-time 200ms --duration 10m --warm-up 0s --max-requests 160";
     // Not judged here: so few answers are slow enough together when the machine is busy elsewhere.
     let summary = flow(arguments).towards_peer(&peer).run().summary();
     assert_only_too_short(&summary);
     let rounds = rounds.lock().unwrap();
     assert_eq!(rounds.len(), 10);
-    for (_, thoughts) in rounds.values() {
-        assert!(thoughts.len() >= 3 && thoughts.iter().all(|thought| *thought >= THINK), "{thoughts:?}");
-    }
+    let thoughts: Vec<&Duration> = rounds.values().flat_map(|(_, thoughts)| thoughts).collect();
+    assert!(thoughts.iter().all(|thought| **thought >= THINK), "{thoughts:?}");
+    // A user's first round has none before it.
     let directories = summary["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
-    // 2 s hold ten thoughts, and a round before the first.
-    assert!((40..=10 * (10 + 1)).contains(&directories), "{directories}");
+    assert_eq!(thoughts.len() as u64, directories - 10);
     assert_eq!(
         (&summary["workloads"][0]["model"], summary["workloads"][0]["think_s"].as_f64()),
         (&"closed".into(), Some(0.2))
@@ -225,7 +224,7 @@ fn users_think_between_rounds() {
 
 #[test]
 fn the_last_answers_are_waited_for() {
-    const SLOW: Duration = Duration::from_millis(1_500);
+    const SLOW: Duration = Duration::from_millis(2_500);
     // From the 100th request on, an answer takes longer than what is left of the window.
     let slow_peer = || {
         let asked = AtomicU64::new(0);
@@ -234,12 +233,12 @@ fn the_last_answers_are_waited_for() {
             slow.then_some(Step::Wait(SLOW)).into_iter().chain(acme(request)).collect()
         })
     };
-    let arguments = "--users 4 --duration 1s --warm-up 0s";
-    let summary = burst(&format!("{arguments}")).towards_peer(&slow_peer()).run().too_short().summary();
+    let arguments = "--users 4 --duration 2s --warm-up 0s";
+    let summary = burst(arguments).towards_peer(&slow_peer()).run().too_short().summary();
     let scheduled = summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap();
     // The preflight's own is among the hundred, and four were answered after the window.
     assert_eq!((scheduled, outcome(&summary, "ok")), (99 + 4, 103));
-    assert!(summary["results"][0]["latency"]["response"]["max_us"].as_f64().unwrap() >= 1.5e6);
+    assert!(summary["results"][0]["latency"]["response"]["max_us"].as_f64().unwrap() >= 2.5e6);
     assert_only_too_short(&summary);
     // Up to the timeout, that is.
     let given_up = burst(&format!("{arguments} --timeout 600ms --max-lag 590ms"))
@@ -252,7 +251,7 @@ fn the_last_answers_are_waited_for() {
         (outcome(&given_up, "ok"), arrivals["started"].as_u64()),
         (99, Some(99 + outcome(&given_up, "timed out")))
     );
-    assert!((4..=8).contains(&outcome(&given_up, "timed out")), "{arrivals}");
+    assert!((4..=16).contains(&outcome(&given_up, "timed out")), "{arrivals}");
 }
 
 /// The peer freezes for a second. Five users wait for it once each: one request in a thousand is slow. 200 arrivals a
