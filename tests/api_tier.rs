@@ -77,18 +77,20 @@ fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
     assert!(finished.stdout.contains(workload), "{}", finished.stdout);
 }
 
-/// A certctl whose every 50th post fails: 2% of them.
-fn failing_posts() -> impl Fn(&Request) -> Reply + Send + Sync {
+/// A certctl whose every `nth` post fails.
+fn failing_posts(nth: u64) -> impl Fn(&Request) -> Reply + Send + Sync {
     let posts = AtomicU64::new(0);
-    move |request| match request.is_issuance() && posts.fetch_add(1, Ordering::SeqCst) % 50 == 49 {
+    move |request| match request.is_issuance() && posts.fetch_add(1, Ordering::SeqCst) % nth == nth - 1 {
         true => json(500, "{\"error\":\"internal\"}"),
         false => all_of_certctl(request),
     }
 }
 
-fn assert_failed_posts(summary: &Value, failed: u64, of_all: u64) {
+/// Posts that follow the window may overtake its last ones, so that the share is about what it is meant to be.
+fn assert_failed_posts(summary: &Value, of_all: u64) {
     let [posts, lists] = results(summary);
-    assert_eq!((outcome_of(posts, "failed (500)"), lists["error_share"].as_f64()), (failed, Some(0.0)));
+    let failed = outcome_of(posts, "failed (500)");
+    assert!(failed > 0 && lists["error_share"] == 0.0, "{failed}");
     let share = failed as f64 / of_all as f64;
     assert_eq!(threshold(summary, "errors")["measured"].as_f64(), Some(share));
     assert_eq!(summary["error_share"].as_f64(), Some(share));
@@ -96,10 +98,11 @@ fn assert_failed_posts(summary: &Value, failed: u64, of_all: u64) {
 
 #[test]
 fn the_errors_of_one_workload_breach_although_the_other_has_none() {
-    let peer = Peer::start(failing_posts());
+    // 4% of the posts are more than 1% of all.
+    let peer = Peer::start(failing_posts(25));
     let arguments = "--issuance-rate 400/s --list-rate 320/s --duration 1s --warm-up 0s";
     let summary = bench(arguments).measured().towards_peer(&peer).run().exits(3).summary();
-    assert_failed_posts(&summary, 8, 400 + 320);
+    assert_failed_posts(&summary, 400 + 320);
     assert_eq!((&summary["verdict"], reasons(&summary).as_str()), (&"breached".into(), ""));
     assert_eq!(threshold(&summary, "errors")["passed"], false);
 }
@@ -107,7 +110,7 @@ fn the_errors_of_one_workload_breach_although_the_other_has_none() {
 #[test]
 fn the_floor_is_over_both_and_the_lists_start_after_the_posts() {
     let first: Arc<[Mutex<Option<Instant>>; 2]> = Arc::default();
-    let (seen, failing) = (first.clone(), failing_posts());
+    let (seen, failing) = (first.clone(), failing_posts(80));
     let peer = Peer::start(move |request| {
         for (slot, is_first) in seen.iter().zip([request.is_issuance(), request.is_list()]) {
             if is_first {
@@ -116,10 +119,10 @@ fn the_floor_is_over_both_and_the_lists_start_after_the_posts() {
         }
         failing(request)
     });
-    // 2% of the posts are less than 1% of all.
+    // Some 1.3% of the posts are less than 1% of all.
     let arguments = "--issuance-rate 320/s --list-rate 400/s --duration 1s --warm-up 0s";
     let summary = bench(arguments).measured().towards_peer(&peer).run().worked().summary();
-    assert_failed_posts(&summary, 6, 320 + 400);
+    assert_failed_posts(&summary, 320 + 400);
     assert_eq!(threshold(&summary, "errors")["passed"], true);
 
     let [post, list] = [0, 1].map(|which| first[which].lock().unwrap().expect("a request"));

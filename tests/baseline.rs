@@ -85,6 +85,17 @@ fn a_file_is_read_back_and_written_again_byte_by_byte() {
 }
 
 #[test]
+fn numbers_are_read_to_their_last_digit() {
+    let text = bless::bless(&runs()).unwrap().to_text().unwrap();
+    let (before, after) = text.split_once("\"errors\": [").expect("a measure with errors");
+    let rest = &after[after.find([',', ']']).unwrap()..];
+    let text = format!("{before}\"errors\": [0.1077777777777778{rest}");
+    let baseline = Baseline::parse("it", &text).unwrap();
+    let mut errors = baseline.measures.values().filter_map(|line| line.errors.first().copied().flatten());
+    assert!(errors.any(|error| error == 0.107_777_777_777_777_8), "{text}");
+}
+
+#[test]
 fn the_comparison_reads() {
     let base = Side::of(&runs()).unwrap();
     insta::assert_snapshot!(trimmed(&compared(&base, &head(1.25, 6)).to_string()));
