@@ -19,7 +19,7 @@ const SHARED_BYTES: usize = 12;
 /// So many, where the text ends with the beginning of a secret: whoever wrote it has cut it.
 const CUT_BYTES: usize = 4;
 /// A shorter secret would be found everywhere, and hides nothing.
-const LEAST_SECRET_BYTES: usize = 3;
+pub const LEAST_SECRET_BYTES: usize = 3;
 /// How often a text may be encoded over again, as JSON in a URL is.
 const ENCODINGS: usize = 3;
 /// How many secrets are known at once; beyond it the oldest are forgotten, those that were given out first.

@@ -235,13 +235,17 @@ fn a_command_must_be_one() {
 #[test]
 fn a_key_in_a_command_is_not_told_again() {
     let contest = Contest::new(1.0);
-    let script = contest.command("base", &format!("echo \"$0 $* geheim $PGPASSWORD $CERTCTL_TOKEN\" >&2\n{MEASURE}"));
+    let script = contest
+        .command("base", &format!("echo \"$0 $* geheim $PGPASSWORD $CERTCTL_TOKEN of $PGDATABASE 5\" >&2\n{MEASURE}"));
     let command = format!(
-        "env CERTCTL_BENCH_DATABASE=postgres://u:geheim@h/d PGPASSWORD=geheim4 {script} --token geheim2 --token=geheim3"
+        "env CERTCTL_BENCH_DATABASE=postgres://u:geheim@h/d PGPASSWORD=geheim4 PGDATABASE=certctl \
+         CERTCTL_DATABASE_MAX_CONNS=5 {script} --token geheim2 --token=geheim3"
     );
     contest.exits(0, &command, &contest.command("head", MEASURE), &["--pairs", "1"]);
     let log = contest.read("out/pair-01/base/log");
     assert!(log.contains("--token [not shown] --token=[not shown]") && !log.contains("geheim"), "{log}");
+    // What is no secret stays, though DATABASE is in its name.
+    assert!(log.contains(" of certctl 5\n"), "{log}");
     // Nor where nothing comes of it.
     let failing = contest.command("base", "echo \"cannot run: $*\" >&2; exit 1");
     contest.exits(1, &format!("{failing} --token geheim"), "true", &["--pairs", "1"]);

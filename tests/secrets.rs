@@ -200,11 +200,13 @@ fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
     const WORD: &str = "recognisable-word";
     for (url, says) in [
         // Unescaped, a password would end at its first `@`, and its rest would be a host's name.
-        (format!("postgres://u:p@{WORD}@localhost:1/d"), "write an @ in it as %40"),
-        (format!("postgres://u:p@{WORD}:x@localhost:1/d"), "write an @ in it as %40"),
-        (format!("postgres://u:p@{WORD}/x@localhost:1/d"), "write an @ in it as %40"),
-        (format!("postgres://u:p@x?{WORD}@localhost:1/d"), "write an @ in it as %40"),
+        (format!("postgres://u:p@{WORD}@localhost:1/d"), "before the host as %40"),
+        (format!("postgres://u:p@{WORD}:x@localhost:1/d"), "before the host as %40"),
+        (format!("postgres://u:p@{WORD}/x@localhost:1/d"), "before the host as %40"),
+        (format!("postgres://u:p@x?{WORD}@localhost:1/d"), "before the host as %40"),
         (format!("postgres://u:{WORD}/x?y#z@localhost:1/d"), "Connection refused"),
+        // In the value of a parameter it does no harm.
+        (format!("postgres://u:{WORD}@localhost:1/d?application_name=me@home"), "Connection refused"),
         (format!("postgres://u:{WORD}%zz%ff@localhost:1/d"), "Connection refused"),
         (format!("postgres://u@localhost:1/d?{WORD}"), "is not one"),
         (format!("postgres://u:{WORD}"), "is not one"),
@@ -221,7 +223,14 @@ fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
     assert!(!text.contains("4815162342"), "{text}");
     // Without its flag, or beside one that does not exist.
     let url = format!("postgres://u:{WORD}@localhost:1/d");
-    for arguments in [&["doctor", &url][..], &["seed", &url], &["doctor", "--no-such-flag", &url]] {
+    let (other_form, no_host) = (format!("host=localhost user=u password={WORD}"), format!("postgres://u:{WORD}"));
+    for arguments in [
+        &["doctor", &url][..],
+        &["seed", &url],
+        &["doctor", "--no-such-flag", &url],
+        &["doctor", &other_form],
+        &["doctor", &no_host],
+    ] {
         let (code, text) = said(arguments, &[]);
         assert_eq!(code, Some(2), "{text}");
         assert_hidden(&[WORD], &[&text]);
@@ -328,7 +337,7 @@ fn assert_f5_hidden(step: &'static str, from: u64, code: &[i32], shows: &str, ot
         }
     });
     let folder = tempfile::Builder::new().prefix("").tempdir_in("/tmp").unwrap();
-    let bench = Bench::of(&with_f5(folder.path(), &peer), "--workload f5-deploy --duration 500ms --warm-up 0s");
+    let bench = Bench::of(&with_f5(folder.path(), &peer), "--workload f5-deploy --duration 3s --warm-up 0s");
     let finished = bench.measured().run();
     let device = device.lock().unwrap();
     assert!(finished.code.is_some_and(|found| code.contains(&found)), "{}{}", finished.stderr, finished.stdout);

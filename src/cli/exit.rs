@@ -31,8 +31,7 @@ pub fn fail_now(error: &Error) -> ! {
 }
 
 fn failed(error: &Error) -> u8 {
-    let text = format!("certctl-bench: {error}");
-    errln!("{}", foreign::visible_lines(&foreign::redact(&text)));
+    errln!("certctl-bench: {}", foreign::visible_lines(&foreign::redact(&error.to_string())));
     match error.kind() {
         ErrorKind::Usage => USAGE,
         ErrorKind::CouldNotRun => COULD_NOT_RUN,
@@ -59,7 +58,9 @@ pub fn said(error: &clap::Error) -> ExitCode {
     for word in std::env::args_os() {
         database::keep_passwords(&word.to_string_lossy(), None);
     }
-    if let Cow::Owned(text) = foreign::redact(&error.render().to_string()) {
+    if error.use_stderr()
+        && let Cow::Owned(text) = foreign::redact(&error.render().to_string())
+    {
         errln!("{}", text.trim_end());
         return ExitCode::from(code);
     }

@@ -24,9 +24,11 @@ const LOOK: Duration = Duration::from_millis(100);
 const STOP_GRACE: Duration = Duration::from_secs(20);
 /// Flags whose values are nobody's business.
 const SECRET_FLAGS: [&str; 2] = ["--token", "--database"];
-/// What a variable has in its name whose value is nobody's business.
-const SECRET_WORDS: [&str; 3] = ["TOKEN", "DATABASE", "PASSWORD"];
-/// How the variables begin that a bench command reads.
+/// Ends of the names of variables whose values are nobody's business.
+const SECRET_ENDS: [&str; 4] = ["TOKEN", "DATABASE", "DATABASE_URL", "PASSWORD"];
+/// libpq's variable with the name of a database, which everybody may know.
+const NAME_OF_DATABASE: &str = "PGDATABASE";
+/// Beginnings of the names of variables that a bench command reads.
 const OUR_VARIABLES: [&str; 2] = ["CERTCTL_", "PG"];
 /// What stands in a log in their place.
 const REDACTED: &str = "[not shown]";
@@ -150,7 +152,7 @@ impl Contender {
         let text = String::from_utf8_lossy(&bytes);
         let redacted = secrets.iter().fold(text.clone().into_owned(), |text, secret| text.replace(secret, REDACTED));
         for secret in &secrets {
-            match secret.contains("://") {
+            match secret.contains("://") || secret.contains("password=") {
                 true => database::keep_passwords(secret, None),
                 false => foreign::keep_secret(secret, REDACTED),
             }
@@ -161,7 +163,7 @@ impl Contender {
 
     /// The values of flags and variables that nobody else should read, those that the command inherits among them.
     fn secrets(&self) -> Vec<String> {
-        let is_secret = |name: &str| SECRET_WORDS.iter().any(|word| name.contains(word));
+        let is_secret = |name: &str| name != NAME_OF_DATABASE && SECRET_ENDS.iter().any(|end| name.ends_with(end));
         let follows = self.arguments.windows(2).filter(|pair| SECRET_FLAGS.contains(&&*pair[0]));
         let follows = follows.map(|pair| pair[1].clone());
         let joined = self.arguments.iter().filter_map(|word| {
@@ -171,7 +173,7 @@ impl Contender {
         let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         let ours = variables.filter(|(name, _)| OUR_VARIABLES.iter().any(|start| name.starts_with(start)));
         let inherited = ours.filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.into_string().ok());
-        follows.chain(joined).chain(inherited).filter(|secret| !secret.is_empty()).collect()
+        follows.chain(joined).chain(inherited).filter(|secret| secret.len() >= foreign::LEAST_SECRET_BYTES).collect()
     }
 }
 

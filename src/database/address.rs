@@ -18,14 +18,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The one variable of libpq that is read.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
-/// What a server says of a client's certificate that it does not take (RFC 8446, section 6.2).
-const REFUSED_CERTIFICATE: [&str; 6] = [
+/// The alerts of a server that does not take a client's certificate (RFC 8446, section 6.2).
+const REFUSED_CERTIFICATE: [&str; 7] = [
     "fatal alert: UnknownCA",
     // Its authority's name is known, and its signature is another's.
     "fatal alert: DecryptError",
     "fatal alert: BadCertificate",
     "fatal alert: UnsupportedCertificate",
     "fatal alert: CertificateExpired",
+    "fatal alert: CertificateRevoked",
     "fatal alert: CertificateUnknown",
 ];
 
@@ -57,9 +58,9 @@ impl Address {
         let (plain, ours) = split(url);
         let parsed = plain.parse();
         keep_passwords(url, parsed.as_ref().ok());
-        if url.contains("://") && url.matches('@').count() > 1 {
+        if url.contains("://") && ats(url) > 1 {
             // All between the first and the last would be taken for the name of a host.
-            return Err(wrong(": it has more than one @").mend("a password: write an @ in it as %40"));
+            return Err(wrong(": it has more than one @").mend("write every @ but the one before the host as %40"));
         }
         let mut config: Config = parsed.map_err(|error: tokio_postgres::Error| {
             // Of a text that is no URL, the parser's complaint may quote any part.
@@ -289,8 +290,16 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The number of `@` in a URL that are not in the value of a parameter.
+fn ats(url: &str) -> usize {
+    let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let names = parameters.split('&').map(|one| if one.contains('=') { "" } else { one });
+    names.chain([place]).map(|part| part.matches('@').count()).sum()
+}
+
 /// Registers the passwords that a URL may hold as secrets, as they are typed and as they are meant: what stands between
-/// the first colon and the last `@`, and parameters that are called so. Words that everybody sees anyway are none.
+/// the first colon and the last `@`, and parameters that are called so, of libpq's form `name=value …` too. Words that
+/// everybody sees anyway are none.
 pub fn keep_passwords(url: &str, config: Option<&Config>) {
     let (mut public, mut passwords) = (Vec::new(), Vec::new());
     if let Some((_, rest)) = url.split_once("://") {
@@ -299,8 +308,18 @@ pub fn keep_passwords(url: &str, config: Option<&Config>) {
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
         let parameters = parameters.split('&').filter_map(|one| one.split_once("password="));
         passwords.extend(parameters.map(|(_, password)| password).chain([password]));
+        // Without a host there is no @, and what stands in the place of a port may be a password.
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let last = authority.rsplit_once(':').map_or("", |(_, last)| last);
+        if !rest.contains('@') && !last.ends_with(']') && !last.bytes().all(|byte| byte.is_ascii_digit()) {
+            passwords.push(last);
+        }
         public.extend(place.split_once('/').map(|(_, name)| name).into_iter().chain([user]));
+    } else if let Some((_, after)) = url.split_once("password=") {
+        passwords.extend(after.split_whitespace().next().map(|typed| typed.trim_matches('\'')));
     }
+    let other_form = if url.contains("://") { None } else { url.parse::<Config>().ok() };
+    let config = config.or(other_form.as_ref());
     public.extend(config.into_iter().flat_map(|config| [config.get_user(), config.get_dbname()]).flatten());
     let mut passwords: Vec<String> =
         passwords.into_iter().flat_map(|typed| [typed.to_owned(), percent_decode(typed)]).collect();

@@ -59,8 +59,14 @@ pub(super) fn connector(verify: Verify, files: &Files, is_direct: bool) -> Resul
             })?;
             builder.with_client_auth_cert(chain, key).map_err(|error| {
                 let (key, certificate) = (path.display(), certificate.display());
-                Error::usage(format!("sslkey {key} is not the key of sslcert {certificate}: {error}"))
-                    .mend("give the key that the certificate was made for")
+                match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        Error::usage(format!("sslkey {key} is not the key of sslcert {certificate}: {error}"))
+                            .mend("give the key that the certificate was made for")
+                    }
+                    error => Error::usage(format!("sslcert {certificate} and sslkey {key} cannot be used: {error}"))
+                        .mend("make a certificate of X.509 version 3 with an RSA or ECDSA key"),
+                }
             })?
         }
         _ => return Err(Error::usage("the database URL has one of sslcert and sslkey without the other")),

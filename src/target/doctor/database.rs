@@ -63,13 +63,13 @@ fn writes(client: &mut Client) -> Result<Finding> {
     })
 }
 
-/// Whether the role may vacuum what is vacuumed once rows are put back: without the right to, PostgreSQL only warns.
+/// Looks whether the role may vacuum what is vacuumed once rows are put back: without the right, PostgreSQL only warns.
 fn vacuums(client: &mut Client) -> Result<Finding> {
-    let sql = "SELECT name FROM unnest($1) AS name JOIN pg_class c ON c.oid = to_regclass(name) WHERE NOT \
+    let sql = "SELECT name FROM unnest($1) WITH ORDINALITY AS t(name, place) JOIN pg_class c ON c.oid = to_regclass(name) WHERE NOT \
                (pg_has_role(c.relowner, 'USAGE') \
                 OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') \
                 OR CASE WHEN current_setting('server_version_num')::int >= 170000 \
-                   THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END)";
+                   THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END) ORDER BY place";
     let rows = client.query(sql, &[&&VACUUMED[..]]).context(|| "asking which tables may be vacuumed".to_owned())?;
     let refused = rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>().join(", ");
     Ok(Finding::unless(
