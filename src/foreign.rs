@@ -22,7 +22,7 @@ const CUT_BYTES: usize = 4;
 pub const LEAST_SECRET_BYTES: usize = 3;
 /// How often a text may be encoded over again, as JSON in a URL is.
 const ENCODINGS: usize = 3;
-/// How many secrets are known at once; beyond it the oldest are forgotten, those that were given out first.
+/// The number of secrets that are known at once; beyond it the oldest are forgotten, those that were given out first.
 const MAX_SECRETS: usize = 64;
 
 /// The secrets of this process. They are registered where they enter it, so that no way out can forget them.

@@ -305,8 +305,7 @@ fn certificates_are_replaced_and_no_connection_fails() {
 fn full_and_resumed_handshakes_of_a_rotation_are_told_apart() {
     needs!(Haproxy);
     let summary = tier(
-        "--workload rotation --only haproxy --haproxy-commit --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s \
-        ",
+        "--workload rotation --only haproxy --haproxy-commit --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s",
     )
     .summary();
     let results = &summary["results"][0];

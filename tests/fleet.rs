@@ -43,7 +43,7 @@ fn step<'a>(summary: &'a Value, name: &str) -> &'a Value {
 fn a_real_fleet_does_its_work_on_postgresql() {
     needs!(Postgresql);
     let arguments = "--fleet real --agents 3000 --duration 3s --warm-up 500ms --connect-rate 2000/s";
-    let summary = Bench::new(arguments).measured().run().too_short().summary();
+    let summary = Bench::new(arguments).measured().run().invalid_or_breached().summary();
     assert_schema(&summary);
     // Real agents are too quiet for the p99 of a few seconds.
     assert_only_too_short(&summary);
@@ -83,7 +83,7 @@ fn each_real_agent_heartbeats_and_polls_on_a_connection_of_its_own() {
         all_of_certctl(request)
     });
     let arguments = "--fleet real --agents 1500 --duration 6s --warm-up 0s --connect-rate 2000/s";
-    let summary = Bench::new(arguments).measured().towards_peer(&peer).run().too_short().summary();
+    let summary = Bench::new(arguments).measured().towards_peer(&peer).run().invalid_or_breached().summary();
     assert_only_too_short(&summary);
     assert_eq!(
         (&summary["results"][0]["opening"]["tls"]["count"], outcome(&summary, "broken (closed)")),
@@ -270,7 +270,7 @@ fn what_the_environment_has_for_other_fleets_is_passed_over() {
     for (name, value) in [("RATE", "9/s"), ("CONNECTIONS", "3"), ("RESTART_WITHIN", "1s")] {
         bench.command.env(format!("CERTCTL_BENCH_{name}"), value);
     }
-    let summary = bench.run().too_short().summary();
+    let summary = bench.run().invalid_or_breached().summary();
     assert_only_too_short(&summary);
     assert_eq!(summary["results"][0]["opening"]["tls"]["count"], 50);
 }

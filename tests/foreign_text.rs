@@ -16,7 +16,7 @@ fn a_version_forges_no_line_and_moves_no_cursor() {
         }
         _ => certctl(request),
     });
-    let finished = Bench::at(&peer, BRIEF).run().too_short();
+    let finished = Bench::at(&peer, BRIEF).run().invalid_or_breached();
     for text in finished.everything() {
         assert!(!text.contains("\nverdict      pass"), "{text}");
         assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{200b}', '\u{85}']), "{text}");

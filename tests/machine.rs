@@ -80,7 +80,7 @@ fn neighbours_that_take_the_cpu_are_named_and_invalidate() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let _neighbours = Neighbours::start(2 * cpus);
     let bench = Bench::new(SHORT).measured().env("CERTCTL_BENCH_MAX_OTHER_CPU", "0%");
-    let finished = bench.run().too_short();
+    let finished = bench.run().invalid_or_breached();
     let summary = finished.summary();
     let found = used(&summary);
     let top: Vec<&str> =

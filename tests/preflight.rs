@@ -56,7 +56,7 @@ fn assert_answer_refused(path: &'static str, reply: fn(&Request) -> Vec<Step>, w
 #[test]
 fn a_good_target_is_let_through() {
     let peer = Peer::start(certctl);
-    let summary = Bench::at(&peer, BRIEF).run().too_short().summary();
+    let summary = Bench::at(&peer, BRIEF).run().invalid_or_breached().summary();
     assert_eq!((outcome(&summary, "ok"), &summary["target"]["version"]), (50, &"9.8.7 (abc1234)".into()));
 }
 
@@ -187,7 +187,7 @@ fn insecure_works_and_warns_loudly() {
     let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), certctl);
     let mut bench = Bench::at(&peer, BRIEF);
     bench.command.env_remove("CERTCTL_CA_FILE").arg("--insecure");
-    let finished = bench.run().too_short();
+    let finished = bench.run().invalid_or_breached();
     let warning = "WARNING: --insecure: the server's certificate is not verified; anyone may be answering\n";
     assert!(finished.stderr.starts_with(warning), "{}", finished.stderr);
     assert!(finished.stdout.contains("certificate NOT VERIFIED (--insecure)"), "{}", finished.stdout);
@@ -200,7 +200,7 @@ fn insecure_works_and_warns_loudly() {
 #[test]
 fn a_running_reference_server_is_named_as_one() {
     let reference = Reference::start(&["--agents", "10"]);
-    let summary = Bench::at_reference(&reference, BRIEF).run().too_short().summary();
+    let summary = Bench::at_reference(&reference, BRIEF).run().invalid_or_breached().summary();
     assert_eq!((&summary["target"]["kind"], &summary["target"]["version"]), (&"reference".into(), &"0.1.0".into()));
     assert_eq!(summary["work"][0]["found"], summary["work"][0]["claimed"]);
 }
@@ -209,7 +209,7 @@ fn a_running_reference_server_is_named_as_one() {
 fn a_running_reference_server_says_how_it_behaves() {
     for behaviour in ["as-built", "as-documented"] {
         let reference = Reference::start(&["--agents", "10", "--behaviour", behaviour]);
-        let summary = Bench::at_reference(&reference, BRIEF).run().too_short().summary();
+        let summary = Bench::at_reference(&reference, BRIEF).run().invalid_or_breached().summary();
         assert_eq!(summary["target"]["behaviour"], behaviour);
     }
 }
@@ -519,7 +519,7 @@ fn old_names_and_flags_mean_the_same_and_flags_win() {
     let mut bench = Bench::at(&mute, BRIEF);
     bench.command.args(["--target", &peer.base(), "--ca-file"]).arg(peer.ca_file()).args(["--token", TOKEN]);
     bench.command.env("CERTCTL_TOKEN", "wrong");
-    assert_eq!(outcome(&bench.run().too_short().summary(), "ok"), 50);
+    assert_eq!(outcome(&bench.run().invalid_or_breached().summary(), "ok"), 50);
 }
 
 #[test]
@@ -537,11 +537,11 @@ fn the_address_that_is_loaded_is_named() {
     // Nobody listens on ::1, which localhost may be first.
     let peer = Peer::start(certctl);
     let base = format!("https://localhost:{}", peer.address().port());
-    let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).run().too_short();
+    let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).run().invalid_or_breached();
     assert_eq!(finished.summary()["target"]["address"], peer.address().to_string());
     assert!(finished.stdout.contains(&format!("at {base} ({})", peer.address())), "{}", finished.stdout);
     // A URL with an address says it all.
-    let summary = Bench::at(&peer, BRIEF).run().too_short().summary();
+    let summary = Bench::at(&peer, BRIEF).run().invalid_or_breached().summary();
     assert!(summary["target"].get("address").is_none());
 }
 

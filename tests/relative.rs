@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use common::process::{descendants, until};
+use common::process::{descendants, heed_hangups, until};
 use common::runs::Made;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -52,6 +52,7 @@ impl Contest {
         command.env_remove("CERTCTL_BENCH_THRESHOLD").env("CERTCTL_TOKEN", "inherited-geheim").stdin(Stdio::null());
         command.stdout(fs::File::create(self.path("stdout")).unwrap());
         command.stderr(fs::File::create(self.path("stderr")).unwrap());
+        heed_hangups(&mut command);
         command.spawn().unwrap()
     }
 
@@ -306,14 +307,12 @@ fn a_bless_that_is_interrupted_leaves_the_old_baseline_whole() {
         fs::write(contest.path("made.json"), "the old one\n").unwrap();
         // Four runs are there, and the fifth is at work.
         let last = format!("if [ $turn = 5 ]; then exec sh {}; fi", interruptible(&contest).display());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_certctl-bench"))
-            .args(["bless", "--command", &contest.command("base", &format!("{last}; {MEASURE}"))])
-            .args(["--output", "made.json", "--results", "out"])
-            .current_dir(&contest.folder)
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(contest.path("stderr")).unwrap())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
+        command.args(["bless", "--command", &contest.command("base", &format!("{last}; {MEASURE}"))]);
+        command.args(["--output", "made.json", "--results", "out"]).current_dir(&contest.folder).stdin(Stdio::null());
+        command.stderr(fs::File::create(contest.path("stderr")).unwrap());
+        heed_hangups(&mut command);
+        let mut child = command.spawn().unwrap();
         until("the fifth run works", || {
             assert!(child.try_wait().unwrap().is_none(), "ended early: {}", contest.read("stderr"));
             contest.path("at-work").exists()

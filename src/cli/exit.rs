@@ -56,7 +56,7 @@ pub fn done(code: u8) -> ExitCode {
 pub fn said(error: &clap::Error) -> ExitCode {
     let code = if error.use_stderr() { USAGE } else { 0 };
     for word in std::env::args_os() {
-        database::keep_passwords(&word.to_string_lossy(), None);
+        database::keep_passwords(&word.to_string_lossy());
     }
     if error.use_stderr()
         && let Cow::Owned(text) = foreign::redact(&error.render().to_string())

@@ -153,7 +153,7 @@ impl Contender {
         let redacted = secrets.iter().fold(text.clone().into_owned(), |text, secret| text.replace(secret, REDACTED));
         for secret in &secrets {
             match secret.contains("://") || secret.contains("password=") {
-                true => database::keep_passwords(secret, None),
+                true => database::keep_passwords(secret),
                 false => foreign::keep_secret(secret, REDACTED),
             }
         }

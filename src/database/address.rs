@@ -56,13 +56,12 @@ impl Address {
                 .mend("write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable")
         };
         let (plain, ours) = split(url);
-        let parsed = plain.parse();
-        keep_passwords(url, parsed.as_ref().ok());
+        keep_passwords(url);
         if url.contains("://") && ats(url) > 1 {
             // All between the first and the last would be taken for the name of a host.
             return Err(wrong(": it has more than one @").mend("write every @ but the one before the host as %40"));
         }
-        let mut config: Config = parsed.map_err(|error: tokio_postgres::Error| {
+        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
             // Of a text that is no URL, the parser's complaint may quote any part.
             let why = if url.contains("://") { format!(": {}", Failure::from(error)) } else { String::new() };
             wrong(&why)
@@ -91,12 +90,13 @@ impl Address {
         let password = env::var(PASSWORD_VARIABLE).ok().filter(|password| !password.is_empty());
         let password_of_environment = match (config.get_password(), password) {
             (None, Some(password)) => {
+                let public = [config.get_user(), config.get_dbname()];
+                keep_unless(&password, &public.into_iter().flatten().collect::<Vec<_>>());
                 config.password(password);
                 true
             }
             _ => false,
         };
-        keep_passwords("", Some(&config));
         let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
         let tls = match mode {
             SslMode::Disable => None,
@@ -297,35 +297,35 @@ fn ats(url: &str) -> usize {
     names.chain([place]).map(|part| part.matches('@').count()).sum()
 }
 
-/// Registers the passwords that a URL may hold as secrets, as they are typed and as they are meant: what stands between
-/// the first colon and the last `@`, and parameters that are called so, of libpq's form `name=value …` too. Words that
-/// everybody sees anyway are none.
-pub fn keep_passwords(url: &str, config: Option<&Config>) {
-    let (mut public, mut passwords) = (Vec::new(), Vec::new());
-    if let Some((_, rest)) = url.split_once("://") {
+/// Registers the passwords that a database URL, or libpq's form `name=value …`, may hold as secrets, as they are typed and
+/// as they are meant: what stands between the first colon and the last `@`, a port that is none, and parameters that are
+/// called so. Words that everybody sees anyway are none.
+pub fn keep_passwords(url: &str) {
+    let (mut public, mut typed) = (Vec::new(), Vec::new());
+    if let Some((scheme, rest)) = url.split_once("://") {
         let (user, place) = rest.rsplit_once('@').unwrap_or(("", rest));
         let (place, parameters) = place.split_once('?').unwrap_or((place, ""));
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
         let parameters = parameters.split('&').filter_map(|one| one.split_once("password="));
-        passwords.extend(parameters.map(|(_, password)| password).chain([password]));
-        // Without a host there is no @, and what stands in the place of a port may be a password.
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        let last = authority.rsplit_once(':').map_or("", |(_, last)| last);
-        if !rest.contains('@') && !last.ends_with(']') && !last.bytes().all(|byte| byte.is_ascii_digit()) {
-            passwords.push(last);
-        }
-        public.extend(place.split_once('/').map(|(_, name)| name).into_iter().chain([user]));
+        typed.extend(parameters.map(|(_, password)| password).chain([password]));
+        let (authority, name) = place.split_once('/').unwrap_or((place, ""));
+        public.extend([user, name]);
+        // `postgres://user:password` without a host reads as host and port. A port of another URL is no secret.
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        let is_one = |port: &&str| port.ends_with(']') || port.parse::<u16>().is_ok();
+        typed.extend(port.filter(|port| scheme.starts_with("postgres") && !is_one(port)));
     } else if let Some((_, after)) = url.split_once("password=") {
-        passwords.extend(after.split_whitespace().next().map(|typed| typed.trim_matches('\'')));
+        typed.extend(after.split_whitespace().next().map(|word| word.trim_matches('\'')));
     }
-    let other_form = if url.contains("://") { None } else { url.parse::<Config>().ok() };
-    let config = config.or(other_form.as_ref());
-    public.extend(config.into_iter().flat_map(|config| [config.get_user(), config.get_dbname()]).flatten());
-    let mut passwords: Vec<String> =
-        passwords.into_iter().flat_map(|typed| [typed.to_owned(), percent_decode(typed)]).collect();
-    let meant = config.and_then(Config::get_password);
-    passwords.extend(meant.map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
-    for password in passwords.iter().filter(|password| !public.contains(&password.as_str())) {
+    let config = split(url).0.parse::<Config>().unwrap_or_default();
+    public.extend([config.get_user(), config.get_dbname()].into_iter().flatten());
+    let mut passwords: Vec<String> = typed.iter().flat_map(|word| [(*word).to_owned(), percent_decode(word)]).collect();
+    passwords.extend(config.get_password().map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+    passwords.iter().for_each(|password| keep_unless(password, &public));
+}
+
+fn keep_unless(password: &str, public: &[&str]) {
+    if !public.contains(&password) {
         foreign::keep_secret(password, "[password]");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A regular file is written to an unnamed file in the same folder, which then takes its place: neither a full disk nor
 //! a kill leaves half a file, or costs the one that was there. Where the folder takes no new file, what is there is
-//! written over once there is room for everything. Links are followed. A device, pipe or socket is written
-//! to, and stays what it is.
+//! written over, once there is room for everything if the file system can tell; a kill meanwhile may cost it. Links are
+//! followed. A device, pipe or socket is written to, and stays what it is.
 
 use std::ffi::CString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, read_to_string};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -13,15 +13,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::peer::{Peer, TOKEN};
-use super::process::{Process, descendants, until};
+use super::process::{Process, descendants, heed_hangups, until};
 use super::reference::Reference;
 use super::turn::Turn;
 
 /// No run in a test lasts longer; one that does fails.
 const LONGEST_RUN: Duration = Duration::from_secs(300);
 
-/// What a run puts up with, unless its test says otherwise.
-const EASY: [(&str, &str); 3] = [("MAX_OTHER_CPU", "100%"), ("MAX_LAG", "100s"), ("TIMEOUT", "120s")];
+/// Bounds that a run on a slow machine keeps, for tests that are not about them.
+const WIDE_BOUNDS: [(&str, &str); 3] = [("MAX_OTHER_CPU", "100%"), ("MAX_LAG", "100s"), ("TIMEOUT", "120s")];
 
 /// The program of a bench target. Cargo tells tests where the package's binaries are, but not its benches.
 pub fn program(target: &str) -> PathBuf {
@@ -60,10 +60,12 @@ fn build(target: &str) -> PathBuf {
     programs.find_map(|message| Some(message["executable"].as_str()?.into())).expect("cargo names the program")
 }
 
-/// Without our environment's settings, old names among them: no test loads a system that happens to be named there.
+/// Without our environment's settings, old names and those of libpq among them: no test loads a system that happens to
+/// be named there.
 pub fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CERTCTL_") || name.to_string_lossy().ends_with("_TARGET_URL") {
+        let text = name.to_string_lossy();
+        if ["CERTCTL_", "PG"].iter().any(|start| text.starts_with(start)) || text.ends_with("_TARGET_URL") {
             command.env_remove(name);
         }
     }
@@ -95,17 +97,10 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let mut command = clean(Command::new(program));
         // How fast this machine is, and what else it does, decides no test but those of that very judgement.
-        for (name, value) in EASY {
+        for (name, value) in WIDE_BOUNDS {
             command.env(format!("CERTCTL_BENCH_{name}"), value);
         }
-        // Who runs the tests by `nohup` has runs that ignore hangups.
-        // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
-        unsafe {
-            command.pre_exec(|| {
-                libc::signal(libc::SIGHUP, libc::SIG_DFL);
-                Ok(())
-            });
-        }
+        heed_hangups(&mut command);
         command.args(arguments.split_whitespace()).env("CERTCTL_BENCH_OUTPUT", folder.path().join("results"));
         command.env("CRITERION_HOME", folder.path().join("criterion")).stdin(Stdio::null());
         command.stdout(File::create(folder.path().join("stdout")).unwrap());
@@ -139,7 +134,7 @@ impl Bench {
         self.is_smoke = true;
         // It takes nothing of this from the environment.
         self.command.args(["--mode", "sustained"]);
-        for (name, value) in EASY {
+        for (name, value) in WIDE_BOUNDS {
             self.command.args([&format!("--{}", name.to_lowercase().replace('_', "-")), value]);
         }
         self
@@ -236,6 +231,18 @@ impl Running {
         if [libc::SIGINT, libc::SIGTERM, libc::SIGKILL].contains(&signal) {
             self.turn = None;
         }
+    }
+
+    /// Sends this signal and SIGTERM while the program cannot act on the first alone, and sees it end by the second.
+    #[track_caller]
+    pub fn interrupt_twice(&mut self, first: libc::c_int) {
+        for signal in [libc::SIGSTOP, first, libc::SIGTERM, libc::SIGCONT] {
+            self.signal(signal);
+        }
+        until("the program ends", || self.ended().is_some());
+        // The kernel may deliver either of two that wait first.
+        let code = self.ended().unwrap().code();
+        assert!([128 + first, 128 + libc::SIGTERM].map(Some).contains(&code), "{code:?}: {}", self.stderr());
     }
 
     pub fn ended(&mut self) -> Option<ExitStatus> {
@@ -343,9 +350,9 @@ impl Finished {
         self
     }
 
-    /// Asserts that the run was too short for its quantiles; a machine may be so slow that a breach is clear all the same.
+    /// Asserts that the run is invalid; a machine may be so slow that a breach is clear all the same.
     #[track_caller]
-    pub fn too_short(self) -> Self {
+    pub fn invalid_or_breached(self) -> Self {
         assert!(matches!(self.code, Some(3 | 5)), "signal {:?}\n{}\n{}", self.signal, self.stderr, self.stdout);
         self
     }

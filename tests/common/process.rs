@@ -1,6 +1,8 @@
 //! Processes as `/proc` shows them.
 
 use std::collections::HashSet;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// No wait in a test lasts longer; a test that waits so long fails.
@@ -54,5 +56,16 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Has a program end by SIGHUP though the tests were started by `nohup`, and ignore it.
+pub fn heed_hangups(command: &mut Command) {
+    // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
     }
 }

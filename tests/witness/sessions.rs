@@ -11,18 +11,14 @@ use certctl_bench::target::postgres::Cluster;
 use certctl_bench::target::seed::{self, Options, VACUUMED};
 use postgres::{Client, NoTls};
 
+use crate::common::bench::clean;
 use crate::common::needs::needs;
 use crate::common::postgresql::{VERSIONS, installation, migrated, newest};
 use crate::common::process::until;
 
 /// The suite's own program.
 pub fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CERTCTL_") || name.to_string_lossy().starts_with("PG") {
-            command.env_remove(name);
-        }
-    }
+    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
     command.args(arguments).stdin(Stdio::null());
     command
 }

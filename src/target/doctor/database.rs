@@ -65,7 +65,8 @@ fn writes(client: &mut Client) -> Result<Finding> {
 
 /// Looks whether the role may vacuum what is vacuumed once rows are put back: without the right, PostgreSQL only warns.
 fn vacuums(client: &mut Client) -> Result<Finding> {
-    let sql = "SELECT name FROM unnest($1) WITH ORDINALITY AS t(name, place) JOIN pg_class c ON c.oid = to_regclass(name) WHERE NOT \
+    let sql = "SELECT name FROM unnest($1) WITH ORDINALITY AS t(name, place) \
+               JOIN pg_class c ON c.oid = to_regclass(name) WHERE NOT \
                (pg_has_role(c.relowner, 'USAGE') \
                 OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') \
                 OR CASE WHEN current_setting('server_version_num')::int >= 170000 \

@@ -57,7 +57,7 @@ pub const DEAD_ROWS: &str = "dead rows stay";
 /// The tables that are vacuumed once rows are put back.
 pub const VACUUMED: [&str; 3] = ["agents", "managed_certificates", "jobs"];
 
-/// What lets `tables` be vacuumed.
+/// The hint that lets `tables` be vacuumed.
 pub fn leave_to_vacuum(tables: &str) -> String {
     format!("give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}")
 }
