@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command, Stdio};
@@ -72,6 +73,26 @@ fn a_closed_standard_output_changes_no_exit_code() {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), &*said), (Some(0), ""), "{arguments}");
+    }
+}
+
+#[test]
+fn a_closed_standard_error_changes_no_exit_code_of_a_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    for (server, store) in
+        [(env!("CARGO_BIN_EXE_certctl-reference"), &["--in-memory"][..]), (env!("CARGO_BIN_EXE_f5-mock"), &[])]
+    {
+        for (address, code) in [(&*taken, 1), ("nowhere", 2)] {
+            let child = Command::new(server)
+                .args(["--listen", address])
+                .args(store)
+                .stdout(Stdio::null())
+                .stderr(closed())
+                .spawn()
+                .unwrap();
+            assert_eq!(ends(child), Some(code), "{server} {address}");
+        }
     }
 }
 

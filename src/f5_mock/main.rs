@@ -44,6 +44,8 @@ mod tokens;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use certctl_bench::cli::exit;
+use certctl_bench::terminal;
 use clap::Parser;
 
 use crate::cli::Args;
@@ -51,10 +53,14 @@ use crate::handlers::App;
 use crate::leaf::Leaf;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return exit::said(&error),
+    };
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("f5-mock: {message}");
+            terminal::message(format_args!("f5-mock: {message}\n"));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use certctl_bench::terminal;
 use tokio::sync::watch;
 
 use crate::audit::AuditLog;
@@ -77,7 +78,9 @@ impl<S: Store> App<S> {
         }
         let left = self.audit.pending();
         if left > 0 {
-            eprintln!("certctl-reference: {left} audit rows were still under way after {DRAIN_LIMIT:?}");
+            terminal::message(format_args!(
+                "certctl-reference: {left} audit rows were still under way after {DRAIN_LIMIT:?}\n"
+            ));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use certctl_bench::terminal;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -100,7 +101,9 @@ impl Counts {
             Err(error) => {
                 // Only the first: a database that is gone would fill the parent's log.
                 if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-                    eprintln!("certctl-reference: an audit row was lost: {error}; later ones are only counted");
+                    terminal::message(format_args!(
+                        "certctl-reference: an audit row was lost: {error}; later ones are only counted\n"
+                    ));
                 }
             }
         }

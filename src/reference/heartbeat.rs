@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use certctl_bench::terminal;
 use serde::Deserialize as _;
 
 use crate::cli::Behaviour;
@@ -25,7 +26,7 @@ pub fn metadata(body: &[u8]) -> Option<Metadata> {
 /// Records one heartbeat: a SELECT, an UPDATE, and a second UPDATE when the agent was not Online.
 pub async fn record<S: Store>(store: &S, behaviour: Behaviour, id: &str, metadata: Option<&Metadata>) -> Outcome {
     try_record(store, behaviour, id, metadata).await.unwrap_or_else(|error| {
-        eprintln!("certctl-reference: heartbeat failed: {error}");
+        terminal::message(format_args!("certctl-reference: heartbeat failed: {error}\n"));
         Outcome::Failed
     })
 }
@@ -47,7 +48,7 @@ async fn try_record<S: Store>(
     if agent.status != ONLINE {
         // certctl only logs a failure here.
         if let Err(error) = store.rewrite_agent(&back_online(agent, behaviour, now, metadata)).await {
-            eprintln!("certctl-reference: an agent could not be put Online: {error}");
+            terminal::message(format_args!("certctl-reference: an agent could not be put Online: {error}\n"));
         }
     }
     Ok(Outcome::Recorded)

@@ -60,7 +60,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use certctl_bench::cli::exit;
-use certctl_bench::foreign;
+use certctl_bench::{foreign, terminal};
 use clap::Parser;
 
 use crate::app::App;
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             // The database may repeat its password.
-            eprintln!("certctl-reference: {}", foreign::redact(&message));
+            terminal::message(format_args!("certctl-reference: {}\n", foreign::redact(&message)));
             ExitCode::FAILURE
         }
     }

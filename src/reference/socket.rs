@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use certctl_bench::terminal;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncWriteExt as _;
@@ -45,7 +46,9 @@ where
             Err(error) => {
                 // Typically out of descriptors: waiting lets some come back.
                 if !std::mem::replace(&mut reported, true) {
-                    eprintln!("{program}: cannot accept a connection: {error}; raise the limit on open files");
+                    terminal::message(format_args!(
+                        "{program}: cannot accept a connection: {error}; raise the limit on open files\n"
+                    ));
                 }
                 sleep(ACCEPT_RETRY).await;
             }

@@ -1,5 +1,6 @@
 //! A peer that does as a test says: real TCP, real TLS, and HTTP/1.1 as good or bad as its script.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub type Reply = Vec<Step>;
 pub struct Manners {
     /// Before the TLS handshake, beneath TLS.
     pub on_accept: Reply,
-    /// After it, before it reads a request.
+    /// After it, before it reads a request. Bytes that come first are sent along with the handshake.
     pub on_open: Reply,
     /// Replies to a request once it has read its head.
     pub is_impatient: bool,
@@ -209,6 +210,7 @@ fn identity(leaf: &CertificateParams) -> (ServerConfig, String) {
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
+    config.send_half_rtt_data = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     (config, authority.pem())
 }
@@ -251,9 +253,16 @@ async fn serve(mut tcp: TcpStream, connection: u64, acceptor: &TlsAcceptor, cond
             Step::Hold => std::future::pending().await,
         }
     }
-    let mut tls = acceptor.accept(tcp).await?;
+    let mut on_open = manners.on_open.into_iter().peekable();
+    let mut early = Vec::new();
+    while let Some(Step::Send(bytes)) = on_open.next_if(|step| matches!(step, Step::Send(_))) {
+        early.extend(bytes);
+    }
+    // In one segment with the handshake's last message of ours: the client has it before it can ask anything.
+    let mut tls = acceptor.accept_with(tcp, |connection| connection.writer().write_all(&early).unwrap()).await?;
+    tls.flush().await?;
     let mut inbox = Vec::new();
-    if !act(&mut tls, manners.on_open, &mut inbox).await? {
+    if !act(&mut tls, on_open.collect(), &mut inbox).await? {
         return Ok(());
     }
     while let Some(request) = read_request(&mut tls, connection, manners.is_impatient, &mut inbox).await? {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// No wait in a test lasts longer; a test that waits so long fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A process, told apart from a later one of the same number by when it started.
 #[derive(Clone, Debug, PartialEq, Eq)]

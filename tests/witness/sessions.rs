@@ -1,18 +1,23 @@
 //! Sessions under hostile settings, with few rights, and behind a pooler.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use certctl_bench::database::Client as Session;
 use certctl_bench::target::child::RunAs;
 use certctl_bench::target::evidence::Witness;
-use certctl_bench::target::postgres::Cluster;
+use certctl_bench::target::postgres::{Cluster, Installation};
 use certctl_bench::target::seed::{self, Options, VACUUMED};
 use postgres::{Client, NoTls};
 
-use crate::common::bench::clean;
+use crate::common::bench::{Bench, clean};
+use crate::common::certctl::all_of_certctl;
 use crate::common::needs::needs;
+use crate::common::peer::{Peer, TOKEN};
 use crate::common::postgresql::{VERSIONS, installation, migrated, newest};
 use crate::common::process::until;
 
@@ -216,6 +221,41 @@ fn what_keeps_a_session_out_is_named_with_its_fix() {
     owner.batch_execute("ALTER DATABASE certctl SET default_transaction_read_only = on").unwrap();
     let (_, text) = seed(&url, None);
     assert!(text.contains("default_transaction_read_only is on") && text.contains("RESET"), "{text}");
+}
+
+#[test]
+fn a_standby_is_refused_before_anything_is_sent() {
+    let Ok(real) = newest() else { needs!(else &newest().unwrap_err()) };
+    // What initdb makes follows nobody, and takes no writes.
+    let bin = tempfile::tempdir_in("/tmp").unwrap();
+    let real_bin = real.bin.display();
+    for (name, script) in [
+        ("initdb", format!("{real_bin}/initdb \"$@\" && touch \"data/standby.signal\"")),
+        ("postgres", format!("exec {real_bin}/postgres \"$@\"")),
+    ] {
+        std::fs::write(bin.path().join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(bin.path().join(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::set_permissions(bin.path(), Permissions::from_mode(0o755)).unwrap();
+    let cluster = Cluster::start(&Installation { bin: bin.path().to_owned(), ..real }, &[]).unwrap();
+    let url = cluster.url("postgres");
+    let asked = Arc::new(AtomicU64::new(0));
+    let heartbeats = Arc::clone(&asked);
+    let peer = Peer::start(move |request| {
+        heartbeats.fetch_add(u64::from(request.is_heartbeat()), Ordering::SeqCst);
+        all_of_certctl(request)
+    });
+    let run = Bench::at(&peer, "--duration 1s").database(&url).refused(1);
+    for text in [said(&mut program(&["seed", "--database", &url])).1, run.stderr] {
+        assert!(
+            text.contains("it is a standby, which takes no writes") && text.contains("URL of the primary"),
+            "{text}"
+        );
+    }
+    let mut doctor = program(&["doctor", "--database", &url, "--target", &peer.base(), "--token", TOKEN]);
+    let text = said(doctor.arg("--ca-file").arg(peer.ca_file())).1;
+    assert!(text.contains("it is a standby, which takes no writes"), "{text}");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
 /// PgBouncer before a cluster, in transaction mode, with one connection to it for everybody.
