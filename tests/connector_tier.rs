@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::os::unix::process::CommandExt as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use certctl_bench::cli::registry;
 use certctl_bench::wire::tls::{Trust, client_config};
 use serde_json::Value;
 
-use common::bench::{Bench, Finished};
+use common::bench::{Bench, Finished, Running};
 use common::needs::needs;
 use common::peer::{Peer, Step, answer};
 use common::summary::{assert_only_too_short, assert_schema, observed, outcome_of, reasons, threshold};
@@ -289,58 +290,80 @@ fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
     assert!(told.contains("another authority") && told.contains("--connector-ca-file"), "{told}");
 }
 
+/// The rotation of a run in which daemons had the time to take a new certificate up: seconds are enough for most machines,
+/// and the slowest get minutes.
+fn rotation(arguments: &str, has_happened: impl Fn(&Value) -> bool, beside: impl Fn(&Running)) -> Value {
+    let mut summary = Value::Null;
+    for (duration_s, every_s) in [(6, 2), (30, 10), (120, 40)] {
+        let spans = format!("--rate 40/s --warm-up 0s --duration {duration_s}s --rotate-every {every_s}s");
+        let arguments = format!("--workload rotation {spans} {arguments}");
+        let mut running = Bench::named("connector_tier", &arguments).measured().start();
+        running.wait_until_measuring();
+        beside(&running);
+        summary = running.finish().summary();
+        let results = summary["results"].as_array().unwrap();
+        for results in results {
+            assert_eq!(outcome_of(results, "ok"), 40 * duration_s, "{results:#}");
+        }
+        if results.iter().all(&has_happened) {
+            return summary;
+        }
+    }
+    panic!("no daemon is so slow: {summary:#}");
+}
+
+/// Whether full handshakes got a new certificate, as far as anybody can tell within the run.
+fn is_taken_up(results: &Value) -> bool {
+    observed(results, "longest time until every full handshake")["duration_s"].is_f64()
+}
+
 #[test]
 fn certificates_are_replaced_and_no_connection_fails() {
-    let summary = tier("--workload rotation --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s").summary();
+    let summary = rotation("", is_taken_up, |_| {});
     assert_schema(&summary);
     assert_only_too_short(&summary);
     for results in summary["results"].as_array().unwrap() {
-        assert_eq!(outcome_of(results, "ok"), 240, "{results:#}");
         assert!(observed(results, "certificates replaced")["count"].as_u64().unwrap() > 0, "{results:#}");
-        assert!(observed(results, "longest time until every full handshake")["duration_s"].is_f64(), "{results:#}");
     }
 }
 
 #[test]
 fn full_and_resumed_handshakes_of_a_rotation_are_told_apart() {
     needs!(Haproxy);
-    let summary = tier(
-        "--workload rotation --only haproxy --haproxy-commit --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s",
-    )
-    .summary();
+    let resumed = |results: &Value| observed(results, "longest time that a resumed handshake")["duration_s"].is_f64();
+    let summary =
+        rotation("--only haproxy --haproxy-commit", |results| is_taken_up(results) && resumed(results), |_| {});
     let results = &summary["results"][0];
     assert_eq!(summary["target"]["settings"]["haproxy"]["replaced_by"], "commit ssl cert");
     // The running process takes the tickets of before the commit, and its full handshakes show what was committed.
     let old = observed(results, "resumed handshakes with a certificate that was replaced");
-    assert!(old["count"].as_u64().unwrap() > 0 && old["of"].as_u64().unwrap() <= 120, "{results:#}");
-    assert!(observed(results, "longest time that a resumed handshake")["duration_s"].is_f64(), "{results:#}");
-    assert!(observed(results, "longest time until every full handshake")["duration_s"].is_f64(), "{results:#}");
+    // Every second handshake offers a session.
+    let offered = outcome_of(results, "ok") / 2;
+    assert!(old["count"].as_u64().unwrap() > 0 && old["of"].as_u64().unwrap() <= offered, "{results:#}");
 }
 
 #[test]
 fn an_old_worker_lives_on_for_a_connection_without_a_request() {
     needs!(Nginx);
-    let arguments = "--workload rotation --only nginx --rate 40/s --duration 6s --warm-up 0s --rotate-every 2s";
-    let mut running = Bench::named("connector_tier", arguments).measured().start();
-    running.wait_until_measuring();
-    let stderr = running.stderr();
-    let address = stderr.split("started nginx ").nth(1).unwrap().split(" at ").nth(1).unwrap().lines().next().unwrap();
-    // It shakes hands and says nothing more.
-    let config = client_config(&Trust::Insecure).unwrap();
-    let mut tls = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
-    let mut tcp = std::net::TcpStream::connect(address).unwrap();
-    while tls.is_handshaking() {
-        tls.complete_io(&mut tcp).unwrap();
-    }
-    let finished = running.finish();
-    let summary = finished.summary();
+    let held = RefCell::default();
+    let hold = |running: &Running| {
+        let stderr = running.stderr();
+        let told = stderr.split("started nginx ").nth(1).unwrap().split(" at ").nth(1).unwrap();
+        // It shakes hands and says nothing more.
+        let config = client_config(&Trust::Insecure).unwrap();
+        let mut tls = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+        let mut tcp = std::net::TcpStream::connect(told.lines().next().unwrap()).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp).unwrap();
+        }
+        *held.borrow_mut() = Some(tcp);
+    };
+    // A second of the six, of which four come after the first replacement.
+    let longest = |results: &Value| observed(results, "longest life of a worker process")["duration_s"].as_f64();
+    let summary = rotation("--only nginx", |results| longest(results) >= Some(1.0), hold);
     let results = &summary["results"][0];
     // The one of the last replacement may be among them.
     assert!(observed(results, "replaced worker processes alive")["count"].as_u64() >= Some(1), "{results:#}");
-    let longest = observed(results, "longest life of a worker process")["duration_s"].as_f64().unwrap();
-    // Replacements were due after 2 and 4 of 6 s.
-    assert!(longest >= 1.0, "{results:#}");
-    drop(tcp);
 }
 
 #[test]

@@ -23,9 +23,9 @@ use tempfile::TempDir;
 use common::bench::Bench;
 use common::needs::{needs, tools};
 use common::peer::{Peer, Step, certctl};
+use common::process::PATIENCE;
 use common::summary::{observed, outcome};
 
-const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Two parts of base64url, of a certificate that nobody has: what the scenarios ask for.
 const UNKNOWN: &str = "aaaa.bbbb";
 
@@ -74,7 +74,7 @@ impl Pebble {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            let deadline = Instant::now() + START_PATIENCE;
+            let deadline = Instant::now() + PATIENCE;
             while child.try_wait().unwrap().is_none() {
                 if ports.iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok()) {
                     return Self { child, _folder: folder, config, ports };
@@ -89,7 +89,7 @@ impl Pebble {
     fn connect(&self, port: u16) -> BufReader<StreamOwned<ClientConnection, TcpStream>> {
         let tls = ClientConnection::new(self.config.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
         let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        tcp.set_read_timeout(Some(START_PATIENCE)).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         BufReader::new(StreamOwned::new(tls, tcp))
     }
 

@@ -23,11 +23,11 @@ use common::bench::Bench;
 use common::certctl::all_of_certctl;
 use common::misbehaviour::{CASES, Case, Layer};
 use common::peer::{Manners, Peer, RECORDED, Reply, Step, certctl, json};
+use common::process::PATIENCE;
 use common::summary::{outcome, outcome_of};
 
 /// How long a silent peer is waited for, and how long any other, however busy the machine.
 const SILENCE: Duration = Duration::from_millis(300);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 // Each alone ------------------------------------------------------------------------------------------------------------
 

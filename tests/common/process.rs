@@ -31,6 +31,28 @@ impl Process {
     pub fn runs(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.started == self.started)
     }
+
+    /// Stops it until what is returned is dropped.
+    pub fn pause(&self) -> Pause<'_> {
+        self.signal(libc::SIGSTOP);
+        Pause(self)
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        if self.runs() {
+            // SAFETY: plain system call.
+            unsafe { libc::kill(self.pid.cast_signed(), signal) };
+        }
+    }
+}
+
+/// A process that is stopped, and goes on when this is dropped.
+pub struct Pause<'a>(&'a Process);
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.signal(libc::SIGCONT);
+    }
 }
 
 /// Everything that runs and was started by `ancestor`, or by what it started.

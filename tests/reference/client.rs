@@ -3,14 +3,13 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::common::process::PATIENCE;
 
 /// A connection.
 pub struct Client {
@@ -39,7 +38,7 @@ impl Client {
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
         let tcp = TcpStream::connect(address).expect("connects");
-        tcp.set_read_timeout(Some(READ_TIMEOUT)).expect("a timeout");
+        tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self { reader: BufReader::new(StreamOwned::new(tls, tcp)) }
     }
 

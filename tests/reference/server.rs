@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use crate::client::{Answer, Client};
 use crate::common::needs::{Program, skip};
+use crate::common::process::PATIENCE;
 
 pub const ADMIN: &str = "test-admin-token";
 pub const VIEWER: &str = "test-viewer-token";
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; stopped when dropped.
 pub struct Server {
