@@ -3,13 +3,14 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
-use crate::common::process::PATIENCE;
+const READ_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A connection.
 pub struct Client {
@@ -38,7 +39,7 @@ impl Client {
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
         let tcp = TcpStream::connect(address).expect("connects");
-        tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        tcp.set_read_timeout(Some(READ_TIMEOUT)).expect("a timeout");
         Self { reader: BufReader::new(StreamOwned::new(tls, tcp)) }
     }
 
