@@ -45,13 +45,13 @@ fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
     let too_few = |workload, had| {
         format!("{workload}: response time p99 needs 1000 right answers, this run has {had} (lengthen --duration)")
     };
-    // Of the posts there are enough to tell by the longest.
+    let few = [too_few("issuance_acceptance", 360), too_few("list_certificates", 120)];
     let reasons = reasons(&summary);
-    assert!(reasons.is_empty() || reasons == too_few("list_certificates", 120), "{reasons}");
-    let [posts, lists] = ["issuance_acceptance", "list_certificates"].map(|workload| {
-        threshold(&summary, &format!("{workload}: response time p99"))["by_maximum"].as_bool().unwrap()
-    });
-    assert_eq!((posts, lists), (true, false));
+    assert!(reasons.lines().all(|reason| few.iter().any(|few| reason == few)), "{reasons}");
+    let [posts, lists] = ["issuance_acceptance", "list_certificates"]
+        .map(|workload| threshold(&summary, &format!("{workload}: response time p99")));
+    // Of the posts there are enough to tell by the longest, if that is not beyond the limit.
+    assert_eq!((&posts["by_maximum"], &lists["by_maximum"]), (&(posts["beyond"] == 0).into(), &false.into()));
     assert_schema(&summary);
     let [posts, lists] = results(&summary);
     assert_eq!((outcome_of(posts, "ok"), outcome_of(lists, "ok")), (360, 120));
