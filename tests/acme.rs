@@ -224,69 +224,66 @@ fn users_think_between_rounds() {
 
 #[test]
 fn the_last_answers_are_waited_for() {
-    const SLOW: Duration = Duration::from_millis(2_500);
-    // From the 100th request on, an answer takes longer than what is left of the window.
-    let slow_peer = || {
+    // From the 100th request on, an answer takes so long; the preflight's own is among the hundred.
+    let slow_peer = |wait| {
         let asked = AtomicU64::new(0);
         Peer::start(move |request| {
             let slow = request.acme_step().is_some() && asked.fetch_add(1, Ordering::SeqCst) >= 100;
-            slow.then_some(Step::Wait(SLOW)).into_iter().chain(acme(request)).collect()
+            slow.then_some(Step::Wait(wait)).into_iter().chain(acme(request)).collect()
         })
     };
-    let arguments = "--users 4 --duration 2s --warm-up 0s";
-    let summary = burst(arguments).towards_peer(&slow_peer()).run().invalid_or_breached().summary();
-    let scheduled = summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap();
-    // The preflight's own is among the hundred, and four were answered after the window.
-    assert_eq!((scheduled, outcome(&summary, "ok")), (99 + 4, 103));
-    assert!(summary["results"][0]["latency"]["response"]["max_us"].as_f64().unwrap() >= 2.5e6);
-    assert_only_too_short(&summary);
+    // Each user's last request is the first that is slow.
+    let arguments = "--users 4 --duration 10m --warm-up 0s --max-requests 103";
+    let run = |wait, timeout: &str| {
+        let peer = slow_peer(wait);
+        burst(&format!("{arguments} --timeout {timeout}")).towards_peer(&peer).run().invalid_or_breached().summary()
+    };
+    let summary = run(Duration::from_secs(1), "100s --max-lag 99s");
+    assert_eq!((&summary["results"][0]["arrivals"]["scheduled"], outcome(&summary, "ok")), (&103.into(), 103));
+    assert!(summary["results"][0]["latency"]["response"]["max_us"].as_f64().unwrap() >= 1e6);
     // Up to the timeout, that is.
-    let given_up = burst(&format!("{arguments} --timeout 600ms --max-lag 590ms"))
-        .towards_peer(&slow_peer())
-        .run()
-        .exits(3)
-        .summary();
-    let arrivals = &given_up["results"][0]["arrivals"];
-    assert_eq!(
-        (outcome(&given_up, "ok"), arrivals["started"].as_u64()),
-        (99, Some(99 + outcome(&given_up, "timed out")))
-    );
-    assert!((4..=16).contains(&outcome(&given_up, "timed out")), "{arrivals}");
+    let summary = run(Duration::from_secs(100), "4s --max-lag 3s");
+    let outcomes = ["ok", "timed out"].map(|name| outcome(&summary, name));
+    assert_eq!((&summary["results"][0]["arrivals"]["started"], outcomes), (&103.into(), [99, 4]));
 }
 
-/// The peer freezes for a second. Five users wait for it once each: one request in a thousand is slow. 200 arrivals a
-/// second that wait for nobody tell what 200 clients would have felt: of six seconds one is lost, so that p99 is 0.94 s.
+/// The peer freezes for a second. Five users wait for it once each: fewer than one request in a hundred, whatever p99 is.
+/// 200 arrivals a second that wait for nobody tell what 200 clients would have felt: of six seconds one is lost, so that
+/// p99 is 0.94 s.
 #[test]
 fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
     const FREEZE: Duration = Duration::from_secs(1);
-    let freezing_peer = || {
-        let (asked, thaw) = (AtomicU64::new(0), OnceLock::new());
+    let freezing_peer = |frozen: &Arc<AtomicU64>| {
+        let (asked, thaw, frozen) = (AtomicU64::new(0), OnceLock::new(), Arc::clone(frozen));
         Peer::start(move |request| {
-            if request.acme_step().is_some() && asked.fetch_add(1, Ordering::SeqCst) == 500 {
+            if request.acme_step().is_none() {
+                return acme(request);
+            }
+            if asked.fetch_add(1, Ordering::SeqCst) == 500 {
                 thaw.get_or_init(|| Instant::now() + FREEZE);
             }
-            let frozen = thaw.get().copied().filter(|thaw| Instant::now() < *thaw && request.acme_step().is_some());
-            let wait = frozen.map_or(Step::Wait(Duration::from_millis(4)), Step::Until);
-            [wait].into_iter().chain(acme(request)).collect()
+            let waits = thaw.get().copied().filter(|thaw| Instant::now() < *thaw);
+            frozen.fetch_add(u64::from(waits.is_some()), Ordering::SeqCst);
+            waits.map(Step::Until).into_iter().chain(acme(request)).collect()
         })
     };
-    let common = "--duration 6s --warm-up 0s";
-    let closed = burst(&format!("--users 5 {common}")).towards_peer(&freezing_peer()).run().exits(0).summary();
-    let twin = format!("--users 300 --rate 200/s {common}");
-    let open = burst(&twin).towards_peer(&freezing_peer()).run().exits(3).summary();
+    let [frozen_closed, frozen_open] = [(); 2].map(|()| Arc::default());
+    let closed = burst("--users 5 --duration 10m --warm-up 0s --max-requests 1200");
+    let closed = closed.towards_peer(&freezing_peer(&frozen_closed)).run().worked().summary();
+    let open = burst("--users 300 --rate 200/s --duration 6s --warm-up 0s");
+    let open = open.towards_peer(&freezing_peer(&frozen_open)).run().invalid_or_breached().summary();
     assert_eq!((&closed["workloads"][0]["model"], &open["workloads"][0]["model"]), (&"closed".into(), &"open".into()));
+    assert_eq!([&closed, &open].map(|summary| outcome(summary, "ok")), [1_200, 1_200]);
 
     let seconds =
         |summary: &Value, what: &str| summary["results"][0]["latency"]["response"][what].as_f64().unwrap() / 1e6;
-    let analytic = 1.0 - 0.01 * 6.0;
-    let open_p99 = seconds(&open, "p99_us");
-    // It takes a moment to catch up with what has waited.
-    assert!((0.9..2.0).contains(&(open_p99 / analytic)), "{open_p99} s, not {analytic} s");
-    // Its users felt the freeze as well, all five of them.
+    // No user felt the freeze twice.
+    assert!((1..=5).contains(&frozen_closed.load(Ordering::SeqCst)), "{frozen_closed:?}");
     assert!(seconds(&closed, "max_us") >= 0.9);
-    let closed_p99 = seconds(&closed, "p99_us");
-    assert!(open_p99 > 2.0 * closed_p99, "open {open_p99} s, closed {closed_p99} s");
-    assert_eq!((outcome(&open, "ok"), open["error_share"].as_f64()), (1_200, Some(0.0)));
+    // What was due in the freeze waits for its end, and on a busy machine for more.
+    let analytic = 1.0 - 0.01 * 6.0;
+    let p99 = seconds(&open, "p99_us");
+    assert!(p99 >= 0.95 * analytic, "{p99} s, not {analytic} s");
 }
 
 // Wrong answers -------------------------------------------------------------------------------------------------------
