@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, compare, doctor, exit, relative, report, seed, splice};
+use certctl_bench::cli::{bless, compare, doctor, exit, relative, report, seed, signals, splice};
 use certctl_bench::load::limits::allow_threads;
 use clap::{Parser, Subcommand};
 
@@ -40,6 +40,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    signals::reset();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return exit::said(&error),

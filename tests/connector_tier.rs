@@ -197,23 +197,37 @@ fn flags_that_the_workload_would_pass_over_are_told() {
 
 #[test]
 fn runs_are_comparable_if_they_offer_the_same_handshakes() {
-    let baselines = tempfile::tempdir().unwrap();
-    // Shares of 11 count, so that only what was asked decides.
-    let run = |arguments: &str| {
-        let bench = Bench::named(
-            "connector_tier",
-            &format!("--only f5 --rate 150/s --duration 2s --warm-up 0s --noise-threshold 10 {arguments}"),
-        );
-        bench.measured().env("CERTCTL_BENCH_BASELINES", baselines.path().to_str().unwrap()).run()
-    };
-    run("--save-baseline here").exits(0);
-    // The daemons listen elsewhere each time.
-    let same = run("--baseline here");
-    assert!(!same.stdout.contains("incomparable"), "{}", same.stdout);
-    let resumed = run("--baseline here --resumption resumed").exits(5);
-    assert!(resumed.stdout.contains("full TLS handshakes against"), "{}", resumed.stdout);
-    let other_key = run("--baseline here --key-type rsa-2048").exits(5);
-    assert!(other_key.stdout.contains("daemons: "), "{}", other_key.stdout);
+    // A run that the slowness of a machine left with too few answers for a verdict is not compared: then a longer one.
+    for duration in ["2s", "8s", "60s"] {
+        let baselines = tempfile::tempdir().unwrap();
+        // Shares of 11 count, so that only what was asked decides.
+        let spans = format!("--only f5 --rate 150/s --duration {duration} --warm-up 0s --noise-threshold 10");
+        let run = |arguments: &str| {
+            let bench = Bench::named("connector_tier", &format!("{spans} {arguments}")).measured();
+            bench.env("CERTCTL_BENCH_BASELINES", baselines.path().to_str().unwrap()).run()
+        };
+        let runs = [
+            "--save-baseline here",
+            "--baseline here",
+            "--baseline here --resumption resumed",
+            "--baseline here --key-type rsa-2048",
+        ]
+        .map(run);
+        if runs.iter().any(|run| !reasons(&run.summary()).is_empty()) {
+            continue;
+        }
+        let [base, same, resumed, other_key] = runs;
+        assert!(base.stdout.contains("saved        as here: "), "{}", base.stdout);
+        // The daemons listen elsewhere each time.
+        assert!(same.stdout.contains("against the baseline here"), "{}", same.stdout);
+        assert!(!same.stdout.contains("incomparable"), "{}", same.stdout);
+        let resumed = resumed.exits(5);
+        assert!(resumed.stdout.contains("full TLS handshakes against"), "{}", resumed.stdout);
+        let other_key = other_key.exits(5);
+        assert!(other_key.stdout.contains("daemons: "), "{}", other_key.stdout);
+        return;
+    }
+    panic!("no machine is so slow");
 }
 
 #[test]

@@ -143,10 +143,11 @@ fn connections_that_cannot_be_opened_are_a_breach() {
         assert!(breach.starts_with(said) && breach.contains("lower --connect-rate or --connections"), "{breach}");
         assert!(finished.stdout.contains(said), "{}", finished.stdout);
         assert_eq!(summary["invalid"], serde_json::json!([]), "{}", finished.stdout);
-        let opening = threshold(&summary, "connections not opened");
+        let opening = threshold(&summary, "failed attempts to connect");
         assert_eq!(opening["passed"], false, "{opening}");
         assert_eq!(summary["results"][0]["arrivals"]["scheduled"], 0, "{}", finished.stdout);
         assert!(summary["ended_early"].as_str().unwrap().starts_with("before the load"), "{summary}");
+        assert_eq!(summary["generator"]["busy_share"], 0.0);
     }
     // Of two workloads the second is not begun either.
     let greetings = AtomicU64::new(0);

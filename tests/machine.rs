@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use certctl_bench::target::postgres::{Cluster, find};
 use common::bench::{Bench, program};
 use common::needs::needs;
 use common::summary::{assert_schema, reasons};
@@ -73,6 +74,18 @@ fn a_run_says_who_used_the_machine() {
     for row in ["machine use  of ", "others and steal took "] {
         assert!(finished.stdout.contains(row) && finished.text.as_ref().unwrap().contains(row), "{}", finished.stdout);
     }
+}
+
+#[test]
+fn a_neighbours_postgresql_is_among_the_others() {
+    needs!(Postgresql);
+    let _neighbour = Cluster::start(&find().unwrap(), &[]).unwrap();
+    let summary = Bench::new(SHORT).measured().run().summary();
+    let used = used(&summary);
+    assert_eq!(
+        (&used["postgresql_is"], used["mean"]["postgresql"].as_f64()),
+        (&"none seen on this machine".into(), None)
+    );
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn written(threshold: Threshold) -> (String, String) {
         Threshold::Step(step, quantile, limit) => (format!("{step} {quantile}"), ms(limit)),
         Threshold::Errors(share) => ("errors".to_owned(), percent(share)),
         Threshold::Faults(share) => ("errors but 429".to_owned(), percent(share)),
-        Threshold::Opening(share) => ("connections not opened".to_owned(), percent(share)),
+        Threshold::Opening(share) => ("failed attempts to connect".to_owned(), percent(share)),
     }
 }
 

@@ -70,33 +70,38 @@ fn loopback_needs_no_permission_however_it_is_written() {
 
 #[test]
 fn allowed_load_is_announced_and_can_be_kept_here() {
-    let arguments = format!("--target https://{NOBODY}:8443 --allow-remote --rate 20/s --duration 30s --connections 7");
-    let mut bench = Bench::named("bulk_renewal", &arguments).measured();
-    // In a network of its own, where nothing is reached, whatever comes of the test.
-    // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
-    unsafe {
-        bench.command.pre_exec(|| {
-            // Where we are not root the address is still nobody's.
-            let _ = libc::unshare(libc::CLONE_NEWNET);
-            Ok(())
-        });
-    }
-    let mut running = bench.start();
     let told = [
         "--allow-remote: in 5 s load leaves this machine; Ctrl-C keeps it here:".to_owned(),
         format!("  to https://{NOBODY}:8443 at {NOBODY}"),
         "  bulk_renewal, enqueue: 20.0 arrivals/s for up to 35 s over 7 connections".to_owned(),
     ];
-    until("it says what it will do", || {
-        assert!(running.ended().is_none(), "ended early: {}", running.stderr());
-        running.stderr().contains(&told[2])
-    });
-    running.signal(libc::SIGINT);
-    let finished = running.finish().exits(1);
-    assert_eq!(
-        finished.stderr.lines().collect::<Vec<_>>(),
-        [&told[0], &told[1], &told[2], "certctl-bench: stopped before anything was measured"]
-    );
+    let arguments = format!("--target https://{NOBODY}:8443 --allow-remote --rate 20/s --warm-up 5s --duration 30s");
+    // A machine may be too slow to say no within the five seconds.
+    for _ in 0..50 {
+        let mut bench = Bench::named("bulk_renewal", &arguments).arguments("--connections 7").measured();
+        // In a network of its own, where nothing is reached, whatever comes of the test.
+        // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
+        unsafe {
+            bench.command.pre_exec(|| {
+                // Where we are not root the address is still nobody's.
+                let _ = libc::unshare(libc::CLONE_NEWNET);
+                Ok(())
+            });
+        }
+        let mut running = bench.start();
+        until("it says what it will do", || running.ended().is_some() || running.stderr().contains(&told[2]));
+        if running.ended().is_none() {
+            running.signal(libc::SIGINT);
+        }
+        let finished = running.finish().exits(1);
+        let lines: Vec<_> = finished.stderr.lines().collect();
+        assert_eq!(lines[..3], told, "{}", finished.stderr);
+        if lines[3..] == ["certctl-bench: stopped before anything was measured"] {
+            return;
+        }
+        assert!(finished.stderr.contains("is not reachable"), "{}", finished.stderr);
+    }
+    panic!("no machine is so slow");
 }
 
 /// As `cargo test --all-targets` runs every bench target, with the old and the new names exported.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use certctl_bench::target::postgres::find;
 use common::bench::{Bench, Finished, Running};
+use common::needs::needs;
 use common::peer::{Peer, Request, Step, answer, certctl};
 use common::process::{descendants, until};
 use common::summary::reasons;
@@ -277,6 +278,27 @@ fn a_run_that_ignores_hangups_goes_on() {
     assert!(running.ended().is_none() && peer.connections() == heartbeats, "{}", running.stderr());
     let finished = stop(running, libc::SIGINT, "window", |_| true).exits(5);
     assert!(reasons(&finished.summary()).contains("stopped"));
+}
+
+#[test]
+fn inherited_settings_of_signals_change_nothing() {
+    needs!(Postgresql);
+    let mut bench = Bench::new(&format!("{LITTLE} --warm-up 0s --duration 10m")).measured();
+    // SAFETY: the closure makes async-signal-safe calls and does not allocate.
+    unsafe {
+        bench.command.pre_exec(|| {
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut set);
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            Ok(())
+        });
+    }
+    let mut running = bench.start();
+    running.wait_until_measuring();
+    let summary = stop(running, libc::SIGTERM, "window", |_| true).exits(5).summary();
+    assert!(reasons(&summary).contains("stopped"));
+    assert!(summary["target"]["store"].as_str().unwrap().starts_with("postgresql"), "{}", summary["target"]);
 }
 
 #[test]

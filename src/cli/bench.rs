@@ -13,7 +13,7 @@ use super::flags::{BenchFlags, Environment, LoadFlags, Mode, Where, variable};
 use super::place::Place;
 use super::saved::Saved;
 use super::session::Session;
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::{exit, remote, request_loop};
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Claim};
@@ -119,6 +119,7 @@ impl Site<'_> {
 
 /// Runs the bench target `B`. `program` is the server of ours that is started where none is named.
 pub fn main<B: Bench>(program: &str) -> ExitCode {
+    signals::reset();
     if let Some(code) = request_loop::run_if_handed_over::<B>() {
         return code;
     }

@@ -14,7 +14,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 use super::criterion::CriterionFlags;
 use super::shield::Shield;
-use super::{bench, exit, request_loop};
+use super::{bench, exit, request_loop, signals};
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -107,6 +107,7 @@ impl HandshakeFlags {
 /// Criterion reads the process's command line itself and knows no flags but its own. So the program replaces itself by
 /// itself, with the flags that Criterion knows as arguments, and all of them in a variable.
 pub fn main() -> ExitCode {
+    signals::reset();
     let handed_over = std::env::var(VARIABLE).ok().and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
     let is_handed_over = handed_over.is_some();
     let arguments = match handed_over {

@@ -24,6 +24,6 @@ mod saved;
 pub mod seed;
 mod session;
 mod shield;
-mod signals;
+pub mod signals;
 pub mod splice;
 mod turn;

@@ -16,7 +16,7 @@ use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
 use crate::target::Target;
 use crate::target::connectors::Connectors;
-use crate::target::occupants::Addresses;
+use crate::target::occupants::{Addresses, Rows};
 use crate::target::preflight::{self, Findings};
 use crate::target::reference::{self, Behaviour};
 use crate::target::seed::Sizes;
@@ -95,9 +95,9 @@ impl Place {
     pub fn addresses(&self) -> Addresses {
         match self {
             Self::Certctl { target, findings } => {
-                Addresses { system: vec![findings.dialer.address()], database: target.database.clone() }
+                Addresses { system: vec![findings.dialer.address()], rows: target.rows() }
             }
-            Self::Connectors(connectors) => Addresses { system: connectors.addresses(), database: None },
+            Self::Connectors(connectors) => Addresses { system: connectors.addresses(), rows: Rows::Nowhere },
         }
     }
 }

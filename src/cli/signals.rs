@@ -98,6 +98,21 @@ impl Signals {
     }
 }
 
+/// Undoes settings of signals that were inherited: an ignored SIGCHLD, with which no child can be waited for, and blocked
+/// signals that end a run.
+pub fn reset() {
+    // SAFETY: plain system calls on a set that is made first.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// The first `signal` sets `stop`; one that comes when it is set ends the process at once: what was started ends with it.
 fn register(signal: libc::c_int, stop: &Arc<AtomicBool>) -> Result<()> {
     signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::allocations;
 use crate::clock::{Moment, process_cpu_ns, thread_cpu_ns};
 
+/// A window that is shorter is none: between its two readings there was nothing but the reading.
+const SHORTEST_WINDOW_NS: u64 = 1_000_000;
+
 thread_local! {
     static REQUESTS: Cell<u64> = const { Cell::new(0) };
 }
@@ -83,11 +86,11 @@ impl GeneratorUse {
         self.opened.at - self.start.at
     }
 
-    /// The share of the window in which the generator's thread was on a CPU, 0 to 1.
+    /// The share of the window in which the generator's thread was on a CPU, 0 to 1. A load that never began had none.
     pub fn busy_share(&self) -> f64 {
         let wall_ns = self.window_end.at.ns_since(self.window_start.at);
         let cpu_ns = self.window_end.thread_cpu_ns - self.window_start.thread_cpu_ns;
-        if wall_ns == 0 { 0.0 } else { cpu_ns as f64 / wall_ns as f64 }
+        if wall_ns < SHORTEST_WINDOW_NS { 0.0 } else { cpu_ns as f64 / wall_ns as f64 }
     }
 
     /// How often the generator's thread allocated within the window; `None` where the program does not count.

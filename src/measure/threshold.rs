@@ -22,7 +22,7 @@ pub enum Threshold {
     Errors(f64),
     /// The same, but being refused with a 429 of the right shape is no error.
     Faults(f64),
-    /// The share of connections tried before the load that could not be opened stays below the limit, 0 to 1.
+    /// The share of failed ones among all attempts to connect before the load stays below the limit, 0 to 1.
     Opening(f64),
 }
 
@@ -153,7 +153,7 @@ impl fmt::Display for Checked {
             Threshold::Step(name, quantile, _) => write!(f, "{name} {quantile}"),
             Threshold::Errors(_) => f.write_str("errors"),
             Threshold::Faults(_) => f.write_str("errors but 429"),
-            Threshold::Opening(_) => f.write_str("connections not opened"),
+            Threshold::Opening(_) => f.write_str("failed attempts to connect"),
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::foreign;
 use crate::wire::tls::Trust;
 use base::Base;
 use child::Child;
+use occupants::Rows;
 use postgres::Cluster;
 
 /// A system under test. Dropping it stops what was started for it.
@@ -113,6 +114,16 @@ impl Target {
             settings: Map::new(),
         };
         Self { base, trust, token, system, database, allow_foreign_rows: false, _server: None, _cluster: None }
+    }
+
+    /// Where it keeps its rows.
+    pub fn rows(&self) -> Rows {
+        match &self.database {
+            Some(url) => Rows::Database(url.clone()),
+            // A server of ours that was given none has them in memory.
+            None if self._server.is_some() => Rows::Nowhere,
+            None => Rows::Unnamed,
+        }
     }
 }
 

@@ -27,8 +27,20 @@ const MOST_HOPS: usize = 4;
 pub struct Addresses {
     /// The addresses that are loaded.
     pub system: Vec<SocketAddr>,
-    /// The URL of the database, where it is known.
-    pub database: Option<String>,
+    /// The database behind them.
+    pub rows: Rows,
+}
+
+/// Where a system keeps its rows.
+#[derive(Clone, Debug, Default)]
+pub enum Rows {
+    /// In the database of this URL.
+    Database(String),
+    /// In a database that nobody names.
+    Unnamed,
+    /// In no database.
+    #[default]
+    Nowhere,
 }
 
 /// Who is whom on this machine.
@@ -72,11 +84,11 @@ impl Occupants {
         }
         let is_local = !here.is_empty();
         roots.owners.extend(here.iter().map(|pid| (*pid, Owner::System)));
-        let of_database = match &addresses.database {
-            Some(url) => database(url, &names),
-            // Whose database it is, nobody says: all that run here are taken for it.
-            None if is_local => by_name(&names),
-            None => Found::Elsewhere,
+        let of_database = match &addresses.rows {
+            Rows::Database(url) => database(url, &names),
+            // All that run here are taken for it.
+            Rows::Unnamed if is_local => by_name(&names),
+            Rows::Unnamed | Rows::Nowhere => Found::Elsewhere,
         };
         let postgresql = match of_database {
             Found::Here(pids) => {
@@ -252,7 +264,7 @@ mod tests {
     fn a_listener_of_this_machine_is_found_by_its_socket() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let system = vec![listener.local_addr().unwrap()];
-        let found = Occupants::find(&Addresses { system, database: None });
+        let found = Occupants::find(&Addresses { system, rows: Rows::Unnamed });
         assert_eq!(found.roots.owners[&std::process::id()], Owner::System);
         assert!(found.roots.is_complete && found.system.ends_with(&format!("(pid {})", std::process::id())));
     }
@@ -261,7 +273,7 @@ mod tests {
     fn a_system_elsewhere_leaves_all_others_to_others() {
         // For documentation only (RFC 5737): no machine has it.
         let system = vec!["192.0.2.1:8443".parse().unwrap()];
-        let found = Occupants::find(&Addresses { system, database: None });
+        let found = Occupants::find(&Addresses { system, rows: Rows::Unnamed });
         assert!(found.roots.is_complete, "{found:?}");
         assert_eq!(found.system, "192.0.2.1:8443 is on another machine");
     }
@@ -269,7 +281,7 @@ mod tests {
     #[test]
     fn a_port_that_nobody_is_seen_at_leaves_the_rest_unjudged() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let found = Occupants::find(&Addresses { system: vec![address], database: None });
+        let found = Occupants::find(&Addresses { system: vec![address], rows: Rows::Unnamed });
         assert!(!found.roots.is_complete, "{found:?}");
     }
 }
