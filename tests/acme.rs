@@ -334,6 +334,32 @@ fn nonces_that_repeat_are_wrong_answers_too() {
 }
 
 #[test]
+fn two_nonces_in_one_answer_are_a_wrong_answer() {
+    let asked = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match request.acme_step() {
+        Some(0 | 1) => {
+            let number = asked.fetch_add(1, Ordering::SeqCst);
+            let nonces = format!("Replay-Nonce: n{number}\r\nReplay-Nonce: m{number}\r\n");
+            acme(request).into_iter().map(|step| with_nonces(step, &nonces)).collect()
+        }
+        _ => acme(request),
+    });
+    let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
+    let steps = summary["results"][0]["steps"].as_array().unwrap();
+    let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
+    assert!(all(0, "wrong answer") && all(1, "wrong answer") && all(2, "ok") && all(3, "ok"), "{steps:?}");
+}
+
+/// An answer with these fields in place of its `Replay-Nonce`.
+fn with_nonces(step: Step, nonces: &str) -> Step {
+    let Step::Send(bytes) = step else { return step };
+    let answer = String::from_utf8(bytes).unwrap();
+    let (begin, rest) = answer.split_once("Replay-Nonce: ").expect("a nonce");
+    let (_, end) = rest.split_once("\r\n").unwrap();
+    Step::Send(format!("{begin}{nonces}{end}").into())
+}
+
+#[test]
 fn one_server_error_in_a_hundred_breaches_the_bursts_floor() {
     let peer = every(101, |_| problem(503, "serverInternal"));
     let finished = burst(BRIEF).towards_peer(&peer).run().exits(3);

@@ -108,7 +108,7 @@ impl Acme {
     fn has_fresh_nonce(&self, start: Moment, response: &Response<'_>, needed: bool) -> bool {
         let nonce = match Nonce::of(response) {
             Nonce::None => return !needed,
-            Nonce::Invalid => return false,
+            Nonce::Several | Nonce::Invalid => return false,
             Nonce::Valid(nonce) => nonce,
         };
         let fresh = self.nonces.borrow_mut().insert(nonce, start);
@@ -321,6 +321,12 @@ mod tests {
         for nonce in ["", "n=", "n+/", "n 4", "\u{e9}"] {
             assert_eq!(judge(&acme, 1, &head(nonce), ""), Outcome::Wrong, "{nonce}");
             assert_eq!(judge(&acme, 0, &head(nonce), DIRECTORY_BODY), Outcome::Wrong, "{nonce}");
+        }
+        // One in each answer, whatever the other is.
+        for second in ["n6", "n7"] {
+            let two = format!("{}\r\nReplay-Nonce: {second}", head("n6"));
+            assert_eq!(judge(&acme, 1, &two, ""), Outcome::Wrong, "{second}");
+            assert_eq!(judge(&acme, 0, &two, DIRECTORY_BODY), Outcome::Wrong, "{second}");
         }
         assert_eq!(judge(&acme, 1, "204 x\r\nReplay-Nonce: n5", ""), Outcome::Ok);
         assert_eq!(

@@ -114,7 +114,12 @@ pub struct Response<'a> {
 impl<'a> Response<'a> {
     /// The value of the first field of this name, case-insensitively, without surrounding white space.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+        self.headers(name).next()
+    }
+
+    /// The values of all fields of this name, as [`Response::header`] has the first.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
             line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
         })

@@ -12,6 +12,8 @@ const PROBLEM: &[u8] = b"application/problem+json";
 pub enum Nonce<'r> {
     /// There is no such field.
     None,
+    /// There are two or more, be they the same: a client could not know which to use.
+    Several,
     /// It is not base64url, of which there is one character at least (RFC 8555, section 6.5.1).
     Invalid,
     /// A nonce.
@@ -22,8 +24,10 @@ impl<'r> Nonce<'r> {
     /// Reads it.
     pub fn of(response: &Response<'r>) -> Self {
         let base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        match response.header("replay-nonce") {
+        let mut nonces = response.headers("replay-nonce");
+        match nonces.next() {
             None => Self::None,
+            Some(_) if nonces.next().is_some() => Self::Several,
             Some(nonce) if !nonce.is_empty() && nonce.iter().all(base64url) => Self::Valid(nonce),
             Some(_) => Self::Invalid,
         }
