@@ -247,7 +247,8 @@ impl Client for HttpClient {
                 self.scenario.answered(start, watch.last());
                 let outcome = self.scenario.judge(ask, start, &response);
                 if outcome != Outcome::Ok {
-                    self.recorder.borrow_mut().example(outcome, || describe(&response));
+                    let flaw = || (outcome == Outcome::Wrong).then(|| self.scenario.flaw(ask, &response));
+                    self.recorder.borrow_mut().example(outcome, || describe(&response, flaw()));
                 }
                 outcome
             }
@@ -351,11 +352,12 @@ impl HttpClient {
 /// The longest answer to a greeting, in bytes.
 const LONGEST_GREETING: usize = 64 * 1024;
 
-/// A response in a line, for people.
-fn describe(response: &Response<'_>) -> String {
+/// A response in a line, for people, with its `flaw` where its status is the right one.
+fn describe(response: &Response<'_>, flaw: Option<String>) -> String {
     let status = response.status;
-    match response.coding() {
-        Some(coding) => format!("{status}: coded as {}, which was not accepted", foreign::line_of_bytes(coding)),
-        None => format!("{status}: {}", foreign::line_of_bytes(response.body)),
+    match (response.coding(), flaw) {
+        (Some(coding), _) => format!("{status}: coded as {}, which was not accepted", foreign::line_of_bytes(coding)),
+        (None, Some(flaw)) => format!("{status}, but {flaw}: {}", foreign::line_of_bytes(response.body)),
+        (None, None) => format!("{status}: {}", foreign::line_of_bytes(response.body)),
     }
 }

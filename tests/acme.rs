@@ -14,7 +14,7 @@ use serde_json::Value;
 use common::acme::{STEPS, acme, acme_with_nonce, head_of, problem};
 use common::bench::{Bench, Finished};
 use common::needs::needs;
-use common::peer::{Peer, Reply, Request, Step, answer};
+use common::peer::{Peer, Reply, Request, Step, answer, json};
 use common::reference::Reference;
 use common::summary::{
     assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
@@ -348,6 +348,53 @@ fn two_nonces_in_one_answer_are_a_wrong_answer() {
     let steps = summary["results"][0]["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
     assert!(all(0, "wrong answer") && all(1, "wrong answer") && all(2, "ok") && all(3, "ok"), "{steps:?}");
+}
+
+#[test]
+fn a_wrong_answer_is_shown_with_what_is_wrong_with_it() {
+    let other_nonce = |nonce: &'static str| {
+        move |request: &Request| acme(request).into_iter().map(|step| with_nonces(step, nonce)).collect::<Reply>()
+    };
+    type Other = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
+    let flaws: [(usize, Other, &str); 9] = [
+        (1, Box::new(other_nonce("")), "200, but it has no Replay-Nonce: "),
+        (
+            1,
+            Box::new(other_nonce("Replay-Nonce: a\r\nReplay-Nonce: b\r\n")),
+            "200, but it has more than one Replay-Nonce: ",
+        ),
+        (1, Box::new(other_nonce("Replay-Nonce: a+b=\r\n")), "200, but its Replay-Nonce is not base64url: "),
+        (1, Box::new(other_nonce("Replay-Nonce: again\r\n")), "200, but its Replay-Nonce was given out before: "),
+        (
+            0,
+            Box::new(|_| answer(200, "text/html", "<p>")),
+            "200, but its Content-Type is text/html, where JSON is due: <p>",
+        ),
+        (0, Box::new(|_| json(200, "{}")), "200, but it is a directory without newNonce, newAccount or newOrder: {}"),
+        (
+            2,
+            Box::new(|_| json(400, "{}")),
+            "400, but its Content-Type is application/json, where application/problem+json is due: {}",
+        ),
+        (3, Box::new(|_| problem(404, "other")), "404, but its type is not urn:ietf:params:acme:error:malformed: {"),
+        (
+            2,
+            Box::new(|_| answer(429, "text/plain", "slow down\n")),
+            "429, but its Content-Type is text/plain, where application/problem+json is due: slow down",
+        ),
+    ];
+    for (step, other, example) in flaws {
+        let asked = AtomicU64::new(0);
+        // The preflight's directory is the first, and right.
+        let peer = Peer::start(move |request| match request.acme_step() {
+            Some(asked_step) if asked.fetch_add(1, Ordering::SeqCst) > 0 && asked_step == step => other(request),
+            _ => acme(request),
+        });
+        let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().invalid_or_breached().summary();
+        let outcomes = summary["results"][0]["outcomes"].as_array().unwrap();
+        let wrong = outcomes.iter().find(|one| one["outcome"] == "wrong answer").expect("a wrong answer");
+        assert!(wrong["example"].as_str().unwrap().starts_with(example), "{wrong}");
+    }
 }
 
 /// An answer with these fields in place of its `Replay-Nonce`.

@@ -14,7 +14,7 @@ use certctl_bench::wire::tls::{Trust, client_config};
 use certctl_bench::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
 use common::bench::Bench;
 use common::certctl::all_of_certctl;
-use common::peer::{Peer, RECORDED, Reply, Step, answer, certctl, json};
+use common::peer::{Peer, RECORDED, Reply, Step, TOKEN, answer, certctl, json};
 use common::summary::{assert_schema, outcome, reasons, threshold};
 
 /// A good answer that ends the connection, in words or without.
@@ -82,6 +82,39 @@ fn every_fault_is_counted_under_its_kind() {
     let timed_out = summary["results"][0]["latency"]["failed_response"]["max_us"].as_f64().unwrap();
     assert!(timed_out >= 2e6, "{timed_out}");
     assert!(reasons(&summary).contains("response time p99 needs 1000 right answers, this run has 40"));
+}
+
+#[test]
+fn a_wrong_answer_is_shown_with_its_content_type() {
+    let json_type = "Content-Type: application/json\r\n";
+    let long = format!("text/{}", "x".repeat(300));
+    for (types, body, flaw) in [
+        ("", RECORDED, "it has no Content-Type, where JSON is due"),
+        (
+            &*format!("Content-Type: text/html\r\n{json_type}"),
+            RECORDED,
+            "the first of its 2 Content-Types is text/html, where JSON is due",
+        ),
+        (
+            &format!("Content-Type: {long}\r\n"),
+            RECORDED,
+            &format!("its Content-Type is {}…, where JSON is due", &long[..200]),
+        ),
+        (&format!("Content-Type: {TOKEN}\r\n"), RECORDED, "its Content-Type is [token], where JSON is due"),
+        (json_type, "{}", "its JSON is not the right answer"),
+    ] {
+        let other = format!("HTTP/1.1 200 OK\r\n{types}Content-Length: {}\r\n\r\n{body}", body.len());
+        let asked = AtomicU64::new(0);
+        // The preflight's are the first, and right.
+        let peer = Peer::start(move |request| match request.is_heartbeat() {
+            true if asked.fetch_add(1, Ordering::SeqCst) >= 5 => vec![Step::Send(other.clone().into())],
+            _ => certctl(request),
+        });
+        let summary = Bench::new("").smoke().towards_peer(&peer).run().invalid_or_breached().summary();
+        let outcomes = summary["results"][0]["outcomes"].as_array().unwrap();
+        let wrong = outcomes.iter().find(|one| one["outcome"] == "wrong answer").expect("a wrong answer");
+        assert_eq!(wrong["example"], format!("200, but {flaw}: {}", body.trim()));
+    }
 }
 
 #[test]

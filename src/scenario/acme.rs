@@ -9,7 +9,7 @@ use std::time::Duration;
 use self::answer::{Nonce, is_directory, is_problem, is_problem_type};
 use super::books::{AuditBook, AuditRows};
 use super::nonces::Nonces;
-use super::{Claim, Scenario, unwanted};
+use super::{Claim, Scenario, other_type, unwanted};
 use crate::clock::Moment;
 use crate::database::Client;
 use crate::error::{Context as _, Result};
@@ -185,6 +185,29 @@ impl Scenario for Acme {
                 Outcome::Ok
             }
             false => unwanted(response.status, wanted),
+        }
+    }
+
+    fn flaw(&self, ask: Ask, response: &Response<'_>) -> String {
+        let due = match (response.status, ask.step) {
+            (429, _) => RATE_LIMITED_TYPE,
+            (_, DIRECTORY) if !response.is_json() => return other_type(response, "JSON"),
+            (_, DIRECTORY) if !is_directory(response) => {
+                return "it is a directory without newNonce, newAccount or newOrder".to_owned();
+            }
+            (_, DIRECTORY | NEW_NONCE) => {
+                return match Nonce::of(response) {
+                    Nonce::None => "it has no Replay-Nonce".to_owned(),
+                    Nonce::Several => "it has more than one Replay-Nonce".to_owned(),
+                    Nonce::Invalid => "its Replay-Nonce is not base64url".to_owned(),
+                    Nonce::Valid(_) => "its Replay-Nonce was given out before".to_owned(),
+                };
+            }
+            _ => MALFORMED_TYPE,
+        };
+        match is_problem_type(response) {
+            true => format!("its type is not {due}"),
+            false => other_type(response, "application/problem+json"),
         }
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::error::Result;
+use crate::foreign;
 use crate::load::arrival::Ask;
 use crate::measure::breach::Breach;
 use crate::measure::observation::Observation;
@@ -62,6 +63,14 @@ pub trait Scenario: 'static {
     /// Says what came of a request that started at `start`, and notes the work that the answer claims.
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome;
 
+    /// Names, for people, the flaw of an answer that was just judged wrong.
+    fn flaw(&self, _ask: Ask, response: &Response<'_>) -> String {
+        match response.is_json() {
+            true => "its JSON is not the right answer".to_owned(),
+            false => other_type(response, "JSON"),
+        }
+    }
+
     /// Brings the rows that the scenario writes into the state that every run starts from, and counts what its work
     /// will add to. Not for use inside an async runtime.
     ///
@@ -104,6 +113,17 @@ pub struct Claim {
     pub counter: &'static str,
     /// How much.
     pub claimed: u64,
+}
+
+/// The content type of an answer, where another is `due`.
+fn other_type(response: &Response<'_>, due: &str) -> String {
+    let mut types = response.headers("content-type");
+    let Some(first) = types.next() else { return format!("it has no Content-Type, where {due} is due") };
+    let first = foreign::line_of_bytes(first);
+    match types.count() {
+        0 => format!("its Content-Type is {first}, where {due} is due"),
+        more => format!("the first of its {} Content-Types is {first}, where {due} is due", more + 1),
+    }
 }
 
 /// The outcome of an answer that is not the right one, where the right one has the status `wanted`. A status is the
