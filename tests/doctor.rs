@@ -245,6 +245,39 @@ fn its_limits() {
         ": certctl's rate limiter is on and would answer most requests with 429",
         "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false\n",
     );
+    let limited = |told: &Told| {
+        let on = ": certctl's rate limiter is on and would answer most requests with 429\n";
+        assert_eq!(told.stdout.matches(on).count(), 1, "{}", told.stdout);
+        assert!(!told.stdout.contains("rate limiter is off"), "{}", told.stdout);
+    };
+    // One of the API alone, as a proxy may have.
+    let peer = Peer::start(|request| match request.path.starts_with("/api/v1/") {
+        true => answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"),
+        false => ready(request),
+    });
+    limited(&at_peer(&peer, &[]).exits(1));
+    let reference = Reference::start(&["--rate-limit"]);
+    limited(&doctor(&reference.base(), &reference.ca_file(), &[]).exits(1));
+}
+
+#[test]
+fn a_server_that_fails_is_not_taken_for_another_address() {
+    let failing = |_: &Request| answer(500, "text/plain", &format!("panic: {TOKEN} is no key\n"));
+    let peer = Peer::start(failing);
+    let told = at_peer(&peer, &[]).exits(1);
+    for path in ["/health", "/api/v1/version", "/api/v1/auth/check"] {
+        let finding = format!("{}{path} answers 500: panic: [token] is no key", peer.base());
+        told.says(&finding, "look at certctl's log, or at that of the proxy in front of it\n");
+    }
+    told.says(
+        "warn  it could not be seen that the rate limiter is off: too few of certctl's answers to /health came in time and \
+         were 200",
+        "mend what keeps it from answering, then look again\n",
+    );
+    assert!(!told.stdout.contains("ok    the rate limiter"), "{}", told.stdout);
+    let told = ready_but("/api/v1/version", |_| json(500, "{\"error\":\"no\"}")).exits(1);
+    assert!(told.stdout.contains("/api/v1/version answers 500: {\"error\":\"no\"}\n"), "{}", told.stdout);
+    told.likes("the rate limiter is off");
 }
 
 #[test]

@@ -148,6 +148,11 @@ impl Inspection<'_> {
             ))
             .mend("switch compression off in the proxy in front of certctl, or point CERTCTL_BASE at certctl itself");
         }
+        if answer.status >= 500 && !answer.is_html() {
+            let (base, status, body) = (&self.target.base, answer.status, foreign::line_of_bytes(&answer.body));
+            return Error::new(format!("{base}{path} answers {status}: {body}"))
+                .mend("look at certctl's log, or at that of the proxy in front of it");
+        }
         let what = match answer {
             _ if answer.is_html() => "HTML where JSON was due",
             Answer { is_json: true, .. } => "the wrong JSON",
@@ -184,6 +189,11 @@ impl Inspection<'_> {
 
     pub(super) async fn version(&mut self) -> Result<Version> {
         let answer = self.probe.get("/api/v1/version").await?;
+        match answer.status {
+            429 => return Err(self.limited()),
+            500.. => return Err(self.not_certctl("/api/v1/version", &answer)),
+            _ => {}
+        }
         let Some(json) = answer.json() else { return Err(self.not_certctl("/api/v1/version", &answer)) };
         let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty()).map(foreign::line);
         let version = text("version").unwrap_or_else(|| "unknown".to_owned());
@@ -246,17 +256,17 @@ impl Inspection<'_> {
         .mend("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
     }
 
-    pub(super) async fn rate_limiter_is_off(&mut self) -> Result<()> {
+    /// Returns whether it was seen to be off: no answer so far was a 429, and enough came in time that were right.
+    pub(super) async fn rate_limiter_is_off(&mut self) -> Result<bool> {
         let start = Moment::now();
+        let mut right = 0;
         for _ in 0..LIMITER_PROBES {
-            if Moment::now() - start > LIMITER_PATIENCE {
+            if Moment::now() - start > LIMITER_PATIENCE || self.probe.was_limited() {
                 break;
             }
-            if self.probe.get("/health").await?.status == 429 {
-                return Err(self.limited());
-            }
+            right += usize::from(self.probe.get("/health").await?.status == 200);
         }
-        Ok(())
+        if self.probe.was_limited() { Err(self.limited()) } else { Ok(right == LIMITER_PROBES) }
     }
 
     async fn agent_is_seeded(&mut self, number: u64) -> Result<()> {

@@ -29,6 +29,7 @@ pub struct Probe<'a> {
     connection: Option<Connection>,
     scratch: Scratch,
     stop: Option<Arc<AtomicBool>>,
+    was_limited: bool,
 }
 
 /// A complete answer.
@@ -48,13 +49,18 @@ pub struct Answer {
 impl<'a> Probe<'a> {
     /// Asks `target` over connections of `dialer`.
     pub fn new(target: &'a Target, dialer: Dialer) -> Self {
-        Self { target, dialer, connection: None, scratch: Scratch::default(), stop: None }
+        Self { target, dialer, connection: None, scratch: Scratch::default(), stop: None, was_limited: false }
     }
 
     /// Gives up soon once `stop` is set.
     #[must_use]
     pub fn until(self, stop: &Arc<AtomicBool>) -> Self {
         Self { stop: Some(stop.clone()), ..self }
+    }
+
+    /// Returns whether any answer was a 429.
+    pub fn was_limited(&self) -> bool {
+        self.was_limited
     }
 
     /// Asks for `path` without saying who we are.
@@ -92,6 +98,7 @@ impl<'a> Probe<'a> {
                 .mend("check that CERTCTL_BASE is certctl, and look at its log"));
         }
         let response = self.scratch.response().ok_or_else(|| Error::new(format!("{path}: no complete response")))?;
+        self.was_limited |= response.status == 429;
         let header = |name: &str| response.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let date = header("date");
         let coding = response.coding().map(foreign::line_of_bytes);
