@@ -158,7 +158,7 @@ fn a_given_certificate_that_is_an_authoritys_is_accepted() {
     };
     assert_eq!(verdict(own("localhost", 4_000, &[])), Ok(200));
     assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth, ServerAuth])), Ok(200));
-    assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth])), Err(FaultKind::BadCertificate));
+    assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth])), Err(FaultKind::NotForServers));
     assert_eq!(verdict(own("localhost", 2_020, &[])), Err(FaultKind::Expired));
     assert_eq!(verdict(own("elsewhere.example.test", 4_000, &[])), Err(FaultKind::WrongName));
     // Another certificate of the same name and key was not given.

@@ -3,20 +3,24 @@
 mod common;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use certctl_bench::scenario::need::Need;
+use certctl_bench::target::pki::{Authority, KeyType, Purpose};
 use certctl_bench::target::postgres::find;
 use certctl_bench::target::preflight::{self, AcmeDirectory, Findings};
 use certctl_bench::target::{Target, Token};
 use certctl_bench::wire::tls::Trust;
 use common::bench::Bench;
 use common::needs::needs;
+use common::openssl::Server;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::reference::{Reference, VIEWER_TOKEN};
 use common::summary::outcome;
+use tempfile::TempDir;
 
 /// Little, in case that it is let through.
 const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";
@@ -543,6 +547,83 @@ fn the_address_that_is_loaded_is_named() {
     // A URL with an address says it all.
     let summary = Bench::at(&peer, BRIEF).run().invalid_or_breached().summary();
     assert!(summary["target"].get("address").is_none());
+}
+
+/// An OpenSSL server at 127.0.0.1 with a certificate of its own, made with these arguments: `own.pem` in the folder.
+fn with_own_certificate(arguments: &str) -> (Server, TempDir) {
+    let root = Authority::root(KeyType::EcdsaP256).unwrap();
+    let identity = root.issue(KeyType::EcdsaP256, Purpose::Server, &["127.0.0.1"]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (key, pem) = (path("own-key.pem"), path("own.pem"));
+    let request = format!("req -x509 -nodes -subj /CN=x -days 9 -keyout {key} -out {pem} {arguments}");
+    let made = Command::new("openssl")
+        .args(request.split(' '))
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let server = Server::start(&identity, &["-cipher", "ALL:@SECLEVEL=0", "-cert", &pem, "-key", &key]);
+    (server, folder)
+}
+
+#[test]
+fn a_certificate_is_refused_with_its_own_flaw_and_what_mends_it() {
+    needs!(Openssl);
+    let cannot =
+        "the server's certificate cannot be used: its RSA key has 1024 bits, and 2048 are the least that is taken";
+    let larger = "have it serve a certificate with an RSA key of 2048 bits or more, or an ECDSA key, and one signed by such \
+                  a key";
+    let server = "-newkey rsa:2048 -addext basicConstraints=critical,CA:FALSE";
+    for (arguments, what, mend) in [
+        ("-newkey rsa:1024".to_owned(), cannot, larger),
+        ("-newkey rsa:1024 -addext basicConstraints=critical,CA:FALSE".to_owned(), cannot, larger),
+        (
+            format!("{server} -addext 1.2.3.4=critical,DER:0500"),
+            "the server's certificate is not trusted: invalid peer certificate: it has a critical extension that is not \
+             known here, so that it may not be used",
+            "have it serve a certificate without it, or one that does not mark it critical (or accept any with --insecure)",
+        ),
+        (
+            format!("{server} -addext extendedKeyUsage=clientAuth"),
+            "the server's certificate is not trusted: invalid peer certificate: certificate does not allow extended key …",
+            "have it serve a certificate whose extended key usage has serverAuth (or accept any with --insecure)",
+        ),
+    ] {
+        let (server, folder) = with_own_certificate(&arguments);
+        let ca_file = folder.path().join("own.pem");
+        let base = format!("https://{}", server.address);
+        assert_refused(Bench::at_base(&base, &ca_file, BRIEF), &format!("{base}: {what}"), mend);
+        if what == cannot {
+            // It does not help to verify nothing.
+            let mut bench = Bench::at_base(&base, &ca_file, BRIEF);
+            bench.command.env_remove("CERTCTL_CA_FILE").arg("--insecure");
+            let refused = bench.refused(1).stderr;
+            assert!(refused.ends_with(&format!("{base}: {what}\n  mend: {mend}\n")), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn a_server_with_nothing_in_common_is_not_said_to_miss_a_name_alone() {
+    needs!(Openssl);
+    let root = Authority::root(KeyType::Rsa2048).unwrap();
+    let identity = root.issue(KeyType::Rsa2048, Purpose::Server, &["localhost", "127.0.0.1"]).unwrap();
+    let server = Server::start(&identity, &["-tls1_2", "-cipher", "AES128-SHA"]);
+    let ca_file = server.folder().join("root.pem");
+    std::fs::write(&ca_file, root.pem()).unwrap();
+    let common = "have it take a cipher suite, group and key that are spoken here: TLS 1.3, or 1.2 with ECDHE and AES-GCM or \
+                  ChaCha20; X25519, P-256 or P-384; a certificate with an RSA, ECDSA (P-256, P-384, P-521) or Ed25519 key";
+    let alert = "the TLS handshake failed: received fatal alert: HandshakeFailure";
+    let address = server.address;
+    assert_refused(
+        Bench::at_base(&format!("https://{address}"), &ca_file, BRIEF),
+        &format!("https://{address}: {alert}; no server name was sent, since the URL has an address"),
+        &format!(
+            "{common}; or write https://NAME:PORT in CERTCTL_BASE, with a name that the server knows (a line in /etc/hosts \
+             gives an address a name)"
+        ),
+    );
 }
 
 #[test]

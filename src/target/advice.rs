@@ -19,6 +19,13 @@ pub struct Named<'a> {
     pub trust: &'a Trust,
 }
 
+/// The alert by which a server says that it has nothing in common with what is offered (RFC 8446, section 6.2).
+const HANDSHAKE_FAILURE: &str = "HandshakeFailure";
+/// Names what is offered by default, as advice.
+const IN_COMMON: &str = "have it take a cipher suite, group and key that are spoken here: TLS 1.3, or 1.2 with ECDHE and \
+                         AES-GCM or ChaCha20; X25519, P-256 or P-384; a certificate with an RSA, ECDSA (P-256, P-384, \
+                         P-521) or Ed25519 key";
+
 /// How a server asks for a name that it was not given: by an alert, or by closing.
 const NO_NAME_KINDS: [FaultKind; 3] = [FaultKind::UnknownName, FaultKind::Refused, FaultKind::Closed];
 
@@ -32,6 +39,7 @@ impl Named<'_> {
     pub fn what(&self, fault: &Fault) -> String {
         let (base, detail) = (self.base, &fault.detail);
         match fault.kind {
+            FaultKind::SmallKey => format!("{base}: the server's certificate cannot be used: {detail}"),
             _ if detail.starts_with("invalid peer certificate") => {
                 format!("{base}: the server's certificate is not trusted: {detail}")
             }
@@ -48,11 +56,17 @@ impl Named<'_> {
     pub fn mend(&self, fault: &Fault) -> String {
         let Self { what, url_from, ca_flag, .. } = self;
         let or_any = "(or accept any with --insecure)";
+        let name = format!(
+            "write https://NAME:PORT in {url_from}, with a name that the server knows (a line in /etc/hosts gives an \
+             address a name)"
+        );
         match fault.kind {
-            _ if self.may_miss_a_name(fault) => format!(
-                "write https://NAME:PORT in {url_from}, with a name that the server knows (a line in /etc/hosts gives an \
-                 address a name)"
-            ),
+            // First of all it means that nothing that is offered suits the server.
+            FaultKind::Refused if fault.detail.ends_with(HANDSHAKE_FAILURE) => {
+                let or_name = if self.may_miss_a_name(fault) { format!("; or {name}") } else { String::new() };
+                format!("{IN_COMMON}{or_name}")
+            }
+            _ if self.may_miss_a_name(fault) => name,
             FaultKind::Connect => format!("start {what} there, or correct {url_from}"),
             FaultKind::Exhausted => "raise ulimit -n, or end what holds so many ports".to_owned(),
             FaultKind::Expired | FaultKind::NotValidYet => {
@@ -73,7 +87,18 @@ impl Named<'_> {
             FaultKind::AuthorityAsServer => {
                 format!("give this very certificate with {ca_flag} FILE, or have it serve one with CA:FALSE {or_any}")
             }
-            FaultKind::BadCertificate => format!("have it serve a certificate of version 3, for a server {or_any}"),
+            FaultKind::SmallKey => {
+                "have it serve a certificate with an RSA key of 2048 bits or more, or an ECDSA key, and \
+                                    one signed by such a key"
+                    .to_owned()
+            }
+            FaultKind::NotForServers => {
+                format!("have it serve a certificate whose extended key usage has serverAuth {or_any}")
+            }
+            FaultKind::UnknownExtension => {
+                format!("have it serve a certificate without it, or one that does not mark it critical {or_any}")
+            }
+            FaultKind::BadCertificate => format!("have it serve a well-formed certificate of version 3 {or_any}"),
             FaultKind::ClientCertificate => "have it ask for no client certificate: none is sent".to_owned(),
             FaultKind::NoHttp11 => "have it offer http/1.1 (ALPN): nothing else is spoken here".to_owned(),
             FaultKind::UnofferedAlpn => "have it select http/1.1, or no protocol at all (ALPN)".to_owned(),
@@ -86,5 +111,27 @@ impl Named<'_> {
             | FaultKind::Truncated
             | FaultKind::Protocol => format!("check that {url_from} is the address of {what}'s HTTPS port"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_missed_only_where_none_was_sent() {
+        let mend = |base: &str, kind, detail: &str| {
+            let (base, trust) = (base.parse().unwrap(), Trust::Insecure);
+            let named =
+                Named { what: "certctl", base: &base, url_from: "CERTCTL_BASE", ca_flag: "--ca-file", trust: &trust };
+            named.mend(&Fault::new(kind, detail))
+        };
+        let refused = |base| mend(base, FaultKind::Refused, "received fatal alert: HandshakeFailure");
+        assert_eq!(refused("https://certctl.test"), IN_COMMON);
+        let both = refused("https://127.0.0.1");
+        assert!(both.starts_with(IN_COMMON) && both.contains("; or write https://NAME:PORT in CERTCTL_BASE"), "{both}");
+        let denied = |base| mend(base, FaultKind::Refused, "received fatal alert: AccessDenied");
+        assert!(denied("https://127.0.0.1").starts_with("write https://NAME:PORT in CERTCTL_BASE"));
+        assert_eq!(denied("https://certctl.test"), "check that CERTCTL_BASE is the address of certctl's HTTPS port");
     }
 }

@@ -37,7 +37,13 @@ pub enum FaultKind {
     UnknownAuthority,
     /// The peer's certificate is an authority's own (CA:TRUE), and not one that we were given.
     AuthorityAsServer,
-    /// The peer's certificate is no server's, or cannot be read.
+    /// An RSA key of the peer's certificate, or of an authority above it, is too small.
+    SmallKey,
+    /// The peer's certificate is for other uses than a server's.
+    NotForServers,
+    /// The peer's certificate has a critical extension that nobody here knows (RFC 5280, section 4.2).
+    UnknownExtension,
+    /// The peer's certificate cannot be read or used.
     BadCertificate,
     /// The peer demands a client certificate.
     ClientCertificate,
@@ -69,6 +75,9 @@ impl FaultKind {
             Self::WrongName => "certificate of another name",
             Self::UnknownAuthority => "certificate of an unknown authority",
             Self::AuthorityAsServer => "certificate of an authority itself",
+            Self::SmallKey => "certificate with a small key",
+            Self::NotForServers => "certificate of no server",
+            Self::UnknownExtension => "certificate with an unknown extension",
             Self::BadCertificate => "bad certificate",
             Self::ClientCertificate => "client certificate demanded",
             Self::NoHttp11 => "no http/1.1",
@@ -86,6 +95,10 @@ fn words(error: &rustls::Error) -> String {
         FaultKind::AuthorityAsServer => "invalid peer certificate: it is an authority's own (CA:TRUE), not a server's",
         FaultKind::UnofferedAlpn => "the peer selected a protocol (ALPN) other than http/1.1, which alone was offered",
         FaultKind::OldTls => "the peer speaks TLS 1.1 at best",
+        FaultKind::UnknownExtension => {
+            "invalid peer certificate: it has a critical extension that is not known here, so that it may not be used"
+        }
+        FaultKind::SmallKey => return verify::small_key(error).map_or_else(|| error.to_string(), ToString::to_string),
         FaultKind::BadCertificate => match verify::complaint(error) {
             Some(webpki::Error::UnsupportedCertVersion) => {
                 "invalid peer certificate: it is of X.509 version 1, which has no names to verify"
@@ -111,7 +124,14 @@ impl FaultKind {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
                 // A stranger that calls itself as one that we know is a stranger all the same.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                    Self::NotForServers
+                }
                 _ if verify::is_authority(error) => Self::AuthorityAsServer,
+                _ if verify::small_key(error).is_some() => Self::SmallKey,
+                _ if verify::complaint(error) == Some(&webpki::Error::UnsupportedCriticalExtension) => {
+                    Self::UnknownExtension
+                }
                 _ => Self::BadCertificate,
             },
             Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => Self::OldTls,

@@ -252,17 +252,17 @@ pub fn verifying(
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
         .map_err(|error| Error::usage(format!("TLS version and group do not go together: {error}")))?;
-    Ok(match trust {
-        Trust::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(algorithms))),
-        Trust::Authorities(certificates) => {
-            let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(certificates)?), provider)
-                .build()
-                .map_err(|error| Error::usage(format!("the CA certificates cannot be used: {error}")))?;
-            let given = Given { chains, certificates: certificates.clone() };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(given))
+    let (authorities, certificates) = match trust {
+        Trust::Insecure => {
+            return Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(algorithms))));
         }
-        Trust::System => builder.with_root_certificates(roots(&system_authorities()?)?),
-    })
+        Trust::Authorities(certificates) => (roots(certificates)?, certificates.clone()),
+        Trust::System => (roots(&system_authorities()?)?, Vec::new()),
+    };
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider)
+        .build()
+        .map_err(|error| Error::usage(format!("the CA certificates cannot be used: {error}")))?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Given { chains, certificates })))
 }
 
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore> {

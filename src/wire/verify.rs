@@ -1,5 +1,6 @@
 //! Whose certificates are accepted, where the TLS library's own rules are not ours.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -7,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
 use super::x509;
 
@@ -35,6 +36,7 @@ impl ServerCertVerifier for AcceptAny {
     ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
             .or_else(|error| self.verify_by_key(message, certificate, signature, error))
+            .map_err(|error| by_key_size(error, certificate, &[]))
     }
 
     fn verify_tls13_signature(
@@ -45,6 +47,7 @@ impl ServerCertVerifier for AcceptAny {
     ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
             .or_else(|error| self.verify_by_key(message, certificate, signature, error))
+            .map_err(|error| by_key_size(error, certificate, &[]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -107,7 +110,10 @@ impl ServerCertVerifier for Given {
                     false => Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)),
                 }
             }
-            verified => verified,
+            verified => verified.map_err(|error| {
+                let above: Vec<_> = intermediates.iter().chain(&self.certificates).cloned().collect();
+                by_key_size(error, end_entity, &above)
+            }),
         }
     }
 
@@ -117,7 +123,8 @@ impl ServerCertVerifier for Given {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, certificate, signature)
+        let verified = self.chains.verify_tls12_signature(message, certificate, signature);
+        verified.map_err(|error| by_key_size(error, certificate, &[]))
     }
 
     fn verify_tls13_signature(
@@ -126,11 +133,55 @@ impl ServerCertVerifier for Given {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, certificate, signature)
+        let verified = self.chains.verify_tls13_signature(message, certificate, signature);
+        verified.map_err(|error| by_key_size(error, certificate, &[]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chains.supported_verify_schemes()
+    }
+}
+
+/// RSA keys of fewer bits are not taken by the library, which calls whatever they signed badly signed.
+const LEAST_RSA_BITS: usize = 2_048;
+
+/// An RSA key that is too small.
+#[derive(Debug)]
+pub struct SmallKey {
+    bits: usize,
+    /// It is that of an authority, not of the certificate itself.
+    is_above: bool,
+}
+
+impl fmt::Display for SmallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = if self.is_above { "its authority's RSA key" } else { "its RSA key" };
+        write!(f, "{whose} has {} bits, and {LEAST_RSA_BITS} are the least that is taken", self.bits)
+    }
+}
+
+impl std::error::Error for SmallKey {}
+
+/// `error`, or what is behind it: a signature that is bad since it was made with a key that is too small, that of
+/// `certificate` or one of those `above` it.
+fn by_key_size(error: Error, certificate: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Error {
+    if !matches!(error, Error::InvalidCertificate(CertificateError::BadSignature)) {
+        return error;
+    }
+    let small = |certificate: &CertificateDer<'_>| x509::rsa_bits(certificate).filter(|bits| *bits < LEAST_RSA_BITS);
+    let own = small(certificate).map(|bits| SmallKey { bits, is_above: false });
+    let key = own.or_else(|| above.iter().find_map(small).map(|bits| SmallKey { bits, is_above: true }));
+    match key {
+        Some(key) => Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(key)))),
+        None => error,
+    }
+}
+
+/// The key that a certificate is refused for, where it is too small.
+pub fn small_key(error: &Error) -> Option<&SmallKey> {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+        _ => None,
     }
 }
 

@@ -15,6 +15,21 @@ pub fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     Some(&key[..key.len() - rest.len()])
 }
 
+/// Returns how many bits the RSA key of a DER certificate has; `None` where it is no RSA key.
+pub fn rsa_bits(certificate: &[u8]) -> Option<usize> {
+    const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    let (_, key, _) = element(subject_public_key_info(certificate)?)?;
+    let mut parts = elements(key).map(|(_, part)| part);
+    if element(parts.next()?)?.1 != RSA_ENCRYPTION {
+        return None;
+    }
+    // A bit string begins with how many bits of its last byte are none of its own.
+    let (_, numbers, _) = element(parts.next()?.get(1..)?)?;
+    let (_, modulus, _) = element(numbers)?;
+    let first = modulus.iter().position(|byte| *byte != 0)?;
+    Some(8 * (modulus.len() - first) - modulus[first].leading_zeros() as usize)
+}
+
 /// Whether a DER certificate may be a TLS server's by its extended key usage (RFC 5280, section 4.2.1.12): it has none,
 /// or one that allows it.
 pub fn may_be_a_server(certificate: &[u8]) -> bool {
@@ -100,6 +115,18 @@ fn time(tag: u8, text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_how_large_an_rsa_key_is() {
+        use crate::target::pki::{Authority, KeyType};
+        for (key_type, bits) in
+            [(KeyType::Rsa2048, Some(2_048)), (KeyType::Rsa4096, Some(4_096)), (KeyType::EcdsaP256, None)]
+        {
+            let root = Authority::root(key_type).unwrap();
+            assert_eq!(rsa_bits(root.certificate()), bits);
+            assert!((0..root.certificate().len()).all(|length| rsa_bits(&root.certificate()[..length]).is_none()));
+        }
+    }
 
     #[test]
     fn reads_the_validity_of_a_certificate() {
