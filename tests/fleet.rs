@@ -40,6 +40,23 @@ fn step<'a>(summary: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
+fn a_restart_that_outlasts_its_run_is_refused() {
+    for (arguments, durations) in [
+        ("--restart-within 5m --duration 1s", ("5m", "1s")),
+        ("--duration 5s", ("5s", "5s")),
+        ("--restart-within 2m", ("2m", "2m")),
+    ] {
+        let refused = Bench::new(&format!("--fleet restart --in-memory {arguments}")).measured().refused(2);
+        let (within, window) = durations;
+        let wanted = format!(
+            "certctl-bench: --restart-within {within} is not below --duration {window}: the fleet would not be back when \
+             the run ends\n  mend: lower --restart-within, or lengthen --duration\n"
+        );
+        assert_eq!(refused.stderr, wanted);
+    }
+}
+
+#[test]
 fn a_real_fleet_does_its_work_on_postgresql() {
     needs!(Postgresql);
     let arguments = "--fleet real --agents 3000 --duration 3s --warm-up 500ms --connect-rate 2000/s";

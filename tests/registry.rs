@@ -191,6 +191,10 @@ fn a_flag_that_would_mean_nothing_is_refused_on_the_command_line() {
         ("bulk_renewal", "--workload sweep --connections 7", "--connections is not for --workload sweep"),
         ("bulk_renewal", "--workload sweep --duration 7s", "--duration is not for --workload sweep"),
         ("bulk_renewal", "--workload sweep --warm-up 7s", "--warm-up is not for --workload sweep"),
+        ("agent_storm", "--insecure", "--insecure is for a running certctl, and none is named"),
+        ("agent_storm", "--ca-file /ca.pem", "--ca-file is for a running certctl, and none is named"),
+        ("api_tier", "--token t", "--token is for a running certctl, and none is named"),
+        ("acme_flow", "--allow-remote", "--allow-remote is for a running certctl, and none is named"),
     ] {
         let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
         let flags: Vec<&str> = flags.split(' ').collect();
@@ -202,6 +206,8 @@ fn a_flag_that_would_mean_nothing_is_refused_on_the_command_line() {
         ("acme_burst", "--rate 100/s --arrivals poisson"),
         ("agent_storm", "--fleet restart --restart-within 3s"),
         ("bulk_renewal", "--batch-size 2 --rate 4/s --duration 5s"),
+        ("agent_storm", "--target https://h --insecure --token t --allow-remote"),
+        ("agent_storm", "--database postgres://h/d --allow-remote"),
     ] {
         let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
         assert!(entry.asks(&flags.split(' ').collect::<Vec<_>>()).is_ok(), "{name} refuses {flags}");

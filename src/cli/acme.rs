@@ -144,6 +144,10 @@ impl Bench for AcmeFlow {
         ignored
     }
 
+    fn sized(&self) -> (&'static str, u64) {
+        ("--users", 1)
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }
@@ -186,6 +190,10 @@ impl Bench for AcmeBurst {
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         self.common.ignored()
+    }
+
+    fn sized(&self) -> (&'static str, u64) {
+        ("--users", 1)
     }
 
     fn error_floor(&self) -> Threshold {

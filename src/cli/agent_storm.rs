@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Site};
 use super::flags::{LoadFlags, Spread, TargetFlags, duration};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening};
 use crate::load::rate::Rate;
@@ -133,9 +133,18 @@ impl Bench for AgentStorm {
             plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);
         }
         if self.fleet == FleetFlag::Restart {
+            let (within, window) = (self.restart_within, load.duration.unwrap_or(RESTART_WINDOW));
+            if within >= window {
+                let [within, window] = [within, window].map(humantime::format_duration);
+                return Err(Error::usage(format!(
+                    "--restart-within {within} is not below --duration {window}: the fleet would not be back when the run \
+                     ends"
+                ))
+                .mend("lower --restart-within, or lengthen --duration"));
+            }
             plan.opening = Opening::ByFirstRequest;
             plan.warm_up = Duration::ZERO;
-            plan.window = load.duration.unwrap_or(RESTART_WINDOW);
+            plan.window = window;
         }
         Ok(vec![vec![site.workload(Rc::new(scenario), plan)]])
     }
@@ -152,6 +161,11 @@ impl Bench for AgentStorm {
                 of_contract.into_iter().chain([warm_up]).collect()
             }
         }
+    }
+
+    fn sized(&self) -> (&'static str, u64) {
+        // A contract's agents may share connections.
+        if self.fleet == FleetFlag::Contract { ("--connections", 1) } else { ("--agents", 1) }
     }
 
     fn error_floor(&self) -> Threshold {

@@ -114,6 +114,11 @@ impl Bench for ApiTier {
         ]])
     }
 
+    fn sized(&self) -> (&'static str, u64) {
+        // For each of the two workloads.
+        ("--connections", 2)
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }

@@ -70,6 +70,11 @@ pub trait Bench: Args + Clone + Debug {
         Vec::new()
     }
 
+    /// The flag that says how many connections there are, and how many each of it comes to.
+    fn sized(&self) -> (&'static str, u64) {
+        ("--connections", 1)
+    }
+
     /// How often certificates are replaced at what is asked, while it is asked.
     fn rotates_every(&self) -> Option<Duration> {
         None
@@ -91,6 +96,11 @@ pub trait TargetArgs: Args + Clone + Debug {
     /// # Errors
     /// If one of them is wrong.
     fn resolve(self, environment: Environment) -> Result<Where>;
+
+    /// Flags that mean nothing for where the load goes, as [`Bench::ignored`] has them.
+    fn ignored(&self, _environment: Environment) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
 }
 
 /// What a workload must know of its target.
@@ -155,7 +165,9 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
     let flags = BenchFlags::<B>::from_arg_matches(&matches)?;
     // An environment is set for many runs, a command line for one.
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    match flags.bench.ignored().into_iter().find(|(id, _)| given(id)) {
+    let environment = if flags.is_smoke() { Environment::Ignored } else { Environment::Counts };
+    let mut ignored = flags.bench.ignored().into_iter().chain(flags.target.ignored(environment));
+    match ignored.find(|(id, _)| given(id)) {
         Some((id, what_for)) => {
             let message = format!("--{} {what_for}: leave it out", id.replace('_', "-"));
             Err(command.error(clap::error::ErrorKind::ArgumentConflict, message))
@@ -235,7 +247,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
     };
-    sockets.unwrap_or_default().allow()?;
+    sockets.unwrap_or_default().allow(flags.bench.sized())?;
     let signals = Signals::watch()?;
     remote::clear(&mut place, flags.allow_remote, B::NAME, &groups)?;
     let place = Place::prepare(place, program, &flags.bench.needs())?;

@@ -25,6 +25,8 @@ use crate::wire::tls::Trust;
 /// The token that the old harness used where none is given.
 const DEFAULT_TOKEN: &str = "load-test-token";
 
+const OF_RUNNING: &str = "is for a running certctl, and none is named";
+
 /// What a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -252,6 +254,18 @@ impl TargetArgs for TargetFlags {
         let mut target = Target::external(base, trust, Token::new(token), self.database);
         target.allow_foreign_rows = self.allow_foreign_rows;
         Ok(Where::Running(Box::new(target)))
+    }
+
+    fn ignored(&self, environment: Environment) -> Vec<(&'static str, &'static str)> {
+        if self.target.is_some() || environment.variable("CERTCTL_BASE").is_some() {
+            return Vec::new();
+        }
+        let mut ignored = ["token", "ca_file", "insecure"].map(|id| (id, OF_RUNNING)).to_vec();
+        // A database may be elsewhere.
+        if self.database.is_none() {
+            ignored.push(("allow_remote", OF_RUNNING));
+        }
+        ignored
     }
 }
 

@@ -84,7 +84,7 @@ impl Session<'_> {
         }
         let checked = self.check(&parts);
         if self.load_began() {
-            invalid.extend(validity::unjudged(&checked));
+            invalid.extend(validity::unjudged(&checked, self.cut.for_more()));
         }
         invalid.extend(match (self.smoke, self.floor) {
             (true, _) => broken(&parts, |outcome| outcome != Outcome::Ok),
@@ -219,7 +219,7 @@ impl Session<'_> {
                 let telling = workload.scenario.telling();
                 done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), telling));
                 let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
-                done.invalid.extend(missing.map(|one| Invalid::Never(one.name)));
+                done.invalid.extend(missing.map(|one| Invalid::Never { what: one.name, mend: self.cut.for_more() }));
             }
             done.breaches.extend(workload.scenario.broken_rules());
             done.parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
@@ -315,7 +315,7 @@ fn works(invalid: &[Invalid]) -> bool {
                 | Invalid::Starved(_)
                 | Invalid::Throttled(_)
                 | Invalid::TooFewSamples { .. }
-                | Invalid::Never(_)
+                | Invalid::Never { .. }
         )
     };
     invalid.iter().all(of_pace)

@@ -82,6 +82,14 @@ impl Cut {
         false
     }
 
+    /// The flag that would let the run get more answers, as advice.
+    pub fn for_more(&self) -> &'static str {
+        match self.ended() {
+            Some(Ended::Requests(_)) => "raise --max-requests",
+            _ => "lengthen --duration",
+        }
+    }
+
     /// Why the run ended early, if it did.
     pub fn ended(&self) -> Option<Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()

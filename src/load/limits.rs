@@ -27,13 +27,14 @@ impl Sockets {
         self.connections + self.closing + SPARE as usize
     }
 
-    /// Raises this process's descriptor limit to what they need.
+    /// Raises this process's descriptor limit to what they need. `sized` is the flag that says how many connections
+    /// there are, and how many each of it comes to.
     ///
     /// # Errors
     /// If the hard limit is lower; the error says which limit and what to type.
-    pub fn allow(self) -> Result<()> {
+    pub fn allow(self, sized: (&str, u64)) -> Result<()> {
         if let Some(ports) = Ports::of_this_machine() {
-            self.fit_ports(ports)?;
+            self.fit_ports(ports, sized)?;
         }
         let needed = self.descriptors() as u64;
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -45,9 +46,9 @@ impl Sockets {
             return Ok(());
         }
         if limit.rlim_max < needed {
-            let (text, lower) =
-                (format!("{self}; the hard limit (RLIMIT_NOFILE) is {}", limit.rlim_max), self.lower(limit.rlim_max));
-            return Err(Error::new(text).mend(format!("ulimit -Hn {needed} as root before the run, or {lower}")));
+            let text = format!("{self}; the hard limit (RLIMIT_NOFILE) is {}", limit.rlim_max);
+            let lower = self.lower(limit.rlim_max, sized).map_or_else(String::new, |lower| format!(", or {lower}"));
+            return Err(Error::new(text).mend(format!("ulimit -Hn {needed} as root before the run{lower}")));
         }
         limit.rlim_cur = needed;
         // SAFETY: `limit` is a valid rlimit.
@@ -59,7 +60,7 @@ impl Sockets {
     }
 
     /// Each connection to one peer has a port of its own.
-    fn fit_ports(self, ports: Ports) -> Result<()> {
+    fn fit_ports(self, ports: Ports, (flag, each): (&str, u64)) -> Result<()> {
         if self.connections as u64 <= ports.count() {
             return Ok(());
         }
@@ -69,15 +70,16 @@ impl Sockets {
             self.connections,
             ports.count()
         ))
-        .mend("sysctl net.ipv4.ip_local_port_range='1024 65535', or pool connections with --connections"))
+        .mend(format!("sysctl net.ipv4.ip_local_port_range='1024 65535', or {flag} {}", ports.count() / each)))
     }
 
-    /// What would do with at most `limit` descriptors.
-    fn lower(self, limit: u64) -> String {
-        match limit.checked_sub(self.closing as u64 + SPARE) {
-            Some(left @ 1..) if self.closing == 0 => format!("--connections {left}"),
-            Some(1..) => "lower --connections".to_owned(),
-            _ => "lower --rate and --connections".to_owned(),
+    /// Names what would do with at most `limit` descriptors, unless nothing would.
+    fn lower(self, limit: u64, (flag, each): (&str, u64)) -> Option<String> {
+        let left = limit.saturating_sub(SPARE);
+        match left.checked_sub(self.closing as u64) {
+            Some(left) if self.closing == 0 => (left >= each).then(|| format!("{flag} {}", left / each)),
+            Some(1..) => Some(format!("lower {flag}")),
+            _ => (left > 0).then(|| format!("lower --rate and {flag}")),
         }
     }
 }
@@ -182,9 +184,22 @@ mod tests {
     fn more_connections_than_ports_are_refused_with_the_way_out() {
         let ports = Ports { low: 32_768, high: 60_999, waiting: 0, reused: Reuse::Loopback };
         let sockets = |connections| Sockets { connections, closing: 0 };
-        sockets(28_232).fit_ports(ports).unwrap();
-        let error = sockets(28_233).fit_ports(ports).unwrap_err().to_string();
+        sockets(28_232).fit_ports(ports, ("--users", 1)).unwrap();
+        let error = sockets(28_233).fit_ports(ports, ("--users", 1)).unwrap_err().to_string();
         assert!(error.contains("28232, 32768 to 60999") && error.contains("ip_local_port_range"), "{error}");
+        assert!(error.ends_with(", or --users 28232"), "{error}");
+    }
+
+    #[test]
+    fn what_a_descriptor_limit_allows_is_told_in_the_flag_of_it() {
+        let lower = |connections, closing, limit, sized| Sockets { connections, closing }.lower(limit, sized);
+        let agents = ("--agents", 1);
+        assert_eq!(lower(20, 0, 70, agents).as_deref(), Some("--agents 6"));
+        assert_eq!(lower(40, 0, 71, ("--connections", 2)).as_deref(), Some("--connections 3"));
+        assert_eq!(lower(20, 9, 74, agents).as_deref(), Some("lower --agents"));
+        assert_eq!(lower(20, 9, 70, agents).as_deref(), Some("lower --rate and --agents"));
+        // Not even one would do.
+        assert_eq!([lower(20, 0, 64, agents), lower(20, 0, 20, agents), lower(20, 9, 20, agents)], [const { None }; 3]);
     }
 
     #[test]

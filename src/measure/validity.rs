@@ -111,9 +111,19 @@ pub enum Invalid {
     /// A CPU quota stopped the run.
     Throttled(Stopped),
     /// A threshold cannot be judged: it has too few samples.
-    TooFewSamples(Checked),
+    TooFewSamples {
+        /// The threshold, with what was measured.
+        checked: Checked,
+        /// The flag that gives more of them.
+        mend: &'static str,
+    },
     /// What the run was to see did not come about.
-    Never(&'static str),
+    Never {
+        /// The name of the observation.
+        what: &'static str,
+        /// The flag that gives it more time.
+        mend: &'static str,
+    },
     /// The work found is not the work claimed.
     Work(Work),
     /// The work could not be counted; the text says why.
@@ -178,11 +188,11 @@ impl fmt::Display for Invalid {
             }
             Self::Starved(taken) => taken.fmt(f),
             Self::Throttled(stopped) => stopped.fmt(f),
-            Self::TooFewSamples(checked) => {
+            Self::TooFewSamples { checked, mend } => {
                 let (needed, had) = (checked.threshold.samples_needed(), checked.had);
-                write!(f, "{checked} needs {needed} right answers, this run has {had} (lengthen --duration)")
+                write!(f, "{checked} needs {needed} right answers, this run has {had} ({mend})")
             }
-            Self::Never(what) => write!(f, "{what}: never (lengthen --duration, or see what failed)"),
+            Self::Never { what, mend } => write!(f, "{what}: never ({mend}, or see what failed)"),
             Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
@@ -310,9 +320,10 @@ pub fn judge(
     reasons
 }
 
-/// The thresholds that cannot be judged: too few samples for the quantile, and no clear breach.
-pub fn unjudged(checked: &[Checked]) -> impl Iterator<Item = Invalid> {
-    checked.iter().filter(|checked| checked.measured.is_none() && !checked.certain).copied().map(Invalid::TooFewSamples)
+/// The thresholds that cannot be judged: too few samples for the quantile, and no clear breach. `mend` gives more.
+pub fn unjudged(checked: &[Checked], mend: &'static str) -> impl Iterator<Item = Invalid> {
+    let unjudged = checked.iter().filter(|checked| checked.measured.is_none() && !checked.certain);
+    unjudged.map(move |checked| Invalid::TooFewSamples { checked: *checked, mend })
 }
 
 #[cfg(test)]
@@ -340,7 +351,7 @@ mod tests {
     fn judged(measurement: &Measurement, work: &[Work]) -> Vec<Invalid> {
         let thresholds = [Threshold::Response(Quantile::P99, Duration::from_secs(1)), Threshold::Errors(0.001)];
         let mut reasons = judge(measurement, work, ARRIVALS, None);
-        reasons.extend(unjudged(&thresholds.map(|threshold| threshold.check(measurement))));
+        reasons.extend(unjudged(&thresholds.map(|threshold| threshold.check(measurement)), "lengthen --duration"));
         reasons
     }
 
@@ -469,7 +480,9 @@ mod tests {
         let reasons = judged(&Measurement { scheduled: 10, started: 10, ..Measurement::default() }, &[]);
         assert!(reasons.contains(&Invalid::NothingMeasured), "{reasons:?}");
         assert!(
-            reasons.iter().any(|reason| matches!(reason, Invalid::TooFewSamples(Checked { had: 0, .. }))),
+            reasons
+                .iter()
+                .any(|reason| matches!(reason, Invalid::TooFewSamples { checked: Checked { had: 0, .. }, .. })),
             "{reasons:?}"
         );
     }

@@ -129,7 +129,7 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
     let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
     let checked = thresholds.map(|threshold| threshold.check(&measurement));
     let mut invalid = judge(&measurement, &work, plan().punctuality(), None);
-    invalid.extend(unjudged(&checked));
+    invalid.extend(unjudged(&checked, "lengthen --duration"));
     let verdict = Verdict::of(&[], &invalid, &checked);
     let part = Part { measurement, work, observations: Vec::new(), thresholds: Vec::new() };
     let results = Results {
