@@ -151,6 +151,21 @@ fn a_directory_s_query_is_sent_and_its_fragment_refused() {
     assert!(asked.lock().unwrap().is_empty());
 }
 
+#[test]
+fn a_directory_of_no_server_is_refused_before_one_is_started() {
+    for (directory, why) in [
+        ("", "`` is neither a path nor a URL"),
+        ("a/d", "`a/d` is neither a path nor a URL"),
+        ("/acme#", "`/acme#` has a fragment, which is never sent"),
+        ("https://localhost:1/acme", "`https://localhost:1/acme` is not at the target"),
+    ] {
+        let bench = burst("--in-memory").env("CERTCTL_BENCH_DIRECTORY", directory);
+        let wanted =
+            format!("certctl-bench: the ACME directory {why}\n  mend: write it as /acme/profile/PROFILE/directory\n");
+        assert_eq!(bench.refused(2).stderr, wanted);
+    }
+}
+
 // Users ---------------------------------------------------------------------------------------------------------------
 
 /// How many requests of the workload a peer is answering, now and at most.

@@ -48,6 +48,11 @@ impl Place {
             }
             Where::Running(target) => *target,
             Where::Reference(store, behaviour) => {
+                for need in needs {
+                    if let Need::Acme { directory, .. } = need {
+                        preflight::is_path(directory)?;
+                    }
+                }
                 reference::start(program, &store, behaviour, sizes(needs), &mut |line| errln!("{line}"))?
             }
         };

@@ -23,7 +23,7 @@ use crate::wire::connection::Stopwatch;
 use crate::wire::request::Method;
 use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
 
-pub use acme::AcmeDirectory;
+pub use acme::{AcmeDirectory, is_path};
 
 /// certctl's default limiter lets a burst of 100 requests through and 50 a second after it.
 const LIMITER_PROBES: usize = 128;

@@ -36,7 +36,7 @@ impl AcmeDirectory {
 impl Inspection<'_> {
     /// Reads the directory at `directory`, a path or a URL at the target.
     pub(in crate::target) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
-        let path = path_at(&self.target.base, directory)?;
+        let path = path_at(Some(&self.target.base), directory)?;
         let answer =
             if bearer { self.probe.ask_with_token(Method::Get, &path).await? } else { self.probe.get(&path).await? };
         match answer.status {
@@ -55,7 +55,7 @@ impl Inspection<'_> {
         let url = |name: &str| match json[name].as_str() {
             // Whatever is elsewhere would be measured as this target.
             // A fragment is never sent, and means nothing here.
-            Some(url) => path_at(&self.target.base, url.split('#').next().unwrap_or(url))
+            Some(url) => path_at(Some(&self.target.base), url.split('#').next().unwrap_or(url))
                 .map_err(|_| no_directory(format!("its {name} is elsewhere: {}", foreign::line(&redact(url))))),
             None => Err(no_directory(format!("it has no {name}"))),
         };
@@ -96,11 +96,20 @@ impl Inspection<'_> {
     }
 }
 
-/// The path of a directory that is given as a path or as a URL.
-fn path_at(base: &Base, directory: &str) -> Result<String> {
+/// Sees that a directory may be one of a server that is not started yet: nobody knows its port.
+///
+/// # Errors
+/// If it cannot.
+pub fn is_path(directory: &str) -> Result<()> {
+    path_at(None, directory).map(drop)
+}
+
+/// The path of a directory that is given as a path or, where `base` is known, as a URL.
+fn path_at(base: Option<&Base>, directory: &str) -> Result<String> {
     let wrong = |why: &str| {
+        let url = base.map_or_else(String::new, |base| format!(", or as a URL that begins with {base}"));
         Error::usage(format!("the ACME directory `{}` {why}", redact(directory)))
-            .mend(format!("write it as /acme/profile/PROFILE/directory, or as a URL that begins with {base}"))
+            .mend(format!("write it as /acme/profile/PROFILE/directory{url}"))
     };
     if directory.contains('#') {
         return Err(wrong("has a fragment, which is never sent"));
@@ -109,7 +118,7 @@ fn path_at(base: &Base, directory: &str) -> Result<String> {
     if uri.authority().is_some() {
         // `Base` knows what a missing port means, and how an address is written.
         let root = directory.strip_suffix(uri.path_and_query().map_or("", |path| path.as_str())).unwrap_or(directory);
-        if root.parse::<Base>().ok().as_ref() != Some(base) {
+        if base.is_none() || root.parse::<Base>().ok().as_ref() != base {
             return Err(wrong("is not at the target"));
         }
     }
@@ -127,9 +136,9 @@ mod tests {
     fn a_directory_is_a_path_at_the_target() {
         let base: Base = "https://certctl.example".parse().unwrap();
         for text in ["/a/d", "https://certctl.example/a/d", "https://certctl.example:443/a/d"] {
-            assert_eq!(path_at(&base, text).unwrap(), "/a/d");
+            assert_eq!(path_at(Some(&base), text).unwrap(), "/a/d");
         }
-        assert_eq!(path_at(&base, "https://certctl.example/acme?to=nonce").unwrap(), "/acme?to=nonce");
+        assert_eq!(path_at(Some(&base), "https://certctl.example/acme?to=nonce").unwrap(), "/acme?to=nonce");
         for (text, why) in [
             ("https://elsewhere.example/a/d", "is not at the target"),
             ("https://certctl.example:8443/a/d", "is not at the target"),
@@ -140,8 +149,11 @@ mod tests {
             ("https://u:secret@certctl.example/a/d", "is not at the target"),
             ("https://u:secret words@certctl.example/a/d", "is neither a path nor a URL"),
         ] {
-            let error = path_at(&base, text).unwrap_err().to_string();
+            let error = path_at(Some(&base), text).unwrap_err().to_string();
+            assert!(error.contains(why) && !error.contains("secret"), "{text}: {error}");
+            let error = is_path(text).unwrap_err().to_string();
             assert!(error.contains(why) && !error.contains("secret"), "{text}: {error}");
         }
+        is_path("/a/d").unwrap();
     }
 }
