@@ -125,6 +125,19 @@ fn a_database_of_another_kind_gets_no_tables() {
     let refused = Bench::new("").smoke().database(&url).refused(1);
     let why = "it holds 1 others and none of certctl's (such as shop.orders)\n  mend: give the URL of an empty one\n";
     assert!(refused.stderr.ends_with(why), "{}", refused.stderr);
+    // Nor does one in which none can be made.
+    client.batch_execute("DROP SCHEMA shop CASCADE; ALTER DATABASE shop SET search_path = nowhere").unwrap();
+    let refused = || Bench::new("").smoke().database(&url).refused(1).stderr;
+    let why = ": this role's search_path is nowhere, which names no schema that is there\n  mend: ALTER ROLE … (or \
+               DATABASE …) RESET search_path, or add options=-csearch_path%3Dpublic to the URL\n";
+    assert!(refused().ends_with(why), "{}", refused());
+    client.batch_execute("CREATE TABLE public.managed_certificates ()").unwrap();
+    assert!(refused().contains("mend: the schema public has one, but this role's search_path is nowhere: "));
+    client.batch_execute("ALTER DATABASE shop SET default_transaction_read_only = on").unwrap();
+    let why = ": default_transaction_read_only is on\n  mend: ALTER ROLE … (or DATABASE …) RESET \
+               default_transaction_read_only, or use another role\n";
+    assert!(refused().ends_with(why), "{}", refused());
+    client.batch_execute("DROP TABLE public.managed_certificates").unwrap();
     let sql =
         "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'";
     assert_eq!(client.query_one(sql, &[]).unwrap().get::<_, i64>(0), 0);

@@ -1,6 +1,7 @@
 //! Rows of others: a database that holds any is not one for load tests.
 
 use super::connection::{connect, exists, failed, redact_url};
+use super::{elsewhere, require_writable};
 use crate::database::Client;
 use crate::error::{Error, Result};
 
@@ -35,9 +36,25 @@ pub fn is_own_certificate(id: &str, name: &str, source: &str) -> bool {
 /// Fails when the database holds rows of others; it may have no tables yet. For whoever is about to write to it.
 pub fn refuse_foreign(url: &str) -> Result<()> {
     let (mut client, shown) = (connect(url)?, redact_url(url));
+    require_writable(&mut client, &shown)?;
+    require_schema(&mut client, &shown)?;
     refuse_other_tables(&mut client, &shown)
         .and_then(|()| refuse_foreign_rows(&mut client, &shown))
         .map_err(|error| error.mend("give the URL of an empty one"))
+}
+
+/// Fails in a database in which this role can make no table for want of a schema.
+fn require_schema(client: &mut Client, shown: &str) -> Result<()> {
+    let row = client.query_one("SELECT current_schema() IS NULL, current_setting('search_path')", &[]);
+    let row = row.map_err(|error| failed("looking for the schema of new tables", &error))?;
+    if !row.get::<_, bool>(0) {
+        return Ok(());
+    }
+    let path: String = row.get(1);
+    let what = format!("opening {shown}: this role's search_path is {path}, which names no schema that is there");
+    Err(Error::new(what).mend(elsewhere(client, "managed_certificates").unwrap_or_else(|| {
+        "ALTER ROLE … (or DATABASE …) RESET search_path, or add options=-csearch_path%3Dpublic to the URL".to_owned()
+    })))
 }
 
 /// Keeps us from making tables in a database that is of another kind: it has tables, and certctl's are not among them.
