@@ -588,8 +588,8 @@ fn an_ordinary_user_just_runs_it() {
 
 #[test]
 fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
-    let limited = |soft: u64, hard: u64| {
-        let mut bench = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}"));
+    let limited = |arguments: &str, soft: u64, hard: u64| {
+        let mut bench = Bench::new(&format!("--bench --mode sustained --in-memory {arguments}"));
         let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
         let set = move || {
             // SAFETY: `limit` is a valid rlimit.
@@ -603,12 +603,18 @@ fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
         unsafe { bench.command.pre_exec(set) };
         bench.run()
     };
-    let refused = limited(100, 100).exits(1);
+    let refused = limited(SHORT, 100, 100).exits(1);
     assert_eq!(
         refused.stderr,
         "certctl-bench: 200 connections need 264 file descriptors; the hard limit (RLIMIT_NOFILE) is 100\n  \
          mend: ulimit -Hn 264 as root before the run, or --connections 36\n"
     );
+    // Real agents share no connections, and of none there is no run.
+    for (hard, lower) in [(100, ", or --agents 36"), (20, "")] {
+        let refused = limited("--fleet real --agents 200", hard, hard).exits(1).stderr;
+        let mend = format!("\n  mend: ulimit -Hn 264 as root before the run{lower}\n");
+        assert!(refused.ends_with(&mend), "{refused}");
+    }
     // A low soft limit is raised.
-    limited(100, 1_024).worked();
+    limited(SHORT, 100, 1_024).worked();
 }
