@@ -158,9 +158,8 @@ fn a_slower_head_is_red() {
 #[test]
 fn a_threshold_that_is_breached_does_not_keep_a_run_from_being_compared() {
     let contest = Contest::new(1.0);
-    let script = format!(
-        "{MEASURE}\nsed -i 's/\"verdict\": \"pass\"/\"verdict\": \"breached\"/' \"$CERTCTL_BENCH_OUTPUT/summary.json\"; exit 3"
-    );
+    let breach = r#"s/"verdict": "pass"/"verdict": "breached"/; s/"breaches": \[\]/"breaches": ["x"]/; s/"exit_code": 0/"exit_code": 3/"#;
+    let script = format!("{MEASURE}\nsed -i '{breach}' \"$CERTCTL_BENCH_OUTPUT/summary.json\"; exit 3");
     contest.exits(0, &contest.command("base", MEASURE), &contest.command("head", &script), &["--pairs", "2"]);
     assert_eq!(contest.order(), "ABBA");
 }
@@ -175,6 +174,46 @@ fn a_pair_with_an_invalid_run_is_repeated() {
     assert!(contest.path("out/pair-02-unfit-1/head/summary.json").exists());
     let told = contest.read("stderr");
     assert!(told.contains("head's run is invalid: too late\n  pair 2 again, repeat 1 of 2"), "{told}");
+}
+
+#[test]
+fn a_run_that_was_there_before_is_not_compared() {
+    let contest = Contest::new(1.0);
+    // With an id, and without one as of old.
+    for id in ["s/^/&/", r#"s/"scenario"/"run_id": "7a", &/"#] {
+        let copy = format!(r#"sed '{id}' "$here/base-1/summary.json" > "$CERTCTL_BENCH_OUTPUT/summary.json""#);
+        contest.exits(5, &contest.command("base", &copy), &contest.command("head", &copy), &["--pairs", "3"]);
+        assert_eq!(contest.order(), "ABAA");
+        let told = contest.read("stderr");
+        assert!(told.contains("certctl-bench: base's run is the same run as an earlier one"), "{told}");
+        fs::remove_file(contest.path("order")).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_ends_otherwise_than_it_says_is_unfit() {
+    let contest = Contest::new(1.0);
+    for code in [1, 3, 101, 137] {
+        let head = contest.command("head", &format!("{MEASURE}; exit {code}"));
+        contest.exits(5, &contest.command("base", MEASURE), &head, &["--pairs", "1"]);
+        let told = contest.read("stderr");
+        let says =
+            format!("certctl-bench: head's run is invalid: its summary says pass, but it ended with exit code {code}");
+        assert!(told.contains(&says), "{told}");
+        fs::remove_file(contest.path("order")).unwrap();
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_costs_no_earlier_run() {
+    let contest = Contest::new(1.0);
+    fs::create_dir_all(contest.path("out/pair-01/base")).unwrap();
+    fs::write(contest.path("out/comparison.json"), "the old one").unwrap();
+    for flag in ["--comparison", "--markdown"] {
+        contest.exits(2, "true", "true", &[flag, "no-such-folder/x"]);
+        assert!(contest.path("out/pair-01/base").exists(), "{flag}");
+        assert_eq!(contest.read("out/comparison.json"), "the old one", "{flag}");
+    }
 }
 
 /// Leaves the summary of an invalid run.

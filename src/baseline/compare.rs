@@ -1,6 +1,6 @@
 //! The comparison of two sides, measure by measure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -178,10 +178,20 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
 /// Why nothing can be compared, and why nothing can that depends on time.
 fn strangeness(base: &Side, head: &Side) -> (Vec<String>, Vec<String>) {
     let mut everywhere: Vec<String> = base.environment.other_target(&head.environment);
+    everywhere.extend(given_twice(base, head));
     if base.workload.fingerprint != head.workload.fingerprint {
         everywhere.extend(base.workload.differences(&head.workload).into_iter().map(|one| format!("workload: {one}")));
     }
     (everywhere, base.environment.other_place(&head.environment))
+}
+
+/// The runs that are there more than once, by their ids: a run says nothing of how runs differ from it.
+fn given_twice(base: &Side, head: &Side) -> Vec<String> {
+    let sides = [(base, "base"), (head, "head")];
+    let mut seen = BTreeMap::new();
+    let runs = sides.iter().flat_map(|(side, label)| side.runs.iter().map(move |run| (run.run_id.as_ref(), *label)));
+    let twice = runs.filter_map(|(id, label)| Some((id?, label, seen.insert(id?, label)?)));
+    twice.map(|(id, label, earlier)| format!("the same run, {id}, is in the {earlier} and in the {label}")).collect()
 }
 
 /// Whether the runs of both sides alternated, in rows of two at most, and three rows at least, as in ABBA: of AABB each

@@ -95,7 +95,7 @@ fn make(flags: &BlessFlags, command: &str) -> Result<Vec<PathBuf>> {
             empty(&folder)?;
             err!("run {number} of {} … ", flags.times);
             match contender.run(&folder, flags.longest_run, &stop)? {
-                Ran::Fit { verdict, took } => {
+                Ran::Fit { verdict, took, .. } => {
                     errln!("{verdict}, {:.0} s", took.as_secs_f64());
                     break;
                 }

@@ -3,6 +3,7 @@
 //! Pairs are run in the order of the Thue-Morse sequence, ABBA BAAB: a drift of the machine, be it steady or curved,
 //! falls on both sides alike.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,15 +71,17 @@ pub fn run(flags: RelativeFlags) -> Result<u8> {
     let output =
         std::path::absolute(&flags.output).context(|| format!("finding the folder {}", files::shown(&flags.output)))?;
     let _claim = files::claim(&output)?;
-    remove_earlier(&output)?;
     let told = flags.comparison.unwrap_or_else(|| output.join("comparison.json"));
-    for file in [Some(&told), flags.markdown.as_ref()].into_iter().flatten() {
-        // One of an earlier comparison says nothing of this one.
-        files::forget(file)?;
-    }
+    let written = || [Some(&told), flags.markdown.as_ref()].into_iter().flatten();
+    // Before anything of an earlier comparison goes.
+    written().try_for_each(|file| files::check(file))?;
+    remove_earlier(&output)?;
+    // One of an earlier comparison says nothing of this one.
+    written().try_for_each(|file| files::forget(file))?;
     let contest = Contest { sides, output, pairs: flags.pairs, limit: flags.longest_run, stop: Signals::flag()? };
+    let mut earlier = HashSet::new();
     for pair in 0..flags.pairs {
-        contest.run_pair(pair)?;
+        contest.run_pair(pair, &mut earlier)?;
     }
     let [base, head] = contest.folders();
     let options = Options { threshold: flags.threshold, counts_only: false };
@@ -103,11 +106,11 @@ struct Contest {
 
 impl Contest {
     /// Runs a pair until both of its runs are fit to be compared: machine and target are no longer the same if only one
-    /// of them is repeated.
-    fn run_pair(&self, pair: u32) -> Result<()> {
+    /// of them is repeated. `earlier` are all runs so far.
+    fn run_pair(&self, pair: u32, earlier: &mut HashSet<String>) -> Result<()> {
         let folder = self.folder(pair);
         for repeat in 0..=MOST_REPEATS {
-            let Some(trouble) = self.try_pair(pair, &folder)? else { return Ok(()) };
+            let Some(trouble) = self.try_pair(pair, &folder, earlier)? else { return Ok(()) };
             if repeat == MOST_REPEATS {
                 return Err(trouble);
             }
@@ -119,13 +122,18 @@ impl Contest {
     }
 
     /// Runs a pair once; gives back why one of its runs is worth nothing.
-    fn try_pair(&self, pair: u32, folder: &Path) -> Result<Option<Error>> {
+    fn try_pair(&self, pair: u32, folder: &Path, earlier: &mut HashSet<String>) -> Result<Option<Error>> {
         for (place, side) in order(pair).into_iter().enumerate() {
             let contender = &self.sides[side];
             err!("run {} of {}: {} … ", 2 * pair + place as u32 + 1, 2 * self.pairs, contender.label);
-            let ran = contender.run(&folder.join(contender.label), self.limit, &self.stop);
+            let mut ran = contender.run(&folder.join(contender.label), self.limit, &self.stop);
+            if let Ok(Ran::Fit { identity, .. }) = &ran
+                && !earlier.insert(identity.clone())
+            {
+                ran = Ok(Ran::Unfit(copied(contender.label)));
+            }
             match &ran {
-                Ok(Ran::Fit { verdict, took }) => errln!("{verdict}, {:.0} s", took.as_secs_f64()),
+                Ok(Ran::Fit { verdict, took, .. }) => errln!("{verdict}, {:.0} s", took.as_secs_f64()),
                 Ok(Ran::Unfit(_)) => errln!("worth nothing"),
                 Err(_) => errln!("ended"),
             }
@@ -144,6 +152,12 @@ impl Contest {
     fn folders(&self) -> [Vec<PathBuf>; 2] {
         self.sides.each_ref().map(|side| (0..self.pairs).map(|pair| self.folder(pair).join(side.label)).collect())
     }
+}
+
+/// A run that was there before: a command that measured nothing has no say.
+fn copied(label: &str) -> Error {
+    Error::invalid(format!("{label}'s run is the same run as an earlier one: the command left its summary again"))
+        .mend("give a command that measures each time")
 }
 
 /// Which side of a pair comes first, 0 for the base, and which second.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::baseline::source;
+use crate::baseline::workload::short_hash;
 use crate::cli::exit;
 use crate::database;
 use crate::error::{Context, Error, Result};
@@ -49,6 +50,8 @@ pub enum Ran {
         verdict: String,
         /// From start to end, whatever of it was measured.
         took: Duration,
+        /// Tells it from every other run: its id, or of one without any all that it says.
+        identity: String,
     },
     /// It cannot, for this reason; another run may.
     Unfit(Error),
@@ -105,7 +108,7 @@ impl Contender {
         }
         let took = started.elapsed();
         match judge(label, folder, status)? {
-            Found::Fit(verdict) => Ok(Ran::Fit { verdict, took }),
+            Found::Fit { verdict, identity } => Ok(Ran::Fit { verdict, took, identity }),
             Found::Invalid(why) => Ok(Ran::Unfit(Error::invalid(format!("{label}'s run is invalid: {why}")))),
             Found::Nothing if status.code() == Some(exit::USAGE.into()) => Err(Error::usage(format!(
                 "the command of --{label} was refused: {}",
@@ -198,15 +201,17 @@ impl Guard {
 
 /// What a run left.
 enum Found {
-    /// A summary that can be compared, and its verdict.
-    Fit(String),
+    /// A summary that can be compared.
+    Fit { verdict: String, identity: String },
     /// One that cannot.
     Invalid(String),
     /// None.
     Nothing,
 }
 
-/// Looks at what a run has written. Its exit code says less: a build tool between us has one of its own.
+/// Looks at what a run has written, and sees that it ended as it says: one that failed after its summary was written, or
+/// that has left the summary of another, has not measured that. A failure may have any code: a build tool between us has
+/// one of its own.
 fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
     if folder.join("smoke").exists() {
         return Err(Error::usage(format!("the command of --{label} makes a smoke run, which measures nothing"))
@@ -230,5 +235,11 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
     if summary["results"].as_array().into_iter().flatten().any(partial) {
         return Ok(Found::Invalid("it was stopped before its end".to_owned()));
     }
-    Ok(Found::Fit(verdict.to_owned()))
+    let ended = status.code().unwrap_or_default();
+    let as_told = if verdict == "pass" { ended == 0 } else { (1..=128).contains(&ended) };
+    if !as_told {
+        return Ok(Found::Invalid(format!("its summary says {verdict}, but it ended with exit code {ended}")));
+    }
+    let identity = summary["run_id"].as_str().map_or_else(|| short_hash(&text), str::to_owned);
+    Ok(Found::Fit { verdict: verdict.to_owned(), identity })
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub use folder::{Claim, claim, probe};
 pub use read::{read, read_text};
-pub use write::write;
+pub use write::{check, write};
 
 use crate::error::{Error, Result};
 

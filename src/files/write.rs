@@ -37,6 +37,30 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     put(path, content.as_ref()).map_err(|error| unwritable(path, &error))
 }
 
+/// Sees that the file `path` can be written, and changes nothing: a device or pipe is left for when there is something
+/// to write.
+///
+/// # Errors
+/// As [`write`].
+pub fn check(path: &Path) -> Result<()> {
+    let look = || match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(found) if found.is_file() && terminal::descriptor_of(&found).is_none() => {
+            OpenOptions::new().write(true).open(path).map(drop)
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let path = followed(path)?;
+            if path.file_name().is_none() {
+                return Err(ErrorKind::InvalidInput.into());
+            }
+            Part::new(folder_of(&path)).map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    look().map_err(|error| unwritable(path, &error))
+}
+
 fn unwritable(path: &Path, error: &io::Error) -> Error {
     let what = format!("writing {}: {error}", shown(path));
     match error.kind() {
