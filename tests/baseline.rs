@@ -428,7 +428,8 @@ fn a_baseline_saved_by_name_is_replaced_or_grows() {
         assert_refused(save(name, 5, Keep::Nothing), ErrorKind::Usage, &["no name for a baseline"]);
     }
     let mut invalid = Made::default().summary();
-    invalid.verdict = Verdict::Invalid;
+    (invalid.verdict, invalid.exit_code) = (Verdict::Invalid, Verdict::Invalid.exit_code());
+    invalid.invalid = vec!["it was too late".to_owned()];
     assert_refused(local::save("main", folder.path(), &invalid, Keep::Nothing), ErrorKind::Invalid, &["invalid"]);
     assert_eq!(runs("main").unwrap(), 1, "a refused run replaces nothing");
     let mut other = Made { number: 6, ..Made::default() }.summary();
@@ -581,7 +582,16 @@ fn the_program_blesses_and_compares() {
     assert!(told(&elsewhere.stdout).contains("cores: 2 against 64"), "{}", told(&elsewhere.stdout));
     shelf.run("compare --counts chosen.json elsewhere", 0);
     other.verdict = Verdict::Invalid;
+    other.exit_code = Verdict::Invalid.exit_code();
+    other.invalid = vec!["it was too late".to_owned()];
     save(&other, &shelf.path("worthless"));
+    // One run is no two.
+    let mut one = Made::default().summary();
+    one.run_id = Some("7a".to_owned());
+    save(&one, &shelf.path("one"));
+    save(&one, &shelf.path("copy"));
+    let same = shelf.run("compare one copy", 5);
+    assert!(told(&same.stdout).contains("the same run, 7a, is in the base and in the head"), "{}", told(&same.stdout));
     assert!(told(&shelf.run("compare base1 worthless", 5).stderr).contains("it is invalid"));
     let old = read_to_string(shelf.path("base1/summary.json")).unwrap();
     write(shelf.path("old.json"), old.replacen("\"schema_version\": 3", "\"schema_version\": 1", 1)).unwrap();

@@ -9,8 +9,9 @@ use super::side::Side;
 use crate::error::{Error, Result};
 use crate::files::{self, json};
 use crate::foreign;
-use crate::report::Summary;
 use crate::report::summary::SCHEMA_VERSION;
+use crate::report::{Summary, consistency};
+use crate::target::base;
 
 /// Files are read whole. An hour's summary has some megabytes, and no run is longer than a day.
 pub const LARGEST_BYTES: u64 = 128 << 20;
@@ -97,6 +98,13 @@ fn read(path: &Path) -> Result<Content> {
     // Anyone may have written it.
     let mut value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
     foreign::make_visible(&mut value);
-    let summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;
+    let damaged = |why: String| {
+        Error::usage(format!("{name} is damaged: {why}")).mend("name a summary.json as a run has written it")
+    };
+    consistency::figures(&value).map_err(damaged)?;
+    let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;
+    consistency::fields(&summary).map_err(damaged)?;
+    // No run of ours has a password there.
+    summary.about.target.base_url = base::redact(&summary.about.target.base_url);
     Ok(Content::Run(Box::new(summary)))
 }

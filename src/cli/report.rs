@@ -13,7 +13,8 @@ use crate::terminal::out;
 /// Flags of `certctl-bench report`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Runs of one scenario are laid over one another: the first is the base, the second the head.\n\
-                  A report judges nothing: the exit code of the run itself does.")]
+                  A report judges nothing: the exit code of the run itself does.\n\
+                  Exit codes: 0 told, 1 could not write, 2 usage, 5 a summary of another schema.")]
 pub struct ReportFlags {
     /// What to tell of: summary.json files, or folders that hold one, such as target/certctl-bench/agent_storm.
     #[arg(value_name = "RUN", required = true)]
@@ -40,7 +41,7 @@ pub enum Format {
 /// Reads the runs and writes the report.
 ///
 /// # Errors
-/// Of usage, if a run cannot be read; or if the report cannot be written.
+/// If a run cannot be read, or the report cannot be written.
 pub fn run(flags: ReportFlags) -> Result<()> {
     if let Some(file) = &flags.output {
         files::refuse_input(file, &flags.runs)?;

@@ -2,6 +2,7 @@
 //! several as text, Markdown and HTML.
 
 pub mod bars;
+pub mod consistency;
 pub mod escape;
 pub mod evidence;
 pub mod facts;

@@ -33,14 +33,10 @@ pub struct Group {
 /// Reads runs and puts those of one scenario together, in the order in which they are named.
 ///
 /// # Errors
-/// Of usage, if one cannot be read, or there are more of a scenario than can be told apart.
+/// If one cannot be read, is of another schema, or there are more of a scenario than can be told apart.
 pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
-    // Whatever is wrong with a file, it is the wrong file.
-    let runs = source::summaries(paths).map_err(|error| {
-        Error::usage(error.what()).mend(error.mending().unwrap_or("name the summary.json of a run"))
-    })?;
-    for (file, summary) in runs {
+    for (file, summary) in source::summaries(paths)? {
         let run = Run { label: String::new(), file, summary };
         match groups.iter_mut().find(|group| group.scenario == run.summary.about.scenario) {
             Some(group) => group.runs.push(run),
