@@ -15,7 +15,7 @@ use std::thread;
 
 use common::bench::Bench;
 use common::runs::Made;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A folder with the summaries `base` and `head`.
@@ -112,6 +112,9 @@ fn a_pipe_that_nobody_reads_or_writes_is_not_waited_for() {
     make_fifo(&shelf.path("fifo"));
     let unread = shelf.run(&["compare", "base", "head", "--json", "fifo"], 1);
     assert!(told(&unread.stderr).contains("nobody reads it"), "{}", told(&unread.stderr));
+    // Another end that nobody opens: a device that is ready, has nothing, and does not end.
+    let silent = shelf.run(&["compare", "/dev/ptmx", "head"], 2);
+    assert!(told(&silent.stderr).contains("says nothing, for 10 s"), "{}", told(&silent.stderr));
     let unwritten = shelf.run(&["compare", "fifo", "head"], 2);
     assert!(told(&unwritten.stderr).contains("nobody writes to it"), "{}", told(&unwritten.stderr));
     // One that somebody writes to is a file like any other.
@@ -218,6 +221,70 @@ fn an_input_without_end_or_sense_is_refused() {
 }
 
 #[test]
+fn a_summary_that_contradicts_itself_is_refused() {
+    let shelf = Shelf::new();
+    let text = fs::read_to_string(shelf.path("base/summary.json")).unwrap();
+    let sound: Value = serde_json::from_str(&text).unwrap();
+    let other = Made { slowness: 2.0, ..Made::default() }.summary().results[0].latency.response.hdr_ns.clone();
+    let results = sound["results"][0].clone();
+    for (field, value, says) in [
+        ("/run_id", json!(""), "run_id: it is empty"),
+        ("/finished_at", json!("yesterday"), "finished_at: \"yesterday\" is no time"),
+        ("/finished_at", json!("9999-99-99T99:99:99Z"), "is no time"),
+        ("/results", json!([results, results]), "results[1].workload: agent_storm has results already"),
+        ("/results/0/arrivals/scheduled", json!(0), "results[0].arrivals: of 0 scheduled, 2400 were started"),
+        ("/results/0/outcomes/0/count", json!(7), "results[0].outcomes: they are 7, of 2400 arrivals"),
+        (
+            "/results/0/outcomes/0/outcome",
+            json!("failed (500)"),
+            "results[0].error_share: it is 0, but outcomes make 1",
+        ),
+        ("/results/0/error_share", json!(7.5), "results[0].error_share: it is 7.5"),
+        ("/error_share", json!(-1), "error_share: it is -1"),
+        ("/results/0/latency/response/count", json!(10), "holds 2400 samples, not the 10 of count"),
+        ("/results/0/latency/response/count", json!(1_u64 << 63), "no figure of a run is as large as 9.2"),
+        ("/results/0/latency/response/p50_us", json!(-1.0), "response.p50_us: it is -1, less than"),
+        ("/results/0/latency/response/p50_us", json!(9e9), "response.p90_us: it is "),
+        ("/results/0/latency/response/p50_us", json!(1400.0), "response.p50_us: it is 1400, but hdr_ns holds"),
+        ("/results/0/latency/response/max_us", json!(1e308), "results[0].latency.response.max_us: no figure"),
+        ("/results/0/latency/response/hdr_ns", json!(other), "response.min_us: it is "),
+        ("/results/0/latency/response/hdr_ns", json!("AAAA"), "response.hdr_ns: reading an HDR histogram"),
+        ("/results/0/timeline/0/hdr_us", json!("AAAA"), "timeline[0].hdr_us: reading an HDR histogram"),
+        ("/results/0/latency/dial/p50_us", json!(1.0), "latency.dial.p50_us: it is 1, of no sample"),
+        (
+            "/results/0/latency/service",
+            sound["results"][0]["latency"]["dial"].clone(),
+            "latency.service.count: it is 0",
+        ),
+        ("/thresholds/0/limit", json!(-1), "thresholds[0].limit: it is -1"),
+        ("/thresholds/0/measured", Value::Null, "thresholds[0].passed: nothing was measured"),
+        ("/thresholds/0/measured", json!(501), "thresholds[0].passed: 501 is not below 500"),
+        ("/thresholds/0/passed", json!(false), "thresholds[0].passed: "),
+        ("/breaches", json!(["x"]), "verdict: it is pass, but a threshold was breached"),
+        ("/invalid", json!(["x"]), "verdict: it is pass, but invalid has reasons"),
+        ("/exit_code", json!(3), "exit_code: it is 3, of the verdict pass 0"),
+        ("/verdict", json!("invalid"), "exit_code: it is 0, of the verdict invalid 5"),
+    ] {
+        let mut spoilt = sound.clone();
+        match spoilt.pointer_mut(field) {
+            Some(place) => *place = value,
+            None => spoilt[&field[1..]] = value,
+        }
+        fs::write(shelf.path("spoilt"), spoilt.to_string()).unwrap();
+        for arguments in [&["compare", "spoilt", "head"][..], &["report", "spoilt"]] {
+            let output = shelf.run(arguments, 2);
+            let said = told(&output.stderr);
+            assert!(said.contains("spoilt is damaged: ") && said.contains(says), "{field}: {said}");
+        }
+    }
+    let mut worthless = sound;
+    (worthless["verdict"], worthless["exit_code"]) = (json!("invalid"), json!(5));
+    fs::write(shelf.path("worthless"), worthless.to_string()).unwrap();
+    let said = shelf.run(&["report", "worthless"], 2);
+    assert!(told(&said.stderr).contains("invalid: the verdict has no reason"), "{}", told(&said.stderr));
+}
+
+#[test]
 fn a_path_with_a_line_feed_or_without_utf_8_is_one_line() {
     let shelf = Shelf::new();
     let output = shelf.run(&["compare", "no\n\u{1b}[31msuch", "head"], 2);
@@ -237,6 +304,19 @@ fn a_folder_that_takes_no_results_is_seen_before_the_window() {
     let refused = bench.run().exits(1);
     assert!(refused.stderr.contains("cannot take results: Not a directory"), "{}", refused.stderr);
     assert!(!refused.stderr.contains("measuring"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_folder_that_takes_no_results_has_a_fitting_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, mend) in [
+        (Path::new("/dev/null").to_owned(), "name a folder: there is a file of that name"),
+        (folder.path().join("x".repeat(300)), "a shorter name"),
+        (Path::new("/proc/results").to_owned(), "a folder that this user can write"),
+    ] {
+        let error = certctl_bench::files::claim(&path).unwrap_err();
+        assert!(error.mending().unwrap().contains(mend), "{error}");
+    }
 }
 
 #[test]

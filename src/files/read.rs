@@ -1,10 +1,13 @@
 //! The one way to read a file that a user names: within a bound of bytes, and within a time where it is no file.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::terminal::ready;
@@ -13,6 +16,10 @@ use crate::terminal::ready;
 const WRITER_PATIENCE: Duration = Duration::from_secs(5);
 /// A writer that says nothing for so long is not waited for.
 const SILENCE: Duration = Duration::from_secs(60);
+/// What is neither a pipe nor a file on a disk may never answer, even to be opened. It is left unless it holds so much
+/// more after so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PROGRESS_BYTES: u64 = 1 << 20;
 /// How often a pipe without a writer is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// Memory is not set aside for what a file claims to hold, but for what it has held.
@@ -21,8 +28,33 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Reads the file `path`, which holds at most `limit` bytes.
 ///
 /// # Errors
-/// If it cannot be read, holds more, or is a pipe into which nobody writes.
+/// If it cannot be read, holds more, or is a pipe into which nobody writes or a device that says nothing.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let found = fs::metadata(path)?;
+    // A file of `/proc` says that it is an empty one.
+    if found.file_type().is_fifo() || (found.is_file() && found.len() > 0) {
+        return read_through(path, limit, &AtomicU64::new(0));
+    }
+    let (path, held) = (path.to_owned(), Arc::new(AtomicU64::new(0)));
+    let (done, outcome) = mpsc::channel();
+    let count = Arc::clone(&held);
+    // It cannot be ended while it waits for a device, and goes with the process.
+    thread::Builder::new().spawn(move || done.send(read_through(&path, limit, &count)))?;
+    loop {
+        let before = held.load(Ordering::Relaxed);
+        match outcome.recv_timeout(PATIENCE) {
+            Ok(read) => return read,
+            Err(_) if held.load(Ordering::Relaxed) >= before + PROGRESS_BYTES => {}
+            Err(_) => {
+                let why = format!("it says nothing, for {} s, and does not end", PATIENCE.as_secs());
+                return Err(io::Error::new(ErrorKind::TimedOut, why));
+            }
+        }
+    }
+}
+
+/// Counts what it has read in `held`.
+fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let found = file.metadata()?;
     if found.is_dir() {
@@ -41,7 +73,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
                     let why = format!("nobody writes to it, for {} s", WRITER_PATIENCE.as_secs());
                     return Err(io::Error::new(ErrorKind::TimedOut, why));
                 }
-                std::thread::sleep(LOOK);
+                thread::sleep(LOOK);
             }
             Ok(0) => return Ok(bytes),
             Ok(count) => {
@@ -50,6 +82,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
                     return Err(too_large(limit));
                 }
                 bytes.extend_from_slice(&chunk[..count]);
+                held.store(bytes.len() as u64, Ordering::Relaxed);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -57,6 +90,10 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
                 if !ready(file.as_raw_fd(), libc::POLLIN, SILENCE)? {
                     let why = format!("its writer says nothing, for {} s", SILENCE.as_secs());
                     return Err(io::Error::new(ErrorKind::TimedOut, why));
+                }
+                if !found.file_type().is_fifo() {
+                    // A terminal without another end is always ready, and has nothing.
+                    thread::sleep(LOOK);
                 }
             }
             Err(error) => return Err(error),
