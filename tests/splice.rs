@@ -101,6 +101,17 @@ fn tables_and_pictures_are_renewed_and_nothing_else() {
 }
 
 #[test]
+fn line_ends_of_another_system_are_kept() {
+    let marker = "# Figures\r\n<!-- splice: latency baselines/here -->\r\n<!-- splice: end -->\r\n";
+    let repository = Repository::new(marker);
+    repository.run(&["docs/FIGURES.md"], 0);
+    let document = repository.document();
+    assert!(document.lines().count() > 5 && document.replace("\r\n", "").find('\n').is_none(), "{document:?}");
+    let told = repository.run(&["--check", "docs/FIGURES.md"], 0);
+    assert!(told.contains("up to date   1 document\n"), "{told}");
+}
+
+#[test]
 fn a_marker_that_is_wrong_is_named() {
     for (marker, says) in [
         ("<!-- splice: latency baselines/here -->\nno end", "no end"),
@@ -108,6 +119,7 @@ fn a_marker_that_is_wrong_is_named() {
             "<!-- splice: latency baselines/here -->\n<!-- splice: counts baselines/here -->\n<!-- splice: end -->",
             "no end",
         ),
+        ("<!-- splice: end -->", "this end has no marker before it"),
         ("<!-- splice: latency -->\n<!-- splice: end -->", "no baseline is named"),
         ("<!-- splice: latency docs -->\n<!-- splice: end -->", "there is none"),
         ("<!-- splice: latency baselines/gone.json -->\n<!-- splice: end -->", "baselines/gone.json"),

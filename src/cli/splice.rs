@@ -56,7 +56,8 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
         (true, false) => Err(Error::new(format!("not what the baselines say: {}", stale.join(", ")))
             .mend("run `certctl-bench splice`, and commit what it writes")),
         (_, true) => {
-            outln!("{:<12} {} documents", "up to date", documents.len());
+            let plural = if documents.len() == 1 { "" } else { "s" };
+            outln!("{:<12} {} document{plural}", "up to date", documents.len());
             Ok(())
         }
         (false, false) => Ok(()),

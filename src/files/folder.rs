@@ -43,11 +43,21 @@ pub fn claim(folder: &Path) -> Result<Claim> {
 /// If it cannot be made or written, or has no room.
 pub fn probe(folder: &Path) -> Result<()> {
     survive_size_limits();
+    // Of a file of that name, making the folder says only that something is there.
+    if folder.exists() && !folder.is_dir() {
+        return Err(unfit(folder, &io::Error::from_raw_os_error(libc::ENOTDIR)));
+    }
     let write = |mut part: Part| part.file.write_all(&vec![0; ROOM_BYTES]);
     fs::create_dir_all(folder).and_then(|()| Part::new(folder)).and_then(write).map_err(|error| unfit(folder, &error))
 }
 
 fn unfit(folder: &Path, error: &io::Error) -> Error {
-    Error::new(format!("the folder {} cannot take results: {error}", shown(folder)))
-        .mend("free 8 MiB there, or name another folder that this user can write")
+    use io::ErrorKind as Kind;
+    let mend = match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "free 8 MiB there, or name another folder",
+        Kind::AlreadyExists | Kind::NotADirectory => "name a folder: there is a file of that name",
+        Kind::InvalidFilename => "name a folder with a shorter name",
+        _ => "name a folder that this user can write",
+    };
+    Error::new(format!("the folder {} cannot take results: {error}", shown(folder))).mend(mend)
 }

@@ -73,6 +73,9 @@ pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
                        -->`, and `<!-- splice: end -->` below",
             )
         };
+        if line.trim_end() == END {
+            return Err(wrong("this end has no marker before it"));
+        }
         let end = lines.find(|(_, line)| line.trim_end() == END || line.starts_with(OPENING));
         let Some((_, end)) = end.filter(|(_, end)| end.trim_end() == END) else {
             return Err(wrong("this marker has no end"));
@@ -84,6 +87,7 @@ pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
         if baselines.is_empty() {
             return Err(wrong("no baseline is named, or there is none"));
         }
+        let from = spliced.text.len();
         match (what, picture) {
             ("latency", _) => spliced.text.push_str(&latency(&baselines)),
             ("counts", _) => spliced.text.push_str(&counts(&baselines)),
@@ -94,6 +98,10 @@ pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
                 spliced.pictures.push((document.with_file_name(file), drawn));
             }
             _ => return Err(wrong(&format!("`{order}` is nothing that can be spliced"))),
+        }
+        if line.ends_with("\r\n") {
+            let made = spliced.text.split_off(from).replace('\n', "\r\n");
+            spliced.text.push_str(&made);
         }
         spliced.text.push_str(end);
     }
