@@ -277,6 +277,10 @@ fn a_summary_that_contradicts_itself_is_refused() {
             assert!(said.contains("spoilt is damaged: ") && said.contains(says), "{field}: {said}");
         }
     }
+    // Of results that had to be kept elsewhere the exit code says so.
+    let kept = text.replacen("\"exit_code\": 0", "\"exit_code\": 1", 1);
+    fs::write(shelf.path("kept"), kept).unwrap();
+    shelf.run(&["report", "kept"], 0);
     let mut worthless = sound;
     (worthless["verdict"], worthless["exit_code"]) = (json!("invalid"), json!(5));
     fs::write(shelf.path("worthless"), worthless.to_string()).unwrap();
