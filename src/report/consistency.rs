@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::facts::{DistributionFacts, ThresholdFacts};
 use super::summary::{Summary, WorkloadResults};
 use super::verdict::Verdict;
-use crate::cli::exit;
 use crate::measure::{Distribution, Outcome};
 
+/// The exit code of a run whose results could not be where they were to be.
+const ELSEWHERE: u8 = 1;
 /// No figure of a run is larger: nanoseconds of eleven days, bytes of a petabyte.
 const LARGEST: f64 = 1e15;
 /// Histograms keep values to within a thousandth, and means are told to a hundredth of a microsecond.
@@ -199,8 +200,7 @@ fn threshold(threshold: &ThresholdFacts) -> Result<(), String> {
 fn verdict(summary: &Summary) -> Result<(), String> {
     let breached = summary.thresholds.iter().any(|threshold| threshold.passed == Some(false));
     match summary.verdict {
-        // Results that were to be elsewhere say so.
-        verdict if ![verdict.exit_code(), exit::COULD_NOT_RUN].contains(&summary.exit_code) => {
+        verdict if ![verdict.exit_code(), ELSEWHERE].contains(&summary.exit_code) => {
             Err(format!("exit_code: it is {}, of the verdict {verdict} {}", summary.exit_code, verdict.exit_code()))
         }
         Verdict::Pass if !summary.invalid.is_empty() => Err("verdict: it is pass, but invalid has reasons".to_owned()),

@@ -9,6 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use certctl_bench::report::{Summary, consistency};
+use serde::Deserialize as _;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -359,8 +361,14 @@ impl Finished {
         self
     }
 
+    /// Its results, of which nothing contradicts the rest: no reader of ours refuses what a run of ours has written.
+    #[track_caller]
     pub fn summary(&self) -> Value {
-        serde_json::from_str(self.json.as_ref().expect("a summary.json")).unwrap()
+        let summary = serde_json::from_str(self.json.as_ref().expect("a summary.json")).unwrap();
+        let agrees = consistency::figures(&summary)
+            .and_then(|()| consistency::fields(&Summary::deserialize(&summary).map_err(|error| error.to_string())?));
+        assert_eq!(agrees, Ok(()), "{}", self.stdout);
+        summary
     }
 
     /// Everything that the program let out, to look for secrets in.
