@@ -25,10 +25,16 @@ use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
 
 pub use acme::{AcmeDirectory, is_path};
 
-/// certctl's default limiter lets a burst of 100 requests through and 50 a second after it.
+/// certctl's default limiter lets a burst of so many requests through, and so many a second after it.
+const LIMITER_BURST: f64 = 100.0;
+const LIMITER_RATE: f64 = 50.0;
+/// Probes of a preflight: a limiter that is on refuses one of them, unless they are answered slowly.
 const LIMITER_PROBES: usize = 128;
 /// How long those are asked: at fewer than 50 a second the limiter would let any number of them through.
 const LIMITER_PATIENCE: Duration = Duration::from_secs(5);
+/// A proof that it is off is given up after so long, or so many probes.
+const LIMITER_PROOF_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const LIMITER_PROOF_PROBES: usize = 2_000;
 /// How long all questions together may take.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,7 +60,7 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
         inspection.health().await?;
         let version = inspection.version().await?;
         let rights = inspection.token_is_known().await?;
-        inspection.rate_limiter_is_off().await?;
+        inspection.rate_limiter_is_off(LIMITER_PROBES).await?;
         let mut acme = None;
         for need in needs {
             match need {
@@ -256,17 +262,22 @@ impl Inspection<'_> {
         .mend("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
     }
 
-    /// Returns whether it was seen to be off: no answer so far was a 429, and enough came in time that were right.
-    pub(super) async fn rate_limiter_is_off(&mut self) -> Result<bool> {
+    /// Asks often enough to be refused by a rate limiter, `most_probes` times at most. Returns whether it was seen to be off:
+    /// no answer so far was a 429, and more were right than certctl's default limiter lets through in that time.
+    pub(super) async fn rate_limiter_is_off(&mut self, most_probes: usize) -> Result<bool> {
         let start = Moment::now();
-        let mut right = 0;
-        for _ in 0..LIMITER_PROBES {
-            if Moment::now() - start > LIMITER_PATIENCE || self.probe.was_limited() {
+        let (mut right, mut is_off) = (0_u32, false);
+        for probe in 0..most_probes {
+            let patience = if probe < LIMITER_PROBES { LIMITER_PATIENCE } else { LIMITER_PROOF_PATIENCE };
+            let is_proven = is_off && probe >= LIMITER_PROBES;
+            if Moment::now() - start > patience || self.probe.was_limited() || is_proven {
                 break;
             }
-            right += usize::from(self.probe.get("/health").await?.status == 200);
+            right += u32::from(self.probe.get("/health").await?.status == 200);
+            let let_through = LIMITER_BURST + LIMITER_RATE * (Moment::now() - start).as_secs_f64();
+            is_off |= f64::from(right) > let_through;
         }
-        if self.probe.was_limited() { Err(self.limited()) } else { Ok(right == LIMITER_PROBES) }
+        if self.probe.was_limited() { Err(self.limited()) } else { Ok(is_off) }
     }
 
     async fn agent_is_seeded(&mut self, number: u64) -> Result<()> {
