@@ -162,7 +162,7 @@ fn a_directory_of_no_server_is_refused_before_one_is_started() {
         let bench = burst("--in-memory").env("CERTCTL_BENCH_DIRECTORY", directory);
         let wanted =
             format!("certctl-bench: the ACME directory {why}\n  mend: write it as /acme/profile/PROFILE/directory\n");
-        assert_eq!(bench.refused(2).stderr, wanted);
+        assert_eq!(bench.refused(2).messages(), wanted);
     }
 }
 
@@ -534,7 +534,7 @@ fn assert_refused(arguments: &str, directory: fn(&Request) -> Reply, what: &str,
         false => acme(request),
     });
     let refused = burst(arguments).towards_peer(&peer).run().exits(1);
-    assert_eq!(refused.stderr, format!("certctl-bench: {}{what}\n  mend: {mend}\n", peer.base()));
+    assert_eq!(refused.messages(), format!("certctl-bench: {}{what}\n  mend: {mend}\n", peer.base()));
     assert_eq!((refused.stdout.as_str(), refused.json), ("", None));
 }
 
@@ -585,7 +585,7 @@ fn a_directory_may_be_named_and_the_token_left_out_where_nobody_wants_it() {
     assert!(refused.stderr.contains("/acme/profile/elsewhere/directory: the ACME profile"), "{}", refused.stderr);
     let refused = smoke(&format!("--no-bearer --directory {directory}")).towards_reference(&shut).run().exits(1);
     assert_eq!(
-        refused.stderr,
+        refused.messages(),
         format!(
             "certctl-bench: {}{directory}: ACME is behind certctl's API keys (Authorization header required)\n  \
              mend: leave the token on for ACME: certctl wants it there too\n",

@@ -605,7 +605,7 @@ fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
     };
     let refused = limited(SHORT, 100, 100).exits(1);
     assert_eq!(
-        refused.stderr,
+        refused.messages(),
         "certctl-bench: 200 connections need 264 file descriptors; the hard limit (RLIMIT_NOFILE) is 100\n  \
          mend: ulimit -Hn 264 as root before the run, or --connections 36\n"
     );

@@ -56,7 +56,7 @@ fn the_default_works_on_postgresql_and_every_renewal_is_in_its_rows() {
 fn more_than_is_seeded_is_wrong_usage_and_what_fits_is_named() {
     let refused = bench("--rate 100/s --duration 1500ms --warm-up 500ms --batch-size 60").measured().refused(2);
     assert_eq!(
-        refused.stderr,
+        refused.messages(),
         "certctl-bench: 200 requests of 60 certificates are more than the 10000 that are seeded\n  \
          mend: --batch-size 50 at most at this rate and duration, or lower those\n"
     );
@@ -177,7 +177,7 @@ fn a_sweep_wants_a_database_to_put_its_rows_back() {
     let peer = Peer::start(all_of_certctl);
     let refused = bench("--workload sweep").measured().towards_peer(&peer).refused(2);
     assert_eq!(
-        refused.stderr,
+        refused.messages(),
         format!(
             "certctl-bench: {}: {what}\n  mend: give --database URL, with the URL of certctl's own database\n",
             peer.base()

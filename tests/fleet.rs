@@ -52,7 +52,7 @@ fn a_restart_that_outlasts_its_run_is_refused() {
             "certctl-bench: --restart-within {within} is not below --duration {window}: the fleet would not be back when \
              the run ends\n  mend: lower --restart-within, or lengthen --duration\n"
         );
-        assert_eq!(refused.stderr, wanted);
+        assert_eq!(refused.messages(), wanted);
     }
 }
 

@@ -39,8 +39,8 @@ const EXPIRED: &str = "have it serve a certificate that is valid now, see that t
 fn assert_refused(bench: Bench, what: &str, mend: &str) {
     let finished = bench.refused(1);
     assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None));
-    // What takes long is said to be waited for, as often as it takes.
-    let lines: Vec<&str> = finished.stderr.lines().filter(|line| !line.starts_with("still waiting for ")).collect();
+    let messages = finished.messages();
+    let lines: Vec<&str> = messages.lines().collect();
     let [said, mended] = lines[..] else { panic!("not two lines: {}", finished.stderr) };
     let said = said.strip_prefix("certctl-bench: ").unwrap();
     match what.split_once('…') {
@@ -223,7 +223,7 @@ fn a_running_certctl_is_not_kept_in_memory() {
     let peer = Peer::start(certctl);
     let refused = Bench::at(&peer, "--in-memory").refused(2);
     assert_eq!(
-        refused.stderr,
+        refused.messages(),
         format!(
             "certctl-bench: --in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}\n  \
              mend: leave out --in-memory, or unset CERTCTL_BASE to have a reference server started\n",

@@ -94,7 +94,8 @@ fn allowed_load_is_announced_and_can_be_kept_here() {
             running.signal(libc::SIGINT);
         }
         let finished = running.finish().exits(1);
-        let lines: Vec<_> = finished.stderr.lines().collect();
+        let messages = finished.messages();
+        let lines: Vec<_> = messages.lines().collect();
         assert_eq!(lines[..3], told, "{}", finished.stderr);
         if lines[3..] == ["certctl-bench: stopped before anything was measured"] {
             return;

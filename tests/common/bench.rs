@@ -371,6 +371,11 @@ impl Finished {
         summary
     }
 
+    /// Its messages, but for those that say what is waited for: as many as a slow machine needs.
+    pub fn messages(&self) -> String {
+        self.stderr.split_inclusive('\n').filter(|line| !line.starts_with("still waiting for ")).collect()
+    }
+
     /// Everything that the program let out, to look for secrets in.
     pub fn everything(&self) -> [&str; 4] {
         [&self.stdout, &self.stderr, self.json.as_deref().unwrap_or(""), self.text.as_deref().unwrap_or("")]
