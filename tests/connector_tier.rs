@@ -105,9 +105,13 @@ fn there_is_a_session_for_each_of_many_connections_at_once() {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let (late, behind) = (format!("https://{}", listener.local_addr().unwrap()), peer.address());
     runtime.spawn(async move {
+        let mut accepted = 0;
         while let Ok((mut tcp, _)) = listener.accept().await {
+            accepted += 1;
+            // Those that sessions are gathered on come one after the other.
+            let delay = Duration::from_millis(if accepted > 150 { 100 } else { 0 });
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(delay).await;
                 let mut peer = tokio::net::TcpStream::connect(behind).await.unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut tcp, &mut peer).await;
             });

@@ -335,7 +335,10 @@ impl ConnectorTier {
             let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
             scenario = scenario.through(rotations, self.rotate_every, expected);
         }
-        let peer = connector.map(|connector| connector.peer(self.offer())).transpose()?.map(Rc::new);
+        let peer = connector
+            .map(|connector| connector.peer(self.offer(), self.connections as usize))
+            .transpose()?
+            .map(Rc::new);
         Ok(Workload { scenario: Rc::new(scenario), plan, peer })
     }
 

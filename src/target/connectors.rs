@@ -34,8 +34,8 @@ use crate::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 
 /// How long a daemon may take to answer before it is measured.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many full handshakes fill a client's store of sessions before a workload. Each leaves two tickets of TLS 1.3
-/// behind, and each ticket is good for one connection: twice as many connections may shake hands at once.
+/// A daemon that has given no ticket of TLS 1.3 after so many full handshakes gives none: a session of TLS 1.2 is good for
+/// any number of connections.
 const PRIMING_CONNECTIONS: usize = 32;
 /// The names that certificates of started daemons are valid for.
 const NAMES: [&str; 6] =
@@ -306,16 +306,18 @@ impl Connector {
         Err(failure)
     }
 
-    /// Opens connections for workloads that offer this. Sessions to resume are there when it returns.
+    /// Opens up to `connections` at once for workloads that offer this. Sessions to resume are there when it returns.
     ///
     /// # Errors
     /// If version and group do not go together, or the daemon does not answer.
-    pub fn peer(&self, offer: Offer) -> Result<Peer> {
+    pub fn peer(&self, offer: Offer, connections: usize) -> Result<Peer> {
         let dialers = match offer.resumption {
             Resumption::Full => vec![self.dialer(offer, None)?],
-            Resumption::Resumed => vec![self.resuming_dialer(offer)?],
-            Resumption::Mixed => vec![self.dialer(offer, None)?, self.resuming_dialer(offer)?],
-            Resumption::Offered => vec![self.dialer(offer, None)?, self.resuming_dialer(offer)?.either_way()],
+            Resumption::Resumed => vec![self.resuming_dialer(offer, connections)?],
+            Resumption::Mixed => vec![self.dialer(offer, None)?, self.resuming_dialer(offer, connections)?],
+            Resumption::Offered => {
+                vec![self.dialer(offer, None)?, self.resuming_dialer(offer, connections)?.either_way()]
+            }
         };
         Ok(Peer { dialers, connections: Connections::PerArrival })
     }
@@ -325,11 +327,16 @@ impl Connector {
         Ok(Dialer::new(self.address, self.base.server_name()?, tls::configure(&options)?))
     }
 
-    /// One that has sessions to resume.
-    fn resuming_dialer(&self, offer: Offer) -> Result<Dialer> {
-        let sessions = Arc::new(Sessions::default());
+    /// One that has a session to resume for each of its connections: a daemon that stalls has all of them shake hands at
+    /// once, and a ticket is good for one.
+    fn resuming_dialer(&self, offer: Offer, connections: usize) -> Result<Dialer> {
+        let sessions = Arc::new(Sessions::for_connections(connections));
         let dialer = self.dialer(offer, Some(sessions.clone()))?;
-        for _ in 0..PRIMING_CONNECTIONS {
+        // Most give two tickets for a full handshake; some give one.
+        for done in 0..connections.max(PRIMING_CONNECTIONS) {
+            if sessions.tickets() >= connections || (done >= PRIMING_CONNECTIONS && sessions.tickets() == 0) {
+                break;
+            }
             self.exchange(&dialer)?;
         }
         sessions.resume();

@@ -9,7 +9,7 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// How many TLS 1.3 tickets are kept for a server; beyond it the oldest go.
+/// How many TLS 1.3 tickets are kept for a server at least; beyond it the oldest go.
 const KEPT_TICKETS: usize = 256;
 /// How many servers the rest is kept for.
 const KEPT_SERVERS: usize = 8;
@@ -20,6 +20,8 @@ pub struct Sessions {
     tickets: Mutex<HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>>,
     /// Whether TLS 1.3 tickets are used: a server gives two for a full handshake, and mostly one for a resumed one.
     resumes: AtomicBool,
+    /// How many tickets of a server are kept.
+    most: usize,
     /// TLS 1.2 sessions, which are good for any number of connections, and what servers chose.
     rest: ClientSessionMemoryCache,
 }
@@ -27,12 +29,22 @@ pub struct Sessions {
 impl Default for Sessions {
     /// None yet, and those to come are gathered.
     fn default() -> Self {
-        let rest = ClientSessionMemoryCache::new(KEPT_SERVERS);
-        Self { tickets: Mutex::default(), resumes: AtomicBool::new(false), rest }
+        Self::for_connections(0)
     }
 }
 
 impl Sessions {
+    /// None yet, with room for a ticket of each of so many connections at once, and for those that they bring.
+    pub fn for_connections(count: usize) -> Self {
+        let rest = ClientSessionMemoryCache::new(KEPT_SERVERS);
+        Self { tickets: Mutex::default(), resumes: AtomicBool::new(false), most: KEPT_TICKETS.max(2 * count), rest }
+    }
+
+    /// How many TLS 1.3 tickets there are, each for one connection.
+    pub fn tickets(&self) -> usize {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).values().map(VecDeque::len).sum()
+    }
+
     /// From now on connections resume what was gathered.
     pub fn resume(&self) {
         self.resumes.store(true, Ordering::Relaxed);
@@ -63,7 +75,7 @@ impl ClientSessionStore for Sessions {
     fn insert_tls13_ticket(&self, server_name: ServerName<'static>, value: Tls13ClientSessionValue) {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = tickets.entry(server_name).or_default();
-        if kept.len() >= KEPT_TICKETS {
+        if kept.len() >= self.most {
             kept.pop_front();
         }
         kept.push_back(value);
