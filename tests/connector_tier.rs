@@ -330,7 +330,7 @@ fn rotation(arguments: &str, has_happened: impl Fn(&Value) -> bool, beside: impl
     panic!("no daemon is so slow: {summary:#}");
 }
 
-/// Whether full handshakes got a new certificate, as far as anybody can tell within the run.
+/// Returns true once full handshakes got a new certificate, as far as the run can tell.
 fn is_taken_up(results: &Value) -> bool {
     observed(results, "longest time until every full handshake")["duration_s"].is_f64()
 }

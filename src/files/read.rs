@@ -16,8 +16,8 @@ use crate::terminal::ready;
 const WRITER_PATIENCE: Duration = Duration::from_secs(5);
 /// A writer that says nothing for so long is not waited for.
 const SILENCE: Duration = Duration::from_secs(60);
-/// What is neither a pipe nor a file on a disk may never answer, even to be opened. It is left unless it holds so much
-/// more after so long.
+/// A device, or a file of `/proc`, may never answer, even to be opened. It is left unless it holds so much more after so
+/// long.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// How often a pipe without a writer is looked at.

@@ -139,7 +139,7 @@ fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 
-/// How many arrivals got the right answer.
+/// Counts the arrivals that got the right answer.
 fn right(results: &WorkloadResults) -> u64 {
     let ok = Outcome::Ok.to_string();
     sum(results.outcomes.iter().filter(|one| one.outcome == ok).map(|one| one.count))

@@ -116,7 +116,7 @@ impl Target {
         Self { base, trust, token, system, database, allow_foreign_rows: false, _server: None, _cluster: None }
     }
 
-    /// Where it keeps its rows.
+    /// Returns the place of its rows.
     pub fn rows(&self) -> Rows {
         match &self.database {
             Some(url) => Rows::Database(url.clone()),

@@ -31,7 +31,7 @@ pub struct Addresses {
     pub rows: Rows,
 }
 
-/// Where a system keeps its rows.
+/// The place of a system's rows.
 #[derive(Clone, Debug, Default)]
 pub enum Rows {
     /// In the database of this URL.

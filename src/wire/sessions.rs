@@ -9,7 +9,7 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// How many TLS 1.3 tickets are kept for a server at least; beyond it the oldest go.
+/// The least room for TLS 1.3 tickets of a server; beyond it the oldest go.
 const KEPT_TICKETS: usize = 256;
 /// How many servers the rest is kept for.
 const KEPT_SERVERS: usize = 8;
@@ -20,7 +20,7 @@ pub struct Sessions {
     tickets: Mutex<HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>>,
     /// Whether TLS 1.3 tickets are used: a server gives two for a full handshake, and mostly one for a resumed one.
     resumes: AtomicBool,
-    /// How many tickets of a server are kept.
+    /// The room for tickets of a server.
     most: usize,
     /// TLS 1.2 sessions, which are good for any number of connections, and what servers chose.
     rest: ClientSessionMemoryCache,
@@ -40,7 +40,7 @@ impl Sessions {
         Self { tickets: Mutex::default(), resumes: AtomicBool::new(false), most: KEPT_TICKETS.max(2 * count), rest }
     }
 
-    /// How many TLS 1.3 tickets there are, each for one connection.
+    /// Counts the TLS 1.3 tickets, each of which is for one connection.
     pub fn tickets(&self) -> usize {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner).values().map(VecDeque::len).sum()
     }
