@@ -50,7 +50,7 @@ pub struct Target {
     /// Whether its database may hold rows that are neither ours nor certctl's demo ones.
     pub allow_foreign_rows: bool,
     // In the order in which they stop.
-    _server: Option<Child>,
+    server: Option<Child>,
     _cluster: Option<Cluster>,
 }
 
@@ -113,7 +113,7 @@ impl Target {
             store: "its own".to_owned(),
             settings: Map::new(),
         };
-        Self { base, trust, token, system, database, allow_foreign_rows: false, _server: None, _cluster: None }
+        Self { base, trust, token, system, database, allow_foreign_rows: false, server: None, _cluster: None }
     }
 
     /// Returns the place of its rows.
@@ -121,7 +121,7 @@ impl Target {
         match &self.database {
             Some(url) => Rows::Database(url.clone()),
             // A server of ours that was given none has them in memory.
-            None if self._server.is_some() => Rows::Nowhere,
+            None if self.server.is_some() => Rows::Nowhere,
             None => Rows::Unnamed,
         }
     }

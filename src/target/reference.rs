@@ -154,7 +154,7 @@ fn describe(
         },
         database,
         allow_foreign_rows: false,
-        _server: Some(server),
+        server: Some(server),
         _cluster: cluster,
     })
 }

@@ -26,13 +26,6 @@ pub struct Sessions {
     rest: ClientSessionMemoryCache,
 }
 
-impl Default for Sessions {
-    /// None yet, and those to come are gathered.
-    fn default() -> Self {
-        Self::for_connections(0)
-    }
-}
-
 impl Sessions {
     /// None yet, with room for a ticket of each of so many connections at once, and for those that they bring.
     pub fn for_connections(count: usize) -> Self {
