@@ -50,8 +50,14 @@ fn later_runs_are_compared_with_those_that_were_saved() {
         let said = &compared.stdout;
         assert!(said.contains("against the baseline main\nagent_storm: base 2 runs, head 1 run"), "{said}");
         assert!(said.contains("agent_storm/response_p50_us"), "{said}");
-        let regressed = said.contains("verdict      regressed (exit 4)");
-        assert!(matches!(compared.code, Some(0 | 3 | 4)) && (compared.code == Some(4)) == regressed, "{said}");
+        // A breach outranks a regression.
+        let says = |verdict: &str| said.contains(&format!("\nverdict      {verdict}"));
+        let code = match (says("threshold breached (exit 3)"), says("regressed (exit 4)")) {
+            (true, _) => 3,
+            (false, true) => 4,
+            (false, false) => 0,
+        };
+        assert_eq!(compared.code, Some(code), "{said}");
     }
     // A wrong load is neither red nor green, whatever else it is.
     let other = shelf.run("--baseline main --agents 30", "0ms").exits(5);
