@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator;
+use signal_hook::{iterator, low_level};
 
 use super::exit;
 use crate::error::{Context, Error, Result};
@@ -115,10 +115,15 @@ pub fn reset() {
 
 /// The first `signal` sets `stop`; one that comes when it is set ends the process at once: what was started ends with it.
 fn register(signal: libc::c_int, stop: &Arc<AtomicBool>) -> Result<()> {
-    signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())
-        .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-        .map(drop)
-        .context(|| "watching for signals".to_owned())
+    let stop = stop.clone();
+    let act = move || {
+        // In one step: two signals may be handled at the same time, by two threads.
+        if stop.swap(true, Ordering::SeqCst) {
+            low_level::exit(128 + signal);
+        }
+    };
+    // SAFETY: the action is async-signal-safe: an atomic swap and `_exit`.
+    unsafe { low_level::register(signal, act) }.map(drop).context(|| "watching for signals".to_owned())
 }
 
 /// The signals that are watched for. Who starts a run by `nohup` wants it to outlive the terminal.
