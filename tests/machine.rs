@@ -185,7 +185,7 @@ fn limits_of_the_control_group_are_named_and_invalidate() {
         needs!(else "no control group with a CPU quota can be made here");
     };
     // A fifth of a processor does not do for this rate, however fast it is.
-    let mut bench = Bench::new("--in-memory --duration 5s --warm-up 500ms --agents 50 --rate 1000/s").measured();
+    let mut bench = Bench::new("--in-memory --duration 2s --warm-up 0s --agents 20 --rate 1000/s").measured();
     bench.command.env("CERTCTL_BENCH_MAX_OTHER_CPU", "99%");
     group.hold(&mut bench.command);
     let finished = bench.run();

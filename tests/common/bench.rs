@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use certctl_bench::report::{Summary, consistency};
+use certctl_bench::target::postgres::BIN_VARIABLE;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -63,11 +64,13 @@ fn build(target: &str) -> PathBuf {
 }
 
 /// Without our environment's settings, old names and those of libpq among them: no test loads a system that happens to
-/// be named there.
+/// be named there. Which PostgreSQL they start is for the environment to say.
 pub fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["CERTCTL_", "PG"].iter().any(|start| text.starts_with(start)) || text.ends_with("_TARGET_URL") {
+        let is_setting =
+            ["CERTCTL_", "PG"].iter().any(|start| text.starts_with(start)) || text.ends_with("_TARGET_URL");
+        if is_setting && text != BIN_VARIABLE {
             command.env_remove(name);
         }
     }
