@@ -3,7 +3,6 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use certctl_bench::target::postgres::{Cluster, find};
 use common::bench::{Bench, program};
 use common::needs::needs;
+use common::process::write_script;
 use common::summary::{assert_schema, reasons};
 use serde_json::Value;
 
@@ -24,14 +24,15 @@ struct Neighbours {
 }
 
 impl Neighbours {
-    fn start(count: usize) -> Self {
+    /// So many that they are among those that use most, whatever else the machine does.
+    fn start() -> Self {
+        let count = 8 * std::thread::available_parallelism().unwrap().get();
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("<b>neighbour");
         // Ends by itself, should nobody end it.
-        let text = "#!/bin/sh\nend=$(($(date +%s) + 120))\nwhile [ $(date +%s) -lt $end ]; do\n\
-                    n=0; while [ $n -lt 500000 ]; do n=$((n + 1)); done\ndone\n";
-        fs::write(&script, text).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = "end=$(($(date +%s) + 120))\nwhile [ $(date +%s) -lt $end ]; do\n\
+                    n=0; while [ $n -lt 500000 ]; do n=$((n + 1)); done\ndone";
+        write_script(&script, text);
         let start = |_| Command::new(&script).stdin(Stdio::null()).spawn().unwrap();
         Self { loops: (0..count).map(start).collect(), _folder: folder }
     }
@@ -90,8 +91,7 @@ fn a_neighbours_postgresql_is_among_the_others() {
 
 #[test]
 fn neighbours_that_take_the_cpu_are_named_and_invalidate() {
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    let _neighbours = Neighbours::start(2 * cpus);
+    let _neighbours = Neighbours::start();
     let bench = Bench::new(SHORT).measured().env("CERTCTL_BENCH_MAX_OTHER_CPU", "0%");
     let finished = bench.run().invalid_or_breached();
     let summary = finished.summary();
@@ -108,7 +108,7 @@ fn neighbours_that_take_the_cpu_are_named_and_invalidate() {
 
 #[test]
 fn a_neighbour_s_name_is_harmless_in_a_report() {
-    let _neighbours = Neighbours::start(2);
+    let _neighbours = Neighbours::start();
     let bench = Bench::new(SHORT).measured().env("CERTCTL_BENCH_MAX_OTHER_CPU", "0%");
     let folder = bench.folder().to_owned();
     let mut running = bench.start();

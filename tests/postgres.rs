@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use certctl_bench::target::child::{Child, RunAs, Spec};
 use certctl_bench::target::postgres::{BIN_VARIABLE, Cluster, Installation, find};
 use common::needs::needs;
-use common::process::{PATIENCE, Process, descendants, until};
+use common::process::{PATIENCE, Process, copy_program, descendants, until, write_script};
 use postgres::{Client, NoTls};
 
 const ROLE: &str = "CERTCTL_BENCH_TEST_ROLE";
@@ -180,8 +180,7 @@ fn a_server_that_does_not_start_says_why_and_leaves_nothing_behind() {
 fn a_wrong_bin_folder_is_an_error_and_an_old_one_is_named() {
     let old = tempfile::tempdir().unwrap();
     for program in ["postgres", "initdb"] {
-        fs::write(old.path().join(program), "#!/bin/sh\necho 'postgres (PostgreSQL) 14.9'\n").unwrap();
-        fs::set_permissions(old.path().join(program), fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&old.path().join(program), "echo 'postgres (PostgreSQL) 14.9'");
     }
     for (bin, why) in [("/nonexistent", "no `postgres` in it"), (old.path().to_str().unwrap(), "14.9 is older than 15")]
     {
@@ -303,7 +302,7 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (std::
     let room = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
     if user.is_some() {
         let copy = room.path().join("helper");
-        fs::copy(program, &copy).unwrap();
+        copy_program(program, &copy);
         program = copy;
     }
     let mut command = helper_command(&program, role);

@@ -20,6 +20,7 @@ use common::bench::{Bench, Finished, clean, program};
 use common::needs::needs;
 use common::peer::{Peer, Reply, Request, answer, certctl, json};
 use common::postgresql::{migrated, newest};
+use common::process::{copy_program, write_script};
 
 const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";
 /// A password with letters that a URL has other uses for, and how it stands in one.
@@ -270,16 +271,9 @@ fn with_f5(folder: &Path, peer: &Peer) -> PathBuf {
     }
     let ca_pem = std::fs::read_to_string(peer.ca_file()).unwrap();
     let ready = json!({"address": peer.address().to_string(), "ca_pem": ca_pem, "version": "0"});
-    let script = format!("#!/bin/sh\ncat <<'END'\n{ready}\nEND\nexec cat > /dev/null\n");
+    write_script(&folder.join("f5"), &format!("cat <<'END'\n{ready}\nEND\nexec cat > /dev/null"));
     std::fs::write(folder.join("bytes"), bytes).unwrap();
-    std::fs::write(folder.join("script"), script).unwrap();
-    // By another process: a file that this one has open for writing, be it in a child of another test, does not run.
-    let copied = Command::new("sh")
-        .args(["-c", "cp bytes bench && cp script f5 && chmod +x bench f5"])
-        .current_dir(folder)
-        .status()
-        .unwrap();
-    assert!(copied.success());
+    copy_program(folder.join("bytes"), &folder.join("bench"));
     folder.join("bench")
 }
 

@@ -25,7 +25,7 @@ use certctl_bench::wire::handshake::{Handshake, Kind};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::client_config;
 use common::needs::needs;
-use common::process::{PATIENCE, until};
+use common::process::{PATIENCE, copy_program, until, write_script};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
@@ -340,8 +340,7 @@ fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
     );
     // Another program of its name is not it.
     let room = tempfile::tempdir().unwrap();
-    fs::write(room.path().join("httpd"), "#!/bin/sh\necho 'BusyBox v1.36'\n").unwrap();
-    fs::set_permissions(room.path().join("httpd"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&room.path().join("httpd"), "echo 'BusyBox v1.36'");
     let skipped = find_in(Daemon::Apache, &[room.path().to_owned()]).unwrap_err().to_string();
     assert!(skipped.contains("/httpd") && skipped.contains("does not say that it is apache"), "{skipped}");
 
@@ -454,7 +453,7 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (Proce
     let room = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
     if user.is_some() {
         let copy = room.path().join("helper");
-        fs::copy(program, &copy).unwrap();
+        copy_program(program, &copy);
         program = copy;
     }
     let mut command = Command::new(&program);

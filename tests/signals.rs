@@ -19,7 +19,7 @@ use certctl_bench::target::postgres::find;
 use common::bench::{Bench, Finished, Running};
 use common::needs::needs;
 use common::peer::{Peer, Request, Step, answer, certctl};
-use common::process::{descendants, until};
+use common::process::{descendants, until, write_script};
 use common::summary::reasons;
 
 /// The signals that ask a run to end.
@@ -107,11 +107,8 @@ fn installation(folder: &Path) -> String {
     for entry in fs::read_dir(bin).unwrap().flatten().filter(|entry| entry.file_name() != "initdb") {
         symlink(entry.path(), folder.join(entry.file_name())).unwrap();
     }
-    let initdb = folder.join("initdb");
-    fs::write(&initdb, "#!/bin/sh\nexec sleep 600\n").unwrap();
-    for (path, mode) in [(folder, 0o755), (&initdb, 0o755)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
+    write_script(&folder.join("initdb"), "exec sleep 600");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
     folder.to_str().unwrap().to_owned()
 }
 

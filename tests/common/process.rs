@@ -1,8 +1,11 @@
-//! Processes as `/proc` shows them.
+//! Processes as `/proc` shows them, and programs that tests make.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// No wait in a test lasts longer; a test that waits so long fails.
@@ -90,4 +93,20 @@ pub fn heed_hangups(command: &mut Command) {
             Ok(())
         });
     }
+}
+
+/// Copies a program to where it is run. Another process writes the copy: a file that this one has open for writing, be it
+/// in a child that another test has just forked, cannot be executed (ETXTBSY).
+pub fn copy_program(from: impl AsRef<OsStr>, to: &Path) {
+    let install = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status().unwrap();
+    assert!(install.success());
+}
+
+/// Writes a shell script that is run afterwards, by another process for the same reason.
+pub fn write_script(path: &Path, text: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
+    assert!(shell.wait().unwrap().success());
 }

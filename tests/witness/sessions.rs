@@ -19,7 +19,7 @@ use crate::common::certctl::all_of_certctl;
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, TOKEN};
 use crate::common::postgresql::{VERSIONS, installation, migrated, newest};
-use crate::common::process::until;
+use crate::common::process::{until, write_script};
 
 /// The suite's own program.
 pub fn program(arguments: &[&str]) -> Command {
@@ -233,8 +233,7 @@ fn a_standby_is_refused_before_anything_is_sent() {
         ("initdb", format!("{real_bin}/initdb \"$@\" && touch \"data/standby.signal\"")),
         ("postgres", format!("exec {real_bin}/postgres \"$@\"")),
     ] {
-        std::fs::write(bin.path().join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(bin.path().join(name), Permissions::from_mode(0o755)).unwrap();
+        write_script(&bin.path().join(name), &script);
     }
     std::fs::set_permissions(bin.path(), Permissions::from_mode(0o755)).unwrap();
     let cluster = Cluster::start(&Installation { bin: bin.path().to_owned(), ..real }, &[]).unwrap();
