@@ -12,20 +12,23 @@ use common::bench::{Bench, program};
 use common::needs::needs;
 use common::process::write_script;
 use common::summary::{assert_schema, reasons};
+use common::turn::Turn;
 use serde_json::Value;
 
 /// A short run that waits for no database.
 const SHORT: &str = "--in-memory --duration 2s --warm-up 1s --agents 50 --rate 100/s";
 
-/// Processes that use all that they are given, under a name of their own.
+/// Processes that use all that they are given, under a name of their own, while nobody else's workload runs.
 struct Neighbours {
     loops: Vec<Child>,
     _folder: tempfile::TempDir,
+    _turn: Turn,
 }
 
 impl Neighbours {
     /// Enough of them to fill the machine, and to be among the three that use most beside a dozen other busy processes.
     fn start() -> Self {
+        let turn = Turn::take();
         let count = 2 * std::thread::available_parallelism().unwrap().get() + 12;
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("<b>neighbour");
@@ -34,7 +37,7 @@ impl Neighbours {
                     n=0; while [ $n -lt 500000 ]; do n=$((n + 1)); done\ndone";
         write_script(&script, text);
         let start = |_| Command::new(&script).stdin(Stdio::null()).spawn().unwrap();
-        Self { loops: (0..count).map(start).collect(), _folder: folder }
+        Self { loops: (0..count).map(start).collect(), _folder: folder, _turn: turn }
     }
 }
 
@@ -177,14 +180,18 @@ impl Drop for Group {
 #[test]
 fn limits_of_the_control_group_are_named_and_invalidate() {
     let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let limits = match v2 {
-        true => [("cpu", "cpu.max", "20000 100000"), ("memory", "memory.max", "1073741824")],
-        false => [("cpu", "cpu.cfs_quota_us", "20000"), ("memory", "memory.limit_in_bytes", "1073741824")],
+    // A fifth of a processor, and used up by a single stretch of a millisecond: beside whatever neighbours.
+    let limits: &[_] = match v2 {
+        true => &[("cpu", "cpu.max", "1000 5000"), ("memory", "memory.max", "1073741824")],
+        false => &[
+            ("cpu", "cpu.cfs_quota_us", "1000"),
+            ("cpu", "cpu.cfs_period_us", "5000"),
+            ("memory", "memory.limit_in_bytes", "1073741824"),
+        ],
     };
-    let Some(group) = Group::make(&limits) else {
+    let Some(group) = Group::make(limits) else {
         needs!(else "no control group with a CPU quota can be made here");
     };
-    // A fifth of a processor does not do for this rate, however fast it is.
     let mut bench = Bench::new("--in-memory --duration 2s --warm-up 0s --agents 20 --rate 1000/s").measured();
     bench.command.env("CERTCTL_BENCH_MAX_OTHER_CPU", "99%");
     group.hold(&mut bench.command);
