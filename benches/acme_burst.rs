@@ -1,4 +1,4 @@
-//! `cargo bench --bench acme_burst`: the same, as fast as they can.
+//! `cargo bench --bench acme_burst`: ACME clients read directory, nonce and renewal information as fast as they can.
 
 use std::process::ExitCode;
 

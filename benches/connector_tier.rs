@@ -1,4 +1,4 @@
-//! `cargo bench --bench connector_tier`: what a TLS handshake with the daemons behind certctl's connectors takes.
+//! `cargo bench --bench connector_tier`: the time of a TLS handshake with the daemons behind certctl's connectors.
 
 use std::process::ExitCode;
 

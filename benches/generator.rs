@@ -1,4 +1,4 @@
-//! `cargo bench --bench generator`: what the generator itself costs, part by part.
+//! `cargo bench --bench generator`: the cost of the generator itself, part by part.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn ask(seq: u64) -> Ask {
     Ask { seq, client: seq, step: HEARTBEAT }
 }
 
-/// What certctl answers to a heartbeat, with the fields that it sends.
+/// The answer of certctl to a heartbeat, with the fields that it sends.
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Security-Policy: default-src 'self'; img-src 'self' data:\r\n\
     Content-Type: application/json\r\nPermissions-Policy: accelerometer=(), camera=(), geolocation=()\r\n\
     Referrer-Policy: no-referrer-when-downgrade\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains\r\n\

@@ -1,11 +1,11 @@
-//! The one clock of a measurement: `CLOCK_MONOTONIC`, in nanoseconds.
+//! The only clock of a measurement: `CLOCK_MONOTONIC`, in nanoseconds.
 //!
-//! [`std::time::Instant`] reads the same clock but hides its value, and an absolute timer needs it.
+//! [`std::time::Instant`] reads the same clock but hides its value, which an absolute timer needs.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point on the monotonic clock, in nanoseconds since an arbitrary start (on Linux, boot).
+/// A point in time on the monotonic clock, in nanoseconds since an arbitrary start (on Linux, boot).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
@@ -18,17 +18,17 @@ impl Moment {
         Self(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
     }
 
-    /// A moment at a given count of nanoseconds on this clock.
+    /// Returns the moment at `ns` nanoseconds on this clock.
     pub const fn from_ns(ns: u64) -> Self {
         Self(ns)
     }
 
-    /// Nanoseconds on this clock.
+    /// Returns the nanoseconds on this clock.
     pub const fn as_ns(self) -> u64 {
         self.0
     }
 
-    /// Nanoseconds since `earlier`, or 0 if `earlier` is later.
+    /// Returns the nanoseconds since `earlier`, or 0 if `earlier` is later.
     pub const fn ns_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -50,12 +50,12 @@ impl Sub for Moment {
     }
 }
 
-/// CPU time that the calling thread has used, in nanoseconds.
+/// Returns the CPU time that the calling thread has used, in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
     cpu_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// CPU time that the process has used, all threads together, in nanoseconds.
+/// Returns the CPU time that the process has used, all threads together, in nanoseconds.
 pub fn process_cpu_ns() -> u64 {
     cpu_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
 }

@@ -1,11 +1,11 @@
-//! The one error of the suite: it could not do its work.
+//! The only error type of the suite, for work that it could not do.
 //!
-//! A failed request is data ([`crate::measure::Outcome`]), never an error. An [`Error`] says what was being done
-//! to whom, why that failed, and what mends it, in one line each.
+//! A failed request is data ([`crate::measure::Outcome`]), never an error. An [`Error`] states in one line the action,
+//! its object and the cause, and in another the fix.
 
 use std::fmt;
 
-/// What kept the suite from doing its work.
+/// A failure of the suite to do its work.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -13,14 +13,14 @@ pub struct Error {
     mend: Option<String>,
 }
 
-/// Which exit code an [`Error`] leads to.
+/// The kind of an [`Error`], which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The command line, an environment variable or a file that the user gave is wrong: exit 2.
     Usage,
     /// The suite could not run: exit 1.
     CouldNotRun,
-    /// What was measured is worth nothing for what was asked, such as an invalid run as a baseline: exit 5.
+    /// A measurement cannot be used for the purpose, such as an invalid run as a baseline: exit 5.
     Invalid,
 }
 
@@ -28,39 +28,40 @@ pub enum ErrorKind {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The suite could not run. `what` names the action and its object ("starting PostgreSQL in /tmp/x").
+    /// Creates an error of the kind `CouldNotRun`. `what` names the action and its object ("starting PostgreSQL in
+    /// /tmp/x").
     pub fn new(what: impl Into<String>) -> Self {
         Self { kind: ErrorKind::CouldNotRun, what: what.into(), mend: None }
     }
 
-    /// The user's input is wrong. `what` names the input and what is wrong with it.
+    /// Creates an error about the user's input. `what` names the input and what is wrong with it.
     pub fn usage(what: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Usage, what: what.into(), mend: None }
     }
 
-    /// A measurement that was given is worth nothing here. `what` names it and says why.
+    /// Creates an error about a measurement that cannot be used here. `what` names it and gives the reason.
     pub fn invalid(what: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Invalid, what: what.into(), mend: None }
     }
 
-    /// Adds what the user can do about it.
+    /// Adds the fix: what the user can do about it.
     #[must_use]
     pub fn mend(mut self, mend: impl Into<String>) -> Self {
         self.mend = Some(mend.into());
         self
     }
 
-    /// What went wrong, without what mends it.
+    /// Returns what went wrong, without the fix.
     pub fn what(&self) -> &str {
         &self.what
     }
 
-    /// What the user can do about it.
+    /// Returns the fix, if there is one: what the user can do about it.
     pub fn mending(&self) -> Option<&str> {
         self.mend.as_deref()
     }
 
-    /// Which exit code this leads to.
+    /// Returns the kind, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -78,9 +79,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Turns any failure into an [`Error`] that says what was being done.
+/// Turns any failure into an [`Error`] that states the action that failed.
 pub trait Context<T> {
-    /// `what` is the action and its object, in the progressive: "reading the CA file ca.pem".
+    /// Adds `what`, the action and its object, in the progressive: "reading the CA file ca.pem".
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
@@ -90,7 +91,7 @@ impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// An error and its causes on one line; libraries often put the reason into the cause only.
+/// Returns an error and its causes on one line; libraries often put the reason into the cause only.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

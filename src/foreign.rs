@@ -1,5 +1,5 @@
-//! Text that others wrote: what a server, a daemon, a certificate or a file says, made fit for a line of ours. It loses
-//! our secrets, shows what a terminal or a page would obey or hide, and is cut, in this order.
+//! Text from outside (a server, a daemon, a certificate, a file), prepared for one line of output: secrets are removed,
+//! then characters that a terminal or a page would obey or hide are escaped, then the text is cut.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,30 +10,31 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::Value;
 
-/// How many characters of a foreign text are shown.
+/// The most characters of a foreign text that are shown.
 pub const LINE_CHARACTERS: usize = 200;
-/// How much of a foreign text is looked at, in bytes: more than is shown, so that a secret is found before it is cut.
+/// The part of a foreign text that is examined, in bytes: longer than the shown part, so that a secret is found before
+/// it is cut.
 const LOOKED_AT_BYTES: usize = 16 * 1024;
-/// So many bytes in a row that a text shares with a secret are taken out of it.
+/// The length from which a part of a secret is removed from a text, in bytes.
 const SHARED_BYTES: usize = 12;
-/// So many, where the text ends with the beginning of a secret: whoever wrote it has cut it.
+/// The same where the text ends with the beginning of a secret, since the sender may have cut it there.
 const CUT_BYTES: usize = 4;
-/// A shorter secret would be found everywhere, and hides nothing.
+/// The shortest secret, in bytes. A shorter one would be found everywhere, and protects nothing.
 pub const LEAST_SECRET_BYTES: usize = 3;
-/// How often a text may be encoded over again, as JSON in a URL is.
+/// The most encodings that are undone, one after the other, as of JSON in a URL.
 const ENCODINGS: usize = 3;
-/// The number of secrets that are known at once; beyond it the oldest are forgotten, those that were given out first.
+/// The most secrets that are kept. Beyond it the oldest are forgotten, first those that a system under test gave out.
 const MAX_SECRETS: usize = 64;
 
-/// The secrets of this process. They are registered where they enter it, so that no way out can forget them.
+/// The secrets of this process. They are registered where they enter it, so that every output removes them.
 static SECRETS: RwLock<Vec<Secret>> = RwLock::new(Vec::new());
 
 struct Secret {
     value: String,
     shown_as: &'static str,
-    /// A system under test gave it out, as it does again and again.
+    /// A system under test gave it out, as it does time and again.
     is_given_out: bool,
-    /// Itself, its Base64 in each of three alignments, and its hexadecimal digits, all [`folded`].
+    /// The value itself, its Base64 in each of three alignments, and its hexadecimal digits, all [`folded`].
     forms: Vec<Form>,
 }
 
@@ -43,13 +44,12 @@ struct Form {
     windows: HashSet<Vec<u8>>,
 }
 
-/// Registers a secret: [`line()`] and [`redact`] show `shown_as` in its place from now on.
+/// Registers a secret: from now on [`line()`] and [`redact`] show `shown_as` in its place.
 pub fn keep_secret(value: &str, shown_as: &'static str) {
     keep(value, shown_as, false);
 }
 
-/// Registers a token that a system under test gave out. However many there are, none is forgotten for it that we were
-/// given.
+/// Registers a token that a system under test gave out. Tokens never displace the secrets that the user gave.
 pub fn keep_token(value: &str) {
     keep(value, "[token]", true);
 }
@@ -62,7 +62,7 @@ fn keep(value: &str, shown_as: &'static str, is_given_out: bool) {
     if secrets.len() >= MAX_SECRETS {
         match secrets.iter().position(|secret| secret.is_given_out) {
             Some(oldest) => drop(secrets.remove(oldest)),
-            // One more, which is the first to go.
+            // The list grows by this one, which is the first to be forgotten.
             None if is_given_out => {}
             None => drop(secrets.remove(0)),
         }
@@ -70,19 +70,19 @@ fn keep(value: &str, shown_as: &'static str, is_given_out: bool) {
     secrets.push(Secret { value: value.to_owned(), shown_as, is_given_out, forms: forms(value) });
 }
 
-/// A foreign text in a line of at most [`LINE_CHARACTERS`].
+/// Returns a foreign text as a line of at most [`LINE_CHARACTERS`].
 pub fn line(text: &str) -> String {
     let text = &text[..boundary_before(text, LOOKED_AT_BYTES)];
     visible(redact(text).trim(), LINE_CHARACTERS)
 }
 
-/// Foreign bytes, which should be text, in a line.
+/// Returns foreign bytes, which should be text, as a line.
 pub fn line_of_bytes(bytes: &[u8]) -> String {
     line(&String::from_utf8_lossy(&bytes[..bytes.len().min(LOOKED_AT_BYTES)]))
 }
 
-/// `text` with what is neither visible nor a plain space written as an escape, line ends too, and cut after so many
-/// characters.
+/// Returns `text` with everything escaped that is neither visible nor a plain space, line ends too, and cut after
+/// `limit` characters.
 pub fn visible(text: &str, limit: usize) -> String {
     let mut shown = String::new();
     let mut characters = 0;
@@ -94,7 +94,7 @@ pub fn visible(text: &str, limit: usize) -> String {
             letter if is_hidden(letter) => format!("\\u{{{:x}}}", letter as u32),
             letter => letter.to_string(),
         };
-        // An escape is cut off whole.
+        // An escape is kept or cut as a whole.
         characters += escape.chars().count();
         if characters > limit {
             shown.push('…');
@@ -105,7 +105,7 @@ pub fn visible(text: &str, limit: usize) -> String {
     shown
 }
 
-/// Lines of ours that may quote others, for a terminal: only their line ends keep their effect.
+/// Returns lines that may quote foreign text, for a terminal: hidden characters are escaped, line ends stay.
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|letter| letter != '\n' && is_hidden(letter)) {
         return Cow::Borrowed(text);
@@ -121,13 +121,13 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Makes every text in a JSON document that others may have written visible; names of members stay.
+/// Makes every text in a JSON document visible, names of members too, since others may have written them.
 pub fn make_visible(value: &mut Value) {
     match value {
         Value::String(text) if text.chars().any(is_hidden) => *text = visible(text, usize::MAX),
         Value::Array(values) => values.iter_mut().for_each(make_visible),
         Value::Object(members) => {
-            // A name is printed, too: of a setting, or of a table.
+            // Names are printed too: of settings, or of tables.
             let hidden: Vec<String> = members.keys().filter(|name| name.chars().any(is_hidden)).cloned().collect();
             for name in hidden {
                 if let Some(value) = members.remove(&name) {
@@ -140,12 +140,12 @@ pub fn make_visible(value: &mut Value) {
     }
 }
 
-/// The last place between two letters that is not behind `at`.
+/// Returns the last character boundary that is not beyond `at`.
 fn boundary_before(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// Whether a letter shows nothing of itself: it moves the cursor, changes the direction or the look of others, or has
+/// Reports whether a character is invisible: it moves the cursor, changes the direction or the look of others, or has
 /// no width (Unicode's categories Cc, Cf, Zl, Zp and Co, and blanks that are no spaces).
 pub fn is_hidden(letter: char) -> bool {
     letter.is_control()
@@ -158,8 +158,8 @@ pub fn is_hidden(letter: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{10ffff}')
 }
 
-/// `text` without any secret of this process, however it is encoded: in a URL, in JSON, in HTML, in Base64 (as
-/// `Authorization: Basic` is), or in hexadecimal digits; and without longer parts of one.
+/// Returns `text` without the secrets of this process and without longer parts of them, however encoded: in a URL, in
+/// JSON, in HTML, in Base64 (as in `Authorization: Basic`), or in hexadecimal digits.
 pub fn redact(text: &str) -> Cow<'_, str> {
     let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
     if secrets.is_empty() || text.is_empty() {
@@ -199,7 +199,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     redacted.into()
 }
 
-/// A byte of a text as it reads once it is decoded, and which bytes of the text it stands for.
+/// A byte of a decoded text, and the range of bytes in the original text that it stands for.
 #[derive(Clone, Copy)]
 struct Letter {
     byte: u8,
@@ -207,7 +207,7 @@ struct Letter {
     to: usize,
 }
 
-/// Undoes one encoding: `%41`, `\u0041`, `\"`, `&#65;`, `&#x41;` and the named entities of HTML's own letters.
+/// Undoes one encoding: `%41`, `\u0041`, `\"`, `&#65;`, `&#x41;` and the entities of HTML's special characters.
 fn decode(letters: &[Letter]) -> Vec<Letter> {
     let mut decoded = Vec::with_capacity(letters.len());
     let mut at = 0;
@@ -224,7 +224,7 @@ fn decode(letters: &[Letter]) -> Vec<Letter> {
         };
         let span = &letters[at..letters.len().min(at + length)];
         match (character, span.last()) {
-            // Of `%C3%A9` each is a byte of a letter; elsewhere a number is the letter's own.
+            // In `%C3%A9` each number is one byte of a character; in the other encodings it is the character's code.
             (Some(byte @ 0x80..=0xff), Some(last)) if letter.byte == b'%' => {
                 decoded.push(Letter { byte: byte as u8, from: letter.from, to: last.to });
                 at += length;
@@ -249,7 +249,7 @@ fn number(digits: Option<&[u8]>, radix: u32) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok()
 }
 
-/// An entity of HTML at the start of `text`: its letter, and how long it is.
+/// Parses an HTML entity at the start of `text`: returns its character, and its length.
 fn entity(text: &[u8]) -> (Option<u32>, usize) {
     let Some(end) = text.iter().position(|byte| *byte == b';') else { return (None, 1) };
     let letter = match &text[1..end] {
@@ -265,7 +265,7 @@ fn entity(text: &[u8]) -> (Option<u32>, usize) {
     (letter, end + 1)
 }
 
-/// Letters that some encodings change without hiding anything: case, and the two that differ in Base64 for URLs.
+/// Folds characters that some encodings change: upper case, and the two that differ in Base64 for URLs.
 fn folded(byte: u8) -> u8 {
     match byte {
         b'-' => b'+',
@@ -277,7 +277,8 @@ fn folded(byte: u8) -> u8 {
 fn forms(value: &str) -> Vec<Form> {
     let mut forms = vec![Form::of(value.as_bytes())];
     for before in 0..3 {
-        // Of what stands before it in the encoded text only the length matters; letters that it shares are left out.
+        // Only the length of the text before the secret matters; the characters that it shares with the secret are left
+        // out.
         let bytes = [&[0; 2][..before], value.as_bytes()].concat();
         let encoded = STANDARD_NO_PAD.encode(&bytes);
         let own = encoded.get([0, 2, 3][before]..bytes.len() * 8 / 6);
@@ -299,7 +300,8 @@ impl Form {
         Self { bytes, window, windows }
     }
 
-    /// Where `text` has it, or a longer part of it.
+    /// Returns the ranges of `text` that hold it, a part of at least [`SHARED_BYTES`], or at the end of `text` its
+    /// beginning.
     fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
         let shared = text.windows(self.window).enumerate().filter(|(_, window)| self.windows.contains(*window));
         let cut = (CUT_BYTES..self.window).rev().find(|length| text.ends_with(&self.bytes[..*length]));
@@ -379,7 +381,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a text that says a secret back is cut, less than four of its letters in a row are shown.
+        /// Wherever a text that repeats a secret is cut, fewer than four of the secret's characters in a row are shown.
         #[test]
         fn no_cut_leaves_a_part_of_a_secret(before in "[ .]{0,40}", times in 1..5_usize, keep in 0..400_usize) {
             kept();

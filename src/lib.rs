@@ -1,19 +1,19 @@
 //! certctl-bench: benchmark and load-test suite for certctl.
 //!
-//! One idea carries the house: **what, when, how, where, so what**.
+//! A run is a scenario, under a load, over the wire, against a system under test; its measurements become a verdict.
 //!
-//! | word | module | it knows |
+//! | part | module | responsibility |
 //! |---|---|---|
-//! | what | [`scenario`] | which requests certctl is asked, what a right answer and the work done look like |
-//! | when | [`load`] | arrival schedules, pacing, workers, warm-up, drain |
-//! | how | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
-//! | where | [`target`] | the system under test: one that runs already, or one that we start and stop |
-//! | so what | [`measure`], [`report`], [`baseline`] | samples, validity, thresholds; summaries; comparison; verdict |
+//! | requests | [`scenario`] | the requests to certctl, the check of each answer, side effects, thresholds |
+//! | load | [`load`] | arrival schedules, pacing, the worker pool, warm-up, drain |
+//! | wire | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
+//! | system | [`target`] | the system under test: one that runs already, or one that a run starts and stops |
+//! | results | [`measure`], [`report`], [`baseline`] | samples, validity, thresholds; summaries; comparison; verdict |
 //!
-//! [`run`] brings them together, [`handshake`] looks at TLS handshakes alone, [`cli`] holds the flags and verbs,
-//! [`database`] opens the sessions at PostgreSQL, [`clock`] is the one clock, [`error`] the one error, [`foreign`] the one
-//! way in for text that others wrote. `src/reference/` and `src/f5_mock/` are programs of their own:
-//! the certctl-shaped server that runs start by default, and the F5 that `f5_deploy` deploys to.
+//! [`run`] connects the parts. [`handshake`] benchmarks TLS handshakes alone, [`cli`] holds the flags and verbs,
+//! [`database`] opens all sessions at PostgreSQL, [`clock`] is the only clock, [`error`] the only error type, and
+//! [`foreign`] the only entry for text from outside. `src/reference/` and `src/f5_mock/` are programs of their own: the
+//! reference server, which a run starts by default, and the F5 that `f5_deploy` deploys to.
 
 #![warn(clippy::unwrap_used)]
 

@@ -25,7 +25,7 @@ struct Cli {
 enum Verb {
     /// Apply the seeds to a load-test database, put them back, or clean up after runs.
     Seed(seed::SeedFlags),
-    /// Look a running certctl over: what is well, what disturbs a run, what makes one impossible.
+    /// Check a running certctl: what is well, what disturbs a run, what makes one impossible.
     Doctor(doctor::DoctorFlags),
     /// Compare two sides: summaries of runs, or a baseline.
     Compare(compare::CompareFlags),
@@ -33,7 +33,7 @@ enum Verb {
     Bless(bless::BlessFlags),
     /// Run two commands in turn on this machine, and compare what they measured.
     Relative(relative::RelativeFlags),
-    /// Tell what runs came to: as text, as Markdown for a pull request, or as an HTML file with figures.
+    /// Report the results of runs: as text, as Markdown for a pull request, or as an HTML file with figures.
     Report(report::ReportFlags),
     /// Renew the tables of documents from committed baselines.
     Splice(splice::SpliceFlags),

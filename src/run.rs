@@ -1,5 +1,5 @@
-//! Brings the five words together: scenarios (what), each under a plan (when), over the wire (how), at a target
-//! (where), into measurements (so what).
+//! The run of a benchmark: scenarios, each with its plan of load, over connections to a system under test, into
+//! measurements.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -25,50 +25,51 @@ use crate::wire::request::{Method, encode};
 use crate::wire::scratch::Room;
 use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
 
-/// A runtime for one generator thread.
+/// Builds the runtime of one generator thread.
 ///
 /// # Errors
 /// If the process is out of file descriptors.
 pub fn runtime() -> Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
-        // How many tasks run before sockets and the pacer's timer are looked at again: the default of 61 would let a
-        // burst of answers delay the next arrival by a millisecond or two.
+        // The number of tasks that run between two polls of sockets and the pacer's timer: with the default of 61, a
+        // burst of answers would delay the next arrival by a millisecond or two.
         .event_interval(4)
         .build()
         .map_err(|error| unstarted("starting the generator's runtime", &error))
 }
 
-/// One workload: what is asked, and how much of it.
+/// A workload: a scenario, its load, and its system.
 #[derive(Clone)]
 pub struct Workload {
-    /// What is asked.
+    /// The requests, and the check of their answers.
     pub scenario: Rc<dyn Scenario>,
-    /// How much, and when.
+    /// The load: rate or users, connections, duration.
     pub plan: Plan,
-    /// Who is asked; unknown while flags are only looked over.
+    /// The system; unknown while flags are only checked.
     pub peer: Option<Rc<Peer>>,
 }
 
-/// Who is asked, and over which connections.
+/// A system, and the connections to it.
 pub struct Peer {
     /// Opens connections; where there are several, they take turns.
     pub dialers: Vec<Dialer>,
-    /// How long connections live.
+    /// The lifetime of connections.
     pub connections: Connections,
 }
 
-/// How long connections live.
+/// The lifetime of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Connections {
-    /// Each client keeps its own. Its first request on it is this, encoded, which costs the peer next to nothing.
+    /// Each client keeps its connection. The first request on it is this one, encoded, which costs the system next to
+    /// nothing.
     Kept(Vec<u8>),
-    /// Each arrival opens a new one, and closes it.
+    /// Each arrival opens a new connection, and closes it.
     PerArrival,
 }
 
 impl Peer {
-    /// A certctl, or a server shaped like it.
+    /// Creates the peer of a certctl, or of a server shaped like it.
     pub fn certctl(dialer: Dialer, host: &str) -> Self {
         let greeting = encode(Method::Get, "/health", host, None, "");
         Self { dialers: vec![dialer], connections: Connections::Kept(greeting) }
@@ -79,29 +80,30 @@ impl Peer {
     }
 }
 
-/// How many connections may wait for their peer to close at most, and at least; one more than planned is closed at once.
+/// Bounds of the number of connections that may wait for their peer to close them first; beyond that number,
+/// connections are closed at once.
 const MAX_CLOSING: usize = 1_024;
 const MIN_CLOSING: usize = 64;
-/// How many buffers that no request is using are kept at most.
+/// The most buffers that are kept while no request uses them.
 const MAX_UNUSED_SCRATCHES: usize = 1_024;
-/// How long a new connection is listened to before it is used, once a peer has sent what nobody had asked for: an answer
-/// that was under way before its request would be taken for one otherwise.
+/// The time for which a new connection is watched before its first request, once a peer has sent data without a
+/// request: an answer already under way would otherwise be taken for the answer to that request.
 const LISTENING: Duration = Duration::from_millis(200);
-/// How long each may wait.
+/// The longest wait for a peer to close its connection.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The sockets that workloads need that run side by side.
+/// Returns the sockets that `workloads` need, side by side.
 pub fn sockets(workloads: &[Workload]) -> Sockets {
     let connections = workloads.iter().map(|workload| workload.plan.connections).sum();
     let per_s: f64 = workloads.iter().map(closed_per_s).sum();
-    // Those of a Poisson process are within six deviations.
+    // Closings by a Poisson process stay within six standard deviations.
     let waiting = per_s * CLOSING_PATIENCE.as_secs_f64();
     let waiting = (waiting + 6.0 * waiting.sqrt()).ceil() as usize;
     let closing = if per_s > 0.0 { waiting.clamp(MIN_CLOSING, MAX_CLOSING) } else { 0 };
     Sockets { connections, closing }
 }
 
-/// How many connections a workload ends a second, if each arrival has its own.
+/// Returns the number of connections that a workload closes per second, if each arrival has its own.
 fn closed_per_s(workload: &Workload) -> f64 {
     match (&workload.plan.model, workload.plan.opening) {
         (
@@ -112,28 +114,28 @@ fn closed_per_s(workload: &Workload) -> f64 {
     }
 }
 
-/// Runs workloads side by side and measures them, on the calling thread; the measurements are in their order.
+/// Runs workloads side by side and measures them, on the calling thread; returns the measurements in the same order.
 ///
 /// # Errors
-/// If the run cannot start; what happens after that is measured, not reported as an error.
+/// If the run cannot start; a failure after that is measured, not returned.
 pub fn run(workloads: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
     let wiring = Wiring { most_closing: sockets(workloads).closing, ..Wiring::default() };
     let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect::<Result<_>>()?;
     runtime()?.block_on(load::run::run(jobs, control))
 }
 
-/// What the clients of all workloads share.
+/// The state that the clients of all workloads share.
 #[derive(Clone, Default)]
 struct Wiring {
-    /// Buffers that no request is using.
+    /// Buffers that no request uses.
     scratch: Rc<RefCell<Vec<Scratch>>>,
-    /// The room that answers have together.
+    /// The memory that the bodies of all answers share.
     room: Rc<Room>,
-    /// A peer has sent what nobody had asked for.
+    /// True once a peer has sent data without a request.
     outspoken: Rc<Cell<bool>>,
-    /// How many connections wait for their peer to close.
+    /// The number of connections that wait for their peer to close.
     closing: Rc<Cell<usize>>,
-    /// How many may.
+    /// The most that may wait.
     most_closing: usize,
 }
 
@@ -165,12 +167,12 @@ impl Wiring {
         Ok(Job { plan, client, recorder })
     }
 
-    /// Whether one more connection may wait for its peer.
+    /// Reports whether one more connection may wait for its peer to close.
     fn may_wait(&self) -> bool {
         self.closing.get() < self.most_closing
     }
 
-    /// Lets the peer close `connection` first.
+    /// Waits, in a task of its own, for the peer to close `connection` first.
     fn close(&self, connection: Connection) {
         let (closing, outspoken) = (self.closing.clone(), self.outspoken.clone());
         closing.set(closing.get() + 1);
@@ -182,20 +184,20 @@ impl Wiring {
         });
     }
 
-    /// Whether a peer has closed an idle connection.
+    /// Reports whether a peer has closed an idle connection.
     fn is_closed(&self, idle: Idle) -> Result<bool, Fault> {
         match idle {
             Idle::Quiet => Ok(false),
             Idle::Closed => Ok(true),
             Idle::Spoke(fault) => {
-                // What is no TLS is never taken for an answer.
+                // Bytes that are not TLS cannot be taken for an answer.
                 self.outspoken.set(self.outspoken.get() || fault.kind == FaultKind::Protocol);
                 Err(fault)
             }
         }
     }
 
-    /// Buffers for an exchange whose answer is at most so long, in bytes.
+    /// Takes buffers for an exchange whose answer has at most `longest_answer` bytes.
     fn take_scratch(&self, longest_answer: usize) -> Scratch {
         let unused = self.scratch.borrow_mut().pop();
         let mut scratch = unused.unwrap_or_else(|| Scratch::within(&self.room));
@@ -212,14 +214,14 @@ impl Wiring {
     }
 }
 
-/// A client that asks a scenario's requests, over one kept connection, which it opens again where it was lost, or over
-/// a new one each time.
+/// A client that sends a scenario's requests: over one kept connection, which it opens again after a loss, or over a
+/// new connection each time.
 struct HttpClient {
     peer: Rc<Peer>,
     scenario: Rc<dyn Scenario>,
     recorder: Rc<RefCell<Recorder>>,
     wiring: Wiring,
-    /// Boxed, so that moving the client about costs an idle worker nothing.
+    /// Boxed, so that an idle worker is cheap to move.
     connection: Option<Box<Connection>>,
     /// A connection is being opened for a request.
     opening: bool,
@@ -228,7 +230,7 @@ struct HttpClient {
 impl Client for HttpClient {
     async fn open(&mut self) -> Result<(Record, Phases), Fault> {
         let mut phases = Phases::default();
-        // Boxed, so that an idle worker does not keep the room that a handshake needs.
+        // Boxed, so that an idle worker does not hold the memory that a handshake needs.
         let connection = Box::pin(self.peer.dialer(0).open(&mut Stopwatch::from(Moment::now()), &mut phases)).await?;
         let mut connection = Box::new(connection);
         let record = connection.record();
@@ -252,7 +254,7 @@ impl Client for HttpClient {
                 }
                 outcome
             }
-            // An exchange that ends well has a response.
+            // An exchange that succeeds has a response.
             (Ok(()), None) => Outcome::Wrong,
             (Err(fault), _) => {
                 self.connection = None;
@@ -286,8 +288,8 @@ impl Client for HttpClient {
 }
 
 impl HttpClient {
-    /// Asks the first request of a connection and returns whether the connection was kept. certctl closes a connection
-    /// that asks nothing within 5 s, and one that has asked something only after 60 s of silence.
+    /// Sends the first request of a connection and returns whether the connection was kept. certctl closes a connection
+    /// without a request after 5 s, and one that has had a request only after 60 s of silence.
     async fn greet(&self, connection: &mut Connection) -> Result<bool, Fault> {
         let Connections::Kept(greeting) = &self.peer.connections else { return Ok(true) };
         let mut scratch = self.wiring.take_scratch(LONGEST_GREETING);
@@ -296,7 +298,7 @@ impl HttpClient {
         scratch.request.extend_from_slice(greeting);
         let kept = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
         self.wiring.return_scratch(scratch);
-        // One that is out of step is kept until a request finds it so.
+        // A connection that is out of step is kept: the next request on it reports the fault.
         Ok(kept? || connection.is_out_of_step())
     }
 
@@ -340,7 +342,7 @@ impl HttpClient {
             }
         };
         let reusable = connection.exchange(method, scratch, watch, phases).await?;
-        // One that is out of step is kept until the next request finds it so.
+        // A connection that is out of step is kept: the next request on it reports the fault.
         let is_kept = reusable || connection.is_out_of_step();
         if !is_kept && self.peer.connections != Connections::PerArrival {
             self.connection = None;
@@ -352,7 +354,7 @@ impl HttpClient {
 /// The longest answer to a greeting, in bytes.
 const LONGEST_GREETING: usize = 64 * 1024;
 
-/// A response in a line, for people, with its `flaw` where its status is the right one.
+/// Describes a response on one line, for people, with its `flaw` where its status is the right one.
 fn describe(response: &Response<'_>, flaw: Option<String>) -> String {
     let status = response.status;
     match (response.coding(), flaw) {

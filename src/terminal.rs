@@ -1,5 +1,5 @@
-//! Standard output and standard error. Neither panics, whatever is at their other end, and the second never waits for a
-//! reader that does not read.
+//! Standard output and standard error. A write to either never panics, and all writes to standard error together wait
+//! at most a second for a reader that does not read.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Messages wait so long, all of them together, for a reader of standard error.
+/// The longest wait of all messages together for a reader of standard error.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A terminal narrower than this has no room for a line that is drawn over.
+/// The narrowest terminal that has room for a line that is drawn over.
 const NARROWEST: usize = 20;
-/// A pipe that is ready takes so many bytes at once: PIPE_BUF of POSIX, as Linux has it.
+/// The bytes that a ready pipe takes at once: PIPE_BUF of POSIX, with its value on Linux.
 const CHUNK_BYTES: usize = 4_096;
 
 /// Prints to standard output.
@@ -37,15 +37,15 @@ macro_rules! errln {
 }
 pub(crate) use {err, errln, out, outln};
 
-/// The error number that standard output failed with; 0 as long as it takes everything.
+/// The number of the error with which standard output failed; 0 as long as it has not failed.
 static OUTPUT_ERROR: AtomicI32 = AtomicI32::new(0);
 
-/// Writes to standard output. What it does not take is dropped, and [`failure`] says so at the end.
+/// Writes to standard output. Text that it does not take is dropped, and [`failure`] returns the error at the end.
 pub fn print(text: fmt::Arguments<'_>) {
     print_bytes(text.to_string().as_bytes());
 }
 
-/// Writes these bytes to standard output, as [`print()`] does.
+/// Writes `bytes` to standard output, as [`print()`] does.
 pub fn print_bytes(bytes: &[u8]) {
     if OUTPUT_ERROR.load(Ordering::Relaxed) != 0 {
         return;
@@ -55,12 +55,13 @@ pub fn print_bytes(bytes: &[u8]) {
     }
 }
 
-/// Notes that standard output takes no more, for this reason.
+/// Records that standard output has failed with `error`.
 pub fn fail(error: &io::Error) {
     OUTPUT_ERROR.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
 }
 
-/// Why standard output did not take everything. A reader that has gone away has seen what it wanted: that is no failure.
+/// Returns the error that kept standard output from taking everything. A reader that has closed its end has read what
+/// it wanted: that is no failure.
 pub fn failure() -> Option<io::Error> {
     match OUTPUT_ERROR.load(Ordering::Relaxed) {
         0 | libc::EPIPE => None,
@@ -68,7 +69,7 @@ pub fn failure() -> Option<io::Error> {
     }
 }
 
-/// Writes to standard error; what nobody reads within a second, counted over the whole process, is dropped.
+/// Writes to standard error. Text that is not read within a second, counted over the whole process, is dropped.
 pub fn message(text: fmt::Arguments<'_>) {
     static WAITED_US: AtomicU64 = AtomicU64::new(0);
     let left = PATIENCE.saturating_sub(Duration::from_micros(WAITED_US.load(Ordering::Relaxed)));
@@ -78,12 +79,12 @@ pub fn message(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Writes to standard error what is worth nothing a second later: it waits for nobody.
+/// Writes a progress line to standard error, or drops it: it is soon out of date, so it never waits for a reader.
 pub fn progress(text: &str) {
     let _ = write_error(text.as_bytes(), Duration::ZERO);
 }
 
-/// How many characters a line that is drawn over may have; `None` where lines follow one another, as in a log.
+/// Returns the most characters of a line that is drawn over; `None` where lines follow one another, as in a log.
 pub fn line_width() -> Option<usize> {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     if is_dumb || !io::stderr().is_terminal() {
@@ -98,28 +99,28 @@ pub fn line_width() -> Option<usize> {
     (known && columns >= NARROWEST).then(|| columns - 1)
 }
 
-/// The descriptor of ours, standard output or error, that this file is open as.
+/// Returns the descriptor, standard output or error, that has `file` open.
 pub fn descriptor_of(file: &Metadata) -> Option<RawFd> {
     [libc::STDOUT_FILENO, libc::STDERR_FILENO].into_iter().find(|descriptor| {
         let ours = borrowed(*descriptor).metadata();
-        // Everything that is thrown away is thrown away in one place.
+        // A character device proves nothing: standard output and the file may both be `/dev/null` by chance.
         ours.is_ok_and(|ours| (ours.dev(), ours.ino()) == (file.dev(), file.ino()))
             && !file.file_type().is_char_device()
     })
 }
 
-/// Writes everything, and waits as long as the other end takes.
+/// Writes everything, for as long as the other end takes.
 ///
 /// # Errors
-/// If the other end takes no more.
+/// If the other end is closed or fails.
 pub fn write_all(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
     write_within(descriptor, bytes, Duration::MAX)
 }
 
-/// Writes everything, unless the other end takes nothing for so long.
+/// Writes everything, unless the other end takes nothing for `patience`.
 ///
 /// # Errors
-/// If the other end takes no more, or, of the kind `TimedOut`, nothing for so long.
+/// If the other end is closed or fails, or, of the kind `TimedOut`, takes nothing for `patience`.
 pub fn write_within(descriptor: RawFd, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
         match write_some(descriptor, bytes) {
@@ -137,7 +138,7 @@ pub fn write_within(descriptor: RawFd, mut bytes: &[u8], patience: Duration) -> 
     Ok(())
 }
 
-/// Waits until a descriptor is ready, or at its end; `false` if it is not within `patience`.
+/// Waits until a descriptor is ready, or at its end; returns `false` if it is not within `patience`.
 ///
 /// # Errors
 /// If the kernel refuses to wait.
@@ -168,7 +169,7 @@ fn write_some(descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes to standard error, without waiting longer than `patience` for it.
+/// Writes to standard error, and waits for it for at most `patience`.
 fn write_error(bytes: &[u8], patience: Duration) -> io::Result<()> {
     static AGAIN: OnceLock<Option<File>> = OnceLock::new();
     if let Some(again) = AGAIN.get_or_init(reopened) {
@@ -184,8 +185,8 @@ fn write_error(bytes: &[u8], patience: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Standard error opened once more, so that writing there does not wait: the flag on the one that we have would be its
-/// other users' too. `None` where that cannot be done, or need not, as for a file.
+/// Opens standard error once more, for writes that do not block: `O_NONBLOCK` on the existing descriptor would apply to
+/// the other processes that share it, too. Returns `None` where that cannot be done, or is not needed, as for a file.
 fn reopened() -> Option<File> {
     let kind = borrowed(libc::STDERR_FILENO).metadata().ok()?.file_type();
     if !kind.is_fifo() && !io::stderr().is_terminal() {
@@ -196,7 +197,7 @@ fn reopened() -> Option<File> {
 }
 
 fn borrowed(descriptor: RawFd) -> ManuallyDrop<File> {
-    // SAFETY: the descriptors of standard output and error are open for as long as the process is, which the standard
-    // library sees to, and nothing closes this one.
+    // SAFETY: the standard library keeps the descriptors of standard output and error open for as long as the process
+    // runs, and `ManuallyDrop` does not close this one.
     ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) })
 }

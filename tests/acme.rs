@@ -1,4 +1,4 @@
-//! `acme_flow` and `acme_burst` from their front door: users that wait for their answers, and what they make of them.
+//! `acme_flow` and `acme_burst` from their front door: users that wait for their answers, and the judgement of these.
 //!
 //! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
@@ -20,8 +20,8 @@ use common::summary::{
     assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
 };
 
-/// A workload with 400 samples of each step, however long they take. How late its timer may be is not what these tests
-/// are about.
+/// A workload with 400 samples of each step, however long they take. Its schedule lag is not the subject of these
+/// tests.
 const BRIEF: &str = "--users 4 --duration 10m --warm-up 0s --max-requests 1600";
 
 fn burst(arguments: &str) -> Bench {
@@ -32,8 +32,8 @@ fn flow(arguments: &str) -> Bench {
     Bench::named("acme_flow", arguments).measured()
 }
 
-/// An ACME server that answers every `nth` request of the workload otherwise. It takes a millisecond, so that a machine
-/// that has other things to do keeps up.
+/// Starts an ACME server that answers every `nth` request of the workload otherwise. An answer takes a millisecond, so
+/// that a busy machine keeps up.
 fn every(nth: u64, other: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Peer {
     let asked = AtomicU64::new(0);
     Peer::start(move |request| {
@@ -45,7 +45,7 @@ fn every(nth: u64, other: impl Fn(&Request) -> Reply + Send + Sync + 'static) ->
     })
 }
 
-/// How many requests of a run at such a peer were answered otherwise.
+/// Returns the number of requests of a run at such a peer that were answered otherwise.
 fn odd(summary: &Value, nth: u64) -> u64 {
     let arrivals = &summary["results"][0]["arrivals"];
     assert_eq!(arrivals["warm_up"], 0);
@@ -97,7 +97,7 @@ fn assert_right_on_postgresql(finished: &Finished) {
     assert_eq!(nonces + malformed + unknown, arrivals("warm_up") + arrivals("scheduled"));
     let unique = observed(results, "unique Replay-Nonces");
     assert_eq!((&unique["count"], &unique["of"]), (&nonces.into(), &nonces.into()));
-    // The profile and the audit row of each; a row for a nonce, a look for the unknown certificate.
+    // Statements: the profile and the audit row of each; a row for a nonce, a lookup of the unknown certificate.
     assert_calls(&summary, 3 * (nonces + unknown) + 2 * malformed, nonces + malformed + unknown);
     assert!(finished.stdout.contains("timer lag") && !finished.stdout.contains("service time"), "{}", finished.stdout);
 }
@@ -139,7 +139,7 @@ fn a_directory_s_query_is_sent_and_its_fragment_refused() {
         let run = burst(BRIEF).arguments(&format!("--directory {directory}")).towards_peer(&peer).run();
         let directories = run.summary()["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
         let asked = std::mem::take(&mut *asked.lock().unwrap());
-        // The preflight's too.
+        // The preflight's request included.
         assert_eq!(asked.len() as u64, directories + 1);
         assert!(asked.iter().all(|asked| asked == path), "{asked:?}");
     }
@@ -168,7 +168,7 @@ fn a_directory_of_no_server_is_refused_before_one_is_started() {
 
 // Users ---------------------------------------------------------------------------------------------------------------
 
-/// How many requests of the workload a peer is answering, now and at most.
+/// The requests of the workload that a peer is answering: the number now, and the most.
 #[derive(Default)]
 struct InFlight {
     now: AtomicI64,
@@ -195,12 +195,12 @@ fn there_are_never_more_requests_in_flight_than_users() {
     let summary = burst(arguments).towards_peer(&peer).run().worked().summary();
     assert_eq!(in_flight.most.load(Ordering::SeqCst), 12);
     assert_eq!(summary["results"][0]["opening"]["tls"]["count"], 12);
-    // Whatever was asked was answered.
+    // Every request was answered.
     assert_eq!(in_flight.now.load(Ordering::SeqCst), 0);
     assert_eq!(outcome(&summary, "ok"), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
 }
 
-/// When the last answer of a user's round was due, and how long it was from there to the next directory.
+/// The moment of the last answer of a user's round, and the times from there to the next directory.
 type Thoughts = (Instant, Vec<Duration>);
 
 #[test]
@@ -221,14 +221,14 @@ fn users_think_between_rounds() {
         acme(request)
     });
     let arguments = "--users 10 --think-time 200ms --duration 10m --warm-up 0s --max-requests 160";
-    // Not judged here: so few answers are slow enough together when the machine is busy elsewhere.
+    // The verdict is not asserted: on a busy machine these few answers may be too slow.
     let summary = flow(arguments).towards_peer(&peer).run().summary();
     assert_only_too_short(&summary);
     let rounds = rounds.lock().unwrap();
     assert_eq!(rounds.len(), 10);
     let thoughts: Vec<&Duration> = rounds.values().flat_map(|(_, thoughts)| thoughts).collect();
     assert!(thoughts.iter().all(|thought| **thought >= THINK), "{thoughts:?}");
-    // A user's first round has none before it.
+    // No pause comes before a user's first round.
     let directories = summary["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
     assert_eq!(thoughts.len() as u64, directories - 10);
     assert_eq!(
@@ -256,15 +256,15 @@ fn the_last_answers_are_waited_for() {
     let summary = run(Duration::from_secs(1), "100s --max-lag 99s");
     assert_eq!((&summary["results"][0]["arrivals"]["scheduled"], outcome(&summary, "ok")), (&103.into(), 103));
     assert!(summary["results"][0]["latency"]["response"]["max_us"].as_f64().unwrap() >= 1e6);
-    // Up to the timeout, that is.
+    // They are waited for up to the timeout, and no longer.
     let summary = run(Duration::from_secs(100), "4s --max-lag 3s");
     let outcomes = ["ok", "timed out"].map(|name| outcome(&summary, name));
     assert_eq!((&summary["results"][0]["arrivals"]["started"], outcomes), (&103.into(), [99, 4]));
 }
 
-/// The peer freezes for a second. Five users wait for it once each: fewer than one request in a hundred, whatever p99 is.
-/// 200 arrivals a second that wait for nobody tell what 200 clients would have felt: of six seconds one is lost, so that
-/// p99 is 0.94 s.
+/// The peer freezes for a second. Five users wait for it once each: fewer than one request in a hundred, so that p99
+/// does not show it. 200 arrivals a second that wait for no answer show the wait of 200 clients: one second of six is
+/// lost, so that p99 is 0.94 s.
 #[test]
 fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
     const FREEZE: Duration = Duration::from_secs(1);
@@ -292,10 +292,10 @@ fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
 
     let seconds =
         |summary: &Value, what: &str| summary["results"][0]["latency"]["response"][what].as_f64().unwrap() / 1e6;
-    // No user felt the freeze twice.
+    // No user met the freeze twice.
     assert!((1..=5).contains(&frozen.load(Ordering::SeqCst)), "{frozen:?}");
     assert!(seconds(&closed, "max_us") >= 0.9);
-    // What was due in the freeze waits for its end, and on a busy machine for more.
+    // Arrivals in the freeze wait for its end, and on a busy machine for more.
     let analytic = 1.0 - 0.01 * 6.0;
     let p99 = seconds(&open, "p99_us");
     assert!(p99 >= 0.95 * analytic, "{p99} s, not {analytic} s");
@@ -305,7 +305,7 @@ fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
 
 #[test]
 fn a_nonce_given_out_twice_is_a_breach() {
-    // A dozen at most: the errors stay below their floor.
+    // At most a dozen: the errors stay below their floor.
     let asked = AtomicU64::new(0);
     let peer = Peer::start(move |request| match (request.acme_step(), asked.fetch_add(1, Ordering::SeqCst)) {
         (Some(0 | 1), 400..412) => acme_with_nonce(request, "the-same-again"),
@@ -412,7 +412,7 @@ fn a_wrong_answer_is_shown_with_what_is_wrong_with_it() {
     }
 }
 
-/// An answer with these fields in place of its `Replay-Nonce`.
+/// Returns an answer with these fields in place of its `Replay-Nonce`.
 fn with_nonces(step: Step, nonces: &str) -> Step {
     let Step::Send(bytes) = step else { return step };
     let answer = String::from_utf8(bytes).unwrap();
@@ -477,7 +477,7 @@ fn an_id_that_is_not_refused_as_is_due_is_a_failure() {
     assert!(all(0, "ok") && all(1, "ok") && all(2, "failed (404)") && all(3, "failed (403)"), "{steps:?}");
 }
 
-/// An ACME server that does what RFC 8555 allows and most others do not.
+/// Answers as an ACME server that does what RFC 8555 allows and most others do not.
 fn unusual(request: &Request, problems: &str) -> Reply {
     let document = |status, members: &str| {
         let body = format!(r#"{{"type":"urn:ietf:params:acme:error:malformed"{members}}}"#);
@@ -510,7 +510,7 @@ fn answers_that_rfc_8555_allows_are_right() {
     for name in ["acme_flow", "acme_burst"] {
         let summary = Bench::named(name, "").smoke().towards_peer(&peer).run().exits(0).summary();
         assert_eq!(outcome(&summary, "ok"), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
-        // Observations have those of the warm-up too.
+        // Observations include those of the warm-up.
         let refused = &observed(&summary["results"][0], "unknown certificates answered 400 in place of 404")["count"];
         assert!(refused.as_u64() >= summary["results"][0]["steps"][3]["scheduled"].as_u64(), "{refused}");
     }
@@ -576,10 +576,10 @@ fn a_directory_may_be_named_and_the_token_left_out_where_nobody_wants_it() {
         let brief = format!("--users 2 --think-time 10ms --duration 500ms --warm-up 0s {arguments}");
         Bench::named("acme_flow", &brief).measured().towards_reference(&shut).env("CERTCTL_ACME_DIRECTORY", &url)
     };
-    // It is let through, whatever half a second comes to.
+    // The preflight lets it through; the results of half a second do not matter.
     let let_through = |bench: Bench| assert!(bench.run().json.is_some());
     let_through(named("", format!("{}{directory}", shut.base())));
-    // A flag wins over the old harness's name.
+    // A flag outranks the old harness's variable.
     let_through(named("--profile prof-standard-tls", "/acme/profile/elsewhere/directory".to_owned()));
     let refused = named("--profile elsewhere", directory.to_owned()).run().exits(1);
     assert!(refused.stderr.contains("/acme/profile/elsewhere/directory: the ACME profile"), "{}", refused.stderr);

@@ -1,4 +1,4 @@
-//! `agent_storm` from its front door: exit codes, results, secrets, and what remains of what it started: nothing.
+//! `agent_storm` from its front door: exit codes, results, secrets, and a check that nothing that it started is left.
 //!
 //! These tests need PostgreSQL 15 or newer and are skipped without.
 
@@ -25,18 +25,18 @@ use common::peer::{Peer, TOKEN, answer, certctl, json};
 use common::process::{Process, until};
 use common::summary::{outcome, reasons};
 
-/// A workload at which p99 has its thousand samples after a few seconds. How late its arrivals may be is not what
-/// these tests are about.
+/// A workload at which p99 has its thousand samples after a few seconds. Its schedule lag is not the subject of these
+/// tests.
 const SHORT: &str = "--rate 600/s --duration 2s --warm-up 250ms --agents 200";
-/// The same for a PostgreSQL, which has a disk to wait for. The live line looks once a second, so that it sees this
+/// The same for a PostgreSQL, which has a disk to wait for. The live line appears once a second, so that it shows this
 /// warm-up.
 const ON_POSTGRESQL: &str = "--rate 200/s --duration 6s --warm-up 1500ms --agents 200";
-/// What runs on a private PostgreSQL start: the keeper is a shell, and PostgreSQL is several processes.
+/// The processes that a run on a private PostgreSQL starts: the keeper is a shell, and PostgreSQL is several processes.
 const STARTED: [&str; 3] = ["certctl-referen", "postgres", "sh"];
 
-// The default -----------------------------------------------------------------------------------------------------------
+// The default ---------------------------------------------------------------------------------------------------------
 
-/// One run of the embedded default, with what it had started, for several tests to look at.
+/// One run of the embedded default, with the processes that it started, for several tests.
 struct Default {
     finished: Finished,
     started: Vec<Process>,
@@ -51,7 +51,7 @@ static DEFAULT: LazyLock<Default> = LazyLock::new(|| {
     Default { finished: running.finish().worked(), started, folder }
 });
 
-/// Where a run keeps the data of its private PostgreSQL.
+/// Returns the folder of the data of a run's private PostgreSQL.
 fn data_folder(running: &Running) -> PathBuf {
     std::env::temp_dir().join(format!("certctl-bench-pg-{}-0", running.pid()))
 }
@@ -70,7 +70,7 @@ fn the_default_works_on_postgresql() {
     for told in ["opening", "warm-up", "measuring"] {
         assert!(finished.stderr.contains(told), "{}", finished.stderr);
     }
-    // The terminal shows what summary.txt keeps, and where that is.
+    // The terminal shows the lines of summary.txt, and its path.
     for line in finished.text.as_ref().unwrap().lines() {
         assert!(finished.stdout.contains(line), "not on the terminal: {line}");
     }
@@ -80,7 +80,7 @@ fn the_default_works_on_postgresql() {
     assert!(finished.stdout.contains("results/summary.{json,txt}"));
 
     assert_eq!((outcome(&summary, "ok"), &summary["results"][0]["arrivals"]["warm_up"]), (1_200, &300.into()));
-    // 200 agents, each heard and each row written; 1,500 audit rows, warm-up included.
+    // 200 agents, each with an accepted heartbeat in its row; 1,500 audit rows, warm-up included.
     let work: Vec<_> = summary["results"][0]["work"]
         .as_array()
         .unwrap()
@@ -98,7 +98,7 @@ fn the_default_works_on_postgresql() {
     assert_eq!(kinds[0]["count"], 200);
 }
 
-/// Header, summary.txt and summary.json name the store.
+/// Asserts that header, summary.txt and summary.json name the store.
 fn assert_store(finished: &Finished, store: &str) {
     let summary = finished.summary();
     let named = summary["target"]["store"].as_str().unwrap();
@@ -119,7 +119,7 @@ fn the_summary_keeps_to_its_schema() {
     };
     let mut summary = DEFAULT.finished.summary();
     assert_eq!(faults(&summary), Vec::<String>::new());
-    // It tells what a reader could stumble over: a number as text, a missing part, a part that it does not know.
+    // The schema reports what a reader could stumble over: a number as text, a missing part, an unknown part.
     summary["results"][0]["arrivals"]["started"] = "1200".into();
     summary["results"][0]["latency"]["response"].as_object_mut().unwrap().remove("p99_us");
     summary["surprise"] = true.into();
@@ -148,7 +148,7 @@ fn histograms_decode_and_agree_with_what_is_stated() {
     assert_eq!((count("response"), count("service"), count("schedule_lag")), (1_200, 1_200, 1_200));
 }
 
-/// Every distribution of a summary.
+/// Returns every distribution of a summary.
 fn distributions(summary: &Value) -> impl Iterator<Item = &Value> {
     let latency = summary["results"][0]["latency"].as_object().unwrap().values();
     let handshakes = ["opening", "reopening"]
@@ -175,7 +175,7 @@ fn the_timeline_has_every_second_and_every_arrival() {
     let stated = summary["results"][0]["latency"]["response"]["p95_us"].as_f64().unwrap();
     let ratio = merged.value_at_quantile(0.95) as f64 / stated;
     assert!(merged.len() == 1_200 && (ratio - 1.0).abs() < 0.02, "{ratio}");
-    // The warm-up is apart, whole, and in nothing else.
+    // The warm-up is kept apart, complete, and counted nowhere else.
     let warm_up = summary["results"][0]["warm_up_timeline"].as_array().unwrap();
     let started: u64 = warm_up.iter().map(|second| second["started"].as_u64().unwrap()).sum();
     assert!(started > 0);
@@ -198,7 +198,7 @@ fn without_postgresql_the_default_is_in_memory_and_says_why() {
     needs!(Postgresql);
     let installed = find().expect("PostgreSQL").bin;
     let hidden = c"/usr/lib/postgresql";
-    // Only root may hide it, and only where nothing else lives beside it.
+    // Only root can hide it, and only where nothing else is installed beside it.
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 || !installed.starts_with(hidden.to_str().unwrap()) {
         return;
@@ -232,7 +232,7 @@ fn criterions_loop_runs_and_the_workload_after_it() {
     assert!(reasons(&finished.summary()).contains("response time p99 needs 1000 right answers, this run has 100"));
 }
 
-// Usage -----------------------------------------------------------------------------------------------------------------
+// Usage ---------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn wrong_usage_exits_2_and_says_what_is_wrong() {
@@ -317,7 +317,7 @@ fn a_smoke_run_that_does_not_work_fails() {
     assert_eq!(outcome(&bench.run().exits(5).summary(), "failed (503)"), 100);
 }
 
-// Verdicts --------------------------------------------------------------------------------------------------------------
+// Verdicts ------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn errors_beyond_the_threshold_exit_3() {
@@ -340,9 +340,9 @@ fn errors_beyond_the_threshold_exit_3() {
     assert_eq!(thresholds, [true, true, false]);
     let example = "first failed (500): 500: {\"message\":\"Failed to record heartbeat\"}";
     assert!(finished.stdout.contains(example), "{}", finished.stdout);
-    // Unasked, it says that nobody looked for the work.
+    // The run itself reports that side effects were not checked.
     assert!(finished.stdout.contains("work         not checked: no database given"), "{}", finished.stdout);
-    // It ran against what called itself so, and is not the reference server.
+    // The system is named as it names itself, and is not the reference server.
     assert!(
         finished.stdout.contains("target       certctl 9.8.7 (abc1234) at https://127.0.0.1:"),
         "{}",
@@ -357,7 +357,7 @@ fn wrong_answers_alone_are_a_clear_breach_and_exit_3() {
     });
     let summary = Bench::at(&peer, SHORT).run().exits(3).summary();
     assert_eq!((outcome(&summary, "wrong answer"), outcome(&summary, "ok")), (1_200, 0));
-    // Nothing else was measured, and that is said.
+    // Nothing else was measured, and that is reported.
     assert!(reasons(&summary).contains("nothing was measured"), "{}", reasons(&summary));
     let errors = &summary["thresholds"][2];
     assert_eq!(
@@ -373,12 +373,12 @@ fn heartbeats_that_no_row_shows_exit_5() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
     cluster.create_database("certctl").unwrap();
-    // This cluster asks for no password, so that one may be given.
+    // This cluster requires no password, so that any may be given.
     let url = cluster.url("certctl").replace("postgres@", "postgres:recognisable-password@");
     let mut database = seed::connect(&url).unwrap();
     database.batch_execute(include_str!("../src/reference/schema.sql")).unwrap();
     seed::apply(&url, &seed::Options::default(), &mut Vec::new()).unwrap();
-    // It accepts every heartbeat and writes none down.
+    // It accepts every heartbeat and writes no row.
     let peer = Peer::start(certctl);
     let mut bench = Bench::at(&peer, SHORT);
     bench.command.env("CERTCTL_BENCH_DATABASE", &url);
@@ -393,11 +393,11 @@ fn heartbeats_that_no_row_shows_exit_5() {
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
 }
 
-// Secrets ---------------------------------------------------------------------------------------------------------------
+// Secrets -------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_token_is_never_shown() {
-    // A peer that says back what it was told, as debugging proxies do.
+    // A peer that repeats the token, as debugging proxies do.
     let peer = Peer::start(|request| {
         let told = request.token.clone().unwrap_or_default();
         if request.is_heartbeat() { answer(500, "text/plain", &format!("Bearer {told}\r\n")) } else { certctl(request) }
@@ -422,7 +422,7 @@ fn a_databases_password_is_never_shown() {
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
 }
 
-/// Anyone on a machine may read a command line; nobody else may read an environment.
+/// Every user of a machine may read a command line; nobody else may read an environment.
 #[test]
 fn no_secret_stands_in_a_command_line() {
     needs!(Postgresql);
@@ -442,9 +442,9 @@ fn no_secret_stands_in_a_command_line() {
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
 }
 
-// Ends ------------------------------------------------------------------------------------------------------------------
+// Ends ----------------------------------------------------------------------------------------------------------------
 
-/// Nothing that a run had started is left, nor the data of its PostgreSQL.
+/// Asserts that nothing that a run had started is left, nor the data of its PostgreSQL.
 fn assert_gone(started: &[Process], folder: &Path) {
     assert!(started.len() > STARTED.len(), "{started:?}");
     let left = || -> Vec<&Process> { started.iter().filter(|process| process.runs()).collect() };
@@ -455,13 +455,13 @@ fn assert_gone(started: &[Process], folder: &Path) {
 #[test]
 fn nothing_is_left_after_success() {
     needs!(Postgresql);
-    // A run that ends of its own accord has waited for what it started.
+    // A run that ends by itself has waited for the processes that it started.
     assert_eq!(DEFAULT.started.iter().find(|process| process.runs()), None);
     assert!(!DEFAULT.folder.exists());
     assert_gone(&DEFAULT.started, &DEFAULT.folder);
 }
 
-/// A long run on a private PostgreSQL, in the middle of its window.
+/// Starts a long run on a private PostgreSQL, and waits until it is in its window.
 fn long_run() -> (Running, Vec<Process>, PathBuf) {
     let mut running =
         Bench::new("--bench --mode sustained --rate 200/s --duration 10m --warm-up 0s --agents 100").start();
@@ -507,7 +507,7 @@ fn a_second_interrupt_leaves_at_once_and_nothing_behind() {
 fn a_killed_run_leaves_nothing_behind() {
     needs!(Postgresql);
     let (mut running, started, folder) = long_run();
-    // The servers end with the run, not because the shell that keeps the folder takes it away some time after.
+    // The servers end with the run, not because the shell that keeps the folder removes it some time later.
     let (keepers, servers): (Vec<_>, Vec<_>) = started.iter().partition(|process| process.name == "sh");
     let pauses: Vec<_> = keepers.iter().map(|keeper| keeper.pause()).collect();
     running.signal(libc::SIGKILL);
@@ -558,14 +558,14 @@ fn a_target_that_dies_is_measured_as_such() {
     assert_gone(&started, &folder);
 }
 
-// Users and limits ------------------------------------------------------------------------------------------------------
+// Users and limits ----------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_ordinary_user_just_runs_it() {
     needs!(Postgresql);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
-        // Then every other test has shown it.
+        // Every other test has shown it then.
         return;
     }
     let nobody = RunAs::named("nobody").unwrap().expect("a user nobody");
@@ -609,7 +609,7 @@ fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
         "certctl-bench: 200 connections need 264 file descriptors; the hard limit (RLIMIT_NOFILE) is 100\n  \
          mend: ulimit -Hn 264 as root before the run, or --connections 36\n"
     );
-    // Real agents share no connections, and of none there is no run.
+    // Real agents share no connections, and a run without agents cannot be suggested.
     for (hard, lower) in [(100, ", or --agents 36"), (20, "")] {
         let refused = limited("--fleet real --agents 200", hard, hard).exits(1).stderr;
         let mend = format!("\n  mend: ulimit -Hn 264 as root before the run{lower}\n");

@@ -1,4 +1,4 @@
-//! The generator's hot path allocates nothing per request once its buffers have grown.
+//! A test that the generator's hot path allocates nothing per request once its buffers have grown.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn a_request_allocates_nothing() {
     let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10), &["heartbeat"])
         .with_connections(5_000)
         .with_warm_up(Duration::from_secs(2));
-    // Half of what is counted is warm-up.
+    // Half of the count is warm-up.
     recorder.begin(Moment::from_ns(1 + 5_000_000_000));
     let mut bytes = Vec::new();
     let mut schedule = Schedule::new(&Pattern::Poisson(Rate::per_second(1_000)), 5_000, 1, Duration::from_secs(60), 1);
@@ -79,7 +79,7 @@ fn a_request_allocates_nothing() {
     let before = allocations::of_this_thread();
     ask(10_000);
     assert_eq!(allocations::of_this_thread() - before, 0);
-    // It would be seen.
+    // An allocation would be seen.
     drop(std::hint::black_box(Box::new(1)));
     assert_eq!(allocations::of_this_thread() - before, 1);
 }

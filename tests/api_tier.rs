@@ -21,14 +21,14 @@ use common::peer::{Peer, Reply, Request, answer, json};
 use common::reference::Reference;
 use common::summary::{assert_calls, assert_schema, assert_work, observed, outcome_of, reasons, threshold};
 
-/// How long after the posts the lists begin.
+/// The delay of the lists after the posts.
 const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
 
 fn bench(arguments: &str) -> Bench {
     Bench::named("api_tier", arguments)
 }
 
-/// The posts' and the lists' results.
+/// Returns the results of the posts and of the lists.
 fn results(summary: &Value) -> [&Value; 2] {
     let [posts, lists] = &summary["results"].as_array().unwrap()[..] else { panic!("{}", summary["results"]) };
     assert_eq!((&posts["workload"], &lists["workload"]), (&"issuance_acceptance".into(), &"list_certificates".into()));
@@ -38,7 +38,7 @@ fn results(summary: &Value) -> [&Value; 2] {
 #[test]
 fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
     needs!(Postgresql);
-    // A list of 10,000 certificates takes a core for some 10 ms: too long to wait for the 1,000 that p99 wants.
+    // A list of 10,000 certificates takes a core for some 10 ms: too long to wait for the 1,000 that p99 needs.
     let arguments = "--issuance-rate 120/s --list-rate 40/s --duration 3s --warm-up 500ms";
     let finished = bench(arguments).measured().run().invalid_or_breached();
     let summary = finished.summary();
@@ -50,7 +50,7 @@ fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
     assert!(reasons.lines().all(|reason| few.iter().any(|few| reason == few)), "{reasons}");
     let [posts, lists] = ["issuance_acceptance", "list_certificates"]
         .map(|workload| threshold(&summary, &format!("{workload}: response time p99")));
-    // Of the posts there are enough to tell by the longest, if that is not beyond the limit.
+    // The posts are enough to be judged by the longest, if that is not beyond the limit.
     assert_eq!((&posts["by_maximum"], &lists["by_maximum"]), (&(posts["beyond"] == 0).into(), &false.into()));
     assert_schema(&summary);
     let [posts, lists] = results(&summary);
@@ -59,7 +59,7 @@ fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
     assert_eq!((&posts["arrivals"]["later"], &lists["arrivals"]["later"]), (&600.into(), &0.into()));
     assert_work(posts, &[("certificates created", 1_020)]);
     assert_work(lists, &[("audit rows of pages", 140)]);
-    // Permissions and the audit row; the INSERT of a post; count, page and targets of a list.
+    // Statements: permissions and the audit row; the INSERT of a post; count, page and targets of a list.
     assert_calls(&summary, 3 * 1_020 + 5 * 140, 1_160);
     let thresholds: Vec<&str> =
         summary["thresholds"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
@@ -77,7 +77,7 @@ fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
     assert!(finished.stdout.contains(workload), "{}", finished.stdout);
 }
 
-/// A certctl whose every `nth` post fails.
+/// Answers as a certctl whose every `nth` post fails.
 fn failing_posts(nth: u64) -> impl Fn(&Request) -> Reply + Send + Sync {
     let posts = AtomicU64::new(0);
     move |request| match request.is_issuance() && posts.fetch_add(1, Ordering::SeqCst) % nth == nth - 1 {
@@ -86,7 +86,8 @@ fn failing_posts(nth: u64) -> impl Fn(&Request) -> Reply + Send + Sync {
     }
 }
 
-/// Posts that follow the window may overtake its last ones, so that the share is about what it is meant to be.
+/// Asserts the share of failed posts. Posts that follow the window may overtake its last ones, so that the share is
+/// only about the intended one.
 fn assert_failed_posts(summary: &Value, of_all: u64) {
     let [posts, lists] = results(summary);
     let failed = outcome_of(posts, "failed (500)");
@@ -144,7 +145,7 @@ fn an_unasked_304_is_a_failure_and_html_a_wrong_answer() {
         false if request.is_issuance() => answer(201, "text/html", &request.body),
         false => all_of_certctl(request),
     });
-    // 10 lists in the warm-up, 50 in the window; every post is in vain.
+    // 10 lists in the warm-up, 50 in the window; every post is answered wrongly.
     let summary = bench("").smoke().towards_peer(&peer).run().exits(5).summary();
     let [posts, lists] = results(&summary);
     let count = |name| outcome_of(lists, name);
@@ -195,7 +196,7 @@ fn what_a_run_posted_can_be_cleaned_away() {
     assert_eq!(certificates(), (0, 10_000));
 }
 
-/// A smoke run at a reference server: what the lists observed first, and how many of the lists.
+/// Returns an observation of the lists in a smoke run at a reference server: its count, and its total if it is a share.
 #[track_caller]
 fn observed_by_lists(behaviour: &str, arguments: &str, what: &str) -> (u64, Option<u64>) {
     let reference = Reference::start(&["--behaviour", behaviour]);
@@ -208,7 +209,7 @@ fn observed_by_lists(behaviour: &str, arguments: &str, what: &str) -> (u64, Opti
 
 #[test]
 fn a_deep_walk_comes_far() {
-    // The first answer tells how many pages there are; 60 are asked for.
+    // The first answer states the number of pages; 60 are requested.
     let (deepest, _) = observed_by_lists("as-built", "--pages deep", "deepest page");
     assert!((2..=60).contains(&deepest), "{deepest}");
 }

@@ -21,7 +21,7 @@ use certctl_bench::target::evidence::Known;
 use common::runs::{Made, save};
 use tempfile::TempDir;
 
-/// Five runs that differ as runs do.
+/// The factors by which five runs differ, as runs do.
 const SLOWNESS: [f64; 5] = [1.0, 1.012, 0.991, 1.004, 0.996];
 
 fn runs() -> Vec<(String, Summary)> {
@@ -32,7 +32,7 @@ fn named(made: Made) -> (String, Summary) {
     (format!("run {}", made.number), made.summary())
 }
 
-/// Runs of what is so many times slower, after those of the base.
+/// Returns runs of a system that is so many times slower, numbered after those of the base.
 fn head(slowness: f64, calls: u64) -> Side {
     let runs: Vec<_> =
         (11..).zip(SLOWNESS).map(|(number, own)| named(Made { slowness: own * slowness, number, calls })).collect();
@@ -47,12 +47,12 @@ fn verdict(comparison: &Comparison, name: &str) -> Judgement {
     comparison.measures.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("no {name}: {comparison}")).verdict
 }
 
-/// Cells are padded to the width of their column; the eye does not see it.
+/// Removes the padding of table cells, which a reader does not see.
 fn trimmed(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// Whether `error` exits so and says this.
+/// Asserts that `result` is an error of this kind whose text has these parts.
 #[track_caller]
 fn assert_refused<T>(result: certctl_bench::Result<T>, kind: ErrorKind, says: &[&str]) {
     let Err(error) = result else { panic!("not refused") };
@@ -74,7 +74,7 @@ fn a_file_is_read_back_and_written_again_byte_by_byte() {
     let text = bless::bless(&runs()).unwrap().to_text().unwrap();
     let baseline = Baseline::parse("it", &text).unwrap();
     assert_eq!(baseline.to_text().unwrap(), text);
-    // It says the same as the runs that it was made of.
+    // It is equal to the runs that it was made of.
     let (file, fresh) = (baseline.into_side(), Side::of(&runs()).unwrap());
     let comparison = compared(&fresh, &file);
     assert_eq!(comparison.exit_code, 0, "{comparison}");
@@ -158,7 +158,7 @@ fn only_enough_fit_runs_that_agree_are_blessed() {
     let twin = |one: &mut Summary| one.finished_at = "2026-01-01T00:02:00Z".to_owned();
     assert_refused(spoilt(&twin), ErrorKind::Usage, &["run 4 and run 2 are the same run"]);
 
-    // Runs that have ids are told apart by them; a copy is known by what it measured.
+    // Runs that have ids are distinguished by them; a copy is recognised by its measurements.
     let mut known = runs();
     for (index, (_, one)) in known.iter_mut().enumerate() {
         one.run_id = Some(format!("{index:032x}"));
@@ -182,7 +182,7 @@ fn only_enough_fit_runs_that_agree_are_blessed() {
     astray[2] = named(Made { calls: 6, number: 3, ..Made::default() });
     assert_refused(bless::bless(&astray), ErrorKind::Invalid, &["run 3 strays in database/sql_calls_per_arrival"]);
 
-    // What breaches a threshold can become slower still.
+    // A run that breaches a threshold can become slower still.
     let breached = spoilt(&|one| one.verdict = Verdict::Breached).unwrap();
     assert_eq!(breached.runs[3].verdict, Verdict::Breached);
 }
@@ -199,7 +199,7 @@ fn slower_is_red_faster_is_not_and_equal_is_neither() {
     let equal = compared(&base, &head(1.0, 5));
     assert_eq!(equal.exit_code, 0, "{equal}");
     assert!(equal.measures.iter().all(|one| matches!(one.verdict, Judgement::Unchanged | Judgement::Indistinct)));
-    // What is allowed to change does not count.
+    // A change within the threshold does not count.
     let options = Options { threshold: 0.5, ..Options::default() };
     assert_eq!(compare::run(&base, &head(1.25, 5), options).exit_code, 0);
 }
@@ -226,7 +226,8 @@ fn a_count_differs_or_does_not() {
     let fewer = compared(&base, &head(1.0, 4));
     assert_eq!((verdict(&fewer, "database/sql_calls_per_arrival"), fewer.exit_code), (Judgement::Improved, 0));
 
-    // One statement more in the whole run: at the reference server that is one too many, at a certctl its own loops'.
+    // One statement more in the whole run: at the reference server that is a regression, at a certctl it may be of its
+    // own loops.
     let one_more = |kind: &'static str| {
         let side = |extra: u64| {
             let mut summary = Made { number: 1 + extra, ..Made::default() }.summary();
@@ -241,7 +242,7 @@ fn a_count_differs_or_does_not() {
     };
     assert_eq!((one_more("reference"), one_more("certctl")), (Judgement::Regressed, Judgement::Unchanged));
 
-    // Counts that are doubtful are none.
+    // Counts that are doubtful are not compared.
     let mut doubtful = Made::default().summary();
     doubtful.evidence[0].problems = vec!["pg_stat_statements lost counters".to_owned()];
     let doubtful = Side::of(&[("it".to_owned(), doubtful)]).unwrap();
@@ -279,7 +280,7 @@ fn a_count_that_is_lost_is_not_green() {
     assert_eq!(comparison.incomparable, ["database/sql_calls_per_arrival: the head does not tell it"]);
     assert_eq!(comparison.exit_code, 5);
     assert_eq!(compare::run(&lost, &base, counts).exit_code, 0, "what is new has nothing to be compared with");
-    // Beside latencies it is told.
+    // Beside latencies it is reported.
     let told = compared(&base, &lost);
     assert_eq!(
         (&told.notes[..], told.exit_code),
@@ -330,7 +331,7 @@ fn errors_are_compared_as_shares() {
     let of = |share: f64| Side::of(&(5..10).map(|minute| side(share, minute)).collect::<Vec<_>>()).unwrap();
     let name = "agent_storm/error_share";
     assert_eq!(verdict(&compared(&base, &of(0.02)), name), Judgement::Regressed);
-    // One error in 2,400 arrivals is below what counts.
+    // One error in 2,400 arrivals is below the least change that counts.
     assert_ne!(verdict(&compared(&base, &of(1.0 / 2_400.0)), name), Judgement::Regressed);
 }
 
@@ -347,7 +348,7 @@ fn another_place_or_workload_is_neither_red_nor_green() {
     assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5));
     assert_eq!(comparison.incomparable, ["processor: Some CPU @ 2.00GHz against Another CPU"]);
     assert_eq!(verdict(&comparison, "agent_storm/response_p50_us"), Judgement::Incomparable);
-    // What only one side tells is noted; a machine that tells nothing of itself is none that is known.
+    // A fact that only one side states is noted; a machine that states nothing about itself is not a known one.
     let number = |part: &str| {
         let part = part.to_owned();
         changed(&move |one| one.about.machine.cpu_part = Some(part.clone()))
@@ -363,7 +364,7 @@ fn another_place_or_workload_is_neither_red_nor_green() {
     assert!(older.notes.iter().any(|note| note.starts_with("processor's part: unknown against family")), "{older}");
     let nameless = || changed(&|one| one.about.machine.cpu_model = "unknown".to_owned());
     assert_eq!(compared(&nameless(), &nameless()).incomparable, ["processor: unknown on both sides"]);
-    // Counts do not ask where they were counted.
+    // Counts do not depend on the machine.
     assert_eq!(verdict(&comparison, "database/sql_calls_per_arrival"), Judgement::Regressed);
     let counts = compare::run(&base, &machine, Options { counts_only: true, ..Options::default() });
     assert_eq!((counts.verdict, counts.exit_code), (Judgement::Regressed, 4), "{counts}");
@@ -405,7 +406,7 @@ fn another_place_or_workload_is_neither_red_nor_green() {
     let counts = Options { counts_only: true, ..Options::default() };
     assert_eq!(compare::run(&daemon("ecdsa-p256"), &daemon("rsa-2048"), counts).exit_code, 5, "other bytes, as asked");
 
-    // What may be the very thing that is compared is told, and does not stop it.
+    // A difference that may be the very subject of the comparison is noted, and does not stop it.
     let version = compared(&base, &changed(&|one| one.about.target.version = "0.2.0".to_owned()));
     assert_eq!((version.exit_code, &version.notes[..]), (4, &["target's version: 0.1.0 against 0.2.0".to_owned()][..]));
 }
@@ -442,7 +443,7 @@ fn a_baseline_saved_by_name_is_replaced_or_grows() {
     assert_eq!(left, ["agent_storm"]);
 }
 
-/// Saved runs, and the program.
+/// A folder of saved runs, in which the program is run.
 struct Shelf {
     folder: TempDir,
 }
@@ -481,11 +482,11 @@ fn told(output: &[u8]) -> &str {
     std::str::from_utf8(output).unwrap()
 }
 
-/// Whatever the reason: no room, a folder that takes no new file, a file that may not be written.
+/// Covers every reason: no room, a folder that takes no new file, a file that may not be written.
 #[test]
 fn a_baseline_that_cannot_be_written_leaves_the_old_one_whole() {
     let shelf = Shelf::new();
-    // Permissions bind no superuser, and another user may not get to the program where it is.
+    // Permissions do not bind a superuser, and another user may have no access to the program where it is.
     let user = RunAs::lesser(&["nobody"]).unwrap();
     let (program, folder, file) = (shelf.path("program"), shelf.path("kept"), shelf.path("kept/b.json"));
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_certctl-bench")).arg(&program).status().unwrap();
@@ -585,7 +586,7 @@ fn the_program_blesses_and_compares() {
     other.exit_code = Verdict::Invalid.exit_code();
     other.invalid = vec!["it was too late".to_owned()];
     save(&other, &shelf.path("worthless"));
-    // One run is no two.
+    // The same run on both sides is no comparison.
     let mut one = Made::default().summary();
     one.run_id = Some("7a".to_owned());
     save(&one, &shelf.path("one"));

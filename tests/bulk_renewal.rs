@@ -23,7 +23,7 @@ fn bench(arguments: &str) -> Bench {
     Bench::named("bulk_renewal", arguments)
 }
 
-/// Certificates put into renewal, as the answers say.
+/// Returns the number of certificates put into renewal, by the answers.
 fn put_into_renewal(results: &Value) -> u64 {
     observed(results, "certificates put into renewal")["count"].as_u64().unwrap()
 }
@@ -31,7 +31,7 @@ fn put_into_renewal(results: &Value) -> u64 {
 #[test]
 fn the_default_works_on_postgresql_and_every_renewal_is_in_its_rows() {
     needs!(Postgresql);
-    // A machine may be slow: so few that all are answered.
+    // Few enough that a slow machine answers all.
     let arguments = "--rate 20/s --duration 3s --warm-up 500ms --batch-size 2";
     let finished = bench(arguments).measured().run().worked();
     let summary = finished.summary();
@@ -67,7 +67,7 @@ fn more_than_is_seeded_is_wrong_usage_and_what_fits_is_named() {
 
 #[test]
 fn a_certificate_that_was_not_renewed_makes_the_answer_wrong() {
-    // It knows one certificate less than it is asked for.
+    // It has one certificate less than the request names.
     let peer = Peer::start(|request| match request.certificates() {
         0 => all_of_certctl(request),
         asked => renewed(asked - 1),
@@ -77,7 +77,7 @@ fn a_certificate_that_was_not_renewed_makes_the_answer_wrong() {
     assert_eq!((outcome(&summary, "wrong answer"), outcome(&summary, "ok")), (200, 0));
     assert_eq!(threshold(&summary, "errors")["passed"], false);
     assert!(reasons(&summary).contains("not one arrival got the right answer"), "{}", reasons(&summary));
-    // What was done was done.
+    // The work that was done counts.
     assert_eq!(put_into_renewal(&summary["results"][0]), 1_000);
 }
 
@@ -140,7 +140,7 @@ fn a_sweep_goes_from_size_to_size() {
     }
 }
 
-/// A database as a run leaves it, with these statements executed in it.
+/// Returns a database as a run leaves it, with these statements executed in it.
 fn database_with(statements: &str) -> (Cluster, String) {
     // A whole sweep waits for the disk 56,000 times.
     let cluster = Cluster::start(&find().unwrap(), &[("fsync", "off"), ("synchronous_commit", "off")]).unwrap();
@@ -153,7 +153,7 @@ fn database_with(statements: &str) -> (Cluster, String) {
     (cluster, url)
 }
 
-/// Statements after which an UPDATE of a certificate fails where this holds.
+/// Returns statements after which an UPDATE of a certificate fails where this holds.
 fn refusing(condition: &str) -> String {
     format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;
@@ -162,7 +162,7 @@ fn refusing(condition: &str) -> String {
     )
 }
 
-/// Its sizes name the same certificates: where those stay in renewal, most of it would find nothing to do.
+/// The sizes of a sweep name the same certificates: if those stayed in renewal, most requests would find nothing to do.
 #[test]
 fn a_sweep_wants_a_database_to_put_its_rows_back() {
     let what = "each size renews the same certificates, which cannot be put back without a database";
@@ -185,7 +185,7 @@ fn a_sweep_wants_a_database_to_put_its_rows_back() {
     );
 }
 
-/// A sweep is not judged, but what does not work does not pass.
+/// A sweep is not judged, but one in which something does not work does not pass.
 #[test]
 fn a_sweep_that_gets_wrong_answers_is_invalid() {
     needs!(Postgresql);
@@ -225,7 +225,7 @@ fn a_sweep_that_is_stopped_between_two_sizes_is_partial() {
             [Step::Wait(wait)].into_iter().chain(metrics).collect()
         }
         (0, _) => all_of_certctl(request),
-        // Nothing that the database would have to show.
+        // No side effect that the database would have to show.
         _ => renewed(0),
     });
     let mut running = bench("--workload sweep").smoke().towards_peer(&peer).database(&url).start();
@@ -246,7 +246,7 @@ fn each_run_starts_from_reset_rows() {
         let summary = bench("").smoke().database(&url).run().exits(0).summary();
         // 24 requests of 6, warm-up included.
         assert_eq!((outcome(&summary, "ok"), put_into_renewal(&summary["results"][0])), (20, 144));
-        // certctl's own metrics begin at the reset rows too, and reading them is no part of what is counted.
+        // certctl's own metrics begin at the reset rows too, and the statements of reading them are not counted.
         let pending = &summary["evidence"][0]["metrics"]["certctl_job_pending"];
         assert_eq!((pending["before"].as_f64(), pending["after"].as_f64()), (Some(0.0), Some(144.0)));
         assert_calls(&summary, (4 * 6 + 3) * 24, 24);
@@ -260,7 +260,7 @@ fn each_run_starts_from_reset_rows() {
     }
 }
 
-/// What a run takes for the database of load tests, `seed` does too.
+/// A run and `seed` recognise the database of load tests alike.
 #[test]
 fn a_database_that_somebody_uses_is_refused_unless_that_is_allowed() {
     needs!(Postgresql);
@@ -277,7 +277,7 @@ fn a_database_that_somebody_uses_is_refused_unless_that_is_allowed() {
         "{}",
         refused.stderr
     );
-    // It goes on to the next thing that is wrong: one of the seeded certificates is missing.
+    // It goes on to the next error: one of the seeded certificates is missing.
     let allowed = run("--allow-foreign-rows").exits(1);
     assert!(allowed.stderr.contains("there are 9999 of the 10000 that this run needs"), "{}", allowed.stderr);
 }

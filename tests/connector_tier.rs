@@ -60,7 +60,7 @@ fn every_arrival_is_a_connection_with_a_full_handshake() {
     assert!(told.contains("started") && told.contains("TLS, to its answer"), "{told}");
 }
 
-/// Asserts that 40 arrivals had as many connections, by what can tell.
+/// Asserts that 40 arrivals had as many connections, by every count of them.
 #[track_caller]
 fn assert_work(results: &Value, daemon: &str) {
     let told = results["work"].as_array().unwrap().iter().map(|work| {
@@ -80,7 +80,7 @@ fn daemons_are_not_asked_at_the_same_moments() {
         entry.asks(flags).unwrap().workloads.iter().map(|one| one.plan.starts_after.as_micros()).collect()
     };
     assert_eq!(starts(&[]), [0, 150_000, 300_000, 450_000]);
-    // The same daemon is asked the same, whoever else is.
+    // The moments of a daemon do not depend on which others are loaded.
     assert_eq!(starts(&["--rate", "20/s", "--only", "apache,f5"]), [12_500, 37_500]);
 }
 
@@ -99,7 +99,7 @@ fn sessions_are_resumed_where_that_is_declared() {
 
 #[test]
 fn there_is_a_session_for_each_of_many_connections_at_once() {
-    // Ten and more shake hands at once: bytes are passed on to the peer, the first of them late.
+    // Ten and more shake hands at once: a relay passes bytes on to the peer, the first of them late.
     let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -108,7 +108,7 @@ fn there_is_a_session_for_each_of_many_connections_at_once() {
         let mut accepted = 0;
         while let Ok((mut tcp, _)) = listener.accept().await {
             accepted += 1;
-            // Those that sessions are gathered on come one after the other.
+            // Connections that gather sessions come one after the other.
             let delay = Duration::from_millis(if accepted > 150 { 100 } else { 0 });
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
@@ -166,7 +166,7 @@ fn a_limit_on_descriptors_that_is_too_low_is_told_beforehand() {
 
 #[test]
 fn connections_that_find_no_room_to_wait_for_their_peer_are_told() {
-    // It answers nobody for two seconds and then all at once, and closes no connection.
+    // It gives no answer for two seconds and then all at once, and closes no connection.
     let end = OnceLock::new();
     let peer = Peer::start(move |request| {
         let wait = match request.connection {
@@ -201,10 +201,10 @@ fn flags_that_the_workload_would_pass_over_are_told() {
 
 #[test]
 fn runs_are_comparable_if_they_offer_the_same_handshakes() {
-    // A run that the slowness of a machine left with too few answers for a verdict is not compared: then a longer one.
+    // A run that a slow machine left with too few answers for a verdict is not compared: then a longer one is.
     for duration in ["2s", "8s", "60s"] {
         let baselines = tempfile::tempdir().unwrap();
-        // Shares of 11 count, so that only what was asked decides.
+        // Only an elevenfold change counts, so that the offered handshakes alone decide.
         let spans = format!("--only f5 --rate 150/s --duration {duration} --warm-up 0s --noise-threshold 10");
         let run = |arguments: &str| {
             let bench = Bench::named("connector_tier", &format!("{spans} {arguments}")).measured();
@@ -222,7 +222,7 @@ fn runs_are_comparable_if_they_offer_the_same_handshakes() {
         }
         let [base, same, resumed, other_key] = runs;
         assert!(base.stdout.contains("saved        as here: "), "{}", base.stdout);
-        // The daemons listen elsewhere each time.
+        // The daemons listen on other ports each time.
         assert!(same.stdout.contains("against the baseline here"), "{}", same.stdout);
         assert!(!same.stdout.contains("incomparable"), "{}", same.stdout);
         let resumed = resumed.exits(5);
@@ -240,11 +240,11 @@ fn what_is_declared_and_not_done_is_invalid() {
     let summary = at(&peer, &format!("{BRIEF} --resumption resumed")).run().summary();
     assert!(reasons(&summary).contains("40 of 40 handshakes were full and meant to be resumed"), "{summary:#}");
     assert_eq!(summary["exit_code"], 5);
-    // Declared as they are, they are none of a problem.
+    // Declared as full, they are no problem.
     assert_only_too_short(&at(&peer, BRIEF).run().summary());
 }
 
-/// At a peer in the place of nginx.
+/// Returns a run with a peer in the place of nginx.
 fn at(peer: &Peer, arguments: &str) -> Bench {
     Bench::named("connector_tier", arguments)
         .measured()
@@ -258,7 +258,7 @@ fn an_answer_that_is_not_200_is_an_error() {
     let finished = at(&peer, BRIEF).run();
     let summary = finished.summary();
     assert_eq!(outcome_of(&summary["results"][0], "failed (503)"), 40);
-    // What is installed is not started beside what was named, and that is told.
+    // Installed daemons are not started beside one that is named, and that is reported.
     for (daemon, variable) in [("apache", "APACHE"), ("haproxy", "HAPROXY"), ("f5", "F5")] {
         let told = format!("skipped: {daemon} not named ({variable}_TARGET_URL)");
         assert!(finished.stderr.contains(&told), "{}", finished.stderr);
@@ -269,7 +269,7 @@ fn an_answer_that_is_not_200_is_an_error() {
 
 #[test]
 fn the_address_of_a_daemon_that_is_loaded_is_named() {
-    // Nobody listens on ::1, which localhost may be first.
+    // Nothing listens on ::1, which localhost may resolve to first.
     let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
     let base = format!("https://localhost:{}", peer.address().port());
     let finished = at(&peer, BRIEF).env("NGINX_TARGET_URL", &base).env("APACHE_TARGET_URL", &peer.base()).run();
@@ -280,7 +280,7 @@ fn the_address_of_a_daemon_that_is_loaded_is_named() {
         "{}",
         finished.stdout
     );
-    // A URL with an address says it all.
+    // A URL with an address needs no other.
     assert_eq!(settings["apache"].get("address"), None);
     assert!(finished.stdout.contains(&format!("apache unknown at {}\n", peer.base())), "{}", finished.stdout);
 }
@@ -308,8 +308,8 @@ fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
     assert!(told.contains("another authority") && told.contains("--connector-ca-file"), "{told}");
 }
 
-/// The rotation of a run in which daemons had the time to take a new certificate up: seconds are enough for most machines,
-/// and the slowest get minutes.
+/// Returns the summary of a rotation in which daemons had the time to take a new certificate up: seconds are enough for
+/// most machines, and the slowest get minutes.
 fn rotation(arguments: &str, has_happened: impl Fn(&Value) -> bool, beside: impl Fn(&Running)) -> Value {
     let mut summary = Value::Null;
     for (duration_s, every_s) in [(6, 2), (30, 10), (120, 40)] {
@@ -330,7 +330,7 @@ fn rotation(arguments: &str, has_happened: impl Fn(&Value) -> bool, beside: impl
     panic!("no daemon is so slow: {summary:#}");
 }
 
-/// Returns true once full handshakes got a new certificate, as far as the run can tell.
+/// Returns true once full handshakes got a new certificate, as far as the run shows.
 fn is_taken_up(results: &Value) -> bool {
     observed(results, "longest time until every full handshake")["duration_s"].is_f64()
 }
@@ -353,7 +353,7 @@ fn full_and_resumed_handshakes_of_a_rotation_are_told_apart() {
         rotation("--only haproxy --haproxy-commit", |results| is_taken_up(results) && resumed(results), |_| {});
     let results = &summary["results"][0];
     assert_eq!(summary["target"]["settings"]["haproxy"]["replaced_by"], "commit ssl cert");
-    // The running process takes the tickets of before the commit, and its full handshakes show what was committed.
+    // The running process takes tickets from before the commit, and its full handshakes show the new certificate.
     let old = observed(results, "resumed handshakes with a certificate that was replaced");
     // Every second handshake offers a session.
     let offered = outcome_of(results, "ok") / 2;
@@ -367,7 +367,7 @@ fn an_old_worker_lives_on_for_a_connection_without_a_request() {
     let hold = |running: &Running| {
         let stderr = running.stderr();
         let told = stderr.split("started nginx ").nth(1).unwrap().split(" at ").nth(1).unwrap();
-        // It shakes hands and says nothing more.
+        // It shakes hands and sends nothing more.
         let config = client_config(&Trust::Insecure).unwrap();
         let mut tls = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
         let mut tcp = std::net::TcpStream::connect(told.lines().next().unwrap()).unwrap();
@@ -376,7 +376,7 @@ fn an_old_worker_lives_on_for_a_connection_without_a_request() {
         }
         *held.borrow_mut() = Some(tcp);
     };
-    // A second of the six, of which four come after the first replacement.
+    // A life of one second counts; of the run's six, four come after the first replacement.
     let longest = |results: &Value| observed(results, "longest life of a worker process")["duration_s"].as_f64();
     let summary = rotation("--only nginx", |results| longest(results) >= Some(1.0), hold);
     let results = &summary["results"][0];
@@ -415,11 +415,11 @@ fn nobody_to_ask_is_an_error() {
     assert!(finished.stderr.contains("URL of nginx"), "{}", finished.stderr);
 }
 
-/// 60 answers are far too few for p99, and all of them beyond its limit are no chance.
+/// 60 answers are far too few for p99, but that all of them exceed its limit is no chance.
 #[test]
 fn a_limit_that_every_connection_exceeds_is_breached() {
     let peer = Peer::start(|request| {
-        // The look at what is there, before anything is measured.
+        // The first connection is the check before anything is measured.
         let wait = Duration::from_millis(if request.connection > 1 { 4_000 } else { 0 });
         [Step::Wait(wait)].into_iter().chain(answer(200, "text/plain", "ok")).collect()
     });
@@ -435,13 +435,13 @@ fn a_limit_that_every_connection_exceeds_is_breached() {
     assert!(finished.stdout.contains("60 of 60 beyond") && finished.stdout.contains("BREACHED"), "{}", finished.stdout);
 }
 
-/// A listener that accepts nobody any more: the connections are counted, stand in a distribution, and are a breach.
+/// A listener that accepts no more connections: they are counted, stand in a distribution, and are a breach.
 #[test]
 fn connections_that_are_not_opened_are_counted_and_a_breach() {
     let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, behind) = (listener.local_addr().unwrap(), peer.address());
-    // The look at what is there goes through, and every fourth connection of the load; the rest are closed at once.
+    // The check before the load goes through, and every fourth connection of the load; the rest are closed at once.
     std::thread::spawn(move || {
         for (number, client) in listener.incoming().flatten().enumerate() {
             if number > 0 && !number.is_multiple_of(4) {

@@ -1,4 +1,4 @@
-//! `certctl-bench doctor`: each thing that it looks at, once as it should be and once not.
+//! `certctl-bench doctor`: each of its checks, once passed and once failed.
 //!
 //! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
@@ -21,7 +21,7 @@ use postgres::{Client, NoTls};
 const LIMITER_UNSEEN: &str =
     "it could not be seen that the rate limiter is off: too few right answers to /health came, or too slowly";
 
-/// What the doctor said.
+/// The output of the doctor.
 struct Told {
     code: Option<i32>,
     stdout: String,
@@ -29,19 +29,19 @@ struct Told {
 }
 
 impl Told {
-    /// Asserts that it said this, and under it what mends it.
+    /// Asserts that it reports this finding, and under it this hint.
     #[track_caller]
     fn says(&self, finding: &str, mend: &str) {
         assert!(self.stdout.contains(&format!("{finding}\n      mend: {mend}")), "{finding}\n{}", self.stdout);
     }
 
-    /// Asserts that this is as it should be.
+    /// Asserts that it reports this as ok.
     #[track_caller]
     fn likes(&self, what: &str) {
         assert!(self.stdout.contains(&format!("ok    {what}")), "{what}\n{}", self.stdout);
     }
 
-    /// Asserts that the rate limiter is said to be off. A machine may be so slow that this cannot be seen.
+    /// Asserts that it reports the rate limiter as off. A machine may be so slow that this cannot be seen.
     #[track_caller]
     fn sees_no_limiter(&self) {
         if !self.stdout.contains(&format!("warn  {LIMITER_UNSEEN}")) {
@@ -57,7 +57,7 @@ impl Told {
     }
 }
 
-/// Looks at what is to be found at `base`, with these arguments besides.
+/// Checks the system at `base`, with these arguments besides.
 fn doctor(base: &str, ca_file: &Path, arguments: &[&str]) -> Told {
     run(&[&["--target", base, "--ca-file", ca_file.to_str().unwrap()], arguments].concat())
 }
@@ -77,7 +77,7 @@ fn at_peer(peer: &Peer, arguments: &[&str]) -> Told {
     doctor(&peer.base(), &peer.ca_file(), arguments)
 }
 
-/// What a certctl that is ready for every scenario answers.
+/// Answers as a certctl that is ready for every scenario.
 fn ready(request: &Request) -> Vec<Step> {
     let permissions = ["agent.heartbeat", "agent.job.poll", "agent.read", "cert.issue", "cert.read", "metrics.read"];
     match request.path.as_str() {
@@ -106,7 +106,7 @@ fn directory_of(request: &Request, fields: &str) -> Vec<Step> {
     vec![Step::Send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into())]
 }
 
-/// A certctl that is ready, but for one path.
+/// Checks a certctl that is ready, but for one path.
 fn ready_but(path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Told {
     let peer = Peer::start(move |request| if request.path == path { reply(request) } else { ready(request) });
     at_peer(&peer, &[])
@@ -152,7 +152,7 @@ fn the_way_there() {
     let (peer, other) = (Peer::start(ready), Peer::start(ready));
     let told = doctor(&format!("https://{address}"), &peer.ca_file(), &[]).exits(1);
     told.says(&format!("{address}: Connection refused (os error 111)"), "start certctl there, or correct CERTCTL_BASE");
-    // It goes on with what needs no server.
+    // It goes on with the checks that need no server.
     told.likes("file descriptors: ");
     let told = doctor(&peer.base(), &other.ca_file(), &[]).exits(1);
     assert!(told.stdout.contains(": the server's certificate is not trusted: "), "{}", told.stdout);
@@ -229,7 +229,7 @@ fn its_token() {
         "warn  version certctl-reference 0.1.0: a reference server, not certctl",
         "take its figures as its own\n",
     );
-    // What a token without any permission lacks besides.
+    // The further findings for a token without any permission.
     let told = ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
     assert!(
         told.stdout.contains("fail  https://")
@@ -261,14 +261,14 @@ fn its_limits() {
         assert_eq!(told.stdout.matches(on).count(), 1, "{}", told.stdout);
         assert!(!told.stdout.contains("rate limiter is off"), "{}", told.stdout);
     };
-    // One of the API alone, as a proxy may have.
+    // A limiter of the API alone, as a proxy may have.
     let peer = Peer::start(|request| match request.path.starts_with("/api/v1/") {
         true => answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"),
         false => ready(request),
     });
     limited(&at_peer(&peer, &[]).exits(1));
     let reference = Reference::start(&["--rate-limit"]);
-    // It refills: a machine that asks slowly never sees it, and never calls it off.
+    // The limiter refills: a machine that sends slowly never meets it, and must not report it as off.
     let told = doctor(&reference.base(), &reference.ca_file(), &[]);
     if !told.stdout.contains(LIMITER_UNSEEN) {
         limited(&told.exits(1));

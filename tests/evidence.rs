@@ -1,4 +1,4 @@
-//! What the server side says about a run, against what was really done to it.
+//! The evidence about a run, compared with the requests that were really sent.
 //!
 //! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
@@ -26,10 +26,10 @@ use common::process::until;
 use postgres::{Client, NoTls};
 use serde_json::json;
 
-/// Keeps our questions out of the statement counts.
+/// Keeps the test's own queries out of the statement counts.
 const MARK: &str = "/* certctl_bench */";
 
-/// A reference server on a private PostgreSQL that nobody else talks to.
+/// A reference server on a private PostgreSQL that has no other client.
 struct Quiet {
     target: Target,
     findings: Findings,
@@ -61,14 +61,14 @@ impl Quiet {
         });
     }
 
-    /// Audit rows come after the answers.
+    /// Waits for audit rows, which come after the answers.
     fn until_audited(&mut self, rows: i64) {
         let sql = format!("SELECT {MARK} count(*) FROM audit_events");
         until("all is audited", || self.client.query_one(&sql, &[]).unwrap().get::<_, i64>(0) == rows);
     }
 }
 
-/// Waits until a witness has looked once more at what backends do.
+/// Waits until a witness has sampled the backends once more.
 fn until_sampled(client: &mut Client) {
     let sample = format!(
         "SELECT {MARK} count(*) FROM pg_stat_activity WHERE query_start > $1 AND state = 'idle' \
@@ -96,11 +96,11 @@ fn statements_are_counted_to_the_last_one() {
         assert!(evidence.window.is_none(), "no window was measured");
         assert_eq!((&*evidence.settings["fsync"], &*evidence.settings["max_connections"]), ("on", "100"));
         let statements = statements(&evidence);
-        // Permissions, the agent, its UPDATE, and the audit row.
+        // Statements: permissions, the agent, its UPDATE, and the audit row.
         assert_eq!((statements.different, statements.total.calls), (4, 120), "{statements:#?}");
         assert!(statements.most_called.iter().all(|statement| statement.cost.calls == 30));
         let each = statements.per_arrival.unwrap();
-        // The administrator's 82 permissions, and a row each.
+        // The administrator's 82 permissions, and a row for each other statement.
         assert_eq!((each.calls, each.rows), (4.0, 85.0));
         assert!(each.wal_bytes > 0.0 && evidence.wal_bytes.unwrap() >= statements.total.wal_bytes);
         let shown = lines(&evidence);
@@ -121,7 +121,7 @@ fn the_window_has_rates_and_waits() {
     let progress = Arc::new(Progress::default());
     let witness = Witness::start(quiet.url(), progress.clone()).unwrap();
     progress.enter(Stage::Measuring);
-    // Every audit row waits for this one.
+    // Every audit row waits for this lock.
     let mut holder = Client::connect(quiet.url(), NoTls).unwrap();
     let mut held = holder.transaction().unwrap();
     held.execute("SELECT FROM audit_chain_head WHERE id = 1 FOR UPDATE", &[]).unwrap();
@@ -196,7 +196,7 @@ fn lost_counters_and_hidden_statements_are_doubts() {
         "{problems:?}"
     );
     assert!(problems.iter().any(|problem| problem.starts_with("pg_stat_activity hides what ")), "{problems:?}");
-    // The other's.
+    // The other session's.
     let backends = &evidence.window.unwrap().activity.backends;
     assert_eq!((backends["backends"].max, backends["active"].max), (1, 0), "{backends:?}");
 
@@ -222,7 +222,7 @@ fn a_database_that_goes_away_costs_the_evidence_and_nothing_else() {
     assert!(lines(&evidence).contains("\ndoubtful     "), "{}", lines(&evidence));
 }
 
-/// Reads the metrics of a certctl that answers so where they are.
+/// Reads the metrics of a certctl that gives this reply at their path.
 fn read_metrics(reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Result<metrics::Metrics, String> {
     let path = "/api/v1/metrics/prometheus";
     let peer = Peer::start(move |request| if request.path == path { reply(request) } else { certctl(request) });

@@ -36,7 +36,7 @@ const PROFILE: &str = "/mgmt/tm/ltm/profile/client-ssl/clientssl-certctl";
 const DOWNLOADS: &str = "/var/config/rest/downloads";
 const MAX_BODY: usize = 1 << 20;
 
-/// A running mock, by its front door; it ends when dropped.
+/// A running mock, from outside; it ends when dropped.
 struct Mock {
     child: Child,
     announced: Value,
@@ -58,7 +58,7 @@ impl Mock {
         Client::connect(self.text("address"), self.text("ca_pem"))
     }
 
-    /// A connection and a token.
+    /// Returns a connection and a token.
     fn log_in(&self) -> Session {
         let mut client = self.connect();
         let login = json!({"username": "admin", "password": "recognisable", "loginProviderName": "tmos"}).to_string();
@@ -75,7 +75,7 @@ impl Mock {
         self.connect().send("GET", "/mock/counts", &[], "").json()
     }
 
-    /// A handshake of this version with a config that remembers sessions.
+    /// Returns the config of a client with this version, which keeps sessions.
     fn remembering(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.text("ca_pem").as_bytes()).unwrap()).unwrap();
@@ -93,7 +93,7 @@ impl Drop for Mock {
     }
 }
 
-/// Someone who has logged in.
+/// A user who has logged in.
 struct Session {
     client: Client,
     token: String,
@@ -105,14 +105,14 @@ impl Session {
         self.client.send(method, path, &headers, body)
     }
 
-    /// The answer to a request that is carried out.
+    /// Returns the answer to a request that is carried out.
     fn done(&mut self, method: &str, path: &str, body: &Value) -> Value {
         let answer = self.send(method, path, &[], &body.to_string());
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
         answer.json()
     }
 
-    /// The message of a request that is refused in iControl's shape.
+    /// Returns the message of a request that is refused in iControl's shape.
     fn refused(&mut self, status: u16, method: &str, path: &str, body: &str) -> String {
         refusal(&self.send(method, path, &[], body), status)
     }
@@ -140,7 +140,7 @@ impl Session {
         transaction["transId"].to_string()
     }
 
-    /// Lets a profile name a certificate and its key, once the transaction is committed.
+    /// Queues a change by which a profile names a certificate and its key once the transaction is committed.
     fn queue(&mut self, transaction: &str, path: &str, name: &str) {
         let body = json!({"cert": format!("/Common/{name}"), "key": format!("/Common/{name}")}).to_string();
         let answer = self.send("PATCH", path, &[("X-F5-REST-Coordination-Id", transaction)], &body);
@@ -164,7 +164,7 @@ fn identity(authority: &Authority, key_type: KeyType) -> Identity {
     authority.issue(key_type, Purpose::Server, &["localhost"]).unwrap()
 }
 
-/// The chain that a client is shown which trusts `ca_pem`.
+/// Returns the chain that is shown to a client that trusts `ca_pem`.
 fn shown(address: &str, ca_pem: &str) -> Vec<CertificateDer<'static>> {
     let mut client = Client::connect(address, ca_pem);
     assert_eq!(client.send("GET", "/healthz", &[], "").shape(), (200, "text/plain; charset=utf-8", "ok"));
@@ -195,7 +195,7 @@ fn a_committed_deployment_is_served_from_the_next_handshake_on() {
     assert_eq!(session.named(PROFILE), "/Common/new");
     assert_eq!(shown(mock.text("address"), &authority.pem()), new.chain);
     session.refused(404, "PATCH", &path, VALIDATING);
-    // What is served cannot be taken away; what it replaced can.
+    // Objects that are served cannot be removed; those that they replaced can.
     assert!(session.refused(400, "DELETE", "/mgmt/tm/sys/crypto/cert/new", "").contains("in use"));
     assert!(session.refused(400, "DELETE", "/mgmt/tm/sys/crypto/key/~Common~new", "").contains("in use"));
     for (kind, object) in [("cert", "default.crt"), ("key", "default.key")] {
@@ -203,7 +203,7 @@ fn a_committed_deployment_is_served_from_the_next_handshake_on() {
         session.done("DELETE", &path, &json!({}));
         session.refused(404, "DELETE", &path, "");
     }
-    // On the old connection: a new one is shown what this client's authority does not vouch for.
+    // On the old connection: a new one is shown a certificate that this client's authority did not sign.
     let counts = session.done("GET", "/mock/counts", &json!({}));
     for (name, count) in [("logins", 1), ("uploads", 2), ("deployments", 1), ("profile_updates", 1)] {
         assert_eq!(counts[name], count, "{name}: {counts}");
@@ -220,7 +220,7 @@ fn nobody_gets_in_without_a_token() {
         (vec![("Authorization", "Bearer wrong")], "POST", "/mgmt/tm/sys/crypto/cert"),
         (vec![("Authorization", "Basic dXNlcjo=")], "GET", PROFILE),
         (vec![("Authorization", "Basic !")], "GET", "/mgmt/shared/echo-query"),
-        // A token that does not hold is not made up for by a password.
+        // An invalid token is not made up for by a password.
         (vec![("X-F5-Auth-Token", "wrong"), ("Authorization", "Basic dXNlcjpwYXNz")], "GET", PROFILE),
         (vec![("Content-Range", "0-0/1")], "POST", "/mgmt/shared/file-transfer/uploads/x"),
         (vec![], "GET", "/mgmt/nothing"),
@@ -354,7 +354,7 @@ fn both_versions_of_tls_resume_a_session() {
             let tls = ClientConnection::new(config.clone(), name).unwrap();
             let mut stream = StreamOwned::new(tls, TcpStream::connect(mock.text("address")).unwrap());
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-            // To the end, which is TLS's own goodbye: tickets come after the handshake.
+            // To the end, which is TLS's close: tickets come after the handshake.
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -383,7 +383,7 @@ fn the_target_deploys_one_certificate_after_another() {
     let before = mock.counts().unwrap();
     let root = Authority::root(KeyType::EcdsaP256).unwrap();
     let intermediate = root.intermediate(KeyType::EcdsaP256).unwrap();
-    // Of several authorities: the management's connection does not depend on what is served.
+    // Of several authorities: the management's connection does not depend on the certificate that is served.
     for (authority, key_type) in [(&root, KeyType::Rsa2048), (&intermediate, KeyType::EcdsaP384)] {
         let new = identity(authority, key_type);
         mock.deploy(&new).unwrap();
@@ -406,7 +406,7 @@ fn the_target_deploys_one_certificate_after_another() {
     assert_eq!(shown(&address, &root.pem()), new.chain);
 }
 
-/// Four users who make so many rounds each.
+/// Runs four users who make so many rounds each.
 fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
     let plan = Plan {
         model: Model::Closed { think: Duration::ZERO, rounds: Some(rounds) },

@@ -1,5 +1,5 @@
-//! The F5 mock held against clients of iControl REST that nobody of this project wrote, f5-sdk and bigrest, and against
-//! what other clients request: Ansible's modules, and users who log in more often than a BIG-IP lets them.
+//! The F5 mock with clients of iControl REST from outside this project, f5-sdk and bigrest, and with the requests of
+//! other clients: Ansible's modules, and users who log in more often than a BIG-IP lets them.
 
 #[path = "reference/client.rs"]
 #[allow(dead_code, reason = "the reference server's tests use the rest")]
@@ -29,7 +29,7 @@ fn identity(authority: &Authority) -> Identity {
     authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost"]).unwrap()
 }
 
-/// What a client sees at a fresh mock, and what the mock then serves and counts.
+/// Returns a client's observations at a fresh mock, true if the mock then serves the new certificate, and its counts.
 fn run_client(client: &str, way: &str) -> (Value, bool, Value) {
     let (mock, authority, folder) =
         (start(), Authority::root(KeyType::EcdsaP256).unwrap(), tempfile::tempdir().unwrap());
@@ -44,7 +44,7 @@ fn run_client(client: &str, way: &str) -> (Value, bool, Value) {
         .arg(script)
         .args([&mock.address.to_string(), client, way])
         .arg(folder.path())
-        // requests would verify against these although it is not to verify.
+        // The library requests would verify against these although it is not to verify.
         .env_remove("REQUESTS_CA_BUNDLE")
         .env_remove("CURL_CA_BUNDLE")
         .output()
@@ -100,7 +100,7 @@ fn bigrest_deploys_by_token_and_by_password() {
     assert_deploys("bigrest", "big");
 }
 
-/// Requests of a user with a password.
+/// A client that sends a user's name and password.
 struct User {
     client: Client,
 }
@@ -139,7 +139,7 @@ impl User {
     }
 }
 
-/// A mock that has been given the first of two identities, an authority of both, and a user.
+/// Returns a mock to which the first of two identities was deployed, an authority of both, and a user.
 fn mock_with_user() -> (F5Mock, Authority, User) {
     let (mock, authority) = (start(), Authority::root(KeyType::EcdsaP256).unwrap());
     mock.deploy(&identity(&authority)).unwrap();
@@ -150,7 +150,7 @@ fn mock_with_user() -> (F5Mock, Authority, User) {
 #[test]
 fn a_hundred_and_first_token_is_refused_until_one_is_given_back() {
     let (mock, _, mut user) = mock_with_user();
-    // The deployment before has given its own back.
+    // The deployment before has given its own token back.
     assert_eq!(mock.counts().unwrap().get("tokens_active"), 0);
     let login = json!({"username": "operator", "password": "secret", "loginProviderName": "tmos"});
     let tokens: Vec<String> = (0..100)

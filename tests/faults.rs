@@ -1,4 +1,4 @@
-//! A peer that misbehaves: each fault is counted under its kind, and the phases of an exchange add up whatever comes.
+//! A peer that misbehaves: each fault is counted under its kind, and the phases of an exchange add up in every case.
 
 mod common;
 
@@ -17,14 +17,14 @@ use common::certctl::all_of_certctl;
 use common::peer::{Peer, RECORDED, Reply, Step, TOKEN, answer, certctl, json};
 use common::summary::{assert_schema, outcome, reasons, threshold};
 
-/// A good answer that ends the connection, in words or without.
+/// Returns a right answer that ends the connection, with a header that announces it or without.
 fn last_answer(header: &str, end: Step) -> Reply {
     let length = RECORDED.len();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{header}\r\n");
     vec![Step::Send((head + RECORDED).into()), end]
 }
 
-/// Half of an answer.
+/// Returns half of an answer.
 fn half() -> Step {
     Step::Send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n{\"status\"".to_vec())
 }
@@ -35,7 +35,7 @@ fn quarter() -> Step {
 
 type Script = fn() -> Reply;
 
-/// Every way in which this peer answers, and what it counts as.
+/// Every way in which this peer answers, and its outcome.
 const WAYS: [(&str, Script); 14] = [
     ("ok", || json(200, RECORDED)),
     ("ok", || last_answer("Connection: close\r\n", Step::Close)),
@@ -70,7 +70,7 @@ fn every_fault_is_counted_under_its_kind() {
         let expected = 20 * WAYS.iter().filter(|(other, _)| *other == name).count() as u64;
         assert_eq!(outcome(&summary, name), expected, "{name}: {}", summary["results"][0]["outcomes"]);
     }
-    // Every kind but the right one is shown with an example; a timeout has nothing to show.
+    // Every outcome but the right one is shown with an example; a timeout has nothing to show.
     for entry in summary["results"][0]["outcomes"].as_array().unwrap() {
         let silent = entry["outcome"] == "ok" || entry["outcome"] == "timed out";
         assert_eq!(entry["example"].is_null(), silent, "{entry}");
@@ -105,7 +105,7 @@ fn a_wrong_answer_is_shown_with_its_content_type() {
     ] {
         let other = format!("HTTP/1.1 200 OK\r\n{types}Content-Length: {}\r\n\r\n{body}", body.len());
         let asked = AtomicU64::new(0);
-        // The preflight's are the first, and right.
+        // The preflight's requests are the first, and answered rightly.
         let peer = Peer::start(move |request| match request.is_heartbeat() {
             true if asked.fetch_add(1, Ordering::SeqCst) >= 5 => vec![Step::Send(other.clone().into())],
             _ => certctl(request),
@@ -127,7 +127,7 @@ fn a_reconnect_is_counted_and_stands_in_the_service_time() {
     let finished = Bench::at(&peer, arguments).run();
     let summary = finished.summary();
     assert_eq!(outcome(&summary, "ok"), 200);
-    // The first ten went over what was open; each of the others opened a connection.
+    // The first ten went over the open connections; each of the others opened one.
     assert_eq!(
         (&summary["results"][0]["opening"]["tls"]["count"], &summary["results"][0]["reopening"]["tls"]["count"]),
         (&10.into(), &190.into())
@@ -146,7 +146,7 @@ fn a_reconnect_is_counted_and_stands_in_the_service_time() {
 
 #[test]
 fn a_connection_that_was_closed_while_idle_is_no_fault() {
-    // It closes without a word of warning after each answer; half a second passes until the next use.
+    // It closes without announcing it after each answer; half a second passes until the next use.
     let peer = Peer::start(|request| match request.is_heartbeat() {
         true => last_answer("", Step::Close),
         false => certctl(request),
@@ -159,7 +159,7 @@ fn a_connection_that_was_closed_while_idle_is_no_fault() {
 #[test]
 fn connections_that_cannot_be_opened_are_a_breach() {
     // The preflight's connection is served; those of the fleet are cut, or left without an answer, at their greeting.
-    // The preflight asks 1 + 128 times.
+    // The preflight sends 1 + 128 greetings.
     for (served, step, timeout, said) in [
         (5, (|| Step::Cut) as fn() -> Step, "120s", "opened 5 of 50 connections, then closed: "),
         (0, || Step::Silence, "500ms", "opened 0 of 50 connections, then connect: not open within 500ms"),
@@ -182,7 +182,7 @@ fn connections_that_cannot_be_opened_are_a_breach() {
         assert!(summary["ended_early"].as_str().unwrap().starts_with("before the load"), "{summary}");
         assert_eq!(summary["generator"]["busy_share"], 0.0);
     }
-    // Of two workloads the second is not begun either.
+    // Of two workloads the second does not begin either.
     let greetings = AtomicU64::new(0);
     let peer = Peer::start(move |request| match request.path.as_str() {
         "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 => vec![Step::Cut],
@@ -193,18 +193,18 @@ fn connections_that_cannot_be_opened_are_a_breach() {
     assert_eq!((&summary["invalid"], summary["results"].as_array().unwrap().len()), (&serde_json::json!([]), 2));
 }
 
-// Ending early ----------------------------------------------------------------------------------------------------------
+// Ending early --------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
-    // From the 200th heartbeat on nothing works.
+    // From the 200th heartbeat on every answer is an error.
     let beats = Arc::new(AtomicU64::new(0));
     let counter = beats.clone();
     let peer = Peer::start(move |request| match request.is_heartbeat() {
         true if counter.fetch_add(1, Ordering::SeqCst) >= 200 => json(503, "{}"),
         _ => certctl(request),
     });
-    // It would take an hour.
+    // The whole run would take an hour.
     let arguments = "--rate 100/s --duration 1h --warm-up 0s --agents 100 --abort-on-errors 50%/1s";
     let finished = Bench::at(&peer, arguments).run().exits(3);
     let summary = finished.summary();
@@ -212,7 +212,7 @@ fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
     let breach = summary["breaches"][0].as_str().unwrap();
     assert!(breach.contains("of the requests that ended within 1s failed") && breach.contains("--abort-on-errors"));
     assert!(summary["ended_early"].as_str().unwrap().starts_with("as --abort-on-errors has it: "));
-    // What was measured is there, to the last answer.
+    // The measurement is complete, to the last answer.
     let arrivals = &summary["results"][0]["arrivals"];
     assert_eq!((arrivals["started"].as_u64(), outcome(&summary, "ok")), (Some(beats.load(Ordering::SeqCst)), 200));
     assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&false.into(), &0.into()));
@@ -282,16 +282,16 @@ fn a_run_that_cannot_start_leaves_no_result_in_place() {
     assert_eq!(std::fs::read_to_string(folder.path().join("previous-summary.json")).unwrap(), first);
 }
 
-// One exchange ----------------------------------------------------------------------------------------------------------
+// One exchange --------------------------------------------------------------------------------------------------------
 
-/// What one exchange came to.
+/// The result of one exchange.
 struct Exchange {
     phases: Phases,
     service_ns: u64,
     answered: Result<bool, Fault>,
 }
 
-/// Asks a peer once, over a new connection or one that is open.
+/// Sends a peer one request, over a new connection or one that is open.
 async fn exchange(dialer: &Dialer, connection: &mut Option<Connection>) -> Exchange {
     let start = Moment::now();
     let (mut watch, mut phases, mut scratch) = (Stopwatch::from(start), Phases::default(), Scratch::default());
@@ -303,7 +303,7 @@ async fn exchange(dialer: &Dialer, connection: &mut Option<Connection>) -> Excha
     Exchange { phases, service_ns: watch.last().ns_since(start), answered }
 }
 
-/// Asks a peer that replies so: on a new connection, and on one over which it has answered well before.
+/// Sends one request to a peer that replies so: on a new connection, and on one over which it has answered well before.
 fn exchanges(reply: impl Fn() -> Reply + Send + Sync + 'static) -> [Exchange; 2] {
     let first = Mutex::new(true);
     let peer = Peer::start(move |_| match std::mem::replace(&mut *first.lock().unwrap(), false) {
@@ -322,7 +322,7 @@ fn exchanges(reply: impl Fn() -> Reply + Send + Sync + 'static) -> [Exchange; 2]
     })
 }
 
-/// Long beside all that a busy machine takes of its own, and halved where it is looked for.
+/// Long beside any delay that a busy machine adds; half of it is looked for.
 const PAUSE: Duration = Duration::from_millis(300);
 const PAUSE_NS: u64 = PAUSE.as_nanos() as u64;
 
@@ -355,7 +355,7 @@ fn phases_add_up_to_the_service_time() {
             let Exchange { phases, service_ns, answered } = exchange;
             assert_eq!(answered.as_ref().err().map(|fault| fault.kind), fault, "{name}: {answered:?}");
             assert_eq!(phases.total_ns(), service_ns, "{name}: {phases:?}");
-            // What the peer took its time with, each phase shows.
+            // Each phase shows the time that the peer took in it.
             let shown = |ns: u64| ns >= PAUSE_NS / 2;
             assert!(shown(phases.first_byte_ns) && shown(phases.receive_ns), "{name}: {phases:?}");
             assert_eq!((phases.dial_ns > 0, phases.tls_ns() > 0), (is_new, is_new), "{name}: {phases:?}");

@@ -1,4 +1,4 @@
-//! Files that are named on command lines: what is written stays what it was, what is read is read within bounds.
+//! Files that are named on command lines: an output stays what it was, and an input is read within bounds.
 
 mod common;
 
@@ -51,7 +51,7 @@ impl Shelf {
         self.run(&["compare", "base", "head", "--json", json], 0)
     }
 
-    /// Nothing half written is in the folder.
+    /// Asserts that nothing half written is in the folder.
     #[track_caller]
     fn is_clean(&self) {
         let entries = fs::read_dir(self.0.path()).unwrap();
@@ -112,12 +112,12 @@ fn a_pipe_that_nobody_reads_or_writes_is_not_waited_for() {
     make_fifo(&shelf.path("fifo"));
     let unread = shelf.run(&["compare", "base", "head", "--json", "fifo"], 1);
     assert!(told(&unread.stderr).contains("nobody reads it"), "{}", told(&unread.stderr));
-    // Another end that nobody opens: a device that is ready, has nothing, and does not end.
+    // A device that is ready, has nothing, and does not end.
     let silent = shelf.run(&["compare", "/dev/ptmx", "head"], 2);
     assert!(told(&silent.stderr).contains("says nothing, for 10 s"), "{}", told(&silent.stderr));
     let unwritten = shelf.run(&["compare", "fifo", "head"], 2);
     assert!(told(&unwritten.stderr).contains("nobody writes to it"), "{}", told(&unwritten.stderr));
-    // One that somebody writes to is a file like any other.
+    // One that has a writer is a file like any other.
     let (fifo, summary) = (shelf.path("fifo"), shelf.path("base/summary.json"));
     let writer = thread::spawn(move || fs::copy(summary, fifo).unwrap());
     shelf.run(&["compare", "fifo", "head"], 0);
@@ -215,7 +215,7 @@ fn an_input_without_end_or_sense_is_refused() {
     fs::write(shelf.path("newer"), newer).unwrap();
     let newer = shelf.run(&["compare", "newer", "head"], 5);
     assert!(told(&newer.stderr).contains("newer than this suite"), "{}", told(&newer.stderr));
-    // What editors and other systems add is no fault.
+    // Additions by editors and other systems are no fault.
     fs::write(shelf.path("marked"), format!("\u{feff}{}", summary.replace('\n', "\r\n"))).unwrap();
     shelf.run(&["compare", "marked", "head"], 0);
 }
@@ -277,7 +277,7 @@ fn a_summary_that_contradicts_itself_is_refused() {
             assert!(said.contains("spoilt is damaged: ") && said.contains(says), "{field}: {said}");
         }
     }
-    // Of results that had to be kept elsewhere the exit code says so.
+    // For results that had to be kept elsewhere, the exit code says so.
     let kept = text.replacen("\"exit_code\": 0", "\"exit_code\": 1", 1);
     fs::write(shelf.path("kept"), kept).unwrap();
     shelf.run(&["report", "kept"], 0);

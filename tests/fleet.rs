@@ -1,4 +1,4 @@
-//! `agent_storm --fleet real` and `--fleet restart` from their front door: a fleet as it lives, and as it comes back.
+//! `agent_storm --fleet real` and `--fleet restart` from their front door: a fleet in operation, and after an outage.
 //!
 //! These tests need PostgreSQL 15 or newer with `pg_stat_statements`, and are skipped without.
 
@@ -19,7 +19,7 @@ use common::summary::{
     assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
 };
 
-/// What one agent asked, as the peer saw it.
+/// The requests of one agent, as the peer saw them.
 #[derive(Default)]
 struct Seen {
     connections: BTreeSet<u64>,
@@ -27,13 +27,13 @@ struct Seen {
     polls: u64,
 }
 
-/// The agent's part of a path, where the workload asks.
+/// Returns the agent in the path of a request, if the workload sent it.
 fn agent(request: &Request) -> Option<String> {
     let asked = request.is_heartbeat() || request.is_poll();
     asked.then(|| request.path.split('/').nth(4).unwrap().to_owned())
 }
 
-/// The results of a step, by name.
+/// Returns the results of a step, by name.
 fn step<'a>(summary: &'a Value, name: &str) -> &'a Value {
     let steps = summary["results"][0]["steps"].as_array().unwrap();
     steps.iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("no step {name}: {steps:?}"))
@@ -73,15 +73,15 @@ fn a_real_fleet_does_its_work_on_postgresql() {
     assert_work(
         results,
         &[
-            // A minute has no second heartbeat of the same agent within it.
+            // A minute has no second heartbeat of the same agent.
             ("agents whose row shows their last accepted heartbeat", heard),
             ("audit rows of accepted heartbeats", heard),
             ("audit rows of answered polls", polls),
         ],
     );
     assert_eq!(heartbeats + polls, count("warm_up") + count("scheduled"));
-    // A heartbeat: permissions, the agent, its UPDATE, the audit row. A poll: permissions, the agent, BEGIN, three
-    // questions for jobs, COMMIT, the audit row.
+    // Statements of a heartbeat: permissions, the agent, its UPDATE, the audit row. Of a poll: permissions, the agent,
+    // BEGIN, three queries for jobs, COMMIT, the audit row.
     assert_calls(&summary, 4 * heartbeats + 8 * polls, heartbeats + polls);
 }
 
@@ -106,7 +106,7 @@ fn each_real_agent_heartbeats_and_polls_on_a_connection_of_its_own() {
         (&summary["results"][0]["opening"]["tls"]["count"], outcome(&summary, "broken (closed)")),
         (&1_500.into(), 0)
     );
-    // The preflight's are the rest.
+    // The preflight's connections are the rest.
     assert!((1_500..1_505).contains(&peer.connections()), "{}", peer.connections());
 
     let agents = agents.lock().unwrap();
@@ -126,7 +126,7 @@ fn each_real_agent_heartbeats_and_polls_on_a_connection_of_its_own() {
     assert!(both >= 15, "only {both} agents asked for both");
 }
 
-/// When the first and the last agent came back, and what came first on each connection.
+/// The return of the first and of the last agent, and the kinds of the first request on each connection.
 #[derive(Default)]
 struct Return {
     first: Option<Instant>,
@@ -185,7 +185,7 @@ fn a_restarted_fleet_comes_back_at_once_on_connections_that_nobody_opened_before
     );
 }
 
-/// Forwards connections to a peer, each after so long: until then it neither reads nor writes.
+/// Forwards connections to a peer, each after this delay: until then it neither reads nor writes.
 fn delaying(peer: SocketAddr, delay: Duration) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -207,7 +207,7 @@ fn delaying(peer: SocketAddr, delay: Duration) -> SocketAddr {
     address
 }
 
-/// An agent reconnects from the moment at which it opens its connection.
+/// An agent's reconnect begins at the moment at which it opens its connection.
 #[test]
 fn recovery_begins_with_the_first_connection_and_not_with_what_is_sent_on_it() {
     const DELAY: Duration = Duration::from_secs(1);
@@ -279,7 +279,7 @@ fn real_agents_have_no_rate() {
     assert!(refused.stderr.contains("--warm-up is not for --fleet restart"), "{}", refused.stderr);
 }
 
-/// An environment is set for many runs: what a fleet has no use for is passed over there.
+/// An environment is set for many runs: variables that a fleet does not use are ignored.
 #[test]
 fn what_the_environment_has_for_other_fleets_is_passed_over() {
     let peer = Peer::start(all_of_certctl);
@@ -292,7 +292,8 @@ fn what_the_environment_has_for_other_fleets_is_passed_over() {
     assert_eq!(summary["results"][0]["opening"]["tls"]["count"], 50);
 }
 
-/// The peer falls silent for longer than agents wait. What they could not ask meanwhile is its doing, not ours.
+/// The peer falls silent for longer than agents wait. The requests that could not be sent meanwhile are its fault, not
+/// the generator's.
 #[test]
 fn a_fleet_frozen_past_its_timeout_is_a_breach() {
     let asked = std::sync::atomic::AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! Rows that are not ours: no scenario and no verb changes them, whatever is allowed.
+//! Rows of others: no scenario and no verb changes them, whatever is allowed.
 
 mod common;
 
@@ -10,7 +10,7 @@ use postgres::{Client, NoTls};
 use common::bench::{Bench, clean};
 use common::reference::Reference;
 
-/// What somebody else has in the database of a certctl.
+/// The rows of another user in the database of a certctl.
 const THEIRS: &str = "
     CREATE TEMP TABLE theirs AS SELECT * FROM managed_certificates WHERE id = 'cert-loadtest-bulk-00001';
     UPDATE theirs SET id = 'mc-theirs', name = 'theirs', status = 'Active', created_at = created_at - interval '1 year';
@@ -28,7 +28,7 @@ const THEIRS: &str = "
     UPDATE their_agent SET id = 'ag-loadtest-of-theirs', name = 'loadtest-of-theirs';
     INSERT INTO agents SELECT * FROM their_agent;";
 
-/// Everything of theirs, down to the last column.
+/// Returns all rows of the other user, down to the last column.
 fn theirs(client: &mut Client) -> Vec<String> {
     let sql = "SELECT to_jsonb(row)::text FROM managed_certificates AS row
                WHERE id IN ('mc-theirs', 'mc-load', 'cert-loadtest-bulk-theirs')
@@ -39,7 +39,7 @@ fn theirs(client: &mut Client) -> Vec<String> {
     client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// A certctl whose database holds the seeds, and rows of somebody else.
+/// A certctl whose database holds the seeds, and rows of another user.
 struct Shared {
     _cluster: Cluster,
     url: String,
@@ -108,7 +108,7 @@ fn a_rescan_that_would_renew_certificates_of_others_is_refused() {
     let url = shared.url.clone();
     refused(rescan().database(&url).arguments("--allow-foreign-rows"));
     assert_eq!(theirs(&mut shared.client), before);
-    // Without them it runs.
+    // Without these rows it runs.
     let sql = "DELETE FROM jobs WHERE id = 'job-theirs';
                DELETE FROM managed_certificates WHERE id IN ('mc-theirs', 'mc-load', 'cert-loadtest-bulk-theirs')";
     shared.client.batch_execute(sql).unwrap();
@@ -125,7 +125,7 @@ fn a_database_of_another_kind_gets_no_tables() {
     let refused = Bench::new("").smoke().database(&url).refused(1);
     let why = "it holds 1 others and none of certctl's (such as shop.orders)\n  mend: give the URL of an empty one\n";
     assert!(refused.stderr.ends_with(why), "{}", refused.stderr);
-    // Nor does one in which none can be made.
+    // Nor does a database in which none can be made.
     client.batch_execute("DROP SCHEMA shop CASCADE; ALTER DATABASE shop SET search_path = nowhere").unwrap();
     let refused = || Bench::new("").smoke().database(&url).refused(1).stderr;
     let why = ": this role's search_path is nowhere, which names no schema that is there\n  mend: ALTER ROLE … (or \

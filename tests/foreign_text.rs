@@ -1,5 +1,5 @@
-//! What a server says of itself, or says back, reaches no terminal and no file as it is: nothing in it moves the cursor,
-//! forges a line, or shows a secret.
+//! Text that a server states about itself, or repeats: it reaches no terminal and no file unchanged. Nothing in it
+//! moves the cursor, forges a line, or shows a secret.
 
 mod common;
 

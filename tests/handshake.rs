@@ -1,4 +1,4 @@
-//! `handshake` from its front door: ids, loops, counts, and servers that are not ours.
+//! `handshake` from its front door: ids, loops, counts, and servers that are not part of this suite.
 //!
 //! These tests need the program `openssl`, and are skipped without.
 
@@ -22,7 +22,7 @@ fn bench(arguments: &str) -> Bench {
     Bench::named("handshake", arguments)
 }
 
-/// The ids that Criterion or `--list` names.
+/// Returns the ids that Criterion or `--list` names.
 fn listed(arguments: &str) -> Vec<String> {
     let finished = bench(arguments).run().exits(0);
     let ids = finished.stdout.lines().map(|line| line.strip_suffix(": benchmark").unwrap().to_owned());
@@ -53,7 +53,7 @@ impl OpenSsl {
     }
 }
 
-/// Whether Criterion, in its test mode, ran this loop to its end.
+/// Returns true if Criterion, in its test mode, ran this loop to its end.
 fn tested(finished: &Finished, id: &str) -> bool {
     finished.stdout.contains(&format!("Testing {id}\nSuccess"))
 }
@@ -90,7 +90,7 @@ fn counts_are_written_beside_the_loops() {
     let bench = bench("--bench --quick --noplot handshake/client/tls1[23]/ed25519/x25519/.*/no-client-auth");
     let (file, saved) = (bench.folder().join("results/counts.json"), bench.folder().join("criterion"));
     let mut running = bench.start();
-    // Its folder goes with what `finish` consumes.
+    // Its folder is removed with the value that `finish` consumes.
     until("the program has ended", || running.ended().is_some());
     let text = read_to_string(file).unwrap();
     let saved = saved.join("handshake_client/tls13_ed25519_x25519_resumed_no-client-auth/base/estimates.json");
@@ -99,7 +99,7 @@ fn counts_are_written_beside_the_loops() {
     assert!(finished.stdout.contains("elem/s"), "{}", finished.stdout);
 
     let counts: Value = serde_json::from_str(&text).unwrap();
-    // Values sort their keys: written again, they are as they were only if they were sorted.
+    // Values sort their keys: written again, they are unchanged only if they were sorted.
     assert_eq!(text, serde_json::to_string_pretty(&counts).unwrap() + "\n");
     assert_eq!(counts["schema_version"], 1);
     let cases = counts["cases"].as_object().unwrap();

@@ -1,4 +1,4 @@
-//! A report as HTML: well formed, by itself, and in a browser neither too wide nor with words over one another.
+//! A report as HTML: well formed, self-contained, and in a browser neither too wide nor with words over one another.
 
 mod common;
 
@@ -10,14 +10,14 @@ use common::browser::Browser;
 use common::made_up::{group, stalled, summary};
 use common::needs::needs;
 
-/// Base and head of one scenario, with a warm-up and a stall, and another scenario by itself.
+/// Returns base and head of one scenario, with a warm-up and a stall, and another scenario by itself.
 fn groups() -> [Group; 2] {
     let alone = group([("", summary(stalled(3), 2_000))]);
     let pair = group([("base", summary(stalled(1), 2_000)), ("head", summary(stalled(2), 1_999))]);
     [pair, Group { scenario: "another".to_owned(), ..alone }]
 }
 
-/// Panics unless every tag is closed by its own, names are unique, and what is referred to is there.
+/// Panics unless every tag is closed by its own, names are unique, and every reference has its target.
 fn assert_well_formed(page: &str) {
     let page = page.strip_prefix("<!DOCTYPE html>\n").expect("a doctype");
     let (mut open, mut ids, mut referred) = (Vec::new(), HashSet::new(), Vec::new());
@@ -88,14 +88,14 @@ fn in_a_browser_nothing_is_cut_off_or_too_wide() {
         let seen = browser.look(&page, width, ground);
         assert_eq!((&seen["width"], &seen["ground"]), (&width.into(), &ground.into()), "{seen:#}");
         assert!(seen["needs"].as_u64() <= Some(width.into()), "wider than its window: {seen:#}");
-        // Two figures a workload, one of them of two charts; and where the time went, of requests and connections. One
+        // Two figures a workload, one of them of two charts; and the phases of requests and of connections. One
         // scenario has two runs, the other one.
         assert_eq!(seen["figures"], 10, "{seen:#}");
         for fault in ["blank", "cut_off", "overlapping", "faint", "loaded", "errors"] {
             assert_eq!(seen[fault].as_array().map(Vec::len), Some(0), "{fault} at {width} pixels, {ground}: {seen:#}");
         }
     }
-    // The probe sees what it is to see.
+    // The probe detects what it is to detect.
     let wide = "<pre style=\"width:2000px;color:#ddd\">x</pre><svg role=\"img\" viewBox=\"0 0 9 9\"><text x=\"8\">aaaa</text></svg>";
     let broken = page.replace("<main>", &format!("<main>{wide}<img src=\"https://localhost:9/x.png\"/>"));
     let seen = browser.look(&broken, 375, "light");

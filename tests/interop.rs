@@ -1,5 +1,5 @@
-//! TLS with a peer that is not ours: OpenSSL's `s_server`, set up well and badly. Those that need `openssl` are
-//! skipped without.
+//! TLS with a peer of another make: OpenSSL's `s_server`, set up well and badly. Tests that need `openssl` are skipped
+//! without.
 
 mod common;
 
@@ -22,12 +22,12 @@ use common::openssl::Server;
 use common::peer::{Peer, Step};
 use rustls::NamedGroup;
 
-/// One request, its answer's status, and how the connection was made.
+/// Sends one request; returns the facts of the connection, and the status of the answer.
 fn ask(address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
     ask_after(Duration::ZERO, address, name, options)
 }
 
-/// The same, so long after the handshake.
+/// Does the same as [`ask`], so long after the handshake.
 fn ask_after(pause: Duration, address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
     let name = format!("https://{name}").parse::<Base>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(address, name, configure(options).unwrap());
@@ -98,7 +98,7 @@ fn a_peer_of_another_group_asks_again() {
     let (record, _) = ask(server.address, "localhost", &pki.options()).unwrap();
     assert_eq!((record.handshake.kind, record.handshake.group), (Kind::HelloRetry, "secp256r1"));
     assert!(record.as_declared, "a handshake with a retry is a full one");
-    // What is offered alone is taken at once.
+    // A group that is offered alone is taken at once.
     let (record, _) = ask(server.address, "localhost", &Options { group: Some(Group::P256), ..pki.options() }).unwrap();
     assert_eq!((record.handshake.kind, record.handshake.group), (Kind::Full, "secp256r1"));
 }
@@ -123,7 +123,7 @@ fn a_client_certificate_that_is_demanded_is_told() {
         let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
         assert_eq!(fault.kind, FaultKind::ClientCertificate, "{version}: {fault}");
     }
-    // Where nothing that we offer is to the peer's liking, that is none of a certificate.
+    // A peer that refuses the whole offer does not ask for a certificate.
     let server = Server::start(&pki.identity, &["-tls1_2", "-cipher", "AES128-SHA256"]);
     let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
@@ -161,7 +161,7 @@ fn a_given_certificate_that_is_an_authoritys_is_accepted() {
     assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth])), Err(FaultKind::NotForServers));
     assert_eq!(verdict(own("localhost", 2_020, &[])), Err(FaultKind::Expired));
     assert_eq!(verdict(own("elsewhere.example.test", 4_000, &[])), Err(FaultKind::WrongName));
-    // Another certificate of the same name and key was not given.
+    // A certificate of the same name and key is not the given one.
     let (_, served) = own("localhost", 4_000, &[]);
     let (given, _) = own("localhost", 4_001, &[]);
     let server = serve(&served);
@@ -195,7 +195,7 @@ fn a_certificate_of_version_1_is_accepted_when_any_is() {
 
 #[test]
 fn no_group_is_offered_that_a_peer_would_ask_for_again() {
-    // A server that prefers the post-quantum group asks again where it is offered without a key share.
+    // A server that prefers the post-quantum group sends a HelloRetryRequest where it is offered without a key share.
     let config = configure(&Options::full(Trust::Insecure)).unwrap();
     let groups = config.crypto_provider().kx_groups.iter().map(|group| group.name());
     assert!(groups.clone().eq([NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]), "{groups:?}");
@@ -208,7 +208,7 @@ fn openssl_3_5_takes_the_default_offer_at_once() {
     let server = Server::start_3_5(&pki.identity);
     let (record, status) = ask(server.address, "localhost", &pki.options()).unwrap();
     assert_eq!((status, record.handshake.kind, record.handshake.group), (200, Kind::Full, "X25519"));
-    // It is the one that prefers another.
+    // This server prefers another group.
     let group = Some(Group::X25519MlKem768);
     let (record, _) = ask(server.address, "localhost", &Options { group, ..pki.options() }).unwrap();
     assert_eq!((record.handshake.kind, record.handshake.group), (Kind::Full, "X25519MLKEM768"));
@@ -224,7 +224,7 @@ fn an_alert_is_told_where_the_connection_was_reset_before_the_request() {
     assert_eq!(fault.kind, FaultKind::ClientCertificate, "{fault}");
 }
 
-/// Passes one connection's bytes on to `behind`, and resets it once that one closes.
+/// Passes one connection's bytes on to `behind`, and resets it once that side closes.
 fn relay_and_reset(behind: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -236,12 +236,12 @@ fn relay_and_reset(behind: SocketAddr) -> SocketAddr {
         while let Ok(length @ 1..) = server.read(&mut bytes) {
             client.write_all(&bytes[..length]).unwrap();
         }
-        // So that its clone lets go as well, and the last one to be closed resets.
+        // So that its clone is closed as well, and the last one to be closed resets.
         client.shutdown(Shutdown::Read).unwrap();
         let _ = upwards.join();
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         let size = size_of::<libc::linger>() as libc::socklen_t;
-        // SAFETY: `linger` is a valid value of the size that is told.
+        // SAFETY: `linger` is a valid value of the size that is given.
         let set = unsafe {
             libc::setsockopt(client.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
         };
@@ -277,7 +277,7 @@ fn each_flaw_of_a_certificate_has_its_own_outcome() {
         let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
         assert_eq!(fault.kind, kind, "{fault}");
         assert!(fault.detail.starts_with("invalid peer certificate"), "{fault}");
-        // Unless nobody asks.
+        // Unless nothing is verified.
         assert_eq!(ask(server.address, "localhost", &Options::full(Trust::Insecure)).unwrap().1, 200);
     }
 }
@@ -298,7 +298,7 @@ fn http_1_1_is_what_is_spoken() {
 #[test]
 fn a_peer_that_closes_before_the_handshake_or_after_it_is_told() {
     let pki = Pki::new();
-    // Before: it reads the ClientHello and goes.
+    // Before: it reads the ClientHello and closes.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let peer = thread::spawn(move || listener.accept().unwrap().0.read(&mut [0; 4_096]).unwrap());
@@ -306,14 +306,14 @@ fn a_peer_that_closes_before_the_handshake_or_after_it_is_told() {
     assert!(peer.join().unwrap() > 0);
     assert_eq!(fault.kind, FaultKind::Closed, "{fault}");
     assert!(fault.detail.starts_with("amid the TLS handshake"), "{fault}");
-    // After: it shakes hands and goes, at the first request.
+    // After: it shakes hands and closes at the first request.
     let peer = Peer::start(|_| vec![Step::Close]);
     let options = Options::full(Trust::from_file(&peer.ca_file()).unwrap());
     let fault = ask(peer.address(), "localhost", &options).unwrap_err();
     assert_eq!((fault.kind, peer.connections()), (FaultKind::Closed, 1), "{fault}");
 }
 
-/// A peer that answers a ClientHello with a ServerHello of this version, which selects `protocol` by ALPN.
+/// Starts a peer that answers a ClientHello with a ServerHello of this version, which selects `protocol` by ALPN.
 fn hello_of(version: [u8; 2], protocol: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -330,7 +330,7 @@ fn hello_of(version: [u8; 2], protocol: &'static [u8]) -> SocketAddr {
         let mut hello = [0; 4_096];
         let _ = client.read(&mut hello).unwrap();
         client.write_all(&record).unwrap();
-        // Until the client goes.
+        // Until the client closes.
         while matches!(client.read(&mut hello), Ok(1..)) {}
     });
     address

@@ -1,4 +1,4 @@
-//! Who used the machine while a run was measured, and what limits it: from the front door.
+//! CPU use of the machine while a run was measured, and the machine's limits: from the front door.
 
 mod common;
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 /// A short run that waits for no database.
 const SHORT: &str = "--in-memory --duration 2s --warm-up 1s --agents 50 --rate 100/s";
 
-/// Processes that use all that they are given, under a name of their own, while nobody else's workload runs.
+/// Processes that use all the CPU that they get, under a name of their own, while no other workload runs.
 struct Neighbours {
     loops: Vec<Child>,
     _folder: tempfile::TempDir,
@@ -32,7 +32,7 @@ impl Neighbours {
         let count = 2 * std::thread::available_parallelism().unwrap().get() + 12;
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("<b>neighbour");
-        // Ends by itself, should nobody end it.
+        // Ends by itself in case nothing else ends it.
         let text = "end=$(($(date +%s) + 120))\nwhile [ $(date +%s) -lt $end ]; do\n\
                     n=0; while [ $n -lt 500000 ]; do n=$((n + 1)); done\ndone";
         write_script(&script, text);
@@ -71,7 +71,7 @@ fn a_run_says_who_used_the_machine() {
     let samples = used["timeline"].as_array().unwrap();
     let at: Vec<f64> = samples.iter().map(|sample| sample["at_s"].as_f64().unwrap()).collect();
     assert!(at.is_sorted() && at.iter().any(|at| *at >= 0.0), "{used}");
-    // Everybody's shares are the whole.
+    // All shares together are the whole.
     let all =
         ["generator", "system", "postgresql", "others", "interrupts", "steal", "idle"].map(mean).iter().sum::<f64>();
     assert!(all > used["cpus"].as_f64().unwrap() * 0.9, "{used}");
@@ -104,7 +104,7 @@ fn neighbours_that_take_the_cpu_are_named_and_invalidate() {
     assert!(top.contains(&"<b>neighbour"), "{top:?}");
     let reasons = reasons(&summary);
     assert!(reasons.contains("% of the CPU that the run left free (bound 0%)"), "{reasons}");
-    // Of all that is said of it, nothing is judged where that is wanted.
+    // The use is reported, and not judged where judgement is switched off.
     let finished = Bench::new(SHORT).measured().run();
     assert_eq!(used(&finished.summary())["doubtful"], Value::Null);
 }
@@ -130,7 +130,7 @@ fn a_neighbour_s_name_is_harmless_in_a_report() {
     assert!(report("html").contains("Use of the machine") && report("html").contains(">others</li>"));
 }
 
-/// A control group of version 1 or 2 with these limits, where this kernel and user let us make one.
+/// A control group of version 1 or 2 with these limits, where this kernel and user allow one.
 struct Group {
     folders: Vec<PathBuf>,
 }
@@ -153,7 +153,7 @@ impl Group {
         Some(group)
     }
 
-    /// Has the program started within the group.
+    /// Makes the program start within the group.
     fn hold(&self, command: &mut Command) {
         let files: Vec<_> = self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect();
         // SAFETY: the child is single-threaded between fork and exec here, and only writes its number to files.
@@ -215,7 +215,8 @@ fn a_limit_of_threads_is_named_instead_of_a_panic() {
         let mut command = Command::new(program(target));
         command.args(["--bench", "--mode", "sustained"].iter().take(if target == "handshake" { 1 } else { 3 }));
         command.env("CERTCTL_BENCH_OUTPUT", "/nonexistent").stdin(Stdio::null());
-        // SAFETY: plain system calls between fork and exec. Limits do not hold root, so it becomes nobody's user.
+        // SAFETY: plain system calls between fork and exec. Limits do not bind root, so it becomes a user that runs
+        // nothing else.
         unsafe {
             command.pre_exec(|| {
                 let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };

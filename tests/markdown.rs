@@ -1,4 +1,4 @@
-//! A report as Markdown is what a pull request shows: golden tests.
+//! A report as Markdown, as a pull request shows it: golden tests.
 
 mod common;
 

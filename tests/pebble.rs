@@ -1,6 +1,6 @@
-//! `acme_flow` and `acme_burst` held against the answers of Pebble, the ACME server that Let's Encrypt tests clients with.
+//! `acme_flow` and `acme_burst` against the answers of Pebble, the ACME server with which Let's Encrypt tests clients.
 //!
-//! Pebble has no certctl around it: a peer answers as certctl does, and hands each ACME request on to Pebble.
+//! Pebble has no certctl around it: a peer answers as certctl does, and passes each ACME request on to Pebble.
 
 mod common;
 
@@ -26,7 +26,7 @@ use common::peer::{Peer, Step, certctl};
 use common::process::PATIENCE;
 use common::summary::{observed, outcome};
 
-/// Two parts of base64url, of a certificate that nobody has: what the scenarios ask for.
+/// Two parts of base64url, of a certificate that does not exist: the id in the scenarios' requests.
 const UNKNOWN: &str = "aaaa.bbbb";
 
 /// A running Pebble; it ends when dropped.
@@ -46,7 +46,7 @@ impl Pebble {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
-        // Nobody can hold a port free for another process: someone may be quicker.
+        // A port cannot be held free for another process: a third one may be quicker.
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
             let file = |name: &str| folder.path().join(name);
@@ -93,7 +93,8 @@ impl Pebble {
         BufReader::new(StreamOwned::new(tls, tcp))
     }
 
-    /// The key identifier of Pebble's own authority, as the first part of a certificate's id (RFC 9773, section 4.1).
+    /// Returns the key identifier of Pebble's own authority, as the first part of a certificate's id (RFC 9773, section
+    /// 4.1).
     fn issuer(&self) -> String {
         let mut management = self.connect(self.ports[1]);
         let answer = exchange(&mut management, "GET", "/intermediates/0", "localhost");
@@ -113,7 +114,7 @@ impl Drop for Pebble {
     }
 }
 
-/// One exchange, and the answer as it came.
+/// Makes one exchange, and returns the answer as it came.
 fn exchange(
     stream: &mut BufReader<StreamOwned<ClientConnection, TcpStream>>,
     method: &str,
@@ -148,7 +149,7 @@ fn pebbles_answers_are_right() {
     let pebble = Pebble::start();
     let (issuer, unknown) = (pebble.issuer(), Arc::new(AtomicU64::new(0)));
     let seen = unknown.clone();
-    // One connection does: requests are handed on one by one.
+    // One connection is enough: requests are passed on one by one.
     let stream = Mutex::new(pebble.connect(pebble.ports[0]));
     let peer = Peer::start(move |request| {
         if !["/dir", "/nonce-plz", "/draft-ietf-acme-ari"].iter().any(|path| request.path.starts_with(path)) {
@@ -163,7 +164,7 @@ fn pebbles_answers_are_right() {
         let summary = Bench::named(name, "--directory /dir").smoke().towards_peer(&peer).run().exits(0).summary();
         let results = &summary["results"][0];
         assert_eq!(outcome(&summary, "ok"), results["arrivals"]["scheduled"].as_u64().unwrap(), "{results:#}");
-        // 404 for its own authority's, 400 for another's.
+        // 404 for a certificate of its own authority, 400 for another's.
         let of_another =
             observed(results, "unknown certificates answered 400 in place of 404")["count"].as_u64().unwrap();
         let handed_on = unknown.swap(0, Ordering::SeqCst);

@@ -26,12 +26,12 @@ use common::peer::{Manners, Peer, RECORDED, Reply, Step, certctl, json};
 use common::process::PATIENCE;
 use common::summary::{outcome, outcome_of};
 
-/// How long a silent peer is waited for, and how long any other, however busy the machine.
+/// The time for which a silent peer is waited for; any other peer is waited for however busy the machine is.
 const SILENCE: Duration = Duration::from_millis(300);
 
-// Each alone ------------------------------------------------------------------------------------------------------------
+// Each alone ----------------------------------------------------------------------------------------------------------
 
-/// Steps that note, before they end or once they are done, that the client may go on.
+/// Returns steps that note, before they end or once they are done, that the client may go on.
 fn noting(mut steps: Reply, done: &Sender<()>) -> Reply {
     let ends = |step: &Step| matches!(step, Step::Close | Step::Cut | Step::Reset | Step::Silence | Step::Hold);
     let at = steps.iter().position(ends).unwrap_or(steps.len());
@@ -41,7 +41,7 @@ fn noting(mut steps: Reply, done: &Sender<()>) -> Reply {
     steps
 }
 
-/// A client of a peer that misbehaves, and what it needs to know of it.
+/// A client of a peer that misbehaves, with the signals that it needs from it.
 struct Client {
     storm: AgentStorm,
     dialer: Dialer,
@@ -51,7 +51,7 @@ struct Client {
 }
 
 impl Client {
-    /// Opens a connection, once the peer has done on it what it does before a request.
+    /// Opens a connection, once the peer has taken its steps on it before a request.
     async fn open(&self) -> Result<Connection, Fault> {
         let mut watch = Stopwatch::from(Moment::now());
         let connection = self.dialer.open(&mut watch, &mut Phases::default()).await?;
@@ -89,7 +89,8 @@ impl Client {
     }
 }
 
-/// What one heartbeat to this peer comes to, and the next one on its connection where that is to be looked at.
+/// Returns the outcome of one heartbeat to this peer, and of the next one on its connection where the case is about
+/// that.
 fn meet(case: &'static Case) -> (String, Option<String>) {
     let ((opened, is_opened), (answered, is_answered)) = (channel(), channel());
     let asked = AtomicU64::new(0);
@@ -176,7 +177,7 @@ fn an_answer_cut_anywhere_is_truncated() {
 
 // All together before a bench program -------------------------------------------------------------------------------
 
-/// The cases of a heartbeat over a connection that its agent has kept.
+/// Returns the cases of a heartbeat over a connection that its agent has kept.
 fn kept_cases() -> Vec<&'static Case> {
     let is_kept = |case: &&Case| {
         let acts = (case.acts)();
@@ -187,7 +188,7 @@ fn kept_cases() -> Vec<&'static Case> {
     CASES.iter().filter(is_kept).collect()
 }
 
-/// The cases of a heartbeat that opens its connection.
+/// Returns the cases of a heartbeat that opens its connection.
 fn accepting_cases() -> Vec<&'static Case> {
     CASES.iter().filter(|case| !(case.acts)().on_accept.is_empty()).collect()
 }
@@ -203,14 +204,14 @@ impl Preflight {
         }
     }
 
-    /// How many connections came before this one since; `None` before the end of the preflight.
+    /// Returns the number of connections before this one since; `None` before the end of the preflight.
     fn since(&self, connection: u64) -> Option<usize> {
         let last = self.0.load(Ordering::SeqCst);
         (last > 0 && connection > last).then(|| (connection - last - 1) as usize)
     }
 }
 
-/// How often each outcome was expected and counted.
+/// Asserts the count of each outcome.
 #[track_caller]
 fn assert_outcomes(summary: &serde_json::Value, expected: &HashMap<&'static str, u64>) {
     for (name, count) in expected {
@@ -234,7 +235,7 @@ fn a_run_counts_every_peer_under_its_outcome() {
         match request.is_heartbeat() {
             true if acts.answer.is_empty() => certctl(request),
             true => acts.answer,
-            // What comes before the heartbeat comes at once with the answer to the greeting.
+            // Steps before the heartbeat come together with the answer to the greeting.
             false => certctl(request).into_iter().chain(acts.on_open).fold(Vec::new(), |mut steps: Reply, step| {
                 match (steps.last_mut(), step) {
                     (Some(Step::Send(sent)), Step::Send(more)) => sent.extend(more),
@@ -251,7 +252,7 @@ fn a_run_counts_every_peer_under_its_outcome() {
     let finished = Bench::at(&peer, &arguments).run();
     let summary = finished.summary();
     assert_outcomes(&summary, &expected);
-    // Which coding it was is said where the right answer's bytes would stand; of each outcome, one is shown.
+    // The coding is stated in place of the right answer's bytes; one example of each outcome is shown.
     assert!(finished.stdout.contains("broken (protocol)"), "{}", finished.stdout);
 }
 
@@ -262,7 +263,7 @@ fn a_run_counts_connections_that_cannot_be_opened_again() {
     let mut expected = HashMap::from([("ok", count as u64)]);
     cases.iter().for_each(|case| *expected.entry(case.outcome).or_insert(0) += 1);
     let seen = preflight.clone();
-    // The fleet's first connections are good; each is closed after its first heartbeat.
+    // The fleet's first connections work; each is closed after its first heartbeat.
     let manners = move |connection| {
         let case = seen.since(connection).and_then(|number| cases.get(number.checked_sub(cases.len())?));
         case.map_or_else(Manners::default, |case| Manners { on_accept: (case.acts)().on_accept, ..Manners::default() })
@@ -318,12 +319,12 @@ fn a_batch_refused_while_it_is_sent_has_failed_with_413() {
     assert_eq!(outcome(&finished.summary(), "failed (413)"), 1, "{}", finished.stdout);
 }
 
-// Memory ----------------------------------------------------------------------------------------------------------------
+// Memory --------------------------------------------------------------------------------------------------------------
 
 const CONNECTIONS: usize = 200;
 const MEBIBYTE: usize = 1 << 20;
 
-/// The most memory that a process has ever had, in bytes.
+/// Returns the most memory that a process has ever had, in bytes.
 fn peak_memory(pid: u32) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -380,13 +381,13 @@ fn pages_held_on_200_connections_share_a_bounded_room() {
     let lists = &summary["results"][1];
     let given_up = outcome_of(lists, "broken (out of ports, descriptors or room)");
     let timed_out = outcome_of(lists, "timed out");
-    // Room for 64 whole pages, of which each holds up to twice its length while it grows.
+    // Room for 64 whole pages, each of which takes up to twice its length while it grows.
     assert!(given_up > 0 && (30..=64).contains(&timed_out), "{given_up}, {timed_out}: {}", lists["outcomes"]);
     assert_eq!(given_up + timed_out, 200);
     assert!(peak < 300 * MEBIBYTE, "{} MiB", peak / MEBIBYTE);
 }
 
-/// Runs a bench at a peer that breaches its bound on errors, and watches how much memory it takes.
+/// Runs a bench at a peer that breaches its bound on errors, and returns its summary and its peak memory.
 fn run_and_watch(bench: Bench) -> (serde_json::Value, usize) {
     let mut running = bench.start();
     let mut peak = 0;

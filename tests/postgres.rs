@@ -1,4 +1,4 @@
-//! A private PostgreSQL, and the children it is made of: started, used, stopped, and gone however we end.
+//! A private PostgreSQL, and its child processes: started, used, stopped, and gone however this process ends.
 //!
 //! These tests need PostgreSQL 15 or newer and are skipped without.
 
@@ -77,7 +77,7 @@ fn dropping_stops_and_clusters_live_side_by_side() {
     let folders: Vec<PathBuf> = thread::scope(|scope| {
         let starts: Vec<_> = (0..2).map(|_| scope.spawn(cluster)).collect();
         let clusters: Vec<Cluster> = starts.into_iter().map(|start| start.join().unwrap()).collect();
-        // The threads that started them have ended; a death signal must not have come of it.
+        // The threads that started them have ended; no death signal must have followed.
         for cluster in &clusters {
             Client::connect(&cluster.url("postgres"), NoTls).unwrap();
         }
@@ -107,7 +107,7 @@ fn a_killed_parent_leaves_nothing_behind() {
             told.split_once(' ').map(|(pid, folder)| (pid.parse().unwrap(), PathBuf::from(folder))).unwrap();
         let mut keepers = descendants(parent.id());
         keepers.retain(|process| process.name == "sh");
-        // The death signal ends the postmaster, not the loss of its folder some time after.
+        // The death signal ends the postmaster, not the removal of its folder some time later.
         let pauses: Vec<_> = keepers.iter().map(Process::pause).collect();
         if end == "killed" {
             assert!(alive(pid) && folder.exists() && !keepers.is_empty());
@@ -137,7 +137,7 @@ fn it_works_as_every_user() {
     needs!(Postgresql);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
-        // Then the other tests have shown it for this user, and no other can be had.
+        // The other tests have shown it for this user then, and no other is available.
         return;
     }
     let users: Vec<RunAs> = ["postgres", "nobody"].iter().filter_map(|name| RunAs::named(name).unwrap()).collect();
@@ -146,7 +146,7 @@ fn it_works_as_every_user() {
         let (mut parent, told) = helper("cluster", Some(user), &[]);
         let (pid, folder) = told.split_once(' ').unwrap();
         assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), user.uid);
-        // The end of its stdin tells the helper to stop the cluster and end.
+        // The end of its stdin makes the helper stop the cluster and end.
         drop(parent.stdin.take());
         assert!(parent.wait().unwrap().success());
         assert!(!Path::new(folder).exists());
@@ -266,7 +266,7 @@ fn a_child_gives_up_all_groups_with_its_user() {
 
 // Helpers -------------------------------------------------------------------------------------------------------------
 
-/// Not a test: what a re-executed copy of this program does, in a process that may be killed.
+/// Not a test: the work of a re-executed copy of this program, in a process that may be killed.
 #[test]
 #[ignore = "run by the other tests"]
 fn helper_process() {
@@ -295,10 +295,10 @@ fn helper_command(program: &Path, role: &str) -> Command {
     command
 }
 
-/// Runs this program again in a role, and waits for what it tells. Its stdin closes with the process that is returned.
+/// Runs this program again in a role, and waits for its report. Its stdin closes with the process that is returned.
 fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (std::process::Child, String) {
     let mut program = std::env::current_exe().unwrap();
-    // Another user may not be able to get to our target folder; what runs stays when its folder goes.
+    // Another user may have no access to the target folder; a running program stays when its folder is removed.
     let room = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
     if user.is_some() {
         let copy = room.path().join("helper");
@@ -312,7 +312,7 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (std::
     let mut process = command.envs(variables.iter().copied()).spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
     let told = lines.find_map(|line| Some(line.split_once("TOLD ")?.1.to_owned()));
-    // The test harness in the helper has more to say.
+    // The test harness in the helper prints more.
     thread::spawn(move || lines.for_each(drop));
     (process, told.expect("the helper told nothing"))
 }
@@ -331,13 +331,13 @@ fn shell(script: &str, spec: Spec) -> Child {
     Child::spawn("a shell", command, spec).unwrap()
 }
 
-/// Whether a process runs; one that has ended but was not reaped does not.
+/// Returns true if a process runs; one that has ended but was not reaped does not.
 fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// The command lines of all processes that name `folder` or work in it.
+/// Returns the command lines of all processes that name `folder` or work in it.
 fn users_of(folder: &Path) -> Vec<String> {
     let uses = |process: &Path| {
         let line = String::from_utf8_lossy(&fs::read(process.join("cmdline")).unwrap_or_default()).replace('\0', " ");
@@ -348,7 +348,7 @@ fn users_of(folder: &Path) -> Vec<String> {
     processes.filter(|path| path.join("stat").exists()).filter_map(|process| uses(&process)).collect()
 }
 
-/// The folders of clusters whose names begin so.
+/// Returns the folders of clusters whose names begin so.
 fn folders(prefix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(std::env::temp_dir()).unwrap().flatten();
     entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).map(|entry| entry.path()).collect()

@@ -1,5 +1,5 @@
-//! Whether comparisons judge rightly: simulated runs that drift as real ones do, of equal things and of things that
-//! differ. The whole table of docs/BASELINES.md is printed by
+//! The power of comparisons: simulated runs that drift as real ones do, of equal systems and of systems that differ.
+//! The whole table of docs/BASELINES.md is printed by
 //!
 //! ```text
 //! cargo test --release --test power -- --ignored --nocapture
@@ -24,26 +24,26 @@ const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
 const NAMES: [&str; 3] = ["p50", "p95", "p99"];
 /// Response and service time, each with three quantiles.
 const DISTRIBUTIONS: [&str; 2] = ["response", "service"];
-/// How much each second resembles the last one.
+/// The correlation of each second with the one before it.
 const SECONDS_CORRELATION: f64 = 0.8;
-/// How far seconds stray, as a standard deviation of the logarithm.
+/// The spread of seconds, as a standard deviation of the logarithm.
 const SECONDS_SPREAD: f64 = 0.2;
-/// How much each run resembles the last one: slow drift of the machine.
+/// The correlation of each run with the one before it: slow drift of the machine.
 const RUNS_CORRELATION: f64 = 0.5;
-/// Buckets are so wide, in logarithms, as in the timeline's histograms.
+/// The width of buckets, in logarithms, as in the timeline's histograms.
 const BUCKET: f64 = 0.01;
 
-/// A machine, and how long runs are on it.
+/// A machine, and the length of runs on it.
 #[derive(Clone, Copy)]
 struct Site {
-    /// How far runs stray, as a standard deviation of the logarithm of their median; their tails stray twice as far.
+    /// The spread of runs, as a standard deviation of the logarithm of their median; their tails spread twice as far.
     spread: f64,
     seconds: usize,
     per_s: usize,
     stalls: Stalls,
 }
 
-/// Now and then nothing goes on.
+/// Moments at which the system stands still.
 #[derive(Clone, Copy)]
 struct Stalls {
     /// One second in so many has one ...
@@ -54,17 +54,17 @@ struct Stalls {
     factor: f64,
 }
 
-/// As in the runs that docs/BASELINES.md tells of: p99.9 is twice p99, and no whole second is lost.
+/// As in the runs that docs/BASELINES.md describes: p99.9 is twice p99, and no whole second is lost.
 const SHORT: Stalls = Stalls { every: 100, share: 0.1, factor: 10.0 };
 /// Whole seconds, three times as slow.
 const LONG: Stalls = Stalls { every: 200, share: 1.0, factor: 3.0 };
 
-/// What became slower, in logarithms: of the median, of p95, of p99.
+/// The slowdown of a side, in logarithms: of the median, of p95, of p99.
 type Shift = [f64; 3];
 
 const NOTHING: Shift = [0.0; 3];
 
-/// In which order the runs of two sides are made.
+/// The order in which the runs of two sides are made.
 #[derive(Clone, Copy, PartialEq)]
 enum Order {
     /// First all of the base, then all of the head.
@@ -86,7 +86,7 @@ impl Random {
     }
 }
 
-/// A sample's distance from its second's level: log-normal, with one in twenty in a longer tail.
+/// Returns a sample's distance from its second's level: log-normal, with one in twenty in a longer tail.
 fn shape() -> Vec<f64> {
     let mut random = Random(Xoshiro256PlusPlus::seed_from_u64(1));
     let one = |random: &mut Random| {
@@ -96,7 +96,7 @@ fn shape() -> Vec<f64> {
     (0..1 << 14).map(|_| one(&mut random)).collect()
 }
 
-/// What one run says: logarithms of the quantiles, and their errors.
+/// The measures of one run: logarithms of the quantiles, and their errors.
 #[derive(Clone, Copy)]
 struct Reading {
     ln_values: [f64; 3],
@@ -104,7 +104,7 @@ struct Reading {
 }
 
 impl Site {
-    /// A run of a machine that is so much slower today, in its middle and in its tail.
+    /// Returns a run of a machine that is so much slower today, in its middle and in its tail.
     fn run(self, shape: &[f64], drift: f64, tail_drift: f64, random: &mut Random) -> Reading {
         let mut level = SECONDS_SPREAD * random.normal();
         let innovation = SECONDS_SPREAD * (1.0 - SECONDS_CORRELATION.powi(2)).sqrt();
@@ -148,9 +148,9 @@ impl Site {
         }
     }
 
-    /// Runs in a row, on a machine that drifts.
+    /// Returns runs in a row, on a machine that drifts.
     fn runs(self, shape: &[f64], count: usize, random: &mut Random) -> Vec<Reading> {
-        // The tail strays twice as far: once with the middle, and by so much on its own.
+        // The tail spreads twice as far: once with the middle, and by so much on its own.
         let mut drifts = [self.spread, self.spread * 3_f64.sqrt()].map(|spread| (spread * random.normal(), spread));
         let innovation = (1.0 - RUNS_CORRELATION.powi(2)).sqrt();
         let mut next = |random: &mut Random| {
@@ -179,8 +179,8 @@ impl Site {
         })
     }
 
-    /// In how many of so many comparisons something is flagged where nothing differs, a slower middle is found, and a
-    /// longer tail is.
+    /// Counts, in so many comparisons, those in which something is flagged where nothing differs, a slower middle is
+    /// found, and a longer tail is found.
     fn judge(self, runs: [usize; 2], order: Order, comparisons: u64) -> [u64; 3] {
         let shape = shape();
         let one = |seed: u64| {
@@ -250,7 +250,7 @@ fn environment() -> Environment {
     }
 }
 
-/// Whether anything at all was flagged.
+/// Returns true if anything at all was flagged.
 fn alarms(comparison: &Comparison) -> bool {
     comparison.measures.iter().any(|one| matches!(one.verdict, Judgement::Regressed | Judgement::Improved))
 }
@@ -260,12 +260,12 @@ fn finds(comparison: &Comparison, name: &str) -> bool {
     comparison.exit_code == 4 && comparison.measures.iter().any(regressed)
 }
 
-/// Everything is 10% slower.
+/// Returns a shift by which everything is 10% slower.
 fn slower() -> Shift {
     [1.1_f64.ln(); 3]
 }
 
-/// The tail is 20% slower, and the middle is not.
+/// Returns a shift by which the tail is 20% slower, and the middle is not.
 fn longer_tail() -> Shift {
     [0.0, 1.1_f64.ln(), 1.2_f64.ln()]
 }

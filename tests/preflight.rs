@@ -1,4 +1,4 @@
-//! Before anything is measured: one line says what is wrong with the target, one what mends it, and the exit code is 1.
+//! The preflight: one line states the fault of the system, one gives a hint, and the exit code is 1.
 
 mod common;
 
@@ -22,7 +22,7 @@ use common::reference::{Reference, VIEWER_TOKEN};
 use common::summary::outcome;
 use tempfile::TempDir;
 
-/// Little, in case that it is let through.
+/// A small load, in case that it is let through.
 const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";
 
 const NOT_CERTCTL: &str =
@@ -34,7 +34,7 @@ const EXPIRED: &str = "have it serve a certificate that is valid now, see that t
                        any with --insecure)";
 
 /// Asserts that the run ends with 1 before it begins, and prints these two lines alone. `what` may leave a part open
-/// with `…`, where a library's words stand.
+/// with `…`, for a library's words.
 #[track_caller]
 fn assert_refused(bench: Bench, what: &str, mend: &str) {
     let finished = bench.refused(1);
@@ -66,7 +66,7 @@ fn a_good_target_is_let_through() {
 
 #[test]
 fn not_reachable() {
-    // Nobody listens on a port that was free a moment ago.
+    // Nothing listens on a port that was free a moment ago.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let peer = Peer::start(certctl);
     assert_refused(
@@ -80,7 +80,7 @@ fn not_reachable() {
 
 #[test]
 fn no_tls_there() {
-    // It says what a web server without TLS says.
+    // It answers as a web server without TLS.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -102,7 +102,7 @@ fn no_tls_there() {
 
 #[test]
 fn a_server_that_never_answers_is_given_up() {
-    // Its backlog takes the connection, and nobody ever shakes hands.
+    // Its backlog takes the connection, and no handshake follows.
     let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = mute.local_addr().unwrap();
     let peer = Peer::start(certctl);
@@ -130,13 +130,13 @@ fn a_server_that_keeps_us_waiting_is_named_meanwhile() {
     assert!(finished.stderr.contains(&format!("still waiting for the answers of {base}: ")), "{}", finished.stderr);
 }
 
-/// 128 answers of a second each would be more than two minutes; a limiter of 50/s cannot be met at one a second.
+/// 128 answers of a second each would take more than two minutes; a limiter of 50/s cannot be met at one a second.
 #[test]
 fn a_slow_server_is_not_asked_for_minutes() {
     let asked = Arc::new(AtomicU64::new(0));
     let seen = asked.clone();
     let peer = Peer::start(move |request| match request.path.as_str() {
-        // The first is whether it is healthy; connections of the workload ask it too, each once.
+        // The first is the check of its health; connections of the workload send one each as well.
         "/health" if seen.fetch_add(1, Ordering::SeqCst) < 64 => {
             [Step::Wait(Duration::from_secs(1))].into_iter().chain(certctl(request)).collect()
         }
@@ -200,7 +200,7 @@ fn insecure_works_and_warns_loudly() {
     assert_eq!(outcome(&summary, "ok"), 50);
 }
 
-/// A number names its system, also where the user started that system.
+/// A figure names its system, also where the user started that system.
 #[test]
 fn a_running_reference_server_is_named_as_one() {
     let reference = Reference::start(&["--agents", "10"]);
@@ -260,7 +260,7 @@ fn not_certctl() {
     }
     let what = "{base}/health answers 404 with something that is not JSON: this is not certctl's API";
     assert_answer_refused("/health", text, what, NOT_CERTCTL);
-    // JSON that is not called so is none.
+    // JSON under another content type is none.
     let what = "{base}/health answers 200 with something that is not JSON: this is not certctl's API";
     assert_answer_refused("/health", |_| answer(200, "text/plain", "{\"status\":\"healthy\"}"), what, NOT_CERTCTL);
 }
@@ -316,14 +316,14 @@ fn rate_limiter_on() {
     let mend = "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false";
     let what = "certctl's rate limiter is on and would answer most requests with 429";
     let limited: fn(&Request) -> Vec<Step> = |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n");
-    // One that lets a hundred pass, as certctl does at once, and fills up no faster than this machine asks.
+    // One that lets a hundred pass at once, as certctl does, and refills no faster than this machine sends.
     let asked = AtomicU64::new(0);
     let peer = Peer::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
         0..100 => certctl(request),
         _ => limited(request),
     });
     assert_refused(Bench::at(&peer, BRIEF), &format!("{}: {what}", peer.base()), mend);
-    // Also one that has run dry already.
+    // Also one that is empty already.
     for path in ["/health", "/api/v1/auth/check", "/api/v1/agents/ag-loadtest-00001/heartbeat"] {
         assert_answer_refused(path, limited, &format!("{{base}}: {what}"), mend);
     }
@@ -362,7 +362,7 @@ struct Found {
 }
 
 impl Found {
-    /// Asserts what is wrong and what mends it; `{base}` stands for the base URL.
+    /// Asserts the fault and its hint; `{base}` stands for the base URL.
     #[track_caller]
     fn refused(self, what: &str, mend: &str) {
         let expected = format!("{}\n  mend: {mend}", what.replace("{base}", &self.base));
@@ -380,7 +380,7 @@ fn needs_are_looked_into_in_their_order() {
     let mend =
         "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-operator";
     inspect(&needs, "", gone).refused("{base}: the token of \"u\" lacks the permission cert.issue", mend);
-    // What nobody needs is not asked for.
+    // Checks that no scenario needs are left out.
     assert!(inspect(&needs[..1], heartbeat, gone).findings.unwrap().acme.is_none());
 }
 
@@ -423,7 +423,7 @@ const DIRECTORY: &str = "/acme/profile/prof-standard-tls/directory";
 
 const FIELDS: &str = r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o","renewalInfo":"BASE/r"}"#;
 
-/// An ACME server's answer of these fields, where `BASE` stands for its base URL.
+/// Returns an ACME server's answer of these fields, where `BASE` stands for its base URL.
 fn directory(request: &Request, fields: &str) -> Vec<Step> {
     let body = fields.replace("BASE", &format!("https://{}", request.host));
     let head = "HTTP/1.1 200 x\r\nContent-Type: application/json\r\nReplay-Nonce: abc\r\n";
@@ -438,7 +438,7 @@ fn acme(bearer: bool) -> [Need; 1] {
 fn an_acme_directory_is_read_with_and_without_the_token() {
     let found = inspect(&acme(true), DIRECTORY, |request| {
         assert_eq!(request.token.as_deref(), Some(TOKEN));
-        // A nonce is due in answers to POST alone (RFC 8555, section 6.5).
+        // A nonce is required in answers to POST alone (RFC 8555, section 6.5).
         json(200, &FIELDS.replace("BASE", &format!("https://{}", request.host)))
     });
     let (directory_path, new_nonce, renewal_info) = (DIRECTORY.to_owned(), "/n".to_owned(), Some("/r".to_owned()));
@@ -449,7 +449,7 @@ fn an_acme_directory_is_read_with_and_without_the_token() {
         directory(request, &FIELDS.replace("renewalInfo", "other"))
     });
     assert_eq!(found.findings.unwrap().acme.unwrap().renewal_info, None);
-    // The whole URL means the same, and another host's is refused before it is asked.
+    // The whole URL means the same, and another host's is refused before any request.
     let needs = [Need::Acme { directory: format!("https://elsewhere.example{DIRECTORY}"), bearer: true }];
     let error = inspect(&needs, "", certctl).findings.map(|_| ()).unwrap_err();
     assert!(error.contains("is not at the target"), "{error}");
@@ -538,18 +538,19 @@ fn a_wrong_folder_of_postgresql_is_a_mistake_and_not_passed_over() {
 
 #[test]
 fn the_address_that_is_loaded_is_named() {
-    // Nobody listens on ::1, which localhost may be first.
+    // Nothing listens on ::1, which localhost may resolve to first.
     let peer = Peer::start(certctl);
     let base = format!("https://localhost:{}", peer.address().port());
     let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).run().invalid_or_breached();
     assert_eq!(finished.summary()["target"]["address"], peer.address().to_string());
     assert!(finished.stdout.contains(&format!("at {base} ({})", peer.address())), "{}", finished.stdout);
-    // A URL with an address says it all.
+    // A URL with an address needs no other.
     let summary = Bench::at(&peer, BRIEF).run().invalid_or_breached().summary();
     assert!(summary["target"].get("address").is_none());
 }
 
-/// An OpenSSL server at 127.0.0.1 with a certificate of its own, made with these arguments: `own.pem` in the folder.
+/// Starts an OpenSSL server at 127.0.0.1 with a certificate of its own, made with these arguments: `own.pem` in the
+/// folder.
 fn with_own_certificate(arguments: &str) -> (Server, TempDir) {
     let root = Authority::root(KeyType::EcdsaP256).unwrap();
     let identity = root.issue(KeyType::EcdsaP256, Purpose::Server, &["127.0.0.1"]).unwrap();
@@ -595,7 +596,7 @@ fn a_certificate_is_refused_with_its_own_flaw_and_what_mends_it() {
         let base = format!("https://{}", server.address);
         assert_refused(Bench::at_base(&base, &ca_file, BRIEF), &format!("{base}: {what}"), mend);
         if what == cannot {
-            // It does not help to verify nothing.
+            // Verifying nothing does not help.
             let mut bench = Bench::at_base(&base, &ca_file, BRIEF);
             bench.command.env_remove("CERTCTL_CA_FILE").arg("--insecure");
             let refused = bench.refused(1).stderr;
@@ -634,7 +635,7 @@ fn a_server_that_misses_a_name_is_said_to_get_none() {
     std::thread::spawn(move || {
         for mut connection in listener.incoming().flatten() {
             let _ = std::io::Write::write_all(&mut connection, &[21, 3, 3, 0, 2, 2, 112]);
-            // Until the client goes.
+            // Until the client closes.
             let _ = std::io::copy(&mut connection, &mut std::io::sink());
         }
     });

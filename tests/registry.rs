@@ -8,7 +8,7 @@ use certctl_bench::cli::registry::{ALL, Entry};
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::target::seed::EMBEDDED;
 
-/// What every scenario's section says.
+/// The subsections of every scenario's section.
 const SUBSECTIONS: [&str; 5] = ["Asks", "Why", "Work checked", "Thresholds", "Does not measure"];
 /// Bench targets that run no scenario: they measure the generator itself, and handshakes alone.
 const NO_SCENARIO: [&str; 2] = ["generator", "handshake"];
@@ -25,7 +25,7 @@ fn names() -> BTreeSet<String> {
     ALL.iter().map(|entry| entry.name.to_owned()).collect()
 }
 
-/// The names of the files in a folder that end so, without that end.
+/// Returns the names of the files in a folder that end so, without that end.
 fn files(folder: &str, end: &str) -> BTreeSet<String> {
     let paths: Vec<PathBuf> = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     let names = paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap());
@@ -44,7 +44,7 @@ fn every_entry_is_a_bench_target_and_every_bench_target_an_entry() {
     assert_eq!(targets, expected, "[[bench]] in Cargo.toml");
 }
 
-/// The value of a key of a TOML table that holds strings.
+/// Returns the value of a key of a TOML table that holds strings.
 fn quoted(section: &str, key: &str) -> String {
     let value = section.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
     value.unwrap_or_else(|| panic!("no {key} in {section}")).trim().trim_matches('"').to_owned()
@@ -80,7 +80,7 @@ fn the_readme_names_every_bench_target() {
     }
 }
 
-/// The sections of a Markdown text below headings of this level, by heading.
+/// Returns the sections of a Markdown text below headings of this level, by heading.
 fn sections(text: &str, heading: &str) -> BTreeMap<String, String> {
     let mut sections = BTreeMap::new();
     let mut current: Option<&mut String> = None;
@@ -96,7 +96,7 @@ fn sections(text: &str, heading: &str) -> BTreeMap<String, String> {
     sections
 }
 
-/// The section of an entry in docs/SCENARIOS.md.
+/// Returns the section of an entry in docs/SCENARIOS.md.
 fn section(entry: &Entry) -> String {
     let sections = sections(&read("docs/SCENARIOS.md"), "## ");
     sections.get(entry.name).unwrap_or_else(|| panic!("docs/SCENARIOS.md has no section `## {}`", entry.name)).clone()
@@ -113,7 +113,7 @@ fn every_scenario_is_documented() {
     }
 }
 
-/// The rows of the table `| measure | limit |` in a text.
+/// Returns the rows of the table `| measure | limit |` in a text.
 fn rows(text: &str) -> Vec<(String, String)> {
     let cells = |line: &str| -> Option<(String, String)> {
         let (measure, limit) = line.trim().strip_prefix('|')?.strip_suffix('|')?.split_once('|')?;
@@ -125,7 +125,7 @@ fn rows(text: &str) -> Vec<(String, String)> {
     rows.skip(2).collect()
 }
 
-/// The thresholds that the code has: measure and limit as the documents write them.
+/// Returns the thresholds in the code: measure and limit as the documents write them.
 fn thresholds(entry: &Entry) -> Vec<(String, String)> {
     let asks = entry.asks(&[]).unwrap();
     let several = asks.workloads.len() > 1;
@@ -222,12 +222,12 @@ fn the_five_steps_count_allocations_as_every_bench_target_does() {
     }
 }
 
-/// The names of the tests in a source file.
+/// Returns the names of the tests in a source file.
 fn tests_in(text: &str) -> impl Iterator<Item = &str> {
     text.split("#[test]").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split_once('(').map(|(name, _)| name))
 }
 
-/// The names of all tests below a folder.
+/// Adds the names of all tests below a folder.
 fn test_names(folder: &Path, names: &mut BTreeSet<String>) {
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
@@ -238,7 +238,7 @@ fn test_names(folder: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
-/// The rows of tables whose last column is `test`: what stands in the first and in the last one.
+/// Returns the rows of tables whose last column is `test`: their first and their last cell.
 fn promises(text: &str) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     for table in text.split("\n\n").filter(|table| table.trim_start().starts_with('|')) {

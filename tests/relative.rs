@@ -1,4 +1,4 @@
-//! `certctl-bench relative` from its front door, with commands that only claim to have measured.
+//! `certctl-bench relative` from its front door, with commands that only pretend to measure.
 
 mod common;
 
@@ -13,16 +13,16 @@ use tempfile::TempDir;
 
 /// More runs than any test makes.
 const MOST_RUNS: u64 = 24;
-/// What a command does that measures: it leaves the summary of its turn.
+/// The script of a command that measures: it leaves the summary of its turn.
 const MEASURE: &str = r#"cp "$here/$label-$turn/summary.json" "$CERTCTL_BENCH_OUTPUT""#;
 
-/// A folder with made summaries of both sides for every turn, the commands, and the order in which they came.
+/// A folder with made summaries of both sides for every turn, the commands, and the order of their runs.
 struct Contest {
     folder: TempDir,
 }
 
 impl Contest {
-    /// With a head that takes so many times as long as the base.
+    /// Returns a contest whose head takes so many times as long as the base.
     fn new(slowness: f64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for number in 1..=MOST_RUNS {
@@ -36,7 +36,7 @@ impl Contest {
         self.folder.path().join(name)
     }
 
-    /// A command of one side: a shell script that notes its turn and then does as it is told.
+    /// Returns a command of one side: a shell script that notes its turn and then runs `script`.
     fn command(&self, label: &str, script: &str) -> String {
         let path = self.path(&format!("{label}.sh"));
         let here = self.folder.path().display();
@@ -56,7 +56,7 @@ impl Contest {
         command.spawn().unwrap()
     }
 
-    /// Runs it to its end, which must be this exit code.
+    /// Runs it to its end, and asserts this exit code.
     #[track_caller]
     fn exits(&self, code: i32, base: &str, head: &str, arguments: &[&str]) {
         let status = self.start(base, head, arguments).wait().unwrap();
@@ -67,7 +67,7 @@ impl Contest {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// The turns: `A` for the base, `B` for the head.
+    /// Returns the turns: `A` for the base, `B` for the head.
     fn order(&self) -> String {
         self.read("order").lines().map(|label| if label == "base" { 'A' } else { 'B' }).collect()
     }
@@ -92,7 +92,7 @@ fn a_baseline_is_made_by_one_command() {
         assert_eq!(output.status.code(), Some(code), "{text}");
         text
     };
-    // One that is worth nothing is run again.
+    // A run that is unfit is run again.
     let script = format!("[ $turn = 3 ] && exit 5\n{MEASURE}");
     let told = bless(&contest.command("base", &script), &[], 0);
     assert!(told.contains("run 3 of 5 … again: ") && told.contains("5 runs of agent_storm"), "{told}");
@@ -179,7 +179,7 @@ fn a_pair_with_an_invalid_run_is_repeated() {
 #[test]
 fn a_run_that_was_there_before_is_not_compared() {
     let contest = Contest::new(1.0);
-    // With an id, and without one as of old.
+    // With an id, and without one as old summaries are.
     for id in ["s/^/&/", r#"s/"scenario"/"run_id": "7a", &/"#] {
         let copy = format!(r#"sed '{id}' "$here/base-1/summary.json" > "$CERTCTL_BENCH_OUTPUT/summary.json""#);
         contest.exits(5, &contest.command("base", &copy), &contest.command("head", &copy), &["--pairs", "3"]);
@@ -216,7 +216,7 @@ fn an_output_that_cannot_be_written_costs_no_earlier_run() {
     }
 }
 
-/// Leaves the summary of an invalid run.
+/// Returns a script that leaves the summary of an invalid run.
 fn invalid() -> String {
     r#"echo '{"verdict":"invalid","invalid":["too late"],"results":[]}' > "$CERTCTL_BENCH_OUTPUT/summary.json""#
         .to_owned()
@@ -284,9 +284,9 @@ fn a_key_in_a_command_is_not_told_again() {
     contest.exits(0, &command, &contest.command("head", MEASURE), &["--pairs", "1"]);
     let log = contest.read("out/pair-01/base/log");
     assert!(log.contains("--token [not shown] --token=[not shown]") && !log.contains("geheim"), "{log}");
-    // What is no secret stays, though DATABASE is in its name.
+    // A value that is no secret stays, though DATABASE is in its name.
     assert!(log.contains(" of certctl 5\n"), "{log}");
-    // Nor where nothing comes of it.
+    // Nor is a secret shown where the run fails.
     let failing = contest.command("base", "echo \"cannot run: $*\" >&2; exit 1");
     contest.exits(1, &format!("{failing} --token geheim"), "true", &["--pairs", "1"]);
     let said = contest.read("stderr");
@@ -304,7 +304,7 @@ fn a_run_that_hangs_is_ended() {
     assert!(contest.read("stderr").contains("head took longer than 20s"), "{}", contest.read("stderr"));
 }
 
-/// Starts a contest, interrupts it once its first command is at work, and sees both end.
+/// Starts a contest, interrupts it once its first command works, and asserts that both end.
 fn interrupt(contest: &Contest, base: &str, signal: libc::c_int) {
     let mut child = contest.start(base, &contest.command("head", MEASURE), &[]);
     until("the command works", || {
@@ -322,7 +322,7 @@ fn interrupt(contest: &Contest, base: &str, signal: libc::c_int) {
     assert!(contest.read("stderr").contains("stopped while base ran"), "{}", contest.read("stderr"));
 }
 
-/// Writes a partial result when interrupted, after a while.
+/// Returns a script that writes a partial result some time after it is interrupted.
 fn interruptible(contest: &Contest) -> PathBuf {
     let path = contest.path("interruptible.sh");
     let trap = r#"trap 'kill $!; sleep 0.3; echo partial > "$CERTCTL_BENCH_OUTPUT/summary.json"; exit 5' INT"#;
@@ -374,7 +374,7 @@ fn what_a_build_tool_has_started_may_write_its_partial_result_though_the_tool_is
     interrupt(&contest, &contest.command("base", &script), libc::SIGINT);
 }
 
-/// A build tool does not take along what it has started.
+/// The processes that a build tool has started do not end with it.
 #[test]
 fn a_killed_comparison_leaves_no_command_behind() {
     let contest = Contest::new(1.0);

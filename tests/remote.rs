@@ -1,4 +1,5 @@
-//! Nothing leaves this machine unless that is allowed, and no smoke run loads what happens to be in the environment.
+//! Load leaves this machine only if that is allowed, and no smoke run loads a system that happens to be in the
+//! environment.
 
 mod common;
 
@@ -13,7 +14,7 @@ use common::process::until;
 
 const MEND: &str = "\n  mend: add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
 
-/// An address that is nobody's (RFC 5737): a run that were let through would reach no one.
+/// An address that is not assigned (RFC 5737): a run that were let through would reach nothing.
 const NOBODY: &str = "192.0.2.1";
 
 #[test]
@@ -76,14 +77,14 @@ fn allowed_load_is_announced_and_can_be_kept_here() {
         "  bulk_renewal, enqueue: 20.0 arrivals/s for up to 35 s over 7 connections".to_owned(),
     ];
     let arguments = format!("--target https://{NOBODY}:8443 --allow-remote --rate 20/s --warm-up 5s --duration 30s");
-    // A machine may be too slow to say no within the five seconds.
+    // A machine may be too slow to stop the run within the five seconds.
     for _ in 0..50 {
         let mut bench = Bench::named("bulk_renewal", &arguments).arguments("--connections 7").measured();
-        // In a network of its own, where nothing is reached, whatever comes of the test.
+        // In a network of its own, where nothing is reached, whatever the result of the test.
         // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
         unsafe {
             bench.command.pre_exec(|| {
-                // Where we are not root the address is still nobody's.
+                // Without root the address is still not assigned.
                 let _ = libc::unshare(libc::CLONE_NEWNET);
                 Ok(())
             });
@@ -105,7 +106,7 @@ fn allowed_load_is_announced_and_can_be_kept_here() {
     panic!("no machine is so slow");
 }
 
-/// As `cargo test --all-targets` runs every bench target, with the old and the new names exported.
+/// Runs every bench target as `cargo test --all-targets` does, with the old and the new names exported.
 #[test]
 fn a_smoke_run_does_not_load_what_the_environment_names() {
     let requests = Arc::new(AtomicU64::new(0));
@@ -114,7 +115,7 @@ fn a_smoke_run_does_not_load_what_the_environment_names() {
         seen.fetch_add(1, Ordering::SeqCst);
         certctl(request)
     });
-    // Nobody listens there: a run that used it would fail.
+    // Nothing listens there: a run that used it would fail.
     let database = "postgres://u:p@127.0.0.1:1/certctl";
     let (base, ca_file) = (peer.base(), peer.ca_file());
     let of_certctl = ["CERTCTL_BASE", "CERTCTL_BENCH_TARGET"];
@@ -144,7 +145,7 @@ fn a_smoke_run_does_not_load_what_the_environment_names() {
         // Where no daemon is installed nothing can be shown to work.
         assert!(matches!(finished.code, Some(0)) || bench == "connector_tier", "{bench}: {}", finished.stderr);
     }
-    // The command line does name it.
+    // The command line can name it.
     Bench::new("").smoke().towards_peer(&peer).run();
     assert!(requests.load(Ordering::SeqCst) > 0);
 }

@@ -9,10 +9,10 @@ use certctl_bench::wire::FaultKind;
 
 use common::made_up::{measurement, summary};
 
-/// The text of a run of `measurement` that found `found` of 2,000 rows.
+/// Returns the text of a run of `measurement` that found `found` of 2,000 rows.
 fn told(measurement: Measurement, found: u64) -> String {
     let summary = summary(measurement, found);
-    // Cells are padded to the width of their column; the eye does not see it.
+    // The padding of table cells is removed: a reader does not see it.
     let text = text::heading(&summary.about) + &text::results(&summary);
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }

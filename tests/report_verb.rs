@@ -22,7 +22,7 @@ fn report(folder: &Path, arguments: &str) -> Output {
         .unwrap()
 }
 
-/// A folder with the runs `base` and `head`, each in a folder of its own.
+/// Returns a folder with the runs `base` and `head`, each in a folder of its own.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     save(folder.path(), "base", &summary(stalled(1), 2_000));
@@ -80,7 +80,7 @@ fn markdown_and_html_lay_base_and_head_over_one_another() {
     assert_eq!(told(report(folder.path(), "base head --format html --output r.html")), "");
     let page = read_to_string(folder.path().join("r.html")).unwrap();
     assert!(page.contains("base: response time") && page.contains("head: response time"));
-    // The stall and the warm-up are on the ground, and in words.
+    // The stall and the warm-up are shaded, and named in words.
     assert!(page.contains("class=\"f-stall\"") && page.contains("class=\"f-warm-up\""));
     assert!(page.contains("stalled in second"), "{page}");
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use common::bench::{Bench, Finished};
 use tempfile::TempDir;
 
-/// Enough answers for a verdict, however slow they are. A change counts from eleven times as slow on: others run beside.
+/// Enough answers for a verdict, however slow they are. Only an elevenfold change counts: other tests run at the same
+/// time.
 const RUN: &str = "--in-memory --agents 20 --rate 350/s --duration 3s --warm-up 200ms --noise-threshold 10";
 
 struct Shelf(TempDir);
@@ -24,7 +25,7 @@ impl Shelf {
         self.bench(arguments, delay).run()
     }
 
-    /// The runs that are saved under a name, by number.
+    /// Returns the runs that are saved under a name, by number.
     fn saved(&self, name: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.0.path().join(name).join("agent_storm")) else { return Vec::new() };
         let entries = entries.map(|entry| entry.unwrap().path());
@@ -43,8 +44,8 @@ fn later_runs_are_compared_with_those_that_were_saved() {
     shelf.run("--save-baseline main --add-run", "0ms").worked();
     assert_eq!(shelf.saved("main"), ["1", "2"]);
 
-    // On a machine that does other things besides, equal runs may differ, and a slower one may be lost in their noise;
-    // tests of comparisons have made-up runs. Whatever it comes to, the exit code says it.
+    // On a busy machine equal runs may differ, and a slower one may be lost in their noise; tests of comparisons have
+    // made-up runs. Whatever the verdict, the exit code agrees with it.
     for (flag, delay) in [("--baseline", "0ms"), ("--baseline-lenient", "60ms")] {
         let compared = shelf.run(&format!("{flag} main"), delay);
         let said = &compared.stdout;
@@ -82,7 +83,7 @@ fn what_cannot_be_done_is_told_before_anything_is_measured() {
         assert!(refused.stderr.contains(says), "{arguments}: {}", refused.stderr);
         assert!(!refused.stderr.contains("measuring"), "{arguments}: {}", refused.stderr);
     }
-    // Where it need not be there, the run goes on.
+    // A baseline that may be missing does not stop the run.
     let lenient = shelf.run("--baseline-lenient main", "0ms").worked();
     assert!(lenient.stderr.contains("nothing is compared"), "{}", lenient.stderr);
     // A smoke run measures nothing that could be saved.

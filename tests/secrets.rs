@@ -1,5 +1,5 @@
-//! Passwords of a database and of an F5, and tokens that an F5 gives out, in everything that the suite lets out: however
-//! they are given, and whoever says them back.
+//! Passwords of a database and of an F5, and tokens that an F5 gives out: the suite's output shows none, however they
+//! are given, and whoever repeats them.
 
 mod common;
 
@@ -23,11 +23,11 @@ use common::postgresql::{migrated, newest};
 use common::process::{copy_program, write_script};
 
 const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";
-/// A password with letters that a URL has other uses for, and how it stands in one.
+/// A password with letters that have another use in a URL, and its form there.
 const PASSWORD: &str = "Recognisable@p/ss?w#rd%";
 const TYPED: &str = "Recognisable%40p%2Fss%3Fw%23rd%25";
 
-/// Asserts that `texts` show no secret, plain or encoded, and not a longer part of it.
+/// Asserts that `texts` show no secret, plain or encoded, nor a longer part of one.
 #[track_caller]
 fn assert_hidden(secrets: &[&str], texts: &[&str]) {
     for secret in secrets {
@@ -44,14 +44,14 @@ fn hexadecimal(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A text that says a secret in many ways.
+/// Returns a text that repeats a secret in many encodings.
 fn said_back(secret: &str) -> String {
     let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let html = secret.replace('&', "&amp;");
     format!("no {secret}; {percent}; {html}; {}; {}", STANDARD.encode(secret), hexadecimal(secret))
 }
 
-/// The suite's own program: its exit code, and all that it prints.
+/// Runs the suite's own program; returns its exit code, and all that it prints.
 fn said(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
     command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
@@ -59,7 +59,7 @@ fn said(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String)
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
-/// The reports of a run, as text, Markdown and HTML.
+/// Returns the reports of a run, as text, Markdown and HTML.
 fn reports(finished: &Finished) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("summary.json"), finished.json.as_ref().unwrap()).unwrap();
@@ -78,13 +78,13 @@ fn reports(finished: &Finished) -> Vec<String> {
 
 // Databases -----------------------------------------------------------------------------------------------------------
 
-/// A PostgreSQL that asks for a password in the clear, and repeats it in the error that refuses it.
+/// Starts a PostgreSQL that requests a password in the clear, and repeats it in the error that refuses it.
 fn parrot() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
-            // A client that goes away is for the test to notice.
+            // A client that goes away is noticed by the test.
             std::thread::spawn(move || refuse(connection));
         }
     });
@@ -112,7 +112,7 @@ fn refuse(mut tcp: TcpStream) -> std::io::Result<()> {
     tcp.write_all(&[&b"E"[..], &length, &fields].concat())
 }
 
-/// A message, behind its length.
+/// Reads a message, which follows its length.
 fn message(tcp: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 4];
     tcp.read_exact(&mut length)?;
@@ -206,7 +206,7 @@ fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
         (format!("postgres://u:p@{WORD}/x@localhost:1/d"), "before the host as %40"),
         (format!("postgres://u:p@x?{WORD}@localhost:1/d"), "before the host as %40"),
         (format!("postgres://u:{WORD}/x?y#z@localhost:1/d"), "Connection refused"),
-        // In the value of a parameter it does no harm.
+        // In the value of a parameter it is harmless.
         (format!("postgres://u:{WORD}@localhost:1/d?application_name=me@home"), "Connection refused"),
         (format!("postgres://u:{WORD}%zz%ff@localhost:1/d"), "Connection refused"),
         (format!("postgres://u@localhost:1/d?{WORD}"), "is not one"),
@@ -242,7 +242,7 @@ fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
     assert_hidden(&[WORD], &[&String::from_utf8(output.stderr).unwrap()]);
     let finished = Bench::new("--bench").arguments(&format!("filter {url}")).refused(2);
     assert_hidden(&[WORD], &finished.everything());
-    // What a flag may hold is not shown by --help.
+    // The value of a flag's variable is not shown by --help.
     let (code, text) = said(&["doctor", "--help"], &[("CERTCTL_BENCH_DATABASE", &url)]);
     assert_eq!(code, Some(0), "{text}");
     assert_hidden(&[WORD], &[&text]);
@@ -255,8 +255,8 @@ fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
 
 // The F5 --------------------------------------------------------------------------------------------------------------
 
-/// The program of `connector_tier` with another one in the place of the mock of an F5: a script that says that it listens
-/// where `peer` does.
+/// Returns the program of `connector_tier` with another one in the place of the mock of an F5: a script that announces
+/// the address of `peer`.
 fn with_f5(folder: &Path, peer: &Peer) -> PathBuf {
     let mock = env!("CARGO_BIN_EXE_f5-mock");
     // A path of the same length.
@@ -281,14 +281,14 @@ fn with_f5(folder: &Path, peer: &Peer) -> PathBuf {
 #[derive(Default)]
 struct Device {
     password: String,
-    /// The token given out last.
+    /// The token that was given out last.
     token: String,
     logins: u64,
     /// Certificate and key of a profile, by its path.
     profiles: HashMap<String, Value>,
 }
 
-/// The right answers of an F5 to the steps of a deployment.
+/// Returns the right answers of an F5 to the steps of a deployment.
 fn deploy(device: &mut Device, request: &Request) -> Reply {
     let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
     let last = request.path.rsplit('/').next().unwrap();
@@ -314,8 +314,8 @@ fn deploy(device: &mut Device, request: &Request) -> Reply {
     json(200, &answer.to_string())
 }
 
-/// Runs `f5-deploy` at an F5 that answers the requests of a step otherwise, from its login `from` on, told its password
-/// and its token; asserts the exit code, and that what it said back is shown without either.
+/// Runs `f5-deploy` at an F5 that answers the requests of a step otherwise, from its login `from` on, given its
+/// password and its token; asserts the exit code, and that its answer is shown without either.
 #[track_caller]
 fn assert_f5_hidden(step: &'static str, from: u64, code: &[i32], shows: &str, otherwise: fn(&str, &str) -> Reply) {
     let device = Arc::new(Mutex::new(Device::default()));
@@ -348,7 +348,7 @@ fn assert_f5_hidden(step: &'static str, from: u64, code: &[i32], shows: &str, ot
     }
 }
 
-/// An error of iControl's that says both back.
+/// Returns an error of iControl's that repeats both.
 fn back(status: u16, password: &str, token: &str) -> Reply {
     let message = format!("{} and {}", said_back(password), said_back(token));
     json(status, &json!({"code": status, "message": message, "token": {"token": token}}).to_string())
@@ -357,7 +357,7 @@ fn back(status: u16, password: &str, token: &str) -> Reply {
 #[test]
 fn an_f5_s_password_and_tokens_are_not_shown() {
     const LOGIN: &str = "/authn/login";
-    // Where the first certificate is deployed, before anything is measured.
+    // At the deployment of the first certificate, before anything is measured.
     assert_f5_hidden(LOGIN, 1, &[1], "login: failed (401): no [token]; ", |password, token| back(401, password, token));
     assert_f5_hidden("/uploads/", 1, &[1], "upload_cert: failed (500): no [token]; ", |password, token| {
         back(500, password, token)
@@ -369,7 +369,7 @@ fn an_f5_s_password_and_tokens_are_not_shown() {
     assert_f5_hidden("/transaction", 2, &[3, 5], "503: no [token]; ", |password, token| {
         answer(503, "text/plain", &format!("{} {}", said_back(token), said_back(password)))
     });
-    // A token that is given out in an answer that is none.
+    // A token in an answer that is not valid JSON.
     assert_f5_hidden(LOGIN, 2, &[3, 5], "{\"token\": {\"token\" : \"[token]", |_, token| {
         answer(200, "application/json", &format!("{{\"token\": {{\"token\" : \"{token}"))
     });

@@ -21,7 +21,7 @@ use certctl_bench::target::seed::{
 };
 use common::needs::needs;
 
-/// One cluster for all tests of this process, a database for each. Nobody drops it: it goes when the process does.
+/// One cluster for all tests of this process, a database for each. It is not dropped: it ends with the process.
 static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
     let installation = find().unwrap_or_else(|error| panic!("these tests need PostgreSQL: {error}"));
     Mutex::new(Cluster::start(&installation, &[]).unwrap_or_else(|error| panic!("{error}")))
@@ -73,7 +73,7 @@ fn seeds_grow_to_a_size_and_never_shrink() {
     assert!(error.contains("12000 of the 12001") && error.contains("seed --agents 12001"), "{error}");
     let (report, _) = seed(&url, &Options::default());
     assert_eq!(report.tables, [rows("managed_certificates", 11_000, 11_000), rows("agents", 12_000, 12_000)]);
-    // Those of the default size are what they are without the others.
+    // Rows of the default size are the same without the others.
     client.batch_execute("DELETE FROM agents WHERE id > 'ag-loadtest-05000'").unwrap();
     client.batch_execute("DELETE FROM managed_certificates WHERE id > 'cert-loadtest-bulk-10000'").unwrap();
     assert_eq!((fleet(&mut client), certificates(&mut client).len()), (first.0, first.1.len()));
@@ -235,7 +235,7 @@ fn a_folder_of_seeds_is_applied_in_the_order_of_names() {
     let failure = || apply(&url, &options, &mut Vec::new()).unwrap_err();
     assert!(failure().to_string().contains("no *.sql file"), "{}", failure());
 
-    // Needs what 02 inserts, so the order shows; comments name no tables, and strings may hold semicolons.
+    // It needs the rows of 02, so that the order shows; comments name no tables, and strings may hold semicolons.
     fs::write(folder.path().join("10_more.sql"), "-- INSERT INTO nowhere\nUPDATE agents SET hostname = 'a;b';")
         .unwrap();
     fs::write(folder.path().join("02_fleet.sql"), EMBEDDED[1].1).unwrap();
@@ -276,7 +276,7 @@ fn no_connection_failure_shows_the_password() {
     needs!(Postgresql);
     let url = database();
     let mut client = connect(&url).unwrap();
-    // Trust is for everybody else: this role has to show its password.
+    // Trust is for all other roles: this one has to show its password.
     client
         .batch_execute(
             "CREATE ROLE guarded LOGIN PASSWORD 'right';
@@ -329,7 +329,7 @@ fn urls_are_redacted() {
 
 // Helpers -------------------------------------------------------------------------------------------------------------
 
-/// A new database without tables.
+/// Returns a new database without tables.
 fn database() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("seed_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -338,7 +338,7 @@ fn database() -> String {
     cluster.url(&name)
 }
 
-/// A new database with the reference server's tables, which are certctl's.
+/// Returns a new database with the reference server's tables, which are certctl's.
 fn migrated() -> (String, Client) {
     let url = database();
     let mut client = connect(&url).unwrap();
@@ -357,7 +357,7 @@ fn agent(client: &mut Client, id: &str, name: &str) {
     client.execute(sql, &[&id, &name]).unwrap();
 }
 
-/// A certificate without the rows that it refers to: the seeds only look at its id and name.
+/// Inserts a certificate without the rows that it refers to: the seeds only read its id and name.
 fn certificate(client: &mut Client, id: &str, name: &str) {
     let sql =
         "INSERT INTO managed_certificates (id, name, common_name, owner_id, team_id, issuer_id, renewal_policy_id)
@@ -371,21 +371,21 @@ fn rows(table: &str, before: i64, after: i64) -> TableRows {
     TableRows { table: table.to_owned(), before, after }
 }
 
-/// A job for the certificate.
+/// Inserts a job for the certificate.
 fn job(client: &mut Client, certificate: &str) {
     let sql = "INSERT INTO jobs (id, type, certificate_id, status)
                SELECT 'job-' || count(*), 'Renewal', $1, 'AwaitingCSR' FROM jobs";
     client.execute(sql, &[&certificate]).unwrap();
 }
 
-/// Every seeded certificate, whole.
+/// Returns every seeded certificate, whole.
 fn certificates(client: &mut Client) -> Vec<String> {
     let sql =
         "SELECT row_to_json(row)::text FROM managed_certificates AS row WHERE id LIKE 'cert-loadtest-%' ORDER BY id";
     client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// What does not change of every seeded agent.
+/// Returns the columns of every seeded agent that do not change.
 fn fleet(client: &mut Client) -> Vec<String> {
     let sql = "SELECT concat_ws('|', id, name, hostname, status, api_key_hash, os, architecture, ip_address, version,
                retired_at, retired_reason) FROM agents WHERE id LIKE 'ag-loadtest-%' ORDER BY id";

@@ -1,4 +1,5 @@
-//! nginx, Apache and HAProxy as started targets: used, their certificates replaced, stopped, and gone however we end.
+//! nginx, Apache and HAProxy started by the suite: used, their certificates replaced, stopped, and gone however this
+//! process ends.
 //!
 //! These tests need all three and are skipped without.
 
@@ -154,7 +155,7 @@ fn a_client_certificate_is_demanded() {
                 .with_client_auth_cert(client.chain.clone(), client.key.clone_key())
                 .unwrap();
             assert_eq!(open(sidecar.address(), Arc::new(with)).unwrap().ask().unwrap().0, 200, "{daemon}");
-            // nginx shakes hands with everyone and answers 400; the others break the handshake off.
+            // nginx shakes hands with every client and answers 400; the others break the handshake off.
             let without = open(sidecar.address(), client_config(&authority.trust()).unwrap());
             match without.and_then(|mut connection| connection.ask()) {
                 Ok((status, ..)) => assert_eq!((status, daemon), (400, Daemon::Nginx)),
@@ -175,7 +176,7 @@ fn http_2_is_offered_when_asked_for() {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             let expected: &[u8] = if h2 { b"h2" } else { b"http/1.1" };
             assert_eq!(protocol(sidecar.address(), config).as_deref(), Some(expected), "{daemon}");
-            // Who does not speak it gets what it speaks.
+            // A client that does not speak HTTP/2 gets HTTP/1.1.
             let config = client_config(&authority.trust()).unwrap();
             assert_eq!(open(sidecar.address(), config).unwrap().ask().unwrap().0, 200, "{daemon}");
         }
@@ -190,7 +191,7 @@ fn many_connections_are_held_at_a_time() {
         let (authority, identity) = certificate();
         let sidecar = start(daemon, &identity, &Options::default());
         let config = client_config(&authority.trust()).unwrap();
-        // Each is asked once, and all stay open until the last one is.
+        // Each is sent one request, and all stay open until the last one is.
         let mut held: Vec<Open> = Vec::new();
         for number in 0..MANY {
             let mut next = open(sidecar.address(), Arc::clone(&config)).unwrap();
@@ -259,7 +260,7 @@ fn a_new_certificate_is_taken_up_and_old_connections_are_answered() {
 #[test]
 fn a_daemon_listens_from_the_first_moment() {
     needs!(Nginx, Apache, Haproxy);
-    // HAProxy loses a signal that comes too early most of the time, so a few starts are enough to see it.
+    // HAProxy loses a signal that comes too early most of the time, so a few starts are enough to show it.
     for daemon in Daemon::ALL {
         for _ in 0..4 {
             let (authority, identity) = certificate();
@@ -298,7 +299,7 @@ fn a_daemon_that_has_ended_is_told() {
         until(&format!("{daemon} is gone"), || !alive(sidecar.pid()));
         let error = sidecar.replace(&identity).unwrap_err().to_string();
         assert!(error.contains(daemon.label()) && error.contains("signal: 9"), "{error}");
-        // Its workers went with it, although it could not tell them.
+        // Its workers ended with it, although it could not signal them.
         until(&format!("{daemon}'s workers are gone"), || !workers.iter().any(|&pid| alive(pid)));
     }
 }
@@ -338,7 +339,7 @@ fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
             "skipped: haproxy not found (install it: Debian: apt-get install haproxy)",
         ]
     );
-    // Another program of its name is not it.
+    // Another program of its name is not accepted.
     let room = tempfile::tempdir().unwrap();
     write_script(&room.path().join("httpd"), "echo 'BusyBox v1.36'");
     let skipped = find_in(Daemon::Apache, &[room.path().to_owned()]).unwrap_err().to_string();
@@ -351,7 +352,7 @@ fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
         assert!(told.starts_with("Usage CERTCTL_BENCH_NGINX_BIN") && told.contains(program), "{told}");
         assert!(told.contains("mend:"), "{told}");
     }
-    // Where PATH lacks the folders of system programs, they are looked through all the same.
+    // Folders of system programs are searched even if PATH lacks them.
     let (_process, told) = helper("find", None, &[("PATH", "/nonexistent")]);
     assert!(told.starts_with("found"), "{told}");
 }
@@ -371,7 +372,7 @@ fn a_killed_parent_leaves_nothing_behind() {
         assert_eq!(masters.len(), Daemon::ALL.len());
         let mut all = Vec::new();
         if end != "exit" {
-            // A process that daemons start by is gone in a moment.
+            // A process with which daemons start ends in a moment.
             until("masters and workers run", || {
                 all = folders.iter().flat_map(|folder| workers(folder)).collect();
                 all.len() >= 2 * Daemon::ALL.len() && all.iter().all(|&pid| alive(pid))
@@ -396,7 +397,7 @@ fn they_work_as_an_ordinary_user() {
     needs!(Nginx, Apache, Haproxy);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
-        // Then the other tests have shown it.
+        // The other tests have shown it then.
         return;
     }
     let user = RunAs::named("nobody").unwrap().expect("the user nobody");
@@ -415,7 +416,7 @@ fn they_work_as_an_ordinary_user() {
 
 // Helpers -------------------------------------------------------------------------------------------------------------
 
-/// Not a test: what a re-executed copy of this program does, in a process that may be killed.
+/// Not a test: the work of a re-executed copy of this program, in a process that may be killed.
 #[test]
 #[ignore = "run by the other tests"]
 fn helper_process() {
@@ -446,10 +447,10 @@ fn helper_process() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// Runs this program again in a role, and waits for what it tells. Its stdin closes with the process that is returned.
+/// Runs this program again in a role, and waits for its report. Its stdin closes with the process that is returned.
 fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (Process, String) {
     let mut program = std::env::current_exe().unwrap();
-    // Another user may not be able to get to our target folder; what runs stays when its folder goes.
+    // Another user may have no access to the target folder; a running program stays when its folder is removed.
     let room = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
     if user.is_some() {
         let copy = room.path().join("helper");
@@ -465,7 +466,7 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (Proce
     let mut process = command.envs(variables.iter().copied()).spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
     let told = lines.find_map(|line| Some(line.split_once("TOLD ")?.1.to_owned()));
-    // The test harness in the helper has more to say.
+    // The test harness in the helper prints more.
     thread::spawn(move || lines.for_each(drop));
     (process, told.expect("the helper told nothing"))
 }
@@ -495,7 +496,7 @@ fn builder(
     builder.with_root_certificates(roots)
 }
 
-/// Like the configuration of runs, with one version.
+/// Returns a configuration like that of runs, with one version.
 fn config(authority: &Authority, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let mut config = builder(authority, &[version]).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -506,7 +507,7 @@ fn config(authority: &Authority, version: &'static SupportedProtocolVersion) -> 
 /// A connection.
 struct Open(Connection);
 
-/// Drives the connections of this thread's test: one for all, for each has descriptors of its own.
+/// Drives the connections of this thread's test: one runtime for all, since each has descriptors of its own.
 fn drive<T>(work: impl Future<Output = T>) -> T {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
@@ -524,7 +525,7 @@ fn open(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Open, Fault> {
 }
 
 impl Open {
-    /// Status, content type, body, and whether the connection is kept alive.
+    /// Returns status, content type, body, and true if the connection is kept alive.
     fn ask(&mut self) -> Result<(u16, String, String, bool), Fault> {
         let mut scratch = Scratch::default();
         scratch.request = encode(Method::Get, "/", "localhost", None, "");
@@ -539,7 +540,7 @@ impl Open {
     }
 }
 
-/// What ALPN came to.
+/// Returns the protocol that ALPN selected.
 fn protocol(address: SocketAddr, config: ClientConfig) -> Option<Vec<u8>> {
     let mut tcp = std::net::TcpStream::connect(address).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
@@ -548,7 +549,7 @@ fn protocol(address: SocketAddr, config: ClientConfig) -> Option<Vec<u8>> {
     tls.alpn_protocol().map(<[u8]>::to_vec)
 }
 
-/// The processes that work in a daemon's folder.
+/// Returns the processes that work in a daemon's folder.
 fn workers(folder: &Path) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -558,7 +559,7 @@ fn workers(folder: &Path) -> Vec<u32> {
     found
 }
 
-/// Whether a process runs; one that has ended but was not reaped does not.
+/// Returns true if a process runs; one that has ended but was not reaped does not.
 fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))

@@ -1,7 +1,7 @@
-//! A run may be stopped at any moment: it ends soon, with what it has measured on disk, and leaves nothing behind.
+//! Signals: a run may be stopped at any moment. It ends soon, with its measurements on disk, and leaves nothing behind.
 //!
-//! In every case here the stage would last for minutes by itself, so that its end is the signal's doing however fast
-//! the machine is.
+//! In every case here the stage would last for minutes by itself, so that the signal ends it however fast the machine
+//! is.
 
 mod common;
 
@@ -22,13 +22,13 @@ use common::peer::{Peer, Request, Step, answer, certctl};
 use common::process::{descendants, until, write_script};
 use common::summary::reasons;
 
-/// The signals that ask a run to end.
+/// The signals that end a run.
 const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
 /// A fleet of two, so that connections are opened at once.
 const LITTLE: &str = "--agents 2 --rate 20/s --max-lag 2s";
 
-/// Waits until `reached`, sends the signal, and sees the run end with nothing left of it.
+/// Waits until `reached`, sends the signal, and asserts that the run ends with nothing left of it.
 #[track_caller]
 fn stop(mut running: Running, signal: libc::c_int, stage: &str, reached: impl Fn(&Running) -> bool) -> Finished {
     until(stage, || {
@@ -43,7 +43,7 @@ fn stop(mut running: Running, signal: libc::c_int, stage: &str, reached: impl Fn
     running.finish()
 }
 
-/// The temporary folders of a run.
+/// Returns the temporary folders of a run.
 fn folders_of(pid: u32) -> Vec<PathBuf> {
     let of_run = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -53,7 +53,7 @@ fn folders_of(pid: u32) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(of_run).collect()
 }
 
-/// Sees that every signal ends a run that has measured nothing, in a stage of it.
+/// Asserts that every signal ends a run that has measured nothing, in this stage.
 #[track_caller]
 fn ends_with_nothing(stage: &str, start: impl Fn() -> Running, reached: impl Fn(&Running) -> bool) {
     for signal in SIGNALS {
@@ -69,7 +69,7 @@ fn ends_with_nothing(stage: &str, start: impl Fn() -> Running, reached: impl Fn(
     assert_eq!(stop(start(), libc::SIGKILL, stage, &reached).signal, Some(libc::SIGKILL));
 }
 
-/// Sees that every signal ends a run that has measured something, and that this is on disk.
+/// Asserts that every signal ends a run that has measured something, and that this is on disk.
 #[track_caller]
 fn ends_with_a_part(stage: &str, start: impl Fn() -> Running, reached: impl Fn(&Running) -> bool) {
     for signal in SIGNALS {
@@ -87,7 +87,7 @@ fn says(what: &'static str) -> impl Fn(&Running) -> bool {
     move |running| running.stderr().contains(what)
 }
 
-/// A peer that falls silent on requests that fit, and how many of those it has had.
+/// Returns a peer that falls silent on requests that fit, and the number of those that it has had.
 fn mute(fits: impl Fn(&Request) -> bool + Send + Sync + 'static) -> (Peer, Arc<AtomicU64>) {
     let requests = Arc::new(AtomicU64::new(0));
     let seen = requests.clone();
@@ -101,7 +101,7 @@ fn mute(fits: impl Fn(&Request) -> bool + Send + Sync + 'static) -> (Peer, Arc<A
     (peer, requests)
 }
 
-/// The programs of PostgreSQL, with an `initdb` that never ends.
+/// Makes a folder of PostgreSQL's programs, with an `initdb` that never ends.
 fn installation(folder: &Path) -> String {
     let bin = find().expect("PostgreSQL").bin;
     for entry in fs::read_dir(bin).unwrap().flatten().filter(|entry| entry.file_name() != "initdb") {
@@ -161,7 +161,7 @@ fn a_signal_ends_the_opening_of_connections() {
 
 #[test]
 fn a_signal_ends_the_opening_against_silence() {
-    // The preflight's last question is for an agent; after that nothing is answered any more.
+    // The preflight's last request is for an agent; after that there are no more answers.
     let (silent, greetings) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (falls, greeted) = (silent.clone(), greetings.clone());
     let peer = Peer::start(move |request| {
@@ -201,7 +201,7 @@ fn a_signal_ends_the_drain() {
     ends_with_a_part("drain", start, says("draining "));
 }
 
-/// What was measured is written, and the target's silence is told beside it.
+/// The measurements are written, and the system's silence is reported beside them.
 #[test]
 fn a_signal_ends_the_wait_for_evidence() {
     let cluster = certctl_bench::target::postgres::Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
@@ -215,7 +215,7 @@ fn a_signal_ends_the_wait_for_evidence() {
         let peer = Peer::start(move |request| match request.path.as_str() {
             "/api/v1/metrics/prometheus" if seen.fetch_add(1, Ordering::SeqCst) == 1 => vec![Step::Silence],
             "/api/v1/metrics/prometheus" => answer(200, "text/plain", "certctl_uptime_seconds 1800\n"),
-            // Nothing that the database would have to show.
+            // No side effect that the database would have to show.
             _ if request.is_heartbeat() => answer(503, "text/plain", "busy"),
             _ => certctl(request),
         });
@@ -229,12 +229,12 @@ fn a_signal_ends_the_wait_for_evidence() {
     }
 }
 
-/// Everything is on disk by then, and nobody reads what is to be printed.
+/// Everything is on disk by then, and the output is not read.
 #[test]
 fn a_signal_ends_a_report_that_nobody_reads() {
     let peer = Peer::start(certctl);
     let (mut reader, mut writer) = std::io::pipe().unwrap();
-    // SAFETY: plain system call on a descriptor that is ours.
+    // SAFETY: plain system call on a descriptor that this process owns.
     let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4_096) };
     assert_eq!(size, 4_096);
     // All but a few bytes are taken.
@@ -243,7 +243,7 @@ fn a_signal_ends_a_report_that_nobody_reads() {
     bench.command.stdout(writer.try_clone().unwrap());
     let running = bench.start();
     drop(writer);
-    // It is held up when it prints what it is about to do, or at the end.
+    // It blocks when it prints its heading, or at the end.
     let finished = stop(running, libc::SIGTERM, "report", |running| {
         let blocked = fs::read_to_string(format!("/proc/{}/wchan", running.pid())).unwrap_or_default();
         blocked.contains("pipe")
@@ -254,7 +254,7 @@ fn a_signal_ends_a_report_that_nobody_reads() {
     assert!(printed.len() <= 4_096);
 }
 
-/// Who starts a run by `nohup` wants it to outlive the terminal.
+/// A run that is started by `nohup` is to outlive the terminal.
 #[test]
 fn a_run_that_ignores_hangups_goes_on() {
     let peer = Peer::start(certctl);
@@ -269,7 +269,7 @@ fn a_run_that_ignores_hangups_goes_on() {
     let mut running = bench.start();
     running.wait_until_measuring();
     running.signal(libc::SIGHUP);
-    // It has had time to act on it once it has asked for more.
+    // It has had time to act on the signal.
     let heartbeats = peer.connections();
     std::thread::sleep(Duration::from_millis(200));
     assert!(running.ended().is_none() && peer.connections() == heartbeats, "{}", running.stderr());

@@ -11,7 +11,7 @@ use certctl_bench::report::Summary;
 use common::runs::Made;
 use tempfile::TempDir;
 
-/// Five runs; if `connecting`, each arrival opened a connection of its own.
+/// Returns five runs; if `connecting`, each arrival opened a connection of its own.
 fn runs(connecting: bool) -> Vec<(String, Summary)> {
     let one = |(number, slowness)| {
         let mut summary = Made { slowness, number, ..Made::default() }.summary();
@@ -54,7 +54,7 @@ impl Repository {
         read_to_string(self.0.path().join("docs/FIGURES.md")).unwrap()
     }
 
-    /// What `certctl-bench splice` says with these arguments.
+    /// Returns the output of `certctl-bench splice` with these arguments.
     #[track_caller]
     fn run(&self, arguments: &[&str], code: i32) -> String {
         splice(self.0.path(), arguments, code)
@@ -82,12 +82,12 @@ fn tables_and_pictures_are_renewed_and_nothing_else() {
     let drawn = read_to_string(&picture).unwrap();
     assert!(drawn.contains("nginx: connections") || drawn.contains("first byte"), "{drawn}");
 
-    // Again changes nothing.
+    // A second time nothing changes.
     repository.run(&[], 0);
     assert_eq!((repository.document(), read_to_string(&picture).unwrap()), (spliced.clone(), drawn.clone()));
     repository.run(&["--check"], 0);
 
-    // A figure that someone touched, or a picture that is gone, is stale.
+    // A figure that was edited, or a picture that is missing, is stale.
     let touched = spliced.replacen("| full | ", "| full | 1", 1);
     assert_ne!(touched, spliced);
     repository.write(&touched);
@@ -139,7 +139,7 @@ fn the_documents_of_this_repository_say_what_its_baselines_say() {
     splice(Path::new(env!("CARGO_MANIFEST_DIR")), &["--check"], 0);
 }
 
-/// The flags that docs/BASELINES.md says a scenario's committed baseline was run with.
+/// Returns the flags with which a scenario's committed baseline was run, as docs/BASELINES.md states them.
 fn flags_of<'d>(document: &'d str, scenario: &str) -> &'d str {
     let row = format!("| `{scenario}` | `");
     let row = document.lines().find_map(|line| line.strip_prefix(&row)).unwrap_or_else(|| panic!("no row {row}"));
@@ -173,7 +173,7 @@ fn the_documents_say_how_the_baselines_were_run() {
     assert!(seen > 0, "no baseline is committed");
 }
 
-/// Seconds of `30s` or `1m`.
+/// Returns the seconds of `30s` or `1m`.
 fn humantime_s(text: &str) -> u64 {
     certctl_bench::cli::flags::duration(text).unwrap().as_secs()
 }

@@ -1,4 +1,4 @@
-//! A server that stalls: an open workload tells what its clients felt, where a closed one would hide it.
+//! A server that stalls: an open workload reports the wait of its clients, where a closed one would hide it.
 
 mod common;
 
@@ -12,10 +12,10 @@ use common::bench::{Bench, Finished};
 use common::peer::{Peer, Step, certctl};
 use common::summary::{assert_schema, outcome, reasons, threshold};
 
-/// How long the peer withholds every answer.
+/// The time for which the peer withholds every answer.
 const FREEZE: Duration = Duration::from_secs(2);
 
-/// A peer whose clock stops at the `first`-th heartbeat of the workload and goes on after [`FREEZE`].
+/// Starts a peer whose clock stops at the `first`-th heartbeat of the workload and goes on after [`FREEZE`].
 fn freezing_peer(first: u64) -> Peer {
     let (heartbeats, thaw) = (AtomicU64::new(0), OnceLock::new());
     Peer::start(move |request| {
@@ -47,7 +47,8 @@ fn seconds(summary: &Value, what: &str, quantile: &str) -> f64 {
     summary["results"][0]["latency"][what][quantile].as_f64().expect(what) / 1e6
 }
 
-/// Asserts what no machine shortens, and bounds how long one may take to catch up with what has waited.
+/// Asserts a time that no machine shortens, and bounds the time that one may take to catch up with the arrivals that
+/// have waited.
 #[track_caller]
 fn assert_analytic(measured: f64, analytic: f64, what: &str) {
     assert!((0.9..2.0).contains(&(measured / analytic)), "{what}: {measured} s, not {analytic} s");
@@ -70,13 +71,13 @@ fn a_stall_has_its_analytic_quantiles() {
     }
     // Beside it: each request was sent in time and waited for the server alone.
     assert!(seconds("schedule_lag", "p99_us") < seconds("response", "p99_us") / 4.0);
-    // Nine in ten noticed nothing.
+    // Nine in ten clients noticed nothing.
     assert!(seconds("response", "p50_us") < seconds("response", "p95_us") / 4.0);
 
     let breached = |name: &str| threshold(&summary, name)["passed"] == false;
     assert!(breached("response time p95") && breached("response time p99") && !breached("errors"));
     assert_eq!((&summary["verdict"], &summary["exit_code"]), (&"breached".into(), &3.into()));
-    // The stall shows where it was: some two seconds of the timeline, next to one another.
+    // The timeline shows the stall in its place: some two seconds, next to one another.
     let slow = |second: &Value| second["max_us"].as_f64().unwrap() > 0.5e6;
     let timeline = summary["results"][0]["timeline"].as_array().unwrap();
     let slow: Vec<usize> = (0..20).filter(|second| slow(&timeline[*second])).collect();
@@ -86,9 +87,9 @@ fn a_stall_has_its_analytic_quantiles() {
 }
 
 /// Over so few connections each of the few requests that were under way is slow, and the rest are quick once they are
-/// sent: to their service time the stall is an exception, as to any generator that waits for its server. They waited
+/// sent: in their service time the stall is an exception, as in any generator that waits for its server. They waited
 /// because the server kept every connection: at a server that answers as usual, 20 would have been enough. So it is a
-/// breach, and not our fault.
+/// breach, and not the generator's fault.
 #[test]
 fn a_small_pool_does_not_hide_a_stall() {
     let summary = STALLS[1].summary();
@@ -98,7 +99,7 @@ fn a_small_pool_does_not_hide_a_stall() {
         let seconds = |what: &str| seconds(&summary, what, quantile);
         assert_analytic(seconds("response"), analytic, &format!("response time {quantile}"));
         assert!(seconds("service") < analytic / 2.0, "service time {quantile}: {} s", seconds("service"));
-        // The lag beside them says where the rest of it is.
+        // The schedule lag beside them states the rest.
         assert_analytic(seconds("schedule_lag"), analytic, &format!("schedule lag {quantile}"));
     }
     let arrivals = &summary["results"][0]["arrivals"];
@@ -109,7 +110,7 @@ fn a_small_pool_does_not_hide_a_stall() {
     assert!(!reasons(&summary).contains("--connections"), "{}", reasons(&summary));
 }
 
-/// What the frozen server kept us from sending at all is its error.
+/// Arrivals that a frozen server kept from being sent at all are its errors.
 #[test]
 fn what_a_frozen_server_leaves_unsent_is_its_error() {
     let peer = freezing_peer(400);
@@ -129,12 +130,13 @@ fn what_a_frozen_server_leaves_unsent_is_its_error() {
     let errors = threshold(&summary, "errors");
     assert_eq!((&errors["passed"], &errors["certain"], &errors["of"]), (&false.into(), &true.into(), &1_200.into()));
     assert!(errors["beyond"].as_u64().unwrap() >= 70, "{errors}");
-    // The server's stall stands in the response time; service time alone would have hidden it.
+    // The server's stall shows in the response time; service time alone would have hidden it.
     let p90 = |what: &str| summary["results"][0]["latency"][what]["p90_us"].as_f64().unwrap();
     assert!(p90("response") > 2.0 * p90("service"), "response {}, service {}", p90("response"), p90("service"));
 }
 
-/// A server that takes 300 ms for everything keeps its promises, but not with so few connections: that is our fault.
+/// A server that takes 300 ms for everything keeps the thresholds, but not with so few connections: that is the
+/// generator's fault.
 #[test]
 fn a_pool_too_small_for_a_steady_server_is_invalid() {
     let peer = Peer::start(|request| match request.is_heartbeat() {
@@ -148,8 +150,8 @@ fn a_pool_too_small_for_a_steady_server_is_invalid() {
     assert!(reasons.contains("raise --connections"), "{reasons}");
 }
 
-/// While we are stopped, the server is not frozen: a peer that always answers is never blamed, and the reason says for how
-/// long nobody was there.
+/// A stopped generator is not a frozen server: a peer that always answers is never blamed, and the reason states for
+/// how long the generator was away.
 #[test]
 fn our_own_absence_is_named_and_blamed_on_nobody_else() {
     let peer = Peer::start(certctl);
@@ -160,7 +162,7 @@ fn our_own_absence_is_named_and_blamed_on_nobody_else() {
         let mut running = Bench::at(&peer, &arguments).start();
         running.wait_until_measuring();
         running.signal(libc::SIGSTOP);
-        // Long beside anything that the machine does of its own.
+        // Long beside any pause of the machine's own.
         std::thread::sleep(Duration::from_secs(2));
         running.signal(libc::SIGCONT);
         let finished = running.finish();
@@ -183,7 +185,7 @@ fn our_own_absence_is_named_and_blamed_on_nobody_else() {
     }
 }
 
-/// The peer stands still for as long, and nothing says that we did.
+/// The peer stands still for as long, and the generator is not reported as away.
 #[test]
 fn a_freeze_is_not_taken_for_our_absence() {
     let peer = freezing_peer(400);

@@ -1,4 +1,4 @@
-//! Standard output and error at whose other end is nobody, or a full disk.
+//! Standard output and error without a reader, or on a full disk.
 
 mod common;
 
@@ -16,7 +16,7 @@ use common::process::{PATIENCE, until};
 use common::runs::Made;
 use tempfile::TempDir;
 
-/// The bench program with its results in a folder: a smoke run on rows in memory, of workload and loop.
+/// Returns the bench program with its results in a folder: a smoke run on rows in memory, of workload and loop.
 fn bench(folder: &TempDir, target: &str, arguments: &str) -> Command {
     let mut command = Command::new(program(target));
     for (name, _) in std::env::vars_os() {
@@ -37,7 +37,7 @@ fn verb(folder: &TempDir, arguments: &str) -> Command {
     command
 }
 
-/// A pipe whose reader has gone away.
+/// Returns a pipe whose reader is gone.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -48,7 +48,7 @@ fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
 
-/// The exit code, within the patience of tests.
+/// Returns the exit code, within the patience of tests.
 #[track_caller]
 fn ends(mut child: Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
@@ -117,7 +117,7 @@ fn a_run_that_nobody_listens_to_keeps_its_results() {
     let summary = fs::read_to_string(folder.path().join("results/smoke/summary.json")).unwrap();
     assert!(summary.contains("\"verdict\": \"smoke\""), "{summary}");
 
-    // A full disk is no reader that has seen enough.
+    // A full disk is not a reader that has seen enough.
     let mut command = bench(&folder, "agent_storm", "--in-memory --agents 5");
     assert_eq!(ends(command.stdout(full()).stderr(full()).spawn().unwrap()), Some(1));
 }
@@ -134,7 +134,7 @@ fn the_handshakes_loops_outlive_a_closed_standard_output() {
 fn a_standard_error_that_nobody_reads_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
     let (_reader, writer) = std::io::pipe().unwrap();
-    // The pipe is filled to the last byte, by a writer that does not wait.
+    // The pipe is filled to the last byte, by a writer that does not block.
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
     let mut filler = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
     for size in [4_096, 1] {

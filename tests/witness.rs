@@ -1,4 +1,4 @@
-//! PostgreSQL as a witness: what it counts, on every version and under hostile settings, and how a session gets there.
+//! PostgreSQL as a witness: its counts on every version and under hostile settings, and the sessions that read them.
 
 mod common;
 

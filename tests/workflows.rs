@@ -1,11 +1,11 @@
-//! The workflows keep to what makes them safe and repeatable, and name what there is. actionlint and zizmor look deeper;
-//! they run in ci.yml.
+//! The rules that keep workflows safe and repeatable, and a check that they name only what exists. actionlint and
+//! zizmor look deeper; they run in ci.yml.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The workflows by name, whole.
+/// Returns the workflows by name, whole.
 fn workflows() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows");
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -16,7 +16,7 @@ fn workflows() -> Vec<(String, String)> {
     all
 }
 
-/// What is wrong with a workflow, a line each.
+/// Returns the faults of a workflow, a line each.
 fn faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut expect = |holds: bool, what: String| {
@@ -59,7 +59,7 @@ fn faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
     faults
 }
 
-/// `OWNER/NAME@COMMIT # vVERSION`.
+/// Returns true for `OWNER/NAME@COMMIT # vVERSION`.
 fn is_pinned(action: &str) -> bool {
     let Some((_, pin)) = action.split_once('@') else { return false };
     let Some((commit, version)) = pin.split_once(" # v") else { return false };
@@ -67,7 +67,7 @@ fn is_pinned(action: &str) -> bool {
     is_commit && version.split('.').all(|part| part.parse::<u32>().is_ok())
 }
 
-/// The scripts: what follows `run:`, on its line or indented below it.
+/// Returns the scripts: the text after `run:`, on its line or indented below it.
 fn scripts(lines: &[&str]) -> Vec<String> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut scripts = Vec::new();

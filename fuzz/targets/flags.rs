@@ -20,7 +20,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     single(text);
-    // The first character says of which bench target the rest is a command line.
+    // The first character selects the bench target whose command line the rest is.
     let mut rest = text.chars();
     let which = rest.next().map_or(0, |first| u32::from(first) % 6);
     let Some(mut words) = shlex::split(rest.as_str()) else { return };
@@ -52,7 +52,7 @@ fn single(text: &str) {
         assert!((0.0..=10.0).contains(&share));
     }
     let _ = text.parse::<Spread>();
-    // What stands between the first colon and the last `@` is a password.
+    // The text between the first colon and the last `@` is a password.
     let secret = "9c1f-recognisable";
     if !text.contains(secret) {
         for url in [format!("postgres://u:{secret}{text}@h/d"), format!("postgres://u:{text}{secret}@h/d")] {

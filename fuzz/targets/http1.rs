@@ -1,4 +1,4 @@
-//! The HTTP/1.1 parser: however a response is cut into pieces, the same comes of it, and never a panic.
+//! The HTTP/1.1 parser: however a response is cut into pieces, the result is the same, and never a panic.
 //!
 //! Input: a byte for the method, a byte for the size of the pieces, and the peer's bytes.
 
@@ -8,7 +8,7 @@ use certctl_bench::wire::http1::{ParseError, Parser};
 use certctl_bench::wire::request::Method;
 use libfuzzer_sys::fuzz_target;
 
-/// What came of a response: status, body, whether the connection is kept, and how many bytes belonged to it.
+/// The result of a response: status, body, whether the connection is kept, and how many bytes belonged to it.
 type Parsed = Result<(u16, Vec<u8>, bool, usize), ParseError>;
 
 fuzz_target!(|data: &[u8]| {
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     for piece in [1, usize::from(*piece).max(1), 4_096] {
         match (&whole, &parse(method, bytes, piece)) {
             (Ok(whole), Ok(cut)) => assert_eq!(whole, cut, "pieces of {piece}"),
-            // Which of several faults is met first may differ.
+            // The first of several faults may differ.
             (Err(_), Err(_)) => {}
             (whole, cut) => panic!("pieces of {piece}: {cut:?}, whole: {whole:?}"),
         }

@@ -1,4 +1,4 @@
-//! Making a baseline to commit: from enough runs, and only if they agree.
+//! The making of a baseline to commit: from enough runs, and only if they agree.
 
 use std::fs;
 use std::path::Path;
@@ -12,18 +12,18 @@ use crate::files;
 use crate::measure::machine::UNKNOWN;
 use crate::report::Summary;
 
-/// Fewer runs do not tell how much runs differ.
+/// The fewest runs that show how much runs differ.
 pub const FEWEST_RUNS: usize = 5;
 /// A run strays if it is further from the median of all than this, in assumed standard deviations between runs ...
 const STRAYS_FROM: f64 = 3.0;
 /// ... and than this, in the median distance of runs from their median: if all are far apart, the machine is noisy, and
-/// the noise floor says so.
+/// the noise floor shows it.
 const STRAYS_FROM_NOISE: f64 = 8.0;
 
 /// Makes a baseline of `runs`.
 ///
 /// # Errors
-/// If there are too few, one is unfit, or they do not agree; naming which.
+/// If there are too few, one is unfit, or they do not agree; the message names the run.
 pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
     if runs.len() < FEWEST_RUNS {
         return Err(Error::usage(format!(
@@ -43,7 +43,7 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
         if let Some(twin) = side.runs[..index].iter().position(|run| run.is(&side.runs[index])) {
             return Err(same(name, &runs[twin].0));
         }
-        // A copy whose id or time was changed measured what the other did, to the nanosecond.
+        // A copy with another id or time still has the same measurements, to the nanosecond.
         let measured = |at: usize| serde_json::to_string(&runs[at].1.results).ok();
         if let Some(twin) = (0..index).find(|twin| measured(*twin) == measured(index)) {
             return Err(same(name, &runs[twin].0));
@@ -75,7 +75,7 @@ pub fn write(baseline: &Baseline, path: &Path) -> Result<()> {
     files::write(path, &text)
 }
 
-/// The run that does not agree with the others, and why.
+/// Returns the run that does not agree with the others, and the reason.
 fn stray(measure: &str, series: &Series) -> Option<(usize, String)> {
     let known: Vec<(usize, f64)> =
         series.values.iter().enumerate().filter_map(|(index, value)| value.map(|value| (index, value))).collect();
@@ -95,7 +95,7 @@ fn stray(measure: &str, series: &Series) -> Option<(usize, String)> {
         Kind::Timed => (STRAYS_FROM * assumed_spread(measure).hypot(within)).max(STRAYS_FROM_NOISE * typical),
         // The bound that scenarios set on errors.
         Kind::Share => 0.001_f64.max(STRAYS_FROM_NOISE * typical),
-        // Counts do not vary: what is in the tolerance is no difference.
+        // Counts do not vary: a difference within the tolerance is none.
         Kind::Exact => 2.0 * series.tolerance * middle.abs(),
     };
     let (index, value) = known.into_iter().max_by(|a, b| distance(a.1).total_cmp(&distance(b.1)))?;

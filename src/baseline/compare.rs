@@ -12,17 +12,17 @@ use super::statistics::{Difference, Sample, common_noise_floor, levels, mean, me
 use crate::error::{Context as _, Result};
 use crate::files;
 
-/// Raised whenever a reader of the last version could misread this one.
+/// The schema's version: raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 1;
-/// A share of errors that differs by less is the same: the bound that scenarios set on it.
+/// Shares of errors that differ by less are the same: the bound that scenarios set on errors.
 const SHARE_FLOOR: f64 = 0.001;
 
-/// What the user decides about a comparison.
+/// The user's settings of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// A timed measure that changed by less than this share did not change.
+    /// The share by which a timed measure has to change at least; a smaller change is none.
     pub threshold: f64,
-    /// Compare counts alone: they can be compared across machines.
+    /// True to compare counts alone, which can be compared across machines.
     pub counts_only: bool,
 }
 
@@ -32,55 +32,56 @@ impl Default for Options {
     }
 }
 
-/// Two sides, compared.
+/// The comparison of two sides.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Comparison {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Of which scenario.
+    /// The scenario.
     pub scenario: String,
-    /// What it comes to.
+    /// The verdict.
     pub verdict: Judgement,
-    /// The exit code that says so.
+    /// The exit code of the verdict.
     pub exit_code: u8,
-    /// How many runs the base has.
+    /// The number of the base's runs.
     pub base_runs: usize,
-    /// How many runs the head has.
+    /// The number of the head's runs.
     pub head_runs: usize,
-    /// Whether the runs of both sides alternated, so that both saw the same weather.
+    /// True if the runs of both sides alternated, so that conditions were the same for both.
     pub in_turn: bool,
-    /// A timed measure that changed by less than this share did not change.
+    /// The share by which a timed measure has to change at least; a smaller change is none.
     pub threshold: f64,
-    /// Why all measures, or all latencies, are incomparable.
+    /// The reasons for which all measures, or all latencies, are incomparable.
     pub incomparable: Vec<String>,
-    /// What else differs between the sides.
+    /// Other differences between the sides.
     pub notes: Vec<String>,
-    /// Each measure.
+    /// The measures.
     pub measures: Vec<Compared>,
 }
 
-/// One measure, compared. Changes are shares of the base, but of a share of arrivals differences.
+/// The comparison of one measure. Changes are shares of the base, except those of a share of arrivals: these are
+/// differences.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Compared {
     /// Its name, which ends in its unit.
     pub name: String,
-    /// How it is compared.
+    /// Its kind, which decides how it is compared.
     pub kind: Kind,
-    /// Which way is good.
+    /// The direction that is better.
     pub better: Better,
     /// The base's value: the mean of its runs (of logarithms, where it is timed; the median of counts).
     pub base: Option<f64>,
-    /// The head's.
+    /// The head's value.
     pub head: Option<f64>,
-    /// From base to head.
+    /// The change from base to head.
     pub change: Option<f64>,
-    /// The least that the change may be.
+    /// The lower end of the change's interval.
     pub change_low: Option<f64>,
-    /// The most that the change may be.
+    /// The upper end of the change's interval.
     pub change_high: Option<f64>,
-    /// By how much runs of the same thing typically differ; of a count, by how much it may.
+    /// The difference that is typical between runs of the same thing; of a count, the difference that is allowed.
     pub noise_floor: Option<f64>,
-    /// What it comes to.
+    /// Its verdict.
     pub verdict: Judgement,
 }
 
@@ -109,7 +110,7 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
             notes.push(format!("{what} cannot be compared: {}", why.join("; ")));
         }
     }
-    // Of a measure that the database counts: whether it counts alike on both sides.
+    // True for a measure of the database that is counted differently on the two sides.
     let counts_otherwise =
         |name: &str| (name.contains("/wal_") && !wal.is_empty()) || (name.contains("/sql_") && !sql.is_empty());
     for name in names {
@@ -135,7 +136,7 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
     let timed_samples = open.iter().filter_map(|one| Some((one.samples.as_ref()?.each_ref(), one.assumed()?)));
     let noise = noise(timed_samples);
     let differences: Vec<_> = open.iter().map(|one| one.difference(noise, in_turn)).collect();
-    // One error budget for all that depends on time; counts have none to spend.
+    // One error budget for all measures that depend on time; counts need none.
     let p: Vec<f64> = differences.iter().flatten().map(Difference::p).collect();
     let mut levels = levels(&p).into_iter();
     let measures: Vec<Compared> = open
@@ -154,7 +155,7 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
         incomparable.push("there is nothing that both sides have measured".to_owned());
     }
     let verdict = match incomparable.is_empty() {
-        // What is counted otherwise says nothing of the rest.
+        // A measure that is counted differently says nothing of the rest.
         true => Judgement::of_all(
             measures.iter().filter(|measure| !counts_otherwise(&measure.name)).map(|measure| measure.verdict),
         ),
@@ -175,7 +176,7 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
     }
 }
 
-/// Why nothing can be compared, and why nothing can that depends on time.
+/// Returns the reasons for which nothing can be compared, and those for which nothing that depends on time can.
 fn strangeness(base: &Side, head: &Side) -> (Vec<String>, Vec<String>) {
     let mut everywhere: Vec<String> = base.environment.other_target(&head.environment);
     everywhere.extend(given_twice(base, head));
@@ -185,7 +186,7 @@ fn strangeness(base: &Side, head: &Side) -> (Vec<String>, Vec<String>) {
     (everywhere, base.environment.other_place(&head.environment))
 }
 
-/// The runs that are there more than once, by their ids: a run says nothing of how runs differ from it.
+/// Returns the runs that were given more than once, by their ids: a repeated run does not show how much runs differ.
 fn given_twice(base: &Side, head: &Side) -> Vec<String> {
     let sides = [(base, "base"), (head, "head")];
     let mut seen = BTreeMap::new();
@@ -194,8 +195,8 @@ fn given_twice(base: &Side, head: &Side) -> Vec<String> {
     twice.map(|(id, label, earlier)| format!("the same run, {id}, is in the {earlier} and in the {label}")).collect()
 }
 
-/// Whether the runs of both sides alternated, in rows of two at most, and three rows at least, as in ABBA: of AABB each
-/// side is a sitting of its own. RFC 3339 in UTC sorts as text.
+/// Reports whether the runs of both sides alternated: in rows of at most two, and at least three rows, as in ABBA. In
+/// AABB, each side is a sitting of its own. RFC 3339 in UTC sorts as text.
 fn in_turn(base: &Side, head: &Side) -> bool {
     let sides = [(base, 0), (head, 1)];
     let mut runs: Vec<_> =
@@ -205,15 +206,15 @@ fn in_turn(base: &Side, head: &Side) -> bool {
     rows.len() >= 3 && rows.iter().all(|row| *row <= 2) && base.runs.len() > 1 && head.runs.len() > 1
 }
 
-/// A measure on its way.
+/// A measure whose comparison is not finished.
 struct Open {
     compared: Compared,
-    /// Of base and head, where they depend on time: in logarithms where it is timed.
+    /// The samples of base and head, where they depend on time: in logarithms where the measure is timed.
     samples: Option<[Sample; 2]>,
 }
 
 impl Open {
-    /// One that needs no more than this judgement.
+    /// Returns a measure with a verdict that needs no further comparison.
     fn closed(name: &str, series: &Series, pair: [Option<&Series>; 2], verdict: Judgement) -> Self {
         let [base, head] = pair.map(|side| side.and_then(|side| center(series.kind, &side.known())));
         let compared = Compared {
@@ -248,7 +249,7 @@ impl Open {
         open
     }
 
-    /// The standard deviation between runs that is assumed of a timed measure.
+    /// Returns the standard deviation between runs that is assumed of a timed measure.
     fn assumed(&self) -> Option<f64> {
         (self.compared.kind == Kind::Timed).then(|| assumed_spread(&self.compared.name))
     }
@@ -261,7 +262,7 @@ impl Open {
         })
     }
 
-    /// Counts differ or they do not; how much a side's own runs differ is no difference between sides.
+    /// Compares counts. A difference between the runs of one side is not one between the sides.
     fn compare_counts(&mut self, base: &Series, head: &Series) {
         let (Some(from), Some(to)) = (self.compared.base, self.compared.head) else { return };
         let scatter = [base, head].map(|side| half_range(&side.known()));
@@ -276,7 +277,7 @@ impl Open {
         };
     }
 
-    /// Judges a difference by the level that is left for it.
+    /// Judges a difference at the level that [`levels`] leaves for it.
     fn close(self, difference: Option<(Difference, f64)>, options: Options) -> Compared {
         let mut compared = self.compared;
         let Some((difference, level)) = difference else { return compared };
@@ -301,7 +302,7 @@ fn direction(better: Better, change: f64) -> Judgement {
     if (change < 0.0) == (better == Better::Lower) { Judgement::Improved } else { Judgement::Regressed }
 }
 
-/// What stands for several runs.
+/// Returns the value that represents several runs.
 fn center(kind: Kind, values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| match kind {
         Kind::Timed => mean(&values.iter().map(|value| value.ln()).collect::<Vec<_>>()).exp(),
@@ -310,7 +311,8 @@ fn center(kind: Kind, values: &[f64]) -> Option<f64> {
     })
 }
 
-/// A side's runs, in logarithms where the measure is timed: what slows a server down multiplies.
+/// Returns the sample of a side's runs, in logarithms where the measure is timed: a cause of slowness multiplies
+/// durations.
 fn sample(kind: Kind, series: &Series) -> Sample {
     let pairs = series.values.iter().zip(&series.errors);
     let (values, errors) = pairs
@@ -320,7 +322,7 @@ fn sample(kind: Kind, series: &Series) -> Sample {
     Sample { values, errors }
 }
 
-/// A difference of logarithms as a share of the base.
+/// Converts a difference of logarithms into a share of the base.
 fn as_change(kind: Kind, difference: f64) -> f64 {
     if kind == Kind::Timed { difference.exp_m1() } else { difference }
 }

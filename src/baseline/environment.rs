@@ -1,4 +1,4 @@
-//! Where figures come from. What differs in kind makes latencies incomparable; what differs in version is named.
+//! The environment of a run. A difference in kind makes latencies incomparable; a difference in version is reported.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,13 +8,13 @@ use crate::measure::machine::UNKNOWN;
 use crate::report::Summary;
 use crate::target::evidence::Evidence;
 
-/// Where a run's figures come from.
+/// The environment in which a run's figures were measured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// Processors that the generator could use.
     pub cores: usize,
-    /// Settings of the target's PostgreSQL that its counts alone depend on, where they are known.
+    /// Settings of the system's PostgreSQL on which its counts alone depend, where they are known.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub counting_settings: Map<String, Value>,
     /// The processor's name.
@@ -25,7 +25,7 @@ pub struct Environment {
     /// The CPU quota of the generator's control group, in processors, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<f64>,
-    /// How the kernel scheduled the generator's thread: it decides how late arrivals are.
+    /// The kernel's scheduling of the generator's thread, on which the lag of arrivals depends.
     pub generator_scheduling: String,
     /// Kernel release.
     pub kernel: String,
@@ -34,7 +34,7 @@ pub struct Environment {
     /// The revision of the processor's microcode; absent in older baselines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub microcode: Option<String>,
-    /// The version of the target's PostgreSQL, where it is known.
+    /// The version of the system's PostgreSQL, where it is known.
     pub postgresql: String,
     /// The suite's commit.
     pub suite_commit: String,
@@ -44,17 +44,17 @@ pub struct Environment {
     pub target_behaviour: String,
     /// `certctl`, `reference` or `connectors`.
     pub target_kind: String,
-    /// Settings that the target's speed depends on, its database's included, where they are known.
+    /// Settings on which the system's speed depends, its database's included, where they are known.
     pub target_settings: Map<String, Value>,
-    /// What keeps the target's rows.
+    /// The store that keeps the system's rows.
     pub target_store: String,
-    /// Whether, and against what, the target's certificate was verified.
+    /// The verification of the system's certificate: against what, or none.
     pub target_trust: String,
-    /// The target's version, as it says itself.
+    /// The system's version, as it reports it.
     pub target_version: String,
     /// The compiler's version.
     pub toolchain: String,
-    /// `none`, or what kind of virtual machine.
+    /// `none`, or the kind of virtual machine.
     pub virtualisation: String,
 }
 
@@ -70,19 +70,19 @@ const WAL_SETTINGS: [&str; 9] = [
     "wal_log_hints",
     "wal_segment_size",
 ];
-/// Settings that decide which statements are counted. What runs within others is not, whatever `track` says.
+/// Settings that decide which statements are counted. Statements within others are not counted, whatever `track` says.
 const SQL_SETTINGS: [&str; 1] = ["pg_stat_statements.track_utility"];
-/// Settings that are evidence, but of no account for what is compared.
+/// Settings that are evidence, but do not affect a comparison.
 const NO_PLACE: [&str; 4] =
     ["compute_query_id", "pg_stat_statements.max", "pg_stat_statements.track", "pg_stat_statements.track_planning"];
-/// Part of the target's settings for longer than there are others for counts.
+/// A setting of counts that stays among those of the system: it was there before the others of its kind.
 const PLACE_TOO: &str = "wal_level";
 
-/// The setting that is told as `postgresql`.
+/// The setting that becomes `postgresql`.
 const VERSION_SETTING: &str = "server_version";
 
 impl Environment {
-    /// Where the figures of `summary` come from.
+    /// Returns the environment of the figures in `summary`.
     pub fn of(summary: &Summary) -> Self {
         let (machine, target) = (&summary.about.machine, &summary.about.target);
         let mut settings = target.settings.clone();
@@ -98,7 +98,7 @@ impl Environment {
         }
         NO_PLACE.into_iter().for_each(|name| drop(settings.remove(name)));
         let postgresql = settings.remove(VERSION_SETTING);
-        // Of daemons behind connectors: where they listen changes from run to run, and their versions are told apart.
+        // Daemons behind connectors listen elsewhere in each run, and their versions are compared apart.
         for daemon in settings.values_mut().filter_map(Value::as_object_mut) {
             daemon.remove("base_url");
             daemon.remove("address");
@@ -128,7 +128,8 @@ impl Environment {
         }
     }
 
-    /// What makes every figure of `other` incomparable with this one's: another kind of target, or other certificates.
+    /// Returns the differences that make every figure of `other` incomparable with this one's: another kind of system,
+    /// or other certificates.
     pub fn other_target(&self, other: &Self) -> Vec<String> {
         let [mine, theirs] = [self, other].map(|one| if one.is_connectors() { one.settings() } else { String::new() });
         differing([
@@ -138,7 +139,8 @@ impl Environment {
         ])
     }
 
-    /// Bytes of handshakes depend on the certificates that daemons behind connectors show.
+    /// Reports whether the system is the daemons behind connectors: the bytes of their handshakes depend on their
+    /// certificates.
     fn is_connectors(&self) -> bool {
         self.target_kind == "connectors"
     }
@@ -151,7 +153,8 @@ impl Environment {
         Value::Object(self.target_settings.clone()).to_string()
     }
 
-    /// What makes latencies incomparable: another machine, store or setting. Counts are not touched by it.
+    /// Returns the differences that make latencies incomparable: another machine, store or setting. They do not affect
+    /// counts.
     pub fn other_place(&self, other: &Self) -> Vec<String> {
         let [mine, theirs] = [self, other].map(|one| {
             [
@@ -162,7 +165,7 @@ impl Environment {
                 one.quota(),
             ]
         });
-        // What says nothing of itself is not known to be the same.
+        // Two machines that both lack a name are not known to be the same.
         let nameless = |name: &str, mine: &String, theirs: &String| {
             (mine == UNKNOWN && theirs == UNKNOWN).then(|| format!("{name}: unknown on both sides"))
         };
@@ -180,7 +183,7 @@ impl Environment {
         ]);
         differences.extend(nameless("processor", &self.cpu_model, &other.cpu_model));
         for (name, mine, theirs) in self.numbers(other) {
-            // Older baselines do not tell: that is said among the notes.
+            // Older baselines lack them, which is reported among the notes.
             if let (Some(mine), Some(theirs)) = (mine, theirs) {
                 differences.extend(differing([(name, mine, theirs)]));
             }
@@ -188,7 +191,7 @@ impl Environment {
         differences
     }
 
-    /// What the processor's name leaves open, of both.
+    /// Returns the details that the processor's name leaves open, of both environments.
     fn numbers<'a>(&'a self, other: &'a Self) -> [(&'static str, Option<&'a String>, Option<&'a String>); 2] {
         [
             ("processor's part", self.cpu_part.as_ref(), other.cpu_part.as_ref()),
@@ -196,7 +199,8 @@ impl Environment {
         ]
     }
 
-    /// What makes WAL incomparable: the same work makes more or less of it. What one side does not tell is no difference.
+    /// Returns the differences that make WAL incomparable: with them, the same work makes more or less of it. A setting
+    /// that only one side states is no difference.
     pub fn other_wal(&self, other: &Self) -> Vec<String> {
         let mut differing = self.other_settings(other, &WAL_SETTINGS);
         let [mine, theirs] = [self, other].map(|one| major(&one.postgresql));
@@ -206,7 +210,8 @@ impl Environment {
         differing
     }
 
-    /// What makes counts of statements incomparable. What one side does not tell is no difference.
+    /// Returns the differences that make counts of statements incomparable. A setting that only one side states is no
+    /// difference.
     pub fn other_sql(&self, other: &Self) -> Vec<String> {
         self.other_settings(other, &SQL_SETTINGS)
     }
@@ -220,7 +225,7 @@ impl Environment {
         differing.collect()
     }
 
-    /// What else differs: it may be what is compared, or explain what changed.
+    /// Returns all other differences: one may be the subject of the comparison, or explain a change.
     pub fn notes(&self, other: &Self) -> Vec<String> {
         let unknown = UNKNOWN.to_owned();
         let one_sided = self.numbers(other).into_iter().filter(|(_, mine, theirs)| mine.is_some() != theirs.is_some());
@@ -238,7 +243,7 @@ impl Environment {
         notes
     }
 
-    /// What decides whether latencies can be compared, in a short and stable name for a folder.
+    /// Returns a short and stable name for a folder, made of all that decides whether latencies can be compared.
     pub fn folder(&self) -> String {
         let mut place = [
             self.cpu_model.as_str(),
@@ -254,12 +259,12 @@ impl Environment {
             &self.generator_scheduling,
         ]
         .join("\n");
-        // Folders of baselines that do not tell them keep their names.
+        // Folders of baselines without these numbers keep their names.
         for number in [&self.cpu_part, &self.microcode].into_iter().flatten() {
             place.push('\n');
             place.push_str(number);
         }
-        // Where there is none, folders keep the names that they had before quotas were known.
+        // Without a quota, folders keep the names that they had before quotas were recorded.
         if self.cpu_quota.is_some() {
             place.push_str(&format!("\nquota {}", self.quota()));
         }
@@ -280,12 +285,12 @@ fn differing<const N: usize>(pairs: [(&str, &String, &String); N]) -> Vec<String
     differing.map(|(name, mine, theirs)| format!("{name}: {mine} against {theirs}")).collect()
 }
 
-/// `15` of `15.18 (Debian 15.18-0+deb12u1)`.
+/// Returns the major version: `15` of `15.18 (Debian 15.18-0+deb12u1)`.
 fn major(version: &str) -> &str {
     version.split(['.', ' ']).next().unwrap_or(version)
 }
 
-/// Lower-case letters, digits and single hyphens, and not too many of them.
+/// Reduces a text to lower-case letters, digits and single hyphens, and to a limited length.
 fn slug(text: &str) -> String {
     const LONGEST: usize = 24;
     let lower = text.to_ascii_lowercase();

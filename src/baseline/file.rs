@@ -1,5 +1,5 @@
-//! The committed file, `baselines/ENVIRONMENT/SCENARIO.json`: sorted keys, and a line for each measure, so that a
-//! difference in a pull request reads.
+//! The committed file, `baselines/ENVIRONMENT/SCENARIO.json`: sorted keys, and a line for each measure, so that its
+//! difference in a pull request can be read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,9 +14,9 @@ use super::statistics::noise_floor;
 use super::workload::Asked;
 use crate::error::{Context, Error, Result};
 
-/// Raised whenever a reader of the last version could misread this one.
+/// The schema's version: raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 2;
-/// Figures kept of a value and of a count; and of what is itself an estimate.
+/// Significant digits of a value, of a count, and of an estimate.
 const VALUE_DIGITS: i32 = 5;
 const COUNT_DIGITS: i32 = 9;
 const ESTIMATE_DIGITS: i32 = 3;
@@ -25,37 +25,37 @@ const ESTIMATE_DIGITS: i32 = 3;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
-    /// Where the figures come from.
+    /// The environment in which the figures were measured.
     pub environment: Environment,
-    /// What each run says of each measure.
+    /// The measures, each with its value in each run.
     pub measures: BTreeMap<String, Line>,
     /// The runs.
     pub runs: Vec<Run>,
-    /// Of which scenario.
+    /// The scenario.
     pub scenario: String,
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// What was asked.
+    /// The workload.
     pub workload: Asked,
 }
 
-/// A measure's line.
+/// The line of a measure.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
-    /// Which way is good.
+    /// The direction that is better.
     pub better: Better,
-    /// How far each run's value may be off, judged by that run alone; see [`super::measure::Reading::error`].
+    /// The error of each run's value, judged by that run alone; see [`super::measure::Reading::error`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Option<f64>>,
-    /// How it is compared.
+    /// Its kind, which decides how it is compared.
     pub kind: Kind,
-    /// By how much two runs typically differ: a share of the value, but of a share of arrivals a difference.
+    /// The difference that is typical between two runs: a share of the value; for a share of arrivals, a difference.
     pub noise_floor: f64,
-    /// Up to this share an exact measure's difference is none.
+    /// The share up to which a difference of an exact measure is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
-    /// By run; null where a run has too few samples.
+    /// The value of each run; null where a run has too few samples.
     pub values: Vec<Option<f64>>,
 }
 
@@ -67,10 +67,10 @@ impl Baseline {
         Self { environment, measures, runs, scenario, schema_version: SCHEMA_VERSION, workload }
     }
 
-    /// Reads a file's text; `name` says which in errors.
+    /// Reads a file's text; `name` identifies it in errors.
     ///
     /// # Errors
-    /// If it is of another schema, no baseline, or was changed by hand.
+    /// If it is of another schema, is no baseline, or was changed by hand.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|error| wrong(name, &error.to_string()))?;
         match value["schema_version"].as_u64() {
@@ -117,17 +117,17 @@ impl Baseline {
         Ok(())
     }
 
-    /// Its runs as a side of a comparison.
+    /// Returns its runs as a side of a comparison.
     pub fn into_side(self) -> Side {
         let measures = self.measures.into_iter().map(|(name, line)| (name, line.into_series())).collect();
         let Self { environment, runs, scenario, workload, .. } = self;
         Side { scenario, workload, environment, runs, measures }
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     ///
     /// # Errors
-    /// If a part is no JSON, which does not happen to finite numbers.
+    /// If a part cannot be written as JSON, which does not happen with finite numbers.
     pub fn to_text(&self) -> Result<String> {
         let writing = || "writing a baseline as JSON".to_owned();
         let Value::Object(environment) = serde_json::to_value(&self.environment).context(writing)? else {
@@ -202,20 +202,20 @@ fn wrong(name: &str, why: &str) -> Error {
         .mend("make baselines with `certctl-bench bless`, and do not change them by hand")
 }
 
-/// So many significant digits.
+/// Rounds to this many significant digits.
 fn round(value: f64, digits: i32) -> f64 {
     // The formatter rounds better than arithmetic does, and what it writes always parses.
     format!("{value:.*e}", (digits - 1) as usize).parse().unwrap_or(value)
 }
 
-/// An object with a line for each key, sorted, whose braces stand so far in.
+/// Adds an object with a line for each key, sorted, whose braces have this indentation.
 fn object(text: &mut String, indent: usize, entries: BTreeMap<String, Value>) {
     let entries: Vec<String> =
         entries.iter().map(|(key, value)| format!("{:indent$}  {}: {}", "", json!(key), line(value))).collect();
     let _ = write!(text, "{{\n{}\n{:indent$}}}", entries.join(",\n"), "");
 }
 
-/// A value on one line, with room after colons and commas.
+/// Renders a value on one line, with a space after each colon and comma.
 fn line(value: &Value) -> String {
     match value {
         Value::Object(entries) => {

@@ -1,14 +1,14 @@
-//! A recorded distribution, read back and thinned out to the values that occurred.
+//! A recorded distribution, read back and reduced to the values that occurred.
 
 use super::student::binomial_at_most;
 use crate::error::Result;
 use crate::measure::distribution;
 
-/// The values that occurred, in order, each with how often. A value is a bucket of the HDR histogram, known by its
+/// The values that occurred, in order, each with its count. A value is a bucket of the HDR histogram, identified by its
 /// lowest value; the unit is the histogram's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// Bucket and count.
+    /// Each bucket, with its count.
     pub buckets: Vec<(Bucket, u64)>,
 }
 
@@ -25,7 +25,7 @@ impl Histogram {
     /// Reads an HDR histogram (V2 deflate, base64).
     ///
     /// # Errors
-    /// If the text is none.
+    /// If the text is no HDR histogram.
     pub fn from_base64(text: &str) -> Result<Self> {
         let hdr = distribution::decode(text)?;
         let recorded = hdr.iter_recorded().map(|step| {
@@ -36,14 +36,14 @@ impl Histogram {
         Ok(Self { buckets: recorded.collect() })
     }
 
-    /// How many samples there are.
+    /// Returns the number of samples.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 
-    /// How far the quantile `share` may be off, as a standard error of its logarithm, if samples are independent: half
-    /// of the order-statistic interval that holds with a probability of 68%. `None` where the samples do not reach
-    /// around the quantile.
+    /// Returns the standard error of the logarithm of the quantile `share`, if samples are independent: half of the
+    /// order-statistic interval that holds with a probability of 68%. `None` where the samples do not reach around the
+    /// quantile.
     pub fn ln_error(&self, share: f64) -> Option<f64> {
         // The probability that a normal variable is within one standard deviation.
         const ONE_SIGMA: f64 = 0.682_689;
@@ -51,7 +51,8 @@ impl Histogram {
         Some((self.ln_at_rank(high) - self.ln_at_rank(low)) / 2.0)
     }
 
-    /// The logarithm of the sample of this rank, from 1 on; samples of a bucket are taken to be spread over it.
+    /// Returns the logarithm of the sample of this rank, from 1 on; the samples of a bucket are taken to be spread over
+    /// it.
     fn ln_at_rank(&self, rank: u64) -> f64 {
         let mut before = 0;
         for (bucket, count) in &self.buckets {
@@ -65,17 +66,17 @@ impl Histogram {
 }
 
 impl Bucket {
-    /// The logarithm of the value that lies this share, 0 to 1, into the bucket.
+    /// Returns the logarithm of the value that lies this share, 0 to 1, into the bucket.
     pub fn ln_at(self, share: f64) -> f64 {
         let (low, high) = (self.low as f64, self.high as f64);
-        // A duration of nothing has no logarithm.
+        // A duration of zero has no logarithm.
         (low + (high - low) * share).max(0.5).ln()
     }
 }
 
-/// The ranks, from 1 on, of two order statistics of `samples` independent samples, between which the quantile `share`
-/// lies with at least this probability (David and Nagaraja, Order Statistics, 7.1). `None` where the samples do not
-/// reach so far.
+/// Returns the ranks, from 1 on, of two order statistics of `samples` independent samples, between which the quantile
+/// `share` lies with at least this probability (David and Nagaraja, Order Statistics, 7.1). `None` where the samples do
+/// not reach so far.
 pub fn order_interval(samples: u64, share: f64, probability: f64) -> Option<(u64, u64)> {
     let beyond = (1.0 - probability) / 2.0;
     // The quantile is below sample `rank` if fewer than `rank` samples are below the quantile.

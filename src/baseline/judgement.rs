@@ -1,10 +1,10 @@
-//! What a comparison comes to: of each measure, and in all.
+//! The verdicts of a comparison: of each measure, and in all.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a measure, or of all of them.
+/// The verdict on a measure, or on all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judgement {
@@ -12,17 +12,17 @@ pub enum Judgement {
     Improved,
     /// Worse, by more than interval, noise floor and threshold.
     Regressed,
-    /// Any difference is smaller than what would count.
+    /// Any difference is smaller than one that would count.
     Unchanged,
-    /// The runs cannot tell.
+    /// The runs cannot decide.
     Indistinct,
-    /// Not the same thing, or not in the same place.
+    /// Different things, or different environments.
     Incomparable,
 }
 
 impl Judgement {
-    /// What several judgements come to: the worst of them decides, and one improvement makes an improvement only where
-    /// nothing became worse.
+    /// Combines verdicts: the worst of them decides, and one improvement makes an improvement only where nothing became
+    /// worse.
     pub fn of_all(all: impl IntoIterator<Item = Self>) -> Self {
         let all: Vec<_> = all.into_iter().collect();
         let order = [Self::Incomparable, Self::Regressed, Self::Improved, Self::Indistinct];
@@ -33,7 +33,7 @@ impl Judgement {
         })
     }
 
-    /// The process's exit code: only a regression is red, and what cannot be compared is neither red nor green.
+    /// Returns the process's exit code: only a regression is red, and an incomparable result is neither red nor green.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Improved | Self::Unchanged | Self::Indistinct => 0,

@@ -1,7 +1,7 @@
-//! Baselines saved by name on this machine, as Criterion has them: `NAME/SCENARIO/RUN/summary.json`. Nothing of them is
+//! Baselines saved by name on this machine, as Criterion has them: `NAME/SCENARIO/RUN/summary.json`. None of them is
 //! committed.
 //!
-//! As in Criterion, saving under a name replaces what was saved under it, unless it is to be one run more.
+//! As in Criterion, saving under a name replaces the runs saved under it, unless the new run is to be added to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use super::source;
 use crate::error::{Context, Error, Result};
 use crate::report::Summary;
 
-/// A name holds no more runs than this; more are refused.
+/// The most runs under a name; further ones are refused.
 const MOST_RUNS: usize = 100;
 
-/// What becomes of runs that were saved under the name before.
+/// The treatment of runs that were saved under the name before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// They are removed, as Criterion does.
@@ -23,18 +23,18 @@ pub enum Keep {
     Earlier,
 }
 
-/// Refuses what cannot be a baseline's name.
+/// Refuses a text that cannot be a baseline's name.
 ///
 /// # Errors
-/// If `name` is none.
+/// If `name` cannot be one.
 pub fn check_name(name: &str) -> Result<()> {
     place(name, Path::new(""), "scenario").map(|_| ())
 }
 
-/// Whether runs of `scenario` are saved under `name`, in `folder`.
+/// Reports whether runs of `scenario` are saved under `name`, in `folder`.
 ///
 /// # Errors
-/// If the name is none, or the folder cannot be read.
+/// If the name cannot be one, or the folder cannot be read.
 pub fn exists(name: &str, folder: &Path, scenario: &str) -> Result<bool> {
     Ok(!saved(&place(name, folder, scenario)?)?.is_empty())
 }
@@ -42,14 +42,14 @@ pub fn exists(name: &str, folder: &Path, scenario: &str) -> Result<bool> {
 /// Saves a run under `name`, in `folder`.
 ///
 /// # Errors
-/// If the name is none, the run is unfit for a baseline, or files cannot be written.
+/// If the name cannot be one, the run is unfit for a baseline, or files cannot be written.
 pub fn save(name: &str, folder: &Path, summary: &Summary, keep: Keep) -> Result<PathBuf> {
     let place = place(name, folder, &summary.about.scenario)?;
     let kept = if keep == Keep::Earlier { saved(&place)? } else { Vec::new() };
     let staged = place.with_file_name(format!(".{}-part", summary.about.scenario));
     fs::create_dir_all(&staged).context(|| format!("making the folder {}", staged.display()))?;
     summary.save(&staged)?;
-    // One run that is unfit, or another thing than the others, would spoil them all.
+    // One run that is unfit, or of another workload or environment, would spoil all of them.
     fits(&kept, &staged).inspect_err(|_| drop(fs::remove_dir_all(&staged)))?;
     if kept.is_empty() && place.exists() {
         fs::remove_dir_all(&place).context(|| format!("removing the baseline in {}", place.display()))?;
@@ -61,7 +61,7 @@ pub fn save(name: &str, folder: &Path, summary: &Summary, keep: Keep) -> Result<
     Ok(run)
 }
 
-/// Refuses a new run that is no run of what the others are.
+/// Refuses a new run that is of another workload or environment than the others.
 fn fits(others: &[(u32, PathBuf)], new: &Path) -> Result<()> {
     let others: Vec<PathBuf> = others.iter().map(|(_, path)| path.clone()).collect();
     let mut runs = source::summaries(&others)?;
@@ -69,10 +69,10 @@ fn fits(others: &[(u32, PathBuf)], new: &Path) -> Result<()> {
     Side::of(&runs).map(drop)
 }
 
-/// Refuses one run more of `scenario` where the baseline `name` in `folder` is full.
+/// Refuses a further run of `scenario` where the baseline `name` in `folder` is full.
 ///
 /// # Errors
-/// If it is, or cannot be read.
+/// If it is full, or cannot be read.
 pub fn check_room(name: &str, folder: &Path, scenario: &str) -> Result<()> {
     if saved(&place(name, folder, scenario)?)?.len() < MOST_RUNS {
         return Ok(());
@@ -80,7 +80,7 @@ pub fn check_room(name: &str, folder: &Path, scenario: &str) -> Result<()> {
     Err(Error::usage(format!("the baseline {name} has {MOST_RUNS} runs already")).mend("save under a new name"))
 }
 
-/// The runs of `scenario` saved under `name`, in `folder`.
+/// Loads the runs of `scenario` saved under `name`, in `folder`.
 ///
 /// # Errors
 /// If there are none, or they cannot be read.
@@ -94,7 +94,7 @@ pub fn load(name: &str, folder: &Path, scenario: &str) -> Result<Side> {
     source::side(&runs)
 }
 
-/// Where the runs of a name are. A name is a folder's, and no way out of it.
+/// Returns the folder of the runs of a name. A name is that of one folder, and cannot lead out of it.
 fn place(name: &str, folder: &Path, scenario: &str) -> Result<PathBuf> {
     let is_plain = |text: &str| {
         !text.is_empty()
@@ -109,7 +109,7 @@ fn place(name: &str, folder: &Path, scenario: &str) -> Result<PathBuf> {
     Ok(folder.join(name).join(scenario))
 }
 
-/// The numbered folders of runs, in order.
+/// Returns the numbered folders of runs, in order.
 fn saved(place: &Path) -> Result<Vec<(u32, PathBuf)>> {
     if !place.exists() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! A comparison as Markdown, for a pull request's comment and a job's summary: verdict first, then what changed, and
+//! A comparison as Markdown, for a pull request's comment and a job's summary: the verdict first, then the changes, and
 //! everything else folded.
 
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use crate::report::escape::markdown;
 use crate::report::markdown::table as sheet_table;
 use crate::report::sheet::{Cell, Sheet};
 
-/// A comparison as a section of its own.
+/// Renders a comparison as a section of its own.
 pub fn section(comparison: &Comparison) -> String {
     let mut text = format!("### {}: {}\n\n", markdown(&comparison.scenario), comparison.verdict);
     let turns = if comparison.in_turn { ", run in turn on one machine" } else { "" };
@@ -36,7 +36,7 @@ pub fn section(comparison: &Comparison) -> String {
     text
 }
 
-/// The verdict in words.
+/// Describes the verdict in words.
 fn meaning(comparison: &Comparison) -> String {
     let count = |verdict| comparison.measures.iter().filter(|one| one.verdict == verdict).count();
     let of = comparison.measures.len();

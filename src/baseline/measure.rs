@@ -1,4 +1,4 @@
-//! The measures of a run: names, kinds, and what a summary says of each.
+//! The measures of a run: their names, kinds, and values in a summary.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::report::summary::WorkloadResults;
 use crate::target::evidence::Evidence;
 use crate::target::seed::DEAD_ROWS;
 
-/// How a measure is compared.
+/// The way in which a measure is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -27,7 +27,7 @@ pub enum Kind {
     Exact,
 }
 
-/// Which way is good.
+/// The direction that is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
@@ -37,19 +37,19 @@ pub enum Better {
     Higher,
 }
 
-/// What one run says of one measure.
+/// The value of one measure in one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// How it is compared.
+    /// Its kind, which decides how it is compared.
     pub kind: Kind,
-    /// Which way is good.
+    /// The direction that is better.
     pub better: Better,
-    /// Its value, in the unit that its name ends in; `None` where the run has too few samples.
+    /// Its value, in the unit at the end of its name; `None` where the run has too few samples.
     pub value: Option<f64>,
-    /// How far the value may be off, judged by this run alone: for a timed measure the standard error of its logarithm,
-    /// for a share its standard error.
+    /// The error of the value, judged by this run alone: for a timed measure the standard error of its logarithm, for a
+    /// share its standard error.
     pub error: Option<f64>,
-    /// For an exact measure: up to this share of the base a difference is none.
+    /// For an exact measure, the share of the base up to which a difference is none.
     pub tolerance: f64,
 }
 
@@ -58,28 +58,31 @@ pub type Readings = BTreeMap<String, Reading>;
 
 /// The quantiles that are compared.
 const QUANTILES: [Quantile; 3] = [Quantile::P50, Quantile::P95, Quantile::P99];
-/// Two counts per arrival that differ by less are the same: what is left of a division.
+/// Two counts per arrival that differ by less are the same: the remainder of a division.
 const FLOAT_NOISE: f64 = 1e-6;
-/// certctl's background loops ask the database too, so many times a minute, whatever the load.
+/// The tolerance for certctl's background loops, which query the database a fixed number of times a minute, whatever
+/// the load.
 const BACKGROUND: f64 = 0.005;
-/// WAL depends a little on what else a page holds: index splits, pages pruned by the way.
+/// The tolerance for WAL, which depends a little on what else a page holds: index splits, pages pruned on the way.
 const WAL_VARIES: f64 = 0.02;
-/// From so many whole pages per arrival on, bytes of WAL tell more of checkpoints than of arrivals.
+/// The whole pages per arrival from which bytes of WAL say more about checkpoints than about arrivals.
 const WHOLE_PAGES: f64 = 0.001;
-/// A signature of ECDSA is encoded in 70 to 72 bytes, and a handshake has a few of them.
+/// The tolerance for bytes of a handshake: a signature of ECDSA is encoded in 70 to 72 bytes, and a handshake has a
+/// few.
 const SIGNATURE_BYTES: f64 = 0.01;
-/// What arrives in two pieces is buffered twice.
+/// The tolerance for allocations: data that arrives in two pieces is buffered twice.
 const SPLIT_READS: f64 = 0.02;
-/// A stall of the machine splits what is on its way: so many allocations more or less, however short the run.
+/// The tolerance for a stall of the machine, which splits data in transit: so many allocations more or less, however
+/// short the run.
 const STALLED_READS: f64 = 50.0;
-/// The observed durations that are compared. Of the others one is the longest of many and one is in whole seconds: two
-/// runs of the same thing differ in them by any factor.
+/// The observed durations that are compared. Of the others, one is the longest of many and one is in whole seconds: in
+/// these, two runs of the same thing differ by any factor.
 const COMPARED_DURATIONS: [&str; 1] = ["time to recovered"];
 
-/// What `summary` says.
+/// Reads the measures of `summary`.
 ///
 /// # Errors
-/// If it holds a histogram that is none.
+/// If one of its histograms cannot be read.
 pub fn read(summary: &Summary) -> Result<Readings> {
     let mut readings = Readings::new();
     for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
@@ -96,7 +99,7 @@ pub fn read(summary: &Summary) -> Result<Readings> {
     let groups = summary.evidence.len();
     for (index, evidence) in summary.evidence.iter().enumerate() {
         let name = if groups > 1 { format!("database/group_{}", index + 1) } else { "database".into() };
-        // One workload after another is a group each.
+        // Workloads that run one after another are a group each.
         let all = &summary.about.workloads[..];
         let plans = if groups > 1 { all.get(index..=index).unwrap_or_default() } else { all };
         let users = plans.iter().filter(|plan| plan.model == "closed" && plan.rounds.is_none());
@@ -159,7 +162,7 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
     Ok(())
 }
 
-/// What handshakes are made of, per handshake.
+/// Adds the counts of handshakes, per handshake.
 fn of_handshakes(readings: &mut Readings, group: &str, handshakes: &HandshakeFacts) {
     let mut add = |measure: &str, value, tolerance| {
         readings.insert(format!("{group}_{measure}_per_handshake"), exact(value, tolerance));
@@ -176,7 +179,7 @@ fn of_handshakes(readings: &mut Readings, group: &str, handshakes: &HandshakeFac
     }
 }
 
-/// Round trips until a request can be sent, without TCP's: RFC 8446, section 2, and RFC 5246, section 7.3.
+/// Returns the round trips until a request can be sent, without TCP's: RFC 8446, section 2, and RFC 5246, section 7.3.
 fn round_trips(kind: &HandshakeKindCount) -> u64 {
     match (&*kind.version, &*kind.kind) {
         ("TLS1.2", "resumed") => 1,
@@ -185,17 +188,19 @@ fn round_trips(kind: &HandshakeKindCount) -> u64 {
     }
 }
 
-/// A time or a rate, and the standard error of its logarithm. Nothing has no logarithm.
+/// Returns the reading of a time or a rate, with the standard error of its logarithm; zero has no logarithm, so no
+/// value.
 fn timed(value: Option<f64>, better: Better, error: Option<f64>) -> Reading {
     Reading { kind: Kind::Timed, better, value: value.filter(|value| *value > 0.0), error, tolerance: 0.0 }
 }
 
-/// A count.
+/// Returns the reading of a count.
 fn exact(value: f64, tolerance: f64) -> Reading {
     Reading { kind: Kind::Exact, better: Better::Lower, value: Some(value), error: None, tolerance }
 }
 
-/// A share of errors. One that shows none in n arrivals may still be one of about 1/n (Agresti and Coull, 1998).
+/// Returns the reading of a share of errors. A share of zero in n arrivals may still be one of about 1/n (Agresti and
+/// Coull, 1998).
 fn errors(share: f64, scheduled: u64) -> Reading {
     let n = scheduled as f64;
     let likely = (share * n + 1.0) / (n + 2.0);
@@ -203,24 +208,24 @@ fn errors(share: f64, scheduled: u64) -> Reading {
     Reading { kind: Kind::Share, better: Better::Lower, value: Some(share), error: Some(error), tolerance: 0.0 }
 }
 
-/// How far a workload's quantiles may be off, by the bootstrap of its timeline.
+/// The uncertainty of a workload's quantiles, by the bootstrap of its timeline.
 struct Doubt {
     /// Standard errors of the logarithms of [`QUANTILES`]; `None` where the run is too short.
     errors: Option<[f64; 3]>,
-    /// How much larger they are than those of independent samples would be; not below one.
+    /// The ratios of these errors to those of independent samples; not below one.
     inflation: [f64; 3],
 }
 
-/// Where a distribution's doubt is from.
+/// The source of a distribution's uncertainty.
 enum Within<'a> {
     /// Its own timeline.
     Timeline(&'a Doubt),
-    /// Its samples, and how much their likes depend on one another.
+    /// Its samples, and the ratio that the workload's timeline shows for dependent samples.
     Samples(&'a Doubt),
 }
 
 impl Doubt {
-    /// Of samples that are independent.
+    /// The uncertainty of independent samples.
     const NONE: Self = Self { errors: None, inflation: [1.0; 3] };
 
     fn of(seconds: &Seconds, response: &DistributionFacts) -> Result<Self> {
@@ -244,12 +249,12 @@ fn distribution(readings: &mut Readings, name: &str, facts: &DistributionFacts, 
     Ok(())
 }
 
-/// The samples of a distribution.
+/// Reads the samples of a distribution.
 fn samples(facts: &DistributionFacts) -> Result<Histogram> {
     Ok(facts.hdr_ns.as_deref().map(Histogram::from_base64).transpose()?.unwrap_or_default())
 }
 
-/// One of [`QUANTILES`], by its index.
+/// Adds one of [`QUANTILES`], by its index.
 fn quantile(
     readings: &mut Readings,
     name: &str,
@@ -267,9 +272,9 @@ fn quantile(
     readings.insert(format!("{name}_{quantile}_us"), timed(value, Better::Lower, error));
 }
 
-/// Counts of the database, where nothing makes them doubtful.
+/// Adds the counts of the database, unless a problem makes them doubtful.
 fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target: &str, rounds_cut_off: u64) {
-    // What sessions wait for is no count, and dead rows make WAL differ, but no statement.
+    // The waits of sessions affect no count, and dead rows affect WAL, but no count of statements.
     let harmless = ["pg_stat_activity", DEAD_ROWS];
     let is_harmless = |problem: &String| harmless.iter().any(|start| problem.starts_with(start));
     let is_doubtful = !evidence.problems.iter().all(is_harmless);
@@ -302,8 +307,8 @@ fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target
     readings.insert(format!("{group}/wal_bytes_per_arrival"), bytes);
 }
 
-/// How far two runs of the same thing are taken to differ, as a standard deviation of the logarithm, until runs tell
-/// better: tails vary more than the middle. docs/BASELINES.md has the runs that these are from.
+/// Returns the difference that is assumed between two runs of the same thing, as a standard deviation of the logarithm,
+/// until runs show better: tails vary more than the middle. docs/BASELINES.md has the runs behind these values.
 pub fn assumed_spread(name: &str) -> f64 {
     match name {
         _ if name.ends_with("_p50_us") => 0.04,

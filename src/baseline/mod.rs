@@ -1,5 +1,4 @@
-//! So what, last part: baselines that judge. docs/BASELINES.md tells what the words mean and where the statistics come
-//! from.
+//! Baselines and comparisons. docs/BASELINES.md defines the terms and names the sources of the statistics.
 //!
 //! A summary becomes [`measure::Reading`]s; one or more summaries, or a committed [`file::Baseline`], become a
 //! [`side::Side`]; two sides become a [`compare::Comparison`], and that a [`judgement::Judgement`]. Pure but for

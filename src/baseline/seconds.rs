@@ -1,4 +1,4 @@
-//! The timeline of a run, and how far its quantiles may be off: a block bootstrap, since seconds resemble their
+//! The timeline of a run, and the uncertainty of its quantiles: a block bootstrap, since seconds resemble their
 //! neighbours.
 //!
 //! Samples of a load test are not independent: a checkpoint, a noisy neighbour or a full queue slows down many in a
@@ -13,11 +13,11 @@ use super::histogram::{Bucket, Histogram};
 use crate::error::Result;
 use crate::report::facts::SecondFacts;
 
-/// Fewer seconds make too few blocks for a bootstrap.
+/// The fewest seconds of a bootstrap: fewer make too few blocks.
 const FEWEST_SECONDS: usize = 20;
-/// How many resamples are drawn. A standard error from so many is itself off by 7%.
+/// The number of resamples. A standard error from so many is itself off by 7%.
 const RESAMPLES: u64 = 100;
-/// Where the drawing starts: the same runs give the same intervals.
+/// The seed of the drawing, so that the same runs give the same intervals.
 const SEED: u64 = 0x5eed;
 
 /// The response times of each second of a run.
@@ -25,7 +25,7 @@ const SEED: u64 = 0x5eed;
 pub struct Seconds {
     /// Every bucket that occurs, in order.
     buckets: Vec<Bucket>,
-    /// Of each second, which buckets occurred how often.
+    /// For each second, the index and the count of each bucket that occurred.
     seconds: Vec<Vec<(u32, u32)>>,
 }
 
@@ -39,7 +39,7 @@ impl Seconds {
         Ok(Self::of(&histograms?))
     }
 
-    /// Puts histograms of one shape together.
+    /// Combines histograms of one shape.
     pub fn of(histograms: &[Histogram]) -> Self {
         let mut buckets: Vec<_> = histograms.iter().flat_map(|one| &one.buckets).map(|(bucket, _)| *bucket).collect();
         buckets.sort_unstable();
@@ -52,8 +52,8 @@ impl Seconds {
         Self { buckets, seconds }
     }
 
-    /// The standard error of the logarithm of each quantile (0 to 1), by resampling blocks; `None` where there are too
-    /// few seconds.
+    /// Returns the standard error of the logarithm of each quantile (0 to 1), by resampling blocks; `None` where there
+    /// are too few seconds.
     pub fn ln_errors<const N: usize>(&self, quantiles: [f64; N]) -> Option<[f64; N]> {
         let length = self.seconds.len();
         if length < FEWEST_SECONDS || self.buckets.is_empty() {
@@ -62,7 +62,7 @@ impl Seconds {
         let block = block_length(length, correlation(&self.ln_medians()));
         let resamples: Vec<[f64; N]> =
             (0..RESAMPLES).into_par_iter().filter_map(|number| self.resample(number, block, quantiles)).collect();
-        // Blocks hide a part of the variance: that between them within a block's length.
+        // Blocks hide a part of the variance: that within a block's length.
         let hidden = length as f64 / (length - block) as f64;
         Some(std::array::from_fn(|index| {
             let values: Vec<f64> = resamples.iter().map(|one| one[index]).collect();
@@ -70,7 +70,7 @@ impl Seconds {
         }))
     }
 
-    /// The logarithm of the median of each second that has one.
+    /// Returns the logarithm of the median of each second that has one.
     fn ln_medians(&self) -> Vec<f64> {
         let median = |second: &Vec<(u32, u32)>| {
             let total: u64 = second.iter().map(|(_, count)| u64::from(*count)).sum();
@@ -84,7 +84,7 @@ impl Seconds {
         self.seconds.iter().filter_map(median).collect()
     }
 
-    /// The logarithms of the quantiles of one resample.
+    /// Returns the logarithms of the quantiles of one resample; `None` if it has no sample.
     fn resample<const N: usize>(&self, number: u64, block: usize, quantiles: [f64; N]) -> Option<[f64; N]> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(SEED + number);
         let length = self.seconds.len();
@@ -104,7 +104,7 @@ impl Seconds {
         (total > 0).then(|| self.ln_quantiles(&counts, total, quantiles))
     }
 
-    /// The logarithms of the quantiles (in rising order) of so many samples in each bucket.
+    /// Returns the logarithms of the quantiles (in rising order) of samples with these counts per bucket.
     fn ln_quantiles<const N: usize>(&self, counts: &[u32], total: u64, quantiles: [f64; N]) -> [f64; N] {
         let mut found = [0.0; N];
         let mut next = 0;
@@ -121,9 +121,9 @@ impl Seconds {
     }
 }
 
-/// How many seconds a block has: as many as suit a series whose neighbours are correlated like this (Politis and White,
-/// 2004, for a circular block bootstrap of an autoregressive series). A short series hides its correlation, and a block
-/// of a third of it is the longest that still leaves something to draw.
+/// Returns the length of a block in seconds: that which suits a series whose neighbours are correlated like this
+/// (Politis and White, 2004, for a circular block bootstrap of an autoregressive series). A short series hides its
+/// correlation, and a block of a third of it is the longest that still leaves something to draw.
 fn block_length(seconds: usize, correlation: f64) -> usize {
     const LEAST: f64 = 0.5;
     const MOST: f64 = 0.9;
@@ -133,7 +133,7 @@ fn block_length(seconds: usize, correlation: f64) -> usize {
     block.min(seconds / 3)
 }
 
-/// How much each value resembles the one before it; 0 where all are equal.
+/// Returns the correlation of each value with the one before it; 0 where all are equal.
 fn correlation(values: &[f64]) -> f64 {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let all: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -141,7 +141,7 @@ fn correlation(values: &[f64]) -> f64 {
     if all > 0.0 { neighbours / all } else { 0.0 }
 }
 
-/// The variance of a sample.
+/// Returns the variance of a sample.
 pub fn variance(values: &[f64]) -> f64 {
     if values.len() < 2 {
         return 0.0;
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// A second with so many samples in each of these buckets, 1% wide.
+    /// Returns a second with these counts in these buckets, 1% wide.
     fn second(counts: &[(u64, u64)]) -> Histogram {
         let bucket = |low: u64| Bucket { low, high: low + low.div_ceil(100) };
         Histogram { buckets: counts.iter().map(|(low, count)| (bucket(*low), *count)).collect() }

@@ -1,4 +1,4 @@
-//! One side of a comparison: the runs of one thing in one place, one or many.
+//! One side of a comparison: one or more runs of one workload in one environment.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use crate::error::{Error, Result};
 use crate::report::summary::SCHEMA_VERSION;
 use crate::report::{Summary, Verdict};
 
-/// The runs of one thing in one place.
+/// The runs of one workload in one environment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Side {
-    /// Which scenario.
+    /// The scenario.
     pub scenario: String,
-    /// What was asked.
+    /// The workload.
     pub workload: Asked,
-    /// Where.
+    /// The environment.
     pub environment: Environment,
-    /// When, and at what verdict; in the order in which they were given.
+    /// The runs, in the order in which they were given.
     pub runs: Vec<Run>,
-    /// What each run says of each measure.
+    /// The measures, each with its value in each run.
     pub measures: BTreeMap<String, Series>,
 }
 
@@ -30,35 +30,35 @@ pub struct Side {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// When it was over, RFC 3339, UTC.
+    /// The moment of its end, RFC 3339, UTC.
     pub finished_at: String,
     /// [`Summary::run_id`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
-    /// Whether it kept its thresholds.
+    /// Its verdict.
     pub verdict: Verdict,
 }
 
-/// What the runs say of one measure.
+/// The values of one measure in several runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// How it is compared.
+    /// Its kind, which decides how it is compared.
     pub kind: Kind,
-    /// Which way is good.
+    /// The direction that is better.
     pub better: Better,
-    /// Up to this share an exact measure's difference is none.
+    /// The share up to which a difference of an exact measure is none.
     pub tolerance: f64,
-    /// By run; `None` where it has too few samples.
+    /// The value of each run; `None` where it has too few samples.
     pub values: Vec<Option<f64>>,
-    /// By run: see [`measure::Reading::error`].
+    /// The error of each run's value; see [`measure::Reading::error`].
     pub errors: Vec<Option<f64>>,
 }
 
 impl Side {
-    /// Puts runs together. `names` say which is which in errors.
+    /// Combines runs, each with a name that identifies it in errors.
     ///
     /// # Errors
-    /// If a run is invalid, partial or a smoke run, or not of the same thing in the same place as the first.
+    /// If a run is invalid, partial or a smoke run, or of another workload or environment than the first.
     pub fn of(summaries: &[(String, Summary)]) -> Result<Self> {
         let [(first_name, first), ..] = summaries else { return Err(Error::usage("no run to compare")) };
         let (workload, environment) = (Asked::of(&first.about), Environment::of(first));
@@ -71,7 +71,7 @@ impl Side {
         };
         for (name, summary) in summaries {
             usable(name, summary)?;
-            // The first is no run of another place than its own, even where it does not say which.
+            // The first run is not compared with itself: where neither names its processor, that is a difference.
             let differences = if side.runs.is_empty() { Vec::new() } else { side.differences(summary) };
             if !differences.is_empty() {
                 return Err(Error::invalid(format!(
@@ -103,7 +103,7 @@ impl Side {
         Ok(side)
     }
 
-    /// What makes a run another thing, or another place, than this side's.
+    /// Returns the differences in workload and environment that keep a run from this side.
     fn differences(&self, summary: &Summary) -> Vec<String> {
         let environment = Environment::of(summary);
         let mut differences = self.workload.differences(&Asked::of(&summary.about));
@@ -126,7 +126,7 @@ impl Run {
         Self { finished_at, run_id, verdict: summary.verdict }
     }
 
-    /// Whether both are one run: by their ids, or where one has none by the second in which they ended.
+    /// Reports whether both are one run: by their ids, or where one has none by the second in which they ended.
     pub fn is(&self, other: &Self) -> bool {
         match (&self.run_id, &other.run_id) {
             (Some(mine), Some(theirs)) => mine == theirs,
@@ -136,13 +136,13 @@ impl Run {
 }
 
 impl Series {
-    /// The values that there are.
+    /// Returns the values of the runs that have one.
     pub fn known(&self) -> Vec<f64> {
         self.values.iter().flatten().copied().collect()
     }
 }
 
-/// A run that measured what it says it measured; whether it kept its thresholds is another question.
+/// Refuses a run that did not measure what it states to have measured; a breached threshold is no reason.
 fn usable(name: &str, summary: &Summary) -> Result<()> {
     if summary.schema_version != SCHEMA_VERSION {
         return Err(Error::invalid(format!(

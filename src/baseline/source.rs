@@ -13,19 +13,20 @@ use crate::report::summary::SCHEMA_VERSION;
 use crate::report::{Summary, consistency};
 use crate::target::base;
 
-/// Files are read whole. An hour's summary has some megabytes, and no run is longer than a day.
+/// The largest file that is read, since files are read whole. An hour's summary has some megabytes, and no run is
+/// longer than a day.
 pub const LARGEST_BYTES: u64 = 128 << 20;
 
-/// What a file holds.
+/// The content of a file.
 enum Content {
     Run(Box<Summary>),
     Baseline(Box<Baseline>),
 }
 
-/// Reads a side: one baseline file, or the summaries of one or more runs, each by its file or the folder that it is in.
+/// Reads a side: one baseline file, or the summaries of one or more runs, each given by its file or by its folder.
 ///
 /// # Errors
-/// If a file cannot be read, is neither, or does not belong to the others.
+/// If a file cannot be read, is neither, or does not belong with the others.
 pub fn side(paths: &[PathBuf]) -> Result<Side> {
     let mut runs = Vec::new();
     for path in paths {
@@ -47,7 +48,7 @@ pub fn side(paths: &[PathBuf]) -> Result<Side> {
 /// Reads a baseline's file.
 ///
 /// # Errors
-/// If it cannot be read, or is none.
+/// If it cannot be read, or is no baseline.
 pub fn baseline(path: &Path) -> Result<Baseline> {
     match read(path)? {
         Content::Baseline(baseline) => Ok(*baseline),
@@ -59,7 +60,7 @@ pub fn baseline(path: &Path) -> Result<Baseline> {
 /// Reads the summaries of runs, each with its name.
 ///
 /// # Errors
-/// If one cannot be read, or is none.
+/// If one cannot be read, or is no summary.
 pub fn summaries(paths: &[PathBuf]) -> Result<Vec<(String, Summary)>> {
     let read_one = |path: &PathBuf| match read(path)? {
         Content::Run(summary) => Ok((files::shown(path), *summary)),
@@ -104,7 +105,7 @@ fn read(path: &Path) -> Result<Content> {
     consistency::figures(&value).map_err(damaged)?;
     let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;
     consistency::fields(&summary).map_err(damaged)?;
-    // No run of ours has a password there.
+    // Summaries of this suite have no password there, but this one may be of other origin.
     summary.about.target.base_url = base::redact(&summary.about.target.base_url);
     Ok(Content::Run(Box::new(summary)))
 }

@@ -1,44 +1,44 @@
-//! Whether two sides differ: pure numbers. docs/BASELINES.md derives it and names the sources.
+//! The difference between two sides, as pure numbers. docs/BASELINES.md derives it and names the sources.
 
 use super::seconds::variance;
 use super::student::{t_above, t_tail};
 
-/// An assumption about the spread of runs counts as much as so many runs do.
+/// The weight of an assumption about the spread of runs, as a number of runs.
 const ASSUMED_RUNS: f64 = 4.0;
-/// What runs of one sitting have in common and another sitting has not, as a share of the variance between runs: the
-/// machine's neighbours, a cold cache, a database grown old. Sides whose runs took turns share it.
+/// The part of the variance between runs that the runs of one sitting share, and those of another do not: the machine's
+/// neighbours, a cold cache, a database grown old. Sides whose runs alternated share it.
 const SITTING: f64 = 0.5;
-/// How likely it may be that a comparison of two equal sides flags anything at all.
+/// The probability with which a comparison of two equal sides may flag anything at all.
 pub const FALSE_ALARMS: f64 = 0.01;
 
-/// What a side's runs say of one measure.
+/// The values of one measure in a side's runs.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// By run.
+    /// The value of each run.
     pub values: Vec<f64>,
-    /// How far each may be off, judged by its run alone; zero where nothing is known.
+    /// The error of each value, judged by its run alone; zero where nothing is known.
     pub errors: Vec<f64>,
 }
 
 /// The difference between two sides, with all that is needed for an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
-    /// Head's mean less base's.
+    /// The head's mean minus the base's.
     pub estimate: f64,
     /// Its standard error.
     pub error: f64,
-    /// Degrees of freedom of that error.
+    /// The degrees of freedom of that error.
     pub freedom: f64,
 }
 
 impl Difference {
-    /// Compares two samples of at least one run each. `assumed` is the standard deviation between runs that is taken
-    /// for granted until runs tell better; `noise` is how many times its square all measures together show ([`noise`]);
-    /// `in_turn` says that the runs of the sides alternated.
+    /// Compares two samples of at least one run each. `assumed` is the standard deviation between runs that is assumed
+    /// until runs show better; `noise` is the factor by which all measures together exceed the assumed variance
+    /// ([`noise`]); `in_turn` states that the runs of the sides alternated.
     ///
     /// The variance of a run is estimated from all runs of both sides together, and moderated as in Smyth (2004): few
-    /// runs tell little about their own spread, and luck makes it look small. What is assumed of it is the variance
-    /// within a run, which its own samples tell, and that between runs.
+    /// runs say little about their own spread, and chance makes it look small. The assumption is the sum of the
+    /// variance within a run, which its own samples show, and that between runs.
     pub fn between(base: &Sample, head: &Sample, assumed: f64, noise: f64, in_turn: bool) -> Self {
         let [runs_base, runs_head] = [base, head].map(|side| side.values.len() as f64);
         let observed_freedom = runs_base + runs_head - 2.0;
@@ -46,7 +46,7 @@ impl Difference {
         let assumed = (assumed * assumed + within) * noise;
         let freedom = ASSUMED_RUNS + observed_freedom;
         let variance = (ASSUMED_RUNS * assumed + squares(base) + squares(head)) / freedom;
-        // What runs of a sitting have in common is no part of what single samples scatter by.
+        // The variance within a run is no part of what the runs of a sitting share.
         let sitting = if in_turn { 0.0 } else { SITTING * (variance - within).max(0.0) };
         Self {
             estimate: mean(&head.values) - mean(&base.values),
@@ -55,7 +55,7 @@ impl Difference {
         }
     }
 
-    /// How likely a difference so large is between equal sides.
+    /// Returns the probability of so large a difference between equal sides.
     pub fn p(&self) -> f64 {
         if self.error == 0.0 {
             return if self.estimate == 0.0 { 1.0 } else { 0.0 };
@@ -63,16 +63,17 @@ impl Difference {
         2.0 * t_tail(self.estimate.abs() / self.error, self.freedom)
     }
 
-    /// The interval that holds the true difference but for this probability.
+    /// Returns the interval that misses the true difference with this probability.
     pub fn interval(&self, missed: f64) -> (f64, f64) {
         let reach = t_above(missed / 2.0, self.freedom) * self.error;
         (self.estimate - reach, self.estimate + reach)
     }
 }
 
-/// How many times the variance that is assumed the runs show: the most of any measure, each given by its two samples and
-/// the standard deviation between runs that is assumed of it; not below one. Measures of the same runs share their noise:
-/// where one of them shows a machine noisier than assumed, another of few runs is only lucky to look calm.
+/// Returns the factor by which the variance of the runs exceeds the assumed one: the largest of all measures, each
+/// given by its two samples and the standard deviation between runs that is assumed of it; not below one. Measures of
+/// the same runs share their noise: where one of them shows a machine noisier than assumed, another of few runs looks
+/// calm by chance.
 pub fn noise<'a>(measures: impl Iterator<Item = ([&'a Sample; 2], f64)>) -> f64 {
     let ratios = measures.filter_map(|(sides, assumed)| {
         let expected = assumed * assumed + within(sides);
@@ -82,20 +83,20 @@ pub fn noise<'a>(measures: impl Iterator<Item = ([&'a Sample; 2], f64)>) -> f64 
     ratios.fold(1.0, f64::max)
 }
 
-/// The mean variance of a run that its own samples tell.
+/// Returns the mean variance within a run, which its own samples show.
 fn within(sides: [&Sample; 2]) -> f64 {
     let errors = sides.into_iter().flat_map(|side| &side.errors).map(|error| error * error);
     mean(&errors.collect::<Vec<_>>())
 }
 
-/// The variance of a run within its side; `None` where neither side has two.
+/// Returns the variance of a run within its side; `None` where neither side has two.
 fn common_variance(sides: [&Sample; 2]) -> Option<f64> {
     let freedom: f64 = sides.iter().map(|side| side.values.len() as f64 - 1.0).sum();
     (freedom > 0.0).then(|| sides.into_iter().map(squares).sum::<f64>() / freedom)
 }
 
-/// What each of several measures may miss by chance, so that all together raise a false alarm with a probability of
-/// [`FALSE_ALARMS`] at most: Holm's procedure (1979). A measure differs if its `p` is not above its level.
+/// Returns the level of each of several measures, so that all together raise a false alarm with a probability of at
+/// most [`FALSE_ALARMS`]: Holm's procedure (1979). A measure differs if its `p` is not above its level.
 ///
 /// The levels fit intervals too: each interval excludes zero exactly if its measure differs.
 pub fn levels(p: &[f64]) -> Vec<f64> {
@@ -114,13 +115,13 @@ pub fn levels(p: &[f64]) -> Vec<f64> {
     levels
 }
 
-/// The noise floor: by how much two runs of the same thing differ on average, which is 2/√π standard deviations of
-/// normal ones (Gini's mean difference).
+/// Returns the noise floor: the average difference between two runs of the same thing, which is 2/√π standard
+/// deviations of normal ones (Gini's mean difference).
 pub fn noise_floor(values: &[f64]) -> f64 {
     mean_difference(variance(values))
 }
 
-/// The noise floor that both sides' runs tell together; 0 where neither has two.
+/// Returns the noise floor of both sides' runs together; 0 where neither has two.
 pub fn common_noise_floor(sides: [&Sample; 2]) -> f64 {
     common_variance(sides).map_or(0.0, mean_difference)
 }
@@ -129,17 +130,17 @@ fn mean_difference(variance: f64) -> f64 {
     2.0 * (variance / std::f64::consts::PI).sqrt()
 }
 
-/// The squared distances of runs from their mean, in all.
+/// Returns the sum of the squared distances of runs from their mean.
 fn squares(side: &Sample) -> f64 {
     variance(&side.values) * (side.values.len() as f64 - 1.0)
 }
 
-/// The arithmetic mean.
+/// Returns the arithmetic mean.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The median.
+/// Returns the median.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

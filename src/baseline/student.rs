@@ -1,7 +1,7 @@
-//! Student's t, and the binomial distribution behind order statistics: both by the regularised incomplete beta function.
+//! Student's t, and the binomial distribution of order statistics: both by the regularised incomplete beta function.
 
-/// The quantile of Student's t with so many degrees of freedom (any positive number) that leaves `tail` above it, with
-/// `tail` in (0, 0.5].
+/// Returns the quantile of Student's t with this many degrees of freedom (any positive number) that leaves `tail` above
+/// it, with `tail` in (0, 0.5].
 pub fn t_above(tail: f64, freedom: f64) -> f64 {
     // The tail falls with t: halve the span until it is as narrow as floating point makes it.
     let (mut low, mut high) = (0.0, 1.0);
@@ -15,12 +15,12 @@ pub fn t_above(tail: f64, freedom: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// How likely Student's t is to exceed `t` (not negative).
+/// Returns the probability that Student's t exceeds `t` (not negative).
 pub fn t_tail(t: f64, freedom: f64) -> f64 {
     0.5 * incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + t * t))
 }
 
-/// How likely at most `successes` of `trials` are, each with probability `p` in (0, 1).
+/// Returns the probability of at most `successes` in `trials`, each with probability `p` in (0, 1).
 pub fn binomial_at_most(successes: u64, trials: u64, p: f64) -> f64 {
     if successes >= trials {
         return 1.0;
@@ -28,7 +28,7 @@ pub fn binomial_at_most(successes: u64, trials: u64, p: f64) -> f64 {
     incomplete_beta((trials - successes) as f64, successes as f64 + 1.0, 1.0 - p)
 }
 
-/// The regularised incomplete beta function, by its continued fraction (Lentz's method).
+/// Returns the regularised incomplete beta function, by its continued fraction (Lentz's method).
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);
@@ -41,7 +41,7 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     let away_from_zero = |value: f64| if value.abs() < 1e-300 { 1e-300 } else { value };
     let mut d = 1.0 / away_from_zero(1.0 - (a + b) * x / (a + 1.0));
     let (mut c, mut fraction) = (1.0, d);
-    // As many terms as the square root of the larger parameter are enough; ours stay below 10^9.
+    // As many terms as the square root of the larger parameter are enough; parameters here stay below 10^9.
     for step in 1..100_000 {
         let m = f64::from(step);
         let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
@@ -60,7 +60,7 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     front * fraction
 }
 
-/// The logarithm of the gamma function of a positive number (Lanczos, g = 7).
+/// Returns the logarithm of the gamma function of a positive number (Lanczos, g = 7).
 fn ln_gamma(x: f64) -> f64 {
     #[expect(clippy::excessive_precision, reason = "as published")]
     const COEFFICIENTS: [f64; 9] = [

@@ -1,4 +1,4 @@
-//! A comparison for people.
+//! A comparison as a table, for people.
 
 use std::fmt;
 

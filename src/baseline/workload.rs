@@ -1,4 +1,4 @@
-//! The workload's fingerprint: everything that changes what was asked of the target, and nothing that does not.
+//! The workload's fingerprint: a hash of everything that changes the requests to the system, and of nothing else.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use sha2::{Digest, Sha256};
 use crate::report::plan::PlanFacts;
 use crate::report::summary::About;
 
-/// What was asked.
+/// The properties of a workload, with their fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// Each thing asked, by workload and name.
+    /// Each property, by workload and name.
     pub asked: BTreeMap<String, String>,
-    /// A hash of all of it.
+    /// A hash of all properties.
     pub fingerprint: String,
 }
 
 impl Asked {
-    /// What a run asked. Not in it: where the target was, where results went, and how late an arrival had to be to
-    /// count as late.
+    /// Collects the properties of a run's workloads. Not among them: the system's address, the folder of the results,
+    /// and the lag from which an arrival counts as late.
     pub fn of(about: &About) -> Self {
         let mut asked = BTreeMap::from([("scenario".to_owned(), about.scenario.to_string())]);
         for plan in &about.workloads {
@@ -30,12 +30,12 @@ impl Asked {
         Self { asked, fingerprint }
     }
 
-    /// Whether the fingerprint is that of what was asked.
+    /// Reports whether the fingerprint is that of the properties.
     pub fn is_whole(&self) -> bool {
         self.fingerprint == Self::hash(&self.asked)
     }
 
-    /// What this and `other` ask differently, a line each.
+    /// Describes the properties in which this and `other` differ, a line each.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let names: std::collections::BTreeSet<_> = self.asked.keys().chain(other.asked.keys()).collect();
         let shown = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
@@ -52,12 +52,12 @@ impl Asked {
     }
 }
 
-/// The first 64 bits of a text's SHA-256, in hexadecimal.
+/// Returns the first 64 bits of a text's SHA-256, in hexadecimal.
 pub fn short_hash(text: &str) -> String {
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What one workload asked. Its title holds what only its scenario knows, such as the size of a batch.
+/// Returns the properties of one workload. Its title holds what only its scenario knows, such as the size of a batch.
 fn facts(plan: &PlanFacts) -> impl Iterator<Item = (&'static str, String)> {
     let number = |value: Option<f64>| value.map(|value| value.to_string());
     [

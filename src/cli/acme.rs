@@ -1,4 +1,4 @@
-//! Flags of `acme_flow` and `acme_burst`, and the workloads that they ask for.
+//! Flags of `acme_flow` and `acme_burst`, and the workloads that they define.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::scenario::Scenario as _;
 use crate::scenario::acme::{Acme as Scenario, DEFAULT_PROFILE, FLOW, Paths};
 use crate::scenario::need::Need;
 
-/// A graceful stop lets requests in flight end for so long.
+/// The default timeout: as long as a graceful stop lets requests in flight go on.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Flags that both have.
+/// Flags of both bench targets.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Let arrivals come at this rate instead (an open workload): what the users' waiting for answers hides.
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
-    /// With --rate: how arrivals are spread, constant or poisson.
+    /// With --rate: spread of the arrivals, constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Spread,
     /// The profile whose ACME server is asked: a row of certctl's certificate_profiles [default: prof-standard-tls].
@@ -38,7 +38,7 @@ pub struct Common {
     /// Send no token: for a certctl whose ACME server takes requests without (as built, none does).
     #[arg(long, env = "CERTCTL_BENCH_NO_BEARER")]
     no_bearer: bool,
-    /// The old harness's name counts.
+    /// The old harness's variable counts, except in a smoke run.
     #[arg(skip = Environment::Counts)]
     environment: Environment,
 }
@@ -46,7 +46,7 @@ pub struct Common {
 impl Common {
     fn directory(&self) -> String {
         let of = |profile: &str| format!("/acme/profile/{profile}/directory");
-        // The old harness's name comes last: who gives a flag means it.
+        // The old harness's variable comes last: a flag outranks it.
         let given = self.directory.clone().or_else(|| self.profile.as_deref().map(of));
         given.or_else(|| self.environment.variable("CERTCTL_ACME_DIRECTORY")).unwrap_or_else(|| of(DEFAULT_PROFILE))
     }
@@ -104,7 +104,7 @@ pub struct AcmeFlow {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_USERS")]
     users: u32,
-    /// How long a user pauses after each round.
+    /// Pause of a user after each round.
     #[arg(long, default_value = "1s", value_parser = duration_or_zero, env = "CERTCTL_BENCH_THINK_TIME")]
     think_time: Duration,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Flags of `agent_storm`, and the workload that they ask for.
+//! Flags of `agent_storm`, and the workload that they define.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,27 +21,28 @@ use crate::scenario::agent_storm::{
 use crate::scenario::need::Need;
 use crate::target::seed::Sizes;
 
-/// What certctl's agents do by default.
+/// The defaults of certctl's agents.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_secs(30);
 const JITTER: f64 = 0.1;
 const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// An agent whose first heartbeat fails sends the next after a minute: a restart is seen to its end in two.
+/// The default window of a restart: an agent whose first heartbeat fails sends the next after a minute, so that two
+/// minutes show the restart to its end.
 const RESTART_WINDOW: Duration = Duration::from_secs(120);
 
 /// Flags of `agent_storm`.
 #[derive(Args, Clone, Debug)]
 pub struct AgentStorm {
-    /// How the fleet lives.
+    /// Behaviour of the fleet.
     #[arg(long, value_enum, default_value = "contract", env = "CERTCTL_BENCH_FLEET")]
     fleet: FleetFlag,
     /// Arrivals: 167/s, 100/m [default: 167/s].
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
-    /// How arrivals are spread: constant or poisson [default: constant].
+    /// Spread of the arrivals: constant or poisson [default: constant].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Option<Spread>,
-    /// How many agents there are. A running certctl needs as many seeds: certctl-bench seed --agents N.
+    /// Number of agents. A running certctl needs as many seeds: certctl-bench seed --agents N.
     #[arg(long, default_value_t = SEEDED_AGENTS, value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_AGENTS")]
     agents: u64,
@@ -49,7 +50,7 @@ pub struct AgentStorm {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
     connections: Option<u32>,
-    /// With --fleet restart: all agents are back within this time.
+    /// With --fleet restart: time within which all agents are back.
     #[arg(long, default_value = "5s", value_parser = duration, env = "CERTCTL_BENCH_RESTART_WITHIN")]
     restart_within: Duration,
 }

@@ -1,4 +1,4 @@
-//! Flags of `api_tier`, and the workloads that they ask for.
+//! Flags of `api_tier`, and the workloads that they define.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::scenario::issuance::{self, Issuance};
 use crate::scenario::list::{self, List, Variant};
 use crate::scenario::need::Need;
 
-/// How long after the other the second workload begins.
+/// The delay of the second workload after the first.
 const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
 
 /// Flags of `api_tier`.
@@ -31,11 +31,11 @@ pub struct ApiTier {
     /// Lists asked for.
     #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_LIST_RATE")]
     list_rate: Rate,
-    /// Which pages are listed.
+    /// Pages to list.
     #[arg(long, value_enum, default_value = "first", env = "CERTCTL_BENCH_PAGES")]
     pages: PagesFlag,
-    /// How arrivals are spread: constant, jittered or poisson [default: posts constant, lists jittered, so that they meet in
-    /// no fixed phase].
+    /// Spread of the arrivals: constant, jittered or poisson [default: posts constant, lists jittered, so that they
+    /// meet in no fixed phase].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Option<Spread>,
     /// Connections that each of the two workloads pools.
@@ -53,7 +53,7 @@ enum PagesFlag {
     First,
     /// Page after page, to the last.
     Deep,
-    /// The first page with If-None-Match: how many answers are 304?
+    /// The first page with If-None-Match, to count the answers that are 304.
     Conditional,
     /// Page after page by the cursor that each answer gives.
     Cursor,
@@ -86,7 +86,7 @@ impl Bench for ApiTier {
         vec![
             Need::Permission(issuance::PERMISSION),
             Need::Permission(list::PERMISSION),
-            // What a list costs depends on how many there are.
+            // The cost of a list depends on the number of certificates.
             Need::Certificate(1),
             Need::Certificate(SEEDED_CERTIFICATES),
         ]

@@ -1,4 +1,5 @@
-//! The main of a bench target: prepares the target, runs loops and workloads, checks the work, reports and judges.
+//! The main function of a bench target: prepares the system, runs loops and workloads, checks side effects, reports and
+//! judges.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -30,14 +31,14 @@ use crate::scenario::need::Need;
 use crate::target::connectors::Connectors;
 use crate::terminal::{errln, out, outln};
 
-/// What makes a bench target: its own flags, and what they ask for.
+/// A bench target: its own flags, and the workloads that they define.
 pub trait Bench: Args + Clone + Debug {
-    /// The flags that say where the load goes.
+    /// The flags that name the system under test.
     type Target: TargetArgs;
 
-    /// The name of target and results.
+    /// The name of the bench target and of its results.
     const NAME: &'static str;
-    /// What it does, in a sentence.
+    /// Its description, in a sentence.
     const ABOUT: &'static str;
     /// The seeds whose rows it needs.
     const SEEDS: &'static [&'static str];
@@ -45,65 +46,65 @@ pub trait Bench: Args + Clone + Debug {
     /// Cuts the workload down to what a second or two can hold.
     fn smoke(&mut self);
 
-    /// What must hold at the target.
+    /// Returns the conditions that the system must meet.
     fn needs(&self) -> Vec<Need>;
 
-    /// The steps that run as Criterion loops.
+    /// Returns the steps that run as Criterion loops.
     fn loops(&self) -> &'static [&'static str];
 
-    /// The workloads: those of a group run side by side, one group after another.
+    /// Returns the workloads: those of a group run side by side, one group after another.
     ///
     /// # Errors
     /// If the flags contradict one another.
     fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>>;
 
-    /// The bound on errors over all workloads together.
+    /// Returns the bound on errors over all workloads together.
     fn error_floor(&self) -> Threshold;
 
-    /// Whether thresholds apply.
+    /// Reports whether thresholds apply.
     fn is_judged(&self) -> bool {
         true
     }
 
-    /// Flags that mean nothing beside the others, by clap's ids, and what they are for instead.
+    /// Returns the flags that mean nothing beside the others: clap's id of each, and what it is for instead.
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         Vec::new()
     }
 
-    /// The flag that says how many connections there are, and how many each of it comes to.
+    /// Returns the flag that sets the number of connections, and the connections that each unit of it takes.
     fn sized(&self) -> (&'static str, u64) {
         ("--connections", 1)
     }
 
-    /// How often certificates are replaced at what is asked, while it is asked.
+    /// Returns the interval at which the system's certificates are replaced under load, if they are.
     fn rotates_every(&self) -> Option<Duration> {
         None
     }
 
-    /// The target, without the parts of it that these flags do not ask.
+    /// Returns the system without the parts to which these flags send nothing.
     fn narrow(&self, place: Where) -> Where {
         place
     }
 }
 
-/// Flags that say where the load goes.
+/// Flags that name the system under test.
 pub trait TargetArgs: Args + Clone + Debug {
     /// The flags that name a system or its database: clap's id, and the old harness's variable where there is one.
     const NAMES: &'static [(&'static str, Option<&'static str>)];
 
-    /// Understands flags together with the old harness's variables, where those count.
+    /// Resolves flags together with the old harness's variables, where those count.
     ///
     /// # Errors
     /// If one of them is wrong.
     fn resolve(self, environment: Environment) -> Result<Where>;
 
-    /// Flags that mean nothing for where the load goes, as [`Bench::ignored`] has them.
+    /// Returns the flags that mean nothing with this system, in the form of [`Bench::ignored`].
     fn ignored(&self, _environment: Environment) -> Vec<(&'static str, &'static str)> {
         Vec::new()
     }
 }
 
-/// What a workload must know of its target.
+/// The facts about the system that a workload needs.
 #[derive(Clone, Default)]
 pub struct Site<'a> {
     /// The Host header.
@@ -112,22 +113,22 @@ pub struct Site<'a> {
     pub token: &'a str,
     /// The ACME server's paths, where one was needed and found.
     pub acme: Option<Paths>,
-    /// Whether ACME requests leave audit rows, as they do in certctl as built.
+    /// True if ACME requests leave audit rows, as they do in certctl as built.
     pub acme_is_audited: bool,
-    /// Who is asked.
+    /// The peer of all requests.
     pub peer: Option<Rc<Peer>>,
-    /// The daemons behind connectors, where they are asked.
+    /// The daemons behind connectors, where they are the system.
     pub connectors: Option<&'a Connectors>,
 }
 
 impl Site<'_> {
-    /// A workload that asks whom all workloads here ask.
+    /// Returns a workload that sends its requests to the peer of all workloads here.
     pub fn workload(&self, scenario: Rc<dyn Scenario>, plan: Plan) -> Workload {
         Workload { scenario, plan, peer: self.peer.clone() }
     }
 }
 
-/// Runs the bench target `B`. `program` is the server of ours that is started where none is named.
+/// Runs the bench target `B`. `program` is the server of this repository that is started where no system is named.
 pub fn main<B: Bench>(program: &str) -> ExitCode {
     signals::reset();
     if let Some(code) = request_loop::run_if_handed_over::<B>() {
@@ -143,11 +144,11 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
     }
 }
 
-/// The flags that a smoke run takes from the environment, by clap's ids: they say where results go, and that nothing but
-/// a server of ours is wanted. All else has to be on its command line.
+/// The flags that a smoke run takes from the environment, by clap's ids: they name folders of results, or keep the rows
+/// of a server that it starts in memory. All other flags have to be on its command line.
 const SMOKE_VARIABLES: [&str; 3] = ["output", "baselines", "in_memory"];
 
-/// Reads a command line, the program's name first.
+/// Parses a command line, which begins with the program's name.
 pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<BenchFlags<B>, clap::Error> {
     let bin_name = format!("cargo bench --bench {} --", B::NAME);
     let command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
@@ -163,7 +164,7 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
         _ => (command.clone(), command.try_get_matches_from(arguments)?),
     };
     let flags = BenchFlags::<B>::from_arg_matches(&matches)?;
-    // An environment is set for many runs, a command line for one.
+    // Refused on the command line alone: an environment is set for many runs, a command line for one.
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     let environment = if flags.is_smoke() { Environment::Ignored } else { Environment::Counts };
     let mut ignored = flags.bench.ignored().into_iter().chain(flags.target.ignored(environment));
@@ -176,7 +177,7 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
     }
 }
 
-/// What the command line comes to.
+/// The parts of a run that the command line selects.
 struct Wanted {
     /// Steps whose loops are to run.
     loops: Vec<&'static str>,
@@ -211,7 +212,7 @@ impl Wanted {
     }
 }
 
-/// The ids that filters match and `--list` shows.
+/// The id of a loop: filters match it, and `--list` shows it.
 fn loop_id<B: Bench>(step: &str) -> String {
     format!("{}/{step}", B::NAME)
 }
@@ -231,7 +232,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         return Ok(0);
     }
     flags.apply_smoke();
-    // Before anything is started: what the flags ask for must be possible.
+    // Checks, before anything is started, that the workloads of these flags are possible.
     let groups = flags.bench.groups(&flags.load, &Site::default())?;
     let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
     let environment = if wanted.smoke { Environment::Ignored } else { Environment::Counts };
@@ -268,7 +269,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     out!("{}", text::heading(&about));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
     let rotates_every = flags.bench.rotates_every();
-    // What could not be kept now is tried again at the end, and fails there.
+    // A summary that cannot be saved now is saved again at the end, where a failure is an error.
     let keep = |summary: &Summary| {
         if summary.save(&folder).is_ok() {
             signals.kept();
@@ -297,8 +298,8 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     saved.finish(&summary, &folder)
 }
 
-/// Keeps the results of a run whose folder does not take them: in a folder for temporary files, or else on standard
-/// output. Gives the error that the run ends with.
+/// Saves the results of a run whose folder does not take them: in a folder for temporary files, or else on standard
+/// output. Returns the error that the run ends with.
 fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
     summary.exit_code = exit::COULD_NOT_RUN;
     let name = format!("certctl-bench-{}-{}", summary.about.scenario, summary.finished_at.replace(':', ""));
@@ -309,7 +310,7 @@ fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
         outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
         format!("in {}", files::shown(&folder))
     } else {
-        // What of it was written is worth nothing; it may not be there at all.
+        // Results that are not complete are worth nothing; the folder may not exist at all.
         let _ = std::fs::remove_dir_all(&folder);
         outln!("\n{}", serde_json::to_string(summary).unwrap_or_default());
         "on standard output, the last line, as summary.json".to_owned()
@@ -321,7 +322,7 @@ fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
     }
 }
 
-/// The variables that are set and name a system, as a list for people.
+/// Returns the variables that are set and name a system, as a list for people.
 fn ignored_names<B: Bench>() -> Option<String> {
     let command = BenchFlags::<B>::command();
     let variables = B::Target::NAMES.iter().flat_map(|(id, old)| {
@@ -333,7 +334,7 @@ fn ignored_names<B: Bench>() -> Option<String> {
     (!set.is_empty()).then(|| set.join(", "))
 }
 
-/// Moves the results of an earlier run out of the way, so that nobody takes them for those of a run that could not start.
+/// Renames the results of an earlier run, so that they are not taken for those of a run that could not start.
 fn set_aside(folder: &Path) -> Result<()> {
     for name in ["summary.json", "summary.txt"] {
         let (file, aside) = (folder.join(name), folder.join(format!("previous-{name}")));
@@ -347,8 +348,8 @@ fn set_aside(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `target/certctl-bench/NAME`, which is this run's alone until the claim is dropped; smoke runs have a folder of their
-/// own in it, so that they overwrite nothing.
+/// Returns the folder of the results, `target/certctl-bench/NAME` unless another is chosen, which is this run's alone
+/// until the claim is dropped. Smoke runs have a folder of their own in it, so that they overwrite nothing.
 pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<(PathBuf, Claim)> {
     let folder = match chosen {
         Some(folder) => folder,
@@ -359,7 +360,7 @@ pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) ->
     Ok((folder, claim))
 }
 
-/// `target/certctl-bench/baselines`.
+/// Returns `target/certctl-bench/baselines`, unless another folder is chosen.
 fn baselines(chosen: Option<PathBuf>) -> Result<PathBuf> {
     Ok(match chosen {
         Some(folder) => folder,
@@ -367,7 +368,7 @@ fn baselines(chosen: Option<PathBuf>) -> Result<PathBuf> {
     })
 }
 
-/// `target/certctl-bench`.
+/// Returns `target/certctl-bench`.
 fn results() -> Result<PathBuf> {
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
     // target/PROFILE/deps/PROGRAM

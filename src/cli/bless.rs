@@ -15,7 +15,7 @@ use crate::files;
 use crate::report::Verdict;
 use crate::terminal::{err, errln, outln};
 
-/// How often a run is repeated that was worth nothing.
+/// The most repetitions of a run that is unfit.
 const MOST_REPEATS: u32 = 2;
 
 /// Flags of `certctl-bench bless`.
@@ -26,17 +26,17 @@ pub struct BlessFlags {
     /// The summary.json of at least five runs of the same thing, or the folders that hold them.
     #[arg(value_name = "SUMMARY", required_unless_present = "command")]
     runs: Vec<PathBuf>,
-    /// Make the runs first: 'cargo bench --bench agent_storm -- --mode sustained'. It is split into words as a shell does
-    /// it, and run without a shell.
+    /// Make the runs first: 'cargo bench --bench agent_storm -- --mode sustained'. It is split into words as a shell
+    /// does it, and run without a shell.
     #[arg(long, value_name = "COMMAND", conflicts_with = "runs")]
     command: Option<String>,
-    /// With --command: how many.
+    /// With --command: number of runs.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..=50))]
     times: u32,
-    /// With --command: where their results go, in a folder each.
+    /// With --command: folder of their results, with a folder for each.
     #[arg(long, value_name = "FOLDER", default_value = "target/certctl-bench/bless")]
     results: PathBuf,
-    /// With --command: a run that takes longer is ended, and could not run.
+    /// With --command: longest time for a run; a longer one is ended, and could not run.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     longest_run: Duration,
     /// The folder of baselines; the file is ENVIRONMENT/SCENARIO.json in it.
@@ -66,7 +66,7 @@ pub fn run(flags: BlessFlags) -> Result<()> {
     outln!("{:<12} {} runs of {}", "blessed", baseline.runs.len(), baseline.scenario);
     let breached = baseline.runs.iter().filter(|run| run.verdict == Verdict::Breached).count();
     if breached > 0 {
-        // What is slow can become slower: a threshold is one question, a regression another.
+        // Blessed all the same: a run that breaches a threshold can still regress, which is what a baseline is for.
         outln!("{:<12} {breached} of them breach a threshold; the baseline holds all the same", "note");
     }
     let floors = baseline
@@ -80,10 +80,10 @@ pub fn run(flags: BlessFlags) -> Result<()> {
     Ok(())
 }
 
-/// Makes the runs, and gives their folders. Those of earlier runs are replaced.
+/// Makes the runs, and returns their folders. Results of earlier runs are replaced.
 fn make(flags: &BlessFlags, command: &str) -> Result<Vec<PathBuf>> {
     let contender = Contender::parse("command", command)?;
-    // A command may have another working folder than we do, as `cargo bench` has.
+    // Made absolute: a command may have another working folder than this process, as `cargo bench` has.
     let results =
         std::path::absolute(&flags.results).context(|| format!("finding the folder {}", flags.results.display()))?;
     let _claim = files::claim(&results)?;

@@ -1,4 +1,4 @@
-//! Flags of `bulk_renewal`, and the workloads that they ask for.
+//! Flags of `bulk_renewal`, and the workloads that they define.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::scenario::bulk_renewal::{BulkRenewal as Scenario, CRITERIA, PERMISSIO
 use crate::scenario::list;
 use crate::scenario::need::Need;
 
-/// Five minutes and the warm-up, at 5/s, fit into the seeded certificates with this.
+/// The default batch size: with it five minutes and the warm-up, at 5/s, fit into the seeded certificates.
 const DEFAULT_BATCH: u64 = 6;
 const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
 
-/// The sweep's batches, and how many requests each size gets: those of one size are disjoint.
+/// The sweep: name, batch size and number of requests for each size. The batches of one size are disjoint.
 const SWEEP: [(&str, u64, u64); 5] = [
     ("sweep_50", 50, 20),
     ("sweep_100", 100, 20),
@@ -30,15 +30,15 @@ const SWEEP: [(&str, u64, u64); 5] = [
     ("sweep_2000", 2_000, 5),
     ("sweep_10000", 10_000, 1),
 ];
-/// certctl cuts a request off after 120 s: the sweep waits longer, to see it.
+/// The sweep's timeout: certctl cuts a request off after 120 s, and the sweep waits longer to see that.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(150);
-/// No size of the sweep may take longer.
+/// The longest time for one size of the sweep.
 const SWEEP_WINDOW: Duration = Duration::from_secs(600);
 
 /// Flags of `bulk_renewal`.
 #[derive(Args, Clone, Debug)]
 pub struct BulkRenewal {
-    /// Which certificates a request names.
+    /// Certificates that a request names.
     #[arg(long, value_enum, default_value = "enqueue", env = "CERTCTL_BENCH_WORKLOAD")]
     workload: WorkloadFlag,
     /// Certificates that a request of `enqueue` renews; no certificate is renewed twice in a run.
@@ -48,7 +48,7 @@ pub struct BulkRenewal {
     /// Arrivals: 5/s, 100/m.
     #[arg(long, default_value = "5/s", env = "CERTCTL_BENCH_RATE")]
     rate: Rate,
-    /// How arrivals are spread: constant or poisson.
+    /// Spread of the arrivals: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Spread,
     /// Connections that are pooled.
@@ -63,7 +63,7 @@ enum WorkloadFlag {
     Enqueue,
     /// Everything of a team and issuer, again and again: at most 50, and after the first time nothing.
     Rescan,
-    /// One request after another of 50, 100, 500, 2,000 and 10,000 certificates: where does the write timeout bite?
+    /// One request after another of 50, 100, 500, 2,000 and 10,000 certificates, to find where the write timeout bites.
     Sweep,
 }
 
@@ -76,11 +76,11 @@ impl BulkRenewal {
         Ok(plan)
     }
 
-    /// The same certificate twice would be skipped the second time.
+    /// Refuses more requests than there are batches: a certificate named twice would be skipped the second time.
     fn refuse_too_many(&self, plan: &Plan) -> Result<()> {
         let span = plan.warm_up + plan.window;
         let Model::Open { pattern, .. } = &plan.model else { return Ok(()) };
-        // A day at the highest rate has more than can be counted.
+        // The count is bounded: a day at the highest rate has too many arrivals to count.
         let most = SEEDED_CERTIFICATES as usize + 1;
         let requests = Schedule::new(pattern, 1, 1, span, plan.rng_seed).take(most).count() as u64;
         if requests * self.batch_size <= SEEDED_CERTIFICATES {

@@ -20,7 +20,7 @@ use crate::terminal::out;
                       certctl-bench compare [OPTIONS] --base FILE... --head FILE..."
 )]
 pub struct CompareFlags {
-    /// What to compare with, and what to compare.
+    /// The base to compare with, and the head to compare.
     #[arg(value_names = ["BASE", "HEAD"], num_args = 2, conflicts_with_all = ["base", "head"])]
     sides: Vec<PathBuf>,
     /// The runs to compare with, or a baseline.
@@ -29,7 +29,7 @@ pub struct CompareFlags {
     /// The runs to compare.
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "base")]
     head: Vec<PathBuf>,
-    /// A latency that changed by less did not change: 5%, 0.5%.
+    /// Smallest change of a latency that counts as one: 5%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share, env = "CERTCTL_BENCH_THRESHOLD")]
     threshold: f64,
     /// Compare counts alone, such as SQL calls per arrival: they gate on any machine.
@@ -43,7 +43,7 @@ pub struct CompareFlags {
 /// Compares, and prints a table and a verdict.
 ///
 /// # Errors
-/// If a file cannot be read, is neither a summary nor a baseline, or is worth nothing.
+/// If a file cannot be read, is neither a summary nor a baseline, or is unfit.
 pub fn run(flags: CompareFlags) -> Result<u8> {
     let (base, head) = match &flags.sides[..] {
         [base, head] => (vec![base.clone()], vec![head.clone()]),
@@ -64,7 +64,7 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
     Ok(comparison.exit_code)
 }
 
-/// A share: `5%` or `0.05`, from nothing to ten times.
+/// Parses a share: `5%` or `0.05`, from 0% to 1000%.
 pub fn share(text: &str) -> Result<f64, String> {
     let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
     let share = number.trim().parse::<f64>().map_err(|_| "write it as 5% or 0.05".to_owned())? * scale;

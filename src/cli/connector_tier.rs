@@ -1,4 +1,4 @@
-//! Flags of `connector_tier`, and the workloads that they ask for.
+//! Flags of `connector_tier`, and the workloads that they define.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -28,14 +28,14 @@ use crate::target::sidecar::Reload;
 use crate::terminal::errln;
 use crate::wire::tls::{Group, Trust, Version};
 
-/// How long is measured unless told otherwise: at the contract's rate the thresholds need 300 arrivals.
+/// The default window: at the contract's rate the thresholds need 300 arrivals.
 const WINDOW: Duration = Duration::from_secs(5 * 60);
-/// How long certificates are rotated.
+/// The default window of `rotation`.
 const ROTATION_WINDOW: Duration = Duration::from_secs(60);
 /// Connections a second to each daemon while its certificate is rotated.
 const ROTATION_RATE: u64 = 50;
 
-/// Where the daemons are.
+/// Flags that name the daemons.
 #[derive(Args, Clone, Debug)]
 #[command(
     next_help_heading = "Target (default: every daemon that is installed is started on loopback, and a mock of an F5)"
@@ -125,20 +125,20 @@ impl TargetArgs for ConnectorFlags {
 /// Flags of `connector_tier`.
 #[derive(Args, Clone, Debug)]
 pub struct ConnectorTier {
-    /// What is asked.
+    /// The workload to run.
     #[arg(long, value_enum, default_value = "handshake", env = "CERTCTL_BENCH_WORKLOAD")]
     workload: WorkloadFlag,
     /// New connections to each daemon: 100/m, 50/s [default: 100/m; rotation 50/s].
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
-    /// How arrivals are spread: constant or poisson.
+    /// Spread of the arrivals: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Spread,
     /// Connections to each daemon that may be open at once.
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
     connections: u32,
-    /// Whether TLS sessions are resumed. A run whose handshakes are other than declared is invalid [default: full; rotation
+    /// Resumption of TLS sessions. A run whose handshakes are other than declared is invalid [default: full; rotation
     /// offers a session in every other handshake, which the daemon may resume or not].
     #[arg(long, value_enum, env = "CERTCTL_BENCH_RESUMPTION")]
     resumption: Option<ResumptionFlag>,
@@ -151,14 +151,14 @@ pub struct ConnectorTier {
     /// Leave out the daemons that are not named here.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "DAEMONS", env = "CERTCTL_BENCH_ONLY")]
     only: Vec<KindFlag>,
-    /// With --workload rotation: how often each daemon's certificate is replaced.
+    /// With --workload rotation: interval at which each daemon's certificate is replaced.
     #[arg(long, default_value = "10s", value_parser = duration, env = "CERTCTL_BENCH_ROTATE_EVERY")]
     rotate_every: Duration,
-    /// With --workload rotation: replace HAProxy's certificate in its running process (`commit ssl cert`) instead of reloading
-    /// it.
+    /// With --workload rotation: replace HAProxy's certificate in its running process (`commit ssl cert`) instead of
+    /// reloading it.
     #[arg(long, env = "CERTCTL_BENCH_HAPROXY_COMMIT")]
     haproxy_commit: bool,
-    /// With --workload f5-deploy: how many certificates are deployed at once.
+    /// With --workload f5-deploy: number of certificates deployed at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100), env = "CERTCTL_BENCH_USERS")]
     users: u32,
 }
@@ -255,7 +255,7 @@ impl ConnectorTier {
         }
     }
 
-    /// Flags that the workload would pass over are no flags of it.
+    /// Refuses flags that the workload would ignore.
     fn check(&self) -> Result<()> {
         let resumes = self.resumption.is_some_and(|declared| declared != ResumptionFlag::Full);
         if self.workload == WorkloadFlag::Rotation && resumes {
@@ -287,17 +287,17 @@ impl ConnectorTier {
         }
     }
 
-    /// New connections to every daemon.
+    /// Returns the workloads of new connections, one for each daemon.
     fn connecting(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Workload>> {
         let kinds = Kind::ALL.into_iter().filter(|kind| self.wants(*kind));
         let mut workloads = Vec::new();
         for kind in kinds {
             let connector = site.connectors.map(|connectors| connectors.all().iter().find(|one| one.kind == kind));
             match connector {
-                // Flags are only looked over.
+                // Only the flags are checked.
                 None => workloads.push(self.one(kind, None, load, site)?),
                 Some(Some(connector)) => workloads.push(self.one(kind, Some(connector), load, site)?),
-                // It is not here, as was said.
+                // The daemon is not installed, as was reported.
                 Some(None) => {}
             }
         }
@@ -323,7 +323,7 @@ impl ConnectorTier {
             WorkloadFlag::Rotation => ROTATION_WINDOW,
             _ => WINDOW,
         });
-        // Even schedules would all begin together, and each daemon would wait for the others.
+        // Constant schedules would all begin together, and each daemon would wait for the others.
         let period = Duration::from_secs_f64(1.0 / self.rate().per_second_f64());
         plan.starts_after = period * kind as u32 / Kind::ALL.len() as u32;
         // Random schedules of one seed would be the same.
@@ -342,7 +342,7 @@ impl ConnectorTier {
         Ok(Workload { scenario: Rc::new(scenario), plan, peer })
     }
 
-    /// Certificates for the F5, one after another.
+    /// Returns the workload that deploys certificates to the F5, one after another.
     fn deploying(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Workload> {
         let connector = site.connectors.map(|connectors| {
             let mock = connectors.all().iter().find(|one| one.kind == Kind::F5).zip(connectors.f5());

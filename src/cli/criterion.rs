@@ -1,8 +1,8 @@
-//! Criterion's own flags, which mean here what they mean there: they are taken apart, and handed on to the loop.
+//! Criterion's own flags, with the meaning that they have there: they are parsed here, and passed on to the loop.
 
 use clap::Args;
 
-/// Flags of Criterion 0.8. Its own parser knows no others, so that ours has to know its.
+/// Flags of Criterion 0.8. Its own parser accepts no others, so that this one has to know them.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Criterion")]
 pub struct CriterionFlags {
@@ -99,7 +99,7 @@ pub struct CriterionFlags {
 }
 
 impl CriterionFlags {
-    /// The command line that Criterion's own parser takes. The filter stays here: who runs the loop has applied it.
+    /// Returns the command line for Criterion's own parser. The filter is left out: the caller has applied it.
     pub fn to_arguments(&self) -> Vec<String> {
         let switches = [
             ("--test", self.test),
@@ -133,7 +133,7 @@ impl CriterionFlags {
         switches.chain(values).collect()
     }
 
-    /// Whether the benchmark `id` is asked for.
+    /// Returns true if the benchmark `id` is selected.
     ///
     /// # Errors
     /// If the filter is no regular expression.

@@ -1,4 +1,4 @@
-//! `certctl-bench doctor`: looks a running certctl over before anyone measures it.
+//! `certctl-bench doctor`: checks a running certctl before anything is measured.
 
 use clap::Args;
 
@@ -21,12 +21,12 @@ use crate::terminal::outln;
     mut_args(|flag| flag.help_heading("Target"))
 )]
 pub struct DoctorFlags {
-    /// What to look at.
+    /// The certctl to check.
     #[command(flatten)]
     target: TargetFlags,
 }
 
-/// Prints one line for each finding, and under it what mends it.
+/// Prints one line for each finding, and under it the hint.
 ///
 /// # Errors
 /// If no running certctl is named, or this process is out of descriptors.

@@ -1,5 +1,5 @@
-//! Results of Criterion's loop carry the machine that they are of, so that those of another are never compared, and that
-//! is said.
+//! The machine of a Criterion loop's results: it is part of their id, so that those of another machine are never
+//! compared, and this is reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::measure::machine::Machine;
 /// The name under which Criterion keeps the last results where none is given.
 const UNNAMED: &str = "base";
 
-/// The loop's system as its id names it: what is asked, and a hash of the machine that asks.
+/// Returns the loop's system as its id names it: the system under test, and a hash of the generator's machine.
 pub fn id(system: &str, machine: &Machine) -> String {
     let Machine { cpu_model, cpu_part, microcode, cores, memory_bytes, virtualisation, .. } = machine;
     let gib = (*memory_bytes as f64 / f64::from(1 << 30)).round();
@@ -18,7 +18,7 @@ pub fn id(system: &str, machine: &Machine) -> String {
     format!("{system}-{}", &short_hash(&place)[..6])
 }
 
-/// Where Criterion keeps results; `results` is where we do, in the same build folder.
+/// Returns the folder in which Criterion keeps results; `results` is this suite's folder, in the same build folder.
 pub fn home(results: &Path) -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("CRITERION_HOME")
@@ -26,8 +26,8 @@ pub fn home(results: &Path) -> PathBuf {
         .unwrap_or_else(|| results.with_file_name("criterion"))
 }
 
-/// Why the loop of a step is not compared with what is saved under `name`: because that is of other systems or machines
-/// alone.
+/// Returns the reason for which the loop of a step is not compared with the results saved under `name`: there are some,
+/// but only of other systems or machines.
 pub fn incomparable(home: &Path, scenario: &str, step: &str, id: &str, name: Option<&str>) -> Option<String> {
     let name = name.unwrap_or(UNNAMED);
     let folder = home.join(scenario).join(step);

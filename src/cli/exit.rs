@@ -18,7 +18,7 @@ pub const REGRESSED: u8 = 4;
 /// A measurement is invalid, or two cannot be compared. Outranks 3 and 4.
 pub const INVALID: u8 = 5;
 
-/// Prints an error and gives the exit code that it leads to.
+/// Prints an error and returns the exit code that it leads to.
 pub fn fail(error: &Error) -> ExitCode {
     ExitCode::from(failed(error))
 }
@@ -39,8 +39,8 @@ fn failed(error: &Error) -> u8 {
     }
 }
 
-/// The exit code of what came to `code`: a standard output that did not take everything is no success. Whoever closes a
-/// pipe has seen enough, and changes nothing.
+/// Returns the exit code of a run that ended with `code`: it is no success if standard output did not take everything.
+/// A pipe that its reader has closed changes nothing.
 pub fn done(code: u8) -> ExitCode {
     ExitCode::from(match terminal::failure() {
         Some(error) => {
@@ -51,8 +51,8 @@ pub fn done(code: u8) -> ExitCode {
     })
 }
 
-/// Prints what clap has to say of a command line, and gives its exit code. A word that is out of place may be the URL of a
-/// database.
+/// Prints clap's message about a command line, and returns its exit code. A misplaced word may be the URL of a
+/// database, whose password is then hidden.
 pub fn said(error: &clap::Error) -> ExitCode {
     let code = if error.use_stderr() { USAGE } else { 0 };
     for word in std::env::args_os() {

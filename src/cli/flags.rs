@@ -27,7 +27,7 @@ const DEFAULT_TOKEN: &str = "load-test-token";
 
 const OF_RUNNING: &str = "is for a running certctl, and none is named";
 
-/// What a run does.
+/// The parts of a bench target that a run executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Criterion's loop: one connection, one request per iteration.
@@ -47,13 +47,13 @@ pub enum Mode {
     args_override_self = true
 )]
 pub struct BenchFlags<B: Bench> {
-    /// What to run.
+    /// The parts to run.
     #[arg(long, value_enum, default_value = "both", env = "CERTCTL_BENCH_MODE")]
     pub mode: Mode,
-    /// Where results go.
+    /// Folder of the results.
     #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_OUTPUT")]
     pub output: Option<PathBuf>,
-    /// Where baselines saved by name are [default: target/certctl-bench/baselines].
+    /// Folder of the baselines saved by name [default: target/certctl-bench/baselines].
     #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_BASELINES")]
     pub baselines: Option<PathBuf>,
     /// With --save-baseline: keep the workload's runs that were saved under the name before, and add this one.
@@ -63,13 +63,13 @@ pub struct BenchFlags<B: Bench> {
     /// what it will do.
     #[arg(long, env = "CERTCTL_BENCH_ALLOW_REMOTE")]
     pub allow_remote: bool,
-    /// Where the load goes.
+    /// The system under test.
     #[command(flatten)]
     pub target: B::Target,
-    /// How much of it there is, as this target has it.
+    /// The flags of the load that are the bench target's own.
     #[command(flatten, next_help_heading = "Workload")]
     pub bench: B,
-    /// How much of it there is, as all have it.
+    /// The flags of the load that all bench targets share.
     #[command(flatten)]
     pub load: LoadFlags,
     /// Criterion's own flags.
@@ -78,12 +78,13 @@ pub struct BenchFlags<B: Bench> {
 }
 
 impl<B: Bench> BenchFlags<B> {
-    /// Whether everything is only to be shown to work: without `--bench`, as `cargo test` runs bench targets.
+    /// True for a smoke run, which only shows that everything works: with `--test`, or without `--bench`, as
+    /// `cargo test` runs bench targets.
     pub fn is_smoke(&self) -> bool {
         self.criterion.test || !self.criterion.bench
     }
 
-    /// What becomes of runs saved under the same name before.
+    /// Returns the runs to keep of those saved under the same name before.
     pub fn keep(&self) -> Keep {
         if self.add_run { Keep::Earlier } else { Keep::Nothing }
     }
@@ -97,7 +98,7 @@ impl<B: Bench> BenchFlags<B> {
     }
 }
 
-/// Where the load goes.
+/// Flags that name the system under test.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Target (default: a reference server that is started on loopback)")]
 pub struct TargetFlags {
@@ -129,7 +130,7 @@ pub struct TargetFlags {
     behaviour: BehaviourFlag,
 }
 
-/// How much load there is.
+/// Flags that size the load.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workload")]
 pub struct LoadFlags {
@@ -140,18 +141,18 @@ pub struct LoadFlags {
     /// Load before the measured window [default: 5s].
     #[arg(long, value_parser = duration_or_zero, env = "CERTCTL_BENCH_WARM_UP")]
     pub warm_up: Option<Duration>,
-    /// How long a request may take, an arrival may wait for a connection, and a run may drain [default: 10s; ACME and real
-    /// fleets 30s].
+    /// Longest time for a request, for an arrival's wait for a connection, and for the drain [default: 10s; ACME and
+    /// real fleets 30s].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_TIMEOUT")]
     pub timeout: Option<Duration>,
-    /// A run in which more than 1% of arrivals start later than this is invalid.
+    /// Largest schedule lag of an arrival that is not late; a run with more than 1% late arrivals is invalid.
     #[arg(long, default_value = "10ms", value_parser = duration, env = "CERTCTL_BENCH_MAX_LAG")]
     pub max_lag: Duration,
-    /// A run is invalid in which other processes and the host take more than this of the CPU that it left free, and
-    /// doubtful from half of it on. 100% switches this off, and the judgement of CPU quotas too.
+    /// Largest share that other processes and the host may take of the CPU that the run left free: above it the run is
+    /// invalid, from half of it on doubtful. 100% switches this off, and the judgement of CPU quotas too.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = other_cpu, env = "CERTCTL_BENCH_MAX_OTHER_CPU")]
     pub max_other_cpu: Bound,
-    /// How fast connections are opened before the load.
+    /// Rate at which connections are opened before the load.
     #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
     pub connect_rate: Rate,
     /// End the run when so large a share of the requests that end within so long fail, as a breach: 50%/10s.
@@ -160,14 +161,14 @@ pub struct LoadFlags {
     /// Send no more requests than this, warm-up included, and judge what was measured by then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
-    /// Makes a random schedule repeatable.
+    /// Seed of random schedules, which makes them repeatable.
     #[arg(long, default_value_t = 1, env = "CERTCTL_BENCH_RNG_SEED")]
     pub rng_seed: u64,
     #[arg(skip)]
     smoke: bool,
 }
 
-/// Which certctl the reference server imitates.
+/// The certctl that the reference server imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BehaviourFlag {
     /// With the defects that scenarios meet.
@@ -176,23 +177,23 @@ enum BehaviourFlag {
     AsDocumented,
 }
 
-/// Whether the old harness's variables name the system under test.
+/// The standing of the old harness's variables that name the system under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
-    /// They do, where no flag does.
+    /// They name it where no flag does.
     Counts,
-    /// They do not: nothing but the command line does.
+    /// They are ignored: only the command line names it.
     Ignored,
 }
 
 impl Environment {
-    /// A variable that names a system.
+    /// Returns the value of a variable that names a system, if such variables count.
     pub(super) fn variable(self, name: &str) -> Option<String> {
         if self == Self::Counts { variable(name) } else { None }
     }
 }
 
-/// Where the load goes, once flags and environment are understood.
+/// The system under test, once flags and environment are resolved.
 pub enum Where {
     /// A certctl that runs already.
     Running(Box<Target>),
@@ -261,7 +262,7 @@ impl TargetArgs for TargetFlags {
             return Vec::new();
         }
         let mut ignored = ["token", "ca_file", "insecure"].map(|id| (id, OF_RUNNING)).to_vec();
-        // A database may be elsewhere.
+        // The reference server's database may be on another machine.
         if self.database.is_none() {
             ignored.push(("allow_remote", OF_RUNNING));
         }
@@ -270,7 +271,7 @@ impl TargetArgs for TargetFlags {
 }
 
 impl LoadFlags {
-    /// A plan of `model` over so many connections; a scenario changes in it what is its own.
+    /// Returns a plan of `model` over so many connections; a bench target then overrides what is its own.
     ///
     /// # Errors
     /// If the flags contradict one another.
@@ -294,7 +295,7 @@ impl LoadFlags {
         Ok(plan)
     }
 
-    /// What ends the run early.
+    /// Returns the limits that end the run early.
     pub fn limits(&self) -> Limits {
         Limits { requests: self.max_requests, errors: self.abort_on_errors }
     }
@@ -306,13 +307,13 @@ impl LoadFlags {
         self.smoke = true;
     }
 
-    /// Whether the workload was cut down.
+    /// True if the workload was cut down.
     pub fn is_smoke(&self) -> bool {
         self.smoke
     }
 }
 
-/// How arrivals of an even or random schedule are spread.
+/// The spread of arrivals that come at a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spread {
     /// One every 1/rate.
@@ -320,12 +321,12 @@ pub enum Spread {
     Constant,
     /// As a Poisson process.
     Poisson,
-    /// One in each slot of 1/rate, at a random time of it.
+    /// One in each slot of 1/rate, at a random time within it.
     Jittered,
 }
 
 impl Spread {
-    /// The pattern of this spread at `rate`.
+    /// Returns the pattern of this spread at `rate`.
     pub fn at(self, rate: Rate) -> Pattern {
         match self {
             Self::Constant => Pattern::Constant(rate),
@@ -348,12 +349,12 @@ impl FromStr for Spread {
     }
 }
 
-/// An environment variable that is set to something.
+/// Returns an environment variable that is set and not empty.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A share that others may take: `50%`.
+/// Parses a share that others may take: `50%`.
 fn other_cpu(text: &str) -> Result<Bound, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     match percent {
@@ -362,7 +363,7 @@ fn other_cpu(text: &str) -> Result<Bound, String> {
     }
 }
 
-/// A span of time that is not nothing.
+/// Parses a span of time that is not zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         Duration::ZERO => Err("must be longer than nothing".to_owned()),
@@ -370,10 +371,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A day is longer than any run: more is a slip of the finger.
+/// The longest span that is accepted: a day is longer than any run, so that more is a typing error.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
-/// A span of time.
+/// Parses a span of time, which may be zero.
 pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 30s, 5m or 500ms"))?;
     if duration > LONGEST { Err("must be at most a day".to_owned()) } else { Ok(duration) }

@@ -1,4 +1,5 @@
-//! `cargo bench --bench handshake`: raw TLS handshakes as Criterion loops, and what is the same in every run beside them.
+//! `cargo bench --bench handshake`: raw TLS handshakes as Criterion loops, and the counts that are the same in every
+//! run.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,9 +35,9 @@ use crate::terminal::{errln, out, outln};
 use crate::wire::tls::Trust;
 
 const NAME: &str = "handshake";
-/// How long a peer on this machine may take to accept a connection.
+/// The longest time for a peer on this machine to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-/// Holds our own command line while Criterion reads the process's.
+/// The variable that holds the whole command line while Criterion reads the process's.
 const VARIABLE: &str = "CERTCTL_BENCH_HANDSHAKE";
 
 /// The command line of the bench target.
@@ -48,7 +49,7 @@ const VARIABLE: &str = "CERTCTL_BENCH_HANDSHAKE";
     args_override_self = true
 )]
 struct HandshakeFlags {
-    /// How much of the matrix runs [default: default; with a filter full].
+    /// Part of the matrix that runs [default: default; with a filter full].
     #[arg(long, value_enum, env = "CERTCTL_BENCH_MATRIX")]
     matrix: Option<Scope>,
     /// Measure handshakes with a server that runs already as well: https://host:port. Ids call it `peer`.
@@ -60,7 +61,7 @@ struct HandshakeFlags {
     /// Compare the CPU time of full handshakes with other clients', turn by turn, and run no loop.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CLIENTS")]
     against: Vec<against::Rival>,
-    /// Where results go.
+    /// Folder of the results.
     #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_OUTPUT")]
     output: Option<PathBuf>,
     /// Criterion's own flags.
@@ -69,12 +70,13 @@ struct HandshakeFlags {
 }
 
 impl HandshakeFlags {
-    /// Whether everything is only to be shown to work: without `--bench`, as `cargo test` runs bench targets.
+    /// True for a smoke run, which only shows that everything works: with `--test`, or without `--bench`, as
+    /// `cargo test` runs bench targets.
     fn is_smoke(&self) -> bool {
         self.criterion.test || !self.criterion.bench
     }
 
-    /// Every server that there is to shake hands with.
+    /// Returns every server to shake hands with.
     fn servers(&self) -> Result<Vec<Server>> {
         let mut servers = vec![Server::Own];
         for daemon in Daemon::ALL {
@@ -91,7 +93,7 @@ impl HandshakeFlags {
                 None => Trust::System,
             };
             let here: Vec<_> = base.addresses()?.into_iter().filter(|address| address.ip().is_loopback()).collect();
-            // A name may have several, and a server listen on one of them.
+            // A name may have several addresses, and a server may listen on one of them.
             let answers = |address: &&SocketAddr| TcpStream::connect_timeout(address, CONNECT_PATIENCE).is_ok();
             let address = *here.iter().find(answers).or(here.first()).ok_or_else(|| {
                 Error::usage(format!("peer {base} is not on this machine")).mend("give an address on loopback")
@@ -104,8 +106,8 @@ impl HandshakeFlags {
 
 /// Runs the bench target.
 ///
-/// Criterion reads the process's command line itself and knows no flags but its own. So the program replaces itself by
-/// itself, with the flags that Criterion knows as arguments, and all of them in a variable.
+/// Criterion reads the process's command line itself and accepts no flags but its own. So the program replaces itself
+/// by itself, with the flags that Criterion knows as arguments, and all of them in a variable.
 pub fn main() -> ExitCode {
     signals::reset();
     let handed_over = std::env::var(VARIABLE).ok().and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
@@ -188,14 +190,14 @@ fn hand_over(flags: &HandshakeFlags) -> Result<()> {
     Err(error).context(what)
 }
 
-/// Parties of cases, made once.
+/// The parties of the cases, each made once.
 struct Floor {
     keyring: Keyring,
     parties: BTreeMap<Case, Parties>,
 }
 
 impl Floor {
-    /// The parties of a case; the client has not met the server yet, whatever an earlier one has.
+    /// Returns the parties of a case; the client has no session of the server, even if an earlier one had.
     fn parties(&mut self, case: Case) -> Result<Parties> {
         if let Some(parties) = self.parties.get(&case) {
             return Ok(parties.with_another_client());
@@ -206,7 +208,7 @@ impl Floor {
     }
 }
 
-/// Prints and writes what is the same in every run of the cases of these loops.
+/// Prints and writes the counts, which are the same in every run of the cases of these loops.
 fn count(flags: &HandshakeFlags, floor: &mut Floor, loops: &[Loop]) -> Result<()> {
     for case in loops.iter().filter_map(Loop::case) {
         floor.parties(case)?;
@@ -265,8 +267,9 @@ fn measure(
     Ok(())
 }
 
-/// CPU time of this thread in one side's part of so many handshakes: whatever else runs on the machine is not in it. To
-/// read that clock costs half a microsecond, eight times a handshake, and half of that is either side's.
+/// Returns the CPU time of this thread in one side's part of so many handshakes, which other load of the machine does
+/// not change. Reading that clock costs half a microsecond, eight times a handshake; half of that counts for either
+/// side.
 fn cpu_time(side: Side, parties: &Parties, pipe: &mut Pipe, iterations: u64) -> Result<Duration> {
     let mut ns = 0;
     match side {
@@ -294,7 +297,7 @@ fn or_exit(measured: Result<Duration>) -> Duration {
     })
 }
 
-/// Prints what a full handshake costs us and openssl, in turns.
+/// Prints the cost of a full handshake for this client and for the others, in turns.
 fn compare_with(rivals: &[against::Rival]) -> Result<()> {
     outln!("client CPU ms per 1,000 full handshakes (TLS 1.3, ECDSA P-256, X25519, new TCP connections)");
     out!("{:>10}", "ours");

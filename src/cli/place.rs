@@ -1,4 +1,4 @@
-//! The place: a system under test that was prepared for workloads, with what they must know of it.
+//! The place: a system under test that was prepared for workloads, with the facts that they need about it.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -23,13 +23,13 @@ use crate::target::seed::Sizes;
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
-/// A system under test that was looked over.
+/// A system under test that was prepared and checked.
 pub enum Place {
     /// A certctl, or the reference server.
     Certctl {
         /// The system.
         target: Box<Target>,
-        /// What the preflight found.
+        /// The findings of the preflight.
         findings: Box<Findings>,
     },
     /// The daemons behind certctl's connectors.
@@ -37,7 +37,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Starts what is not running, and looks everything over. `program` is the server of ours to start.
+    /// Starts what is not running, and checks everything. `program` is the server of this repository to start.
     ///
     /// # Errors
     /// If something does not start, or is not as it must be.
@@ -66,7 +66,7 @@ impl Place {
         Ok(Self::Certctl { target: Box::new(target), findings })
     }
 
-    /// The Host header of requests to a certctl.
+    /// Returns the Host header of requests to a certctl.
     pub fn host(&self) -> String {
         match self {
             Self::Certctl { target, .. } => target.base.host_header(),
@@ -74,10 +74,10 @@ impl Place {
         }
     }
 
-    /// What workloads must know; `host` is [`Place::host`].
+    /// Returns the facts that workloads need; `host` is [`Place::host`].
     ///
     /// # Errors
-    /// If the target lacks what it must tell.
+    /// If the system does not provide one of them.
     pub fn site<'a>(&'a self, host: &'a str) -> Result<Site<'a>> {
         match self {
             Self::Certctl { target, findings } => site(host, target, findings),
@@ -85,7 +85,7 @@ impl Place {
         }
     }
 
-    /// What it is, for results.
+    /// Returns the facts about the system for the results.
     pub fn facts(&self) -> TargetFacts {
         match self {
             Self::Certctl { target, findings } => {
@@ -96,7 +96,7 @@ impl Place {
         }
     }
 
-    /// Where it and its database are.
+    /// Returns the addresses of the system and of its database.
     pub fn addresses(&self) -> Addresses {
         match self {
             Self::Certctl { target, findings } => {
@@ -107,10 +107,11 @@ impl Place {
     }
 }
 
-/// How often it is said that something is waited for.
+/// The interval between two lines about a wait.
 const WAITING_EVERY: Duration = Duration::from_secs(4);
 
-/// Says what is waited for every few seconds until it is dropped: a server that is silent looks like a run that hangs.
+/// A thread that prints, every few seconds until this is dropped, what is waited for: without that, a silent server
+/// looks like a run that hangs.
 struct Waiting {
     over: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -122,11 +123,11 @@ impl Waiting {
         let since = Instant::now();
         let say = move || {
             while told.recv_timeout(WAITING_EVERY) == Err(RecvTimeoutError::Timeout) {
-                // Nobody reads a line that cannot be written.
+                // A line that cannot be written is lost, and nothing else.
                 let _ = writeln!(std::io::stderr(), "still waiting for {what}: {} s", since.elapsed().as_secs());
             }
         };
-        // Without the thread nothing is said, and nothing else is lost.
+        // Without the thread the lines are missing, and nothing else.
         let thread = thread::Builder::new().name("waiting".to_owned()).spawn(say).ok();
         Self { over: Some(over), thread }
     }
@@ -136,13 +137,13 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.over = None;
         if let Some(thread) = self.thread.take() {
-            // A thread that only prints has nothing to tell.
+            // The thread only prints: it returns nothing.
             let _ = thread.join();
         }
     }
 }
 
-/// The seeds of a server that we start: what scenarios have by default, or more where more is needed.
+/// Returns the sizes of the seeds of a server that is started here: the defaults, or more where more is needed.
 fn sizes(needs: &[Need]) -> Sizes {
     let mut sizes = Sizes::default();
     for need in needs {
@@ -155,7 +156,7 @@ fn sizes(needs: &[Need]) -> Sizes {
     sizes
 }
 
-/// What the workloads must know of a target that was looked over.
+/// Returns the facts about a checked system that workloads need.
 pub fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Result<Site<'a>> {
     let acme = match &findings.acme {
         None => None,

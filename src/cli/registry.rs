@@ -1,4 +1,4 @@
-//! The registry: every bench target that runs scenarios. A test holds it, the benches, the seeds and the docs together.
+//! The registry: every bench target that runs scenarios. A test compares it with the benches, the seeds and the docs.
 
 use super::acme::{AcmeBurst, AcmeFlow};
 use super::agent_storm::AgentStorm;
@@ -15,14 +15,14 @@ use crate::run::Workload;
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// What it does, in a sentence.
+    /// Its description, in a sentence.
     pub about: &'static str,
     /// The seeds whose rows it needs.
     pub seeds: &'static [&'static str],
     asks: fn(&[&str]) -> Result<Asks>,
 }
 
-/// What flags of a bench target ask for.
+/// The load that flags of a bench target define.
 pub struct Asks {
     /// The workloads.
     pub workloads: Vec<Workload>,
@@ -45,7 +45,7 @@ const fn entry<B: Bench>() -> Entry {
 }
 
 impl Entry {
-    /// What these flags ask for.
+    /// Returns the load that these flags define.
     ///
     /// # Errors
     /// If the flags are wrong.

@@ -1,4 +1,4 @@
-//! `certctl-bench relative`: two bench commands in turn on this machine, and what became of the second.
+//! `certctl-bench relative`: runs two bench commands in turn on this machine, and compares the second with the first.
 //!
 //! Pairs are run in the order of the Thue-Morse sequence, ABBA BAAB: a drift of the machine, be it steady or curved,
 //! falls on both sides alike.
@@ -22,7 +22,7 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::terminal::{err, errln, out, outln};
 
-/// How often a pair is repeated of which a run was worth nothing.
+/// The most repetitions of a pair in which a run is unfit.
 const MOST_REPEATS: u32 = 2;
 
 /// Flags of `certctl-bench relative`.
@@ -35,28 +35,28 @@ const MOST_REPEATS: u32 = 2;
                   Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 invalid or incomparable."
 )]
 pub struct RelativeFlags {
-    /// What to compare with: 'cargo bench --bench agent_storm -- --mode sustained'
+    /// The command to compare with: 'cargo bench --bench agent_storm -- --mode sustained'
     #[arg(long, value_name = "COMMAND")]
     base: String,
-    /// What to compare.
+    /// The command to compare.
     #[arg(long, value_name = "COMMAND")]
     head: String,
-    /// How often each is run.
+    /// Number of runs of each.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     pairs: u32,
-    /// Where results go. Those of an earlier comparison are removed from it.
+    /// Folder of the results. Those of an earlier comparison are removed from it.
     #[arg(long, value_name = "FOLDER", default_value = "target/certctl-bench/relative")]
     output: PathBuf,
-    /// A latency that changed by less did not change: 5%, 0.5%.
+    /// Smallest change of a latency that counts as one: 5%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share, env = "CERTCTL_BENCH_THRESHOLD")]
     threshold: f64,
-    /// Where the comparison goes as JSON [default: comparison.json in OUTPUT].
+    /// File for the comparison as JSON [default: comparison.json in OUTPUT].
     #[arg(long, value_name = "FILE")]
     comparison: Option<PathBuf>,
     /// Write it as Markdown too, for a pull request's comment.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// A run that takes longer is ended, and could not run.
+    /// Longest time for a run; a longer one is ended, and could not run.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     longest_run: Duration,
 }
@@ -64,19 +64,19 @@ pub struct RelativeFlags {
 /// Runs both in turn, compares, and prints a table and a verdict.
 ///
 /// # Errors
-/// If a command is none, a run was worth nothing however often it was repeated, or we were stopped.
+/// If a command cannot be parsed, a run was unfit however often it was repeated, or this process was stopped.
 pub fn run(flags: RelativeFlags) -> Result<u8> {
     let sides = [Contender::parse("base", &flags.base)?, Contender::parse("head", &flags.head)?];
-    // A command may have another working folder than we do, as `cargo bench` has.
+    // Made absolute: a command may have another working folder than this process, as `cargo bench` has.
     let output =
         std::path::absolute(&flags.output).context(|| format!("finding the folder {}", files::shown(&flags.output)))?;
     let _claim = files::claim(&output)?;
     let told = flags.comparison.unwrap_or_else(|| output.join("comparison.json"));
     let written = || [Some(&told), flags.markdown.as_ref()].into_iter().flatten();
-    // Before anything of an earlier comparison goes.
+    // Checked before anything of an earlier comparison is removed.
     written().try_for_each(|file| files::check(file))?;
     remove_earlier(&output)?;
-    // One of an earlier comparison says nothing of this one.
+    // A file of an earlier comparison must not be taken for one of this comparison.
     written().try_for_each(|file| files::forget(file))?;
     let contest = Contest { sides, output, pairs: flags.pairs, limit: flags.longest_run, stop: Signals::flag()? };
     let mut earlier = HashSet::new();
@@ -95,7 +95,7 @@ pub fn run(flags: RelativeFlags) -> Result<u8> {
     Ok(comparison.exit_code)
 }
 
-/// Two commands, and where their runs go.
+/// Two commands, and the folder of their runs.
 struct Contest {
     sides: [Contender; 2],
     output: PathBuf,
@@ -105,8 +105,8 @@ struct Contest {
 }
 
 impl Contest {
-    /// Runs a pair until both of its runs are fit to be compared: machine and target are no longer the same if only one
-    /// of them is repeated. `earlier` are all runs so far.
+    /// Runs a pair until both of its runs are fit to be compared. Both are repeated together, since machine and system
+    /// change over time. `earlier` identifies all runs so far.
     fn run_pair(&self, pair: u32, earlier: &mut HashSet<String>) -> Result<()> {
         let folder = self.folder(pair);
         for repeat in 0..=MOST_REPEATS {
@@ -121,7 +121,7 @@ impl Contest {
         Ok(())
     }
 
-    /// Runs a pair once; gives back why one of its runs is worth nothing.
+    /// Runs a pair once; returns the reason if one of its runs is unfit.
     fn try_pair(&self, pair: u32, folder: &Path, earlier: &mut HashSet<String>) -> Result<Option<Error>> {
         for (place, side) in order(pair).into_iter().enumerate() {
             let contender = &self.sides[side];
@@ -148,19 +148,19 @@ impl Contest {
         self.output.join(format!("pair-{:02}", pair + 1))
     }
 
-    /// The folders of the runs that count, of base and head.
+    /// Returns the folders of the runs that count, of base and head.
     fn folders(&self) -> [Vec<PathBuf>; 2] {
         self.sides.each_ref().map(|side| (0..self.pairs).map(|pair| self.folder(pair).join(side.label)).collect())
     }
 }
 
-/// A run that was there before: a command that measured nothing has no say.
+/// Returns the error for a run that is an earlier one: a command that measured nothing left its summary again.
 fn copied(label: &str) -> Error {
     Error::invalid(format!("{label}'s run is the same run as an earlier one: the command left its summary again"))
         .mend("give a command that measures each time")
 }
 
-/// Which side of a pair comes first, 0 for the base, and which second.
+/// Returns the order of a pair's sides: 0 is the base, 1 the head.
 fn order(pair: u32) -> [usize; 2] {
     if pair.count_ones().is_multiple_of(2) { [0, 1] } else { [1, 0] }
 }

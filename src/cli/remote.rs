@@ -1,7 +1,7 @@
 //! Load that leaves this machine: refused unless it is allowed, and announced before it starts.
 //!
-//! Names are looked up once, and what they gave is what is dialled: a name that means another machine a moment later
-//! changes nothing.
+//! Names are looked up once, and only the addresses found then are dialled: a name that resolves to another machine a
+//! moment later changes nothing.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -17,10 +17,10 @@ use crate::target::reference::Store;
 use crate::target::seed;
 use crate::terminal::errln;
 
-/// How long an announcement stands before the load starts.
+/// The time between an announcement and the start of the load.
 const NOTICE: Duration = Duration::from_secs(5);
 
-/// Somewhere that requests or statements of a run go.
+/// A server to which requests or statements of a run go.
 struct Destination {
     /// Its name, without secrets.
     name: String,
@@ -28,22 +28,22 @@ struct Destination {
 }
 
 impl Destination {
-    /// The addresses beyond loopback.
+    /// Returns the addresses beyond loopback.
     fn remote(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().map(SocketAddr::ip).filter(|ip| !is_loopback(*ip))
     }
 }
 
-/// Whether it is this machine's loopback: 127.0.0.0/8, ::1, or one of the former written as IPv6.
+/// Returns true for this machine's loopback: 127.0.0.0/8, ::1, or one of the former written as IPv6.
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Sees that the load of `groups` at `place` stays on this machine, or may leave it. Where it leaves it, says for five
-/// seconds what it will do. Fixes the addresses that are dialled.
+/// Ensures that the load of `groups` at `place` stays on this machine, or may leave it. A load that leaves it is
+/// announced for five seconds. Fixes the addresses that are dialled.
 ///
 /// # Errors
-/// If it would leave this machine and may not (kind `Usage`), or a name is not known.
+/// If it would leave this machine and may not (kind `Usage`), or a name cannot be resolved.
 pub fn clear(place: &mut Where, allowed: bool, bench: &str, groups: &[Vec<Workload>]) -> Result<()> {
     let destinations = destinations(place)?;
     let mut load = String::new();
@@ -54,7 +54,7 @@ pub fn clear(place: &mut Where, allowed: bool, bench: &str, groups: &[Vec<Worklo
     permit(&destinations, allowed, &load)
 }
 
-/// The same, for statements that `doing` sends to a database.
+/// Does the same as [`clear`] for statements to a database, which `doing` describes.
 ///
 /// # Errors
 /// As [`clear`].
@@ -84,7 +84,7 @@ fn permit(destinations: &[Destination], allowed: bool, load: &str) -> Result<()>
     Ok(())
 }
 
-/// What a workload will do, in a line.
+/// Describes the load of a workload in a line.
 fn describe(bench: &str, workload: &Workload) -> String {
     let plan = &workload.plan;
     let pace = match &plan.model {
@@ -97,7 +97,7 @@ fn describe(bench: &str, workload: &Workload) -> String {
     format!("{name}: {pace} for up to {span:.0} s over {} connections", plan.connections)
 }
 
-/// Everything that `place` reaches and we do not start, with the addresses fixed.
+/// Returns every server that `place` reaches and that is not started here, with its addresses fixed.
 fn destinations(place: &mut Where) -> Result<Vec<Destination>> {
     Ok(match place {
         Where::Running(target) => {
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// The next address is tried where one does not answer: each of them has to be ours.
+    /// The next address is tried where one does not answer: each of them has to be on this machine.
     #[test]
     fn a_name_with_one_remote_address_needs_permission() {
         permit(&[destination(&["127.0.0.1", "192.0.2.7"])], false, "").unwrap_err();

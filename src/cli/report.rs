@@ -1,4 +1,4 @@
-//! `certctl-bench report`: tells what runs came to, as text, Markdown or HTML.
+//! `certctl-bench report`: reports the results of runs as text, Markdown or HTML.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ use crate::terminal::out;
                   A report judges nothing: the exit code of the run itself does.\n\
                   Exit codes: 0 told, 1 could not write, 2 usage, 5 a summary of another schema.")]
 pub struct ReportFlags {
-    /// What to tell of: summary.json files, or folders that hold one, such as target/certctl-bench/agent_storm.
+    /// The runs: summary.json files, or folders that hold one, such as target/certctl-bench/agent_storm.
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// How to tell it: for a terminal, for a pull request's comment, or as one file with figures.
+    /// Form of the report: for a terminal, for a pull request's comment, or as one file with figures.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Write it to this file instead of standard output.
@@ -27,7 +27,7 @@ pub struct ReportFlags {
     output: Option<PathBuf>,
 }
 
-/// How to tell it.
+/// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// As the run itself printed it.

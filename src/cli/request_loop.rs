@@ -1,5 +1,5 @@
-//! The Criterion loops: one connection, one request per iteration. They are a process of their own, because Criterion
-//! reads the command line itself and its memory is not the workload's.
+//! The Criterion loops: one connection, one request per iteration. They run in a process of their own, because
+//! Criterion reads the command line itself, and its memory must not count as the workload's.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -36,12 +36,12 @@ use crate::wire::connection::Stopwatch;
 use crate::wire::tls::{self, Trust};
 use crate::wire::{Connection, Dialer, Phases, Scratch};
 
-/// How long a request of the loop may take.
+/// The longest time for a request of the loop.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Holds the hand-over from the bench target to its loop process.
 const VARIABLE: &str = "CERTCTL_BENCH_LOOP";
 
-/// What the loop process needs to know.
+/// The facts that the loop process needs.
 #[derive(Deserialize, Serialize)]
 struct HandOver {
     parent: u32,
@@ -87,10 +87,10 @@ impl TrustSpec {
 }
 
 /// Runs the loops of these steps of a scenario in a process of its own, with Criterion's flags. `results` is the folder
-/// of all our results.
+/// of all results of this suite.
 ///
 /// # Errors
-/// If it cannot be started or does not end well.
+/// If the process cannot be started or fails.
 pub fn run_apart(
     (target, findings): (&Target, &Findings),
     (scenario, steps): (&str, &[&str]),
@@ -104,7 +104,7 @@ pub fn run_apart(
     for step in steps.iter().filter(|_| compares) {
         if let Some(why) = elsewhere::incomparable(&elsewhere::home(results), scenario, step, &system, name) {
             outln!("{why}");
-            // Criterion would take its absence for a mistake.
+            // With `--baseline` alone, Criterion would fail because it is missing.
             arguments.iter_mut().filter(|one| *one == "--baseline").for_each(|one| one.push_str("-lenient"));
         }
     }
@@ -127,7 +127,7 @@ pub fn run_apart(
     if status.success() { Ok(()) } else { Err(Error::new(format!("the Criterion loop ended with {status}"))) }
 }
 
-/// This process's arguments, its name first, as text: they are handed over as JSON.
+/// Returns this process's arguments, its name first, as text: they are handed over as JSON.
 ///
 /// # Errors
 /// If one of them is not UTF-8.
@@ -140,7 +140,7 @@ pub(super) fn own_arguments() -> Result<Vec<String>> {
     arguments.collect()
 }
 
-/// Runs the loops and gives their exit code, if this process was started to do that.
+/// Runs the loops and returns their exit code, if this process was started to do that.
 pub fn run_if_handed_over<B: Bench>() -> Option<ExitCode> {
     let hand_over = std::env::var(VARIABLE).ok()?;
     Some(match run::<B>(&hand_over) {
@@ -193,7 +193,7 @@ fn silent() -> Error {
     Error::new(format!("the loop's request: no answer within {} s", PATIENCE.as_secs()))
 }
 
-/// One step of a scenario, asked again and again by its last client.
+/// A step of a scenario whose request is sent again and again for the scenario's last client.
 struct Requests {
     runtime: tokio::runtime::Runtime,
     dialer: Dialer,
@@ -218,7 +218,7 @@ impl Requests {
         Ok(Self { runtime: runtime()?, dialer: dialer.clone(), scenario, client, step, next_seq: Cell::new(0) })
     }
 
-    /// How long `iterations` requests take, one after another on one connection that is open already.
+    /// Returns the time that `iterations` requests take, one after another on one connection that is open already.
     fn time(&self, iterations: u64) -> Duration {
         match self.runtime.block_on(self.ask(iterations)) {
             Ok(duration) => duration,

@@ -1,4 +1,4 @@
-//! Baselines saved by name: what `--save-baseline` and `--baseline` do for the workload, as Criterion does for the loop.
+//! Baselines saved by name: `--save-baseline` and `--baseline` for the workload, as Criterion has them for the loop.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,9 @@ use crate::files;
 use crate::report::{Summary, Verdict};
 use crate::terminal::{errln, out, outln};
 
-/// What is to become of a run.
+/// The use of a run beyond its summary.
 pub enum Saved {
-    /// Nothing more.
+    /// None.
     Neither,
     /// It is saved under a name.
     Save { name: String, folder: PathBuf, keep: Keep },
@@ -23,10 +23,10 @@ pub enum Saved {
 }
 
 impl Saved {
-    /// Understands the flags, and reads the baseline: one that is not there is told before anything is measured.
+    /// Resolves the flags, and reads the baseline: a missing one is reported before anything is measured.
     ///
     /// # Errors
-    /// If it is not there, or cannot be read.
+    /// If the baseline is missing, or cannot be read.
     pub fn of(flags: &CriterionFlags, folder: PathBuf, scenario: &str, keep: Keep) -> Result<Self> {
         if let Some(name) = flags.save_baseline.clone().filter(|_| !flags.discard_baseline) {
             local::check_name(&name)?;
@@ -50,13 +50,13 @@ impl Saved {
         Ok(Self::Compare { name: name.clone(), base, options: Options { threshold, ..Options::default() } })
     }
 
-    /// Does it to the run in `folder`, prints what came of it, and gives the exit code of both together.
+    /// Saves or compares the run in `folder`, prints the result, and returns the exit code of both together.
     ///
     /// # Errors
-    /// If the run is not fit for it, or files cannot be written.
+    /// If the run is unfit for it, or files cannot be written.
     pub fn finish(self, summary: &Summary, folder: &Path) -> Result<u8> {
         let (verdict, file) = (summary.verdict, folder.join("comparison.json"));
-        // One of an earlier run says nothing of this one.
+        // A comparison of an earlier run must not be taken for one of this run.
         files::forget(&file)?;
         match self {
             Self::Neither => Ok(verdict.exit_code()),
@@ -65,7 +65,7 @@ impl Saved {
                 outln!("{:<12} as {name}: {}", "saved", run.display());
                 Ok(verdict.exit_code())
             }
-            // What was not measured has nothing to compare.
+            // An invalid or incomplete run is not compared.
             Self::Compare { .. }
                 if verdict == Verdict::Invalid || !summary.invalid.is_empty() || summary.ended_early.is_some() =>
             {
@@ -81,7 +81,7 @@ impl Saved {
     }
 }
 
-/// 5 outranks a breach, and a breach a regression.
+/// Returns the exit code of both: 5 outranks a breach, and a breach a regression.
 fn both(verdict: Verdict, comparison: &Comparison) -> u8 {
     match (verdict.exit_code(), comparison.exit_code) {
         (_, exit::INVALID) => exit::INVALID,

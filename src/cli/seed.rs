@@ -18,10 +18,10 @@ pub struct SeedFlags {
     /// Take the *.sql files of this folder instead of the built-in seeds.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
-    /// How many agents there are to be. More than there are are added; none is removed.
+    /// Number of agents to have. Missing ones are added; none is removed.
     #[arg(long, default_value_t = Sizes::default().agents, value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST))]
     agents: u64,
-    /// How many certificates to renew there are to be, likewise.
+    /// Number of certificates to have for renewal, likewise.
     #[arg(long, default_value_t = Sizes::default().certificates,
           value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST))]
     certificates: u64,
@@ -45,7 +45,7 @@ pub struct SeedFlags {
 /// Applies the seeds and prints rows before and after; or resets or cleans, and prints what that did.
 ///
 /// # Errors
-/// If the database cannot be reached, is no load-test one, or refuses a seed; or if there is nothing to reset.
+/// If the database cannot be reached, is not one for load tests, or refuses a seed; or if there is nothing to reset.
 pub fn run(flags: SeedFlags) -> Result<()> {
     let doing = match (flags.reset, flags.clean) {
         (true, _) => "seed --reset: seeded rows are put back, and their jobs deleted",

@@ -1,4 +1,4 @@
-//! A session: the workloads of a bench target at a prepared target, from the first count of its rows to the verdict.
+//! A session: the workloads of a bench target at a prepared system, from the first count of its rows to the verdict.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,45 +31,46 @@ use crate::target::{Target, reference, seed};
 use crate::terminal::errln;
 use crate::wire::FaultKind;
 
-/// How long the audit row of our own reading of certctl's metrics may take. Without it evidence is off by a statement.
+/// The longest wait for the audit row of the suite's own reading of certctl's metrics. Without it evidence is off by a
+/// statement.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The workloads of a bench target at a prepared target.
+/// The workloads of a bench target at a prepared system.
 pub struct Session<'a> {
     /// The system under test.
     pub place: &'a Place,
     /// The workloads: those of a group run side by side, one group after another.
     pub groups: &'a [Vec<Workload>],
-    /// The bound on errors over all; without one nothing is judged but validity.
+    /// The bound on errors over all; without one only validity is judged.
     pub floor: Option<Threshold>,
-    /// Whether this only shows that everything works.
+    /// True for a smoke run, which only shows that everything works.
     pub smoke: bool,
-    /// How much of the CPU others may take.
+    /// The largest share of the CPU that others may take.
     pub max_other_cpu: Bound,
-    /// How often certificates are replaced meanwhile.
+    /// The interval at which certificates are replaced meanwhile.
     pub rotates_every: Option<Duration>,
     /// Signals, which end the session early.
     pub signals: &'a Signals,
     /// Limits at which the session ends early.
     pub cut: Cut,
-    /// Keeps what is measured before the database is asked about it, which may take long or never end.
+    /// Saves the measurements before the database is queried about them, which may take long or never end.
     pub keep: &'a dyn Fn(&Summary),
 }
 
 impl Session<'_> {
-    /// Runs everything and sums it up.
+    /// Runs everything and returns the summary.
     ///
     /// # Errors
-    /// If the first run cannot start; what happens after that is measured, not reported as an error.
+    /// If the first group cannot start; later failures are part of the summary, not errors.
     pub fn run(self, about: About) -> Result<Summary> {
         let stop = self.signals.measuring()?;
-        // No wait for a database outlives it.
+        // Once it is set, no wait for a database goes on.
         database::heed(&stop);
         let done = self.run_groups(&about, &stop)?;
         Ok(self.sum_up(about, done))
     }
 
-    /// The summary of what was done.
+    /// Returns the summary of the groups that ran.
     fn sum_up(&self, about: About, done: Done) -> Summary {
         let Done { parts, mut invalid, mut breaches, evidence, machine_use } = done;
         let ended = self.cut.ended();
@@ -79,7 +80,7 @@ impl Session<'_> {
             Some(Ended::Requests(_)) | None => None,
         });
         if self.floor.is_none() && parts.iter().any(|part| part.measurement.response.count() > 0) {
-            // Where nothing is judged, that one workload gets no answer is a finding.
+            // Where nothing is judged, a workload without an answer is a finding, not a reason for an invalid run.
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
         }
         let checked = self.check(&parts);
@@ -91,7 +92,7 @@ impl Session<'_> {
             (false, None) => broken(&parts, is_no_finding),
             (false, Some(_)) => None,
         });
-        // How good the answers are is not what a smoke run is about, and what it got is too little to tell.
+        // A smoke run is too short to be judged by thresholds.
         let judged = if self.smoke { &[][..] } else { &checked[..] };
         let verdict = match Verdict::of(&breaches, &invalid, judged) {
             _ if self.smoke && breaches.is_empty() && works(&invalid) => Verdict::Smoke,
@@ -102,7 +103,7 @@ impl Session<'_> {
         Summary::new(about, Results { parts, checked, breaches, invalid, verdict, ended, evidence, machine_use })
     }
 
-    /// Runs one group after another. Those that are over are not lost because a later one cannot start.
+    /// Runs one group after another. If a later group cannot start, the results of the earlier ones are kept.
     fn run_groups(&self, about: &About, stop: &Arc<AtomicBool>) -> Result<Done> {
         let mut all = Done::default();
         for group in self.groups {
@@ -119,7 +120,7 @@ impl Session<'_> {
                 break;
             }
         }
-        // Stopped between two groups, no measurement says that it is partial.
+        // If the run was stopped between two groups, no measurement is marked as partial.
         let left_out = self.groups.iter().flatten().nth(all.parts.len()).map(|workload| workload.scenario.name());
         match (left_out, self.cut.ended()) {
             (Some(workload), Some(ended)) => {
@@ -133,7 +134,7 @@ impl Session<'_> {
 
     fn run_group(&self, group: &[Workload], earlier: &Done, about: &About, stop: &Arc<AtomicBool>) -> Result<Done> {
         let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
-        // The metrics are those of rows put back, and their own audit row is no part of the evidence.
+        // The metrics are read once rows are put back, and the audit row of that reading is no part of the evidence.
         let mut auditor = Auditor::open(group, self.place, stop)?;
         let warnings = auditor.warnings();
         let reading = auditor.expect_reading()?;
@@ -150,12 +151,12 @@ impl Session<'_> {
             self.keep(group, &measurements, &machine, earlier, about);
         }
         let Done { mut invalid, machine_use, .. } = machine;
-        // What was measured is not lost because it cannot be confirmed.
+        // Measurements are kept even if their side effects cannot be counted.
         let work = auditor.close(group, &measurements, stop).unwrap_or_else(|error| {
             invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
             vec![Vec::new(); group.len()]
         });
-        // The work is done by now, so that the target is quiet again.
+        // The side effects are complete by now, so that the system is quiet again.
         let sent = measurements.iter();
         let sent = sent.map(|one| one.warm_up_arrivals + one.started + one.later_arrivals).sum();
         let evidence = witness.map(|witness| {
@@ -170,7 +171,7 @@ impl Session<'_> {
         Ok(done)
     }
 
-    /// What was seen of the machine while a group was measured, and why the run is invalid for that.
+    /// Returns the machine use while a group was measured, and the reasons in it for which the run is invalid.
     fn judge_machine(&self, group: &[Workload], machine_use: Option<MachineUse>) -> Done {
         let mut done = Done { machine_use: Vec::from_iter(machine_use), ..Done::default() };
         for machine in &mut done.machine_use {
@@ -180,7 +181,7 @@ impl Session<'_> {
         done
     }
 
-    /// Keeps the measurements of a group, and of those before it, as a run whose side effects are not checked yet.
+    /// Saves the measurements of a group, and of those before it, as a run whose side effects are not checked yet.
     fn keep(&self, group: &[Workload], measurements: &[Measurement], machine: &Done, earlier: &Done, about: &About) {
         let mut done = Done {
             parts: earlier.parts.clone(),
@@ -195,7 +196,7 @@ impl Session<'_> {
         (self.keep)(&self.sum_up(about.clone(), done));
     }
 
-    /// certctl's own metrics, where there is other evidence to put them beside.
+    /// Reads certctl's own metrics, where there is other evidence to put them beside.
     fn metrics(&self, stop: &Arc<AtomicBool>) -> Result<Metrics> {
         match self.place {
             Place::Certctl { target, findings } if target.database.is_some() => {
@@ -205,12 +206,12 @@ impl Session<'_> {
         }
     }
 
-    /// The load of the last group began: its connections could be opened.
+    /// True if the load of the last group began: its connections could be opened.
     fn load_began(&self) -> bool {
         !matches!(self.cut.ended(), Some(Ended::NotOpened { .. }))
     }
 
-    /// What the workloads of a group came to. Of a load that did not begin, no measurement is judged.
+    /// Judges the workloads of a group. No measurement is judged if the load did not begin.
     fn judge(&self, group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> Done {
         let mut done = Done::default();
         for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
@@ -234,7 +235,7 @@ impl Session<'_> {
         }
     }
 
-    /// Replaces certificates until it is dropped, where that is wanted.
+    /// Starts replacing certificates, where that is wanted, until the result is dropped.
     fn rotor(&self, control: &Control) -> Result<Option<Rotor>> {
         match (self.place, self.rotates_every) {
             (Place::Connectors(connectors), Some(every)) => {
@@ -249,7 +250,7 @@ impl Session<'_> {
         run::run(group, control)
     }
 
-    /// Every threshold beside what was measured.
+    /// Checks every threshold against the measurements.
     fn check(&self, parts: &[Part]) -> Vec<Checked> {
         let Some(floor) = self.floor else { return Vec::new() };
         let names = self.groups.iter().flatten().map(|workload| workload.scenario.name());
@@ -269,7 +270,7 @@ impl Session<'_> {
     }
 }
 
-/// What groups of workloads came to.
+/// The results of groups of workloads.
 #[derive(Default)]
 struct Done {
     parts: Vec<Part>,
@@ -289,7 +290,7 @@ impl Done {
     }
 }
 
-/// What came out as it may not, if anything did.
+/// Counts the outcomes that may not occur, if there are any.
 fn broken(parts: &[Part], may_not_be: impl Fn(Outcome) -> bool) -> Option<Invalid> {
     let scheduled = parts.iter().map(|part| part.measurement.scheduled).sum();
     let outcomes = parts.iter().flat_map(|part| part.measurement.outcomes.sorted());
@@ -298,14 +299,14 @@ fn broken(parts: &[Part], may_not_be: impl Fn(Outcome) -> bool) -> Option<Invali
     (wrong > 0).then_some(Invalid::Broken { wrong, scheduled })
 }
 
-/// Where nothing is judged, the limit at which a request takes too long, or certctl cuts it off, is what the run is to
-/// find. All else but a right answer says that something does not work.
+/// True for an outcome that shows a defect where nothing is judged. Such a run is to find the limit at which a request
+/// takes too long, or certctl cuts it off; every other outcome but a right answer means that something does not work.
 fn is_no_finding(outcome: Outcome) -> bool {
     use FaultKind::{Closed, Truncated};
     !matches!(outcome, Outcome::Ok | Outcome::TimedOut | Outcome::Broken(Closed | Truncated))
 }
 
-/// Whether a smoke run did what it should; how fast, and how often, is not asked.
+/// True if a smoke run worked; its pace and its number of samples do not matter.
 fn works(invalid: &[Invalid]) -> bool {
     let of_pace = |reason: &Invalid| {
         matches!(
@@ -321,7 +322,7 @@ fn works(invalid: &[Invalid]) -> bool {
     invalid.iter().all(of_pace)
 }
 
-/// Counts the work done, where the target lets it be counted.
+/// A counter of side effects, where the system lets them be counted.
 enum Auditor<'a> {
     Database(Box<Client>),
     Memory(&'a Target, &'a Findings, Counts),
@@ -348,7 +349,7 @@ impl<'a> Auditor<'a> {
         })
     }
 
-    /// What the database warned of while its rows were put back.
+    /// Returns the warnings of the database while its rows were put back.
     fn warnings(&mut self) -> Vec<String> {
         let Self::Database(database) = self else { return Vec::new() };
         let warnings = database.take_warnings();
@@ -371,7 +372,7 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    /// The work of each workload.
+    /// Returns the side effects of each workload.
     fn close(self, group: &[Workload], measurements: &[Measurement], stop: &Arc<AtomicBool>) -> Result<Vec<Vec<Work>>> {
         let each = group.iter().zip(measurements);
         match self {

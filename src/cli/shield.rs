@@ -1,5 +1,5 @@
-//! Criterion prints by itself, and panics where nobody takes what it prints. A shield takes it, and passes on what the
-//! other end wants.
+//! The shield: Criterion prints by itself, and panics if its output is not taken. A shield takes the output, and passes
+//! it on for as long as the other end takes it.
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -12,24 +12,24 @@ use std::{io, thread};
 use crate::error::{Context as _, Result};
 use crate::terminal;
 
-/// What is still on its way when the shield is lowered has so long to arrive.
+/// The longest wait, when the shield is lowered, for output that is still on its way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 static RAISED: Mutex<Vec<Raised>> = Mutex::new(Vec::new());
 
-/// Stands between this process's printing and who reads it, until it is dropped.
+/// A relay between this process's output and its reader, until it is dropped.
 pub struct Shield(());
 
 struct Raised {
     descriptor: RawFd,
-    /// What the descriptor was.
+    /// A duplicate of the original descriptor.
     before: OwnedFd,
     /// Closed once everything is passed on.
     done: Receiver<()>,
 }
 
 impl Shield {
-    /// Raises one before standard output and error, except before a terminal, which Criterion wants to see.
+    /// Raises one before standard output and error, except before a terminal, which Criterion has to detect.
     ///
     /// # Errors
     /// If descriptors or threads have run out.
@@ -57,13 +57,13 @@ impl Drop for Shield {
 pub fn lower() {
     let raised = std::mem::take(&mut *RAISED.lock().unwrap_or_else(PoisonError::into_inner));
     if !raised.is_empty() {
-        // Whatever is in the library's buffer is for the pipe; what cannot be written, nobody misses.
+        // The library's buffer is flushed into the pipe; an error changes nothing here.
         let _ = io::stdout().flush();
     }
     for one in raised {
         // SAFETY: both descriptors are open.
         unsafe { libc::dup2(one.before.as_raw_fd(), one.descriptor) };
-        // A process of ours that still holds the pipe does not hold us.
+        // The wait is bounded: a child process may still hold the pipe.
         let _ = one.done.recv_timeout(PATIENCE);
     }
 }
@@ -71,7 +71,7 @@ pub fn lower() {
 impl Raised {
     fn new(descriptor: RawFd) -> io::Result<Self> {
         let (mut reader, writer) = io::pipe()?;
-        // SAFETY: the descriptor is open, and the new one is nobody else's.
+        // SAFETY: the descriptor is open, and nothing else owns the new one.
         let [before, copy] = [(), ()].map(|()| unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) });
         if before < 0 || copy < 0 {
             return Err(io::Error::last_os_error());
@@ -82,7 +82,7 @@ impl Raised {
         thread::Builder::new().name("printing".to_owned()).spawn(move || {
             let mut chunk = [0; 4_096];
             let mut wanted = true;
-            // To the end, whether it is wanted or not: who prints must not wait.
+            // Read to the end, even if nothing is passed on any more: the printing thread must not block.
             while let Ok(count @ 1..) = reader.read(&mut chunk) {
                 if wanted && let Err(error) = terminal::write_all(copy.as_raw_fd(), &chunk[..count]) {
                     wanted = false;

@@ -1,8 +1,8 @@
 //! Signals that end a run: Ctrl-C (SIGINT), SIGTERM, and SIGHUP, which comes when a terminal is closed.
 //!
-//! Until something is measured nothing is lost by ending at once, whatever the run waits for: a lookup of a name, a
-//! server that is silent, `initdb`. Everything that was started is tied to this process and ends with it. From then on
-//! the first signal asks the run to come to its end, and a bound holds where something keeps it from that.
+//! Before anything is measured, a signal ends the process at once, whatever it waits for: a lookup of a name, a server
+//! that is silent, `initdb`. Nothing is lost, and everything that was started is tied to this process and ends with it.
+//! After that the first signal lets the run come to its end, within a bound in case something prevents that.
 
 use std::process;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::exit;
 use crate::error::{Context, Error, Result};
 use crate::terminal::errln;
 
-/// How long a run that is to stop may take once what it measured is on disk, to confirm it: a frozen database is the
-/// slowest of what it then waits for.
+/// The longest time for a stopped run to confirm its measurements once they are on disk: a frozen database is the
+/// slowest thing that it then waits for.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
-/// How often the thread that waits for the end looks whether it is on disk.
+/// The interval at which the thread that waits for the end checks whether they are on disk.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Nothing is measured yet: a signal ends the process.
@@ -29,10 +29,10 @@ const PREPARING: u8 = 0;
 const RUNNING: u8 = 1;
 /// A signal came while nothing was measured.
 const ENDED: u8 = 2;
-/// What was measured is on disk.
+/// The measurements are on disk.
 const KEPT: u8 = 3;
 
-/// Watches for the signals that end a run.
+/// A watch for the signals that end a run.
 pub struct Signals {
     stop: Arc<AtomicBool>,
     state: Arc<AtomicU8>,
@@ -69,7 +69,7 @@ impl Signals {
         Ok(watch)
     }
 
-    /// Watches while other processes run for us: the first signal sets the flag alone.
+    /// Watches while child processes do the work: the first signal only sets the flag.
     ///
     /// # Errors
     /// If the kernel refuses a handler.
@@ -81,10 +81,10 @@ impl Signals {
         Ok(stop)
     }
 
-    /// From now on there is something to keep: the first signal sets the flag that this returns.
+    /// Marks the start of the measurement: from now on the first signal sets the flag that this returns.
     ///
     /// # Errors
-    /// If one has come already.
+    /// If a signal has come already.
     pub fn measuring(&self) -> Result<Arc<AtomicBool>> {
         match self.state.compare_exchange(PREPARING, RUNNING, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => Ok(self.stop.clone()),
@@ -92,14 +92,14 @@ impl Signals {
         }
     }
 
-    /// What was measured is on disk: from now on a run that is to stop has a few seconds.
+    /// Marks the measurements as saved on disk: from now on a stopped run has a few seconds.
     pub fn kept(&self) {
         self.state.store(KEPT, Ordering::SeqCst);
     }
 }
 
-/// Undoes settings of signals that were inherited: an ignored SIGCHLD, with which no child can be waited for, and blocked
-/// signals that end a run.
+/// Undoes inherited settings of signals: an ignored SIGCHLD, with which no child can be waited for, and blocked signals
+/// that end a run.
 pub fn reset() {
     // SAFETY: plain system calls on a set that is made first.
     unsafe {
@@ -113,7 +113,8 @@ pub fn reset() {
     }
 }
 
-/// The first `signal` sets `stop`; one that comes when it is set ends the process at once: what was started ends with it.
+/// Lets the first `signal` set `stop`, and one that comes when it is set end the process at once, with all that it
+/// started.
 fn register(signal: libc::c_int, stop: &Arc<AtomicBool>) -> Result<()> {
     let stop = stop.clone();
     let act = move || {
@@ -126,7 +127,8 @@ fn register(signal: libc::c_int, stop: &Arc<AtomicBool>) -> Result<()> {
     unsafe { low_level::register(signal, act) }.map(drop).context(|| "watching for signals".to_owned())
 }
 
-/// The signals that are watched for. Who starts a run by `nohup` wants it to outlive the terminal.
+/// Returns the signals that are watched for. SIGHUP is not if it is ignored: a run under `nohup` is to outlive the
+/// terminal.
 fn signals() -> Vec<libc::c_int> {
     let mut signals = vec![SIGINT, SIGTERM];
     if !is_ignored(SIGHUP) {

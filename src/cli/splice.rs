@@ -10,7 +10,7 @@ use crate::files;
 use crate::report::splice::{is_marked, splice};
 use crate::terminal::outln;
 
-/// No document has more.
+/// The largest size of a document.
 const LARGEST_BYTES: u64 = 16 << 20;
 
 /// Flags of `certctl-bench splice`.
@@ -29,7 +29,7 @@ pub struct SpliceFlags {
     check: bool,
 }
 
-/// Renews, or checks.
+/// Renews the documents, or checks them.
 ///
 /// # Errors
 /// If a document or a baseline cannot be read, a marker is wrong, or with `--check` something is stale.
@@ -64,7 +64,7 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
     }
 }
 
-/// README.md and docs/*.md, where they have a marker.
+/// Returns README.md and docs/*.md, where they have a marker.
 fn marked_documents() -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir("docs").and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let entries = entries.map_err(|error| {

@@ -1,4 +1,4 @@
-//! A bench command that we run: a side of a relative comparison, or what a baseline is made of.
+//! A bench command that this process runs: a side of a relative comparison, or a run of a new baseline.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -19,19 +19,19 @@ use crate::files;
 use crate::foreign;
 use crate::target::child::{Child, Spec};
 
-/// How often we look whether a run is over; rarely, since it shares the machine with us.
+/// The interval at which the end of a run is checked for; long, since the check shares the machine with the run.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a command that is stopped may take to drain its requests and write what it has.
+/// The longest time for a stopped command to drain its requests and write its results.
 const STOP_GRACE: Duration = Duration::from_secs(20);
-/// Flags whose values are nobody's business.
+/// Flags whose values are secret.
 const SECRET_FLAGS: [&str; 2] = ["--token", "--database"];
-/// Ends of the names of variables whose values are nobody's business.
+/// Ends of the names of variables whose values are secret.
 const SECRET_ENDS: [&str; 4] = ["TOKEN", "DATABASE", "DATABASE_URL", "PASSWORD"];
-/// libpq's variable with the name of a database, which everybody may know.
+/// libpq's variable with the name of a database, which is not secret.
 const NAME_OF_DATABASE: &str = "PGDATABASE";
 /// Beginnings of the names of variables that a bench command reads.
 const OUR_VARIABLES: [&str; 2] = ["CERTCTL_", "PG"];
-/// What stands in a log in their place.
+/// The replacement of secrets in a log.
 const REDACTED: &str = "[not shown]";
 
 /// A bench command.
@@ -42,23 +42,23 @@ pub struct Contender {
     arguments: Vec<String>,
 }
 
-/// What a run came to.
+/// The result of a run.
 pub enum Ran {
     /// It can be compared.
     Fit {
-        /// `pass` or `breached`: what is slow can become slower.
+        /// `pass` or `breached`: a run that breaches a threshold can be compared too.
         verdict: String,
-        /// From start to end, whatever of it was measured.
+        /// The time from start to end, the parts that are not measured included.
         took: Duration,
-        /// Tells it from every other run: its id, or of one without any all that it says.
+        /// Identifies the run among all others: its id, or without one a hash of its whole summary.
         identity: String,
     },
-    /// It cannot, for this reason; another run may.
+    /// It cannot be compared, for this reason; another run may be.
     Unfit(Error),
 }
 
 impl Contender {
-    /// Splits a command into words, as a shell does. It is never repeated in a message: it may hold a key.
+    /// Splits a command into words, as a shell does. No message repeats the command: it may hold a key.
     ///
     /// # Errors
     /// If it holds no word, a quote is open, or it begins with something that only a shell understands.
@@ -79,10 +79,10 @@ impl Contender {
         Ok(Self { label, program, arguments: words.collect() })
     }
 
-    /// Runs it once, with a new folder for what it writes.
+    /// Runs it once, with a new folder for its output.
     ///
     /// # Errors
-    /// If it cannot be started, does not understand its own arguments, or we are stopped.
+    /// If it cannot be started, does not understand its own arguments, or this process is stopped.
     pub fn run(&self, folder: &Path, limit: Duration, stop: &AtomicBool) -> Result<Ran> {
         let label = self.label;
         fs::create_dir_all(folder).context(|| format!("making the folder {}", folder.display()))?;
@@ -95,7 +95,7 @@ impl Contender {
         let guard = Guard::over(child.pid())?;
         let ended = self.wait(&mut child, started, limit, stop);
         guard.dismiss()?;
-        // A build tool repeats the command that failed.
+        // The log may hold the command: a build tool repeats one that failed.
         self.redact(&log)?;
         let Some(status) = ended? else {
             return Ok(Ran::Unfit(
@@ -124,7 +124,7 @@ impl Contender {
 }
 
 impl Contender {
-    /// Waits for the end of a run; `None` if it was ended for taking too long. One that is to stop has ended too.
+    /// Waits for the end of a run; `None` if it was ended for taking too long. A stopped run has a status as well.
     fn wait(
         &self,
         child: &mut Child,
@@ -147,7 +147,7 @@ impl Contender {
         }
     }
 
-    /// Takes the command's secrets out of what it wrote.
+    /// Removes the command's secrets from its log.
     fn redact(&self, log: &Path) -> Result<()> {
         let reading = || format!("reading {}", log.display());
         let secrets = self.secrets();
@@ -164,7 +164,7 @@ impl Contender {
         if redacted == text { Ok(()) } else { files::write(log, redacted.as_bytes()) }
     }
 
-    /// The values of flags and variables that nobody else should read, those that the command inherits among them.
+    /// Returns the values of secret flags and variables, those that the command inherits among them.
     fn secrets(&self) -> Vec<String> {
         let is_secret = |name: &str| name != NAME_OF_DATABASE && SECRET_ENDS.iter().any(|end| name.ends_with(end));
         let follows = self.arguments.windows(2).filter(|pair| SECRET_FLAGS.contains(&&*pair[0]));
@@ -180,7 +180,8 @@ impl Contender {
     }
 }
 
-/// Kills a command's group once we are gone without a word: what a build tool has started does not end with the tool.
+/// A process that kills a command's group if this process ends without dismissing it: the processes that a build tool
+/// has started do not end with the tool.
 struct Guard(Child);
 
 impl Guard {
@@ -193,15 +194,15 @@ impl Guard {
         Child::spawn("the guard of a command", command, spec).map(Self)
     }
 
-    /// The command has ended; its group's number may be another's from now on.
+    /// Ends the guard: the command has ended, and its group's number may be another's from now on.
     fn dismiss(mut self) -> Result<()> {
         self.0.tell("over")
     }
 }
 
-/// What a run left.
+/// The summary that a run left.
 enum Found {
-    /// A summary that can be compared.
+    /// One that can be compared.
     Fit { verdict: String, identity: String },
     /// One that cannot.
     Invalid(String),
@@ -209,9 +210,9 @@ enum Found {
     Nothing,
 }
 
-/// Looks at what a run has written, and sees that it ended as it says: one that failed after its summary was written, or
-/// that has left the summary of another, has not measured that. A failure may have any code: a build tool between us has
-/// one of its own.
+/// Reads the summary of a run, and checks that the run ended as it says: one that failed after its summary was written,
+/// or that left the summary of another, did not measure that. A failure may have any exit code: a build tool in between
+/// has its own.
 fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
     if folder.join("smoke").exists() {
         return Err(Error::usage(format!("the command of --{label} makes a smoke run, which measures nothing"))
@@ -223,7 +224,7 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
     if let Some(signal) = status.signal() {
         return Ok(Found::Invalid(format!("signal {signal} ended it")));
     }
-    // As text: whether this version reads that summary is the comparison's question.
+    // Read as plain JSON: the comparison checks whether this version supports the summary.
     let summary: Value = serde_json::from_str(&text).unwrap_or_default();
     let verdict = summary["verdict"].as_str().unwrap_or("no verdict");
     if !["pass", "breached"].contains(&verdict) {

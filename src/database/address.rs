@@ -1,4 +1,4 @@
-//! Where a PostgreSQL is: a connection URL as libpq and lib/pq take it, TLS included.
+//! The address of a PostgreSQL: a connection URL as libpq and lib/pq take it, TLS included.
 
 use std::env;
 use std::path::PathBuf;
@@ -13,15 +13,15 @@ use super::tls::{self, Files, Verify};
 use crate::error::{Error, Result};
 use crate::foreign;
 
-/// How long it may take to open a session, unless the URL says otherwise.
+/// The longest time in which a session is opened, unless the URL sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The one variable of libpq that is read.
+/// The only environment variable of libpq that is read.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
-/// The alerts of a server that does not take a client's certificate (RFC 8446, section 6.2).
+/// The alerts of a server that refuses a client's certificate (RFC 8446, section 6.2).
 const REFUSED_CERTIFICATE: [&str; 7] = [
     "fatal alert: UnknownCA",
-    // Its authority's name is known, and its signature is another's.
+    // The authority's name is known, but the signature is by another key.
     "fatal alert: DecryptError",
     "fatal alert: BadCertificate",
     "fatal alert: UnsupportedCertificate",
@@ -30,25 +30,25 @@ const REFUSED_CERTIFICATE: [&str; 7] = [
     "fatal alert: CertificateUnknown",
 ];
 
-/// Where a database is, and how it is reached.
+/// The address of a database, and the way to open sessions there.
 #[derive(Clone)]
 pub struct Address {
     config: Config,
-    /// `None`: TLS is not spoken.
+    /// `None` if TLS is not used.
     tls: Option<MakeRustlsConnect>,
-    /// Whether a server that does not speak TLS, or none with us, will do.
+    /// True if sessions without TLS will do where TLS cannot be agreed on.
     prefers_tls: bool,
     shown: String,
     password_of_environment: bool,
 }
 
 impl Address {
-    /// Reads a connection URL. `sslmode` may be `disable`, `prefer` (the default), `require`, `verify-ca` or
+    /// Parses a connection URL. `sslmode` may be `disable`, `prefer` (the default), `require`, `verify-ca` or
     /// `verify-full`, beside `sslrootcert`, `sslcert` and `sslkey`, which name PEM files. As with libpq, `require` with
-    /// a `sslrootcert` is `verify-ca`, and nothing of it applies to a unix socket.
+    /// a `sslrootcert` is `verify-ca`, and none of it applies to a unix socket.
     ///
     /// # Errors
-    /// If `url` is no connection URL, or names a file that cannot be used.
+    /// If `url` is not a connection URL, or names a file that cannot be used.
     pub fn parse(url: &str) -> Result<Self> {
         let shown = redact_url(url);
         let wrong = |why: &str| {
@@ -58,11 +58,11 @@ impl Address {
         let (plain, ours) = split(url);
         keep_passwords(url);
         if url.contains("://") && ats(url) > 1 {
-            // All between the first and the last would be taken for the name of a host.
+            // Everything between the first `@` and the last would be taken for the name of a host.
             return Err(wrong(": it has more than one @").mend("write every @ but the one before the host as %40"));
         }
         let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
-            // Of a text that is no URL, the parser's complaint may quote any part.
+            // If the text is not a URL, the parser's message may quote any part of it.
             let why = if url.contains("://") { format!(": {}", Failure::from(error)) } else { String::new() };
             wrong(&why)
         })?;
@@ -106,29 +106,29 @@ impl Address {
         Ok(Self { config, tls, prefers_tls, shown, password_of_environment })
     }
 
-    /// The URL, for people: without its password.
+    /// Returns the URL for people: without its password.
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// What sessions are opened by.
+    /// Returns the configuration with which sessions are opened.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The same place, with other parameters of the session.
+    /// Returns the same address, with other parameters of the session.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// What opens TLS connections, where TLS is spoken.
+    /// Returns the connector for TLS, if TLS is used.
     pub fn tls(&self) -> Option<&MakeRustlsConnect> {
         self.tls.as_ref()
     }
 
-    /// The same place without TLS, if the URL lets that be.
+    /// Returns the same address without TLS, if the URL permits that.
     pub(super) fn without_tls(&self) -> Option<Self> {
         self.prefers_tls.then(|| {
             let mut plain = Self { tls: None, prefers_tls: false, ..self.clone() };
@@ -137,12 +137,12 @@ impl Address {
         })
     }
 
-    /// How long it may take to open a session.
+    /// Returns the longest time in which a session is opened.
     pub(super) fn patience(&self) -> Duration {
         self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
     }
 
-    /// Asks the server to give a query up. That it could not be asked is nobody's concern: the session is closed anyway.
+    /// Requests that the server cancel a query. A failure is ignored, since the session is closed anyway.
     pub(super) async fn cancel(&self, token: &tokio_postgres::CancelToken) {
         let _ = match &self.tls {
             Some(tls) => token.cancel_query(tls.clone()).await,
@@ -150,7 +150,7 @@ impl Address {
         };
     }
 
-    /// An error that says why no session could be opened, and what to do.
+    /// Creates the error for a session that could not be opened, with a hint.
     pub fn unreachable(&self, failure: &Failure) -> Error {
         Error::new(format!("connecting to {}: {failure}", self.shown)).mend(self.hint(failure))
     }
@@ -247,7 +247,7 @@ impl Address {
     }
 }
 
-/// Takes what tokio-postgres does not know out of a URL: parameters of TLS, decoded.
+/// Takes the parameters that tokio-postgres does not know, those of TLS, out of a URL; they are decoded.
 fn split(url: &str) -> (String, Vec<(String, String)>) {
     const OURS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
     let start = url.find("://").map_or(0, |at| at + 3);
@@ -290,16 +290,16 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The number of `@` in a URL that are not in the value of a parameter.
+/// Counts the `@` in a URL that are not in the value of a parameter.
 fn ats(url: &str) -> usize {
     let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
     let names = parameters.split('&').map(|one| if one.contains('=') { "" } else { one });
     names.chain([place]).map(|part| part.matches('@').count()).sum()
 }
 
-/// Registers the passwords that a database URL, or libpq's form `name=value …`, may hold as secrets, as they are typed and
-/// as they are meant: what stands between the first colon and the last `@`, a port that is none, and parameters that are
-/// called so. Words that everybody sees anyway are none.
+/// Registers as secrets the passwords that a database URL, or libpq's form `name=value …`, may hold, both as typed and
+/// decoded: the part between the first colon and the last `@`, a port that is not a number, and parameters whose name
+/// ends with `password`. A password that equals the name of the user or database is left out.
 pub fn keep_passwords(url: &str) {
     let (mut public, mut typed) = (Vec::new(), Vec::new());
     if let Some((scheme, rest)) = url.split_once("://") {
@@ -310,7 +310,8 @@ pub fn keep_passwords(url: &str) {
         typed.extend(parameters.map(|(_, password)| password).chain([password]));
         let (authority, name) = place.split_once('/').unwrap_or((place, ""));
         public.extend([user, name]);
-        // `postgres://user:password` without a host reads as host and port. A port of another URL is no secret.
+        // `postgres://user:password` without a host parses as host and port. The port of a URL of another scheme is no
+        // secret.
         let port = authority.rsplit_once(':').map(|(_, port)| port);
         let is_one = |port: &&str| port.ends_with(']') || port.parse::<u16>().is_ok();
         typed.extend(port.filter(|port| scheme.starts_with("postgres") && !is_one(port)));
@@ -330,13 +331,14 @@ fn keep_unless(password: &str, public: &[&str]) {
     }
 }
 
-/// `url` with everything that may be a password replaced by `***`: what stands between the first colon and the last
-/// `@`, a port that is none, and parameters other than the harmless ones. A text without `://` is not shown at all.
+/// Returns `url` with everything that may be a password replaced by `***`: the part between the first colon and the
+/// last `@`, a port that is not a number, and parameters other than the harmless ones. A text without `://` is not
+/// shown at all.
 pub fn redact_url(url: &str) -> String {
     const HARMLESS: [&str; 7] =
         ["application_name", "connect_timeout", "dbname", "host", "port", "sslmode", "sslrootcert"];
     let Some((scheme, rest)) = url.split_once("://") else { return "(not shown: it may hold a password)".to_owned() };
-    // The last one: a password may itself hold an unescaped `@`, `/` or `?`.
+    // Split at the last `@`: a password may itself hold an unescaped `@`, `/` or `?`.
     let (user, place) = match rest.rsplit_once('@') {
         Some((user, place)) => {
             (user.split_once(':').map_or(format!("{user}@"), |(user, _)| format!("{user}:***@")), place)
@@ -344,7 +346,7 @@ pub fn redact_url(url: &str) -> String {
         None => (String::new(), rest),
     };
     let (place, parameters) = place.split_once('?').map_or((place, ""), |(place, parameters)| (place, parameters));
-    // `postgres://user:password` without a host reads as host and port.
+    // `postgres://user:password` without a host parses as host and port.
     let (authority, path) = place.find('/').map_or((place, ""), |slash| place.split_at(slash));
     let authority = match authority.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.parse::<u16>().is_err() && !host.starts_with('[') => {

@@ -20,29 +20,29 @@ use super::{MARK, NAME};
 use crate::error::{Context as _, Result};
 use crate::foreign;
 
-/// How long a query may take.
+/// The longest time of a query.
 const QUERY_LIMIT: Duration = Duration::from_secs(60);
-/// How long a statement may take that changes or vacuums rows, of which there may be very many.
+/// The longest time of a statement that changes or vacuums rows, of which there may be very many.
 const CHANGE_LIMIT: Duration = Duration::from_secs(900);
-/// How long a server that is starting is waited for between two attempts.
+/// The pause between two attempts to open a session at a server that is starting.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
-/// More warnings than this are not kept.
+/// The most warnings that are kept.
 const MAX_WARNINGS: usize = 16;
-/// What a session of ours is to be like whatever role and database say: it lives until we close it, nothing but we
-/// bound its statements, backslashes are backslashes, and rows that a policy hides are an error, not rows that do not
-/// exist.
+/// Settings of each session, whatever those of the role and database are: it lives until it is closed here, only this
+/// module limits its statements, backslashes are backslashes, and rows that a policy hides are an error instead of
+/// missing rows.
 const OPTIONS: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 \
                        -c idle_in_transaction_session_timeout=0 -c standard_conforming_strings=on -c row_security=off \
                        -c default_transaction_isolation=read\\ committed -c certctl_bench.session=on";
 
-/// Warnings of the server, as they came.
+/// Warnings of the server, in the order of their arrival.
 pub(super) type Warnings = Arc<Mutex<Vec<String>>>;
 
 /// A session at a PostgreSQL.
 ///
-/// A query that waits too long is given up and the session with it: see [`Failure`]. A session that the server ended
-/// while it had nothing to do is opened anew.
+/// A query that waits too long is given up, together with its session: see [`Failure`]. A session that the server ended
+/// while it was idle is opened again.
 pub struct Client {
     address: Address,
     purpose: &'static str,
@@ -51,7 +51,7 @@ pub struct Client {
     session: Option<Session>,
     warnings: Warnings,
     in_transaction: bool,
-    // Last, since it is what the session lives in.
+    // Last, so that it is dropped after the session that runs in it.
     runtime: Runtime,
 }
 
@@ -63,10 +63,10 @@ pub(super) struct Session {
     driver: JoinHandle<()>,
 }
 
-/// What a query may be given: a value and PostgreSQL's type of it. Types are named so that no statement has to be
-/// prepared under a name, which a pooler in transaction mode does not keep.
+/// A parameter of a query: a value and its PostgreSQL type. With the types known, no statement has to be prepared under
+/// a name, which a pooler in transaction mode does not keep.
 pub trait Parameter: Sync {
-    /// Both.
+    /// Returns the value and its type.
     fn typed(&self) -> (&(dyn ToSql + Sync), Type);
 }
 
@@ -104,7 +104,7 @@ impl Client {
     /// Opens a session, within 10 s unless the URL says otherwise. Its `application_name` is `certctl-bench PURPOSE`.
     ///
     /// # Errors
-    /// If `url` is no connection URL (kind `Usage`), nobody answers, or the server refuses us.
+    /// If `url` is not a connection URL (kind `Usage`), or the server does not answer, or refuses the session.
     pub fn open(url: &str, purpose: &'static str) -> Result<Self> {
         let address = Address::parse(url)?;
         let runtime = Builder::new_current_thread()
@@ -119,35 +119,35 @@ impl Client {
         Ok(Self { address, purpose, query_limit, session: Some(session), warnings, in_transaction, runtime })
     }
 
-    /// The same, with another bound on queries than a minute.
+    /// Sets another limit on queries than a minute.
     #[must_use]
     pub fn with_query_limit(mut self, limit: Duration) -> Self {
         self.query_limit = limit;
         self
     }
 
-    /// Queries rows.
+    /// Runs a query and returns its rows.
     ///
     /// # Errors
-    /// If the server refuses it or it takes too long.
+    /// If the server refuses the query, or it takes too long.
     pub fn query(&mut self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Failure> {
         let (sql, limit) = (marked(sql), self.query_limit);
         let parameters: Vec<_> = parameters.iter().map(|parameter| parameter.typed()).collect();
         self.run(limit, true, async |client| client.query_typed(&sql, &parameters).await)
     }
 
-    /// Queries the one row that there is.
+    /// Runs a query that returns exactly one row.
     ///
     /// # Errors
-    /// As [`query`](Self::query), and if there is not one.
+    /// As [`query`](Self::query), and if the number of rows is not one.
     pub fn query_one(&mut self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Row, Failure> {
         self.query_opt(sql, parameters)?.ok_or(Failure::Rows(0))
     }
 
-    /// Queries a row that there may be.
+    /// Runs a query that returns at most one row.
     ///
     /// # Errors
-    /// As [`query`](Self::query), and if there are more.
+    /// As [`query`](Self::query), and if there are more rows.
     pub fn query_opt(&mut self, sql: &str, parameters: &[&dyn Parameter]) -> Result<Option<Row>, Failure> {
         let mut rows = self.query(sql, parameters)?;
         match rows.len() {
@@ -156,20 +156,20 @@ impl Client {
         }
     }
 
-    /// Changes rows; returns how many.
+    /// Runs a statement that changes rows; returns their number.
     ///
     /// # Errors
-    /// If the server refuses it or it takes too long.
+    /// If the server refuses the statement, or it takes too long.
     pub fn execute(&mut self, sql: &str, parameters: &[&dyn Parameter]) -> Result<u64, Failure> {
         let sql = marked(sql);
         let parameters: Vec<_> = parameters.iter().map(|parameter| parameter.typed()).collect();
         self.run(CHANGE_LIMIT, false, async |client| client.execute_typed(&sql, &parameters).await)
     }
 
-    /// Executes statements that are given nothing and give nothing, in one message.
+    /// Executes statements without parameters and results, in one message.
     ///
     /// # Errors
-    /// If the server refuses one or they take too long.
+    /// If the server refuses one, or they take too long.
     pub fn batch_execute(&mut self, sql: &str) -> Result<(), Failure> {
         self.run(CHANGE_LIMIT, false, async |client| client.batch_execute(sql).await)
     }
@@ -177,20 +177,20 @@ impl Client {
     /// Begins a transaction, which is rolled back unless it is committed.
     ///
     /// # Errors
-    /// If the server refuses it.
+    /// If the server refuses that.
     pub fn transaction(&mut self) -> Result<Transaction<'_>, Failure> {
-        // A session that was ended meanwhile is opened anew for it.
+        // A session that the server ended meanwhile is opened again for it.
         self.run(self.query_limit, true, async |client| client.batch_execute("BEGIN").await)?;
         self.in_transaction = true;
         Ok(Transaction { client: self })
     }
 
-    /// Whether the session still answers, so that asking more is worth the wait.
+    /// Reports whether the session was given up, so that further queries would fail at once.
     pub fn is_given_up(&self) -> bool {
         self.session.is_none()
     }
 
-    /// Takes the warnings that the server gave since the last call.
+    /// Takes the warnings of the server since the last call.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -210,7 +210,7 @@ impl Client {
             Err(failure) if failure.is_lost_session() && is_repeatable && !self.in_transaction => {
                 let (address, warnings) = (&self.address, &self.warnings);
                 let reopened = self.runtime.block_on(within(address.patience(), open(address, self.purpose, warnings)));
-                // Why it ended is worth more than why there is no other.
+                // The reason for the session's end is more useful than the failure to open another.
                 self.session = Some(reopened.map_err(|_| failure)?);
                 self.attempt(limit, &work)
             }
@@ -235,7 +235,7 @@ impl Client {
             done,
             Err(Failure::Silent { .. } | Failure::Blocked { .. } | Failure::Slow { .. } | Failure::Stopped)
         ) {
-            // Its socket is closed, which a server that works again notices.
+            // Closes the socket, which a server that works again notices.
             if let Some(Session { driver, .. }) = self.session.take() {
                 driver.abort();
                 let _ = self.runtime.block_on(driver);
@@ -249,19 +249,19 @@ impl Drop for Client {
     fn drop(&mut self) {
         if let Some(Session { client, driver, .. }) = self.session.take() {
             drop(client);
-            // Lets the driver say goodbye. Nobody is left to hear that it could not.
+            // Lets the driver send the closing message; a failure of that changes nothing.
             let _ = self.runtime.block_on(async { timeout(CLOSE_PATIENCE, driver).await });
         }
     }
 }
 
-/// A transaction. Dropped, it is rolled back.
+/// A transaction, which is rolled back when it is dropped.
 pub struct Transaction<'a> {
     client: &'a mut Client,
 }
 
 impl Transaction<'_> {
-    /// Makes it last.
+    /// Commits the transaction.
     ///
     /// # Errors
     /// If the server refuses that, or it takes too long.
@@ -275,7 +275,7 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if std::mem::take(&mut self.client.in_transaction) {
-            // With the session the transaction ends too.
+            // If this fails, the transaction ends with the session.
             let _ = self.client.batch_execute("ROLLBACK");
         }
     }
@@ -295,7 +295,7 @@ impl DerefMut for Transaction<'_> {
     }
 }
 
-/// A statement with our mark in front, where it may have one.
+/// Returns a statement with [`MARK`] in front, where its verb allows that.
 fn marked(sql: &str) -> String {
     let verb = sql.split_whitespace().next().unwrap_or_default();
     match ["SELECT", "INSERT", "UPDATE", "DELETE"].contains(&verb) {
@@ -304,7 +304,7 @@ fn marked(sql: &str) -> String {
     }
 }
 
-/// Opens a session, and waits for a server that is only starting. The caller bounds how long.
+/// Opens a session, and waits for a server that is still starting. The caller limits the time.
 pub(super) async fn open(address: &Address, purpose: &str, warnings: &Warnings) -> Result<Session, Failure> {
     let mut is_pooled = false;
     loop {
@@ -312,13 +312,14 @@ pub(super) async fn open(address: &Address, purpose: &str, warnings: &Warnings) 
             Err(Failure::Server(error)) if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => {
                 sleep(RETRY_EVERY).await;
             }
-            // PgBouncer takes no options.
+            // PgBouncer refuses options.
             Err(failure) if !is_pooled && failure.to_string().contains("unsupported startup parameter") => {
                 is_pooled = true;
             }
             Err(failure) if is_worth_a_try_without_tls(&failure) => match address.without_tls() {
                 Some(plain) => {
-                    // What the server says is worth more than how TLS failed, and what it said first most of all.
+                    // An error of the server is more useful than a failed TLS handshake, and its first error more than
+                    // its second.
                     let opened = Box::pin(open(&plain, purpose, warnings)).await;
                     return opened.map_err(|other| match (failure.code(), other.code()) {
                         (None, Some(_)) => other,
@@ -332,7 +333,7 @@ pub(super) async fn open(address: &Address, purpose: &str, warnings: &Warnings) 
     }
 }
 
-/// Whether `sslmode=prefer` tries again without TLS: the handshake failed, or pg_hba.conf has no line for it.
+/// Reports whether `sslmode=prefer` tries again without TLS: the handshake failed, or pg_hba.conf has no line for it.
 fn is_worth_a_try_without_tls(failure: &Failure) -> bool {
     match failure.code() {
         Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -357,7 +358,7 @@ async fn open_once(address: &Address, purpose: &str, warnings: &Warnings, is_poo
             Session { client, pid: None, driver: drive(connection, warnings.clone()) }
         }
     };
-    // A pooler that takes options without a word does not pass them on.
+    // A pooler that ignores options without an error does not pass them on.
     let sql = marked("SELECT pg_backend_pid(), current_setting('certctl_bench.session', true)");
     let row = session.client.query_typed_one(&sql, &[]).await?;
     if row.get::<_, Option<&str>>(1) == Some("on") {
@@ -366,13 +367,13 @@ async fn open_once(address: &Address, purpose: &str, warnings: &Warnings, is_poo
     Ok(session)
 }
 
-/// Moves a session's messages, while somebody blocks on the runtime, and keeps the server's warnings.
+/// Exchanges a session's messages, while a caller blocks on the runtime, and keeps the server's warnings.
 fn drive<S>(mut connection: Connection<Socket, S>, warnings: Warnings) -> JoinHandle<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
-        // Its end is what the query at hand fails with.
+        // An error ends the loop; the pending query then reports it.
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             let AsyncMessage::Notice(notice) = message else { continue };
             let mut warnings = warnings.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Why a database did not do what it was to do.
+//! Failures of a database.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,38 +7,38 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::foreign;
 
-/// Why a query, or the opening of a session, came to nothing.
+/// The reason for which a query failed, or a session could not be opened.
 #[derive(Debug)]
 pub enum Failure {
-    /// The server said so, or the connection to it ended.
+    /// The server reported an error, or the connection to it ended.
     Server(tokio_postgres::Error),
-    /// Neither this session nor a new one got a word out of the server.
+    /// The server answered neither this session nor a new one.
     Silent {
-        /// For how long.
+        /// The time that it waited.
         after: Duration,
     },
-    /// Somebody held a lock.
+    /// Another session held a lock.
     Blocked {
-        /// For how long it was waited for.
+        /// The time that it waited for the lock.
         after: Duration,
-        /// Who held it: process, application, user and since when.
+        /// The holders of the lock: process, application, user and since when.
         by: String,
     },
-    /// The server works, but the query took longer than any of ours may.
+    /// The server works, but the query took longer than its limit.
     Slow {
-        /// For how long it ran.
+        /// The time that it ran.
         after: Duration,
     },
-    /// A signal asked us to end.
+    /// A signal requested the end of the process.
     Stopped,
     /// The session was given up for one of the reasons above.
     GivenUp,
-    /// There is another number of rows than there has to be.
+    /// The number of rows is not the expected one.
     Rows(usize),
 }
 
 impl Failure {
-    /// What the server said, if it did.
+    /// Returns the error that the server reported, if it did.
     pub fn as_db_error(&self) -> Option<&DbError> {
         match self {
             Self::Server(error) => error.as_db_error(),
@@ -46,12 +46,12 @@ impl Failure {
         }
     }
 
-    /// The SQLSTATE of what the server said.
+    /// Returns the SQLSTATE of the error that the server reported.
     pub fn code(&self) -> Option<&SqlState> {
         self.as_db_error().map(DbError::code)
     }
 
-    /// Whether the session ended beneath us, so that a new one may do better.
+    /// Reports whether the session was lost, so that a new one may succeed.
     pub(super) fn is_lost_session(&self) -> bool {
         let Self::Server(error) = self else { return false };
         let ends = [
@@ -74,7 +74,7 @@ impl fmt::Display for Failure {
                 Some(db) => {
                     f.write_str(&foreign::line(&format!("{}: {}", db.severity(), db.message())))?;
                     match db.detail() {
-                        // It may quote a row.
+                        // The detail may quote a row.
                         Some(detail) if !detail.contains('=') => write!(f, " ({})", foreign::line(detail)),
                         _ => Ok(()),
                     }

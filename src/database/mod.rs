@@ -1,11 +1,11 @@
-//! The one way to a PostgreSQL: where it is, how a session is opened, and how long anything may take there.
+//! All access to PostgreSQL: addresses, sessions, and limits on the time of everything.
 //!
-//! Every session of ours is opened here, so that each is named (`application_name` begins with `certctl-bench`), speaks
-//! TLS where the URL asks for it, keeps clear of settings that would change what a query means or how long the session
-//! lives, and never waits without a bound: not for a lock, and not for a server that has been stopped.
+//! Every session is opened here, so that each has a name (`application_name` begins with `certctl-bench`), speaks TLS
+//! where the URL requires it, overrides settings that would change the meaning of a query or the lifetime of the
+//! session, and never waits without a limit: not for a lock, and not for a server that has been stopped.
 //!
-//! Of libpq's environment variables `PGPASSWORD` alone is read, and only where the URL has no password: a URL that is
-//! typed ends in the shell's history. `~/.pgpass` is not read.
+//! Of libpq's environment variables only `PGPASSWORD` is read, and only where the URL has no password: a URL that is
+//! typed stays in the shell's history. `~/.pgpass` is not read.
 
 mod address;
 mod client;
@@ -22,8 +22,9 @@ pub use tokio_postgres::Row;
 pub use tokio_postgres::error::{ErrorPosition, SqlState};
 pub use watch::heed;
 
-/// How the `application_name` of each session of ours begins.
+/// The beginning of the `application_name` of each session.
 pub const NAME: &str = "certctl-bench";
-/// Stands in every query of ours, as the name of an expression that is not used. `pg_stat_statements` thus has no entry
-/// that is ours and somebody else's, and tells ours apart by its text: PostgreSQL 18 drops comments in front.
+/// The name of an unused expression in every query of the suite. `pg_stat_statements` thus never counts the suite's
+/// queries and others in one entry, and the suite's are recognised by their text; a comment would not do, since
+/// PostgreSQL 18 drops comments in front.
 pub const MARK: &str = "certctl_bench";

@@ -1,6 +1,6 @@
-//! A statement without its values.
+//! The outline of a statement: verb and tables, without values.
 
-/// The first word of a statement, and the tables that it names, each once, in their order: enough to know it by, and
+/// Returns the first word of a statement and the tables that it names, each once, in order: enough to recognise it, and
 /// none of its values.
 pub fn outline(text: &str) -> String {
     let words: Vec<String> = text.split_whitespace().map(str::to_ascii_lowercase).collect();
@@ -10,15 +10,15 @@ pub fn outline(text: &str) -> String {
         let before = index.checked_sub(1).map_or("", |index| &words[index]);
         let names_one = match word.as_str() {
             "join" | "into" | "table" => true,
-            // Not IS DISTINCT FROM a value.
+            // `IS DISTINCT FROM` is followed by a value.
             "from" => before != "distinct",
-            // Neither FOR UPDATE nor DO UPDATE.
+            // `FOR UPDATE` and `DO UPDATE` name no table.
             "update" => !matches!(before, "for" | "do" | "key"),
             _ => false,
         };
         let Some(name) = words.get(index + 1).filter(|_| names_one) else { continue };
         let name = name.trim_end_matches([',', ';', ')']);
-        // Not a subquery, nor a function.
+        // A subquery or a function is not a table.
         let is_table = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !name.contains('(');
         if is_table && !matches!(name, "only" | "lateral") && !tables.contains(&name) {
             tables.push(name);

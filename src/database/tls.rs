@@ -1,4 +1,4 @@
-//! TLS to a PostgreSQL, as libpq's `sslmode` means it.
+//! TLS to a PostgreSQL, with the meanings of libpq's `sslmode`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Error, Result};
 
-/// How much of the server's certificate is verified.
+/// The checks of the server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Verify {
-    /// Nothing: an eavesdropper learns nothing, an impostor is not noticed.
+    /// None: safe from an eavesdropper, but not from an impostor.
     #[default]
     Nothing,
-    /// That it chains to a given authority.
+    /// The certificate chains to a given authority.
     Chain,
-    /// That, and that it is for the host's name.
+    /// The same, and it is for the host's name.
     Name,
 }
 
@@ -30,16 +30,16 @@ pub(super) enum Verify {
 pub(super) struct Files {
     /// Authorities, in PEM; `system` stands for those of the operating system.
     pub roots: Option<PathBuf>,
-    /// Our certificate, in PEM.
+    /// The client's certificate, in PEM.
     pub certificate: Option<PathBuf>,
     /// Its key, in PEM.
     pub key: Option<PathBuf>,
 }
 
-/// Makes what opens TLS connections.
+/// Creates the connector for TLS.
 ///
 /// # Errors
-/// If a file cannot be read, or holds something else.
+/// If a file cannot be read, or has other content.
 pub(super) fn connector(verify: Verify, files: &Files, is_direct: bool) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Verifier::new(verify, files, provider.clone())?;
@@ -128,8 +128,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
         let verified = if self.roots.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
-            // A self-signed certificate that is its own authority, as `openssl req -x509` makes it: the very one that
-            // was given needs no chain.
+            // A self-signed certificate that is its own authority, as `openssl req -x509` makes it: the server's
+            // certificate is the given one, so that it needs no chain.
             rustls::server::ParsedCertificate::try_from(end_entity)
                 .and_then(|parsed| rustls::client::verify_server_name(&parsed, server_name))
                 .map(|()| ServerCertVerified::assertion())
@@ -137,7 +137,7 @@ impl ServerCertVerifier for Verifier {
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };
         match verified {
-            // The name is looked at after the chain.
+            // The verifier checks the name after the chain, so that an error about the name means a valid chain.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.verify == Verify::Chain => Ok(ServerCertVerified::assertion()),

@@ -1,4 +1,4 @@
-//! A bound on every wait, and who is to blame for one that is too long.
+//! A limit on every wait, and the cause of a wait that is too long.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,26 +13,26 @@ use super::failure::Failure;
 use super::{NAME, outline};
 use crate::foreign;
 
-/// When a query is first looked after, and how often from then on.
+/// The time after which a query is first looked into, and the interval from then on.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a lock is waited for.
+/// The longest wait for a lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a look may take: a server that gives no new session its first answer within this is silent.
+/// The longest look: a server that does not answer a new session within this time counts as silent.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(50);
-/// What is left for queries once a signal asked us to end.
+/// The time that queries have left after a signal has requested the end.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// The flag that a signal sets, and when it was first seen set.
+/// The flag that a signal sets, and the moment at which it was first seen set.
 static STOP: OnceLock<(Arc<AtomicBool>, Mutex<Option<Instant>>)> = OnceLock::new();
 
-/// From now on no query outlives `stop` by more than two seconds, once that is set. Only the first call counts.
+/// Makes every query end within two seconds after `stop` is set. Only the first call has an effect.
 pub fn heed(stop: &Arc<AtomicBool>) {
     STOP.get_or_init(|| (stop.clone(), Mutex::new(None)));
 }
 
-/// Whether a signal asked us to end and the grace is over.
+/// Reports whether a signal has requested the end and the grace is over.
 pub(super) fn is_stopped() -> bool {
     let Some((stop, seen)) = STOP.get() else { return false };
     if !stop.load(Ordering::Relaxed) {
@@ -48,7 +48,7 @@ async fn stopped() {
     }
 }
 
-/// `work`, unless it takes longer than `limit` or a signal ends us.
+/// Runs `work`, unless it takes longer than `limit` or a signal ends it.
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
         biased;
@@ -57,17 +57,17 @@ pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result
     }
 }
 
-/// What keeps a query waiting.
+/// The cause of a query's wait.
 enum Cause {
-    /// Nobody gets an answer.
+    /// The server does not answer.
     Silence,
-    /// A lock of somebody.
+    /// A lock, with a description of the sessions that hold it.
     Lock(String),
-    /// It works, or nobody can say.
+    /// The query is at work, or the cause is unknown.
     Work,
 }
 
-/// Waits for a query of `session`, for `limit` at most.
+/// Waits for the result of a query of `session`, for at most `limit`.
 pub(super) async fn wait<T>(
     mut query: Pin<&mut impl Future<Output = Result<T, tokio_postgres::Error>>>,
     limit: Duration,
@@ -110,12 +110,12 @@ pub(super) async fn wait<T>(
     }
 }
 
-/// Asks the server to give up what `session` waits for.
+/// Cancels the query of `session`.
 async fn give_up(session: &Session, address: &Address) {
     let _ = timeout(CANCEL_PATIENCE, address.cancel(&session.client.cancel_token())).await;
 }
 
-/// Finds out, by a session of its own, what `session` waits for.
+/// Determines, over a new session, the cause for which `session` waits.
 async fn look(session: &Session, address: &Address) -> Cause {
     let looked = timeout(LOOK_PATIENCE, async {
         let other = open(address, "look", &Arc::default()).await.ok()?;
@@ -128,9 +128,9 @@ async fn look(session: &Session, address: &Address) -> Cause {
     }
 }
 
-/// Who holds what `session` waits for, as `other` sees it.
+/// Describes the sessions that hold the lock for which `session` waits, as `other` sees them.
 async fn blockers(session: &Session, other: &Session) -> Result<Option<String>, tokio_postgres::Error> {
-    // Behind a pooler we do not know our backend's number, but it bears our name.
+    // Behind a pooler the backend's number is unknown, but it has the suite's name.
     let ours = match session.pid {
         Some(pid) => format!("pid = {pid}"),
         None => format!("application_name LIKE '{NAME}%' AND wait_event_type = 'Lock'"),

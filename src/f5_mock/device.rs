@@ -1,6 +1,6 @@
 //! The device: certificates, keys, client-ssl profiles, and the transactions that change them all at once.
 //!
-//! One thing is other than on an F5: a change of a profile that there is not makes one, where an F5 answers 404. So each
+//! One thing differs from an F5: a change of a profile that does not exist creates it, where an F5 answers 404. So each
 //! user of the load has a profile of its own, without a step that creates it.
 
 use std::collections::BTreeMap;
@@ -20,25 +20,26 @@ use crate::tls::Served;
 
 /// The profile of the virtual server that clients connect to.
 pub const DEFAULT_PROFILE: &str = "/Common/clientssl-certctl";
-/// How a profile without a chain is written.
+/// The value of `chain` in a profile without a chain.
 pub const NO_CHAIN: &str = "none";
 /// The certificate and the key of the start, which a new profile names unless it names others.
 pub const DEFAULT_CERTIFICATE: &str = "/Common/default.crt";
 pub const DEFAULT_KEY: &str = "/Common/default.key";
-/// Where profiles are found.
+/// The path of profiles.
 pub const PROFILES_PATH: &str = "/mgmt/tm/ltm/profile/client-ssl";
-/// Where transactions are found.
+/// The path of transactions.
 pub const TRANSACTIONS_PATH: &str = "/mgmt/tm/transaction";
 
-/// More profiles than this are refused.
+/// The most profiles; more are refused.
 pub const MAX_PROFILES: usize = 4_096;
-/// Beyond it the oldest objects that no profile names go: certctl leaves what it has replaced.
+/// The bounds on objects, beyond which the oldest that no profile names are removed: certctl leaves the objects that it
+/// has replaced.
 const OBJECTS: Limits = Limits { items: 16_384, bytes: 64 << 20 };
-/// Beyond it the oldest transactions are forgotten, as an F5 does after two minutes.
+/// The bounds on transactions, beyond which the oldest are forgotten, as an F5 does after two minutes.
 const TRANSACTIONS: Limits = Limits { items: 4_096, bytes: usize::MAX };
 const MAX_COMMANDS: usize = 64;
 
-/// A certificate with what chain it has.
+/// A certificate with its chain, if it has one.
 pub type Chain = Vec<CertificateDer<'static>>;
 
 /// The state of the device.
@@ -59,7 +60,7 @@ struct Queued {
     shown: Value,
 }
 
-/// What was done since the start.
+/// The work done since the start.
 #[derive(Default)]
 struct Work {
     certificates_installed: u64,
@@ -69,7 +70,7 @@ struct Work {
     commits_refused: u64,
 }
 
-/// What a client-ssl profile names.
+/// The objects that a client-ssl profile names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     pub cert: String,
@@ -78,7 +79,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Whether it names this object.
+    /// Returns true if it names this object.
     pub fn names(&self, kind: Kind, object: &str) -> bool {
         match kind {
             Kind::Certificate => self.cert == object || self.chain.as_deref() == Some(object),
@@ -88,7 +89,7 @@ impl Profile {
 }
 
 impl Device {
-    /// With a default profile that names this leaf.
+    /// Returns a device with a default profile that names this leaf.
     pub fn new(leaf: &Leaf, served: Arc<Served>) -> Self {
         let mut device = Self {
             files: Files::default(),
@@ -117,12 +118,12 @@ impl Device {
         Ok(self.opened)
     }
 
-    /// The commands that wait in an open transaction.
+    /// Returns the commands that wait in an open transaction.
     pub fn commands(&self, id: &str) -> Result<Vec<Value>, Refusal> {
         Ok(self.transaction(id)?.iter().map(|queued| queued.shown.clone()).collect())
     }
 
-    /// The open transactions.
+    /// Returns the open transactions.
     pub fn transactions(&self) -> Vec<u64> {
         let mut ids: Vec<u64> = self.transactions.iter().filter_map(|(id, _)| id.parse().ok()).collect();
         ids.sort_unstable();
@@ -154,7 +155,7 @@ impl Device {
         Ok(shown)
     }
 
-    /// Sees that all commands of a transaction can be carried out; it stays open.
+    /// Checks that all commands of a transaction can be carried out; it stays open.
     pub fn validate(&self, id: &str) -> Result<(), Refusal> {
         let commands = self.transaction(id)?.iter().map(|queued| &queued.command);
         Draft::of(self, commands).map(drop)
@@ -179,7 +180,7 @@ impl Device {
     /// Carries out all these commands, or none.
     pub fn make(&mut self, commands: &[Command]) -> Result<(), Refusal> {
         let Draft { certificates, keys, profiles, certified } = Draft::of(self, commands)?;
-        // What is new comes first: only that may find no room, and it is named by nobody yet.
+        // New objects come first: only they may find no room, and no profile names them yet.
         for (name, chain) in &certificates {
             if let Some(chain) = chain.as_ref().filter(|_| self.certificates.get(name).is_none()) {
                 let put = self.certificates.put(name, chain.clone(), size(chain));
@@ -210,7 +211,7 @@ impl Device {
                     let bytes = size(&chain);
                     self.certificates.replace(&name, chain, bytes);
                 }
-                // The draft has seen that it is there, and that no profile names it.
+                // The draft has checked that it exists, and that no profile names it.
                 None => drop(self.certificates.remove(&name)),
             }
         }
@@ -237,18 +238,18 @@ impl Device {
         Ok(())
     }
 
-    /// A profile as iControl shows it.
+    /// Returns a profile as iControl shows it.
     pub fn profile(&self, name: &str) -> Result<Value, Refusal> {
         let profile = self.profiles.get(name).ok_or_else(|| Refusal::unknown("client-ssl profile", name))?;
         Ok(show(name, profile))
     }
 
-    /// All profiles.
+    /// Returns all profiles.
     pub fn profiles(&self) -> Vec<Value> {
         self.profiles.iter().map(|(name, profile)| show(name, profile)).collect()
     }
 
-    /// A certificate or key as iControl shows it: by its name alone.
+    /// Returns a certificate or key as iControl shows it: by its name alone.
     pub fn object(&self, view: View, kind: Kind, name: &str) -> Result<Value, Refusal> {
         let (there, label) = match kind {
             Kind::Certificate => (self.certificates.get(name).is_some(), "certificate"),
@@ -268,7 +269,7 @@ impl Device {
         }))
     }
 
-    /// All certificates or keys.
+    /// Returns all certificates or keys.
     pub fn objects(&self, view: View, kind: Kind) -> Vec<Value> {
         let mut names: Vec<&String> = match kind {
             Kind::Certificate => self.certificates.iter().map(|(name, _)| name).collect(),
@@ -278,7 +279,7 @@ impl Device {
         names.into_iter().filter_map(|name| self.object(view, kind, name).ok()).collect()
     }
 
-    /// Our own: how much was done.
+    /// Returns the counts of work done, which an F5 does not have.
     pub fn work(&self) -> Value {
         let work = &self.work;
         json!({

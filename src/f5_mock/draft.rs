@@ -1,4 +1,4 @@
-//! Commands, and the draft of what the device would be after some of them: all can be carried out, or none is.
+//! Commands, and the draft of the device's state after some of them: all are carried out, or none is.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::reply::Refusal;
 use crate::routes::Kind;
 use crate::tls;
 
-/// Something to be done; names in full.
+/// A change to the device; names in full.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// An uploaded file becomes an object, or another content of it.
+    /// Makes an uploaded file an object, or the new content of one.
     Install(Kind, String, String),
-    /// An object that no profile names goes.
+    /// Removes an object that no profile names.
     Remove(Kind, String),
     Profile(Change),
     RemoveProfile(String),
 }
 
-/// What a profile is to name from now on; names in full.
+/// The names that a profile is to have from now on; in full.
 #[derive(Clone, Debug)]
 pub struct Change {
     pub profile: String,
@@ -34,29 +34,29 @@ pub struct Change {
     pub how: How,
 }
 
-/// What is done to a profile.
+/// The kind of a change to a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// There may be none of this name yet.
+    /// Makes the profile; there may be none of this name yet.
     Create,
-    /// What is left out stays.
+    /// Keeps the fields that are left out.
     Modify,
-    /// What is left out is cleared.
+    /// Clears the fields that are left out.
     Replace,
 }
 
-/// What differs from the device as it is; `None` is for what goes.
+/// The differences from the present device; `None` is for a removal.
 #[derive(Default)]
 pub struct Draft {
     pub certificates: BTreeMap<String, Option<Chain>>,
     pub keys: BTreeMap<String, Option<PrivateKeyDer<'static>>>,
     pub profiles: BTreeMap<String, Option<Profile>>,
-    /// What the virtual server is to serve, where that changes.
+    /// The certificate that the virtual server is to serve, where that changes.
     pub certified: Option<CertifiedKey>,
 }
 
 impl Draft {
-    /// The draft of these commands, in their order; an error when one cannot be carried out.
+    /// Returns the draft of these commands, in their order; an error when one cannot be carried out.
     pub fn of<'c>(device: &Device, commands: impl IntoIterator<Item = &'c Command>) -> Result<Self, Refusal> {
         let mut draft = Self::default();
         for command in commands {
@@ -77,7 +77,7 @@ impl Draft {
                 self.certificates.insert(name.clone(), Some(chain));
             }
             Command::Install(Kind::Key, name, file) => {
-                // No detail: what a parser says may quote the key.
+                // No detail: a parser's message may quote the key.
                 let key = PrivateKeyDer::from_pem_slice(device.files.content(file)?);
                 let key = key.map_err(|_| Refusal::bad(format!("{file:?} holds no private key in PEM")))?;
                 self.keys.insert(name.clone(), Some(key));
@@ -110,7 +110,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Sees that all that is named is there and belongs together.
+    /// Checks that all objects that are named exist and belong together.
     fn check(&mut self, device: &Device) -> Result<(), Refusal> {
         let added =
             self.profiles.iter().filter(|(name, after)| after.is_some() && !device.profiles.contains_key(*name));
@@ -124,7 +124,7 @@ impl Draft {
                 certified = Some(key);
             }
         }
-        // Profiles that stay as they are may name objects that do not.
+        // Profiles that do not change may name objects that do.
         let untouched = |(name, _): &(&String, &Profile)| !self.profiles.contains_key(*name);
         for (object, after) in self.changed(device) {
             for (name, profile) in device.profiles.iter().filter(untouched) {
@@ -144,7 +144,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The objects of the device that the draft changes, and whether they are there afterwards.
+    /// Returns the objects of the device that the draft changes, each with true if it exists afterwards.
     fn changed<'d>(&'d self, device: &'d Device) -> impl Iterator<Item = ((Kind, &'d str), bool)> {
         let certificates = self.certificates.iter().filter(|(name, _)| device.certificates.get(name).is_some());
         let keys = self.keys.iter().filter(|(name, _)| device.keys.get(name).is_some());
@@ -153,11 +153,11 @@ impl Draft {
             .chain(keys.map(|(name, after)| ((Kind::Key, name.as_str()), after.is_some())))
     }
 
-    /// What a profile has to serve; an error when something is missing or does not belong together.
+    /// Returns the certificate that a profile serves; an error when something is missing or does not belong together.
     fn certify(&self, device: &Device, name: &str, profile: &Profile) -> Result<CertifiedKey, Refusal> {
         let Profile { cert, key: key_name, chain: more } = profile;
         let missing = |kind: Kind, what: &str, object: &str| {
-            // One that the same transaction removes is in use.
+            // An object that the same transaction removes is in use.
             let removed = match kind {
                 Kind::Certificate => self.certificates.contains_key(object),
                 Kind::Key => self.keys.contains_key(object),
@@ -195,7 +195,7 @@ impl Draft {
 }
 
 impl Change {
-    /// What the profile is after the change.
+    /// Returns the profile after the change.
     fn of(&self, before: Option<&Profile>) -> Result<Profile, Refusal> {
         let kept = before.filter(|_| self.how == How::Modify);
         let default = |name: &str| (self.how == How::Create).then(|| name.to_owned());

@@ -4,14 +4,14 @@ use crate::names;
 use crate::reply::Refusal;
 use crate::shelf::{Limits, Shelf};
 
-/// Where an F5 keeps uploads.
+/// The folder of an F5's uploads.
 pub const FOLDER: &str = "/var/config/rest/downloads/";
 /// The longest file; each chunk of it is bounded by that of a request's body.
 const MAX_FILE_BYTES: usize = 16 << 20;
-/// Beyond it the oldest files go.
+/// The bounds on files, beyond which the oldest are removed.
 const LIMITS: Limits = Limits { items: 16_384, bytes: 64 << 20 };
 
-/// The files.
+/// The uploaded files.
 pub struct Files(Shelf<File>);
 
 struct File {
@@ -19,7 +19,7 @@ struct File {
     total: usize,
 }
 
-/// Which part of a file a chunk is: the positions of its first and last byte, and the length of the file.
+/// The part of a file that a chunk is: the positions of its first and last byte, and the length of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     first: usize,
@@ -28,12 +28,12 @@ pub struct Range {
 }
 
 impl Range {
-    /// The length of the file.
+    /// Returns the length of the file.
     pub fn total(self) -> usize {
         self.total
     }
 
-    /// Reads a `Content-Range`, as iControl wants it (`0-99/100`) or as HTTP does (`bytes 0-99/100`).
+    /// Parses a `Content-Range`, as iControl wants it (`0-99/100`) or as HTTP does (`bytes 0-99/100`).
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let numbers = || {
             let (span, total) = text.strip_prefix("bytes ").unwrap_or(text).split_once('/')?;
@@ -56,7 +56,7 @@ impl Default for Files {
 }
 
 impl Files {
-    /// Takes a chunk and returns how many bytes are still to come. A first chunk begins the file anew.
+    /// Takes a chunk and returns the number of bytes still to come. A first chunk begins the file anew.
     pub fn take(&mut self, name: &str, range: Range, chunk: &[u8]) -> Result<usize, Refusal> {
         if !names::is_plain(name) {
             return Err(Refusal::bad(format!("{name:?} is no name of a file")));
@@ -84,7 +84,7 @@ impl Files {
         Ok(total - last - 1)
     }
 
-    /// The content of a file, by its path on the device.
+    /// Returns the content of a file, by its path on the device.
     pub fn content(&self, path: &str) -> Result<&[u8], Refusal> {
         let file = name_of(path).and_then(|name| self.0.get(name));
         let file = file.ok_or_else(|| Refusal::bad(format!("{path:?} was not uploaded")))?;
@@ -95,16 +95,16 @@ impl Files {
         Ok(&file.content)
     }
 
-    /// Removes a file, by its path on the device; one that is not there is no fault, as `rm -f` has it.
+    /// Removes a file, by its path on the device; a missing one is no error, as with `rm -f`.
     pub fn remove(&mut self, path: &str) {
         if let Some(name) = name_of(path) {
-            // It is not there, which is what was wanted.
+            // A missing file is no error.
             let _ = self.0.remove(name);
         }
     }
 }
 
-/// The name of a file in the folder: from a path, or from the URL of one, as `sourcePath` has it.
+/// Returns the name of a file in the folder: from a path, or from the URL of one, as `sourcePath` has it.
 fn name_of(path: &str) -> Option<&str> {
     let path = path.strip_prefix("file:").unwrap_or(path);
     // A URL may have an empty authority: file:///var.

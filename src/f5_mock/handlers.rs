@@ -1,4 +1,4 @@
-//! Handlers: what is answered where.
+//! Handlers: the answers to requests.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,11 +23,11 @@ use crate::routes::{self, Resource};
 use crate::tls::Served;
 use crate::tokens::{self, Tokens};
 
-/// A BIG-IP takes chunks of up to a mebibyte.
+/// The longest body: a BIG-IP takes chunks of up to a mebibyte.
 const MAX_BODY_BYTES: usize = 1 << 20;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What all requests share.
+/// The state that all requests share.
 pub struct App {
     device: Mutex<Device>,
     tokens: Tokens,
@@ -38,7 +38,7 @@ pub struct App {
 }
 
 impl App {
-    /// With a default profile that names this leaf.
+    /// Returns a state whose default profile names this leaf.
     pub fn new(leaf: &Leaf, served: Arc<Served>) -> Result<Self, String> {
         Ok(Self {
             device: Mutex::new(Device::new(leaf, served)),
@@ -50,12 +50,12 @@ impl App {
         })
     }
 
-    /// Counts a connection.
+    /// Counts a connection whose handshake has ended.
     pub fn shaken_hands(&self) {
         self.handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The device, while nobody else has it.
+    /// Locks the device.
     pub fn device(&self) -> MutexGuard<'_, Device> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,22 +65,22 @@ impl App {
 pub struct Call<'c> {
     pub head: &'c Parts,
     pub body: &'c [u8],
-    /// Who makes it; empty where that does not matter.
+    /// The user of the request; empty where that does not matter.
     pub user: &'c str,
 }
 
 impl Call<'_> {
-    /// Its path.
+    /// Returns its path.
     pub fn path(&self) -> &str {
         self.head.uri.path()
     }
 
-    /// The options that its URL has.
+    /// Parses the options in its URL.
     pub fn query(&self) -> Result<Query, Refusal> {
         Query::parse(self.head.uri.query().unwrap_or_default())
     }
 
-    /// Its body as a JSON object.
+    /// Parses its body as a JSON object.
     pub fn parse<'b, T: Deserialize<'b>>(&'b self) -> Result<T, Refusal> {
         // Otherwise a struct could be read from an array too.
         if !self.body.trim_ascii_start().starts_with(b"{") {
@@ -184,7 +184,7 @@ fn login(app: &App, call: &Call<'_>) -> Result<Reply, Refusal> {
 }
 
 fn change_token(app: &App, name: &str, call: &Call<'_>) -> Result<Reply, Refusal> {
-    /// Clients write it as a number, or as text.
+    /// A timeout, which clients write as a number, or as text.
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Seconds {
@@ -234,7 +234,7 @@ fn remove_file(app: &App, call: &Call<'_>) -> Result<Reply, Refusal> {
     Ok(reply::ok(&json!({"kind": "tm:util:unix-rm:runstate", "command": "run", "utilCmdArgs": arguments})))
 }
 
-/// A collection of collections, which has no items of its own.
+/// Returns a collection of collections, which has no items of its own.
 fn organizing(path: &str) -> Value {
     let path = path.trim_end_matches('/');
     let name = path.rsplit('/').next().unwrap_or_default();

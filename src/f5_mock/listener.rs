@@ -1,4 +1,4 @@
-//! Connections: the TLS handshake, and what is served on them.
+//! Connections: the TLS handshake, and the requests that are served on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,12 @@ pub async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, app: Arc<App>
     socket::accept("f5-mock", listener, |stream, _| serve(stream, acceptor.clone(), Arc::clone(&app))).await;
 }
 
-/// Serves one connection. Its failures are its client's business; nothing is left to report here.
+/// Serves one connection. Its failures concern its client alone; nothing is left to report here.
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, app: Arc<App>) {
     let Ok(Ok(mut stream)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
     app.shaken_hands();
     let service = service_fn(|request| handlers::answer(Arc::clone(&app), request));
-    // How the connection ended does not matter: it is said goodbye to in any case.
+    // The outcome does not matter: TLS is ended with a close in any case.
     let _ = socket::http1().serve_connection(TokioIo::new(&mut stream), service).await;
     socket::goodbye(&mut stream).await;
 }

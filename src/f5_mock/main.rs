@@ -1,21 +1,22 @@
 //! `f5-mock`: an F5 BIG-IP as certctl's connector sees it: iControl REST over HTTPS, and a virtual server that serves
-//! what its client-ssl profile names.
+//! the certificate of its client-ssl profile.
 //!
 //! It does no more than a deployment needs, and in memory. Numbers measured on it are its own, never an F5's: a real
 //! device takes seconds where this takes microseconds.
 //!
 //! | module | noun |
 //! |---|---|
-//! | `cli`, `announce` | the command line; the one line of JSON that says where we listen |
+//! | `cli`, `announce` | the command line; the one line of JSON that states the address |
 //! | `tls` | the TLS settings, and the certificate that is served now |
 //! | `listener`, `reply` | connections; answers and errors in iControl's shape |
-//! | `routes`, `query` | what a path names; which items and fields of a collection are wanted |
-//! | `handlers`, `objects` | what is answered: to anyone who logs in and uploads; about what is configured |
-//! | `tokens` | who has logged in |
+//! | `routes`, `query` | the resource of a path; the items and fields of a collection that are wanted |
+//! | `handlers`, `objects` | the answers: to logins and uploads; about certificates, keys, profiles, transactions |
+//! | `tokens` | the tokens of users who have logged in |
 //! | `files` | uploads, chunk by chunk |
 //! | `device`, `draft` | certificates, keys, profiles, transactions; commands, of which all are carried out or none |
 //! | `names`, `shelf` | names of objects; a store that stays within its bounds |
-//! | `leaf`, `socket`, `process` | a fresh certificate; sockets; descriptor limit and the signs to stop: as the reference server has them |
+//! | `leaf`, `socket` | a fresh certificate; sockets: as the reference server has them |
+//! | `process` | descriptor limit, threads and requests to stop: as the reference server has them |
 
 #![warn(clippy::unwrap_used)]
 
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), String> {
     process::raise_descriptor_limit();
-    // Its workers, and what waits for standard input and for names.
+    // Its workers, and the threads that wait for standard input and for lookups of names.
     process::allow_threads(args.workers.get() + 2)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.workers.get())
@@ -76,12 +77,12 @@ fn run(args: &Args) -> Result<(), String> {
         .build()
         .map_err(|e| format!("cannot start {} worker threads: {e}; lower --workers", args.workers))?;
     let outcome = runtime.block_on(serve(args));
-    // Connections still have tasks; nobody waits for them.
+    // Connections still have tasks, which are not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-/// Listens, announces the address, and serves until told to stop.
+/// Listens, announces the address, and serves until it is to stop.
 async fn serve(args: &Args) -> Result<(), String> {
     let leaf = Leaf::generate("f5-mock", &tls::NAMES)?;
     let served = Arc::new(tls::Served::new(&leaf)?);

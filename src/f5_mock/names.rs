@@ -2,15 +2,15 @@
 
 use crate::reply::Refusal;
 
-/// Longer names are refused; a store of names is then within bounds too.
+/// The longest name; longer ones are refused, so that a store of names is bounded too.
 const MAX_NAME_BYTES: usize = 128;
 
-/// The name in full, whichever way it is written.
+/// Returns the name in full, whichever way it is written.
 pub fn full(text: &str) -> Result<String, Refusal> {
     in_partition(text, "Common")
 }
 
-/// The name in full, of an object in `partition` where it names none itself.
+/// Returns the name in full, of an object in `partition` where it names none itself.
 pub fn in_partition(text: &str, partition: &str) -> Result<String, Refusal> {
     let (partition, name) = match text.strip_prefix(['~', '/']) {
         Some(rest) => rest.split_once(['~', '/']).unwrap_or((rest, "")),
@@ -25,17 +25,17 @@ pub fn in_partition(text: &str, partition: &str) -> Result<String, Refusal> {
     }
 }
 
-/// Partition and name of a name in full.
+/// Returns the partition and the name in a full name.
 pub fn parts(full: &str) -> (&str, &str) {
     full.trim_start_matches('/').split_once('/').unwrap_or(("Common", full))
 }
 
-/// A full name as a URL has it.
+/// Returns a full name as a URL has it.
 pub fn in_url(full: &str) -> String {
     full.replace('/', "~")
 }
 
-/// A part of a URL without its percent-encoding (RFC 3986, section 2.1). What is not valid stays as it is.
+/// Returns a part of a URL without its percent-encoding (RFC 3986, section 2.1). Invalid encoding stays as it is.
 pub fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -53,7 +53,7 @@ pub fn decode(text: &str) -> String {
     String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
 }
 
-/// Whether a name has no part that means something in a path.
+/// Returns true if no part of a name has a meaning in a path.
 pub fn is_plain(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))

@@ -1,4 +1,4 @@
-//! Handlers of what is configured: certificates and keys, profiles, and transactions.
+//! Handlers of certificates and keys, profiles, and transactions.
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -11,10 +11,10 @@ use crate::names;
 use crate::reply::{self, Refusal, Reply, self_link};
 use crate::routes::{Kind, Resource, View};
 
-/// Names the transaction that a command belongs to.
+/// The header that names the transaction of a command.
 const COORDINATION: &str = "x-f5-rest-coordination-id";
 
-/// Answers a request for what is configured.
+/// Answers a request about certificates, keys, profiles or transactions.
 pub fn respond(app: &App, method: &str, resource: Resource, call: &Call<'_>) -> Result<Reply, Refusal> {
     match (method, resource) {
         ("GET", Resource::Objects(view, kind)) => {
@@ -73,7 +73,8 @@ pub fn respond(app: &App, method: &str, resource: Resource, call: &Call<'_>) -> 
     }
 }
 
-/// Carries a command out and answers what `done` says, or adds it to the transaction that the request belongs to.
+/// Carries a command out and answers with the result of `done`, or adds it to the transaction that the request belongs
+/// to.
 fn carry_out(
     app: &App,
     command: Command,
@@ -86,7 +87,7 @@ fn carry_out(
         return done(&device).map(|shown| reply::ok(&shown));
     };
     let id = id.to_str().map_err(|_| Refusal::bad(format!("{COORDINATION} is no id")))?;
-    // What has no body, or none of JSON, is shown without one.
+    // A request without a JSON body is shown without one.
     let body = serde_json::from_slice(call.body).unwrap_or_default();
     device.queue(id, command, (call.head.method.as_str(), call.path(), &body)).map(|shown| reply::ok(&shown))
 }
@@ -170,7 +171,7 @@ fn commit(app: &App, id: &str, call: &Call<'_>) -> Result<Reply, Refusal> {
     Ok(reply::ok(&transaction(number(id)?, "COMPLETED", validate_only)))
 }
 
-/// An F5 numbers its transactions.
+/// Returns a transaction as iControl shows it. An F5 numbers its transactions.
 fn transaction(id: u64, state: &str, validate_only: bool) -> Value {
     json!({
         "kind": "tm:transactionstate",
@@ -204,7 +205,7 @@ fn change_profile(app: &App, name: Option<&str>, how: How, call: &Call<'_>) -> R
         partition: Option<String>,
         #[serde(flatten)]
         pair: Pair,
-        /// The same once more, as a list; here it has one entry at most.
+        /// The same values once more, as a list; here it has one entry at most.
         #[serde(default, rename = "certKeyChain")]
         list: Vec<Pair>,
     }
@@ -220,7 +221,7 @@ fn change_profile(app: &App, name: Option<&str>, how: How, call: &Call<'_>) -> R
     let entry = list.pop().unwrap_or_default();
     let before = app.device().profile(&profile).unwrap_or_default();
     let object = |name: Option<String>| name.map(|name| names::full(&name)).transpose();
-    // A client that writes back what it has read changes the one or the other: what differs from before is meant.
+    // A client that writes back what it has read changes one of the two: the one that differs from before is meant.
     let meant = |field: &str, plain: Option<String>, listed: Option<String>| -> Result<Option<String>, Refusal> {
         let (plain, listed) = (object(plain)?, object(listed)?);
         let is_old = plain.as_deref() == before[field].as_str();

@@ -1,4 +1,4 @@
-//! Query options of a collection (`$top`, `$skip`, `$select`, `$filter`), and the page that they ask for.
+//! Query options of a collection (`$top`, `$skip`, `$select`, `$filter`), and the page that they select.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Reads the part of a URL behind its question mark.
+    /// Parses the part of a URL after its question mark.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let mut query = Self::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -39,7 +39,7 @@ impl Query {
         Ok(query)
     }
 
-    /// The page of `items` that the options ask for; `path` is that of the collection.
+    /// Returns the page of `items` that the options select; `path` is that of the collection.
     pub fn page(&self, kind: &str, path: &str, items: Vec<Value>) -> Value {
         let wanted = |item: &Value| self.partition.as_ref().is_none_or(|partition| item["partition"] == **partition);
         let items: Vec<Value> = items.into_iter().filter(wanted).collect();
@@ -63,7 +63,7 @@ impl Query {
         collection
     }
 
-    /// The selected fields of an item.
+    /// Returns the selected fields of an item.
     fn fields_of(&self, item: Value) -> Value {
         match (&self.select, item) {
             (Some(select), Value::Object(fields)) => {

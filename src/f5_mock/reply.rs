@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// A response on its way out.
 pub type Reply = Response<Full<Bytes>>;
 
-/// Why a request is not carried out.
+/// A refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: StatusCode,
@@ -17,22 +17,22 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The request asks for what cannot be.
+    /// Returns the refusal of a request that cannot be carried out.
     pub fn bad(message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
-    /// The request names what is not there.
+    /// Returns the refusal of a request that names something unknown.
     pub fn unknown(what: &str, name: &str) -> Self {
         Self { status: StatusCode::NOT_FOUND, message: format!("the requested {what} ({name}) was not found") }
     }
 
-    /// Another status.
+    /// Returns a refusal with another status.
     pub fn with_status(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 
-    /// iControl's envelope.
+    /// Returns the refusal in iControl's envelope.
     pub fn into_reply(self) -> Reply {
         let Self { status, message } = self;
         let mut body = json!({"code": status.as_u16(), "message": message, "errorStack": []});
@@ -52,17 +52,17 @@ impl Refusal {
 /// The version of the software whose API this is, in the form of every `selfLink`.
 const VERSION: &str = "17.1.1";
 
-/// The URL of what is at a path, as a BIG-IP writes it: of itself, with the version.
+/// Returns the URL of the resource at a path, as a BIG-IP writes it: of itself, with the version.
 pub fn self_link(path: &str) -> String {
     format!("https://localhost{path}?ver={VERSION}")
 }
 
-/// JSON with status 200.
+/// Returns JSON with status 200.
 pub fn ok(value: &Value) -> Reply {
     json_reply(StatusCode::OK, value)
 }
 
-/// Plain text with status 200.
+/// Returns plain text with status 200.
 pub fn text(text: &'static str) -> Reply {
     with_body(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }

@@ -1,14 +1,14 @@
-//! Routes: which path leads to which resource.
+//! Routes: the resource of each path.
 
 use crate::names;
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {
     Health,
-    /// Our own: how much was done.
+    /// The mock's own: the counts of work done.
     Counts,
-    /// Says that the credentials are good.
+    /// A resource that confirms credentials.
     Echo,
     Login,
     Tokens,
@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// iControl's word for it.
+    /// Returns iControl's word for it.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Certificate => "cert",
@@ -59,7 +59,7 @@ impl Kind {
 }
 
 impl View {
-    /// The two last parts of the path of all objects of a kind.
+    /// Returns the two last parts of the path of all objects of a kind.
     const fn segments(self, kind: Kind) -> (&'static str, &'static str) {
         match (self, kind) {
             (Self::Crypto, kind) => ("crypto", kind.label()),
@@ -68,13 +68,13 @@ impl View {
         }
     }
 
-    /// The path of all objects of a kind.
+    /// Returns the path of all objects of a kind.
     pub fn path(self, kind: Kind) -> String {
         let (branch, name) = self.segments(kind);
         format!("/mgmt/tm/sys/{branch}/{name}")
     }
 
-    /// The `kind` that iControl gives to such an object (`state`), or to all of them (`collectionstate`).
+    /// Returns the `kind` that iControl gives to such an object (`state`), or to all of them (`collectionstate`).
     pub fn kind(self, kind: Kind, suffix: &str) -> String {
         let (branch, name) = self.segments(kind);
         format!("tm:sys:{branch}:{name}:{name}{suffix}")
@@ -82,13 +82,14 @@ impl View {
 }
 
 impl Resource {
-    /// Whether it is open to those who have not logged in.
+    /// Returns true if it is open without a login.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Health | Self::Counts | Self::Login)
     }
 }
 
-/// What a path names. It may end with a slash, as some clients write collections, and be percent-encoded.
+/// Returns the resource of a path, which may end with a slash, as some clients write collections, and be
+/// percent-encoded.
 pub fn resource(path: &str) -> Resource {
     let path = path.strip_suffix('/').unwrap_or(path);
     let parts: Vec<String> = path.split('/').skip(1).map(names::decode).collect();

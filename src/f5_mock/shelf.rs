@@ -1,11 +1,11 @@
-//! A store that stays within its bounds: when it is full, what has lain there longest and nobody holds makes room.
+//! A store that stays within its bounds: when it is full, the oldest items that are not held make room.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Things by name.
+/// Items by name.
 pub struct Shelf<T> {
     items: HashMap<String, Item<T>>,
-    /// What nobody holds, oldest first.
+    /// The items that are not held, oldest first.
     idle: BTreeMap<u64, String>,
     next_rank: u64,
     bytes: usize,
@@ -26,24 +26,24 @@ struct Item<T> {
     rank: u64,
 }
 
-/// Why a shelf does not do as it is told.
+/// The reason for which a shelf refuses a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Something needs what would be replaced or removed.
+    /// The item that would be replaced or removed is held.
     Held,
-    /// There is no room, and nothing that may go.
+    /// There is no room, and no item that may be removed.
     Full,
-    /// There is nothing of this name.
+    /// There is no item of this name.
     Unknown,
 }
 
 impl<T> Shelf<T> {
-    /// An empty shelf.
+    /// Returns an empty shelf.
     pub fn new(limits: Limits) -> Self {
         Self { items: HashMap::new(), idle: BTreeMap::new(), next_rank: 0, bytes: 0, limits }
     }
 
-    /// Puts something of a size there, in place of what has its name.
+    /// Puts an item of a size there, in place of the one of its name.
     pub fn put(&mut self, name: &str, value: T, bytes: usize) -> Result<(), Trouble> {
         match self.remove(name) {
             Ok(_) | Err(Trouble::Unknown) => {}
@@ -61,7 +61,7 @@ impl<T> Shelf<T> {
         Ok(())
     }
 
-    /// Puts something of a size in place of what has its name, which keeps its holders. It takes what room it needs.
+    /// Replaces the value of an item, which keeps its holders. It takes the room that it needs, also beyond the bounds.
     pub fn replace(&mut self, name: &str, value: T, bytes: usize) {
         if let Some(item) = self.items.get_mut(name) {
             self.bytes = self.bytes - item.bytes + bytes;
@@ -69,22 +69,22 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Everything by its name, in no order.
+    /// Returns all items by name, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
         self.items.iter().map(|(name, item)| (name, &item.value))
     }
 
-    /// What has this name.
+    /// Returns the item of this name.
     pub fn get(&self, name: &str) -> Option<&T> {
         self.items.get(name).map(|item| &item.value)
     }
 
-    /// The same, to change it without changing its size.
+    /// Returns the item of this name, to be changed without changing its size.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
         self.items.get_mut(name).map(|item| &mut item.value)
     }
 
-    /// Takes away what has this name.
+    /// Removes the item of this name.
     pub fn remove(&mut self, name: &str) -> Result<T, Trouble> {
         match self.items.get(name) {
             None => Err(Trouble::Unknown),
@@ -97,7 +97,7 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Keeps what has this name until it is released as often.
+    /// Holds the item of this name until it is released as often.
     pub fn hold(&mut self, name: &str) {
         if let Some(item) = self.items.get_mut(name) {
             item.holders += 1;
@@ -105,7 +105,7 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Lets go of what was held.
+    /// Releases an item that was held.
     pub fn release(&mut self, name: &str) {
         let Some(item) = self.items.get_mut(name).filter(|item| item.holders > 0) else { return };
         item.holders -= 1;
@@ -117,7 +117,7 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Ranks something as the newest of those that may go.
+    /// Ranks an item as the newest of those that may be removed.
     fn rank(&mut self, name: &str) -> u64 {
         let rank = self.next_rank;
         self.next_rank += 1;

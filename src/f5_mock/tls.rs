@@ -10,14 +10,14 @@ use rustls::sign::CertifiedKey;
 
 use crate::leaf::Leaf;
 
-/// A client that asks for this name is shown the certificate of the start for ever, as the management interface of an
-/// F5 keeps its own whatever is deployed to its virtual servers.
+/// The name for which a client is always shown the certificate of the start: the management interface of an F5 keeps
+/// its own, whatever is deployed to its virtual servers.
 const MANAGEMENT_NAME: &str = "management.localhost";
 
 /// Names of the leaf.
 pub const NAMES: [&str; 5] = ["f5-mock-target", "localhost", "127.0.0.1", "::1", MANAGEMENT_NAME];
 
-/// A chain with its key; an error when the two do not belong together or the key is of no use.
+/// Returns a chain with its key; an error when the two do not belong together or the key is of no use.
 pub fn certify(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -40,7 +40,7 @@ impl Served {
         Ok(Self { now: RwLock::new(Arc::clone(&management)), management })
     }
 
-    /// Serves this from the next handshake on.
+    /// Serves this certificate from the next handshake on.
     pub fn replace(&self, certified: CertifiedKey) {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
     }
@@ -55,7 +55,7 @@ impl ResolvesServerCert for Served {
     }
 }
 
-/// TLS 1.2 and 1.3 with session tickets.
+/// Returns the settings of TLS 1.2 and 1.3 with session tickets.
 pub fn server_config(served: Arc<Served>) -> Result<Arc<ServerConfig>, String> {
     let failed = |e: rustls::Error| format!("cannot set up TLS: {e}");
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))

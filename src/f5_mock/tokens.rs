@@ -1,4 +1,4 @@
-//! Tokens of those who have logged in: 100 per user at a time, each good for 20 minutes unless changed.
+//! Tokens of users who have logged in: 100 per user at a time, each good for 20 minutes unless changed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,15 +14,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::reply::{Refusal, self_link};
 
-/// How long a token is good for, as a BIG-IP has it.
+/// The lifetime of a token, as a BIG-IP has it.
 const LIFETIME_S: u64 = 1_200;
-/// The longest time that a token may be made good for.
+/// The longest lifetime that a token may be given.
 const MAX_LIFETIME_S: u64 = 36_000;
-/// Active tokens of one user; a BIG-IP refuses the next login.
+/// The most active tokens of one user; a BIG-IP refuses the next login.
 const MAX_PER_USER: usize = 100;
-/// Active tokens of all users: a bound of this mock's.
+/// The most active tokens of all users: a bound of this mock.
 const MAX_TOKENS: usize = 16_384;
-/// Where tokens are found.
+/// The path of tokens.
 pub const PATH: &str = "/mgmt/shared/authz/tokens";
 
 /// The active tokens.
@@ -67,14 +67,14 @@ impl Token {
 }
 
 impl Tokens {
-    /// None yet; fails where the system has no random numbers.
+    /// Returns an empty set; fails where the system has no random numbers.
     pub fn new() -> Result<Self, String> {
         let random = aws_lc_rs::default_provider().secure_random;
         random.fill(&mut [0; 16]).map_err(|_| "the system has no random numbers".to_owned())?;
         Ok(Self { random, active: Mutex::default() })
     }
 
-    /// A new token as iControl describes it.
+    /// Issues a token, and returns it as iControl describes it.
     pub fn issue(&self, user: &str) -> Result<Value, Refusal> {
         let mut bytes = [0; 16];
         self.random
@@ -102,8 +102,8 @@ impl Tokens {
         Ok(shown)
     }
 
-    /// The user whom a request's credentials name: a token, in `X-F5-Auth-Token` or as a bearer's, before a user's name and
-    /// password (Basic, RFC 7617). Any name and password are good where neither is empty.
+    /// Returns the user whom a request's credentials name: a token, in `X-F5-Auth-Token` or as a bearer's, before a
+    /// user's name and password (Basic, RFC 7617). Any name and password are accepted where neither is empty.
     pub fn admit(&self, headers: &HeaderMap) -> Result<String, Refusal> {
         let denied = |why: &str| Refusal::with_status(StatusCode::UNAUTHORIZED, why);
         let by_token = |token: &str| {
@@ -128,21 +128,21 @@ impl Tokens {
         }
     }
 
-    /// A user's active tokens.
+    /// Returns a user's active tokens.
     pub fn list(&self, user: &str) -> Vec<Value> {
         let active = self.active();
         let own = active.iter().filter(|(_, token)| token.user == user && token.is_active());
         own.map(|(name, token)| token.show(name)).collect()
     }
 
-    /// An active token.
+    /// Returns an active token.
     pub fn show(&self, name: &str) -> Result<Value, Refusal> {
         let active = self.active();
         let token = active.get(name).filter(|token| token.is_active());
         token.map(|token| token.show(name)).ok_or_else(|| unknown(name))
     }
 
-    /// Makes a token good for so many seconds from its login on.
+    /// Sets the lifetime of a token, counted from its login.
     pub fn change(&self, name: &str, timeout_s: u64) -> Result<Value, Refusal> {
         let mut active = self.active();
         let token = active.get_mut(name).filter(|token| token.is_active()).ok_or_else(|| unknown(name))?;
@@ -159,7 +159,7 @@ impl Tokens {
         Ok(token.show(name))
     }
 
-    /// Ends a token, and shows it as it was.
+    /// Ends a token, and returns it as it was.
     pub fn revoke(&self, name: &str) -> Result<Value, Refusal> {
         let token = self.active().remove(name).filter(Token::is_active);
         token.map(|token| token.show(name)).ok_or_else(|| unknown(name))
@@ -170,7 +170,7 @@ impl Tokens {
         self.active().retain(|_, token| token.user != user);
     }
 
-    /// How many are active.
+    /// Returns the number of active tokens.
     pub fn count(&self) -> usize {
         self.active().values().filter(|token| token.is_active()).count()
     }
@@ -185,14 +185,14 @@ fn unknown(name: &str) -> Refusal {
     Refusal::with_status(StatusCode::NOT_FOUND, format!("Object not found - {path}"))
 }
 
-/// A user's id, which a BIG-IP puts into messages in place of the name.
+/// Returns a user's id, which a BIG-IP puts into messages in place of the name.
 fn user_id(user: &str) -> String {
     let digest = Sha256::digest(user.as_bytes());
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// 26 letters and digits, as a BIG-IP writes its tokens (RFC 4648, section 6, without padding).
+/// Returns 26 letters and digits, as a BIG-IP writes its tokens (RFC 4648, section 6, without padding).
 fn base32(bytes: [u8; 16]) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let number = u128::from_be_bytes(bytes);

@@ -1,4 +1,4 @@
-//! The folder that results go to: seen to take them before anything is measured, and written by one run at a time.
+//! The folder of the results: checked before anything is measured, and written by one run at a time.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -9,26 +9,27 @@ use super::shown;
 use super::write::{Part, survive_size_limits};
 use crate::error::{Error, Result};
 
-/// Results of an hour take less.
+/// The space that a run needs: more than the results of an hour.
 const ROOM_BYTES: usize = 8 << 20;
 
-/// A folder that this process alone writes to, until this is dropped.
+/// The sole right of this process to write to a folder, until it is dropped.
 #[derive(Debug)]
 pub struct Claim {
     _lock: File,
 }
 
-/// Makes `folder` where it is not there, sees that it takes 8 MiB, and keeps other runs out of it. Nothing is left in it.
+/// Creates `folder` if it is missing, checks that it takes 8 MiB, and locks it against other runs. The check leaves
+/// nothing in it.
 ///
 /// # Errors
-/// If it cannot be made or written, has no room, or another run writes to it.
+/// If it cannot be created or written, has no room, or another run writes to it.
 pub fn claim(folder: &Path) -> Result<Claim> {
     probe(folder)?;
     let lock = File::open(folder).map_err(|error| unfit(folder, &error))?;
     // SAFETY: a plain system call on a descriptor that is open.
     if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         let error = io::Error::last_os_error();
-        // Where the file system knows no locks, runs are told apart by their user.
+        // On a file system without locks, it is left to the user to keep runs apart.
         if error.kind() == io::ErrorKind::WouldBlock {
             return Err(Error::new(format!("another run writes its results to {}", shown(folder)))
                 .mend("wait for its end, or name another folder with --output"));
@@ -37,13 +38,13 @@ pub fn claim(folder: &Path) -> Result<Claim> {
     Ok(Claim { _lock: lock })
 }
 
-/// Makes `folder` where it is not there, and sees that it takes 8 MiB. Nothing is left in it.
+/// Creates `folder` if it is missing, and checks that it takes 8 MiB. The check leaves nothing in it.
 ///
 /// # Errors
-/// If it cannot be made or written, or has no room.
+/// If it cannot be created or written, or has no room.
 pub fn probe(folder: &Path) -> Result<()> {
     survive_size_limits();
-    // Of a file of that name, making the folder says only that something is there.
+    // For a file of that name, `create_dir_all` would report only that something exists.
     if folder.exists() && !folder.is_dir() {
         return Err(unfit(folder, &io::Error::from_raw_os_error(libc::ENOTDIR)));
     }

@@ -1,28 +1,28 @@
-//! JSON of others, looked through before it is read: a reader of a few megabytes must not take gigabytes, and what is
-//! said twice in one object is said by nobody.
+//! A check of foreign JSON before it is parsed: a few megabytes of text must not take gigabytes of memory, and a key
+//! that an object has twice is an error.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A day's summary has half as many.
+/// The most values in a text; the summary of a run of a day has half as many.
 const MOST_VALUES: usize = 8 << 20;
 
-/// What a text is, as far as its top level says.
+/// The kind of a text, as far as its top level shows it.
 #[derive(Debug, Default)]
 pub struct Head {
-    /// `schema_version`, where it is a number.
+    /// The value of `schema_version`, where it is a whole number.
     pub schema_version: Option<u64>,
-    /// There are `measures`.
+    /// True if there is a key `measures`.
     pub has_measures: bool,
 }
 
-/// Looks through `text`.
+/// Checks `text`, and returns what its top level shows.
 ///
 /// # Errors
-/// If it is no JSON object, is nested deeper than 128 levels, holds more values than any summary has, a number that
-/// cannot be represented, or a key twice.
+/// If it is not a JSON object, is nested deeper than 128 levels, or has more values than any summary, a number that
+/// cannot be represented, or the same key twice in an object.
 pub fn head(text: &str) -> serde_json::Result<Head> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let mut look = Look { values: 0, head: Head::default() };
@@ -36,7 +36,7 @@ struct Look {
     head: Head,
 }
 
-/// A value so many objects and arrays deep.
+/// A value that is nested `depth` levels deep.
 struct Level<'a> {
     look: &'a mut Look,
     depth: usize,
@@ -61,7 +61,7 @@ impl<'de> DeserializeSeed<'de> for Level<'_> {
 }
 
 impl<'de> Visitor<'de> for Level<'_> {
-    /// The number, where it is a whole one.
+    /// The number, if the value is an unsigned whole one.
     type Value = Option<u64>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Files that a user names or reads: written whole or not at all, read within bounds, and never waited for without end.
+//! Files that a user names or reads: each is written whole or not at all, and read within bounds of size and time.
 
 mod folder;
 pub mod json;
@@ -15,7 +15,7 @@ pub use write::{check, write};
 
 use crate::error::{Error, Result};
 
-/// The path as it may be printed: on one line, without control characters, bytes that are no UTF-8 replaced.
+/// Returns the path as it may be printed: on one line, without control characters, bytes that are not UTF-8 replaced.
 pub fn shown(path: &Path) -> String {
     let mut text = String::new();
     for letter in path.to_string_lossy().chars() {
@@ -24,28 +24,28 @@ pub fn shown(path: &Path) -> String {
     text
 }
 
-/// Removes what an earlier run has left in the regular file `path`, and sees that a new one can be written there: before
-/// anything is measured.
+/// Removes an earlier run's regular file `path`, and checks that a new one can be written there, before anything is
+/// measured.
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn forget(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => return Ok(()),
-        // Written first: what a link leads to, or others hold open, is not left as it was where it cannot be removed.
+        // Emptied first: a file behind a link, or one that cannot be removed, must not keep its old content.
         _ => write(path, "")?,
     }
-    // A link stays: it says where the new one goes.
+    // A link stays: the new file goes to where it leads.
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         let _ = fs::remove_file(path);
     }
     Ok(())
 }
 
-/// Refuses an output that is one of the inputs: writing it would destroy what was measured.
+/// Refuses an output that is also an input: writing it would destroy measurements.
 ///
 /// # Errors
-/// Of usage, if it is.
+/// Of the kind `Usage`, if it is.
 pub fn refuse_input(output: &Path, inputs: &[PathBuf]) -> Result<()> {
     let identity = |path: &Path| fs::metadata(path).ok().filter(|found| found.is_file()).map(|f| (f.dev(), f.ino()));
     let Some(written) = identity(output) else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! The one way to read a file that a user names: within a bound of bytes, and within a time where it is no file.
+//! The only way to read a file that a user names: within a limit of bytes, and within a time limit where it is not a
+//! regular file.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
@@ -12,33 +13,33 @@ use std::time::{Duration, Instant};
 
 use crate::terminal::ready;
 
-/// A pipe with a name that nobody opens for writing for so long is not waited for.
+/// The longest wait for a writer to open a named pipe.
 const WRITER_PATIENCE: Duration = Duration::from_secs(5);
-/// A writer that says nothing for so long is not waited for.
+/// The longest wait for a writer's next bytes.
 const SILENCE: Duration = Duration::from_secs(60);
-/// A device, or a file of `/proc`, may never answer, even to be opened. It is left unless it holds so much more after so
-/// long.
+/// The time in which a device, or a file of `/proc`, has to yield [`PROGRESS_BYTES`] or end: it may block for ever,
+/// even when it is opened.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PROGRESS_BYTES: u64 = 1 << 20;
-/// How often a pipe without a writer is looked at.
+/// The interval of the reads from a pipe that has no writer yet.
 const LOOK: Duration = Duration::from_millis(20);
-/// Memory is not set aside for what a file claims to hold, but for what it has held.
+/// The bytes that are read at a time. Memory grows with the bytes read, not with the size that a file reports.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Reads the file `path`, which holds at most `limit` bytes.
 ///
 /// # Errors
-/// If it cannot be read, holds more, or is a pipe into which nobody writes or a device that says nothing.
+/// If it cannot be read, holds more, or is a pipe without a writer or a device that sends nothing.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let found = fs::metadata(path)?;
-    // A file of `/proc` says that it is an empty one.
+    // A file of `/proc` reports a size of 0.
     if found.file_type().is_fifo() || (found.is_file() && found.len() > 0) {
         return read_through(path, limit, &AtomicU64::new(0));
     }
     let (path, held) = (path.to_owned(), Arc::new(AtomicU64::new(0)));
     let (done, outcome) = mpsc::channel();
     let count = Arc::clone(&held);
-    // It cannot be ended while it waits for a device, and goes with the process.
+    // The thread cannot be ended while it waits for a device, and ends with the process.
     thread::Builder::new().spawn(move || done.send(read_through(&path, limit, &count)))?;
     loop {
         let before = held.load(Ordering::Relaxed);
@@ -53,7 +54,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Counts what it has read in `held`.
+/// Reads the file, and keeps in `held` the number of bytes that were read.
 fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let found = file.metadata()?;
@@ -92,7 +93,7 @@ fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>
                     return Err(io::Error::new(ErrorKind::TimedOut, why));
                 }
                 if !found.file_type().is_fifo() {
-                    // A terminal without another end is always ready, and has nothing.
+                    // A terminal whose other end is closed is always ready, and sends nothing.
                     thread::sleep(LOOK);
                 }
             }
@@ -101,10 +102,10 @@ fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>
     }
 }
 
-/// Reads the file `path`, which holds at most `limit` bytes of UTF-8; a byte order mark is left out.
+/// Reads the file `path`, which holds at most `limit` bytes of UTF-8; a byte order mark is removed.
 ///
 /// # Errors
-/// As [`read`], or if it is no UTF-8.
+/// As [`read`], or if it is not UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let text = String::from_utf8(read(path, limit)?)
         .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("it is no UTF-8: {}", error.utf8_error())))?;

@@ -1,9 +1,10 @@
-//! The one way to write a file.
+//! The only way to write a file.
 //!
-//! A regular file is written to an unnamed file in the same folder, which then takes its place: neither a full disk nor
-//! a kill leaves half a file, or costs the one that was there. Where the folder takes no new file, what is there is
-//! written over, once there is room for everything if the file system can tell; a kill meanwhile may cost it. Links are
-//! followed. A device, pipe or socket is written to, and stays what it is.
+//! A regular file is replaced by an atomic write: the content goes to an unnamed file in the same folder, which then
+//! takes the name. Neither a full disk nor a kill leaves half a file, or loses the old one. Where the folder takes no
+//! new file, the old file is overwritten, after space for everything is reserved if the file system can do that; a kill
+//! during the write may then lose the content. Links are followed. A device, pipe or socket is written to, not
+//! replaced.
 
 use std::ffi::CString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -22,23 +23,23 @@ use super::shown;
 use crate::error::{Error, Result};
 use crate::terminal;
 
-/// A pipe that takes nothing for so long has no reader.
+/// The longest wait for a reader.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a pipe without a reader is looked at.
+/// The interval of the attempts to open a pipe that has no reader.
 const LOOK: Duration = Duration::from_millis(20);
-/// As many links lead to a file as the kernel follows.
+/// The most links that are followed, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
 /// Writes `content` to the file `path`.
 ///
 /// # Errors
-/// If it cannot be written: of usage, if there can be no such file.
+/// If it cannot be written; of the kind `Usage`, if no such file can exist.
 pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     put(path, content.as_ref()).map_err(|error| unwritable(path, &error))
 }
 
-/// Sees that the file `path` can be written, and changes nothing: a device or pipe is left for when there is something
-/// to write.
+/// Checks that the file `path` can be written, without a change to it. A device or pipe is not opened before there is
+/// something to write.
 ///
 /// # Errors
 /// As [`write()`].
@@ -86,7 +87,7 @@ fn put(path: &Path, content: &[u8]) -> io::Result<()> {
             Err(io::Error::new(ErrorKind::InvalidInput, "it is a block device, which would lose its file system"))
         }
         Ok(found) => match terminal::descriptor_of(&found) {
-            // `/dev/stdout`, or the file that it is redirected to.
+            // `/dev/stdout`, or the file to which standard output is redirected.
             Some(descriptor) => terminal::write_all(descriptor, content),
             None if found.is_file() => replace(path, Some(&found), content),
             None => pour(path, &found, content),
@@ -96,39 +97,41 @@ fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A file that grows past `ulimit -f` is an error like a full disk, not a signal that ends the process.
+/// Ignores SIGXFSZ, so that a file that exceeds `ulimit -f` is an error, like a full disk, and not the end of the
+/// process.
 pub(super) fn survive_size_limits() {
     static ONCE: Once = Once::new();
-    // SAFETY: a plain system call; nobody else in this process handles that signal.
+    // SAFETY: a plain system call; nothing else in this process handles that signal.
     ONCE.call_once(|| unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     });
 }
 
-/// Puts a new file in the place of the regular file at `path`, if there is one.
+/// Replaces the regular file at `path`, or creates it.
 fn replace(path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
     let path = followed(path)?;
     if path.file_name().is_none() {
         return Err(ErrorKind::InvalidInput.into());
     }
     if found.is_some() {
-        // A folder that can be written is no leave to replace a file that cannot.
+        // A writable folder would permit to replace a file that is itself read-only.
         OpenOptions::new().write(true).open(&path)?;
     }
     let made = Part::new(folder_of(&path)).and_then(|part| fill(part, &path, found, content));
     match made {
-        // A folder that takes no new file, or a file that is a mount, can hold a file that may be written.
+        // Where the folder takes no new file, or the file is a mount, the file itself may still be writable.
         Err(error) if found.is_some() && is_in_the_way(&error) => overwrite(&path, content),
         made => made,
     }
 }
 
-/// Writes over what is in a file, once there is room for everything: until then it stays as it was.
+/// Overwrites a file in place, after space for the whole content is reserved: until then it stays as it was.
 fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let before = file.metadata()?.len();
     if let Err(error) = reserve(&file, content.len()) {
-        // A part of the room may be there, and nobody is left to be told that it stays.
+        // A part of the space may have been reserved. If it cannot be given back, the first error is still the one to
+        // report.
         let _ = file.set_len(before);
         return Err(error);
     }
@@ -137,7 +140,7 @@ fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
     synced(&file)
 }
 
-/// Sees that so many bytes can be written from the beginning of a file on; what is in it stays.
+/// Reserves space for `bytes` bytes from the beginning of a file; its content stays.
 fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     let Ok(length @ 1..) = libc::off_t::try_from(bytes) else { return Ok(()) };
     // SAFETY: plain system call, on a descriptor that is open.
@@ -145,7 +148,7 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
         return Ok(());
     }
     match io::Error::last_os_error() {
-        // Not every file system can do that.
+        // Not every file system supports this.
         error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
         error => Err(error),
     }
@@ -154,14 +157,14 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
 fn fill(mut part: Part, path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
     part.file.write_all(content)?;
     if let Some(found) = found {
-        // Only root can keep another's file another's; everyone else keeps what the file is open to.
+        // Only root can give a file to another owner; for everyone else the mode is kept.
         let _ = fchown(&part.file, Some(found.uid()), Some(found.gid()));
         part.file.set_permissions(Permissions::from_mode(found.mode() & 0o7777))?;
     }
     synced(&part.file)?;
     part.place(path)?;
     if let Ok(folder) = File::open(folder_of(path)) {
-        // Not every file system knows this of folders.
+        // Not every file system can sync a folder.
         let _ = folder.sync_all();
     }
     Ok(())
@@ -177,7 +180,7 @@ fn is_in_the_way(error: &io::Error) -> bool {
     )
 }
 
-/// Waits until the content is on the disk; file systems that know no such thing have nothing to say.
+/// Waits until the content is on disk. A file system without such a call counts as done.
 fn synced(file: &File) -> io::Result<()> {
     match file.sync_all() {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) => Ok(()),
@@ -185,7 +188,7 @@ fn synced(file: &File) -> io::Result<()> {
     }
 }
 
-/// What the links at `path` lead to, whether it is there or not.
+/// Returns the path to which the links at `path` lead, even if nothing exists there.
 fn followed(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -201,8 +204,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file that is not there yet. Where the file system can do that it has no name, so that nothing is left of it
-/// whatever ends this process.
+/// A file that is not in its place yet. It has no name where the file system supports that, so that nothing is left of
+/// it however this process ends.
 pub(super) struct Part {
     pub file: File,
     folder: PathBuf,
@@ -223,14 +226,14 @@ impl Part {
         }
     }
 
-    /// Gives it the name `path`, in place of what has it.
+    /// Gives it the name `path`, and replaces a file that has that name.
     fn place(self, path: &Path) -> io::Result<()> {
         if self.name.get().is_none() {
             match self.link(path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     let name = part_name(&self.folder);
                     self.link(&name)?;
-                    // It had none, as was just seen.
+                    // It had no name, as checked above.
                     let _ = self.name.set(name);
                 }
                 linked => return linked,
@@ -256,20 +259,21 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if let Some(name) = self.name.get() {
-            // Once it is in its place, there is nothing under this name.
+            // A file that is in its place no longer has this name.
             let _ = fs::remove_file(name);
         }
     }
 }
 
-/// A name that no other process and no other file of this one has, and that is short however long the file's is.
+/// Returns a name that no other process uses, nor another file of this one; it is short, however long the final name
+/// is.
 fn part_name(folder: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     folder.join(format!(".certctl-bench-{}-{count}.part", std::process::id()))
 }
 
-/// Writes to what is there: a device, a pipe with a name, a socket.
+/// Writes to an existing device, named pipe or socket.
 fn pour(path: &Path, found: &Metadata, content: &[u8]) -> io::Result<()> {
     if found.file_type().is_socket() {
         let mut socket = UnixStream::connect(path)?;
@@ -288,7 +292,7 @@ fn open_for_writing(path: &Path) -> io::Result<File> {
     loop {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         match OpenOptions::new().write(true).custom_flags(flags).open(path) {
-            // A pipe that nobody reads.
+            // A pipe without a reader.
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
                 if Instant::now() >= deadline {
                     return Err(unread());

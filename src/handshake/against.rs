@@ -1,4 +1,4 @@
-//! What a full handshake costs our client and others, turn by turn, at one server.
+//! CPU time of full handshakes with the suite's client and with others, turn by turn, at one server.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -16,9 +16,9 @@ use super::matrix::Offer;
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 
-/// How often each gets its turn.
+/// The number of turns of each client.
 pub const ROUNDS: u32 = 5;
-/// How long a turn is, in seconds.
+/// The length of a turn, in seconds.
 pub const TURN_S: u64 = 4;
 
 /// Another client, a program in PATH.
@@ -30,20 +30,20 @@ pub enum Rival {
     TlsPerf,
 }
 
-/// CPU time of clients, user and system, in milliseconds for 1,000 handshakes.
+/// CPU time of each client in one round, user and system, in milliseconds for 1,000 handshakes.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// Ours.
+    /// That of the suite's client.
     pub ours_ms: f64,
-    /// Theirs, in the order in which they were named.
+    /// Those of the other clients, in the order in which they were named.
     pub theirs_ms: Vec<f64>,
 }
 
-/// Lets all take turns at a server of our own: TLS 1.3, ECDSA P-256, X25519, a new TCP connection each; ours verifies
-/// the chain against its root. `told` hears of each round.
+/// Lets all clients take turns at a server of the suite: TLS 1.3, ECDSA P-256, X25519, a new TCP connection each; the
+/// suite's client verifies the chain against its root. `told` receives each round.
 ///
 /// # Errors
-/// If a rival's program is not there, or a handshake fails.
+/// If a rival's program is missing, or a handshake fails.
 pub fn take_turns(
     keyring: &mut Keyring,
     rivals: &[Rival],
@@ -55,7 +55,7 @@ pub fn take_turns(
     let peer = listener.peer(keyring)?;
     let authority = AuthorityFile::new(&keyring.pem())?;
     let visitor = Visitor::new(&peer, Offer::BASE)?;
-    // None is to pay for the server's first handshake.
+    // No client is to bear the cost of the server's first handshake.
     visitor.visit()?;
     let mut done = Vec::new();
     for _ in 0..rounds {
@@ -67,7 +67,8 @@ pub fn take_turns(
     Ok(done)
 }
 
-/// The median of the ratios of ours to that rival's, each of one round: less a matter of the moment than either.
+/// Returns the median over rounds of the ratio of the suite's client to that rival: it depends less on the moment than
+/// either does.
 pub fn median(rounds: &[Round], rival: usize) -> Option<f64> {
     let ratio = |round: &Round| round.theirs_ms.get(rival).map(|theirs| round.ours_ms / theirs);
     let mut ratios: Vec<f64> = rounds.iter().filter_map(ratio).collect();
@@ -85,7 +86,7 @@ fn ours(visitor: &Visitor, turn_s: u64) -> Result<f64> {
 }
 
 impl Rival {
-    /// Its name.
+    /// Returns its name.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Openssl => "openssl s_time",
@@ -105,8 +106,9 @@ impl Rival {
         Ok(cpu_ms * 1e3 / f64::from(handshakes))
     }
 
-    /// How many handshakes it made. Some releases of `openssl s_time` end with 1 after a good run: what counts is the
-    /// number that it prints once its time is up, which a run that a failed handshake cut short does not.
+    /// Returns the number of handshakes that it made. Some releases of `openssl s_time` end with 1 after a good run, so
+    /// the exit status is ignored: the number counts that it prints at the end of its time, and that it does not print
+    /// if a failed handshake cut the run short.
     fn made(self, output: &Output) -> Result<u32> {
         let made = self.handshakes(&String::from_utf8_lossy(&output.stdout)).filter(|count| *count > 0);
         made.ok_or_else(|| {
@@ -133,7 +135,7 @@ impl Rival {
         }
     }
 
-    /// How many handshakes it says it made.
+    /// Parses the number of handshakes that it reports.
     fn handshakes(self, text: &str) -> Option<u32> {
         match self {
             // 3287 connections in 5 real seconds, 0 bytes read per connection
@@ -147,7 +149,7 @@ impl Rival {
     }
 }
 
-/// CPU time of all children that have ended.
+/// Returns the CPU time of all children that have ended.
 fn children_cpu_ms() -> Result<f64> {
     // SAFETY: an all-zero `rusage` is a valid value (integers only); getrusage overwrites it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -159,7 +161,7 @@ fn children_cpu_ms() -> Result<f64> {
     Ok(ms(usage.ru_utime) + ms(usage.ru_stime))
 }
 
-/// A file with the authority's certificate, in a private folder; both go when this is dropped.
+/// A file with the authority's certificate, in a private folder; both are removed when this is dropped.
 struct AuthorityFile {
     folder: PathBuf,
     path: PathBuf,
@@ -171,7 +173,7 @@ impl AuthorityFile {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-{number}-{}", std::process::id(), crate::clock::Moment::now().as_ns());
         let folder = std::env::temp_dir().join(format!("certctl-bench-against-{id}"));
-        // It fails on a folder or link that is there already: what is in ours nobody else has made.
+        // This fails on a folder or link that exists already, so that no other program has put anything into this one.
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.context(|| format!("making the folder {}", folder.display()))?;
         let file = Self { path: folder.join("root.pem"), folder };
@@ -182,7 +184,7 @@ impl AuthorityFile {
 
 impl Drop for AuthorityFile {
     fn drop(&mut self) {
-        // One that is left holds no secret.
+        // A folder that is left behind holds no secret.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,5 +1,5 @@
-//! What is the same in every run of a case: bytes, flights, round trips, and nearly so instructions. Unlike time, it can
-//! hold a change to an exact number.
+//! Counts that are the same in every run of a case: bytes, flights, round trips, and nearly so instructions. Unlike
+//! time, they can hold a change to an exact number.
 
 use std::collections::BTreeMap;
 
@@ -12,53 +12,53 @@ use crate::error::{Context, Result};
 use crate::measure::instructions::Instructions;
 use crate::wire::tls::PROVIDER;
 
-/// How many handshakes are counted. An ECDSA signature is up to two bytes shorter in three of four handshakes, and
+/// The number of handshakes counted. An ECDSA signature is up to two bytes shorter in three of four handshakes, and
 /// shorter still in one of a hundred: the maximum of so many is the same in every run, the minimum is not.
 pub const HANDSHAKES: u32 = 64;
-/// As many as show that it works.
+/// The number of handshakes that shows that everything works.
 pub const SMOKE_HANDSHAKES: u32 = 2;
 /// The version of `counts.json`.
 const SCHEMA_VERSION: u32 = 1;
 
-/// `counts.json`: keys are sorted, units stand in names.
+/// The content of `counts.json`: keys are sorted, units stand in names.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counts {
-    /// By label.
+    /// The counts of each case, by its label.
     cases: BTreeMap<String, CaseCounts>,
-    /// Why instructions are null.
+    /// The reason for which instructions are null.
     instructions_unavailable: Option<String>,
-    /// What shook hands.
+    /// The TLS library.
     provider: &'static str,
-    /// Grows when a field changes its meaning or goes.
+    /// The schema's version: raised when a field changes its meaning or is removed.
     schema_version: u32,
 }
 
-/// The counts of a case. Those that end in `_max` are to be compared; a minimum tells how much signatures vary.
+/// The counts of a case. Those that end in `_max` are to be compared; a minimum shows how much signatures vary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CaseCounts {
     /// The cipher suite, as IANA names it.
     pub cipher_suite: &'static str,
-    /// How often the client sent something.
+    /// The number of flights that the client sent.
     pub client_flights: u32,
     /// Instructions of the client's part in user mode.
     pub client_instructions_median: Option<u64>,
-    /// What the client sent, with record headers: the most of all handshakes.
+    /// The bytes that the client sent, with record headers: the most of all handshakes.
     pub client_to_server_bytes_max: usize,
     /// The least of all handshakes.
     pub client_to_server_bytes_min: usize,
     /// The key exchange group, as IANA names it, or `-`.
     pub group: &'static str,
-    /// How many handshakes were counted.
+    /// The number of handshakes counted.
     pub handshakes: u32,
-    /// `full` or `resumed`, as the TLS library tells it.
+    /// `full` or `resumed`, as the TLS library reports it.
     pub kind: &'static str,
-    /// How often the client waited for the server before it could send data; TCP's is not among them.
+    /// The number of times that the client waited for the server before it could send data; TCP's is not among them.
     pub round_trips: u32,
-    /// How often the server sent something, tickets included.
+    /// The number of flights that the server sent, tickets included.
     pub server_flights: u32,
     /// Instructions of the server's part in user mode.
     pub server_instructions_median: Option<u64>,
-    /// What the server sent, with record headers and tickets: the most of all handshakes.
+    /// The bytes that the server sent, with record headers and tickets: the most of all handshakes.
     pub server_to_client_bytes_max: usize,
     /// The least of all handshakes.
     pub server_to_client_bytes_min: usize,
@@ -67,7 +67,7 @@ pub struct CaseCounts {
 }
 
 impl Counts {
-    /// Counts so many handshakes of each case.
+    /// Counts this many handshakes of each case.
     ///
     /// # Errors
     /// If a handshake fails or is not what its case says.
@@ -82,20 +82,20 @@ impl Counts {
         Ok(Self { cases: counted, instructions_unavailable, provider: PROVIDER, schema_version: SCHEMA_VERSION })
     }
 
-    /// The counts of a case, by its label.
+    /// Returns the counts of a case, by its label.
     pub fn case(&self, label: &str) -> Option<&CaseCounts> {
         self.cases.get(label)
     }
 
-    /// As in `counts.json`.
+    /// Renders the content of `counts.json`.
     ///
     /// # Errors
-    /// None that is known: every value has a form in JSON.
+    /// None is known: every value has a form in JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self).context(|| "writing counts as JSON".to_owned()).map(|json| json + "\n")
     }
 
-    /// For people.
+    /// Renders a table, for people.
     pub fn to_table(&self) -> String {
         let mut table = Table::new();
         let header =
@@ -124,7 +124,7 @@ impl Counts {
 fn count(parties: &Parties, handshakes: u32, counter: Option<&Instructions>) -> Result<CaseCounts> {
     let mut pipe = Pipe::default();
     pipe.prime(parties)?;
-    // Not counted: the first of all fills what the library keeps.
+    // The first handshake is not counted: it fills what the library keeps.
     let first = pipe.shake(parties, &mut unmetered)?;
     let mut failure = None;
     let mut read = || match counter.map(Instructions::read) {
@@ -164,7 +164,7 @@ fn count(parties: &Parties, handshakes: u32, counter: Option<&Instructions>) -> 
     })
 }
 
-/// The upper median.
+/// Returns the upper median.
 fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()

@@ -1,4 +1,4 @@
-//! The two parties of a handshake: their keys, their certificates and what they insist on.
+//! The two parties of a handshake: their keys, their certificates and their requirements.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A new authority, which has signed nothing yet.
+    /// Makes a new authority, which has signed nothing yet.
     ///
     /// # Errors
     /// If no key can be made.
@@ -38,17 +38,17 @@ impl Keyring {
         Ok(Self { authority: Authority::root(KeyType::EcdsaP256)?, identities: BTreeMap::new() })
     }
 
-    /// Trust in the authority.
+    /// Returns trust in the authority.
     pub fn trust(&self) -> Trust {
         self.authority.trust()
     }
 
-    /// The authority's certificate as PEM.
+    /// Returns the authority's certificate as PEM.
     pub fn pem(&self) -> String {
         self.authority.pem()
     }
 
-    /// A certificate for [`NAME`] and its key; there is one of each kind.
+    /// Returns a certificate for [`NAME`] and its key; there is one of each kind.
     ///
     /// # Errors
     /// If no key can be made.
@@ -62,7 +62,7 @@ impl Keyring {
         })
     }
 
-    /// Both parties of a case, who have not met yet.
+    /// Makes both parties of a case, which share no session yet.
     ///
     /// # Errors
     /// If a key cannot be made or used.
@@ -103,7 +103,7 @@ impl Keyring {
         };
         let identity = self.identity(case.key_type, Purpose::Server)?;
         let mut config = builder.with_single_cert(identity.chain.clone(), identity.key.clone_key()).context(what)?;
-        // Tickets, as daemons have them: nothing is kept at the server.
+        // Tickets, as with daemons: the server keeps no session.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         if case.offer.resumption() == Resumption::Resumed {
@@ -114,12 +114,12 @@ impl Keyring {
     }
 }
 
-/// A provider that has the offered group and no other.
+/// Returns a provider that has the offered group and no other.
 fn provider(offer: Offer) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { kx_groups: vec![offer.group().supported()], ..default_provider() })
 }
 
-/// Where a client keeps what it needs to resume.
+/// Returns the client's store of what it needs to resume.
 pub(super) fn sessions(resumption: Resumption) -> Sessions {
     match resumption {
         Resumption::Full => Sessions::disabled(),
@@ -141,12 +141,12 @@ pub struct Parties {
 }
 
 impl Parties {
-    /// The case that they are made for.
+    /// Returns the case that they are made for.
     pub fn case(&self) -> Case {
         self.case
     }
 
-    /// The same server with another client, who has no session yet.
+    /// Returns the same server with another client, which has no session yet.
     #[must_use]
     pub fn with_another_client(&self) -> Self {
         let mut client = ClientConfig::clone(&self.client);

@@ -1,4 +1,4 @@
-//! A TLS server of our own on loopback, so that handshakes over TCP can be measured where there is no daemon.
+//! The suite's own TLS server on loopback, so that handshakes over TCP can be measured where there is no daemon.
 
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,10 +19,11 @@ use crate::target::pki::{KeyType, Purpose};
 
 /// Its name in ids.
 pub const LABEL: &str = "rustls-loopback";
-/// How long a client may be silent.
+/// The longest silence of a client.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// It shakes hands with one client after another, in a thread of its own, and says nothing more. Dropping it stops it.
+/// A server that shakes hands with one client after another, in a thread of its own, and sends nothing more. Dropping
+/// it stops it.
 pub struct Listener {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -33,7 +34,7 @@ impl Listener {
     /// Listens on a free port, with an ECDSA P-256 certificate, both versions, these groups and two tickets.
     ///
     /// # Errors
-    /// If no key can be made or no port can be had.
+    /// If no key can be made or no port is free.
     pub fn start(keyring: &mut Keyring, groups: &[Group]) -> Result<Self> {
         let what = || "starting a TLS server on loopback".to_owned();
         let identity = keyring.identity(KeyType::EcdsaP256, Purpose::Server)?;
@@ -56,7 +57,7 @@ impl Listener {
                 if stopped.load(Ordering::Relaxed) {
                     break;
                 }
-                // A client that fails knows it itself.
+                // A client whose handshake fails reports it itself.
                 let _ = tcp.and_then(|tcp| serve(tcp, config.clone()));
             }
         };
@@ -64,10 +65,10 @@ impl Listener {
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
-    /// How to reach it.
+    /// Returns the address, trust and name with which a client reaches it.
     ///
     /// # Errors
-    /// None that is known: its name is one.
+    /// None is known: its name is a valid one.
     pub fn peer(&self, keyring: &Keyring) -> Result<Peer> {
         let name = keyring::name()?;
         Ok(Peer { label: LABEL.to_owned(), address: self.address, trust: keyring.trust(), name })
@@ -95,7 +96,7 @@ impl Drop for Listener {
         // Wakes it up; if that fails, it is awake or gone.
         let _ = TcpStream::connect_timeout(&self.address, PATIENCE);
         if let Some(thread) = self.thread.take() {
-            // It does not panic, and if it did it would have said so.
+            // The thread does not panic, and a panic would have printed its message.
             let _ = thread.join();
         }
     }

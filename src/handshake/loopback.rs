@@ -1,4 +1,4 @@
-//! A handshake over TCP with a server that is not ours to look into: from connecting to the client's last message.
+//! A handshake over TCP with a server whose side cannot be measured: from connecting to the client's last message.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::wire::Handshake;
 use crate::wire::tls::{self, Trust};
 
-/// How long the server may be silent.
+/// The longest silence of the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server that listens already.
@@ -24,28 +24,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Peer {
     /// Its name in ids and messages: `nginx`.
     pub label: String,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
-    /// Whom its certificate is verified against.
+    /// The trust against which its certificate is verified.
     pub trust: Trust,
-    /// What its certificate must be valid for.
+    /// The name for which its certificate must be valid.
     pub name: ServerName<'static>,
 }
 
-/// A client of a peer, who offers it one thing again and again.
+/// A client of a peer that makes it the same offer again and again.
 pub struct Visitor {
     peer: Peer,
     offer: Offer,
     config: Arc<ClientConfig>,
 }
 
-/// Why a handshake was not had.
+/// The reason for which there was no handshake as offered.
 enum Fault {
     /// The server lacks the version or the group.
     Refused(AlertDescription),
-    /// It broke off.
+    /// The connection or the handshake broke off.
     Broken(io::Error),
-    /// It was another one.
+    /// The handshake was another one.
     Mismatch(String),
 }
 
@@ -60,7 +60,7 @@ impl From<io::Error> for Fault {
 }
 
 impl Visitor {
-    /// A client that has not met the peer yet, and has no session to resume.
+    /// Makes a client that has not met the peer yet, and has no session to resume.
     ///
     /// # Errors
     /// If an authority's certificate is unusable.
@@ -71,8 +71,8 @@ impl Visitor {
         Ok(Self { peer: peer.clone(), offer, config: Arc::new(config) })
     }
 
-    /// Meets the peer for the first time, and gets what it needs to resume, if it offers that. Tells why, if the peer
-    /// lacks the version or the group, or prefers another.
+    /// Meets the peer for the first time, and gets what a resumed handshake needs, if the offer is one. Returns the
+    /// reason if the peer lacks the version or the group, or prefers another.
     ///
     /// # Errors
     /// Those of [`Visitor::visit`].
@@ -86,8 +86,8 @@ impl Visitor {
         }
     }
 
-    /// Connects, shakes hands and closes. Tells how long it took until the client could send data; closing, for which
-    /// it waits, and the server's tickets, which it takes, are not part of it.
+    /// Connects, shakes hands and closes. Returns the time until the client could send data; it does not include
+    /// closing, for which this waits, and reading the server's tickets.
     ///
     /// # Errors
     /// If the connection or the handshake fails, or the handshake is not the one that was offered.
@@ -130,8 +130,8 @@ impl Visitor {
     }
 }
 
-/// The offered group alone, or first. In TLS 1.2 the curve of a server's certificate must be among the groups as well
-/// (RFC 8422, section 5.1), and OpenSSL insists on it.
+/// Returns a provider with the offered group alone, or first. In TLS 1.2 the curve of a server's certificate must be
+/// among the groups as well (RFC 8422, section 5.1), and OpenSSL insists on it.
 fn provider(offer: Offer) -> CryptoProvider {
     let mut groups = vec![offer.group().supported()];
     if offer.version() == Version::Tls12 {
@@ -141,8 +141,8 @@ fn provider(offer: Offer) -> CryptoProvider {
     CryptoProvider { kx_groups: groups, ..default_provider() }
 }
 
-/// Closes, and takes whatever the server still sends: tickets of TLS 1.3 come after the handshake. The server is done
-/// with this connection when the next one begins.
+/// Closes, and reads whatever the server still sends: tickets of TLS 1.3 come after the handshake. The server has
+/// finished with this connection when the next one begins.
 fn part(client: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
     client.send_close_notify();
     while client.wants_write() {
@@ -153,7 +153,7 @@ fn part(client: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
         match client.read_tls(tcp) {
             Ok(0) => return Ok(()),
             Ok(_) => client.process_new_packets().map(|_| ()).map_err(io::Error::other)?,
-            // A server may well cut a connection of which it has read the end.
+            // A server may reset a connection whose end it has read.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! The matrix of handshakes: every case that there is, and the slice of it that runs by default.
+//! The matrix of handshakes: every case, and the slice of the matrix that runs by default.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use crate::target::pki::KeyType;
 use crate::wire::Handshake;
 pub use crate::wire::tls::{Group, Version};
 
-/// Whether the handshake continues an earlier session.
+/// The kind of a handshake: full, or continuing an earlier session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resumption {
-    /// No: certificates are sent and verified. The server gives out no tickets.
+    /// Full: certificates are sent and verified. The server gives out no tickets.
     Full,
-    /// Yes, by a ticket of the handshake before it; the server gives out one ticket for the next.
+    /// Resumed by a ticket of the handshake before it; the server gives out one ticket for the next.
     Resumed,
 }
 
@@ -19,7 +19,7 @@ impl Resumption {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Full, Self::Resumed];
 
-    /// Its name in benchmark ids, which is [`Handshake::kind`] as well.
+    /// Returns its name in benchmark ids, which is [`Handshake::kind`] as well.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -28,12 +28,12 @@ impl Resumption {
     }
 }
 
-/// Whether the server asks the client for a certificate.
+/// The server's request for a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientAuth {
-    /// No.
+    /// The server requests none.
     Off,
-    /// Yes: the client has one with a key of the same kind as the server's, and the server verifies it.
+    /// The server requests one and verifies it; both certificates have keys of the same kind.
     On,
 }
 
@@ -41,7 +41,7 @@ impl ClientAuth {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Off, Self::On];
 
-    /// Its name in benchmark ids.
+    /// Returns its name in benchmark ids.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Off => "no-client-auth",
@@ -50,7 +50,7 @@ impl ClientAuth {
     }
 }
 
-/// What a client offers, whatever the server's certificate is. It is always a possible combination:
+/// The offer of a client, whatever the server's certificate is. It is always a possible combination:
 /// - TLS 1.2 knows no hybrid group, so that X25519MLKEM768 comes with TLS 1.3 only;
 /// - a resumed handshake of TLS 1.2 exchanges no keys, so that it exists once, under X25519, which the handshake before
 ///   it had.
@@ -62,10 +62,10 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// What a server of today and a client of today agree on: TLS 1.3, X25519, full.
+    /// The offer on which a server and a client of today agree: TLS 1.3, X25519, full.
     pub const BASE: Self = Self { version: Version::Tls13, group: Group::X25519, resumption: Resumption::Full };
 
-    /// The combination, if it is possible.
+    /// Returns the combination, if it is possible.
     pub fn new(version: Version, group: Group, resumption: Resumption) -> Option<Self> {
         let possible = match (version, group, resumption) {
             (Version::Tls13, _, _) | (Version::Tls12, Group::X25519, _) => true,
@@ -75,7 +75,7 @@ impl Offer {
         possible.then_some(Self { version, group, resumption })
     }
 
-    /// Every possible combination.
+    /// Returns every possible combination.
     pub fn all() -> impl Iterator<Item = Self> {
         let versions = Version::ALL.into_iter();
         versions.flat_map(|version| {
@@ -86,28 +86,28 @@ impl Offer {
         })
     }
 
-    /// The protocol version.
+    /// Returns the protocol version.
     pub const fn version(self) -> Version {
         self.version
     }
 
-    /// The key exchange group.
+    /// Returns the key exchange group.
     pub const fn group(self) -> Group {
         self.group
     }
 
-    /// Whether it is resumed.
+    /// Returns its kind: full or resumed.
     pub const fn resumption(self) -> Resumption {
         self.resumption
     }
 
-    /// The full handshake that must come before it, so that it can be resumed.
+    /// Returns the full handshake that must come before it, so that it can be resumed.
     #[must_use]
     pub const fn priming(self) -> Self {
         Self { resumption: Resumption::Full, ..self }
     }
 
-    /// What keeps a finished handshake from being the one that was offered.
+    /// Describes the mismatch between a finished handshake and this offer; `None` if there is none.
     pub fn mismatch(self, handshake: &Handshake) -> Option<String> {
         let group = match (self.version, self.resumption) {
             (Version::Tls12, Resumption::Resumed) => "-",
@@ -118,34 +118,34 @@ impl Offer {
         (found != expected).then(|| format!("expected {}, had {}", expected.join(" "), found.join(" ")))
     }
 
-    /// In how many properties it differs from [`Offer::BASE`].
+    /// Returns the number of properties in which it differs from [`Offer::BASE`].
     fn distance(self) -> usize {
         let base = Self::BASE;
         let differs = [self.version != base.version, self.group != base.group, self.resumption != base.resumption];
         differs.into_iter().filter(|differs| *differs).count()
     }
 
-    /// Whether it is measured at servers by default: full and resumed, as of today.
+    /// Reports whether it is measured at servers by default: the base, full and resumed.
     pub fn is_default(self) -> bool {
         self.priming() == Self::BASE
     }
 }
 
 impl fmt::Display for Offer {
-    /// `VERSION/GROUP/KIND`.
+    /// Writes `VERSION/GROUP/KIND`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.version.label(), self.group.label(), self.resumption.label())
     }
 }
 
-/// A handshake of which both sides are ours.
+/// A handshake with both sides in this suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
-    /// What the client offers.
+    /// The client's offer.
     pub offer: Offer,
-    /// The kind of key that certificates have.
+    /// The kind of key of the certificates.
     pub key_type: KeyType,
-    /// Whether the client shows one.
+    /// The server's request for a client certificate.
     pub client_auth: ClientAuth,
 }
 
@@ -153,7 +153,7 @@ impl Case {
     /// The case that the others are compared with.
     pub const BASE: Self = Self { offer: Offer::BASE, key_type: KeyType::EcdsaP256, client_auth: ClientAuth::Off };
 
-    /// The full matrix, in the order of ids.
+    /// Returns the full matrix, nearest to the base first.
     pub fn all() -> impl Iterator<Item = Self> {
         let keys = KeyType::ALL.into_iter();
         let cases = keys.flat_map(|key_type| {
@@ -161,12 +161,12 @@ impl Case {
             offers.flat_map(move |offer| ClientAuth::ALL.map(|client_auth| Self { offer, key_type, client_auth }))
         });
         let mut cases: Vec<Self> = cases.collect();
-        // TLS 1.3 first, then whatever is nearest to the base.
+        // Cases at the same distance stand in the order of their fields.
         cases.sort_by_key(|case| (case.distance(), *case));
         cases.into_iter()
     }
 
-    /// In how many properties it differs from [`Case::BASE`].
+    /// Returns the number of properties in which it differs from [`Case::BASE`].
     fn distance(self) -> usize {
         let base = Self::BASE;
         self.offer.distance()
@@ -174,14 +174,14 @@ impl Case {
             + usize::from(self.client_auth != base.client_auth)
     }
 
-    /// Whether it belongs to the default slice: the base, and every case that differs from it in one property.
+    /// Reports whether it belongs to the default slice: the base, and every case that differs from it in one property.
     pub fn is_default(self) -> bool {
         self.distance() <= 1
     }
 }
 
 impl fmt::Display for Case {
-    /// `VERSION/KEY/GROUP/KIND/CLIENT-AUTH`, the rest of a benchmark id.
+    /// Writes `VERSION/KEY/GROUP/KIND/CLIENT-AUTH`, the rest of a benchmark id.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { offer, key_type, client_auth } = self;
         let (version, group, kind) = (offer.version.label(), offer.group.label(), offer.resumption.label());

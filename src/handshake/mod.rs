@@ -1,8 +1,8 @@
-//! Raw TLS handshakes, case by case: what each costs a client and a server, and what it puts on the wire.
+//! Raw TLS handshakes, case by case: their cost to client and server, and their bytes on the wire.
 //!
-//! [`matrix`] says which cases there are, [`keyring`] makes the two parties of a case, [`pipe`] lets them shake hands in
-//! memory, [`loopback`] shakes hands with a server over TCP. [`counts`] holds what is the same in every run, and
-//! [`selection`] the loops that a command line asks for.
+//! [`matrix`] lists the cases, [`keyring`] makes the two parties of a case, [`pipe`] lets them shake hands in memory,
+//! [`loopback`] shakes hands with a server over TCP. [`counts`] holds what is the same in every run, and [`selection`]
+//! the loops that a command line selects.
 
 pub mod against;
 pub mod counts;

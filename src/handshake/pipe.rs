@@ -1,5 +1,5 @@
-//! A handshake in memory: both sides take turns in one thread, without sockets, so that each one's part can be told
-//! from the other's. No handshake over a network costs less.
+//! A handshake in memory: both sides take turns in one thread, without sockets, so that the part of each can be
+//! measured apart. No handshake over a network costs less.
 
 use std::ops::DerefMut;
 
@@ -10,10 +10,10 @@ use super::matrix::{Case, ClientAuth, Offer, Resumption};
 use crate::error::{Context, Error, Result};
 use crate::wire::Handshake;
 
-/// How often both sides may take turns. The longest handshake, TLS 1.2 in full, needs three.
+/// The most turns of both sides. The longest handshake, full TLS 1.2, needs three.
 const TURNS: u32 = 8;
 
-/// The bytes that are under way, kept from one handshake to the next.
+/// The bytes in transit, in buffers that are kept from one handshake to the next.
 #[derive(Debug, Default)]
 pub struct Pipe {
     to_server: Vec<u8>,
@@ -23,26 +23,26 @@ pub struct Pipe {
 /// A finished handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shake {
-    /// What the client's part took, in the unit of the meter: from making the connection to dropping it.
+    /// The cost of the client's part, in the unit of the meter: from making the connection to dropping it.
     pub client: u64,
-    /// What the server's part took.
+    /// The cost of the server's part.
     pub server: u64,
-    /// What the client sent.
+    /// The data that the client sent.
     pub to_server: Flow,
-    /// What the server sent, with its tickets.
+    /// The data that the server sent, with its tickets.
     pub to_client: Flow,
-    /// How often the client waited for the server before it could send data.
+    /// The number of times that the client waited for the server before it could send data.
     pub round_trips: u32,
-    /// What it was.
+    /// The handshake, as the client saw it.
     pub handshake: Handshake,
 }
 
-/// What one side sent.
+/// The data that one side sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     /// Bytes, with record headers.
     pub bytes: usize,
-    /// How often it sent something after it had heard the other side, or nothing.
+    /// The number of its flights: turns in which it sent something.
     pub flights: u32,
 }
 
@@ -53,7 +53,7 @@ impl Flow {
     }
 }
 
-/// Tells one side's part from the other's: what is read between two splits is one's alone.
+/// Separates the parts of the two sides: each split returns the reading since the last one, which is one side's alone.
 struct Meter<'m, M> {
     read: &'m mut M,
     last: u64,
@@ -62,12 +62,12 @@ struct Meter<'m, M> {
 impl<M: FnMut() -> u64> Meter<'_, M> {
     fn split(&mut self) -> u64 {
         let now = (self.read)();
-        // A meter that fails reads 0; who reads it tells.
+        // A meter that fails reads 0; its owner reports the failure.
         now.saturating_sub(std::mem::replace(&mut self.last, now))
     }
 }
 
-/// A meter for when only the whole matters.
+/// Returns a constant reading, where only the whole matters.
 pub fn unmetered() -> u64 {
     0
 }
@@ -145,7 +145,7 @@ impl Pipe {
     }
 }
 
-/// One side reads all that has come, and writes all that it has to say.
+/// Lets one side read all that has come, and write all that it has to send.
 fn take_turn<C, D>(side: &mut C, inbox: &mut Vec<u8>, outbox: &mut Vec<u8>) -> std::io::Result<()>
 where
     C: DerefMut<Target = ConnectionCommon<D>>,
@@ -163,7 +163,7 @@ where
     Ok(())
 }
 
-/// Holds a finished handshake against its case, as both sides see it.
+/// Checks a finished handshake against its case, as both sides see it.
 fn check(
     case: Case,
     offer: Offer,
@@ -253,7 +253,7 @@ mod tests {
         parties.server = strict.server.clone();
         let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
         assert!(error.what().contains("the server: peer sent no certificates"), "{error}");
-        // And a server that does not ask for the one that the case has.
+        // Likewise a server that does not request the certificate that the case has.
         let mut parties = strict;
         parties.server = keyring.parties(Case::BASE).unwrap().server;
         let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
@@ -273,7 +273,7 @@ mod tests {
         // ClientHello, Finished, the end; ServerHello to Finished, reading the client's Finished, the end.
         assert_eq!((shake.client, shake.server), (3, 3));
         assert_eq!((shake.to_server.flights, shake.to_client.flights), (2, 1));
-        // One reading at the start, and one for the check that is nobody's.
+        // One reading at the start, and one for the check, which belongs to neither side.
         assert_eq!(reads, 1 + 3 + 3 + 1);
     }
 

@@ -1,10 +1,10 @@
-//! Every loop that could run, and those that a command line asks for.
+//! All loops that could run, and those that a command line selects.
 
 use std::fmt;
 
 use super::matrix::{Case, Offer, Resumption};
 
-/// Whose part of a handshake in memory is measured.
+/// The part of a handshake in memory that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The client's alone.
@@ -19,7 +19,7 @@ impl Side {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Client, Self::Server, Self::Both];
 
-    /// Its name in benchmark ids.
+    /// Returns its name in benchmark ids.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -29,7 +29,7 @@ impl Side {
     }
 }
 
-/// How much of the matrix is wanted.
+/// The part of the matrix that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scope {
     /// The base case and what differs from it in one property.
@@ -50,7 +50,7 @@ pub enum Loop {
 }
 
 impl Loop {
-    /// Everything that there is, group by group, for these servers and a machine of so many cores.
+    /// Returns all loops, group by group, for these servers and a machine with this many cores.
     pub fn all(servers: &[&str], cores: usize) -> Vec<Self> {
         let pipes = Side::ALL.into_iter().flat_map(|side| Case::all().map(move |case| Self::Pipe(side, case)));
         let offers = |server: &&str| {
@@ -63,8 +63,8 @@ impl Loop {
         pipes.chain(servers.iter().flat_map(offers)).chain(threads).collect()
     }
 
-    /// The loops that are asked for: those of the scope whose ids `wants` wants. Without a scope, a filter chooses from
-    /// everything, and no filter is the default.
+    /// Selects the loops of the scope whose ids `wants` accepts. Without a scope, a filter selects from everything, and
+    /// no filter means the default.
     ///
     /// # Errors
     /// Those of `wants`.
@@ -80,7 +80,7 @@ impl Loop {
         in_scope.filter_map(|one| wants(&one.to_string()).map(|wanted| wanted.then_some(one)).transpose()).collect()
     }
 
-    /// Its Criterion group.
+    /// Returns its Criterion group.
     pub fn group(&self) -> String {
         match self {
             Self::Pipe(side, _) => format!("handshake/{}", side.label()),
@@ -89,7 +89,7 @@ impl Loop {
         }
     }
 
-    /// Its name within the group.
+    /// Returns its name within the group.
     pub fn function(&self) -> String {
         match self {
             Self::Pipe(_, case) => case.to_string(),
@@ -99,7 +99,7 @@ impl Loop {
         }
     }
 
-    /// The case of the matrix, where both sides are ours.
+    /// Returns the case of the matrix, where both sides are in this suite.
     pub fn case(&self) -> Option<Case> {
         match self {
             Self::Pipe(_, case) | Self::Throughput(_, case) => Some(*case),
@@ -113,7 +113,8 @@ impl Loop {
             Self::Loopback(_, offer) => offer.is_default(),
             Self::Throughput(threads, case) => {
                 let is_base = Case { offer: case.offer.priming(), ..*case } == Case::BASE;
-                // One thread shows the cost of the harness, all of them what the machine has; doubling, the way there.
+                // One thread shows the cost of the harness, all threads the capacity of the machine, and doublings the
+                // way between.
                 is_base
                     && (threads.is_power_of_two() || *threads == cores)
                     && (case.offer.resumption() == Resumption::Full || *threads == cores)

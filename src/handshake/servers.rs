@@ -1,5 +1,5 @@
-//! The servers on loopback that handshakes are measured with. Each is known by its label before it is started, so that
-//! loops can be listed and chosen without starting anything.
+//! The servers on loopback with which handshakes are measured. Each is known by its label before it is started, so that
+//! loops can be listed and selected without starting anything.
 
 use super::keyring::{self, Keyring};
 use super::listener::{self, Listener};
@@ -9,26 +9,26 @@ use crate::error::Result;
 use crate::target::pki::{KeyType, Purpose};
 use crate::target::sidecar::{Installation, Options, Sidecar};
 
-/// A server that can be had.
+/// A server that is available.
 pub enum Server {
-    /// One of our own.
+    /// The suite's own server.
     Own,
-    /// An installed daemon, started for the occasion.
+    /// An installed daemon, started for this purpose.
     Daemon(Installation),
-    /// One that runs already.
+    /// A server that runs already.
     Running(Peer),
 }
 
-/// A server that is there until this is dropped.
+/// A server that runs until this is dropped, or longer if it ran before.
 pub struct Started {
-    /// How to reach it.
+    /// The address, trust and name with which a client reaches it.
     pub peer: Peer,
     _own: Option<Listener>,
     _daemon: Option<Sidecar>,
 }
 
 impl Server {
-    /// Its name in ids.
+    /// Returns its name in ids.
     pub fn label(&self) -> &str {
         match self {
             Self::Own => listener::LABEL,

@@ -1,4 +1,4 @@
-//! Handshakes in memory on several cores at once: clients of their own, one server for all.
+//! Handshakes in memory on several cores at once: a client per thread, and one server for all.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,21 +10,21 @@ use super::keyring::Parties;
 use super::pipe::{Pipe, unmetered};
 use crate::error::{Context, Error, Result};
 
-/// How many handshakes each thread has in a batch, on average: enough for the last one to cost the others little.
+/// The handshakes of each thread in a batch, on average: enough for the last one to cost the others little.
 const PER_THREAD: u64 = 64;
 
 /// Threads that shake hands.
 pub struct Crew {
     pool: ThreadPool,
-    /// One for each thread.
+    /// A client for each thread.
     clients: Vec<Mutex<(Parties, Pipe)>>,
 }
 
 impl Crew {
-    /// So many threads, each of which plays both sides of one handshake after another.
+    /// Starts threads, each of which plays both sides of one handshake after another.
     ///
     /// # Errors
-    /// If no threads can be had, or the first handshake is not what its case says.
+    /// If the threads cannot be started, or the first handshake is not what its case says.
     pub fn new(threads: usize, parties: &Parties) -> Result<Self> {
         let named = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("handshake-{index}"));
         let pool = named.build().context(|| format!("starting {threads} threads"))?;
@@ -36,12 +36,12 @@ impl Crew {
         Ok(Self { pool, clients: clients.collect::<Result<_>>()? })
     }
 
-    /// How many handshakes a batch has.
+    /// Returns the number of handshakes in a batch.
     pub fn batch(&self) -> u64 {
         PER_THREAD * self.clients.len() as u64
     }
 
-    /// How long so many batches take, one after another.
+    /// Returns the duration of this many batches, one after another.
     ///
     /// # Errors
     /// If a handshake fails or is not what its case says.
@@ -57,7 +57,7 @@ impl Crew {
 
     fn shake(&self) -> Result<()> {
         let client = rayon::current_thread_index().and_then(|index| self.clients.get(index));
-        // Its own thread alone ever takes it.
+        // Only its own thread ever takes it.
         let mut client =
             client.and_then(|client| client.try_lock().ok()).ok_or_else(|| Error::new("a thread without a client"))?;
         let (parties, pipe) = &mut *client;

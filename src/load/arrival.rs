@@ -1,27 +1,27 @@
-//! Arrivals: what is asked, by whom, and when it is meant to be.
+//! Arrivals: the requests of a workload, the client of each, and its intended start.
 
 use crate::clock::Moment;
 
-/// One request to ask.
+/// One request to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Counts from 0, over warm-up and measured window together.
+    /// The sequence number, from 0, over warm-up and measured window together.
     pub seq: u64,
-    /// Who asks, counted from 0: an agent, a user.
+    /// The client that sends it, counted from 0: an agent, a user.
     pub client: u64,
-    /// Which of the scenario's steps it is.
+    /// The index of its step in the scenario.
     pub step: usize,
 }
 
 /// One intended request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// What is asked.
+    /// The request.
     pub ask: Ask,
-    /// When it is meant to start.
+    /// The intended start.
     pub intended: Moment,
-    /// When it was handed in, which is later if the generator is behind.
+    /// The moment at which it was handed in, which is later if the generator is behind.
     pub handed: Moment,
-    /// No worker was free for it then.
+    /// True if no worker was free for it at that moment.
     pub waited: bool,
 }

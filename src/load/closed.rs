@@ -1,5 +1,5 @@
-//! The closed workload: each user asks, waits for the answer, and asks again. It slows down with the target, so that
-//! its latencies leave out what would have been asked meanwhile.
+//! The closed workload: each user sends a request, waits for the answer, and sends the next. It slows down with the
+//! system, so that its latencies omit the requests that would have been sent meanwhile.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Users {
     stage: watch::Sender<Stage>,
     next_seq: Cell<u64>,
     in_flight: Cell<u64>,
-    /// Users who have made all their rounds.
+    /// The number of users that have completed all their rounds.
     finished: Cell<usize>,
 }
 
@@ -44,13 +44,13 @@ impl Default for Users {
 }
 
 impl Users {
-    /// Lets no further request start.
+    /// Ends the users: no further request starts.
     pub fn end(&self) {
         self.stage.send_replace(Stage::Over);
     }
 
     async fn reached(&self, stage: Stage) {
-        // The sender is ours, so the wait cannot fail while we exist.
+        // `self` owns the sender, so the wait cannot fail while `self` exists.
         let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
     }
 
@@ -59,14 +59,14 @@ impl Users {
     }
 }
 
-/// One user: round after round of all steps.
+/// Runs one user: round after round of all steps.
 pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users: &Users) {
     let Model::Closed { think, rounds } = shared.plan.model else { unreachable!("only closed workloads have users") };
     users.reached(Stage::Asking).await;
     for _ in 0..rounds.unwrap_or(u64::MAX) {
         for step in 0..shared.plan.steps {
             let now = Moment::now();
-            // The pacer, which says so too, may be a little behind.
+            // The pacer, which ends the users too, may be a little behind.
             if users.over() || shared.is_over(now) {
                 return;
             }
@@ -86,15 +86,15 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
                 () = users.reached(Stage::Over) => return,
             }
         } else {
-            // A target that answers at once must not keep the pacer from its turn.
+            // A system that answers at once must not keep the pacer from its turn.
             tokio::task::yield_now().await;
         }
     }
     users.finished.set(users.finished.get() + 1);
 }
 
-/// Lets the users ask through warm-up and window, and lets requests in flight end. Gives readings at the edges of the
-/// window, which ends early once all have made their rounds.
+/// Lets the users send requests through warm-up and window, and waits for the requests in flight. Returns readings at
+/// the edges of the window, which ends early once all users have completed their rounds.
 pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(Reading, Reading)> {
     let plan = &shared.plan;
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
@@ -120,7 +120,7 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(
     let at_end = Reading::take();
     shared.paced();
     if plan.goes_on > Duration::ZERO {
-        // Others may still be measured: what they were measured beside goes on.
+        // Other workloads may still be measured: the load beside them must go on.
         shared.wait(&timer, window_end + plan.goes_on).await?;
     }
     users.end();

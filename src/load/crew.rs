@@ -1,4 +1,4 @@
-//! A crew: the workers of one workload, each with a connection, and what they share.
+//! The worker pool of one workload: its workers, each with a connection, and the state that they share.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -28,44 +28,45 @@ use crate::measure::generator::{GeneratorUse, Reading};
 use crate::measure::{Measurement, Outcome, Recorder, Sample};
 use crate::wire::{Fault, FaultKind, Phases};
 
-/// How many connections may be in the middle of being opened.
+/// The largest number of connections that may be opening at once.
 const MAX_OPENING: usize = 64;
-/// How often opening one connection is tried.
+/// The number of attempts to open one connection.
 const OPEN_ATTEMPTS: usize = 3;
-/// How long all connections together may take longer than the connect rate has it, at least.
+/// The least time that opening all connections may take beyond what the connect rate implies.
 const OPENING_PATIENCE: Duration = Duration::from_secs(60);
-/// How long connections may take to say goodbye.
+/// The longest wait for a connection to close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The workers of one workload.
+/// The worker pool of one workload.
 pub struct Crew {
     shared: Rc<Shared>,
     workers: JoinSet<()>,
 }
 
-/// What the workers of one workload share.
+/// The state that the workers of one workload share.
 pub struct Shared {
     pub plan: Plan,
     pub recorder: Rc<RefCell<Recorder>>,
     pub control: Control,
     pub work: Source,
     pub deadlines: Deadlines,
-    /// How many workloads of the run have not reached the end of their window.
+    /// The number of workloads of the run that have not reached the end of their window.
     pacing: Rc<Cell<usize>>,
     opening_fault: RefCell<Option<Fault>>,
     opened: Cell<usize>,
 }
 
-/// Where a worker's requests come from.
+/// The source of a worker's requests.
 pub enum Source {
     /// An open workload's arrivals.
     Desk(Desk),
-    /// A closed workload's users, who are the workers.
+    /// A closed workload's users, which are the workers.
     Users(Users),
 }
 
 impl Crew {
-    /// Starts the workers of `job` and waits until each has its connection.
+    /// Starts the workers of `job` and waits until each has its connection, if the plan opens connections before the
+    /// load.
     pub async fn assemble<C: Client>(mut job: Job<C>, control: &Control, pacing: &Rc<Cell<usize>>) -> Result<Self> {
         let plan = job.plan;
         let (work, expected) = match &plan.model {
@@ -104,7 +105,7 @@ impl Crew {
         Ok(Self { shared, workers })
     }
 
-    /// Drives the load, from `start` of the run until the last answer is in or given up; gives readings of the
+    /// Drives the load, from `start` of the run until the last answer is in or given up; returns readings of the
     /// generator at the edges of the measured window.
     pub fn load(&self, start: Moment) -> impl Future<Output = Result<(Reading, Reading)>> + use<> {
         let shared = self.shared.clone();
@@ -116,8 +117,9 @@ impl Crew {
         }
     }
 
-    /// Records when the generator's timer wakes it, from `start` of the run until it is dropped, which is when the last
-    /// answer is in: one that comes after the window belongs to it all the same. Among the workers, so that it waits its turn as an answer does that came in at the same moment.
+    /// Records each wake-up of the generator's timer, from `start` of the run until it is dropped, after the last
+    /// answer: an answer that comes after the window still belongs to it. Runs among the workers, so that it waits for
+    /// its turn as an answer does that came in at the same moment.
     pub fn watch(&self, start: Moment) -> impl Future<Output = Result<()>> + use<> {
         let shared = self.shared.clone();
         async move {
@@ -130,7 +132,7 @@ impl Crew {
         }
     }
 
-    /// Sends the workers home and gives what was measured.
+    /// Ends the workers and returns the measurement.
     pub async fn dismiss(mut self, usage: GeneratorUse) -> Measurement {
         match &self.shared.work {
             Source::Desk(desk) => desk.close(),
@@ -142,18 +144,18 @@ impl Crew {
 }
 
 impl Shared {
-    /// Whether the run is to stop.
+    /// Returns true if the run is to stop.
     pub fn stopped(&self) -> bool {
         self.control.stop.load(Ordering::Relaxed) || self.control.is_cut()
     }
 
-    /// Whether requests of this workload are over, measured or not.
+    /// Returns true if this workload sends no more requests, measured or not.
     pub fn is_over(&self, now: Moment) -> bool {
         let recorder = self.recorder.borrow();
         now >= recorder.window_end() + self.plan.goes_on
     }
 
-    /// Waits until `moment`, and ends requests whose time is up meanwhile; returns `false` if the run is to stop.
+    /// Waits until `moment`, and ends requests past their deadline meanwhile; returns `false` if the run is to stop.
     pub async fn wait(&self, timer: &Timer, moment: Moment) -> Result<bool> {
         loop {
             if self.stopped() {
@@ -169,8 +171,8 @@ impl Shared {
         }
     }
 
-    /// Waits until opening the rest is of no use: the run is to stop, or a connection was given up; or it is `last`,
-    /// for which this returns `false`.
+    /// Waits until opening further connections is of no use, because the run is to stop or a connection was given up,
+    /// and returns `true`; returns `false` once `last` has passed.
     async fn opening_is_over(&self, last: Moment) -> bool {
         while !self.stopped() && self.opening_fault.borrow().is_none() {
             if Moment::now() >= last {
@@ -181,12 +183,12 @@ impl Shared {
         true
     }
 
-    /// Notes that this workload's window has begun.
+    /// Enters the measuring stage: this workload's window has begun.
     pub fn measuring(&self) {
         self.control.progress.enter(Stage::Measuring);
     }
 
-    /// Notes that this workload's window is over.
+    /// Records that this workload's window is over; the last workload to do so enters the draining stage.
     pub fn paced(&self) {
         self.pacing.set(self.pacing.get() - 1);
         if self.pacing.get() == 0 {
@@ -194,7 +196,7 @@ impl Shared {
         }
     }
 
-    /// Lets what is in flight end, for as long as a request may take.
+    /// Waits for the requests in flight to end, for as long as a request may take.
     pub async fn drain(&self, outstanding: impl Fn() -> u64) {
         let patience = Moment::now() + self.plan.timeout + SWEEP_EVERY;
         let stopped = || self.control.stop.load(Ordering::Relaxed);
@@ -233,7 +235,7 @@ async fn open_all<C: Client>(
     };
     let patience = OPENING_PATIENCE.max(shared.plan.timeout * (OPEN_ATTEMPTS as u32 + 1));
     let last = start + Duration::from_nanos(rate.offset_ns(all)) + patience;
-    // What is still being opened then is dropped with the workers.
+    // Connections that are still being opened then are dropped with the workers.
     let in_time = tokio::select! {
         done = opening => done.map(|()| true)?,
         in_time = shared.opening_is_over(last) => in_time,
@@ -262,10 +264,10 @@ async fn open_all<C: Client>(
     Ok(())
 }
 
-/// One worker: opens its connection if it is to, then asks one request after another.
+/// Runs one worker: opens its connection if `opening` is given, then sends one request after another.
 async fn work_on<C: Client>(worker: usize, mut client: C, shared: Rc<Shared>, opening: Option<OwnedSemaphorePermit>) {
     if let Some(permit) = opening {
-        // Boxed, as the close is: an idle worker is to keep no room for what it does once.
+        // Boxed, like the close: an idle worker must not keep memory for what it does only once.
         let opened = Box::pin(connect(&mut client, &shared)).await;
         drop(permit);
         if !opened {
@@ -305,7 +307,7 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
     false
 }
 
-/// Asks what `arrival` wants, starting at `actual`, which is now, and records what came of it.
+/// Sends the request of `arrival`, starting at `actual`, which is now, and records its result.
 pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, actual: Moment, shared: &Shared) {
     let done = {
         let request = pin!(client.perform(arrival.ask, actual));

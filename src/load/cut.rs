@@ -1,4 +1,4 @@
-//! The end of a run before its time, of its own accord: after so many requests, at so many errors that it drowns its
+//! The early end of a run by its own limits: after a number of requests, at a share of errors that shows an overloaded
 //! system, or because a connection cannot be opened.
 
 use std::collections::VecDeque;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::progress::Progress;
 
-/// How often errors are looked at.
+/// The interval between checks of the errors.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Of fewer requests than this no share is taken.
+/// The smallest number of requests from which a share is computed.
 const TELLING_REQUESTS: u64 = 10;
 
 /// A share of errors within a span of time, as in `50%/10s`.
@@ -21,25 +21,25 @@ const TELLING_REQUESTS: u64 = 10;
 pub struct ErrorLimit {
     /// The share, above 0 and up to 1.
     pub share: f64,
-    /// Of the requests that end within so long.
+    /// The span: the share is of the requests that end within it.
     pub within: Duration,
 }
 
-/// Why a run ended early.
+/// The reason for which a run ended early.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
     /// A connection could not be opened before the load.
     NotOpened {
-        /// So many were opened.
+        /// The number of connections opened.
         opened: u64,
-        /// Of so many.
+        /// The number of connections wanted.
         wanted: u64,
-        /// What became of the next.
+        /// The fault of the next connection, with a hint.
         why: String,
     },
-    /// It had sent as many requests as it may.
+    /// The run had sent as many requests as it may.
     Requests(u64),
-    /// So large a share of its requests failed.
+    /// The share of failed requests reached the limit.
     Errors {
         /// The share, 0 to 1.
         share: f64,
@@ -48,7 +48,7 @@ pub enum Ended {
     },
 }
 
-/// The limits of one run, and whether one was reached. Clones share both.
+/// The limits of one run, and the one that was reached, if any. Clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct Cut {
     limits: Limits,
@@ -57,22 +57,22 @@ pub struct Cut {
     ended: Arc<Mutex<Option<Ended>>>,
 }
 
-/// What ends a run early; nothing, by default.
+/// The limits that end a run early; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// How many requests it may send.
+    /// The largest number of requests that the run may send.
     pub requests: Option<u64>,
-    /// How many of them may fail.
+    /// The share of them that may fail.
     pub errors: Option<ErrorLimit>,
 }
 
 impl Cut {
-    /// With these limits.
+    /// Makes a cut with these limits.
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// Counts a request that is to be sent; `false` if it may not be.
+    /// Counts a request that is to be sent; returns `false` if it may not be.
     pub fn may_send(&self) -> bool {
         let Some(most) = self.limits.requests else { return true };
         if self.sent.fetch_add(1, Ordering::Relaxed) < most {
@@ -82,7 +82,7 @@ impl Cut {
         false
     }
 
-    /// The flag that would let the run get more answers, as advice.
+    /// Returns the flag that would let the run get more answers, as a hint.
     pub fn for_more(&self) -> &'static str {
         match self.ended() {
             Some(Ended::Requests(_)) => "raise --max-requests",
@@ -90,17 +90,17 @@ impl Cut {
         }
     }
 
-    /// Why the run ended early, if it did.
+    /// Returns the reason for which the run ended early, if it did.
     pub fn ended(&self) -> Option<Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the run is to send no more.
+    /// Returns true if the run is to send no more requests.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Looks at a run's errors until there are too many; returns at once where there is no limit to them.
+    /// Checks a run's errors until a limit is reached; returns at once if there is no limit to errors.
     pub async fn watch(&self, progress: &Progress) {
         let Some(limit) = self.limits.errors else { return };
         let mut recent = Recent::new(limit);
@@ -120,7 +120,7 @@ impl Cut {
     }
 }
 
-/// Counts of the last looks, as many as the limit's span takes.
+/// The counts of the last checks, right answers and failures, as many as the limit's span takes.
 struct Recent {
     looks: VecDeque<(u64, u64)>,
     span: usize,
@@ -132,7 +132,8 @@ impl Recent {
         Self { looks: VecDeque::with_capacity(span + 1), span }
     }
 
-    /// The share of failures within the span that ends now; `None` before there was a whole one, and of too few requests.
+    /// Returns the share of failures within the span that ends now; `None` before a whole span has passed, or if it has
+    /// too few requests.
     fn share(&mut self, ok: u64, failed: u64) -> Option<f64> {
         self.looks.push_back((ok, failed));
         if self.looks.len() <= self.span {
@@ -165,7 +166,7 @@ impl FromStr for ErrorLimit {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The breach says the rest.
+            // The breach states the rest.
             Self::NotOpened { opened, wanted, .. } => {
                 write!(f, "before the load, with {opened} of {wanted} connections opened")
             }
@@ -201,7 +202,7 @@ mod tests {
         let shares: Vec<_> = [(0, 0), (90, 10), (90, 60), (90, 110), (190, 110), (290, 110), (295, 111), (296, 111)]
             .map(|(ok, failed)| recent.share(ok, failed))
             .into();
-        // Three looks' time passes first; the last span has ended six requests, which are too few.
+        // The time of three checks passes first; the last span has ended seven requests, which are too few.
         assert_eq!(shares[..3], [None; 3]);
         assert_eq!(shares[3..6], [Some(110.0 / 200.0), Some(0.5), Some(0.2)]);
         assert_eq!(shares[6], Some(1.0 / 206.0));

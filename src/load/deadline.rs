@@ -1,4 +1,4 @@
-//! Request timeouts, all in one place: a timer per request would cost more than half of what pacing costs.
+//! Request timeouts, all in one place: a timer per request would cost more than half as much as pacing itself.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// How often expired requests are looked for; a request may outlive its deadline by this much.
+/// The interval between searches for expired requests; a request may outlive its deadline by this much.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(20);
 
 /// The deadlines of all workers of one thread. Every request has the same patience, so that deadlines expire in the
@@ -39,14 +39,14 @@ struct Slot {
 }
 
 impl Deadlines {
-    /// For workers `0..workers`, each with at most one request at a time; `expected` is how many requests start
-    /// within `patience`.
+    /// Makes deadlines for workers `0..workers`, each with at most one request at a time; `expected` is the number of
+    /// requests that start within `patience`.
     pub fn new(workers: usize, patience: Duration, expected: usize) -> Self {
         let slots = std::iter::repeat_with(Slot::default).take(workers).collect();
         Self { patience, state: RefCell::new(State { queue: VecDeque::with_capacity(expected), slots }) }
     }
 
-    /// Runs `future` for `worker` until its deadline: `None` if that comes first.
+    /// Runs `future` for `worker` until its deadline; returns `None` if that comes first.
     pub async fn guard<F: Future>(&self, worker: usize, start: Moment, mut future: Pin<&mut F>) -> Option<F::Output> {
         self.arm(worker, start + self.patience);
         let output = poll_fn(|context| {

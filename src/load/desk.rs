@@ -1,4 +1,5 @@
-//! Who takes which arrival: a free worker at once, else the arrival waits, is late, and past a bound goes unsent.
+//! The dispatcher: a free worker takes an arrival at once; otherwise the arrival waits, is late, and past a bound goes
+//! unsent.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,21 +10,21 @@ use std::time::Duration;
 use super::arrival::Arrival;
 use crate::clock::Moment;
 
-/// Which workers may take an arrival.
+/// The rule for which workers may take an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Affinity {
     /// Worker `client % workers` only: each client has a connection of its own.
     Own,
-    /// Any: connections are pooled.
+    /// Any worker: connections are pooled.
     Any,
 }
 
-/// Hands arrivals to workers, within one thread.
+/// The dispatcher, which hands arrivals to workers within one thread.
 pub struct Desk {
     affinity: Affinity,
     patience: Duration,
     seats: Vec<Seat>,
-    /// Free workers, longest free first, where any will do.
+    /// Free workers, the longest free first; used with [`Affinity::Any`] only.
     free: RefCell<VecDeque<usize>>,
     /// Arrivals that any worker may take.
     queue: RefCell<VecDeque<Arrival>>,
@@ -33,15 +34,15 @@ pub struct Desk {
     on_unsent: OnUnsent,
 }
 
-/// Takes an arrival that goes unsent, and the only worker that might have taken it, where there is but one.
+/// A callback that takes an unsent arrival, and the one worker that might have taken it, if there is only one.
 pub type OnUnsent = Box<dyn Fn(Arrival, Option<usize>)>;
 
-/// What the desk has seen, warm-up and measured window together.
+/// The counts of the dispatcher, over warm-up and measured window together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeskCounts {
     /// Arrivals handed in.
     pub arrived: u64,
-    /// Arrivals that a worker has finished with, whatever came of them.
+    /// Arrivals that a worker has finished with, whatever the outcome.
     pub finished: u64,
     /// Arrivals that no worker took in time.
     pub unsent: u64,
@@ -56,11 +57,11 @@ struct Seat {
     queue: RefCell<VecDeque<Arrival>>,
 }
 
-/// How many arrivals may wait for a worker; one more goes unsent at once.
+/// The largest number of arrivals that may wait for a worker; one more goes unsent at once.
 const MAX_WAITING: usize = 1_000_000;
 
 impl Desk {
-    /// For workers `0..workers`; an arrival that has waited for `patience` goes unsent.
+    /// Makes a dispatcher for workers `0..workers`; an arrival that has waited for longer than `patience` goes unsent.
     pub fn new(workers: usize, affinity: Affinity, patience: Duration, on_unsent: OnUnsent) -> Self {
         Self {
             affinity,
@@ -101,7 +102,7 @@ impl Desk {
         true
     }
 
-    /// The next arrival for `worker`, which is free now; `None` once the desk is closed.
+    /// Returns the next arrival for `worker`, which is free now; `None` once the dispatcher is closed.
     pub async fn take(&self, worker: usize) -> Option<Arrival> {
         let seat = &self.seats[worker];
         if let Some(arrival) = self.take_waiting(worker) {
@@ -128,23 +129,23 @@ impl Desk {
         .await
     }
 
-    /// Tells that a worker has finished with an arrival.
+    /// Counts an arrival that a worker has finished with.
     pub fn finish(&self) {
         self.count(|counts| counts.finished += 1);
     }
 
-    /// How many arrivals are neither finished nor unsent.
+    /// Returns the number of arrivals that are neither finished nor unsent.
     pub fn outstanding(&self) -> u64 {
         let counts = self.counts.get();
         counts.arrived - counts.finished - counts.unsent
     }
 
-    /// What the desk has seen so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> DeskCounts {
         self.counts.get()
     }
 
-    /// Gives up on every arrival that still waits: they go unsent.
+    /// Gives up every arrival that still waits: they go unsent.
     pub fn abandon_waiting(&self) {
         self.waiting.set(0);
         let queues = std::iter::once(&self.queue).chain(self.seats.iter().map(|seat| &seat.queue));
@@ -153,7 +154,7 @@ impl Desk {
         }
     }
 
-    /// Sends free workers home.
+    /// Closes the dispatcher, which ends the free workers.
     pub fn close(&self) {
         self.closed.set(true);
         for seat in &self.seats {
@@ -167,7 +168,7 @@ impl Desk {
         (arrival.ask.client % self.seats.len() as u64) as usize
     }
 
-    /// The oldest waiting arrival that `worker` may take and that has not waited too long.
+    /// Removes and returns the oldest waiting arrival that `worker` may take and that has not waited too long.
     fn take_waiting(&self, worker: usize) -> Option<Arrival> {
         if self.waiting.get() == 0 {
             return None;

@@ -15,23 +15,23 @@ pub const SPARE: u64 = 64;
 /// The sockets that a run may have open at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sockets {
-    /// Connections that requests are asked on.
+    /// Connections that carry requests.
     pub connections: usize,
     /// Connections that wait for their peer to close.
     pub closing: usize,
 }
 
 impl Sockets {
-    /// The descriptors that the run needs in all.
+    /// Returns the number of descriptors that the run needs in all.
     pub fn descriptors(self) -> usize {
         self.connections + self.closing + SPARE as usize
     }
 
-    /// Raises this process's descriptor limit to what they need. `sized` is the flag that says how many connections
-    /// there are, and how many each of it comes to.
+    /// Raises this process's descriptor limit to the number needed. `sized` is the flag that sets the number of
+    /// connections, and the number of connections for each unit of its value.
     ///
     /// # Errors
-    /// If the hard limit is lower; the error says which limit and what to type.
+    /// If there are too few ports, or the hard limit is too low; the error states the limit and the command to type.
     pub fn allow(self, sized: (&str, u64)) -> Result<()> {
         if let Some(ports) = Ports::of_this_machine() {
             self.fit_ports(ports, sized)?;
@@ -59,7 +59,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Each connection to one peer has a port of its own.
+    /// Checks the number of ports: each connection to one peer has a port of its own.
     fn fit_ports(self, ports: Ports, (flag, each): (&str, u64)) -> Result<()> {
         if self.connections as u64 <= ports.count() {
             return Ok(());
@@ -73,7 +73,7 @@ impl Sockets {
         .mend(format!("sysctl net.ipv4.ip_local_port_range='1024 65535', or {flag} {}", ports.count() / each)))
     }
 
-    /// Names what would do with at most `limit` descriptors, unless nothing would.
+    /// Returns the setting that `limit` descriptors would allow, as a hint, or `None` if there is none.
     fn lower(self, limit: u64, (flag, each): (&str, u64)) -> Option<String> {
         let left = limit.saturating_sub(SPARE);
         match left.checked_sub(self.closing as u64) {
@@ -84,14 +84,15 @@ impl Sockets {
     }
 }
 
-/// Threads that a run starts beside its first one, at most: watchers, the live line, readers of what children print.
+/// The largest number of threads that a run starts beside its first one: watchers, the live line, readers of the output
+/// of child processes.
 const THREADS: usize = 16;
 
-/// Sees that a run can start the threads that it will need: some are started by libraries, which panic where they
+/// Checks that a run can start the threads that it will need: some are started by libraries, which panic if they
 /// cannot.
 ///
 /// # Errors
-/// If they cannot be had; the error names the limits that may be the reason.
+/// If the threads cannot be started; the error names the limits that may be the reason.
 pub fn allow_threads() -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (held, gate) = std::sync::mpsc::channel::<()>();
@@ -100,7 +101,7 @@ pub fn allow_threads() -> Result<()> {
     let mut failed = None;
     for _ in 0..THREADS + cores {
         let gate = gate.clone();
-        // Each waits until all are there: what counts is how many there may be at once.
+        // Each waits until all are started: the limit is on the number at once.
         match spawn("probe", move || drop(gate.lock().map(|gate| gate.recv()))) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -111,7 +112,7 @@ pub fn allow_threads() -> Result<()> {
     }
     drop(held);
     for thread in threads {
-        // It does nothing that could fail.
+        // The thread does nothing that could fail.
         let _ = thread.join();
     }
     failed.map_or(Ok(()), Err)
@@ -120,7 +121,7 @@ pub fn allow_threads() -> Result<()> {
 /// Starts a thread.
 ///
 /// # Errors
-/// If the kernel gives none; the error names the limits that may be the reason.
+/// If the kernel refuses it; the error names the limits that may be the reason.
 pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     Builder::new()
         .name(name.to_owned())
@@ -128,7 +129,7 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
         .map_err(|error| unstarted(&format!("starting the thread {name}"), &error))
 }
 
-/// An error of starting a thread or a process, which names the limit that may be the reason.
+/// Returns the error of starting a thread or a process, which names the limit that may be the reason.
 pub fn unstarted(what: &str, error: &io::Error) -> Error {
     let failed = Error::new(format!("{what}: {error}"));
     match error.raw_os_error() {
@@ -157,7 +158,7 @@ pub fn unstarted(what: &str, error: &io::Error) -> Error {
     }
 }
 
-/// A soft limit of this process; `None` where there is none.
+/// Returns a soft limit of this process; `None` if it is unlimited.
 fn resource_limit(which: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid rlimit for the call to fill. Should it fail, the limit reads 0.
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(lower(40, 0, 71, ("--connections", 2)).as_deref(), Some("--connections 3"));
         assert_eq!(lower(20, 9, 74, agents).as_deref(), Some("lower --agents"));
         assert_eq!(lower(20, 9, 70, agents).as_deref(), Some("lower --rate and --agents"));
-        // Not even one would do.
+        // The limit does not allow even one.
         assert_eq!([lower(20, 0, 64, agents), lower(20, 0, 20, agents), lower(20, 9, 20, agents)], [const { None }; 3]);
     }
 

@@ -1,9 +1,9 @@
-//! Tasks of the generator's one thread, as the runtime's own tasks.
+//! Tasks of the generator's one thread, run as the runtime's own tasks.
 //!
-//! A [`tokio::task::LocalSet`] takes tasks that cannot move between threads, but runs up to 61 of them before the runtime
-//! looks at sockets and timers again, whatever its event interval: a burst of answers would keep the pacer from its turn
-//! for milliseconds. The runtime's own tasks keep to the interval, and must be [`Send`]: here they are by a wrapper that
-//! panics on any other thread than the one that made it. The runtime has but one.
+//! A [`tokio::task::LocalSet`] takes tasks that cannot move between threads, but runs up to 61 of them before the
+//! runtime looks at sockets and timers again, whatever its event interval: a burst of answers would keep the pacer from
+//! its turn for milliseconds. The runtime's own tasks keep to the interval, but must be [`Send`]: a wrapper makes them
+//! so, which panics on any thread other than the one that made it. The runtime has only one thread.
 
 use std::future::Future;
 
@@ -15,7 +15,7 @@ pub fn spawn<F: Future<Output: Send + 'static> + 'static>(tasks: &mut JoinSet<F:
     tasks.spawn(SendWrapper::new(future));
 }
 
-/// Starts a task of which nobody waits for the end.
+/// Starts a task whose end is not awaited.
 pub fn detach<F: Future<Output = ()> + 'static>(future: F) -> JoinHandle<()> {
     tokio::spawn(SendWrapper::new(future))
 }

@@ -1,5 +1,5 @@
-//! When: arrival schedules, pacing, workers, users, warm-up and drain. Knows no HTTP, TLS or certctl: phases,
-//! handshakes and faults pass through unread.
+//! The load: arrival schedules, pacing, workers, users, warm-up and drain. Independent of HTTP, TLS and certctl:
+//! phases, handshakes and faults pass through unread.
 
 pub mod arrival;
 mod closed;

@@ -1,4 +1,4 @@
-//! The open workload: arrivals come when the schedule says, whatever the target does.
+//! The open workload: arrivals follow the schedule, whatever the system does.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::clock::Moment;
 use crate::error::{Context, Result};
 use crate::measure::generator::Reading;
 
-/// One worker: takes one arrival after another.
+/// Runs one worker: takes one arrival after another.
 pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, desk: &Desk) {
     while let Some(arrival) = desk.take(worker).await {
         perform(worker, client, arrival, Moment::now(), shared).await;
@@ -21,8 +21,8 @@ pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, des
     }
 }
 
-/// Hands in every arrival at its intended start, through warm-up and window, and lets the last ones end. Gives
-/// readings at the edges of the window.
+/// Hands in every arrival at its intended start, through warm-up and window, and waits for the last ones to end.
+/// Returns readings at the edges of the window.
 pub async fn load(shared: &Shared, desk: &Desk, run_start: Moment) -> Result<(Reading, Reading)> {
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let readings = pace(shared, desk, run_start, &timer).await?;
@@ -48,7 +48,7 @@ async fn pace(shared: &Shared, desk: &Desk, run_start: Moment, timer: &Timer) ->
     let window_end = window_start + plan.window;
     let span = plan.warm_up + plan.window + plan.goes_on;
     let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed);
-    // A run that ends before its window has used nothing in it.
+    // Stands for the beginning of the window if the run ends before it.
     let mut at_start = Reading::take();
     let (mut measuring, mut at_end) = (false, None);
     for (offset_ns, ask) in schedule {

@@ -1,6 +1,7 @@
 //! The pacer's timer: an absolute timerfd inside the runtime.
 //!
-//! Tokio's own timer has a grain of 1 ms, which alone would put a median lag of about a millisecond on every arrival.
+//! Tokio's own timer has a resolution of 1 ms, which alone would add a median lag of about a millisecond to every
+//! arrival.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -45,7 +46,7 @@ impl Timer {
         loop {
             let mut ready = self.fd.readable().await?;
             if ready.try_io(|fd| drain(fd.get_ref())).is_ok_and(|drained| drained.is_ok()) {
-                // One expiry, one read: to find that out by another read would cost a system call per arrival.
+                // One expiry needs one read: a second read, only to find nothing, would cost a system call per arrival.
                 ready.clear_ready();
                 return Ok(());
             }
@@ -61,7 +62,7 @@ impl Timer {
                 tv_nsec: (at_ns % 1_000_000_000) as libc::c_long,
             },
         };
-        // SAFETY: the descriptor is ours and `spec` outlives the call.
+        // SAFETY: `self` owns the descriptor and `spec` outlives the call.
         let set = unsafe {
             libc::timerfd_settime(self.fd.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw const spec, std::ptr::null_mut())
         };
@@ -72,7 +73,7 @@ impl Timer {
 /// Reads the expiry count, which also clears the readiness.
 fn drain(fd: &OwnedFd) -> io::Result<()> {
     let mut count = 0u64;
-    // SAFETY: `count` is 8 writable bytes, what a timerfd gives.
+    // SAFETY: `count` is 8 writable bytes, the size of a timerfd's expiry count.
     let read = unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
     if read == 8 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,4 +1,4 @@
-//! Plans: how much load there is, when, and over how many connections.
+//! Plans: the amount of load, its timing, and the number of connections.
 
 use std::time::Duration;
 
@@ -10,62 +10,63 @@ use crate::measure::validity::{Punctuality, Timed};
 /// The load of one workload.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Who starts requests, and when.
+    /// The workload model, which decides the starts of requests.
     pub model: Model,
-    /// How many kinds of request there are; they take turns.
+    /// The number of kinds of request; they take turns.
     pub steps: usize,
-    /// How long after the start of the run this workload begins.
+    /// The time from the start of the run to the beginning of this workload.
     pub starts_after: Duration,
-    /// How long requests are sent before the measured window.
+    /// The length of the warm-up: requests are sent before the measured window.
     pub warm_up: Duration,
-    /// How long the measured window is.
+    /// The length of the measured window.
     pub window: Duration,
-    /// How long requests are sent after the window, unmeasured: until the windows of all workloads beside it have ended.
+    /// The time after the window during which requests are still sent, unmeasured: until the windows of all workloads
+    /// beside it have ended.
     pub goes_on: Duration,
-    /// How many workers, each with a connection.
+    /// The number of workers, each with a connection.
     pub connections: usize,
-    /// When connections are opened.
+    /// The moment at which connections are opened.
     pub opening: Opening,
-    /// How long a request may take, and how long an arrival may wait for a worker.
+    /// The longest time that a request may take, and that an arrival may wait for a worker.
     pub timeout: Duration,
-    /// What starts later than this counts as late.
+    /// The lag above which a start counts as late.
     pub max_lag: Duration,
-    /// Makes a random schedule repeatable.
+    /// The seed that makes a random schedule repeatable.
     pub rng_seed: u64,
 }
 
 /// The two workload models (Schroeder, Wierman, Harchol-Balter, "Open Versus Closed", NSDI 2006).
 #[derive(Clone, Debug)]
 pub enum Model {
-    /// Arrivals come when the schedule says, whatever the target does.
+    /// Arrivals follow the schedule, whatever the system does.
     Open {
-        /// When they come.
+        /// The distribution of arrivals over time.
         pattern: Pattern,
-        /// How many clients take turns.
+        /// The number of clients that take turns.
         clients: u64,
-        /// Which worker may take which arrival.
+        /// The workers that may take an arrival.
         affinity: Affinity,
     },
-    /// Each of `connections` users asks, waits for the answer, and asks again.
+    /// Each of `connections` users sends a request, waits for the answer, and sends the next.
     Closed {
-        /// How long a user pauses after the last step of a round.
+        /// The pause of a user after the last step of a round.
         think: Duration,
-        /// How many rounds a user makes at most; the window ends early once all have.
+        /// The largest number of rounds of a user; the window ends early once all users have completed theirs.
         rounds: Option<u64>,
     },
 }
 
-/// When connections are opened.
+/// The moment at which connections are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// Before the load begins, at this rate.
     Before(Rate),
-    /// By the first request on each, whose time it is part of.
+    /// By the first request on each, as part of its time.
     ByFirstRequest,
 }
 
 impl Plan {
-    /// What may be late, and by how much.
+    /// Returns the events that may be late, and the bound on their lag.
     pub fn punctuality(&self) -> Punctuality {
         let of = match &self.model {
             Model::Open { pattern: Pattern::Fleet(_), .. } => Timed::BusyClients,
@@ -75,7 +76,7 @@ impl Plan {
         Punctuality { bound: self.max_lag, of }
     }
 
-    /// From the start of the run to the end of this workload's window.
+    /// Returns the time from the start of the run to the end of this workload's window.
     pub fn end(&self) -> Duration {
         self.starts_after + self.warm_up + self.window
     }

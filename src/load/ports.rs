@@ -1,4 +1,4 @@
-//! The ephemeral ports that connections need, and how long they last.
+//! The ephemeral ports that connections need, and the rate of connections that they allow.
 
 use std::fmt;
 use std::fs;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rate::Rate;
 
-/// How long Linux keeps the port of a connection that was closed here first.
+/// The time for which Linux keeps the port of a connection that was closed on this side first.
 const TIME_WAIT: Duration = Duration::from_secs(60);
 
 /// This machine's ephemeral ports.
@@ -16,25 +16,25 @@ pub struct Ports {
     pub low: u64,
     /// The last.
     pub high: u64,
-    /// How many are in TIME_WAIT now.
+    /// The number of ports in TIME_WAIT now.
     pub waiting: u64,
-    /// Whether a new connection may take a port that has been in TIME_WAIT for a second (tcp_tw_reuse 1; 2, the
-    /// default, says so for loopback alone).
+    /// The reuse of a port that has been in TIME_WAIT for a second (tcp_tw_reuse 1; 2, the default, allows it for
+    /// loopback only).
     pub reused: Reuse,
 }
 
-/// When ports in TIME_WAIT are taken again.
+/// The rule by which ports in TIME_WAIT are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
-    /// Not before their time.
+    /// Not before TIME_WAIT ends.
     Never,
-    /// After a second, to loopback.
+    /// After a second, to loopback only.
     Loopback,
-    /// After a second.
+    /// After a second, to any peer.
     Always,
 }
 
-/// What a rate of new connections needs of the ports.
+/// The ports of a machine beside the rate of new connections that they must serve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Headroom {
     ports: Ports,
@@ -43,7 +43,7 @@ pub struct Headroom {
 }
 
 impl Ports {
-    /// Asks the kernel; `None` where it does not tell.
+    /// Reads the ports from the kernel; returns `None` if it does not report them.
     pub fn of_this_machine() -> Option<Self> {
         let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
         let (low, high) = range.trim().split_once(char::is_whitespace)?;
@@ -59,24 +59,25 @@ impl Ports {
         Some(Self { low: low.parse().ok()?, high: high.trim().parse().ok()?, waiting, reused })
     }
 
-    /// How many there are.
+    /// Returns the number of ports.
     pub fn count(&self) -> u64 {
         (self.high + 1).saturating_sub(self.low)
     }
 
-    /// What new connections at this rate to each of several peers need. A port can serve each peer once at a time.
+    /// Returns the headroom for new connections at this rate to each of several peers. A port can serve each peer once
+    /// at a time.
     pub fn headroom(self, per_peer: Rate, loopback: bool) -> Headroom {
         Headroom { ports: self, per_peer, loopback }
     }
 }
 
 impl Headroom {
-    /// Whether ports last for as long as one likes, be it we who close first.
+    /// Returns true if the ports suffice for any length of time, even if this side closes first.
     pub fn lasts(&self) -> bool {
         self.per_peer.per_second_f64() <= self.most_per_s()
     }
 
-    /// How many connections a second to one peer can be opened and closed by us for ever.
+    /// Returns the number of connections per second to one peer that this side can open and close indefinitely.
     fn most_per_s(&self) -> f64 {
         let held = match (self.ports.reused, self.loopback) {
             (Reuse::Always, _) | (Reuse::Loopback, true) => Duration::from_secs(1),

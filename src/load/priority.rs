@@ -1,6 +1,7 @@
-//! How the kernel schedules the generator: on a machine that it shares with its target, it must not wait for a CPU.
+//! The scheduling of the generator by the kernel: on a machine that it shares with the system, it must not wait for a
+//! CPU.
 
-/// Low among the real-time priorities, and above everything that is none.
+/// A low real-time priority, above everything that has none.
 const FIFO_PRIORITY: libc::c_int = 10;
 
 /// Raised scheduling of the calling thread, until it is dropped.
@@ -9,13 +10,13 @@ pub struct Priority(bool);
 impl Priority {
     /// Lets the calling thread run as soon as it has something to do, where that is permitted.
     ///
-    /// The generator uses a few percent of a CPU and sleeps otherwise. Without this, on two cores that a busy target
+    /// The generator uses a few percent of a CPU and sleeps otherwise. Without this, on two cores that a busy system
     /// keeps occupied, it would wait some milliseconds for its turn and measure that. Children do not inherit it.
     pub fn raise() -> Self {
         Self(set(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, FIFO_PRIORITY))
     }
 
-    /// How the thread is scheduled, for results.
+    /// Returns the scheduling policy of the thread, for results.
     pub fn label(&self) -> &'static str {
         if self.0 { "SCHED_FIFO 10" } else { "SCHED_OTHER" }
     }

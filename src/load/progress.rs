@@ -1,4 +1,4 @@
-//! How far a run is, for threads that show it: plain counters, so that the generator never touches a terminal.
+//! The progress of a run, for threads that show it: plain counters, so that the generator never touches a terminal.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ pub enum Stage {
     Draining,
 }
 
-/// Counters of a run, written by the generator and read by whoever shows them.
+/// Counters of a run, written by the generator and read by the threads that show them.
 #[derive(Debug, Default)]
 pub struct Progress {
     stage: AtomicU8,
@@ -30,7 +30,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Enters a stage; one that is behind has no effect, so that the first of several workloads leads.
+    /// Enters a stage; has no effect if the run is past it, so that the first of several workloads leads.
     pub fn enter(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::Relaxed);
     }
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// The stage now.
+    /// Returns the current stage.
     pub fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Relaxed) {
             0 => Stage::Opening,
@@ -59,17 +59,17 @@ impl Progress {
         }
     }
 
-    /// Connections so far.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Those among them that failed for want of ports or descriptors here.
+    /// Returns the number of arrivals that failed for want of ports or descriptors on this machine.
     pub fn exhausted(&self) -> u64 {
         self.exhausted.load(Ordering::Relaxed)
     }
 
-    /// Arrivals over so far: with the right answer, and without.
+    /// Returns the number of arrivals over so far: with the right answer, and without.
     pub fn answered(&self) -> (u64, u64) {
         (self.ok.load(Ordering::Relaxed), self.not_ok.load(Ordering::Relaxed))
     }

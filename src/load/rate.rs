@@ -13,11 +13,11 @@ pub struct Rate {
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// No generator of one thread comes near this many events per second; a larger figure is a slip of the finger.
+/// The largest rate: no generator of one thread comes near it, so that a larger figure is a typing error.
 const MAX_PER_SECOND: f64 = 1_000_000.0;
 
 impl Rate {
-    /// `events` per second.
+    /// Makes a rate of `events` per second.
     ///
     /// # Panics
     /// If `events` is 0: a rate of nothing has no schedule.
@@ -26,7 +26,7 @@ impl Rate {
         Self { events, period_ns: SECOND_NS }
     }
 
-    /// `events` per minute.
+    /// Makes a rate of `events` per minute.
     ///
     /// # Panics
     /// If `events` is 0: a rate of nothing has no schedule.
@@ -35,17 +35,17 @@ impl Rate {
         Self { events, period_ns: 60 * SECOND_NS }
     }
 
-    /// The rate in events per second.
+    /// Returns the rate in events per second.
     pub fn per_second_f64(self) -> f64 {
         self.events as f64 * SECOND_NS as f64 / self.period_ns as f64
     }
 
-    /// When event `index` of an even schedule starts, in nanoseconds after event 0.
+    /// Returns the start of event `index` of an even schedule, in nanoseconds after event 0.
     pub fn offset_ns(self, index: u64) -> u64 {
         (u128::from(index) * u128::from(self.period_ns) / u128::from(self.events)) as u64
     }
 
-    /// How many events of an even schedule start within `span`, event 0 at its beginning.
+    /// Returns the number of events of an even schedule that start within `span`, event 0 at its beginning.
     pub fn count_within(self, span: Duration) -> u64 {
         let scaled = span.as_nanos() * u128::from(self.events);
         scaled.div_ceil(u128::from(self.period_ns)) as u64

@@ -24,50 +24,50 @@ use crate::measure::{Measurement, Outcome, Recorder};
 use crate::wire::handshake::Record;
 use crate::wire::{Fault, Phases};
 
-/// Between the last connection and the first arrival.
+/// The pause between the last connection and the first arrival.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What came of one request, as a client tells it.
+/// The result of one request, as a client reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
-    /// When it was over.
+    /// The moment of its end.
     pub end: Moment,
-    /// Where the time went.
+    /// The phases of its time.
     pub phases: Phases,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// The handshake, if it opened a connection.
+    /// The handshake, if the request opened a connection.
     pub handshake: Option<Record>,
-    /// It needed a connection, and could not open one.
+    /// True if the request needed a connection and could not open one.
     pub unconnected: bool,
 }
 
-/// What a worker drives: a client with one connection.
+/// A client with one connection, which a worker drives.
 pub trait Client: 'static {
     /// Connects, before the first arrival.
     fn open(&mut self) -> impl Future<Output = Result<(Record, Phases), Fault>>;
-    /// Asks; `start` is now.
+    /// Sends a request and waits for its answer; `start` is now.
     fn perform(&mut self, ask: super::arrival::Ask, start: Moment) -> impl Future<Output = Done>;
-    /// Drops the connection, since a request on it was given up; returns whether it was still being opened.
+    /// Drops the connection, since a request on it was given up; returns true if it was still being opened.
     fn abandon(&mut self) -> bool;
-    /// Disconnects, for at most `patience`.
+    /// Closes the connection, within at most `patience`.
     fn close(self, patience: Duration) -> impl Future<Output = ()>;
 }
 
 /// One workload of a run.
 pub struct Job<C> {
-    /// How much, and when.
+    /// The amount and timing of the load.
     pub plan: Plan,
-    /// Makes a client.
+    /// Makes a client for each worker.
     pub client: Box<dyn FnMut() -> C>,
     /// Takes the samples.
     pub recorder: Rc<RefCell<Recorder>>,
 }
 
-/// How other threads watch a run, and end it.
+/// The means by which other threads watch a run, and end it.
 #[derive(Clone, Default)]
 pub struct Control {
-    /// How far the run is.
+    /// The progress of the run.
     pub progress: Arc<Progress>,
     /// Ends the run early once set.
     pub stop: Arc<AtomicBool>,
@@ -76,20 +76,20 @@ pub struct Control {
 }
 
 impl Control {
-    /// Counts a request that is to be sent; `false` if it may not be.
+    /// Counts a request that is to be sent; returns `false` if it may not be.
     pub fn may_send(&self) -> bool {
         self.cut.may_send()
     }
 
-    /// Whether a limit was reached.
+    /// Returns true if a limit was reached.
     pub fn is_cut(&self) -> bool {
         self.cut.is_over()
     }
 }
 
-/// Runs `jobs` side by side; the measurements are in their order. The pacers are part of this future itself, and the
-/// workers are tasks: the runtime looks at the former after every few of the latter, so that no burst of answers keeps a
-/// pacer from its turn.
+/// Runs `jobs` side by side; returns the measurements in their order. The pacers are part of this future itself, and
+/// the workers are tasks: the runtime polls the former after every few of the latter, so that no burst of answers keeps
+/// a pacer from its turn.
 ///
 /// # Errors
 /// If a connection cannot be opened before the first arrival, or the process is out of file descriptors.
@@ -112,7 +112,7 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<
     usage.scheduling = priority.label();
     let start = Moment::now() + SETTLE;
     control.progress.enter(Stage::WarmUp);
-    // Ended when dropped.
+    // The watches end when they are dropped.
     let mut watches = JoinSet::new();
     for crew in &crews {
         local::spawn(&mut watches, crew.watch(start));

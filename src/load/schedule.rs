@@ -1,5 +1,5 @@
-//! Arrival schedules: when each request is meant to start, and whose it is. Pure and seeded; the same plan gives the
-//! same schedule.
+//! Arrival schedules: the intended start and the client of each request. Pure and seeded; the same plan gives the same
+//! schedule.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,53 +12,53 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use super::arrival::Ask;
 use super::rate::Rate;
 
-/// How arrivals are spread over time.
+/// The distribution of arrivals over time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pattern {
     /// Evenly: one every 1/rate. Clients and steps take turns.
     Constant(Rate),
-    /// As a Poisson process: independent, exponentially distributed gaps, as a large population makes. Clients and
-    /// steps take turns.
+    /// As a Poisson process: independent, exponentially distributed gaps, as from a large population. Clients and steps
+    /// take turns.
     Poisson(Rate),
-    /// One in each slot of 1/rate, at a random time of it: as many in any span as evenly spaced ones, to within two, and in
-    /// no fixed phase to anything else. Clients and steps take turns.
+    /// One in each slot of 1/rate, at a random time within it: any span has as many as with even spacing, to within
+    /// two, in no fixed phase to anything else. Clients and steps take turns.
     Jittered(Rate),
-    /// Every client at its own times.
+    /// Each client at its own times.
     Fleet(Fleet),
 }
 
-/// A fleet whose clients each ask periodically.
+/// A fleet whose clients each send requests periodically.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
-    /// What each client asks again and again.
+    /// The periodic requests of each client.
     pub streams: Vec<Stream>,
-    /// Each period is longer or shorter by up to this share of it, 0 to 1, drawn anew each time.
+    /// The jitter: each period is longer or shorter by up to this share of it, 0 to 1, drawn anew each time.
     pub jitter: f64,
-    /// Each client's first request of all, at a random time within this span: the fleet comes back. Without it the
-    /// fleet is in the middle of its life.
+    /// The return of the fleet: each client's first request comes at a random time within a span. Without it, the fleet
+    /// has been running for long.
     pub restart: Option<Restart>,
 }
 
 /// One kind of request of a fleet's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// Which step of the scenario.
+    /// The step of the scenario.
     pub step: usize,
-    /// Mean time between two.
+    /// The mean time between two requests.
     pub period: Duration,
 }
 
-/// A fleet that comes back.
+/// The return of a fleet, all of its clients within a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
-    /// Within so long.
+    /// The span.
     pub within: Duration,
-    /// The step that each client asks first. It stands for the first request of the first stream too.
+    /// The step of each client's first request. It also stands for the first request of the first stream.
     pub step: usize,
 }
 
 impl Pattern {
-    /// Mean arrivals per second, with so many clients.
+    /// Returns the mean arrivals per second with this number of clients.
     pub fn per_second(&self, clients: u64) -> f64 {
         match self {
             Self::Constant(rate) | Self::Poisson(rate) | Self::Jittered(rate) => rate.per_second_f64(),
@@ -103,8 +103,8 @@ enum Source {
 }
 
 impl Schedule {
-    /// Arrivals of `pattern` over `span`, of `clients` that ask `steps` kinds of request. `seed` matters for random
-    /// patterns only.
+    /// Makes the schedule of arrivals of `pattern` over `span`, of `clients` with `steps` kinds of request. `seed`
+    /// matters for random patterns only.
     pub fn new(pattern: &Pattern, clients: u64, steps: usize, span: Duration, seed: u64) -> Self {
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let source = match pattern {
@@ -132,7 +132,7 @@ impl Iterator for Schedule {
             Source::Jittered { rate, rng } => {
                 let slot = rate.offset_ns(seq)..rate.offset_ns(seq + 1);
                 let at_ns = slot.start + uniform(rng, (slot.end - slot.start) as f64) as u64;
-                // The last slot may end after the span, and has its arrival all the same.
+                // The last slot may end after the span: its arrival is moved into the span.
                 turn(if slot.start < self.end_ns { at_ns.min(self.end_ns - 1) } else { at_ns })
             }
             Source::Fleet(merge) => {
@@ -145,7 +145,7 @@ impl Iterator for Schedule {
     }
 }
 
-/// The streams of all clients of a fleet, in the order of time.
+/// The streams of all clients of a fleet, in order of time.
 #[derive(Clone, Debug)]
 struct Merge {
     fleet: Fleet,
@@ -159,7 +159,7 @@ struct Due {
     at_ns: u64,
     client: u64,
     step: usize,
-    /// Which stream goes on after it.
+    /// The stream that continues after it.
     stream: usize,
 }
 
@@ -191,12 +191,12 @@ impl Merge {
     }
 }
 
-/// A draw from [0, `below`).
+/// Draws a number from [0, `below`).
 fn uniform(rng: &mut Xoshiro256PlusPlus, below: f64) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * below
 }
 
-/// A draw from the exponential distribution of mean 1, by inversion (Devroye, "Non-Uniform Random Variate
+/// Draws a number from the exponential distribution of mean 1, by inversion (Devroye, "Non-Uniform Random Variate
 /// Generation", 1986, II.2.1).
 fn exponential(rng: &mut Xoshiro256PlusPlus) -> f64 {
     // Moved into (0, 1] so that the logarithm is finite.
@@ -225,7 +225,7 @@ mod tests {
         Pattern::Fleet(Fleet { streams: vec![stream(0, 60), stream(1, 30)], jitter: 0.1, restart })
     }
 
-    /// The times of each client's requests of each step, in nanoseconds.
+    /// Returns the times of each client's requests of each step, in nanoseconds.
     fn by_client(pattern: &Pattern, clients: u64, span_s: u64, seed: u64) -> HashMap<(u64, usize), Vec<u64>> {
         let mut times: HashMap<_, Vec<u64>> = HashMap::new();
         for (at_ns, ask) in Schedule::new(pattern, clients, 3, Duration::from_secs(span_s), seed) {
@@ -258,7 +258,7 @@ mod tests {
                 (at - from) as f64 / (to - from) as f64
             });
             let phases: Vec<f64> = phases.collect();
-            // The mean of n uniform draws is within six deviations of a half.
+            // The mean of n uniform draws is within six standard deviations of a half.
             let (n, mean) = (phases.len() as f64, phases.iter().sum::<f64>() / phases.len() as f64);
             prop_assert!((mean - 0.5).abs() < 6.0 * (1.0 / 12.0 / n).sqrt(), "{}", mean);
         }
@@ -291,7 +291,7 @@ mod tests {
         #[test]
         fn poisson_has_the_rate_and_the_spread_of_poisson(seed: u64) {
             let starts = schedule(&Pattern::Poisson(Rate::per_second(1_000)), 20_000, seed);
-            // Standard deviation of a Poisson count is its root: 6 of them make a false alarm one in 500 million.
+            // The standard deviation of a Poisson count is its root: six of them give one false alarm in 500 million.
             prop_assert!((starts.len() as f64 - 20_000.0).abs() < 6.0 * 20_000f64.sqrt(), "{}", starts.len());
             let gaps: Vec<f64> = starts.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
             let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
@@ -332,7 +332,7 @@ mod tests {
         let pattern = fleet(None);
         let count = Schedule::new(&pattern, 5_000, 2, Duration::from_secs(300), 1).count() as f64;
         assert_eq!(pattern.per_second(5_000), 250.0);
-        // A renewal process whose periods vary by 10% at most counts far more evenly than Poisson.
+        // The counts of a renewal process whose periods vary by 10% at most are far more even than those of Poisson.
         assert!((count / 300.0 / 250.0 - 1.0).abs() < 0.01, "{count}");
     }
 

@@ -1,5 +1,5 @@
-//! The generator's own absences: stopped, or starved of a CPU, it cannot tell a system's delay from its own. A timer on a
-//! fixed grid can, since no system has a part in it.
+//! The generator's own absences: stopped, or starved of a CPU, it cannot distinguish a system's delay from its own. A
+//! timer on a fixed grid can, since the system has no part in it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,33 +7,33 @@ use std::time::Duration;
 use super::distribution::Distribution;
 use crate::clock::Moment;
 
-/// How far apart the ticks of the generator's timer are.
+/// The interval between ticks of the generator's timer.
 pub const TICK_EVERY: Duration = Duration::from_millis(20);
-/// How many absences are remembered with their times.
+/// The number of absences that are kept with their times.
 const REMEMBERED: usize = 32;
 
-/// When the generator's timer woke it, beside when it should have.
+/// The moments at which the generator's timer woke it, compared with those at which it should have.
 #[derive(Clone, Debug, Default)]
 pub struct Absences {
-    /// How late each tick of the window came, those that were missed among them: so late is an answer read that came in
-    /// at that moment.
+    /// The lag of each tick of the window, missed ticks included: an answer that came in at that moment was read that
+    /// late.
     pub lag: Distribution,
-    /// How many of them were later than the bound.
+    /// The number of these ticks that were later than the bound.
     pub late: u64,
-    /// How long the generator was away in all: the sum of waits for ticks that came later than the bound.
+    /// The time that the generator was away in all: the sum of waits for ticks that came later than the bound.
     pub total: Duration,
-    /// How long at once.
+    /// The longest absence.
     pub longest: Duration,
-    /// The last absences, the oldest first once it is full.
+    /// The last absences, as a ring: once it is full, a new one replaces the oldest.
     last: [(Moment, Moment); REMEMBERED],
     count: usize,
-    /// When the next tick is due; never before the first.
+    /// The moment at which the next tick is due; `None` before the first.
     next: Option<Moment>,
 }
 
 impl Absences {
-    /// Notes that the tick due at `due` came `now`, and returns when the next one is due. What lies outside of `window` is
-    /// remembered, and in no figure.
+    /// Records that the tick due at `due` came at `now`, and returns the moment at which the next one is due. An
+    /// absence outside `window` is kept with its times, but is in no figure.
     pub fn woke(&mut self, due: Moment, now: Moment, bound_ns: u64, window: Range<Moment>) -> Moment {
         let mut tick = due;
         while tick <= now {
@@ -55,11 +55,11 @@ impl Absences {
         tick
     }
 
-    /// How long the generator was away between two moments, of which the later is about now; `None` if that is not known
-    /// any more.
+    /// Returns the time that the generator was away between two moments, of which the later is about now; `None` if the
+    /// absences since the earlier are no longer all kept.
     pub fn away_ns(&self, from: Moment, to: Moment, bound_ns: u64) -> Option<u64> {
         let overlap_ns = |start: Moment, end: Moment| end.min(to).ns_since(start.max(from));
-        // A tick that is overdue has not been seen yet.
+        // A tick that is overdue has not been recorded yet.
         let pending_ns = self.next.filter(|next| to.ns_since(*next) > bound_ns).map_or(0, |next| overlap_ns(next, to));
         let known = &self.last[..self.count.min(REMEMBERED)];
         let Some(latest) = self.count.checked_sub(1).map(|last| known[last % REMEMBERED]) else {
@@ -86,7 +86,7 @@ mod tests {
         Moment::from_ns(ms * 1_000_000)
     }
 
-    /// A timer that wakes the generator at these times, in milliseconds, if a tick is due then.
+    /// Returns the absences of a timer that wakes the generator at these times, in milliseconds, if a tick is due then.
     fn woken(at_ms: impl IntoIterator<Item = u64>, window_ms: Range<u64>) -> Absences {
         let (mut absences, mut due) = (Absences::default(), ms(20));
         for now in at_ms.into_iter().map(ms).filter(|now| *now >= ms(20)) {
@@ -103,8 +103,8 @@ mod tests {
         let awake = (20..30_000).filter(|at| at / 1_000 >= 10 || at % 1_000 >= 500 || at % 1_000 == 0);
         let absences = woken(awake, 0..30_000);
         assert_eq!(absences.lag.count(), 1_499);
-        // 24 ticks of each half second but the first, whose beginning is before the first tick; the last one of each
-        // comes with the end.
+        // 24 ticks of each half second are late, those due 20 ms to 480 ms after its beginning: the tick due at its
+        // beginning, which the first one does not have, is in time, and so is the tick due at its end.
         assert_eq!(absences.late, 240);
         assert_eq!((absences.longest, absences.total), (Duration::from_millis(480), Duration::from_millis(4_800)));
     }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_overlaps_an_absence_is_known() {
-        // Away from 1,000 to 3,000, and from 4,980 to now, which no tick has shown yet.
+        // Away from 1,000 ms to 3,000 ms, and from 4,980 ms to now, which no tick has shown yet.
         let absences = woken((20..1_000).chain(3_000..4_980), 0..10_000);
         let away_ms = |from, to| absences.away_ns(ms(from), ms(to), BOUND_NS).map(|ns| ns / 1_000_000);
         assert_eq!([away_ms(0, 900), away_ms(500, 2_000), away_ms(2_500, 3_500)], [Some(0), Some(1_000), Some(500)]);

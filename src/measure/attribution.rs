@@ -1,10 +1,12 @@
-//! Whose doing a late start is: replays a workload as it would have gone at a system in its usual health.
+//! Attribution of late starts: a replay of a workload as it would have gone with a system that never takes longer than
+//! usual.
 //!
 //! An arrival that waits for a connection may wait for one of two reasons: the system holds every connection, as it
-//! does while it stalls, or there are fewer connections than the rate needs of any system. The two look alike in the
-//! lag. What tells them apart is a counterfactual: each connection is asked the same things in the same order, but none
-//! of them takes longer than usual, and the generator does as it did. What would have started late all the same is ours;
-//! what would have started in time was late because the system kept us waiting.
+//! does while it stalls, or there are fewer connections than the rate needs with any system. The two look alike in the
+//! lag. A counterfactual separates them: each connection gets the same requests in the same order, but none of them
+//! takes longer than usual, and the generator behaves as it did. An arrival that would have started late all the same
+//! is charged to the generator's side; one that would have started in time was late because the system held the
+//! connections.
 //!
 //! The usual time is the median service time of the run's right answers, which is known at its end only. So the replay
 //! runs for a ladder of usual times at once, and the lowest rung that is not below the median counts.
@@ -12,52 +14,52 @@
 use super::distribution::{Distribution, Quantile};
 use crate::clock::Moment;
 
-/// The rungs: usual times of 1 ms, twice that, and so on, to 65 s.
+/// The number of rungs: usual times of 1 ms, twice that, and so on, to 65 s.
 const RUNGS: usize = 17;
 const FIRST_RUNG_NS: u64 = 1_000_000;
 
-/// Replays a workload while it runs. Takes some ten nanoseconds a request, and allocates nothing.
+/// A replay of a workload while it runs. Takes some ten nanoseconds a request, and allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Attribution {
     bound_ns: u64,
-    /// When each connection would be free again, by rung, in nanoseconds.
+    /// The moment at which each connection would be free again, by rung, in nanoseconds.
     free_ns: Vec<[u64; RUNGS]>,
-    /// The connection to which the next arrival that was never sent is dealt, where any would have done.
+    /// The connection to which the next arrival that was never sent is assigned, if any connection would have done.
     next: usize,
     generator: Delays,
     pool: [Delays; RUNGS],
 }
 
-/// Arrivals that did not start when they were due.
+/// The numbers of arrivals that did not start when they were due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delays {
     /// Those that started later than the bound.
     pub late: u64,
     /// Those that never started.
     pub unsent: u64,
-    /// Those that started later than the bound and timed out: less than the timeout was left to the system.
+    /// Those that started later than the bound and timed out: less than the timeout was left for the system.
     pub timed_out: u64,
 }
 
-/// Delays that were our own doing.
+/// Delays that were caused on the generator's side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OurDelays {
-    /// The generator was behind its schedule.
+    /// Delays of a generator that was behind its schedule.
     pub generator: Delays,
-    /// There were too few connections for the rate.
+    /// Delays of a pool with too few connections for the rate.
     pub pool: Delays,
 }
 
-/// When an arrival came and was taken.
+/// The moments of an arrival's start.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
-    /// When it was meant to start.
+    /// The intended start.
     pub intended: Moment,
-    /// When the generator handed it in.
+    /// The moment at which the generator handed it in.
     pub handed: Moment,
-    /// No connection was free for it then.
+    /// True if no connection was free for it at that moment.
     pub waited: bool,
-    /// When it did start.
+    /// The actual start.
     pub actual: Moment,
 }
 
@@ -69,7 +71,7 @@ impl Delays {
 }
 
 impl Attribution {
-    /// For so many connections; what starts later than `bound_ns` is late.
+    /// Makes a replay for this number of connections; a start more than `bound_ns` after the intended one is late.
     pub fn new(connections: usize, bound_ns: u64) -> Self {
         Self {
             bound_ns,
@@ -80,8 +82,8 @@ impl Attribution {
         }
     }
 
-    /// Notes an arrival that was sent on a connection and took so long from there, or timed out after it; those of a
-    /// connection come in the order in which they were sent. Returns whether it was late by the generator's own doing.
+    /// Records an arrival that was sent on a connection and took `service_ns` from there, or timed out after it; those
+    /// of a connection come in the order in which they were sent. Returns true if it was late because of the generator.
     pub fn started(
         &mut self,
         connection: usize,
@@ -108,7 +110,7 @@ impl Attribution {
         by_generator
     }
 
-    /// Notes an arrival that was never sent, on the connection that it waited for, or on any.
+    /// Records an arrival that was never sent, on the connection that it waited for, or on any.
     pub fn unsent(&mut self, connection: Option<usize>, intended: Moment, handed: Moment, measured: bool) {
         let index = connection.unwrap_or(self.next) % self.free_ns.len();
         if connection.is_none() {
@@ -124,8 +126,9 @@ impl Attribution {
         }
     }
 
-    /// What was our own doing, at a system that usually takes as long as the median of `service`. Without a sample it is
-    /// taken to be quick: nothing is known of it but that it did not answer.
+    /// Returns the delays that were caused on the generator's side, with a system that usually takes as long as the
+    /// median of `service`. Without a sample the system is assumed to be quick: it is only known that it did not
+    /// answer.
     pub fn ours(&self, service: &Distribution) -> OurDelays {
         let median_ns = service.value_ns(Quantile::P50.fraction());
         let rung = (0..RUNGS).find(|rung| usual_ns(*rung) >= median_ns).unwrap_or(RUNGS - 1);
@@ -149,9 +152,10 @@ mod tests {
         Moment::from_ns(ms * 1_000_000)
     }
 
-    /// Runs arrivals, due every `every_ms`, through a pool whose first free connection takes the first that waits, and
-    /// gives up those that wait for longer than `patience_ms`. `service_ms` says how long a request takes that is sent at
-    /// a time; `handed_ms` when the generator hands in what is due at a time.
+    /// A pool of connections through which arrivals run, due every `every_ms`: the connection that is free first takes
+    /// the first that waits, and those that wait for longer than `patience_ms` are given up. `service_ms` returns the
+    /// time that a request takes when sent at a moment; `handed_ms` the moment at which the generator hands in an
+    /// arrival due at a moment.
     struct Pool {
         connections: usize,
         every_ms: u64,
@@ -193,7 +197,8 @@ mod tests {
     /// 200/s over 20 connections, for 20 s.
     const TWENTY: Pool = Pool { connections: 20, every_ms: 5, arrivals: 4_000, patience_ms: 10_000 };
 
-    /// A system that answers within a millisecond, but for 2 s from 9 s on.
+    /// Returns the service time, in milliseconds, of a system that answers within 1 ms, but is frozen for 2 s from 9 s
+    /// on.
     fn frozen(at_ms: u64) -> u64 {
         if (9_000..11_000).contains(&at_ms) { 11_000 - at_ms } else { 1 }
     }
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn a_frozen_system_is_to_blame_for_what_waits() {
         let (all, ours) = TWENTY.run(frozen, |due| due);
-        // 400 are due in the freeze: 20 are under way, and of the other 380 the last wait for no more than the bound.
+        // 400 are due in the freeze: 20 are in flight, and the last of the other 380 wait for no more than the bound.
         assert!((370..400).contains(&all.late), "{all:?}");
         assert_eq!(ours, OurDelays::default());
 
@@ -222,13 +227,13 @@ mod tests {
 
     #[test]
     fn an_absence_of_the_generator_is_no_freeze() {
-        // It was away for 2 s, and then handed in what was due meanwhile.
+        // The generator is away for 2 s, and then hands in the arrivals that were due meanwhile.
         let back = |due| if (9_000..11_000).contains(&due) { 11_000 } else { due };
         let (all, ours) = TWENTY.run(|_| 1, back);
-        // 398 were handed in late; the next few wait behind them, as they would at any system.
+        // 398 were handed in late; the next few wait behind them, as they would with any system.
         assert!((398..=406).contains(&all.late), "{all:?}");
         assert_eq!((ours.generator.late, ours.generator.late + ours.pool.late), (398, all.late));
-        // Both at once: nothing that the generator handed in late is the system's.
+        // Both at once: no arrival that the generator handed in late is charged to the system.
         let (all, ours) = TWENTY.run(frozen, |due| if (10_000..11_000).contains(&due) { 11_000 } else { due });
         assert_eq!(ours.generator.late, 198);
         assert!(all.late > 198 + 150 && ours.pool.late < 10, "{all:?} {ours:?}");
@@ -241,7 +246,8 @@ mod tests {
     }
 
     proptest! {
-        /// The generator and the pool are never blamed for more than there was, and never while all starts in time.
+        /// The generator and the pool are never charged with more delays than there were, nor with any if all start in
+        /// time.
         #[test]
         fn no_more_is_blamed_than_was_late(connections in 1usize..40, service in 1u64..500, freeze in 0u64..3_000) {
             let pool = Pool { connections, every_ms: 5, arrivals: 2_000, patience_ms: 2_000 };

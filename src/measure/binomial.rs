@@ -1,6 +1,6 @@
-//! The binomial distribution's upper tail: how likely so many of so many are beyond a limit by chance.
+//! The upper tail of the binomial distribution: the probability that so many samples are beyond a limit by chance.
 
-/// How likely at least `successes` of `trials` are, each with probability `p`, 0 to 1.
+/// Returns the probability of at least `successes` in `trials`, each with probability `p`, 0 to 1.
 pub fn at_least(successes: u64, trials: u64, p: f64) -> f64 {
     let (k, n) = (successes as f64, trials as f64);
     if successes == 0 || p >= 1.0 {
@@ -10,7 +10,7 @@ pub fn at_least(successes: u64, trials: u64, p: f64) -> f64 {
         return 0.0;
     }
     if k <= n * p {
-        // Not in the tail: a half or so, and of no interest.
+        // Not in the tail: the probability is about a half or more, and its value does not matter.
         return 1.0;
     }
     // The first term, C(n, k) p^k (1 - p)^(n - k), by its logarithm.
@@ -44,14 +44,14 @@ mod tests {
         // 1 - 0.999^10
         assert_close(at_least(1, 10, 0.001), 1.0 - 0.999_f64.powi(10));
         assert_close(at_least(8, 10, 0.5), 56.0 / 1024.0);
-        // None may be, and one is.
+        // A success where the limit allows none.
         assert!(at_least(1, 1_000, f64::MIN_POSITIVE) < 1e-300);
         assert_eq!([at_least(0, 5, 0.1), at_least(6, 5, 0.1), at_least(1, 5, 0.0)], [1.0, 0.0, 0.0]);
     }
 
     #[test]
     fn large_counts_are_no_trouble() {
-        // Sixteen deviations above the mean, and half of one.
+        // Sixteen standard deviations above the mean, and half of one.
         assert!(at_least(11_600, 1_000_000, 0.01) < 1e-50);
         assert!(at_least(10_050, 1_000_000, 0.01) > 0.3);
         assert_eq!(at_least(500, 500, 0.01), 0.0_f64.max(1e-2_f64.powi(500)));

@@ -1,4 +1,4 @@
-//! What the system under test did that is a breach without a threshold on it.
+//! Breaches by the system under test that no threshold states.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use std::time::Duration;
 pub enum Breach {
     /// Answers broke a rule that allows no exception.
     Rule {
-        /// What they did.
+        /// The behaviour of these answers, in words.
         what: &'static str,
-        /// How many.
+        /// The number of these answers.
         count: u64,
-        /// Of how many.
+        /// The number of all answers.
         of: u64,
     },
     /// A connection could not be opened before the load, which did not begin.
     NotOpened {
-        /// So many were opened.
+        /// The number of connections opened.
         opened: u64,
-        /// Of so many.
+        /// The number of connections wanted.
         wanted: u64,
-        /// What became of the next.
+        /// The fault of the next connection.
         why: String,
     },
-    /// So many requests failed that the run was ended, as was wished.
+    /// So many requests failed that the run was ended, as `--abort-on-errors` demands.
     Drowned {
         /// The share that failed, 0 to 1.
         share: f64,
-        /// Within so long.
+        /// The span within which the requests ended.
         within: Duration,
     },
 }
 
 impl Breach {
-    /// Whether a system that others keep from working would show it too.
+    /// Returns true if a system that other processes keep from working would show the breach too.
     pub fn depends_on_speed(&self) -> bool {
         matches!(self, Self::Drowned { .. } | Self::NotOpened { .. })
     }

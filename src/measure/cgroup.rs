@@ -1,11 +1,11 @@
-//! Limits that a control group sets to this process: CPU quota, memory, number of processes; cgroups(7), both versions.
+//! Limits that a control group sets on this process: CPU quota, memory, number of processes; cgroups(7), both versions.
 
 use std::path::{Path, PathBuf};
 
-/// Reads a small file; `None` where there is none.
+/// A function that reads a small file; returns `None` if there is none.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
-/// From here on a limit of version 1 means that there is none: it is rounded down to a page.
+/// The least value at which a limit of version 1 means no limit: the maximum is rounded down to a page.
 const UNLIMITED_BYTES: u64 = 1 << 60;
 
 /// The folders of the control groups that a process is in, its own first, then those around it.
@@ -16,44 +16,44 @@ pub struct Cgroup {
     pids: Vec<PathBuf>,
 }
 
-/// How often, and for how long, a quota has stopped a group's processes, since the group was made.
+/// The stops of a group's processes by a quota, since the group was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
     /// Periods in which the quota was used up.
     pub times: u64,
-    /// How long processes stood still for that, over all processors, in nanoseconds.
+    /// The time for which processes were stopped, over all processors, in nanoseconds.
     pub stopped_ns: u64,
 }
 
-/// What limits this process.
+/// The limits of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// So much CPU, in processors, if there is a quota.
+    /// The CPU quota, in processors, if there is one.
     pub cpu_quota: Option<f64>,
-    /// So many bytes of memory, if there is a limit.
+    /// The limit of memory, in bytes, if there is one.
     pub memory_bytes: Option<u64>,
-    /// So many processes and threads, if there is a limit.
+    /// The limit of processes and threads, if there is one.
     pub processes: Option<u64>,
 }
 
 impl Cgroup {
-    /// The groups of the calling process.
+    /// Returns the groups of the calling process.
     pub fn of_this_process(read: ReadFile<'_>) -> Self {
         let text = |path: &str| read(Path::new(path)).unwrap_or_default();
         Self::of(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup"))
     }
 
-    /// The groups of a process with these `/proc/PID/mountinfo` and `/proc/PID/cgroup`.
+    /// Returns the groups of a process with these `/proc/PID/mountinfo` and `/proc/PID/cgroup`.
     pub fn of(mountinfo: &str, cgroup: &str) -> Self {
         let folders = |controller: &str| {
             let of_one = folders(mountinfo, cgroup, Some(controller));
-            // A controller that version 1 does not have is one of version 2.
+            // A controller that version 1 does not have belongs to version 2.
             if of_one.is_empty() { folders(mountinfo, cgroup, None) } else { of_one }
         };
         Self { cpu: folders("cpu"), memory: folders("memory"), pids: folders("pids") }
     }
 
-    /// What these groups limit: the narrowest of each.
+    /// Returns the limits of these groups: the narrowest of each.
     pub fn limits(&self, read: ReadFile<'_>) -> Limits {
         let quotas = self.cpu.iter().filter_map(|folder| {
             let number = |name: &str| read(&folder.join(name))?.trim().parse::<f64>().ok();
@@ -77,7 +77,7 @@ impl Cgroup {
         }
     }
 
-    /// How often quotas have stopped these groups so far.
+    /// Returns the stops of these groups by quotas so far.
     pub fn throttling(&self, read: ReadFile<'_>) -> Throttling {
         let each = self.cpu.iter().filter_map(|folder| Some(throttling(&read(&folder.join("cpu.stat"))?)));
         each.fold(Throttling::default(), |all, one| Throttling {
@@ -86,14 +86,14 @@ impl Cgroup {
         })
     }
 
-    /// The pressure file of the innermost group, where the kernel has one.
+    /// Returns the path of the innermost group's pressure file, which not every kernel has.
     pub fn pressure_file(&self) -> Option<PathBuf> {
         Some(self.cpu.first()?.join("cpu.pressure"))
     }
 }
 
 impl Throttling {
-    /// What came since `earlier`.
+    /// Returns the stops since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             times: self.times.saturating_sub(earlier.times),
@@ -102,7 +102,7 @@ impl Throttling {
     }
 }
 
-/// Reads `cpu.stat`. Version 1 counts in nanoseconds, version 2 in microseconds.
+/// Parses `cpu.stat`. Version 1 counts in nanoseconds, version 2 in microseconds.
 fn throttling(cpu_stat: &str) -> Throttling {
     let field = |wanted: &str| {
         let lines = cpu_stat.lines().filter_map(|line| line.split_once(' '));
@@ -115,7 +115,7 @@ fn throttling(cpu_stat: &str) -> Throttling {
     }
 }
 
-/// Where the groups of a controller of version 1, or of version 2 (`None`), are, the process's own first.
+/// Returns the folders of a controller's groups, of version 1 or of version 2 (`None`), the process's own first.
 fn folders(mountinfo: &str, cgroup: &str, controller: Option<&str>) -> Vec<PathBuf> {
     let is_wanted = |controllers: &str| match controller {
         Some(wanted) => controllers.split(',').any(|one| one == wanted),
@@ -173,7 +173,7 @@ mod tests {
             paths(&v2.cpu),
             ["/sys/fs/cgroup/user.slice/s.scope", "/sys/fs/cgroup/user.slice", "/sys/fs/cgroup/"]
         );
-        // Docker: the container's own group is mounted, and named from outside or as the root.
+        // Docker: the container's own group is mounted, and its path is the one outside the container, or the root.
         let docker = "31 23 0:28 /docker/1f /sys/fs/cgroup ro - cgroup2 cgroup ro\n";
         for cgroup in ["0::/docker/1f\n", "0::/\n", "0::/../../x\n"] {
             assert_eq!(paths(&Cgroup::of(docker, cgroup).cpu).last().unwrap(), "/sys/fs/cgroup/", "{cgroup}");

@@ -11,19 +11,19 @@ use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerial
 
 use crate::error::{Context as _, Error, Result};
 
-/// Longer durations count as this long, in nanoseconds: ten minutes.
+/// The longest duration, in nanoseconds: ten minutes. Longer ones count as this.
 pub const MAX_NS: u64 = 600_000_000_000;
-/// Every value is kept to within 0.1%.
+/// The precision: every value is kept to within 0.1%.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// What V2 begins with, and what V2 that is deflated does.
+/// The first bytes of V2, and of V2 that is deflated.
 const PLAIN: [u8; 4] = 0x1c84_9313_u32.to_be_bytes();
 const DEFLATED: [u8; 4] = 0x1c84_9314_u32.to_be_bytes();
-/// Bounds on what is read back; what is written stays far below them.
+/// Bounds on a histogram that is read; one that is written stays far below them.
 const MOST_BYTES: usize = 1 << 20;
 const MOST_DIGITS: u64 = 4;
 const MOST_VALUE: u64 = 1 << 48;
 const MOST_SAMPLES: u64 = 1 << 53;
-/// A quantile is stated only if so many samples lie beyond it.
+/// The number of samples that must lie beyond a quantile for it to be stated.
 pub const SAMPLES_BEYOND: u64 = 10;
 
 /// A quantile, exact: in hundred-thousandths.
@@ -41,21 +41,22 @@ impl Quantile {
     pub const P99: Self = Self(99_000);
     /// 99.9%.
     pub const P999: Self = Self(99_900);
-    /// Those that every result states.
+    /// The quantiles that every result states.
     pub const STATED: [Self; 5] = [Self::P50, Self::P90, Self::P95, Self::P99, Self::P999];
 
-    /// How many samples a run needs before this quantile has ten beyond it.
+    /// Returns the number of samples that a run needs before this quantile has ten beyond it.
     pub fn samples_needed(self) -> u64 {
         (SAMPLES_BEYOND * 100_000).div_ceil(u64::from(100_000 - self.0))
     }
 
-    /// How many samples a run needs before its longest one is beyond this quantile of what was sampled, with a
-    /// confidence of 95%: the least n with quantileⁿ ≤ 5% (David and Nagaraja, "Order Statistics", section 7.1).
+    /// Returns the number of samples that a run needs before its longest one is beyond this quantile of the sampled
+    /// distribution, with a confidence of 95%: the least n with quantileⁿ ≤ 5% (David and Nagaraja, "Order Statistics",
+    /// section 7.1).
     pub fn samples_needed_for_maximum(self) -> u64 {
         (0.05_f64.ln() / self.fraction().ln()).ceil() as u64
     }
 
-    /// As a share, 0 to 1.
+    /// Returns the quantile as a share, 0 to 1.
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / 100_000.0
     }
@@ -67,7 +68,7 @@ impl fmt::Display for Quantile {
     }
 }
 
-/// Durations in nanoseconds. Recording allocates nothing.
+/// A distribution of durations in nanoseconds. Recording allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Distribution {
     histogram: Histogram<u64>,
@@ -82,66 +83,66 @@ impl Default for Distribution {
 }
 
 impl Distribution {
-    /// Adds one sample; beyond [`MAX_NS`] it counts as that.
+    /// Adds one sample; one beyond [`MAX_NS`] counts as that.
     pub fn record(&mut self, ns: u64) {
         self.histogram.saturating_record(ns);
     }
 
-    /// How many samples there are.
+    /// Returns the number of samples.
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// The quantile in nanoseconds, or `None` if fewer than ten samples lie beyond it.
+    /// Returns the quantile in nanoseconds, or `None` if fewer than ten samples lie beyond it.
     pub fn quantile_ns(&self, quantile: Quantile) -> Option<u64> {
         (self.count() >= quantile.samples_needed()).then(|| self.histogram.value_at_quantile(quantile.fraction()))
     }
 
-    /// What so large a share of the samples, 0 to 1, does not exceed, in nanoseconds, however few lie beyond: for
-    /// drawing. 0 without a sample.
+    /// Returns the value, in nanoseconds, that this share of the samples, 0 to 1, does not exceed, however few lie
+    /// beyond: for charts and for estimates. 0 without a sample.
     pub fn value_ns(&self, share: f64) -> u64 {
         self.histogram.value_at_quantile(share)
     }
 
-    /// How many samples are longer than `ns` for certain, beyond the precision of what is kept.
+    /// Returns the number of samples that are longer than `ns` for certain, beyond the precision of the histogram.
     pub fn count_above(&self, ns: u64) -> u64 {
         self.count() - self.histogram.count_between(0, ns)
     }
 
-    /// The longest sample in nanoseconds.
+    /// Returns the longest sample in nanoseconds.
     pub fn max_ns(&self) -> Option<u64> {
         (self.count() > 0).then(|| self.histogram.max())
     }
 
-    /// The shortest sample in nanoseconds.
+    /// Returns the shortest sample in nanoseconds.
     pub fn min_ns(&self) -> Option<u64> {
         (self.count() > 0).then(|| self.histogram.min())
     }
 
-    /// The arithmetic mean in nanoseconds.
+    /// Returns the arithmetic mean in nanoseconds.
     pub fn mean_ns(&self) -> Option<f64> {
         (self.count() > 0).then(|| self.histogram.mean())
     }
 
-    /// Reads what [`Distribution::to_base64`] has written.
+    /// Parses the output of [`Distribution::to_base64`].
     ///
     /// # Errors
-    /// If it is anything else.
+    /// If the text is anything else.
     pub fn from_base64(text: &str) -> Result<Self> {
         decode(text).map(|histogram| Self { histogram })
     }
 
-    /// The whole histogram, in the HDR V2 deflate format, base64: other HDR tools read it too.
+    /// Returns the whole histogram in the HDR V2 deflate format, base64, which other HDR tools read too.
     pub fn to_base64(&self) -> String {
         encode(&self.histogram)
     }
 }
 
-/// Reads a histogram in the HDR V2 format, deflated or not, base64. What it says of itself is looked at before memory is
-/// set aside for it.
+/// Parses a histogram in the HDR V2 format, deflated or not, base64. Its header is checked before memory is allocated
+/// for it.
 ///
 /// # Errors
-/// If it is anything else, or larger than any that the suite writes.
+/// If the text is anything else, or larger than any that the suite writes.
 pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
     let damaged = |why: &str| Error::new(format!("reading an HDR histogram: {why}"));
     let reading = || "reading an HDR histogram".to_owned();
@@ -158,7 +159,7 @@ pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
     if bytes.len() > MOST_BYTES {
         return Err(damaged("it is larger than any that the suite writes"));
     }
-    // The cookie, then four bytes each: payload, offset, digits; eight each: lowest and highest value, a ratio.
+    // The cookie, payload length, offset and digits, four bytes each; lowest and highest value and a ratio, eight each.
     let Some((header, payload)) = bytes.split_at_checked(40).filter(|(header, _)| header.starts_with(&PLAIN)) else {
         return Err(damaged("it has no V2 header"));
     };
@@ -180,10 +181,10 @@ pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
     total.map(|_| histogram).ok_or_else(|| damaged("it counts more samples than any run has"))
 }
 
-/// A histogram of any counter width in the HDR V2 deflate format, base64.
+/// Returns a histogram of any counter width in the HDR V2 deflate format, base64.
 pub(super) fn encode<C: hdrhistogram::Counter>(histogram: &Histogram<C>) -> String {
     let mut bytes = Vec::new();
-    // Writing to memory cannot fail, and the largest histogram we make is far below the format's limits.
+    // Writing to memory cannot fail, and the largest histogram of the suite is far below the format's limits.
     V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("serializing to memory");
     STANDARD.encode(bytes)
 }
@@ -242,7 +243,7 @@ mod tests {
         }
     }
 
-    /// A V2 histogram, plain and deflated, that says this of itself.
+    /// Makes a V2 histogram, plain and deflated, with these fields in its header.
     fn claiming(payload: u32, digits: u32, low: u64, high: u64, counts: &[u8]) -> [String; 2] {
         let mut plain = PLAIN.to_vec();
         for word in [payload, 0, digits] {
@@ -277,7 +278,7 @@ mod tests {
         refused(claiming(1, 3, 1, u64::MAX, &[2]), "its bounds");
         refused(claiming(1, 3, 0, MAX_NS, &[2]), "its bounds");
         refused(claiming(1, 3, 2, 1, &[2]), "reading");
-        // Nine bytes of the format's variable length: 2^62 samples, twice.
+        // Nine bytes of the format's variable-length encoding: 2^62 samples, twice.
         let most = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80];
         refused(claiming(18, 3, 1, MAX_NS, &[most, most].concat()), "more samples");
         refused(claiming(9, 3, 1, MAX_NS, &[0xff; 9]), "more buckets");

@@ -1,4 +1,4 @@
-//! What the generator itself used: a run in which it was the bottleneck measured the generator.
+//! The generator's own use of resources: a run in which it was the bottleneck measured the generator.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::allocations;
 use crate::clock::{Moment, process_cpu_ns, thread_cpu_ns};
 
-/// A window that is shorter is none: between its two readings there was nothing but the reading.
+/// The shortest window: between the two readings of a shorter one there was nothing but the reading.
 const SHORTEST_WINDOW_NS: u64 = 1_000_000;
 
 thread_local! {
     static REQUESTS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Notes that a request of the calling thread is over, measured or not.
+/// Records that a request of the calling thread is over, measured or not.
 pub fn request_over() {
     REQUESTS.set(REQUESTS.get() + 1);
 }
@@ -30,7 +30,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Reads them now, for the calling thread.
+    /// Takes a reading now, for the calling thread.
     pub fn take() -> Self {
         Self {
             at: Moment::now(),
@@ -54,14 +54,14 @@ pub struct GeneratorUse {
     pub window_start: Reading,
     /// At its end.
     pub window_end: Reading,
-    /// How many connections were opened.
+    /// The number of connections that were opened.
     pub connections: u64,
-    /// How the kernel scheduled the generator's thread in the window.
+    /// The scheduling of the generator's thread by the kernel in the window.
     pub scheduling: &'static str,
 }
 
 impl GeneratorUse {
-    /// Widens the window to that of one more workload.
+    /// Widens the window to cover that of one more workload.
     pub fn cover(&mut self, start: Reading, end: Reading) {
         if self.window_end.at == Moment::default() || start.at < self.window_start.at {
             self.window_start = start;
@@ -71,45 +71,47 @@ impl GeneratorUse {
         }
     }
 
-    /// CPU time of the whole process within the window, in seconds.
+    /// Returns the CPU time of the whole process within the window, in seconds.
     pub fn window_cpu_s(&self) -> f64 {
         seconds(self.window_end.process_cpu_ns - self.window_start.process_cpu_ns)
     }
 
-    /// CPU time of the whole process while connections were opened, in seconds.
+    /// Returns the CPU time of the whole process while connections were opened, in seconds.
     pub fn opening_cpu_s(&self) -> f64 {
         seconds(self.opened.process_cpu_ns - self.start.process_cpu_ns)
     }
 
-    /// How long opening the connections took.
+    /// Returns the time that opening the connections took.
     pub fn opening(&self) -> Duration {
         self.opened.at - self.start.at
     }
 
-    /// The share of the window in which the generator's thread was on a CPU, 0 to 1. A load that never began had none.
+    /// Returns the share of the window in which the generator's thread was on a CPU, 0 to 1; 0 for a load that never
+    /// began.
     pub fn busy_share(&self) -> f64 {
         let wall_ns = self.window_end.at.ns_since(self.window_start.at);
         let cpu_ns = self.window_end.thread_cpu_ns - self.window_start.thread_cpu_ns;
         if wall_ns < SHORTEST_WINDOW_NS { 0.0 } else { cpu_ns as f64 / wall_ns as f64 }
     }
 
-    /// How often the generator's thread allocated within the window; `None` where the program does not count.
+    /// Returns the number of allocations of the generator's thread within the window; `None` if the program does not
+    /// count.
     pub fn allocations(&self) -> Option<u64> {
         let counted = self.window_end.allocations > 0;
         counted.then(|| self.window_end.allocations - self.window_start.allocations)
     }
 
-    /// How many requests of all workloads were over within the window, those of a warm-up included.
+    /// Returns the number of requests of all workloads that ended within the window, those of a warm-up included.
     pub fn requests(&self) -> u64 {
         self.window_end.requests - self.window_start.requests
     }
 
-    /// Resident memory at the end of the window, in bytes.
+    /// Returns the resident memory at the end of the window, in bytes.
     pub fn rss_bytes(&self) -> u64 {
         self.window_end.rss_bytes
     }
 
-    /// Resident memory that came with the connections and the window, per connection, in bytes.
+    /// Returns the resident memory that came with the connections and the window, per connection, in bytes.
     pub fn rss_per_connection_bytes(&self) -> Option<u64> {
         let grown = self.window_end.rss_bytes.saturating_sub(self.start.rss_bytes);
         grown.checked_div(self.connections)
@@ -120,7 +122,7 @@ fn seconds(ns: u64) -> f64 {
     Duration::from_nanos(ns).as_secs_f64()
 }
 
-/// Resident memory of this process in bytes; 0 where the kernel does not tell.
+/// Returns the resident memory of this process in bytes; 0 if the kernel does not report it.
 fn rss_bytes() -> u64 {
     // SAFETY: plain system call without pointers.
     let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
@@ -129,7 +131,7 @@ fn rss_bytes() -> u64 {
     pages.unwrap_or(0) * page_bytes
 }
 
-/// The highest resident memory that this process ever had, in bytes; 0 where the kernel does not tell.
+/// Returns the highest resident memory that this process ever had, in bytes; 0 if the kernel does not report it.
 pub fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

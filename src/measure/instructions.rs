@@ -1,7 +1,7 @@
 //! Instructions that the calling thread has executed in user mode, counted by the processor (`perf_event_open`).
 //!
-//! They hardly vary from run to run, where time does. Virtual machines often have no counter, and a kernel may forbid
-//! it (`kernel.perf_event_paranoid` above 2).
+//! Their number hardly varies from run to run, unlike time. Virtual machines often have no counter, and a kernel may
+//! forbid it (`kernel.perf_event_paranoid` above 2).
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,13 +11,13 @@ use std::os::fd::{FromRawFd as _, RawFd};
 const TYPE_HARDWARE: u32 = 0;
 /// `PERF_COUNT_HW_INSTRUCTIONS`.
 const COUNT_INSTRUCTIONS: u64 = 1;
-/// `exclude_kernel` and `exclude_hv` in the bit field: what an ordinary user may count.
+/// `exclude_kernel` and `exclude_hv` in the bit field: an ordinary user may count the rest.
 const USER_MODE: u64 = 1 << 5 | 1 << 6;
 
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
 
-/// `struct perf_event_attr` as it was at first; later kernels take it by its size.
+/// The first version of `struct perf_event_attr`; later kernels recognise it by its size.
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
@@ -33,15 +33,15 @@ struct Attributes {
     breakpoint_address: u64,
 }
 
-/// A counter of the thread that opened it.
+/// A counter for the thread that opened it.
 #[derive(Debug)]
 pub struct Instructions(File);
 
 impl Instructions {
-    /// Begins to count.
+    /// Starts to count.
     ///
     /// # Errors
-    /// If the processor has no such counter, or the kernel does not let us have it.
+    /// If the processor has no such counter, or the kernel does not permit its use.
     pub fn of_this_thread() -> io::Result<Self> {
         let attributes = Attributes {
             kind: TYPE_HARDWARE,
@@ -51,7 +51,7 @@ impl Instructions {
             ..Attributes::default()
         };
         let (this_thread, any_cpu, no_group) = (0, -1, -1);
-        // SAFETY: `attributes` is valid for the call, and says its own size.
+        // SAFETY: `attributes` is valid for the call, and states its own size.
         let fd = unsafe {
             libc::syscall(
                 libc::SYS_perf_event_open,
@@ -65,14 +65,14 @@ impl Instructions {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
+        // SAFETY: the kernel has just returned this descriptor, and it has no other owner.
         Ok(Self(unsafe { File::from_raw_fd(fd as RawFd) }))
     }
 
-    /// How many it has executed since.
+    /// Returns the number of instructions executed since.
     ///
     /// # Errors
-    /// If the counter cannot be read, or never got a place in the processor.
+    /// If the counter cannot be read, or never got a register of the processor.
     pub fn read(&self) -> io::Result<u64> {
         let mut bytes = [0; 8];
         (&self.0).read_exact(&mut bytes)?;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 
-/// What the firmware tells of the machine.
+/// The folder in which the firmware describes the machine.
 const DMI: &str = "/sys/class/dmi/id";
-/// What stands where nothing was told.
+/// The value of a field that is not known.
 pub const UNKNOWN: &str = "unknown";
-/// Makers of virtual machines, as firmware names them: processors other than x86 have no flag that says so.
+/// Makers of virtual machines, as firmware names them: processors other than x86 have no flag for a hypervisor.
 const VIRTUAL_MAKERS: [&str; 9] = [
     "qemu",
     "kvm",
@@ -25,13 +25,13 @@ const VIRTUAL_MAKERS: [&str; 9] = [
     "microsoft corporation virtual",
 ];
 
-/// What a figure depends on besides the suite and the target.
+/// The conditions of a figure besides the suite and the system: the machine and the toolchain.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Machine {
-    /// The processor's name; `unknown`, with the boot that it was asked in, where the kernel tells none.
+    /// The processor's name; `unknown`, with the beginning of the boot's id, if the kernel reports none.
     pub cpu_model: String,
-    /// What the processor's name leaves open, as the kernel numbers it: family, model and stepping, or implementer,
-    /// part, variant and revision. Absent in older summaries.
+    /// Details that the processor's name leaves open, as the kernel numbers them: family, model and stepping, or
+    /// implementer, part, variant and revision. Absent in older summaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_part: Option<String>,
     /// The revision of its microcode, where there is one.
@@ -39,28 +39,29 @@ pub struct Machine {
     pub microcode: Option<String>,
     /// Processors that this process may use.
     pub cores: usize,
-    /// Memory in bytes: the machine's, or what the control group allows of it.
+    /// Memory in bytes: the machine's, or the part of it that the control group allows.
     pub memory_bytes: u64,
     /// The CPU quota of the control group, in processors, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<f64>,
-    /// If it is the control group that limits the memory.
+    /// True if it is the control group that limits the memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub memory_is_limited: bool,
     /// Kernel release.
     pub kernel: String,
-    /// `none` on bare metal; `virtual machine`, with the maker's name where it is told; `unknown` in older summaries.
+    /// `none` on bare metal; `virtual machine`, with the maker's name if it is known; `unknown` in older summaries.
     #[serde(default = "unknown")]
     pub virtualisation: String,
     /// Compiler version.
     pub rustc: String,
     /// The suite's commit, with `-dirty` if there are uncommitted changes, or `no-commit` outside a git checkout; both
-    /// with the time at which the program was made, since they leave open what was run. `unknown` where nothing could be told.
+    /// with the time at which the program was built, since they do not identify the code. `unknown` if that time is not
+    /// known.
     pub commit: String,
 }
 
 impl Machine {
-    /// Asks this machine; what it does not tell reads `unknown`.
+    /// Reads the properties of this machine; one that it does not report is `unknown`.
     pub fn this() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -87,7 +88,8 @@ impl Machine {
 }
 
 impl Machine {
-    /// What a control group limits, as a continuation of what the machine has; empty where there is no limit.
+    /// Returns the limits of the control group, as text to append to the properties of the machine; empty without a
+    /// limit.
     pub fn limits(&self) -> String {
         let memory = if self.memory_is_limited { " (limit of the control group)" } else { "" };
         let quota = self.cpu_quota.map_or_else(String::new, |quota| format!(", CPU quota {quota:.2}"));
@@ -95,7 +97,7 @@ impl Machine {
     }
 }
 
-/// The processor's name, which has another key on each architecture.
+/// Returns the processor's name, which has another key on each architecture.
 fn cpu_model(cpuinfo: &str) -> String {
     let named = ["model name", "cpu model", "uarch", "cpu"].into_iter().find_map(|name| field(cpuinfo, name));
     if let Some(name) = named.filter(|name| !name.is_empty()) {
@@ -104,14 +106,14 @@ fn cpu_model(cpuinfo: &str) -> String {
     if let Some(part) = cpu_part(cpuinfo) {
         return format!("CPU {part}");
     }
-    // Two machines that say nothing are not thereby one; within a boot there is but one machine.
+    // Two machines that report nothing are not thereby the same; within a boot there is only one machine.
     match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
         Ok(boot) => format!("{UNKNOWN} (boot {})", boot.trim().chars().take(8).collect::<String>()),
         Err(_) => UNKNOWN.to_owned(),
     }
 }
 
-/// The numbers behind the name: x86's, or those of ARM's main identification register.
+/// Returns the numbers behind the name: x86's, or those of ARM's main identification register.
 fn cpu_part(cpuinfo: &str) -> Option<String> {
     let fields = |names: &[(&str, &str)]| {
         let parts = names.iter().map(|(name, label)| Some(format!("{label} {}", field(cpuinfo, name)?)));
@@ -127,9 +129,9 @@ fn cpu_part(cpuinfo: &str) -> Option<String> {
     })
 }
 
-/// The commit of the sources, and where that does not say what was run, when the program was made.
+/// Returns the commit of the sources, with the time of the build if the commit does not identify the code.
 fn commit() -> String {
-    // We run what was built from that folder, whoever owns it: to read its history is no further trust.
+    // The program was built from that folder, whoever owns it: reading its history needs no further trust.
     let describe = ["-c", "safe.directory=*", "-C", env!("CARGO_MANIFEST_DIR")];
     let how = ["describe", "--always", "--dirty", "--abbrev=12"];
     let described = output("git", &[&describe[..], &how[..]].concat()).filter(|text| !text.is_empty());
@@ -142,13 +144,13 @@ fn commit() -> String {
     }
 }
 
-/// When this program was linked.
+/// Returns the time at which this program was linked.
 fn built() -> Option<String> {
     let modified = fs::metadata("/proc/self/exe").and_then(|program| program.modified()).ok()?;
     Some(humantime::format_rfc3339_seconds(modified).to_string())
 }
 
-/// Whether the kernel runs on a hypervisor: the processor says so, or the firmware's maker and product do.
+/// Reports whether the kernel runs on a hypervisor, by the processor's flag or the firmware's maker and product.
 fn virtualisation(cpuinfo: &str, dmi: &dyn Fn(&str) -> Option<String>) -> String {
     let flagged = field(cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     let told = |name| dmi(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());

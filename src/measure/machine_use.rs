@@ -1,5 +1,5 @@
-//! The machine while a run was measured: which processes had its CPU, what the host took, and for how long a quota
-//! stopped the run. It decides if a slow answer is the system's or the machine's.
+//! The machine while a run was measured: CPU time by process, CPU time taken by the host, and stops by a quota. It
+//! decides whether a slow answer is due to the system or to the machine.
 
 pub mod account;
 pub mod procfs;
@@ -10,61 +10,61 @@ use serde::{Deserialize, Serialize};
 
 use super::validity::Invalid;
 
-/// Of the CPU that a run left free, others and the host may take so much before the run is invalid: docs/METHODOLOGY.md
-/// has the experiment.
+/// The share of the CPU left free by a run that others and the host may take before the run is invalid;
+/// docs/METHODOLOGY.md has the experiment.
 pub const MAX_TAKEN: f64 = 0.5;
-/// From this part of the bound on, a run is doubtful.
+/// The part of the bound from which on a run is doubtful.
 const DOUBTFUL_PART: f64 = 0.5;
-/// A second is starved if others and the host took so much of what it left free.
+/// The share of the CPU left free that others and the host take in a starved second.
 pub const STARVED: f64 = 0.9;
-/// More than this share of starved seconds makes a run invalid, since p90 is in them; a single one makes it doubtful.
+/// The share of starved seconds above which a run is invalid, since p90 is in them; a single one makes it doubtful.
 const MAX_STARVED_SHARE: f64 = 0.1;
-/// A quota may stop a run for this share of its window: beyond, it is in the p99.
+/// The share of its window for which a quota may stop a run: beyond it, the stops are in the p99.
 const MAX_STOPPED_SHARE: f64 = 0.01;
-/// How many of the others are named.
+/// The number of other processes that are named.
 const NAMED: usize = 3;
 
-/// CPU time by who had it, in processors: 1 is one of them for all of the time.
+/// CPU time by its user, in processors: 1 is one of them for all of the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct CpuUse {
-    /// This process and what it started, but for the system under test and its database.
+    /// This process and its children, except the system under test and its database.
     pub generator: f64,
-    /// The system under test; null where it is not on this machine, or not visible.
+    /// The system under test; null if it is not on this machine, or not visible.
     pub system: Option<f64>,
-    /// PostgreSQL with all of its processes; null where none was seen.
+    /// PostgreSQL with all of its processes; null if none was seen.
     pub postgresql: Option<f64>,
     /// Everything else.
     pub others: f64,
-    /// Interrupts, and what they leave to be done: nobody's in particular.
+    /// Interrupts and the work that they defer, which belong to no process.
     pub interrupts: f64,
     /// Taken by the hypervisor.
     pub steal: f64,
-    /// Nobody's.
+    /// Used by nothing.
     pub idle: f64,
 }
 
 /// One sample, about a second long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Sample {
-    /// When it began, in seconds; the measured window begins at 0, and what was before it is the warm-up.
+    /// The moment of its start, in seconds; the measured window begins at 0, and the warm-up is before it.
     pub at_s: f64,
-    /// How long it was, in seconds.
+    /// Its length, in seconds.
     pub span_s: f64,
-    /// Who had the processors.
+    /// The users of the processors.
     #[serde(flatten)]
     pub cpu: CpuUse,
-    /// How long a quota stopped this process's control group, over all processors, in seconds.
+    /// The time for which a quota stopped this process's control group, over all processors, in seconds.
     pub stopped_s: f64,
-    /// The share of the time in which something waited for a processor, 0 to 1; null where the kernel does not say.
+    /// The share of the time in which a task waited for a processor, 0 to 1; null if the kernel does not report it.
     pub pressure: Option<f64>,
 }
 
-/// CPU time of other processes of one name.
+/// CPU time of other processes with the same name.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Other {
     /// Their name, at most 15 plain characters.
     pub name: String,
-    /// What they used in the window, in seconds.
+    /// Their CPU time in the window, in seconds.
     pub cpu_s: f64,
 }
 
@@ -73,43 +73,43 @@ pub struct Other {
 pub struct MachineUse {
     /// The workloads.
     pub workloads: Vec<String>,
-    /// How many processors were watched: those on which generator and system may run.
+    /// The number of processors that were watched: those on which generator and system may run.
     pub cpus: u32,
     /// The quota of this process's control group, in processors, if it has one.
     pub cpu_quota: Option<f64>,
-    /// How much of the window the samples cover, in seconds.
+    /// The part of the window that the samples cover, in seconds.
     pub measured_s: f64,
     /// The mean over the window.
     pub mean: CpuUse,
-    /// Of the generator's, the thread that asks and measures, in processors.
+    /// The part of the generator's use that is its sending and measuring thread's, in processors.
     pub measuring_thread: f64,
-    /// The processes that were taken for the system under test, or the reason why there are none.
+    /// The processes that were taken for the system under test, or the reason for which there are none.
     pub system_is: String,
-    /// The same of PostgreSQL.
+    /// The same for PostgreSQL.
     pub postgresql_is: String,
-    /// Of what the run left free, the share that others and the host took, 0 to 1; null where others cannot be told
-    /// from the system under test.
+    /// The share of the CPU left free by the run that others and the host took, 0 to 1; null if others cannot be
+    /// distinguished from the system under test.
     pub taken_share: Option<f64>,
-    /// Seconds in which nearly all of it was taken.
+    /// The number of seconds in which nearly all of it was taken.
     pub starved_seconds: u64,
-    /// The others that used most.
+    /// The others with the most CPU time.
     pub top_others: Vec<Other>,
-    /// How often a quota stopped this process's control group.
+    /// The number of times that a quota stopped this process's control group.
     pub throttled: u64,
-    /// For how long, over all processors, in seconds.
+    /// The time for which it did, over all processors, in seconds.
     pub stopped_s: f64,
     /// See [`Sample::pressure`].
     pub pressure: Option<f64>,
-    /// CPU time that this watching used, in seconds; it is part of the generator's.
+    /// CPU time that this observation used, in seconds; it is part of the generator's.
     pub watching_cpu_s: f64,
-    /// The reason why the figures are doubtful, if they are.
+    /// The reason for which the figures are doubtful, if they are.
     pub doubtful: Option<String>,
     /// The warm-up and the window, sample by sample.
     pub timeline: Vec<Sample>,
 }
 
 impl CpuUse {
-    /// Of what the run left free, the share that others and the host took.
+    /// Returns the share of the CPU left free by the run that others and the host took.
     pub fn taken_share(&self) -> f64 {
         let taken = self.others + self.steal;
         let free = taken + self.idle;
@@ -117,12 +117,12 @@ impl CpuUse {
     }
 }
 
-/// How much others may take, 0 to 1; 1 is never exceeded, and switches the judgement of quotas off too.
+/// The largest share that others may take, 0 to 1; 1 is never exceeded, and disables the judgement of quotas too.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound(pub f64);
 
 impl MachineUse {
-    /// Judges it: notes why it is doubtful, and returns why the run is invalid.
+    /// Judges the run: records the reasons for which it is doubtful, and returns those for which it is invalid.
     pub fn judge(&mut self, bound: Bound) -> Vec<Invalid> {
         let Bound(bound) = bound;
         if bound >= 1.0 {
@@ -156,37 +156,37 @@ impl MachineUse {
         invalid
     }
 
-    /// The samples of the window.
+    /// Returns the samples of the window.
     pub fn measured_samples(&self) -> impl Iterator<Item = &Sample> {
         self.timeline.iter().filter(|sample| sample.at_s >= 0.0)
     }
 }
 
-/// What others and the host took of a run.
+/// The CPU that others and the host took from a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
-    /// Of what the run left free, 0 to 1.
+    /// The share of the CPU left free by the run, 0 to 1.
     pub share: f64,
-    /// How much may be, 0 to 1.
+    /// The largest share allowed, 0 to 1.
     pub bound: f64,
-    /// In so many samples nearly all of it.
+    /// The number of samples in which nearly all of it was taken.
     pub starved_seconds: u64,
-    /// Of so many.
+    /// The number of all samples.
     pub of_seconds: u64,
     /// The host's part in it, 0 to 1.
     pub steal_share: f64,
-    /// The others that used most.
+    /// The others with the most CPU time.
     pub who: Vec<Other>,
 }
 
-/// What a quota did to a run.
+/// The stops of a run by a quota.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stopped {
-    /// So often.
+    /// The number of stops.
     pub times: u64,
-    /// For so long, over all processors.
+    /// The time for which it was stopped, over all processors, in seconds.
     pub stopped_s: f64,
-    /// In a window of this length.
+    /// The length of the window, in seconds.
     pub of_s: f64,
 }
 
@@ -224,7 +224,7 @@ impl fmt::Display for Stopped {
     }
 }
 
-/// Others by name, those that used most.
+/// Returns the names and CPU times of the others that used most.
 pub fn named(others: &[Other]) -> String {
     others.iter().take(NAMED).map(|other| format!("{} {:.1} s", other.name, other.cpu_s)).collect::<Vec<_>>().join(", ")
 }
@@ -292,7 +292,7 @@ mod tests {
             let mut machine = busy(0.01, 0.0, &samples);
             (machine.judge(Bound(0.5)).len(), machine.doubtful.is_some())
         };
-        // The warm-up's second does not count.
+        // The second of the warm-up does not count.
         assert_eq!([judged(0), judged(1), judged(2), judged(3)], [(0, false), (0, true), (0, true), (1, false)]);
     }
 

@@ -1,5 +1,5 @@
-//! So what, first half: samples, distributions, counts, the timeline, the generator's own health, and whether a run
-//! is valid. Knows nothing of where samples came from.
+//! Measurement: samples, distributions, counts, the timeline, the generator's own health, and the validity of a run.
+//! Independent of the source of the samples.
 
 pub mod absence;
 pub mod allocations;

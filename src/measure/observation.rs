@@ -1,36 +1,36 @@
-//! Observations: what a scenario saw of its answers that is neither a latency nor an error, such as the share of 304s.
+//! Observations: facts about a scenario's answers that are neither a latency nor an error, such as the share of 304s.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Something worth telling about a workload, warm-up included.
+/// A fact worth reporting about a workload, warm-up included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
-    /// What was observed.
+    /// The name of the fact.
     pub name: &'static str,
-    /// How much.
+    /// Its value.
     pub value: Value,
 }
 
-/// How much of it there was.
+/// The value of an observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
     /// A number of things.
     Count(u64),
-    /// Some of all.
+    /// A part of a whole.
     Share {
-        /// How many.
+        /// The size of the part.
         count: u64,
-        /// Of how many.
+        /// The size of the whole.
         of: u64,
     },
-    /// How long something took.
+    /// The duration of an event.
     Duration(Duration),
-    /// It did not come about.
+    /// The event did not occur.
     Never,
 }
 
-/// A duration for people.
+/// Returns a duration as text for people.
 pub fn show(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 { format!("{:.3} ms", seconds * 1e3) } else { format!("{seconds:.3} s") }

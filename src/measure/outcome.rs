@@ -1,19 +1,19 @@
-//! What came of an arrival.
+//! The outcome of an arrival.
 
 use std::fmt;
 
 use crate::wire::FaultKind;
 
-/// What came of one arrival. A failure of the network or of the peer is data, not an error of the suite.
+/// The outcome of one arrival. A failure of the network or of the peer is data, not an error of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// The right answer.
     Ok,
     /// 429: a rate limiter refused.
     Refused,
-    /// Another status than the one that the scenario wants, another success among them.
+    /// A status other than the one that the scenario wants, even if it means success.
     Failed(u16),
-    /// The wanted status with the wrong answer: HTML where JSON was due, or the work not done.
+    /// The wanted status with a wrong answer: HTML where JSON was due, or the work not done.
     Wrong,
     /// No complete answer.
     Broken(FaultKind),

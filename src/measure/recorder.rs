@@ -1,4 +1,4 @@
-//! Takes samples while a run lasts and gives the measurement at its end.
+//! The recorder, which takes samples during a run and returns the measurement at its end.
 
 use std::time::Duration;
 
@@ -14,45 +14,45 @@ use crate::clock::Moment;
 use crate::wire::handshake::Record;
 use crate::wire::{Fault, Handshake, Phases};
 
-/// What is known of one arrival once it is over.
+/// The facts about one arrival once it is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// Which of the scenario's steps it was.
+    /// The index of its step in the scenario.
     pub step: usize,
-    /// Which connection it was sent on, counted from 0.
+    /// The connection that it was sent on, counted from 0.
     pub connection: usize,
-    /// When it was meant to start.
+    /// The intended start.
     pub intended: Moment,
-    /// When the generator handed it in.
+    /// The moment at which the generator handed it in.
     pub handed: Moment,
-    /// No connection was free for it then.
+    /// True if no connection was free for it at that moment.
     pub waited: bool,
-    /// When it did start.
+    /// The actual start.
     pub actual: Moment,
-    /// When it was over.
+    /// The moment of its end.
     pub end: Moment,
-    /// Where the time between the last two went.
+    /// The phases of the time from actual start to end.
     pub phases: Phases,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// The handshake, if it opened a connection.
+    /// The handshake, if the request opened a connection.
     pub handshake: Option<Record>,
-    /// It needed a connection, and could not open one.
+    /// True if the request needed a connection and could not open one.
     pub unconnected: bool,
 }
 
 impl Sample {
-    /// Response time: from the intended start, in nanoseconds.
+    /// Returns the response time: from the intended start, in nanoseconds.
     pub fn response_ns(&self) -> u64 {
         self.end.ns_since(self.intended)
     }
 
-    /// Service time: from the actual start, in nanoseconds.
+    /// Returns the service time: from the actual start, in nanoseconds.
     pub fn service_ns(&self) -> u64 {
         self.end.ns_since(self.actual)
     }
 
-    /// Schedule lag: from the intended to the actual start, in nanoseconds.
+    /// Returns the schedule lag: from the intended to the actual start, in nanoseconds.
     pub fn lag_ns(&self) -> u64 {
         self.actual.ns_since(self.intended)
     }
@@ -65,9 +65,9 @@ pub struct PhaseDistributions {
     pub dial: Distribution,
     /// TLS handshake, of requests that opened a connection.
     pub tls: Distribution,
-    /// Its first flight: to the first byte of the peer's answer.
+    /// The first flight of the TLS handshake: to the first byte of the peer's answer.
     pub hello: Distribution,
-    /// The rest of it.
+    /// The rest of the TLS handshake.
     pub finish: Distribution,
     /// Sending the request.
     pub send: Distribution,
@@ -77,20 +77,20 @@ pub struct PhaseDistributions {
     pub receive: Distribution,
 }
 
-/// What was measured of one of a scenario's steps.
+/// The measurement of one of a scenario's steps.
 #[derive(Clone, Debug)]
 pub struct StepMeasurement {
     /// Its name.
     pub name: &'static str,
     /// Arrivals that the schedule put into the window.
     pub scheduled: u64,
-    /// What came of those that were sent.
+    /// The outcomes of those that were sent.
     pub outcomes: Tally<Outcome>,
     /// Response time of right answers.
     pub response: Distribution,
     /// Service time of right answers.
     pub service: Distribution,
-    /// What of the response time of right answers is the system's for certain; see [`Measurement::certain`].
+    /// The part of the response time of right answers that is the system's for certain; see [`Measurement::certain`].
     pub certain: Distribution,
 }
 
@@ -101,22 +101,22 @@ pub struct Handshakes {
     pub dial: Distribution,
     /// TLS handshake.
     pub tls: Distribution,
-    /// What the handshakes were.
+    /// The properties of the handshakes.
     pub kinds: Tally<Handshake>,
-    /// What came of those that were tried and not opened.
+    /// The outcomes of the attempts that opened no connection.
     pub failed: Tally<Outcome>,
-    /// How long each took that was tried, whatever came of it.
+    /// The duration of each attempt, whatever its outcome.
     pub tried: Distribution,
-    /// How many were full and meant to be resumed, or the other way round.
+    /// The number of handshakes that were full and meant to be resumed, or the other way round.
     pub undeclared: u64,
-    /// Bytes that each read.
+    /// Bytes read for each handshake.
     pub read_bytes: Spread,
-    /// Bytes that each wrote.
+    /// Bytes written for each handshake.
     pub written_bytes: Spread,
 }
 
 impl Handshakes {
-    /// Notes one that opened a connection.
+    /// Records a handshake that opened a connection.
     pub fn record(&mut self, record: &Record, phases: &Phases) {
         self.dial.record(phases.dial_ns);
         self.tls.record(phases.tls_ns());
@@ -127,23 +127,23 @@ impl Handshakes {
         self.written_bytes.add(record.written_bytes.into());
     }
 
-    /// Notes one that was not opened, after so long.
+    /// Records an attempt that opened no connection, after this time.
     pub fn fail(&mut self, outcome: Outcome, ns: u64) {
         self.failed.add(outcome);
         self.tried.record(ns);
     }
 }
 
-/// Everything that a run measured.
+/// The whole measurement of one workload.
 #[derive(Clone, Debug, Default)]
 pub struct Measurement {
-    /// How long was measured; shorter than planned if the run was stopped.
+    /// The length of the measured window; shorter than planned if the run was stopped.
     pub window: Duration,
-    /// The run was stopped before its window ended.
+    /// True if the run was stopped before its window ended.
     pub partial: bool,
     /// Arrivals before the window, sent but not measured.
     pub warm_up_arrivals: u64,
-    /// Arrivals after the window, sent but not measured: other workloads of the run were.
+    /// Arrivals after the window, sent but not measured, while other workloads of the run were.
     pub later_arrivals: u64,
     /// Requests without a complete answer, in warm-up and window: their work may or may not have been done.
     pub unanswered: u64,
@@ -155,75 +155,76 @@ pub struct Measurement {
     pub late: u64,
     /// Those among the late that had to wait for a connection.
     pub late_for_connection: u64,
-    /// Those among the late and the unsent that were our own doing.
+    /// Those among the late and the unsent that were caused on the generator's side.
     pub ours: OurDelays,
     /// Those among the unsent that were given up because the run was ended early.
     pub given_up: u64,
     /// Errors that are the system's for certain.
     pub certain_errors: CertainErrors,
-    /// When the generator's timer ticked.
+    /// The ticks of the generator's timer.
     pub timer: Absences,
-    /// What came of those that were sent.
+    /// The outcomes of the arrivals that were sent.
     pub outcomes: Tally<Outcome>,
     /// Response time of right answers.
     pub response: Distribution,
     /// Service time of right answers.
     pub service: Distribution,
-    /// How exact the generator was: the schedule lag of all that were sent, or, in a closed workload, how late its
-    /// timer's ticks came.
+    /// The precision of the generator: the schedule lag of all arrivals that were sent, or, in a closed workload, the
+    /// lag of its timer's ticks.
     pub lag: Distribution,
     /// Response time of everything but right answers.
     pub failed_response: Distribution,
-    /// What of the response time of right answers is the system's for certain: the service time alone where the start
-    /// was late by our own doing, and without the time in which the generator was away.
+    /// The part of the response time of right answers that is the system's for certain: the service time alone if the
+    /// start was late, and without the time in which the generator was away.
     pub certain: Distribution,
     /// The scenario's steps.
     pub steps: Vec<StepMeasurement>,
-    /// Where the service time went.
+    /// The phases of the service time of right answers.
     pub phases: PhaseDistributions,
     /// Connections opened before the first arrival.
     pub opening: Handshakes,
     /// Connections that had to be opened within the window.
     pub reopening: Handshakes,
-    /// Connections, warm-up included, that we closed before their peer, since too many waited for theirs: each keeps its
-    /// port in TIME_WAIT.
+    /// Connections, warm-up included, that this side closed before their peer did, since too many waited for their
+    /// peer: each keeps its port in TIME_WAIT.
     pub closed_first: u64,
     /// The window and its warm-up second by second.
     pub timeline: Timeline,
-    /// The first fault or wrong answer of each outcome, for people.
+    /// The first fault or wrong answer of each outcome, as text for people.
     pub examples: Vec<(Outcome, String)>,
-    /// What the generator used.
+    /// The generator's own use of resources.
     pub generator: GeneratorUse,
 }
 
 impl Measurement {
-    /// Arrivals that were scheduled in the window and never sent.
+    /// Returns the number of arrivals that were scheduled in the window and never sent.
     pub fn unsent(&self) -> u64 {
         self.scheduled - self.started
     }
 
-    /// Arrivals that were never sent because the system kept every connection.
+    /// Returns the number of arrivals that were never sent because the system held every connection.
     pub fn unsent_by_system(&self) -> u64 {
         let others = self.given_up + self.ours.generator.unsent + self.ours.pool.unsent;
         self.unsent().saturating_sub(others)
     }
 
-    /// Errors that are the system's for certain, refusals not included. One that was late by our doing and overlapped an
-    /// absence is subtracted twice: too few is safe, too many is not.
+    /// Returns the number of errors that are the system's for certain, refusals not included. One that was late because
+    /// of the generator's side and overlapped an absence is subtracted twice: too few is safe, too many is not.
     pub fn errors_by_system(&self) -> u64 {
         let ours = self.ours.generator.timed_out + self.ours.pool.timed_out;
         self.certain_errors.others.saturating_sub(ours) + self.unsent_by_system()
     }
 
-    /// The share of scheduled arrivals that did not get the right answer, unsent ones included; `None` without any.
+    /// Returns the share of scheduled arrivals that did not get the right answer, unsent ones included; `None` without
+    /// any.
     pub fn error_share(&self) -> Option<f64> {
         let errors = self.scheduled - self.outcomes.count(Outcome::Ok);
         (self.scheduled > 0).then(|| errors as f64 / self.scheduled as f64)
     }
 }
 
-/// Errors that are the system's for certain: none of them may be for want of ports or descriptors here, or because the
-/// generator was away.
+/// Errors that are the system's for certain: none of them may be due to a lack of ports or descriptors on this machine,
+/// or to an absence of the generator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CertainErrors {
     /// Requests that were refused with a 429 of the right shape.
@@ -232,21 +233,21 @@ pub struct CertainErrors {
     pub others: u64,
 }
 
-/// Records samples. Its hot path allocates nothing.
+/// A recorder of samples. Its hot path allocates nothing.
 pub struct Recorder {
     from: Moment,
     to: Moment,
     late_bound_ns: u64,
     closed: bool,
-    /// The run was ended early: what is given up from now on was not the system's doing.
+    /// True once the run was ended early: the system is not the reason for arrivals that are given up from then on.
     cut: bool,
     attribution: Attribution,
     measurement: Measurement,
 }
 
 impl Recorder {
-    /// For a measured window of length `window` and a scenario with these steps; arrivals that start later than
-    /// `late_bound` count as late.
+    /// Makes a recorder for a measured window of length `window` and a scenario with these steps; arrivals that start
+    /// later than `late_bound` count as late.
     pub fn new(window: Duration, late_bound: Duration, steps: &[&'static str]) -> Self {
         let steps = steps.iter().map(|name| StepMeasurement {
             name,
@@ -269,12 +270,12 @@ impl Recorder {
         }
     }
 
-    /// For a closed workload: users have no schedule to be late against, so that lag is the timer's.
+    /// Sets the workload to closed: users have no schedule to be late against, so that lag is the timer's.
     pub fn of_users(self) -> Self {
         Self { closed: true, ..self }
     }
 
-    /// For a workload over so many connections.
+    /// Sets the number of connections of the workload.
     pub fn with_connections(self, connections: usize) -> Self {
         Self { attribution: Attribution::new(connections, self.late_bound_ns), ..self }
     }
@@ -285,13 +286,13 @@ impl Recorder {
         self
     }
 
-    /// Sets when the window begins; it ends after its length.
+    /// Sets the beginning of the window; it ends after its length.
     pub fn begin(&mut self, from: Moment) {
         self.from = from;
         self.to = from + self.measurement.window;
     }
 
-    /// Notes that the schedule, or a user, asked for an arrival.
+    /// Counts an arrival of the schedule, or a request of a user.
     pub fn scheduled(&mut self, step: usize, intended: Moment) {
         if self.is_measured(intended) {
             self.measurement.scheduled += 1;
@@ -304,9 +305,9 @@ impl Recorder {
         }
     }
 
-    /// Notes that the generator's timer, which ticks on a fixed grid, was due at `due` and woke it `now`: its own delays
-    /// and absences show there, whatever the system does. A tick that was missed counts like one that came late. Returns
-    /// when the next tick is due.
+    /// Records that the generator's timer, which ticks on a fixed grid, was due at `due` and woke it at `now`: its own
+    /// delays and absences show there, whatever the system does. A tick that was missed counts like one that came late.
+    /// Returns the moment at which the next tick is due.
     pub fn tick(&mut self, due: Moment, now: Moment) -> Moment {
         let next = self.measurement.timer.woke(due, now, self.late_bound_ns, self.from..self.to);
         let mut tick = due;
@@ -325,17 +326,17 @@ impl Recorder {
         next
     }
 
-    /// Notes a connection opened before the first arrival.
+    /// Records a connection opened before the first arrival.
     pub fn opened(&mut self, record: &Record, phases: &Phases) {
         self.measurement.opening.record(record, phases);
     }
 
-    /// Notes a connection that could not be opened before the first arrival, after so long.
+    /// Records an attempt to open a connection before the first arrival that failed after this time.
     pub fn not_opened(&mut self, outcome: Outcome, ns: u64) {
         self.measurement.opening.fail(outcome, ns);
     }
 
-    /// Notes an arrival that is over. Outside the window it is not measured; of the warm-up, the timeline is kept.
+    /// Records an arrival that is over. One outside the window is not measured; one of the warm-up is in the timeline.
     pub fn record(&mut self, sample: &Sample) {
         generator::request_over();
         if matches!(sample.outcome, Outcome::TimedOut | Outcome::Broken(_)) {
@@ -371,7 +372,8 @@ impl Recorder {
                 measurement.timeline.late(offset_ns, late_by_generator);
             }
         }
-        // Whether a wait for a connection is ours is known at the end: for certain, it is nobody's.
+        // The cause of a wait for a connection is known only at the end, so that none of it is the system's for
+        // certain.
         let from = if late { sample.actual } else { sample.intended };
         let away_ns = measurement.timer.away_ns(from, sample.end, self.late_bound_ns);
         if sample.outcome == Outcome::Ok {
@@ -397,7 +399,7 @@ impl Recorder {
         measurement.timeline.record(offset_ns, sample.outcome, sample.response_ns());
     }
 
-    /// Notes an arrival that waited in vain for a connection: this one, or any.
+    /// Records an arrival that waited in vain for a connection: for this one, or for any.
     pub fn unsent(&mut self, connection: Option<usize>, intended: Moment, handed: Moment) {
         let measured = self.is_measured(intended);
         if self.cut {
@@ -415,7 +417,7 @@ impl Recorder {
         }
     }
 
-    /// Notes a connection that we closed before its peer.
+    /// Counts a connection that this side closed before its peer did.
     pub fn closed_first(&mut self) {
         self.measurement.closed_first += 1;
     }
@@ -425,14 +427,14 @@ impl Recorder {
         self.example(Outcome::Broken(fault.kind), || fault.detail.clone());
     }
 
-    /// Ends the window early, and the run with it: what was meant to start from `now` on is not part of it.
+    /// Ends the window early, and the run with it: an arrival with an intended start from `now` on is not part of it.
     pub fn stop(&mut self, now: Moment) {
         self.measurement.partial = true;
         self.cut = true;
         self.end(now);
     }
 
-    /// Ends the window early, because everything that was to be asked has been.
+    /// Ends the window early, because all requests have been sent.
     pub fn end(&mut self, now: Moment) {
         self.to = self.to.min(now).max(self.from.min(now));
         let window = self.to - self.from;
@@ -440,19 +442,19 @@ impl Recorder {
         self.measurement.timeline.truncate(window.as_nanos().div_ceil(1_000_000_000) as usize);
     }
 
-    /// Ends the window early and gives up what waits for a connection: the run is to send no more.
+    /// Ends the window early and gives up the arrivals that wait for a connection: the run is to send no more.
     pub fn cut(&mut self, now: Moment) {
         self.cut = true;
         self.end(now);
     }
 
-    /// The measurement, once every sample is in.
+    /// Returns the measurement, once every sample is in.
     pub fn finish(&mut self, generator: GeneratorUse) -> Measurement {
         let ours = self.attribution.ours(&self.measurement.service);
         Measurement { generator, ours, ..std::mem::take(&mut self.measurement) }
     }
 
-    /// When the window ends, or has ended.
+    /// Returns the moment at which the window ends, or has ended.
     pub fn window_end(&self) -> Moment {
         self.to
     }
@@ -463,12 +465,12 @@ impl Recorder {
 }
 
 impl CertainErrors {
-    /// Counts an error during which the generator was there or was not.
+    /// Counts an error; `was_there` is true if the generator was not away meanwhile.
     fn add(&mut self, outcome: Outcome, was_there: bool) {
         use crate::wire::FaultKind::Exhausted;
         match outcome {
             Outcome::Ok | Outcome::Broken(Exhausted) => {}
-            // A request that times out, or a connection that is closed, may be what an absence leads to.
+            // A timeout, or a closed connection, may be the result of an absence.
             Outcome::TimedOut | Outcome::Broken(_) if !was_there => {}
             Outcome::Refused => self.refused += 1,
             _ => self.others += 1,

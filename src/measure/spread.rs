@@ -1,6 +1,6 @@
-//! Least, most and mean of a quantity, exact.
+//! Least and greatest value and mean of a quantity, exact.
 
-/// What is known of a quantity without keeping it.
+/// A summary of a quantity's values, which are not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
     count: u64,
@@ -10,7 +10,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Adds one.
+    /// Adds a value.
     pub fn add(&mut self, value: u64) {
         self.min = if self.count == 0 { value } else { self.min.min(value) };
         self.max = self.max.max(value);
@@ -18,12 +18,12 @@ impl Spread {
         self.sum += value;
     }
 
-    /// The least, and the most, of all; `None` without any.
+    /// Returns the least and the greatest value; `None` without any.
     pub fn range(&self) -> Option<(u64, u64)> {
         (self.count > 0).then_some((self.min, self.max))
     }
 
-    /// The arithmetic mean; `None` without any.
+    /// Returns the arithmetic mean; `None` without any value.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }

@@ -1,6 +1,7 @@
 //! Counts by kind, for a handful of kinds.
 
-/// How often each kind occurred. Looking one up is a linear search: there are few, and the first is the usual one.
+/// The number of occurrences of each kind. A look-up is a linear search: there are few kinds, and the first is the
+/// usual one.
 #[derive(Clone, Debug)]
 pub struct Tally<T> {
     entries: Vec<(T, u64)>,
@@ -21,17 +22,17 @@ impl<T: Copy + Ord> Tally<T> {
         }
     }
 
-    /// How many of `kind` there were.
+    /// Returns the number of occurrences of `kind`.
     pub fn count(&self, kind: T) -> u64 {
         self.entries.iter().find(|(known, _)| *known == kind).map_or(0, |(_, count)| *count)
     }
 
-    /// How many there were in all.
+    /// Returns the number of all occurrences.
     pub fn total(&self) -> u64 {
         self.entries.iter().map(|(_, count)| count).sum()
     }
 
-    /// Every kind that occurred with its count, in the order of the kinds.
+    /// Returns every kind that occurred with its count, in the order of the kinds.
     pub fn sorted(&self) -> Vec<(T, u64)> {
         let mut entries = self.entries.clone();
         entries.sort_unstable_by_key(|(kind, _)| *kind);

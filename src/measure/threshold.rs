@@ -1,4 +1,4 @@
-//! Thresholds: what a scenario promises to stay under.
+//! Thresholds: the bounds that a scenario's measures must keep.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::distribution::Quantile;
 use super::outcome::Outcome;
 use super::recorder::Measurement;
 
-/// What a breach may be by chance, at most, where it is to hold whatever else is wrong with a run.
+/// The largest probability of a breach by chance, for a breach that holds whatever else is wrong with a run.
 pub const CHANCE: f64 = 0.001;
 
 /// A bound on one measure.
@@ -20,39 +20,39 @@ pub enum Threshold {
     Step(&'static str, Quantile, Duration),
     /// The share of arrivals without the right answer stays below the limit, 0 to 1.
     Errors(f64),
-    /// The same, but being refused with a 429 of the right shape is no error.
+    /// The same, but a refusal with a 429 of the right shape is no error.
     Faults(f64),
-    /// The share of failed ones among all attempts to connect before the load stays below the limit, 0 to 1.
+    /// The share of failed attempts to connect before the load stays below the limit, 0 to 1.
     Opening(f64),
 }
 
-/// A threshold beside what was measured.
+/// A threshold beside the measured value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Checked {
-    /// The workload that it is about, where a run has several and it is about one.
+    /// The workload that it is about, if a run has several and it is about one.
     pub workload: Option<&'static str>,
     /// The bound.
     pub threshold: Threshold,
-    /// What was measured, in the bound's unit (nanoseconds, or a share); `None` without enough samples.
+    /// The measured value, in the bound's unit (nanoseconds, or a share); `None` without enough samples.
     pub measured: Option<f64>,
-    /// What was measured is the longest sample: there are too few for the quantile, but enough to tell that it is no
-    /// longer than that.
+    /// True if the measured value is the longest sample: there are too few samples for the quantile, but enough to
+    /// conclude that it is no longer than that.
     pub by_maximum: bool,
-    /// How many samples there were.
+    /// The number of samples.
     pub had: u64,
-    /// How many of them were beyond the limit by the system's own doing, for certain.
+    /// The number of samples that were beyond the limit because of the system, for certain.
     pub beyond: u64,
-    /// So many cannot be beyond it by chance.
+    /// True if so many cannot be beyond it by chance.
     pub certain: bool,
 }
 
 impl Threshold {
-    /// Puts the threshold beside what was measured of one workload.
+    /// Checks the threshold against the measurement of one workload.
     pub fn check(self, measurement: &Measurement) -> Checked {
         self.check_over([measurement])
     }
 
-    /// Puts the threshold beside what was measured of several workloads together. A bound on a latency is about the
+    /// Checks the threshold against the measurements of several workloads together. A bound on a latency is about the
     /// first.
     pub fn check_over<'m>(self, measurements: impl IntoIterator<Item = &'m Measurement>) -> Checked {
         let measurements: Vec<_> = measurements.into_iter().collect();
@@ -98,7 +98,7 @@ impl Threshold {
         }
     }
 
-    /// What of the response times is the system's for certain.
+    /// Returns the distribution of the part of the response times that is the system's for certain.
     fn certain(self, measurement: &Measurement) -> Option<&super::Distribution> {
         match self {
             Self::Step(name, ..) => measurement.steps.iter().find(|step| step.name == name).map(|step| &step.certain),
@@ -106,7 +106,7 @@ impl Threshold {
         }
     }
 
-    /// The share of samples that may be beyond the limit, 0 to 1.
+    /// Returns the share of samples that may be beyond the limit, 0 to 1.
     fn share_allowed(self) -> f64 {
         match self {
             Self::Response(quantile, _) | Self::Step(_, quantile, _) => 1.0 - quantile.fraction(),
@@ -114,7 +114,7 @@ impl Threshold {
         }
     }
 
-    /// The limit, in nanoseconds or as a share.
+    /// Returns the limit, in nanoseconds or as a share.
     pub fn limit(self) -> f64 {
         match self {
             Self::Response(_, limit) | Self::Step(_, _, limit) => limit.as_nanos() as f64,
@@ -122,7 +122,7 @@ impl Threshold {
         }
     }
 
-    /// How many arrivals a run needs before this can be judged.
+    /// Returns the number of arrivals that a run needs before this can be judged.
     pub fn samples_needed(self) -> u64 {
         match self {
             Self::Response(quantile, _) | Self::Step(_, quantile, _) => quantile.samples_needed(),
@@ -132,12 +132,12 @@ impl Threshold {
 }
 
 impl Checked {
-    /// Says which of a run's workloads it is about.
+    /// Sets the workload of the run that it is about.
     pub fn of(self, workload: &'static str) -> Self {
         Self { workload: Some(workload), ..self }
     }
 
-    /// Whether the bound was kept; `None` if that cannot be told.
+    /// Returns true if the bound was kept; `None` if that cannot be determined.
     pub fn passed(&self) -> Option<bool> {
         if self.certain { Some(false) } else { self.measured.map(|measured| measured < self.threshold.limit()) }
     }

@@ -1,4 +1,4 @@
-//! A run second by second, by intended start: so that a stall shows where it was and not only in a tail. The warm-up is
+//! A run second by second, by intended start, so that a stall shows at its time and not only in a tail. The warm-up is
 //! kept apart from the measured window, so that no figure can count it by mistake.
 
 use std::time::Duration;
@@ -8,33 +8,33 @@ use hdrhistogram::Histogram;
 use super::distribution::{Quantile, encode};
 use super::outcome::Outcome;
 
-/// A second with a larger share of arrivals without the right answer is not steady.
+/// The largest share of arrivals without the right answer in a steady second.
 pub const MAX_WRONG_SHARE: f64 = 0.01;
 
 /// One second.
 #[derive(Clone, Debug)]
 pub struct Second {
-    /// Arrivals that were meant to start in it.
+    /// Arrivals with an intended start in it.
     pub scheduled: u64,
-    /// Those among them that started late by the generator's own doing.
+    /// Those among them that started late because of the generator.
     pub late_by_generator: u64,
     /// Ticks of the generator's timer that were due in it.
     pub ticks: u64,
     /// Those among them that came late.
     pub late_ticks: u64,
-    /// Arrivals that were meant to start in it and did start.
+    /// Arrivals with an intended start in it that did start.
     pub started: u64,
     /// Those among them that got the right answer.
     pub ok: u64,
     response_us: Histogram<u32>,
 }
 
-/// Whether a run came to rest.
+/// The moment from which on a run was steady, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steady {
-    /// After so long, to the second.
+    /// After this time, to the second.
     After(Duration),
-    /// Not by its end.
+    /// Not by the end of the run.
     Never,
 }
 
@@ -42,9 +42,9 @@ pub enum Steady {
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     seconds: Vec<Second>,
-    /// How many of them are a second long: the window may end amid its last.
+    /// The number of whole seconds: the window may end amid its last.
     whole: usize,
-    /// Backwards: the first one is the last before the window.
+    /// The seconds of the warm-up, backwards: the first one is the last before the window.
     warm_up: Vec<Second>,
 }
 
@@ -60,28 +60,28 @@ impl Timeline {
         Self { warm_up: seconds(warm_up), ..self }
     }
 
-    /// Notes an arrival that was meant to start `offset_ns` into the window.
+    /// Records an arrival with an intended start `offset_ns` into the window.
     pub fn record(&mut self, offset_ns: u64, outcome: Outcome, response_ns: u64) {
         if let Some(second) = self.second(offset_ns) {
             second.record(outcome, response_ns);
         }
     }
 
-    /// Notes an arrival that is meant to start `offset_ns` into the window.
+    /// Counts an arrival that is scheduled `offset_ns` into the window.
     pub fn schedule(&mut self, offset_ns: u64) {
         if let Some(second) = self.second(offset_ns) {
             second.scheduled += 1;
         }
     }
 
-    /// Notes that an arrival that was meant to start there was late, by the generator's doing or by another's.
+    /// Records that the arrival with this intended start was late, because of the generator or for another reason.
     pub fn late(&mut self, offset_ns: u64, by_generator: bool) {
         if let Some(second) = self.second(offset_ns) {
             second.late_by_generator += u64::from(by_generator);
         }
     }
 
-    /// Notes a tick of the generator's timer that was due there.
+    /// Counts a tick of the generator's timer that was due `offset_ns` into the window.
     pub fn tick(&mut self, offset_ns: u64, late: bool) {
         if let Some(second) = self.second(offset_ns) {
             second.ticks += 1;
@@ -93,27 +93,27 @@ impl Timeline {
         self.seconds.get_mut((offset_ns / 1_000_000_000) as usize)
     }
 
-    /// Notes an arrival of the warm-up, that was meant to start `before_ns` before the window, which is not 0.
+    /// Records an arrival of the warm-up, with an intended start `before_ns` before the window, which is not 0.
     pub fn record_warm_up(&mut self, before_ns: u64, outcome: Outcome, response_ns: u64) {
         if let Some(second) = self.warm_up.get_mut((before_ns.saturating_sub(1) / 1_000_000_000) as usize) {
             second.record(outcome, response_ns);
         }
     }
 
-    /// The window's seconds in order.
+    /// Returns the window's seconds in order.
     pub fn seconds(&self) -> &[Second] {
         &self.seconds
     }
 
-    /// The warm-up's seconds in order; the last one ends where the window begins.
+    /// Returns the warm-up's seconds in order; the last one ends where the window begins.
     pub fn warm_up(&self) -> impl Iterator<Item = &Second> {
         self.warm_up.iter().rev()
     }
 
-    /// When this quantile of the response time of all arrivals came to stay below `limit` in every later second. An
-    /// arrival without the right answer counts as longer than any, and a second with more than [`MAX_WRONG_SHARE`] of them
-    /// is not steady, nor is one with too few right answers for the quantile. What is left of the window after its last
-    /// whole second does not count. Of use where enough is asked in each second.
+    /// Returns the moment from which on this quantile of the response time of all arrivals stayed below `limit` in
+    /// every second. An arrival without the right answer counts as longer than any, and a second with more than
+    /// [`MAX_WRONG_SHARE`] of them is not steady, nor is one with too few right answers for the quantile. The rest of
+    /// the window after its last whole second does not count. Useful if each second has enough requests.
     pub fn steady(&self, quantile: Quantile, limit: Duration) -> Steady {
         let whole = &self.seconds[..self.whole.min(self.seconds.len())];
         let is_steady = |second: &&Second| second.is_steady(quantile, limit);
@@ -124,7 +124,7 @@ impl Timeline {
         }
     }
 
-    /// Leaves out the seconds from `length` on, which a run that ended early has not seen.
+    /// Leaves out the seconds from `length` on, which a run that ended early did not reach.
     pub fn truncate(&mut self, length: usize) {
         self.seconds.truncate(length);
     }
@@ -148,7 +148,7 @@ impl Second {
     }
 
     fn is_steady(&self, quantile: Quantile, limit: Duration) -> bool {
-        // Unsent arrivals have not started; where nobody keeps count of the schedule, all did.
+        // Unsent arrivals have not started; if the schedule is not counted, all arrivals have.
         let due = self.scheduled.max(self.started);
         let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         let below_us = self.response_us.lowest_equivalent(limit_us).saturating_sub(1);
@@ -158,18 +158,18 @@ impl Second {
             && quick as f64 >= due as f64 * quantile.fraction()
     }
 
-    /// The quantile of the response time in microseconds, to within 1%, if enough samples lie beyond it.
+    /// Returns the quantile of the response time in microseconds, to within 1%, if enough samples lie beyond it.
     pub fn response_us(&self, quantile: Quantile) -> Option<u64> {
         (self.response_us.len() >= quantile.samples_needed())
             .then(|| self.response_us.value_at_quantile(quantile.fraction()))
     }
 
-    /// The longest response time in microseconds.
+    /// Returns the longest response time in microseconds.
     pub fn response_max_us(&self) -> Option<u64> {
         (!self.response_us.is_empty()).then(|| self.response_us.max())
     }
 
-    /// The response times, in microseconds, in the HDR V2 deflate format, base64.
+    /// Returns the response times, in microseconds, in the HDR V2 deflate format, base64.
     pub fn to_base64(&self) -> String {
         encode(&self.response_us)
     }
@@ -179,7 +179,7 @@ impl Second {
 mod tests {
     use super::*;
 
-    /// A timeline whose seconds have 200 samples of so many milliseconds each.
+    /// Makes a timeline whose seconds have 200 samples of these milliseconds each.
     fn timeline(seconds_ms: &[u64]) -> Timeline {
         let mut timeline = Timeline::new(Duration::from_secs(seconds_ms.len() as u64));
         for (second, ms) in (0..).zip(seconds_ms) {
@@ -245,7 +245,7 @@ mod tests {
             answers(second, 200);
         }
         assert_eq!(answers(1, 99), Steady::Never);
-        // Three tenths of a second are none.
+        // The last three tenths of a second do not count.
         assert_eq!(answers(3, 100), Steady::After(Duration::from_secs(2)));
         assert_eq!(answers(1, 1), Steady::After(Duration::ZERO));
     }

@@ -1,4 +1,4 @@
-//! Whether a run measured what it says it measured. An invalid one is worth nothing, whatever its latencies.
+//! The validity of a run: whether it measured what it states. An invalid one is worth nothing, whatever its latencies.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,94 +11,94 @@ use super::threshold::Checked;
 use super::timeline::Second;
 use crate::wire::FaultKind;
 
-/// A generator's thread that was on a CPU for more than this share of the window had no room left.
+/// The share of the window above which a generator's thread that was on a CPU had no room left.
 pub const MAX_BUSY_SHARE: f64 = 0.9;
-/// More than this share of arrivals beyond the lag bound makes a run invalid: the bound is one on p99.
+/// The share of arrivals beyond the lag bound above which a run is invalid: the bound is one on p99.
 const MAX_LATE_SHARE: f64 = 0.01;
 
-/// More than this share of handshakes of the other kind makes a run invalid. A server may decline to resume now and
-/// then, as when it changes its ticket keys.
+/// The share of handshakes of the other kind above which a run is invalid. A server may decline to resume now and then,
+/// as when it changes its ticket keys.
 const MAX_UNDECLARED_SHARE: f64 = 0.01;
 
-/// An effect in the domain, claimed by answers and counted where it must show.
+/// A side effect that answers claim, counted where it must show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
-    /// What is counted.
+    /// The name of the side effect.
     pub name: &'static str,
-    /// How many the answers claimed.
+    /// The number that the answers claimed.
     pub claimed: u64,
-    /// How many were found.
+    /// The number that was found.
     pub found: u64,
-    /// Where they were looked for.
+    /// The source of the number found.
     pub source: &'static str,
 }
 
 impl Work {
-    /// Work that answers claim and `source` shows. A request without a complete answer may have been carried out all
-    /// the same: up to `unanswered` more than claimed is no surplus.
+    /// Makes the record of a side effect that answers claim and `source` shows. A request without a complete answer may
+    /// have had its side effect all the same: up to `unanswered` more than claimed is no surplus.
     pub fn counted(name: &'static str, claimed: u64, found: u64, unanswered: u64, source: &'static str) -> Self {
         let found = if found > claimed { claimed.max(found.saturating_sub(unanswered)) } else { found };
         Self { name, claimed, found, source }
     }
 }
 
-/// A reason why a run is invalid.
+/// A reason for which a run is invalid.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Invalid {
     /// The run was stopped before its end.
     Partial,
     /// No arrival got the right answer.
     NothingMeasured,
-    /// A workload was not run; the text says why.
+    /// A workload was not run; the text states the reason.
     NotRun {
-        /// Which one.
+        /// The name of the workload.
         workload: &'static str,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// Where no threshold judges errors: not everything got the right answer.
+    /// Not every arrival got the right answer, and no threshold judges errors.
     Broken {
-        /// How many did not.
+        /// The number that did not.
         wrong: u64,
-        /// Of how many.
+        /// The number of arrivals scheduled.
         scheduled: u64,
     },
-    /// Arrivals were never sent by our own doing.
+    /// Arrivals were never sent, for a reason on the generator's side.
     Unsent {
-        /// How many.
+        /// The number of them.
         unsent: u64,
-        /// How many of them waited for a connection, which more connections would have spared them.
+        /// The number of them that waited for a connection; more connections would have avoided the wait.
         for_connection: u64,
-        /// Of how many.
+        /// The number of arrivals scheduled.
         scheduled: u64,
-        /// How long the generator was away.
+        /// The absences of the generator.
         away: Away,
     },
-    /// Too many arrivals started too late by our own doing.
+    /// Too many arrivals started too late, for a reason on the generator's side.
     Lag {
-        /// How many were late.
+        /// The number of late ones.
         late: u64,
-        /// How many of them waited for a connection, which more connections would have spared them.
+        /// The number of them that waited for a connection; more connections would have avoided the wait.
         for_connection: u64,
-        /// Of how many.
+        /// The number of all arrivals or ticks.
         timed: u64,
-        /// Where it is about a part of the window alone: so much from its beginning on.
+        /// The length of the first part of the window, if the reason is about that alone.
         within: Option<Duration>,
-        /// What was late, and by more than what.
+        /// The bound on lateness, and the events that it is about.
         punctuality: Punctuality,
-        /// How long the generator was away.
+        /// The absences of the generator.
         away: Away,
     },
     /// The generator ran out of ports or file descriptors, or of room for answers.
     Exhausted {
-        /// How many requests were given up for that.
+        /// The number of requests that were given up for that.
         connections: u64,
     },
     /// Handshakes were full and meant to be resumed, or the other way round.
     Handshakes {
-        /// How many.
+        /// The number of them.
         undeclared: u64,
-        /// Of how many.
+        /// The number of all handshakes.
         of: u64,
     },
     /// The generator's thread had no CPU time left.
@@ -112,33 +112,34 @@ pub enum Invalid {
     Throttled(Stopped),
     /// A threshold cannot be judged: it has too few samples.
     TooFewSamples {
-        /// The threshold, with what was measured.
+        /// The threshold, with the measured value.
         checked: Checked,
-        /// The flag that gives more of them.
+        /// The flag that gives more samples, as a hint.
         mend: &'static str,
     },
-    /// What the run was to see did not come about.
+    /// The event that the run was to observe did not occur.
     Never {
         /// The name of the observation.
         what: &'static str,
-        /// The flag that gives it more time.
+        /// The flag that gives it more time, as a hint.
         mend: &'static str,
     },
-    /// The work found is not the work claimed.
+    /// The number of a side effect found is not the number claimed.
     Work(Work),
-    /// The work could not be counted; the text says why.
+    /// The side effects could not be counted; the text states the reason.
     WorkUncounted(String),
 }
 
 impl Invalid {
-    /// Returns whether the run measured something else than it says, so that not even a breach of the system's own making can be
-    /// told from it. In all other cases a clear breach outranks the reason.
+    /// Returns true if the run measured something other than it states, so that not even a breach by the system can be
+    /// derived from it. In all other cases a clear breach outranks the reason.
     pub fn voids_breaches(&self) -> bool {
         matches!(self, Self::Handshakes { .. })
     }
 
-    /// Returns whether every sample may be slow through no fault of the system: the generator was the bottleneck, or
-    /// others kept the system from working. How fast it answered, and if in time, then says nothing of it; what it answered does.
+    /// Returns true if every sample may be slow through no fault of the system: the generator was the bottleneck, or
+    /// others kept the system from working. The speed and timeliness of its answers then say nothing about it; their
+    /// content does.
     pub fn slows_all(&self) -> bool {
         matches!(self, Self::Saturated { .. } | Self::Starved(_) | Self::Throttled(_))
     }
@@ -201,12 +202,12 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// How long the generator was away within the window: stopped, starved of a CPU, or busy with answers.
+/// The absences of the generator within the window: stopped, starved of a CPU, or busy with answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Away {
-    /// In all.
+    /// Their total.
     pub total: Duration,
-    /// At once.
+    /// The longest one.
     pub longest: Duration,
 }
 
@@ -216,7 +217,7 @@ impl Away {
     }
 }
 
-/// Why arrivals were late or went unsent.
+/// The reason for which arrivals were late or unsent.
 struct Why<'a> {
     away: &'a Away,
     for_connection: u64,
@@ -240,29 +241,30 @@ impl fmt::Display for Why<'_> {
     }
 }
 
-/// How late arrivals may be.
+/// The bound on lateness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Punctuality {
-    /// What is later than this is late.
+    /// The lag above which an event is late.
     pub bound: Duration,
-    /// What may be late.
+    /// The events that may be late.
     pub of: Timed,
 }
 
-/// What may be late.
+/// The events that may be late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timed {
     /// Arrivals.
     Arrivals,
-    /// Arrivals of clients that ask one thing after another: to wait for an answer before the next request is what
-    /// they do.
+    /// Arrivals of clients that send one request after another: to wait for an answer before the next request is their
+    /// normal behaviour.
     BusyClients,
     /// Ticks of the generator's timer, since users have no schedule.
     Ticks,
 }
 
-/// Every reason why a workload is invalid; none if it is valid. Where its figure comes from the first part of the window,
-/// `telling` long, the generator must have been in time within that too, and not only on the average of the whole.
+/// Returns every reason for which a workload is invalid; none if it is valid. If its figure comes from the first part
+/// of the window, `telling` long, the generator must have been in time within that too, and not only on the average of
+/// the whole.
 pub fn judge(
     measurement: &Measurement,
     work: &[Work],
@@ -277,7 +279,7 @@ pub fn judge(
         reasons.push(Invalid::NothingMeasured);
     }
     let (ours, away) = (measurement.ours, Away::of(measurement));
-    // A client that asks one thing after another waits for itself, however many connections there are.
+    // A client that sends one request after another waits for itself, however many connections there are.
     let pool = if punctuality.of == Timed::BusyClients { Delays::default() } else { ours.pool };
     let (unsent, for_connection) = (ours.generator.unsent + pool.unsent, pool.unsent);
     if unsent > 0 {
@@ -320,7 +322,8 @@ pub fn judge(
     reasons
 }
 
-/// The thresholds that cannot be judged: too few samples for the quantile, and no clear breach. `mend` gives more.
+/// Returns the thresholds that cannot be judged: too few samples for the quantile, and no clear breach. `mend` is the
+/// flag that gives more.
 pub fn unjudged(checked: &[Checked], mend: &'static str) -> impl Iterator<Item = Invalid> {
     let unjudged = checked.iter().filter(|checked| checked.measured.is_none() && !checked.certain);
     unjudged.map(move |checked| Invalid::TooFewSamples { checked: *checked, mend })
@@ -412,10 +415,10 @@ mod tests {
     fn what_waits_for_the_system_is_a_breach_and_not_invalid() {
         let mut frozen = Measurement { late: 380, late_for_connection: 380, scheduled: 2_100, ..good() };
         assert_eq!(judged(&frozen, &[]), []);
-        // 100 of 2,100 were never sent, since the system kept every connection: they are its errors.
+        // 100 of 2,100 were never sent, since the system held every connection: they are its errors.
         let errors = Threshold::Errors(0.001).check(&frozen);
         assert_eq!((errors.beyond, errors.certain, errors.passed()), (100, true, Some(false)));
-        // Those that were given up because the run was ended are not.
+        // Arrivals that were given up because the run was ended are not its errors.
         frozen.given_up = 100;
         assert_eq!(Threshold::Errors(0.001).check(&frozen).beyond, 0);
     }
@@ -430,7 +433,7 @@ mod tests {
             due = stopped.timer.woke(due, Moment::from_ns(due.as_ns() + late_ns), bound_ns, window.clone());
         }
         let [reason] = &judged(&stopped, &[])[..] else { panic!("one reason") };
-        // 4,000 to 6,000 ms: the tick that is due at its end is in time.
+        // 4,000 ms to 6,000 ms: the tick that is due at its end is in time.
         assert_eq!(
             reason.to_string(),
             "100 of 499 ticks of the generator's timer came more than 5 ms late: the generator was the bottleneck: it \
@@ -440,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_figure_of_the_first_seconds_is_judged_by_them() {
-        // 20 s, of which the generator was late in the second one for a tenth of what was due.
+        // 20 s; in the second one, the generator was late for a tenth of the arrivals that were due.
         let mut run = Measurement { timeline: Timeline::new(Duration::from_secs(20)), ..good() };
         for arrival in 0..2_000 {
             let offset_ns = arrival * 10_000_000;

@@ -19,15 +19,15 @@ const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NONCE_LIFE: Duration = Duration::from_secs(5 * 60);
-/// How long a client is told to wait before it asks again about a renewal.
+/// The time after which a client may request renewal information again.
 const RENEWAL_INFO_RETRY_S: HeaderValue = HeaderValue::from_static("21600");
 /// certctl takes any issuer that it has loaded; where benchmarks run, this is the only one.
 const ISSUER: &str = "iss-local";
 
-/// What an ACME request is about.
+/// The subject of an ACME request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call<'p> {
-    /// None in the short form, which needs a default profile that is not set.
+    /// `None` in the short form, which needs a default profile that is not set.
     pub profile: Option<&'p str>,
     pub resource: Resource<'p>,
 }
@@ -40,7 +40,7 @@ pub enum Resource<'p> {
     RenewalInfo(&'p str),
 }
 
-/// Answers a GET or a HEAD; the profile is looked up first, whatever is asked.
+/// Answers a GET or a HEAD; the profile is looked up first, whatever the resource.
 pub async fn answer<S: Store>(app: &App<S>, call: &Call<'_>, asked: &Asked) -> Reply {
     let Some(profile) = call.profile else {
         let detail = "no default profile is set; ask below /acme/profile/ID/ instead";
@@ -62,7 +62,7 @@ pub async fn answer<S: Store>(app: &App<S>, call: &Call<'_>, asked: &Asked) -> R
     }
 }
 
-/// The directory, which comes with a nonce and so writes a row.
+/// Answers with the directory, which comes with a nonce and so writes a row.
 async fn directory<S: Store>(app: &App<S>, profile: &str, asked: &Asked) -> Reply {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -85,7 +85,7 @@ async fn directory<S: Store>(app: &App<S>, profile: &str, asked: &Asked) -> Repl
         renewal_info: url("renewal-info"),
     };
     let mut reply = reply::json(StatusCode::OK, &directory);
-    // certctl goes on without a nonce.
+    // Without a nonce certctl answers all the same.
     if let Some(nonce) = issue_nonce(app).await {
         reply = reply::with_header(reply, REPLAY_NONCE, nonce);
     }
@@ -101,7 +101,7 @@ async fn new_nonce<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
     reply::with_header(reply, header::CACHE_CONTROL, NO_STORE)
 }
 
-/// Makes a nonce and remembers it.
+/// Makes a nonce and stores it.
 async fn issue_nonce<S: Store>(app: &App<S>) -> Option<HeaderValue> {
     let nonce = app.ids.nonce()?;
     app.store.insert_nonce(&nonce, SystemTime::now() + NONCE_LIFE).await.ok()?;
@@ -109,7 +109,8 @@ async fn issue_nonce<S: Store>(app: &App<S>) -> Option<HeaderValue> {
     HeaderValue::try_from(nonce).ok()
 }
 
-/// When to renew the certificate of this id: an authority's key and a serial number, each in base64url.
+/// Answers with the renewal window of the certificate of this id: an authority's key and a serial number, each in
+/// base64url.
 async fn renewal_info<S: Store>(app: &App<S>, id: &str) -> Reply {
     let Some(serial) = SerialNumber::of_certificate_id(id) else {
         return problem(StatusCode::BAD_REQUEST, "malformed", "ARI cert-id is malformed");
@@ -122,7 +123,7 @@ async fn renewal_info<S: Store>(app: &App<S>, id: &str) -> Reply {
     reply::with_header(reply, header::CACHE_CONTROL, NO_STORE)
 }
 
-/// The window of the certificate with this serial number; failures count as there being none.
+/// Returns the window of the certificate with this serial number; failures count as there being none.
 async fn find_window<S: Store>(store: &S, serial: &SerialNumber) -> Option<Window> {
     let version = store.version_by_serial(ISSUER, serial.hex()).await.ok()??;
     let certificate = store.certificate(&version.certificate_id).await.ok()??;
@@ -130,7 +131,7 @@ async fn find_window<S: Store>(store: &S, serial: &SerialNumber) -> Option<Windo
     Some(Window::of(version.not_before, certificate.expires_at, days, SystemTime::now()))
 }
 
-/// An ACME error.
+/// Returns an ACME error.
 fn problem(status: StatusCode, kind: &str, detail: &str) -> Reply {
     #[derive(Serialize)]
     struct Problem<'a> {

@@ -1,4 +1,4 @@
-//! What all requests share, and how much of their work is under way or done.
+//! The state that all requests share, with gauges of their work under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::limiter::Limiter;
 use crate::store::Store;
 use crate::work::Work;
 
-/// How long work under way may still take once we are told to stop.
+/// The longest time for work under way once the server is to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
@@ -24,7 +24,7 @@ pub struct App<S> {
     pub store: Arc<S>,
     pub keys: Vec<Key>,
     pub behaviour: Behaviour,
-    /// How long each request but the probes waits before it is looked at.
+    /// The wait of each request but the probes before it is handled.
     pub delay: Duration,
     /// Limiters for requests with and without a key, when limits are on: certctl keeps two tables.
     pub limiters: Option<Limiters>,
@@ -45,7 +45,7 @@ pub struct Limiters {
 }
 
 impl<S: Store> App<S> {
-    /// The state for these settings.
+    /// Returns the state for these settings.
     pub fn new(store: S, keys: Vec<Key>, args: &Args) -> Result<Self, String> {
         let (store, ids) = (Arc::new(store), Arc::new(Ids::new()?));
         Ok(Self {
@@ -63,9 +63,9 @@ impl<S: Store> App<S> {
         })
     }
 
-    /// Ends once the server is to stop.
+    /// Waits until the server is to stop.
     pub async fn stopping(&self) {
-        // The sender is ours, so the wait cannot fail while we exist.
+        // `self` owns the sender, so that the wait cannot fail.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
@@ -85,7 +85,7 @@ impl<S: Store> App<S> {
     }
 }
 
-/// Counts what is under way.
+/// A count of things under way.
 #[derive(Clone, Default)]
 pub struct Gauge(Arc<AtomicUsize>);
 
@@ -96,7 +96,7 @@ impl Gauge {
         GaugeGuard(Arc::clone(&self.0))
     }
 
-    /// How many guards live.
+    /// Returns the number of live guards.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

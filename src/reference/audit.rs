@@ -1,4 +1,4 @@
-//! The audit log: one row per authenticated request, inserted behind the response's back, and one per bulk renewal.
+//! The audit log: one row per authenticated request, inserted without delaying the response, and one per bulk renewal.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use crate::app::Gauge;
 use crate::ids::Ids;
 use crate::store::{AuditEvent, Store, StoreError};
 
-/// certctl has no bound here. Beyond ours, rows are dropped and counted, so that an overload cannot eat the memory.
+/// The most rows under way. certctl has no bound here; beyond this one rows are dropped and counted, so that an
+/// overload cannot use up the memory.
 const MAX_PENDING: usize = 100_000;
 
-/// Inserts audit rows and counts them.
+/// A log that inserts audit rows and counts them.
 pub struct AuditLog<S> {
     store: Arc<S>,
     ids: Arc<Ids>,
@@ -25,7 +26,7 @@ pub struct AuditLog<S> {
     counts: Arc<Counts>,
 }
 
-/// What became of the rows.
+/// The numbers of rows by their result.
 #[derive(Default)]
 struct Counts {
     written: AtomicU64,
@@ -33,7 +34,7 @@ struct Counts {
     dropped: AtomicU64,
 }
 
-/// What an audit row says about a request.
+/// A request as its audit row describes it.
 pub struct Call<'a> {
     pub actor: &'static str,
     pub method: &'a Method,
@@ -44,12 +45,12 @@ pub struct Call<'a> {
 }
 
 impl<S: Store> AuditLog<S> {
-    /// A log into this store.
+    /// Returns a log into this store.
     pub fn new(store: Arc<S>, ids: Arc<Ids>) -> Self {
         Self { store, ids, pending: Gauge::default(), counts: Arc::default() }
     }
 
-    /// Starts the insert and does not wait for it, as certctl: on whichever connection is free, without a retry.
+    /// Starts the insert and does not wait for it, as certctl does: on whichever connection is free, without a retry.
     pub fn record(&self, call: &Call<'_>) {
         if self.pending.count() >= MAX_PENDING {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -63,7 +64,7 @@ impl<S: Store> AuditLog<S> {
         });
     }
 
-    /// Inserts a row about something that was done to certificates, and waits for it. A failure is only counted.
+    /// Inserts a row about a change to certificates, and waits for it. A failure is only counted.
     pub async fn append(&self, actor: &'static str, action: &str, resource_id: &str, details: String) {
         let event = AuditEvent {
             id: self.ids.row("audit"),
@@ -80,12 +81,12 @@ impl<S: Store> AuditLog<S> {
         self.counts.note(self.store.append_audit(&event).await);
     }
 
-    /// Rows under way.
+    /// Returns the number of rows under way.
     pub fn pending(&self) -> usize {
         self.pending.count()
     }
 
-    /// Rows written, failed, and dropped.
+    /// Returns the numbers of rows written, failed, and dropped.
     pub fn totals(&self) -> (u64, u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.counts.written), read(&self.counts.failed), read(&self.counts.dropped))
@@ -143,7 +144,7 @@ impl Call<'_> {
     }
 }
 
-/// The body's SHA-256 in hex; empty for an empty body.
+/// Returns the body's SHA-256 in hex; empty for an empty body.
 fn body_hash(body: &[u8]) -> String {
     let mut hex = String::new();
     if !body.is_empty() {

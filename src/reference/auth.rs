@@ -8,19 +8,19 @@ use sha2::{Digest as _, Sha256};
 pub struct Key {
     /// The actor that requests with this key act as.
     pub actor: &'static str,
-    /// Whether the key was configured as an administrator's.
+    /// True if the key was configured as an administrator's.
     pub admin: bool,
     digest: [u8; 32],
 }
 
 impl Key {
-    /// A key that remembers only the token's SHA-256.
+    /// Returns a key that keeps only the token's SHA-256.
     pub fn new(actor: &'static str, token: &str, admin: bool) -> Self {
         Self { actor, admin, digest: Sha256::digest(token).into() }
     }
 }
 
-/// Why a request has no actor.
+/// The reason for which a request has no actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     MissingHeader,
@@ -29,7 +29,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// certctl's words for it.
+    /// Returns certctl's words for it.
     pub fn message(self) -> &'static str {
         match self {
             Self::MissingHeader => "Authorization header required",
@@ -39,7 +39,7 @@ impl Refusal {
     }
 }
 
-/// Finds the key that a request presents.
+/// Returns the key that a request presents.
 pub fn authenticate<'k>(keys: &'k [Key], headers: &HeaderMap) -> Result<&'k Key, Refusal> {
     let header = headers.get(AUTHORIZATION).ok_or(Refusal::MissingHeader)?;
     let token = header.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::WrongScheme)?;
@@ -47,7 +47,7 @@ pub fn authenticate<'k>(keys: &'k [Key], headers: &HeaderMap) -> Result<&'k Key,
     keys.iter().find(|key| same(&key.digest, &digest)).ok_or(Refusal::UnknownKey)
 }
 
-/// Compares without leaving early, so that time tells nothing about the digest.
+/// Compares without leaving early, so that the time reveals nothing about the digest.
 fn same(left: &[u8; 32], right: &[u8; 32]) -> bool {
     left.iter().zip(right).fold(0, |difference, (l, r)| difference | (l ^ r)) == 0
 }

@@ -17,7 +17,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Go announces the length of a body only when all of it fits its write buffer.
 const MAX_ANNOUNCED_BYTES: usize = 2_048;
 
-/// Reads a request's body; none when it is too long, too slow or broken off, which certctl treats as no body at all.
+/// Reads a request's body; `None` when it is too long, too slow or broken off, which certctl treats as no body at all.
 pub async fn read(incoming: Incoming) -> Option<Bytes> {
     if incoming.is_end_stream() {
         return Some(Bytes::new());
@@ -41,12 +41,12 @@ pub fn object<'b, T: Deserialize<'b> + Default>(body: &'b [u8]) -> Option<T> {
 pub struct Payload(Option<Bytes>);
 
 impl Payload {
-    /// A body with these bytes.
+    /// Returns a body with these bytes.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self(Some(bytes.into()).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// What is left to send.
+    /// Returns the bytes left to send.
     pub fn bytes(&self) -> &[u8] {
         self.0.as_deref().unwrap_or_default()
     }

@@ -17,10 +17,10 @@ use crate::store::certificates::{Certificate, Field, Page, RENEWAL_IN_PROGRESS};
 use crate::store::jobs::NewJob;
 use crate::store::{Store, StoreError};
 
-/// Certificates in these states are passed over; certctl compares them exactly.
+/// The states of certificates that are skipped; certctl compares them exactly.
 const SKIPPED: [&str; 4] = ["Archived", "Revoked", "Expired", RENEWAL_IN_PROGRESS];
 
-/// Which certificates to renew: those that fit all criteria and, if ids are given, are among them.
+/// The certificates to renew: those that fit all criteria and, if ids are given, are among them.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Criteria {
@@ -32,7 +32,7 @@ struct Criteria {
     certificate_ids: Option<Vec<String>>,
 }
 
-/// What became of them.
+/// The result for these certificates.
 #[derive(Default, Serialize)]
 struct Outcome {
     total_matched: usize,
@@ -57,7 +57,8 @@ struct Failed {
     error: String,
 }
 
-/// Renews what the request asks for. All rows are read before the first is written, and nothing holds them meanwhile.
+/// Renews the certificates of a request. All rows are read before the first is written, and nothing locks them
+/// meanwhile.
 pub async fn answer<S: Store>(app: &App<S>, key: &Key, asked: &Asked) -> Reply {
     let refuse = |status, message: &str| reply::failure(status, message, &asked.id);
     let Some(criteria) = body::object::<Criteria>(&asked.body) else {
@@ -83,7 +84,7 @@ pub async fn answer<S: Store>(app: &App<S>, key: &Key, asked: &Asked) -> Reply {
 }
 
 impl Criteria {
-    /// The criteria that say something.
+    /// Returns the criteria that are set.
     fn filter(&self) -> Vec<(Field, String)> {
         let fields = [
             (Field::Owner, &self.owner_id),
@@ -97,7 +98,7 @@ impl Criteria {
     }
 }
 
-/// What the audit row repeats of the request.
+/// Returns the parts of the request that the audit row repeats.
 fn audited(filter: &[(Field, String)], ids: &[String]) -> Value {
     let mut details = json!({});
     for (field, name) in Field::ALL {
@@ -111,7 +112,7 @@ fn audited(filter: &[(Field, String)], ids: &[String]) -> Value {
     details
 }
 
-/// The certificates asked for; ids that there are not are left out without a word.
+/// Returns the certificates of a request; ids that do not exist are left out silently.
 async fn resolve<S: Store>(
     app: &App<S>,
     filter: Vec<(Field, String)>,
@@ -158,7 +159,7 @@ async fn renew<S: Store>(app: &App<S>, matched: Vec<Certificate>) -> Outcome {
     outcome
 }
 
-/// Marks the certificate and puts up a job; no transaction ties the two together.
+/// Marks the certificate and inserts a job, whose id it returns; no transaction ties the two together.
 async fn enqueue<S: Store>(app: &App<S>, mut certificate: Certificate) -> Result<String, String> {
     RENEWAL_IN_PROGRESS.clone_into(&mut certificate.status);
     let updated = app
@@ -167,7 +168,7 @@ async fn enqueue<S: Store>(app: &App<S>, mut certificate: Certificate) -> Result
         .await
         .and_then(|found| if found { Ok(()) } else { Err(StoreError::because("certificate not found")) });
     updated.map_err(|error| format!("failed to update certificate status: {error}"))?;
-    // One that was never issued has no expiry worth the name.
+    // A certificate that was never issued has no real expiry.
     let never_issued = parse_rfc3339("2000-01-01T00:00:00Z").is_some_and(|start| certificate.expires_at < start);
     let job = NewJob {
         id: app.ids.row("job"),

@@ -1,4 +1,4 @@
-//! Certificates: creating one, listing them, showing one.
+//! Certificates: their creation, lists of them, and single ones.
 
 use std::time::SystemTime;
 
@@ -48,16 +48,16 @@ pub async fn create<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
     }
 }
 
-/// One certificate.
+/// Answers with one certificate.
 pub async fn show<S: Store>(app: &App<S>, id: &str, request_id: &str) -> Reply {
     match app.store.certificate(id).await {
         Ok(Some(certificate)) => reply::json(StatusCode::OK, &certificate),
-        // certctl answers every failure of this lookup so.
+        // certctl answers every failure of this lookup like that.
         Ok(None) | Err(_) => reply::failure(StatusCode::NOT_FOUND, "Certificate not found", request_id),
     }
 }
 
-/// A page of certificates.
+/// Answers with a page of certificates.
 pub async fn list<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
     let query = Query::parse(asked.head.uri.query());
     let paging = Paging::of(&query);
@@ -70,7 +70,7 @@ pub async fn list<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
     }
 }
 
-/// How a request wants its pages cut.
+/// The paging that a request wants.
 struct Paging<'q> {
     page: i64,
     per_page: i64,
@@ -99,7 +99,7 @@ impl<'q> Paging<'q> {
         let page = Page { filter: filter.collect(), order, descending, limit: Some(limit), ..Page::default() };
         match (self.cursor, behaviour) {
             (None, _) => Page { offset: Some((self.page - 1).saturating_mul(limit)), ..page },
-            // As built, no cursor ever decodes, and then it counts for nothing.
+            // As built, no cursor ever decodes, and is then ignored.
             (Some(_), Behaviour::AsBuilt) => page,
             (Some(cursor), Behaviour::AsDocumented) => {
                 Page { order: Order::Created, descending: false, after: read_cursor(cursor), ..page }
@@ -134,7 +134,7 @@ impl<'q> Paging<'q> {
     }
 }
 
-/// The cursor to what comes after this certificate.
+/// Returns the cursor to the certificates after this one.
 fn cursor_after(certificate: &Certificate) -> String {
     URL_SAFE.encode(format!("{}:{}", rfc3339(certificate.created_at), certificate.id))
 }

@@ -35,7 +35,7 @@ pub struct Asked {
 /// Answers any request.
 pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<Incoming>) -> Reply {
     let (head, incoming) = request.into_parts();
-    // Read even where nobody looks: the connection can carry on only once the body is out of the way.
+    // Read in any case: the connection can carry on only once the body is out of the way.
     let body = body::read(incoming).await.unwrap_or_default();
     let asked = Asked { head, body, id: app.ids.request() };
     let path = asked.head.uri.path();
@@ -58,7 +58,7 @@ pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<I
     reply::finish(reply, &asked.id)
 }
 
-/// The probes, which need no key and leave no audit row.
+/// Answers the probes, which need no key and leave no audit row.
 async fn answer_probe<S: Store>(app: &App<S>, head: &Parts) -> Reply {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return reply::wrong_method("GET, HEAD");
@@ -71,7 +71,7 @@ async fn answer_probe<S: Store>(app: &App<S>, head: &Parts) -> Reply {
         _ => ok(json!({
             "version": concat!("certctl-reference ", env!("CARGO_PKG_VERSION")),
             "commit": "", "modified": false, "build_time": "", "go_version": "",
-            // Ours: certctl has no such field.
+            // This server's own: certctl has no such field.
             "behaviour": app.behaviour.label(),
         })),
     })
@@ -86,7 +86,7 @@ async fn ready<S: Store>(app: &App<S>) -> Reply {
     reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": problem, "status": "db_unavailable"}))
 }
 
-/// ACME as documented: for everyone, like the probes.
+/// Answers ACME as documented: open to everyone, like the probes.
 async fn answer_open_acme<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
     match routes::route(&asked.head.method, asked.head.uri.path()) {
         Route::Acme(call) => acme::answer(app, &call, asked).await,
@@ -94,7 +94,7 @@ async fn answer_open_acme<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
     }
 }
 
-/// Authentication, then audit around everything behind it.
+/// Answers a request that needs a key: authentication, then an audit row for everything behind it.
 async fn answer_with_key<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
     let (method, path) = (&asked.head.method, asked.head.uri.path());
     if method == Method::OPTIONS {

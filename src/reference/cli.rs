@@ -48,8 +48,8 @@ pub struct Args {
     #[arg(long)]
     pub rate_limit: bool,
 
-    /// Wait so long (2ms) before each request but the probes is looked at: a defect to be found by who compares runs. It
-    /// is announced nowhere
+    /// Wait so long (2ms) before each request but the probes is looked at: a defect to be found by who compares runs.
+    /// It is announced nowhere
     #[arg(long, value_name = "TIME", default_value = "0s", env = "CERTCTL_REFERENCE_DELAY", value_parser = delay)]
     pub delay: Duration,
 
@@ -58,7 +58,7 @@ pub struct Args {
     pub workers: NonZeroUsize,
 }
 
-/// Which certctl is imitated where its code and its documents differ.
+/// The certctl that is imitated, where its code and its documents differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Behaviour {
     /// Unknown agent or ACME profile: 500. A heartbeat of an agent that was not Online puts its old row back. A
@@ -72,12 +72,13 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
-    /// How many certificates are looked at where all are meant: as built, a limit beyond 500 becomes the default one.
+    /// Returns the most certificates that are looked at where all are meant: as built, a limit beyond 500 becomes the
+    /// default one.
     pub fn most_certificates(self) -> Option<i64> {
         (self == Self::AsBuilt).then_some(50)
     }
 
-    /// The name used on the command line and in the announcement.
+    /// Returns the name used on the command line and in the announcement.
     pub fn label(self) -> &'static str {
         match self {
             Self::AsBuilt => "as-built",
@@ -86,7 +87,7 @@ impl Behaviour {
     }
 }
 
-/// Longer than any client waits.
+/// The longest delay: longer than any client waits.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 fn delay(text: &str) -> Result<Duration, String> {
@@ -121,7 +122,7 @@ impl Tokens {
         Ok(Self { admin, viewer })
     }
 
-    /// The roles that the keys get at boot.
+    /// Returns the roles that the keys get at boot.
     pub fn grants(&self) -> Vec<Grant> {
         let mut grants = vec![Grant { actor: "loadtest", role: "r-admin" }];
         if self.viewer.is_some() {
@@ -130,7 +131,7 @@ impl Tokens {
         grants
     }
 
-    /// The keys, tokens reduced to digests.
+    /// Returns the keys, with tokens reduced to digests.
     pub fn into_keys(self) -> Vec<Key> {
         let mut keys = vec![Key::new("loadtest", &self.admin, true)];
         keys.extend(self.viewer.map(|token| Key::new("viewer", &token, false)));

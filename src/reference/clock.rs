@@ -6,26 +6,26 @@ use serde::{Deserialize as _, Deserializer, Serializer, de};
 
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
-/// From 1970 back to the start of the year 1.
+/// The seconds from the start of the year 1 to 1970.
 const YEAR_1_SECONDS_BEFORE_1970: u64 = 62_135_596_800;
 
-/// Time since 1970, zero for a clock set before it.
+/// Returns the time since 1970, zero for a clock set before it.
 pub fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What Go calls the zero time, and certctl stores where it was told none.
+/// Returns the time that Go calls zero, which certctl stores where none is given.
 pub fn year_1() -> SystemTime {
     UNIX_EPOCH - Duration::from_secs(YEAR_1_SECONDS_BEFORE_1970)
 }
 
-/// RFC 3339 in UTC with six digits of microseconds: what the audit chain hashes.
+/// Formats a time as RFC 3339 in UTC with six digits of microseconds, as the audit chain hashes it.
 pub fn rfc3339_micros(time: SystemTime) -> String {
     let (seconds, nanos) = split(time);
     format!("{}.{:06}Z", whole_seconds(seconds), nanos / 1_000)
 }
 
-/// RFC 3339 in UTC without trailing zeros in the fraction: what the API answers.
+/// Formats a time as RFC 3339 in UTC without trailing zeros in the fraction, as the API answers.
 pub fn rfc3339(time: SystemTime) -> String {
     let (seconds, nanos) = split(time);
     if nanos == 0 {
@@ -35,7 +35,7 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{}.{}Z", whole_seconds(seconds), fraction.trim_end_matches('0'))
 }
 
-/// Reads RFC 3339, with any offset from UTC; digits beyond nanoseconds are cut off.
+/// Parses RFC 3339, with any offset from UTC; digits beyond nanoseconds are cut off.
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     let (date, rest) = text.split_once('T')?;
     let (time, zone) = rest.split_at(rest.find(['Z', '+', '-'])?);
@@ -57,7 +57,7 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     time?.checked_add(Duration::from_nanos(nanos))
 }
 
-/// Seconds east of UTC.
+/// Returns the seconds east of UTC.
 fn offset(zone: &str) -> Option<i64> {
     if zone == "Z" {
         return Some(0);
@@ -67,7 +67,7 @@ fn offset(zone: &str) -> Option<i64> {
     (hours < 24 && minutes < 60).then_some(if zone.starts_with('-') { -seconds } else { seconds })
 }
 
-/// Numbers of these many digits each.
+/// Parses numbers of these many digits each.
 fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Option<[i64; N]> {
     let mut found = [0; N];
     let mut parts = text.split(separator);
@@ -78,7 +78,7 @@ fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> O
     parts.next().is_none().then_some(found)
 }
 
-/// Whole seconds since 1970, and the nanoseconds after them.
+/// Returns the whole seconds since 1970, and the nanoseconds after them.
 fn split(time: SystemTime) -> (i64, u32) {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => (since.as_secs().cast_signed(), since.subsec_nanos()),
@@ -100,7 +100,7 @@ fn whole_seconds(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
-/// The Gregorian date of a day counted from 1970-01-01, by eras of 400 years that begin on 1 March.
+/// Returns the Gregorian date of a day counted from 1970-01-01, by eras of 400 years that begin on 1 March.
 fn civil_date(days_since_epoch: i64) -> (i64, i64, i64) {
     let days = days_since_epoch + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -112,7 +112,7 @@ fn civil_date(days_since_epoch: i64) -> (i64, i64, i64) {
     (400 * era + year_of_era + i64::from(month <= 2), month, day)
 }
 
-/// The other way round.
+/// Returns the day of a Gregorian date, the inverse of `civil_date`.
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let march_year = year - i64::from(month <= 2);
     let (era, year_of_era) = (march_year.div_euclid(400), march_year.rem_euclid(400));

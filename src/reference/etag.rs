@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::reply::{self, Reply};
 
-/// certctl tags no longer body.
+/// The longest body that certctl tags.
 const MAX_TAGGED_BYTES: usize = 64 * 1_024;
 
 /// Tags a successful answer, and leaves out its body where the client has it already.
@@ -20,14 +20,14 @@ pub fn tag(mut reply: Reply, request: &HeaderMap) -> Reply {
     if request.get(header::IF_NONE_MATCH).is_some_and(|known| matches(known, &tag)) {
         reply = reply::empty(StatusCode::NOT_MODIFIED);
     }
-    // Hexadecimal digits in quotes are a valid value; were they not, the tag would be missing and no more.
+    // Hexadecimal digits in quotes are a valid value; otherwise only the tag would be missing.
     if let Ok(tag) = HeaderValue::try_from(tag) {
         reply.headers_mut().insert(header::ETAG, tag);
     }
     reply
 }
 
-/// Whether a list of tags holds this one; a weak form of it is another.
+/// Returns true if a list of tags holds this one; its weak form does not count.
 fn matches(known: &HeaderValue, tag: &str) -> bool {
     let Ok(known) = known.to_str() else { return false };
     known.trim() == "*" || known.split(',').any(|one| one.trim() == tag)

@@ -1,4 +1,4 @@
-//! Handlers: what each route answers once its request has an actor.
+//! Handlers: the answer of each route once its request has an actor.
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::heartbeat::{self, Outcome};
 use crate::reply::{self, Reply};
 use crate::store::{ACTOR_TYPE, Agent, Permission, Store, TENANT};
 
-/// The permission gate: fetches all the actor's permissions and looks for one.
+/// Checks a permission: fetches all the actor's permissions and looks for one.
 pub async fn gate<S: Store>(app: &App<S>, key: &Key, needed: &str) -> Result<(), Reply> {
     match app.store.permissions(key.actor).await {
         Ok(held) if held.iter().any(|one| one.name == needed && one.scope_type == "global") => Ok(()),
@@ -21,7 +21,7 @@ pub async fn gate<S: Store>(app: &App<S>, key: &Key, needed: &str) -> Result<(),
     }
 }
 
-/// Who the key is and what it may do; behind no gate, but audited.
+/// Answers with the key's actor and rights; behind no gate, but audited.
 pub async fn auth_check<S: Store>(app: &App<S>, key: &Key) -> Reply {
     let mut answer = json!({"status": "authenticated", "user": key.actor, "admin": key.admin});
     // certctl leaves the rights out when it cannot read them.
@@ -43,11 +43,11 @@ pub async fn auth_check<S: Store>(app: &App<S>, key: &Key) -> Reply {
     reply::json(StatusCode::OK, &answer)
 }
 
-/// One agent.
+/// Answers with one agent.
 pub async fn show_agent<S: Store>(app: &App<S>, id: &str, request_id: &str) -> Reply {
     match app.store.agent(id).await {
         Ok(Some(agent)) => reply::json(StatusCode::OK, &agent_json(agent)),
-        // certctl answers every failure of this lookup so.
+        // certctl answers every failure of this lookup like that.
         Ok(None) | Err(_) => reply::failure(StatusCode::NOT_FOUND, "Agent not found", request_id),
     }
 }
@@ -80,7 +80,7 @@ fn agent_json(agent: Agent) -> Value {
     fields.into()
 }
 
-/// A heartbeat.
+/// Answers a heartbeat.
 pub async fn beat<S: Store>(app: &App<S>, id: &str, asked: &Asked) -> Reply {
     let (metadata, request_id) = (heartbeat::metadata(&asked.body), &asked.id);
     match heartbeat::record(&*app.store, app.behaviour, id, metadata.as_ref()).await {
@@ -98,7 +98,7 @@ pub async fn beat<S: Store>(app: &App<S>, id: &str, asked: &Asked) -> Reply {
     }
 }
 
-/// Our own: how much work was done, so that a run on the in-memory store can be checked too.
+/// Answers with the counts of work done, which certctl does not have: a run on the in-memory store can be checked too.
 pub fn work<S: Store>(app: &App<S>) -> Reply {
     let (written, failed, dropped) = app.audit.totals();
     let mut counts = app.work.by_name();

@@ -1,4 +1,4 @@
-//! The heartbeat: what certctl does between the permission check and the answer.
+//! The heartbeat: certctl's work between the permission check and the answer.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use crate::cli::Behaviour;
 use crate::store::{Agent, Metadata, ONLINE, Store, StoreError};
 
-/// How a heartbeat ended.
+/// The outcome of a heartbeat.
 #[derive(Debug)]
 pub enum Outcome {
     Recorded,
@@ -17,7 +17,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// Reads the metadata out of a request's body. Anything that does not decode counts as none, as do trailing bytes.
+/// Reads the metadata from a request's body. A body that does not decode counts as none; trailing bytes are ignored.
 pub fn metadata(body: &[u8]) -> Option<Metadata> {
     let mut decoder = serde_json::Deserializer::from_slice(body);
     Metadata::deserialize(&mut decoder).ok().filter(|metadata| !metadata.is_empty())
@@ -54,8 +54,8 @@ async fn try_record<S: Store>(
     Ok(Outcome::Recorded)
 }
 
-/// The row for the second UPDATE. As built, it is the row from before the first one: the time and the metadata of
-/// this very heartbeat are lost.
+/// Returns the row for the second UPDATE. As built, it is the row from before the first one: the time and the metadata
+/// of this very heartbeat are lost.
 fn back_online(mut agent: Agent, behaviour: Behaviour, now: SystemTime, metadata: Option<&Metadata>) -> Agent {
     agent.status = ONLINE.to_owned();
     if behaviour == Behaviour::AsDocumented {
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!((said.os.as_str(), said.version.as_str()), ("linux", ""));
     }
 
-    /// A heartbeat of an agent in this state, and the agent after it.
+    /// Returns the outcome of a heartbeat of an agent in this state, and the agent after it.
     async fn beat(behaviour: Behaviour, change: impl FnOnce(&mut Agent)) -> (Outcome, Agent) {
         let (store, _) = MemoryStore::new(1, 0, Vec::new());
         let id = "ag-loadtest-00001";

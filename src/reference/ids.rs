@@ -9,31 +9,31 @@ use rustls::crypto::{SecureRandom, aws_lc_rs};
 
 use crate::clock::since_epoch;
 
-/// Makes identifiers.
+/// A source of identifiers.
 pub struct Ids {
-    /// One for all rows of the process, as in certctl.
+    /// One number for all rows of the process, as in certctl.
     sequence: AtomicU64,
     random: &'static dyn SecureRandom,
 }
 
 impl Ids {
-    /// A source of identifiers; fails where the system has no random numbers.
+    /// Returns a source of identifiers; fails where the system has no random numbers.
     pub fn new() -> Result<Self, String> {
         let random = aws_lc_rs::default_provider().secure_random;
         random.fill(&mut [0; 16]).map_err(|_| "the system has no random numbers".to_owned())?;
         Ok(Self { sequence: AtomicU64::new(0), random })
     }
 
-    /// A new row's id: prefix, nanoseconds since 1970, and a number that no other row of this process has.
+    /// Returns a new row's id: prefix, nanoseconds since 1970, and a number that no other row of this process has.
     pub fn row(&self, prefix: &str) -> String {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         format!("{prefix}-{}-{sequence}", since_epoch(SystemTime::now()).as_nanos())
     }
 
-    /// A random UUID for a request.
+    /// Returns a random UUID for a request.
     pub fn request(&self) -> String {
         let mut bytes = [0; 16];
-        // It gave bytes at the start, and an id of zeros would still be an id.
+        // The source gave bytes at the start, and an id of zeros would still be an id.
         let _ = self.random.fill(&mut bytes);
         let id = u128::from_be_bytes(bytes);
         // Version 4, variant 1.
@@ -44,7 +44,7 @@ impl Ids {
         format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
     }
 
-    /// A nonce: 32 random bytes; none where there are no random numbers any more.
+    /// Returns a nonce: 32 random bytes; `None` where there are no random numbers any more.
     pub fn nonce(&self) -> Option<String> {
         let mut bytes = [0; 32];
         self.random.fill(&mut bytes).ok()?;

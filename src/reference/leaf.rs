@@ -1,4 +1,4 @@
-//! A certificate authority and a leaf of it, as this server and the mock of an F5 make them at every start.
+//! A certificate authority and its leaf, as this server and the mock of an F5 make them at every start.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -6,7 +6,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// What a server proves itself with, and what its clients need to trust it.
+/// The certificate and key of a server, and the authority that its clients need to trust.
 pub struct Leaf {
     /// The authority's certificate, PEM.
     pub ca_pem: String,
@@ -16,7 +16,7 @@ pub struct Leaf {
 
 impl Leaf {
     /// Makes a fresh ECDSA P-256 authority of `program`, and a leaf for these names, the first of which is its common
-    /// one; neither private key is ever written down.
+    /// one; neither private key is ever written to a file.
     pub fn generate(program: &str, names: &[&str]) -> Result<Self, String> {
         let failed = |e: rcgen::Error| format!("cannot make the server's certificate: {e}");
         let authority = authority(program).map_err(failed)?;

@@ -20,9 +20,9 @@ use crate::chain;
 use crate::socket;
 use crate::store::Store;
 
-/// certctl closes a connection on which no request has come by then, handshake included or not.
+/// The time after which certctl closes a connection without a request; it holds for the handshake, and again after it.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// certctl cannot send an answer that is not ready this long after its request's head.
+/// The time after a request's head beyond which certctl cannot send its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Accepts connections for ever, each served by a task of its own.
@@ -32,7 +32,7 @@ pub async fn accept<S: Store>(listener: TcpListener, tls: Arc<ServerConfig>, app
     socket::accept("certctl-reference", listener, serve).await;
 }
 
-/// Serves one connection. Its failures are its client's business; nothing is left to report here.
+/// Serves one connection. Its failures concern its client alone; nothing is left to report here.
 async fn serve<S: Store>(stream: TcpStream, peer: IpAddr, acceptor: TlsAcceptor, app: Arc<App<S>>) {
     let Ok(Ok(mut stream)) = timeout(FIRST_REQUEST_TIMEOUT, acceptor.accept(stream)).await else { return };
     let _open = app.connections.enter();
@@ -53,21 +53,21 @@ async fn serve<S: Store>(stream: TcpStream, peer: IpAddr, acceptor: TlsAcceptor,
     };
     drop(connection);
     if outcome.is_err_and(|error| error.is_user()) {
-        // Too late: the connection is cut without a word, as Go's is once a write has timed out.
+        // Too late: the connection is cut without TLS's close, as Go's is once a write has timed out.
         return;
     }
     socket::goodbye(&mut stream).await;
 }
 
-/// The answer, unless it took longer than this. Its work is done in any case: like Go's server, we look at the time
-/// only when there is something to send.
+/// Returns the answer, unless it took longer than this. Its work is done in any case: like Go's server, this one looks
+/// at the time only when there is something to send.
 async fn in_time<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T, TooLate> {
     let start = Instant::now();
     let answer = answer.await;
     if start.elapsed() <= limit { Ok(answer) } else { Err(TooLate) }
 }
 
-/// An answer was ready too late to be sent.
+/// The error of an answer that was ready too late to be sent.
 #[derive(Debug)]
 struct TooLate;
 
@@ -79,7 +79,7 @@ impl fmt::Display for TooLate {
 
 impl Error for TooLate {}
 
-/// Ends when no request has come in time, and never otherwise.
+/// Ends if no request has come in time, and never otherwise.
 async fn silence(asked: &AtomicBool) {
     sleep(FIRST_REQUEST_TIMEOUT).await;
     if asked.load(Ordering::Relaxed) {
@@ -95,7 +95,8 @@ mod tests {
     use hyper::server::conn::http1;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// What a client receives when its answer takes this long, and whether the answer's work was done.
+    /// Returns the bytes that a client receives when its answer takes this long, and true if the answer's work was
+    /// done.
     async fn receive(limit: Duration, takes: Duration) -> (Vec<u8>, bool) {
         let (mut client, server) = tokio::io::duplex(64 * 1_024);
         let done = AtomicBool::new(false);

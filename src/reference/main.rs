@@ -1,4 +1,4 @@
-//! `certctl-reference`: a certctl-shaped HTTPS server, the default target when no certctl is at hand.
+//! `certctl-reference`: a certctl-shaped HTTPS server, the default system under test where no certctl is named.
 //!
 //! It does certctl's work per request (permission SELECT, the same statements on the same tables, one hash-chained
 //! audit INSERT) in certctl's order and answers in certctl's shapes. Numbers measured on it are its own, never
@@ -7,20 +7,21 @@
 //! | module | noun |
 //! |---|---|
 //! | `cli` | the command line and the tokens |
-//! | `announce` | the one line of JSON that says where we listen |
+//! | `announce` | the one line of JSON that states the address |
 //! | `leaf`, `tls` | a fresh certificate authority and its leaf; the TLS settings |
-//! | `socket`, `listener`, `body`, `query` | sockets; connections and their time limits; request and response bodies; query strings |
-//! | `app`, `chain`, `routes` | what requests share; the layers they pass; which path leads where |
+//! | `socket`, `listener` | sockets; connections and their time limits |
+//! | `body`, `query` | request and response bodies; query strings |
+//! | `app`, `chain`, `routes` | the state that requests share; the layers they pass; the route of each path |
 //! | `auth`, `limiter`, `permissions` | bearer keys; token buckets; certctl's roles |
 //! | `handlers`, `heartbeat` | the small answers; a heartbeat |
-//! | `certificates`, `new_certificate` | creating, listing and showing certificates; what a new one must have |
+//! | `certificates`, `new_certificate` | creating, listing and showing certificates; the fields of a new one |
 //! | `bulk_renewal`, `work_poll` | renewing many certificates; the jobs that an agent fetches |
-//! | `acme`, `renewal_window` | ACME's unsigned requests; when to renew |
-//! | `metrics`, `work` | certctl's metrics; our own counts of work done |
+//! | `acme`, `renewal_window` | ACME's unsigned requests; the time of a renewal |
+//! | `metrics`, `work` | certctl's metrics; this server's own counts of work done |
 //! | `audit` | the audit log |
 //! | `reply`, `etag` | envelopes, content types and headers; entity tags |
-//! | `store` | where all rows live: PostgreSQL or memory |
-//! | `clock`, `ids`, `process` | timestamps; identifiers; descriptor limit and the signs to stop |
+//! | `store` | the store of all rows: PostgreSQL or memory |
+//! | `clock`, `ids`, `process` | timestamps; identifiers; descriptor limit, threads and requests to stop |
 
 #![warn(clippy::unwrap_used)]
 
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            // The database may repeat its password.
+            // An error of the database may contain its password.
             terminal::message(format_args!("certctl-reference: {}\n", foreign::redact(&message)));
             ExitCode::FAILURE
         }
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args, tokens: Tokens) -> Result<(), String> {
     process::raise_descriptor_limit();
-    // Its workers, and what waits for standard input and for names.
+    // Its workers, and the threads that wait for standard input and for lookups of names.
     process::allow_threads(args.workers.get() + 2)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.workers.get())
@@ -107,12 +108,12 @@ fn run(args: Args, tokens: Tokens) -> Result<(), String> {
             }
         }
     });
-    // Connections that outlived the drain still have tasks; nobody waits for them.
+    // Connections that outlived the drain still have tasks, which are not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-/// Listens, announces the address, and serves until told to stop.
+/// Listens, announces the address, and serves until it is to stop.
 async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, settings: Settings) -> Result<(), String> {
     let leaf = Leaf::generate("certctl-reference", &tls::NAMES)?;
     let ca_pem = leaf.ca_pem.clone();

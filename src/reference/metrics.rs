@@ -22,7 +22,7 @@ const OPEN: [&str; 4] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"
 /// A line of the exposition: name, type, help and value.
 type Metric = (&'static str, &'static str, &'static str, u64);
 
-/// Those of certctl's metrics that our tables can give.
+/// Answers with those of certctl's metrics that this server's tables can give.
 pub async fn answer<S: Store>(app: &App<S>, request_id: &str) -> Reply {
     match collect(app).await {
         Ok(metrics) => reply::with_body(StatusCode::OK, EXPOSITION, expose(&metrics)),
@@ -35,7 +35,7 @@ async fn collect<S: Store>(app: &App<S>) -> Result<Vec<Metric>, StoreError> {
     let listing = app.store.certificates(&page).await?;
     let agents = app.store.agents().await?;
     let jobs = app.store.jobs_by_status().await?;
-    // certctl goes on without this one.
+    // Without this one certctl answers all the same.
     let dead = app.store.dead_notifications().await.unwrap_or_default();
     let now = SystemTime::now();
     let [revoked, expired, expiring] = states(&listing.certificates, now);
@@ -59,7 +59,7 @@ async fn collect<S: Store>(app: &App<S>) -> Result<Vec<Metric>, StoreError> {
     ])
 }
 
-/// How many certificates are revoked, expired, and about to expire.
+/// Counts the certificates that are revoked, expired, and about to expire.
 fn states(certificates: &[Certificate], now: SystemTime) -> [u64; 3] {
     let mut counts = [0; 3];
     for certificate in certificates {

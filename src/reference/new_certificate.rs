@@ -12,7 +12,7 @@ use crate::store::certificates::Certificate;
 
 const MAX_COMMON_NAME_BYTES: usize = 253;
 
-/// What a client may say of a new certificate; nothing said, null and an empty text are all the same.
+/// A client's description of a new certificate; a missing value, null and an empty text are all the same.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct NewCertificate {
@@ -46,7 +46,7 @@ pub struct NewCertificate {
 }
 
 impl NewCertificate {
-    /// The certificate to insert, or what certctl says of the first thing wrong, looked for in certctl's order.
+    /// Returns the certificate to insert, or certctl's message about the first error, looked for in certctl's order.
     pub fn check(self, ids: &Ids) -> Result<Certificate, String> {
         let common_name = required("common_name", self.common_name)?;
         check_common_name(&common_name)?;
@@ -117,7 +117,7 @@ fn check_common_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Far simpler than certctl's check, and right for addresses without quotes or comments.
+/// Checks far less than certctl, and is right for addresses without quotes or comments.
 fn check_email(address: &str) -> Result<(), String> {
     let plain = |part: &str| !part.is_empty() && !part.contains(|char: char| char == '@' || char.is_whitespace());
     match address.split_once('@') {

@@ -1,4 +1,4 @@
-//! certctl's 82 permission names, and which of its roles hold them.
+//! certctl's 82 permission names, and the roles that hold them.
 
 /// A role by certctl's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub const ROLES: [Role; 4] = [
 ];
 
 impl Role {
-    /// The role of this id.
+    /// Returns the role of this id.
     pub fn by_id(id: &str) -> Option<Self> {
         ROLES.into_iter().find(|role| role.id == id)
     }
 
-    /// The names of the permissions it holds, in order.
+    /// Returns the names of the permissions that it holds, in order.
     pub fn permissions(self) -> impl Iterator<Item = &'static str> {
         let held = move |holders: &str| self.letter.is_none_or(|letter| holders.contains(letter));
         PERMISSIONS.iter().filter(move |(_, holders)| held(holders)).map(|(name, _)| *name)

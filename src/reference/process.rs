@@ -1,4 +1,4 @@
-//! The process: its descriptor limit, and the three signs to stop.
+//! The process: its descriptor limit, its threads, and the three requests to stop.
 
 use std::future::Future;
 use std::io::Read as _;
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 /// Raises the soft limit on open files to the hard one; a connection costs one descriptor.
 ///
-/// A failure is left to show as what it causes: accept errors, which the listener reports.
+/// A failure is not reported here: it shows as accept errors, which the listener reports.
 pub fn raise_descriptor_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid rlimit for the whole of both calls, and neither keeps the pointer.
@@ -20,9 +20,10 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// Sees that so many threads can be started beside ours, since a runtime panics where it cannot start its own.
+/// Checks that so many threads can be started beside the present ones, since a runtime panics where it cannot start its
+/// own.
 pub fn allow_threads(count: usize) -> Result<(), String> {
-    // Each waits for its turn until all have been started: what counts is how many there may be at once.
+    // Each waits until all have been started: the limit is on threads that exist at once.
     let (release, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
     let start = |_| {
@@ -34,7 +35,7 @@ pub fn allow_threads(count: usize) -> Result<(), String> {
     let mut failed = Ok(());
     for thread in started {
         match thread {
-            // It does nothing that could fail.
+            // The thread does nothing that could fail.
             Ok(thread) => drop(thread.join()),
             Err(e) => {
                 failed = Err(format!("cannot start {count} threads: {e}; raise ulimit -u, or the group's pids.max"))
@@ -44,9 +45,9 @@ pub fn allow_threads(count: usize) -> Result<(), String> {
     failed
 }
 
-/// A future that ends at SIGTERM, SIGINT or the end of standard input.
+/// Returns a future that ends at SIGTERM, SIGINT or the end of standard input.
 ///
-/// The end of standard input is how a parent stops us, also when it dies without a word.
+/// The end of standard input is how a parent stops this process, also when the parent is killed.
 pub fn stop_requested() -> Result<impl Future<Output = ()>, String> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -65,7 +66,7 @@ fn listen(kind: SignalKind) -> Result<Signal, String> {
     signal(kind).map_err(|e| format!("cannot listen for signals: {e}"))
 }
 
-/// Reads standard input in a thread of its own, since a blocked read cannot be called back.
+/// Reads standard input in a thread of its own, since a blocked read cannot be cancelled.
 fn watch_stdin() -> Result<oneshot::Receiver<()>, String> {
     let (ended, receiver) = oneshot::channel();
     let watch = move || {
@@ -78,7 +79,7 @@ fn watch_stdin() -> Result<oneshot::Receiver<()>, String> {
                 Err(_) => break,
             }
         }
-        // Nobody listens any more when a signal came first.
+        // Nothing receives this any more if a signal came first.
         let _ = ended.send(());
     };
     std::thread::Builder::new()

@@ -4,19 +4,19 @@
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query; what does not decode is left out, as Go does.
+    /// Parses a query; parts that do not decode are left out, as in Go.
     pub fn parse(query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         Self(pairs.filter_map(|(name, value)| Some((decode(name)?, decode(value)?))).collect())
     }
 
-    /// The first value of this name that is not empty.
+    /// Returns the first value of this name that is not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         value.filter(|value| !value.is_empty())
     }
 
-    /// A number of this name from one to `most`; anything else counts as none.
+    /// Returns a number of this name from one to `most`; anything else counts as none.
     pub fn number(&self, name: &str, most: i64) -> Option<i64> {
         self.get(name)?.parse().ok().filter(|number| (1..=most).contains(number))
     }

@@ -1,4 +1,4 @@
-//! Renewal information: which certificate is meant, and when it had best be renewed.
+//! Renewal information: the certificate that an id means, and the time at which it should be renewed.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Go's unpadded base64url, which does not look at the bits left over.
+/// Go's unpadded base64url, which ignores the bits left over.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -16,12 +16,12 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
-/// A serial number as certctl looks for it: lower-case hexadecimal digits without zeros in front.
+/// A serial number in certctl's form: lower-case hexadecimal digits without zeros in front.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SerialNumber(String);
 
 impl SerialNumber {
-    /// The serial number in an id of the form KEY.SERIAL; none when the id is malformed.
+    /// Returns the serial number in an id of the form KEY.SERIAL; `None` when the id is malformed.
     pub fn of_certificate_id(id: &str) -> Option<Self> {
         let (key, serial) = id.split_once('.')?;
         let decode = |part| LENIENT.decode(part).ok().filter(|bytes: &Vec<u8>| !bytes.is_empty());
@@ -31,13 +31,13 @@ impl SerialNumber {
         Some(Self(if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }))
     }
 
-    /// The digits.
+    /// Returns the digits.
     pub fn hex(&self) -> &str {
         &self.0
     }
 }
 
-/// When a renewal is suggested.
+/// The time in which a renewal is suggested.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Window {
     pub start: SystemTime,
@@ -45,8 +45,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// The first half of the policy's days before expiry; without a policy, of the last third of the validity the
-    /// first two thirds. Never in the past.
+    /// Returns the first half of the policy's days before expiry; without a policy, the first two thirds of the last
+    /// third of the validity. Never in the past.
     pub fn of(not_before: SystemTime, not_after: SystemTime, policy_days: Option<i32>, now: SystemTime) -> Self {
         if now > not_after {
             return Self { start: now, end: now + DAY };

@@ -38,7 +38,7 @@ const PROBES: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type, Authorization, X-Request-ID"),
 ];
 
-/// A body of this type.
+/// Returns a reply with a body of this type.
 pub fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Reply {
     let mut reply = empty(status);
     *reply.body_mut() = Payload::new(body);
@@ -46,14 +46,14 @@ pub fn with_body(status: StatusCode, content_type: HeaderValue, body: String) ->
     reply
 }
 
-/// A status alone.
+/// Returns a reply of a status alone.
 pub fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(Payload::new(""));
     *reply.status_mut() = status;
     reply
 }
 
-/// A handler's JSON: one value and a newline.
+/// Returns a handler's JSON: one value and a newline.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     match serde_json::to_string(value) {
         Ok(body) => with_body(status, JSON, body + "\n"),
@@ -61,7 +61,7 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     }
 }
 
-/// A handler's error: three fields.
+/// Returns a handler's error: three fields.
 pub fn failure(status: StatusCode, message: &str, request_id: &str) -> Reply {
     #[derive(Serialize)]
     struct Envelope<'a> {
@@ -72,28 +72,28 @@ pub fn failure(status: StatusCode, message: &str, request_id: &str) -> Reply {
     json(status, &Envelope { error: status.canonical_reason().unwrap_or_default(), message, request_id })
 }
 
-/// The permission gate's error: JSON with a charset and without a newline.
+/// Returns the permission gate's error: JSON with a charset and without a newline.
 pub fn denied(status: StatusCode, message: &str) -> Reply {
     with_body(status, JSON_UTF8, json!({ "error": message }).to_string())
 }
 
-/// An error from before the handlers: JSON by content, plain text by type.
+/// Returns an error from before the handlers: JSON by content, plain text by type.
 pub fn refused(status: StatusCode, message: &str) -> Reply {
     with_body(status, TEXT, json!({ "error": message }).to_string() + "\n")
 }
 
-/// The router's error: plain text.
+/// Returns the router's error: plain text.
 pub fn plain(status: StatusCode, text: &str) -> Reply {
     with_body(status, TEXT, format!("{text}\n"))
 }
 
-/// The router's error where another method would have led somewhere.
+/// Returns the router's error for a path that has other methods.
 pub fn wrong_method(allow: &'static str) -> Reply {
     let reply = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     with_header(reply, header::ALLOW, HeaderValue::from_static(allow))
 }
 
-/// A handler's error where the router let a method through that the handler does not want.
+/// Returns a handler's error for a method that the router let through and the handler does not support.
 pub fn unwanted_method() -> Reply {
     json(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "Method Not Allowed", "message": "Method not allowed"}))
 }
@@ -104,16 +104,16 @@ pub fn with_header(mut reply: Reply, name: HeaderName, value: HeaderValue) -> Re
     reply
 }
 
-/// Adds what probes without a key carry.
+/// Adds the headers of probes without a key.
 pub fn as_probe(mut reply: Reply) -> Reply {
     insert_all(reply.headers_mut(), &PROBES);
     reply
 }
 
-/// Adds what every answer carries.
+/// Adds the headers of every answer.
 pub fn finish(mut reply: Reply, request_id: &str) -> Reply {
     insert_all(reply.headers_mut(), &EVERYWHERE);
-    // A UUID is visible ASCII, so the conversion cannot fail; were it to, the header would be missing and no more.
+    // A UUID is visible ASCII, so the conversion cannot fail; otherwise only the header would be missing.
     if let Ok(value) = HeaderValue::from_str(request_id) {
         reply.headers_mut().insert("x-request-id", value);
     }

@@ -1,4 +1,4 @@
-//! Routes: which path leads where, and what one must be permitted to go there.
+//! Routes: the handler of each path, and the permission that it needs.
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -11,7 +11,7 @@ use crate::reply::{self, Reply};
 use crate::store::Store;
 use crate::{bulk_renewal, certificates, handlers, metrics, work_poll};
 
-/// What an authenticated request asks for.
+/// The action that an authenticated request wants.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route<'p> {
     AuthCheck,
@@ -24,19 +24,19 @@ pub enum Route<'p> {
     BulkRenewal,
     Metrics,
     Acme(acme::Call<'p>),
-    /// Our own: how much work was done.
+    /// This server's own: the counts of work done.
     Work,
-    /// HEAD where certctl's router passes it on and its handler, behind this permission, does not want it.
+    /// HEAD where certctl's router passes it on and its handler, behind this permission, does not support it.
     Head(&'static str),
-    /// Another method would have found something.
+    /// A path that has other methods, which are these.
     WrongMethod(&'static str),
-    /// A path with doubled slashes, and what it is without.
+    /// A path with doubled slashes, and its form without them.
     Untidy(String),
     Nothing,
 }
 
 impl Route<'_> {
-    /// The permission that certctl's gate asks for, if there is a gate.
+    /// Returns the permission that certctl's gate checks, if there is a gate.
     fn permission(&self) -> Option<&'static str> {
         match self {
             Self::Agent(_) => Some("agent.read"),
@@ -52,7 +52,7 @@ impl Route<'_> {
     }
 }
 
-/// Where a request leads.
+/// Returns the route of a request.
 pub fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
     if path.contains("//") {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -91,7 +91,7 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
     }
 }
 
-/// What an ACME path below `/acme/` names.
+/// Parses the part of an ACME path below `/acme/`.
 fn acme_call(rest: &str) -> Option<acme::Call<'_>> {
     let (profile, resource) = match rest.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
         Some((profile, resource)) => (Some(profile), resource),
@@ -106,7 +106,7 @@ fn acme_call(rest: &str) -> Option<acme::Call<'_>> {
     Some(acme::Call { profile, resource })
 }
 
-/// Does what the route says, if the key may.
+/// Answers a request by its route, if the key has the permission.
 pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, asked: &Asked) -> Reply {
     if let Some(needed) = route.permission()
         && let Err(reply) = handlers::gate(app, key, needed).await
@@ -129,7 +129,7 @@ pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, asked
     }
 }
 
-/// The answer to a request that leads nowhere.
+/// Returns the answer to a request that no handler takes.
 pub fn misrouted(route: Route<'_>) -> Reply {
     let nothing = || reply::plain(StatusCode::NOT_FOUND, "404 page not found");
     match route {

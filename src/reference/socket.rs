@@ -1,4 +1,4 @@
-//! Sockets, as this server and the mock of an F5 have them alike: listening, accepting, how HTTP is spoken, and goodbye.
+//! Sockets of this server and of the mock of an F5: listening, accepting, the settings of HTTP, and the end of TLS.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
-/// A fleet may connect all at once; the kernel cuts this to its own limit.
+/// The backlog: a fleet may connect all at once. The kernel cuts this to its own limit.
 const BACKLOG: u32 = 4_096;
-/// From one answer to the next request's head.
+/// The longest time from one answer to the next request's head.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -30,7 +30,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     socket.listen(BACKLOG).map_err(failed)
 }
 
-/// Accepts connections for ever, each served by a task of its own. `program` says on stderr who cannot.
+/// Accepts connections for ever, each served by a task of its own. A failure is reported on stderr in the name of
+/// `program`.
 pub async fn accept<F>(program: &str, listener: TcpListener, serve: impl Fn(TcpStream, IpAddr) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -44,7 +45,7 @@ where
                 tokio::spawn(serve(stream, peer.ip()));
             }
             Err(error) => {
-                // Typically out of descriptors: waiting lets some come back.
+                // Typically out of descriptors: waiting lets some become free.
                 if !std::mem::replace(&mut reported, true) {
                     terminal::message(format_args!(
                         "{program}: cannot accept a connection: {error}; raise the limit on open files\n"
@@ -56,12 +57,12 @@ where
     }
 }
 
-/// HTTP/1.1 with Go's spelling of header names.
+/// Returns HTTP/1.1 with Go's spelling of header names.
 pub fn http1() -> http1::Builder {
     let mut http1 = http1::Builder::new();
     http1
         .timer(TokioTimer::new())
-        // Runs from one answer to the next request's head, and so is the limit on idleness.
+        // Runs from one answer to the next request's head, and so is the limit on idle time.
         .header_read_timeout(IDLE_TIMEOUT)
         .title_case_headers(true)
         .max_buf_size(MAX_BUFFER_BYTES)
@@ -70,7 +71,7 @@ pub fn http1() -> http1::Builder {
     http1
 }
 
-/// Says goodbye within TLS, as Go does; a client could not tell the end from a cut otherwise.
+/// Ends TLS with a close, as Go does; a client could not distinguish the end from a cut otherwise.
 pub async fn goodbye(stream: &mut TlsStream<TcpStream>) {
     let _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
 }

@@ -1,4 +1,4 @@
-//! The store: where agents, certificates, jobs, nonces, grants and audit rows live.
+//! The store of agents, certificates, jobs, nonces, grants and audit rows.
 
 pub mod acme;
 pub mod certificates;
@@ -26,18 +26,18 @@ pub const ACTOR_TYPE: &str = "APIKey";
 /// The status that spares a heartbeat its second UPDATE; certctl compares it exactly.
 pub const ONLINE: &str = "Online";
 
-/// What requests need of a store. Each method is one statement of certctl's, or those that it says, in their order;
-/// each statement outside a transaction takes whichever connection is free.
+/// The operations that requests need of a store. Each method is one statement of certctl's, or those that it names, in
+/// their order; each statement outside a transaction takes whichever connection is free.
 pub trait Store: CertificateStore + JobStore + AcmeStore + Send + Sync + 'static {
-    /// Whether the store answers at all.
+    /// Checks that the store answers at all.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The ids of the actor's roles, oldest grant first.
+    /// Returns the ids of the actor's roles, oldest grant first.
     fn roles(&self, actor: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
-    /// All permissions of the actor: certctl fetches every one to check one.
+    /// Returns all permissions of the actor: certctl fetches every one to check one.
     fn permissions(&self, actor: &str) -> impl Future<Output = Result<Vec<Permission>, StoreError>> + Send;
-    /// The agent of this id, retired or not.
+    /// Returns the agent of this id, retired or not.
     fn agent(&self, id: &str) -> impl Future<Output = Result<Option<Agent>, StoreError>> + Send;
-    /// All agents that are not retired.
+    /// Returns all agents that are not retired.
     fn agents(&self) -> impl Future<Output = Result<Vec<Agent>, StoreError>> + Send;
     /// Sets the heartbeat's time, and the metadata that is not empty, unless the agent is retired; false when no
     /// agent was touched.
@@ -94,7 +94,7 @@ pub struct Agent {
     pub retired_reason: Option<String>,
 }
 
-/// What an agent may say about itself in a heartbeat; empty means unsaid.
+/// An agent's description of itself in a heartbeat; an empty value is one that was not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Metadata {
@@ -110,18 +110,18 @@ pub struct Metadata {
     pub ip_address: String,
 }
 
-/// Go leaves a string empty where JSON says null.
+/// Reads null as an empty string, as Go does.
 fn null_is_empty<'de, D: Deserializer<'de>>(decoder: D) -> Result<String, D::Error> {
     Option::deserialize(decoder).map(Option::unwrap_or_default)
 }
 
 impl Metadata {
-    /// Whether nothing was said.
+    /// Returns true if no value was given.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Puts what was said into the agent.
+    /// Writes the values that were given into the agent.
     pub fn apply(&self, agent: &mut Agent) {
         let said = [
             (&self.version, &mut agent.version),
@@ -136,7 +136,7 @@ impl Metadata {
     }
 }
 
-/// A row for the audit table, but for its hashes.
+/// A row for the audit table, without its hashes.
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
     pub id: String,
@@ -151,7 +151,7 @@ pub struct AuditEvent {
     pub category: &'static str,
 }
 
-/// Why a store could not do its part; carries no credential.
+/// The error of a store; it carries no credential.
 #[derive(Debug)]
 pub struct StoreError {
     message: String,
@@ -163,12 +163,12 @@ pub struct StoreError {
 pub enum Violation {
     /// A value that must be unique is there already.
     Duplicate,
-    /// A row that is referred to is not there.
+    /// A row that is referred to does not exist.
     UnknownReference,
 }
 
 impl StoreError {
-    /// Wraps an error with all its causes.
+    /// Returns an error with the messages of all its causes.
     pub fn new(error: &dyn std::error::Error) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
@@ -183,17 +183,17 @@ impl StoreError {
         Self { message, violation: None }
     }
 
-    /// A broken rule.
+    /// Returns the error of a broken rule.
     pub fn violation_of(violation: Violation, message: impl Into<String>) -> Self {
         Self { message: message.into(), violation: Some(violation) }
     }
 
-    /// Why, in words alone.
+    /// Returns an error with this message alone.
     pub fn because(message: impl Into<String>) -> Self {
         Self { message: message.into(), violation: None }
     }
 
-    /// The rule that was broken, if that was the reason.
+    /// Returns the rule that was broken, if that was the reason.
     pub fn violation(&self) -> Option<Violation> {
         self.violation
     }

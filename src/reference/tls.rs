@@ -10,7 +10,7 @@ use crate::leaf::Leaf;
 /// Names of the leaf.
 pub const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// TLS settings with the leaf inside.
+/// Returns TLS settings with the leaf inside.
 pub fn server_config(leaf: Leaf) -> Result<Arc<ServerConfig>, String> {
     configure(leaf).map(Arc::new).map_err(|e| format!("cannot set up TLS: {e}"))
 }

@@ -1,4 +1,4 @@
-//! Work done since the start, counted before the answer goes out, so that a run can be checked against it.
+//! Counts of work done since the start, made before the answer goes out, so that a run can be checked against them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,13 +14,13 @@ impl Count {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many were counted.
+    /// Returns the count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What was done.
+/// The work done, by kind.
 #[derive(Default)]
 pub struct Work {
     /// Heartbeats answered with 200.
@@ -33,14 +33,14 @@ pub struct Work {
     pub polls: Count,
     /// Jobs inserted by bulk renewals.
     pub renewals_enqueued: Count,
-    /// Certificates that bulk renewals matched and passed over.
+    /// Certificates that bulk renewals matched and skipped.
     pub renewals_skipped: Count,
     /// ACME nonces inserted.
     pub nonces_issued: Count,
 }
 
 impl Work {
-    /// All counts by name.
+    /// Returns all counts by name.
     pub fn by_name(&self) -> Map<String, Value> {
         let counts = [
             ("heartbeats", &self.heartbeats),

@@ -1,4 +1,4 @@
-//! The poll for work: what an agent is handed.
+//! The poll for work: the jobs that an agent receives.
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -16,7 +16,7 @@ struct Answer {
     jobs: Vec<Item>,
 }
 
-/// A job, with what the agent needs to do it.
+/// A job, with the data that the agent needs to do it.
 #[derive(Serialize)]
 struct Item {
     id: String,
@@ -36,7 +36,7 @@ struct Item {
     status: String,
 }
 
-/// Hands the agent its work. A retired agent may ask too.
+/// Answers with the agent's jobs. A retired agent may poll too.
 pub async fn answer<S: Store>(app: &App<S>, agent_id: &str, request_id: &str) -> Reply {
     match work_for(&*app.store, agent_id).await {
         Ok(Some(jobs)) => {
@@ -52,7 +52,7 @@ pub async fn answer<S: Store>(app: &App<S>, agent_id: &str, request_id: &str) ->
     }
 }
 
-/// The agent's jobs; none for an agent that there is not.
+/// Returns the agent's jobs; `None` for an agent that does not exist.
 async fn work_for<S: Store>(store: &S, agent_id: &str) -> Result<Option<Vec<Item>>, StoreError> {
     if store.agent(agent_id).await?.is_none() {
         return Ok(None);
@@ -64,7 +64,7 @@ async fn work_for<S: Store>(store: &S, agent_id: &str) -> Result<Option<Vec<Item
     Ok(Some(items))
 }
 
-/// Looks up what belongs to the job; what is not found is left out, as is what certctl fails to read.
+/// Adds the data that belongs to the job. Data that is not found is left out, as is data that certctl fails to read.
 async fn item<S: Store>(store: &S, job: Job) -> Item {
     let Job { id, kind, certificate_id, target_id, status } = job;
     let target = match target_id.as_deref().filter(|id| !id.is_empty()) {

@@ -1,21 +1,21 @@
-//! Phases as bars, one for each workload and run: of means, since only these add up.
+//! Phases as bars, one for each workload and run. They show means, since only means add up.
 
 use super::facts::DistributionFacts;
 use super::plot::phases::Bar;
 use super::runs::Group;
 use super::summary::WorkloadResults;
 
-/// What is drawn on one scale.
+/// Bars that share one scale.
 #[derive(Debug)]
 pub struct Stacked {
-    /// What the bars show, in a few words.
+    /// Their title, in a few words.
     pub title: &'static str,
-    /// One at least.
+    /// At least one.
     pub bars: Vec<Bar>,
 }
 
-/// Bars of whole exchanges, where each arrival was a connection of its own; of connections, and of requests on them,
-/// where they were kept.
+/// Returns the bars of `group`: of whole exchanges where each arrival opened a connection of its own; else of requests,
+/// and apart from them of the connections.
 pub fn of(group: &Group) -> Vec<Stacked> {
     let mut stacks = [
         Stacked { title: "Where a connection's time went (means)", bars: Vec::new() },
@@ -42,7 +42,7 @@ pub fn of(group: &Group) -> Vec<Stacked> {
     stacks.into_iter().filter(|stack| !stack.bars.is_empty()).collect()
 }
 
-/// The phases of an arrival that was a connection of its own, in order.
+/// Returns the phases, in order, of an arrival that opened a connection of its own.
 fn exchange(results: &WorkloadResults) -> impl Iterator<Item = (&'static str, &DistributionFacts)> {
     let latency = &results.latency;
     let connecting = [

@@ -1,4 +1,4 @@
-//! Summaries of others, seen to agree with themselves: what contradicts itself says nothing.
+//! Consistency of summaries that may come from elsewhere: one that contradicts itself proves nothing.
 
 use std::collections::HashSet;
 
@@ -10,22 +10,22 @@ use super::summary::{Summary, WorkloadResults};
 use super::verdict::Verdict;
 use crate::measure::{Distribution, Outcome};
 
-/// The exit code of a run whose results could not be where they were to be.
+/// The exit code of a run whose results could not be written to their folder.
 const ELSEWHERE: u8 = 1;
-/// No figure of a run is larger: nanoseconds of eleven days, bytes of a petabyte.
+/// The largest plausible figure of a run: nanoseconds of eleven days, bytes of a petabyte.
 const LARGEST: f64 = 1e15;
-/// Histograms keep values to within a thousandth, and means are told to a hundredth of a microsecond.
+/// Histograms keep values to within a thousandth, and means are rounded to a hundredth of a microsecond.
 const RESOLUTION: f64 = 1e-3;
 const ROUNDED_US: f64 = 0.02;
-/// Shares are told to their last digit.
+/// Shares are written to their last digit.
 const SHARE_DIGITS: f64 = 1e-9;
-/// Not measured, and as large as a user or a server likes.
+/// Fields that are not measured: a user or a server may set them to any value.
 const GIVEN: [&str; 2] = ["rng_seed", "settings"];
 
-/// Looks through all figures and distributions of a summary that was not read yet.
+/// Checks all figures and distributions of a summary before it is deserialised.
 ///
 /// # Errors
-/// With the field's name and what is wrong with it.
+/// If a figure or a distribution cannot be right; the message names the field and the fault.
 pub fn figures(value: &Value) -> Result<(), String> {
     walk(value, &mut String::new())
 }
@@ -63,7 +63,7 @@ fn walk(value: &Value, path: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-/// Quantiles rise, and are those of the histogram.
+/// Checks that quantiles rise, and that all figures are those of the histogram.
 fn distribution(facts: &DistributionFacts) -> Result<(), String> {
     let mut last = ("0", 0.0);
     for (name, us) in figures_of(facts) {
@@ -82,7 +82,7 @@ fn distribution(facts: &DistributionFacts) -> Result<(), String> {
     if held.count != facts.count {
         return Err(format!("hdr_ns: it holds {} samples, not the {} of count", held.count, facts.count));
     }
-    // The mean has no place among quantiles.
+    // The mean is checked apart: it has no place in the order of the quantiles.
     let means = [("mean_us", facts.mean_us, held.mean_us)];
     let pairs =
         figures_of(facts).into_iter().zip(figures_of(&held)).map(|((name, told), (_, held))| (name, told, held));
@@ -96,7 +96,7 @@ fn distribution(facts: &DistributionFacts) -> Result<(), String> {
     Ok(())
 }
 
-/// In their order.
+/// Returns minimum, quantiles and maximum, in rising order.
 fn figures_of(facts: &DistributionFacts) -> [(&'static str, Option<f64>); 7] {
     [
         ("min_us", facts.min_us),
@@ -109,10 +109,10 @@ fn figures_of(facts: &DistributionFacts) -> [(&'static str, Option<f64>); 7] {
     ]
 }
 
-/// Looks at what fields say of one another.
+/// Checks that the fields of a summary agree with one another.
 ///
 /// # Errors
-/// With the field's name and what is wrong with it.
+/// If two fields disagree; the message names the field and the fault.
 pub fn fields(summary: &Summary) -> Result<(), String> {
     if summary.run_id.as_deref() == Some("") {
         return Err("run_id: it is empty".to_owned());
@@ -147,7 +147,7 @@ fn right(results: &WorkloadResults) -> u64 {
 
 fn results(results: &WorkloadResults) -> Result<(), String> {
     let (arrivals, latency) = (&results.arrivals, &results.latency);
-    // What was not sent was scheduled all the same, whatever has ended the run.
+    // Unsent arrivals were scheduled too, even in a run that ended early.
     if arrivals.started.saturating_add(arrivals.unsent) != arrivals.scheduled {
         let (scheduled, started, unsent) = (arrivals.scheduled, arrivals.started, arrivals.unsent);
         return Err(format!("arrivals: of {scheduled} scheduled, {started} were started and {unsent} unsent"));

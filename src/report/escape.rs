@@ -1,4 +1,4 @@
-//! Words of others made harmless: what a server says of itself ends up in pages and comments.
+//! Escaping of text from elsewhere, such as a server's version, for pages and comments.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ fn push_visible(told: &mut String, letter: char) {
     let _ = write!(told, "\\u{{{:x}}}", letter as u32);
 }
 
-/// For HTML and SVG: text and attributes.
+/// Escapes text for HTML and SVG, both content and attributes.
 pub fn html(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -18,7 +18,7 @@ pub fn html(text: &str) -> String {
             '>' => told.push_str("&gt;"),
             '"' => told.push_str("&quot;"),
             '\'' => told.push_str("&#39;"),
-            // A control character is not allowed in either, and others would rearrange the page.
+            // Neither format allows control characters, and other hidden characters would rearrange the page.
             letter if foreign::is_hidden(letter) && letter != '\n' && letter != '\t' => push_visible(&mut told, letter),
             letter => told.push(letter),
         }
@@ -26,7 +26,7 @@ pub fn html(text: &str) -> String {
     told
 }
 
-/// For one line of Markdown, a table's cell included: nothing in it formats, links, or calls on anyone.
+/// Escapes text for one line of Markdown, a table's cell included: nothing in it formats, links or mentions a user.
 pub fn markdown(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     let mut letters = text.chars().peekable();
@@ -37,7 +37,7 @@ pub fn markdown(text: &str) -> String {
             '&' => told.push_str("&amp;"),
             '<' => told.push_str("&lt;"),
             '>' => told.push_str("&gt;"),
-            // A space of no width keeps GitHub from telling somebody.
+            // A space of no width keeps GitHub from notifying a user of that name.
             '@' => told.push_str("@\u{200b}"),
             '_' if within_word => told.push('_'),
             '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => told.extend(['\\', letter]),

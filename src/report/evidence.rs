@@ -1,15 +1,15 @@
-//! The server side's evidence for people: the few lines that belong beside the latencies.
+//! The system's evidence as text: the few lines that belong beside the latencies.
 
 use std::fmt::Write as _;
 
 use crate::target::evidence::{Evidence, Known, Statement, Window};
 
-/// How many statements are shown.
+/// The number of statements shown.
 const SHOWN_STATEMENTS: usize = 6;
-/// How many metrics are shown.
+/// The number of metrics shown.
 const SHOWN_METRICS: usize = 12;
 
-/// The evidence in rows like the summary's; nothing where there is none.
+/// Renders the evidence in rows like the summary's; empty where there is none.
 pub fn lines(evidence: &Evidence) -> String {
     let mut text = String::new();
     statements(&mut text, evidence);

@@ -1,4 +1,4 @@
-//! The parts of a summary that were measured, as data.
+//! The measured parts of a summary, as data.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::measure::timeline::Second;
 use crate::measure::validity::Work;
 use crate::measure::{Distribution, Measurement, Outcome, Quantile, Tally};
 
-/// How many arrivals came to what.
+/// The counts of a workload's arrivals.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Arrivals {
     /// In the warm-up, not measured.
@@ -28,42 +28,44 @@ pub struct Arrivals {
     pub late_for_connection: u64,
     /// Scheduled and never sent.
     pub unsent: u64,
-    /// Those among the late and the unsent that were the generator's own doing.
+    /// Those among the late and the unsent that the generator caused.
     #[serde(default)]
     pub by_generator: u64,
-    /// Those among them that more connections would have spared, however well the system did.
+    /// Those among the late and the unsent that waited for a connection and would have done so at a system that answers
+    /// as it usually did: more connections would have spared them.
     #[serde(default)]
     pub by_too_few_connections: u64,
-    /// After the window, while other workloads were measured; not measured.
+    /// Sent after the window, while other workloads were measured; not measured.
     #[serde(default)]
     pub later: u64,
     /// Measured seconds; fewer than planned in a partial run.
     pub measured_s: f64,
-    /// The run was stopped before its window ended.
+    /// True if the run was stopped before its window ended.
     pub partial: bool,
 }
 
-/// One outcome.
+/// The count of one outcome.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct OutcomeCount {
     /// Its name.
     pub outcome: String,
-    /// How often it occurred.
+    /// The number of its occurrences.
     pub count: u64,
     /// The detail of its first occurrence, where it is not the right answer.
     pub example: Option<String>,
 }
 
-/// Something else that the answers showed. Of the three figures, those that apply are there.
+/// An observation of the answers that is neither a latency nor an error. Of the three figures, those that apply are
+/// present.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ObservationFacts {
-    /// What was observed.
+    /// The name of what was observed.
     pub name: Cow<'static, str>,
-    /// How many.
+    /// The number of its occurrences.
     pub count: Option<u64>,
-    /// Of how many.
+    /// The total of which `count` is a part.
     pub of: Option<u64>,
-    /// How long it took, in seconds; absent too where it did not come about.
+    /// Its duration, in seconds; absent too if it never occurred.
     pub duration_s: Option<f64>,
 }
 
@@ -72,9 +74,9 @@ pub struct ObservationFacts {
 pub struct StepFacts {
     /// Its name.
     pub name: Cow<'static, str>,
-    /// Put into the window by the schedule, or asked by users.
+    /// Requests that the schedule put into the window, or that users sent.
     pub scheduled: u64,
-    /// What came of those that were sent.
+    /// The outcomes of those that were sent.
     pub outcomes: Vec<OutcomeCount>,
     /// Response time of right answers, from the intended start.
     pub response: DistributionFacts,
@@ -82,27 +84,27 @@ pub struct StepFacts {
     pub service: DistributionFacts,
 }
 
-/// One effect in the domain.
+/// One kind of side effect, as claimed and as counted.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct WorkCount {
-    /// What is counted.
+    /// Its name.
     pub name: Cow<'static, str>,
-    /// How many the answers claimed.
+    /// The number that the answers claimed.
     pub claimed: u64,
-    /// How many were found.
+    /// The number that was found.
     pub found: u64,
-    /// Where they were looked for.
+    /// The place where they were counted.
     pub source: Cow<'static, str>,
 }
 
-/// Latencies of right answers, but for the lag (of all that were sent) and the last.
+/// Latencies of right answers, except `schedule_lag` (all requests that were sent) and `failed_response`.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Latency {
     /// From the intended start.
     pub response: DistributionFacts,
     /// From the actual start.
     pub service: DistributionFacts,
-    /// From the intended to the actual start; in a closed workload, how late the generator's timer ticked.
+    /// From the intended to the actual start; in a closed workload, the lag of the generator's timer.
     pub schedule_lag: DistributionFacts,
     /// Phase: TCP connect, of requests that opened a connection.
     pub dial: DistributionFacts,
@@ -120,17 +122,17 @@ pub struct Latency {
     pub failed_response: DistributionFacts,
 }
 
-/// How late the generator's own timer was, which ticks every 20 ms: so late are answers read that come in while the
-/// generator is busy with others, starved of a CPU, or stopped.
+/// The lag of the generator's own timer, which ticks every 20 ms. Answers that arrive while the generator is busy with
+/// others, starved of a CPU or stopped are read as late as that.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct TimerFacts {
-    /// How late its ticks in the window came.
+    /// The lag of its ticks in the window.
     pub lag: DistributionFacts,
-    /// How many came later than `max_lag_ms`.
+    /// The number of ticks that came later than `max_lag_ms`.
     pub late: u64,
-    /// How long the generator was away for them in all, in seconds.
+    /// The total absence of the generator at those ticks, in seconds.
     pub away_s: f64,
-    /// How long at once, in seconds.
+    /// The longest absence at once, in seconds.
     pub longest_away_s: f64,
 }
 
@@ -146,26 +148,26 @@ impl TimerFacts {
     }
 }
 
-/// Handshakes.
+/// Connections and their handshakes.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct HandshakeFacts {
-    /// What came of connections that were tried and not opened.
+    /// The outcomes of connections that were tried and not opened.
     #[serde(default)]
     pub failed: Vec<OutcomeCount>,
-    /// How long each took that was tried, TCP and TLS together, whatever came of it.
+    /// The duration of each attempt, TCP and TLS together, whatever its result.
     #[serde(default)]
     pub tried: DistributionFacts,
     /// TCP connect.
     pub dial: DistributionFacts,
     /// TLS handshake.
     pub tls: DistributionFacts,
-    /// What they were.
+    /// The kinds of handshake, with their counts.
     pub kinds: Vec<HandshakeKindCount>,
-    /// How many were full and meant to be resumed, or the other way round.
+    /// The number that were full and should have been resumed, or the other way round.
     pub undeclared: u64,
-    /// Bytes that each read, to the end of the handshake; absent without any.
+    /// Bytes that each handshake read, to its end; absent without any.
     pub read_bytes: Option<SpreadFacts>,
-    /// Bytes that each wrote.
+    /// Bytes that each handshake wrote.
     pub written_bytes: Option<SpreadFacts>,
 }
 
@@ -193,18 +195,18 @@ pub struct HandshakeKindCount {
     pub group: Cow<'static, str>,
     /// The key of the peer's certificate.
     pub key: Cow<'static, str>,
-    /// How many certificates its chain has.
+    /// The number of certificates in its chain.
     pub chain_length: u8,
     /// The protocol agreed on by ALPN, or `-`.
     pub alpn: Cow<'static, str>,
-    /// How often it occurred.
+    /// The number of its occurrences.
     pub count: u64,
 }
 
 /// A distribution of durations.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct DistributionFacts {
-    /// How many samples there are.
+    /// The number of samples.
     pub count: u64,
     /// The shortest, in microseconds.
     pub min_us: Option<f64>,
@@ -226,7 +228,7 @@ pub struct DistributionFacts {
     pub hdr_ns: Option<String>,
 }
 
-/// What the generator used.
+/// Resources that the generator used.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct GeneratorFacts {
     /// CPU time of the process within the window, in seconds.
@@ -235,58 +237,58 @@ pub struct GeneratorFacts {
     pub busy_share: f64,
     /// CPU time of the process while connections were opened, in seconds.
     pub opening_cpu_s: f64,
-    /// How long that took, in seconds.
+    /// The duration of that opening, in seconds.
     pub opening_s: f64,
     /// Resident memory at the end of the window, in bytes.
     pub rss_bytes: u64,
     /// The highest resident memory of the process, in bytes.
     pub peak_rss_bytes: u64,
-    /// Resident memory that came with connections and window, per connection, in bytes.
+    /// Resident memory that connections and window added, per connection, in bytes.
     pub rss_per_connection_bytes: Option<u64>,
-    /// How often the generator's thread allocated memory within the window; absent where that is not counted.
+    /// The number of memory allocations by the generator's thread within the window; absent where they are not counted.
     #[serde(default)]
     pub allocations: Option<u64>,
-    /// How many requests were over within the window: of all workloads, and those of a warm-up too.
+    /// The number of requests that ended within the window: of all workloads, those of a warm-up included.
     #[serde(default)]
     pub requests: u64,
-    /// How the kernel schedules the generator's thread.
+    /// The kernel's scheduling of the generator's thread.
     pub scheduling: Cow<'static, str>,
     /// The TLS library.
     pub tls: Cow<'static, str>,
 }
 
-/// A threshold beside what was measured.
+/// A threshold beside its measured value.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ThresholdFacts {
-    /// The workload that it is about; absent where it is about all, or there is but one.
+    /// The workload that it bounds; absent where it bounds all together, or there is only one.
     pub workload: Option<Cow<'static, str>>,
-    /// What is bounded.
+    /// The name of the bounded measure.
     pub name: String,
     /// `ms`, or `share` (0 to 1).
     pub unit: Cow<'static, str>,
     /// The bound: the measure stays below it.
     pub limit: f64,
-    /// What was measured; absent without enough samples.
+    /// The measured value; absent without enough samples.
     pub measured: Option<f64>,
-    /// What was measured is the longest sample, which the quantile does not exceed (with a confidence of 95%): for the
-    /// quantile itself there are too few.
+    /// True if `measured` is the longest sample, which the quantile does not exceed (with a confidence of 95%): there
+    /// are too few samples for the quantile itself.
     pub by_maximum: bool,
-    /// Whether the bound was kept; absent where that cannot be told.
+    /// True if the bound was kept; absent where the samples cannot decide.
     pub passed: Option<bool>,
-    /// So many samples were beyond the limit by the system's own doing that it cannot be chance, with a confidence of
-    /// 99.9%: the breach stands whatever else is wrong with the run.
+    /// True if so many samples were beyond the limit by the system's own doing that it cannot be chance, with a
+    /// confidence of 99.9%: the breach stands whatever else is wrong with the run.
     #[serde(default)]
     pub certain: bool,
-    /// How many were.
+    /// The number of such samples.
     #[serde(default)]
     pub beyond: u64,
-    /// Of how many.
+    /// The number of all samples.
     #[serde(default)]
     pub of: u64,
 }
 
-/// What the old harness told of a daemon, in its units, but from the intended start and handshake included. As there,
-/// quantiles are stated however few samples lie beyond: [`Latency`] has those that enough samples stand behind.
+/// The old harness's figures for a daemon, in its units, but from the intended start and handshake included. As there,
+/// quantiles are stated however few samples lie beyond: [`Latency`] has only those with enough samples.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ConnectorFacts {
     /// Response time of right answers in milliseconds, by nearest rank; absent without any.
@@ -308,7 +310,7 @@ pub struct ConnectorFacts {
 impl ConnectorFacts {
     pub(super) fn of(results: &super::summary::WorkloadResults) -> Self {
         let (response, ms) = (&results.latency.response, |us: Option<f64>| us.map(|us| us / 1e3));
-        // What this program has encoded it reads again.
+        // This program encoded the text, so that it can decode it.
         let samples = response.hdr_ns.as_deref().and_then(|text| Distribution::from_base64(text).ok());
         let rank = |quantile: Quantile| ms(Some(samples.as_ref()?.value_ns(quantile.fraction()) as f64 / 1e3));
         Self {
@@ -326,7 +328,7 @@ impl ConnectorFacts {
 /// One second of the warm-up or of the measured window, by intended start.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct SecondFacts {
-    /// Counts from 0.
+    /// Its number, from 0.
     pub second: usize,
     /// Arrivals sent.
     pub started: u64,
@@ -371,7 +373,7 @@ pub(super) fn example_of(measurement: &Measurement, outcome: Outcome) -> Option<
     measurement.examples.iter().find(|(known, _)| *known == outcome).map(|(_, detail)| detail.clone())
 }
 
-/// The steps, where there is more than one: a single one is the whole.
+/// Returns the steps if there are several: a single one is the whole workload.
 pub(super) fn steps(measurement: &Measurement) -> Vec<StepFacts> {
     let several = measurement.steps.len() > 1;
     let facts = measurement.steps.iter().filter(|_| several).map(|step| StepFacts {

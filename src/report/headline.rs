@@ -1,4 +1,4 @@
-//! A verdict in plain words: the first thing that a report says.
+//! The verdict in plain words: the first lines of a report.
 
 use super::facts::ThresholdFacts;
 use super::sheet;
@@ -6,7 +6,7 @@ use super::summary::Summary;
 use super::verdict::Verdict;
 use crate::wire::handshake::Kind;
 
-/// A run's verdict, in a word.
+/// Returns a run's verdict in a word.
 pub fn word(summary: &Summary) -> &'static str {
     match summary.verdict {
         Verdict::Pass => "Pass",
@@ -16,7 +16,7 @@ pub fn word(summary: &Summary) -> &'static str {
     }
 }
 
-/// What it means, in a sentence.
+/// Returns the meaning of the verdict in a sentence.
 pub fn meaning(summary: &Summary) -> String {
     match summary.verdict {
         Verdict::Pass => match summary.thresholds.len() {
@@ -39,8 +39,8 @@ pub fn meaning(summary: &Summary) -> String {
     }
 }
 
-/// Handshakes that took another round trip, if any did: the latencies of an opening with them are not those of one
-/// without (RFC 8446, section 4.1.4).
+/// Describes the handshakes that took another round trip; `None` if none did. An opening with them has other latencies
+/// than one without (RFC 8446, section 4.1.4).
 pub fn retries(summary: &Summary) -> Option<String> {
     let kinds = summary.results.iter().flat_map(|results| [&results.opening.kinds, &results.reopening.kinds]).flatten();
     let (mut retried, mut all) = (0, 0);

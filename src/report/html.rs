@@ -1,4 +1,4 @@
-//! Runs as one HTML file: it loads nothing, runs nothing, and reads in light and dark, on paper and on a phone.
+//! Runs as one HTML file, which loads and runs nothing, and reads in light and dark, on paper and on a phone.
 
 use std::fmt::Write as _;
 
@@ -17,16 +17,16 @@ use super::{bars, evidence, headline};
 use crate::error::Result;
 use crate::report::verdict::Verdict;
 
-/// A figure is drawn twice, and the page shows the one that fits.
+/// The two sizes of a figure: the page shows the one that fits.
 const WIDE: Size = Size { width: 960, height: 340 };
 const NARROW: Size = Size { width: 400, height: 300 };
-/// Heights of the rates below the latencies.
+/// The height of the charts below the latencies.
 const LOW: i32 = 200;
 
-/// A whole report.
+/// Renders a whole report.
 ///
 /// # Errors
-/// Of usage, if a run's histograms are damaged; or if a figure cannot be drawn.
+/// If a run's histograms are damaged (a usage error), or a figure cannot be drawn.
 pub fn report(groups: &[Group]) -> Result<String> {
     let names: Vec<_> = groups.iter().map(|group| html(&group.scenario)).collect();
     let title = names.join(", ");
@@ -135,7 +135,7 @@ fn figures(id: &str, group: &Group, workload: &str) -> Result<String> {
         let named = |what: &str| if run.label.is_empty() { what.to_owned() } else { format!("{}: {what}", run.label) };
         let response = run.distribution(&results.latency.response)?;
         distributions.push((named("response time"), place, Stroke::Solid, response));
-        // A user's are the same.
+        // In a closed workload both times are the same.
         if plan.model != "closed" {
             let service = run.distribution(&results.latency.service)?;
             distributions.push((named("service time"), place, Stroke::Dashed, service));
@@ -176,7 +176,7 @@ fn figures(id: &str, group: &Group, workload: &str) -> Result<String> {
                     run.summary.machine_use.iter().find(|used| used.workloads.iter().any(|name| name == workload))?;
                 let plans =
                     run.summary.about.workloads.iter().filter(|plan| used.workloads.contains(&plan.name.to_string()));
-                // The first of the windows that lie side by side begins the machine's.
+                // The machine's window begins with the first of the windows that lie side by side.
                 let began = |plan: &PlanFacts| plan.starts_after_s + plan.warm_up_s;
                 let first = plans.map(began).fold(f64::INFINITY, f64::min);
                 let title = if run.label.is_empty() {
@@ -198,7 +198,7 @@ fn twice(wide: &str, narrow: &str) -> String {
     format!("<div class=\"wide\">{wide}</div>\n<div class=\"narrow\">{narrow}</div>\n")
 }
 
-/// Charts under one caption and legend, each with its heights; the first one's lines make the legend.
+/// Renders charts under one caption, each with its legend and its heights; `grounds` stand in the first legend.
 fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note: &str) -> Result<String> {
     let titles: Vec<_> = charts.iter().map(|(chart, ..)| html(&chart.title)).collect();
     let mut text = format!("<figure>\n<figcaption>{}</figcaption>\n", titles.join("; "));
@@ -237,7 +237,7 @@ fn legend(chart: &Chart, grounds: &[(Ink, &str)]) -> String {
     format!("<ul class=\"legend\">{}</ul>\n", lines.chain(grounds).collect::<String>())
 }
 
-/// A table that scrolls by itself where it is too wide.
+/// Renders a table that scrolls by itself where it is too wide.
 pub fn table(sheet: &Sheet) -> String {
     let side = |column: usize| if column < sheet.words { "" } else { " class=\"n\"" };
     let mut text = format!(

@@ -1,4 +1,4 @@
-//! The live line: a thread of its own shows how far a run is, so that the generator never waits for a terminal.
+//! The live line: a thread of its own shows the progress of a run, so that the generator never waits for a terminal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,16 +10,16 @@ use crate::load::progress::{Progress, Stage};
 use crate::terminal;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Where the output is no terminal, a line this often is enough.
+/// The interval of lines where the output is no terminal.
 const EVERY_IN_A_LOG: Duration = Duration::from_secs(10);
 
-/// How much there is to see of several workloads side by side.
+/// The planned extent of several workloads side by side.
 #[derive(Default)]
 struct Extent {
     connections: usize,
-    /// Until the first workload measures.
+    /// Time until the first workload measures.
     warm_up: Duration,
-    /// From then until the last has measured.
+    /// Time from then until the last has measured.
     window: Duration,
 }
 
@@ -40,12 +40,12 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts to show `progress` of a run under `plans`.
+    /// Starts to show the `progress` of a run under `plans`.
     pub fn start<'p>(progress: Arc<Progress>, plans: impl Iterator<Item = &'p Plan>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, extent) = (stop.clone(), Extent::of(plans));
         let show = move || show(&progress, &extent, &stopped);
-        // Where there is no thread to be had, nothing is shown: the run is worth more.
+        // Without a thread nothing is shown, and the run goes on all the same.
         Self { stop, thread: std::thread::Builder::new().name("progress".to_owned()).spawn(show).ok() }
     }
 }
@@ -55,7 +55,7 @@ impl Drop for Live {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // A thread that only prints has nothing to tell.
+            // The thread only prints: its result does not matter.
             let _ = thread.join();
         }
     }
@@ -68,7 +68,7 @@ fn show(progress: &Progress, extent: &Extent, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let text = line.next(progress, extent);
         match width {
-            // To the line's begin, the text, and away with the rest of the line.
+            // Returns to the start of the line, prints the text and erases the rest.
             Some(width) => terminal::progress(&format!("\r{}\x1b[K", text.chars().take(width).collect::<String>())),
             None if printed.is_none_or(|(stage, at)| stage != line.stage || at.elapsed() >= EVERY_IN_A_LOG) => {
                 printed = Some((line.stage, Instant::now()));

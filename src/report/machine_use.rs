@@ -1,10 +1,10 @@
-//! The use of the machine for people: the rows that belong beside the latencies.
+//! The use of the machine as text: the rows that belong beside the latencies.
 
 use std::fmt::Write as _;
 
 use crate::measure::machine_use::{CpuUse, MachineUse, named};
 
-/// The owners of CPU time, in the order in which they are shown, with what each had.
+/// Returns the owners of CPU time, in the order in which they are shown, each with the processors that it used.
 pub fn owners(cpu: &CpuUse) -> [(&'static str, Option<f64>); 6] {
     [
         ("generator", Some(cpu.generator)),
@@ -16,7 +16,7 @@ pub fn owners(cpu: &CpuUse) -> [(&'static str, Option<f64>); 6] {
     ]
 }
 
-/// It in rows like the summary's.
+/// Renders the use of the machine in rows like the summary's.
 pub fn lines(used: &MachineUse) -> String {
     let mut text = String::new();
     let mut key = "machine use";
@@ -27,7 +27,7 @@ pub fn lines(used: &MachineUse) -> String {
     text
 }
 
-/// It in a few statements.
+/// Describes the use of the machine in a few statements.
 pub fn statements(used: &MachineUse) -> Vec<String> {
     let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |cpus| format!("{cpus:.2}"));
     let each = owners(&used.mean).map(|(name, value)| match name {

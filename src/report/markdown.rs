@@ -7,7 +7,7 @@ use super::runs::{Group, Run};
 use super::sheet::{Cell, Sheet};
 use super::{evidence, headline, machine_use, sheet};
 
-/// A whole report.
+/// Renders a whole report.
 pub fn report(groups: &[Group]) -> String {
     let mut text = String::new();
     for group in groups {
@@ -16,7 +16,7 @@ pub fn report(groups: &[Group]) -> String {
     text
 }
 
-/// A scenario: its verdicts, what it came to, and the details folded.
+/// Renders a scenario: its verdicts, a table of its results, and the details folded.
 fn section(group: &Group) -> String {
     let mut text = format!("### {}\n\n", markdown(&group.scenario));
     for run in &group.runs {
@@ -39,7 +39,7 @@ fn section(group: &Group) -> String {
     text
 }
 
-/// A run's verdict in a line, and what makes it invalid.
+/// Renders a run's verdict in a line, and the reasons for which it is invalid or doubtful.
 fn verdict(run: &Run) -> String {
     let summary = &run.summary;
     let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
@@ -56,7 +56,7 @@ fn verdict(run: &Run) -> String {
     text + "\n"
 }
 
-/// A table.
+/// Renders a table.
 pub(crate) fn table(sheet: &Sheet) -> String {
     let header = sheet.header.iter().map(|column| markdown(column)).collect::<Vec<_>>();
     let rules = (0..header.len()).map(|column| if column < sheet.words { "---" } else { "---:" });
@@ -73,7 +73,7 @@ fn cell(cell: &Cell) -> String {
     if cell.alarming { format!("**{text}**") } else { text }
 }
 
-/// Everything else about a run, folded.
+/// Renders everything else about a run, folded.
 fn details(run: &Run) -> String {
     let summary = &run.summary;
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", run.label) };
@@ -92,7 +92,7 @@ fn details(run: &Run) -> String {
     text + "</details>\n\n"
 }
 
-/// An empty line would end the block of HTML that it is in.
+/// Escapes lines for a block of HTML and drops empty ones, each of which would end the block.
 fn preformatted(lines: &str) -> String {
     lines.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("{}\n", html(line.trim_end()))).collect()
 }

@@ -1,5 +1,5 @@
-//! So what, second half: the summary as JSON, the server's evidence, and the live line; and reports of one run or
-//! several as text, Markdown and HTML.
+//! Reports: the summary as JSON, the system's evidence, the live line, and reports of one run or several as text,
+//! Markdown and HTML.
 
 pub mod bars;
 pub mod consistency;

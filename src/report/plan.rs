@@ -9,30 +9,31 @@ use crate::load::plan::{Model, Opening, Plan};
 use crate::run::{Connections, Workload};
 use crate::scenario::Scenario;
 
-/// What is asked of the target by one workload.
+/// The load that one workload puts on the system.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PlanFacts {
     /// The workload's name.
     pub name: Cow<'static, str>,
-    /// What it asks, for people.
+    /// Its requests, for people.
     pub title: String,
-    /// `open`: arrivals do not wait for the target; `closed`: users do.
+    /// `open`: arrivals do not wait for the system; `closed`: users do.
     pub model: Cow<'static, str>,
-    /// When arrivals come: `constant`, `poisson`, `fleet`, or `fleet, back within 5s` after a restart; absent in a closed workload.
+    /// The pattern of arrivals: `constant`, `poisson`, `fleet`, or `fleet, back within 5s` after a restart; absent in a
+    /// closed workload.
     pub arrivals: Option<String>,
-    /// Mean arrivals per second; absent in a closed workload, where the target decides.
+    /// Mean arrivals per second; absent in a closed workload, where the system decides.
     pub rate_per_s: Option<f64>,
-    /// How long a user pauses after each round, in seconds; absent in an open workload.
+    /// The pause of a user after each round, in seconds; absent in an open workload.
     pub think_s: Option<f64>,
-    /// After how many rounds a user of a closed workload ends; absent where the window ends it.
+    /// The number of rounds after which a user of a closed workload ends; absent where the window ends it.
     #[serde(default)]
     pub rounds: Option<u64>,
-    /// How many clients take turns, or users there are.
+    /// The number of clients that take turns, or of users.
     pub clients: u64,
-    /// How many connections there are.
+    /// The number of connections.
     pub connections: usize,
-    /// `own`: a connection per client; `any`: pooled; `per arrival`: a new one each time, `connections` of them at once at
-    /// the most.
+    /// `own`: a connection per client; `any`: pooled; `per arrival`: a new one each time, at most `connections` of them
+    /// at once.
     pub affinity: Cow<'static, str>,
     /// Seconds after the start of the run.
     pub starts_after_s: f64,
@@ -40,13 +41,13 @@ pub struct PlanFacts {
     pub warm_up_s: f64,
     /// Planned seconds of the measured window.
     pub window_s: f64,
-    /// How long a request may take, in seconds.
+    /// The longest time that a request may take, in seconds.
     pub timeout_s: f64,
-    /// What starts later than this counts as late, in milliseconds.
+    /// The schedule lag above which an arrival counts as late, in milliseconds.
     pub max_lag_ms: f64,
     /// Connections opened per second before the first arrival; absent where the first request on each opens it.
     pub connect_rate_per_s: Option<f64>,
-    /// Makes a random schedule repeatable.
+    /// The seed, which makes a random schedule repeatable.
     pub rng_seed: u64,
 }
 
@@ -62,7 +63,8 @@ impl PlanFacts {
         }
     }
 
-    /// So many late arrivals, for people; of a closed workload, where users are never late, ticks of the generator's timer.
+    /// Describes a count of late arrivals, for people; in a closed workload, where users are never late, a count of
+    /// late ticks of the generator's timer.
     pub(super) fn late(&self, count: u64) -> String {
         if self.model == "closed" { format!("timer ticks late {count}") } else { format!("late {count}") }
     }

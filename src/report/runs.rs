@@ -1,4 +1,4 @@
-//! Runs read back from their summaries, those of one scenario together.
+//! Runs read back from their summaries, grouped by scenario.
 
 use std::path::PathBuf;
 
@@ -13,27 +13,27 @@ use crate::measure::Distribution;
 /// One run.
 #[derive(Debug)]
 pub struct Run {
-    /// What tells it from the others of its group; empty where there is but one.
+    /// Its name within its group, such as `base`; empty where it is the only one.
     pub label: String,
-    /// Where it was read.
+    /// The file that it was read from.
     pub file: String,
-    /// What it came to.
+    /// Its summary.
     pub summary: Summary,
 }
 
-/// Runs of one scenario, to be laid over one another: the first is the base.
+/// Runs of one scenario, to be drawn over one another: the first is the base.
 #[derive(Debug)]
 pub struct Group {
     /// The scenario.
     pub scenario: String,
-    /// One at least.
+    /// At least one.
     pub runs: Vec<Run>,
 }
 
-/// Reads runs and puts those of one scenario together, in the order in which they are named.
+/// Reads runs and groups them by scenario, in the order in which they are named.
 ///
 /// # Errors
-/// If one cannot be read, is of another schema, or there are more of a scenario than can be told apart.
+/// If one cannot be read or is of another schema, or there are more of a scenario than a reader can distinguish.
 pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
     for (file, summary) in source::summaries(paths)? {
@@ -60,7 +60,7 @@ pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
 }
 
 impl Group {
-    /// Names of all workloads, in the order in which they first appear.
+    /// Returns the names of all workloads, in the order in which they first appear.
     pub fn workloads(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for results in self.runs.iter().flat_map(|run| &run.summary.results) {
@@ -71,7 +71,8 @@ impl Group {
         names
     }
 
-    /// In what the runs differ besides their figures: what a reader has to know before comparing them by eye.
+    /// Describes the differences of the runs besides their figures, which a reader has to know before comparing them by
+    /// eye.
     pub fn differences(&self) -> Vec<String> {
         let Some((base, others)) = self.runs.split_first() else { return Vec::new() };
         let mut told = Vec::new();
@@ -108,7 +109,7 @@ impl Run {
     /// Reads one of its histograms; empty where there is none.
     ///
     /// # Errors
-    /// Of usage, if it is damaged.
+    /// If it is damaged (a usage error).
     pub fn distribution(&self, facts: &DistributionFacts) -> Result<Distribution> {
         let Some(hdr) = &facts.hdr_ns else { return Ok(Distribution::default()) };
         Distribution::from_base64(hdr).map_err(|error| {

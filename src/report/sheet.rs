@@ -15,22 +15,22 @@ use super::text;
 /// A table.
 #[derive(Debug, Default)]
 pub struct Sheet {
-    /// What it is about; may be empty.
+    /// Its title; may be empty.
     pub title: String,
     /// Its columns.
     pub header: Vec<Cow<'static, str>>,
-    /// How many columns from the left hold words; the others hold numbers.
+    /// The number of columns from the left that hold words; the others hold numbers.
     pub words: usize,
-    /// As many cells in each as there are columns.
+    /// Its rows, with one cell for each column.
     pub rows: Vec<Vec<Cell>>,
 }
 
 /// A cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// It has to be seen: something is wrong.
+    /// True if something is wrong, so that the cell has to be seen.
     pub alarming: bool,
 }
 
@@ -40,7 +40,7 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// A row's threshold, for people.
+/// The thresholds of a row, for people.
 struct Bound {
     limits: String,
     kept: Cell,
@@ -58,7 +58,7 @@ impl Sheet {
     }
 }
 
-/// What runs of a scenario came to: a row for each workload and step of each run.
+/// Builds the table of results: a row for each workload and step of each run.
 pub fn overview(group: &Group) -> Sheet {
     let header = ["", "arrivals", "errors", "p50 ms", "p95 ms", "p99 ms", "threshold", "kept"];
     let mut sheet = Sheet::new("Response times", 1, &header);
@@ -130,7 +130,8 @@ fn row(arrivals: u64, errors: String, response: &DistributionFacts, bound: Bound
     ]
 }
 
-/// Of which workload and step a threshold is. One on errors is of all workloads.
+/// Returns the workload and the step that a threshold bounds; no workload where it bounds several together, as one on
+/// errors does.
 fn about<'s>(summary: &'s Summary, threshold: &'s ThresholdFacts) -> (Option<&'s str>, Option<&'s str>) {
     let workload = match (threshold.workload.as_deref(), &summary.results[..]) {
         (Some(workload), _) => summary.results.iter().find(|results| results.workload == workload),
@@ -143,7 +144,7 @@ fn about<'s>(summary: &'s Summary, threshold: &'s ThresholdFacts) -> (Option<&'s
     (workload.map(|results| &*results.workload), step.map(|step| &*step.name))
 }
 
-/// A threshold's name without its workload's.
+/// Returns a threshold's name without that of its workload.
 fn plain(threshold: &ThresholdFacts) -> &str {
     let prefix = threshold.workload.as_deref().map(|workload| format!("{workload}: "));
     prefix.and_then(|prefix| threshold.name.strip_prefix(&prefix)).unwrap_or(&threshold.name)
@@ -170,12 +171,12 @@ fn bound(summary: &Summary, mut belongs: impl FnMut(&ThresholdFacts) -> bool) ->
     Bound { limits, kept }
 }
 
-/// What a threshold's measure stays below, with its unit.
+/// Returns a threshold's limit, which its measure stays below, with its unit.
 pub fn limit(threshold: &ThresholdFacts) -> String {
     valued(threshold, threshold.limit)
 }
 
-/// What was measured, with its unit.
+/// Returns a threshold's measured value, with its unit.
 pub fn measured(threshold: &ThresholdFacts) -> String {
     let most = if threshold.by_maximum { "max " } else { "" };
     if threshold.measured.is_none() && threshold.certain {
@@ -210,7 +211,7 @@ fn errors(of_all: Option<f64>, outcomes: &[OutcomeCount], scheduled: u64) -> Str
     if told.is_empty() { share(of_all) } else { format!("{} ({})", share(of_all), told.join(", ")) }
 }
 
-/// Everything else about a run, a table each.
+/// Builds the tables of everything else about a run.
 pub fn details(summary: &Summary) -> Vec<Sheet> {
     let mut sheets = vec![environment(summary), workloads(summary)];
     if !summary.thresholds.is_empty() {
@@ -239,7 +240,7 @@ pub fn details(summary: &Summary) -> Vec<Sheet> {
     sheets
 }
 
-/// A setting, and those within it.
+/// Collects a setting, and those within it.
 fn flatten(key: &str, value: &Value, told: &mut Vec<(String, String)>) {
     match value {
         Value::Object(inner) => inner.iter().for_each(|(name, value)| flatten(&format!("{key} {name}"), value, told)),

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! <!-- splice: latency baselines/ENVIRONMENT -->
-//! what stands here is replaced
+//! this text is replaced
 //! <!-- splice: end -->
 //! ```
 //!
 //! `latency`, `counts` and `phases` make a table of baselines, or of all in a folder; `picture FILE.svg` draws their
-//! phases into a file beside the document. Paths are those from the folder that the documents are spliced in.
+//! phases into a file beside the document. Paths of baselines are relative to the working folder.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -28,10 +28,10 @@ use crate::error::{Context as _, Error, Result};
 const OPENING: &str = "<!-- splice: ";
 const CLOSING: &str = " -->";
 const END: &str = "<!-- splice: end -->";
-/// As wide as GitHub shows a page.
+/// The width at which GitHub shows a page.
 const PICTURE_WIDTH: i32 = 760;
 
-/// The phases of a connection: as measures call them, and as people do.
+/// The phases of a connection: their names in measures, and their names for people.
 const PHASES: [(&str, &str); 6] = [
     ("dial", "TCP connect"),
     ("tls_hello", "TLS, to its answer"),
@@ -44,21 +44,21 @@ const PHASES: [(&str, &str); 6] = [
 /// A document with its tables renewed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Spliced {
-    /// All of it.
+    /// Its whole text.
     pub text: String,
-    /// Its pictures, and where they belong.
+    /// Its pictures, each with its path.
     pub pictures: Vec<(PathBuf, String)>,
 }
 
-/// Whether a document has a marker.
+/// Reports whether a document has a marker.
 pub fn is_marked(text: &str) -> bool {
     text.lines().any(|line| line.starts_with(OPENING))
 }
 
-/// Renews what stands between the markers of `document`. Baselines are looked for from the working folder.
+/// Renews the text between the markers of `document`. Paths of baselines are relative to the working folder.
 ///
 /// # Errors
-/// Of usage, if a marker says nothing that is known, has no end, or names no baseline; each with document and line.
+/// If a marker is unknown, has no end, or names no baseline: a usage error with document and line.
 pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
     let mut spliced = Spliced { text: String::new(), pictures: Vec::new() };
     let mut lines = text.split_inclusive('\n').enumerate();
@@ -108,7 +108,7 @@ pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
     Ok(spliced)
 }
 
-/// Every baseline of these files and folders; files of a folder by name.
+/// Reads all baselines of these files and folders; those of a folder in the order of their names.
 fn load<'w>(words: impl Iterator<Item = &'w str>) -> Result<Vec<Baseline>> {
     let mut files = Vec::new();
     for word in words {
@@ -143,7 +143,7 @@ impl<'b> Workload<'b> {
         })
     }
 
-    /// The same daemon's side by side, in the order of baselines.
+    /// Returns all workloads, those of one daemon side by side, in the order of baselines.
     fn by_daemon(baselines: &'b [Baseline]) -> Vec<Self> {
         let mut all: Vec<Self> = Self::all(baselines).collect();
         all.sort_by_key(|workload| workload.name);
@@ -154,7 +154,7 @@ impl<'b> Workload<'b> {
         self.baseline.measures.get(&format!("{}/{measure}", self.name))
     }
 
-    /// The median of runs, of what is measured in microseconds.
+    /// Returns the median over the runs of a measure, such as one in microseconds.
     fn us(self, measure: &str) -> Option<f64> {
         self.line(measure).and_then(middle)
     }
@@ -163,7 +163,7 @@ impl<'b> Workload<'b> {
         self.baseline.workload.asked.get(&format!("{}/{what}", self.name)).map(String::as_str)
     }
 
-    /// How much is asked.
+    /// Describes the load: its rate, or its users.
     fn load(self) -> String {
         match (self.asked("rate_per_s"), self.asked("connections")) {
             (Some(rate), _) => {
@@ -175,14 +175,14 @@ impl<'b> Workload<'b> {
         }
     }
 
-    /// The daemon, and the handshakes that are offered to it: the part of the title after the semicolon.
+    /// Returns the daemon, and the handshakes that are offered to it: the part of the title after the semicolon.
     fn daemon(self) -> [String; 2] {
         let offer = self.asked("title").and_then(|title| title.split_once("; ")).map_or("–", |(_, offer)| offer);
         [self.name.trim_end_matches("_handshake").to_owned(), offer.replace(" TLS handshakes", "")]
     }
 }
 
-/// The median of the runs that have enough samples.
+/// Returns the median of the runs that have enough samples.
 fn middle(line: &Line) -> Option<f64> {
     let values: Vec<f64> = line.values.iter().flatten().copied().collect();
     (!values.is_empty()).then(|| median(&values))
@@ -227,7 +227,7 @@ fn phase_table(baselines: &[Baseline]) -> String {
     self::rows(header, rows) + &caption(baselines, "Times in µs, medians of runs' quantiles; bytes read + written")
 }
 
-/// The picture's title, and the picture.
+/// Draws the picture, and returns its title with it.
 fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     let title = "Where a connection's time went (each phase's median, and their sum)";
     let bars = Workload::by_daemon(baselines).into_iter().map(|workload| {
@@ -243,14 +243,14 @@ fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     Ok((title, phases::file(&Stack { title, bars: &bars }, PICTURE_WIDTH)?))
 }
 
-/// A table whose first two columns are words.
+/// Renders a table whose first two columns are words.
 fn rows<'h>(header: impl IntoIterator<Item = &'h str>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let header = header.into_iter().map(|column| column.to_owned().into()).collect();
     let rows = rows.map(|row| row.into_iter().map(Into::into).collect()).collect();
     format!("\n{}", table(&Sheet { title: String::new(), header, words: 2, rows }))
 }
 
-/// Where and when the figures were measured.
+/// Describes the runs, days and machines of the figures.
 fn caption(baselines: &[Baseline], what: &str) -> String {
     let sorted = |of: fn(&Baseline) -> String| baselines.iter().map(of).collect::<BTreeSet<_>>();
     let runs = sorted(|baseline| format!("{} runs", baseline.runs.len()));

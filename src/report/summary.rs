@@ -29,7 +29,7 @@ use crate::target::Target;
 use crate::target::connectors::Kind;
 use crate::target::evidence::Evidence;
 
-/// Raised whenever a reader of the last version could misread this one.
+/// The schema's version: raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 3;
 
 /// One run of one bench target.
@@ -39,77 +39,77 @@ pub struct Summary {
     pub schema_version: u32,
     /// The suite's version.
     pub suite_version: Cow<'static, str>,
-    /// When the summary was made, RFC 3339, UTC.
+    /// The moment at which the summary was made, RFC 3339, UTC.
     pub finished_at: String,
-    /// Tells this run from every other, as 32 random hexadecimal digits; absent in older summaries.
+    /// The id of this run and no other, 32 random hexadecimal digits; absent in older summaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
-    /// What was run.
+    /// The description of the run.
     #[serde(flatten)]
     pub about: About,
-    /// What was measured of each workload, in the order of `workloads`.
+    /// The results of each workload, in the order of `workloads`.
     pub results: Vec<WorkloadResults>,
     /// The share of scheduled arrivals of all workloads without the right answer, 0 to 1.
     pub error_share: Option<f64>,
-    /// What the generator used.
+    /// Resources that the generator used.
     pub generator: GeneratorFacts,
-    /// What the server side shows, once per group of workloads that ran side by side. Empty: no database given.
+    /// The system's evidence, once per group of workloads that ran side by side. Empty where no database was given.
     pub evidence: Vec<Evidence>,
-    /// Who used the machine, once per group of workloads that ran side by side.
+    /// The use of the machine, once per group of workloads that ran side by side.
     #[serde(default)]
     pub machine_use: Vec<MachineUse>,
-    /// Each threshold beside what was measured.
+    /// Each threshold beside its measured value.
     pub thresholds: Vec<ThresholdFacts>,
-    /// Of `connector_tier`: the figures by daemon, as the old harness named them; null for one that was not there.
+    /// Of `connector_tier`: the figures by daemon, with the old harness's names; null for a daemon that was not there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connector_tier: Option<BTreeMap<String, Option<ConnectorFacts>>>,
-    /// What the run comes to.
+    /// The verdict of the run.
     pub verdict: Verdict,
-    /// What the system did that is a breach without a threshold on it.
+    /// The system's breaches of rules that are not thresholds.
     #[serde(default)]
     pub breaches: Vec<String>,
-    /// Why the run ended before its window did, of its own accord; absent if it did not.
+    /// The reason for which the run ended itself before its window did; absent if it did not.
     #[serde(default)]
     pub ended_early: Option<String>,
-    /// What was wrong with the run. It is invalid for it, unless a breach is clear all the same.
+    /// The reasons for which the run is invalid, unless a breach is clear all the same.
     pub invalid: Vec<String>,
-    /// The exit code that says so.
+    /// The exit code of the run.
     pub exit_code: u8,
 }
 
-/// What is run, known before it runs.
+/// The description of a run, known before it starts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct About {
     /// The bench target's name.
     pub scenario: Cow<'static, str>,
-    /// What it asks, for people.
+    /// Its requests, for people.
     pub title: String,
     /// The system under test.
     pub target: TargetFacts,
     /// The machine that the generator runs on.
     pub machine: Machine,
-    /// What is asked of the target.
+    /// The plans of its workloads.
     pub workloads: Vec<PlanFacts>,
 }
 
-/// What was measured of one workload.
+/// The results of one workload.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct WorkloadResults {
     /// The workload's name.
     pub workload: Cow<'static, str>,
-    /// How many arrivals came to what.
+    /// The counts of its arrivals.
     pub arrivals: Arrivals,
-    /// What came of the arrivals that were sent.
+    /// The outcomes of the arrivals that were sent.
     pub outcomes: Vec<OutcomeCount>,
     /// The share of scheduled arrivals without the right answer, 0 to 1.
     pub error_share: Option<f64>,
-    /// Effects counted where they must show.
+    /// Side effects, as claimed and as counted.
     pub work: Vec<WorkCount>,
-    /// What else the answers showed.
+    /// Observations of the answers that are neither latencies nor errors.
     pub observations: Vec<ObservationFacts>,
     /// Latencies of all steps together.
     pub latency: Latency,
-    /// How late the generator's own timer was.
+    /// The lag of the generator's own timer.
     #[serde(default)]
     pub timer: TimerFacts,
     /// The steps, where there is more than one.
@@ -128,61 +128,61 @@ pub struct WorkloadResults {
 /// The system under test.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TargetFacts {
-    /// `certctl`, `reference` or `connectors`: figures of the one are never the other's.
+    /// `certctl`, `reference` or `connectors`: figures of one are never another's.
     pub kind: Cow<'static, str>,
     /// Its base URL.
     pub base_url: String,
-    /// The one address of its host that is loaded; absent where the URL has an address. Connectors have
-    /// theirs among the settings.
+    /// The one address of its host that is loaded; absent where the URL has an address. Connectors have theirs among
+    /// the settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Its version, as it says itself.
+    /// Its version, as it reports it.
     pub version: String,
     /// `as-built` or `as-documented`.
     pub behaviour: String,
-    /// What keeps its rows.
+    /// The store that keeps its rows.
     pub store: String,
-    /// Whether its certificate was verified.
+    /// The verification of its certificate, or its absence.
     pub trust: String,
-    /// Settings that its speed depends on, where they are known.
+    /// Settings on which its speed depends, where they are known.
     pub settings: Map<String, Value>,
 }
 
-/// What one workload came to.
+/// The results of one workload.
 #[derive(Clone)]
 pub struct Part {
-    /// What was measured.
+    /// Its measurement.
     pub measurement: Measurement,
-    /// Effects counted.
+    /// Its side effects, as claimed and as counted.
     pub work: Vec<Work>,
-    /// What else the answers showed.
+    /// Observations of the answers that are neither latencies nor errors.
     pub observations: Vec<Observation>,
     /// The bounds on its latencies.
     pub thresholds: Vec<Threshold>,
 }
 
-/// What a run came to.
+/// The results of a run.
 pub struct Results<'a> {
     /// Its workloads.
     pub parts: &'a [Part],
-    /// Thresholds beside what was measured.
+    /// Thresholds beside their measured values.
     pub checked: &'a [Checked],
-    /// What is a breach without a threshold on it.
+    /// Breaches of rules that are not thresholds.
     pub breaches: &'a [Breach],
-    /// Why the run ended early of its own accord, if it did.
+    /// The reason for which the run ended itself early, if it did.
     pub ended: Option<Ended>,
-    /// Why the run is invalid, if it is.
+    /// The reasons for which the run is invalid, if it is.
     pub invalid: &'a [Invalid],
-    /// What it comes to.
+    /// Its verdict.
     pub verdict: Verdict,
-    /// What the server side shows.
+    /// The system's evidence.
     pub evidence: Vec<Evidence>,
-    /// Who used the machine.
+    /// The use of the machine.
     pub machine_use: Vec<MachineUse>,
 }
 
 impl About {
-    /// Puts together what the bench target `name` will ask of its target.
+    /// Describes the run of the bench target `name` that is about to start.
     pub fn new<'w>(
         name: &'static str,
         about: &str,
@@ -200,7 +200,7 @@ impl About {
 }
 
 impl Summary {
-    /// Sums a run up.
+    /// Summarises a run.
     pub fn new(about: About, results: Results<'_>) -> Self {
         let measurements = || results.parts.iter().map(|part| &part.measurement);
         let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
@@ -228,7 +228,7 @@ impl Summary {
         }
     }
 
-    /// The reasons why its figures are doubtful.
+    /// Returns the reasons for which its figures are doubtful.
     pub fn doubtful(&self) -> impl Iterator<Item = &str> {
         self.machine_use.iter().filter_map(|used| used.doubtful.as_deref())
     }
@@ -247,7 +247,7 @@ impl Summary {
     }
 }
 
-/// 128 random bits; `None` from a kernel that has none, which is that of no supported system.
+/// Returns 128 random bits; `None` from a kernel without a source of them, which no supported system has.
 fn run_id() -> Option<String> {
     let mut bytes = [0_u8; 16];
     // SAFETY: the kernel writes the bytes, which outlive the call.
@@ -255,7 +255,7 @@ fn run_id() -> Option<String> {
     (count == bytes.len() as isize).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The daemons' figures, by the names of the old harness.
+/// Returns the daemons' figures, by the names of the old harness.
 fn connector_tier(results: &[WorkloadResults]) -> BTreeMap<String, Option<ConnectorFacts>> {
     let of = |kind: Kind| {
         let name = format!("{kind}_handshake");

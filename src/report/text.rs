@@ -1,4 +1,4 @@
-//! The summary of a run for people: `summary.txt`, and what the terminal shows.
+//! The summary of a run for people: `summary.txt`, and the terminal's output.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::verdict::Verdict;
 use crate::foreign;
 use crate::measure::observation::show;
 
-/// The rows that say what a run is about to do, or did: target, workload and machine.
+/// Renders the heading of a run: system, workloads and machine.
 pub fn heading(about: &About) -> String {
     let (target, machine) = (&about.target, &about.machine);
     let mut text = format!("{}: {}\n", about.scenario, about.title);
@@ -47,11 +47,11 @@ pub fn heading(about: &About) -> String {
     text
 }
 
-/// A certctl, or the reference server.
+/// Adds the rows of a certctl, or of the reference server.
 fn certctl(text: &mut String, target: &TargetFacts) {
     let address = target.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
     row(text, "target", &format!("{} at {}{address}", system(target), target.base_url));
-    // Of the settings, those without which a figure of writes says nothing.
+    // Figures of writes mean nothing without these settings.
     let durability = ["fsync", "synchronous_commit"]
         .into_iter()
         .filter_map(|key| target.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
@@ -59,7 +59,7 @@ fn certctl(text: &mut String, target: &TargetFacts) {
     row(text, "", &format!("store {}{durability}; {}", target.store, target.trust));
 }
 
-/// Daemons behind connectors.
+/// Adds the rows of the daemons behind connectors.
 fn connectors(text: &mut String, target: &TargetFacts) {
     for (index, daemon) in daemons(target).enumerate() {
         row(text, if index == 0 { "target" } else { "" }, &daemon);
@@ -70,7 +70,7 @@ fn connectors(text: &mut String, target: &TargetFacts) {
     }
 }
 
-/// Which daemons a target is made of, and where.
+/// Lists the daemons of the system, each with its version and address.
 fn daemons(target: &TargetFacts) -> impl Iterator<Item = String> {
     target.settings.iter().filter_map(|(name, facts)| {
         let base_url = facts["base_url"].as_str()?;
@@ -80,7 +80,7 @@ fn daemons(target: &TargetFacts) -> impl Iterator<Item = String> {
     })
 }
 
-/// What a target is.
+/// Names the system.
 pub(super) fn system(target: &TargetFacts) -> String {
     match &*target.kind {
         "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
@@ -89,7 +89,7 @@ pub(super) fn system(target: &TargetFacts) -> String {
     }
 }
 
-/// What a workload asks, on one line.
+/// Describes the load of a workload on one line.
 pub(super) fn workload(plan: &PlanFacts) -> String {
     let who = match (&*plan.model, &*plan.affinity) {
         ("closed", _) => {
@@ -115,7 +115,7 @@ pub(super) fn workload(plan: &PlanFacts) -> String {
     )
 }
 
-/// Everything below the heading: counts, distributions, thresholds and verdict.
+/// Renders everything below the heading: counts, distributions, thresholds and verdict.
 pub fn results(summary: &Summary) -> String {
     let mut text = String::new();
     for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
@@ -208,7 +208,7 @@ fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts, summar
     }
 }
 
-/// Why no effect was counted.
+/// Returns the reason for which no side effect was counted.
 pub(super) fn unchecked(summary: &Summary) -> &'static str {
     match summary.invalid.iter().any(|reason| reason.starts_with("the work done could not be counted")) {
         true => "not checked: see why the run is invalid",
@@ -225,7 +225,7 @@ fn observed(facts: &ObservationFacts) -> String {
     format!("{}: {}", facts.name, observed_value(facts))
 }
 
-/// How much of it there was.
+/// Renders the value of an observation.
 pub(super) fn observed_value(facts: &ObservationFacts) -> String {
     match (facts.count, facts.of, facts.duration_s) {
         (Some(count), Some(of), _) => format!("{count} of {of}"),
@@ -246,7 +246,7 @@ fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     table
 }
 
-/// A workload's distributions, but for those without a sample that it need not have, with their names.
+/// Returns a workload's distributions with their names, without those that are optional and empty.
 pub(super) fn distribution_rows<'r>(
     results: &'r WorkloadResults,
     plan: &PlanFacts,

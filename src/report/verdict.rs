@@ -1,4 +1,4 @@
-//! What a run comes to, and the exit code that says so.
+//! The verdict of a run, and its exit code.
 
 use std::fmt;
 
@@ -8,24 +8,24 @@ use crate::measure::breach::Breach;
 use crate::measure::threshold::Checked;
 use crate::measure::validity::Invalid;
 
-/// What a run comes to.
+/// The verdict of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Valid, and every threshold kept.
     Pass,
-    /// A threshold breached: the run is valid, or the breach is clear whatever is wrong with the run.
+    /// A threshold is breached: the run is valid, or the breach is clear whatever is wrong with the run.
     Breached,
-    /// Worth nothing, whatever the latencies, and no breach is clear.
+    /// The run proves nothing, whatever its latencies, and no breach is clear.
     Invalid,
     /// A smoke run: it shows that everything works and judges nothing.
     Smoke,
 }
 
 impl Verdict {
-    /// Judges a run. What the system did for certain comes first: a breach that cannot be chance stands whatever else is
-    /// wrong, unless the run measured another thing than it says. Where the generator or others may have slowed all of it,
-    /// only answers that are wrong whatever they took are certain. What is left can be trusted only if the run is valid.
+    /// Judges a run. The system's certain breaches come first: one that cannot be chance stands whatever else is wrong,
+    /// unless the run measured something other than it states. Where the generator or other processes may have slowed
+    /// everything, only breaches that do not depend on speed are certain. All else counts only if the run is valid.
     pub fn of(breaches: &[Breach], invalid: &[Invalid], checked: &[Checked]) -> Self {
         let void = invalid.iter().any(Invalid::voids_breaches);
         let slowed = invalid.iter().any(Invalid::slows_all);
@@ -42,7 +42,7 @@ impl Verdict {
         }
     }
 
-    /// The process's exit code.
+    /// Returns the process's exit code.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Pass | Self::Smoke => 0,

@@ -1,5 +1,5 @@
-//! `acme_flow` and `acme_burst`: what an ACME client asks before it signs anything (RFC 8555, sections 7.1.1 and 7.2;
-//! RFC 9773).
+//! `acme_flow` and `acme_burst`: the requests of an ACME client before it signs anything (RFC 8555, sections 7.1.1 and
+//! 7.2; RFC 9773).
 
 mod answer;
 
@@ -22,7 +22,7 @@ use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
 
-/// The profile of certctl's demo seed that the scenarios ask for.
+/// The profile of certctl's demo seed whose ACME server is the default.
 pub const DEFAULT_PROFILE: &str = "prof-standard-tls";
 
 /// The workload whose users think: its bound on errors counts 429s, and leaves room for them.
@@ -33,29 +33,29 @@ const NEW_NONCE: usize = 1;
 const MALFORMED: usize = 2;
 const UNKNOWN: usize = 3;
 
-/// Not two parts: certctl refuses it before it looks anything up.
+/// An id that has not two parts: certctl refuses it before it looks anything up.
 const MALFORMED_ID: &str = "aaaa";
-/// Two parts of base64url, of a certificate that nobody has: certctl looks for it.
+/// An id of two parts of base64url, of a certificate that does not exist: certctl looks it up.
 const UNKNOWN_ID: &str = "aaaa.bbbb";
 
-/// certctl may forget a nonce after five minutes.
+/// The age up to which nonces are looked for: certctl may forget one after five minutes.
 const NONCES_LAST: Duration = Duration::from_secs(240);
 
 const MALFORMED_TYPE: &str = "urn:ietf:params:acme:error:malformed";
 const RATE_LIMITED_TYPE: &str = "urn:ietf:params:acme:error:rateLimited";
 
-/// Where the ACME server takes which request: paths.
+/// The paths of the ACME server's resources.
 #[derive(Clone, Debug)]
 pub struct Paths {
     /// The directory.
     pub directory: String,
-    /// Gives out nonces.
+    /// The resource that gives out nonces.
     pub new_nonce: String,
-    /// Tells when to renew.
+    /// The resource that states when to renew.
     pub renewal_info: String,
 }
 
-/// The scenario's state: what is sent, and the nonces that were given out.
+/// The scenario's state: its requests, and the nonces that were given out.
 pub struct Acme {
     name: &'static str,
     directory: String,
@@ -76,8 +76,8 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// For a target whose Host is `host`; requests carry `token` if there is one, and leave audit rows if `audited`.
-    /// `name` is that of the workload.
+    /// Returns the scenario for a system whose Host is `host`; its requests carry `token` if there is one, and leave
+    /// audit rows if `audited`. `name` is that of the workload.
     pub fn new(name: &'static str, paths: &Paths, host: &str, token: Option<&str>, audited: bool) -> Self {
         let request = |method, target: &str| (method, encode(method, target, host, token, ""));
         let renewal_info = paths.renewal_info.trim_end_matches('/');
@@ -103,8 +103,8 @@ impl Acme {
         }
     }
 
-    /// A nonce is good for one request (RFC 8555, section 6.5): the same one twice is a wrong answer. One is due only where
-    /// it was asked for (`needed`).
+    /// Returns true if the answer has a new nonce, or none where none is `needed`. A nonce is good for one request (RFC
+    /// 8555, section 6.5): an answer with one that was given out before is wrong.
     fn has_fresh_nonce(&self, start: Moment, response: &Response<'_>, needed: bool) -> bool {
         let nonce = match Nonce::of(response) {
             Nonce::None => return !needed,
@@ -152,7 +152,7 @@ impl Scenario for Acme {
         let limits_ms = [500, 300, 800, 800];
         let steps = self.steps().iter().zip(limits_ms);
         let latencies = steps.map(|(step, ms)| Threshold::Step(step, Quantile::P95, Duration::from_millis(ms)));
-        // Beside a floor that lets more errors pass: what fails for other reasons than a limit.
+        // Beside the bound on all errors, which is looser: a bound on failures other than by a rate limit.
         let faults = (self.name == FLOW).then_some(Threshold::Faults(0.001));
         latencies.chain(faults).collect()
     }
@@ -172,7 +172,7 @@ impl Scenario for Acme {
             (NEW_NONCE, 200 | 204) => (response.status, self.has_fresh_nonce(start, response, true)),
             (DIRECTORY | NEW_NONCE, _) => (200, false),
             (MALFORMED, status) => (400, status == 400 && is_problem(response, MALFORMED_TYPE)),
-            // That the id is well-formed we know ourselves.
+            // 404, or 400 from a server that calls the id malformed, although it is well-formed.
             (_, status @ (400 | 404)) => (status, is_problem(response, MALFORMED_TYPE)),
             (_, _) => (404, false),
         };
@@ -229,7 +229,7 @@ impl Scenario for Acme {
         let mut work = vec![self.nonces_kept(database)?];
         if let Some(book) = &*self.book.borrow() {
             let mut claimed: Vec<u64> = self.answered.iter().map(Cell::get).collect();
-            // Rows are told apart by status.
+            // The audit rows of the two ids differ in their status alone.
             claimed[MALFORMED] += self.unknown_refused.get();
             claimed[UNKNOWN] -= self.unknown_refused.get();
             work.extend(book.close(&claimed, unanswered, database)?);
@@ -273,7 +273,7 @@ impl Scenario for Acme {
 }
 
 impl Acme {
-    /// The nonces given out that the database knows. Older ones may have been collected.
+    /// Counts the nonces of the last four minutes that the database has. It may have removed older ones.
     fn nonces_kept(&self, database: &mut Client) -> Result<Work> {
         let (nonces, now) = (self.nonces.borrow(), Moment::now());
         // The machine may have been started less than four minutes ago.
@@ -319,7 +319,7 @@ mod tests {
         let problem_head = |status: u16| format!("{status} x\r\nContent-Type: application/problem+json");
         assert_eq!(judge(&acme, 2, &problem_head(400), &problem("malformed")), Outcome::Ok);
         assert_eq!(judge(&acme, 3, &problem_head(404), &problem("malformed")), Outcome::Ok);
-        // The one for the other, HTML, a server error, and a 404 that is the router's.
+        // The answer to the other id, the router's own 404, HTML, and a server error.
         assert_eq!(judge(&acme, 2, &problem_head(404), &problem("malformed")), Outcome::Failed(404));
         assert_eq!(judge(&acme, 3, &problem_head(400), &problem("malformed")), Outcome::Ok);
         assert_eq!(
@@ -340,12 +340,12 @@ mod tests {
         assert_eq!(judge(&acme, 1, &head("n1"), ""), Outcome::Wrong);
         assert_eq!(judge(&acme, 1, "200 OK", ""), Outcome::Wrong);
         assert_eq!(judge(&acme, 0, &head("n3"), "{}"), Outcome::Wrong);
-        // In base64url alone; an answer that brings none need not be one to HEAD.
+        // Base64url alone is valid, also where a nonce is not needed.
         for nonce in ["", "n=", "n+/", "n 4", "\u{e9}"] {
             assert_eq!(judge(&acme, 1, &head(nonce), ""), Outcome::Wrong, "{nonce}");
             assert_eq!(judge(&acme, 0, &head(nonce), DIRECTORY_BODY), Outcome::Wrong, "{nonce}");
         }
-        // One in each answer, whatever the other is.
+        // Two in one answer are wrong, be they the same or not.
         for second in ["n6", "n7"] {
             let two = format!("{}\r\nReplay-Nonce: {second}", head("n6"));
             assert_eq!(judge(&acme, 1, &two, ""), Outcome::Wrong, "{second}");

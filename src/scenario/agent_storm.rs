@@ -1,4 +1,4 @@
-//! `agent_storm`: a fleet of agents, each heartbeating in turn, or living as real agents do.
+//! `agent_storm`: a fleet of agents that heartbeat in turn, or behave as real agents do.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::target::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, Template, encode};
 
-/// How many agents `seed/02_agent_fleet.sql` makes.
+/// The number of agents in `seed/02_agent_fleet.sql`.
 pub const SEEDED_AGENTS: u64 = 5_000;
 /// The permission that a heartbeat needs.
 pub const HEARTBEAT_PERMISSION: &str = "agent.heartbeat";
@@ -32,19 +32,20 @@ pub const POLL: usize = 1;
 /// The step that is an agent's first heartbeat, on a connection that it opens.
 pub const RECONNECT: usize = 2;
 
-/// What certctl answers to a heartbeat that it recorded.
+/// The answer of certctl to a heartbeat that it recorded.
 const RECORDED: &[u8] = br#"{"status":"heartbeat_recorded"}"#;
-/// Stands for an agent's number while a request is encoded.
+/// The placeholder of an agent's number while a request is encoded.
 const SLOT: &str = "#####";
-/// A fleet that came back is in steady state when it is answered as fast as the contract wants.
+/// A fleet that came back is in steady state once its answers are faster than this, as the contract requires.
 const STEADY_BELOW: Duration = Duration::from_millis(500);
-/// The p90 of a second takes 100 answers, and an agent asks every 20 s on average: so many ask 150 times a second, and
-/// in none of some hundred seconds fewer than 100 times by chance. A smaller fleet cannot tell.
+/// The smallest fleet whose steady state is reported. The p90 of a second takes 100 answers, and an agent sends a
+/// request every 20 s on average: so many agents send 150 a second, and by chance fewer than 100 in none of some
+/// hundred seconds.
 const TELLING_AGENTS: u64 = 3_000;
-/// certctl stamps a heartbeat with its own clock, which may differ from the database's by this much.
+/// The largest difference between certctl's clock, which stamps heartbeats, and the database's.
 const CLOCK_TOLERANCE_S: f64 = 1.0;
 
-/// How the fleet lives.
+/// The behaviour of a fleet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fleet {
     /// As the scenario contract has it: heartbeats only, one agent after the other.
@@ -56,13 +57,13 @@ pub enum Fleet {
     Restart,
 }
 
-/// The scenario's state: what is sent, and which heartbeats were accepted.
+/// The scenario's state: its requests, and the heartbeats that were accepted.
 pub struct AgentStorm {
     fleet: Fleet,
     agents: u64,
     heartbeats: Vec<Template>,
     poll: Template,
-    /// When the last accepted heartbeat of each agent started; 0 for never.
+    /// The start of the last accepted heartbeat of each agent; 0 for none.
     last_accepted: Vec<Cell<Moment>>,
     accepted: Cell<u64>,
     polled: Cell<u64>,
@@ -70,7 +71,7 @@ pub struct AgentStorm {
     book: RefCell<Option<AuditBook>>,
 }
 
-/// How a fleet comes back.
+/// The return of a fleet after an outage.
 #[derive(Default)]
 struct Recovery {
     began: Cell<Option<Moment>>,
@@ -79,7 +80,8 @@ struct Recovery {
 }
 
 impl AgentStorm {
-    /// For the first `agents` of the seeded fleet, on a target whose Host is `host`, with an API key `token`.
+    /// Returns the scenario for the first `agents` of the seeded fleet, at a system whose Host is `host`, with an API
+    /// key `token`.
     pub fn new(fleet: Fleet, agents: u64, host: &str, token: &str) -> Self {
         // One per combination of operating system and architecture, in the order in which the seed deals them out.
         let heartbeats = (0..MIX_PERIOD).map(|number| heartbeat_template(number, host, token)).collect();
@@ -97,7 +99,7 @@ impl AgentStorm {
         }
     }
 
-    /// The path of an agent's heartbeat, `number` counted from 1.
+    /// Returns the path of an agent's heartbeat, `number` counted from 1.
     pub fn path(number: u64) -> String {
         format!("/api/v1/agents/ag-loadtest-{number:05}/heartbeat")
     }
@@ -116,11 +118,11 @@ impl AgentStorm {
     }
 }
 
-/// The seed's mix repeats after so many agents.
+/// The number of agents after which the seed's mix repeats.
 const MIX_PERIOD: u64 = 50;
 
-/// The operating system and architecture that the seed gives to agent `number`: 80% linux, 10% windows, 10% darwin;
-/// independently 80% amd64, 20% arm64.
+/// Returns the operating system and architecture that the seed gives to agent `number`: 80% linux, 10% windows, 10%
+/// darwin; independently 80% amd64, 20% arm64.
 fn platform(number: u64) -> (&'static str, &'static str) {
     let os = match number % 10 {
         0 => "windows",
@@ -172,7 +174,7 @@ impl Scenario for AgentStorm {
                 .into_iter()
                 .flat_map(|step| [Threshold::Step(step, Quantile::P95, p95), Threshold::Step(step, Quantile::P99, p99)])
                 .collect(),
-            // What a restart takes is what the run is to find out: see the observations.
+            // A restart is measured, not judged: see the observations.
             Fleet::Restart => Vec::new(),
         }
     }
@@ -269,7 +271,7 @@ impl Scenario for AgentStorm {
 }
 
 impl AgentStorm {
-    /// How many agents' rows are as young as their last accepted heartbeat.
+    /// Counts the agents whose rows are as young as their last accepted heartbeat.
     fn rows_updated(&self, database: &mut Client) -> Result<u64> {
         let sql = "SELECT right(id, 5)::bigint, EXTRACT(EPOCH FROM clock_timestamp() - last_heartbeat_at)::float8 \
                    FROM agents WHERE id LIKE 'ag-loadtest-_____' AND last_heartbeat_at IS NOT NULL";

@@ -6,26 +6,26 @@ use crate::database::Client;
 use crate::error::{Context, Result};
 use crate::measure::validity::Work;
 
-/// How long certctl may take to write the audit rows of answered requests: it does so after it answers.
+/// The longest wait for the audit rows of answered requests: certctl writes them after it answers.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
-/// The longest pause between two of them: without another row for so long, no more are awaited.
+/// The longest pause between two of these rows: without another one for so long, no more are awaited.
 const AUDIT_GAP: Duration = Duration::from_secs(8);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// A kind of audit row.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditRows {
-    /// What it stands for.
+    /// Its name in results.
     pub name: &'static str,
     /// certctl's word for the method, such as `api_post`.
     pub action: &'static str,
     /// The path, as a LIKE pattern.
     pub path: &'static str,
-    /// The status that was answered.
+    /// The status of the answer.
     pub status: u16,
 }
 
-/// How many rows of some kinds there were.
+/// The number of audit rows of some kinds before a run.
 #[derive(Debug)]
 pub struct AuditBook {
     kinds: Vec<AuditRows>,
@@ -33,7 +33,7 @@ pub struct AuditBook {
 }
 
 impl AuditBook {
-    /// Counts rows of these kinds, once no more come: those of earlier requests, the preflight's among them, may
+    /// Counts the rows of these kinds, once no more come: those of earlier requests, the preflight's among them, may
     /// still be on their way.
     pub fn open(database: &mut Client, kinds: Vec<AuditRows>) -> Result<Self> {
         let before = poll(AUDIT_PATIENCE, || {
@@ -46,7 +46,7 @@ impl AuditBook {
         Ok(Self { kinds, before })
     }
 
-    /// Puts the rows that came since beside what was claimed of each kind.
+    /// Returns the rows that came since, beside the number that is claimed of each kind.
     pub fn close(&self, claimed: &[u64], unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
         let found = self.poll_for(claimed, AUDIT_PATIENCE, database)?;
         let work = self.kinds.iter().zip(claimed).zip(found);
@@ -60,7 +60,7 @@ impl AuditBook {
         self.poll_for(rows, patience, database).map(drop)
     }
 
-    /// The rows that came since, once there are as many as `wanted`, none came for a while, or `patience` ends.
+    /// Returns the rows that came since, once there are as many as `wanted`, none came for a while, or `patience` ends.
     fn poll_for(&self, wanted: &[u64], patience: Duration, database: &mut Client) -> Result<Vec<u64>> {
         let (mut last, mut came) = (Vec::new(), Instant::now());
         poll(patience, || {
@@ -87,13 +87,13 @@ fn count(database: &mut Client, kind: &AuditRows) -> Result<u64> {
     Ok(row.context(|| "counting audit rows".to_owned())?.get::<_, i64>(0) as u64)
 }
 
-/// One number that a query gives.
+/// Returns the number that a query gives.
 pub fn number(database: &mut Client, what: &str, sql: &str, pattern: &str) -> Result<u64> {
     let row = database.query_one(sql, &[&pattern]).context(|| format!("counting {what}"))?;
     Ok(row.get::<_, i64>(0) as u64)
 }
 
-/// Reads until it is what it should be or patience ends; returns the last reading.
+/// Repeats `read` until its reading is good or `patience` ends; returns the last reading.
 fn poll<T>(patience: Duration, mut read: impl FnMut() -> Result<(T, bool)>) -> Result<T> {
     let start = Instant::now();
     loop {

@@ -20,34 +20,34 @@ use crate::target::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
 
-/// How many certificates `seed/01_bulk_renewal_certs.sql` makes.
+/// The number of certificates in `seed/01_bulk_renewal_certs.sql`.
 pub const SEEDED_CERTIFICATES: u64 = 10_000;
 /// The permission that it needs.
 pub const PERMISSION: &str = "cert.issue";
 
 const PATH: &str = "/api/v1/certificates/bulk-renew";
-/// certctl cuts the connection of a request that takes longer.
+/// The longest time for a request, after which certctl cuts its connection.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
-/// How many certificates certctl takes at most where they are named by criteria, whatever their number.
+/// The most certificates that certctl takes from a request by criteria, however many fit.
 pub const CRITERIA_CAP: u64 = 50;
 
 /// The criteria of [`Selection::Criteria`], which every seeded certificate fits.
 pub const CRITERIA: [(&str, &str); 2] = [("team_id", "t-platform"), ("issuer_id", "iss-local")];
 
-/// Which certificates a request names.
+/// The certificates that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// A batch of seeded certificates by id, disjoint from all other batches: each request does the same work.
     Batches {
-        /// How many certificates a request renews.
+        /// The number of certificates that a request renews.
         size: u64,
     },
-    /// All of a team's and issuer's, by criteria, again and again. certctl takes the oldest 50, and skips those that
-    /// are in renewal already: after the first request nothing is left to do.
+    /// All certificates of a team and issuer, by criteria, again and again. certctl takes the oldest 50, and skips
+    /// those that are in renewal already: after the first request nothing is left to do.
     Criteria,
 }
 
-/// The scenario's state: what is sent, and what the answers said was done.
+/// The scenario's state: its requests, and the sums of the answers.
 pub struct BulkRenewal {
     name: &'static str,
     selection: Selection,
@@ -65,10 +65,10 @@ struct Seen {
     skipped: u64,
     failed: u64,
     largest_match: u64,
-    /// Answers, right or wrong, that told what was done.
+    /// Answers, right or wrong, that reported the work done.
     told: u64,
     without_work: u64,
-    /// How long a request took per certificate that it renewed, at most.
+    /// The longest time per certificate renewed of any request.
     slowest_each: Duration,
 }
 
@@ -77,7 +77,7 @@ struct Opened {
     jobs: u64,
 }
 
-/// What certctl answers.
+/// The answer of certctl.
 #[derive(Deserialize)]
 struct Reply {
     total_matched: u64,
@@ -87,7 +87,7 @@ struct Reply {
 }
 
 impl BulkRenewal {
-    /// For a target whose Host is `host`, with an API key `token`. `name` is that of the workload.
+    /// Returns the scenario for a system whose Host is `host`, with an API key `token`. `name` is that of the workload.
     pub fn new(name: &'static str, selection: Selection, host: &str, token: &str) -> Self {
         Self {
             name,
@@ -115,7 +115,7 @@ impl BulkRenewal {
         body
     }
 
-    /// How many jobs a request without a complete answer may have made.
+    /// Returns the most jobs that a request without a complete answer may have made.
     fn at_most_per_request(&self) -> u64 {
         match self.selection {
             Selection::Batches { size } => size,
@@ -169,7 +169,7 @@ impl Scenario for BulkRenewal {
         Method::Post
     }
 
-    /// 10,000 certificates are named with their jobs in some 1.1 MiB.
+    /// The answer that names 10,000 certificates with their jobs has some 1.1 MiB.
     fn longest_answer(&self) -> usize {
         4 * 1024 * 1024
     }
@@ -249,7 +249,7 @@ impl Scenario for BulkRenewal {
     }
 }
 
-/// How many jobs there are, whoever's.
+/// Counts all jobs, the suite's own or not.
 fn jobs(database: &mut Client) -> Result<u64> {
     books::number(database, "jobs", "SELECT count(*) FROM jobs WHERE id LIKE $1", "%")
 }

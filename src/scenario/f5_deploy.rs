@@ -21,18 +21,18 @@ use crate::wire::request::Method;
 
 /// The name of the workload.
 pub const NAME: &str = "f5_deploy";
-/// How many certificates take turns: made beforehand, so that no key is made in measured time.
+/// The number of certificates that take turns: made beforehand, so that no key is made in measured time.
 const POOL: usize = 16;
 
-/// The scenario's state: what is deployed, and how far each user is.
+/// The scenario's state: the certificates to deploy, and the progress of each user.
 pub struct F5Deploy {
     host: String,
     user: Credentials,
     pool: Vec<Arc<Pair>>,
-    /// Makes the names of this run's objects differ from those of every other.
+    /// Distinguishes the names of this run's objects from those of every other run.
     run: u128,
     deployments: RefCell<HashMap<u64, Deployment>>,
-    /// How many were begun.
+    /// Deployments that were begun.
     begun: Cell<u64>,
     logins: Cell<u64>,
     committed: Cell<u64>,
@@ -40,7 +40,7 @@ pub struct F5Deploy {
 }
 
 impl F5Deploy {
-    /// For a device whose Host is `host`.
+    /// Returns the scenario for a device whose Host is `host`.
     ///
     /// # Errors
     /// If no keys can be made.
@@ -64,7 +64,7 @@ impl F5Deploy {
         })
     }
 
-    /// A user's next deployment.
+    /// Starts a user's next deployment.
     fn begin(&self, client: u64) -> Deployment {
         let number = self.begun.replace(self.begun.get() + 1);
         let pair = self.pool[(number % POOL as u64) as usize].clone();
@@ -155,7 +155,7 @@ mod tests {
         scenario.judge(Ask { seq: 0, client, step }, Moment::now(), &parser.response().unwrap())
     }
 
-    /// What stands between two texts.
+    /// Returns the text between two others.
     fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
         text.split_once(before).unwrap().1.split_once(after).unwrap().0
     }
@@ -207,7 +207,7 @@ mod tests {
         request(&scenario, 0, 0);
         assert_eq!(judge(&scenario, 0, 0, 200, r#"{"token":{"token":"T"}}"#), Outcome::Ok);
         assert_ne!(between(&first, r#""name":""#, "\""), between(&request(&scenario, 0, 3), r#""name":""#, "\""));
-        // Another user is not concerned.
+        // Another user is not affected.
         request(&scenario, 1, 0);
         assert_eq!(judge(&scenario, 1, 0, 200, r#"{"token":{"token":"T"}}"#), Outcome::Ok);
         assert_eq!(judge(&scenario, 1, 1, 200, r#"{"localFilePath":""}"#), Outcome::Wrong);

@@ -31,10 +31,10 @@ pub struct Handshake {
     rotated: Option<Rotated>,
 }
 
-/// Certificates that are replaced while connections come, and which connection was shown which.
+/// Certificates that are replaced while connections come, and the one that each connection was shown.
 struct Rotated {
     rotations: Arc<Rotations>,
-    /// How often each daemon's is.
+    /// The interval at which each daemon's is replaced.
     every: Duration,
     sightings: RefCell<Vec<Sighting>>,
     /// Connections for which `sightings` had no room.
@@ -44,7 +44,7 @@ struct Rotated {
 impl Rotated {
     fn saw(&self, sighting: Sighting) {
         let mut sightings = self.sightings.borrow_mut();
-        // Bounded by what was expected: one more would allocate while it is measured.
+        // Bounded by the expected number: one more would allocate during the measurement.
         if sightings.len() < sightings.capacity() {
             sightings.push(sighting);
         } else {
@@ -68,14 +68,14 @@ impl Rotated {
     }
 }
 
-/// How many connections to make room for where so many are expected. Those of a Poisson process are within six
-/// standard deviations, each the root of the mean, in all but one of a thousand million runs.
+/// Returns the room for so many expected connections. The number of a Poisson process is within six standard deviations
+/// of its mean, each the root of the mean, in all but one of a thousand million runs.
 fn room_for(expected: f64) -> usize {
     (expected + 6.0 * expected.sqrt()).ceil() as usize
 }
 
 impl Handshake {
-    /// At a daemon whose Host is `host`, to which this is offered.
+    /// Returns the scenario for a daemon whose Host is `host`, with this TLS offer.
     pub fn new(kind: Kind, offer: Offer, host: &str) -> Self {
         let mut request = encode(Method::Get, kind.path(), host, None, "");
         // The peer is to close first; see `Connection::close_second`.
@@ -83,7 +83,7 @@ impl Handshake {
         Self { kind, offer, request, connections: Cell::new(0), rotated: None }
     }
 
-    /// While certificates are replaced so often; `expected` is how many connections there will be, more or less.
+    /// Adds certificates that are replaced at this interval; `expected` is roughly the number of connections to come.
     #[must_use]
     pub fn through(self, rotations: Arc<Rotations>, every: Duration, expected: f64) -> Self {
         let sightings = RefCell::new(Vec::with_capacity(room_for(expected)));
@@ -160,7 +160,7 @@ impl Scenario for Handshake {
     fn claims(&self) -> Vec<Claim> {
         let handshakes =
             Claim { name: "handshakes, warm-up included", counter: "handshakes", claimed: self.connections.get() };
-        // Our mock of an F5 counts them; the daemons count nothing that could be asked for.
+        // The suite's mock of an F5 counts them; the daemons have no counter that can be read.
         if self.kind == Kind::F5 { vec![handshakes] } else { Vec::new() }
     }
 

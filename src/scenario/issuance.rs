@@ -17,16 +17,16 @@ use crate::wire::request::{Method, Template, encode};
 
 /// The permission that it needs.
 pub const PERMISSION: &str = "cert.issue";
-/// Where certificates are posted to.
+/// The path to which certificates are posted.
 pub const PATH: &str = "/api/v1/certificates";
 
-/// Stands for an arrival's number while a request is encoded.
+/// The placeholder of an arrival's number while a request is encoded.
 const SLOT: &str = "########";
-/// How long the certificates are said to be valid: certctl's hourly renewal scan looks 31 days ahead, and would act on
-/// what it finds.
+/// The stated validity of the certificates: certctl's hourly renewal scan looks 31 days ahead, and would act on those
+/// that expire by then.
 const VALID_FOR: Duration = Duration::from_secs(90 * 86_400);
 
-/// The scenario's state: what is sent, and how many certificates were accepted.
+/// The scenario's state: its request, and the number of certificates accepted.
 pub struct Issuance {
     prefix: String,
     template: Template,
@@ -35,8 +35,8 @@ pub struct Issuance {
 }
 
 impl Issuance {
-    /// For a target whose Host is `host`, with an API key `token`. `run` tells this run's certificates from those of
-    /// all others: letters, digits and hyphens.
+    /// Returns the scenario for a system whose Host is `host`, with an API key `token`. `run` distinguishes this run's
+    /// certificates from those of all others: letters, digits and hyphens.
     pub fn new(run: &str, host: &str, token: &str) -> Self {
         let prefix = format!("loadtest-api-{run}-");
         let name = format!("{prefix}{SLOT}.example.test");
@@ -48,13 +48,13 @@ impl Issuance {
         Self { prefix, template, accepted: Cell::new(0), expected: RefCell::default() }
     }
 
-    /// A name for a run that no other has: the time in milliseconds and the process, in base 36.
+    /// Returns a name that no other run has: the time in milliseconds and the process, in base 36.
     pub fn run_name() -> String {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         format!("{}-{}", base36(since_epoch.as_millis()), base36(u128::from(std::process::id())))
     }
 
-    /// Whether the answer is about the certificate that was posted.
+    /// Returns true if the answer is about the certificate that was posted.
     fn names(&self, seq: u64, body: &[u8]) -> bool {
         let mut expected = self.expected.borrow_mut();
         expected.clear();

@@ -22,14 +22,14 @@ use crate::wire::request::{Method, encode, with_header};
 /// The permission that it needs.
 pub const PERMISSION: &str = "cert.read";
 
-/// How many certificates a page has.
+/// The number of certificates on a page.
 const PER_PAGE: u64 = 50;
-/// A walk through the pages starts over after so many: 50,000 certificates.
+/// The number of pages after which a walk starts over: 50,000 certificates.
 const MAX_PAGES: u64 = 1_000;
-/// A walk by cursor starts over after so many pages: certctl's cursor as built never advances.
+/// The number of pages after which a walk by cursor starts over: certctl's cursor as built never advances.
 const MAX_CURSOR_PAGES: u64 = 20;
 
-/// Which pages are asked for.
+/// The pages that are requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Variant {
     /// The first, again and again.
@@ -37,13 +37,13 @@ pub enum Variant {
     FirstPage,
     /// One after the other, to the last.
     Deep,
-    /// The first, unless it is the one that we have (If-None-Match, RFC 9110, section 13.1.2).
+    /// The first, unless it is unchanged (If-None-Match, RFC 9110, section 13.1.2).
     Conditional,
     /// One after the other, by the cursor that each answer gives.
     Cursor,
 }
 
-/// The scenario's state: what is asked next, and what was seen.
+/// The scenario's state: the next request, and the observations so far.
 pub struct List {
     variant: Variant,
     host: String,
@@ -54,9 +54,9 @@ pub struct List {
     book: RefCell<Option<AuditBook>>,
 }
 
-/// Where a walk through the pages is.
+/// The state of a walk through the pages.
 struct Walk {
-    /// The page that each request in flight asks for.
+    /// The page of each request in flight.
     asked: HashMap<u64, u64>,
     page: u64,
     pages: u64,
@@ -84,7 +84,7 @@ struct Row<'a> {
 }
 
 impl List {
-    /// For a target whose Host is `host`, with an API key `token`.
+    /// Returns the scenario for a system whose Host is `host`, with an API key `token`.
     pub fn new(variant: Variant, host: &str, token: &str) -> Self {
         let walk = Walk {
             asked: HashMap::new(),
@@ -123,7 +123,7 @@ impl List {
                     walk.cursor = None;
                 }
                 walk.cursor_pages += 1;
-                // Only a cursor asks for the answer that has one; certctl takes any for the beginning.
+                // Only an answer to a request with a cursor has one; certctl takes any cursor for the beginning.
                 format!("page_size={PER_PAGE}&cursor={}", walk.cursor.as_deref().unwrap_or("start"))
             }
         }
@@ -306,7 +306,7 @@ mod tests {
             let rows = if number == 3 { 20 } else { 50 };
             assert_eq!(judge(&list, seq, "200 OK", &page(120, number, rows)), Outcome::Ok);
         }
-        // It learns from the first answer that there are three.
+        // The walk learns from the first answer that there are three.
         assert_eq!(pages, [1, 1, 2, 3, 1]);
         assert_eq!(list.observations(&Measurement::default())[0].to_string(), "deepest page: 3");
     }

@@ -1,5 +1,5 @@
-//! What: the requests that certctl is asked, what a right answer and the work done look like, and the thresholds.
-//! Knows no socket and no rate.
+//! Scenarios: requests to the system, their right answers, side effects and thresholds. A scenario knows no socket and
+//! no rate.
 
 pub mod acme;
 pub mod agent_storm;
@@ -28,18 +28,18 @@ use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
 use crate::wire::request::Method;
 
-/// A few kinds of request, asked again and again.
+/// A few kinds of request, sent again and again.
 pub trait Scenario: 'static {
-    /// The name of the workload in results.
+    /// Returns the name of the workload in results.
     fn name(&self) -> &'static str;
 
-    /// What it asks, in one line for people.
+    /// Describes its requests in one line for people.
     fn title(&self) -> String;
 
-    /// The names of its kinds of request; [`Ask::step`] is an index into them.
+    /// Returns the names of its kinds of request; [`Ask::step`] is an index into them.
     fn steps(&self) -> &'static [&'static str];
 
-    /// The bounds on latencies that it promises.
+    /// Returns the bounds on its latencies.
     fn thresholds(&self) -> Vec<Threshold>;
 
     /// Takes note of a request that starts at `start`, before its connection is opened where it needs one.
@@ -55,15 +55,15 @@ pub trait Scenario: 'static {
     /// Takes note that a request that started at `start` was answered, whatever the answer, by `end`.
     fn answered(&self, _start: Moment, _end: Moment) {}
 
-    /// The longest answer that can be a right one, in bytes: a longer one is not read to its end.
+    /// Returns the size of the longest answer that can be a right one, in bytes: a longer one is not read to its end.
     fn longest_answer(&self) -> usize {
         256 * 1024
     }
 
-    /// Says what came of a request that started at `start`, and notes the work that the answer claims.
+    /// Returns the outcome of a request that started at `start`, and notes the side effects that the answer claims.
     fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome;
 
-    /// Names, for people, the flaw of an answer that was just judged wrong.
+    /// Describes, for people, the flaw of an answer that was just judged wrong.
     fn flaw(&self, _ask: Ask, response: &Response<'_>) -> String {
         match response.is_json() {
             true => "its JSON is not the right answer".to_owned(),
@@ -71,51 +71,53 @@ pub trait Scenario: 'static {
         }
     }
 
-    /// Brings the rows that the scenario writes into the state that every run starts from, and counts what its work
-    /// will add to. Not for use inside an async runtime.
+    /// Restores the rows that the scenario writes to the state in which every run starts, and counts those to which it
+    /// will add. Not for use inside an async runtime.
     ///
     /// # Errors
-    /// If the database cannot be asked.
+    /// If a query fails.
     fn open_books(&self, database: &mut crate::database::Client) -> Result<()>;
 
-    /// Counts the work that the database shows since the books were opened. `unanswered` is how many requests got no
-    /// complete answer, so that their work may or may not be there. Not for use inside an async runtime.
+    /// Counts the side effects that the database shows since the books were opened. `unanswered` is the number of
+    /// requests without a complete answer, so that their side effects may or may not be there. Not for use inside an
+    /// async runtime.
     ///
     /// # Errors
-    /// If the database cannot be asked.
+    /// If a query fails.
     fn close_books(&self, unanswered: u64, database: &mut crate::database::Client) -> Result<Vec<Work>>;
 
-    /// What the answers so far claim, warm-up included.
+    /// Returns the side effects that the answers so far claim, warm-up included.
     fn claims(&self) -> Vec<Claim>;
 
-    /// What else is worth telling, warm-up included, of a run that gave this measurement.
+    /// Returns further observations of a run that gave this measurement, warm-up included.
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
         Vec::new()
     }
 
-    /// Rules that answers broke, be it once: each is a breach.
+    /// Returns the rules that answers broke, be it once: each is a breach.
     fn broken_rules(&self) -> Vec<Breach> {
         Vec::new()
     }
 
-    /// How much of the window, from its beginning, its figure comes from; `None` where it comes from all of it.
+    /// Returns the part of the window, from its beginning, from which its figure comes; `None` if it comes from all of
+    /// it.
     fn telling(&self) -> Option<Duration> {
         None
     }
 }
 
-/// Work that answers claim.
+/// A side effect that answers claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// What is claimed.
+    /// The name of the side effect.
     pub name: &'static str,
     /// The reference server's own counter of it.
     pub counter: &'static str,
-    /// How much.
+    /// The number claimed.
     pub claimed: u64,
 }
 
-/// The content type of an answer, where another is `due`.
+/// Describes the content type of an answer, where another is `due`.
 fn other_type(response: &Response<'_>, due: &str) -> String {
     let mut types = response.headers("content-type");
     let Some(first) = types.next() else { return format!("it has no Content-Type, where {due} is due") };
@@ -126,8 +128,8 @@ fn other_type(response: &Response<'_>, due: &str) -> String {
     }
 }
 
-/// The outcome of an answer that is not the right one, where the right one has the status `wanted`. A status is the
-/// wanted one or not: another success than that, be it 204, has failed like any other.
+/// Returns the outcome of an answer that is not the right one, where the right one has the status `wanted`. Any other
+/// status but 429 is a failure, be it another success such as 204.
 fn unwanted(status: u16, wanted: u16) -> Outcome {
     match status {
         429 => Outcome::Refused,

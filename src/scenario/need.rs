@@ -1,6 +1,6 @@
-//! What a scenario needs to find at its target.
+//! The needs of a scenario: conditions that the system must meet.
 
-/// Something that must hold at the target before a scenario can be asked.
+/// A condition that the system must meet before a scenario can run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The token is granted this permission.
@@ -11,15 +11,15 @@ pub enum Need {
     Certificate(u64),
     /// The same, and it is not in renewal already, or can be put back.
     Renewable(u64),
-    /// Whatever fits these criteria is of the seeds, or of an earlier run: it will be changed.
+    /// All rows that fit these criteria are of the seeds, or of an earlier run: they will be changed.
     OnlyOurs(&'static [(&'static str, &'static str)]),
-    /// Its database is at hand: what a workload has changed can be put back before the next one.
+    /// Its database can be reached: changes by a workload can be undone before the next one.
     Database,
     /// An ACME server answers.
     Acme {
-        /// Where its directory is: a path, or a URL at the target.
+        /// The path of its directory, or a URL at the system.
         directory: String,
-        /// Whether ACME requests carry the token, as certctl as built wants them to.
+        /// True if ACME requests carry the token, as certctl as built requires.
         bearer: bool,
     },
 }

@@ -1,12 +1,12 @@
-//! The nonces that were given out: whether each is new, and the youngest of them by name.
+//! The nonces that were given out: a check that each is new, and the youngest of them by name.
 //!
-//! Nothing here waits for its size. Whether a nonce is new is looked up among fingerprints of 128 bits in 4,096 tables,
-//! each of which grows on its own: with the most that are kept, one has 4,096 entries, and to move those takes some
-//! hundredths of a millisecond. The bytes of nonces are kept in blocks, which are never moved, and used again once
-//! what is in them is too old.
+//! The time of an insertion is bounded. A nonce is looked up among fingerprints of 128 bits in 4,096 tables, each of
+//! which grows on its own: at the limit a table has 4,096 entries, and moving those takes some hundredths of a
+//! millisecond. The bytes of nonces are kept in blocks, which are never moved, and are reused once their content is too
+//! old.
 //!
-//! Exactness: two different nonces count as the same one if their fingerprints agree, under keys drawn anew for each run.
-//! For n nonces that has a probability of n² / 2¹²⁹: of ten million, less than 10⁻²⁴.
+//! Exactness: two different nonces count as the same one if their fingerprints agree, under keys drawn anew for each
+//! run. For n nonces that has a probability of n² / 2¹²⁹: of ten million, less than 10⁻²⁴.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// How many tables there are.
+/// The number of tables.
 const TABLES: usize = 4_096;
-/// How many entries each has room for at first; a power of two. Three quarters of them are used before it grows: 196,608
+/// The number of entries of a table at first; a power of two. Three quarters of them are used before it grows: 196,608
 /// nonces in all.
 const FIRST_ROOM: usize = 64;
-/// More nonces than this are not told apart.
+/// The most nonces that are checked.
 pub const MOST: u64 = 1 << 24;
-/// How many bytes of nonces a block has.
+/// The size of a block of nonces, in bytes.
 const BLOCK_BYTES: usize = 256 * 1024;
-/// How many blocks are kept at most: 64 MiB.
+/// The most blocks that are kept: 64 MiB.
 const MOST_BLOCKS: usize = 256;
 
 /// The nonces given out so far.
@@ -43,16 +43,16 @@ struct Table {
     used: usize,
 }
 
-/// Nonces one after another, in the order in which they were asked for, more or less.
+/// Nonces one after another, roughly in the order of their requests.
 #[derive(Default)]
 struct Block {
     bytes: Vec<u8>,
-    /// Where each ends, and when it was asked for.
+    /// The end of each, and the moment of its request.
     ends: Vec<(u32, Moment)>,
 }
 
 impl Nonces {
-    /// For nonces that are kept by name for so long.
+    /// Returns an empty set whose nonces are kept by name for so long.
     pub fn new(lasting: Duration) -> Self {
         Self {
             keys: [RandomState::new(), RandomState::new()],
@@ -65,8 +65,7 @@ impl Nonces {
         }
     }
 
-    /// Notes a nonce that was asked for at `asked`; returns whether it is new. One beyond the most that are told apart is
-    /// taken to be.
+    /// Notes a nonce that was requested at `asked`; returns true if it is new. One beyond [`MOST`] counts as new.
     pub fn insert(&mut self, nonce: &[u8], asked: Moment) -> bool {
         self.seen += 1;
         if self.unique >= MOST {
@@ -85,22 +84,22 @@ impl Nonces {
         true
     }
 
-    /// How many there were, new or not.
+    /// Returns the number of nonces, new or not.
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// How many there were that were new.
+    /// Returns the number of nonces that were new.
     pub fn unique(&self) -> u64 {
         self.unique
     }
 
-    /// How many there were beyond the most that are told apart.
+    /// Returns the number of nonces beyond [`MOST`], which were not checked.
     pub fn unchecked(&self) -> u64 {
         self.unchecked
     }
 
-    /// The new ones that were asked for after `since` and are still kept, as far as they are text.
+    /// Returns the new ones that were requested after `since` and are still kept, as far as they are text.
     pub fn since(&self, since: Moment) -> impl Iterator<Item = &str> {
         self.blocks.iter().flat_map(move |block| block.since(since))
     }
@@ -138,7 +137,7 @@ impl Table {
         new
     }
 
-    /// Where a fingerprint is, or would be.
+    /// Returns the index of a fingerprint, or of the empty entry for it.
     fn place(&self, fingerprint: u128) -> usize {
         let mask = self.entries.len() - 1;
         // The lowest bit is always set, and the table was chosen by the upper half.

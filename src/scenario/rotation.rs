@@ -1,4 +1,5 @@
-//! Rotation: certificates are replaced while connections keep coming. Who saw which, how soon, and at what cost.
+//! Rotation of certificates under load: the certificate that each connection was shown, the delay of the new one, and
+//! the cost for connections.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,52 +8,53 @@ use crate::clock::Moment;
 use crate::measure::observation::{Observation, Value};
 use crate::target::connectors::Kind;
 
-/// What begins within this time of a reload's end still belongs to it, and a run has to go on for as long after it.
+/// The time after a reload in which new connections still count as affected by it; a run has to go on for as long after
+/// it.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// One replacement of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Where.
+    /// The daemon.
     pub kind: Kind,
-    /// When the daemon was told.
+    /// The moment of the order to the daemon.
     pub asked: Moment,
-    /// When it had taken it, as far as it tells.
+    /// The moment at which the daemon had taken it, as far as it reports that.
     pub returned: Moment,
-    /// The new certificate, as [`crate::wire::handshake::Record`] tells it.
+    /// The new certificate, as [`crate::wire::handshake::Record`] has it.
     pub certificate: u64,
 }
 
 /// One connection, and the certificate that it was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// When it was begun.
+    /// The moment of its start.
     pub start: Moment,
-    /// When its handshake had ended, so that the certificate had been shown: it may have waited for a daemon that
-    /// accepted nobody.
+    /// The end of its handshake, so that the certificate had been shown: it may have waited for a daemon that accepted
+    /// no connections.
     pub shown: Moment,
-    /// Which certificate: of a resumed session that of its first handshake.
+    /// The certificate: of a resumed session that of its first handshake.
     pub certificate: u64,
-    /// Whether it resumed a session.
+    /// True if it resumed a session.
     pub resumed: bool,
-    /// How long connection and answer took, in nanoseconds; 0 without an answer.
+    /// The time of connection and answer, in nanoseconds; 0 without an answer.
     pub service_ns: u64,
 }
 
 /// A worker process that a replacement replaced. It lives on until its connections have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retired {
-    /// Where.
+    /// The daemon.
     pub kind: Kind,
-    /// When the daemon was ordered to replace it.
+    /// The moment at which the daemon was ordered to replace it.
     pub asked: Moment,
-    /// When it was last looked at.
+    /// The moment of the last check whether it lives.
     pub seen: Moment,
-    /// Whether it had ended then.
+    /// True if it had ended then.
     pub ended: bool,
 }
 
-/// All rotations of a run, told by the thread that makes them.
+/// All rotations of a run, noted by the thread that makes them.
 #[derive(Debug, Default)]
 pub struct Rotations {
     made: Mutex<Vec<Rotation>>,
@@ -60,17 +62,17 @@ pub struct Rotations {
 }
 
 impl Rotations {
-    /// Notes one.
+    /// Notes a rotation.
     pub fn note(&self, rotation: Rotation) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(rotation);
     }
 
-    /// Notes how long a worker that was replaced lived on.
+    /// Notes the life of a worker after its replacement.
     pub fn note_retired(&self, retired: Retired) {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(retired);
     }
 
-    /// What they did to the connections of one daemon, which are in the order of their handshakes' end.
+    /// Returns the effects on the connections of one daemon, which are in the order of their handshakes' end.
     pub fn observations(&self, kind: Kind, sightings: &[Sighting]) -> Vec<Observation> {
         let rotations = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let own: Vec<Rotation> = rotations.iter().filter(|rotation| rotation.kind == kind).copied().collect();
@@ -83,7 +85,8 @@ impl Rotations {
     }
 }
 
-/// Resumed sessions show the certificate of their first handshake, for as long as the daemon takes their tickets.
+/// Returns the observations of resumed sessions, which show the certificate of their first handshake for as long as the
+/// daemon takes their tickets.
 fn of_resumed(rotations: &[Rotation], resumed: &[Sighting]) -> Vec<Observation> {
     if resumed.is_empty() {
         return Vec::new();
@@ -122,7 +125,7 @@ fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observati
     sightings.sort_unstable_by_key(|sighting| sighting.shown);
     let last_start = sightings.iter().map(|one| one.start).max();
     let judged = rotations.iter().enumerate().filter_map(|(index, rotation)| {
-        // One shortly before the end of the run had no time to be taken up.
+        // A rotation shortly before the end of the run had no time to take effect.
         last_start.filter(|last| *last >= rotation.returned + AFTERMATH)?;
         let end = rotations.get(index + 1).map_or(Moment::from_ns(u64::MAX), |next| next.asked);
         let after: Vec<_> =
@@ -158,16 +161,16 @@ fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observati
     told
 }
 
-/// From the order to the end of the first handshake from which on all were shown the new certificate, the handshakes
-/// in the order of their ends; `None` if the last was not. It is known to within one arrival.
+/// Returns the time from the order to the end of the first handshake from which on all were shown the new certificate,
+/// the handshakes in the order of their ends; `None` if the last was not. It is known to within one arrival.
 fn until_everywhere(rotation: &Rotation, after: &[Sighting]) -> Option<Duration> {
     let last_old = after.iter().rposition(|one| one.certificate != rotation.certificate);
     let first = after.get(last_old.map_or(0, |index| index + 1))?;
-    // Where no connection at all was shown the old one, it took no longer than to the first of the new.
+    // If no connection was shown the old one, the time is at most that to the first with the new one.
     Some(first.shown - rotation.asked)
 }
 
-/// The service time that this share of connections do not exceed.
+/// Returns the service time that this share of connections does not exceed.
 fn at(group: &[&Sighting], share: f64) -> Option<u64> {
     let mut service: Vec<u64> = group.iter().map(|one| one.service_ns).collect();
     service.sort_unstable();
@@ -187,7 +190,7 @@ mod tests {
         observations(rotations, sightings).iter().map(ToString::to_string).collect()
     }
 
-    /// A connection that was shown its certificate as soon as it was begun.
+    /// Returns a connection that was shown its certificate as soon as it was begun.
     fn see(at: u64, certificate: u64, service_ms: u64) -> Sighting {
         Sighting { start: ms(at), shown: ms(at), certificate, resumed: false, service_ns: service_ms * 1_000_000 }
     }
@@ -214,7 +217,7 @@ mod tests {
     fn a_connection_that_waited_for_its_certificate_got_it_when_it_was_shown() {
         let rotation = Rotation { kind: Kind::Apache, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
         let waited = |at, shown, certificate| Sighting { shown: ms(shown), ..see(at, certificate, 1) };
-        // Begun before it was asked for or after it: nobody is accepted for half a second.
+        // No connection is accepted for half a second, be it begun before the order or after it.
         let told = |sightings: &[Sighting]| told(&[rotation], sightings)[1].clone();
         let new = "longest time until every full handshake got the new certificate: 520.000 ms";
         assert_eq!(told(&[waited(1_020, 1_520, 2), see(1_530, 2, 1), see(3_000, 2, 1)]), new);
@@ -235,7 +238,8 @@ mod tests {
         rotations.note_retired(retired(8_000, false));
         rotations.note_retired(Retired { kind: Kind::Nginx, ..retired(9_000, false) });
         let resumed = |at, certificate| Sighting { resumed: true, ..see(at, certificate, 1) };
-        // The first while the daemon takes the new one, the last of a session that the second replacement outdates.
+        // The first comes while the daemon takes the new one; the session at 5,030 ms is outdated by the second
+        // replacement.
         let sightings = [
             [resumed(1_005, 1), see(1_020, 2, 1), resumed(3_000, 1), resumed(3_500, 2)],
             [see(5_020, 3, 1), resumed(5_030, 2), resumed(7_000, 3), see(8_000, 3, 1)],
@@ -258,7 +262,7 @@ mod tests {
     fn a_certificate_that_is_never_served_is_told_and_one_shortly_before_the_end_is_not() {
         let rotation = |asked| Rotation { kind: Kind::F5, asked: ms(asked), returned: ms(asked + 1), certificate: 7 };
         assert!(told(&[rotation(5)], &[see(4, 1, 1), see(1_006, 1, 1)])[1].ends_with("never"));
-        // The last old one was begun after the daemon had taken the new one, and the run ended.
+        // The last connection with the old certificate came after the second replacement, just before the run ended.
         let sightings = [see(4, 1, 1), see(9, 7, 1), see(5_020, 1, 1)];
         assert_eq!(
             told(&[rotation(5), rotation(5_010)], &sightings)[..2],

@@ -1,13 +1,13 @@
-//! What to do where no connection to a peer could be opened.
+//! Messages and hints for a connection to a peer that could not be opened.
 
 use super::base::Base;
 use crate::wire::tls::Trust;
 use crate::wire::{Fault, FaultKind};
 
-/// A peer, as the user has named it.
+/// A peer, as the user named it.
 #[derive(Clone, Copy)]
 pub struct Named<'a> {
-    /// What it should be, as in `certctl`.
+    /// The name of its kind, such as `certctl`.
     pub what: &'a str,
     /// Its URL.
     pub base: &'a Base,
@@ -15,27 +15,27 @@ pub struct Named<'a> {
     pub url_from: &'a str,
     /// The flag that gives its authority.
     pub ca_flag: &'a str,
-    /// Whom we trust.
+    /// The authorities that are trusted.
     pub trust: &'a Trust,
 }
 
-/// The alert by which a server says that it has nothing in common with what is offered (RFC 8446, section 6.2).
+/// The alert of a server that has no parameters in common with the offer (RFC 8446, section 6.2).
 const HANDSHAKE_FAILURE: &str = "HandshakeFailure";
-/// Names what is offered by default, as advice.
+/// The default offer, as a hint.
 const IN_COMMON: &str = "have it take a cipher suite, group and key that are spoken here: TLS 1.3, or 1.2 with ECDHE and \
                          AES-GCM or ChaCha20; X25519, P-256 or P-384; a certificate with an RSA, ECDSA (P-256, P-384, \
                          P-521) or Ed25519 key";
 
-/// How a server asks for a name that it was not given: by an alert, or by closing.
+/// The faults by which a server rejects a handshake without a server name: an alert, or a close.
 const NO_NAME_KINDS: [FaultKind; 3] = [FaultKind::UnknownName, FaultKind::Refused, FaultKind::Closed];
 
 impl Named<'_> {
-    /// Whether the peer may have missed a server name, which is not sent where the URL has an address.
+    /// Reports whether the peer may lack a server name, which is not sent where the URL has an address.
     fn may_miss_a_name(&self, fault: &Fault) -> bool {
         self.base.is_address() && NO_NAME_KINDS.contains(&fault.kind)
     }
 
-    /// What is wrong, in a sentence.
+    /// Returns what is wrong, in a sentence.
     pub fn what(&self, fault: &Fault) -> String {
         let (base, detail) = (self.base, &fault.detail);
         match fault.kind {
@@ -52,7 +52,7 @@ impl Named<'_> {
         }
     }
 
-    /// What mends it. It never recommends what was given already: with `--insecure` no certificate is refused.
+    /// Returns the fix. It never advises what was done already: with `--insecure` no certificate is refused.
     pub fn mend(&self, fault: &Fault) -> String {
         let Self { what, url_from, ca_flag, .. } = self;
         let or_any = "(or accept any with --insecure)";
@@ -61,7 +61,7 @@ impl Named<'_> {
              address a name)"
         );
         match fault.kind {
-            // First of all it means that nothing that is offered suits the server.
+            // In the first place this alert means that nothing in the offer suits the server.
             FaultKind::Refused if fault.detail.ends_with(HANDSHAKE_FAILURE) => {
                 let or_name = if self.may_miss_a_name(fault) { format!("; or {name}") } else { String::new() };
                 format!("{IN_COMMON}{or_name}")

@@ -1,4 +1,4 @@
-//! The address of a target: `https://host:port`.
+//! The address of a system: `https://host:port`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -9,12 +9,12 @@ use rustls::pki_types::ServerName;
 use crate::error::{Context, Error, Result};
 use crate::foreign;
 
-/// A target's base URL. Two are equal that name the same host and port.
+/// The base URL of a system. Two are equal if they name the same host and port.
 #[derive(Clone, Debug, Eq)]
 pub struct Base {
     host: String,
     port: u16,
-    /// The addresses that were looked up once and for all; empty until then.
+    /// The addresses from the look-up of [`Base::fix_addresses`]; empty before it.
     fixed: Vec<SocketAddr>,
 }
 
@@ -85,10 +85,11 @@ impl FromStr for Base {
     }
 }
 
-/// How much of a wrong URL is shown.
+/// The most characters of a wrong URL that are shown.
 const SHOWN_CHARACTERS: usize = 120;
 
-/// What is wrong with the name or address of a host (RFC 1123, section 2.1; RFC 1035, section 2.3.4).
+/// Returns what is wrong with the name or address of a host, if anything (RFC 1123, section 2.1; RFC 1035, section
+/// 2.3.4).
 fn flaw(host: &str) -> Option<&'static str> {
     let plain = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_');
     let is_number = |label: &str| {
@@ -105,7 +106,7 @@ fn flaw(host: &str) -> Option<&'static str> {
         _ if !host.is_ascii() => "write the host's name in ASCII letters, as xn--…",
         _ if host.len() > 253 => "a host's name has at most 253 letters",
         Some("") => "write the host's name without a dot at its end",
-        // Resolvers read such as an address in their own ways.
+        // Resolvers differ in the address that they read from such a name.
         Some(last) if is_number(last) => "an IPv4 address has four numbers from 0 to 255",
         _ if host.split('.').any(|label| !(1..=63).contains(&label.len())) => {
             "between the dots of a host's name stand 1 to 63 letters"
@@ -117,8 +118,8 @@ fn flaw(host: &str) -> Option<&'static str> {
     })
 }
 
-/// A URL, or what was meant to be one, without what stands before the last `@`, since a password may hold any character,
-/// and without its query.
+/// Returns a URL, or a text meant as one, without the part before the last `@`, since a password may hold any
+/// character, and without its query.
 pub fn redact(url: &str) -> String {
     let shown = match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) if !scheme.contains('@') => format!("{scheme}://…@{rest}"),
@@ -135,23 +136,23 @@ impl fmt::Display for Base {
 }
 
 impl Base {
-    /// A base on this machine, for a server that we started.
+    /// Creates a base on this machine, for a server that is started here.
     pub fn local(port: u16) -> Self {
         Self { host: "localhost".to_owned(), port, fixed: Vec::new() }
     }
 
-    /// What the `Host` field says.
+    /// Returns the value of the `Host` field.
     pub fn host_header(&self) -> String {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// Whether it names its host by an address: then TLS sends no server name (RFC 6066, section 3).
+    /// Reports whether it names its host by an address: then TLS sends no server name (RFC 6066, section 3).
     pub fn is_address(&self) -> bool {
         self.host.parse::<IpAddr>().is_ok()
     }
 
-    /// The name that the server's certificate must be valid for.
+    /// Returns the name that the server's certificate must be valid for.
     ///
     /// # Errors
     /// If the host is neither a DNS name nor an IP address.
@@ -160,10 +161,10 @@ impl Base {
             .map_err(|_| Error::usage(format!("`{}` is neither a DNS name nor an IP address", self.host)))
     }
 
-    /// Every address that the host has.
+    /// Returns every address of the host.
     ///
     /// # Errors
-    /// If the host is not known.
+    /// If the host cannot be resolved.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
         if !self.fixed.is_empty() {
             return Ok(self.fixed.clone());
@@ -172,10 +173,10 @@ impl Base {
         Ok(found.context(|| format!("looking up {}", self.host))?.collect())
     }
 
-    /// Looks the host up now, for all later calls of [`Base::addresses`].
+    /// Looks the host up now, and keeps the addresses for all later calls of [`Base::addresses`].
     ///
     /// # Errors
-    /// If the host is not known.
+    /// If the host cannot be resolved.
     pub fn fix_addresses(&mut self) -> Result<&[SocketAddr]> {
         self.fixed = self.addresses()?;
         Ok(&self.fixed)

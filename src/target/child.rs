@@ -1,13 +1,15 @@
-//! A child process that cannot outlive us.
+//! A child process that cannot outlive this process.
 //!
-//! Three ties hold it, so that one of them works however we end:
-//! - **the death signal**: the kernel sends it to the child when the thread that forked it ends. A thread may well end
-//!   before its process, so every child is forked by one thread that lives as long as the process does;
-//! - **the life line**: the child's stdin is a pipe whose other end only we hold; a child that reads it sees its end;
+//! Three mechanisms end it, so that one of them works however this process ends:
+//! - **the death signal**: the kernel sends it to the child when the thread that forked it ends. Since a thread may end
+//!   before its process, one thread that lives as long as the process forks every child;
+//! - **the life line**: the child's stdin is a pipe whose other end only this process holds; a child that reads stdin
+//!   sees the end of file;
 //! - **`Drop`**: stop signal, a bounded wait, SIGKILL, reap.
 //!
-//! A child is a process group of its own: a terminal's Ctrl-C reaches us, and we decide what becomes of the child. What
-//! is left of its group when it is found to have ended is killed: a server's workers may not notice that it is gone.
+//! A child leads a process group of its own: a terminal's Ctrl-C reaches only this process, which then decides about
+//! the child. When a child is found to have ended, the rest of its group is killed: a server's workers may not notice
+//! its end.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -28,17 +30,17 @@ use crate::load::limits::{spawn, unstarted};
 /// A signal's number, as libc names it (`libc::SIGINT`).
 pub type Signal = libc::c_int;
 
-/// How much of what a child last wrote to stderr is kept, in bytes.
+/// The part of a child's stderr that is kept, its end, in bytes.
 const TAIL_BYTES: usize = 8 * 1024;
 /// The longest first line that is read from a child's stdout, in bytes.
 const LINE_BYTES: u64 = 64 * 1024;
-/// How long `Drop` waits before it sends SIGKILL.
+/// The time that `Drop` waits before it sends SIGKILL.
 const DROP_GRACE: Duration = Duration::from_secs(5);
-/// How long a killed child may take to be gone; only one that hangs in the kernel takes longer.
+/// The longest wait for a killed child; only one that hangs in the kernel takes longer.
 const KILL_WAIT: Duration = Duration::from_secs(5);
-/// How often a wait looks whether the child has ended.
+/// The interval at which a wait checks whether the child has ended.
 const STEP: Duration = Duration::from_millis(2);
-/// How often a wait looks whether a whole group has ended.
+/// The interval at which a wait checks whether a whole group has ended.
 const GROUP_STEP: Duration = Duration::from_millis(20);
 
 /// A user and its group, to run a child as.
@@ -51,7 +53,7 @@ pub struct RunAs {
 }
 
 impl RunAs {
-    /// Looks the user up by name; `None` when there is no such user.
+    /// Looks the user up by name; returns `None` if there is no such user.
     pub fn named(name: &str) -> Result<Option<RunAs>> {
         let c_name = CString::new(name).context(|| format!("looking up the user {name:?}"))?;
         let mut text = vec![0_u8; 16 * 1024];
@@ -63,16 +65,17 @@ impl RunAs {
             unsafe { libc::getpwnam_r(c_name.as_ptr(), &mut entry, text.as_mut_ptr().cast(), text.len(), &mut found) };
         match (code, found.is_null()) {
             (0, false) => Ok(Some(RunAs { uid: entry.pw_uid, gid: entry.pw_gid })),
-            // Besides 0, POSIX lets these mean "no such user".
+            // POSIX permits these codes too for "no such user".
             (0 | libc::ENOENT | libc::ESRCH, true) => Ok(None),
             (code, _) => Err(io::Error::from_raw_os_error(code)).context(|| format!("looking up the user {name:?}")),
         }
     }
 
-    /// Whom a server of ours runs as: the first of `names` that exists where we are root, else nobody but us (`None`).
+    /// Returns the user that a started server runs as: as root, the first of `names` that exists; otherwise `None`, the
+    /// current user.
     ///
     /// # Errors
-    /// If we are root and no such user exists.
+    /// If this process runs as root and no such user exists.
     pub fn lesser(names: &[&str]) -> Result<Option<RunAs>> {
         // SAFETY: plain system call.
         if unsafe { libc::geteuid() } != 0 {
@@ -91,24 +94,25 @@ impl RunAs {
     }
 }
 
-/// How a child is tied to us and how it is asked to stop.
+/// The user, output, death signal and stop signal of a child.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// What the kernel sends the child when we die. `None` is for a child whose work begins then: it gets a session
-    /// of its own, and only the end of its stdin tells it.
+    /// The signal that the kernel sends the child when this process dies. `None` is for a child whose work begins then:
+    /// it gets a session of its own, and learns of the death only by the end of its stdin.
     pub death_signal: Option<Signal>,
-    /// What [`Child::stop`] sends after it has closed stdin; `None` when the closed stdin is enough.
+    /// The signal that [`Child::stop`] sends after it has closed stdin; `None` if the closed stdin is enough.
     pub stop_signal: Option<Signal>,
-    /// Whom to run the child as (needs root); its supplementary groups are dropped as well.
+    /// The user to run the child as (needs root); its supplementary groups are dropped as well.
     pub run_as: Option<RunAs>,
-    /// The new file that stderr goes to, instead of being read by us: for a child that may write much.
+    /// A new file for stderr, for a child that may write much; `None`: this process reads stderr.
     pub log: Option<PathBuf>,
-    /// Whether stdout goes to that file too. Then no line can be waited for.
+    /// True if stdout goes to that file too. Then no line can be waited for.
     pub log_stdout: bool,
 }
 
 impl Default for Spec {
-    /// Dies with us by SIGKILL, stops when its stdin closes, runs as we do, its stderr read by us.
+    /// Killed by SIGKILL when this process dies, stopped by the closed stdin, run as the current user, its stderr read
+    /// here.
     fn default() -> Self {
         Self { death_signal: Some(libc::SIGKILL), stop_signal: None, run_as: None, log: None, log_stdout: false }
     }
@@ -127,15 +131,15 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `command` under `spec`. `name` is what errors call it.
+    /// Starts `command` under `spec`. Errors name the child `name`.
     ///
-    /// Any thread may call this. stdin, stdout, stderr, user and group that `command` carries are replaced. Fails when
-    /// the program cannot be started: it is missing, or we may not become `run_as`.
+    /// Any thread may call this. It replaces stdin, stdout, stderr, user and group of `command`. It fails if the
+    /// program cannot be started: it is missing, or this process may not switch to `run_as`.
     pub fn spawn(name: &str, mut command: Command, spec: Spec) -> Result<Child> {
         let what = format!("starting {name} ({})", command.get_program().display());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         match &spec.log {
-            // Only ever a new file: the folder may belong to a lesser user, who could have put a link in its place.
+            // Always a new file: the folder may belong to a less privileged user, who could have put a link there.
             Some(path) => {
                 let creating = || format!("{what}: creating {}", path.display());
                 let log = File::create_new(path).context(creating)?;
@@ -164,7 +168,7 @@ impl Child {
         let (first_line, tail) = match readers {
             Ok(readers) => readers,
             Err(error) => {
-                // What nobody reads from would block.
+                // A child whose output is not read would block.
                 let _ = process.kill();
                 let _ = process.wait();
                 return Err(error);
@@ -174,15 +178,15 @@ impl Child {
         Ok(Child { name, process, life_line, first_line, tail, stop_signal, ended: false })
     }
 
-    /// The child's process id.
+    /// Returns the child's process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Waits for the first line that the child writes to stdout, and returns it without its line end.
     ///
-    /// It is an error, naming exit status and stderr, when none comes within `timeout` or the child ends or closes
-    /// stdout first. What follows the first line is read and thrown away. Call this once.
+    /// It is an error, with exit status and stderr, if no line comes within `timeout` or the child ends or closes
+    /// stdout first. Everything after the first line is read and discarded. Call this once.
     pub fn wait_for_line(&mut self, timeout: Duration) -> Result<String> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -199,7 +203,7 @@ impl Child {
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => {
                     return Err(self.failure(&format!("it did not say within {timeout:?} that it is ready")));
                 }
-                // What it had said before it ended has been read by now.
+                // All that it wrote before its end has been read by now.
                 Err(RecvTimeoutError::Timeout) if has_ended => {
                     return Err(self.failure("it ended before it said that it is ready"));
                 }
@@ -208,7 +212,8 @@ impl Child {
         }
     }
 
-    /// The exit status if the child has ended; never waits. The first call that finds it so kills the rest of its group.
+    /// Returns the exit status if the child has ended; never waits. The first call after its end kills the rest of its
+    /// group.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         if !self.ended {
             if !has_ended(self.pid()).context(|| format!("waiting for {}", self.name))? {
@@ -220,7 +225,7 @@ impl Child {
         self.process.try_wait().context(|| format!("waiting for {}", self.name))
     }
 
-    /// Waits up to `timeout` for the child to end by itself; `None` when it has not.
+    /// Waits up to `timeout` for the child to end by itself; returns `None` if it has not.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -238,7 +243,7 @@ impl Child {
     /// Writes a line to the child's stdin.
     ///
     /// # Errors
-    /// If it has closed it, or was stopped.
+    /// If the child has closed stdin, or was stopped.
     pub fn tell(&mut self, line: &str) -> Result<()> {
         let telling = || format!("writing to {}", self.name);
         match &mut self.life_line {
@@ -247,9 +252,9 @@ impl Child {
         }
     }
 
-    /// Sends `signal` to the child; does nothing when it has ended.
+    /// Sends `signal` to the child; does nothing if it has ended.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        // A child that has ended but was not reaped keeps its pid, so the number cannot have gone to a stranger.
+        // A child that has ended but was not reaped keeps its pid, so the pid cannot belong to another process.
         if self.exited()?.is_none() {
             // SAFETY: plain system call.
             unsafe { libc::kill(self.process.id().cast_signed(), signal) };
@@ -257,8 +262,8 @@ impl Child {
         Ok(())
     }
 
-    /// Closes stdin and sends the stop signal, if there is one; after `grace`, SIGKILL to the child's process group.
-    /// Returns once the child is reaped; calling it again returns the same status.
+    /// Closes stdin and sends the stop signal, if there is one; after `grace`, sends SIGKILL to the child's process
+    /// group. Returns once the child is reaped; another call returns the same status.
     pub fn stop(&mut self, grace: Duration) -> Result<ExitStatus> {
         self.life_line = None;
         if let Some(signal) = self.stop_signal {
@@ -272,14 +277,14 @@ impl Child {
             .ok_or_else(|| Error::new(format!("stopping {} (pid {}): SIGKILL did not end it", self.name, self.pid())))
     }
 
-    /// To be called before the child is reaped.
+    /// Kills the child's process group. Must be called before the child is reaped.
     fn kill_group(&self) {
-        // SAFETY: plain system call. The child leads its group and is not reaped, so the number is still its own.
+        // SAFETY: plain system call. The child leads its group and is not reaped, so the number still belongs to it.
         unsafe { libc::kill(-self.process.id().cast_signed(), libc::SIGKILL) };
     }
 
-    /// Sends `signal` to every process of the child's group, waits up to `grace` until all of them have ended, and kills
-    /// what has not: for a child that may end before what it has started, as a build tool does.
+    /// Sends `signal` to every process of the child's group, waits up to `grace` until all of them have ended, and
+    /// kills the rest: for a child that may end before the processes that it started, as a build tool does.
     ///
     /// # Errors
     /// If not even SIGKILL ends the child.
@@ -289,7 +294,7 @@ impl Child {
         }
         self.life_line = None;
         let (group, deadline) = (self.process.id(), Instant::now() + grace);
-        // SAFETY: plain system call. The child leads its group and is not reaped, so the number is still its own.
+        // SAFETY: plain system call. The child leads its group and is not reaped, so the number still belongs to it.
         unsafe { libc::kill(-group.cast_signed(), signal) };
         while group_runs(group) && Instant::now() < deadline {
             thread::sleep(GROUP_STEP);
@@ -299,12 +304,12 @@ impl Child {
             .ok_or_else(|| Error::new(format!("stopping {} (pid {}): SIGKILL did not end it", self.name, self.pid())))
     }
 
-    /// The last 8 KiB, at most, that the child wrote to stderr.
+    /// Returns the end of what the child wrote to stderr, at most 8 KiB.
     pub fn stderr_tail(&self) -> String {
         self.tail.text(Duration::ZERO)
     }
 
-    /// An error that says `why`, whether the child has ended and how, and what it last wrote to stderr.
+    /// Creates an error with `why`, the child's state or exit status, and the end of what it wrote to stderr.
     pub fn failure(&mut self, why: &str) -> Error {
         let (state, patience) = match self.exited() {
             Ok(Some(status)) => (format!("ended with {status}"), Duration::from_millis(500)),
@@ -321,12 +326,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Nobody is left to tell; the death signal still holds the child.
+        // An error cannot be returned from here; the death signal still holds the child.
         let _ = self.stop(DROP_GRACE);
     }
 }
 
-/// Whether the child of this number, which is not reaped, has ended. It stays unreaped.
+/// Reports whether the child `pid`, which is not reaped, has ended. It stays unreaped.
 fn has_ended(pid: u32) -> io::Result<bool> {
     // SAFETY: an all-zero `siginfo_t` is a valid value; waitid fills it.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -339,7 +344,7 @@ fn has_ended(pid: u32) -> io::Result<bool> {
     Ok(unsafe { info.si_pid() } != 0)
 }
 
-/// Whether a process of this group runs; one that has ended but was not reaped does not.
+/// Reports whether a process of this group runs; one that has ended but was not reaped does not count.
 fn group_runs(group: u32) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok()).any(|stat| {
@@ -350,7 +355,7 @@ fn group_runs(group: u32) -> bool {
     })
 }
 
-/// Puts the child into a group (or session) of its own and has the kernel signal it when we die.
+/// Puts the child into a group (or session) of its own and has the kernel signal it when this process dies.
 fn tie(command: &mut Command, death_signal: Option<Signal>) {
     let parent = std::process::id();
     // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.
@@ -362,11 +367,11 @@ fn tie(command: &mut Command, death_signal: Option<Signal>) {
             if libc::setpgid(0, 0) == -1 {
                 return Err(io::Error::last_os_error());
             }
-            // A change of user clears the death signal; std has made that change before it calls us.
+            // A change of user clears the death signal; std makes that change before it calls this closure.
             if libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong) == -1 {
                 return Err(io::Error::last_os_error());
             }
-            // If we died before the signal was set it will never come.
+            // If the parent died before the signal was set, the signal never comes.
             if libc::getppid().cast_unsigned() != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
@@ -447,7 +452,8 @@ impl Tail {
         Ok(Tail::Ring { bytes, closed })
     }
 
-    /// The tail as text; waits up to `patience` for the child's side to be closed, so that its last words are in it.
+    /// Returns the tail as text; waits up to `patience` for the child to close its side, so that its last output is
+    /// included.
     fn text(&self, patience: Duration) -> String {
         match self {
             Tail::Ring { bytes, closed } => {
@@ -460,7 +466,7 @@ impl Tail {
     }
 }
 
-/// The last 8 KiB, at most, of a file.
+/// Returns the end of a file, at most 8 KiB.
 pub(super) fn file_tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();

@@ -1,5 +1,5 @@
-//! The daemons behind certctl's connectors: nginx, Apache httpd, HAProxy, and an F5. They run already, or we start them
-//! (the F5 is a mock of ours).
+//! The daemons behind certctl's connectors: nginx, Apache httpd, HAProxy, and an F5. They run already, or a run starts
+//! them (the F5 as a mock).
 
 mod kind;
 
@@ -32,37 +32,37 @@ use crate::wire::sessions::Sessions;
 use crate::wire::tls::{self, Options, Trust};
 use crate::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 
-/// How long a daemon may take to answer before it is measured.
+/// The longest wait for a daemon's answer before the measurement.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A daemon that has given no ticket of TLS 1.3 after so many full handshakes gives none: a session of TLS 1.2 is good for
-/// any number of connections.
+/// The full handshakes after which a daemon without a ticket of TLS 1.3 is taken to give none: a session of TLS 1.2 can
+/// be resumed by any number of connections.
 const PRIMING_CONNECTIONS: usize = 32;
-/// The names that certificates of started daemons are valid for.
+/// The names for which certificates of started daemons are valid.
 const NAMES: [&str; 6] =
     ["localhost", "nginx-target", "apache-target", "haproxy-target", "f5-mock-target", "127.0.0.1"];
 
-/// What is to be asked.
+/// The choice of daemons for a run.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Those that are asked.
+    /// The kinds of daemon that are measured.
     pub kinds: Vec<Kind>,
-    /// Daemons that run already. Where there are none, all that are installed are started.
+    /// Daemons that run already. If there are none, all that are installed are started.
     pub named: Vec<(Kind, Base)>,
-    /// How the certificates of those are verified.
+    /// The verification of the certificates of those.
     pub trust: Trust,
-    /// The key of the certificates of those that are started.
+    /// The key type of the certificates of started daemons.
     pub key_type: KeyType,
-    /// How a HAProxy that is started is brought to take up a new certificate.
+    /// The way in which a started HAProxy takes up a new certificate.
     pub haproxy_reload: Reload,
 }
 
 /// A daemon that answers.
 pub struct Connector {
-    /// Which it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it is.
+    /// Its base URL.
     pub base: Base,
-    /// Of all that its host has, the one where it answers.
+    /// The first address of its host at which it answers.
     address: SocketAddr,
     trust: Trust,
     version: String,
@@ -75,10 +75,10 @@ enum Origin {
     Mock(Box<F5Mock>),
 }
 
-/// The daemons that answer. Dropping them stops those that we started.
+/// The daemons that answer. Dropping this stops those that were started.
 pub struct Connectors {
     all: Vec<Connector>,
-    /// What is not here, and what mends that, a line each.
+    /// The daemons that are missing, each with its fix, one per line.
     skipped: Vec<String>,
     authority: Arc<Authority>,
     key_type: KeyType,
@@ -87,10 +87,10 @@ pub struct Connectors {
 }
 
 impl Connectors {
-    /// Starts what is to be started, and sees that all answer. `f5_mock` is the mock's program.
+    /// Starts the daemons to be started, and checks that all answer. `f5_mock` is the mock's program.
     ///
     /// # Errors
-    /// If one does not answer as it should, or there is none.
+    /// If a daemon does not answer 200, or none is there.
     pub fn prepare(wanted: Wanted, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<Self> {
         let authority = Arc::new(Authority::root(KeyType::EcdsaP256)?);
         let mut connectors = Self {
@@ -114,7 +114,7 @@ impl Connectors {
         self.skipped.push(skipped);
     }
 
-    /// Those that run already.
+    /// Connects to daemons that run already.
     fn find(&mut self, wanted: &Wanted, say: &mut dyn FnMut(String)) -> Result<()> {
         if matches!(wanted.trust, Trust::Insecure) {
             say("WARNING: --insecure: certificates are not verified; anyone may be answering".to_owned());
@@ -128,7 +128,7 @@ impl Connectors {
         Ok(())
     }
 
-    /// Starts what is installed of these.
+    /// Starts those of `kinds` that are installed.
     fn start(&mut self, kinds: &[Kind], f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
         for kind in kinds {
             match kind.daemon() {
@@ -164,48 +164,48 @@ impl Connectors {
 
     fn start_f5(&mut self, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
         let mock = F5Mock::start(f5_mock)?;
-        // The one that it starts with has a key of its own choice.
+        // The mock generates its own first certificate, with a key type of its choice.
         mock.deploy(&self.identity()?)?;
         say(format!("started a mock of an F5 at {}", mock.address));
         self.add(Connector {
             kind: Kind::F5,
             base: mock.base.clone(),
             address: mock.address,
-            // What is deployed to it comes from an authority of ours.
+            // The certificates that are deployed to it come from this run's authority.
             trust: mock.trust.clone().and(self.authority.certificate()),
             version: format!("mock {}", mock.version),
             origin: Origin::Mock(Box::new(mock)),
         })
     }
 
-    /// Adds one that we started, if it answers.
+    /// Adds a started daemon, if it answers.
     fn add(&mut self, started: Connector) -> Result<()> {
         started.preflight()?;
         self.all.push(started);
         Ok(())
     }
 
-    /// A fresh certificate for the daemons that we start.
+    /// Issues a new certificate for the started daemons.
     fn identity(&self) -> Result<Identity> {
         self.authority.issue(self.key_type, Purpose::Server, &NAMES)
     }
 
-    /// What was replaced, and when.
+    /// Returns the record of the replacements, with their times.
     pub fn rotations(&self) -> Arc<Rotations> {
         self.rotations.clone()
     }
 
-    /// Where they listen.
+    /// Returns the addresses at which they listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.all.iter().map(|connector| connector.address).collect()
     }
 
-    /// Those that answer.
+    /// Returns the daemons that answer.
     pub fn all(&self) -> &[Connector] {
         &self.all
     }
 
-    /// How the certificates of those that we started can be replaced.
+    /// Returns the started daemons, as handles to replace their certificates.
     pub fn replaceable(&self) -> Vec<Replaceable> {
         let replaceable = self.all.iter().filter_map(|connector| {
             let what = match &connector.origin {
@@ -218,7 +218,7 @@ impl Connectors {
         replaceable.collect()
     }
 
-    /// The mock of an F5, if one was started.
+    /// Returns the mock of an F5, if one was started.
     pub fn f5(&self) -> Option<&F5Mock> {
         self.all.iter().find_map(|connector| match &connector.origin {
             Origin::Mock(mock) => Some(&**mock),
@@ -226,7 +226,7 @@ impl Connectors {
         })
     }
 
-    /// What the mock of an F5 has counted so far.
+    /// Returns the counters of the mock of an F5 at this moment.
     ///
     /// # Errors
     /// If it does not answer.
@@ -234,7 +234,7 @@ impl Connectors {
         self.f5().map(F5Mock::counts).transpose()
     }
 
-    /// The work that a workload claims, beside what shows it.
+    /// Returns the work that the answers of a workload claim, beside the evidence of it.
     ///
     /// # Errors
     /// If the mock of an F5 does not answer.
@@ -245,7 +245,7 @@ impl Connectors {
             let name = "right answers on a connection of their own";
             work.push(Work { name, claimed, found, source: "the TLS library" });
         }
-        // Daemons that are not ours count nothing that could be asked for.
+        // Daemons that ran already have no counters to query.
         let claims = workload.scenario.claims();
         if let (false, Some(before), Some(mock)) = (claims.is_empty(), before, self.f5()) {
             work.extend(mock.counts()?.work_since(before, &claims, measured.unanswered));
@@ -253,7 +253,7 @@ impl Connectors {
         Ok(work)
     }
 
-    /// What they are, for results.
+    /// Describes the daemons, for results.
     pub fn facts(&self) -> TargetFacts {
         let mut settings = Map::new();
         for connector in &self.all {
@@ -291,7 +291,7 @@ impl Connectors {
 }
 
 impl Connector {
-    /// One that runs already, at the first address of its host where it answers.
+    /// Connects to a daemon that runs already, at the first address of its host at which it answers.
     fn running(kind: Kind, base: Base, trust: Trust) -> Result<Self> {
         let mut failure =
             Error::new(format!("{base}: the host has no address")).mend(format!("check the URL of {kind}"));
@@ -306,10 +306,11 @@ impl Connector {
         Err(failure)
     }
 
-    /// Opens up to `connections` at once for workloads that offer this. Sessions to resume are there when it returns.
+    /// Creates a peer for workloads with this offer, of up to `connections` at a time. Sessions to resume exist when it
+    /// returns.
     ///
     /// # Errors
-    /// If version and group do not go together, or the daemon does not answer.
+    /// If the TLS version and group do not go together, or the daemon does not answer.
     pub fn peer(&self, offer: Offer, connections: usize) -> Result<Peer> {
         let dialers = match offer.resumption {
             Resumption::Full => vec![self.dialer(offer, None)?],
@@ -327,12 +328,12 @@ impl Connector {
         Ok(Dialer::new(self.address, self.base.server_name()?, tls::configure(&options)?))
     }
 
-    /// One that has a session to resume for each of its connections: a daemon that stalls has all of them shake hands at
-    /// once, and a ticket is good for one.
+    /// Creates a dialer with a session to resume for each connection: if the daemon stalls, all of them shake hands at
+    /// once, and a ticket is good for one handshake.
     fn resuming_dialer(&self, offer: Offer, connections: usize) -> Result<Dialer> {
         let sessions = Arc::new(Sessions::for_connections(connections));
         let dialer = self.dialer(offer, Some(sessions.clone()))?;
-        // Most give two tickets for a full handshake; some give one.
+        // Most daemons give two tickets per full handshake, some give one.
         for done in 0..connections.max(PRIMING_CONNECTIONS) {
             if sessions.tickets() >= connections || (done >= PRIMING_CONNECTIONS && sessions.tickets() == 0) {
                 break;
@@ -343,10 +344,10 @@ impl Connector {
         Ok(dialer.resuming())
     }
 
-    /// One that keeps a connection for each client.
+    /// Creates a peer that keeps a connection for each client.
     ///
     /// # Errors
-    /// If its certificate's authority is unusable.
+    /// If the certificate's authority cannot be used.
     pub fn keeping_peer(&self) -> Result<Peer> {
         let config = tls::client_config(&self.trust)?;
         let greeting = encode(Method::Get, self.kind.path(), &self.base.host_header(), None, "");
@@ -354,12 +355,12 @@ impl Connector {
         Ok(Peer { dialers, connections: Connections::Kept(greeting) })
     }
 
-    /// Whether it is asked over loopback.
+    /// Reports whether it is reached over loopback.
     pub fn is_local(&self) -> bool {
         self.address.ip().is_loopback()
     }
 
-    /// Sees that it answers, once.
+    /// Sends it one request and checks the answer.
     fn preflight(&self) -> Result<()> {
         let dialer = Dialer::new(self.address, self.base.server_name()?, tls::client_config(&self.trust)?);
         self.exchange(&dialer)
@@ -392,14 +393,13 @@ async fn ask(dialer: &Dialer, path: &str, host: &str) -> Result<u16, Fault> {
     scratch.request = encode(Method::Get, path, host, None, "");
     connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await?;
     connection.close(PATIENCE).await;
-    // An exchange that ends well has a response.
+    // An exchange that succeeds has a response.
     Ok(scratch.response().map_or(0, |response| response.status))
 }
 
-/// What the user can do about a daemon that does not answer.
 /// A daemon whose certificate can be replaced while it runs.
 pub struct Replaceable {
-    /// Which it is.
+    /// Its kind.
     pub kind: Kind,
     what: Which,
     authority: Arc<Authority>,
@@ -412,15 +412,15 @@ enum Which {
 }
 
 impl Replaceable {
-    /// Makes the next certificate.
+    /// Issues the next certificate.
     ///
     /// # Errors
-    /// If no key can be made.
+    /// If no key can be generated.
     pub fn next(&self) -> Result<Identity> {
         self.authority.issue(self.key_type, Purpose::Server, &NAMES)
     }
 
-    /// The processes that serve now, and that a replacement replaces too.
+    /// Returns the processes that serve now and that a replacement of the certificate will replace.
     ///
     /// # Errors
     /// If `/proc` cannot be read.
@@ -431,10 +431,10 @@ impl Replaceable {
         }
     }
 
-    /// Puts it in place, as certctl's connector does, and returns once the daemon has been told.
+    /// Deploys the certificate, as certctl's connector does, and returns once the daemon has been notified.
     ///
     /// # Errors
-    /// If the daemon does not take it.
+    /// If the daemon refuses it.
     pub fn replace(&self, identity: &Identity) -> Result<()> {
         match &self.what {
             Which::Sidecar(sidecar) => sidecar.lock().unwrap_or_else(PoisonError::into_inner).replace(identity),

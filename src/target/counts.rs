@@ -1,11 +1,11 @@
-//! Work that a server of ours counts itself, for where there is no database to ask.
+//! Side effects that a started server counts itself, for systems without a database to query.
 
 use serde_json::{Map, Value};
 
 use crate::measure::validity::Work;
 use crate::scenario::Claim;
 
-/// Counts by name, which only grow.
+/// Counters by name, which only grow.
 #[derive(Clone, Debug)]
 pub struct Counts {
     values: Map<String, Value>,
@@ -13,7 +13,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Takes a server's answer, if it is a JSON object; `source` is what results call it.
+    /// Takes a server's answer, if it is a JSON object; `source` names the server in results.
     pub fn new(values: Value, source: &'static str) -> Option<Self> {
         match values {
             Value::Object(values) => Some(Self { values, source }),
@@ -21,12 +21,13 @@ impl Counts {
         }
     }
 
-    /// One count; 0 for one that there is not.
+    /// Returns a counter; 0 if there is no such counter.
     pub fn get(&self, counter: &str) -> u64 {
         self.values.get(counter).and_then(Value::as_u64).unwrap_or(0)
     }
 
-    /// The work since `before`, of what answers claim; `unanswered` more may have been carried out.
+    /// Returns the work since `before` for each claim of the answers; `unanswered` more requests may have been carried
+    /// out.
     pub fn work_since(&self, before: &Self, claims: &[Claim], unanswered: u64) -> Vec<Work> {
         let work = claims.iter().map(|Claim { name, counter, claimed }| {
             let found = self.get(counter).saturating_sub(before.get(counter));

@@ -1,4 +1,4 @@
-//! Looks a running certctl over, all the way: where the preflight stops at the first thing that is wrong, this goes on.
+//! All checks of a running certctl: the preflight stops at the first thing that is wrong, this goes on.
 
 mod api;
 mod clock;
@@ -14,32 +14,32 @@ use crate::database::Client;
 use crate::error::{Error, Result};
 use crate::foreign;
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// As it should be.
     Ok,
-    /// Runs are possible, and someone who reads their figures should know.
+    /// Runs are possible, but readers of their figures should know of it.
     Warn,
     /// Some scenario cannot run, or its result would be invalid.
     Fail,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its severity.
     pub level: Level,
-    /// What was found.
+    /// The state that was found.
     pub what: String,
-    /// What mends it.
+    /// The fix, if one is needed.
     pub mend: Option<String>,
 }
 
-/// What mends a lack of seeded rows.
+/// The fix for missing seeded rows.
 const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database";
 
-/// Takes findings, one by one.
+/// A receiver of findings, one by one.
 type Tell<'a> = &'a mut dyn FnMut(Finding);
 
 impl Finding {
@@ -59,7 +59,7 @@ impl Finding {
         Self { level, what: error.what().to_owned(), mend: error.mending().map(str::to_owned) }
     }
 
-    /// Well if `good`, else this.
+    /// Returns an `Ok` finding if `good`, else `otherwise`.
     fn unless(good: bool, otherwise: impl FnOnce() -> Self, what: impl Into<String>) -> Self {
         if good { Self::ok(what) } else { otherwise() }
     }
@@ -80,24 +80,24 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What the API told that the database's part needs.
+/// The results of the API checks that the database checks need.
 #[derive(Default)]
 struct Told {
-    /// The reference server, which has no background loops.
+    /// The system is a reference server, which has no background loops.
     is_reference: bool,
-    /// How long the process runs, in seconds.
+    /// The time since the start of certctl, in seconds.
     uptime_s: Option<f64>,
-    /// A path that nobody else has asked for, for the audit log to show.
+    /// A path that only this process has requested; certctl's audit log has to show it.
     unique_path: Option<String>,
 }
 
-/// Looks at the way to `target`, its API, its database if one is given, and this machine. Not for use inside an async
-/// runtime.
+/// Checks the connection to `target`, its API, its database if one is given, and this machine. Not for use inside an
+/// async runtime.
 ///
 /// # Errors
-/// If this process cannot look at all; what is wrong with the target is told.
+/// If this process cannot run the checks; anything wrong with the system is a finding.
 pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
-    // Now, since it knows what to ask the API for; looked at later.
+    // Opened now, since the API checks need the profiles in it; checked later.
     let database = target.database.as_ref().map(|url| Client::open(url, "doctor"));
     let (mut client, refused) = match database {
         None => (None, None),
@@ -133,7 +133,7 @@ pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
     Ok(())
 }
 
-/// The certificate profiles; `None` where the database does not tell.
+/// Returns the ids of the certificate profiles; `None` if they cannot be read.
 fn profiles(client: &mut Client) -> Option<Vec<String>> {
     let rows = client.query("SELECT id FROM certificate_profiles ORDER BY id", &[]).ok()?;
     Some(rows.iter().map(|row| row.get(0)).collect())

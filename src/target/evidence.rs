@@ -1,10 +1,10 @@
-//! What the system under test says happened, beside what its clients saw: PostgreSQL's statistics, certctl's metrics.
+//! The server side's evidence of a run, beside what clients measure: PostgreSQL's statistics, certctl's metrics.
 //!
-//! Two brackets, since the statistics are not alike:
-//! - **quiet to quiet**, from before the first connection until all work is done: statement counts and WAL bytes. A
-//!   server that does the same work gives the same counts, so that they can gate.
-//! - **the measured window**: rates. `pg_stat_database` and its like lag by up to a second, and of a backend that falls
-//!   silent by up to ten, so that a count between two moments under load is none to gate by.
+//! It covers two spans of time, since the statistics differ in quality:
+//! - **quiet to quiet**, from before the first connection until all work is done: statement counts and WAL bytes. The
+//!   same work gives the same counts, so they can gate;
+//! - **the measured window**: rates. `pg_stat_database` and similar views lag by up to a second, and by up to ten for a
+//!   backend that goes idle, so that a difference between two moments under load cannot gate.
 
 pub mod metrics;
 mod statements;
@@ -22,42 +22,42 @@ pub use witness::Witness;
 use crate::error::Error;
 use metrics::{Change, Metrics};
 
-/// What the server side shows of a run.
+/// The evidence of the server side about a run.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Evidence {
-    /// Arrivals sent, warm-up included: what figures "per arrival" divide by.
+    /// Arrivals that were sent, warm-up included: the divisor of figures "per arrival".
     pub arrivals: u64,
-    /// The database's settings that figures depend on.
+    /// The database's settings that affect the figures.
     pub settings: BTreeMap<String, String>,
-    /// Quiet to quiet: the database's statements. Absent where no database was given.
+    /// Quiet to quiet: the database's statements. Absent if no database was given.
     pub statements: Option<Known<Statements>>,
     /// Quiet to quiet: bytes of WAL that the whole cluster wrote, its own upkeep included.
     pub wal_bytes: Option<u64>,
-    /// The measured window; absent where none was reached.
+    /// The measured window; absent if the run did not reach it.
     pub window: Option<Window>,
-    /// certctl's own metrics that changed. Absent where nobody asked for them.
+    /// Those of certctl's own metrics that changed. Absent if they were not requested.
     pub metrics: Option<Known<BTreeMap<String, Change>>>,
-    /// What could not be found out, or makes a figure above doubtful.
+    /// Failures to read evidence, and reasons to doubt a figure above.
     pub problems: Vec<String>,
 }
 
-/// Something, or why it could not be had.
+/// A value, or the reason for which it is missing.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Known<T> {
-    /// It is there.
+    /// The value.
     Yes(T),
-    /// It is not.
+    /// It is missing.
     No {
-        /// Why not.
+        /// The reason.
         unavailable: String,
-        /// What would make it available.
+        /// The fix that would make it available.
         mend: Option<String>,
     },
 }
 
 impl<T> Known<T> {
-    /// It, if it is there.
+    /// Returns the value, if it is known.
     pub fn yes(&self) -> Option<&T> {
         match self {
             Self::Yes(it) => Some(it),
@@ -73,8 +73,8 @@ impl<T> From<Error> for Known<T> {
 }
 
 impl Evidence {
-    /// Adds what changed in certctl's own metrics. To read them is work for certctl: do it outside of the witness's
-    /// time.
+    /// Adds the changes of certctl's own metrics. Reading them is work for certctl: do it before the witness starts and
+    /// after it finishes.
     #[must_use]
     pub fn with_metrics(mut self, before: Result<Metrics, Error>, after: Result<Metrics, Error>) -> Self {
         self.metrics = Some(match (before, after) {

@@ -1,4 +1,5 @@
-//! The F5 that we start: a mock of its iControl REST API, and of a virtual server that serves what is deployed to it.
+//! The F5 that a run starts: a mock of its iControl REST API, and of a virtual server that serves the deployed
+//! certificate.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -30,14 +31,14 @@ use crate::wire::request::{Method, encode};
 use crate::wire::tls::{Trust, client_config};
 use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
 
-/// What is asked of it to see that it is well, without a login.
+/// The path of a request, without a login, that checks that it works.
 pub const HEALTH_PATH: &str = "/healthz";
-/// The profile of the virtual server that every client but the management's connects to.
+/// The profile of the virtual server that every client connects to, except the management client.
 pub const SERVED_PROFILE: &str = "clientssl-certctl";
 
-/// How long the mock may take until it accepts connections.
+/// The longest wait for the mock to accept connections.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// Under this name the mock keeps its certificate whatever is deployed.
+/// The server name for which the mock keeps showing its own certificate, whatever is deployed.
 const MANAGEMENT_NAME: &str = "management.localhost";
 const COUNTS_PATH: &str = "/mock/counts";
 
@@ -47,22 +48,22 @@ pub struct F5Mock {
     pub address: SocketAddr,
     /// Its address as a URL.
     pub base: Base,
-    /// How the certificate that it starts with is verified. What is deployed later has its own authority.
+    /// The authority of the certificate that it starts with. A certificate deployed later has its own authority.
     pub trust: Trust,
-    /// Its version, as it says itself.
+    /// Its version, as it reports it.
     pub version: String,
     management: Management,
     _server: Child,
 }
 
-/// What is asked of a mock beside the load, from any thread.
+/// A client for requests to the mock beside the load, for use from any thread.
 #[derive(Clone)]
 pub struct Management {
     address: SocketAddr,
     host: String,
     config: Arc<ClientConfig>,
     credentials: Credentials,
-    /// Connections of the management's, which are not the load's.
+    /// The number of connections that the management client opened, which are not part of the load.
     connections: Arc<AtomicU64>,
 }
 
@@ -97,18 +98,18 @@ impl F5Mock {
         Ok(Self { address, base, trust, version: text("version")?.to_owned(), management, _server: server })
     }
 
-    /// Who may log in.
+    /// Returns the credentials of a login.
     pub fn credentials(&self) -> &Credentials {
         &self.management.credentials
     }
 
-    /// For other threads than the one that holds the mock.
+    /// Returns the management client, for threads other than the one that holds the mock.
     pub fn management(&self) -> Management {
         self.management.clone()
     }
 
-    /// Deploys an identity to [`SERVED_PROFILE`]: new handshakes are shown it from then on. Not for use inside an
-    /// async runtime.
+    /// Deploys an identity to [`SERVED_PROFILE`]: new handshakes show it from then on. Not for use inside an async
+    /// runtime.
     ///
     /// # Errors
     /// If a step fails.
@@ -116,8 +117,8 @@ impl F5Mock {
         self.management.deploy(identity)
     }
 
-    /// Asks for the mock's own counts of work, without the handshakes of its management. It counts before it answers. Not
-    /// for use inside an async runtime.
+    /// Requests the mock's own counters of work, without the handshakes of the management client. The mock counts
+    /// before it answers. Not for use inside an async runtime.
     ///
     /// # Errors
     /// If it does not answer.
@@ -127,7 +128,7 @@ impl F5Mock {
 }
 
 impl Management {
-    /// See [`F5Mock::deploy`].
+    /// Deploys an identity: see [`F5Mock::deploy`].
     ///
     /// # Errors
     /// If a step fails.
@@ -140,7 +141,7 @@ impl Management {
             let done = self.deploy_in(&mut session, &mut deployment).await;
             if done.is_err() {
                 let method = deployment.encode(LOGOUT, &self.host, &self.credentials, &mut session.scratch.request);
-                // The token is given back where that can be done; what went wrong before is what matters.
+                // Gives the token back if possible; the first error is the one to report.
                 let _ = session.exchange(method, || "logging out".to_owned()).await;
             }
             done
@@ -160,7 +161,7 @@ impl Management {
         Ok(())
     }
 
-    /// See [`F5Mock::counts`].
+    /// Requests the counters: see [`F5Mock::counts`].
     ///
     /// # Errors
     /// If it does not answer.
@@ -191,7 +192,7 @@ impl Management {
     }
 }
 
-/// One connection of the management's.
+/// A connection of the management client.
 struct Session {
     connection: Connection,
     scratch: Scratch,
@@ -213,7 +214,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Fault>>, what: impl Fn(
     }
 }
 
-/// The reason that iControl gives in an error.
+/// Returns the reason in an error of iControl.
 fn reason(response: &Response<'_>) -> String {
     let json: Value = serde_json::from_slice(response.body).unwrap_or_default();
     json["message"].as_str().map_or_else(|| "no reason given".to_owned(), foreign::line)

@@ -1,9 +1,9 @@
-//! A private folder that vanishes when we do, and with it whatever server still works in it.
+//! A private folder that is removed when this process ends, together with any server that still works in it.
 //!
-//! The keeper is a shell that makes the folder and waits for the end of a pipe from us, which comes however we end,
-//! `kill -9` included. It gives the server time to end by itself, kills what then still works in the folder (a worker
-//! process whose master died beside us has nobody else to tell it), and removes the folder. It is the one place that
-//! makes and deletes it, on the normal path too.
+//! The keeper is a shell that creates the folder and waits for the end of a pipe from this process, which comes however
+//! the process ends, `kill -9` included. It gives the server time to end by itself, kills the processes that still work
+//! in the folder (a worker whose master died has nothing else to stop it), and removes the folder. Only the keeper
+//! creates and removes it, on the normal path too.
 
 use std::env;
 use std::fs;
@@ -16,16 +16,17 @@ use std::time::Duration;
 use super::child::{Child, RunAs, Spec};
 use crate::error::{Context, Error, Result};
 
-/// The longest path of a unix socket on Linux, in bytes, without its closing zero.
+/// The longest path of a unix socket on Linux, in bytes, without the NUL at its end.
 const SOCKET_PATH_BYTES: usize = 107;
 const START_WAIT: Duration = Duration::from_secs(30);
 /// One turn of the script's loops.
 const TURN: Duration = Duration::from_millis(50);
-/// What the script may take beside its patience: 100 turns of killing, 200 of removing.
+/// The longest time of the script beside the lease's patience: 100 turns of killing, 200 of removing.
 const REMOVAL_WAIT: Duration = Duration::from_secs(25);
 
-/// Makes the folder `$1` and waits for the end of stdin. What then works in `$1/$2` has `$3` turns to end; after that
-/// it is killed. Removes the folder, more than once, since what could not be killed may still write into it.
+/// Creates the folder `$1` and waits for the end of stdin. Processes that then work in `$1/$2` have `$3` turns to end;
+/// after that they are killed. Removes the folder, repeatedly, since a process that could not be killed may still write
+/// into it.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 mkdir -m 700 -- "$1" || exit 1
@@ -50,22 +51,23 @@ while [ -e "$1" ] && [ "$turns" -lt 200 ]; do sleep 0.05; rm -rf -- "$1"; turns=
 [ ! -e "$1" ]
 "#;
 
-/// What a folder is for.
+/// The purpose and limits of a folder.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
-    /// The server, as errors call it.
+    /// The server, as errors name it.
     pub what: &'static str,
     /// Its part of the folder's name: `certctl-bench-NAME-PID-NUMBER`.
     pub name: &'static str,
-    /// The longest path of a unix socket in the folder, relative to it: the folder's own path is short enough for it.
+    /// The longest path of a unix socket in the folder, relative to it; the folder's own path is chosen short enough
+    /// for it.
     pub socket: &'static str,
-    /// The folder in it that is every server process's working directory, and nobody else's.
+    /// The subfolder that is the working directory of every process of the server, and of no other process.
     pub work: &'static str,
-    /// How long the server has to end by itself.
+    /// The time that the server has to end by itself.
     pub patience: Duration,
 }
 
-/// The keeper of a folder. Dropping it removes the folder, so the server has to be stopped first.
+/// The keeper of a folder. Dropping it removes the folder, so stop the server first.
 #[derive(Debug)]
 pub struct Keeper {
     folder: PathBuf,
@@ -74,10 +76,10 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Makes a folder of mode 0700, which belongs to `user`, or to us if there is none.
+    /// Creates a folder of mode 0700, which belongs to `user`, or to the current user if there is none.
     ///
     /// # Errors
-    /// If no folder for temporary files will do, or the shell cannot be started.
+    /// If no folder for temporary files is suitable, or the shell cannot be started.
     pub fn start(lease: &Lease, user: Option<RunAs>) -> Result<Keeper> {
         let keeper = make(lease, &room(lease, user)?)?;
         if let Some(user) = user {
@@ -87,12 +89,12 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// The folder; gone once stopped.
+    /// Returns the folder, which no longer exists after [`stop`](Self::stop).
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Removes the folder. Calling it again does nothing.
+    /// Removes the folder. Another call does nothing.
     ///
     /// # Errors
     /// If the folder could not be removed.
@@ -108,12 +110,13 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // Nobody is left to tell.
+        // An error cannot be returned from here.
         let _ = self.stop();
     }
 }
 
-/// A folder for temporary folders in which the server's user can get to its own, by a path short enough for a socket.
+/// Finds a folder for temporary files in which the server's user can reach its own, with a path short enough for a
+/// socket.
 fn room(lease: &Lease, user: Option<RunAs>) -> Result<PathBuf> {
     let fits = |room: &Path| {
         let socket = folder_name(lease, room, u32::MAX).join(lease.socket);
@@ -136,7 +139,7 @@ fn folder_name(lease: &Lease, room: &Path, number: u32) -> PathBuf {
     room.join(format!("certctl-bench-{}-{}-{number}", lease.name, std::process::id()))
 }
 
-/// Starts the script, which makes the folder. The name is new: `mkdir` fails on one that exists.
+/// Starts the script, which creates the folder. The name must be new: `mkdir` fails on one that exists.
 fn make(lease: &Lease, room: &Path) -> Result<Keeper> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let mut left_over = 0;
@@ -150,7 +153,7 @@ fn make(lease: &Lease, room: &Path) -> Result<Keeper> {
         let mut script = Child::spawn(&format!("the keeper of {}", lease.what), command, spec)?;
         match script.wait_for_line(START_WAIT) {
             Ok(_) => return Ok(Keeper { folder, patience: lease.patience, script }),
-            // Left by a machine that lost power, when process ids began anew.
+            // Left by a machine that lost power, since process ids start again after a boot.
             Err(_) if folder.symlink_metadata().is_ok() && left_over < 100 => left_over += 1,
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! Watches the machine while a run is measured, once a second, from a thread of its own.
+//! Measurement of the machine's use during a run: once a second, from a thread of its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::measure::machine_use::MachineUse;
 use crate::measure::machine_use::account::{Account, Reading};
 use crate::measure::machine_use::procfs::{self, CpuSet};
 
-/// How often readings are taken.
+/// The interval of the readings.
 const EVERY: Duration = Duration::from_secs(1);
-/// How soon an edge of the window is noticed.
+/// The interval of the checks for an edge of the window.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Watching may use this part of one processor: where readings cost more, they are taken less often.
+/// The bound on the cost of measuring, as a divisor of one processor's time: costly readings are taken less often.
 const MOST_COST: u32 = 200;
 
-/// The watching thread. Dropping it ends it.
+/// The thread that takes the readings. Dropping this ends it.
 pub struct Meter {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<MachineUse>>>,
 }
 
 impl Meter {
-    /// Begins to watch a run that the calling thread is going to drive.
+    /// Starts to measure, for a run that the calling thread is going to drive.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -43,7 +43,7 @@ impl Meter {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends watching, and gives what was seen in the window; `None` if that never began.
+    /// Stops, and returns the use in the window; `None` if the window never began.
     pub fn finish(mut self) -> Option<MachineUse> {
         self.end()
     }
@@ -52,7 +52,7 @@ impl Meter {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take()?;
         thread.thread().unpark();
-        // A thread that panicked has said so; the run is not lost for that.
+        // A panic of the thread has already been printed; the run is not lost with it.
         thread.join().ok().flatten()
     }
 }
@@ -63,14 +63,14 @@ impl Drop for Meter {
     }
 }
 
-/// What the thread knows.
+/// The state of the thread.
 struct Watch {
     occupants: Occupants,
     cgroup: Cgroup,
     used: CpuSet,
     measuring_stat: String,
     account: Account,
-    /// The most expensive reading so far.
+    /// The most expensive reading so far, in CPU time.
     cost: Duration,
 }
 
@@ -96,7 +96,7 @@ impl Watch {
     }
 
     fn run(mut self, progress: &Progress, stop: &AtomicBool) -> Option<MachineUse> {
-        // While connections are opened, nothing is to be seen that a timeline would show.
+        // The timeline begins with the warm-up: no readings while connections are opened.
         while progress.stage() < Stage::WarmUp && !stop.load(Ordering::Relaxed) {
             thread::park_timeout(LOOK_EVERY);
         }
@@ -139,7 +139,7 @@ impl Watch {
     }
 }
 
-/// The processors on which one of these processes may run.
+/// Returns the processors on which at least one of these processes may run.
 fn processors_of(pids: impl Iterator<Item = u32>) -> CpuSet {
     let mut all = CpuSet::new();
     for pid in pids {

@@ -1,5 +1,5 @@
-//! Where: the system under test. It runs already, or we start and stop it. Only its preflight
-//! knows what will be asked of it.
+//! The system under test: one that runs already, or one that a run starts and stops. Only its preflight depends on the
+//! requests to come.
 
 pub mod advice;
 pub mod base;
@@ -35,54 +35,55 @@ use child::Child;
 use occupants::Rows;
 use postgres::Cluster;
 
-/// A system under test. Dropping it stops what was started for it.
+/// A system under test. Dropping it stops the processes that were started for it.
 pub struct Target {
     /// Its address.
     pub base: Base,
-    /// How its certificate is verified.
+    /// The verification of its certificate.
     pub trust: Trust,
-    /// What authenticates us.
+    /// The API key that requests are sent with.
     pub token: Token,
-    /// What it is, for results.
+    /// Its description, for results.
     pub system: System,
-    /// Its database, where work can be checked by SQL.
+    /// Its database, where side effects can be checked by SQL.
     pub database: Option<String>,
-    /// Whether its database may hold rows that are neither ours nor certctl's demo ones.
+    /// True if its database may hold rows from neither this suite nor certctl's demo seed.
     pub allow_foreign_rows: bool,
-    // In the order in which they stop.
+    // Dropped, and so stopped, in this order.
     server: Option<Child>,
     _cluster: Option<Cluster>,
 }
 
-/// What a system under test is: a number names its system.
+/// The description of a system under test, which stands beside every figure of it.
 #[derive(Clone, Debug)]
 pub struct System {
-    /// `certctl` for one that ran already, `reference` for the reference server.
+    /// `certctl` for a system that ran already, `reference` for the reference server.
     pub kind: &'static str,
-    /// Its version, as it says itself.
+    /// Its version, as it reports it.
     pub version: String,
-    /// Whether known defects of certctl are `as-built` or `as-documented`.
+    /// `as-built` or `as-documented`: the state of certctl's known defects in it.
     pub behaviour: String,
-    /// What keeps its rows.
+    /// The store of its rows.
     pub store: String,
     /// Settings that its speed depends on, where they are known.
     pub settings: Map<String, Value>,
 }
 
-/// What a server tells of itself.
+/// The version that a server reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Its version, and its commit where it has one.
+    /// Its version, and its commit if it has one.
     pub version: String,
-    /// Of a reference server: which of certctl's defects it has. certctl tells nothing of the kind.
+    /// The state of certctl's known defects in a reference server; certctl reports nothing of the kind.
     pub behaviour: Option<String>,
 }
 
-/// How a reference server's version begins.
+/// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";
 
 impl System {
-    /// Takes note of what a server tells. A reference server that runs already is no certctl, and says how it behaves.
+    /// Records the version that a server reported. A reference server that runs already is recognised by it, and
+    /// reports its behaviour.
     pub fn answered(&mut self, told: &Version) {
         match told.version.strip_prefix(REFERENCE_VERSION) {
             Some(version) => {
@@ -94,7 +95,7 @@ impl System {
         }
     }
 
-    /// What it is, in a word for the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
+    /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
     pub fn label(&self) -> String {
         match (self.kind, self.store.split(' ').next()) {
             ("reference", Some(store)) => format!("reference-{store}"),
@@ -104,7 +105,7 @@ impl System {
 }
 
 impl Target {
-    /// A system that runs already.
+    /// Creates the description of a system that runs already.
     pub fn external(base: Base, trust: Trust, token: Token, database: Option<String>) -> Self {
         let system = System {
             kind: "certctl",
@@ -120,7 +121,7 @@ impl Target {
     pub fn rows(&self) -> Rows {
         match &self.database {
             Some(url) => Rows::Database(url.clone()),
-            // A server of ours that was given none has them in memory.
+            // A server that was started without a database keeps them in memory.
             None if self.server.is_some() => Rows::Nowhere,
             None => Rows::Unnamed,
         }
@@ -132,16 +133,16 @@ impl Target {
 pub struct Token(String);
 
 impl Token {
-    /// Takes a key that the user gave. No text of others shows it from now on.
+    /// Takes a key from the user and registers it as a secret, so that no foreign text shows it from now on.
     pub fn new(text: String) -> Self {
         foreign::keep_secret(&text, "[token]");
         Self(text)
     }
 
-    /// Makes a random key for a server that we start.
+    /// Generates a random key for a server that is started here.
     ///
     /// # Errors
-    /// If the kernel gives no random bytes.
+    /// If the kernel provides no random bytes.
     pub fn generate() -> Result<Self> {
         let mut bytes = [0; 16];
         let mut source = std::fs::File::open("/dev/urandom").context(|| "opening /dev/urandom".to_owned())?;
@@ -149,7 +150,7 @@ impl Token {
         Ok(Self::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
-    /// The key itself, for the one place that sends it.
+    /// Returns the key itself, for the code that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The processes of the system under test and of its database, where they run on this machine: whoever holds the socket
+//! The processes of the system under test and of its database, if they run on this machine: those that hold the sockets
 //! that they listen at.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,19 +13,19 @@ use crate::database::Address;
 use crate::measure::machine_use::account::{Owner, Roots};
 use crate::measure::machine_use::procfs::{self, Process};
 
-/// Docker's stand-in, which holds the port of a container on the host. Its command line says where it leads.
+/// Docker's proxy, which holds the port of a container on the host. Its command line names the container's address.
 const STAND_IN: &str = "docker-proxy";
 /// The name of PostgreSQL's processes.
 const POSTGRES: &str = "postgres";
-/// Where a PostgreSQL listens by default.
+/// PostgreSQL's default port.
 const POSTGRES_PORT: u16 = 5432;
-/// A stand-in may lead to another one; not for ever.
+/// The most proxies that are followed, one behind another.
 const MOST_HOPS: usize = 4;
 
-/// Where a system is.
+/// The addresses of a system and its database.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    /// The addresses that are loaded.
+    /// The addresses that receive the load.
     pub system: Vec<SocketAddr>,
     /// The database behind them.
     pub rows: Rows,
@@ -36,36 +36,36 @@ pub struct Addresses {
 pub enum Rows {
     /// In the database of this URL.
     Database(String),
-    /// In a database that nobody names.
+    /// In a database whose URL is not known.
     Unnamed,
     /// In no database.
     #[default]
     Nowhere,
 }
 
-/// Who is whom on this machine.
+/// The processes of the run's parties on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Occupants {
-    /// From which processes others descend.
+    /// The root processes of the parties, whose descendants belong to the same party.
     pub roots: Roots,
-    /// The system under test in words.
+    /// The processes of the system under test, as text.
     pub system: String,
-    /// PostgreSQL in words.
+    /// The processes of PostgreSQL, as text.
     pub postgresql: String,
 }
 
-/// What was found of one listener.
+/// The result of the search for one listener.
 enum Found {
-    /// These processes.
+    /// Held by these processes.
     Here(Vec<u32>),
-    /// Not on this machine.
+    /// On another machine.
     Elsewhere,
-    /// On this machine, but not visible to us.
+    /// On this machine, but not visible to this user.
     Unseen,
 }
 
 impl Occupants {
-    /// Looks for them.
+    /// Finds the processes.
     pub fn find(addresses: &Addresses) -> Self {
         let processes = processes();
         let names: HashMap<u32, &Process> = processes.iter().map(|process| (process.pid, process)).collect();
@@ -86,7 +86,7 @@ impl Occupants {
         roots.owners.extend(here.iter().map(|pid| (*pid, Owner::System)));
         let of_database = match &addresses.rows {
             Rows::Database(url) => database(url, &names),
-            // All that run here are taken for it.
+            // Every PostgreSQL on this machine is taken for it.
             Rows::Unnamed if is_local => by_name(&names),
             Rows::Unnamed | Rows::Nowhere => Found::Elsewhere,
         };
@@ -107,7 +107,7 @@ impl Occupants {
     }
 }
 
-/// Processes in words: `certctl (pid 12)`.
+/// Returns processes as text: `certctl (pid 12)`.
 fn told(pids: &[u32], names: &HashMap<u32, &Process>) -> String {
     let each = pids.iter().map(|pid| match names.get(pid) {
         Some(process) => format!("{} (pid {pid})", process.name),
@@ -116,13 +116,13 @@ fn told(pids: &[u32], names: &HashMap<u32, &Process>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// All processes that can be seen.
+/// Returns all visible processes.
 pub fn processes() -> Vec<Process> {
-    // A line has at most some 400 bytes. One read gives all of it, which halves the cost.
+    // A line has at most some 400 bytes. One read returns all of it, which halves the cost.
     let mut line = [0; 1024];
     let stat = |pid: u32| {
         let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line));
-        // A process may have ended meanwhile.
+        // The process may have ended meanwhile.
         procfs::process(&String::from_utf8_lossy(&line[..read.ok()?]))
     };
     pids().filter_map(stat).collect()
@@ -133,7 +133,7 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Who holds the socket that listens at `address`.
+/// Finds the processes that hold the socket that listens at `address`.
 fn owner(address: SocketAddr, names: &HashMap<u32, &Process>, hops: usize) -> Found {
     let in_ours = is_ours(address.ip());
     let Some(view) = (if in_ours { Some(PathBuf::from("/proc/self")) } else { namespace_of(address.ip()) }) else {
@@ -146,7 +146,7 @@ fn owner(address: SocketAddr, names: &HashMap<u32, &Process>, hops: usize) -> Fo
     if holders.is_empty() {
         return Found::Unseen;
     }
-    // A stand-in's share is the system's too, but the system itself is behind it.
+    // The CPU use of a proxy counts as the system's, but the system itself is behind it.
     for pid in holders.clone() {
         if names.get(&pid).is_some_and(|process| process.name == STAND_IN)
             && hops < MOST_HOPS
@@ -161,12 +161,12 @@ fn owner(address: SocketAddr, names: &HashMap<u32, &Process>, hops: usize) -> Fo
     Found::Here(holders)
 }
 
-/// If this machine, as we see it, has this address.
+/// Reports whether this machine has this address in its own network namespace.
 fn is_ours(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// A process in another network namespace of this machine that has this address, such as a container's.
+/// Finds a process in another network namespace of this machine that has this address, such as a container's.
 fn namespace_of(ip: IpAddr) -> Option<PathBuf> {
     let mut namespaces = BTreeMap::new();
     for pid in pids() {
@@ -186,11 +186,11 @@ fn namespace_of(ip: IpAddr) -> Option<PathBuf> {
             fs::read_to_string(folder.join("net/if_inet6")).unwrap_or_default().contains(&wanted)
         }
     };
-    // An address of loopback is every namespace's, but ours was looked at before.
+    // Every namespace has a loopback address, but the own one was checked before.
     namespaces.into_values().find(|folder| !ip.is_loopback() && has(folder))
 }
 
-/// The processes that hold one of these sockets.
+/// Returns the processes that hold one of these sockets.
 fn holders(inodes: &[u64]) -> Vec<u32> {
     if inodes.is_empty() {
         return Vec::new();
@@ -203,7 +203,7 @@ fn holders(inodes: &[u64]) -> Vec<u32> {
     pids().filter(holds).collect()
 }
 
-/// Where a stand-in leads.
+/// Returns the address to which a proxy forwards.
 fn behind(pid: u32) -> Option<SocketAddr> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<_> = line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
@@ -211,7 +211,7 @@ fn behind(pid: u32) -> Option<SocketAddr> {
     Some(SocketAddr::new(after("-container-ip")?.parse().ok()?, after("-container-port")?.parse().ok()?))
 }
 
-/// The PostgreSQL at a URL.
+/// Finds the PostgreSQL of a URL.
 fn database(url: &str, names: &HashMap<u32, &Process>) -> Found {
     let Ok(address) = Address::parse(url) else { return Found::Elsewhere };
     let config = address.config();
@@ -229,14 +229,14 @@ fn database(url: &str, names: &HashMap<u32, &Process>) -> Found {
             let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
             let mut found = addresses.into_iter().flatten().map(|address| owner(address, names, 0));
             let mut first = found.next().unwrap_or(Found::Elsewhere);
-            // A name may have an address at which nobody listens.
+            // A name may have an address at which nothing listens.
             for next in found {
                 if !matches!(first, Found::Here(_)) {
                     first = next;
                 }
             }
             match first {
-                // Descriptors of another user's are not ours to see, but names are.
+                // The descriptors of another user's processes are not visible, but their names are.
                 Found::Unseen => by_name(names),
                 found => found,
             }
@@ -245,7 +245,7 @@ fn database(url: &str, names: &HashMap<u32, &Process>) -> Found {
     }
 }
 
-/// Every PostgreSQL that runs here.
+/// Finds every PostgreSQL on this machine.
 fn by_name(names: &HashMap<u32, &Process>) -> Found {
     let is_one = |pid: &u32| names.get(pid).is_some_and(|process| process.name == POSTGRES);
     let masters = names.values().filter(|process| is_one(&process.pid) && !is_one(&process.parent));
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_system_elsewhere_leaves_all_others_to_others() {
-        // For documentation only (RFC 5737): no machine has it.
+        // An address for documentation only (RFC 5737): no machine has it.
         let system = vec!["192.0.2.1:8443".parse().unwrap()];
         let found = Occupants::find(&Addresses { system, rows: Rows::Unnamed });
         assert!(found.roots.is_complete, "{found:?}");

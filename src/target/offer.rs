@@ -1,34 +1,34 @@
-//! What is offered in the handshakes of a workload.
+//! The offer of a workload's handshakes: resumption, protocol version and key exchange group.
 
 use std::fmt;
 
 use crate::wire::tls::{Group, Version};
 
-/// Which handshakes a run declares.
+/// The kinds of handshake that a run declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumption {
     /// All are full.
     Full,
     /// All are resumed.
     Resumed,
-    /// By turns.
+    /// Full and resumed ones in turn.
     Mixed,
-    /// Full ones by turns with such as offer a session, which the peer may resume or not.
+    /// Full ones in turn with ones that offer a session, which the peer may resume or not.
     Offered,
 }
 
-/// What is offered in handshakes.
+/// The offer of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Full or resumed ones.
+    /// The kinds of handshake.
     pub resumption: Resumption,
-    /// The one protocol version; both without.
+    /// The only protocol version; `None` for both.
     pub version: Option<Version>,
-    /// The one key exchange group; the library's choice without.
+    /// The only key exchange group; `None` for the library's choice.
     pub group: Option<Group>,
 }
 
-/// Everything that tells one offer from another: a run's workload is known by it.
+/// Names everything that distinguishes two offers, since the text is part of a workload's identity.
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.resumption {

@@ -1,5 +1,5 @@
-//! Certificates for the servers that we start: an authority of our own, what it signs, and keys of every kind that
-//! scenarios ask for.
+//! Certificates for started servers: a certificate authority, the certificates that it signs, and keys of every type
+//! that scenarios use.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use crate::error::{Context, Result};
 use crate::wire::tls::Trust;
 
-/// The kinds of key that a certificate is made for.
+/// The type of a certificate's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyType {
     /// ECDSA on P-256, with SHA-256.
@@ -28,10 +28,10 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    /// Every kind.
+    /// Every type.
     pub const ALL: [Self; 5] = [Self::EcdsaP256, Self::EcdsaP384, Self::Rsa2048, Self::Rsa4096, Self::Ed25519];
 
-    /// Its name in results and in benchmark ids.
+    /// Returns its name in results and in benchmark ids.
     pub const fn label(self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ecdsa-p256",
@@ -60,22 +60,23 @@ impl fmt::Display for KeyType {
     }
 }
 
-/// How often a certificate is signed with ECDSA: all of them are short of a byte once in a hundred million times.
+/// The number of times that a certificate is signed with ECDSA: the chance that none has full length is one in a
+/// hundred million.
 const SIGNATURES: usize = 64;
 
-/// A certificate authority of our own. Its key never leaves the process.
+/// A certificate authority. Its key never leaves the process.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// What is sent after a leaf: every authority above this one but the root.
+    /// The certificates that follow a leaf in a handshake: every authority from this one up, except the root.
     intermediates: Vec<CertificateDer<'static>>,
 }
 
-/// Whom a certificate is for.
+/// The purpose of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A server.
+    /// For a server.
     Server,
-    /// A client.
+    /// For a client.
     Client,
 }
 
@@ -93,19 +94,19 @@ pub struct Identity {
 }
 
 impl Authority {
-    /// A root authority with a key of this kind.
+    /// Creates a root authority with a key of this type.
     ///
     /// # Errors
-    /// If no key can be made.
+    /// If no key can be generated.
     pub fn root(key_type: KeyType) -> Result<Self> {
         let issuer = CertifiedIssuer::self_signed(authority_params("certctl-bench root"), key_type.generate()?);
         Ok(Self { issuer: issuer.context(|| "making a root certificate".to_owned())?, intermediates: Vec::new() })
     }
 
-    /// An authority below this one.
+    /// Creates an authority below this one.
     ///
     /// # Errors
-    /// If no key can be made.
+    /// If no key can be generated.
     pub fn intermediate(&self, key_type: KeyType) -> Result<Self> {
         let params = authority_params("certctl-bench intermediate");
         let issuer = CertifiedIssuer::signed_by(params, key_type.generate()?, &self.issuer);
@@ -114,33 +115,33 @@ impl Authority {
         Ok(Self { issuer, intermediates: std::iter::once(own).chain(self.intermediates.iter().cloned()).collect() })
     }
 
-    /// The authority's own certificate.
+    /// Returns the authority's own certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         self.issuer.der()
     }
 
-    /// The authority's own certificate as PEM.
+    /// Returns the authority's own certificate as PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// Trust in this authority alone.
+    /// Returns trust in this authority alone.
     pub fn trust(&self) -> Trust {
         Trust::Authorities(vec![self.certificate().clone()])
     }
 
-    /// Signs a certificate with a fresh key, valid for `names` (DNS names and IP addresses).
+    /// Issues a certificate with a new key, valid for `names` (DNS names and IP addresses).
     ///
     /// # Errors
-    /// If a name is none, or no key can be made.
+    /// If a name is invalid, or no key can be generated.
     pub fn issue(&self, key_type: KeyType, purpose: Purpose, names: &[&str]) -> Result<Identity> {
         self.issue_with(key_type, purpose, names, |_| {})
     }
 
-    /// Like [`Authority::issue`], with a last word on what the certificate says.
+    /// Issues a certificate as [`Authority::issue`] does, after `change` has edited its parameters.
     ///
     /// # Errors
-    /// If a name is none, or no key can be made.
+    /// If a name is invalid, or no key can be generated.
     pub fn issue_with(
         &self,
         key_type: KeyType,
@@ -169,8 +170,9 @@ impl Authority {
         Ok(Identity { chain, key, chain_pem, key_pem: pair.serialize_pem() })
     }
 
-    /// Signs, so that the certificate's length is the same in every run: an ECDSA signature is two numbers, and each
-    /// of them is one byte shorter half of the time, or more. The longest of many certificates has them in full.
+    /// Signs a certificate so that its length is the same in every run: an ECDSA signature consists of two numbers, and
+    /// each is at least one byte shorter half of the time. Of many signed certificates the longest has both at full
+    /// length.
     fn sign(&self, params: &CertificateParams, pair: &KeyPair) -> Result<Certificate, rcgen::Error> {
         let mut longest = params.signed_by(pair, &self.issuer)?;
         let algorithm = self.issuer.key().algorithm();
@@ -186,12 +188,12 @@ impl Authority {
     }
 }
 
-/// The same Ed25519 key without the public key beside it, which OpenSSL before 3.1 does not read (RFC 8410, section 7).
+/// Returns the same Ed25519 key without its public key, which OpenSSL before 3.1 does not read (RFC 8410, section 7).
 fn without_public_key(pair: &KeyPair) -> Result<KeyPair, rcgen::Error> {
     // Version 1, the algorithm, and an octet string of 34 bytes that holds one of 32: the private key.
     const HEAD: [u8; 16] = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32];
     let both = pair.serialize_der();
-    // It stands at the same place behind a head of the same length.
+    // The private key is at the same offset, after a head of the same length.
     let private = both.get(HEAD.len()..HEAD.len() + 32).ok_or(rcgen::Error::CouldNotParseKeyPair)?;
     let alone = PrivatePkcs8KeyDer::from([HEAD.as_slice(), private].concat());
     let alone = KeyPair::from_pkcs8_der_and_sign_algo(&alone, &PKCS_ED25519)?;
@@ -206,7 +208,7 @@ fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
-/// PEM (RFC 7468).
+/// Encodes DER as PEM (RFC 7468).
 fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);

@@ -1,9 +1,9 @@
-//! A private, throw-away PostgreSQL: made, started, stopped and removed by us.
+//! A private, throw-away PostgreSQL: created, started, stopped and removed by this process.
 //!
-//! It listens on a unix socket alone, in a folder that only its own user may enter, with durability as PostgreSQL ships
-//! it (fsync on). Two processes beside ours make it vanish however we end, `kill -9` included:
-//! - the **postmaster** carries a death signal, SIGQUIT: PostgreSQL's immediate shutdown;
-//! - the [keeper](Keeper), which then waits for the postmaster and removes the folder.
+//! It listens on a unix socket alone, in a folder that only its own user may enter, with PostgreSQL's default
+//! durability (fsync on). Two mechanisms remove it however this process ends, `kill -9` included:
+//! - the **postmaster** has a death signal, SIGQUIT: PostgreSQL's immediate shutdown;
+//! - the [keeper](Keeper) then waits for the postmaster and removes the folder.
 //!
 //! [`Cluster::start`] and [`Cluster::create_database`] block the calling thread, which is a panic inside a tokio
 //! runtime: call them before the runtime starts, or in `spawn_blocking`. Stopping and dropping are safe anywhere.
@@ -28,14 +28,14 @@ use crate::target::keeper::{Keeper, Lease};
 pub use installation::{BIN_VARIABLE, Installation, OLDEST_MAJOR, find};
 
 const SUPERUSER: &str = "postgres";
-/// PostgreSQL's own: part of the socket's name, also where nobody listens on TCP.
+/// PostgreSQL's default port: part of the socket's name, even without TCP.
 const PORT: u16 = 5432;
-/// The library, and the extension that shows what it counts.
+/// The name of the library, and of the extension that shows its counters.
 const STATEMENT_STATISTICS: &str = "pg_stat_statements";
 const INITDB_WAIT: Duration = Duration::from_secs(120);
 const READY_WAIT: Duration = Duration::from_secs(60);
 const STOP_WAIT: Duration = Duration::from_secs(3);
-/// The settings that a result has to name, since figures depend on them.
+/// The settings that a result has to name, since its figures depend on them.
 const TOLD_SETTINGS: [&str; 9] = [
     "server_version",
     "fsync",
@@ -65,16 +65,16 @@ pub struct Cluster {
     port: u16,
     // `None` once stopped.
     server: Option<Child>,
-    // Stops after the server: it waits for it.
+    // Dropped after the server, since it waits for the server's end.
     keeper: Keeper,
 }
 
 impl Cluster {
-    /// Makes and starts a cluster, and returns when it answers queries (about half a second).
+    /// Creates and starts a cluster, and returns when it answers queries (after about half a second).
     ///
-    /// `extra` are settings beside ours, such as `("fsync", "off")`; they win. As root the server runs as the user
-    /// `postgres`, or `nobody` where there is none. Fails when a program cannot be run or the server does not come up
-    /// within a minute; the error then holds the end of the server's log, and nothing is left behind.
+    /// `extra` are additional settings, such as `("fsync", "off")`, which override the defaults here. As root the
+    /// server runs as the user `postgres`, or `nobody` if there is none. Fails if a program cannot be run or the server
+    /// does not answer within a minute; the error then has the end of the server's log, and nothing is left behind.
     pub fn start(installation: &Installation, extra: &[(&str, &str)]) -> Result<Cluster> {
         // PostgreSQL refuses to run as root.
         let run_as = RunAs::lesser(&["postgres", "nobody"])?;
@@ -103,15 +103,15 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The URL of a database in this cluster, for `postgres`, `tokio-postgres`, libpq and lib/pq alike.
+    /// Returns the URL of a database in this cluster, for `postgres`, `tokio-postgres`, libpq and lib/pq alike.
     pub fn url(&self, database: &str) -> String {
         let host = percent_encode(self.folder().as_os_str().as_bytes());
         let port = if self.port == PORT { String::new() } else { format!("&port={}", self.port) };
         format!("postgres://{SUPERUSER}@/{}?host={host}{port}", percent_encode(database.as_bytes()))
     }
 
-    /// Creates a database that is empty but for `pg_stat_statements`, where the installation has that; fails when it
-    /// exists.
+    /// Creates a database that is empty but for `pg_stat_statements`, if the installation has that. Fails if the
+    /// database exists.
     pub fn create_database(&self, name: &str) -> Result<()> {
         let what = || format!("creating the database {name:?} in the private PostgreSQL");
         let mut client = Client::open(&self.url("postgres"), "setup")?;
@@ -123,29 +123,29 @@ impl Cluster {
         Ok(())
     }
 
-    /// The version as `postgres --version` tells it.
+    /// Returns the version that `postgres --version` prints.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The settings that a result has to name, by name, as the running server gives them.
+    /// Returns the settings that a result has to name, by name, as the running server reports them.
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
     }
 
-    /// The postmaster's process id; `None` once stopped.
+    /// Returns the postmaster's process id; `None` once stopped.
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Child::pid)
     }
 
-    /// The folder of data, socket and log (`postgres.log`); gone once stopped.
+    /// Returns the folder of data, socket and log (`postgres.log`), which no longer exists once stopped.
     pub fn folder(&self) -> &Path {
         self.keeper.folder()
     }
 
-    /// Stops the server and removes the folder: immediate shutdown, since nobody wants the data, and after 3 s, as when
-    /// its processes are stopped (SIGSTOP), SIGKILL. Fails when the folder could not be removed. Calling it again does
-    /// nothing.
+    /// Stops the server and removes the folder: by immediate shutdown, since the data is not needed, and by SIGKILL
+    /// after 3 s, such as when its processes are stopped (SIGSTOP). Fails if the folder could not be removed. Another
+    /// call does nothing.
     pub fn stop(&mut self) -> Result<()> {
         let data = self.folder().join(LEASE.work);
         let stopped = self.server.take().map_or(Ok(()), |mut server| {
@@ -162,7 +162,7 @@ impl Cluster {
         stopped
     }
 
-    /// Tries to connect until the server answers, ends, or has had its time.
+    /// Tries to connect until the server answers, ends, or [`READY_WAIT`] is over.
     fn wait_until_ready(&mut self) -> Result<Client> {
         let deadline = Instant::now() + READY_WAIT;
         let url = self.url("postgres") + "&connect_timeout=5";
@@ -187,12 +187,12 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Nobody is left to tell; death signal and keeper do the rest.
+        // An error cannot be returned from here; death signal and keeper do the rest.
         let _ = self.stop();
     }
 }
 
-/// A command of the installation, without the PG… variables of our environment, which would change its defaults.
+/// Returns a command of the installation, without the environment's PG… variables, which would change its defaults.
 fn program(installation: &Installation, name: &str, folder: &Path) -> Command {
     let mut command = Command::new(installation.bin.join(name));
     for (variable, _) in env::vars_os().filter(|(variable, _)| variable.as_bytes().starts_with(b"PG")) {
@@ -232,7 +232,7 @@ fn start_server(
     set("listen_addresses", "".as_ref());
     set("unix_socket_directories", folder.as_os_str());
     set("max_connections", "100".as_ref());
-    // In the data folder, and gone with it: files in /dev/shm outlive a postmaster that is killed.
+    // In the data folder, and removed with it: files in /dev/shm outlive a postmaster that is killed.
     set("dynamic_shared_memory_type", "mmap".as_ref());
     if installation.has_statement_statistics() {
         set("shared_preload_libraries", STATEMENT_STATISTICS.as_ref());
@@ -246,20 +246,21 @@ fn start_server(
     Child::spawn("the private PostgreSQL", command, spec)
 }
 
-/// Marks the System V segment by which a postmaster guards its data folder as to be destroyed: Linux does so when the
-/// last process that uses it ends, however that ends. A second postmaster in the folder, which it guards against, there
-/// will not be. Its number is the second one on line 7 of `postmaster.pid`.
+/// Marks for destruction the System V segment by which a postmaster guards its data folder against a second postmaster,
+/// which does not occur here. Linux then destroys it when the last process that uses it ends, however it ends. Its id
+/// is the second number on line 7 of `postmaster.pid`.
 fn doom_shared_memory(data: &Path) {
     let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
     let number = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     if let Some(number) = number {
-        // SAFETY: plain system call; this command takes no structure. That it fails costs 56 bytes if we are killed.
+        // SAFETY: plain system call; this command takes no structure. If it fails, a kill of this process leaks 56
+        // bytes.
         unsafe { libc::shmctl(number, libc::IPC_RMID, std::ptr::null_mut()) };
     }
 }
 
-/// Kills the server processes that their postmaster cannot stop any more. They work in the data folder, as nobody else
-/// does.
+/// Kills the server processes that their postmaster can no longer stop. They are the only ones whose working directory
+/// is the data folder.
 fn kill_those_at_work(data: &Path) {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<libc::pid_t>().ok()) {

@@ -1,4 +1,5 @@
-//! Looks a target over before a single request is measured: one line for what is wrong, one for what mends it.
+//! The preflight: checks of a system before the first measured request, with one line for the defect and one for its
+//! fix.
 
 mod acme;
 mod ours;
@@ -25,34 +26,34 @@ use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
 
 pub use acme::{AcmeDirectory, is_path};
 
-/// certctl's default limiter lets a burst of so many requests through, and so many a second after it.
+/// The burst of requests that certctl's default limiter lets through, and the requests per second after it.
 const LIMITER_BURST: f64 = 100.0;
 const LIMITER_RATE: f64 = 50.0;
-/// Probes of a preflight: a limiter that is on refuses one of them, unless they are answered slowly.
+/// The probes of a preflight: a limiter that is on refuses one of them, unless the answers are slow.
 const LIMITER_PROBES: usize = 128;
-/// How long those are asked: at fewer than 50 a second the limiter would let any number of them through.
+/// The longest time of those probes: at fewer than 50 per second the limiter would let any number of them through.
 const LIMITER_PATIENCE: Duration = Duration::from_secs(5);
-/// A proof that it is off is given up after so long, or so many probes.
+/// The longest time, and the most probes, of a proof that the limiter is off.
 const LIMITER_PROOF_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const LIMITER_PROOF_PROBES: usize = 2_000;
-/// How long all questions together may take.
+/// The longest time of the whole preflight.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the preflight found out.
+/// The results of the preflight.
 #[derive(Clone)]
 pub struct Findings {
-    /// Opens connections to the first of the target's addresses that answers.
+    /// Opens connections to the first of the system's addresses that answers.
     pub dialer: Dialer,
-    /// What the server says of itself.
+    /// The version that the server reports.
     pub version: Version,
-    /// The ACME server's directory, where one was needed.
+    /// The ACME server's directory, if a scenario needs one.
     pub acme: Option<AcmeDirectory>,
 }
 
-/// Looks `target` over: what every scenario needs, then `needs` in their order.
+/// Checks `target`: first the needs of every scenario, then `needs` in their order.
 ///
 /// # Errors
-/// The first thing that is wrong with it, and what mends that.
+/// If a check fails: the first failure, with its fix.
 pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
     let inspection = async {
         let dialer = reach(target).await?;
@@ -85,7 +86,7 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
     })
 }
 
-/// Connects to the first of the target's addresses that answers, and shakes hands.
+/// Connects to the first of the system's addresses that completes a handshake.
 async fn reach(target: &Target) -> Result<Dialer> {
     let config = tls::client_config(&target.trust)?;
     let mut fault = None;
@@ -102,7 +103,7 @@ async fn reach(target: &Target) -> Result<Dialer> {
     }
 }
 
-/// Opens a connection, or gives up after a while.
+/// Opens a connection, within [`PATIENCE`].
 pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
     let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
     let opened = tokio::time::timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await;
@@ -112,7 +113,7 @@ pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
     })
 }
 
-/// What is wrong where no connection could be opened.
+/// Creates the error for a connection that could not be opened.
 pub(super) fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
     let (base, trust) = (&target.base, &target.trust);
     let named = Named { what: "certctl", base, url_from: "CERTCTL_BASE", ca_flag: "--ca-file", trust };
@@ -123,13 +124,13 @@ pub(super) fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -
     Error::new(what).mend(named.mend(fault))
 }
 
-/// Who the token is, and what it may do.
+/// The token's user and permissions.
 pub(super) struct Rights {
     pub user: String,
     pub permissions: BTreeSet<String>,
 }
 
-/// What grants a permission.
+/// Returns the roles that grant a permission, as a hint.
 fn granted_by(permission: &str) -> &'static str {
     match permission {
         "cert.read" => "grant r-agent or r-operator",
@@ -139,7 +140,7 @@ fn granted_by(permission: &str) -> &'static str {
     }
 }
 
-/// Asks a target whether it is what it should be.
+/// The checks of a system, over one probe.
 pub(super) struct Inspection<'a> {
     pub target: &'a Target,
     pub probe: Probe<'a>,
@@ -262,8 +263,8 @@ impl Inspection<'_> {
         .mend("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
     }
 
-    /// Asks often enough to be refused by a rate limiter, `most_probes` times at most. Returns whether it was seen to be off:
-    /// no answer so far was a 429, and more were right than certctl's default limiter lets through in that time.
+    /// Sends enough requests to be refused by a rate limiter, at most `most_probes`. Returns true if it is proven to be
+    /// off: no answer was a 429, and more were right than certctl's default limiter lets through in that time.
     pub(super) async fn rate_limiter_is_off(&mut self, most_probes: usize) -> Result<bool> {
         let start = Moment::now();
         let (mut right, mut is_off) = (0_u32, false);
@@ -290,7 +291,7 @@ impl Inspection<'_> {
             429 => Err(self.limited()),
             410 => Err(Error::new(format!("{}: agent {number} of the seeded fleet is retired", self.target.base))
                 .mend("UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'")),
-            // certctl answers 500 for an agent that it does not know; its documentation says 404.
+            // certctl answers 500 for an unknown agent; its documentation says 404.
             404 | 500 => {
                 let text = format!(
                     "{}: agent {number} of the fleet is not seeded ({}: {})",
@@ -310,7 +311,7 @@ impl Inspection<'_> {
         }
     }
 
-    /// How many of the fleet are there, where the one of this number is not; 0 where even that cannot be had.
+    /// Returns the number of seeded agents, given that agent `number` is not seeded; 0 if that cannot be determined.
     async fn seeded_agents_below(&mut self, number: u64) -> u64 {
         let (mut there, mut missing) = (0, number);
         while there + 1 < missing {
@@ -324,7 +325,7 @@ impl Inspection<'_> {
         there
     }
 
-    /// Returns the certificate's status.
+    /// Checks that the certificate is seeded, and returns its status.
     pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<String> {
         let id = format!("cert-loadtest-bulk-{number:05}");
         let path = format!("/api/v1/certificates/{id}");
@@ -335,7 +336,7 @@ impl Inspection<'_> {
             }
             403 => Err(self.may_not("?", "cert.read")),
             429 => Err(self.limited()),
-            // certctl tells some unknown rows with 500, and a route that it lacks with 404 in plain text.
+            // certctl answers 500 for some unknown rows, and 404 in plain text for an unknown route.
             404 | 500 if answer.is_json => Err(Error::new(format!(
                 "{}: certificate {number} of those to renew is not seeded ({}: {})",
                 self.target.base,
@@ -347,7 +348,7 @@ impl Inspection<'_> {
         }
     }
 
-    /// With a database the run puts the certificates back itself.
+    /// Checks that a renewal of the certificate can begin; with a database the run puts the certificates back itself.
     async fn certificate_is_renewable(&mut self, number: u64) -> Result<()> {
         let status = self.certificate_is_seeded(number).await?;
         if status == "RenewalInProgress" && self.target.database.is_none() {

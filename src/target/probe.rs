@@ -1,4 +1,4 @@
-//! Single requests to a target outside of any measurement: the preflight's questions, and counts of work.
+//! Single requests to a system outside of any measurement: those of the preflight, and for counters of work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +15,14 @@ use crate::wire::connection::Stopwatch;
 use crate::wire::request::{Method, encode};
 use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
 
-/// How long a target may take for one answer, or to open a connection.
+/// The longest wait for one answer of a system, or for a connection to it.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may still take once the run is to stop.
+/// The longest wait that remains once the run is to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
-/// How often a probe looks whether the run is to stop.
+/// The interval of the checks for the run's stop.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Asks a target one thing after another.
+/// A client that sends a system one request after another.
 pub struct Probe<'a> {
     target: &'a Target,
     dialer: Dialer,
@@ -36,34 +36,34 @@ pub struct Probe<'a> {
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// Whether its content type is JSON.
+    /// True if its content type is JSON.
     pub is_json: bool,
-    /// Its content coding, which was not accepted.
+    /// Its content coding, if it has one, which no request accepts.
     pub coding: Option<String>,
-    /// The server's time, as HTTP writes it.
+    /// The server's time, from the `Date` field.
     pub date: Option<String>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl<'a> Probe<'a> {
-    /// Asks `target` over connections of `dialer`.
+    /// Creates a probe of `target` over connections of `dialer`.
     pub fn new(target: &'a Target, dialer: Dialer) -> Self {
         Self { target, dialer, connection: None, scratch: Scratch::default(), stop: None, was_limited: false }
     }
 
-    /// Gives up soon once `stop` is set.
+    /// Makes the probe give up soon after `stop` is set.
     #[must_use]
     pub fn until(self, stop: &Arc<AtomicBool>) -> Self {
         Self { stop: Some(stop.clone()), ..self }
     }
 
-    /// Returns whether any answer was a 429.
+    /// Reports whether any answer was a 429.
     pub fn was_limited(&self) -> bool {
         self.was_limited
     }
 
-    /// Asks for `path` without saying who we are.
+    /// Sends a GET for `path`, without the token.
     ///
     /// # Errors
     /// If there is no complete answer.
@@ -71,7 +71,7 @@ impl<'a> Probe<'a> {
         self.ask(Method::Get, path, None).await
     }
 
-    /// Asks with the target's token.
+    /// Sends a request with the system's token.
     ///
     /// # Errors
     /// If there is no complete answer.
@@ -107,7 +107,7 @@ impl<'a> Probe<'a> {
     }
 
     async fn exchange(&mut self, method: Method) -> Result<(), Fault> {
-        // The server may have closed a kept connection in between: then once more, on a new one.
+        // The server may have closed a kept connection meanwhile: then a second attempt, on a new one.
         let kept = self.connection.is_some();
         match self.exchange_once(method).await {
             Err(_) if kept => self.exchange_once(method).await,
@@ -128,7 +128,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Ends some time after `stop` is set, and never where there is none.
+/// Waits until [`STOP_PATIENCE`] after `stop` is set; forever if there is no `stop`.
 async fn stopped(stop: Option<Arc<AtomicBool>>) {
     let Some(stop) = stop else { return std::future::pending().await };
     while !stop.load(Ordering::Relaxed) {
@@ -138,19 +138,19 @@ async fn stopped(stop: Option<Arc<AtomicBool>>) {
 }
 
 impl Answer {
-    /// The body, if it is JSON and is called so.
+    /// Returns the body, if it is JSON by its content type and in fact.
     pub fn json(&self) -> Option<Value> {
         if self.is_json { serde_json::from_slice(&self.body).ok() } else { None }
     }
 
-    /// Whether the body is a page for people, whatever it is called.
+    /// Reports whether the body is an HTML page, whatever its content type.
     pub fn is_html(&self) -> bool {
         let body = String::from_utf8_lossy(&self.body).trim_start().to_ascii_lowercase();
         body.starts_with("<!doctype html") || body.starts_with("<html")
     }
 
-    /// The reason that an error answer gives, in a line. certctl sends the JSON of its 401 and 429 as text/plain, so that its
-    /// content type does not matter here.
+    /// Returns the reason in an error answer, on one line. certctl sends the JSON of its 401 and 429 as text/plain, so
+    /// the content type is ignored here.
     pub fn reason(&self) -> String {
         let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let text = ["message", "error", "detail"].into_iter().find_map(|key| json[key].as_str());

@@ -1,4 +1,4 @@
-//! The embedded default: the reference server, on a private PostgreSQL or in memory, started and stopped by us.
+//! The default system: the reference server, on a private PostgreSQL or in memory, started and stopped by a run.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,35 +20,35 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 use crate::wire::tls::Trust;
 
-/// How long the server may take until it accepts connections.
+/// The longest wait for the server to accept connections.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const DATABASE: &str = "certctl_bench";
-/// How the server is told of its database.
+/// The environment variable with the URL of the server's database.
 const DATABASE_VARIABLE: &str = "CERTCTL_REFERENCE_DATABASE";
 
-/// Where the reference server keeps its rows.
+/// The store of the reference server's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// A private PostgreSQL, or in memory where none is installed.
+    /// A private PostgreSQL, or memory if none is installed.
     Auto,
-    /// In memory.
+    /// Memory.
     InMemory,
     /// The PostgreSQL at this URL.
     Database(String),
 }
 
-/// What the reference server does where certctl's code and its documents differ.
+/// The behaviour of the reference server where certctl's code and its documents differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// As the code.
+    /// That of the code.
     #[default]
     AsBuilt,
-    /// As the documents.
+    /// That of the documents.
     AsDocumented,
 }
 
 impl Behaviour {
-    /// Its name, on the server's command line and in results.
+    /// Returns its name, on the server's command line and in results.
     pub const fn label(self) -> &'static str {
         match self {
             Self::AsBuilt => "as-built",
@@ -60,7 +60,7 @@ impl Behaviour {
 /// Starts the reference server `binary` over `store`, with seeds of these sizes.
 ///
 /// # Errors
-/// If it, or the PostgreSQL under it, does not start.
+/// If the server, or its PostgreSQL, does not start.
 pub fn start(
     binary: &Path,
     store: &Store,
@@ -71,7 +71,7 @@ pub fn start(
     let (cluster, database) = match store {
         Store::InMemory => (None, None),
         Store::Database(url) => {
-            // The server makes tables and grants where it is let loose.
+            // The server creates tables and grants in this database.
             seed::refuse_foreign(url)?;
             (None, Some(url.clone()))
         }
@@ -85,7 +85,7 @@ pub fn start(
     command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", "127.0.0.1:0"]);
     command.args(["--behaviour", behaviour.label()]);
     match &database {
-        // By environment: the URL may hold a password, and anyone may read a command line.
+        // In the environment, since the URL may hold a password and command lines are visible to every user.
         Some(url) => command.env(DATABASE_VARIABLE, url),
         None => command.env_remove(DATABASE_VARIABLE).arg("--in-memory").args([
             "--agents",
@@ -105,7 +105,7 @@ pub fn start(
     describe(&ready, token, database, cluster, server)
 }
 
-/// A private cluster with an empty database, or `None` where no usable PostgreSQL is installed.
+/// Starts a private cluster with an empty database; returns `None` if no usable PostgreSQL is installed.
 fn private_cluster(say: &mut dyn FnMut(String)) -> Result<Option<(Cluster, String)>> {
     let installation = match postgres::find() {
         Ok(installation) => installation,
@@ -159,7 +159,8 @@ fn describe(
     })
 }
 
-/// Asks the reference server for its counts. It counts before it answers. Gives up soon once `stop` is set.
+/// Requests the reference server's counters, and gives up soon after `stop` is set. The server counts before it
+/// answers.
 ///
 /// # Errors
 /// If it does not answer.

@@ -1,4 +1,4 @@
-//! The rotor: replaces the certificates of daemons while they are measured.
+//! The rotor: it replaces the certificates of daemons while they are measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::scenario::rotation::{Retired, Rotation, Rotations};
 use crate::terminal::errln;
 use crate::wire::handshake::certificate_id;
 
-/// How often it looks at the run's stage.
+/// The interval of the checks of the run's stage.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A thread that replaces certificates until it is dropped.
@@ -25,10 +25,11 @@ pub struct Rotor {
 }
 
 impl Rotor {
-    /// Replaces the certificate of one daemon after another, each every `every`, within the measured window.
+    /// Starts to replace the certificate of one daemon after another, each once per `every`, within the measured
+    /// window.
     ///
     /// # Errors
-    /// If there is none to replace, or no thread can be started.
+    /// If no daemon's certificate can be replaced, or no thread can be started.
     pub fn start(connectors: &Connectors, every: Duration, progress: Arc<Progress>) -> Result<Self> {
         let daemons = connectors.replaceable();
         if daemons.is_empty() {
@@ -46,7 +47,7 @@ impl Drop for Rotor {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // What it had to tell it has printed.
+            // The thread prints its errors itself.
             let _ = thread.join();
         }
     }
@@ -65,7 +66,7 @@ fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations
     while progress.stage() < Stage::Measuring && !over() {
         thread::sleep(LOOK_EVERY);
     }
-    // One after another, evenly spread, so that one's reload is not another's latency.
+    // The daemons take turns, evenly spread, so that the reload of one does not add to the latency of another.
     let pause = every / daemons.len().max(1) as u32;
     wait(pause, &mut retiring);
     'run: while !over() {
@@ -84,7 +85,7 @@ fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations
     }
 }
 
-/// A worker process that was replaced and had not ended when it was last looked at.
+/// A replaced worker process that had not ended at the last check.
 struct Retiring {
     kind: Kind,
     worker: Worker,
@@ -92,7 +93,7 @@ struct Retiring {
 }
 
 impl Retiring {
-    /// Notes how long it has lived on; `false`, so that it is forgotten.
+    /// Records how long it ran after its replacement; returns `false`, which removes it from the list.
     fn note(&self, rotations: &Rotations, ended: bool) -> bool {
         rotations.note_retired(Retired { kind: self.kind, asked: self.asked, seen: Moment::now(), ended });
         false
@@ -105,7 +106,7 @@ fn replace(daemon: &Replaceable, rotations: &Rotations, retiring: &mut Vec<Retir
     let asked = Moment::now();
     retiring.extend(workers.into_iter().map(|worker| Retiring { kind: daemon.kind, worker, asked }));
     let replaced = daemon.replace(&identity);
-    // One that failed is noted too: its certificate will never be seen.
+    // Recorded even if it failed: that certificate will never be seen.
     let certificate = certificate_id(&identity.chain[0]);
     rotations.note(Rotation { kind: daemon.kind, asked, returned: Moment::now(), certificate });
     replaced

@@ -1,5 +1,5 @@
-//! Fills a database with the rows that the scenarios need, puts them back between runs and cleans up after them; and
-//! refuses a database that is not for load tests.
+//! The seeds: they fill a database with the rows that scenarios need, are put back between runs and cleaned up after
+//! them. A database that is not for load tests is refused.
 //!
 //! Everything here blocks the calling thread, which is a panic inside a tokio runtime: call it before the runtime
 //! starts, or in `spawn_blocking`. No message shows a password.
@@ -23,7 +23,7 @@ use crate::database::{Client, ErrorPosition, Failure, SqlState};
 use crate::error::{Context, Error, Result};
 use connection::{exists, failed};
 
-/// The seeds that the program carries, by file name, in the order in which they are applied.
+/// The seeds in this program, by file name, in the order in which they are applied.
 pub const EMBEDDED: [(&str, &str); 2] =
     [("01_bulk_renewal_certs.sql", CERTIFICATES_SQL), ("02_agent_fleet.sql", FLEET_SQL)];
 
@@ -33,7 +33,7 @@ const MIGRATE: &str = "start certctl on this database once, or run its server wi
 const DEMO: &str =
     "the seeds refer to rows of certctl's demo seed: start it once with CERTCTL_DEMO_SEED=true; then seed";
 
-/// Where the seeds come from.
+/// The source of the seeds.
 #[derive(Clone, Debug, Default)]
 pub enum Source {
     /// [`EMBEDDED`].
@@ -43,7 +43,7 @@ pub enum Source {
     Folder(PathBuf),
 }
 
-/// How many rows the embedded seeds make. Those that are there stay: a size grows, and never shrinks.
+/// The numbers of rows of the embedded seeds. Existing rows stay: a greater size adds rows, a smaller one removes none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Agents.
@@ -53,35 +53,35 @@ pub struct Sizes {
 }
 
 impl Default for Sizes {
-    /// What the scenarios need by default.
+    /// The sizes that the scenarios need by default.
     fn default() -> Self {
         Self { agents: 5_000, certificates: 10_000 }
     }
 }
 
 impl Sizes {
-    /// More rows have numbers that requests have no room for.
+    /// The most rows of a kind: a greater number has more digits than the ids in requests.
     pub const MOST: u64 = 99_999;
 
-    /// Has the seeds of a transaction make so many.
+    /// Returns the statements that set these sizes for the seeds of a transaction.
     fn setting(self) -> String {
         let Self { agents, certificates } = self;
         format!("SET LOCAL certctl_bench.agents = {agents}; SET LOCAL certctl_bench.certificates = {certificates}; ")
     }
 }
 
-/// What a user may ask of [`apply`].
+/// The user's options for [`apply`].
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Where the seeds come from.
+    /// The source of the seeds.
     pub source: Source,
-    /// How many rows there are to be.
+    /// The numbers of rows.
     pub sizes: Sizes,
-    /// Seed even when the database holds rows that neither certctl's demo seed nor ours made.
+    /// Seed even if the database holds rows from neither certctl's demo seed nor this suite.
     pub allow_foreign: bool,
 }
 
-/// What [`apply`] did.
+/// The result of [`apply`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedReport {
     /// The files applied, in order.
@@ -101,11 +101,10 @@ pub struct TableRows {
     pub after: i64,
 }
 
-/// Applies the seeds, each file in a transaction of its own, and tells on `out` what it did. Running it again adds
-/// nothing.
+/// Applies the seeds, each file in a transaction of its own, and reports on `out`. A second call adds nothing.
 ///
-/// Fails, before it writes anything, when the database cannot be reached, has not been migrated, or holds rows of
-/// others and `options` do not allow that; and when a file fails, which then has changed nothing.
+/// Fails, before it writes anything, if the database cannot be reached, has not been migrated, or holds foreign rows
+/// and `options` do not allow that. Fails, too, if a file fails, which then has changed nothing.
 pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedReport> {
     let seeds = files::read(&options.source)?;
     let tables = files::tables_written(&seeds)?;
@@ -123,7 +122,7 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
     let mut report = SeedReport { files: seeds.into_iter().map(|(name, _)| name).collect(), tables: Vec::new() };
     for (table, before) in tables.into_iter().zip(before) {
         let after = count(&mut client, &table)?;
-        // The planner's view of a table that just grew a hundredfold would otherwise hold until autovacuum comes.
+        // Otherwise the planner's statistics of a table that grew a hundredfold would last until autovacuum runs.
         client
             .batch_execute(&format!("ANALYZE {table}"))
             .map_err(|error| failed(&format!("analyzing {table}"), &error))?;
@@ -133,9 +132,9 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
     Ok(report)
 }
 
-/// Connects to a database that is certctl's, and for load tests unless `allow_foreign` says that this does not matter.
+/// Opens a session at a certctl database, which has to be one for load tests unless `allow_foreign` is true.
 ///
-/// Fails, having written nothing, when it cannot be reached, has not been migrated, or holds rows of others.
+/// Fails, without a write, if it cannot be reached, has not been migrated, or holds foreign rows.
 pub fn open(url: &str, allow_foreign: bool) -> Result<Client> {
     let mut client = connect(url)?;
     let shown = redact_url(url);
@@ -147,7 +146,7 @@ pub fn open(url: &str, allow_foreign: bool) -> Result<Client> {
     Ok(client)
 }
 
-/// Fails in a database in which no row can be changed, and says why.
+/// Checks that rows can be changed in the database; the error has the reason if not.
 pub fn require_writable(client: &mut Client, shown: &str) -> Result<()> {
     let sql = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')";
     let row = client.query_one(sql, &[]).map_err(|error| failed("asking whether rows can be changed", &error))?;
@@ -161,7 +160,7 @@ pub fn require_writable(client: &mut Client, shown: &str) -> Result<()> {
     }
 }
 
-/// Where the database has such a table beside the search path, as advice.
+/// Returns a hint if the database has such a table outside of the search path.
 fn elsewhere(client: &mut Client, table: &str) -> Option<String> {
     let sql = "SELECT quote_ident(n.nspname), current_setting('search_path') FROM pg_class c \
                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND c.relkind IN ('r', 'p') ORDER BY 1";

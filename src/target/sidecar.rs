@@ -1,8 +1,9 @@
-//! The real daemons that certctl's connectors deploy to, started on loopback with a configuration of ours.
+//! The real daemons that certctl's connectors deploy to, started on loopback with a generated configuration.
 //!
-//! Each answers `GET /` with 200 and `ok`, over TLS, from a folder of its own that vanishes with it. As root it runs as a
-//! lesser user from its first instruction. However we end, it ends: its master carries a death signal, what the master
-//! leaves of its process group is killed, and the [keeper](Keeper) kills what neither of them reached.
+//! Each answers `GET /` with 200 and `ok`, over TLS, from a folder of its own that is removed with it. As root, it runs
+//! as a less privileged user from its first instruction. It ends with this process, however that ends: its master has a
+//! death signal, the rest of its process group is killed after the master, and the [keeper](Keeper) kills the processes
+//! that neither of them reached.
 
 mod apache;
 mod descriptors;
@@ -32,21 +33,21 @@ use files::Files;
 pub use installation::{Installation, Skipped, find, find_in};
 pub use workers::Worker;
 
-/// How long a daemon may take until it shows its certificate.
+/// The longest wait for a started daemon to show its certificate.
 const READY_WAIT: Duration = Duration::from_secs(20);
-/// How long one look at it may take.
+/// The longest wait of one attempt to see the certificate.
 const GLANCE_WAIT: Duration = Duration::from_secs(5);
-/// How long it may take to stop.
+/// The longest wait for it to stop.
 const STOP_WAIT: Duration = Duration::from_secs(10);
-/// How often it is started when its port turns out to be taken.
+/// The attempts to start it, if its port turns out to be taken.
 const PORT_ATTEMPTS: u32 = 5;
-/// How long the kernel's queue of connections that wait to be accepted may get; it cuts this to its own limit.
+/// The length of the queue of connections that wait to be accepted; the kernel cuts it to its own limit.
 const BACKLOG: u32 = 4096;
-/// How long a worker that was replaced may go on with its connections.
+/// The time for which a replaced worker may continue to serve its connections, in seconds.
 const OLD_WORKER_S: u32 = 60;
-/// The folder that the daemon works in, with all its files.
+/// The working folder of the daemon, with all its files.
 const WORK: &str = "run";
-/// Whom a daemon runs as where we are root.
+/// The users that a daemon runs as if this process is root.
 const USERS: [&str; 2] = ["www-data", "nobody"];
 
 /// A server program that certctl deploys certificates to.
@@ -64,7 +65,7 @@ impl Daemon {
     /// Every daemon.
     pub const ALL: [Self; 3] = [Self::Nginx, Self::Apache, Self::Haproxy];
 
-    /// Its name in results, benchmark ids and messages.
+    /// Returns its name in results, benchmark ids and messages.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
@@ -74,12 +75,12 @@ impl Daemon {
     }
 
     const fn lease(self) -> Lease {
-        // HAProxy binds its socket by a temporary name that ends in its process id.
+        // HAProxy binds its socket under a temporary name that ends in its process id.
         let socket = "run/haproxy.sock.4194304.tmp";
         Lease { what: self.label(), name: self.label(), socket, work: WORK, patience: Duration::from_secs(2) }
     }
 
-    /// What makes it take up new files without dropping a connection.
+    /// Returns the signal that makes it load new files without dropping a connection.
     const fn reload_signal(self) -> Signal {
         match self {
             Self::Nginx => libc::SIGHUP,
@@ -107,35 +108,36 @@ pub enum Versions {
     Tls13,
 }
 
-/// How a daemon is brought to take up a new certificate.
+/// The way in which a daemon takes up a new certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reload {
-    /// By its reload: new workers for new connections, and old workers finish the old ones.
+    /// By its reload: new workers for new connections, while old workers finish the old ones.
     #[default]
     Graceful,
-    /// By HAProxy's runtime API: the running worker gets the new certificate. Only HAProxy has it.
+    /// By HAProxy's runtime API, which no other daemon has: the running worker takes the new certificate.
     Runtime,
 }
 
-/// How a daemon is set up.
+/// The setup of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The TLS versions that it speaks.
     pub versions: Versions,
-    /// The key exchange groups that it accepts, as OpenSSL names them (`P-256`); none means the daemon's own.
+    /// The key exchange groups that it accepts, as OpenSSL names them (`P-256`); empty for the daemon's default.
     pub groups: Vec<String>,
-    /// The authority, PEM, that a client's certificate must come from; `None` asks for no certificate.
+    /// The authority, PEM, that must have signed a client's certificate; `None` for no client certificates.
     pub client_ca_pem: Option<String>,
-    /// Whether ALPN offers HTTP/2 beside HTTP/1.1.
+    /// True if ALPN offers HTTP/2 beside HTTP/1.1.
     pub h2: bool,
     /// nginx's and Apache's worker processes, HAProxy's threads. One of Apache's has 128 threads.
     pub workers: u32,
-    /// How [`Sidecar::replace`] goes about it.
+    /// The way in which [`Sidecar::replace`] works.
     pub reload: Reload,
 }
 
 impl Default for Options {
-    /// TLS 1.2 and 1.3, the daemon's own groups, no client certificate, HTTP/1.1 alone, one worker, graceful reload.
+    /// TLS 1.2 and 1.3, the daemon's default groups, no client certificate, HTTP/1.1 alone, one worker, graceful
+    /// reload.
     fn default() -> Self {
         Self {
             versions: Versions::Both,
@@ -149,8 +151,10 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Checks the options for use with `daemon`.
+    ///
     /// # Errors
-    /// If `daemon` has no such thing.
+    /// If an option is invalid, or `daemon` does not support it.
     fn check(&self, daemon: Daemon) -> Result<()> {
         let plain = |group: &String| {
             !group.is_empty() && group.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
@@ -170,12 +174,12 @@ impl Options {
     }
 }
 
-/// What a daemon's configuration is written for.
+/// The parameters of a daemon's configuration.
 struct Site<'a> {
     installation: &'a Installation,
     options: &'a Options,
     port: u16,
-    /// How many connections it is to carry at a time.
+    /// The number of connections that it has to carry at a time.
     connections: u64,
 }
 
@@ -188,12 +192,12 @@ impl Site<'_> {
         }
     }
 
-    /// The daemon in the foreground, in its folder `run`.
+    /// Returns the command of the daemon in the foreground, in its folder `run`.
     fn command(&self, run: &Path) -> Command {
         let mut command = Command::new(&self.installation.program);
         match self.installation.daemon {
             Daemon::Nginx => command.args(nginx::ARGUMENTS),
-            // What it serves must have an absolute path.
+            // Apache needs an absolute path to the pages that it serves.
             Daemon::Apache => command.args(apache::ARGUMENTS).arg("-d").arg(run),
             Daemon::Haproxy => command.args(haproxy::ARGUMENTS),
         };
@@ -213,25 +217,25 @@ pub struct Sidecar {
     address: SocketAddr,
     reload: Reload,
     files: Files,
-    // In the order in which they stop.
+    // Dropped, and so stopped, in this order.
     master: Child,
     keeper: Keeper,
 }
 
 impl Sidecar {
-    /// Starts a daemon that shows `identity`, and returns when it does.
+    /// Starts a daemon with `identity`, and returns when it shows that certificate.
     ///
-    /// As root it runs as `www-data`, or `nobody` where there is no such user, who alone may read the key.
+    /// As root it runs as `www-data`, or `nobody` if there is no such user; only that user may read the key.
     ///
     /// # Errors
-    /// If the options are not for this daemon, or it does not come up within 20 s; the error then holds its last words,
-    /// and nothing is left behind.
+    /// If the options are not for this daemon, or it does not come up within 20 s; the error then has the end of its
+    /// output, and nothing is left behind.
     pub fn start(installation: &Installation, identity: &Identity, options: &Options) -> Result<Sidecar> {
         options.check(installation.daemon)?;
         Self::start_on(installation, identity, options, free_address)
     }
 
-    /// Starts it on the first of `addresses` that it can bind.
+    /// Starts the daemon on the first of `addresses` that it can bind.
     fn start_on(
         installation: &Installation,
         identity: &Identity,
@@ -243,7 +247,7 @@ impl Sidecar {
             let mut sidecar = Self::launch(installation, identity, options, addresses()?)?;
             match sidecar.wait_until_ready(identity, options).and_then(|()| sidecar.wait_until_it_listens()) {
                 Ok(()) => return Ok(sidecar),
-                // Nobody can hold a port free for another process: someone was quicker.
+                // A port cannot be reserved for another process: some process was quicker.
                 Err(error) if attempt < PORT_ATTEMPTS && says_taken(error.what()) => attempt += 1,
                 Err(error) => return Err(error),
             }
@@ -280,32 +284,32 @@ impl Sidecar {
         Ok(Sidecar { daemon, version, address, reload: options.reload, files, master, keeper })
     }
 
-    /// Where it listens.
+    /// Returns the address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Which daemon it is.
+    /// Returns the kind of daemon.
     pub fn daemon(&self) -> Daemon {
         self.daemon
     }
 
-    /// Its version, as it tells itself.
+    /// Returns its version, as it reports it.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The process id of its master, which stays through every reload.
+    /// Returns the process id of its master, which stays the same through every reload.
     pub fn pid(&self) -> u32 {
         self.master.pid()
     }
 
-    /// The folder of all its files; gone once stopped.
+    /// Returns the folder of all its files, which no longer exists once stopped.
     pub fn folder(&self) -> &Path {
         self.keeper.folder()
     }
 
-    /// The certificate that it shows on a new connection now.
+    /// Returns the certificate that it shows on a new connection now.
     ///
     /// # Errors
     /// If it shows none within 5 s.
@@ -314,9 +318,9 @@ impl Sidecar {
         shown.context(|| format!("looking at the certificate of {} on {}", self.daemon, self.address))
     }
 
-    /// Replaces certificate and key, and has the daemon take them up, as certctl's connectors do: new files are renamed
-    /// over the old ones, then the daemon reloads. It returns when the daemon was told, which is before it shows the
-    /// new certificate on every connection.
+    /// Replaces certificate and key, and makes the daemon load them, as certctl's connectors do: new files are renamed
+    /// over the old ones, then the daemon reloads. Returns when the daemon has been notified, which is before it shows
+    /// the new certificate on every connection.
     ///
     /// # Errors
     /// If a file cannot be written, the daemon has ended, or its runtime API refuses the certificate.
@@ -334,7 +338,7 @@ impl Sidecar {
         }
     }
 
-    /// The worker processes that a replacement replaces: none where the running ones take the new certificate.
+    /// Returns the worker processes that a replacement of the certificate replaces: none if the running ones take it.
     ///
     /// # Errors
     /// If `/proc` cannot be read.
@@ -345,7 +349,7 @@ impl Sidecar {
         }
     }
 
-    /// Stops the daemon and removes its folder. Calling it again does nothing.
+    /// Stops the daemon and removes its folder. Another call does nothing.
     ///
     /// # Errors
     /// If its folder could not be removed.
@@ -355,7 +359,7 @@ impl Sidecar {
         stopped
     }
 
-    /// Looks until the daemon shows its certificate, ends, or has had its time.
+    /// Waits until the daemon shows its certificate, ends, or [`READY_WAIT`] is over.
     fn wait_until_ready(&mut self, identity: &Identity, options: &Options) -> Result<()> {
         let deadline = Instant::now() + READY_WAIT;
         loop {
@@ -364,7 +368,7 @@ impl Sidecar {
                     "another server answers there".to_owned()
                 }
                 Ok(glance) => match glance.refused {
-                    // We have no certificate to show: to be refused is to be answered.
+                    // This client has no certificate to show, so a refusal proves that the daemon works.
                     Some(why) if options.client_ca_pem.is_none() => why,
                     _ => return Ok(()),
                 },
@@ -382,8 +386,8 @@ impl Sidecar {
         }
     }
 
-    /// Waits until the master catches the signal to reload. HAProxy's workers serve while their master still executes
-    /// itself anew, after its start and after each reload, and a signal that comes meanwhile is lost.
+    /// Waits until the master has a handler for the reload signal. HAProxy's workers serve while their master still
+    /// re-executes itself, after its start and after each reload, and a signal that comes meanwhile is lost.
     fn wait_until_it_listens(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_WAIT;
         while !catches(self.pid(), self.daemon.reload_signal())? {
@@ -395,10 +399,10 @@ impl Sidecar {
         Ok(())
     }
 
-    /// An error that says `why`, and the daemon's last words.
+    /// Creates an error with `why` and the end of the daemon's output.
     fn failure(&mut self, why: &str) -> Error {
         let error = self.master.failure(why);
-        // Once it has read its configuration, Apache writes to a log alone.
+        // Once it has read its configuration, Apache writes only to its log.
         match file_tail(&self.files.run().join(apache::LOG)) {
             Ok(text) if !text.trim_end().is_empty() => {
                 Error::new(format!("{}\nits log ends:\n{}", error.what().trim_end(), text.trim_end()))
@@ -408,7 +412,7 @@ impl Sidecar {
     }
 }
 
-/// Whether a process has a handler for `signal` and does not block it.
+/// Reports whether a process has a handler for `signal` and does not block it.
 fn catches(pid: u32, signal: Signal) -> Result<bool> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).context(|| format!("reading {path}"))?;
@@ -420,13 +424,13 @@ fn catches(pid: u32, signal: Signal) -> Result<bool> {
     Ok(has("SigCgt:") && !has("SigBlk:"))
 }
 
-/// An address that was free a moment ago.
+/// Returns an address that was free a moment ago.
 fn free_address() -> Result<SocketAddr> {
     let what = || "looking for a free port on 127.0.0.1".to_owned();
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).context(what)
 }
 
-/// Whether a daemon's last words are that its port is taken.
+/// Reports whether a daemon's output ends with the error that its port is taken.
 fn says_taken(words: &str) -> bool {
     words.to_ascii_lowercase().contains("address already in use")
 }
@@ -442,7 +446,7 @@ mod tests {
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost"]).unwrap();
         for daemon in Daemon::ALL {
             let Ok(installation) = find(daemon).unwrap() else { continue };
-            // It refuses, so that a look at it is over at once.
+            // It closes each connection, so that an attempt to see its certificate ends at once.
             let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let taken = holder.local_addr().unwrap();
             thread::spawn(move || holder.incoming().for_each(drop));
@@ -454,7 +458,7 @@ mod tests {
             let sidecar = sidecar.unwrap_or_else(|error| panic!("{daemon}: {error}"));
             assert_eq!(tried, 2, "{daemon}");
             assert_ne!(sidecar.address(), taken, "{daemon}");
-            // And with no other it says so.
+            // Without another port, it is an error.
             let error = Sidecar::start_on(&installation, &identity, &Options::default(), || Ok(taken)).unwrap_err();
             assert!(says_taken(error.what()) && error.what().contains(daemon.label()), "{error}");
         }

@@ -23,7 +23,7 @@ pub use super::scratch::Scratch;
 use super::tap::Tap;
 use crate::clock::Moment;
 
-/// How long to look for what the peer said before it closed.
+/// The longest search for the last bytes that a peer sent before it closed.
 const LAST_WORD_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The phases of one exchange, in nanoseconds. They follow one another without a gap, so that they add up to the
@@ -32,12 +32,13 @@ const LAST_WORD_PATIENCE: Duration = Duration::from_millis(20);
 pub struct Phases {
     /// TCP connect.
     pub dial_ns: u64,
-    /// TLS handshake, first flight: from the ClientHello to the first byte of the peer's answer, be it a ServerHello or
-    /// a HelloRetryRequest.
+    /// TLS handshake, first flight: from the ClientHello to the first byte of the peer's answer, a ServerHello or a
+    /// HelloRetryRequest.
     pub hello_ns: u64,
-    /// TLS handshake, the rest: reading the answer, verifying it, and our Finished; with TLS 1.2 another round trip.
+    /// TLS handshake, the rest: reading the answer, verifying it, and the client's Finished; with TLS 1.2 another round
+    /// trip.
     pub finish_ns: u64,
-    /// Noting what the handshake was, making the request, encrypting it and handing it to the kernel.
+    /// Recording the handshake, making the request, encrypting it and handing it to the kernel.
     pub send_ns: u64,
     /// Waiting for the first byte of the response.
     pub first_byte_ns: u64,
@@ -46,18 +47,18 @@ pub struct Phases {
 }
 
 impl Phases {
-    /// The whole TLS handshake, in nanoseconds.
+    /// Returns the duration of the whole TLS handshake, in nanoseconds.
     pub fn tls_ns(&self) -> u64 {
         self.hello_ns + self.finish_ns
     }
 
-    /// The sum of all phases, in nanoseconds.
+    /// Returns the sum of all phases, in nanoseconds.
     pub fn total_ns(&self) -> u64 {
         self.dial_ns + self.tls_ns() + self.send_ns + self.first_byte_ns + self.receive_ns
     }
 }
 
-/// Measures phases: each lasts from the end of the one before it.
+/// A stopwatch for phases: each lasts from the end of the one before it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
     last: Moment,
@@ -69,66 +70,68 @@ impl Stopwatch {
         Self { last: start }
     }
 
-    /// Nanoseconds since the last split, which ends now.
+    /// Returns the nanoseconds since the last split, and splits now.
     fn split(&mut self) -> u64 {
         self.split_at(Moment::now())
     }
 
-    /// Nanoseconds from the last split to `now`, which ends it.
+    /// Returns the nanoseconds from the last split to `now`, and splits there.
     fn split_at(&mut self, now: Moment) -> u64 {
         let ns = now.ns_since(self.last);
         self.last = now;
         ns
     }
 
-    /// When the last phase ended.
+    /// Returns the moment at which the last phase ended.
     pub fn last(&self) -> Moment {
         self.last
     }
 }
 
-/// Opens connections to one peer.
+/// A dialler, which opens connections to one peer.
 #[derive(Clone)]
 pub struct Dialer {
     address: SocketAddr,
     name: ServerName<'static>,
     connector: TlsConnector,
-    /// Whether handshakes are meant to be resumed; `None` where either kind will do.
+    /// True if handshakes are meant to be resumed, false if full; `None` if either kind will do.
     resumes: Option<bool>,
 }
 
 impl Dialer {
-    /// Connections go to `address`, whose certificate must be valid for `name`. Handshakes are meant to be full.
+    /// Makes a dialler of connections to `address`, whose certificate must be valid for `name`. Handshakes are meant to
+    /// be full.
     pub fn new(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
         Self { address, name, connector: TlsConnector::from(config), resumes: Some(false) }
     }
 
-    /// The same, but handshakes are meant to be resumed: `config` keeps sessions, and the peer offers them.
+    /// Returns the same dialler, but handshakes are meant to be resumed: `config` keeps sessions, and the peer offers
+    /// them.
     #[must_use]
     pub fn resuming(self) -> Self {
         Self { resumes: Some(true), ..self }
     }
 
-    /// The same, but handshakes may be full or resumed, as the peer wants: `config` keeps sessions.
+    /// Returns the same dialler, but handshakes may be full or resumed, as the peer wants: `config` keeps sessions.
     #[must_use]
     pub fn either_way(self) -> Self {
         Self { resumes: None, ..self }
     }
 
-    /// Where connections go.
+    /// Returns the address of the peer.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connects and shakes hands, and notes both phases.
+    /// Connects and performs the TLS handshake, and records the phases of both.
     ///
     /// # Errors
-    /// A fault of kind `connect` or `tls`; the phases up to it are noted.
+    /// A fault of the connect or of the handshake; the phases up to it are recorded.
     pub async fn open(&self, watch: &mut Stopwatch, phases: &mut Phases) -> Result<Connection, Fault> {
         let dialled = TcpStream::connect(self.address).await;
         phases.dial_ns = watch.split();
         let tcp = dialled.map_err(|error| Fault::from_connect(&error))?;
-        // A request is one small write: waiting to fill a segment would add a delay of the kernel's, not the peer's.
+        // A request is one small write: a wait to fill a segment would add a delay of the kernel, not of the peer.
         tcp.set_nodelay(true).map_err(|error| Fault::from_connect(&error))?;
         let shaken = self.connector.connect(self.name.clone(), Tap::new(tcp)).into_fallible().await;
         let end = Moment::now();
@@ -156,52 +159,52 @@ impl Dialer {
 pub struct Connection {
     stream: TlsStream<Tap>,
     record: Record,
-    /// Bytes have come that answer no request.
+    /// True if bytes have come that answer no request.
     spoke: bool,
 }
 
-/// What a peer did while no request was on its connection.
+/// The behaviour of a peer while no request was on its connection.
 #[derive(Debug)]
 pub enum Idle {
-    /// Nothing.
+    /// It did nothing.
     Quiet,
-    /// It closed. A 408 before that says why, and is no answer (RFC 9110, section 15.5.9).
+    /// It closed the connection. A 408 before that states the reason, and is no answer (RFC 9110, section 15.5.9).
     Closed,
-    /// It sent what is nobody's answer (RFC 9112, section 9.2), or what is no TLS.
+    /// It sent bytes that answer no request (RFC 9112, section 9.2), or that are no TLS.
     Spoke(Fault),
 }
 
-/// How sending a request ended.
+/// The way in which sending a request ended.
 enum Sent {
     /// All of it was handed to the kernel.
     Whole,
-    /// The peer wants no more of it: it has answered.
+    /// The peer has answered and wants no more of it.
     Answered,
 }
 
 impl Connection {
-    /// What its handshake was, and took.
+    /// Returns the properties of its handshake and its bytes on the wire.
     pub fn record(&self) -> Record {
         self.record
     }
 
-    /// The certificate that the peer showed, DER.
+    /// Returns the certificate that the peer showed, DER.
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         self.stream.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.as_ref())
     }
 
-    /// Whether bytes have come that answer no request: none that comes after them can be told whose it is.
+    /// Returns true if bytes have come that answer no request: no later answer can be assigned to its request.
     pub fn is_out_of_step(&self) -> bool {
         self.spoke
     }
 
-    /// Looks at what the peer has done while the connection was idle, up to this moment.
+    /// Returns the behaviour of the peer while the connection was idle, up to this moment.
     pub async fn idle(&mut self) -> Idle {
         if self.spoke {
             return spoke();
         }
         let mut word = [0; LONGEST_LAST_WORD];
-        // The reactor may not have been asked for a while.
+        // The reactor may not have polled the socket for a while.
         self.stream.get_mut().0.read_at_once(true);
         let read = poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut word);
@@ -235,11 +238,11 @@ impl Connection {
         }
     }
 
-    /// Sends `scratch.request` and reads its response into `scratch`, and notes the phases. Returns whether the
+    /// Sends `scratch.request`, reads its response into `scratch`, and records the phases. Returns true if the
     /// connection can carry another request.
     ///
     /// # Errors
-    /// Any fault but `connect`; the phases up to it are noted, and the connection is of no further use.
+    /// Any fault but `connect`; the phases up to it are recorded, and the connection is of no further use.
     pub async fn exchange(
         &mut self,
         method: Method,
@@ -255,7 +258,7 @@ impl Connection {
         phases.receive_ns = watch.split();
         received?;
         let keep_alive = scratch.parser.response().is_some_and(|response| response.keep_alive);
-        // Behind the last answer there is nothing to be out of step with (RFC 9112, section 9.6).
+        // After the last answer no other can be assigned to the wrong request (RFC 9112, section 9.6).
         self.spoke &= keep_alive;
         Ok(keep_alive && !self.spoke && !cut_short)
     }
@@ -278,7 +281,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes what was read for the response.
+    /// Takes the result of one read for the response.
     fn take(&mut self, received: io::Result<usize>, scratch: &mut Scratch) -> Result<(), Fault> {
         match received {
             Ok(0) => scratch.parser.feed_eof().map_err(Fault::from_parse),
@@ -287,14 +290,14 @@ impl Connection {
                 self.spoke |= used < length;
                 scratch.account()
             }
-            // Peers that close without a TLS close_notify end a body delimited by the close all the same, but a
-            // truncated one cannot be told from a complete one (RFC 8446, section 6.1).
+            // Peers that close without a TLS close_notify also end a body delimited by the close, but a truncated body
+            // cannot be distinguished from a complete one (RFC 8446, section 6.1).
             Err(error) => Err(Fault::from_io(&error, scratch.parser.has_begun())),
         }
     }
 
-    /// Sends the request. While the peer takes no more of it, what it says meanwhile is read: an answer that refuses ends
-    /// the sending (RFC 9112, section 9.5), be it that the peer has closed behind it.
+    /// Sends the request. While the peer takes no more of it, the peer's bytes are read: an answer that refuses ends
+    /// the sending (RFC 9112, section 9.5), even if the peer has closed after it.
     async fn send(&mut self, scratch: &mut Scratch) -> Result<Sent, Fault> {
         let mut written = 0;
         loop {
@@ -328,7 +331,7 @@ impl Connection {
                 Poll::Pending => break Poll::Pending,
             }
         };
-        // A complete answer that does not refuse is read on from when the request is out.
+        // After a complete answer that does not refuse, nothing is read until the request is out.
         if sent.is_ready() || scratch.parser.response().is_some() {
             return sent;
         }
@@ -337,10 +340,10 @@ impl Connection {
         Poll::Ready(Step::Received(read.map(|()| buffer.filled().len())))
     }
 
-    /// What the peer said before it closed a connection that cannot be written to any more, for `fault`: an answer that
-    /// refuses the request, or a TLS alert.
+    /// Reads what the peer sent before it closed a connection that cannot be written to any more: an answer that
+    /// refuses the request, or a TLS alert. If there is neither, returns `fault`.
     async fn last_word(&mut self, scratch: &mut Scratch, fault: Fault) -> Result<Sent, Fault> {
-        // What it sent has come before the end of the connection, which we know of.
+        // Those bytes came before the end of the connection, which has been seen.
         let read = tokio::time::timeout(LAST_WORD_PATIENCE, async {
             self.stream.get_mut().0.read_at_once(true);
             while scratch.parser.response().is_none() {
@@ -357,9 +360,9 @@ impl Connection {
         }
     }
 
-    /// Waits for the peer, which was told that this is the end, to close first, for at most `patience`: who closes first
-    /// keeps the port in TIME_WAIT (RFC 9293, section 3.6), and ports are what we would run out of. Returns whether the
-    /// peer sent something instead, which nobody had asked for.
+    /// Waits for the peer, to which the last request announced the end, to close first, for at most `patience`: the
+    /// side that closes first keeps the port in TIME_WAIT (RFC 9293, section 3.6), and ports are what the generator
+    /// would run out of. Returns true if the peer sent something instead, which answers no request.
     pub async fn close_second(mut self, patience: Duration) -> bool {
         let mut byte = [0];
         let read = tokio::time::timeout(patience, self.stream.read(&mut byte)).await;
@@ -370,24 +373,24 @@ impl Connection {
         spoke
     }
 
-    /// Says goodbye (TLS close_notify, TCP FIN), for at most `patience`.
+    /// Closes the connection (TLS close_notify, TCP FIN), within at most `patience`.
     pub async fn close(mut self, patience: Duration) {
-        // The peer may be gone already: nothing is left to tell or to lose.
+        // The peer may be gone already: nothing is left to send or to lose.
         let _ = tokio::time::timeout(patience, self.stream.shutdown()).await;
     }
 }
 
-/// What happened to a request that is being sent.
+/// The result of one step of sending a request.
 enum Step {
     /// All of it is out.
     Sent,
     /// The peer sent something first, or closed.
     Received(io::Result<usize>),
-    /// It cannot be written to any more.
+    /// The connection cannot be written to any more.
     Failed(io::Error),
 }
 
-/// Whether the peer has answered in a way that makes the rest of the request pointless.
+/// Returns true if the peer has answered in a way that makes the rest of the request pointless.
 fn refuses(parser: &Parser) -> bool {
     parser.status().is_some_and(|status| status >= 300)
 }
@@ -396,10 +399,10 @@ fn spoke() -> Idle {
     Idle::Spoke(Fault::new(FaultKind::Protocol, "bytes that came before the request, which are nobody's answer"))
 }
 
-/// Enough of an idle connection's last word to know it by.
+/// The number of bytes by which the last word on an idle connection is recognised.
 const LONGEST_LAST_WORD: usize = b"HTTP/1.1 408".len();
 
-/// Whether these bytes begin the 408 with which a server ends an idle connection.
+/// Returns true if these bytes begin the 408 with which a server ends an idle connection.
 fn is_request_timeout(bytes: &[u8]) -> bool {
     bytes == b"HTTP/1.1 408" || bytes == b"HTTP/1.0 408"
 }

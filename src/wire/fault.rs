@@ -1,4 +1,4 @@
-//! What can go wrong between us and a peer. A fault is a measured outcome, not an error of the suite.
+//! Faults between the generator and a peer. A fault is a measured outcome, not an error of the suite.
 
 use std::fmt;
 use std::io;
@@ -14,18 +14,18 @@ use crate::foreign;
 pub enum FaultKind {
     /// The TCP connection could not be made.
     Connect,
-    /// We had no port or file descriptor left for a connection, or no room for an answer: the generator's fault, not the
-    /// peer's.
+    /// The generator had no port or file descriptor left for a connection, or no room for an answer: its own fault, not
+    /// the peer's.
     Exhausted,
-    /// The TLS handshake failed for a reason that none of the next is, or a TLS record was bad later on.
+    /// The TLS handshake failed for a reason that is none of those below, or a later TLS record was bad.
     Tls,
     /// The peer speaks no TLS.
     NotTls,
-    /// The peer speaks no TLS that is as new as 1.2.
+    /// The peer speaks no TLS version as new as 1.2.
     OldTls,
     /// The peer refused the handshake with an alert that names no cause (RFC 8446, section 6.2).
     Refused,
-    /// The peer has no certificate for the server name that it was given, or was given none (RFC 6066, section 3).
+    /// The peer has no certificate for the server name that it received, or it received none (RFC 6066, section 3).
     UnknownName,
     /// The peer's certificate has expired.
     Expired,
@@ -33,15 +33,15 @@ pub enum FaultKind {
     NotValidYet,
     /// The peer's certificate is for another name.
     WrongName,
-    /// No authority that we trust vouches for the peer's certificate.
+    /// No trusted authority vouches for the peer's certificate.
     UnknownAuthority,
-    /// The peer's certificate is an authority's own (CA:TRUE), and not one that we were given.
+    /// The peer's certificate is an authority's own (CA:TRUE), and not one that was given as trusted.
     AuthorityAsServer,
     /// An RSA key of the peer's certificate, or of an authority above it, is too small.
     SmallKey,
-    /// The peer's certificate is for other uses than a server's.
+    /// The peer's certificate is for uses other than a server's.
     NotForServers,
-    /// The peer's certificate has a critical extension that nobody here knows (RFC 5280, section 4.2).
+    /// The peer's certificate has a critical extension that is not known here (RFC 5280, section 4.2).
     UnknownExtension,
     /// The peer's certificate cannot be read or used.
     BadCertificate,
@@ -51,16 +51,16 @@ pub enum FaultKind {
     NoHttp11,
     /// The peer selected a protocol that was not offered (RFC 7301, section 3.2).
     UnofferedAlpn,
-    /// The peer closed or reset the connection before the first byte of a response, be it amid the handshake.
+    /// The peer closed or reset the connection before the first byte of a response, or amid the handshake.
     Closed,
     /// The peer closed or reset the connection in the middle of a response.
     Truncated,
-    /// The bytes were no HTTP/1.1 response, or one beyond our bounds.
+    /// The bytes were no HTTP/1.1 response, or one beyond the suite's bounds.
     Protocol,
 }
 
 impl FaultKind {
-    /// The name used in results.
+    /// Returns the name used in results.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -89,7 +89,7 @@ impl FaultKind {
     }
 }
 
-/// What the TLS library found, in words where it has none.
+/// Returns the finding of the TLS library, in words of the suite where the library has none.
 fn words(error: &rustls::Error) -> String {
     let words = match FaultKind::of_tls(error) {
         FaultKind::AuthorityAsServer => "invalid peer certificate: it is an authority's own (CA:TRUE), not a server's",
@@ -122,7 +122,7 @@ impl FaultKind {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotValidYet,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
-                // A stranger that calls itself as one that we know is a stranger all the same.
+                // An authority with the name of a trusted one, but another key, is unknown all the same.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
                 CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                     Self::NotForServers
@@ -150,24 +150,24 @@ impl FaultKind {
 /// A fault with its detail for people.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What it counts as.
+    /// The kind that it counts as.
     pub kind: FaultKind,
-    /// In a line, what the operating system, the TLS library or the parser said.
+    /// The message of the operating system, the TLS library or the parser, in one line.
     pub detail: String,
 }
 
 impl Fault {
-    /// A fault of `kind` with its `detail`.
+    /// Makes a fault of `kind` with its `detail`.
     pub fn new(kind: FaultKind, detail: impl fmt::Display) -> Self {
         Self { kind, detail: foreign::line(&detail.to_string()) }
     }
 
-    /// Whether it is the TLS library's, such as an alert of the peer's.
+    /// Returns true if the error is the TLS library's, such as an alert of the peer.
     pub(super) fn is_tls(error: &io::Error) -> bool {
         tls_error(error).is_some()
     }
 
-    /// An I/O error on an established connection; `begun` says that part of a response had arrived.
+    /// Makes a fault from an I/O error on an established connection; `begun` is true if part of a response had arrived.
     pub(super) fn from_io(error: &io::Error, begun: bool) -> Self {
         let kind = match tls_error(error) {
             Some(error) => FaultKind::of_tls(error),
@@ -177,21 +177,22 @@ impl Fault {
         Self::new(kind, error)
     }
 
-    /// An error while connecting.
+    /// Makes a fault from an error while connecting.
     pub(super) fn from_connect(error: &io::Error) -> Self {
         let ours = [libc::EADDRNOTAVAIL, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
         let kind = match error.raw_os_error() {
             Some(code) if ours.contains(&code) => FaultKind::Exhausted,
-            // A connection that was refused has no reset: this one was open.
+            // A refused connection gives no reset: this one was open.
             Some(libc::ECONNRESET) => FaultKind::Closed,
             _ => FaultKind::Connect,
         };
         Self::new(kind, error)
     }
 
-    /// An error while shaking hands. `replied` says that we had replied to the peer's first flight. Up to there a
-    /// handshake_failure is about what we offer; with TLS 1.2 it is afterwards how a peer says that it had asked for a
-    /// certificate and got none (RFC 5246, section 7.4.6). `beginning` is how an answer begins that is no TLS.
+    /// Makes a fault from an error during the handshake. `replied` is true if the client had replied to the peer's
+    /// first flight. Up to there a handshake_failure is about the client's offer; with TLS 1.2 it is afterwards the way
+    /// in which a peer reports that it requested a certificate and got none (RFC 5246, section 7.4.6). `beginning` is
+    /// the beginning of an answer that is no TLS.
     pub(super) fn from_handshake(error: &io::Error, replied: bool, beginning: &[u8]) -> Self {
         match tls_error(error) {
             Some(rustls::Error::InvalidMessage(_)) if !beginning.is_empty() => {

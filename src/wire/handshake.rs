@@ -1,4 +1,4 @@
-//! What a finished TLS handshake was, as the TLS library tells it, and what it took.
+//! The properties of a finished TLS handshake, as the TLS library reports them, and its bytes on the wire.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -8,7 +8,7 @@ use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
 
 use super::x509;
 
-/// What a finished handshake was.
+/// The properties of a finished handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Handshake {
     /// Full or resumed.
@@ -19,16 +19,16 @@ pub struct Handshake {
     pub suite: &'static str,
     /// The key exchange group, as IANA names it, or `-` where the handshake had none.
     pub group: &'static str,
-    /// The key of the peer's certificate, as in `ecdsa-p256`. That of a resumed session is the one of its first
+    /// The type of the key in the peer's certificate, as in `ecdsa-p256`. For a resumed session it is that of its first
     /// handshake: no certificate was sent.
     pub key: &'static str,
-    /// How many certificates the peer's chain has.
+    /// The number of certificates in the peer's chain.
     pub chain_length: u8,
     /// The protocol agreed on by ALPN (RFC 7301), or `-`.
     pub alpn: &'static str,
 }
 
-/// What kind of handshake it was.
+/// The kind of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Full.
@@ -40,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name in results.
+    /// Returns its name in results.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -50,22 +50,22 @@ impl Kind {
     }
 }
 
-/// A finished handshake, and what it took on the wire.
+/// A finished handshake, and its bytes on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What it was.
+    /// The properties of the handshake.
     pub handshake: Handshake,
-    /// Whether it was resumed or full, as it was meant to be.
+    /// True if it was resumed or full as it was meant to be.
     pub as_declared: bool,
     /// Bytes read for it. TLS 1.3 tickets mostly come later, and are not among them.
     pub read_bytes: u32,
     /// Bytes written for it.
     pub written_bytes: u32,
-    /// Tells the peer's certificate from others: [`certificate_id`] of it.
+    /// The number of the peer's certificate: its [`certificate_id`].
     pub certificate: u64,
 }
 
-/// A number that tells a certificate from others, within this process.
+/// Returns a number that identifies a certificate, within this process.
 pub fn certificate_id(certificate: &CertificateDer<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(certificate);
@@ -73,7 +73,7 @@ pub fn certificate_id(certificate: &CertificateDer<'_>) -> u64 {
 }
 
 impl Handshake {
-    /// Reads it from a connection whose handshake is complete.
+    /// Reads the properties from a connection whose handshake is complete.
     pub fn of(tls: &ClientConnection) -> Self {
         let chain = tls.peer_certificates().unwrap_or_default();
         Self {
@@ -107,11 +107,11 @@ impl fmt::Display for Handshake {
     }
 }
 
-/// The kind of key that a certificate is for, as `target::pki` names those that it makes.
+/// Returns the type of a certificate's key, as `target::pki` names those that it makes.
 fn key_type(certificate: &CertificateDer<'_>) -> &'static str {
     let Some(spki) = x509::subject_public_key_info(certificate) else { return "-" };
-    // SubjectPublicKeyInfo is a sequence of an algorithm and a key (RFC 5280, section 4.1): the algorithm stands at
-    // the start, behind a few bytes of lengths.
+    // SubjectPublicKeyInfo is a sequence of an algorithm and a key (RFC 5280, section 4.1): the algorithm comes first,
+    // after a few bytes of lengths.
     let is = |algorithm: AlgorithmIdentifier| {
         spki[..spki.len().min(64)].windows(algorithm.len()).any(|at| *at == *algorithm)
     };
@@ -119,7 +119,7 @@ fn key_type(certificate: &CertificateDer<'_>) -> &'static str {
         _ if is(alg_id::ECDSA_P256) => "ecdsa-p256",
         _ if is(alg_id::ECDSA_P384) => "ecdsa-p384",
         _ if is(alg_id::ED25519) => "ed25519",
-        // Modulus and a few bytes around it.
+        // The modulus and a few bytes around it.
         ..350 if is(alg_id::RSA_ENCRYPTION) => "rsa-2048",
         ..500 if is(alg_id::RSA_ENCRYPTION) => "rsa-3072",
         _ if is(alg_id::RSA_ENCRYPTION) => "rsa-4096",

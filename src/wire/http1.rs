@@ -9,20 +9,20 @@ use super::request::Method;
 
 /// The longest response head that is read, in bytes. certctl's are about 600.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// The longest response body that is kept unless [`Parser::bound_body`] says otherwise, in bytes. certctl's longest page
-/// of certificates is about 350 KiB.
+/// The longest response body that is kept unless [`Parser::bound_body`] sets another bound, in bytes. certctl's longest
+/// page of certificates is about 350 KiB.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The longest line of chunked framing (size with extensions, or a trailer), in bytes.
 const MAX_CHUNK_LINE_BYTES: usize = 4 * 1024;
-/// How many trailer lines may follow the last chunk.
+/// The largest number of trailer lines after the last chunk.
 const MAX_TRAILERS: usize = 64;
-/// How many interim (1xx) responses may precede a final one.
+/// The largest number of interim (1xx) responses before a final one.
 const MAX_INTERIM_RESPONSES: usize = 8;
 const MAX_HEADERS: usize = 64;
-/// How every response begins.
+/// The beginning of every response.
 const HTTP_1: &[u8] = b"HTTP/1.";
 
-/// Why bytes are not a response that we take.
+/// The reason for which bytes are not an acceptable response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseError {
     /// The peer closed before the first byte of a response.
@@ -33,12 +33,12 @@ pub enum ParseError {
     EofInBody,
     /// The head is longer than [`MAX_HEAD_BYTES`] or has too many fields.
     HeadTooLarge,
-    /// The body is, or says that it will be, longer than the bound.
+    /// The body is longer than the bound, or is announced to be.
     BodyTooLarge {
         /// The bound, in bytes.
         max: usize,
     },
-    /// The bytes break the grammar; the text says where.
+    /// The bytes break the grammar; the text states the place.
     Malformed(&'static str),
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// Reads one response after another from the bytes of a connection; its buffers are reused.
+/// A parser of one response after another from the bytes of a connection; its buffers are reused.
 #[derive(Debug)]
 pub struct Parser {
     max_body: usize,
@@ -106,18 +106,18 @@ pub struct Response<'a> {
     pub status: u16,
     /// The body, without its transfer coding.
     pub body: &'a [u8],
-    /// Whether the connection may carry another request.
+    /// True if the connection may carry another request.
     pub keep_alive: bool,
     head: &'a [u8],
 }
 
 impl<'a> Response<'a> {
-    /// The value of the first field of this name, case-insensitively, without surrounding white space.
+    /// Returns the value of the first field of this name, case-insensitively, without surrounding white space.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers(name).next()
     }
 
-    /// The values of all fields of this name, as [`Response::header`] has the first.
+    /// Returns the values of all fields of this name, each as [`Response::header`] returns the first.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
@@ -125,14 +125,15 @@ impl<'a> Response<'a> {
         })
     }
 
-    /// The content coding, unless there is none. Every request says that it accepts none (RFC 9110, section 12.5.3): a
-    /// coded answer is not looked into.
+    /// Returns the content coding, unless there is none. Every request states that it accepts none (RFC 9110, section
+    /// 12.5.3): a coded answer is not decoded.
     pub fn coding(&self) -> Option<&'a [u8]> {
         let coding = self.header("content-encoding")?;
         (!coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")).then_some(coding)
     }
 
-    /// Whether the body is JSON (`application/json` or a `+json` type), parameters aside, and without a content coding.
+    /// Returns true if the body is JSON (`application/json` or a `+json` type), parameters aside, and without a content
+    /// coding.
     pub fn is_json(&self) -> bool {
         let Some(value) = self.header("content-type").filter(|_| self.coding().is_none()) else { return false };
         let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
@@ -147,18 +148,18 @@ impl Parser {
         self.max_body = max;
     }
 
-    /// How much memory it holds for bodies, in bytes.
+    /// Returns the memory that it holds for bodies, in bytes.
     pub fn body_capacity(&self) -> usize {
         self.body.capacity()
     }
 
-    /// Gives back what it holds for bodies; a complete response is gone then.
+    /// Frees the memory that it holds for bodies; a complete response is lost.
     pub fn shrink(&mut self) {
         self.state = State::Head;
         self.body = Vec::new();
     }
 
-    /// Makes ready for the response to a request of `method`.
+    /// Prepares for the response to a request of `method`.
     pub fn start(&mut self, method: Method) {
         self.method_is_head = method == Method::Head;
         self.state = State::Head;
@@ -168,11 +169,11 @@ impl Parser {
         self.line.clear();
     }
 
-    /// Takes bytes from the peer and returns how many of them belong to this response. Fewer than given means that
-    /// the response is complete and the peer sent more than it was asked for.
+    /// Takes bytes from the peer and returns the number of them that belong to this response. Fewer than given means
+    /// that the response is complete and the peer sent more than was requested.
     ///
     /// # Errors
-    /// If the bytes are no response; the connection is of no further use then.
+    /// If the bytes are no response; the connection is then of no further use.
     pub fn feed(&mut self, input: &[u8]) -> Result<usize, ParseError> {
         let mut rest = input;
         while !rest.is_empty() && self.state != State::Done {
@@ -196,7 +197,7 @@ impl Parser {
         Ok(input.len() - rest.len())
     }
 
-    /// Tells that the peer has closed. A body delimited by the close is complete then.
+    /// Records that the peer has closed. A body delimited by the close is then complete.
     ///
     /// # Errors
     /// If the response is not complete.
@@ -212,17 +213,17 @@ impl Parser {
         }
     }
 
-    /// Whether any byte of a response has arrived.
+    /// Returns true if any byte of a response has arrived.
     pub fn has_begun(&self) -> bool {
         self.state != State::Head || !self.head.is_empty() || self.interim > 0
     }
 
-    /// The status of the final response, once its head is complete.
+    /// Returns the status of the final response, once its head is complete.
     pub fn status(&self) -> Option<u16> {
         (self.state != State::Head).then_some(self.status)
     }
 
-    /// The response, once it is complete.
+    /// Returns the response, once it is complete.
     pub fn response(&self) -> Option<Response<'_>> {
         (self.state == State::Done).then_some(Response {
             status: self.status,
@@ -237,11 +238,11 @@ impl Parser {
         let room = MAX_HEAD_BYTES - before;
         let taken = &input[..input.len().min(room)];
         self.head.extend_from_slice(taken);
-        // Other protocols are not waited for to end a line.
+        // Another protocol is refused at once, without a wait for the end of a line.
         if !self.head.starts_with(&HTTP_1[..HTTP_1.len().min(self.head.len())]) {
             return Err(ParseError::Malformed("not HTTP/1.0 or HTTP/1.1"));
         }
-        // A head ends with a line end: without one in the new bytes there is nothing new to find.
+        // A head ends with a line end: new bytes without one cannot complete it.
         let head_len = if taken.contains(&b'\n') { self.parse_head()? } else { None };
         match head_len {
             Some(head_len) => {
@@ -257,8 +258,8 @@ impl Parser {
         }
     }
 
-    /// Parses the head collected so far: its length and what the state is after it, or `None` if it is not complete. A
-    /// field that goes on in the next line is one all the same (obs-fold: RFC 9112, section 5.2).
+    /// Parses the head collected so far and sets the state after it; returns its length, or `None` if it is not
+    /// complete. A field that continues in the next line is one field (obs-fold: RFC 9112, section 5.2).
     fn parse_head(&mut self) -> Result<Option<usize>, ParseError> {
         match self.parse_plain_head() {
             Err(ParseError::Malformed(_)) if unfold(&mut self.head) => self.parse_plain_head(),
@@ -298,7 +299,7 @@ impl Parser {
         Ok(Some(head_len))
     }
 
-    /// RFC 9112, section 6.3.
+    /// Returns the state after a head (RFC 9112, section 6.3).
     fn state_after_head(&self, status: u16, framing: &Framing) -> Result<State, ParseError> {
         Ok(match framing.body {
             _ if self.method_is_head || status == 204 || status == 304 => State::Done,
@@ -312,7 +313,7 @@ impl Parser {
         })
     }
 
-    /// Takes up to `left` body bytes from `input`; returns what remains of both.
+    /// Takes up to `left` body bytes from `input`; returns the rest of both.
     fn take_body<'i>(&mut self, input: &'i [u8], left: u64) -> Result<(&'i [u8], u64), ParseError> {
         let take = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
         if take > self.max_body.saturating_sub(self.body.len()) {

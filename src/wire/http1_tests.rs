@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Feeds `bytes` in pieces of the given sizes (the last one repeats), then the end of input if asked for.
+/// Feeds `bytes` in pieces of the given sizes (the last one repeats), then the end of input if `eof` is set.
 fn parse(method: Method, bytes: &[u8], pieces: &[usize], eof: bool) -> Result<(Parser, usize), ParseError> {
     let mut parser = Parser::default();
     parser.start(method);
@@ -151,7 +151,7 @@ fn refuses_what_is_too_large() {
     let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     endless.resize(endless.len() + MAX_BODY_BYTES + 1, b'x');
     assert_eq!(error_of(&endless), ParseError::BodyTooLarge { max: MAX_BODY_BYTES });
-    // What is announced is not waited for, and the bound is the exchange's own.
+    // A body announced as too long is refused at once, and the bound is that of the exchange.
     let mut parser = Parser::default();
     parser.bound_body(10);
     for (length, refused) in [(10, false), (11, true)] {
@@ -196,7 +196,7 @@ fn leaves_what_follows_a_response() {
     assert_eq!(used, HEARTBEAT.len());
 }
 
-/// A valid response of any framing with the body that a reader must find in it.
+/// Returns a strategy for valid responses of any framing, each with the body that a reader must find in it.
 fn responses() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let body = prop::collection::vec(any::<u8>(), 0..300);
     let length = body.clone().prop_map(|body| {
@@ -227,7 +227,7 @@ proptest! {
         let sent = [bytes.clone(), vec![b'!'; surplus]].concat();
         let (parser, used) = parse(Method::Get, &sent, &pieces, false).unwrap();
         prop_assert_eq!(parser.response().unwrap().body, &body[..]);
-        // Bytes of the surplus are never taken for the response's.
+        // Surplus bytes are never taken for a part of the response.
         prop_assert!(used == bytes.len() || surplus == 0);
     }
 

@@ -1,4 +1,4 @@
-//! How: dialling, TLS, HTTP/1.1 and the phases of one exchange. Knows no scenario and no rate.
+//! The wire: dialling, TLS, HTTP/1.1 and the phases of one exchange. Independent of scenarios and rates.
 
 pub mod connection;
 pub mod fault;

@@ -1,4 +1,4 @@
-//! Requests, encoded once: the bytes that all requests of a kind share, with slots for what differs.
+//! Requests, encoded once: the bytes that all requests of a kind share, with slots for those that differ.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub enum Method {
     /// GET
     Get,
-    /// HEAD, whose response has no body whatever its head says.
+    /// HEAD, whose response has no body, whatever its head states.
     Head,
     /// POST
     Post,
@@ -20,7 +20,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method token (RFC 9110, section 9).
+    /// Returns the method token (RFC 9110, section 9).
     pub const fn token(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -32,20 +32,20 @@ impl Method {
         }
     }
 
-    /// Whether a request always says how long its body is (RFC 9110, section 8.6).
+    /// Returns true if a request always states the length of its body (RFC 9110, section 8.6).
     const fn expects_body(self) -> bool {
         matches!(self, Self::Post | Self::Put | Self::Patch)
     }
 }
 
-/// Writes one request (RFC 9112, section 3). `body` is JSON, or empty for none.
+/// Encodes one request (RFC 9112, section 3). `body` is JSON, or empty for none.
 pub fn encode(method: Method, target: &str, host: &str, token: Option<&str>, body: &str) -> Vec<u8> {
     let authorization = token.map(|token| ("Authorization", format!("Bearer {token}")));
     let fields: Vec<_> = authorization.iter().map(|(name, value)| (*name, value.as_str())).collect();
     encode_as(method, target, host, &fields, "application/json", body)
 }
 
-/// Writes one request with these header fields, and a `body` of this type, or empty for none.
+/// Encodes one request with these header fields, and a `body` of this type, or empty for none.
 pub fn encode_as(
     method: Method,
     target: &str,
@@ -58,7 +58,7 @@ pub fn encode_as(
     // Writing to a String cannot fail.
     let _ = write!(text, "{} {target} HTTP/1.1\r\nHost: {host}\r\n", method.token());
     text.push_str(concat!("User-Agent: certctl-bench/", env!("CARGO_PKG_VERSION"), "\r\nAccept: application/json\r\n"));
-    // We decode nothing: bytes on the wire are bytes of the answer.
+    // Nothing is decoded: bytes on the wire are bytes of the answer.
     text.push_str("Accept-Encoding: identity\r\n");
     for (name, value) in fields {
         let _ = write!(text, "{name}: {value}\r\n");
@@ -89,7 +89,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// Takes an encoded request in which each occurrence of `marker` is a slot, as wide as the marker.
+    /// Makes a template from an encoded request in which each occurrence of `marker` is a slot, as wide as the marker.
     ///
     /// # Panics
     /// If `marker` is empty.

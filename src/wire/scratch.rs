@@ -1,4 +1,4 @@
-//! The buffers of one exchange, and the room that the buffers of all have together.
+//! The buffers of one exchange, and the memory that the buffers of all exchanges share.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,13 +6,13 @@ use std::rc::Rc;
 use super::fault::{Fault, FaultKind};
 use super::http1::{Parser, Response};
 
-/// How many bytes of a response are read at a time.
+/// The number of bytes of a response that are read at a time.
 const READ_BYTES: usize = 16 * 1024;
-/// How much memory the bodies of all responses under way may hold together, in bytes.
+/// The most memory that the bodies of all responses in flight may hold together, in bytes.
 pub const MAX_BODIES_BYTES: usize = 64 * 1024 * 1024;
-/// How much of it may stay with buffers that no request is using.
+/// The most of it that may stay with buffers that no request is using, in bytes.
 const KEPT_BODIES_BYTES: usize = 8 * 1024 * 1024;
-/// How long a request may be for its buffer to be kept.
+/// The longest request whose buffer is kept, in bytes.
 const KEPT_REQUEST_BYTES: usize = 64 * 1024;
 
 /// The memory that bodies hold together.
@@ -29,7 +29,7 @@ pub struct Scratch {
     pub(super) parser: Parser,
     pub(super) inbox: Box<[u8]>,
     room: Rc<Room>,
-    /// What of the room this one holds.
+    /// The part of the room that this one holds, in bytes.
     held: usize,
 }
 
@@ -40,7 +40,7 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// New buffers, whose body shares `room` with those of others.
+    /// Makes new buffers, whose body shares `room` with those of others.
     pub fn within(room: &Rc<Room>) -> Self {
         Self {
             request: Vec::with_capacity(1024),
@@ -56,12 +56,12 @@ impl Scratch {
         self.parser.bound_body(max);
     }
 
-    /// The response of the last exchange, if it was complete.
+    /// Returns the response of the last exchange, if it was complete.
     pub fn response(&self) -> Option<Response<'_>> {
         self.parser.response()
     }
 
-    /// Gives back what a usual exchange does not need. What is kept of bodies is bounded for all together.
+    /// Frees the memory that a usual exchange does not need. The memory kept for bodies is bounded for all together.
     pub fn shrink(&mut self) {
         if self.request.capacity() > KEPT_REQUEST_BYTES {
             self.request = Vec::new();
@@ -72,7 +72,7 @@ impl Scratch {
         }
     }
 
-    /// Counts what the body holds.
+    /// Counts the memory that the body holds.
     ///
     /// # Errors
     /// If all bodies together hold too much.
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::wire::request::Method;
 
-    /// Feeds a body of so many bytes, and accounts for it.
+    /// Feeds a body of `length` bytes, and counts its memory.
     fn fill(scratch: &mut Scratch, length: usize) -> Result<(), Fault> {
         scratch.bound_body(MAX_BODIES_BYTES);
         scratch.parser.start(Method::Get);
@@ -127,7 +127,7 @@ mod tests {
         assert!(other.response().is_none());
         fill(&mut other, 1_000).unwrap();
         drop(one);
-        // A small body stays: the next exchange will want it again.
+        // The buffer of a small body stays, for the next exchange.
         other.shrink();
         assert!(room.held.get() >= 1_000 && room.held.get() < 100_000);
         drop(other);

@@ -1,5 +1,5 @@
-//! TLS sessions that a client keeps to resume them. The library's own store keeps eight TLS 1.3 tickets of a server, and
-//! each is good for one connection: more connections at once would find none.
+//! TLS sessions that a client keeps to resume them. The library's own store keeps eight TLS 1.3 tickets per server,
+//! each of which is good for one connection: more connections at once would find none.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,36 +9,37 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// The least room for TLS 1.3 tickets of a server; beyond it the oldest go.
+/// The least room for TLS 1.3 tickets of a server; beyond it the oldest are dropped.
 const KEPT_TICKETS: usize = 256;
-/// How many servers the rest is kept for.
+/// The number of servers for which the other session data is kept.
 const KEPT_SERVERS: usize = 8;
 
-/// Sessions, which are gathered first and then resumed.
+/// A store of sessions, which are gathered first and then resumed.
 #[derive(Debug)]
 pub struct Sessions {
     tickets: Mutex<HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>>,
-    /// Whether TLS 1.3 tickets are used: a server gives two for a full handshake, and mostly one for a resumed one.
+    /// True if TLS 1.3 tickets are used: a server gives two for a full handshake, and mostly one for a resumed one.
     resumes: AtomicBool,
     /// The room for tickets of a server.
     most: usize,
-    /// TLS 1.2 sessions, which are good for any number of connections, and what servers chose.
+    /// TLS 1.2 sessions, which are good for any number of connections, and the key exchange groups that servers chose.
     rest: ClientSessionMemoryCache,
 }
 
 impl Sessions {
-    /// None yet, with room for a ticket of each of so many connections at once, and for those that they bring.
+    /// Makes an empty store, with room for a ticket of each of `count` connections at once, and for the tickets that
+    /// they bring.
     pub fn for_connections(count: usize) -> Self {
         let rest = ClientSessionMemoryCache::new(KEPT_SERVERS);
         Self { tickets: Mutex::default(), resumes: AtomicBool::new(false), most: KEPT_TICKETS.max(2 * count), rest }
     }
 
-    /// Counts the TLS 1.3 tickets, each of which is for one connection.
+    /// Returns the number of TLS 1.3 tickets, each of which is for one connection.
     pub fn tickets(&self) -> usize {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner).values().map(VecDeque::len).sum()
     }
 
-    /// From now on connections resume what was gathered.
+    /// Lets connections resume the gathered sessions from now on.
     pub fn resume(&self) {
         self.resumes.store(true, Ordering::Relaxed);
     }
@@ -78,7 +79,7 @@ impl ClientSessionStore for Sessions {
         if !self.resumes.load(Ordering::Relaxed) {
             return None;
         }
-        // The newest: it lasts longest.
+        // The newest ticket, which lasts longest.
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner).get_mut(server_name)?.pop_back()
     }
 }

@@ -1,5 +1,5 @@
-//! A TCP connection that counts its bytes and notes when the peer first answered: what TLS does beneath is told apart
-//! without asking TLS.
+//! A TCP connection that counts its bytes and records the moment of the peer's first answer: it times the TLS handshake
+//! from beneath, without the TLS library.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::clock::Moment;
 
-/// How much is kept of an answer that is no TLS.
+/// The number of bytes that are kept of an answer that is no TLS.
 const BEGINNING_BYTES: usize = 40;
 
 /// A TCP connection with counters.
@@ -27,39 +27,40 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Counts from now on.
+    /// Makes a tap, which counts from now on.
     pub fn new(tcp: TcpStream) -> Self {
         let (answered, beginning) = (None, Vec::new());
         Self { tcp, read_bytes: 0, written_bytes: 0, answered, replied: false, at_once: false, beginning }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub fn read_bytes(&self) -> u64 {
         self.read_bytes
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written so far.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
 
-    /// When the first byte of the peer's was read.
+    /// Returns the moment at which the peer's first byte was read.
     pub fn answered(&self) -> Option<Moment> {
         self.answered
     }
 
-    /// Whether something was written after the peer's first byte.
+    /// Returns true if something was written after the peer's first byte.
     pub fn replied(&self) -> bool {
         self.replied
     }
 
-    /// Sets whether reads look into the kernel's buffer themselves: what has arrived is seen then although the reactor
-    /// has not been asked since.
+    /// Sets whether reads look into the kernel's buffer themselves: they then find bytes that have arrived although the
+    /// reactor has not polled the socket since.
     pub fn read_at_once(&mut self, at_once: bool) {
         self.at_once = at_once;
     }
 
-    /// How the peer's first answer begins, if it is no TLS: no more than tells what a peer without TLS speaks.
+    /// Returns the beginning of the peer's first answer, if it is no TLS: enough to recognise the protocol of a peer
+    /// without TLS.
     pub fn beginning(&self) -> &[u8] {
         &self.beginning
     }
@@ -73,7 +74,7 @@ impl Tap {
     }
 }
 
-/// Reads what is in the kernel's buffer.
+/// Reads the bytes that are in the kernel's buffer, without waiting.
 fn receive_now(tcp: &TcpStream, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let room = buffer.initialize_unfilled();
     // SAFETY: `room` is valid for writes of its length, and the descriptor is open for as long as `tcp` is.
@@ -107,7 +108,7 @@ impl AsyncRead for Tap {
             if self.answered.is_none() {
                 self.answered = Some(Moment::now());
                 let first = &buffer.filled()[before..];
-                // A TLS record begins with its type, of which none is a letter (RFC 8446, section 5.1).
+                // A TLS record begins with its type, and no type is a letter (RFC 8446, section 5.1).
                 if first[0].is_ascii_graphic() {
                     self.beginning = first[..first.len().min(BEGINNING_BYTES)].to_vec();
                 }

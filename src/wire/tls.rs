@@ -1,4 +1,4 @@
-//! TLS as a client: whom to trust, and what is offered.
+//! TLS as a client: the certificates that are trusted, and the parameters that are offered.
 
 use std::fmt;
 use std::path::Path;
@@ -17,10 +17,10 @@ use super::x509;
 use crate::error::{Error, Result};
 use crate::foreign;
 
-/// A bundle of all authorities that browsers trust has a quarter of a megabyte.
+/// The largest CA file, in bytes; a bundle of all authorities that browsers trust has a quarter of a megabyte.
 const LARGEST_CA_BYTES: u64 = 16 << 20;
 
-/// Which server certificates are accepted.
+/// The server certificates that are accepted.
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// Those that chain to one of these authorities.
@@ -32,10 +32,10 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// Reads authorities from PEM text, or one from DER; `origin` names it in errors.
+    /// Parses authorities from PEM text, or one from DER; `origin` names the source in errors.
     ///
     /// # Errors
-    /// If it is neither, or holds no certificate.
+    /// If the bytes are neither, or hold no certificate.
     pub fn from_pem(bytes: &[u8], origin: &str) -> Result<Self> {
         let wrong = |what: &str| {
             Error::usage(format!("CA file {origin} {what}"))
@@ -57,7 +57,7 @@ impl Trust {
         }
     }
 
-    /// Trust in one more authority, where some are named.
+    /// Adds trust in one more authority, if authorities are named.
     #[must_use]
     pub fn and(self, authority: &CertificateDer<'static>) -> Self {
         match self {
@@ -72,7 +72,7 @@ impl Trust {
     /// Reads authorities from a file, PEM or DER.
     ///
     /// # Errors
-    /// If the file cannot be read, has more than 16 MiB, or is none of them.
+    /// If the file cannot be read, has more than 16 MiB, or is neither of them.
     pub fn from_file(path: &Path) -> Result<Self> {
         let pem = crate::files::read(path, LARGEST_CA_BYTES).map_err(|error| {
             Error::usage(format!("CA file {}: {error}", path.display())).mend("give the path of a readable PEM file")
@@ -81,7 +81,7 @@ impl Trust {
     }
 }
 
-/// The names of a PEM text's sections, such as `PRIVATE KEY`.
+/// Returns the names of a PEM text's sections, such as `PRIVATE KEY`.
 fn sections(pem: &[u8]) -> String {
     let text = String::from_utf8_lossy(pem);
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
@@ -98,14 +98,14 @@ impl fmt::Display for Trust {
     }
 }
 
-/// How connections are made secure.
+/// The settings of secure connections.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which server certificates are accepted.
+    /// The server certificates that are accepted.
     pub trust: Trust,
-    /// Where sessions are kept, to be resumed where the peer lets us; without, every handshake is full.
+    /// The store of sessions, which are resumed if the peer permits; without, every handshake is full.
     pub sessions: Option<Arc<Sessions>>,
-    /// The one protocol version that is offered; both without.
+    /// The one protocol version that is offered; without, both are.
     pub version: Option<Version>,
     /// The one key exchange group that is offered; without, X25519, P-256 and P-384, with a key share of the first.
     pub group: Option<Group>,
@@ -124,7 +124,7 @@ impl Version {
     /// Every version.
     pub const ALL: [Self; 2] = [Self::Tls12, Self::Tls13];
 
-    /// Its name in benchmark ids.
+    /// Returns its name in benchmark ids.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Tls12 => "tls12",
@@ -132,7 +132,7 @@ impl Version {
         }
     }
 
-    /// As [`super::Handshake::version`] has it.
+    /// Returns its name in [`super::Handshake::version`].
     pub const fn negotiated(self) -> &'static str {
         match self {
             Self::Tls12 => "TLS1.2",
@@ -140,7 +140,7 @@ impl Version {
         }
     }
 
-    /// As rustls takes it.
+    /// Returns it as rustls takes it.
     pub fn supported(self) -> &'static SupportedProtocolVersion {
         match self {
             Self::Tls12 => &rustls::version::TLS12,
@@ -156,7 +156,8 @@ pub enum Group {
     X25519,
     /// P-256, which TLS calls secp256r1 (RFC 8422).
     P256,
-    /// X25519 beside ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem), TLS 1.3 only: safe from quantum computers if either holds.
+    /// X25519 with ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem), TLS 1.3 only: secure if either holds, and against quantum
+    /// computers if ML-KEM-768 does.
     X25519MlKem768,
 }
 
@@ -164,7 +165,7 @@ impl Group {
     /// Every group.
     pub const ALL: [Self; 3] = [Self::X25519, Self::P256, Self::X25519MlKem768];
 
-    /// Its name in benchmark ids.
+    /// Returns its name in benchmark ids.
     pub const fn label(self) -> &'static str {
         match self {
             Self::X25519 => "x25519",
@@ -173,7 +174,7 @@ impl Group {
         }
     }
 
-    /// As [`super::Handshake::group`] has it.
+    /// Returns its name in [`super::Handshake::group`].
     pub const fn negotiated(self) -> &'static str {
         match self {
             Self::X25519 => "X25519",
@@ -182,7 +183,7 @@ impl Group {
         }
     }
 
-    /// As rustls takes it.
+    /// Returns it as rustls takes it.
     pub fn supported(self) -> &'static dyn SupportedKxGroup {
         match self {
             Self::X25519 => kx_group::X25519,
@@ -193,13 +194,14 @@ impl Group {
 }
 
 impl Options {
-    /// Full handshakes, and whatever else the library chooses.
+    /// Makes options of full handshakes, with the library's choice of everything else.
     pub fn full(trust: Trust) -> Self {
         Self { trust, sessions: None, version: None, group: None }
     }
 }
 
-/// A client configuration: TLS 1.2 and 1.3, ALPN `http/1.1`, no session resumption, so that every handshake is full.
+/// Makes a client configuration: TLS 1.2 and 1.3, ALPN `http/1.1`, no session resumption, so that every handshake is
+/// full.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, or the system has none.
@@ -207,7 +209,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
     configure(&Options::full(trust.clone()))
 }
 
-/// A client configuration with ALPN `http/1.1`.
+/// Makes a client configuration with ALPN `http/1.1`.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, the system has none, or version and group do not go together.
@@ -231,15 +233,15 @@ pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// The groups that are offered where none is chosen. A key share goes along for the first alone. Servers that take what
-/// has one answer at once; OpenSSL from 3.5 on would rather ask again for the post-quantum group, if it were offered
-/// without one. The others are for servers that have no X25519: they ask again, which counts as another kind of
-/// handshake.
+/// Returns the groups that are offered if none is chosen. Only the first has a key share. Servers that accept it answer
+/// at once; OpenSSL from 3.5 on would rather send a HelloRetryRequest for the post-quantum group, if that were offered
+/// without a key share. The others are for servers without X25519: they send a HelloRetryRequest, which counts as
+/// another kind of handshake.
 fn offered_groups() -> Vec<&'static dyn SupportedKxGroup> {
     vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1]
 }
 
-/// The beginning of a client configuration: it trusts, and needs to be told whether it has a certificate of its own.
+/// Returns the beginning of a client configuration: its trust is set, and its own certificate, if any, is still open.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, the system has none, or the provider has no cipher suite for a version.

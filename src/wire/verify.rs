@@ -1,4 +1,4 @@
-//! Whose certificates are accepted, where the TLS library's own rules are not ours.
+//! Verification of server certificates, where the suite's rules differ from those of the TLS library.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 
 use super::x509;
 
-/// Accepts any chain but still checks the handshake's signature, as the protocol needs.
+/// A verifier that accepts any chain but still checks the handshake's signature, as the protocol needs.
 #[derive(Debug)]
 pub struct AcceptAny(pub WebPkiSupportedAlgorithms);
 
@@ -56,8 +56,8 @@ impl ServerCertVerifier for AcceptAny {
 }
 
 impl AcceptAny {
-    /// Checks a signature by the key alone, where the library does not read the certificate: it is of version 1, or has
-    /// a critical extension that it does not know. `error` is what the library found.
+    /// Checks a signature by the key alone, if the library does not read the certificate: it is of version 1, or has a
+    /// critical extension that the library does not know. `error` is the library's finding.
     fn verify_by_key(
         &self,
         message: &[u8],
@@ -80,11 +80,11 @@ impl AcceptAny {
     }
 }
 
-/// Accepts what chains to a given authority, and a given certificate itself: a self-signed one that is at once the
-/// authority (CA:TRUE) and the server's. The library refuses to see an authority as a server.
+/// A verifier that accepts certificates that chain to a given authority, and a given certificate itself: a self-signed
+/// one that is both the authority (CA:TRUE) and the server's. The library refuses an authority as a server.
 #[derive(Debug)]
 pub struct Given {
-    /// The library's rules.
+    /// The verifier of chains, by the library's rules.
     pub chains: Arc<WebPkiServerVerifier>,
     /// The certificates that were given.
     pub certificates: Vec<CertificateDer<'static>>,
@@ -101,8 +101,9 @@ impl ServerCertVerifier for Given {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // It was given byte for byte, so that nobody else need vouch for it. The library has seen that it is valid
-            // now before it comes to this (a test holds it), and looks at names and purposes afterwards.
+            // The certificate was given byte for byte, so that no other need vouch for it. Before this error the
+            // library has checked that it is valid now (a test asserts that); it would check names and purposes
+            // afterwards.
             Err(error) if is_authority(&error) && self.certificates.iter().any(|given| given == end_entity) => {
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 match x509::may_be_a_server(end_entity) {
@@ -142,14 +143,14 @@ impl ServerCertVerifier for Given {
     }
 }
 
-/// RSA keys of fewer bits are not taken by the library, which calls whatever they signed badly signed.
+/// The fewest bits of an RSA key that the library accepts; it reports a signature by a smaller key as bad.
 const LEAST_RSA_BITS: usize = 2_048;
 
 /// An RSA key that is too small.
 #[derive(Debug)]
 pub struct SmallKey {
     bits: usize,
-    /// It is that of an authority, not of the certificate itself.
+    /// True if the key is that of an authority, not of the certificate itself.
     is_above: bool,
 }
 
@@ -162,8 +163,8 @@ impl fmt::Display for SmallKey {
 
 impl std::error::Error for SmallKey {}
 
-/// `error`, or what is behind it: a signature that is bad since it was made with a key that is too small, that of
-/// `certificate` or one of those `above` it.
+/// Returns `error`, or its cause: the signature is bad because it was made with a key that is too small, that of
+/// `certificate` or of one of those `above` it.
 fn by_key_size(error: Error, certificate: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Error {
     if !matches!(error, Error::InvalidCertificate(CertificateError::BadSignature)) {
         return error;
@@ -177,7 +178,7 @@ fn by_key_size(error: Error, certificate: &CertificateDer<'_>, above: &[Certific
     }
 }
 
-/// The key that a certificate is refused for, where it is too small.
+/// Returns the key for which a certificate is refused, if it is too small.
 pub fn small_key(error: &Error) -> Option<&SmallKey> {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
@@ -185,7 +186,7 @@ pub fn small_key(error: &Error) -> Option<&SmallKey> {
     }
 }
 
-/// The library's complaint about a certificate, where it has no kind of its own for it.
+/// Returns the library's complaint about a certificate, if the library has no error kind for it.
 pub fn complaint(error: &Error) -> Option<&webpki::Error> {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
@@ -193,7 +194,7 @@ pub fn complaint(error: &Error) -> Option<&webpki::Error> {
     }
 }
 
-/// Whether a certificate is refused because it is an authority's.
+/// Returns true if a certificate is refused because it is an authority's.
 pub fn is_authority(error: &Error) -> bool {
     matches!(complaint(error), Some(webpki::Error::CaUsedAsEndEntity))
 }

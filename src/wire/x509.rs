@@ -1,6 +1,7 @@
 //! The few fields of an X.509 certificate (RFC 5280) that the TLS library does not show.
 
-/// Beginning and end of the validity of a DER certificate, in seconds since 1970; `None` where they cannot be read.
+/// Returns beginning and end of the validity of a DER certificate, in seconds since 1970; `None` if they cannot be
+/// read.
 pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let validity = after(certificate, 3)?;
     let (_, validity, _) = element(validity)?;
@@ -8,14 +9,14 @@ pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     Some((times.next()??, times.next()??))
 }
 
-/// The SubjectPublicKeyInfo of a DER certificate of any version, itself DER.
+/// Returns the SubjectPublicKeyInfo of a DER certificate of any version, itself DER.
 pub fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     let key = after(certificate, 5)?;
     let (_, _, rest) = element(key)?;
     Some(&key[..key.len() - rest.len()])
 }
 
-/// Returns how many bits the RSA key of a DER certificate has; `None` where it is no RSA key.
+/// Returns the number of bits of the RSA key of a DER certificate; `None` if it is no RSA key.
 pub fn rsa_bits(certificate: &[u8]) -> Option<usize> {
     const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
     let (_, key, _) = element(subject_public_key_info(certificate)?)?;
@@ -23,15 +24,15 @@ pub fn rsa_bits(certificate: &[u8]) -> Option<usize> {
     if element(parts.next()?)?.1 != RSA_ENCRYPTION {
         return None;
     }
-    // A bit string begins with how many bits of its last byte are none of its own.
+    // A bit string begins with the number of unused bits in its last byte.
     let (_, numbers, _) = element(parts.next()?.get(1..)?)?;
     let (_, modulus, _) = element(numbers)?;
     let first = modulus.iter().position(|byte| *byte != 0)?;
     Some(8 * (modulus.len() - first) - modulus[first].leading_zeros() as usize)
 }
 
-/// Whether a DER certificate may be a TLS server's by its extended key usage (RFC 5280, section 4.2.1.12): it has none,
-/// or one that allows it.
+/// Returns true if a DER certificate may be a TLS server's by its extended key usage (RFC 5280, section 4.2.1.12): it
+/// has none, or one that allows it.
 pub fn may_be_a_server(certificate: &[u8]) -> bool {
     const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
     const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
@@ -49,13 +50,13 @@ pub fn may_be_a_server(certificate: &[u8]) -> bool {
     })
 }
 
-/// The extensions, where there are any.
+/// Returns the extensions, if there are any.
 fn extensions(certificate: &[u8]) -> Option<&[u8]> {
     let (_, tagged) = elements(after(certificate, 6)?).find(|(tag, _)| *tag == 0xa3)?;
     Some(element(tagged)?.1)
 }
 
-/// Tags and contents of elements in a row.
+/// Returns the tags and contents of consecutive elements.
 fn elements(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = element(bytes)?;
@@ -64,11 +65,11 @@ fn elements(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// What follows so many fields: serial number, signature algorithm, issuer, validity, subject, public key.
+/// Returns the bytes after so many fields: serial number, signature algorithm, issuer, validity, subject, public key.
 fn after(certificate: &[u8], fields: usize) -> Option<&[u8]> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut rest, _) = element(certificate)?;
-    // The version comes first where it is not 1.
+    // The version comes first, unless it is 1.
     if element(rest)?.0 == 0xa0 {
         rest = element(rest)?.2;
     }
@@ -78,7 +79,7 @@ fn after(certificate: &[u8], fields: usize) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// The first element of DER bytes: its tag, its content, and what follows it.
+/// Returns the first element of DER bytes: its tag, its content, and the bytes after it.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -94,7 +95,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// UTCTime (23, `YYMMDDhhmmssZ`) or GeneralizedTime (24, `YYYYMMDDhhmmssZ`), as RFC 5280 restricts them.
+/// Parses a UTCTime (23, `YYMMDDhhmmssZ`) or GeneralizedTime (24, `YYYYMMDDhhmmssZ`), as RFC 5280 restricts them.
 fn time(tag: u8, text: &str) -> Option<i64> {
     let text = match tag {
         23 if text < "50" => format!("20{text}"),
@@ -105,7 +106,7 @@ fn time(tag: u8, text: &str) -> Option<i64> {
     let digits = text.strip_suffix('Z').filter(|digits| digits.len() == 14)?;
     let number = |from: usize, to: usize| digits.get(from..to)?.parse::<i64>().ok();
     let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
-    // Years from March on, so that the leap day is the last: days of whole years, of whole months, of this month.
+    // Years that begin in March, so that the leap day is the last: days of whole years, of whole months, of this month.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     const DAYS_TO_1970: i64 = 719_468;
@@ -139,7 +140,7 @@ mod tests {
             parameters.not_after = rcgen::date_time_ymd(year, month, day);
             let certificate = parameters.self_signed(&key).unwrap();
             assert_eq!(validity(certificate.der()), Some((-86_400, seconds)), "{year}-{month}-{day}");
-            // Cut short anywhere it is no certificate, and no reason to panic.
+            // A certificate that is cut short anywhere is refused, without a panic.
             assert!((0..certificate.der().len()).all(|length| validity(&certificate.der()[..length]).is_none()));
         }
         assert_eq!(time(23, "700101000001Z"), Some(1));

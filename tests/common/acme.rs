@@ -1,27 +1,27 @@
-//! What an ACME server with nothing wrong answers, in a certctl.
+//! The answers of a certctl's ACME server with nothing wrong.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::peer::{Reply, Request, Step, answer, certctl};
 
-/// What each user asks in a round.
+/// The requests of each user in a round.
 pub const STEPS: [&str; 4] = ["directory", "new_nonce", "renewal_info_malformed", "renewal_info_unknown"];
 
 impl Request {
-    /// Which of [`STEPS`] it is; the preflight asks for a directory too.
+    /// Returns the index of the request in [`STEPS`]; the preflight requests a directory too.
     pub fn acme_step(&self) -> Option<usize> {
         let end = self.path.strip_prefix("/acme/profile/prof-standard-tls/")?;
         ["directory", "new-nonce", "renewal-info/aaaa", "renewal-info/aaaa.bbbb"].iter().position(|path| *path == end)
     }
 }
 
-/// With a nonce that is new, where one is due.
+/// Returns the right answer, with a new nonce where one is due.
 pub fn acme(request: &Request) -> Reply {
     static NONCES: AtomicU64 = AtomicU64::new(0);
     acme_with_nonce(request, &format!("nonce-{}", NONCES.fetch_add(1, Ordering::SeqCst)))
 }
 
-/// With this nonce.
+/// Returns the right answer, with this nonce.
 pub fn acme_with_nonce(request: &Request, nonce: &str) -> Reply {
     let base = format!("https://{}/acme/profile/prof-standard-tls", request.host);
     match request.acme_step() {
@@ -43,13 +43,13 @@ fn with_nonce(head: &str, nonce: &str, body: &str) -> Reply {
     vec![Step::Send((head + body).into())]
 }
 
-/// A problem document of an ACME error.
+/// Returns a problem document of an ACME error.
 pub fn problem(status: u16, kind: &str) -> Reply {
     let body = format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"x","status":{status}}}"#);
     answer(status, "application/problem+json", &body)
 }
 
-/// A reply without its body, as HEAD wants it.
+/// Returns a reply without its body, as HEAD requires.
 pub fn head_of(reply: Reply) -> Reply {
     let head = |bytes: Vec<u8>| {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);

@@ -20,16 +20,17 @@ use super::process::{Process, descendants, heed_hangups, until};
 use super::reference::Reference;
 use super::turn::Turn;
 
-/// No run in a test lasts longer; one that does fails.
+/// The longest run in a test; a longer one fails.
 const LONGEST_RUN: Duration = Duration::from_secs(300);
 
 /// Bounds that a run on a slow machine keeps, for tests that are not about them.
 const WIDE_BOUNDS: [(&str, &str); 3] = [("MAX_OTHER_CPU", "100%"), ("MAX_LAG", "100s"), ("TIMEOUT", "120s")];
 
-/// The program of a bench target. Cargo tells tests where the package's binaries are, but not its benches.
+/// Returns the program of a bench target. Cargo gives tests the paths of the package's binaries, but not of its
+/// benches.
 pub fn program(target: &str) -> PathBuf {
     static PROGRAMS: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
-    // A test that failed while it held them has left them as good as they were.
+    // A test that failed while it held the lock left the map intact.
     let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
     programs.entry(target.to_owned()).or_insert_with(|| build(target)).clone()
 }
@@ -43,7 +44,7 @@ fn build(target: &str) -> PathBuf {
         name => name,
     };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    // What cargo told us of this package is news to build scripts that watch it, and they would run again.
+    // Variables that cargo set for this package are left out: build scripts that watch them would run again.
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             cargo.env_remove(name);
@@ -63,8 +64,8 @@ fn build(target: &str) -> PathBuf {
     programs.find_map(|message| Some(message["executable"].as_str()?.into())).expect("cargo names the program")
 }
 
-/// Without our environment's settings, old names and those of libpq among them: no test loads a system that happens to
-/// be named there. Which PostgreSQL they start is for the environment to say.
+/// Returns the command without this environment's settings, old names and those of libpq among them: no test loads a
+/// system that happens to be named there. The environment still selects the PostgreSQL that tests start.
 pub fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -80,32 +81,32 @@ pub fn clean(mut command: Command) -> Command {
 /// A command line of the bench program.
 pub struct Bench {
     pub command: Command,
-    /// Its results, and what it prints.
+    /// Its results, and its output.
     folder: TempDir,
-    /// Whether it is a smoke run, which takes nothing from the environment.
+    /// True for a smoke run, which takes nothing from the environment.
     is_smoke: bool,
 }
 
 impl Bench {
-    /// `agent_storm` with these arguments, separated by spaces, and none of our environment's settings.
+    /// Returns `agent_storm` with these arguments, separated by spaces, and none of this environment's settings.
     pub fn new(arguments: &str) -> Self {
         Self::named("agent_storm", arguments)
     }
 
-    /// Like [`Bench::new`], of any bench target.
+    /// Returns any bench target, like [`Bench::new`].
     pub fn named(target: &str, arguments: &str) -> Self {
         Self::of(&program(target), arguments)
     }
 
-    /// Like [`Bench::new`], for a copy of the program.
+    /// Returns a copy of the program, like [`Bench::new`].
     pub fn of(program: &Path, arguments: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = clean(Command::new(program));
-        // How fast this machine is, and what else it does, decides no test but those of that very judgement.
+        // The speed of this machine, and other load on it, decide no test but those of that very judgement.
         for (name, value) in WIDE_BOUNDS {
             command.env(format!("CERTCTL_BENCH_{name}"), value);
         }
-        // Nor does any test need the five seconds.
+        // Nor does any test need a warm-up of five seconds.
         command.env("CERTCTL_BENCH_WARM_UP", "500ms");
         heed_hangups(&mut command);
         command.args(arguments.split_whitespace()).env("CERTCTL_BENCH_OUTPUT", folder.path().join("results"));
@@ -115,31 +116,31 @@ impl Bench {
         Self { command, folder, is_smoke: false }
     }
 
-    /// The sustained workload alone, measured, at a peer.
+    /// Returns the sustained workload alone, measured, at a peer.
     pub fn at(peer: &Peer, arguments: &str) -> Self {
         Self::at_base(&peer.base(), &peer.ca_file(), arguments)
     }
 
-    /// The sustained workload alone, measured, at a reference server that runs already.
+    /// Returns the sustained workload alone, measured, at a reference server that runs already.
     pub fn at_reference(reference: &Reference, arguments: &str) -> Self {
         Self::at_base(&reference.base(), &reference.ca_file(), arguments)
     }
 
-    /// The sustained workload alone, measured, at what is to be found at `base`.
+    /// Returns the sustained workload alone, measured, at the system at `base`.
     pub fn at_base(base: &str, ca_file: &Path, arguments: &str) -> Self {
         Self::new(arguments).measured().towards(base, ca_file)
     }
 
-    /// The sustained workload alone, measured.
+    /// Selects the sustained workload alone, measured.
     pub fn measured(mut self) -> Self {
         self.command.args(["--bench", "--mode", "sustained"]);
         self
     }
 
-    /// The sustained workload alone, cut down to a second or two, as `cargo test` runs it.
+    /// Selects the sustained workload alone, cut down to a second or two, as `cargo test` runs it.
     pub fn smoke(mut self) -> Self {
         self.is_smoke = true;
-        // It takes nothing of this from the environment.
+        // It takes none of these from the environment.
         self.command.args(["--mode", "sustained"]);
         for (name, value) in WIDE_BOUNDS {
             self.command.args([&format!("--{}", name.to_lowercase().replace('_', "-")), value]);
@@ -147,12 +148,12 @@ impl Bench {
         self
     }
 
-    /// At a peer.
+    /// Sends the load to a peer.
     pub fn towards_peer(self, peer: &Peer) -> Self {
         self.towards(&peer.base(), &peer.ca_file())
     }
 
-    /// At a reference server that runs already.
+    /// Sends the load to a reference server that runs already.
     pub fn towards_reference(self, reference: &Reference) -> Self {
         self.towards(&reference.base(), &reference.ca_file())
     }
@@ -166,19 +167,19 @@ impl Bench {
         self
     }
 
-    /// With these arguments besides, separated by spaces.
+    /// Adds these arguments, separated by spaces.
     pub fn arguments(mut self, arguments: &str) -> Self {
         self.command.args(arguments.split_whitespace());
         self
     }
 
-    /// With this database.
+    /// Adds this database.
     pub fn database(mut self, url: &str) -> Self {
         self.command.args(["--database", url]);
         self
     }
 
-    /// With an environment variable.
+    /// Adds an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
@@ -197,12 +198,12 @@ impl Bench {
         self.start().finish()
     }
 
-    /// Starts what ends before any load: it needs no turn.
+    /// Starts a program that ends before any load: it needs no turn.
     pub fn start_without_load(self) -> Running {
         self.spawn(None)
     }
 
-    /// Runs what ends with this exit code before any load.
+    /// Runs a program that ends with this exit code before any load.
     #[track_caller]
     pub fn refused(self, code: i32) -> Finished {
         self.start_without_load().finish().exits(code)
@@ -214,7 +215,7 @@ impl Bench {
     }
 }
 
-/// The program at work; killed when dropped.
+/// A running program; killed when dropped.
 pub struct Running {
     child: Child,
     folder: TempDir,
@@ -240,14 +241,15 @@ impl Running {
         }
     }
 
-    /// Sends this signal and SIGTERM while the program cannot act on the first alone, and sees it end by the second.
+    /// Sends this signal and SIGTERM while the program cannot act on the first alone, and asserts that the second ends
+    /// it.
     #[track_caller]
     pub fn interrupt_twice(&mut self, first: libc::c_int) {
         for signal in [libc::SIGSTOP, first, libc::SIGTERM, libc::SIGCONT] {
             self.signal(signal);
         }
         until("the program ends", || self.ended().is_some());
-        // The kernel may deliver either of two that wait first.
+        // The kernel may deliver either of two pending signals first.
         let code = self.ended().unwrap().code();
         assert!([128 + first, 128 + libc::SIGTERM].map(Some).contains(&code), "{code:?}: {}", self.stderr());
     }
@@ -268,7 +270,7 @@ impl Running {
         });
     }
 
-    /// Waits until the measurement of a run with a database is on disk; what is left of the run needs no turn.
+    /// Waits until the measurement of a run with a database is on disk; the rest of the run needs no turn.
     pub fn wait_until_measured(&mut self) {
         until("the measurement is on disk", || {
             let ended = self.ended().is_some();
@@ -279,7 +281,7 @@ impl Running {
         self.turn = None;
     }
 
-    /// What the program has started, once that is this much.
+    /// Returns the processes that the program has started, once these are among them.
     pub fn started(&mut self, names: &[&str]) -> Vec<Process> {
         let mut found = Vec::new();
         until(&format!("the program has started {names:?}"), || {
@@ -319,7 +321,7 @@ impl Drop for Running {
     }
 }
 
-/// What a run left.
+/// The output and the files of a run.
 #[derive(Debug)]
 pub struct Finished {
     pub code: Option<i32>,
@@ -331,15 +333,15 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Asserts the exit code; a failure shows what the program said.
+    /// Asserts the exit code; a failure shows the program's output.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "signal {:?}\n{}\n{}", self.signal, self.stderr, self.stdout);
         self
     }
 
-    /// Asserts that the run worked. Whether it kept its bounds, was punctual, and got enough answers for its quantiles is
-    /// the machine's affair.
+    /// Asserts that the run worked. Its thresholds, its punctuality and the number of its answers depend on the
+    /// machine, and are not asserted.
     #[track_caller]
     pub fn worked(self) -> Self {
         let of_pace = |reason: &Value| {
@@ -364,7 +366,8 @@ impl Finished {
         self
     }
 
-    /// Its results, of which nothing contradicts the rest: no reader of ours refuses what a run of ours has written.
+    /// Returns its results, after asserting that nothing in them contradicts the rest: no reader of this suite refuses
+    /// a file that this suite has written.
     #[track_caller]
     pub fn summary(&self) -> Value {
         let summary = serde_json::from_str(self.json.as_ref().expect("a summary.json")).unwrap();
@@ -374,12 +377,12 @@ impl Finished {
         summary
     }
 
-    /// Its messages, but for those that say what is waited for: as many as a slow machine needs.
+    /// Returns its messages without those about waits, of which a slow machine prints any number.
     pub fn messages(&self) -> String {
         self.stderr.split_inclusive('\n').filter(|line| !line.starts_with("still waiting for ")).collect()
     }
 
-    /// Everything that the program let out, to look for secrets in.
+    /// Returns all output of the program, to look for secrets in.
     pub fn everything(&self) -> [&str; 4] {
         [&self.stdout, &self.stderr, self.json.as_deref().unwrap_or(""), self.text.as_deref().unwrap_or("")]
     }

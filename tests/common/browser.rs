@@ -1,4 +1,4 @@
-//! A real browser, without a window, that tells what a page looks like in it.
+//! A real browser, without a window, that reports the look of a page.
 
 use std::fs::{File, read_to_string, write};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A browser that takes longer is stopped, and the test fails.
+/// The longest time for a browser: one that takes longer is stopped, and the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Looks at a page from within: sizes, words that are cut off, overlap or are hard to read, what was loaded, what went
-/// wrong.
+/// A script that examines a page from within: sizes, words that are cut off, overlap or are hard to read, the resources
+/// that were loaded, and errors.
 const PROBE: &str = r#"<script>
 const channels = colour => colour.match(/[\d.]+/g).map(Number);
 // Relative luminance and contrast, WCAG 2.2.
@@ -79,14 +79,14 @@ addEventListener('load', () => setTimeout(() => {
 }, 50));
 </script>"#;
 
-/// Chromium, or what goes by another name.
+/// Chromium, under any of its names.
 pub struct Browser {
     program: PathBuf,
     folder: TempDir,
 }
 
 impl Browser {
-    /// The one that is installed, if one is.
+    /// Returns the browser that is installed, if one is.
     pub fn find() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         let names = ["chromium", "google-chrome", "chromium-browser"];
@@ -95,8 +95,8 @@ impl Browser {
         Some(Self { program: programs.find(|program| program.is_file())?, folder: tempfile::tempdir().unwrap() })
     }
 
-    /// What a page looks like in a window of this width, `light` or `dark`. It is framed: a window has a least width of
-    /// its own.
+    /// Returns the look of a page in a window of this width, `light` or `dark`. The page is framed, since a window has
+    /// a least width of its own.
     pub fn look(&self, page: &str, width: u32, ground: &str) -> Value {
         // A browser without a window prefers light.
         let page = if ground == "dark" { &page.replace("(prefers-color-scheme:dark)", "all") } else { page };
@@ -117,7 +117,7 @@ impl Browser {
         serde_json::from_str(&decoded(seen.split('"').next().unwrap())).unwrap()
     }
 
-    /// The page as it is once its scripts have run.
+    /// Returns the page as it is once its scripts have run.
     fn dump(&self, file: &Path) -> String {
         let (out, err) = (self.folder.path().join("out"), self.folder.path().join("err"));
         let mut child = Command::new(&self.program)

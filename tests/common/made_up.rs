@@ -1,4 +1,4 @@
-//! A run that was made up: for reports.
+//! A run that was made up, for reports.
 
 use std::time::Duration;
 
@@ -71,12 +71,12 @@ pub fn about() -> About {
     }
 }
 
-/// 2,000 arrivals of 1 to 2 ms each; `outcome` says what came of each.
+/// Returns 2,000 arrivals of 1 to 2 ms each; `outcome` gives the outcome of each.
 pub fn measurement(outcome: impl Fn(u64) -> Outcome) -> Measurement {
     measure(0, |index| 1_000_000 + index * 500, outcome)
 }
 
-/// The same after a warm-up of 1,000, `times` as slow, and a stall of a second and a half in the midst of it.
+/// Returns the same after a warm-up of 1,000, `times` as slow, with a stall of a second and a half in the midst of it.
 pub fn stalled(times: u64) -> Measurement {
     let first_byte_ns = |index: u64| match index {
         1_200..1_500 => (1_500 - index) * 5_000_000,
@@ -85,7 +85,7 @@ pub fn stalled(times: u64) -> Measurement {
     measure(1_000, first_byte_ns, |_| Outcome::Ok)
 }
 
-/// 200 arrivals a second, of which the first `warm_up` are not measured, and 2,000 are.
+/// Returns 200 arrivals a second, of which the first `warm_up` are not measured, and 2,000 are.
 fn measure(warm_up: u64, first_byte_ns: impl Fn(u64) -> u64, outcome: impl Fn(u64) -> Outcome) -> Measurement {
     let record = record();
     let mut recorder = Recorder::new(WINDOW, MAX_LAG, &["heartbeat"]).with_warm_up(plan().warm_up);
@@ -123,7 +123,7 @@ fn measure(warm_up: u64, first_byte_ns: impl Fn(u64) -> u64, outcome: impl Fn(u6
     recorder.finish(GeneratorUse { connections: 500, scheduling: "SCHED_OTHER", ..GeneratorUse::default() })
 }
 
-/// The summary of a run of `measurement` that found `found` of 2,000 rows.
+/// Returns the summary of a run of `measurement` that found `found` of 2,000 rows.
 pub fn summary(measurement: Measurement, found: u64) -> Summary {
     let work = vec![Work { name: "rows", claimed: 2_000, found, source: "SQL" }];
     let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
@@ -143,14 +143,14 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
         machine_use: Vec::new(),
     };
     let mut summary = Summary::new(about(), results);
-    // The process's own memory and the hour are no golden figures.
+    // The process's own memory and the time of day have no place in a golden file.
     summary.generator.peak_rss_bytes = 64 << 20;
     summary.finished_at = "2026-01-01T00:00:00Z".to_owned();
     summary.run_id = Some("0123456789abcdef0123456789abcdef".to_owned());
     summary
 }
 
-/// Runs of one scenario, each under its label.
+/// Returns runs of one scenario, each under its label.
 pub fn group<const N: usize>(runs: [(&str, Summary); N]) -> Group {
     let runs = runs.map(|(label, summary)| Run { label: label.to_owned(), file: "summary.json".to_owned(), summary });
     Group { scenario: "agent_storm".to_owned(), runs: runs.into() }

@@ -1,4 +1,5 @@
-//! Peers that misbehave, as a table: what each does, and what its answer counts as. docs/RELIABILITY.md is made from it.
+//! Peers that misbehave, as a table: the acts of each, and the outcome of its answer. docs/RELIABILITY.md is made from
+//! it.
 
 use super::peer::{RECORDED, Reply, Step, answer, json};
 
@@ -31,32 +32,32 @@ impl Layer {
     }
 }
 
-/// A peer that misbehaves, or tries a client that is too strict.
+/// A peer that misbehaves, or finds out a client that is too strict.
 pub struct Case {
     pub layer: Layer,
-    /// What the peer does.
+    /// The behaviour of the peer.
     pub peer: &'static str,
-    /// What the answer to a heartbeat counts as.
+    /// The outcome of a heartbeat.
     pub outcome: &'static str,
-    /// What the next one on the same connection counts as, where that is what the case is about.
+    /// The outcome of the next one on the same connection, where the case is about that.
     pub next: Option<&'static str>,
     pub acts: fn() -> Acts,
 }
 
-/// What a peer does in its turn. Without an answer it gives the right one.
+/// The acts of a peer. Without an `answer` it gives the right one.
 #[derive(Default)]
 pub struct Acts {
     pub on_accept: Reply,
     pub on_open: Reply,
     pub answer: Reply,
-    /// Answers once it has read the request's head.
+    /// True if it answers once it has read the request's head.
     pub is_impatient: bool,
-    /// How long the request's body is, where it matters.
+    /// The length of the request's body, where it matters.
     pub body: usize,
 }
 
 impl Acts {
-    /// Does this where the answer is due.
+    /// Takes these steps where the answer is due.
     fn answering(answer: Reply) -> Self {
         Self { answer, ..Self::default() }
     }
@@ -66,28 +67,28 @@ impl Acts {
         Self::answering(vec![Step::Send(bytes.into())])
     }
 
-    /// Sends these bytes where the answer is due, and then does something else.
+    /// Sends these bytes where the answer is due, and then takes another step.
     fn ending(bytes: impl Into<Vec<u8>>, end: Step) -> Self {
         Self::answering(vec![Step::Send(bytes.into()), end])
     }
 
-    /// Does this beneath TLS in place of a handshake.
+    /// Takes these steps beneath TLS in place of a handshake.
     fn accepting(on_accept: Reply) -> Self {
         Self { on_accept, ..Self::default() }
     }
 
-    /// Does this after the handshake, before it reads a request.
+    /// Takes these steps after the handshake, before it reads a request.
     fn opening(on_open: Reply) -> Self {
         Self { on_open, ..Self::default() }
     }
 
-    /// Does this while most of a large request is still to come.
+    /// Takes these steps while most of a large request is still to come.
     fn interrupting(answer: Reply) -> Self {
         Self { answer, is_impatient: true, body: 32 << 20, ..Self::default() }
     }
 }
 
-/// A response with these fields, each with its line end, and the right content type.
+/// Returns a response with these fields, each with its line end, and the right content type.
 fn response(status_line: &str, fields: &str, body: &str) -> String {
     format!("{status_line}\r\nContent-Type: application/json\r\n{fields}\r\n{body}")
 }
@@ -96,22 +97,22 @@ fn ok(fields: &str, body: &str) -> String {
     response("HTTP/1.1 200 OK", fields, body)
 }
 
-/// The right answer, of known length, with more fields.
+/// Returns the right answer, of known length, with more fields.
 fn right(fields: &str) -> String {
     ok(&format!("Content-Length: {}\r\n{fields}", RECORDED.len()), RECORDED)
 }
 
-/// A chunked response of these chunks and trailers.
+/// Returns a chunked response of these chunks and trailers.
 fn chunked(body: &str) -> String {
     ok("Transfer-Encoding: chunked\r\n", body)
 }
 
-/// The right answer as one chunk, without the last one.
+/// Returns the right answer as one chunk, without the last one.
 fn one_chunk() -> String {
     format!("{:x}\r\n{RECORDED}\r\n", RECORDED.len())
 }
 
-/// The first half of the right answer's body, with its whole head.
+/// Returns the first half of the right answer's body, with its whole head.
 fn half() -> String {
     let right = right("");
     right[..right.len() - RECORDED.len() / 2].to_owned()
@@ -438,7 +439,7 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
-/// The answer to a request that is too large.
+/// Returns the answer to a request that is too large.
 fn too_large() -> String {
     response("HTTP/1.1 413 Content Too Large", "Content-Length: 2\r\nConnection: close\r\n", "{}")
 }

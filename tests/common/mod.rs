@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: a scripted peer, OpenSSL's server, the reference server, the bench programs, and a
-//! look at processes.
+//! The code that the end-to-end tests share: a scripted peer, OpenSSL's server, the reference server, the bench
+//! programs, and a view of processes.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 

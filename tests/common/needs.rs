@@ -25,14 +25,14 @@ pub enum Program {
     Pebble,
 }
 
-/// The folder of what `./test` installs for the tests alone.
+/// Returns the folder of the programs that `./test` installs for the tests alone.
 pub fn tools() -> PathBuf {
     let given = std::env::var_os("CERTCTL_BENCH_TEST_TOOLS").map(PathBuf::from);
     given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-tools"))
 }
 
 impl Program {
-    /// Why the program cannot be used, if so.
+    /// Returns the reason if the program cannot be used.
     pub fn lack(self) -> Option<String> {
         match self {
             Self::Postgresql => postgres::find().err().map(|error| error.what().to_owned()),
@@ -50,7 +50,7 @@ impl Program {
         }
     }
 
-    /// Each installer leaves a note of what it has installed.
+    /// Looks for the note that each installer leaves of its installation.
     fn lack_of_tool(name: &str) -> Option<String> {
         let note = tools().join(name).join("installed.txt");
         (!note.is_file()).then(|| format!("{name} not found (./test installs it: tests/install/{name})"))

@@ -1,4 +1,4 @@
-//! A running `openssl s_server`: a TLS peer that is not ours.
+//! A running `openssl s_server`: a TLS peer that is not part of this suite.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::needs::tools;
 
-/// One on a port of its own; it ends when dropped.
+/// A server on a port of its own; it ends when dropped.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -18,7 +18,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// With these arguments, and a certificate.
+    /// Starts one with these arguments, and a certificate.
     pub fn start(identity: &Identity, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
@@ -36,7 +36,7 @@ impl Server {
         Self::spawn(command, folder)
     }
 
-    /// One on OpenSSL 3.5 with its default settings.
+    /// Starts one on OpenSSL 3.5 with its default settings.
     pub fn start_3_5(identity: &Identity) -> Self {
         const SERVER: &str = r#"
             const pems = { cert: process.env.CHAIN, key: process.env.KEY };
@@ -55,12 +55,12 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()));
         let address = told.expect("the server tells where it listens").parse().unwrap();
-        // So that it never blocks on what it has to say.
+        // Read to the end, so that the server never blocks on its output.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address, folder }
     }
 
-    /// Its folder, which goes with it.
+    /// Returns its folder, which is removed with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -1,4 +1,4 @@
-//! A peer that does as a test says: real TCP, real TLS, and HTTP/1.1 as good or bad as its script.
+//! A scripted peer: real TCP, real TLS, and HTTP/1.1 as good or bad as its script.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,14 +18,14 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The token that [`certctl`] knows.
+/// The token that [`certctl`] accepts.
 pub const TOKEN: &str = "recognisable-token-5f3a9c";
 pub const RECORDED: &str = "{\"status\":\"heartbeat_recorded\"}\n";
 
-/// What a client asked.
+/// A request of a client.
 #[derive(Clone)]
 pub struct Request {
-    /// Which of the peer's connections it came on, counted from 1.
+    /// The peer's connection on which it came, counted from 1.
     pub connection: u64,
     pub method: String,
     pub path: String,
@@ -35,7 +35,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A heartbeat of the workload. Those of the preflight have no body.
+    /// Returns true for a heartbeat of the workload. Those of the preflight have no body.
     pub fn is_heartbeat(&self) -> bool {
         self.path.ends_with("/heartbeat") && !self.body.is_empty()
     }
@@ -49,19 +49,19 @@ pub enum Step {
     Drip(Vec<u8>),
     /// Sends the same bytes so many times.
     Repeat(Vec<u8>, usize),
-    /// Sends a TLS 1.3 KeyUpdate before what follows.
+    /// Sends a TLS 1.3 KeyUpdate before the next bytes.
     UpdateKeys,
     /// Sends bytes beneath TLS, which are then no TLS records.
     SendRaw(Vec<u8>),
-    /// Does nothing until then.
+    /// Does nothing until this moment.
     Until(Instant),
     /// Does nothing for so long.
     Wait(Duration),
     /// Notes something for the test.
     Do(Box<dyn FnOnce() + Send>),
-    /// Closes as TLS wants it.
+    /// Closes with close_notify, as TLS requires.
     Close,
-    /// Closes the TCP connection without a word.
+    /// Closes the TCP connection without close_notify.
     Cut,
     /// Ends the TCP connection by a reset.
     Reset,
@@ -73,18 +73,18 @@ pub enum Step {
 
 pub type Reply = Vec<Step>;
 
-/// What a peer does on a connection beside replying to requests.
+/// The acts of a peer on a connection beside its replies to requests.
 #[derive(Default)]
 pub struct Manners {
-    /// Before the TLS handshake, beneath TLS.
+    /// Steps before the TLS handshake, beneath TLS.
     pub on_accept: Reply,
-    /// After it, before it reads a request. Bytes that come first are sent along with the handshake.
+    /// Steps after it, before a request is read. Bytes that come first are sent along with the handshake.
     pub on_open: Reply,
-    /// Replies to a request once it has read its head.
+    /// True if it replies to a request once it has read the head.
     pub is_impatient: bool,
 }
 
-/// A complete response, and the connection stays open.
+/// Returns a complete response, after which the connection stays open.
 pub fn answer(status: u16, content_type: &str, body: &str) -> Reply {
     let length = body.len();
     vec![Step::Send(
@@ -92,12 +92,12 @@ pub fn answer(status: u16, content_type: &str, body: &str) -> Reply {
     )]
 }
 
-/// A complete response that is JSON.
+/// Returns a complete response that is JSON.
 pub fn json(status: u16, body: &str) -> Reply {
     answer(status, "application/json", body)
 }
 
-/// What a certctl with nothing wrong answers.
+/// Answers as a certctl with nothing wrong.
 pub fn certctl(request: &Request) -> Reply {
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/health") => json(200, "{\"status\":\"healthy\"}\n"),
@@ -122,12 +122,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts a peer that answers each request as `script` says.
+    /// Starts a peer that answers each request by `script`.
     pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::with_certificate(|_| {}, script)
     }
 
-    /// Like [`Peer::start`], with a certificate that is not as good as it might be.
+    /// Starts a peer whose certificate is changed for the worse.
     pub fn with_certificate(
         change: impl FnOnce(&mut CertificateParams),
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -135,7 +135,7 @@ impl Peer {
         Self::with(change, |_| {}, |_| Manners::default(), script)
     }
 
-    /// Like [`Peer::start`], with manners that depend on the connection, counted from 1.
+    /// Starts a peer with manners that depend on the connection, counted from 1.
     pub fn with_manners(
         manners: impl Fn(u64) -> Manners + Send + Sync + 'static,
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -143,7 +143,7 @@ impl Peer {
         Self::with(|_| {}, |_| {}, manners, script)
     }
 
-    /// Like [`Peer::start`], without a session that could be resumed.
+    /// Starts a peer without a session that could be resumed.
     pub fn without_sessions(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::with(|_| {}, |config| config.send_tls13_tickets = 0, |_| Manners::default(), script)
     }
@@ -183,7 +183,7 @@ impl Peer {
         self.folder.path().join("ca.pem")
     }
 
-    /// How many connections it has accepted.
+    /// Returns the number of connections that it has accepted.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::SeqCst)
     }
@@ -215,7 +215,7 @@ fn identity(leaf: &CertificateParams) -> (ServerConfig, String) {
     (config, authority.pem())
 }
 
-/// All that a peer does.
+/// The whole conduct of a peer.
 struct Conduct {
     manners: Box<dyn Fn(u64) -> Manners + Send + Sync>,
     script: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
@@ -228,7 +228,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, conduct: Arc<Condu
         let (acceptor, conduct) = (acceptor.clone(), conduct.clone());
         tokio::spawn(async move {
             tcp.set_nodelay(true).unwrap();
-            // A client that goes away, or refuses our certificate, is for the test to notice on its own side.
+            // A client that goes away, or refuses the certificate, is noticed by the test on its own side.
             let _ = serve(tcp, connection, &acceptor, &conduct).await;
         });
     }
@@ -258,7 +258,7 @@ async fn serve(mut tcp: TcpStream, connection: u64, acceptor: &TlsAcceptor, cond
     while let Some(Step::Send(bytes)) = on_open.next_if(|step| matches!(step, Step::Send(_))) {
         early.extend(bytes);
     }
-    // In one segment with the handshake's last message of ours: the client has it before it can ask anything.
+    // In one segment with the server's last message of the handshake: the client has it before it can send a request.
     let mut tls = acceptor.accept_with(tcp, |connection| connection.writer().write_all(&early).unwrap()).await?;
     tls.flush().await?;
     let mut inbox = Vec::new();
@@ -273,7 +273,7 @@ async fn serve(mut tcp: TcpStream, connection: u64, acceptor: &TlsAcceptor, cond
     Ok(())
 }
 
-/// Does one step after the other; returns whether the connection goes on.
+/// Takes one step after the other; returns true if the connection goes on.
 async fn act(tls: &mut TlsStream<TcpStream>, steps: Reply, inbox: &mut Vec<u8>) -> std::io::Result<bool> {
     for step in steps {
         match step {

@@ -8,7 +8,7 @@ use certctl_bench::target::postgres::{Cluster, Installation, find};
 /// The versions that tests want.
 pub const VERSIONS: [u32; 4] = [15, 16, 17, 18];
 
-/// The PostgreSQL of this version, or why there is none.
+/// Returns the PostgreSQL of this version, or the reason for which there is none.
 pub fn installation(version: u32) -> Result<Installation, String> {
     let missing = format!("PostgreSQL {version} is not installed (./test install)");
     let of_machine = find().ok().filter(|found| found.version.starts_with(&format!("{version}.")));
@@ -31,12 +31,12 @@ fn default_tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools")
 }
 
-/// The newest of them that there is.
+/// Returns the newest version that there is.
 pub fn newest() -> Result<Installation, String> {
     VERSIONS.into_iter().rev().map(installation).find(Result::is_ok).unwrap_or_else(|| installation(18))
 }
 
-/// A cluster with a database `certctl` that has the reference server's tables.
+/// Returns a cluster with a database `certctl` that has the reference server's tables.
 pub fn migrated(installation: &Installation, extra: &[(&str, &str)]) -> (Cluster, String) {
     let cluster = Cluster::start(installation, extra).unwrap_or_else(|error| panic!("{error}"));
     cluster.create_database("certctl").unwrap();

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// No wait in a test lasts longer; a test that waits so long fails.
+/// The longest wait in a test: one that lasts longer fails.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A process, told apart from a later one of the same number by when it started.
+/// A process, distinguished from a later one of the same number by its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: u32,
@@ -21,7 +21,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process of this number, if it runs; one that has ended but was not reaped does not.
+    /// Returns the process of this number, if it runs; one that has ended but was not reaped does not.
     fn of(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (name, rest) = stat.split_once(" (")?.1.rsplit_once(") ")?;
@@ -35,7 +35,7 @@ impl Process {
         Self::of(self.pid).is_some_and(|now| now.started == self.started)
     }
 
-    /// Stops it until what is returned is dropped.
+    /// Stops it until the result is dropped.
     pub fn pause(&self) -> Pause<'_> {
         self.signal(libc::SIGSTOP);
         Pause(self)
@@ -49,7 +49,7 @@ impl Process {
     }
 }
 
-/// A process that is stopped, and goes on when this is dropped.
+/// A stopped process, which goes on when this is dropped.
 pub struct Pause<'a>(&'a Process);
 
 impl Drop for Pause<'_> {
@@ -58,7 +58,7 @@ impl Drop for Pause<'_> {
     }
 }
 
-/// Everything that runs and was started by `ancestor`, or by what it started.
+/// Returns everything that runs and was started by `ancestor`, or by a process that it started.
 pub fn descendants(ancestor: u32) -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -84,7 +84,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Has a program end by SIGHUP though the tests were started by `nohup`, and ignore it.
+/// Lets a program end by SIGHUP though the tests were started by `nohup`, and ignore it.
 pub fn heed_hangups(command: &mut Command) {
     // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
     unsafe {

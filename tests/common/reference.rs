@@ -1,4 +1,4 @@
-//! The reference server, as a target that runs already.
+//! The reference server, as a system that runs already.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ impl Reference {
         Self::spawn(command)
     }
 
-    /// Like [`Reference::start`], with its rows in this database, which holds the seeds already.
+    /// Starts one with its rows in this database, which holds the seeds already.
     pub fn on_database(url: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-reference"));
         command.args(["--database", url]);

@@ -25,9 +25,9 @@ const MAX_LAG: Duration = Duration::from_millis(10);
 /// A run of the storm: 60 s at 40/s.
 #[derive(Clone, Copy)]
 pub struct Made {
-    /// Everything takes so many times as long as usual.
+    /// The factor by which everything takes longer than usual.
     pub slowness: f64,
-    /// Which run it is: the minute at which it was over, and what its samples are drawn from.
+    /// The number of the run: the minute of its end, and the source of its samples.
     pub number: u64,
     /// SQL statements per arrival.
     pub calls: u64,
@@ -40,7 +40,7 @@ impl Default for Made {
 }
 
 impl Made {
-    /// The summary of it.
+    /// Returns its summary.
     pub fn summary(self) -> Summary {
         const PER_S: u64 = 40;
         const WINDOW_S: u64 = 60;
@@ -92,7 +92,7 @@ impl Made {
         };
         let mut summary = Summary::new(about(), results);
         summary.finished_at = format!("2026-01-01T00:{:02}:00Z", self.number);
-        // As of a run before runs had ids: a golden file has no random figures.
+        // As of a run from before runs had ids: a golden file has no random figures.
         summary.run_id = None;
         summary
     }
@@ -169,7 +169,7 @@ fn about() -> About {
     }
 }
 
-/// A full handshake, as most servers make it.
+/// Returns a full handshake, as most servers make it.
 pub fn record() -> Record {
     let handshake = Handshake {
         kind: Kind::Full,

@@ -1,41 +1,41 @@
-//! What a summary.json says.
+//! The contents of a summary.json.
 
 use std::fs::read_to_string;
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// How often an outcome occurred in the first workload.
+/// Returns the count of an outcome in the first workload.
 pub fn outcome(summary: &Value, name: &str) -> u64 {
     outcome_of(&summary["results"][0], name)
 }
 
-/// How often an outcome occurred in a workload, or in a step of one.
+/// Returns the count of an outcome in a workload, or in a step of one.
 pub fn outcome_of(results: &Value, name: &str) -> u64 {
     let outcomes = results["outcomes"].as_array().unwrap();
     outcomes.iter().find(|entry| entry["outcome"] == name).map_or(0, |entry| entry["count"].as_u64().unwrap())
 }
 
-/// What a workload observed under a name that begins so.
+/// Returns the observation of a workload whose name begins so.
 pub fn observed<'a>(results: &'a Value, name: &str) -> &'a Value {
     let observations = results["observations"].as_array().unwrap();
     let found = observations.iter().find(|one| one["name"].as_str().unwrap().starts_with(name));
     found.unwrap_or_else(|| panic!("nothing observed as {name:?}: {observations:?}"))
 }
 
-/// A threshold of a run.
+/// Returns a threshold of a run.
 pub fn threshold<'a>(summary: &'a Value, name: &str) -> &'a Value {
     let thresholds = summary["thresholds"].as_array().unwrap();
     thresholds.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name:?}: {thresholds:?}"))
 }
 
-/// Asserts that a workload's work was looked for, by SQL, and found: these many of each kind.
+/// Asserts that a workload's side effects were looked for, by SQL, and found: these many of each kind.
 #[track_caller]
 pub fn assert_work(results: &Value, kinds: &[(&str, u64)]) {
     assert_work_by("SQL", results, kinds);
 }
 
-/// Asserts that a workload's work was looked for there, and found: these many of each kind.
+/// Asserts that a workload's side effects were looked for there, and found: these many of each kind.
 #[track_caller]
 pub fn assert_work_by(source: &str, results: &Value, kinds: &[(&str, u64)]) {
     let work = results["work"].as_array().unwrap();
@@ -72,13 +72,13 @@ pub fn assert_schema(summary: &Value) {
     assert_eq!(faults.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
-/// The reasons why a run is invalid, a line each.
+/// Returns the reasons for which a run is invalid, a line each.
 pub fn reasons(summary: &Value) -> String {
     let reasons: Vec<&str> = summary["invalid"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     reasons.join("\n")
 }
 
-/// Asserts that nothing is wrong with a run but that it was too short for some quantiles.
+/// Asserts that a run is invalid for no other reason than that it was too short for some quantiles.
 #[track_caller]
 pub fn assert_only_too_short(summary: &Value) {
     let reasons = reasons(summary);

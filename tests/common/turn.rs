@@ -1,5 +1,5 @@
-//! Turns among all tests: runs of whole workloads do not overlap with those of other tests, nor with those of other test
-//! programs, which `./test` runs side by side.
+//! Turns among all tests: runs of whole workloads do not overlap with those of other tests, nor with those of other
+//! test programs, which `./test` runs side by side.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -50,7 +50,7 @@ impl Drop for Turn {
     }
 }
 
-/// A test that failed meanwhile left the count as good as it was.
+/// Locks the holder. A test that failed meanwhile left the count intact.
 fn lock() -> MutexGuard<'static, Option<Holder>> {
     HOLDER.lock().unwrap_or_else(PoisonError::into_inner)
 }

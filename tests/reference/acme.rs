@@ -14,7 +14,7 @@ fn get(server: &Server, path: &str) -> Answer {
     server.exchange("GET", path, Some(VIEWER), "")
 }
 
-/// Status, kind and detail of a problem, which must carry no nonce.
+/// Returns status, kind and detail of a problem, which must carry no nonce.
 fn problem(answer: &Answer) -> (u16, String, String) {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.body);
     for absent in ["replay-nonce", "cache-control", "retry-after"] {
@@ -131,7 +131,7 @@ fn profiles_and_keys_follow_the_behaviour() {
         assert_eq!(client.exchange("POST", &format!("{PROFILE}/directory"), None, "").status, 405);
         assert_eq!(client.exchange("GET", "/acme/nope", None, "").status, 404);
         assert_eq!(client.exchange("GET", "/api/v1/certificates", None, "").status, 401);
-        // Open to everyone is audited for no one.
+        // Requests without a key leave no audit row.
         let work = server.work();
         let counts: Vec<&Value> = ["nonces_issued", "audit_rows", "audit_pending"].map(|name| &work[name]).to_vec();
         assert_eq!(counts, [1, 0, 0]);

@@ -12,7 +12,7 @@ fn renew(server: &Server, body: &Value) -> Answer {
     server.exchange("POST", PATH, Some(ADMIN), &body.to_string())
 }
 
-/// Matched, enqueued, skipped and failed.
+/// Returns the numbers matched, enqueued, skipped and failed.
 fn totals(answer: &Answer) -> [u64; 4] {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let json = answer.json();

@@ -10,7 +10,7 @@ use crate::server::{ADMIN, Server, VIEWER};
 
 const PATH: &str = "/api/v1/certificates";
 
-/// A body that certctl accepts.
+/// Returns a body that certctl accepts.
 fn body(name: &str) -> Value {
     json!({
         "name": name, "common_name": name, "sans": [name], "owner_id": "o-alice", "team_id": "t-platform",
@@ -24,7 +24,7 @@ fn list(client: &mut Client, query: &str) -> Value {
     answer.json()
 }
 
-/// The ids on a page.
+/// Returns the ids on a page.
 fn ids(page: &Value) -> Vec<&str> {
     let rows = page["data"].as_array().expect("a list");
     rows.iter().map(|row| row["id"].as_str().expect("an id")).collect()
@@ -77,7 +77,7 @@ fn what_the_client_says_is_kept() {
             said[field] = value;
         }
         let mut client = server.connect();
-        // What follows the object does not matter, nor do fields that nobody knows.
+        // Text after the object does not matter, nor do unknown fields.
         said["unknown"] = json!(1);
         let answer = client.exchange("POST", PATH, Some(ADMIN), &format!("{said} trailing"));
         assert_eq!((answer.status, &answer.json()["target_ids"]), (201, &json!(["t-1"])));

@@ -43,14 +43,14 @@ impl Client {
         Self { reader: BufReader::new(StreamOwned::new(tls, tcp)) }
     }
 
-    /// One exchange with a bearer token.
+    /// Makes one exchange with a bearer token.
     pub fn exchange(&mut self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
         let authorization = token.map(|token| format!("Bearer {token}"));
         let headers: Vec<_> = authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
         self.send(method, path, &headers, body)
     }
 
-    /// One exchange with these headers.
+    /// Makes one exchange with these headers.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let length = body.len();
@@ -108,12 +108,12 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
     }
 
-    /// Status, content type and body at once.
+    /// Returns status, content type and body at once.
     pub fn shape(&self) -> (u16, &str, &str) {
         (self.status, self.header("content-type").unwrap_or_default(), &self.body)
     }
 
-    /// Status and message of a handler's error, whose envelope must be whole.
+    /// Returns status and message of a handler's error, whose envelope must be whole.
     pub fn failure(&self) -> (u16, String) {
         let json = self.json();
         assert_eq!(self.header("content-type"), Some("application/json"));

@@ -1,4 +1,4 @@
-//! What every request meets: probes, headers, keys, permissions, limits; and the heartbeat.
+//! The layers that every request passes: probes, headers, keys, permissions, limits; and the heartbeat.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -143,7 +143,7 @@ fn rate_limit_bites_after_its_burst() {
     let server = Server::in_memory(&["--agents", "1", "--rate-limit"]);
     let mut client = server.connect();
     let start = Instant::now();
-    // Until it bites; on a machine that is slower than 50/s it never would.
+    // Until it limits; on a machine that is slower than 50/s it never would.
     let mut answers: Vec<Answer> = Vec::new();
     while !answers.iter().any(|answer| answer.status == 429) {
         if start.elapsed() > Duration::from_secs(60) {
@@ -168,7 +168,7 @@ fn a_silent_newcomer_is_closed_and_an_idle_connection_kept() {
     let (mut silent, mut idle) = (server.connect(), server.connect());
     silent.reader.get_mut().flush().expect("shakes hands");
     assert_eq!(idle.exchange("GET", "/health", None, "").status, 200);
-    // Reading ends with TLS's own goodbye, not with an error.
+    // Reading ends with TLS's close, not with an error.
     assert_eq!(silent.reader.read(&mut [0; 1]).expect("a clean end"), 0);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(idle.exchange("GET", "/health", None, "").status, 200);

@@ -1,6 +1,6 @@
 //! The reference server from outside: its own process, real TLS, certctl's answers, on both stores.
 //!
-//! These tests need PostgreSQL 15 or newer and its part of them is skipped without.
+//! Some of these tests need PostgreSQL 15 or newer; the part of them that does is skipped without.
 
 mod acme;
 mod bulk_renewal;

@@ -9,7 +9,7 @@ use crate::server::{ADMIN, Server, VIEWER};
 
 const PATH: &str = "/api/v1/metrics/prometheus";
 
-/// Every metric by its name, each with its help and its type before it.
+/// Returns every metric by its name, after checking that each has its help and its type before it.
 fn scrape(server: &Server) -> BTreeMap<String, u64> {
     let answer = server.exchange("GET", PATH, Some(VIEWER), "");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4; charset=utf-8")));

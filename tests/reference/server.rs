@@ -42,7 +42,7 @@ impl Server {
         Self::start(&mut command(&[&["--in-memory"], arguments].concat()), None)
     }
 
-    /// On a database with this many certificates and the fleet.
+    /// Starts one on a database with so many certificates and the fleet.
     pub fn on_postgres(certificates: u32, arguments: &[&str]) -> Self {
         static DATABASES: AtomicU32 = AtomicU32::new(0);
         let name = format!("reference_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
@@ -65,8 +65,8 @@ impl Server {
         server
     }
 
-    /// One server on each store, with this many certificates. Without PostgreSQL, the part of the test that needs it is
-    /// skipped.
+    /// Starts one server on each store, with so many certificates. Without PostgreSQL, the part of the test that needs
+    /// it is skipped.
     pub fn on_both(certificates: u32, arguments: &[&str]) -> Vec<Self> {
         let number = certificates.to_string();
         let mut servers = vec![Self::in_memory(&[&["--certificates", &number], arguments].concat())];
@@ -93,17 +93,17 @@ impl Server {
         Client::connect(text("address"), text("ca_pem"))
     }
 
-    /// One exchange on a connection of its own.
+    /// Makes one exchange on a connection of its own.
     pub fn exchange(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
         self.connect().exchange(method, path, token, body)
     }
 
-    /// What the server says of the work that it has done.
+    /// Returns the server's counts of work done.
     pub fn work(&self) -> Value {
         self.exchange("GET", "/reference/work", Some(ADMIN), "").json()
     }
 
-    /// Waits until the server's counts hold these; audit rows follow their answers at some distance.
+    /// Waits until the server's counts have these values; audit rows follow their answers at some distance.
     pub fn until_work(&self, expected: &Value) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -116,18 +116,18 @@ impl Server {
         }
     }
 
-    /// A connection to the server's database.
+    /// Returns a connection to the server's database.
     pub fn sql(&self) -> postgres::Client {
         let url = self.database.as_ref().expect("a database").url();
         postgres::Client::connect(&url, NoTls).expect("connects")
     }
 
-    /// The first column of the first row.
+    /// Returns the first column of the first row.
     pub fn sql_number(&self, sql: &str) -> i64 {
         self.sql().query_one(sql, &[]).expect("answers").get(0)
     }
 
-    /// The statements that an exchange costs, as PostgreSQL logs them: of each its verb, and the first table that it
+    /// Returns the statements of an exchange, as PostgreSQL logs them: of each its verb, and the first table that it
     /// names.
     pub fn statements(&self, exchange: impl FnOnce(&mut Client)) -> Vec<String> {
         let Database { name, cluster } = self.database.as_ref().expect("a database");
@@ -139,7 +139,7 @@ impl Server {
         self.until_work(&serde_json::json!({"audit_pending": 0}));
         let log = log().split_off(before);
         let ours = format!("{name}|LOG:  ");
-        // Lines that a statement goes on in begin with a tab.
+        // Continuation lines of a statement begin with a tab.
         let logged = log.replace("\n\t", " ");
         let statements = logged.lines().filter_map(|line| line.strip_prefix(&ours)?.split_once(": "));
         statements.map(|(_, sql)| sketch(sql)).collect()
@@ -154,7 +154,7 @@ impl Drop for Server {
     }
 }
 
-/// The program, without a store.
+/// Returns the program, without a store.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-reference"));
     command.args(arguments).env_remove("CERTCTL_REFERENCE_DATABASE");
@@ -162,7 +162,7 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// One cluster for all tests that run at the same time; it ends with the last of them.
+/// Returns the cluster of all tests that run at the same time; it ends with the last of them.
 fn cluster() -> Arc<Mutex<Cluster>> {
     static SHARED: Mutex<Weak<Mutex<Cluster>>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,12 +175,12 @@ fn cluster() -> Arc<Mutex<Cluster>> {
     })
 }
 
-/// The cluster, also after a test has failed with it in hand.
+/// Locks the cluster, also after a test has failed while it held the lock.
 fn locked(cluster: &Mutex<Cluster>) -> MutexGuard<'_, Cluster> {
     cluster.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A statement's verb and its first table.
+/// Returns a statement's verb and its first table.
 fn sketch(sql: &str) -> String {
     let sql = sql.replace('(', " ( ");
     let words: Vec<&str> = sql.split_whitespace().collect();

@@ -75,7 +75,7 @@ fn deployments_are_handed_out_once_and_renewals_every_time() {
     assert_eq!(poll(&server), json!({"count": 3, "jobs": [deployment("assigned"), by_target, renewal]}));
     assert_eq!(poll(&server), json!({"count": 1, "jobs": [renewal]}));
     assert_eq!(server.sql_number("SELECT count(*) FROM jobs WHERE status = 'Running'"), 2);
-    // A job that another poll holds is passed over, not waited for.
+    // A job that another poll holds is skipped, not waited for.
     let mut other = sql.transaction().unwrap();
     other.execute("SELECT FROM jobs WHERE status = 'AwaitingCSR' FOR UPDATE", &[]).unwrap();
     assert_eq!(poll(&server), json!({"count": 0, "jobs": []}));

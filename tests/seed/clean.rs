@@ -1,4 +1,4 @@
-//! After runs: what they created goes, and nothing else does.
+//! Cleaning after runs: the rows that they created are removed, and no others.
 
 use std::process::{Command, Output};
 
@@ -129,8 +129,8 @@ fn the_verb_refuses_rows_of_others_and_what_is_not_migrated() {
     assert!(output.status.code() == Some(1) && error(&output).contains("not migrated"), "{output:?}");
 }
 
-/// What runs leave behind: three posted certificates, one with a job and a version; two jobs of a seeded certificate;
-/// every seeded certificate in renewal and every seeded agent Offline.
+/// Inserts the rows that runs leave behind: three posted certificates, one with a job and a version; two jobs of a
+/// seeded certificate; every seeded certificate in renewal and every seeded agent Offline.
 fn runs(client: &mut Client) {
     client
         .batch_execute(
@@ -154,7 +154,7 @@ fn version(client: &mut Client, certificate: &str) {
     client.execute(sql, &[&certificate]).unwrap();
 }
 
-/// Every row that is none of ours, whole.
+/// Returns every row of others, whole.
 fn others(client: &mut Client) -> Vec<String> {
     let sql = "SELECT to_jsonb(row)::text FROM managed_certificates AS row WHERE id NOT LIKE 'cert-%'
                UNION ALL SELECT to_jsonb(row)::text FROM agents AS row WHERE id NOT LIKE 'ag-loadtest-%'

@@ -1,4 +1,4 @@
-//! Between runs: the seeded rows go back to their first state.
+//! Restoring between runs: the seeded rows go back to their first state.
 
 use certctl_bench::database::Client;
 use certctl_bench::target::seed::{Options, refresh_certificates, refresh_fleet, reset};
@@ -37,7 +37,7 @@ fn refreshing_puts_our_agents_back_and_no_other() {
 
     let error = refresh_fleet(&mut client, 5001).unwrap_err().to_string();
     assert!(error.contains("5000 of the 5001"), "{error}");
-    // The connection is as it was: the table that hid the real one is gone.
+    // The connection is unchanged: the table that hid the real one is gone.
     assert_eq!(refresh_fleet(&mut client, 5000).unwrap(), 5000);
 }
 
@@ -90,7 +90,7 @@ fn refreshing_undoes_a_bulk_renewal_of_our_certificates_and_nothing_else() {
         "SELECT count(last_vacuum) FROM pg_stat_user_tables WHERE relname IN ('jobs', 'managed_certificates')";
     assert_eq!(one::<i64>(&mut client, vacuumed), 2);
 
-    // The connection is as it was: the table that hid the real one is gone.
+    // The connection is unchanged: the table that hid the real one is gone.
     assert_eq!(refresh_certificates(&mut client, 10_000).unwrap(), 10_000);
 }
 
@@ -134,7 +134,7 @@ fn active(client: &mut Client) -> i64 {
     one(client, "SELECT count(*) FROM managed_certificates WHERE id LIKE 'cert-loadtest-%' AND status = 'Active'")
 }
 
-/// Every seeded certificate without its times.
+/// Returns every seeded certificate without its times.
 fn lasting(client: &mut Client) -> Vec<String> {
     let sql = "SELECT (to_jsonb(row) - ARRAY['expires_at', 'created_at', 'updated_at'])::text
                FROM managed_certificates AS row WHERE id LIKE 'cert-loadtest-%' ORDER BY id";

@@ -1,4 +1,4 @@
-//! What the statistics say, and what is made of them.
+//! The statistics, and the evidence that is made of them.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::common::needs::{needs, skip};
 use crate::common::postgresql::{VERSIONS, installation, migrated, newest};
 use crate::common::runs::Made;
 
-/// Statements of a system under test, some of them within a function, and queries of ours between them.
+/// Statements of a system under test, some of them within a function; the suite's own queries come between them.
 const WORK: &str = "SELECT twice(1)";
 const FUNCTION: &str = "CREATE FUNCTION twice(n int) RETURNS int LANGUAGE plpgsql AS \
                         $$ DECLARE m int; BEGIN SELECT n * 2 INTO m; PERFORM count(*) FROM agents; RETURN m; END $$";
 
-/// The evidence of ten calls of the function, with queries of the suite between them.
+/// Returns the evidence of ten calls of the function, with queries of the suite between them.
 fn watched(url: &str) -> Evidence {
     let mut system = Client::connect(url, NoTls).unwrap();
     let mut ours = Session::open(url, "books").unwrap();
@@ -30,7 +30,7 @@ fn watched(url: &str) -> Evidence {
     witness.finish(10)
 }
 
-/// Calls and rows by arrival, or why there are none.
+/// Returns calls and rows per arrival, or the reason for their absence.
 fn told(evidence: &Evidence) -> Result<(f64, f64), String> {
     match evidence.statements.as_ref().unwrap() {
         Known::Yes(statements) => {
@@ -116,7 +116,7 @@ fn a_setting_that_counts_nothing_is_named() {
         let evidence = watched(&url);
         let why = told(&evidence).unwrap_err();
         assert!(why.contains(says), "{why}");
-        // The doctor says the same, before a run.
+        // The doctor reports the same, before a run.
         let error = statement_statistics(&mut Session::open(&url, "doctor").unwrap()).unwrap_err();
         assert!(why.starts_with(error.what()), "{error}");
     }
@@ -139,7 +139,7 @@ fn some_counters_that_are_reset_are_a_doubt() {
     }
 }
 
-/// Runs at a PostgreSQL with these settings; `None` for a suite that did not tell them yet.
+/// Returns runs at a PostgreSQL with these settings; none of them for a suite that did not record them yet.
 fn side(calls: u64, settings: &[(&str, &str)]) -> Side {
     let runs: Vec<_> = (1..=2)
         .map(|number| {
@@ -163,13 +163,13 @@ fn wal_is_compared_only_where_it_is_written_alike() {
         let (base, head) = (side(5, &[(setting, "a")]), side(6, &[(setting, "b")]));
         assert_eq!(verdict(&base, &head, "wal_records"), Judgement::Incomparable, "{setting}");
         assert_eq!(verdict(&base, &head, "wal_bytes"), Judgement::Incomparable, "{setting}");
-        // The rest is judged as ever.
+        // All other measures are judged as ever.
         assert_eq!(verdict(&base, &head, "sql_calls"), Judgement::Regressed, "{setting}");
         let comparison = compare::run(&base, &head, options);
         assert_eq!(comparison.exit_code, 4, "{comparison}");
         let note = format!("WAL cannot be compared: {setting}: a against b");
         assert!(comparison.notes.contains(&note), "{:?}", comparison.notes);
-        // A baseline from before they were told stays comparable.
+        // A baseline from before they were recorded stays comparable.
         let old = side(5, &[]);
         assert_eq!(verdict(&old, &side(5, &[(setting, "b")]), "wal_records"), Judgement::Unchanged, "{setting}");
     }

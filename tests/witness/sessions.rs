@@ -21,14 +21,14 @@ use crate::common::peer::{Peer, TOKEN};
 use crate::common::postgresql::{VERSIONS, installation, migrated, newest};
 use crate::common::process::{until, write_script};
 
-/// The suite's own program.
+/// Returns the suite's own program.
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
     command.args(arguments).stdin(Stdio::null());
     command
 }
 
-/// What it says, and its exit code.
+/// Returns its exit code and its output.
 pub fn said(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -39,7 +39,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Seeds, resets and watches: everything that the suite does with a database.
+/// Does everything that the suite does with a database: seeds, resets and watches.
 fn everything(url: &str) {
     seed::apply(url, &Options::default(), &mut Vec::new()).unwrap_or_else(|error| panic!("{error}"));
     let mut session = seed::open(url, false).unwrap_or_else(|error| panic!("{error}"));
@@ -92,7 +92,7 @@ fn a_session_that_the_server_ended_is_opened_anew() {
     other.execute("SELECT pg_terminate_backend($1, 60000)", &[&row.get::<_, i32>(1)]).unwrap();
     let again = session.query_one("SELECT pg_backend_pid()", &[]).unwrap();
     assert_ne!(again.get::<_, i32>(0), row.get::<_, i32>(1));
-    // In a transaction it may not be: what was done before is gone.
+    // In a transaction it may not be: earlier statements of it are lost.
     let mut transaction = session.transaction().unwrap();
     let pid: i32 = transaction.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
     other.execute("SELECT pg_terminate_backend($1, 60000)", &[&pid]).unwrap();
@@ -128,7 +128,7 @@ fn rows_that_may_not_be_vacuumed_are_reported() {
     assert!(code == Some(0) && !text.contains("warning"), "{text}");
 }
 
-/// Before a run finds out, on each version: the right that lets others than the owner vacuum came with 17.
+/// Reported before a run, on each version: the right that lets other roles than the owner vacuum came with 17.
 #[test]
 fn rows_that_may_not_be_vacuumed_are_foretold() {
     for installation in VERSIONS.map(installation) {
@@ -154,7 +154,7 @@ fn rows_that_may_not_be_vacuumed_are_foretold() {
                  mend: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}\n"
             )
         };
-        // Of all rights on a table, the one to vacuum it is none before 17. A member of the owner's role has them all.
+        // All rights on a table do not include vacuum before 17. A member of the owner's role has them all.
         let expected = if has_maintain { can.to_owned() } else { foretold("agents, managed_certificates") };
         assert!(doctor("guest").contains(&expected), "{}: {}", installation.version, doctor("guest"));
         if has_maintain {
@@ -162,7 +162,7 @@ fn rows_that_may_not_be_vacuumed_are_foretold() {
             assert!(doctor("guest").contains(&foretold("agents")), "{}: {}", installation.version, doctor("guest"));
         }
         assert!(doctor("postgres").contains(can), "{}: {}", installation.version, doctor("postgres"));
-        // What it says is what happens.
+        // VACUUM does as reported.
         for (user, warnings) in [("guest", usize::from(!has_maintain) + 1), ("postgres", 0)] {
             let mut session = Session::open(&url.replace("postgres@", &format!("{user}@")), "seed").unwrap();
             for table in VACUUMED {
@@ -170,7 +170,7 @@ fn rows_that_may_not_be_vacuumed_are_foretold() {
             }
             assert_eq!(session.take_warnings().len(), warnings, "{}: {user}", installation.version);
         }
-        // So may the owner of the database.
+        // The owner of the database may vacuum too.
         owner.batch_execute("ALTER DATABASE certctl OWNER TO guest").unwrap();
         assert!(doctor("guest").contains(can), "{}: {}", installation.version, doctor("guest"));
     }
@@ -213,7 +213,7 @@ fn what_keeps_a_session_out_is_named_with_its_fix() {
         let (code, text) = seed(&url, password);
         assert!(matches!(code, Some(1 | 2)) && text.contains(says), "{says}: {text}");
     }
-    // With the right one it gets as far as its rights go.
+    // With the right one it gets as far as its rights allow.
     let (code, text) = seed(&as_user("guest"), Some("recognisable"));
     assert!(code == Some(1) && text.contains("permission denied for table"), "{text}");
     owner.batch_execute("ALTER TABLE agents SET SCHEMA other").unwrap();
@@ -226,7 +226,7 @@ fn what_keeps_a_session_out_is_named_with_its_fix() {
 #[test]
 fn a_standby_is_refused_before_anything_is_sent() {
     let Ok(real) = newest() else { needs!(else &newest().unwrap_err()) };
-    // What initdb makes follows nobody, and takes no writes.
+    // The cluster that initdb makes here follows no primary, and takes no writes.
     let bin = tempfile::tempdir_in("/tmp").unwrap();
     let real_bin = real.bin.display();
     for (name, script) in [
@@ -257,7 +257,7 @@ fn a_standby_is_refused_before_anything_is_sent() {
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
-/// PgBouncer before a cluster, in transaction mode, with one connection to it for everybody.
+/// PgBouncer before a cluster, in transaction mode, with one connection to it for all clients.
 struct Pooler {
     child: Child,
     _folder: tempfile::TempDir,
@@ -310,7 +310,7 @@ fn a_pooler_in_transaction_mode_is_no_obstacle() {
     }
     drop(sessions);
     everything(&url);
-    // Nothing of ours stays with the connection that others get next.
+    // No setting of the suite stays with the connection that others get next.
     let mut others = Client::connect(&format!("{url}?sslmode=disable"), NoTls).unwrap();
     let row = others.simple_query("SHOW row_security").unwrap();
     let shown = row.iter().find_map(|message| match message {

@@ -25,7 +25,7 @@ struct Secured {
 }
 
 impl Secured {
-    /// `hba` are the lines for TCP; `own_authority` makes the certificate its own authority.
+    /// Starts one; `hba` are the lines for TCP; `own_authority` makes the certificate its own authority.
     fn start(installation: &Installation, ssl: &str, hba: &str, own_authority: bool) -> Self {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let user = RunAs::lesser(&["postgres", "nobody"]).unwrap();
@@ -44,8 +44,8 @@ impl Secured {
             false => (leaf.pem(), key.serialize_pem()),
         };
         let ca = put("ca.pem", &authority.pem());
-        // Certificates of clients, each with its key: of this authority, of a stranger, of one of the same name as this one,
-        // and for another user.
+        // Certificates of clients, each with its key: of this authority, of a stranger, of one of the same name as this
+        // one, and for another user.
         let namesake = CertifiedIssuer::self_signed(authority_parameters(), KeyPair::generate().unwrap()).unwrap();
         let mut stranger = authority_parameters();
         stranger.distinguished_name.push(DnType::CommonName, "stranger");
@@ -78,7 +78,7 @@ impl Secured {
             ];
             (port, Cluster::start(installation, &extra))
         };
-        // Somebody else may have taken the port meanwhile.
+        // Another process may have taken the port meanwhile.
         let taken = |error: &certctl_bench::Error| error.to_string().contains("could not create any TCP/IP sockets");
         let (port, cluster) =
             (0..20).map(|_| start()).find(|(_, cluster)| !cluster.as_ref().is_err_and(taken)).expect("a free port");
@@ -109,7 +109,7 @@ fn authority_parameters() -> CertificateParams {
     authority
 }
 
-/// Whether the session speaks TLS, or why there is none.
+/// Returns true if the session speaks TLS, or the reason for which there is none.
 fn speaks_tls(url: &str) -> Result<bool, String> {
     let mut session = Session::open(url, "doctor").map_err(|error| error.to_string())?;
     Ok(session.query_one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).unwrap().get(0))
@@ -143,7 +143,7 @@ fn a_database_that_demands_tls_is_spoken_to_in_tls() {
         let error = speaks_tls(&secured.url(host, &parameters)).unwrap_err();
         assert!(error.contains(says) && !error.contains("recognisable"), "{host} {parameters}: {error}");
     }
-    // The reference server speaks it too, and all that the suite does with a database.
+    // The reference server speaks it too, and so does all that the suite does with a database.
     let url = secured.url("localhost", &format!("sslmode=verify-full&{root}"));
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
     let target =
@@ -157,7 +157,7 @@ fn a_database_that_demands_tls_is_spoken_to_in_tls() {
     drop(secured.cluster);
 }
 
-/// As the only proof of who we are (`cert`), and beside a password (`clientcert=verify-ca`).
+/// The certificate is the only proof of identity (`cert`), or stands beside a password (`clientcert=verify-ca`).
 #[test]
 fn a_database_that_demands_a_client_s_certificate_gets_it() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
@@ -202,7 +202,7 @@ fn a_database_that_demands_a_client_s_certificate_gets_it() {
             let error = speaks_tls(&url(&parameters)).unwrap_err();
             assert!(error.contains(&says) && !error.contains("recognisable"), "{method} {parameters}: {error}");
         }
-        // Only where it says who we are, it has to name the user.
+        // Only as the proof of identity it has to name the user.
         let other = speaks_tls(&url(&format!("{root}&{}", pair("other.crt", "other.key"))));
         match method {
             "cert" => {
@@ -210,7 +210,7 @@ fn a_database_that_demands_a_client_s_certificate_gets_it() {
             }
             _ => assert_eq!(other, Ok(true)),
         }
-        // All programs of ours are let in.
+        // All programs of the suite are let in.
         let url = url(&format!("{root}&{good}"));
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
         let store = Store::Database(url.clone());
@@ -237,7 +237,7 @@ fn a_database_without_tls_is_reached_unless_tls_is_demanded() {
     assert_eq!(speaks_tls(&secured.url("localhost", "sslmode=prefer")), Ok(false));
     let error = speaks_tls(&secured.url("localhost", "sslmode=require")).unwrap_err();
     assert!(error.contains("ssl=off"), "{error}");
-    // A server that has TLS, but takes this user without it alone.
+    // A server that has TLS, but takes this user only without it.
     let secured = Secured::start(&installation, "on", "hostnossl all all all scram-sha-256", false);
     assert_eq!(speaks_tls(&secured.url("localhost", "sslmode=prefer")), Ok(false));
 }

@@ -1,4 +1,4 @@
-//! Waits that have an end: locks that are forgotten, servers that are stopped, and nothing that outlives a run.
+//! Waits that have an end: locks that are never released, servers that are stopped, and nothing that outlives a run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,11 +16,11 @@ use crate::common::process::until;
 use crate::common::summary::reasons;
 use crate::sessions::{program, said};
 
-/// A workload that is over soon. How punctual it is, is not what these tests are about.
+/// A workload that is over soon. Its schedule lag is not the subject of these tests.
 const LOAD: &str = "--bench --mode sustained --agents 20 --connections 5 --rate 20/s --duration 3s --warm-up 0s \
                     --max-lag 1900ms --timeout 2s";
 
-/// A run on a private PostgreSQL of its own, once it measures, and its server processes.
+/// Starts a run on a private PostgreSQL of its own; returns it once it measures, with its server processes.
 fn measuring() -> (Running, Vec<i32>) {
     let mut bench = Bench::new(LOAD);
     bench.command.env("CERTCTL_BENCH_PG_BIN", newest().unwrap().bin);
@@ -33,7 +33,7 @@ fn measuring() -> (Running, Vec<i32>) {
 
 fn signal(pids: &[i32], signal: libc::c_int) {
     for pid in pids {
-        // SAFETY: plain system call; these are the run's, which we started.
+        // SAFETY: plain system call; these are the processes of the run, which this test started.
         unsafe { libc::kill(*pid, signal) };
     }
 }
@@ -43,7 +43,7 @@ fn a_database_that_is_frozen_costs_no_measurement() {
     let Ok(_) = newest() else { needs!(else &newest().unwrap_err()) };
     let (mut running, servers) = measuring();
     signal(&servers, libc::SIGSTOP);
-    // On disk while the database still says nothing.
+    // On disk while the database does not answer yet.
     running.wait_until_measured();
     let summary = running.folder().join("results/summary.json");
     let kept: Value = serde_json::from_str(&fs::read_to_string(&summary).unwrap()).unwrap();
@@ -69,7 +69,7 @@ fn a_signal_ends_a_run_whose_database_is_frozen() {
     assert!(reasons.contains("could not be counted: "), "{reasons}");
 }
 
-/// A session that holds a table and forgets it.
+/// Returns a session that locks a table and never releases it.
 fn forgetful(url: &str, table: &str) -> Client {
     let mut holder = Client::connect(&format!("{url}&application_name=forgetful"), NoTls).unwrap();
     holder.batch_execute(&format!("BEGIN; LOCK TABLE {table} /* 'a secret' */")).unwrap();
@@ -110,10 +110,10 @@ fn a_signal_ends_the_wait_for_a_lock() {
     let cluster = Cluster::start(&installation, &[]).unwrap();
     cluster.create_database("certctl").unwrap();
     let url = cluster.url("certctl");
-    // The tables are made, so that a lock on one can be held.
+    // The run makes the tables, so that a lock on one can be held.
     Bench::new(&format!("{LOAD} --duration 1s")).env("CERTCTL_BENCH_DATABASE", &url).run();
     let _holder = forgetful(&url, "agents");
-    // Another session: within a transaction, activity is that of its first look.
+    // Another session: within a transaction, activity is that of its first query.
     let mut observer = Client::connect(&url, NoTls).unwrap();
     let mut running = Bench::new(LOAD).env("CERTCTL_BENCH_DATABASE", &url).start();
     let sql = "SELECT count(*) FROM pg_stat_activity \
@@ -137,7 +137,7 @@ fn a_listener_that_never_answers_is_given_up() {
     }
 }
 
-/// System V segments by creator.
+/// Counts the System V segments of a creator.
 fn segments(creator: u32) -> usize {
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
     table.lines().skip(1).filter(|line| line.split_whitespace().nth(4) == Some(&creator.to_string())).count()

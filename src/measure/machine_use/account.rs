@@ -1,4 +1,4 @@
-//! Readings of the kernel's counters turned into who had the processors between them.
+//! The account of CPU use: readings of the kernel's counters turned into the use of the processors between them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,51 +7,52 @@ use super::{CpuUse, MachineUse, Other, STARVED, Sample};
 use crate::clock::Moment;
 use crate::measure::cgroup::Throttling;
 
-/// How many names of others a result holds.
+/// The number of names of others that a result holds.
 const KEPT_NAMES: usize = 8;
-/// Shorter samples are too coarse to say that a second was starved: ticks are 10 ms.
+/// The shortest sample that may count as a starved second, in seconds: ticks are 10 ms, too coarse for shorter ones.
 const TELLING_S: f64 = 0.5;
 
-/// One reading of everything.
+/// One reading of all counters.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// When it was taken.
+    /// The moment of the reading.
     pub at: Moment,
-    /// If the measured window has begun.
+    /// True if the measured window has begun.
     pub in_window: bool,
-    /// The processors that are watched.
+    /// The counters of the processors that are watched.
     pub processors: Processors,
-    /// All processes that can be seen.
+    /// All processes that are visible.
     pub processes: Vec<Process>,
     /// CPU time of the measuring thread, in ticks.
     pub measuring_ticks: u64,
-    /// What quotas did so far.
+    /// The stops by quotas so far.
     pub throttling: Throttling,
-    /// How long something waited for a processor so far, in microseconds.
+    /// The time in which a task waited for a processor so far, in microseconds.
     pub pressure_us: Option<u64>,
 }
 
-/// Whose a process is.
+/// The owner of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The generator's.
+    /// The generator.
     Generator,
-    /// The system's under test.
+    /// The system under test.
     System,
-    /// PostgreSQL's.
+    /// PostgreSQL.
     Postgresql,
 }
 
-/// The processes from which others descend that are not others'.
+/// The processes with an owner, which their descendants share.
 #[derive(Clone, Debug, Default)]
 pub struct Roots {
-    /// By number. The nearest ancestor decides.
+    /// The owners by process id. The nearest ancestor decides.
     pub owners: HashMap<u32, Owner>,
-    /// If the system under test is known to be elsewhere, or is among the owners: only then is the rest others'.
+    /// True if the system under test is known to be elsewhere, or is among the owners: only then do all remaining
+    /// processes count as others.
     pub is_complete: bool,
 }
 
-/// Adds up readings.
+/// The sum of readings.
 pub struct Account {
     roots: Roots,
     watched: CpuSet,
@@ -64,7 +65,7 @@ pub struct Account {
     throttled: u64,
 }
 
-/// Digits behind these no clock tick stands for.
+/// Rounds to four digits: further ones are below the resolution of a clock tick.
 fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
@@ -95,7 +96,7 @@ impl Sample {
     }
 }
 
-/// What processes used between two readings, in ticks.
+/// CPU time of processes between two readings, in ticks.
 #[derive(Default)]
 struct Used {
     generator: u64,
@@ -105,7 +106,7 @@ struct Used {
 }
 
 impl Account {
-    /// An empty one of these processors, of a kernel with so many clock ticks a second.
+    /// Makes an empty account of these processors, of a kernel with this number of clock ticks per second.
     pub fn new(roots: Roots, watched: CpuSet, ticks_per_s: f64) -> Self {
         Self {
             roots,
@@ -139,7 +140,7 @@ impl Account {
         let of = |owner, ticks| self.roots.owners.values().any(|one| *one == owner).then(|| per_s(ticks));
         let (system, postgresql) = (of(Owner::System, used.system), of(Owner::Postgresql, used.postgresql));
         let generator = per_s(used.generator);
-        // Idle time is counted exactly, the rest by who was seen at a tick: so the rest follows from it.
+        // Idle time is counted exactly, the rest by sampling at ticks: so the use by others is the remainder.
         let ours = generator + system.unwrap_or(0.0) + postgresql.unwrap_or(0.0);
         let others = (all - idle - interrupts - steal - ours).max(0.0);
         let throttling = now.throttling.since(last.throttling);
@@ -161,8 +162,8 @@ impl Account {
         }
     }
 
-    /// What processes used between two readings. What a process has used beyond its last reading may be in the account
-    /// of the parent that waited for it, together with what was counted already.
+    /// Returns the CPU time of processes between two readings. The time of a process that has ended may be in the
+    /// account of the parent that waited for it, together with the part that was counted already.
     fn used(&self, before: &[Process], now: &[Process]) -> Used {
         let key = |process: &Process| (process.pid, process.started);
         let earlier: HashMap<_, _> = before.iter().map(|process| (key(process), process)).collect();
@@ -200,7 +201,7 @@ impl Account {
     }
 
     fn owner(&self, process: &Process, alive: &HashMap<u32, &Process>) -> Option<Owner> {
-        /// Deeper trees are damaged: readings are not of one instant.
+        /// The deepest tree of processes: a deeper one is damaged, since a reading is not of one instant.
         const DEEPEST: usize = 64;
         let mut pid = process.pid;
         for _ in 0..DEEPEST {
@@ -212,7 +213,7 @@ impl Account {
         None
     }
 
-    /// Sums the window up; `None` if no reading was in it.
+    /// Sums up the window; returns `None` if no reading was in it.
     pub fn finish(self) -> Option<MachineUse> {
         let start = self.window_start?;
         let signed = |at: Moment| at.ns_since(start) as f64 / 1e9 - start.ns_since(at) as f64 / 1e9;
@@ -328,8 +329,8 @@ mod tests {
             0,
             vec![process(30, 1, "postgres", 10, 100), process(31, 30, "postgres", 50, 0), process(40, 1, "make", 0, 0)],
         ));
-        // A backend ended after 7 ticks more; one came and went within the second and used 3; one is new, with 4; and so
-        // did a compiler with 60.
+        // A backend ended after 7 more ticks; one started and ended within the second and used 3; one is new, with 4;
+        // and a compiler started and ended, with 60.
         account.add(reading(
             1,
             true,

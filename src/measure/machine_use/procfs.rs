@@ -1,4 +1,4 @@
-//! The kernel's tables as text, understood: proc(5). Nothing here opens a file.
+//! Parsers of the kernel's tables, given as text: proc(5). Nothing here opens a file.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,23 +6,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// A set of processors by number.
 pub type CpuSet = BTreeSet<u32>;
 
-/// How long the name of a process may be: the kernel keeps 15 bytes.
+/// The longest name of a process: the kernel keeps 15 bytes.
 const LONGEST_NAME: usize = 15;
 
-/// What some processors did since boot, in clock ticks, all together. What is in none of these was used by processes.
+/// The time of some processors since boot, in clock ticks, all together. Time that is in none of these was used by
+/// processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Processors {
-    /// How many they are.
+    /// The number of processors.
     pub count: u32,
-    /// Idle, or idle while something waited for a disk.
+    /// Idle, or idle while a task waited for a disk.
     pub idle: u64,
-    /// In interrupts and what they leave to be done.
+    /// In interrupts and the work that they defer.
     pub interrupts: u64,
     /// Taken by the hypervisor for others.
     pub steal: u64,
 }
 
-/// Reads `/proc/stat`, of the processors in `used` only.
+/// Parses `/proc/stat`, for the processors in `used` only.
 pub fn processors(stat: &str, used: &CpuSet) -> Processors {
     let mut all = Processors::default();
     for line in stat.lines() {
@@ -42,13 +43,13 @@ pub fn processors(stat: &str, used: &CpuSet) -> Processors {
     all
 }
 
-/// Reads a list of processors, such as `0-3,8`.
+/// Parses a list of processors, such as `0-3,8`.
 pub fn cpu_list(text: &str) -> CpuSet {
     let mut all = CpuSet::new();
     for part in text.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         if let (Ok(first), Ok(last)) = (first.trim().parse::<u32>(), last.trim().parse::<u32>()) {
-            // More than any kernel has is a damaged list.
+            // A longer range than any kernel has is damaged, and is cut.
             all.extend(first..=last.min(first.saturating_add(1 << 13)));
         }
     }
@@ -58,13 +59,13 @@ pub fn cpu_list(text: &str) -> CpuSet {
 /// A process, as `/proc/PID/stat` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
+    /// Its process id.
     pub pid: u32,
-    /// When it started, in ticks since boot: numbers are given out again.
+    /// The moment of its start, in ticks since boot: process ids are reused.
     pub started: u64,
-    /// Its parent's number.
+    /// Its parent's process id.
     pub parent: u32,
-    /// Its name, made harmless: anyone may choose one.
+    /// Its name, without special characters: a process may choose any name.
     pub name: String,
     /// CPU time of its own, in ticks.
     pub own: u64,
@@ -74,7 +75,7 @@ pub struct Process {
     pub processor: u32,
 }
 
-/// Reads `/proc/PID/stat`.
+/// Parses `/proc/PID/stat`.
 pub fn process(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(" (")?;
     // The name may hold anything, brackets included.
@@ -92,13 +93,13 @@ pub fn process(stat: &str) -> Option<Process> {
     })
 }
 
-/// A name that prints as one plain word wherever it is shown.
+/// Returns the name as one plain word that is safe to print anywhere.
 fn harmless(name: &str) -> String {
     name.chars().take(LONGEST_NAME).map(|letter| if letter.is_ascii_graphic() { letter } else { '?' }).collect()
 }
 
-/// The inodes of the sockets that listen at `address`, of `/proc/net/tcp` or `/proc/net/tcp6`: those of that very
-/// address, else those of any.
+/// Returns the inodes of the sockets that listen at `address`, from `/proc/net/tcp` or `/proc/net/tcp6`: those of that
+/// very address, else those of the wildcard address.
 pub fn listening(table: &str, address: SocketAddr) -> Vec<u64> {
     const LISTEN: &str = "0A";
     let rows = table.lines().skip(1).filter_map(|line| {
@@ -118,7 +119,7 @@ pub fn listening(table: &str, address: SocketAddr) -> Vec<u64> {
     if exact.is_empty() { of(&|host| host.is_unspecified()) } else { exact }
 }
 
-/// An address in the kernel's hexadecimal words, which are in the machine's own order.
+/// Parses an address in the kernel's hexadecimal words, which are in the machine's byte order.
 fn host_of(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
     match hex.len() {
@@ -131,23 +132,23 @@ fn host_of(hex: &str) -> Option<IpAddr> {
     }
 }
 
-/// The inodes of the sockets at a path, of `/proc/net/unix`.
+/// Returns the inodes of the sockets at a path, from `/proc/net/unix`.
 pub fn listening_at_path(table: &str, path: &str) -> Vec<u64> {
     let rows = table.lines().skip(1).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let inode = words.nth(6)?.parse().ok()?;
-        // A path may hold blanks.
+        // A path may hold spaces.
         line.ends_with(&format!(" {path}")).then_some(inode)
     });
     rows.collect()
 }
 
-/// The inode that a descriptor's link names: `socket:[123]`.
+/// Returns the inode that a descriptor's link names: `socket:[123]`.
 pub fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The total of the line `some` of a pressure file, in microseconds.
+/// Returns the total of the line `some` of a pressure file, in microseconds.
 pub fn pressure_us(text: &str) -> Option<u64> {
     let some = text.lines().find(|line| line.starts_with("some "))?;
     some.rsplit_once("total=")?.1.trim().parse().ok()

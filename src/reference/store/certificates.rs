@@ -12,15 +12,15 @@ use crate::clock;
 /// The status that a renewal under way leaves.
 pub const RENEWAL_IN_PROGRESS: &str = "RenewalInProgress";
 
-/// What requests about certificates need of a store.
+/// The operations that requests about certificates need of a store.
 pub trait CertificateStore {
-    /// Inserts a certificate; an error tells a duplicate and an unknown reference apart from other failures.
+    /// Inserts a certificate; the error distinguishes a duplicate and an unknown reference from other failures.
     fn insert_certificate(&self, new: &Certificate) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The certificate of this id: one statement for its row, and a second for its targets.
+    /// Returns the certificate of this id: one statement for its row, and a second for its targets.
     fn certificate(&self, id: &str) -> impl Future<Output = Result<Option<Certificate>, StoreError>> + Send;
-    /// A page of certificates: a COUNT, the page, and unless that is empty a third statement for all targets.
+    /// Returns a page of certificates: a COUNT, the page, and unless that is empty a third statement for all targets.
     fn certificates(&self, page: &Page) -> impl Future<Output = Result<Listing, StoreError>> + Send;
-    /// Writes all that may change of a certificate over the one of its id; false when there is none.
+    /// Writes all fields that may change over the certificate of its id; false when there is none.
     fn update_certificate(&self, changed: &Certificate) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
@@ -60,7 +60,7 @@ pub struct Certificate {
     pub source: String,
 }
 
-/// Which certificates, in which order, and how many of them.
+/// A selection of certificates, their order, and their number.
 #[derive(Debug, Default)]
 pub struct Page {
     /// Only those with these values.
@@ -74,14 +74,14 @@ pub struct Page {
     pub limit: Option<i64>,
 }
 
-/// A page, and how many certificates there are on all of them.
+/// A page, and the number of certificates on all pages.
 #[derive(Debug)]
 pub struct Listing {
     pub certificates: Vec<Certificate>,
     pub total: u64,
 }
 
-/// What certificates can be selected by.
+/// The fields by which certificates can be selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     Status,
@@ -107,7 +107,7 @@ impl Field {
     ];
 }
 
-/// What certificates can be ordered by.
+/// The fields by which certificates can be ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     #[default]
@@ -121,7 +121,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// The order of this name in requests; creation when there is none such.
+    /// Returns the order of this name in requests; creation for an unknown name.
     pub fn by_name(name: &str) -> Self {
         match name {
             "updatedAt" => Self::Updated,

@@ -1,4 +1,4 @@
-//! Jobs: put up by renewals, fetched by agents.
+//! Jobs: inserted by renewals, fetched by agents.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -8,22 +8,23 @@ use serde_json::Value;
 
 use super::StoreError;
 
-/// A renewal that waits for its agent's signing request: what certctl makes with its default key generation.
+/// The status of a renewal that waits for its agent's signing request, as certctl makes it with its default key
+/// generation.
 pub const AWAITING_CSR: &str = "AwaitingCSR";
 pub const RUNNING: &str = "Running";
 
-/// What requests about jobs need of a store.
+/// The operations that requests about jobs need of a store.
 pub trait JobStore {
     /// Inserts a job that awaits a signing request.
     fn insert_job(&self, new: &NewJob) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The jobs for this agent, in one transaction: pending deployments, which are marked as running, and renewals
-    /// that await a signing request, which are handed out again at every poll.
+    /// Returns the jobs for this agent, in one transaction: pending deployments, which are marked as running, and
+    /// renewals that await a signing request, which are handed out again at every poll.
     fn claim_jobs(&self, agent_id: &str) -> impl Future<Output = Result<Vec<Job>, StoreError>> + Send;
-    /// What a deployment goes to.
+    /// Returns the target of a deployment.
     fn target(&self, id: &str) -> impl Future<Output = Result<Option<DeploymentTarget>, StoreError>> + Send;
-    /// How many jobs have which status. certctl loads every job to count them, and so do we.
+    /// Counts the jobs by status. certctl loads every job to count them, and so does this store.
     fn jobs_by_status(&self) -> impl Future<Output = Result<BTreeMap<String, u64>, StoreError>> + Send;
-    /// How many notifications were given up.
+    /// Counts the notifications that were given up.
     fn dead_notifications(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
@@ -46,7 +47,7 @@ pub struct Job {
     pub status: String,
 }
 
-/// Where a certificate is deployed.
+/// A place to which certificates are deployed.
 #[derive(Debug)]
 pub struct DeploymentTarget {
     pub kind: String,

@@ -42,7 +42,7 @@ struct Chain {
 }
 
 impl MemoryStore {
-    /// This many agents and certificates, shaped like the seed.
+    /// Returns a store with so many agents and certificates, shaped like the seed.
     pub fn new(agents: u32, certificates: u32, grants: Vec<Grant>) -> (Self, Settings) {
         let now = SystemTime::now();
         let agents = (1..=agents).map(|n| seeded_agent(n, now)).map(|agent| (agent.id.clone(), Mutex::new(agent)));
@@ -116,7 +116,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// The hash that ties an audit row to the one before it, over the same text as in the database.
+/// Returns the hash that ties an audit row to the one before it, over the same text as in the database.
 fn link(previous: &str, event: &AuditEvent) -> String {
     let at = rfc3339_micros(event.at);
     let fields = [
@@ -139,7 +139,7 @@ fn link(previous: &str, event: &AuditEvent) -> String {
     })
 }
 
-/// Agent `n` of the fleet, as `seed/02_agent_fleet.sql` has it.
+/// Returns agent `n` of the fleet, as `seed/02_agent_fleet.sql` has it.
 fn seeded_agent(n: u32, now: SystemTime) -> Agent {
     let os = match n % 10 {
         0 => "windows",

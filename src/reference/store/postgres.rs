@@ -1,8 +1,8 @@
 //! The PostgreSQL store: certctl's statements, one by one, on a pool like certctl's.
 //!
 //! Statements are not kept prepared. certctl's driver, lib/pq, parses and describes, then binds and executes, at each
-//! call: two round trips. `query` and `execute` with SQL text do the same in tokio-postgres, so we use them for that
-//! very reason. (tokio-postgres also closes the statement afterwards, without waiting for it.) A statement without
+//! call: two round trips. `query` and `execute` with SQL text do the same in tokio-postgres, and are used for that
+//! reason. (tokio-postgres also closes the statement afterwards, without waiting for it.) A statement without
 //! parameters takes lib/pq one round trip only, as `query_typed` does.
 
 mod acme;
@@ -22,7 +22,7 @@ use super::{ACTOR_TYPE, Agent, AuditEvent, Grant, Metadata, Permission, Settings
 /// certctl's default.
 const MAX_CONNECTIONS: usize = 50;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// certctl waits for a connection without end; a bound keeps an overload from hiding as silence.
+/// The longest wait for a connection. certctl's has no bound; this one keeps an overload from hiding as silence.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 const MIN_VERSION: i32 = 150_000;
 
@@ -32,7 +32,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, makes sure of the schema and the grants, and reads the settings.
+    /// Connects, prepares the schema and the grants, and reads the settings.
     pub async fn open(url: &str, grants: &[Grant]) -> Result<(Self, Settings), String> {
         let address = Address::parse(url).map_err(|e| e.to_string())?.with(|config| {
             if config.get_application_name().is_none() {
@@ -181,7 +181,7 @@ fn agent_of(row: &Row) -> Result<Agent, StoreError> {
     })
 }
 
-/// Reads what a result on this database must state; refuses a server too old for the schema.
+/// Reads the settings that a result on this database must state; refuses a server too old for the schema.
 async fn read_settings(client: &Client) -> Result<Settings, String> {
     let sql = "SELECT current_setting('server_version'), current_setting('server_version_num')::int,
             current_setting('max_connections')::int, current_setting('fsync'),

@@ -1,11 +1,11 @@
-//! The schema: laid down in an empty database, checked in one that has it.
+//! The schema: created in an empty database, checked in one that has it.
 
 use tokio_postgres::Transaction;
 
 use super::{ACTOR_TYPE, Grant, StoreError, TENANT};
 use crate::permissions::{PERMISSIONS, ROLES};
 
-/// A number of our own, so that two servers do not lay the schema down at once.
+/// The number of the lock that keeps two servers from creating the schema at once.
 const SCHEMA_LOCK: i64 = 0x6365_7274_6265_6e63;
 const NEEDED_TABLES: [&str; 15] = [
     "agents",
@@ -25,7 +25,7 @@ const NEEDED_TABLES: [&str; 15] = [
     "notification_events",
 ];
 
-/// Makes sure that the tables exist, and that the keys hold their roles.
+/// Ensures that the tables exist, and that the keys hold their roles.
 pub async fn prepare(transaction: &Transaction<'_>, grants: &[Grant]) -> Result<(), String> {
     let failed = |e: tokio_postgres::Error| format!("cannot prepare the database: {}", StoreError::from(e));
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK]).await.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Lines over two axes.
+//! Charts of lines over two axes.
 
 use std::io;
 
@@ -21,62 +21,62 @@ const RIGHT: i32 = 24;
 const TOP: i32 = 26;
 const BOTTOM: i32 = 44;
 
-/// How an axis maps values.
+/// The mapping of values to an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// As they are.
+    /// Values as they are.
     Linear,
-    /// By their logarithm; they are positive.
+    /// Logarithms of values, which are positive.
     Log,
 }
 
 /// One axis.
 #[derive(Clone, Debug)]
 pub struct Axis {
-    /// What it shows, unit included where its marks have none.
+    /// Its title, unit included where its marks have none.
     pub title: String,
-    /// How it maps values.
+    /// Its mapping of values.
     pub scale: Scale,
-    /// Where it begins.
+    /// Its lower end.
     pub from: f64,
-    /// Where it ends, above `from`.
+    /// Its upper end, above `from`.
     pub to: f64,
-    /// Its marks, ascending, with what they say.
+    /// Its marks, ascending, with their labels.
     pub ticks: Vec<(f64, String)>,
 }
 
 /// One line.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it is, for the legend; `None` for the continuation of another.
+    /// Its label in the legend; `None` for the continuation of another line.
     pub label: Option<String>,
     /// Its colour.
     pub ink: Ink,
-    /// How it is drawn.
+    /// Its stroke.
     pub stroke: Stroke,
-    /// How wide, in pixels.
+    /// Its width, in pixels.
     pub width: i32,
-    /// Where it goes; each part is apart from the next.
+    /// Its points; the parts are not connected with one another.
     pub parts: Vec<Vec<(f64, f64)>>,
 }
 
-/// What lies between two lines.
+/// The area between two lines.
 #[derive(Clone, Debug)]
 pub struct Area {
-    /// What it is, for the legend.
+    /// Its label in the legend.
     pub label: String,
     /// Its colour.
     pub ink: Ink,
-    /// Where it goes: on the first axis, and on the second from where to where.
+    /// Its points: the place on the first axis, and the lower and the upper end on the second.
     pub points: Vec<(f64, f64, f64)>,
 }
 
-/// A part of the ground, from top to bottom.
+/// A band of the background, over the full height.
 #[derive(Clone, Copy, Debug)]
 pub struct Band {
-    /// Where it begins on the first axis.
+    /// Its start on the first axis.
     pub from: f64,
-    /// Where it ends.
+    /// Its end.
     pub to: f64,
     /// Its colour.
     pub ink: Ink,
@@ -85,19 +85,19 @@ pub struct Band {
 /// A figure of lines.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// What it shows, in a few words.
+    /// Its title, in a few words.
     pub title: String,
-    /// What is to be seen in it.
+    /// Its description, for readers who do not see it.
     pub description: String,
-    /// From left to right.
+    /// The horizontal axis, from left to right.
     pub x: Axis,
-    /// From bottom to top.
+    /// The vertical axis, from bottom to top.
     pub y: Axis,
-    /// What lies below the lines.
+    /// The bands in the background.
     pub bands: Vec<Band>,
-    /// What lies on the ground, the first one lowest.
+    /// The areas on the background, the first one lowest.
     pub areas: Vec<Area>,
-    /// The lines, the most important last: it lies on top.
+    /// The lines, the most important last, so that it lies on top.
     pub lines: Vec<Line>,
 }
 
@@ -119,10 +119,10 @@ impl Axis {
 }
 
 impl Chart {
-    /// Draws it for a page that has [`super::ink::style`], under a name that is unique there.
+    /// Draws it for a page that has [`super::ink::style`]; `id` is unique there.
     ///
     /// # Errors
-    /// If plotters cannot.
+    /// If plotters fails.
     pub fn svg(&self, size: Size, id: &str) -> Result<String> {
         let mut drawn = String::new();
         self.draw(&mut drawn, size).context(|| format!("drawing {}", self.title))?;

@@ -1,4 +1,4 @@
-//! What every figure has: a canvas finer than a pixel, and a name for those who do not see it.
+//! The common parts of all figures: a canvas finer than a pixel, and a name for readers who do not see them.
 
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color as _, IntoFont as _, TextStyle};
@@ -6,12 +6,12 @@ use plotters::style::{Color as _, IntoFont as _, TextStyle};
 use super::ink::{Ink, classed, style};
 use crate::report::escape;
 
-/// plotters draws at whole points; so many of them are a pixel.
+/// Points of the canvas per pixel: plotters draws at whole points only.
 const GRAIN: i32 = 4;
-/// Letters, in pixels.
+/// The size of letters, in pixels.
 pub const LETTERS: i32 = 12;
 
-/// How large a figure is, in pixels.
+/// The size of a figure, in pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// From left to right.
@@ -20,14 +20,14 @@ pub struct Size {
     pub height: i32,
 }
 
-/// What a figure is called.
+/// The name of a figure.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a> {
     /// Unique in its page.
     pub id: &'a str,
-    /// What it shows, in a few words.
+    /// Its title, in a few words.
     pub title: &'a str,
-    /// What is to be seen in it, in a sentence or two.
+    /// Its description, in a sentence or two.
     pub description: &'a str,
 }
 
@@ -37,14 +37,14 @@ impl Size {
     }
 }
 
-/// So many pixels, in points of the canvas.
+/// Converts pixels into points of the canvas.
 pub(super) fn px(pixels: i32) -> i32 {
     pixels * GRAIN
 }
 
-/// Words in this ink, of which this corner is put where they are drawn.
+/// Returns the style of words in this ink, drawn with this corner at the given point.
 pub(super) fn words<'a>(ink: Ink, across: HPos, along: VPos) -> TextStyle<'a> {
-    // plotters divides by this again.
+    // plotters divides by this factor again.
     let size = f64::from(px(LETTERS)) * 1.24;
     TextStyle {
         font: ("sans-serif", size).into_font(),
@@ -53,12 +53,12 @@ pub(super) fn words<'a>(ink: Ink, across: HPos, along: VPos) -> TextStyle<'a> {
     }
 }
 
-/// About how wide some words are, in pixels: nobody knows the reader's font.
+/// Estimates the width of words, in pixels, since the reader's font is not known.
 pub(super) fn width_of(words: &str) -> i32 {
     (words.chars().count() as f64 * f64::from(LETTERS) * 0.6).ceil() as i32
 }
 
-/// Turns what plotters has drawn into a part of a page that has [`super::ink::style`].
+/// Turns plotters' drawing into a part of a page that has [`super::ink::style`].
 pub(super) fn embedded(drawn: &str, size: Size, name: &Name<'_>) -> String {
     let head = format!(
         "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" font-family=\"system-ui, sans-serif\">\n",
@@ -69,7 +69,7 @@ pub(super) fn embedded(drawn: &str, size: Size, name: &Name<'_>) -> String {
     head + &body(drawn, name)
 }
 
-/// Turns what plotters has drawn into a file of its own, with paper.
+/// Turns plotters' drawing into a file of its own, with paper.
 pub(super) fn standalone(drawn: &str, size: Size, name: &Name<'_>) -> String {
     let (width, height) = (px(size.width), px(size.height));
     format!(

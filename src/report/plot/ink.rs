@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use plotters::style::{Color as _, RGBColor, ShapeStyle};
 
-/// How many runs, and how many phases, have a colour of their own.
+/// The number of runs that have a colour of their own.
 pub const RUNS: usize = 4;
-/// See [`RUNS`].
+/// The number of phases that have a colour of their own.
 pub const PHASES: usize = 7;
 
-/// What is drawn, and so in which colour.
+/// The thing that is drawn, which decides the colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
     /// Words that matter.
@@ -19,21 +19,21 @@ pub enum Ink {
     Muted,
     /// Lines that guide the eye.
     Grid,
-    /// What is drawn on.
+    /// The background of a figure.
     Paper,
-    /// The warm-up's ground.
+    /// The background of the warm-up.
     WarmUp,
-    /// The ground of a second in which the target stalled.
+    /// The background of a second in which the system stalled.
     Stall,
-    /// The first run (0) and those laid over it; beyond [`RUNS`] they begin anew.
+    /// The first run (0) and those drawn over it; beyond [`RUNS`] the colours begin anew.
     Run(usize),
-    /// A phase, by its place; beyond [`PHASES`] they begin anew.
+    /// A phase, by its place; beyond [`PHASES`] the colours begin anew.
     Phase(usize),
     /// Words on a phase.
     OnPhase,
 }
 
-/// How a line is drawn.
+/// The stroke of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stroke {
     /// Without a gap.
@@ -45,14 +45,14 @@ pub enum Stroke {
 }
 
 impl Ink {
-    /// Each one.
+    /// Returns all inks.
     pub fn all() -> impl Iterator<Item = Self> {
         let fixed =
             [Self::Text, Self::Muted, Self::Grid, Self::Paper, Self::WarmUp, Self::Stall, Self::OnPhase].into_iter();
         fixed.chain((0..RUNS).map(Self::Run)).chain((0..PHASES).map(Self::Phase))
     }
 
-    /// Its name in CSS.
+    /// Returns its name in CSS.
     pub fn name(self) -> String {
         match self {
             Self::Text => "text".to_owned(),
@@ -67,7 +67,8 @@ impl Ink {
         }
     }
 
-    /// On light and on dark paper. Phases are told apart with impaired colour vision too (after Okabe and Ito).
+    /// Returns its colours on light and on dark paper. Phases can be distinguished with impaired colour vision too
+    /// (after Okabe and Ito).
     fn colours(self) -> [&'static str; 2] {
         match self {
             Self::Text => ["#1f2328", "#e6edf3"],
@@ -98,23 +99,23 @@ impl Ink {
         RGBColor(stroke as u8, 0, index as u8)
     }
 
-    /// For areas and words.
+    /// Returns the style of filled shapes.
     pub fn fill(self) -> ShapeStyle {
         self.placeholder(Stroke::Solid).filled()
     }
 
-    /// For words.
+    /// Returns the colour of words.
     pub(super) fn words(self) -> RGBColor {
         self.placeholder(Stroke::Solid)
     }
 
-    /// For lines of this width.
+    /// Returns the style of lines of this width.
     pub fn line(self, stroke: Stroke, width: i32) -> ShapeStyle {
         self.placeholder(stroke).stroke_width(width.unsigned_abs())
     }
 }
 
-/// The class that belongs to a placeholder on this property (`fill` or `stroke`).
+/// Returns the class that belongs to a placeholder on this property (`fill` or `stroke`).
 fn class(property: &str, hex: &str) -> Option<String> {
     let [stroke, _, index] = [0, 2, 4].map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap_or(""), 16).ok());
     let name = Ink::all().nth(usize::from(index?))?.name();
@@ -128,7 +129,7 @@ fn class(property: &str, hex: &str) -> Option<String> {
     })
 }
 
-/// Puts classes in the place of what plotters has drawn in placeholders.
+/// Replaces the placeholders in plotters' drawing with classes.
 pub(super) fn classed(svg: &str) -> String {
     const VALUE: &str = "=\"#";
     let mut told = String::with_capacity(svg.len());
@@ -148,7 +149,7 @@ pub(super) fn classed(svg: &str) -> String {
     told.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "")
 }
 
-/// CSS for drawings: each class in light and in dark.
+/// Returns the CSS of drawings: each class in light and in dark.
 pub fn style() -> String {
     let rules = |mode: usize| {
         let each = Ink::all().map(|ink| {
@@ -160,7 +161,7 @@ pub fn style() -> String {
     format!("{}\n@media (prefers-color-scheme:dark){{{}}}\n", rules(0), rules(1))
 }
 
-/// CSS for pages: each colour as a variable, in light and in dark.
+/// Returns the CSS of pages: each colour as a variable, in light and in dark.
 pub fn variables() -> String {
     let rules = |mode: usize| {
         let each = Ink::all().map(|ink| format!("--{}:{};", ink.name(), ink.colours()[mode]));

@@ -1,4 +1,4 @@
-//! Who had the processors, second by second, one owner on top of the other.
+//! CPU use of the machine, second by second: its owners stacked on one another.
 
 use super::chart::{Area, Axis, Band, Chart, Scale};
 use super::ink::Ink;
@@ -9,8 +9,8 @@ use crate::report::machine_use::{owners, statements};
 /// The colours of the owners, in their order.
 const INKS: [Ink; 6] = [Ink::Phase(0), Ink::Phase(3), Ink::Phase(1), Ink::Phase(5), Ink::Phase(6), Ink::Phase(4)];
 
-/// The figure below one whose seconds are on `x` and whose ground is `bands`. On that axis the window of `used` begins
-/// at `window_at`.
+/// Builds the chart below one whose seconds are on `x` and whose background is `bands`; `None` without a sample to
+/// draw. On that axis the window of `used` begins at `window_at`.
 pub fn chart(title: &str, used: &MachineUse, x: &Axis, bands: &[Band], window_at: f64) -> Option<Chart> {
     let samples: Vec<_> = used.timeline.iter().filter_map(|sample| Span::within(sample, window_at, x)).collect();
     if samples.is_empty() {
@@ -36,7 +36,7 @@ pub fn chart(title: &str, used: &MachineUse, x: &Axis, bands: &[Band], window_at
     })
 }
 
-/// A sample where it is drawn.
+/// A sample with its place on the axis.
 struct Span<'a> {
     from: f64,
     to: f64,
@@ -50,7 +50,8 @@ impl<'a> Span<'a> {
         (from < to).then_some(Self { from, to, sample })
     }
 
-    /// Both edges of an owner's part, each with where it begins and ends from bottom to top.
+    /// Returns both edges of an owner's area: the place on the first axis, and the lower and the upper end on the
+    /// second.
     fn edges(&self, owner: usize, cpus: f64) -> [(f64, f64, f64); 2] {
         let parts = owners(&self.sample.cpu).map(|(_, cpus)| cpus.unwrap_or(0.0));
         let low: f64 = parts[..owner].iter().sum();

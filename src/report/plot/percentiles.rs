@@ -11,17 +11,17 @@ const POINTS_PER_DECADE: u32 = 32;
 
 /// One distribution.
 pub struct Curve<'a> {
-    /// What it is, for the legend.
+    /// Its label in the legend.
     pub label: String,
     /// Its colour.
     pub ink: Ink,
-    /// How it is drawn.
+    /// Its stroke.
     pub stroke: Stroke,
     /// The durations.
     pub distribution: &'a Distribution,
 }
 
-/// Draws these over one another; `None` if not one has a sample.
+/// Draws curves over one another; `None` if none has a sample.
 pub fn chart(title: &str, curves: &[Curve<'_>]) -> Option<Chart> {
     let curves: Vec<_> = curves.iter().filter(|curve| curve.distribution.count() > 0).collect();
     let most = curves.iter().map(|curve| curve.distribution.count()).max()? as f64;
@@ -62,7 +62,7 @@ fn description(curves: &[&Curve<'_>]) -> String {
     each.collect::<Vec<_>>().join(" ")
 }
 
-/// As far as enough samples lie beyond, and a faint rest.
+/// Returns the curve as far as enough samples lie beyond, and a faint line for the rest.
 fn lines(curve: &Curve<'_>) -> [Line; 2] {
     let count = curve.distribution.count() as f64;
     let known_to = count / SAMPLES_BEYOND as f64;

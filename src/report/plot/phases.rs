@@ -1,4 +1,4 @@
-//! Where the time went: phases as stacked bars, one above the other.
+//! Phases as stacked bars, one bar below the other.
 
 use std::io;
 
@@ -16,26 +16,26 @@ use crate::error::{Context as _, Result};
 const MARGIN: i32 = 12;
 const LINE: i32 = 20;
 const BAR: i32 = 24;
-/// From a bar's label to the next one's.
+/// The distance from a bar's label to the next one's.
 const ROW: i32 = LINE + BAR + 12;
-/// The marks below.
+/// The height of the marks below.
 const FOOT: i32 = 28;
 
 /// One bar.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// Whose it is.
+    /// Its label.
     pub label: String,
-    /// Its phases in order, with how long each took, in microseconds.
+    /// Its phases in order, each with its duration in microseconds.
     pub segments: Vec<(String, f64)>,
 }
 
-/// Bars under one name.
+/// Bars under one title.
 #[derive(Clone, Copy, Debug)]
 pub struct Stack<'a> {
-    /// What they show, in a few words, such as "Phases of a connection, means".
+    /// Their title, in a few words, such as "Phases of a connection, means".
     pub title: &'a str,
-    /// From top to bottom.
+    /// The bars, from top to bottom.
     pub bars: &'a [Bar],
 }
 
@@ -48,18 +48,19 @@ impl Bar {
     }
 }
 
-/// Draws a file of its own: on paper, light or dark as the reader is, so that it reads in a Markdown page too.
+/// Draws a file of its own, on paper that follows the reader's light or dark mode, so that it reads in a Markdown page
+/// too.
 ///
 /// # Errors
-/// If plotters cannot.
+/// If plotters fails.
 pub fn file(stack: &Stack<'_>, width: i32) -> Result<String> {
     draw(stack, width, "phases", true)
 }
 
-/// Draws a part of a page that has [`super::ink::style`], under a name that is unique there.
+/// Draws a part of a page that has [`super::ink::style`]; `id` is unique there.
 ///
 /// # Errors
-/// If plotters cannot.
+/// If plotters fails.
 pub fn part(stack: &Stack<'_>, width: i32, id: &str) -> Result<String> {
     draw(stack, width, id, false)
 }
@@ -83,17 +84,17 @@ fn description(stack: &Stack<'_>) -> String {
     each.collect::<Vec<_>>().join(" ")
 }
 
-/// Where everything goes.
+/// The places of all parts of a figure.
 struct Layout<'a> {
     stack: &'a Stack<'a>,
     width: i32,
-    /// The title is drawn too.
+    /// True if the title is drawn too.
     titled: bool,
-    /// Phases in the order in which they first appear, with where their names go.
+    /// Phases in the order in which they first appear, each with the place of its name.
     legend: Vec<(&'a str, i32, i32)>,
-    /// Where the bars begin.
+    /// The top of the bars.
     top: i32,
-    /// The longest bar, at least; in microseconds.
+    /// The end of the scale, in microseconds: the longest bar, and above zero.
     most_us: f64,
 }
 
@@ -124,7 +125,7 @@ impl<'a> Layout<'a> {
         self.top + ROW * i32::try_from(self.stack.bars.len()).unwrap_or(i32::MAX / ROW - 100) + FOOT
     }
 
-    /// Where so many microseconds are.
+    /// Returns the place of a duration in microseconds.
     fn x(&self, us: f64) -> i32 {
         let span = f64::from(px(self.width - 2 * MARGIN));
         px(MARGIN) + (span * us / self.most_us).round() as i32
@@ -170,7 +171,7 @@ impl<'a> Layout<'a> {
 
     fn bar(&self, root: &Root<'_>, bar: &Bar, y: i32) -> Drawn {
         let total = ticks::duration(bar.total());
-        // The lines of the scale end where words are.
+        // Words cover the lines of the scale.
         let ground = [(px(MARGIN) - px(2), px(y)), (px(MARGIN + width_of(&bar.label)), px(y + LINE - 2))];
         root.draw(&Rectangle::new(ground, Ink::Paper.fill()))?;
         root.draw_text(&bar.label, &words(Ink::Text, HPos::Left, VPos::Center), (px(MARGIN), px(y + LINE / 2)))?;

@@ -1,4 +1,4 @@
-//! Latency and rate second by second, with the warm-up and stalls on the ground.
+//! Latency and rate second by second, with the warm-up and stalls in the background.
 
 use super::chart::{Axis, Band, Chart, Line, Scale};
 use super::ink::{Ink, Stroke};
@@ -6,24 +6,24 @@ use super::ticks;
 use crate::report::facts::SecondFacts;
 use crate::report::summary::WorkloadResults;
 
-/// A second stalled if its slowest right answer took so many times the usual slowest one.
+/// A second stalled if its slowest right answer took this many times the usual slowest one.
 const STALL_FACTOR: u64 = 10;
-/// Shorter than this is no stall, in microseconds.
+/// A slowest answer below this is no stall, in microseconds.
 const STALL_US: u64 = 100_000;
 
-/// One run's course.
+/// The course of one run.
 pub struct Course<'a> {
-    /// What it is called; empty where there is but one.
+    /// Its name; empty where it is the only one.
     pub label: &'a str,
     /// Its colour.
     pub ink: Ink,
-    /// What it measured.
+    /// Its measured results.
     pub results: &'a WorkloadResults,
     /// Planned seconds of its warm-up.
     pub warm_up_s: f64,
 }
 
-/// Seconds next to one another, in which the target stalled.
+/// Consecutive seconds in which the system stalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// The first one; the window's first is 0, the warm-up's are negative.
@@ -37,9 +37,9 @@ pub struct Stall {
 /// One second of a run.
 #[derive(Clone, Copy)]
 struct Second<'a> {
-    /// When it begins; the window begins at 0.
+    /// Its start, in seconds from that of the window.
     at: i64,
-    /// How much of it was within the run, above 0 and up to 1.
+    /// The share of it that lay within the run, above 0 and up to 1.
     covered: f64,
     facts: &'a SecondFacts,
 }
@@ -68,7 +68,7 @@ impl<'a> Course<'a> {
         if self.label.is_empty() { what.to_owned() } else { format!("{}: {what}", self.label) }
     }
 
-    /// The seconds of the window in which the target stalled, against what was usual in it.
+    /// Returns the stalls of the window, judged against what was usual in it.
     pub fn stalls(&self) -> Vec<Stall> {
         let window = &self.results.timeline;
         let mut slowest: Vec<u64> = window.iter().filter_map(|second| second.max_us).collect();
@@ -93,7 +93,7 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Latency over time; `None` without a second to draw.
+/// Builds the chart of latency over time; `None` without a second to draw.
 pub fn latency(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
     let mut lines = Vec::new();
     for course in courses.iter().rev() {
@@ -129,7 +129,7 @@ pub fn latency(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
     })
 }
 
-/// Rates over time; `None` without a second to draw.
+/// Builds the chart of rates over time; `None` without a second to draw.
 pub fn rate(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
     let mut lines = Vec::new();
     for course in courses.iter().rev() {
@@ -155,7 +155,7 @@ pub fn rate(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
     })
 }
 
-/// Lines through what is known of seconds next to one another.
+/// Returns lines through the known values of consecutive seconds.
 fn parts(seconds: &[Second<'_>], value: impl Fn(&Second<'_>) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
     let points = seconds.iter().map(|second| Some((second.at as f64 + 0.5, value(second)?))).collect::<Vec<_>>();
     let runs = points.split(Option::is_none).map(|run| run.iter().copied().flatten().collect::<Vec<_>>());
@@ -188,9 +188,9 @@ fn described(courses: &[Course<'_>]) -> String {
     each.collect::<Vec<_>>().join(" ")
 }
 
-/// Stalls in words.
+/// Describes stalls in words.
 pub fn stalls(stalls: &[Stall]) -> String {
-    /// More than these are counted, not told.
+    /// The number of stalls that are described; further ones are counted.
     const TOLD: usize = 4;
     let each = stalls.iter().take(TOLD).map(|stall| {
         let when = match stall {

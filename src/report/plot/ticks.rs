@@ -1,4 +1,4 @@
-//! Where an axis has its marks, and what they say.
+//! The marks of an axis, and their labels.
 
 /// The smallest and the greatest latency that a logarithmic axis shows, in microseconds.
 const LEAST_US: f64 = 0.01;
@@ -6,14 +6,14 @@ const MOST_US: f64 = 1e10;
 /// A logarithmic axis that spans fewer decades has marks at 1, 2 and 5 of each.
 const FEW_DECADES: f64 = 2.5;
 
-/// The greatest of 1, 2 and 5 times a power of ten that is not above `value`, which is positive.
+/// Returns the greatest of 1, 2 and 5 times a power of ten that is not above `value`, which is positive.
 fn round_down(value: f64) -> f64 {
     let decade = 10f64.powf(value.log10().floor());
     let fits = |step: f64| step * decade <= value * (1.0 + 1e-9);
     [5.0, 2.0, 1.0].into_iter().find(|step| fits(*step)).unwrap_or(1.0) * decade
 }
 
-/// The next of the series 1, 2, 5, 10, 20 … after `value`, which is one of it.
+/// Returns the next of the series 1, 2, 5, 10, 20 … after `value`, which is one of it.
 fn next(value: f64) -> f64 {
     let decade = 10f64.powf((value.log10() + 1e-9).floor());
     match (value / decade).round() as i64 {
@@ -23,7 +23,7 @@ fn next(value: f64) -> f64 {
     }
 }
 
-/// From where to where a logarithmic axis goes that shows all of these, in round numbers; a decade around nothing.
+/// Returns the ends of a logarithmic axis that shows all values, in round numbers; a decade without any value.
 pub fn log_range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let known = values.into_iter().filter(|value| value.is_finite() && *value > 0.0);
     let known = known.map(|value| value.clamp(LEAST_US, MOST_US));
@@ -37,15 +37,15 @@ pub fn log_range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     if to < most {
         to = next(to);
     }
-    // Half a decade at least, or noise would look like news.
+    // At least half a decade, or noise would look like a change.
     while to < 3.0 * from {
         to = next(to);
     }
     (from, to)
 }
 
-/// The marks of a logarithmic axis between two round numbers: 1, 2 and 5 of each decade, or decades where there are
-/// many; at most `most`, but two at least where the axis has them.
+/// Returns the marks of a logarithmic axis between two round numbers: 1, 2 and 5 of each decade, or decades where there
+/// are many; at most `most`, but two at least where the axis has them.
 pub fn log_ticks(from: f64, to: f64, most: usize) -> Vec<f64> {
     let mut ticks = Vec::new();
     let mut at = round_down(from);
@@ -62,7 +62,7 @@ pub fn log_ticks(from: f64, to: f64, most: usize) -> Vec<f64> {
     thin(ticks, most)
 }
 
-/// The marks of an axis from `from` to `to`: multiples of 1, 2 or 5 times a power of ten, at most `most`.
+/// Returns the marks of an axis from `from` to `to`: multiples of 1, 2 or 5 times a power of ten, at most `most`.
 pub fn linear_ticks(from: f64, to: f64, most: usize) -> Vec<f64> {
     let most = most.max(2);
     let mut step = round_down(((to - from) / most as f64).max(f64::MIN_POSITIVE));
@@ -74,7 +74,8 @@ pub fn linear_ticks(from: f64, to: f64, most: usize) -> Vec<f64> {
     (0..count(step)).map(|index| (first + index) as f64 * step).collect()
 }
 
-/// The marks of an axis of quantiles, as the one in so many that lies beyond: 1 (0%), 2 (50%), 10 (90%), 100 …
+/// Returns the marks of an axis of quantiles, each as the number of samples of which one lies beyond: 1 (0%), 2 (50%),
+/// 10 (90%), 100 …
 pub fn percentile_ticks(to: f64) -> Vec<f64> {
     let mut ticks = vec![1.0, 2.0];
     let mut decade = 10.0;
@@ -85,13 +86,13 @@ pub fn percentile_ticks(to: f64) -> Vec<f64> {
     ticks
 }
 
-/// Leaves every n-th of too many.
+/// Keeps every n-th mark where there are more than `most`.
 fn thin(ticks: Vec<f64>, most: usize) -> Vec<f64> {
     let each = ticks.len().div_ceil(most.max(2)).max(1);
     ticks.into_iter().step_by(each).collect()
 }
 
-/// A duration in microseconds with three digits at most and the unit that suits it.
+/// Formats a duration in microseconds with at most three digits and the unit that suits it.
 pub fn duration(us: f64) -> String {
     let (value, unit) = match us {
         us if us < 0.9995 => (us * 1e3, "ns"),
@@ -102,7 +103,7 @@ pub fn duration(us: f64) -> String {
     format!("{} {unit}", digits(value))
 }
 
-/// A number with three digits at most, none of them a needless zero; above that, whole.
+/// Formats a number with at most three digits and no needless zero; a larger one whole.
 pub fn digits(value: f64) -> String {
     let decimals = match value.abs() {
         value if value < 9.995 => 2,
@@ -113,7 +114,7 @@ pub fn digits(value: f64) -> String {
     if decimals == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
 }
 
-/// The quantile beyond which one in `beyond` lies: `50%`, `99.9%`.
+/// Formats the quantile beyond which one in `beyond` lies: `50%`, `99.9%`.
 pub fn percentile(beyond: f64) -> String {
     // Each further decade is one digit more.
     let decimals = (beyond.log10().round() as i64 - 2).clamp(0, 12) as usize;

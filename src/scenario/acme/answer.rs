@@ -7,7 +7,7 @@ use crate::wire::http1::Response;
 /// The media type of problem documents (RFC 7807, section 6.1).
 const PROBLEM: &[u8] = b"application/problem+json";
 
-/// What stands in an answer's `Replay-Nonce`.
+/// The nonce in an answer's `Replay-Nonce`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nonce<'r> {
     /// There is no such field.
@@ -21,7 +21,7 @@ pub enum Nonce<'r> {
 }
 
 impl<'r> Nonce<'r> {
-    /// Reads it.
+    /// Reads it from an answer.
     pub fn of(response: &Response<'r>) -> Self {
         let base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let mut nonces = response.headers("replay-nonce");
@@ -34,22 +34,22 @@ impl<'r> Nonce<'r> {
     }
 }
 
-/// Returns whether it is a directory with what every client needs (RFC 8555, section 7.1.1). `meta` and all else is
-/// optional.
+/// Returns true for a directory with the entries that every client needs (RFC 8555, section 7.1.1). `meta` and all else
+/// is optional.
 pub fn is_directory(response: &Response<'_>) -> bool {
     let json: Value = serde_json::from_slice(response.body).unwrap_or_default();
     response.is_json() && ["newNonce", "newAccount", "newOrder"].iter().all(|name| json[name].is_string())
 }
 
-/// Returns whether it is a problem document (RFC 8555, section 6.7) of this type. `detail`, `status` and `subproblems`
-/// are optional.
+/// Returns true for a problem document (RFC 8555, section 6.7) of this type. `detail`, `status` and `subproblems` are
+/// optional.
 pub fn is_problem(response: &Response<'_>, kind: &str) -> bool {
     let json: Value = serde_json::from_slice(response.body).unwrap_or_default();
     is_problem_type(response) && json["type"] == kind
 }
 
-/// Returns whether the content type is that of problem documents: in letters of any case, with any parameters (RFC 9110,
-/// section 8.3.1).
+/// Returns true if the content type is that of problem documents: in letters of any case, with any parameters (RFC
+/// 9110, section 8.3.1).
 pub fn is_problem_type(response: &Response<'_>) -> bool {
     let value = response.header("content-type").unwrap_or_default();
     let essence = value.split(|byte| *byte == b';').next().unwrap_or(value);

@@ -1,5 +1,5 @@
-//! One deployment to an F5, as certctl's connector does it over iControl REST: which request each step is, and what a
-//! right answer to it looks like. Knows no socket.
+//! One deployment to an F5, as certctl's connector does it over iControl REST: the request of each step, and the right
+//! answer to it. Knows no socket.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ const INSTALL_CERT: usize = 3;
 const INSTALL_KEY: usize = 4;
 const OPEN_TRANSACTION: usize = 5;
 const UPDATE_PROFILE: usize = 6;
-/// The step that gives the token back: an F5 has 100 for each user, each good for 20 minutes. certctl's connector leaves
-/// it to expire.
+/// The step that gives the token back: an F5 has 100 for each user, each good for 20 minutes. certctl's connector
+/// leaves it to expire.
 pub const LOGOUT: usize = 9;
 
 const JSON: &str = "application/json";
@@ -82,7 +82,7 @@ pub struct Deployment {
 /// A certificate or key on the device.
 struct Object {
     name: String,
-    /// Where its upload lies, as the device says.
+    /// The path of its upload, as the device states it.
     file: String,
 }
 
@@ -91,15 +91,15 @@ impl Object {
         Self { name, file: String::new() }
     }
 
-    /// In the partition that certctl uses unless told otherwise.
+    /// Returns its name in the partition that certctl uses by default.
     fn full_name(&self) -> String {
         format!("/Common/{}", self.name)
     }
 }
 
 impl Deployment {
-    /// Deploys `pair` to a profile. `id` makes the names of its objects, which are new with every deployment: certctl
-    /// leaves alone what it has replaced.
+    /// Returns a deployment of `pair` to a profile. `id` is part of the names of its objects, which are new with every
+    /// deployment: certctl leaves the objects that it has replaced in place.
     pub fn new(pair: Arc<Pair>, profile: &str, id: &str) -> Self {
         Self {
             pair,
@@ -112,7 +112,7 @@ impl Deployment {
         }
     }
 
-    /// Replaces `request` by that of a step. What earlier steps have not brought is left empty in it.
+    /// Replaces `request` by that of a step. Values that earlier steps have not brought are empty in it.
     pub fn encode(&self, step: usize, host: &str, user: &Credentials, request: &mut Vec<u8>) -> Method {
         let profile = format!("/mgmt/tm/ltm/profile/client-ssl/~Common~{}", self.profile);
         let (method, target, body) = match step {
@@ -155,8 +155,8 @@ impl Deployment {
         Method::Post
     }
 
-    /// Says what came of a step, and keeps what later ones need. An answer is right only when all steps before it had
-    /// their right answers.
+    /// Returns the outcome of a step, and keeps what later ones need. An answer is right only when all steps before it
+    /// had their right answers.
     pub fn judge(&mut self, step: usize, response: &Response<'_>) -> Outcome {
         let answer: Value = match response.status {
             200 => serde_json::from_slice(response.body).unwrap_or_default(),
@@ -171,21 +171,21 @@ impl Deployment {
         unwanted(response.status, 200)
     }
 
-    /// Registers the tokens that an answer which will be shown may hold, JSON or not: that of this deployment, and what it
-    /// calls so.
+    /// Registers the tokens in an answer that will be shown, JSON or not: that of this deployment, and every value that
+    /// the answer calls one.
     fn hide_tokens(&self, answer: &[u8]) {
         foreign::keep_token(&self.token);
         let answer = String::from_utf8_lossy(answer);
         for (at, key) in answer.match_indices("\"token\"") {
             let value = answer[at + key.len()..].trim_start_matches(|c: char| c.is_whitespace() || c == ':');
-            // It may be cut.
+            // The answer may be cut off.
             if let Some(token) = value.strip_prefix('"').and_then(|token| token.split('"').next()) {
                 foreign::keep_token(token);
             }
         }
     }
 
-    /// Takes an answer, or nothing from it when it is not the right one.
+    /// Takes what later steps need from an answer; `None`, with nothing taken, if it is not the right one.
     fn accept(&mut self, step: usize, answer: &Value) -> Option<()> {
         let says = |name: &str, value: &str| (answer[name] == value).then_some(());
         match step {
@@ -198,7 +198,7 @@ impl Deployment {
                 says("state", "STARTED")?;
                 self.transaction = text(&answer["transId"])?;
             }
-            // The command as it waits in the transaction: nothing is done yet.
+            // The answer is the command, which waits in the transaction: nothing is done yet.
             UPDATE_PROFILE => {}
             COMMIT => says("state", "COMPLETED")?,
             LOGOUT => says("token", &self.token)?,
@@ -215,7 +215,7 @@ fn install(object: &Object) -> String {
     json!({"command": "install", "name": object.name, "from-local-file": object.file}).to_string()
 }
 
-/// A string or number that can stand in a request.
+/// Returns a string or number that can stand in a request.
 fn text(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),

@@ -1,10 +1,10 @@
-//! Which daemons there are.
+//! The kinds of daemon.
 
 use std::fmt;
 
 use crate::target::sidecar::Daemon;
 
-/// The daemons.
+/// A kind of daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// nginx.
@@ -13,15 +13,15 @@ pub enum Kind {
     Apache,
     /// HAProxy.
     Haproxy,
-    /// An F5 BIG-IP, as its iControl REST API.
+    /// An F5 BIG-IP, through its iControl REST API.
     F5,
 }
 
 impl Kind {
-    /// Every one.
+    /// Every kind.
     pub const ALL: [Self; 4] = [Self::Nginx, Self::Apache, Self::Haproxy, Self::F5];
 
-    /// Its name in results.
+    /// Returns its name in results.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// What is asked of it.
+    /// Returns the path of the requests to it.
     pub const fn path(self) -> &'static str {
         match self {
             Self::F5 => "/healthz",
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// The old harness's name of the variable that names a running one.
+    /// Returns the environment variable with the URL of a running one, as the old harness named it.
     pub const fn variable(self) -> &'static str {
         match self {
             Self::Nginx => "NGINX_TARGET_URL",
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// As the one that is started, if it is one of those.
+    /// Returns the daemon that is started for it; `None` for the F5.
     pub(super) fn daemon(self) -> Option<Daemon> {
         match self {
             Self::Nginx => Some(Daemon::Nginx),

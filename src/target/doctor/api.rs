@@ -1,4 +1,4 @@
-//! What certctl answers: health, version, clock, rights, limits, ACME, seeds.
+//! The checks of certctl's API: health, version, clock, rights, limits, ACME, seeds.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use crate::target::{System, Target};
 use crate::wire::Dialer;
 use crate::wire::request::Method;
 
-/// The permissions that scenarios need, and which.
+/// The permissions that scenarios need, with the severity and the consequence of a missing one.
 const PERMISSIONS: [(&str, Level, &str); 6] = [
     ("agent.heartbeat", Level::Fail, "agent_storm cannot run"),
     ("agent.job.poll", Level::Fail, "agent_storm cannot poll for work"),
@@ -24,13 +24,13 @@ const PERMISSIONS: [(&str, Level, &str); 6] = [
     ("agent.read", Level::Warn, "whether the fleet is seeded is not looked at here"),
     ("metrics.read", Level::Warn, "results lack certctl's own metrics"),
 ];
-/// The profile of certctl's demo seed that stands for all where the database does not tell.
+/// The profile of certctl's demo seed, which stands for all where the database is not known.
 const PROFILE: &str = "prof-standard-tls";
 
-/// Asks over `dialer`. `profiles` are those of the database, where that is known.
+/// Checks the API over `dialer`. `profiles` are those of the database, where it is known.
 pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, tell: Tell<'_>) -> Result<Told> {
     let mut told = Told::default();
-    // What hides much else, such as a rate limiter, is told once.
+    // One cause, such as a rate limiter, may fail many checks: it is reported once.
     let mut known = BTreeSet::new();
     let tell: Tell<'_> = &mut |finding: Finding| {
         if known.insert(finding.what.clone()) {
@@ -59,7 +59,7 @@ pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, t
         }
         rights
     });
-    // The reference server may have no metrics, and has no loops whose hour depends on its uptime.
+    // The reference server may have no metrics, and has no loops whose next turn follows from its uptime.
     if rights.is_some_and(|rights| rights.permissions.contains("metrics.read")) && !told.is_reference {
         match metrics::read(target, &dialer) {
             Ok(metrics) => told.uptime_s = metrics.get("certctl_uptime_seconds").copied(),
@@ -132,14 +132,14 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, te
             Ok(found) => {
                 if let Err(error) = found.renewal_info(&inspection.target.base) {
                     tell(Finding::of(Level::Fail, &error));
-                    // A setting of certctl's, and of no profile.
+                    // It is a setting of certctl as a whole, not of a profile.
                     return;
                 }
                 there.insert(profile);
             }
             Err(error) => {
                 tell(Finding::of(Level::Fail, &error));
-                // What hides one hides all, but for a profile that is not known.
+                // Any cause but an unknown profile concerns all profiles.
                 if there.is_empty() {
                     return;
                 }
@@ -175,7 +175,7 @@ async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, tell: Tell<'_>)
     }
 }
 
-/// Looks for the first and the last agent. Unlike the preflight it sends no heartbeat, which would change their rows.
+/// Checks the first and the last agent. Unlike the preflight it sends no heartbeat, which would change their rows.
 async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
     for number in [1, SEEDED_AGENTS] {
         let id = format!("ag-loadtest-{number:05}");
@@ -195,7 +195,7 @@ async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Asks for something that nobody else asks for, and that is not there: certctl audits that too.
+/// Requests a unique path that does not exist: certctl audits that too. Returns the path if certctl answered 404.
 async fn leave_trace(inspection: &mut Inspection<'_>) -> Option<String> {
     let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos();
     let path = format!("/api/v1/certctl-bench-doctor-{now_ns:x}");

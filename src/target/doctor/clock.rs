@@ -1,4 +1,4 @@
-//! Clocks: certctl's beside ours, and beside its database's.
+//! The check of certctl's clock against this machine's and its database's.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +10,13 @@ use crate::target::Target;
 use crate::target::probe::Probe;
 use crate::wire::Dialer;
 
-/// HTTP tells whole seconds: the time is up to so much later than it says.
+/// HTTP dates are cut to the second: the real time is up to this much later.
 const GRAIN: Duration = Duration::from_secs(1);
-/// What the age of a heartbeat may be off by: certctl stamps it, and the database's clock is what it is judged by.
+/// The error of a heartbeat's age that is tolerated: certctl stamps the heartbeat by its clock, and the database's
+/// clock measures the age.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Compares the server's clock with ours; `None` where it does not tell the time.
+/// Compares the server's clock with this machine's; returns `None` if its answer has no `Date`.
 pub async fn ours(probe: &mut Probe<'_>) -> Option<Finding> {
     let before = SystemTime::now();
     let theirs = time_of(probe).await?;
@@ -28,7 +29,7 @@ pub async fn ours(probe: &mut Probe<'_>) -> Option<Finding> {
     })
 }
 
-/// Compares the server's clock with its database's, where it tells the time.
+/// Compares the server's clock with its database's, if its answer has a `Date`.
 pub fn examine(target: &Target, dialer: Dialer, database: &mut Client, tell: Tell<'_>) -> Result<()> {
     let mut now = || -> Result<SystemTime> {
         let row = database.query_one("SELECT clock_timestamp()", &[]);
@@ -46,13 +47,13 @@ pub fn examine(target: &Target, dialer: Dialer, database: &mut Client, tell: Tel
     Ok(())
 }
 
-/// The time that the server tells, cut to the second.
+/// Returns the `Date` of the server's answer, cut to the second.
 async fn time_of(probe: &mut Probe<'_>) -> Option<SystemTime> {
     let answer = probe.get("/health").await.ok()?;
     httpdate::parse_http_date(answer.date.as_deref()?).ok()
 }
 
-/// By how much a clock is off for certain, which said `told` between `before` and `after` of another one.
+/// Returns the least error of a clock that showed `told` between `before` and `after` of another clock.
 fn off(told: SystemTime, before: SystemTime, after: SystemTime) -> Option<String> {
     let ahead = told.duration_since(after).unwrap_or_default();
     let behind = before.duration_since(told + GRAIN).unwrap_or_default();

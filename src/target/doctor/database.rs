@@ -1,4 +1,4 @@
-//! PostgreSQL: its settings, its statistics, and whether it is this certctl's.
+//! The checks of PostgreSQL: its settings, its statistics, and whether this certctl uses it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,21 +10,21 @@ use crate::target::evidence::statement_statistics;
 use crate::target::postgres::OLDEST_MAJOR;
 use crate::target::seed::{VACUUMED, leave_to_vacuum, require_writable};
 
-/// certctl's pool, unless CERTCTL_DATABASE_MAX_CONNS says otherwise.
+/// The size of certctl's pool, unless CERTCTL_DATABASE_MAX_CONNS sets another.
 const POOL: i64 = 50;
-/// Connections of ours at a time: work checks and the witness.
+/// The most connections of this suite at a time: side effect checks and the witness.
 const OURS: i64 = 3;
-/// certctl writes audit rows after it answers.
+/// The longest wait for an audit row, which certctl writes after its answer.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// PostgreSQL's default, in its blocks of 8 KiB: less is a choice.
+/// PostgreSQL's default, in its blocks of 8 KiB; a lower value was set on purpose.
 const DEFAULT_BUFFERS: i64 = 16_384;
-/// A table beyond this slows scans and vacuum noticeably.
+/// The size from which a table slows scans and vacuum noticeably.
 const BIG_TABLE_BYTES: i64 = 1 << 30;
-/// Tables that grow with every run.
+/// The tables that grow with every run.
 const GROWING: [&str; 3] = ["audit_events", "jobs", "acme_nonces"];
 
-/// Looks at the database of the certctl that told `told`.
+/// Checks the database of the certctl whose API reported `told`.
 pub fn examine(client: &mut Client, told: &Told, tell: Tell<'_>) {
     for look in [version, writes, vacuums, connections, durability, buffers, autovacuum, statistics, sizes] {
         match look(client) {
@@ -63,7 +63,7 @@ fn writes(client: &mut Client) -> Result<Finding> {
     })
 }
 
-/// Looks whether the role may vacuum what is vacuumed once rows are put back: without the right, PostgreSQL only warns.
+/// Checks that the role may vacuum the tables whose rows are put back: without the right, PostgreSQL only warns.
 fn vacuums(client: &mut Client) -> Result<Finding> {
     let sql = "SELECT name FROM unnest($1) WITH ORDINALITY AS t(name, place) \
                JOIN pg_class c ON c.oid = to_regclass(name) WHERE NOT \
@@ -168,13 +168,13 @@ fn sizes(client: &mut Client) -> Result<Finding> {
     for table in GROWING {
         let sql = "SELECT reltuples::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = to_regclass($1)";
         let row = client.query_opt(sql, &[&table]).context(|| format!("reading the size of {table}"))?;
-        // Never analyzed, a table has -1 rows.
+        // A table that was never analyzed has -1 rows.
         sizes.extend(row.map(|row| (table, row.get::<_, i64>(0).max(0), row.get::<_, i64>(1))));
     }
     Ok(of_sizes(&sizes))
 }
 
-/// Of tables: names, rows and bytes.
+/// Judges the sizes of tables: names, rows and bytes.
 fn of_sizes(sizes: &[(&str, i64, i64)]) -> Finding {
     let text = |(table, rows, bytes): &(&str, i64, i64)| {
         format!("{table} about {rows} rows, {:.1} MiB", *bytes as f64 / f64::from(1 << 20))
@@ -187,7 +187,7 @@ fn of_sizes(sizes: &[(&str, i64, i64)]) -> Finding {
     )
 }
 
-/// Whether what certctl was asked just now stands in this database's audit log.
+/// Checks that the unique request to certctl is in this database's audit log.
 fn is_its_own(client: &mut Client, path: &str) -> Result<Finding> {
     let start = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The way to the target: its addresses, TLS and certificate.
+//! The checks of the connection to the system: its addresses, TLS and certificate.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,11 +10,11 @@ use crate::target::{Target, preflight};
 use crate::wire::tls::{self, Trust};
 use crate::wire::{Connection, Dialer, Handshake, x509};
 
-/// A certificate that ends sooner may end within someone's series of runs.
+/// The days a certificate should remain valid: one that expires sooner may expire within a series of runs.
 const FEW_DAYS: i64 = 7;
 const DAY_S: i64 = 86_400;
 
-/// Tries every address, and returns how to open connections to the first that answers.
+/// Tries every address, and returns the dialer of the first that answers.
 pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
     let prepared = tls::client_config(&target.trust).and_then(|config| {
         let (addresses, name) = (target.base.addresses()?, target.base.server_name()?);
@@ -33,7 +33,7 @@ pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
         (dialer, opened)
     });
     let (good, bad): (Vec<_>, Vec<_>) = tried.partition(|(_, opened)| opened.is_ok());
-    // Another address is enough for a run, which takes the first that answers.
+    // One good address is enough for a run, which takes the first that answers.
     let level = if good.is_empty() { Level::Fail } else { Level::Warn };
     for (dialer, opened) in bad {
         if let Err(fault) = opened {

@@ -1,4 +1,4 @@
-//! This machine: what a generator of load needs of it.
+//! The checks of this machine, which the generator runs on.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::load::limits::SPARE;
 use crate::load::ports::Ports;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 
-/// Looks at descriptors, ports and processors.
+/// Checks file descriptors, ports and the load of the processors.
 pub fn examine(tell: Tell<'_>) {
     tell(descriptors(hard_limit()));
     if let Some(found) = Ports::of_this_machine() {
@@ -56,7 +56,8 @@ fn load_of(load: f64, cpus: usize) -> Finding {
 
 fn hard_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit for the call to fill. Should it fail, the limit reads 0 and is told.
+    // SAFETY: `limit` is a valid rlimit for the call to fill. If the call fails, the limit stays 0 and the check
+    // reports it.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     limit.rlim_max
 }

@@ -1,5 +1,5 @@
-//! What certctl does by itself, and would do in the middle of a run: its background loops, by the rows that they would
-//! find. And the seeded rows, which some of these loops change.
+//! The checks for certctl's background loops, which could disturb a run: they count the rows that the loops would
+//! process. Also of the seeded rows, which some of the loops change.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,17 @@ use crate::error::{Context, Result};
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 
-/// certctl's default interval of the renewal scan, in minutes.
+/// The default interval of certctl's renewal scan, in minutes.
 const RENEWAL_SCAN_MIN: f64 = 60.0;
 
-/// Rows that disturb a run, or spoil it.
+/// A check that counts rows which disturb a run, or spoil it.
 struct Look {
     table: &'static str,
     sql: &'static str,
-    /// That many are none too many.
+    /// The highest count that does no harm.
     bearable: i64,
     good: &'static str,
-    /// What more of them mean, told how long certctl has been running, in seconds.
+    /// The finding for a higher count; the second argument is the time since certctl's start, in seconds.
     bad: fn(i64, Option<f64>) -> Finding,
 }
 
@@ -59,7 +59,7 @@ const LOOKS: [Look; 8] = [
     Look {
         table: "managed_certificates",
         sql: "SELECT count(*) FROM managed_certificates WHERE expires_at < now()",
-        // As many as nobody notices.
+        // The cost of reading so many is not noticeable.
         bearable: 1_000,
         good: "short-lived expiry: it reads few rows",
         bad: |expired, _| {
@@ -130,7 +130,7 @@ fn renewal_scan(due: i64, uptime_s: Option<f64>) -> Finding {
     )
 }
 
-/// Looks for what a run would be disturbed by. `uptime_s` is how long certctl has been running.
+/// Checks for everything that would disturb a run. `uptime_s` is the time since certctl's start.
 pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
     let mut missing = BTreeSet::new();
     for (table, needed, sql) in
@@ -152,7 +152,7 @@ pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
     }
 }
 
-/// Whether `table` holds the `needed` rows that its seed makes.
+/// Checks that `table` holds the `needed` rows of its seed.
 fn seeded(client: &mut Client, table: &str, needed: u64, sql: &str) -> Result<Finding> {
     let row = client.query_one(sql, &[]).context(|| format!("counting the seeded rows of {table}"))?;
     let (seeded, ready, is): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
@@ -170,7 +170,7 @@ const CERTIFICATES: &str = "SELECT count(*), count(*) FILTER (WHERE status <> 'R
                                    'not in renewal' \
                                    FROM managed_certificates WHERE id ~ '^cert-loadtest-bulk-[0-9]{5}$'";
 
-/// Tells what `look` finds in `table`, or notes that the table is missing.
+/// Reports the finding of `look` in `table`, or adds the table to `missing`.
 fn tell_or_note(
     client: &mut Client,
     table: &'static str,

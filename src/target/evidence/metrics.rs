@@ -14,31 +14,31 @@ use crate::target::probe::Probe;
 use crate::wire::Dialer;
 use crate::wire::request::Method;
 
-/// Values by name and labels, such as `certctl_issuance_total{outcome="success"}`.
+/// Metric values by name and labels, such as `certctl_issuance_total{outcome="success"}`.
 pub type Metrics = BTreeMap<String, f64>;
 
-/// Where certctl tells them.
+/// The path of certctl's metrics.
 pub const PATH: &str = "/api/v1/metrics/prometheus";
 const UPTIME: &str = "certctl_uptime_seconds";
 
-/// A value at the beginning and at the end.
+/// The values of a metric before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Change {
-    /// At the beginning; absent where the metric came later.
+    /// The value before; absent if the metric appeared later.
     pub before: Option<f64>,
-    /// At the end; absent where the metric is gone.
+    /// The value after; absent if the metric disappeared.
     pub after: Option<f64>,
 }
 
-/// Reads certctl's metrics. certctl counts agents and jobs anew for each reading, and audits it.
+/// Reads certctl's metrics. For each reading certctl counts agents and jobs again, and writes an audit row.
 ///
 /// # Errors
-/// If the token may not read them, the server has none, or the answer is something else.
+/// If the token may not read them, the server has none, or the answer is in another format.
 pub fn read(target: &Target, dialer: &Dialer) -> Result<Metrics> {
     read_by(Probe::new(target, dialer.clone()), target)
 }
 
-/// The same, which gives up soon once `stop` is set.
+/// Reads certctl's metrics, but gives up soon after `stop` is set.
 ///
 /// # Errors
 /// As [`read`].
@@ -58,7 +58,7 @@ fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
     }
 }
 
-/// certctl's metrics whose values differ, its uptime aside.
+/// Returns certctl's metrics whose values differ, its uptime aside.
 pub fn changes(before: &Metrics, after: &Metrics) -> BTreeMap<String, Change> {
     let ours = |name: &&String| name.starts_with("certctl_") && *name != UPTIME;
     let names = before.keys().chain(after.keys()).filter(ours);
@@ -68,22 +68,22 @@ pub fn changes(before: &Metrics, after: &Metrics) -> BTreeMap<String, Change> {
     changes.filter(|(_, change)| change.before != change.after).collect()
 }
 
-/// Whether the process that tells its uptime is another one.
+/// Reports whether the process was restarted, by its uptime.
 pub fn restarted(before: &Metrics, after: &Metrics) -> bool {
     matches!((before.get(UPTIME), after.get(UPTIME)), (Some(before), Some(after)) if after < before)
 }
 
-/// The longest line of a complaint, in characters.
+/// The longest excerpt of a wrong line in an error, in characters.
 const EXAMPLE_CHARACTERS: usize = 80;
 
-/// Reads lines of `name{labels} value [timestamp]`; fails with the first line that is none.
+/// Parses lines of `name{labels} value [timestamp]`; fails with the first line of another form.
 fn parse(text: &str) -> Result<Metrics, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| sample(line).ok_or_else(|| line.chars().take(EXAMPLE_CHARACTERS).collect())).collect()
 }
 
 fn sample(line: &str) -> Option<(String, f64)> {
-    // A label's value may hold blanks and braces, but no quote that is not escaped.
+    // A label's value may hold blanks and braces, but no unescaped quote.
     let (mut quoted, mut escaped) = (false, false);
     let end = line.find(|c: char| {
         if escaped {

@@ -1,4 +1,4 @@
-//! Statement counts: `pg_stat_statements` of one database, before and after.
+//! Statement counts: the difference of two readings of `pg_stat_statements` for one database.
 
 use std::collections::HashMap;
 
@@ -7,44 +7,44 @@ use serde::{Deserialize, Serialize};
 use crate::database::{Client, Failure, MARK, SqlState, outline};
 use crate::error::{Context, Error, Result};
 
-/// How many statements are kept apart.
+/// The most statements that are listed singly.
 const KEPT: usize = 20;
 
-/// The statements of a database between two moments, but for ours. Statements within functions and triggers count as
-/// part of the one that called them, also where `pg_stat_statements.track` is `all`.
+/// The statements of a database between two moments, without this suite's. Statements within functions and triggers
+/// count as part of the calling statement, also where `pg_stat_statements.track` is `all`.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Statements {
-    /// Everything together.
+    /// The cost of all statements.
     pub total: Cost,
-    /// The same by arrival; absent without arrivals.
+    /// The same per arrival; absent without arrivals.
     pub per_arrival: Option<PerArrival>,
-    /// Those with the most calls.
+    /// The statements with the most calls.
     pub most_called: Vec<Statement>,
-    /// How many different statements there were.
+    /// The number of different statements.
     pub different: usize,
 }
 
 /// One statement.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Statement {
-    /// What it does to which tables, such as `UPDATE agents`: enough to know it by, and none of the text, which is the
-    /// system's own. Two statements may share it.
+    /// Its verb and tables, such as `UPDATE agents`: enough to recognise it, without its text, which belongs to the
+    /// system. Two statements may share an outline.
     pub outline: String,
-    /// What it cost.
+    /// Its cost.
     #[serde(flatten)]
     pub cost: Cost,
 }
 
-/// What statements cost the server.
+/// The cost of statements to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Cost {
-    /// How often they were executed.
+    /// The number of executions.
     pub calls: u64,
     /// Rows returned or changed.
     pub rows: u64,
     /// Execution time, waits for locks included, in milliseconds.
     pub execution_ms: f64,
-    /// Bytes of WAL. The first change of a page after a checkpoint adds the page itself.
+    /// Bytes of WAL. The first change of a page after a checkpoint adds the whole page.
     pub wal_bytes: u64,
     /// WAL records.
     pub wal_records: u64,
@@ -52,13 +52,13 @@ pub struct Cost {
     pub wal_full_page_images: u64,
     /// Blocks found in shared buffers.
     pub shared_blocks_hit: u64,
-    /// Blocks that had to be read.
+    /// Blocks read from outside of shared buffers.
     pub shared_blocks_read: u64,
-    /// Blocks made dirty.
+    /// Blocks that were dirtied.
     pub shared_blocks_dirtied: u64,
 }
 
-/// [`Cost`] by arrival.
+/// [`Cost`] per arrival.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct PerArrival {
     /// Statements.
@@ -72,26 +72,26 @@ pub struct PerArrival {
 /// The counters at one moment.
 pub(super) struct Snapshot {
     entries: HashMap<Key, (String, Cost)>,
-    /// Calls of statements that this role may not see.
+    /// Calls of statements whose text this role may not see.
     hidden_calls: u64,
-    /// Calls of our own queries: at least one more from one snapshot to the next.
+    /// Calls of this suite's queries: at least one more in each snapshot than in the one before.
     own_calls: u64,
-    /// Statements whose text is lost, so that nobody can say whether they are ours.
+    /// Calls of statements whose text is lost, which may be this suite's.
     nameless_calls: u64,
-    /// Changes when counters were lost: entries pushed out, or a reset.
+    /// A text that changes when counters are lost, by eviction of entries or a reset.
     epoch: String,
 }
 
-/// User and query; the database is implied.
+/// The ids of user and query; the database is implied.
 type Key = (u32, i64);
 
-/// The settings that decide what is counted, and the values that count nothing.
+/// The settings that switch the counting, each with the value that switches it off.
 const COUNTING: [(&str, &str); 2] = [("compute_query_id", "off"), ("pg_stat_statements.track", "none")];
 
-/// Finds out whether a database's statements are counted, and may be seen.
+/// Checks that a database's statements are counted, and may be read.
 ///
 /// # Errors
-/// If not; with what mends that.
+/// If not, with the fix.
 pub fn statement_statistics(client: &mut Client) -> Result<()> {
     let view = View::find(client)?;
     let before = view.read(client)?;
@@ -106,7 +106,7 @@ pub fn statement_statistics(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// Why no statement is counted.
+/// Creates the error for statements that are not counted, with the reason.
 pub(super) fn uncounted(client: &mut Client) -> Error {
     let names = COUNTING.map(|(name, _)| format!("'{name}'")).join(", ");
     let sql = format!("SELECT name, setting FROM pg_settings WHERE name IN ({names}) ORDER BY name");
@@ -131,7 +131,7 @@ pub(super) fn uncounted(client: &mut Client) -> Error {
     }
 }
 
-/// Roles, or this database, that are set not to be counted.
+/// Checks that no role, nor this database, has a setting that exempts it from the counting.
 fn exempt(client: &mut Client) -> Result<()> {
     let sql = "SELECT coalesce(setrole::regrole::text, '-'), setting FROM pg_db_role_setting, unnest(setconfig) AS setting \
                WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY 1, 2";
@@ -153,14 +153,14 @@ fn exempt(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// The schema of the view, once it is known to be there.
+/// The schema of the view, after the check that the extension exists.
 pub(super) struct View(String);
 
 impl View {
     /// Looks for the extension in the database.
     ///
     /// # Errors
-    /// If the database has none, which only its owner can mend, or exempts somebody from being counted.
+    /// If the database does not have it, which only its administrator can fix, or exempts a role from the counting.
     pub(super) fn find(client: &mut Client) -> Result<Self> {
         let sql = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
                    WHERE e.extname = 'pg_stat_statements'";
@@ -178,7 +178,7 @@ impl View {
     /// Reads the counters.
     ///
     /// # Errors
-    /// If the library is not loaded, the extension is too old, or we may not.
+    /// If the library is not loaded, the extension is too old, or the role has no permission.
     pub(super) fn read(&self, client: &mut Client) -> Result<Snapshot> {
         let Self(schema) = self;
         let failed = |failure: Failure| {
@@ -201,7 +201,7 @@ impl View {
             "SELECT dealloc::text || ' ' || extract(epoch FROM stats_reset)::text FROM {schema}.pg_stat_statements_info"
         );
         let epoch = client.query_one(&sql, &[]).map_err(failed)?.get(0);
-        // Whatever runs within another statement is part of that one already.
+        // A statement within another is part of the other's cost already.
         let sql = format!(
             "SELECT userid, queryid, query, calls, rows, total_exec_time, wal_bytes::int8, wal_records, wal_fpi, \
              shared_blks_hit, shared_blks_read, shared_blks_dirtied FROM {schema}.pg_stat_statements \
@@ -223,10 +223,10 @@ impl View {
                 shared_blocks_read: count(10),
                 shared_blocks_dirtied: count(11),
             };
-            // In a database without an encoding it may be no text.
+            // In a database without an encoding it may not be valid text.
             let text: Option<String> = row.try_get(2).unwrap_or_default();
             let outline = match (row.get::<_, Option<i64>>(1), &text) {
-                // Another role's, and we may not see it.
+                // It belongs to another role, and this one may not see it.
                 (None, _) => {
                     snapshot.hidden_calls += cost.calls;
                     continue;
@@ -250,12 +250,12 @@ impl View {
 }
 
 impl Snapshot {
-    /// Whether our own queries since `before` were counted, as they are where anything is.
+    /// Reports whether this suite's queries since `before` were counted, as they are if any are.
     pub(super) fn counts_since(&self, before: &Self) -> bool {
         self.epoch != before.epoch || self.own_calls > before.own_calls
     }
 
-    /// What was executed between `before` and this, and what makes that doubtful.
+    /// Returns the statements between `before` and this snapshot, and the reasons to doubt them.
     pub(super) fn since(self, before: &Self, arrivals: u64) -> (Statements, Vec<String>) {
         let mut problems = Vec::new();
         if self.epoch != before.epoch {
@@ -310,7 +310,7 @@ impl PerArrival {
 
 impl Cost {
     fn since(&self, earlier: &Self) -> Self {
-        // Fewer than before: the entry was lost and made anew.
+        // Fewer calls than before: the entry was evicted and created anew.
         if self.calls < earlier.calls {
             return *self;
         }

@@ -1,8 +1,9 @@
-//! The measured window: PostgreSQL's cumulative statistics at its edges, and what its backends do, second by second.
+//! The measured window: PostgreSQL's cumulative statistics at its edges, and the activity of its backends each second.
 //!
-//! The statistics lag: a backend reports at the end of a transaction and at most once a second, and what it still has
-//! when it falls silent ten seconds later. Over a window of many seconds they are good as rates. PostgreSQL keeps no cumulative count of waits for locks; how many backends wait is
-//! therefore sampled, which misses waits shorter than the time between two samples.
+//! The statistics lag: a backend reports them at the end of a transaction and at most once a second, and the rest ten
+//! seconds after it goes idle. Over a window of many seconds they are good as rates. PostgreSQL keeps no cumulative
+//! count of waits for locks; the number of waiting backends is therefore sampled, which misses waits shorter than the
+//! time between two samples.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,52 +21,52 @@ use crate::error::{Context, Result};
 use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
 
-/// How soon an edge of the window is noticed.
+/// The interval of the checks for an edge of the window.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often backends are looked at.
+/// The interval of the samples of backends.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
-/// The database in the measured window. Its figures include the witness's own query a second.
+/// The database's statistics in the measured window. They include the witness's own query each second.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Window {
-    /// From the first snapshot to the last, in seconds.
+    /// The time from the first snapshot to the last, in seconds.
     pub seconds: f64,
-    /// Cumulative statistics, as far as this PostgreSQL has them. Those of checkpoints, WAL and `io_…` are the whole
-    /// cluster's.
+    /// Growth of cumulative statistics, as far as this PostgreSQL has them. Those of checkpoints, WAL and `io_…` are of
+    /// the whole cluster.
     pub counts: BTreeMap<Cow<'static, str>, Count>,
-    /// What the database's backends were doing.
+    /// The activity of the database's backends.
     pub activity: Activity,
 }
 
-/// How much a counter grew.
+/// The growth of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Count {
-    /// In all.
+    /// In total.
     pub count: u64,
-    /// By second.
+    /// Per second.
     pub per_s: f64,
 }
 
-/// Backends of the database, ours aside.
+/// The backends of the database, without this suite's.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Activity {
-    /// How often they were looked at.
+    /// The number of samples.
     pub samples: u64,
-    /// How many there were: `backends`, `active`, `idle_in_transaction`, and among the active those that waited, as in
-    /// `waiting_lock`, by PostgreSQL's types of wait.
+    /// Numbers of backends: `backends`, `active`, `idle_in_transaction`, and those of the active ones that waited, by
+    /// PostgreSQL's type of wait, as `waiting_lock`.
     pub backends: BTreeMap<String, Level>,
 }
 
-/// A number that goes up and down.
+/// A number that rises and falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Level {
-    /// Over all samples.
+    /// The mean of all samples.
     pub mean: f64,
     /// The highest sample.
     pub max: u64,
 }
 
-/// Our name, the view's and the column's. A view or column that this PostgreSQL does not have is passed over.
+/// Name in the results, view and column of each counter. A view or column that this PostgreSQL lacks is left out.
 #[rustfmt::skip]
 const COUNTERS: [(&str, &str, &str); 27] = [
     ("commits", "database", "xact_commit"),
@@ -104,7 +105,7 @@ pub(super) struct Watcher {
     thread: Option<JoinHandle<Watched>>,
 }
 
-/// What the thread brings home.
+/// The result of the watching thread.
 #[derive(Default)]
 pub(super) struct Watched {
     pub window: Option<Window>,
@@ -112,7 +113,7 @@ pub(super) struct Watched {
 }
 
 impl Watcher {
-    /// Connects and begins to look.
+    /// Connects and starts the thread.
     pub(super) fn start(url: &str, progress: Arc<Progress>) -> Result<Self> {
         let mut sources = Sources::open(url)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -121,7 +122,7 @@ impl Watcher {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends the thread and takes what it has seen.
+    /// Stops the thread and takes its result.
     pub(super) fn finish(mut self) -> Watched {
         self.stop.store(true, Ordering::Relaxed);
         let watched = self.thread.take().map(JoinHandle::join);
@@ -138,7 +139,7 @@ impl Drop for Watcher {
     }
 }
 
-/// Waits for the window, samples it until it ends or `stop` is set, and sums it up.
+/// Waits for the window, samples it until it ends or `stop` is set, and computes the figures.
 fn watch(sources: &mut Sources, progress: &Progress, stop: &AtomicBool) -> Watched {
     let mut watched = Watched::default();
     while progress.stage() != Stage::Measuring {
@@ -196,7 +197,7 @@ fn counts_between(
     counts
 }
 
-/// Where the figures come from.
+/// The session and query that the figures are read with.
 struct Sources {
     client: Client,
     snapshot_sql: String,
@@ -232,9 +233,10 @@ impl Sources {
         Ok((Instant::now(), serde_json::from_str(&text).context(reading)?))
     }
 
-    /// How many backends there are, by state and type of wait.
+    /// Counts the backends by state and type of wait.
     fn activity(&mut self) -> Result<Vec<Group>> {
-        // Whoever may not see what a backend does is not told its type either; autovacuum's belong to no role.
+        // A role that may not see a backend's activity does not see its type either; autovacuum workers belong to no
+        // role.
         let sql = format!(
             "SELECT state, wait_event_type, backend_type IS NULL, count(*) FROM pg_stat_activity \
              WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' \
@@ -251,13 +253,13 @@ impl Sources {
     }
 }
 
-/// Backends that do the same.
+/// Backends in the same state.
 struct Group {
-    /// None of those that only just begin.
+    /// `None` for a backend that is just starting.
     state: Option<String>,
-    /// The type of what they wait for.
+    /// The type of the wait, if they wait.
     wait: Option<String>,
-    /// Whether what they do is kept from us.
+    /// True if this role may not see their activity.
     is_hidden: bool,
     backends: u64,
 }
@@ -266,9 +268,9 @@ struct Group {
 #[derive(Default)]
 struct Samples {
     count: u64,
-    /// Whether there were backends of which we may not see what they do.
+    /// True if there were backends whose activity this role may not see.
     hides: bool,
-    /// Sum and maximum.
+    /// Sum and maximum, by name.
     levels: BTreeMap<String, (u64, u64)>,
 }
 

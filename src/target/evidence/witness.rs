@@ -1,4 +1,4 @@
-//! Takes down what the database says about a run.
+//! The recording of the database's evidence about a run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::database::Client;
 use crate::error::{Context, Error, Result};
 use crate::load::progress::Progress;
 
-/// How long a query of the witness may take.
+/// The longest time of a query of the witness.
 pub(super) const QUERY_LIMIT: Duration = Duration::from_secs(15);
-/// Settings that figures depend on. Those that this PostgreSQL does not have, or does not show, are left out.
+/// Settings that affect the figures. Those that this PostgreSQL does not have, or does not show, are left out.
 const SETTINGS: [&str; 21] = [
     "server_version",
     "max_connections",
@@ -38,26 +38,26 @@ const SETTINGS: [&str; 21] = [
     "wal_segment_size",
 ];
 
-/// Watches a target's database from one quiet moment to the next. Dropped, it stops.
+/// A recorder of a system's database from one quiet moment to the next. It stops when it is dropped.
 ///
-/// Not for use inside an async runtime. Start it before the generator's thread raises its priority: the thread that it
-/// starts inherits that.
+/// Not for use inside an async runtime. Start it before the generator's thread raises its priority: the thread that
+/// this starts would inherit the priority.
 pub struct Witness {
     client: Client,
     settings: BTreeMap<String, String>,
     statements: Result<(View, Snapshot)>,
-    /// Where the next byte of WAL went.
+    /// The position of the next byte of WAL at the start.
     wal: u64,
-    /// When PostgreSQL was started.
+    /// The start time of PostgreSQL.
     started: String,
     watcher: Watcher,
 }
 
 impl Witness {
-    /// Begins, while the target is quiet. The measured window is what `progress` says it is.
+    /// Starts recording, while the system is quiet. `progress` shows the measured window.
     ///
     /// # Errors
-    /// If the database cannot be asked. That it counts no statements is no error but in the evidence.
+    /// If a query of the database fails. A database that counts no statements is a note in the evidence, not an error.
     pub fn start(url: &str, progress: Arc<Progress>) -> Result<Self> {
         let mut client = Client::open(url, "witness")?.with_query_limit(QUERY_LIMIT);
         let watcher = Watcher::start(url, progress)?;
@@ -71,8 +71,8 @@ impl Witness {
         Ok(Self { client, settings, statements, wal, started, watcher })
     }
 
-    /// Ends, when the target is quiet again after `arrivals` were sent, warm-up included. What could not be read is
-    /// among the evidence's problems: a measurement is not lost for want of evidence.
+    /// Finishes, once the system is quiet again after `arrivals` were sent, warm-up included. A failure to read is
+    /// among the evidence's problems: the measurement is not lost with it.
     pub fn finish(mut self, arrivals: u64) -> Evidence {
         let watched = self.watcher.finish();
         let mut problems = watched.problems;

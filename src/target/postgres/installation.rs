@@ -1,4 +1,4 @@
-//! The server programs of an installed PostgreSQL: finds the newest that is new enough.
+//! The server programs of an installed PostgreSQL: the newest that is new enough.
 
 use std::env;
 use std::fs;
@@ -9,21 +9,21 @@ use crate::error::{Error, Result};
 
 /// The environment variable that names the folder of PostgreSQL's server programs.
 pub const BIN_VARIABLE: &str = "CERTCTL_BENCH_PG_BIN";
-/// certctl's schema needs `NULLS NOT DISTINCT`, which came with 15.
+/// The oldest version with `NULLS NOT DISTINCT`, which certctl's schema needs.
 pub const OLDEST_MAJOR: u32 = 15;
 
-/// Server programs of a PostgreSQL that is new enough.
+/// The server programs of a PostgreSQL that is new enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
     /// The folder of `postgres` and `initdb`.
     pub bin: PathBuf,
-    /// The version as `postgres --version` tells it, such as `15.14 (Debian 15.14-0+deb12u1)`.
+    /// The version that `postgres --version` prints, such as `15.14 (Debian 15.14-0+deb12u1)`.
     pub version: String,
 }
 
 impl Installation {
-    /// Whether `pg_stat_statements` can be preloaded: asking for it in vain keeps the server from starting. Some
-    /// distributions have it in a package of its own.
+    /// Reports whether `pg_stat_statements` can be preloaded: a server that preloads a missing library does not start.
+    /// Some distributions have it in a package of its own.
     pub fn has_statement_statistics(&self) -> bool {
         let told = output(&self.bin.join("pg_config"), "--pkglibdir").map(PathBuf::from);
         let guessed = ["../lib", "../lib/postgresql", "../lib64/pgsql"].map(|lib| self.bin.join(lib));
@@ -31,11 +31,12 @@ impl Installation {
     }
 }
 
-/// Looks for PostgreSQL 15 or newer: in `CERTCTL_BENCH_PG_BIN` alone if that is set, else in `PATH`, where `pg_config`
-/// points, and in the usual folders, newest first.
+/// Finds PostgreSQL 15 or newer: in `CERTCTL_BENCH_PG_BIN` alone if that is set, else in `PATH`, in the folder that
+/// `pg_config` prints, and in the usual folders, newest first.
 ///
-/// An error of kind `CouldNotRun` means that there is none: a caller may do without, and give the error as its reason
-/// (it says what was passed over, such as one too old). One of kind `Usage` means that the variable is wrong: tell.
+/// An error of kind `CouldNotRun` means that there is none: a caller may go on without, and give the error as its
+/// reason (it lists the versions that were rejected, such as one too old). One of kind `Usage` means that the variable
+/// is wrong: report it to the user.
 pub fn find() -> Result<Installation> {
     if let Some(bin) = env::var_os(BIN_VARIABLE) {
         let bin = PathBuf::from(bin);
@@ -57,10 +58,10 @@ pub fn find() -> Result<Installation> {
         .mend(format!("install it (Debian: `apt-get install postgresql`), or name its bin folder in {BIN_VARIABLE}")))
 }
 
-/// Folders that hold a `postgres`, in the order of preference.
+/// Returns the folders that hold a `postgres`, in the order of preference.
 fn candidates() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // First where a link leads: there its libraries are beside it.
+    // The destination of a link first: the libraries are beside it.
     let led_to = |dir: &PathBuf| Some(dir.join("postgres").canonicalize().ok()?.parent()?.to_owned());
     let mut found: Vec<PathBuf> = env::split_paths(&path).flat_map(|dir| [led_to(&dir), Some(dir)]).flatten().collect();
     found.extend(output(Path::new("pg_config"), "--bindir").map(PathBuf::from));
@@ -83,7 +84,7 @@ fn candidates() -> Vec<PathBuf> {
     found
 }
 
-/// What `bin` holds, or why it is of no use.
+/// Returns the installation in `bin`, or the reason for which it cannot be used.
 fn examine(bin: &Path) -> Result<Installation, String> {
     for program in ["postgres", "initdb"] {
         if !bin.join(program).is_file() {
@@ -100,7 +101,7 @@ fn examine(bin: &Path) -> Result<Installation, String> {
     }
 }
 
-/// The trimmed output of `program argument`; `None` when it cannot be run, fails or says nothing.
+/// Returns the trimmed output of `program argument`; `None` if it cannot be run, fails or prints nothing.
 fn output(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();

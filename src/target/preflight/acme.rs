@@ -1,4 +1,4 @@
-//! The directory of an ACME server (RFC 8555, section 7.1.1), and the ways in which certctl does not show one.
+//! The directory of an ACME server (RFC 8555, section 7.1.1), and the reasons for which certctl may not show one.
 
 use hyper::Uri;
 
@@ -9,22 +9,22 @@ use crate::target::base::{Base, redact};
 use crate::target::probe::Answer;
 use crate::wire::request::Method;
 
-/// Where an ACME server takes which request: paths at the target.
+/// The paths of an ACME server, all at the system under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcmeDirectory {
-    /// The directory itself.
+    /// The path of the directory itself.
     pub directory: String,
-    /// Gives out nonces.
+    /// The path of new nonces.
     pub new_nonce: String,
-    /// Tells when to renew (RFC 9773); absent where the server does not.
+    /// The path of renewal information (RFC 9773); absent if the server has none.
     pub renewal_info: Option<String>,
 }
 
 impl AcmeDirectory {
-    /// Where it tells when to renew.
+    /// Returns the path of renewal information.
     ///
     /// # Errors
-    /// If it does not; `base` is the target's.
+    /// If there is none; `base` is the system's.
     pub fn renewal_info(&self, base: &Base) -> Result<&str> {
         self.renewal_info.as_deref().ok_or_else(|| {
             Error::new(format!("{base}: the ACME server tells no renewalInfo"))
@@ -34,7 +34,7 @@ impl AcmeDirectory {
 }
 
 impl Inspection<'_> {
-    /// Reads the directory at `directory`, a path or a URL at the target.
+    /// Reads the directory at `directory`, a path or a URL of the system.
     pub(in crate::target) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
         let path = path_at(Some(&self.target.base), directory)?;
         let answer =
@@ -53,8 +53,8 @@ impl Inspection<'_> {
         };
         let json = answer.json().ok_or_else(|| no_directory("it is not JSON".to_owned()))?;
         let url = |name: &str| match json[name].as_str() {
-            // Whatever is elsewhere would be measured as this target.
-            // A fragment is never sent, and means nothing here.
+            // A URL elsewhere would be measured as this system.
+            // A fragment is never sent, and has no meaning here.
             Some(url) => path_at(Some(&self.target.base), url.split('#').next().unwrap_or(url))
                 .map_err(|_| no_directory(format!("its {name} is elsewhere: {}", foreign::line(&redact(url))))),
             None => Err(no_directory(format!("it has no {name}"))),
@@ -81,7 +81,7 @@ impl Inspection<'_> {
                 .mend("leave the token on for ACME: certctl wants it there too"),
             403 if default_profile => Error::new(format!("{base}{path}: certctl has no default ACME profile"))
                 .mend("name one with --profile, or start certctl with CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID"),
-            // certctl answers 500 for a profile that it does not know, where its documentation has 404.
+            // certctl answers 500 for an unknown profile; its documentation says 404.
             404 | 500 if answer.is_json => {
                 Error::new(format!("{base}{path}: the ACME profile is not known ({status}: {reason})")).mend(
                     "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds \
@@ -96,15 +96,15 @@ impl Inspection<'_> {
     }
 }
 
-/// Sees that a directory may be one of a server that is not started yet: nobody knows its port.
+/// Checks that a directory is a path, as it must be for a server that is not started yet, whose port is unknown.
 ///
 /// # Errors
-/// If it cannot.
+/// If it is not.
 pub fn is_path(directory: &str) -> Result<()> {
     path_at(None, directory).map(drop)
 }
 
-/// The path of a directory that is given as a path or, where `base` is known, as a URL.
+/// Returns the path of a directory that is given as a path or, if `base` is known, as a URL.
 fn path_at(base: Option<&Base>, directory: &str) -> Result<String> {
     let wrong = |why: &str| {
         let url = base.map_or_else(String::new, |base| format!(", or as a URL that begins with {base}"));
@@ -116,7 +116,7 @@ fn path_at(base: Option<&Base>, directory: &str) -> Result<String> {
     }
     let uri: Uri = directory.parse().map_err(|_| wrong("is neither a path nor a URL"))?;
     if uri.authority().is_some() {
-        // `Base` knows what a missing port means, and how an address is written.
+        // `Base` knows the default port and the forms of an address.
         let root = directory.strip_suffix(uri.path_and_query().map_or("", |path| path.as_str())).unwrap_or(directory);
         if base.is_none() || root.parse::<Base>().ok().as_ref() != base {
             return Err(wrong("is not at the target"));

@@ -1,4 +1,4 @@
-//! Rows that a workload would change, and that have to be ours.
+//! The check that all rows that a workload would change are the suite's own.
 
 use std::fmt::Write as _;
 
@@ -10,21 +10,21 @@ use crate::target::seed;
 use crate::wire::request::Method;
 
 const PATH: &str = "/api/v1/certificates";
-/// The most that certctl gives at once.
+/// The most certificates that certctl returns at once.
 const PAGE: u64 = 500;
-/// The most pages that are looked at: ten times the seeded certificates.
+/// The most pages that are read: ten times the seeded certificates.
 const MOST_PAGES: u64 = 200;
-/// How many ids of foreign certificates a refusal shows.
+/// The most ids of foreign certificates in an error.
 const EXAMPLES: usize = 3;
 
 impl Inspection<'_> {
-    /// Sees that every certificate that fits `criteria` is one of the seeds or of an earlier run.
+    /// Checks that every certificate that fits `criteria` is from the seeds or an earlier run.
     ///
     /// # Errors
     /// If one is not, or the list cannot be read.
     pub(super) async fn certificates_are_ours(&mut self, criteria: &[(&str, &str)]) -> Result<()> {
-        // By name, which is unique for those that are ours: many have one time of creation, and certctl lists those in
-        // no order, so that a row might be on no page.
+        // Sorted by name, which is unique among the suite's rows: many have the same time of creation, and certctl
+        // lists those in no fixed order, so that a row might be on no page.
         let mut query = format!("?sort=name&per_page={PAGE}");
         for (name, value) in criteria {
             // Writing to a String cannot fail.

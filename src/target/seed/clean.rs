@@ -1,4 +1,4 @@
-//! What runs leave behind in a database, removed.
+//! The removal of rows that runs leave behind in a database.
 
 use std::fmt;
 
@@ -8,19 +8,20 @@ use super::restore::{Restored, refresh_fleet, restore_certificates, vacuum};
 use crate::database::{Client, Failure, SqlState, Transaction};
 use crate::error::{Error, Result};
 
-/// The certificates that runs of `api_tier` posted. Both marks are asked for, so that a certificate of a similar name
-/// stays, and so does a seeded one.
+/// Selects the certificates that runs of `api_tier` posted. It requires both marks, so that a certificate of a similar
+/// name stays, and so does a seeded one.
 const ISSUED: &str = "name LIKE 'loadtest-api-%' AND tags->>'source' = 'certctl-bench'";
 const DOING: &str = "removing the certificates that runs have posted";
 
-/// What [`clean`] or [`reset`] did, table by table.
+/// The result of [`clean`] or [`reset`], by table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// Each table once. The three that runs write to are always here; others where rows hung on a certificate.
+    /// Each table once. The three that runs write to are always present, others if they had rows that depend on a
+    /// certificate.
     pub tables: Vec<TableCleaned>,
 }
 
-/// What was done to one table.
+/// The changes of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableCleaned {
     /// The table's name.
@@ -32,7 +33,7 @@ pub struct TableCleaned {
 }
 
 impl Cleaned {
-    /// Rows put back, over all tables.
+    /// Returns the number of rows put back, over all tables.
     pub fn restored(&self) -> u64 {
         self.tables.iter().map(|table| table.restored).sum()
     }
@@ -59,10 +60,11 @@ impl fmt::Display for TableCleaned {
     }
 }
 
-/// Removes what runs created, and nothing else: the certificates that they posted with all that hangs on these, and the
-/// jobs of seeded certificates. Puts the seeded certificates and agents back, as many as there are.
+/// Removes the rows that runs created, and no others: the certificates that they posted with all rows that depend on
+/// them, and the jobs of seeded certificates. Puts all seeded certificates and agents back.
 ///
-/// Audit rows stay, since certctl lets nobody delete them, and ACME nonces, since they bear no name.
+/// Audit rows stay, since certctl permits no one to delete them, and so do ACME nonces, which cannot be attributed to a
+/// run.
 pub fn clean(client: &mut Client) -> Result<Cleaned> {
     let mut cleaned = remove_issued(client)?;
     for table in reset(client)?.tables {
@@ -71,15 +73,15 @@ pub fn clean(client: &mut Client) -> Result<Cleaned> {
     Ok(cleaned)
 }
 
-/// Removes the certificates that runs posted, with all that hangs on them, and vacuums their table; returns how many.
+/// Removes the certificates that runs posted, with all rows that depend on them, and vacuums their table; returns the
+/// number of certificates.
 ///
-/// Each run of `api_tier` begins with this: a list costs certctl a scan of the whole table.
+/// Each run of `api_tier` begins with this, since a list costs certctl a scan of the whole table.
 pub fn clean_issued(client: &mut Client) -> Result<u64> {
     Ok(remove_issued(client)?.tables[0].removed)
 }
 
-/// Puts the seeded certificates and agents back to their first state, as many as there are, and deletes the jobs of
-/// these certificates.
+/// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates.
 pub fn reset(client: &mut Client) -> Result<Cleaned> {
     let Restored { certificates, jobs } = restore_certificates(client, 0)?;
     let agents = refresh_fleet(client, 0)?;
@@ -90,14 +92,14 @@ pub fn reset(client: &mut Client) -> Result<Cleaned> {
     Ok(cleaned)
 }
 
-/// The certificates come first in what it returns.
+/// Removes the certificates that runs posted. Their table is the first in the result.
 fn remove_issued(client: &mut Client) -> Result<Cleaned> {
     if !exists(client, "managed_certificates")? {
         return Err(Error::new(format!("{DOING}: the database has no table managed_certificates")).mend(MIGRATE));
     }
     let mut transaction = client.transaction().map_err(|error| unremoved(&error))?;
     let mut hanging = Vec::new();
-    // The deletion would take these along; they are deleted one by one to be counted.
+    // The deletion would cascade to these rows; they are deleted separately to be counted.
     for (table, column) in dependents(&mut transaction)? {
         let delete =
             format!("DELETE FROM {table} WHERE {column} IN (SELECT id FROM managed_certificates WHERE {ISSUED})");
@@ -118,7 +120,8 @@ fn remove_issued(client: &mut Client) -> Result<Cleaned> {
     Ok(cleaned)
 }
 
-/// The tables whose rows go when the certificate goes that they name, with the column that names it.
+/// Returns the tables whose rows are deleted together with the certificate that they reference, with the column of the
+/// reference.
 fn dependents(transaction: &mut Transaction<'_>) -> Result<Vec<(String, String)>> {
     let rows = transaction.query(
         "SELECT DISTINCT key.conrelid::regclass::text, quote_ident(name.attname) FROM pg_constraint key \

@@ -1,4 +1,4 @@
-//! Sessions of seeds and resets, and what went wrong in them.
+//! Sessions of seeds and resets, and their errors.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -9,26 +9,26 @@ use crate::error::{Context as _, Error, Result};
 
 pub use crate::database::redact_url;
 
-/// Stands where no port matters.
+/// A port for look-ups in which the port does not matter.
 const POSTGRESQL_PORT: u16 = 5_432;
 
-/// Opens a session at the database that `url` names.
+/// Opens a session at the database of `url`.
 ///
 /// # Errors
-/// If `url` is no connection URL (kind `Usage`), nobody answers, or the server refuses us.
+/// If `url` is not a connection URL (kind `Usage`), or the server does not answer, or refuses the session.
 pub fn connect(url: &str) -> Result<Client> {
     Client::open(url, "seed")
 }
 
-/// Every address that a connection to `url` may go to; none for a unix socket.
+/// Returns every address that a connection to `url` may use; none for a unix socket.
 ///
 /// # Errors
-/// If `url` is no connection URL (kind `Usage`), or a host in it is not known.
+/// If `url` is not a connection URL (kind `Usage`), or a host in it cannot be resolved.
 pub fn addresses(url: &str) -> Result<Vec<SocketAddr>> {
     let address = Address::parse(url)?;
     let config = address.config();
     if !config.get_hostaddrs().is_empty() {
-        // The hosts beside them are not looked up, but are what a certificate is checked against.
+        // With `hostaddr` the host names are not looked up; they serve only to verify a certificate.
         return Ok(config.get_hostaddrs().iter().map(|ip| SocketAddr::new(*ip, POSTGRESQL_PORT)).collect());
     }
     let mut addresses = Vec::new();

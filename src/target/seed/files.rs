@@ -1,4 +1,4 @@
-//! The files of the seeds, and which tables they write to.
+//! The files of the seeds, and the tables that they write to.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -8,10 +8,10 @@ use regex::Regex;
 use super::{EMBEDDED, Source};
 use crate::error::{Error, Result};
 
-/// certctl's seeds have some kilobytes.
+/// The largest file that is read; certctl's seeds have some kilobytes.
 const LARGEST_BYTES: u64 = 64 << 20;
 
-/// The seeds of `source`: file name and text, in the order in which they are applied.
+/// Reads the seeds of `source`: file name and text, in the order in which they are applied.
 pub(super) fn read(source: &Source) -> Result<Vec<(String, String)>> {
     let folder = match source {
         Source::Embedded => return Ok(EMBEDDED.map(|(name, sql)| (name.to_owned(), sql.to_owned())).to_vec()),
@@ -36,7 +36,7 @@ pub(super) fn read(source: &Source) -> Result<Vec<(String, String)>> {
     files.into_iter().map(named).collect()
 }
 
-/// The tables that the seeds write to, each once, in order; a seed that ends its transaction is refused here.
+/// Returns the tables that the seeds write to, each once, in order. A seed that ends its transaction is an error.
 pub(super) fn tables_written(seeds: &[(String, String)]) -> Result<Vec<String>> {
     // Each pattern is a constant that the tests compile.
     static COMMENT: LazyLock<Regex> =

@@ -1,11 +1,11 @@
-//! Rows of others: a database that holds any is not one for load tests.
+//! The protection of foreign rows: a database that holds any is not for load tests.
 
 use super::connection::{connect, exists, failed, redact_url};
 use super::{elsewhere, require_writable};
 use crate::database::Client;
 use crate::error::{Error, Result};
 
-/// How many ids of foreign rows a refusal shows.
+/// The most ids of foreign rows in an error.
 const EXAMPLES: usize = 3;
 
 /// The agents of certctl's demo seed.
@@ -25,15 +25,15 @@ const DEMO_CERTIFICATES: [&str; 32] = [
     "mc-web-prod", "mc-web-stg", "mc-wiki-prod", "mc-wildcard-prod",
 ];
 
-/// Whether a certificate is of our seeds or of certctl's demo seed, or was posted by a run; `source` is its tag of that
-/// name.
+/// Reports whether a certificate is from this suite's seeds or certctl's demo seed, or was posted by a run; `source` is
+/// the value of its tag `source`.
 pub fn is_own_certificate(id: &str, name: &str, source: &str) -> bool {
     let seeded = id.starts_with("cert-loadtest-bulk-") && name.starts_with("loadtest-bulk-");
     let posted = name.starts_with("loadtest-api-") && source == "certctl-bench";
     seeded || posted || DEMO_CERTIFICATES.contains(&id)
 }
 
-/// Fails when the database holds rows of others; it may have no tables yet. For whoever is about to write to it.
+/// Fails if the database holds foreign rows, which a caller must not write to. The database may have no tables yet.
 pub fn refuse_foreign(url: &str) -> Result<()> {
     let (mut client, shown) = (connect(url)?, redact_url(url));
     require_writable(&mut client, &shown)?;
@@ -43,7 +43,7 @@ pub fn refuse_foreign(url: &str) -> Result<()> {
         .map_err(|error| error.mend("give the URL of an empty one"))
 }
 
-/// Fails in a database in which this role can make no table for want of a schema.
+/// Fails if this role cannot create tables in the database, because no schema of its search path exists.
 fn require_schema(client: &mut Client, shown: &str) -> Result<()> {
     let row = client.query_one("SELECT current_schema() IS NULL, current_setting('search_path')", &[]);
     let row = row.map_err(|error| failed("looking for the schema of new tables", &error))?;
@@ -57,7 +57,7 @@ fn require_schema(client: &mut Client, shown: &str) -> Result<()> {
     })))
 }
 
-/// Keeps us from making tables in a database that is of another kind: it has tables, and certctl's are not among them.
+/// Fails if the database has tables, but none of certctl's: it serves another purpose.
 fn refuse_other_tables(client: &mut Client, shown: &str) -> Result<()> {
     if exists(client, "managed_certificates")? {
         return Ok(());
@@ -77,7 +77,7 @@ fn refuse_other_tables(client: &mut Client, shown: &str) -> Result<()> {
     }
 }
 
-/// Keeps us out of a database that somebody uses: load tests change, renew and revoke what they find.
+/// Fails if the database holds foreign rows: load tests change, renew and revoke rows that they find.
 pub(super) fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()> {
     let mut foreign = Vec::new();
     for (table, ours, demo) in [

@@ -1,15 +1,15 @@
-//! The seeded rows put back to the state that the embedded seeds give, so that each run starts from the same one.
+//! The restoration of the seeded rows to the state in the embedded seeds, so that each run starts from the same state.
 
 use super::connection::failed;
 use super::{CERTIFICATES_SQL, FLEET_SQL, MIGRATE};
 use crate::database::{Client, Failure, Transaction};
 use crate::error::{Error, Result};
 
-/// Puts the seeded agents back to the state that the embedded seed gives, and no other row; returns how many.
+/// Puts the seeded agents back to the state in the embedded seed, and no other row; returns their number.
 ///
-/// Each run thus starts from the same state: an agent that went Offline in between would take certctl's path of two
-/// updates, the second of which writes the old heartbeat time back. Then vacuums the table, since the dead rows would
-/// call autovacuum into the measured window. Fails, changing nothing, when there are fewer than `agents`.
+/// Each run thus starts from the same state: certctl updates an agent that went Offline meanwhile in two statements,
+/// the second of which writes the old heartbeat time back. Then vacuums the table, since the dead rows would start
+/// autovacuum in the measured window. Fails, without a change, if there are fewer than `agents`.
 pub fn refresh_fleet(client: &mut Client, agents: u64) -> Result<u64> {
     let mut transaction = client.transaction().map_err(|error| FLEET.failed(&error))?;
     let restored = FLEET.restore(&mut transaction, agents)?;
@@ -18,24 +18,24 @@ pub fn refresh_fleet(client: &mut Client, agents: u64) -> Result<u64> {
     Ok(restored)
 }
 
-/// Puts the seeded certificates back to the state that the embedded seed gives, deletes their jobs, and touches no other
-/// row; returns how many certificates.
+/// Puts the seeded certificates back to the state in the embedded seed, deletes their jobs, and changes no other row;
+/// returns the number of certificates.
 ///
-/// One that is in renewal already is skipped by certctl: without this, a run would measure the skipping. Then vacuums
-/// both tables, as [`refresh_fleet`] does. Fails, changing nothing, when there are fewer than `certificates`.
+/// certctl skips a certificate that is in renewal already: without this, a run would measure the skipping. Then vacuums
+/// both tables, as [`refresh_fleet`] does. Fails, without a change, if there are fewer than `certificates`.
 pub fn refresh_certificates(client: &mut Client, certificates: u64) -> Result<u64> {
     Ok(restore_certificates(client, certificates)?.certificates)
 }
 
-/// What [`restore_certificates`] did.
+/// The result of [`restore_certificates`].
 pub(super) struct Restored {
     /// Certificates put back.
     pub certificates: u64,
-    /// Jobs of these deleted.
+    /// Jobs of these certificates deleted.
     pub jobs: u64,
 }
 
-/// [`refresh_certificates`], which tells about the jobs too.
+/// Restores certificates as [`refresh_certificates`] does, and returns the number of deleted jobs too.
 pub(super) fn restore_certificates(client: &mut Client, needed: u64) -> Result<Restored> {
     let failed = |error: Failure| CERTIFICATES.failed(&error);
     let mut transaction = client.transaction().map_err(failed)?;
@@ -52,36 +52,36 @@ pub(super) fn restore_certificates(client: &mut Client, needed: u64) -> Result<R
     Ok(Restored { certificates, jobs: deleted })
 }
 
-/// How a warning begins that dead rows could not be removed.
+/// The beginning of a warning that dead rows could not be removed.
 pub const DEAD_ROWS: &str = "dead rows stay";
 /// The tables that are vacuumed once rows are put back.
 pub const VACUUMED: [&str; 3] = ["agents", "managed_certificates", "jobs"];
 
-/// The hint that lets `tables` be vacuumed.
+/// Returns the hint for the right to vacuum `tables`.
 pub fn leave_to_vacuum(tables: &str) -> String {
     format!("give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}")
 }
 
-/// Removes the dead rows of `table`, or leaves a warning that it may not, and tells the planner what is left.
+/// Removes the dead rows of `table`, or leaves a warning that this role may not, and updates the planner's statistics.
 pub(super) fn vacuum(client: &mut Client, table: &str) -> Result<()> {
     let earlier = client.take_warnings();
     let vacuumed = client.batch_execute(&format!("VACUUM (ANALYZE) {table}"));
     let skipped = client.take_warnings();
     earlier.into_iter().for_each(|warning| client.warn(warning));
-    // To whom the table does not belong, PostgreSQL says so in a warning, and does nothing.
+    // If the role does not own the table, PostgreSQL does nothing and gives a warning.
     for warning in skipped {
         client.warn(format!("{DEAD_ROWS} in {table}: {warning}; {}", leave_to_vacuum(table)));
     }
     vacuumed.map_err(|error| failed(&format!("vacuuming {table}"), &error))
 }
 
-/// The rows that one embedded seed makes.
+/// The rows of one embedded seed.
 struct Seeded {
-    /// What a message calls them.
+    /// Their name in messages.
     rows: &'static str,
     table: &'static str,
     sql: &'static str,
-    /// The setting that says how many there are, and how their ids begin.
+    /// The setting with their number, and the beginning of their ids.
     setting: &'static str,
     id: &'static str,
 }
@@ -97,13 +97,13 @@ const CERTIFICATES: Seeded = Seeded {
 };
 
 impl Seeded {
-    /// Writes the seed's values into every column of the rows that have its ids and names. Until the transaction ends,
-    /// the table's bare name is that of a temporary one, which holds what the seed says of these rows.
+    /// Writes the seed's values into every column of the rows that have its ids and names. Until the end of the
+    /// transaction the table's bare name is that of a temporary table, which holds the seed's values of these rows.
     fn restore(&self, transaction: &mut Transaction<'_>, needed: u64) -> Result<u64> {
         let failed = |error: Failure| self.failed(&error);
         let table = self.qualified(transaction, self.table)?;
         let (columns, values) = self.columns(transaction)?;
-        // As many as there may be: those of the highest number.
+        // The highest number of a row that exists, so that the seed covers all of them.
         let size = format!(
             "SELECT set_config('{}', coalesce(max(substr(id, {}))::int, 0)::text, true) FROM {table} \
              WHERE id ~ '^{}[0-9]{{5}}$'",
@@ -112,7 +112,7 @@ impl Seeded {
             self.id
         );
         transaction.batch_execute(&size).map_err(failed)?;
-        // It hides the real one from the seed, which thus states the rows here too.
+        // The temporary table hides the real one from the seed, which thus inserts its rows into the temporary one.
         let first = format!(
             "CREATE TEMPORARY TABLE {0} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DROP; {1} \
              DELETE FROM pg_temp.{0} AS first \
@@ -139,7 +139,7 @@ impl Seeded {
         Ok(restored)
     }
 
-    /// The columns other than the id, and the same of the seed's rows.
+    /// Returns the lists of columns other than the id, of the real table and of the temporary one.
     fn columns(&self, transaction: &mut Transaction<'_>) -> Result<(String, String)> {
         let row = transaction.query_one(
             "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum), \
@@ -150,7 +150,7 @@ impl Seeded {
         row.map(|row| (row.get(0), row.get(1))).map_err(|error| self.failed(&error))
     }
 
-    /// The name of a real table that no temporary one can hide.
+    /// Returns the qualified name of a real table, which a temporary table cannot hide.
     fn qualified(&self, transaction: &mut Transaction<'_>, table: &str) -> Result<String> {
         let name = transaction.query_opt(
             "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \

@@ -8,16 +8,16 @@ use super::{BACKLOG, Installation, Site, Versions};
 use crate::error::{Error, Result};
 
 pub const ARGUMENTS: [&str; 3] = ["-DFOREGROUND", "-f", super::CONFIGURATION];
-/// Where it logs: what it is started by may be a pipe that its own user cannot open anew.
+/// The log file: stderr may be a pipe that Apache's own user cannot open again.
 pub const LOG: &str = "error.log";
-/// The folder that it serves, apart from the key, and the file in it.
+/// The folder that it serves, separate from the key's.
 pub const PAGES: &str = "www";
-/// See [`PAGES`].
+/// The file in [`PAGES`].
 pub const PAGE: &str = "index.txt";
 
-/// Threads of one worker process: each carries one handshake or request at a time.
+/// The threads of one worker process: each carries one handshake or request at a time.
 const THREADS: u32 = 128;
-/// Worker processes beside those wanted, for old ones that finish after a reload.
+/// The worker processes beside the configured ones, for old ones that finish after a reload.
 const SPARE_PROCESSES: u32 = 15;
 
 pub fn configuration(site: &Site) -> Result<String> {
@@ -31,7 +31,7 @@ pub fn configuration(site: &Site) -> Result<String> {
     // Writing to a String cannot fail.
     for name in wanted {
         let file = modules.join(format!("mod_{name}.so"));
-        // Where there is no file, the module is part of the program or the configuration fails for want of it.
+        // If there is no file, the module is built into the program, or the configuration fails for lack of it.
         if file.is_file() {
             let _ = writeln!(text, "<IfModule !{name}_module>");
             let _ = writeln!(text, "    LoadModule {name}_module \"{}\"\n</IfModule>", file.display());
@@ -89,7 +89,7 @@ SSLProtocol -all {versions}
     Ok(text)
 }
 
-/// The folder of loadable modules.
+/// Finds the folder of loadable modules.
 fn modules(installation: &Installation) -> Result<PathBuf> {
     let root = installation.build.split("HTTPD_ROOT=\"").nth(1).and_then(|rest| rest.split('"').next());
     let program = installation.program.canonicalize().unwrap_or_else(|_| installation.program.clone());

@@ -6,17 +6,17 @@ use std::process::Command;
 
 use crate::error::{Context, Result};
 
-/// As many connections as a daemon is set up for: two seconds' worth of a load of 2,000 new ones a second, twice.
+/// The most connections that a daemon is set up for: twice those of two seconds at 2,000 new ones per second.
 const CONNECTIONS: u64 = 8192;
-/// Descriptors beside those of connections: logs, pipes, listeners, files.
+/// Descriptors for other uses than connections: logs, pipes, listeners, files.
 const SPARE: u64 = 256;
 /// HAProxy counts two descriptors for each connection, since it may need one to a server.
 const EACH: u64 = 2;
 
-/// How many connections the hard limit on descriptors leaves room for, up to 8,192.
+/// Returns the number of connections, up to 8,192, for which the hard limit on descriptors is enough.
 ///
 /// # Errors
-/// If the kernel does not tell the limit.
+/// If the kernel does not return the limit.
 pub fn connections() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid rlimit for the call to fill.
@@ -26,7 +26,7 @@ pub fn connections() -> Result<u64> {
     Ok((limit.rlim_max.saturating_sub(SPARE) / EACH).clamp(1, CONNECTIONS))
 }
 
-/// Has `command` begin with a limit that is enough for `connections`.
+/// Starts `command` with a limit on descriptors that is enough for `connections`.
 pub fn raise(command: &mut Command, connections: u64) {
     let wanted = connections * EACH + SPARE;
     // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.

@@ -16,7 +16,7 @@ pub const CHAIN: &str = "server.crt";
 pub const KEY: &str = "server.key";
 /// Chain and key in one file, for HAProxy.
 pub const CHAIN_AND_KEY: &str = "server.pem";
-/// The authority of clients.
+/// The authority of clients' certificates.
 pub const CLIENT_CA: &str = "client-ca.crt";
 
 /// A daemon's folder.
@@ -27,7 +27,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Makes the folder.
+    /// Creates the folder.
     pub fn make(run: PathBuf, user: Option<RunAs>) -> Result<Self> {
         let what = || format!("making the folder {}", run.display());
         DirBuilder::new().mode(0o700).create(&run).context(what)?;
@@ -37,18 +37,18 @@ impl Files {
         Ok(Self { run, user })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn run(&self) -> &Path {
         &self.run
     }
 
-    /// Writes a file that only the daemon's user may read, and renames it over the old one: whoever opens it gets the
-    /// old content or the new, never a part.
+    /// Writes a file that only the daemon's user may read, by an atomic write: a reader gets the old content or the
+    /// new, never a part.
     pub fn put(&self, name: &str, content: &str) -> Result<()> {
         let path = self.run.join(name);
         let what = || format!("writing {}", path.display());
         let new = self.run.join(format!("{name}.new"));
-        // Only ever a new file: a link in its place would lead elsewhere. One is left where writing failed before.
+        // Always a new file: a link there would lead elsewhere. A file may be left from a write that failed.
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).context(what)?;
         if let Some(user) = self.user {
@@ -58,7 +58,7 @@ impl Files {
         fs::rename(&new, &path).context(what)
     }
 
-    /// Writes certificate chain and key as `daemon` wants them.
+    /// Writes certificate chain and key in the form that `daemon` needs.
     pub fn put_identity(&self, daemon: Daemon, identity: &Identity) -> Result<()> {
         match daemon {
             Daemon::Haproxy => self.put(CHAIN_AND_KEY, &chain_and_key(identity)),
@@ -70,7 +70,7 @@ impl Files {
     }
 }
 
-/// Chain and key in one text, without empty lines, which would end it for HAProxy's runtime API.
+/// Returns chain and key as one text, without empty lines, which would end it for HAProxy's runtime API.
 pub fn chain_and_key(identity: &Identity) -> String {
     let both = [&identity.chain_pem, &identity.key_pem].into_iter().flat_map(|pem| pem.lines());
     both.filter(|line| !line.trim().is_empty()).map(|line| line.trim_end().to_owned() + "\n").collect()

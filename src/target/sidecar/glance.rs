@@ -1,4 +1,4 @@
-//! A look at the certificate that a server shows.
+//! A handshake that only reads a server's certificate.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -10,15 +10,15 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
-/// What a server showed.
+/// The result of such a handshake.
 pub struct Glance {
     /// Its certificate.
     pub certificate: CertificateDer<'static>,
-    /// Why the handshake failed after that, if it did.
+    /// The reason for which the handshake failed after that, if it did.
     pub refused: Option<String>,
 }
 
-/// Shakes hands with the server at `address`, whatever certificate it has. Each wait for it ends after `patience`.
+/// Shakes hands with the server at `address`, whatever its certificate. Each wait for it ends after `patience`.
 ///
 /// # Errors
 /// If it shows no certificate.
@@ -50,7 +50,7 @@ fn shake(tls: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
     while tls.is_handshaking() {
         tls.complete_io(tcp)?;
     }
-    // In TLS 1.3 our last flight has still to go out.
+    // In TLS 1.3 the client's last flight has still to be sent.
     while tls.wants_write() {
         tls.write_tls(tcp)?;
     }
@@ -58,7 +58,7 @@ fn shake(tls: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
     tls.write_tls(tcp).map(drop)
 }
 
-/// Accepts any certificate and keeps it; the handshake's signature is checked.
+/// A verifier that accepts any certificate and keeps it; it does check the handshake's signature.
 #[derive(Debug)]
 struct Witness {
     provider: Arc<CryptoProvider>,

@@ -11,12 +11,12 @@ use super::{BACKLOG, OLD_WORKER_S, Site, Versions};
 use crate::error::{Context, Error, Result};
 use crate::target::pki::Identity;
 
-/// Master and worker, in the foreground: the master can reload.
+/// The arguments for master and worker in the foreground: the master can reload.
 pub const ARGUMENTS: [&str; 5] = ["-W", "-p", "haproxy.pid", "-f", super::CONFIGURATION];
-/// Where the runtime API listens.
+/// The socket of the runtime API.
 pub const SOCKET: &str = "haproxy.sock";
 
-/// How long one answer of the runtime API may take.
+/// The longest wait for an answer of the runtime API.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES: u64 = 16 * 1024;
@@ -37,8 +37,8 @@ pub fn configuration(site: &Site) -> String {
     if options.client_ca_pem.is_some() {
         let _ = write!(bind, " ca-file {CLIENT_CA} verify required");
     }
-    // Without `noreuseport` a second HAProxy of the same user could listen on the same port and take half of what comes.
-    // A reload hands the listening socket on: the master sees to it.
+    // Without `noreuseport` a second HAProxy of the same user could listen on the same port and take half of the
+    // connections. On a reload the master hands the listening socket on.
     format!(
         "global
     maxconn {connections}
@@ -61,7 +61,7 @@ frontend sidecar
     )
 }
 
-/// Gives the running worker a new certificate: it shows it from the next connection on.
+/// Gives the running worker a new certificate, which it shows from the next connection on.
 pub fn replace(socket: &Path, identity: &Identity) -> Result<()> {
     let what = "replacing HAProxy's certificate by its runtime API";
     let begun = ask(socket, &format!("set ssl cert {CHAIN_AND_KEY} <<\n{}\n", chain_and_key(identity)))
@@ -73,7 +73,7 @@ pub fn replace(socket: &Path, identity: &Identity) -> Result<()> {
     }
 }
 
-/// One command, and its answer.
+/// Sends one command and returns its answer.
 fn ask(socket: &Path, command: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;

@@ -1,4 +1,4 @@
-//! The daemons that are installed.
+//! The daemons that are installed on this machine.
 
 use std::env;
 use std::fmt;
@@ -9,11 +9,11 @@ use super::Daemon;
 use crate::error::{Error, Result};
 use crate::foreign;
 
-/// Where system programs are, whatever `PATH` says: an ordinary user's often lacks the first two.
+/// The folders of system programs, searched after `PATH`, which for an ordinary user often lacks the first two.
 const FOLDERS: [&str; 5] = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin", "/usr/local/bin"];
 
 impl Daemon {
-    /// The environment variable that names its program; empty, it leaves the daemon out.
+    /// Returns the environment variable with the path of its program; an empty one leaves the daemon out.
     pub const fn bin_variable(self) -> &'static str {
         match self {
             Self::Nginx => "CERTCTL_BENCH_NGINX_BIN",
@@ -22,7 +22,7 @@ impl Daemon {
         }
     }
 
-    /// The names of its program.
+    /// Returns the names of its program.
     const fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Nginx => &["nginx"],
@@ -31,7 +31,7 @@ impl Daemon {
         }
     }
 
-    /// Debian's package of it.
+    /// Returns the name of its Debian package.
     const fn package(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
@@ -40,8 +40,8 @@ impl Daemon {
         }
     }
 
-    /// What asks it how it was built, and what stands before its version in the answer. `apache2 -V` answers although
-    /// it complains of the system's configuration.
+    /// Returns the argument that prints its version and build, and the text before the version in the output. `apache2
+    /// -V` prints them even if it reports errors in the system's configuration.
     const fn version_question(self) -> (&'static str, &'static str) {
         match self {
             Self::Nginx => ("-V", "nginx version: nginx/"),
@@ -54,25 +54,25 @@ impl Daemon {
 /// An installed daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
-    /// Which one.
+    /// The kind of daemon.
     pub daemon: Daemon,
     /// Its program.
     pub program: PathBuf,
-    /// Its version as it tells itself, such as `1.22.1` or `2.4.62 (Debian)`.
+    /// Its version, as it reports it, such as `1.22.1` or `2.4.62 (Debian)`.
     pub version: String,
-    /// All that it tells of how it was built.
+    /// The whole output about its version and build.
     pub(super) build: String,
 }
 
 impl Installation {
-    /// Whether its version's leading numbers are these or greater ones.
+    /// Reports whether the leading numbers of its version are at least `oldest`.
     pub(super) fn is_at_least(&self, oldest: &[u32]) -> bool {
         let numbers = self.version.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
         numbers.take(oldest.len()).collect::<Vec<u32>>().as_slice() >= oldest
     }
 }
 
-/// A daemon that cannot be measured here, and why.
+/// A daemon that cannot be measured here, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     daemon: Daemon,
@@ -80,7 +80,7 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// Which one.
+    /// Returns the kind of daemon.
     pub fn daemon(&self) -> Daemon {
         self.daemon
     }
@@ -92,10 +92,10 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Looks for a daemon: what its variable names ([`Daemon::bin_variable`]), else in `PATH` and the usual folders.
+/// Finds a daemon: the program in its variable ([`Daemon::bin_variable`]), else in `PATH` and the usual folders.
 ///
 /// # Errors
-/// If the variable names something else. A daemon that is not there is no error.
+/// If the variable names something else. A daemon that is not installed is not an error.
 pub fn find(daemon: Daemon) -> Result<Result<Installation, Skipped>> {
     let variable = daemon.bin_variable();
     match env::var_os(variable) {
@@ -118,10 +118,10 @@ pub fn find(daemon: Daemon) -> Result<Result<Installation, Skipped>> {
     }
 }
 
-/// Looks for a daemon in these folders alone.
+/// Finds a daemon in these folders alone.
 ///
 /// # Errors
-/// What to say when it is in none of them.
+/// If it is in none of them; `Skipped` has the reason.
 pub fn find_in(daemon: Daemon, folders: &[PathBuf]) -> Result<Installation, Skipped> {
     let mut passed_over = String::new();
     for folder in folders {
@@ -136,7 +136,7 @@ pub fn find_in(daemon: Daemon, folders: &[PathBuf]) -> Result<Installation, Skip
     Err(Skipped { daemon, why })
 }
 
-/// What `program` is, or why it is of no use.
+/// Returns the installation of `program`, or the reason for which it cannot be used.
 fn examine(daemon: Daemon, program: &Path) -> Result<Installation, String> {
     let (question, before) = daemon.version_question();
     let answer = Command::new(program).arg(question).output().map_err(|error| error.to_string())?;
@@ -144,7 +144,7 @@ fn examine(daemon: Daemon, program: &Path) -> Result<Installation, String> {
     let line = build.lines().find_map(|line| line.split_once(before)).map(|(_, rest)| rest.trim());
     let version = line.ok_or_else(|| format!("`{question}` does not say that it is {daemon}"))?;
     let version = match daemon {
-        // A date and an address follow.
+        // In HAProxy's output a date and an address follow.
         Daemon::Haproxy => version.split(' ').next().unwrap_or_default(),
         Daemon::Nginx | Daemon::Apache => version,
     };

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use super::files::{CHAIN, CLIENT_CA, KEY};
 use super::{BACKLOG, OLD_WORKER_S, Site, Versions};
 
-/// Its working directory is its prefix.
+/// The arguments that make the working directory its prefix.
 pub const ARGUMENTS: [&str; 6] = ["-e", "stderr", "-p", "./", "-c", super::CONFIGURATION];
 
-/// Modules that want a folder for temporary files, unless they were left out when nginx was built.
+/// Modules that need a folder for temporary files, unless nginx was built without them.
 const TEMPORARY: [&str; 4] = ["proxy", "fastcgi", "uwsgi", "scgi"];
 
 pub fn configuration(site: &Site) -> String {
@@ -35,7 +35,7 @@ http {{
     for module in TEMPORARY.iter().filter(|module| !installation.build.contains(&format!("--without-http_{module}_"))) {
         let _ = writeln!(text, "    {module}_temp_path {module};");
     }
-    // The directive came when the parameter became obsolete.
+    // The directive `http2` came with the version in which the parameter became obsolete.
     let by_directive = installation.is_at_least(&[1, 25, 1]);
     let parameter = if options.h2 && !by_directive { " http2" } else { "" };
     let versions = match options.versions {

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::error::{Context, Result};
 
-/// A worker process, told apart from a later one of the same number by when it started.
+/// A worker process, identified by its pid and start time, since a later process may have the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Worker {
     pid: u32,
@@ -12,7 +12,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The children of a master process.
+    /// Returns the children of a master process.
     ///
     /// # Errors
     /// If `/proc` cannot be read.
@@ -23,13 +23,13 @@ impl Worker {
         Ok(children.collect())
     }
 
-    /// Whether it runs still.
+    /// Reports whether it is still running.
     pub fn runs(&self) -> bool {
         look(self.pid).is_some_and(|(_, now)| now == *self)
     }
 }
 
-/// The parent of a process, and the process, if it runs; one that has ended but was not reaped does not.
+/// Returns the parent of a process, and the process, if it runs; one that has ended but was not reaped does not count.
 fn look(pid: u32) -> Option<(u32, Worker)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything (proc(5)).

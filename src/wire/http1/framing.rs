@@ -1,10 +1,10 @@
-//! Message framing: how a response's fields delimit its body (RFC 9112, section 6), and the lines between chunks
-//! (section 7.1). Where the RFC leaves a choice between repairing and refusing, a message is refused: a length that was
-//! guessed would put the next answer in the wrong place.
+//! Message framing: the fields of a response that delimit its body (RFC 9112, section 6), and the lines between chunks
+//! (section 7.1). Where the RFC leaves a choice between repairing and refusing, a message is refused: a guessed length
+//! would put the next answer in the wrong place.
 
 use super::{MAX_TRAILERS, ParseError, State};
 
-/// What the header fields say of the message's framing.
+/// The framing of a message, as its header fields state it.
 pub(super) struct Framing {
     pub(super) body: Body,
     pub(super) asked_close: bool,
@@ -19,7 +19,7 @@ pub(super) enum Body {
 }
 
 impl Framing {
-    /// Reads the fields of an HTTP/1.`minor` response.
+    /// Reads the framing from the fields of an HTTP/1.`minor` response.
     pub(super) fn of(minor: u8, headers: &[httparse::Header<'_>]) -> Result<Self, ParseError> {
         let mut length = None;
         let (mut is_coded, mut codings) = (false, 0);
@@ -27,7 +27,7 @@ impl Framing {
         let mut framing = Self { body: Body::UntilClose, asked_close: false, asked_keep_alive: false };
         for header in headers {
             if header.name.eq_ignore_ascii_case("content-length") {
-                // The same length twice is that length; an empty one is none (section 6.3).
+                // Equal lengths count as one; an empty one is malformed (section 6.3).
                 for item in header.value.split(|byte| *byte == b',') {
                     let value = decimal(item.trim_ascii())?;
                     if length.is_some_and(|length| length != value) {
@@ -79,7 +79,7 @@ fn decimal(digits: &[u8]) -> Result<u64, ParseError> {
     Ok(digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
 }
 
-/// The state after a complete line of the chunked framing.
+/// Returns the state after a complete line of the chunked framing.
 pub(super) fn after_line(state: State, line: &[u8]) -> Result<State, ParseError> {
     if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
         return Err(ParseError::Malformed("a control character in a line of the chunked framing"));
@@ -98,7 +98,7 @@ pub(super) fn after_line(state: State, line: &[u8]) -> Result<State, ParseError>
     }
 }
 
-/// Reads a chunk's size; extensions are passed over (section 7.1.1).
+/// Parses a chunk's size; extensions are skipped (section 7.1.1).
 fn chunk_size(line: &[u8]) -> Result<u64, ParseError> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or(line).trim_ascii_end();
     let digits = without_leading_zeros(digits);
@@ -112,15 +112,16 @@ fn chunk_size(line: &[u8]) -> Result<u64, ParseError> {
     })
 }
 
-/// Whether a line is a name, a colon, and anything (RFC 9110, section 5.1). What a trailer says is not used.
+/// Returns true if a line is a name, a colon, and anything (RFC 9110, section 5.1). The values of trailers are not
+/// used.
 fn is_field(line: &[u8]) -> bool {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let colon = line.iter().position(|byte| *byte == b':');
     colon.is_some_and(|colon| colon > 0 && line[..colon].iter().all(is_token))
 }
 
-/// Replaces each line end within a field by spaces, and returns whether there was one. White space after the status line
-/// continues nothing (RFC 9112, section 2.2).
+/// Replaces each line end within a field by spaces, and returns true if there was one. White space after the status
+/// line continues no field (RFC 9112, section 2.2).
 pub(super) fn unfold(head: &mut [u8]) -> bool {
     let Some(status_line) = head.iter().position(|byte| *byte == b'\n') else { return false };
     let mut folded = false;

@@ -8,7 +8,7 @@ use super::{ISSUER, MemoryStore, OWNER, POLICIES, PROFILE, TEAM};
 use crate::store::certificates::{Certificate, CertificateStore, Field, Listing, Order, Page};
 use crate::store::{StoreError, Violation};
 
-/// Beyond it, nothing can be inserted: a long run would fill the memory.
+/// The most certificates: with more a long run would fill the memory.
 const MAX_CERTIFICATES: usize = 1_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The time after the first hour over which the seed's certificates expire.
@@ -24,7 +24,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// This many certificates, as `seed/01_bulk_renewal_certs.sql` has them.
+    /// Returns a table of so many certificates, as `seed/01_bulk_renewal_certs.sql` has them.
     pub fn seeded(certificates: u32, now: SystemTime) -> Self {
         let mut table = Self::default();
         for n in 1..=certificates {
@@ -44,7 +44,7 @@ impl Table {
         self.rows.get_mut(&(created_at, id.to_owned()))
     }
 
-    /// What the database would refuse.
+    /// Refuses a certificate that the database would refuse, and one for which there is no room.
     fn refuse(&self, new: &Certificate) -> Result<(), StoreError> {
         if self.names.contains(&new.name) || self.created_by_id.contains_key(&new.id) {
             return Err(StoreError::violation_of(Violation::Duplicate, "a certificate of this id or name exists"));
@@ -119,7 +119,7 @@ fn has(certificate: &Certificate, field: Field, value: &str) -> bool {
     }
 }
 
-/// What certificates are compared by: a time, or a text.
+/// Returns the key by which certificates are compared: a time, or a text.
 fn key(certificate: &Certificate, order: Order) -> (Option<SystemTime>, &str) {
     match order {
         Order::Created => (Some(certificate.created_at), ""),
@@ -132,7 +132,7 @@ fn key(certificate: &Certificate, order: Order) -> (Option<SystemTime>, &str) {
     }
 }
 
-/// Certificate `n` of `all`.
+/// Returns certificate `n` of `all`.
 fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
     let host = format!("loadtest-bulk-{n:05}.example.test");
     let created_at = now - Duration::from_secs(u64::from(all - n) + 1);

@@ -1,4 +1,4 @@
-//! Jobs in memory: counted, not kept, since no request asks for one. Here are no targets, so no agent has work.
+//! Jobs in memory: counted, not kept, since no request reads one. There are no targets, so that no agent has work.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -157,7 +157,7 @@ impl PostgresStore {
     }
 }
 
-/// The conditions of a page's filter, and their parameters.
+/// Returns the conditions of a page's filter, and their parameters.
 fn conditions(page: &Page) -> (Vec<String>, Vec<Parameter<'_>>) {
     let condition = |(index, (field, _)): (usize, &(Field, String))| {
         let number = index + 1;
@@ -198,7 +198,7 @@ fn column_of(order: Order) -> &'static str {
     }
 }
 
-/// Fails, like certctl, on a row without an environment or an expiry.
+/// Reads a row; fails, like certctl, on one without an environment or an expiry.
 fn certificate_of(row: &Row) -> Result<Certificate, StoreError> {
     Ok(Certificate {
         id: row.try_get(0)?,

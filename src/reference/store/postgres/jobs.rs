@@ -108,7 +108,7 @@ impl JobStore for PostgresStore {
     }
 }
 
-/// Fails, like certctl, on a job without a certificate.
+/// Reads rows; fails, like certctl, on a job without a certificate.
 fn jobs_of(rows: &[Row]) -> Result<Vec<Job>, StoreError> {
     let job = |row: &Row| {
         Ok(Job {
