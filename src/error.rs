@@ -10,7 +10,7 @@ use std::fmt;
 pub struct Error {
     kind: ErrorKind,
     what: String,
-    mend: Option<String>,
+    hint: Option<String>,
 }
 
 /// The kind of an [`Error`], which decides the exit code.
@@ -31,23 +31,23 @@ impl Error {
     /// Creates an error of the kind `CouldNotRun`. `what` names the action and its object ("starting PostgreSQL in
     /// /tmp/x").
     pub fn new(what: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::CouldNotRun, what: what.into(), mend: None }
+        Self { kind: ErrorKind::CouldNotRun, what: what.into(), hint: None }
     }
 
     /// Creates an error about the user's input. `what` names the input and what is wrong with it.
     pub fn usage(what: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Usage, what: what.into(), mend: None }
+        Self { kind: ErrorKind::Usage, what: what.into(), hint: None }
     }
 
     /// Creates an error about a measurement that cannot be used here. `what` names it and gives the reason.
     pub fn invalid(what: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Invalid, what: what.into(), mend: None }
+        Self { kind: ErrorKind::Invalid, what: what.into(), hint: None }
     }
 
     /// Adds the fix: what the user can do about it.
     #[must_use]
-    pub fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -57,8 +57,8 @@ impl Error {
     }
 
     /// Returns the fix, if there is one: what the user can do about it.
-    pub fn mending(&self) -> Option<&str> {
-        self.mend.as_deref()
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Returns the kind, which decides the exit code.
@@ -70,8 +70,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        match &self.mend {
-            Some(mend) => write!(f, "\n  mend: {mend}"),
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
     }

@@ -146,7 +146,7 @@ fn a_directory_s_query_is_sent_and_its_fragment_refused() {
     for directory in [format!("{path}#part"), format!("{}{path}#", peer.base())] {
         let bench = burst(BRIEF).env("CERTCTL_ACME_DIRECTORY", &directory).towards_peer(&peer);
         let refused = bench.refused(2).stderr;
-        assert!(refused.contains(" has a fragment, which is never sent\n  mend: write it as /acme/"), "{refused}");
+        assert!(refused.contains(" has a fragment, which is never sent\nhint: write it as /acme/"), "{refused}");
     }
     assert!(asked.lock().unwrap().is_empty());
 }
@@ -160,8 +160,7 @@ fn a_directory_of_no_server_is_refused_before_one_is_started() {
         ("https://localhost:1/acme", "`https://localhost:1/acme` is not at the target"),
     ] {
         let bench = burst("--in-memory").env("CERTCTL_BENCH_DIRECTORY", directory);
-        let wanted =
-            format!("certctl-bench: the ACME directory {why}\n  mend: write it as /acme/profile/PROFILE/directory\n");
+        let wanted = format!("error: the ACME directory {why}\nhint: write it as /acme/profile/PROFILE/directory\n");
         assert_eq!(bench.refused(2).messages(), wanted);
     }
 }
@@ -528,13 +527,13 @@ fn a_problem_of_another_media_type_is_a_wrong_answer() {
 // Before a run --------------------------------------------------------------------------------------------------------
 
 #[track_caller]
-fn assert_refused(arguments: &str, directory: fn(&Request) -> Reply, what: &str, mend: &str) {
+fn assert_refused(arguments: &str, directory: fn(&Request) -> Reply, what: &str, hint: &str) {
     let peer = Peer::start(move |request| match request.path.ends_with("/directory") {
         true => directory(request),
         false => acme(request),
     });
     let refused = burst(arguments).towards_peer(&peer).run().exits(1);
-    assert_eq!(refused.messages(), format!("certctl-bench: {}{what}\n  mend: {mend}\n", peer.base()));
+    assert_eq!(refused.messages(), format!("error: {}{what}\nhint: {hint}\n", peer.base()));
     assert_eq!((refused.stdout.as_str(), refused.json), ("", None));
 }
 
@@ -550,7 +549,7 @@ fn html_in_place_of_a_directory() {
 
 #[test]
 fn a_profile_that_nobody_knows() {
-    let mend = "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds have no \
+    let hint = "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds have no \
                 prof-test)";
     for status in [500, 404] {
         let reply: fn(&Request) -> Reply = match status {
@@ -558,7 +557,7 @@ fn a_profile_that_nobody_knows() {
             _ => |_| problem(404, "malformed"),
         };
         let what = format!("/acme/profile/prof-test/directory: the ACME profile is not known ({status}: x)");
-        assert_refused("--profile prof-test", reply, &what, mend);
+        assert_refused("--profile prof-test", reply, &what, hint);
     }
     let refused = burst("--profile no/profile").run().exits(2);
     assert!(refused.stderr.contains("--profile \"no/profile\": not an id of a profile"), "{}", refused.stderr);
@@ -587,8 +586,8 @@ fn a_directory_may_be_named_and_the_token_left_out_where_nobody_wants_it() {
     assert_eq!(
         refused.messages(),
         format!(
-            "certctl-bench: {}{directory}: ACME is behind certctl's API keys (Authorization header required)\n  \
-             mend: leave the token on for ACME: certctl wants it there too\n",
+            "error: {}{directory}: ACME is behind certctl's API keys (Authorization header required)\n\
+             hint: leave the token on for ACME: certctl wants it there too\n",
             shut.base()
         )
     );

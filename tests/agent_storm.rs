@@ -218,7 +218,7 @@ fn without_postgresql_the_default_is_in_memory_and_says_why() {
     unsafe { bench.command.pre_exec(hide) };
     let finished = bench.run().exits(0);
     assert_store(&finished, "in-memory");
-    for told in ["looking for PostgreSQL 15 or newer", "mend: install it", "keeps its rows in memory"] {
+    for told in ["looking for PostgreSQL 15 or newer", "hint: install it", "keeps its rows in memory"] {
         assert!(finished.stderr.contains(told), "{}", finished.stderr);
     }
 }
@@ -606,14 +606,14 @@ fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
     let refused = limited(SHORT, 100, 100).exits(1);
     assert_eq!(
         refused.messages(),
-        "certctl-bench: 200 connections need 264 file descriptors; the hard limit (RLIMIT_NOFILE) is 100\n  \
-         mend: ulimit -Hn 264 as root before the run, or --connections 36\n"
+        "error: 200 connections need 264 file descriptors; the hard limit (RLIMIT_NOFILE) is 100\n\
+         hint: ulimit -Hn 264 as root before the run, or --connections 36\n"
     );
     // Real agents share no connections, and a run without agents cannot be suggested.
     for (hard, lower) in [(100, ", or --agents 36"), (20, "")] {
         let refused = limited("--fleet real --agents 200", hard, hard).exits(1).stderr;
-        let mend = format!("\n  mend: ulimit -Hn 264 as root before the run{lower}\n");
-        assert!(refused.ends_with(&mend), "{refused}");
+        let hint = format!("\nhint: ulimit -Hn 264 as root before the run{lower}\n");
+        assert!(refused.ends_with(&hint), "{refused}");
     }
     // A low soft limit is raised.
     limited(SHORT, 100, 1_024).worked();

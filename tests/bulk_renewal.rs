@@ -57,11 +57,11 @@ fn more_than_is_seeded_is_wrong_usage_and_what_fits_is_named() {
     let refused = bench("--rate 100/s --duration 1500ms --warm-up 500ms --batch-size 60").measured().refused(2);
     assert_eq!(
         refused.messages(),
-        "certctl-bench: 200 requests of 60 certificates are more than the 10000 that are seeded\n  \
-         mend: --batch-size 50 at most at this rate and duration, or lower those\n"
+        "error: 200 requests of 60 certificates are more than the 10000 that are seeded\n\
+         hint: --batch-size 50 at most at this rate and duration, or lower those\n"
     );
     let refused = bench("--rate 11000/s --duration 1s --warm-up 0s").measured().refused(2);
-    assert!(refused.stderr.ends_with("  mend: lower --rate or --duration\n"), "{}", refused.stderr);
+    assert!(refused.stderr.ends_with("\nhint: lower --rate or --duration\n"), "{}", refused.stderr);
     assert_eq!((refused.json, refused.text), (None, None));
 }
 
@@ -169,7 +169,7 @@ fn a_sweep_wants_a_database_to_put_its_rows_back() {
     let refused = bench("--workload sweep --in-memory").measured().refused(2);
     assert!(
         refused.stderr.ends_with(&format!(
-            ": {what}\n  mend: leave out --in-memory, and install PostgreSQL 15 or newer if there is none\n"
+            ": {what}\nhint: leave out --in-memory, and install PostgreSQL 15 or newer if there is none\n"
         )),
         "{}",
         refused.stderr
@@ -178,10 +178,7 @@ fn a_sweep_wants_a_database_to_put_its_rows_back() {
     let refused = bench("--workload sweep").measured().towards_peer(&peer).refused(2);
     assert_eq!(
         refused.messages(),
-        format!(
-            "certctl-bench: {}: {what}\n  mend: give --database URL, with the URL of certctl's own database\n",
-            peer.base()
-        )
+        format!("error: {}: {what}\nhint: give --database URL, with the URL of certctl's own database\n", peer.base())
     );
 }
 

@@ -195,7 +195,7 @@ fn flags_that_the_workload_would_pass_over_are_told() {
         ("--workload f5-deploy --only f5", "--only is none"),
     ] {
         let finished = tier(&format!("{flags} --duration 1s --warm-up 0s")).exits(2);
-        assert!(finished.stderr.contains(told) && finished.stderr.contains("mend: leave --"), "{}", finished.stderr);
+        assert!(finished.stderr.contains(told) && finished.stderr.contains("hint: leave --"), "{}", finished.stderr);
     }
 }
 
@@ -295,7 +295,7 @@ fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
     assert_eq!(finished.code, Some(1));
     let told = &finished.stderr;
     assert!(told.contains("nginx at https://127.0.0.1") && told.contains("certificate expired"), "{told}");
-    assert!(told.contains("mend: have it serve a certificate that is valid now"), "{told}");
+    assert!(told.contains("hint: have it serve a certificate that is valid now"), "{told}");
     let early = Peer::with_certificate(
         |leaf| leaf.not_before = rcgen::date_time_ymd(4_000, 1, 1),
         |_| answer(200, "text/plain", "ok"),

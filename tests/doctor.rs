@@ -31,8 +31,8 @@ struct Told {
 impl Told {
     /// Asserts that it reports this finding, and under it this hint.
     #[track_caller]
-    fn says(&self, finding: &str, mend: &str) {
-        assert!(self.stdout.contains(&format!("{finding}\n      mend: {mend}")), "{finding}\n{}", self.stdout);
+    fn says(&self, finding: &str, hint: &str) {
+        assert!(self.stdout.contains(&format!("{finding}\n      hint: {hint}")), "{finding}\n{}", self.stdout);
     }
 
     /// Asserts that it reports this as ok.
@@ -136,13 +136,13 @@ fn a_certctl_that_is_ready() {
         "warn  PostgreSQL, background loops and the work done are not looked at without its database",
         "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable\n",
     );
-    assert!(told.stdout.ends_with(", 0 to mend\n"), "{}", told.stdout);
+    assert!(told.stdout.ends_with(", 0 to fix\n"), "{}", told.stdout);
 }
 
 #[test]
 fn without_a_target_there_is_nothing_to_look_at() {
     let told = run(&[]).exits(2);
-    assert!(told.stderr.contains("none is named\n  mend: give --target https://host:port, or set CERTCTL_BASE"));
+    assert!(told.stderr.contains("none is named\nhint: give --target https://host:port, or set CERTCTL_BASE"));
     assert_eq!(told.stdout, "");
 }
 
@@ -161,11 +161,11 @@ fn the_way_there() {
 
     let in_days = |days: u64| SystemTime::now() + Duration::from_secs(days * 86_400 + 3_600);
     let peer = Peer::with_certificate(move |leaf| leaf.not_after = in_days(3).into(), ready);
-    let mend = "give certctl a new one, and start it again\n";
-    at_peer(&peer, &[]).exits(0).says("warn  the server's certificate expires in 3 days", mend);
+    let hint = "give certctl a new one, and start it again\n";
+    at_peer(&peer, &[]).exits(0).says("warn  the server's certificate expires in 3 days", hint);
     let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), ready);
     let told = run(&["--target", &peer.base(), "--insecure"]).exits(0);
-    told.says("warn  the server's certificate has expired", mend);
+    told.says("warn  the server's certificate has expired", hint);
     told.says(
         "warn  --insecure: the server's certificate is not verified; anyone may be answering",
         "give its authority's certificate with --ca-file FILE\n",
@@ -175,7 +175,7 @@ fn the_way_there() {
     assert!(told.stdout.contains(": certificate not valid yet"), "{}", told.stdout);
     run(&["--target", &peer.base(), "--insecure"])
         .exits(0)
-        .says("warn  the server's certificate is not valid yet", mend);
+        .says("warn  the server's certificate is not valid yet", hint);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn its_health() {
         });
         let told = told.exits(0);
         assert!(
-            told.stdout.contains(&format!("s {which} ours\n      mend: keep both clocks by NTP")),
+            told.stdout.contains(&format!("s {which} ours\n      hint: keep both clocks by NTP")),
             "{}",
             told.stdout
         );
@@ -237,7 +237,7 @@ fn its_token() {
     );
     assert!(
         told.stdout
-            .contains("agent.read: whether the fleet is seeded is not looked at here\n      mend: use an admin key"),
+            .contains("agent.read: whether the fleet is seeded is not looked at here\n      hint: use an admin key"),
         "{}",
         told.stdout
     );
@@ -284,7 +284,7 @@ fn a_server_that_fails_is_not_taken_for_another_address() {
         let finding = format!("{}{path} answers 500: panic: [token] is no key", peer.base());
         told.says(&finding, "look at certctl's log, or at that of the proxy in front of it\n");
     }
-    told.says(&format!("warn  {LIMITER_UNSEEN}"), "mend what keeps it from answering, then look again\n");
+    told.says(&format!("warn  {LIMITER_UNSEEN}"), "fix what keeps it from answering, then look again\n");
     assert!(!told.stdout.contains("ok    the rate limiter"), "{}", told.stdout);
     let told = ready_but("/api/v1/version", |_| json(500, "{\"error\":\"no\"}")).exits(1);
     assert!(told.stdout.contains("/api/v1/version answers 500: {\"error\":\"no\"}\n"), "{}", told.stdout);
@@ -350,7 +350,7 @@ fn its_background_loops() {
     let peer = Peer::start(ready);
     let told = at_peer(&peer, &["--database", &url]).exits(1);
     told.likes("ACME answers with the token alone, as certctl is built; profiles: prof-a, prof-b\n");
-    for (finding, mend) in [
+    for (finding, hint) in [
         ("fail  seeded rows of agents: 2 of the 5000 that scenarios need", SEED),
         ("fail  seeded rows of managed_certificates: 2 of the 10000 that scenarios need", SEED),
         ("fail  seeded agents that are retired: 1", "UPDATE agents SET retired_at = NULL"),
@@ -376,7 +376,7 @@ fn its_background_loops() {
             "give --database the URL in certctl's CERTCTL_DATABASE_URL",
         ),
     ] {
-        told.says(finding, mend);
+        told.says(finding, hint);
     }
     let seeded =
         "INSERT INTO agents SELECT 'ag-loadtest-' || n, 'Online', now(), NULL FROM generate_series(10003, 15000) n;
@@ -422,7 +422,7 @@ fn its_postgresql() {
     cluster.create_database("poor").unwrap();
     let peer = Peer::start(ready);
     let told = at_peer(&peer, &["--database", &cluster.url("poor")]).exits(1);
-    for (finding, mend) in [
+    for (finding, hint) in [
         (
             "fail  17 connections allowed, 0 of them used by other databases; certctl's pool opens up to 50, and we 3",
             "raise max_connections to 100",
@@ -437,7 +437,7 @@ fn its_postgresql() {
             "give --database the URL of certctl's own database",
         ),
     ] {
-        told.says(finding, mend);
+        told.says(finding, hint);
     }
     told.likes("PostgreSQL ");
     // The database's clock is this machine's.

@@ -170,7 +170,7 @@ fn without_the_extension_there_are_no_statements_and_a_mend() {
         let told = serde_json::to_value(&evidence).unwrap();
         let text = told["statements"]["unavailable"].as_str().unwrap();
         assert!(text.contains(why), "{text}");
-        assert!(told["statements"]["mend"].as_str().unwrap().contains("shared_preload_libraries"));
+        assert!(told["statements"]["hint"].as_str().unwrap().contains("shared_preload_libraries"));
         assert!(lines(&evidence).starts_with("SQL          not known: "));
         assert!(evidence.wal_bytes.is_some(), "the rest is there");
     }
@@ -250,11 +250,11 @@ fn metrics_are_read_with_the_token() {
     assert_eq!(evidence.problems, ["certctl was restarted between the two readings of its metrics"]);
 
     let path = "BASE/api/v1/metrics/prometheus";
-    let mend = "\n  mend: use a key with the permission metrics.read: an admin key, r-operator or r-viewer";
+    let hint = "\nhint: use a key with the permission metrics.read: an admin key, r-operator or r-viewer";
     for (reply, expected) in [
         (
             (|_| common::peer::json(403, "{\"error\":\"Insufficient permissions\"}")) as fn(&Request) -> Vec<Step>,
-            format!("{path}: 403: Insufficient permissions{mend}"),
+            format!("{path}: 403: Insufficient permissions{hint}"),
         ),
         (|_| answer(404, "text/plain", "404 page not found\n"), format!("{path}: answers 404 in place of metrics")),
         (

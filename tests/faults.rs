@@ -248,8 +248,8 @@ fn a_cap_on_requests_is_kept_to_the_last_one() {
 
     // A longer run would have no more.
     let few = Bench::at(&peer, "--rate 100/s --duration 1h --warm-up 0s --agents 10 --max-requests 3").run().summary();
-    let mend = "response time p95 needs 200 right answers, this run has 3 (raise --max-requests)";
-    assert!(reasons(&few).contains(mend), "{}", reasons(&few));
+    let hint = "response time p95 needs 200 right answers, this run has 3 (raise --max-requests)";
+    assert!(reasons(&few).contains(hint), "{}", reasons(&few));
 
     for wrong in ["--max-requests 0", "--abort-on-errors 50", "--abort-on-errors 0%/10s"] {
         Bench::at(&peer, wrong).refused(2);

@@ -313,13 +313,13 @@ fn a_folder_that_takes_no_results_is_seen_before_the_window() {
 #[test]
 fn a_folder_that_takes_no_results_has_a_fitting_hint() {
     let folder = tempfile::tempdir().unwrap();
-    for (path, mend) in [
+    for (path, hint) in [
         (Path::new("/dev/null").to_owned(), "name a folder: there is a file of that name"),
         (folder.path().join("x".repeat(300)), "a shorter name"),
         (Path::new("/proc/results").to_owned(), "a folder that this user can write"),
     ] {
         let error = certctl_bench::files::claim(&path).unwrap_err();
-        assert!(error.mending().unwrap().contains(mend), "{error}");
+        assert!(error.hint().unwrap().contains(hint), "{error}");
     }
 }
 

@@ -49,8 +49,8 @@ fn a_restart_that_outlasts_its_run_is_refused() {
         let refused = Bench::new(&format!("--fleet restart --in-memory {arguments}")).measured().refused(2);
         let (within, window) = durations;
         let wanted = format!(
-            "certctl-bench: --restart-within {within} is not below --duration {window}: the fleet would not be back when \
-             the run ends\n  mend: lower --restart-within, or lengthen --duration\n"
+            "error: --restart-within {within} is not below --duration {window}: the fleet would not be back when \
+             the run ends\nhint: lower --restart-within, or lengthen --duration\n"
         );
         assert_eq!(refused.messages(), wanted);
     }

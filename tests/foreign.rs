@@ -100,7 +100,7 @@ fn a_rescan_that_would_renew_certificates_of_others_is_refused() {
     let refused = |bench: Bench| {
         let refused = bench.refused(1);
         let why = ": refusing to renew by criteria: 3 of the certificates that fit them are neither of the seeds nor of a \
-                   run (such as cert-loadtest-bulk-theirs, mc-load, mc-theirs)\n  mend: renew by id, with --workload \
+                   run (such as cert-loadtest-bulk-theirs, mc-load, mc-theirs)\nhint: renew by id, with --workload \
                    enqueue, or load a certctl that holds the seeds alone\n";
         assert!(refused.stderr.ends_with(why), "{}", refused.stderr);
     };
@@ -123,18 +123,18 @@ fn a_database_of_another_kind_gets_no_tables() {
     let mut client = Client::connect(&url, NoTls).unwrap();
     client.batch_execute("CREATE SCHEMA shop; CREATE TABLE shop.orders (id text)").unwrap();
     let refused = Bench::new("").smoke().database(&url).refused(1);
-    let why = "it holds 1 others and none of certctl's (such as shop.orders)\n  mend: give the URL of an empty one\n";
+    let why = "it holds 1 others and none of certctl's (such as shop.orders)\nhint: give the URL of an empty one\n";
     assert!(refused.stderr.ends_with(why), "{}", refused.stderr);
     // Nor does a database in which none can be made.
     client.batch_execute("DROP SCHEMA shop CASCADE; ALTER DATABASE shop SET search_path = nowhere").unwrap();
     let refused = || Bench::new("").smoke().database(&url).refused(1).stderr;
-    let why = ": this role's search_path is nowhere, which names no schema that is there\n  mend: ALTER ROLE … (or \
+    let why = ": this role's search_path is nowhere, which names no schema that is there\nhint: ALTER ROLE … (or \
                DATABASE …) RESET search_path, or add options=-csearch_path%3Dpublic to the URL\n";
     assert!(refused().ends_with(why), "{}", refused());
     client.batch_execute("CREATE TABLE public.managed_certificates ()").unwrap();
-    assert!(refused().contains("mend: the schema public has one, but this role's search_path is nowhere: "));
+    assert!(refused().contains("hint: the schema public has one, but this role's search_path is nowhere: "));
     client.batch_execute("ALTER DATABASE shop SET default_transaction_read_only = on").unwrap();
-    let why = ": default_transaction_read_only is on\n  mend: ALTER ROLE … (or DATABASE …) RESET \
+    let why = ": default_transaction_read_only is on\nhint: ALTER ROLE … (or DATABASE …) RESET \
                default_transaction_read_only, or use another role\n";
     assert!(refused().ends_with(why), "{}", refused());
     client.batch_execute("DROP TABLE public.managed_certificates").unwrap();

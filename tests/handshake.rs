@@ -166,7 +166,7 @@ fn a_server_without_tickets_fails_the_resumed_loop() {
     needs!(Openssl);
     let server = OpenSsl::start("-num_tickets 0");
     let finished = server.bench("handshake/peer/tls13/x25519/resumed").run().exits(1);
-    let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519\n  mend: let the server give out tickets";
+    let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519\nhint: let the server give out tickets";
     assert!(finished.stderr.contains(expected), "{}", finished.stderr);
 }
 
@@ -193,7 +193,7 @@ fn an_argument_that_is_not_utf_8_is_told() {
     let mut bench = bench("--bench handshake/client/tls13/ed25519/x25519/full/no-client-auth --output");
     bench.command.arg(std::ffi::OsStr::from_bytes(b"/nonexistent/\xff"));
     let told = bench.run().exits(2).stderr;
-    assert!(told.contains("is not UTF-8") && told.contains("mend: give a path"), "{told}");
+    assert!(told.contains("is not UTF-8") && told.contains("hint: give a path"), "{told}");
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_wrong_bin_folder_is_an_error_and_an_old_one_is_named() {
     {
         let (_parent, told) = helper("find", None, &[(BIN_VARIABLE, bin)]);
         assert!(told.starts_with("Usage") && told.contains(BIN_VARIABLE), "{told}");
-        assert!(told.contains(bin) && told.contains(why) && told.contains("mend:"), "{told}");
+        assert!(told.contains(bin) && told.contains(why) && told.contains("hint:"), "{told}");
     }
 }
 

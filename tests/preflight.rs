@@ -36,25 +36,25 @@ const EXPIRED: &str = "have it serve a certificate that is valid now, see that t
 /// Asserts that the run ends with 1 before it begins, and prints these two lines alone. `what` may leave a part open
 /// with `…`, for a library's words.
 #[track_caller]
-fn assert_refused(bench: Bench, what: &str, mend: &str) {
+fn assert_refused(bench: Bench, what: &str, hint: &str) {
     let finished = bench.refused(1);
     assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None));
     let messages = finished.messages();
     let lines: Vec<&str> = messages.lines().collect();
-    let [said, mended] = lines[..] else { panic!("not two lines: {}", finished.stderr) };
-    let said = said.strip_prefix("certctl-bench: ").unwrap();
+    let [said, fix] = lines[..] else { panic!("not two lines: {}", finished.stderr) };
+    let said = said.strip_prefix("error: ").unwrap();
     match what.split_once('…') {
         Some((begin, end)) => assert!(said.starts_with(begin) && said.ends_with(end), "{said}"),
         None => assert_eq!(said, what),
     }
-    assert_eq!(mended, format!("  mend: {mend}"));
+    assert_eq!(fix, format!("hint: {hint}"));
 }
 
 /// Asserts that a certctl that answers one path otherwise is refused so; `{base}` stands for its base URL.
 #[track_caller]
-fn assert_answer_refused(path: &'static str, reply: fn(&Request) -> Vec<Step>, what: &str, mend: &str) {
+fn assert_answer_refused(path: &'static str, reply: fn(&Request) -> Vec<Step>, what: &str, hint: &str) {
     let peer = Peer::start(move |request| if request.path == path { reply(request) } else { certctl(request) });
-    assert_refused(Bench::at(&peer, BRIEF), &what.replace("{base}", &peer.base()), mend);
+    assert_refused(Bench::at(&peer, BRIEF), &what.replace("{base}", &peer.base()), hint);
 }
 
 #[test]
@@ -225,8 +225,8 @@ fn a_running_certctl_is_not_kept_in_memory() {
     assert_eq!(
         refused.messages(),
         format!(
-            "certctl-bench: --in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}\n  \
-             mend: leave out --in-memory, or unset CERTCTL_BASE to have a reference server started\n",
+            "error: --in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}\n\
+             hint: leave out --in-memory, or unset CERTCTL_BASE to have a reference server started\n",
             peer.base()
         )
     );
@@ -267,7 +267,7 @@ fn not_certctl() {
 
 #[test]
 fn broken_answers() {
-    let mend = "check that CERTCTL_BASE is certctl, and look at its log";
+    let hint = "check that CERTCTL_BASE is certctl, and look at its log";
     for (reply, why) in [
         (
             (|_| vec![Step::Close]) as fn(&Request) -> Vec<Step>,
@@ -275,7 +275,7 @@ fn broken_answers() {
         ),
         (|_| vec![Step::Send(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())], "protocol: malformed HTTP/1.1 response: …"),
     ] {
-        assert_answer_refused("/health", reply, &format!("GET /health at {{base}}: {why}"), mend);
+        assert_answer_refused("/health", reply, &format!("GET /health at {{base}}: {why}"), hint);
     }
 }
 
@@ -303,17 +303,17 @@ fn token_unknown() {
 
 #[test]
 fn token_without_the_permission() {
-    let mend = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent";
+    let hint = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent";
     let reference = Reference::start(&["--agents", "10"]);
     let mut bench = Bench::at_reference(&reference, BRIEF);
     bench.command.env("CERTCTL_TOKEN", VIEWER_TOKEN);
     let what = format!("{}: the token of \"viewer\" lacks the permission agent.heartbeat", reference.base());
-    assert_refused(bench, &what, mend);
+    assert_refused(bench, &what, hint);
 }
 
 #[test]
 fn rate_limiter_on() {
-    let mend = "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false";
+    let hint = "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false";
     let what = "certctl's rate limiter is on and would answer most requests with 429";
     let limited: fn(&Request) -> Vec<Step> = |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n");
     // One that lets a hundred pass at once, as certctl does, and refills no faster than this machine sends.
@@ -322,23 +322,23 @@ fn rate_limiter_on() {
         0..100 => certctl(request),
         _ => limited(request),
     });
-    assert_refused(Bench::at(&peer, BRIEF), &format!("{}: {what}", peer.base()), mend);
+    assert_refused(Bench::at(&peer, BRIEF), &format!("{}: {what}", peer.base()), hint);
     // Also one that is empty already.
     for path in ["/health", "/api/v1/auth/check", "/api/v1/agents/ag-loadtest-00001/heartbeat"] {
-        assert_answer_refused(path, limited, &format!("{{base}}: {what}"), mend);
+        assert_answer_refused(path, limited, &format!("{{base}}: {what}"), hint);
     }
 }
 
 #[test]
 fn agents_not_seeded() {
-    let mend =
+    let hint =
         "certctl-bench seed --agents 5000 --database URL, with the URL of certctl's own database; or lower --agents";
     for (behaviour, said) in
         [("as-built", "500: Failed to record heartbeat"), ("as-documented", "404: Agent not found")]
     {
         let reference = Reference::start(&["--agents", "9", "--behaviour", behaviour]);
         let what = format!("{}: agent 10 of the fleet is not seeded ({said}); agents 1 to 9 are", reference.base());
-        assert_refused(Bench::at_reference(&reference, BRIEF), &what, mend);
+        assert_refused(Bench::at_reference(&reference, BRIEF), &what, hint);
     }
     assert_answer_refused(
         "/api/v1/agents/ag-loadtest-00010/heartbeat",
@@ -364,8 +364,8 @@ struct Found {
 impl Found {
     /// Asserts the fault and its hint; `{base}` stands for the base URL.
     #[track_caller]
-    fn refused(self, what: &str, mend: &str) {
-        let expected = format!("{}\n  mend: {mend}", what.replace("{base}", &self.base));
+    fn refused(self, what: &str, hint: &str) {
+        let expected = format!("{}\nhint: {hint}", what.replace("{base}", &self.base));
         assert_eq!(self.findings.map(|_| ()), Err(expected));
     }
 }
@@ -377,9 +377,9 @@ fn needs_are_looked_into_in_their_order() {
     let needs = [Need::Permission("agent.heartbeat"), Need::Agent(1), Need::Permission("cert.issue")];
     let retired = "UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'";
     inspect(&needs, heartbeat, gone).refused("{base}: agent 1 of the seeded fleet is retired", retired);
-    let mend =
+    let hint =
         "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-operator";
-    inspect(&needs, "", gone).refused("{base}: the token of \"u\" lacks the permission cert.issue", mend);
+    inspect(&needs, "", gone).refused("{base}: the token of \"u\" lacks the permission cert.issue", hint);
     // Checks that no scenario needs are left out.
     assert!(inspect(&needs[..1], heartbeat, gone).findings.unwrap().acme.is_none());
 }
@@ -389,17 +389,17 @@ fn certificates_not_seeded() {
     let need = [Need::Certificate(10_000)];
     let path = "/api/v1/certificates/cert-loadtest-bulk-10000";
     inspect(&need, path, |_| json(200, "{\"id\":\"cert-loadtest-bulk-10000\"}")).findings.unwrap();
-    let mend = "certctl-bench seed --database URL, with the URL of certctl's own database";
+    let hint = "certctl-bench seed --database URL, with the URL of certctl's own database";
     for status in [404, 500] {
         inspect(&need, path, move |_| json(status, "{\"message\":\"Certificate not found\"}")).refused(
             &format!("{{base}}: certificate 10000 of those to renew is not seeded ({status}: Certificate not found)"),
-            mend,
+            hint,
         );
     }
-    let mend = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent \
+    let hint = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent \
                 or r-operator";
     inspect(&need, path, |_| json(403, "{}"))
-        .refused("{base}: the token of \"?\" lacks the permission cert.read", mend);
+        .refused("{base}: the token of \"?\" lacks the permission cert.read", hint);
     inspect(&need, path, |_| json(200, "{\"id\":\"another\"}")).refused(
         "{base}/api/v1/certificates/cert-loadtest-bulk-10000 answers 200 with the wrong JSON: this is not certctl's API",
         NOT_CERTCTL,
@@ -457,8 +457,8 @@ fn an_acme_directory_is_read_with_and_without_the_token() {
 
 #[test]
 fn no_acme_directory() {
-    let refused = |bearer, reply: fn(&Request) -> Vec<Step>, what: &str, mend: &str| {
-        inspect(&acme(bearer), DIRECTORY, reply).refused(&format!("{{base}}{DIRECTORY}{what}"), mend);
+    let refused = |bearer, reply: fn(&Request) -> Vec<Step>, what: &str, hint: &str| {
+        inspect(&acme(bearer), DIRECTORY, reply).refused(&format!("{{base}}{DIRECTORY}{what}"), hint);
     };
     refused(
         true,
@@ -503,10 +503,10 @@ fn no_acme_directory() {
 
 #[test]
 fn json_that_is_no_acme_directory() {
-    let mend = "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory";
+    let hint = "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory";
     let refused = |reply: fn(&Request) -> Vec<Step>, what: &str| {
         let what = format!("{{base}}{DIRECTORY} is no ACME directory: {what}");
-        inspect(&acme(true), DIRECTORY, reply).refused(&what, mend);
+        inspect(&acme(true), DIRECTORY, reply).refused(&what, hint);
     };
     refused(|_| answer(200, "text/plain", FIELDS), "it is not JSON");
     refused(|request| directory(request, "{}"), "it has no newNonce");
@@ -576,7 +576,7 @@ fn a_certificate_is_refused_with_its_own_flaw_and_what_mends_it() {
     let larger = "have it serve a certificate with an RSA key of 2048 bits or more, or an ECDSA key, and one signed by such \
                   a key";
     let server = "-newkey rsa:2048 -addext basicConstraints=critical,CA:FALSE";
-    for (arguments, what, mend) in [
+    for (arguments, what, hint) in [
         ("-newkey rsa:1024".to_owned(), cannot, larger),
         ("-newkey rsa:1024 -addext basicConstraints=critical,CA:FALSE".to_owned(), cannot, larger),
         (
@@ -594,13 +594,13 @@ fn a_certificate_is_refused_with_its_own_flaw_and_what_mends_it() {
         let (server, folder) = with_own_certificate(&arguments);
         let ca_file = folder.path().join("own.pem");
         let base = format!("https://{}", server.address);
-        assert_refused(Bench::at_base(&base, &ca_file, BRIEF), &format!("{base}: {what}"), mend);
+        assert_refused(Bench::at_base(&base, &ca_file, BRIEF), &format!("{base}: {what}"), hint);
         if what == cannot {
             // Verifying nothing does not help.
             let mut bench = Bench::at_base(&base, &ca_file, BRIEF);
             bench.command.env_remove("CERTCTL_CA_FILE").arg("--insecure");
             let refused = bench.refused(1).stderr;
-            assert!(refused.ends_with(&format!("{base}: {what}\n  mend: {mend}\n")), "{refused}");
+            assert!(refused.ends_with(&format!("{base}: {what}\nhint: {hint}\n")), "{refused}");
         }
     }
 }

@@ -185,7 +185,7 @@ fn a_run_that_was_there_before_is_not_compared() {
         contest.exits(5, &contest.command("base", &copy), &contest.command("head", &copy), &["--pairs", "3"]);
         assert_eq!(contest.order(), "ABAA");
         let told = contest.read("stderr");
-        assert!(told.contains("certctl-bench: base's run is the same run as an earlier one"), "{told}");
+        assert!(told.contains("error: base's run is the same run as an earlier one"), "{told}");
         fs::remove_file(contest.path("order")).unwrap();
     }
 }
@@ -197,8 +197,7 @@ fn a_run_that_ends_otherwise_than_it_says_is_unfit() {
         let head = contest.command("head", &format!("{MEASURE}; exit {code}"));
         contest.exits(5, &contest.command("base", MEASURE), &head, &["--pairs", "1"]);
         let told = contest.read("stderr");
-        let says =
-            format!("certctl-bench: head's run is invalid: its summary says pass, but it ended with exit code {code}");
+        let says = format!("error: head's run is invalid: its summary says pass, but it ended with exit code {code}");
         assert!(told.contains(&says), "{told}");
         fs::remove_file(contest.path("order")).unwrap();
     }
@@ -232,7 +231,7 @@ fn a_side_that_stays_invalid_makes_the_whole_invalid() {
         &[],
     );
     assert_eq!(contest.order(), "AAA");
-    assert!(contest.read("stderr").contains("certctl-bench: base's run is invalid: too late"));
+    assert!(contest.read("stderr").contains("error: base's run is invalid: too late"));
 }
 
 #[test]
@@ -242,7 +241,7 @@ fn a_side_that_cannot_run_is_told_with_its_last_words() {
     contest.exits(1, &contest.command("base", MEASURE), &contest.command("head", script), &[]);
     assert_eq!(contest.order(), "ABABAB");
     let told = contest.read("stderr");
-    assert!(told.contains("certctl-bench: head: it left no summary.json of a run"), "{told}");
+    assert!(told.contains("error: head: it left no summary.json of a run"), "{told}");
     assert!(told.contains("exit status: 1") && told.contains("there is no disk"), "{told}");
 }
 

@@ -12,7 +12,7 @@ use common::bench::{Bench, clean};
 use common::peer::{Peer, TOKEN, certctl};
 use common::process::until;
 
-const MEND: &str = "\n  mend: add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
+const MEND: &str = "\nhint: add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
 
 /// An address that is not assigned (RFC 5737): a run that were let through would reach nothing.
 const NOBODY: &str = "192.0.2.1";
@@ -98,7 +98,7 @@ fn allowed_load_is_announced_and_can_be_kept_here() {
         let messages = finished.messages();
         let lines: Vec<_> = messages.lines().collect();
         assert_eq!(lines[..3], told, "{}", finished.stderr);
-        if lines[3..] == ["certctl-bench: stopped before anything was measured"] {
+        if lines[3..] == ["error: stopped before anything was measured"] {
             return;
         }
         assert!(finished.stderr.contains("is not reachable"), "{}", finished.stderr);

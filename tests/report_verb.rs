@@ -101,23 +101,23 @@ fn what_cannot_be_reported_is_named_with_its_mend() {
     let folder = folder();
     let at = folder.path();
     assert_refused(&report(at, ""), &["<RUN>"]);
-    assert_refused(&report(at, "absent"), &["reading absent", "mend: "]);
+    assert_refused(&report(at, "absent"), &["reading absent", "hint: "]);
     write(at.join("foreign.json"), "{\"a\": 1}").unwrap();
     assert_refused(
         &report(at, "base foreign.json"),
-        &["foreign.json", "neither a run's summary nor a baseline", "mend: "],
+        &["foreign.json", "neither a run's summary nor a baseline", "hint: "],
     );
     write(at.join("text.json"), "certctl").unwrap();
-    assert_refused(&report(at, "text.json"), &["reading text.json", "mend: "]);
+    assert_refused(&report(at, "text.json"), &["reading text.json", "hint: "]);
     let text = read_to_string(at.join("base/summary.json")).unwrap();
     write(at.join("old.json"), text.replacen("\"schema_version\": 3", "\"schema_version\": 2", 1)).unwrap();
     let old = report(at, "old.json");
     let said = String::from_utf8_lossy(&old.stderr).into_owned();
     assert_eq!(old.status.code(), Some(5), "as compare has it: {said}");
-    assert!(said.contains("old.json is of summary schema 2, this is 3\n  mend: measure again"), "{said}");
+    assert!(said.contains("old.json is of summary schema 2, this is 3\nhint: measure again"), "{said}");
     assert_refused(&report(at, "base --format html"), &["--output"]);
-    assert_refused(&report(at, "base --format html --output absent/r.html"), &["writing absent/r.html", "mend: "]);
-    assert_refused(&report(at, "base base base base base"), &["5 runs of agent_storm", "mend: "]);
+    assert_refused(&report(at, "base --format html --output absent/r.html"), &["writing absent/r.html", "hint: "]);
+    assert_refused(&report(at, "base base base base base"), &["5 runs of agent_storm", "hint: "]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_damaged_histogram_is_named() {
     for format in ["text", "markdown", "html"] {
         let output = report(folder.path(), &format!("damaged --format {format} --output r"));
         let says = "damaged/summary.json is damaged: results[0].latency.response.hdr_ns: reading an HDR histogram";
-        assert_refused(&output, &[says, "mend: "]);
+        assert_refused(&output, &[says, "hint: "]);
     }
 }
 

@@ -321,7 +321,7 @@ fn one_that_does_not_start_says_why_and_leaves_nothing_behind() {
     let identity = certificate().1;
     let options = Options { groups: vec!["x; daemon on".to_owned()], ..Options::default() };
     let error = Sidecar::start(&installation(Daemon::Nginx), &identity, &options).unwrap_err().to_string();
-    assert!(error.contains("key exchange group") && error.contains("mend:"), "{error}");
+    assert!(error.contains("key exchange group") && error.contains("hint:"), "{error}");
     let options = Options { reload: Reload::Runtime, ..Options::default() };
     let error = Sidecar::start(&installation(Daemon::Apache), &identity, &options).unwrap_err().to_string();
     assert!(error.contains("apache has no runtime API"), "{error}");
@@ -350,7 +350,7 @@ fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
     for program in ["/nonexistent/nginx", "/bin/true"] {
         let (_process, told) = helper("find", None, &[("CERTCTL_BENCH_NGINX_BIN", program)]);
         assert!(told.starts_with("Usage CERTCTL_BENCH_NGINX_BIN") && told.contains(program), "{told}");
-        assert!(told.contains("mend:"), "{told}");
+        assert!(told.contains("hint:"), "{told}");
     }
     // Folders of system programs are searched even if PATH lacks them.
     let (_process, told) = helper("find", None, &[("PATH", "/nonexistent")]);

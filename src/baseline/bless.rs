@@ -30,14 +30,14 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
             "a baseline needs at least {FEWEST_RUNS} runs, to know by how much runs differ; given: {}",
             runs.len()
         ))
-        .mend("run the same bench target again, each run with an --output of its own"));
+        .with_hint("run the same bench target again, each run with an --output of its own"));
     }
     let side = Side::of(runs)?;
     if side.environment.suite_commit == UNKNOWN {
         return Err(Error::invalid(
             "the runs do not say which commit of the suite has made them: git could not be asked",
         )
-        .mend("let git read the repository (git config --global --add safe.directory FOLDER), and run again"));
+        .with_hint("let git read the repository (git config --global --add safe.directory FOLDER), and run again"));
     }
     for (index, (name, _)) in runs.iter().enumerate() {
         if let Some(twin) = side.runs[..index].iter().position(|run| run.is(&side.runs[index])) {
@@ -52,14 +52,14 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
     for (measure, series) in &side.measures {
         if let Some((index, why)) = stray(measure, series) {
             return Err(Error::invalid(format!("the runs do not agree: {} strays in {measure}: {why}", runs[index].0))
-                .mend("find out what was different about it, and run it again on a quiet machine"));
+                .with_hint("find out what was different about it, and run it again on a quiet machine"));
         }
     }
     Ok(Baseline::of(side))
 }
 
 fn same(one: &str, other: &str) -> Error {
-    Error::usage(format!("{one} and {other} are the same run")).mend("give each run once")
+    Error::usage(format!("{one} and {other} are the same run")).with_hint("give each run once")
 }
 
 /// Writes `baseline` to the file `path`, and makes the folder that it is in.

@@ -79,7 +79,7 @@ impl Baseline {
                 return Err(Error::invalid(format!(
                     "{name} is of baseline schema {version}, this is {SCHEMA_VERSION}"
                 ))
-                .mend("bless it anew from runs of this version of the suite"));
+                .with_hint("bless it anew from runs of this version of the suite"));
             }
             None => return Err(wrong(name, "it names no schema_version")),
         }
@@ -199,7 +199,7 @@ impl Line {
 
 fn wrong(name: &str, why: &str) -> Error {
     Error::usage(format!("{name} is no baseline of this suite: {why}"))
-        .mend("make baselines with `certctl-bench bless`, and do not change them by hand")
+        .with_hint("make baselines with `certctl-bench bless`, and do not change them by hand")
 }
 
 /// Rounds to this many significant digits.

@@ -77,7 +77,7 @@ pub fn check_room(name: &str, folder: &Path, scenario: &str) -> Result<()> {
     if saved(&place(name, folder, scenario)?)?.len() < MOST_RUNS {
         return Ok(());
     }
-    Err(Error::usage(format!("the baseline {name} has {MOST_RUNS} runs already")).mend("save under a new name"))
+    Err(Error::usage(format!("the baseline {name} has {MOST_RUNS} runs already")).with_hint("save under a new name"))
 }
 
 /// Loads the runs of `scenario` saved under `name`, in `folder`.
@@ -89,7 +89,7 @@ pub fn load(name: &str, folder: &Path, scenario: &str) -> Result<Side> {
     let runs: Vec<PathBuf> = saved(&place)?.into_iter().map(|(_, path)| path).collect();
     if runs.is_empty() {
         return Err(Error::usage(format!("no baseline of {scenario} is saved as {name} in {}", folder.display()))
-            .mend(format!("save one first: cargo bench --bench {scenario} -- --save-baseline {name}")));
+            .with_hint(format!("save one first: cargo bench --bench {scenario} -- --save-baseline {name}")));
     }
     source::side(&runs)
 }
@@ -104,7 +104,7 @@ fn place(name: &str, folder: &Path, scenario: &str) -> Result<PathBuf> {
     };
     if !is_plain(name) || !is_plain(scenario) {
         return Err(Error::usage(format!("`{name}` is no name for a baseline"))
-            .mend("use letters, digits, hyphens, underscores and dots"));
+            .with_hint("use letters, digits, hyphens, underscores and dots"));
     }
     Ok(folder.join(name).join(scenario))
 }

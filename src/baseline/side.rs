@@ -78,7 +78,7 @@ impl Side {
                     "{name} is no run of what {first_name} is: {}",
                     differences.join("; ")
                 ))
-                .mend("put runs together only if they ask the same of the same target on the same machine"));
+                .with_hint("put runs together only if they ask the same of the same target on the same machine"));
             }
             let readings = measure::read(summary).map_err(|error| Error::usage(format!("{name}: {}", error.what())))?;
             let before = side.runs.len();
@@ -149,7 +149,7 @@ fn usable(name: &str, summary: &Summary) -> Result<()> {
             "{name} is of summary schema {}, this is version {SCHEMA_VERSION}",
             summary.schema_version
         ))
-        .mend("measure again with this version of the suite"));
+        .with_hint("measure again with this version of the suite"));
     }
     let why = match summary.verdict {
         Verdict::Pass | Verdict::Breached if summary.results.iter().any(|results| results.arrivals.partial) => {
@@ -167,5 +167,5 @@ fn usable(name: &str, summary: &Summary) -> Result<()> {
         Verdict::Invalid => format!("it is invalid: {}", summary.invalid.join("; ")),
     };
     Err(Error::invalid(format!("{name} cannot be compared: {why}"))
-        .mend("give a run that passed or breached a threshold"))
+        .with_hint("give a run that passed or breached a threshold"))
 }

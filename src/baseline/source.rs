@@ -38,7 +38,7 @@ pub fn side(paths: &[PathBuf]) -> Result<Side> {
                     "{} is a baseline: it stands alone, not beside other files",
                     files::shown(path)
                 ))
-                .mend("give either one baseline or summaries of runs"));
+                .with_hint("give either one baseline or summaries of runs"));
             }
         }
     }
@@ -53,7 +53,7 @@ pub fn baseline(path: &Path) -> Result<Baseline> {
     match read(path)? {
         Content::Baseline(baseline) => Ok(*baseline),
         Content::Run(_) => Err(Error::usage(format!("{} is a run's summary, not a baseline", files::shown(path)))
-            .mend("make one with `certctl-bench bless`")),
+            .with_hint("make one with `certctl-bench bless`")),
     }
 }
 
@@ -65,7 +65,7 @@ pub fn summaries(paths: &[PathBuf]) -> Result<Vec<(String, Summary)>> {
     let read_one = |path: &PathBuf| match read(path)? {
         Content::Run(summary) => Ok((files::shown(path), *summary)),
         Content::Baseline(_) => Err(Error::usage(format!("{} is a baseline, not a run's summary", files::shown(path)))
-            .mend("give the summary.json of runs")),
+            .with_hint("give the summary.json of runs")),
     };
     paths.iter().map(read_one).collect()
 }
@@ -75,7 +75,7 @@ fn read(path: &Path) -> Result<Content> {
     let name = files::shown(&file);
     let unread = |why: String| {
         Error::usage(format!("reading {name}: {why}"))
-            .mend("give a summary.json, a folder that holds one, or a baseline")
+            .with_hint("give a summary.json, a folder that holds one, or a baseline")
     };
     let text = files::read_text(&file, LARGEST_BYTES).map_err(|error| unread(error.to_string()))?;
     let head = json::head(&text).map_err(|error| unread(error.to_string()))?;
@@ -88,11 +88,11 @@ fn read(path: &Path) -> Result<Content> {
             return Err(Error::invalid(format!(
                 "{name} is of summary schema {version}, which is newer than this suite: it reads {SCHEMA_VERSION}"
             ))
-            .mend("read it with the version of the suite that has measured it, or a later one"));
+            .with_hint("read it with the version of the suite that has measured it, or a later one"));
         }
         Some(version) => {
             return Err(Error::invalid(format!("{name} is of summary schema {version}, this is {SCHEMA_VERSION}"))
-                .mend("measure again with this version of the suite"));
+                .with_hint("measure again with this version of the suite"));
         }
         None => return Err(unread("it is neither a run's summary nor a baseline".to_owned())),
     }
@@ -100,7 +100,7 @@ fn read(path: &Path) -> Result<Content> {
     let mut value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
     foreign::make_visible(&mut value);
     let damaged = |why: String| {
-        Error::usage(format!("{name} is damaged: {why}")).mend("name a summary.json as a run has written it")
+        Error::usage(format!("{name} is damaged: {why}")).with_hint("name a summary.json as a run has written it")
     };
     consistency::figures(&value).map_err(damaged)?;
     let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;

@@ -141,7 +141,7 @@ impl Bench for AgentStorm {
                     "--restart-within {within} is not below --duration {window}: the fleet would not be back when the run \
                      ends"
                 ))
-                .mend("lower --restart-within, or lengthen --duration"));
+                .with_hint("lower --restart-within, or lengthen --duration"));
             }
             plan.opening = Opening::ByFirstRequest;
             plan.warm_up = Duration::ZERO;

@@ -189,7 +189,8 @@ impl Wanted {
     fn of<B: Bench>(flags: &BenchFlags<B>) -> Result<Self> {
         let wants = |id: &str| {
             flags.criterion.wants(id).map_err(|error| {
-                Error::usage(format!("the filter is no regular expression: {error}")).mend("quote it, or add --exact")
+                Error::usage(format!("the filter is no regular expression: {error}"))
+                    .with_hint("quote it, or add --exact")
             })
         };
         let mut loops = Vec::new();
@@ -316,8 +317,8 @@ fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
         "on standard output, the last line, as summary.json".to_owned()
     };
     let error = Error::new(format!("{}; the results are {place}", unwritten.what()));
-    match unwritten.mending() {
-        Some(mend) => error.mend(mend),
+    match unwritten.hint() {
+        Some(hint) => error.with_hint(hint),
         None => error,
     }
 }

@@ -87,7 +87,7 @@ impl BulkRenewal {
             return Ok(());
         }
         let fits = SEEDED_CERTIFICATES / requests.max(1);
-        let mend = match fits {
+        let hint = match fits {
             0 => "lower --rate or --duration".to_owned(),
             _ => format!("--batch-size {fits} at most at this rate and duration, or lower those"),
         };
@@ -96,7 +96,7 @@ impl BulkRenewal {
             if requests > SEEDED_CERTIFICATES { "at least " } else { "" },
             self.batch_size
         ))
-        .mend(mend))
+        .with_hint(hint))
     }
 
     fn sweep(load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {

@@ -48,7 +48,9 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
     let (base, head) = match &flags.sides[..] {
         [base, head] => (vec![base.clone()], vec![head.clone()]),
         _ if flags.base.is_empty() => {
-            return Err(Error::usage("nothing to compare is given").mend("give BASE and HEAD, or --base and --head"));
+            return Err(
+                Error::usage("nothing to compare is given").with_hint("give BASE and HEAD, or --base and --head")
+            );
         }
         _ => (flags.base.clone(), flags.head.clone()),
     };

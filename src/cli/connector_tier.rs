@@ -263,11 +263,11 @@ impl ConnectorTier {
                 "--workload rotation offers sessions without being asked: a reload makes them worthless, so that no kind \
                  of handshake can be declared",
             )
-            .mend("leave --resumption out, or give --resumption full"));
+            .with_hint("leave --resumption out, or give --resumption full"));
         }
         if self.workload != WorkloadFlag::Rotation && self.haproxy_commit {
             return Err(Error::usage("--haproxy-commit is for --workload rotation, which replaces certificates")
-                .mend("leave --haproxy-commit out"));
+                .with_hint("leave --haproxy-commit out"));
         }
         let passed_over = [
             ("--rate", self.rate.is_some()),
@@ -282,7 +282,7 @@ impl ConnectorTier {
             Some((flag, _)) => Err(Error::usage(format!(
                 "{flag} is none of --workload f5-deploy: its users deploy to the F5, over a connection that each keeps"
             ))
-            .mend(format!("leave {flag} out; --users says how many deploy at once"))),
+            .with_hint(format!("leave {flag} out; --users says how many deploy at once"))),
             None => Ok(()),
         }
     }
@@ -303,7 +303,7 @@ impl ConnectorTier {
         }
         if workloads.is_empty() {
             return Err(Error::new("none of the wanted daemons is here")
-                .mend("install one (Debian: apt-get install nginx apache2 haproxy), or name a running one"));
+                .with_hint("install one (Debian: apt-get install nginx apache2 haproxy), or name a running one"));
         }
         if let (Some(connectors), Some(ports)) = (site.connectors, Ports::of_this_machine()) {
             let loopback = connectors.all().iter().all(Connector::is_local);
@@ -347,7 +347,7 @@ impl ConnectorTier {
         let connector = site.connectors.map(|connectors| {
             let mock = connectors.all().iter().find(|one| one.kind == Kind::F5).zip(connectors.f5());
             mock.ok_or_else(|| {
-                Error::usage("certificates are deployed to our own mock of an F5 alone").mend("leave the URLs out")
+                Error::usage("certificates are deployed to our own mock of an F5 alone").with_hint("leave the URLs out")
             })
         });
         let connector = connector.transpose()?;

@@ -33,7 +33,7 @@ pub struct DoctorFlags {
 pub fn run(flags: DoctorFlags) -> Result<u8> {
     let Where::Running(target) = flags.target.resolve(Environment::Counts)? else {
         return Err(Error::usage("doctor looks at a certctl that runs already, and none is named")
-            .mend("give --target https://host:port, or set CERTCTL_BASE"));
+            .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
     };
     let mut counts = [0; 3];
     doctor::examine(&target, &mut |finding: Finding| {
@@ -41,6 +41,6 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
         outln!("{finding}");
     })?;
     let [ok, warnings, failures] = counts;
-    outln!("{ok} ok, {warnings} to know, {failures} to mend");
+    outln!("{ok} ok, {warnings} to know, {failures} to fix");
     Ok(if counts[Level::Fail as usize] == 0 { 0 } else { exit::COULD_NOT_RUN })
 }

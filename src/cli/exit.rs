@@ -31,7 +31,7 @@ pub fn fail_now(error: &Error) -> ! {
 }
 
 fn failed(error: &Error) -> u8 {
-    errln!("certctl-bench: {}", foreign::visible_lines(&foreign::redact(&error.to_string())));
+    errln!("error: {}", foreign::visible_lines(&foreign::redact(&error.to_string())));
     match error.kind() {
         ErrorKind::Usage => USAGE,
         ErrorKind::CouldNotRun => COULD_NOT_RUN,
@@ -44,7 +44,7 @@ fn failed(error: &Error) -> u8 {
 pub fn done(code: u8) -> ExitCode {
     ExitCode::from(match terminal::failure() {
         Some(error) => {
-            errln!("certctl-bench: writing to standard output: {error}");
+            errln!("error: writing to standard output: {error}");
             if code == 0 { COULD_NOT_RUN } else { code }
         }
         None => code,

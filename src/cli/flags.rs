@@ -213,7 +213,7 @@ impl TargetArgs for TargetFlags {
                 return Err(Error::usage(
                     "--allow-foreign-rows is for the database of a running certctl: none is named",
                 )
-                .mend("give --target https://host:port, or set CERTCTL_BASE"));
+                .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
             }
             let store = match self.database {
                 Some(url) => Store::Database(url),
@@ -231,7 +231,7 @@ impl TargetArgs for TargetFlags {
                 "--in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}",
                 redact(&base)
             ))
-            .mend("leave out --in-memory, or unset CERTCTL_BASE to have a reference server started"));
+            .with_hint("leave out --in-memory, or unset CERTCTL_BASE to have a reference server started"));
         }
         if self.behaviour == BehaviourFlag::AsDocumented {
             return Err(Error::usage(
@@ -245,7 +245,7 @@ impl TargetArgs for TargetFlags {
             return Err(Error::usage(
                 "the token (--token, CERTCTL_TOKEN) holds a space or a control character, or nothing",
             )
-            .mend("give the key alone, without quotes or line ends"));
+            .with_hint("give the key alone, without quotes or line ends"));
         }
         let trust = match self.ca_file.or_else(|| variable("CERTCTL_CA_FILE").map(PathBuf::from)) {
             _ if self.insecure => Trust::Insecure,

@@ -96,7 +96,7 @@ impl HandshakeFlags {
             // A name may have several addresses, and a server may listen on one of them.
             let answers = |address: &&SocketAddr| TcpStream::connect_timeout(address, CONNECT_PATIENCE).is_ok();
             let address = *here.iter().find(answers).or(here.first()).ok_or_else(|| {
-                Error::usage(format!("peer {base} is not on this machine")).mend("give an address on loopback")
+                Error::usage(format!("peer {base} is not on this machine")).with_hint("give an address on loopback")
             })?;
             servers.push(Server::Running(Peer { label: "peer".to_owned(), address, trust, name: base.server_name()? }));
         }
@@ -139,7 +139,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
     let is_filtered = flags.criterion.filter.is_some();
     let loops = Loop::select(loops, cores, flags.matrix, is_filtered, |id| flags.criterion.wants(id));
     let loops = loops.map_err(|error| {
-        Error::usage(format!("the filter is no regular expression: {error}")).mend("quote it, or add --exact")
+        Error::usage(format!("the filter is no regular expression: {error}")).with_hint("quote it, or add --exact")
     })?;
     if flags.criterion.list {
         loops.iter().for_each(|one| outln!("{one}: benchmark"));

@@ -157,7 +157,7 @@ impl Contest {
 /// Returns the error for a run that is an earlier one: a command that measured nothing left its summary again.
 fn copied(label: &str) -> Error {
     Error::invalid(format!("{label}'s run is the same run as an earlier one: the command left its summary again"))
-        .mend("give a command that measures each time")
+        .with_hint("give a command that measures each time")
 }
 
 /// Returns the order of a pair's sides: 0 is the base, 1 the head.

@@ -70,7 +70,7 @@ fn permit(destinations: &[Destination], allowed: bool, load: &str) -> Result<()>
         let address = first.remote().next().map_or_else(String::new, |ip| ip.to_string());
         let at = if name.contains(&address) { String::new() } else { format!(" ({address})") };
         return Err(Error::usage(format!("{name}{at} is not on this machine's loopback, and may be somebody's"))
-            .mend("add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)"));
+            .with_hint("add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)"));
     }
     let mut notice =
         format!("--allow-remote: in {} s load leaves this machine; Ctrl-C keeps it here:", NOTICE.as_secs());

@@ -134,7 +134,7 @@ pub fn run_apart(
 pub(super) fn own_arguments() -> Result<Vec<String>> {
     let arguments = std::env::args_os().map(|argument| {
         argument.into_string().map_err(|argument| {
-            Error::usage(format!("the argument {argument:?} is not UTF-8")).mend("give a path whose name is")
+            Error::usage(format!("the argument {argument:?} is not UTF-8")).with_hint("give a path whose name is")
         })
     });
     arguments.collect()

@@ -69,7 +69,7 @@ fn tidy(flags: &SeedFlags, out: &mut dyn Write) -> Result<()> {
     let cleaned = if flags.clean { seed::clean(&mut client)? } else { seed::reset(&mut client)? };
     if flags.reset && cleaned.restored() == 0 {
         return Err(Error::new(format!("resetting {shown}: it holds no seeded rows"))
-            .mend("run `certctl-bench seed` on this database first"));
+            .with_hint("run `certctl-bench seed` on this database first"));
     }
     writeln!(out, "{} {shown}", if flags.clean { "cleaned" } else { "reset" }).context(telling)?;
     for table in &cleaned.tables {

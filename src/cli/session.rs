@@ -220,7 +220,7 @@ impl Session<'_> {
                 let telling = workload.scenario.telling();
                 done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), telling));
                 let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
-                done.invalid.extend(missing.map(|one| Invalid::Never { what: one.name, mend: self.cut.for_more() }));
+                done.invalid.extend(missing.map(|one| Invalid::Never { what: one.name, hint: self.cut.for_more() }));
             }
             done.breaches.extend(workload.scenario.broken_rules());
             done.parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });

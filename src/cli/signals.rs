@@ -52,16 +52,14 @@ impl Signals {
                 return;
             }
             if state.compare_exchange(PREPARING, ENDED, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                errln!("certctl-bench: stopped before anything was measured");
+                errln!("error: stopped before anything was measured");
                 process::exit(exit::COULD_NOT_RUN.into());
             }
             while state.load(Ordering::SeqCst) != KEPT {
                 thread::sleep(LOOK);
             }
             thread::sleep(STOP_PATIENCE);
-            errln!(
-                "certctl-bench: stopped, and not at its end within {STOP_PATIENCE:?}: the summary is of what was measured"
-            );
+            errln!("error: stopped, and not at its end within {STOP_PATIENCE:?}: the summary is of what was measured");
             process::exit(exit::INVALID.into());
         };
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(end);

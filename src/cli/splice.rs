@@ -54,7 +54,7 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
     }
     match (flags.check, stale.is_empty()) {
         (true, false) => Err(Error::new(format!("not what the baselines say: {}", stale.join(", ")))
-            .mend("run `certctl-bench splice`, and commit what it writes")),
+            .with_hint("run `certctl-bench splice`, and commit what it writes")),
         (_, true) => {
             let plural = if documents.len() == 1 { "" } else { "s" };
             outln!("{:<12} {} document{plural}", "up to date", documents.len());
@@ -68,7 +68,7 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
 fn marked_documents() -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir("docs").and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let entries = entries.map_err(|error| {
-        Error::usage(format!("reading the folder docs: {error}")).mend("run this at the top of the repository")
+        Error::usage(format!("reading the folder docs: {error}")).with_hint("run this at the top of the repository")
     })?;
     let mut documents: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
     documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
@@ -85,6 +85,6 @@ fn marked_documents() -> Result<Vec<PathBuf>> {
 
 fn read(document: &Path) -> Result<String> {
     files::read_text(document, LARGEST_BYTES).map_err(|error| {
-        Error::usage(format!("reading {}: {error}", document.display())).mend("name a document that is there")
+        Error::usage(format!("reading {}: {error}", document.display())).with_hint("name a document that is there")
     })
 }

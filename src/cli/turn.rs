@@ -66,15 +66,15 @@ impl Contender {
         let mut words = shlex::split(command)
             .ok_or_else(|| Error::usage(format!("the command of --{label} ends within quotes")))?
             .into_iter();
-        let program = words
-            .next()
-            .ok_or_else(|| Error::usage(format!("the command of --{label} is empty")).mend("give the words to run"))?;
+        let program = words.next().ok_or_else(|| {
+            Error::usage(format!("the command of --{label} is empty")).with_hint("give the words to run")
+        })?;
         let variable = program.split_once('=').map(|(name, _)| name);
         if variable.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')) {
             return Err(Error::usage(format!(
                 "the command of --{label} begins with a variable, and there is no shell"
             ))
-            .mend("put the word env before it"));
+            .with_hint("put the word env before it"));
         }
         Ok(Self { label, program, arguments: words.collect() })
     }
@@ -100,7 +100,7 @@ impl Contender {
         let Some(status) = ended? else {
             return Ok(Ran::Unfit(
                 Error::new(format!("{label} took longer than {limit:?}; its output is in {}", log.display()))
-                    .mend("give it --longest-run, or less to do"),
+                    .with_hint("give it --longest-run, or less to do"),
             ));
         };
         if stop.load(Ordering::Relaxed) {
@@ -117,7 +117,7 @@ impl Contender {
             Found::Nothing => Ok(Ran::Unfit(
                 child
                     .failure("it left no summary.json of a run")
-                    .mend("try the command by itself; it must not say --output"),
+                    .with_hint("try the command by itself; it must not say --output"),
             )),
         }
     }
@@ -216,7 +216,7 @@ enum Found {
 fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
     if folder.join("smoke").exists() {
         return Err(Error::usage(format!("the command of --{label} makes a smoke run, which measures nothing"))
-            .mend("start it by `cargo bench`, or give the program --bench"));
+            .with_hint("start it by `cargo bench`, or give the program --bench"));
     }
     let Ok(text) = files::read_text(&folder.join("summary.json"), source::LARGEST_BYTES) else {
         return Ok(Found::Nothing);

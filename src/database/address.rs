@@ -53,13 +53,13 @@ impl Address {
         let shown = redact_url(url);
         let wrong = |why: &str| {
             Error::usage(format!("the database URL {shown} is not one{why}"))
-                .mend("write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable")
+                .with_hint("write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable")
         };
         let (plain, ours) = split(url);
         keep_passwords(url);
         if url.contains("://") && ats(url) > 1 {
             // Everything between the first `@` and the last would be taken for the name of a host.
-            return Err(wrong(": it has more than one @").mend("write every @ but the one before the host as %40"));
+            return Err(wrong(": it has more than one @").with_hint("write every @ but the one before the host as %40"));
         }
         let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
             // If the text is not a URL, the parser's message may quote any part of it.
@@ -152,7 +152,7 @@ impl Address {
 
     /// Creates the error for a session that could not be opened, with a hint.
     pub fn unreachable(&self, failure: &Failure) -> Error {
-        Error::new(format!("connecting to {}: {failure}", self.shown)).mend(self.hint(failure))
+        Error::new(format!("connecting to {}: {failure}", self.shown)).with_hint(self.hint(failure))
     }
 
     fn hint(&self, failure: &Failure) -> String {
@@ -201,7 +201,7 @@ impl Address {
                     .to_owned()
             }
             Some(code) if *code == State::CANNOT_CONNECT_NOW => "wait until the server has started".to_owned(),
-            Some(_) => "mend what the server names".to_owned(),
+            Some(_) => "fix what the server names".to_owned(),
             None => self.hint_without_code(failure, &text),
         }
     }

@@ -55,17 +55,17 @@ pub(super) fn connector(verify: Verify, files: &Files, is_direct: bool) -> Resul
             let chain = certificates(certificate, "sslcert")?;
             let key = PrivateKeyDer::from_pem_file(path).map_err(|error| {
                 Error::usage(format!("sslkey {}: {error}", path.display()))
-                    .mend("give the path of a readable PEM file with a private key that has no passphrase")
+                    .with_hint("give the path of a readable PEM file with a private key that has no passphrase")
             })?;
             builder.with_client_auth_cert(chain, key).map_err(|error| {
                 let (key, certificate) = (path.display(), certificate.display());
                 match error {
                     rustls::Error::InconsistentKeys(_) => {
                         Error::usage(format!("sslkey {key} is not the key of sslcert {certificate}: {error}"))
-                            .mend("give the key that the certificate was made for")
+                            .with_hint("give the key that the certificate was made for")
                     }
                     error => Error::usage(format!("sslcert {certificate} and sslkey {key} cannot be used: {error}"))
-                        .mend("make a certificate of X.509 version 3 with an RSA or ECDSA key"),
+                        .with_hint("make a certificate of X.509 version 3 with an RSA or ECDSA key"),
                 }
             })?
         }
@@ -80,7 +80,7 @@ pub(super) fn connector(verify: Verify, files: &Files, is_direct: bool) -> Resul
 fn certificates(path: &std::path::Path, parameter: &str) -> Result<Vec<CertificateDer<'static>>> {
     let unusable = |why: String| {
         Error::usage(format!("{parameter} {}: {why}", path.display()))
-            .mend("give the path of a readable PEM file with certificates")
+            .with_hint("give the path of a readable PEM file with certificates")
     };
     let read: Vec<_> =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(error.to_string()))?;
@@ -108,7 +108,7 @@ impl Verifier {
         let (used, _) = store.add_parsable_certificates(roots.iter().cloned());
         if used == 0 {
             return Err(Error::usage("no usable authority to verify the database's certificate by")
-                .mend("name the authority's PEM file in the URL: sslrootcert=FILE"));
+                .with_hint("name the authority's PEM file in the URL: sslrootcert=FILE"));
         }
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
             .build()

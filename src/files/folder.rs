@@ -32,7 +32,7 @@ pub fn claim(folder: &Path) -> Result<Claim> {
         // On a file system without locks, it is left to the user to keep runs apart.
         if error.kind() == io::ErrorKind::WouldBlock {
             return Err(Error::new(format!("another run writes its results to {}", shown(folder)))
-                .mend("wait for its end, or name another folder with --output"));
+                .with_hint("wait for its end, or name another folder with --output"));
         }
     }
     Ok(Claim { _lock: lock })
@@ -54,11 +54,11 @@ pub fn probe(folder: &Path) -> Result<()> {
 
 fn unfit(folder: &Path, error: &io::Error) -> Error {
     use io::ErrorKind as Kind;
-    let mend = match error.kind() {
+    let hint = match error.kind() {
         Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "free 8 MiB there, or name another folder",
         Kind::AlreadyExists | Kind::NotADirectory => "name a folder: there is a file of that name",
         Kind::InvalidFilename => "name a folder with a shorter name",
         _ => "name a folder that this user can write",
     };
-    Error::new(format!("the folder {} cannot take results: {error}", shown(folder))).mend(mend)
+    Error::new(format!("the folder {} cannot take results: {error}", shown(folder))).with_hint(hint)
 }

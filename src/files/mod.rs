@@ -53,7 +53,7 @@ pub fn refuse_input(output: &Path, inputs: &[PathBuf]) -> Result<()> {
         let file = if input.is_dir() { input.join("summary.json") } else { input.clone() };
         if identity(&file) == Some(written) {
             return Err(Error::usage(format!("{} is an input and an output: it would be lost", shown(output)))
-                .mend("name another file for the output"));
+                .with_hint("name another file for the output"));
         }
     }
     Ok(())

@@ -66,16 +66,16 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
     let what = format!("writing {}: {error}", shown(path));
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            Error::usage(what).mend("name a file in a folder that exists")
+            Error::usage(what).with_hint("name a file in a folder that exists")
         }
         ErrorKind::IsADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
-            Error::usage(what).mend("name a file")
+            Error::usage(what).with_hint("name a file")
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Error::new(what).mend("free space there, or name a file elsewhere")
+            Error::new(what).with_hint("free space there, or name a file elsewhere")
         }
-        ErrorKind::TimedOut => Error::new(what).mend("start the reader first, or name a regular file"),
-        _ => Error::new(what).mend("name a file that this user can write"),
+        ErrorKind::TimedOut => Error::new(what).with_hint("start the reader first, or name a regular file"),
+        _ => Error::new(what).with_hint("name a file that this user can write"),
     }
 }
 

@@ -99,7 +99,8 @@ impl Rival {
         let mut command = self.command(peer, authority, turn_s);
         let output = command.stdin(Stdio::null()).output().map_err(|error| {
             let program = command.get_program().to_string_lossy();
-            Error::new(format!("starting {program}: {error}")).mend(format!("install {program}, so that it is in PATH"))
+            Error::new(format!("starting {program}: {error}"))
+                .with_hint(format!("install {program}, so that it is in PATH"))
         })?;
         let cpu_ms = children_cpu_ms()? - before;
         let handshakes = self.made(&output)?;

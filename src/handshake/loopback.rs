@@ -100,12 +100,12 @@ impl Visitor {
         let error = |what: String| Error::new(format!("handshake {} with {label} at {address}: {what}", self.offer));
         match fault {
             Fault::Mismatch(mismatch) if self.offer.resumption() == Resumption::Resumed => {
-                error(mismatch).mend("let the server give out tickets, or leave resumed ones out by a filter")
+                error(mismatch).with_hint("let the server give out tickets, or leave resumed ones out by a filter")
             }
             Fault::Mismatch(mismatch) => error(mismatch),
             Fault::Refused(alert) => error(format!("the server refuses it by the alert {alert:?}")),
             Fault::Broken(broken) if broken.kind() == io::ErrorKind::AddrNotAvailable => error(broken.to_string())
-                .mend("wait a minute for closed connections to free their ports, or measure for less long"),
+                .with_hint("wait a minute for closed connections to free their ports, or measure for less long"),
             Fault::Broken(broken) => error(broken.to_string()),
         }
     }

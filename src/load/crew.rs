@@ -244,7 +244,7 @@ async fn open_all<C: Client>(
     let hint = "lower --connect-rate or --connections, or look at the target's limits and log";
     let why = match shared.opening_fault.take() {
         Some(fault) if fault.kind == FaultKind::Exhausted => {
-            return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}")).mend(hint));
+            return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}")).with_hint(hint));
         }
         Some(fault) => fault.to_string(),
         None if shared.control.stop.load(Ordering::Relaxed) => {

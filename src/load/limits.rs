@@ -48,7 +48,7 @@ impl Sockets {
         if limit.rlim_max < needed {
             let text = format!("{self}; the hard limit (RLIMIT_NOFILE) is {}", limit.rlim_max);
             let lower = self.lower(limit.rlim_max, sized).map_or_else(String::new, |lower| format!(", or {lower}"));
-            return Err(Error::new(text).mend(format!("ulimit -Hn {needed} as root before the run{lower}")));
+            return Err(Error::new(text).with_hint(format!("ulimit -Hn {needed} as root before the run{lower}")));
         }
         limit.rlim_cur = needed;
         // SAFETY: `limit` is a valid rlimit.
@@ -70,7 +70,7 @@ impl Sockets {
             self.connections,
             ports.count()
         ))
-        .mend(format!("sysctl net.ipv4.ip_local_port_range='1024 65535', or {flag} {}", ports.count() / each)))
+        .with_hint(format!("sysctl net.ipv4.ip_local_port_range='1024 65535', or {flag} {}", ports.count() / each)))
     }
 
     /// Returns the setting that `limit` descriptors would allow, as a hint, or `None` if there is none.
@@ -146,13 +146,13 @@ pub fn unstarted(what: &str, error: &io::Error) -> Error {
                 told(resource_limit(libc::RLIMIT_AS))
             );
             Error::new(text)
-                .mend("raise the one that is reached: ulimit -u 4096, docker's --pids-limit, ulimit -v unlimited")
+                .with_hint("raise the one that is reached: ulimit -u 4096, docker's --pids-limit, ulimit -v unlimited")
         }
         Some(libc::EMFILE | libc::ENFILE) => {
             let limit =
                 resource_limit(libc::RLIMIT_NOFILE).map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
             Error::new(format!("{}; file descriptors (RLIMIT_NOFILE): {limit}", failed.what()))
-                .mend("ulimit -n 1024 before the run")
+                .with_hint("ulimit -n 1024 before the run")
         }
         _ => failed,
     }

@@ -115,14 +115,14 @@ pub enum Invalid {
         /// The threshold, with the measured value.
         checked: Checked,
         /// The flag that gives more samples, as a hint.
-        mend: &'static str,
+        hint: &'static str,
     },
     /// The event that the run was to observe did not occur.
     Never {
         /// The name of the observation.
         what: &'static str,
         /// The flag that gives it more time, as a hint.
-        mend: &'static str,
+        hint: &'static str,
     },
     /// The number of a side effect found is not the number claimed.
     Work(Work),
@@ -189,11 +189,11 @@ impl fmt::Display for Invalid {
             }
             Self::Starved(taken) => taken.fmt(f),
             Self::Throttled(stopped) => stopped.fmt(f),
-            Self::TooFewSamples { checked, mend } => {
+            Self::TooFewSamples { checked, hint } => {
                 let (needed, had) = (checked.threshold.samples_needed(), checked.had);
-                write!(f, "{checked} needs {needed} right answers, this run has {had} ({mend})")
+                write!(f, "{checked} needs {needed} right answers, this run has {had} ({hint})")
             }
-            Self::Never { what, mend } => write!(f, "{what}: never ({mend}, or see what failed)"),
+            Self::Never { what, hint } => write!(f, "{what}: never ({hint}, or see what failed)"),
             Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
@@ -322,11 +322,11 @@ pub fn judge(
     reasons
 }
 
-/// Returns the thresholds that cannot be judged: too few samples for the quantile, and no clear breach. `mend` is the
+/// Returns the thresholds that cannot be judged: too few samples for the quantile, and no clear breach. `hint` is the
 /// flag that gives more.
-pub fn unjudged(checked: &[Checked], mend: &'static str) -> impl Iterator<Item = Invalid> {
+pub fn unjudged(checked: &[Checked], hint: &'static str) -> impl Iterator<Item = Invalid> {
     let unjudged = checked.iter().filter(|checked| checked.measured.is_none() && !checked.certain);
-    unjudged.map(move |checked| Invalid::TooFewSamples { checked: *checked, mend })
+    unjudged.map(move |checked| Invalid::TooFewSamples { checked: *checked, hint })
 }
 
 #[cfg(test)]

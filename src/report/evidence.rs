@@ -27,17 +27,17 @@ fn row(text: &mut String, key: &str, value: &str) {
     let _ = writeln!(text, "{key:<12} {value}");
 }
 
-fn unavailable(text: &mut String, key: &str, why: &str, mend: Option<&String>) {
+fn unavailable(text: &mut String, key: &str, why: &str, hint: Option<&String>) {
     row(text, key, &format!("not known: {why}"));
-    if let Some(mend) = mend {
-        row(text, "", &format!("mend: {mend}"));
+    if let Some(hint) = hint {
+        row(text, "", &format!("hint: {hint}"));
     }
 }
 
 fn statements(text: &mut String, evidence: &Evidence) {
     let statements = match &evidence.statements {
         None => return,
-        Some(Known::No { unavailable: why, mend }) => return unavailable(text, "SQL", why, mend.as_ref()),
+        Some(Known::No { unavailable: why, hint }) => return unavailable(text, "SQL", why, hint.as_ref()),
         Some(Known::Yes(statements)) => statements,
     };
     match &statements.per_arrival {
@@ -102,7 +102,7 @@ fn in_window(text: &mut String, window: &Window) {
 fn metrics(text: &mut String, evidence: &Evidence) {
     let changes = match &evidence.metrics {
         None => return,
-        Some(Known::No { unavailable: why, mend }) => return unavailable(text, "metrics", why, mend.as_ref()),
+        Some(Known::No { unavailable: why, hint }) => return unavailable(text, "metrics", why, hint.as_ref()),
         Some(Known::Yes(changes)) => changes,
     };
     if changes.is_empty() {

@@ -50,7 +50,7 @@ pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
                 "{count} runs of {}: no more than {RUNS} can be told apart",
                 group.scenario
             ))
-            .mend("report on fewer at a time"));
+            .with_hint("report on fewer at a time"));
         }
         for (index, run) in group.runs.iter_mut().enumerate().filter(|_| count > 1) {
             run.label = ["base", "head"].get(index).map_or_else(|| format!("run {}", index + 1), ToString::to_string);
@@ -114,7 +114,7 @@ impl Run {
         let Some(hdr) = &facts.hdr_ns else { return Ok(Distribution::default()) };
         Distribution::from_base64(hdr).map_err(|error| {
             Error::usage(format!("{} is damaged: {}", self.file, error.what()))
-                .mend("name a summary.json as a run has written it")
+                .with_hint("name a summary.json as a run has written it")
         })
     }
 }

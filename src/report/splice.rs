@@ -68,7 +68,7 @@ pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
             continue;
         };
         let wrong = |why: &str| {
-            Error::usage(format!("{} line {}: {why}", document.display(), index + 1)).mend(
+            Error::usage(format!("{} line {}: {why}", document.display(), index + 1)).with_hint(
                 "write `<!-- splice: latency|counts|phases BASELINE... -->` or `… picture FILE.svg BASELINE... \
                        -->`, and `<!-- splice: end -->` below",
             )
@@ -238,7 +238,7 @@ fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     });
     let bars: Vec<Bar> = bars.filter(|bar| !bar.segments.is_empty()).collect();
     if bars.is_empty() {
-        return Err(Error::usage("no baseline of these has phases").mend("name baselines of connector_tier"));
+        return Err(Error::usage("no baseline of these has phases").with_hint("name baselines of connector_tier"));
     }
     Ok((title, phases::file(&Stack { title, bars: &bars }, PICTURE_WIDTH)?))
 }

@@ -53,7 +53,7 @@ impl Named<'_> {
     }
 
     /// Returns the fix. It never advises what was done already: with `--insecure` no certificate is refused.
-    pub fn mend(&self, fault: &Fault) -> String {
+    pub fn hint(&self, fault: &Fault) -> String {
         let Self { what, url_from, ca_flag, .. } = self;
         let or_any = "(or accept any with --insecure)";
         let name = format!(
@@ -120,17 +120,17 @@ mod tests {
 
     #[test]
     fn a_name_is_missed_only_where_none_was_sent() {
-        let mend = |base: &str, kind, detail: &str| {
+        let hint = |base: &str, kind, detail: &str| {
             let (base, trust) = (base.parse().unwrap(), Trust::Insecure);
             let named =
                 Named { what: "certctl", base: &base, url_from: "CERTCTL_BASE", ca_flag: "--ca-file", trust: &trust };
-            named.mend(&Fault::new(kind, detail))
+            named.hint(&Fault::new(kind, detail))
         };
-        let refused = |base| mend(base, FaultKind::Refused, "received fatal alert: HandshakeFailure");
+        let refused = |base| hint(base, FaultKind::Refused, "received fatal alert: HandshakeFailure");
         assert_eq!(refused("https://certctl.test"), IN_COMMON);
         let both = refused("https://127.0.0.1");
         assert!(both.starts_with(IN_COMMON) && both.contains("; or write https://NAME:PORT in CERTCTL_BASE"), "{both}");
-        let denied = |base| mend(base, FaultKind::Refused, "received fatal alert: AccessDenied");
+        let denied = |base| hint(base, FaultKind::Refused, "received fatal alert: AccessDenied");
         assert!(denied("https://127.0.0.1").starts_with("write https://NAME:PORT in CERTCTL_BASE"));
         assert_eq!(denied("https://certctl.test"), "check that CERTCTL_BASE is the address of certctl's HTTPS port");
     }

@@ -90,7 +90,7 @@ impl RunAs {
             "finding a user to start a server as, since we are root: no user {}",
             names.join(" or ")
         ))
-        .mend("run as an ordinary user"))
+        .with_hint("run as an ordinary user"))
     }
 }
 

@@ -294,7 +294,7 @@ impl Connector {
     /// Connects to a daemon that runs already, at the first address of its host at which it answers.
     fn running(kind: Kind, base: Base, trust: Trust) -> Result<Self> {
         let mut failure =
-            Error::new(format!("{base}: the host has no address")).mend(format!("check the URL of {kind}"));
+            Error::new(format!("{base}: the host has no address")).with_hint(format!("check the URL of {kind}"));
         for address in base.addresses()? {
             let (base, trust, version) = (base.clone(), trust.clone(), "unknown".to_owned());
             let connector = Self { kind, base, address, trust, version, origin: Origin::Running };
@@ -375,13 +375,13 @@ impl Connector {
             Ok(200) => Ok(()),
             Ok(status) => {
                 Err(Error::new(format!("{} at {}: GET {} answers {status}", self.kind, self.base, self.kind.path()))
-                    .mend("have it answer 200 there"))
+                    .with_hint("have it answer 200 there"))
             }
             Err(fault) => {
                 let (what, url_from) = (self.kind.to_string(), format!("the URL of {}", self.kind));
                 let (base, trust) = (&self.base, &self.trust);
                 let named = Named { what: &what, base, url_from: &url_from, ca_flag: "--connector-ca-file", trust };
-                Err(Error::new(format!("{what} at {}", named.what(&fault))).mend(named.mend(&fault)))
+                Err(Error::new(format!("{what} at {}", named.what(&fault))).with_hint(named.hint(&fault)))
             }
         }
     }

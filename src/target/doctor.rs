@@ -33,7 +33,7 @@ pub struct Finding {
     /// The state that was found.
     pub what: String,
     /// The fix, if one is needed.
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 /// The fix for missing seeded rows.
@@ -44,19 +44,19 @@ type Tell<'a> = &'a mut dyn FnMut(Finding);
 
 impl Finding {
     fn ok(what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, what: what.into(), mend: None }
+        Self { level: Level::Ok, what: what.into(), hint: None }
     }
 
-    fn warn(what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { level: Level::Warn, what: what.into(), mend: Some(mend.into()) }
+    fn warn(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { level: Level::Warn, what: what.into(), hint: Some(hint.into()) }
     }
 
-    fn fail(what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { level: Level::Fail, what: what.into(), mend: Some(mend.into()) }
+    fn fail(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { level: Level::Fail, what: what.into(), hint: Some(hint.into()) }
     }
 
     fn of(level: Level, error: &Error) -> Self {
-        Self { level, what: error.what().to_owned(), mend: error.mending().map(str::to_owned) }
+        Self { level, what: error.what().to_owned(), hint: error.hint().map(str::to_owned) }
     }
 
     /// Returns an `Ok` finding if `good`, else `otherwise`.
@@ -73,8 +73,8 @@ impl fmt::Display for Finding {
             Level::Fail => "fail",
         };
         write!(f, "{level:<5} {}", foreign::visible(&foreign::redact(&self.what), usize::MAX))?;
-        match &self.mend {
-            Some(mend) => write!(f, "\n      mend: {mend}"),
+        match &self.hint {
+            Some(hint) => write!(f, "\n      hint: {hint}"),
             None => Ok(()),
         }
     }

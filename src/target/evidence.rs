@@ -52,7 +52,7 @@ pub enum Known<T> {
         /// The reason.
         unavailable: String,
         /// The fix that would make it available.
-        mend: Option<String>,
+        hint: Option<String>,
     },
 }
 
@@ -68,7 +68,7 @@ impl<T> Known<T> {
 
 impl<T> From<Error> for Known<T> {
     fn from(error: Error) -> Self {
-        Self::No { unavailable: error.what().to_owned(), mend: error.mending().map(str::to_owned) }
+        Self::No { unavailable: error.what().to_owned(), hint: error.hint().map(str::to_owned) }
     }
 }
 

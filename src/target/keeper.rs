@@ -104,7 +104,7 @@ impl Keeper {
             return Ok(());
         }
         let why = format!("could not remove {}", self.folder.display());
-        Err(self.script.failure(&why).mend("remove the folder by hand"))
+        Err(self.script.failure(&why).with_hint("remove the folder by hand"))
     }
 }
 
@@ -131,7 +131,7 @@ fn room(lease: &Lease, user: Option<RunAs>) -> Result<PathBuf> {
     let choices = [wanted.clone(), PathBuf::from("/tmp")];
     choices.iter().filter_map(|room| room.canonicalize().ok()).find(|room| fits(room)).ok_or_else(|| {
         Error::new(format!("making a folder for {}: neither {} nor /tmp will do", lease.what, wanted.display()))
-            .mend("set TMPDIR to a folder with a short path that every user can pass through")
+            .with_hint("set TMPDIR to a folder with a short path that every user can pass through")
     })
 }
 

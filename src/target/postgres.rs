@@ -208,7 +208,7 @@ fn initdb(installation: &Installation, folder: &Path, run_as: Option<RunAs>) -> 
     // On SIGTERM initdb stops its own children.
     let spec = Spec { death_signal: Some(libc::SIGTERM), run_as, ..Spec::default() };
     let mut child = Child::spawn("initdb", command, spec).map_err(|error| {
-        error.mend("as root this needs the right to become another user; else run as an ordinary one")
+        error.with_hint("as root this needs the right to become another user; else run as an ordinary one")
     })?;
     match child.wait(INITDB_WAIT)? {
         Some(status) if status.success() => Ok(()),

@@ -82,7 +82,7 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
     inspected.unwrap_or_else(|_| {
         let base = &target.base;
         Err(Error::new(format!("{base}: the questions before a run were not all answered within {WHOLE_PATIENCE:?}"))
-            .mend("look at its log: it answers each, but too slowly to be measured"))
+            .with_hint("look at its log: it answers each, but too slowly to be measured"))
     })
 }
 
@@ -99,7 +99,7 @@ async fn reach(target: &Target) -> Result<Dialer> {
     }
     match fault {
         Some((address, fault)) => Err(unreachable(target, address, &fault)),
-        None => Err(Error::new(format!("{}: the host has no address", target.base)).mend("check CERTCTL_BASE")),
+        None => Err(Error::new(format!("{}: the host has no address", target.base)).with_hint("check CERTCTL_BASE")),
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -
         FaultKind::Connect => format!("{base} is not reachable at {address}: {}", fault.detail),
         _ => named.what(fault),
     };
-    Error::new(what).mend(named.mend(fault))
+    Error::new(what).with_hint(named.hint(fault))
 }
 
 /// The token's user and permissions.
@@ -153,12 +153,14 @@ impl Inspection<'_> {
             return Error::new(format!(
                 "{base}{path} answers {status} coded as {coding}, though every request says Accept-Encoding: identity"
             ))
-            .mend("switch compression off in the proxy in front of certctl, or point CERTCTL_BASE at certctl itself");
+            .with_hint(
+                "switch compression off in the proxy in front of certctl, or point CERTCTL_BASE at certctl itself",
+            );
         }
         if answer.status >= 500 && !answer.is_html() {
             let (base, status, body) = (&self.target.base, answer.status, foreign::line_of_bytes(&answer.body));
             return Error::new(format!("{base}{path} answers {status}: {body}"))
-                .mend("look at certctl's log, or at that of the proxy in front of it");
+                .with_hint("look at certctl's log, or at that of the proxy in front of it");
         }
         let what = match answer {
             _ if answer.is_html() => "HTML where JSON was due",
@@ -169,7 +171,7 @@ impl Inspection<'_> {
             "{}{path} answers {} with {what}: this is not certctl's API",
             self.target.base, answer.status
         ))
-        .mend("point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service")
+        .with_hint("point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service")
     }
 
     pub(super) async fn health(&mut self) -> Result<()> {
@@ -189,7 +191,7 @@ impl Inspection<'_> {
                 self.target.base,
                 answer.reason()
             ))
-            .mend("start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL")),
+            .with_hint("start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL")),
             _ => Err(self.not_certctl("/ready", &answer)),
         }
     }
@@ -216,7 +218,7 @@ impl Inspection<'_> {
             429 => return Err(self.limited()),
             401 => {
                 return Err(Error::new(format!("{}: the token is not known: {}", self.target.base, answer.reason()))
-                    .mend("set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)"));
+                    .with_hint("set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)"));
             }
             _ => return Err(self.not_certctl(path, &answer)),
         }
@@ -234,7 +236,7 @@ impl Inspection<'_> {
 
     fn may_not(&self, user: &str, permission: &str) -> Error {
         let base = &self.target.base;
-        Error::new(format!("{base}: the token of {user:?} lacks the permission {permission}")).mend(format!(
+        Error::new(format!("{base}: the token of {user:?} lacks the permission {permission}")).with_hint(format!(
             "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or {}",
             granted_by(permission)
         ))
@@ -245,14 +247,14 @@ impl Inspection<'_> {
             return Ok(());
         }
         let (base, is_reference) = (&self.target.base, self.target.system.kind == "reference");
-        let mend = match is_reference {
+        let hint = match is_reference {
             true => "leave out --in-memory, and install PostgreSQL 15 or newer if there is none",
             false => "give --database URL, with the URL of certctl's own database",
         };
         Err(Error::usage(format!(
             "{base}: each size renews the same certificates, which cannot be put back without a database"
         ))
-        .mend(mend))
+        .with_hint(hint))
     }
 
     fn limited(&self) -> Error {
@@ -260,7 +262,7 @@ impl Inspection<'_> {
             "{}: certctl's rate limiter is on and would answer most requests with 429",
             self.target.base
         ))
-        .mend("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
+        .with_hint("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
     }
 
     /// Sends enough requests to be refused by a rate limiter, at most `most_probes`. Returns true if it is proven to be
@@ -290,7 +292,7 @@ impl Inspection<'_> {
             403 => Err(self.may_not("?", "agent.heartbeat")),
             429 => Err(self.limited()),
             410 => Err(Error::new(format!("{}: agent {number} of the seeded fleet is retired", self.target.base))
-                .mend("UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'")),
+                .with_hint("UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'")),
             // certctl answers 500 for an unknown agent; its documentation says 404.
             404 | 500 => {
                 let text = format!(
@@ -301,7 +303,7 @@ impl Inspection<'_> {
                 );
                 let there = self.seeded_agents_below(number).await;
                 let text = if there > 0 { format!("{text}; agents 1 to {there} are") } else { text };
-                Err(Error::new(text).mend(format!(
+                Err(Error::new(text).with_hint(format!(
                     "certctl-bench seed --agents {} --database URL, with the URL of certctl's own database; or lower \
                      --agents",
                     number.max(Sizes::default().agents)
@@ -343,7 +345,7 @@ impl Inspection<'_> {
                 answer.status,
                 answer.reason()
             ))
-            .mend("certctl-bench seed --database URL, with the URL of certctl's own database")),
+            .with_hint("certctl-bench seed --database URL, with the URL of certctl's own database")),
             _ => Err(self.not_certctl(&path, &answer)),
         }
     }
@@ -356,7 +358,7 @@ impl Inspection<'_> {
                 "{}: certificate {number} of those to renew is in renewal already, from an earlier run",
                 self.target.base
             ))
-            .mend("certctl-bench seed --reset --database URL, or give this run the --database"));
+            .with_hint("certctl-bench seed --reset --database URL, or give this run the --database"));
         }
         Ok(())
     }

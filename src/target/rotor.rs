@@ -34,7 +34,7 @@ impl Rotor {
         let daemons = connectors.replaceable();
         if daemons.is_empty() {
             return Err(Error::usage("certificates of daemons that run already cannot be replaced from here")
-                .mend("leave their URLs out: what is installed is started"));
+                .with_hint("leave their URLs out: what is installed is started"));
         }
         let (stop, rotations) = (Arc::new(AtomicBool::new(false)), connectors.rotations());
         let stopped = stop.clone();
@@ -72,7 +72,7 @@ fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations
     'run: while !over() {
         for daemon in daemons {
             if let Err(error) = replace(daemon, rotations, &mut retiring) {
-                errln!("certctl-bench: replacing the certificate of {}: {error}", daemon.kind);
+                errln!("error: replacing the certificate of {}: {error}", daemon.kind);
             }
             wait(pause, &mut retiring);
             if over() {

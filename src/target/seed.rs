@@ -153,9 +153,9 @@ pub fn require_writable(client: &mut Client, shown: &str) -> Result<()> {
     let (is_standby, read_only): (bool, String) = (row.get(0), row.get(1));
     match (is_standby, &*read_only) {
         (true, _) => Err(Error::new(format!("opening {shown}: it is a standby, which takes no writes"))
-            .mend("give the URL of the primary")),
+            .with_hint("give the URL of the primary")),
         (false, "on") => Err(Error::new(format!("opening {shown}: default_transaction_read_only is on"))
-            .mend("ALTER ROLE … (or DATABASE …) RESET default_transaction_read_only, or use another role")),
+            .with_hint("ALTER ROLE … (or DATABASE …) RESET default_transaction_read_only, or use another role")),
         _ => Ok(()),
     }
 }
@@ -178,7 +178,7 @@ fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<It
             return Err(Error::new(format!(
                 "opening {shown}: it has no table {table}, so it is not certctl's database, or not migrated"
             ))
-            .mend(elsewhere(client, table).unwrap_or_else(|| MIGRATE.to_owned())));
+            .with_hint(elsewhere(client, table).unwrap_or_else(|| MIGRATE.to_owned())));
         }
     }
     Ok(())
@@ -206,7 +206,7 @@ fn run_in_transaction(client: &mut Client, sizes: Sizes, name: &str, sql: &str) 
         };
         let failed = failed(&format!("applying the seed {name}{place}"), &error);
         match error.code() {
-            Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => failed.mend(DEMO),
+            Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => failed.with_hint(DEMO),
             _ => failed,
         }
     })

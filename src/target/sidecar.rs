@@ -161,14 +161,14 @@ impl Options {
         };
         if let Some(group) = self.groups.iter().find(|group| !plain(group)) {
             return Err(Error::usage(format!("{group:?} is no name of a key exchange group"))
-                .mend("name it as OpenSSL does, as in P-256"));
+                .with_hint("name it as OpenSSL does, as in P-256"));
         }
         if !(1..=64).contains(&self.workers) {
-            return Err(Error::usage(format!("{} workers for {daemon}", self.workers)).mend("give it 1 to 64"));
+            return Err(Error::usage(format!("{} workers for {daemon}", self.workers)).with_hint("give it 1 to 64"));
         }
         if self.reload == Reload::Runtime && daemon != Daemon::Haproxy {
             return Err(Error::usage(format!("{daemon} has no runtime API to replace a certificate by"))
-                .mend("have it reload gracefully"));
+                .with_hint("have it reload gracefully"));
         }
         Ok(())
     }
@@ -278,7 +278,7 @@ impl Sidecar {
         let signal = Some(libc::SIGTERM);
         let spec = Spec { death_signal: signal, stop_signal: signal, run_as: user, ..Spec::default() };
         let master = Child::spawn(daemon.label(), command, spec).map_err(|error| {
-            error.mend("as root this needs the right to become another user; else run as an ordinary one")
+            error.with_hint("as root this needs the right to become another user; else run as an ordinary one")
         })?;
         let version = installation.version.clone();
         Ok(Sidecar { daemon, version, address, reload: options.reload, files, master, keeper })

@@ -39,7 +39,7 @@ impl Trust {
     pub fn from_pem(bytes: &[u8], origin: &str) -> Result<Self> {
         let wrong = |what: &str| {
             Error::usage(format!("CA file {origin} {what}"))
-                .mend("give a PEM file with the certificate of the authority that signed the server's certificate")
+                .with_hint("give a PEM file with the certificate of the authority that signed the server's certificate")
         };
         let certificates = CertificateDer::pem_slice_iter(bytes)
             .collect::<Result<Vec<_>, _>>()
@@ -75,7 +75,8 @@ impl Trust {
     /// If the file cannot be read, has more than 16 MiB, or is neither of them.
     pub fn from_file(path: &Path) -> Result<Self> {
         let pem = crate::files::read(path, LARGEST_CA_BYTES).map_err(|error| {
-            Error::usage(format!("CA file {}: {error}", path.display())).mend("give the path of a readable PEM file")
+            Error::usage(format!("CA file {}: {error}", path.display()))
+                .with_hint("give the path of a readable PEM file")
         })?;
         Self::from_pem(&pem, &path.display().to_string())
     }
@@ -272,7 +273,7 @@ fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore> {
     let (usable, ignored) = store.add_parsable_certificates(certificates.iter().cloned());
     if usable == 0 {
         return Err(Error::usage(format!("none of the {ignored} CA certificates can be used as a trust anchor"))
-            .mend("give the certificate of the authority itself"));
+            .with_hint("give the certificate of the authority itself"));
     }
     Ok(store)
 }
@@ -280,7 +281,9 @@ fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore> {
 fn system_authorities() -> Result<Vec<CertificateDer<'static>>> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {
-        return Err(Error::new("the operating system has no CA certificates").mend("name the server's CA: --ca-file"));
+        return Err(
+            Error::new("the operating system has no CA certificates").with_hint("name the server's CA: --ca-file")
+        );
     }
     Ok(found.certs)
 }

@@ -73,7 +73,7 @@ fn a_row_that_certctl_ties_to_a_posted_certificate_stops_the_cleaning() {
     runs(&mut client);
     client.batch_execute("INSERT INTO revocations VALUES ('cert-1')").unwrap();
     let error = clean(&mut client).unwrap_err().to_string();
-    assert!(error.contains(r#"on table "revocations""#) && error.contains("mend: no run makes such rows"), "{error}");
+    assert!(error.contains(r#"on table "revocations""#) && error.contains("hint: no run makes such rows"), "{error}");
     assert_eq!(
         one::<i64>(&mut client, "SELECT count(*) FROM certificate_versions"),
         1,

@@ -37,7 +37,7 @@ fn told(evidence: &Evidence) -> Result<(f64, f64), String> {
             let each = statements.per_arrival.unwrap();
             Ok((each.calls, each.rows))
         }
-        Known::No { unavailable, mend } => Err(format!("{unavailable}; {}", mend.as_deref().unwrap_or("no hint"))),
+        Known::No { unavailable, hint } => Err(format!("{unavailable}; {}", hint.as_deref().unwrap_or("no hint"))),
     }
 }
 
@@ -185,7 +185,7 @@ fn wal_is_compared_only_where_it_is_written_alike() {
 fn what_was_not_counted_is_no_improvement() {
     let base = side(5, &[]);
     let mut uncounted = Made { number: 9, ..Made::default() }.summary();
-    uncounted.evidence[0].statements = Some(Known::No { unavailable: "track is none".to_owned(), mend: None });
+    uncounted.evidence[0].statements = Some(Known::No { unavailable: "track is none".to_owned(), hint: None });
     let head = Side::of(&[("head".to_owned(), uncounted)]).unwrap();
     let comparison = compare::run(&base, &head, Options { counts_only: true, ..Options::default() });
     assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5), "{comparison}");

@@ -151,7 +151,7 @@ fn rows_that_may_not_be_vacuumed_are_foretold() {
         let foretold = |tables: &str| {
             format!(
                 "warn  this role may not vacuum {tables}: dead rows of what is put back stay, and WAL is not compared\n      \
-                 mend: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}\n"
+                 hint: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}\n"
             )
         };
         // All rights on a table do not include vacuum before 17. A member of the owner's role has them all.

@@ -72,7 +72,7 @@ pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, t
 fn unseen_limiter() -> Finding {
     Finding::warn(
         "it could not be seen that the rate limiter is off: too few right answers to /health came, or too slowly",
-        "mend what keeps it from answering, then look again",
+        "fix what keeps it from answering, then look again",
     )
 }
 
@@ -187,7 +187,7 @@ async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
             (404 | 500, Some(_)) => {
                 let why = answer.reason();
                 let what = format!("{base}: agent {number} of the fleet is not seeded ({}: {why})", answer.status);
-                return Err(Error::new(what).mend(SEED));
+                return Err(Error::new(what).with_hint(SEED));
             }
             _ => return Err(inspection.not_certctl(&path, &answer)),
         }

@@ -37,10 +37,10 @@ fn ports(ports: Ports) -> Finding {
     let Ports { low, high, waiting, .. } = ports;
     let free = ports.count().saturating_sub(waiting);
     let what = format!("ports {low} to {high}, {waiting} of them in TIME_WAIT, for {SEEDED_AGENTS} connections");
-    let mend = "sysctl net.ipv4.ip_local_port_range='10000 65535', or wait a minute for TIME_WAIT to end";
+    let hint = "sysctl net.ipv4.ip_local_port_range='10000 65535', or wait a minute for TIME_WAIT to end";
     match free {
-        _ if free < SEEDED_AGENTS => Finding::fail(what, mend),
-        _ if free < 2 * SEEDED_AGENTS => Finding::warn(what, mend),
+        _ if free < SEEDED_AGENTS => Finding::fail(what, hint),
+        _ if free < 2 * SEEDED_AGENTS => Finding::warn(what, hint),
         _ => Finding::ok(what),
     }
 }

@@ -30,8 +30,8 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "no seeded agent is retired",
         bad: |retired, _| {
-            let mend = "UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'";
-            Finding::fail(format!("seeded agents that are retired: {retired}"), mend)
+            let hint = "UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'";
+            Finding::fail(format!("seeded agents that are retired: {retired}"), hint)
         },
     },
     Look {
@@ -41,10 +41,10 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "no seeded certificate is in renewal",
         bad: |in_renewal, _| {
-            let mend = "certctl-bench seed --reset --database URL puts them back";
+            let hint = "certctl-bench seed --reset --database URL puts them back";
             Finding::warn(
                 format!("seeded certificates that are in renewal, so that none can be begun: {in_renewal}"),
-                mend,
+                hint,
             )
         },
     },
@@ -63,10 +63,10 @@ const LOOKS: [Look; 8] = [
         bearable: 1_000,
         good: "short-lived expiry: it reads few rows",
         bad: |expired, _| {
-            let mend = "start certctl with CERTCTL_SHORT_LIVED_EXPIRY_CHECK_INTERVAL=24h, or on a fresh database";
+            let hint = "start certctl with CERTCTL_SHORT_LIVED_EXPIRY_CHECK_INTERVAL=24h, or on a fresh database";
             Finding::warn(
                 format!("short-lived expiry: every 30 s it reads the {expired} certificates that expired"),
-                mend,
+                hint,
             )
         },
     },
@@ -76,8 +76,8 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "job processor: nothing is pending",
         bad: |pending, _| {
-            let mend = "let it finish, or start certctl with CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL=24h";
-            Finding::warn(format!("job processor: within 30 s it works on {pending} pending jobs"), mend)
+            let hint = "let it finish, or start certctl with CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL=24h";
+            Finding::warn(format!("job processor: within 30 s it works on {pending} pending jobs"), hint)
         },
     },
     Look {
@@ -87,10 +87,10 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "agent health sweep: no agent is silent",
         bad: |silent, _| {
-            let mend = "wait for it, or start certctl with CERTCTL_SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL=24h";
+            let hint = "wait for it, or start certctl with CERTCTL_SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL=24h";
             Finding::warn(
                 format!("agent health sweep: within 2 min it puts {silent} silent agents Offline, one by one"),
-                mend,
+                hint,
             )
         },
     },
@@ -100,8 +100,8 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "network scan: no target is enabled",
         bad: |enabled, _| {
-            let mend = "UPDATE network_scan_targets SET enabled = false, and start certctl again";
-            Finding::fail(format!("network scan: certctl dials the networks of {enabled} enabled targets"), mend)
+            let hint = "UPDATE network_scan_targets SET enabled = false, and start certctl again";
+            Finding::fail(format!("network scan: certctl dials the networks of {enabled} enabled targets"), hint)
         },
     },
     Look {
@@ -110,8 +110,8 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "no issuer but iss-local is enabled",
         bad: |enabled, _| {
-            let mend = "UPDATE issuers SET enabled = false WHERE id <> 'iss-local', and start certctl again";
-            Finding::warn(format!("issuers besides iss-local that certctl may call: {enabled}"), mend)
+            let hint = "UPDATE issuers SET enabled = false WHERE id <> 'iss-local', and start certctl again";
+            Finding::warn(format!("issuers besides iss-local that certctl may call: {enabled}"), hint)
         },
     },
 ];
@@ -147,8 +147,8 @@ pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
     }
     if !missing.is_empty() {
         let names = missing.into_iter().collect::<Vec<_>>().join(", ");
-        let mend = "give --database the URL of certctl's own database, after certctl has been started on it once";
-        tell(Finding::fail(format!("the database lacks tables of certctl: {names}"), mend));
+        let hint = "give --database the URL of certctl's own database, after certctl has been started on it once";
+        tell(Finding::fail(format!("the database lacks tables of certctl: {names}"), hint));
     }
 }
 

@@ -53,7 +53,7 @@ fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
         200 if !answer.is_html() => parse(&String::from_utf8_lossy(&answer.body))
             .map_err(|line| refused(&format!("not the text format of Prometheus: {}", foreign::line(&line)))),
         401 | 403 => Err(refused(&format!("{}: {}", answer.status, answer.reason()))
-            .mend("use a key with the permission metrics.read: an admin key, r-operator or r-viewer")),
+            .with_hint("use a key with the permission metrics.read: an admin key, r-operator or r-viewer")),
         status => Err(refused(&format!("answers {status} in place of metrics"))),
     }
 }

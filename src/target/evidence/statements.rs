@@ -101,7 +101,7 @@ pub fn statement_statistics(client: &mut Client) -> Result<()> {
     }
     if snapshot.hidden_calls > 0 {
         return Err(Error::new("pg_stat_statements hides statements of other roles")
-            .mend("GRANT pg_read_all_stats to the database URL's user, unless it is certctl's own"));
+            .with_hint("GRANT pg_read_all_stats to the database URL's user, unless it is certctl's own"));
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ pub(super) fn uncounted(client: &mut Client) -> Error {
     let guilty = settings.iter().find(|(name, value)| COUNTING.contains(&(name, value)));
     match guilty {
         Some((name, value)) => {
-            Error::new(format!("pg_stat_statements counts nothing: {name} is {value}")).mend(match &**name {
+            Error::new(format!("pg_stat_statements counts nothing: {name} is {value}")).with_hint(match &**name {
                 "compute_query_id" => "set compute_query_id to auto and reload PostgreSQL",
                 _ => "set pg_stat_statements.track to top and reload PostgreSQL",
             })
@@ -126,7 +126,7 @@ pub(super) fn uncounted(client: &mut Client) -> Error {
             let values =
                 settings.iter().map(|(name, value)| format!("{name} is {value}")).collect::<Vec<_>>().join(", ");
             Error::new(format!("pg_stat_statements does not count our own queries ({values})"))
-                .mend("set compute_query_id to auto and pg_stat_statements.track to top, and reload PostgreSQL")
+                .with_hint("set compute_query_id to auto and pg_stat_statements.track to top, and reload PostgreSQL")
         }
     }
 }
@@ -139,7 +139,7 @@ fn exempt(client: &mut Client) -> Result<()> {
     for row in rows {
         let (role, setting): (String, String) = (row.get(0), row.get(1));
         if COUNTING.iter().any(|(name, nothing)| setting == format!("{name}={nothing}")) {
-            let (owner, mend) = match &*role {
+            let (owner, hint) = match &*role {
                 "-" => ("the database".to_owned(), "ALTER DATABASE … RESET".to_owned()),
                 role => (format!("the role {role}"), format!("ALTER ROLE {role} RESET")),
             };
@@ -147,7 +147,7 @@ fn exempt(client: &mut Client) -> Result<()> {
             return Err(Error::new(format!(
                 "pg_stat_statements does not count everything: {owner} is set to {setting}"
             ))
-            .mend(format!("{mend} {name}, then start certctl again")));
+            .with_hint(format!("{hint} {name}, then start certctl again")));
         }
     }
     Ok(())
@@ -166,7 +166,7 @@ impl View {
                    WHERE e.extname = 'pg_stat_statements'";
         let found = client.query_opt(sql, &[]).context(|| "looking for pg_stat_statements".to_owned())?;
         let view = found.map(|row| Self(row.get(0))).ok_or_else(|| {
-            Error::new("the database does not have the extension pg_stat_statements").mend(
+            Error::new("the database does not have the extension pg_stat_statements").with_hint(
                 "start PostgreSQL with shared_preload_libraries=pg_stat_statements, then CREATE EXTENSION \
                  pg_stat_statements in certctl's database as a superuser",
             )
@@ -182,7 +182,7 @@ impl View {
     pub(super) fn read(&self, client: &mut Client) -> Result<Snapshot> {
         let Self(schema) = self;
         let failed = |failure: Failure| {
-            let mend = match failure.code() {
+            let hint = match failure.code() {
                 Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => format!(
                     "GRANT USAGE ON SCHEMA {schema}, and SELECT ON {schema}.pg_stat_statements and \
                      {schema}.pg_stat_statements_info, to the database URL's user"
@@ -195,7 +195,7 @@ impl View {
                 }
                 _ => return Error::new(format!("reading pg_stat_statements: {failure}")),
             };
-            Error::new(format!("reading pg_stat_statements: {failure}")).mend(mend)
+            Error::new(format!("reading pg_stat_statements: {failure}")).with_hint(hint)
         };
         let sql = format!(
             "SELECT dealloc::text || ' ' || extract(epoch FROM stats_reset)::text FROM {schema}.pg_stat_statements_info"

@@ -41,7 +41,7 @@ pub fn find() -> Result<Installation> {
     if let Some(bin) = env::var_os(BIN_VARIABLE) {
         let bin = PathBuf::from(bin);
         return examine(&bin).map_err(|why| {
-            Error::usage(format!("{BIN_VARIABLE}={}: {why}", bin.display())).mend(format!(
+            Error::usage(format!("{BIN_VARIABLE}={}: {why}", bin.display())).with_hint(format!(
                 "set it to the folder of a PostgreSQL's `postgres` and `initdb`, {OLDEST_MAJOR} or newer, or unset it"
             ))
         });
@@ -54,8 +54,9 @@ pub fn find() -> Result<Installation> {
         }
     }
     let seen = if passed_over.is_empty() { "none found".to_owned() } else { passed_over.join("; ") };
-    Err(Error::new(format!("looking for PostgreSQL {OLDEST_MAJOR} or newer: {seen}"))
-        .mend(format!("install it (Debian: `apt-get install postgresql`), or name its bin folder in {BIN_VARIABLE}")))
+    Err(Error::new(format!("looking for PostgreSQL {OLDEST_MAJOR} or newer: {seen}")).with_hint(format!(
+        "install it (Debian: `apt-get install postgresql`), or name its bin folder in {BIN_VARIABLE}"
+    )))
 }
 
 /// Returns the folders that hold a `postgres`, in the order of preference.

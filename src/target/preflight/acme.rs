@@ -28,7 +28,7 @@ impl AcmeDirectory {
     pub fn renewal_info(&self, base: &Base) -> Result<&str> {
         self.renewal_info.as_deref().ok_or_else(|| {
             Error::new(format!("{base}: the ACME server tells no renewalInfo"))
-                .mend("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
+                .with_hint("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
         })
     }
 }
@@ -48,8 +48,9 @@ impl Inspection<'_> {
 
     fn read(&self, path: &str, answer: &Answer) -> Result<AcmeDirectory> {
         let no_directory = |what: String| {
-            Error::new(format!("{}{path} is no ACME directory: {what}", self.target.base))
-                .mend("name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory")
+            Error::new(format!("{}{path} is no ACME directory: {what}", self.target.base)).with_hint(
+                "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory",
+            )
         };
         let json = answer.json().ok_or_else(|| no_directory("it is not JSON".to_owned()))?;
         let url = |name: &str| match json[name].as_str() {
@@ -71,27 +72,27 @@ impl Inspection<'_> {
         let (base, status, reason) = (&self.target.base, answer.status, answer.reason());
         if answer.is_html() {
             return Error::new(format!("{base}{path} is a page of certctl's dashboard, which hides its ACME server"))
-                .mend("run certctl from a folder without web/, so that it serves its API alone");
+                .with_hint("run certctl from a folder without web/, so that it serves its API alone");
         }
         let default_profile = answer
             .json()
             .is_some_and(|json| json["type"].as_str().is_some_and(|problem| problem.ends_with(":userActionRequired")));
         match status {
             401 if !bearer => Error::new(format!("{base}{path}: ACME is behind certctl's API keys ({reason})"))
-                .mend("leave the token on for ACME: certctl wants it there too"),
+                .with_hint("leave the token on for ACME: certctl wants it there too"),
             403 if default_profile => Error::new(format!("{base}{path}: certctl has no default ACME profile"))
-                .mend("name one with --profile, or start certctl with CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID"),
+                .with_hint("name one with --profile, or start certctl with CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID"),
             // certctl answers 500 for an unknown profile; its documentation says 404.
             404 | 500 if answer.is_json => {
-                Error::new(format!("{base}{path}: the ACME profile is not known ({status}: {reason})")).mend(
+                Error::new(format!("{base}{path}: the ACME profile is not known ({status}: {reason})")).with_hint(
                     "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds \
                      have no prof-test)",
                 )
             }
             404 => Error::new(format!("{base}{path}: there is no ACME server (404)"))
-                .mend("correct CERTCTL_ACME_DIRECTORY, such as /acme/profile/prof-standard-tls/directory"),
+                .with_hint("correct CERTCTL_ACME_DIRECTORY, such as /acme/profile/prof-standard-tls/directory"),
             _ => Error::new(format!("{base}{path} answers {status} in place of an ACME directory: {reason}"))
-                .mend("look at certctl's log"),
+                .with_hint("look at certctl's log"),
         }
     }
 }
@@ -109,7 +110,7 @@ fn path_at(base: Option<&Base>, directory: &str) -> Result<String> {
     let wrong = |why: &str| {
         let url = base.map_or_else(String::new, |base| format!(", or as a URL that begins with {base}"));
         Error::usage(format!("the ACME directory `{}` {why}", redact(directory)))
-            .mend(format!("write it as /acme/profile/PROFILE/directory{url}"))
+            .with_hint(format!("write it as /acme/profile/PROFILE/directory{url}"))
     };
     if directory.contains('#') {
         return Err(wrong("has a fragment, which is never sent"));

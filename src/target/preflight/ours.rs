@@ -59,7 +59,7 @@ impl Inspection<'_> {
                     self.target.base,
                     MOST_PAGES * PAGE
                 ))
-                .mend(MEND));
+                .with_hint(MEND));
             }
         }
         if foreign == 0 {
@@ -71,7 +71,7 @@ impl Inspection<'_> {
             self.target.base,
             examples.join(", ")
         ))
-        .mend(MEND))
+        .with_hint(MEND))
     }
 }
 

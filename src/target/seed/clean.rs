@@ -95,7 +95,7 @@ pub fn reset(client: &mut Client) -> Result<Cleaned> {
 /// Removes the certificates that runs posted. Their table is the first in the result.
 fn remove_issued(client: &mut Client) -> Result<Cleaned> {
     if !exists(client, "managed_certificates")? {
-        return Err(Error::new(format!("{DOING}: the database has no table managed_certificates")).mend(MIGRATE));
+        return Err(Error::new(format!("{DOING}: the database has no table managed_certificates")).with_hint(MIGRATE));
     }
     let mut transaction = client.transaction().map_err(|error| unremoved(&error))?;
     let mut hanging = Vec::new();
@@ -136,8 +136,9 @@ fn dependents(transaction: &mut Transaction<'_>) -> Result<Vec<(String, String)>
 fn unremoved(error: &Failure) -> Error {
     let failed = failed(DOING, error);
     match error.code() {
-        Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => failed
-            .mend("no run makes such rows: remove them from the table that the message names last, then try again"),
+        Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => failed.with_hint(
+            "no run makes such rows: remove them from the table that the message names last, then try again",
+        ),
         _ => failed,
     }
 }

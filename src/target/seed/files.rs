@@ -19,7 +19,7 @@ pub(super) fn read(source: &Source) -> Result<Vec<(String, String)>> {
     };
     let unreadable = |what: &Path, error: std::io::Error| {
         Error::usage(format!("reading seeds from {}: {error}", what.display()))
-            .mend("name a folder that holds *.sql files")
+            .with_hint("name a folder that holds *.sql files")
     };
     let mut files = std::fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
@@ -55,7 +55,7 @@ pub(super) fn tables_written(seeds: &[(String, String)]) -> Result<Vec<String>> 
         if let Some(found) = TRANSACTION.find(&sql) {
             let statement = found.as_str().trim_matches([';', ' ', '\n', '\t', '\r']);
             return Err(Error::usage(format!("the seed {name} says `{statement}`, but runs in a transaction of ours"))
-                .mend("take that statement out"));
+                .with_hint("take that statement out"));
         }
         for write in WRITE.captures_iter(&sql) {
             let table = write[1].to_lowercase();

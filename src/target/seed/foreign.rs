@@ -40,7 +40,7 @@ pub fn refuse_foreign(url: &str) -> Result<()> {
     require_schema(&mut client, &shown)?;
     refuse_other_tables(&mut client, &shown)
         .and_then(|()| refuse_foreign_rows(&mut client, &shown))
-        .map_err(|error| error.mend("give the URL of an empty one"))
+        .map_err(|error| error.with_hint("give the URL of an empty one"))
 }
 
 /// Fails if this role cannot create tables in the database, because no schema of its search path exists.
@@ -52,7 +52,7 @@ fn require_schema(client: &mut Client, shown: &str) -> Result<()> {
     }
     let path: String = row.get(1);
     let what = format!("opening {shown}: this role's search_path is {path}, which names no schema that is there");
-    Err(Error::new(what).mend(elsewhere(client, "managed_certificates").unwrap_or_else(|| {
+    Err(Error::new(what).with_hint(elsewhere(client, "managed_certificates").unwrap_or_else(|| {
         "ALTER ROLE … (or DATABASE …) RESET search_path, or add options=-csearch_path%3Dpublic to the URL".to_owned()
     })))
 }
@@ -108,5 +108,5 @@ pub(super) fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()
          seed nor this suite made: {}",
         foreign.join(", ")
     ))
-    .mend("give the URL of a load-test database, or --allow-foreign-rows if this is one"))
+    .with_hint("give the URL of a load-test database, or --allow-foreign-rows if this is one"))
 }

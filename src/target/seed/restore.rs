@@ -131,7 +131,7 @@ impl Seeded {
                 "{}: there are {restored} of the {needed} that this run needs",
                 self.doing()
             ))
-            .mend(format!(
+            .with_hint(format!(
                 "run `certctl-bench seed --{0} {needed}` on this database, or ask for fewer {0}",
                 self.rows
             )));
@@ -159,7 +159,7 @@ impl Seeded {
         );
         match name.map_err(|error| self.failed(&error))? {
             Some(row) => Ok(row.get(0)),
-            None => Err(Error::new(format!("{}: the database has no table {table}", self.doing())).mend(MIGRATE)),
+            None => Err(Error::new(format!("{}: the database has no table {table}", self.doing())).with_hint(MIGRATE)),
         }
     }
 

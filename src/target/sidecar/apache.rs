@@ -100,6 +100,6 @@ fn modules(installation: &Installation) -> Result<PathBuf> {
     candidates.iter().find(|folder| folder.join("mod_ssl.so").is_file()).cloned().ok_or_else(|| {
         let looked: Vec<String> = candidates.iter().map(|folder| folder.display().to_string()).collect();
         Error::new(format!("looking for Apache's mod_ssl.so: not in {}", looked.join(", ")))
-            .mend("install it (Red Hat: `dnf install mod_ssl`)")
+            .with_hint("install it (Red Hat: `dnf install mod_ssl`)")
     })
 }

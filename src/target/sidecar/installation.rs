@@ -111,7 +111,7 @@ pub fn find(daemon: Daemon) -> Result<Result<Installation, Skipped>> {
             let program = PathBuf::from(program);
             let found = examine(daemon, &program).map_err(|why| {
                 Error::usage(format!("{variable}={}: {why}", program.display()))
-                    .mend(format!("set it to the path of {daemon}'s program, or unset it"))
+                    .with_hint(format!("set it to the path of {daemon}'s program, or unset it"))
             });
             found.map(Ok)
         }
