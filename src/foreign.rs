@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_shows_what_a_terminal_would_obey() {
+    fn control_characters_are_escaped() {
         assert_eq!(line("\u{1b}[2J9.8\r\nverdict pass\t"), "\\u{1b}[2J9.8\\r\\nverdict pass");
         assert_eq!(line("a\u{202e}b\u{200b}c\u{2028}d\u{feff}e\u{9b}f\u{e0041}g"), {
             "a\\u{202e}b\\u{200b}c\\u{2028}d\\u{feff}e\\u{9b}f\\u{e0041}g"
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_cut_between_two_letters() {
+    fn a_line_is_cut_between_characters() {
         assert_eq!(line(&"é".repeat(201)), format!("{}…", "é".repeat(200)));
         assert_eq!(line(&"é".repeat(200)), "é".repeat(200));
         let cut = line(&format!("{}\u{1b}", "a".repeat(198)));
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_found_in_every_encoding() {
+    fn secrets_are_redacted_in_every_encoding() {
         kept();
         let percent: String = TOKEN.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let json = serde_json::to_string(TOKEN).unwrap();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_are_given_out_push_no_other_secret_out() {
+    fn issued_tokens_evict_no_other_secret() {
         keep_secret("kept-for-good-94bd", "[password]");
         for number in 0..2 * MAX_SECRETS {
             keep_token(&format!("token-that-is-given-out-{number:08}"));
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_document_keeps_its_form() {
+    fn escaping_keeps_the_structure_of_json() {
         let mut document = serde_json::json!({"a\u{1b}": ["b\nc", 1, null], "d": {"e": "f"}});
         make_visible(&mut document);
         assert_eq!(document, serde_json::json!({"a\\u{1b}": ["b\\nc", 1, null], "d": {"e": "f"}}));
@@ -383,7 +383,7 @@ mod tests {
     proptest! {
         /// Wherever a text that repeats a secret is cut, fewer than four of the secret's characters in a row are shown.
         #[test]
-        fn no_cut_leaves_a_part_of_a_secret(before in "[ .]{0,40}", times in 1..5_usize, keep in 0..400_usize) {
+        fn a_cut_leaves_no_part_of_a_secret(before in "[ .]{0,40}", times in 1..5_usize, keep in 0..400_usize) {
             kept();
             let echo = format!("{before}{}", TOKEN.repeat(times));
             let shown = line(&echo[..keep.min(echo.len())]).replace("[token]", "");
@@ -394,7 +394,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_brings_it_down(text in "\\PC*|[%&\\\\#;xu0-9a-fA-F\u{80}-\u{ff}]*") {
+        fn arbitrary_text_is_escaped_within_the_limit(text in "\\PC*|[%&\\\\#;xu0-9a-fA-F\u{80}-\u{ff}]*") {
             kept();
             let shown = line(&text);
             prop_assert!(shown.chars().count() <= LINE_CHARACTERS + 1);

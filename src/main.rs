@@ -25,7 +25,7 @@ struct Cli {
 enum Verb {
     /// Apply the seeds to a load-test database, put them back, or clean up after runs.
     Seed(seed::SeedFlags),
-    /// Check a running certctl: what is well, what disturbs a run, what makes one impossible.
+    /// Check a running certctl for conditions that disturb a run or make one impossible.
     Doctor(doctor::DoctorFlags),
     /// Compare two sides: summaries of runs, or a baseline.
     Compare(compare::CompareFlags),

@@ -142,7 +142,9 @@ struct Wiring {
 impl Wiring {
     fn job(&self, workload: &Workload) -> Result<Job<HttpClient>> {
         let peer = workload.peer.clone().filter(|peer| !peer.dialers.is_empty());
-        let peer = peer.ok_or_else(|| Error::new(format!("{}: nobody is there to ask", workload.scenario.name())))?;
+        let peer = peer.ok_or_else(|| {
+            Error::new(format!("{}: there is no server to send requests to", workload.scenario.name()))
+        })?;
         let (plan, scenario) = (workload.plan.clone(), workload.scenario.clone());
         let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps())
             .with_connections(plan.connections)

@@ -103,7 +103,7 @@ fn assert_right_on_postgresql(finished: &Finished) {
 }
 
 #[test]
-fn a_burst_works_on_postgresql_and_its_answers_are_in_the_rows() {
+fn a_burst_on_postgresql_passes_its_side_effect_check() {
     needs!(Postgresql);
     let finished = burst("--users 8 --duration 3s --warm-up 500ms").run().worked();
     assert_right_on_postgresql(&finished);
@@ -112,7 +112,7 @@ fn a_burst_works_on_postgresql_and_its_answers_are_in_the_rows() {
 }
 
 #[test]
-fn a_flow_works_on_postgresql_and_its_answers_are_in_the_rows() {
+fn a_flow_on_postgresql_passes_its_side_effect_check() {
     needs!(Postgresql);
     let finished = flow("--users 40 --think-time 300ms --duration 3s --warm-up 500ms").run().worked();
     assert_right_on_postgresql(&finished);
@@ -122,7 +122,7 @@ fn a_flow_works_on_postgresql_and_its_answers_are_in_the_rows() {
 // The directory -------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_directory_s_query_is_sent_and_its_fragment_refused() {
+fn the_query_of_a_directory_is_sent_and_a_fragment_refused() {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let seen = asked.clone();
     let peer = Peer::start(move |request: &Request| {
@@ -152,12 +152,12 @@ fn a_directory_s_query_is_sent_and_its_fragment_refused() {
 }
 
 #[test]
-fn a_directory_of_no_server_is_refused_before_one_is_started() {
+fn an_invalid_directory_is_refused_before_a_server_starts() {
     for (directory, why) in [
         ("", "`` is neither a path nor a URL"),
         ("a/d", "`a/d` is neither a path nor a URL"),
         ("/acme#", "`/acme#` has a fragment, which is never sent"),
-        ("https://localhost:1/acme", "`https://localhost:1/acme` is not at the target"),
+        ("https://localhost:1/acme", "`https://localhost:1/acme` is not on the system under test"),
     ] {
         let bench = burst("--in-memory").env("CERTCTL_BENCH_DIRECTORY", directory);
         let wanted = format!("error: the ACME directory {why}\nhint: write it as /acme/profile/PROFILE/directory\n");
@@ -175,7 +175,7 @@ struct InFlight {
 }
 
 #[test]
-fn there_are_never_more_requests_in_flight_than_users() {
+fn requests_in_flight_never_exceed_the_users() {
     let in_flight: Arc<InFlight> = Arc::default();
     let seen = in_flight.clone();
     let peer = Peer::start(move |request| {
@@ -203,7 +203,7 @@ fn there_are_never_more_requests_in_flight_than_users() {
 type Thoughts = (Instant, Vec<Duration>);
 
 #[test]
-fn users_think_between_rounds() {
+fn users_pause_between_rounds() {
     const THINK: Duration = Duration::from_millis(200);
     let rounds: Arc<Mutex<BTreeMap<u64, Thoughts>>> = Arc::default();
     let seen = rounds.clone();
@@ -237,7 +237,7 @@ fn users_think_between_rounds() {
 }
 
 #[test]
-fn the_last_answers_are_waited_for() {
+fn the_drain_waits_for_the_last_answers() {
     // From the 100th request on, an answer takes so long; the preflight's own is among the hundred.
     let slow_peer = |wait| {
         let asked = AtomicU64::new(0);
@@ -265,7 +265,7 @@ fn the_last_answers_are_waited_for() {
 /// does not show it. 200 arrivals a second that wait for no answer show the wait of 200 clients: one second of six is
 /// lost, so that p99 is 0.94 s.
 #[test]
-fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
+fn closed_users_hide_a_stall_that_open_arrivals_show() {
     const FREEZE: Duration = Duration::from_secs(1);
     let freezing_peer = |frozen: &Arc<AtomicU64>| {
         let (asked, thaw, frozen) = (AtomicU64::new(0), OnceLock::new(), Arc::clone(frozen));
@@ -303,7 +303,7 @@ fn users_that_wait_hide_a_stall_that_their_open_twin_shows() {
 // Wrong answers -------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_nonce_given_out_twice_is_a_breach() {
+fn a_repeated_nonce_is_a_breach() {
     // At most a dozen: the errors stay below their floor.
     let asked = AtomicU64::new(0);
     let peer = Peer::start(move |request| match (request.acme_step(), asked.fetch_add(1, Ordering::SeqCst)) {
@@ -315,12 +315,12 @@ fn a_nonce_given_out_twice_is_a_breach() {
     let wrong = outcome(&summary, "wrong answer");
     let of = observed(&summary["results"][0], "unique Replay-Nonces")["of"].as_u64().unwrap();
     assert!(wrong > 0, "{}", finished.stdout);
-    let reason = format!("{wrong} of {of} Replay-Nonces were given out before: not one may be");
+    let reason = format!("{wrong} of {of} Replay-Nonces were given out before: none is allowed");
     assert_eq!((&summary["breaches"][0], &threshold(&summary, "errors")["passed"]), (&reason.into(), &true.into()));
 }
 
 #[test]
-fn a_429_that_is_not_as_acme_shapes_it_is_a_breach() {
+fn a_429_that_is_not_in_acme_form_is_a_breach() {
     let asked = AtomicU64::new(0);
     let peer = Peer::start(move |request| match (request.acme_step(), asked.fetch_add(1, Ordering::SeqCst)) {
         (Some(0 | 2 | 3), 400..404) => answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"),
@@ -328,12 +328,12 @@ fn a_429_that_is_not_as_acme_shapes_it_is_a_breach() {
     });
     let summary = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&peer).run().exits(3).summary();
     let misshapen = outcome(&summary, "wrong answer");
-    let reason = format!("{misshapen} of {misshapen} 429s are not as ACME shapes them: not one may be");
+    let reason = format!("{misshapen} of {misshapen} 429s are not as ACME shapes them: none is allowed");
     assert_eq!((&summary["breaches"][0], &threshold(&summary, "errors")["passed"]), (&reason.into(), &true.into()));
 }
 
 #[test]
-fn nonces_that_repeat_are_wrong_answers_too() {
+fn repeated_nonces_are_wrong_answers() {
     let peer = every(41, |request| acme_with_nonce(request, "the-same-again"));
     let finished = burst(BRIEF).towards_peer(&peer).run().exits(3);
     let summary = finished.summary();
@@ -365,7 +365,7 @@ fn two_nonces_in_one_answer_are_a_wrong_answer() {
 }
 
 #[test]
-fn a_wrong_answer_is_shown_with_what_is_wrong_with_it() {
+fn wrong_answers_are_reported_with_their_flaw() {
     let other_nonce = |nonce: &'static str| {
         move |request: &Request| acme(request).into_iter().map(|step| with_nonces(step, nonce)).collect::<Reply>()
     };
@@ -378,23 +378,23 @@ fn a_wrong_answer_is_shown_with_what_is_wrong_with_it() {
             "200, but it has more than one Replay-Nonce: ",
         ),
         (1, Box::new(other_nonce("Replay-Nonce: a+b=\r\n")), "200, but its Replay-Nonce is not base64url: "),
-        (1, Box::new(other_nonce("Replay-Nonce: again\r\n")), "200, but its Replay-Nonce was given out before: "),
+        (1, Box::new(other_nonce("Replay-Nonce: again\r\n")), "200, but its Replay-Nonce was issued before: "),
         (
             0,
             Box::new(|_| answer(200, "text/html", "<p>")),
-            "200, but its Content-Type is text/html, where JSON is due: <p>",
+            "200, but its Content-Type is text/html, expected JSON: <p>",
         ),
         (0, Box::new(|_| json(200, "{}")), "200, but it is a directory without newNonce, newAccount or newOrder: {}"),
         (
             2,
             Box::new(|_| json(400, "{}")),
-            "400, but its Content-Type is application/json, where application/problem+json is due: {}",
+            "400, but its Content-Type is application/json, expected application/problem+json: {}",
         ),
         (3, Box::new(|_| problem(404, "other")), "404, but its type is not urn:ietf:params:acme:error:malformed: {"),
         (
             2,
             Box::new(|_| answer(429, "text/plain", "slow down\n")),
-            "429, but its Content-Type is text/plain, where application/problem+json is due: slow down",
+            "429, but its Content-Type is text/plain, expected application/problem+json: slow down",
         ),
     ];
     for (step, other, example) in flaws {
@@ -421,21 +421,21 @@ fn with_nonces(step: Step, nonces: &str) -> Step {
 }
 
 #[test]
-fn one_server_error_in_a_hundred_breaches_the_bursts_floor() {
+fn one_server_error_in_a_hundred_breaches_a_burst() {
     let peer = every(101, |_| problem(503, "serverInternal"));
     let finished = burst(BRIEF).towards_peer(&peer).run().exits(3);
     assert_breached(&finished, "errors but 429", 101, "failed (503)");
 }
 
 #[test]
-fn one_server_error_in_three_hundred_breaches_a_flow_although_it_lets_more_errors_pass() {
+fn one_server_error_in_three_hundred_breaches_a_flow() {
     let peer = every(301, |_| problem(503, "serverInternal"));
     let finished = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&peer).run().exits(3);
     assert_breached(&finished, "errors but 429", 301, "failed (503)");
 }
 
 #[test]
-fn a_429_of_acmes_own_shape_is_none_of_a_bursts_errors_but_one_of_a_flows() {
+fn a_429_in_acme_form_is_an_error_of_a_flow_not_of_a_burst() {
     let limited = |_: &Request| problem(429, "rateLimited");
     let peer = every(21, limited);
     let summary = burst(BRIEF).towards_peer(&peer).run().worked().summary();
@@ -464,7 +464,7 @@ fn a_429_in_plain_text_is_a_wrong_answer() {
 }
 
 #[test]
-fn an_id_that_is_not_refused_as_is_due_is_a_failure() {
+fn an_id_refused_with_the_wrong_status_is_a_failure() {
     let peer = Peer::start(|request| match request.acme_step() {
         Some(2) => problem(404, "malformed"),
         Some(3) => problem(403, "malformed"),
@@ -538,17 +538,17 @@ fn assert_refused(arguments: &str, directory: fn(&Request) -> Reply, what: &str,
 }
 
 #[test]
-fn html_in_place_of_a_directory() {
+fn html_in_place_of_a_directory_is_refused() {
     assert_refused(
         "",
         |_| answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>"),
         "/acme/profile/prof-standard-tls/directory is a page of certctl's dashboard, which hides its ACME server",
-        "run certctl from a folder without web/, so that it serves its API alone",
+        "run certctl from a folder without web/, so that it serves only its API",
     );
 }
 
 #[test]
-fn a_profile_that_nobody_knows() {
+fn an_unknown_profile_is_refused() {
     let hint = "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds have no \
                 prof-test)";
     for status in [500, 404] {
@@ -560,11 +560,11 @@ fn a_profile_that_nobody_knows() {
         assert_refused("--profile prof-test", reply, &what, hint);
     }
     let refused = burst("--profile no/profile").run().exits(2);
-    assert!(refused.stderr.contains("--profile \"no/profile\": not an id of a profile"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--profile \"no/profile\" is not a valid id of a profile"), "{}", refused.stderr);
 }
 
 #[test]
-fn a_directory_may_be_named_and_the_token_left_out_where_nobody_wants_it() {
+fn flags_select_the_acme_directory_and_omit_the_token() {
     let open = Reference::start(&["--behaviour", "as-documented"]);
     let smoke = |arguments| Bench::named("acme_flow", arguments).smoke();
     smoke("--no-bearer").towards_reference(&open).run().exits(0);
@@ -586,8 +586,8 @@ fn a_directory_may_be_named_and_the_token_left_out_where_nobody_wants_it() {
     assert_eq!(
         refused.messages(),
         format!(
-            "error: {}{directory}: ACME is behind certctl's API keys (Authorization header required)\n\
-             hint: leave the token on for ACME: certctl wants it there too\n",
+            "error: {}{directory}: ACME requires one of certctl's API keys (Authorization header required)\n\
+             hint: leave out --no-bearer: certctl requires the token for ACME too\n",
             shut.base()
         )
     );

@@ -57,7 +57,7 @@ fn data_folder(running: &Running) -> PathBuf {
 }
 
 #[test]
-fn the_default_works_on_postgresql() {
+fn the_default_run_works_on_postgresql() {
     needs!(Postgresql);
     let finished = &DEFAULT.finished;
     let summary = finished.summary();
@@ -109,7 +109,7 @@ fn assert_store(finished: &Finished, store: &str) {
 }
 
 #[test]
-fn the_summary_keeps_to_its_schema() {
+fn the_summary_follows_its_schema() {
     needs!(Postgresql);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/summary.schema.json");
     let schema: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -127,7 +127,7 @@ fn the_summary_keeps_to_its_schema() {
 }
 
 #[test]
-fn histograms_decode_and_agree_with_what_is_stated() {
+fn decoded_histograms_agree_with_the_summary() {
     needs!(Postgresql);
     let summary = DEFAULT.finished.summary();
     let mut decoded = 0;
@@ -184,7 +184,7 @@ fn the_timeline_has_every_second_and_every_arrival() {
 }
 
 #[test]
-fn in_memory_works_and_says_so() {
+fn an_in_memory_run_works_and_is_marked() {
     let finished = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}")).run().worked();
     assert_store(&finished, "in-memory");
     let summary = finished.summary();
@@ -194,7 +194,7 @@ fn in_memory_works_and_says_so() {
 }
 
 #[test]
-fn without_postgresql_the_default_is_in_memory_and_says_why() {
+fn the_default_without_postgresql_is_in_memory() {
     needs!(Postgresql);
     let installed = find().expect("PostgreSQL").bin;
     let hidden = c"/usr/lib/postgresql";
@@ -224,7 +224,7 @@ fn without_postgresql_the_default_is_in_memory_and_says_why() {
 }
 
 #[test]
-fn criterions_loop_runs_and_the_workload_after_it() {
+fn the_workload_runs_after_the_criterion_loop() {
     let arguments = "--bench --in-memory --quick --noplot --rate 100/s --duration 1s --warm-up 0s --agents 50";
     // A second at 100/s is too short for p99.
     let finished = Bench::new(arguments).run().invalid_or_breached();
@@ -235,25 +235,25 @@ fn criterions_loop_runs_and_the_workload_after_it() {
 // Usage ---------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn wrong_usage_exits_2_and_says_what_is_wrong() {
+fn usage_errors_exit_2_and_name_the_fault() {
     for (arguments, said) in [
         ("--no-such-flag", "unexpected argument '--no-such-flag'"),
-        ("--rate 0", "a rate lies above 0"),
+        ("--rate 0", "a rate must be above 0"),
         ("--rate 10/fortnight", "the unit after / is s, m or h"),
-        ("--duration 0s", "must be longer than nothing"),
+        ("--duration 0s", "must be longer than 0"),
         ("--duration 5", "write it as 30s, 5m or 500ms"),
         ("--connections 0", "0 is not in 1..=100000"),
         ("--mode forever", "[possible values: loop, sustained, both]"),
-        ("--arrivals rarely", "arrivals are constant, jittered or poisson"),
-        ("--max-lag 2s --timeout 1s", "--max-lag is not below --timeout"),
-        ("--target http://localhost:1", "only HTTPS is spoken"),
-        ("--target https://localhost/api", "the base URL takes no path"),
+        ("--arrivals rarely", "give constant, jittered or poisson"),
+        ("--max-lag 2s --timeout 1s", "--max-lag must be below --timeout"),
+        ("--target http://localhost:1", "only HTTPS is supported"),
+        ("--target https://localhost/api", "the base URL must not have a path"),
         ("--target localhost:8443", "write it as https://host:port"),
         ("--target https://localhost:1 --ca-file /nonexistent/ca.pem", "CA file /nonexistent/ca.pem: No such file"),
         ("--target https://localhost:1 --ca-file /etc/hostname", "CA file /etc/hostname holds no certificate"),
         ("--target https://localhost:1 --insecure --ca-file x", "cannot be used with"),
         ("--target https://localhost:1 --in-memory", "cannot be used with"),
-        ("[", "the filter is no regular expression"),
+        ("[", "the filter is not a regular expression"),
     ] {
         let finished = Bench::new(&format!("--bench {arguments}")).refused(2);
         assert!(finished.stderr.contains(said), "{arguments}: {}", finished.stderr);
@@ -269,7 +269,7 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
 }
 
 #[test]
-fn lists_and_filters_as_criterion_does() {
+fn list_and_filter_follow_criterion() {
     let (both, loop_, sustained) = (
         "agent_storm/heartbeat: benchmark\nagent_storm/sustained: benchmark\n",
         "agent_storm/heartbeat: benchmark\n",
@@ -300,7 +300,7 @@ fn lists_and_filters_as_criterion_does() {
 }
 
 #[test]
-fn a_smoke_run_shows_that_everything_works_and_judges_nothing() {
+fn a_smoke_run_checks_answers_without_a_verdict() {
     let finished = Bench::new("").run().exits(0);
     let summary = finished.summary();
     assert_eq!((summary["verdict"].as_str(), summary["invalid"].as_array().map(Vec::len)), (Some("smoke"), Some(0)));
@@ -311,7 +311,7 @@ fn a_smoke_run_shows_that_everything_works_and_judges_nothing() {
 }
 
 #[test]
-fn a_smoke_run_that_does_not_work_fails() {
+fn a_smoke_run_with_failed_requests_fails() {
     let peer = Peer::start(|request| if request.is_heartbeat() { json(503, "{}") } else { certctl(request) });
     let bench = Bench::new("--bench --test").smoke().towards_peer(&peer);
     assert_eq!(outcome(&bench.run().exits(5).summary(), "failed (503)"), 100);
@@ -344,7 +344,7 @@ fn errors_beyond_the_threshold_exit_3() {
     assert!(finished.stdout.contains("work         not checked: no database given"), "{}", finished.stdout);
     // The system is named as it names itself, and is not the reference server.
     assert!(
-        finished.stdout.contains("target       certctl 9.8.7 (abc1234) at https://127.0.0.1:"),
+        finished.stdout.contains("system       certctl 9.8.7 (abc1234) at https://127.0.0.1:"),
         "{}",
         finished.stdout
     );
@@ -369,7 +369,7 @@ fn wrong_answers_alone_are_a_clear_breach_and_exit_3() {
 }
 
 #[test]
-fn heartbeats_that_no_row_shows_exit_5() {
+fn heartbeats_without_side_effects_exit_5() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
     cluster.create_database("certctl").unwrap();
@@ -416,7 +416,7 @@ fn the_token_is_never_shown() {
 }
 
 #[test]
-fn a_databases_password_is_never_shown() {
+fn the_database_password_is_never_shown() {
     let finished = Bench::new("--bench --database postgres://u:recognisable@127.0.0.1:1/db").refused(1);
     assert!(finished.stderr.contains("127.0.0.1"), "{}", finished.stderr);
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
@@ -424,7 +424,7 @@ fn a_databases_password_is_never_shown() {
 
 /// Every user of a machine may read a command line; nobody else may read an environment.
 #[test]
-fn no_secret_stands_in_a_command_line() {
+fn no_command_line_contains_a_secret() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
     cluster.create_database("certctl").unwrap();
@@ -453,7 +453,7 @@ fn assert_gone(started: &[Process], folder: &Path) {
 }
 
 #[test]
-fn nothing_is_left_after_success() {
+fn a_successful_run_leaves_nothing_behind() {
     needs!(Postgresql);
     // A run that ends by itself has waited for the processes that it started.
     assert_eq!(DEFAULT.started.iter().find(|process| process.runs()), None);
@@ -472,7 +472,7 @@ fn long_run() -> (Running, Vec<Process>, PathBuf) {
 }
 
 #[test]
-fn an_interrupt_keeps_what_was_measured() {
+fn an_interrupted_run_keeps_its_measurements() {
     needs!(Postgresql);
     let (mut running, started, folder) = long_run();
     running.signal(libc::SIGINT);
@@ -494,7 +494,7 @@ fn an_interrupt_keeps_what_was_measured() {
 }
 
 #[test]
-fn a_second_interrupt_leaves_at_once_and_nothing_behind() {
+fn a_second_interrupt_ends_at_once_and_leaves_nothing() {
     needs!(Postgresql);
     let (mut running, started, folder) = long_run();
     running.interrupt_twice(libc::SIGINT);
@@ -536,7 +536,7 @@ fn a_run_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_target_that_dies_is_measured_as_such() {
+fn a_killed_system_is_measured_as_errors() {
     needs!(Postgresql);
     let mut running = Bench::new(
         "--bench --mode sustained --rate 200/s --duration 4s --warm-up 0s --agents 100 --max-lag 1900ms --timeout 2s",
@@ -561,7 +561,7 @@ fn a_target_that_dies_is_measured_as_such() {
 // Users and limits ----------------------------------------------------------------------------------------------------
 
 #[test]
-fn an_ordinary_user_just_runs_it() {
+fn an_unprivileged_user_can_run_the_default() {
     needs!(Postgresql);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
@@ -587,7 +587,7 @@ fn an_ordinary_user_just_runs_it() {
 }
 
 #[test]
-fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
+fn a_low_descriptor_limit_is_named_with_its_fix() {
     let limited = |arguments: &str, soft: u64, hard: u64| {
         let mut bench = Bench::new(&format!("--bench --mode sustained --in-memory {arguments}"));
         let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
@@ -607,7 +607,7 @@ fn too_low_a_descriptor_limit_is_named_with_what_to_type() {
     assert_eq!(
         refused.messages(),
         "error: 200 connections need 264 file descriptors; the hard limit (RLIMIT_NOFILE) is 100\n\
-         hint: ulimit -Hn 264 as root before the run, or --connections 36\n"
+         hint: run ulimit -Hn 264 as root before the run, or give --connections 36\n"
     );
     // Real agents share no connections, and a run without agents cannot be suggested.
     for (hard, lower) in [(100, ", or --agents 36"), (20, "")] {

@@ -36,7 +36,7 @@ fn results(summary: &Value) -> [&Value; 2] {
 }
 
 #[test]
-fn the_default_does_its_work_on_postgresql_and_sums_two_workloads_up() {
+fn the_default_run_sums_two_workloads_on_postgresql() {
     needs!(Postgresql);
     // A list of 10,000 certificates takes a core for some 10 ms: too long to wait for the 1,000 that p99 needs.
     let arguments = "--issuance-rate 120/s --list-rate 40/s --duration 3s --warm-up 500ms";
@@ -98,7 +98,7 @@ fn assert_failed_posts(summary: &Value, of_all: u64) {
 }
 
 #[test]
-fn the_errors_of_one_workload_breach_although_the_other_has_none() {
+fn errors_of_one_workload_alone_are_a_breach() {
     // 4% of the posts are more than 1% of all.
     let peer = Peer::start(failing_posts(25));
     let arguments = "--issuance-rate 400/s --list-rate 320/s --duration 1s --warm-up 0s";
@@ -109,7 +109,7 @@ fn the_errors_of_one_workload_breach_although_the_other_has_none() {
 }
 
 #[test]
-fn the_floor_is_over_both_and_the_lists_start_after_the_posts() {
+fn the_threshold_spans_both_workloads_and_lists_start_later() {
     let first: Arc<[Mutex<Option<Instant>>; 2]> = Arc::default();
     let (seen, failing) = (first.clone(), failing_posts(80));
     let peer = Peer::start(move |request| {
@@ -134,7 +134,7 @@ fn the_floor_is_over_both_and_the_lists_start_after_the_posts() {
 }
 
 #[test]
-fn an_unasked_304_is_a_failure_and_html_a_wrong_answer() {
+fn an_unrequested_304_fails_and_html_is_a_wrong_answer() {
     let lists = AtomicU64::new(0);
     let peer = Peer::start(move |request| match request.is_list() {
         true => match lists.fetch_add(1, Ordering::SeqCst) % 5 {
@@ -155,7 +155,7 @@ fn an_unasked_304_is_a_failure_and_html_a_wrong_answer() {
 }
 
 #[test]
-fn no_two_certificates_have_the_same_name_and_no_two_runs() {
+fn certificate_names_are_unique_across_runs() {
     let names = Arc::new(Mutex::new(Vec::new()));
     let seen = names.clone();
     let peer = Peer::start(move |request| {
@@ -175,7 +175,7 @@ fn no_two_certificates_have_the_same_name_and_no_two_runs() {
 }
 
 #[test]
-fn what_a_run_posted_can_be_cleaned_away() {
+fn posted_certificates_can_be_cleaned_up() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("posted").unwrap();
@@ -208,14 +208,14 @@ fn observed_by_lists(behaviour: &str, arguments: &str, what: &str) -> (u64, Opti
 }
 
 #[test]
-fn a_deep_walk_comes_far() {
+fn a_deep_walk_reaches_deep_pages() {
     // The first answer states the number of pages; 60 are requested.
     let (deepest, _) = observed_by_lists("as-built", "--pages deep", "deepest page");
     assert!((2..=60).contains(&deepest), "{deepest}");
 }
 
 #[test]
-fn a_conditional_list_is_answered_304_until_something_changes() {
+fn a_conditional_list_gets_304_until_a_row_changes() {
     // One certificate is posted before the first list, and one after 1 s.
     let arguments = "--pages conditional --issuance-rate 1/s";
     let (unchanged, lists) = observed_by_lists("as-built", arguments, "answered 304 Not Modified");
@@ -233,7 +233,7 @@ fn a_cursor_advances_as_documented_and_never_as_built() {
 }
 
 #[test]
-fn posts_and_lists_meet_in_no_fixed_phase() {
+fn posts_and_lists_have_no_fixed_phase() {
     let arrivals = |arguments: &str| {
         let peer = Peer::start(all_of_certctl);
         let summary = bench(arguments).smoke().towards_peer(&peer).run().exits(0).summary();

@@ -64,13 +64,13 @@ fn assert_refused<T>(result: certctl_bench::Result<T>, kind: ErrorKind, says: &[
 }
 
 #[test]
-fn the_file_reads_in_a_pull_request() {
+fn a_baseline_file_is_readable_in_a_pull_request() {
     let text = bless::bless(&runs()).unwrap().to_text().unwrap();
     insta::assert_snapshot!(text);
 }
 
 #[test]
-fn a_file_is_read_back_and_written_again_byte_by_byte() {
+fn a_parsed_baseline_is_written_back_byte_for_byte() {
     let text = bless::bless(&runs()).unwrap().to_text().unwrap();
     let baseline = Baseline::parse("it", &text).unwrap();
     assert_eq!(baseline.to_text().unwrap(), text);
@@ -85,7 +85,7 @@ fn a_file_is_read_back_and_written_again_byte_by_byte() {
 }
 
 #[test]
-fn numbers_are_read_to_their_last_digit() {
+fn numbers_are_parsed_to_their_last_digit() {
     let text = bless::bless(&runs()).unwrap().to_text().unwrap();
     let (before, after) = text.split_once("\"errors\": [").expect("a measure with errors");
     let rest = &after[after.find([',', ']']).unwrap()..];
@@ -96,13 +96,13 @@ fn numbers_are_read_to_their_last_digit() {
 }
 
 #[test]
-fn the_comparison_reads() {
+fn a_comparison_is_rendered_as_text() {
     let base = Side::of(&runs()).unwrap();
     insta::assert_snapshot!(trimmed(&compared(&base, &head(1.25, 6)).to_string()));
 }
 
 #[test]
-fn a_file_that_was_changed_is_refused() {
+fn a_tampered_baseline_is_refused() {
     let text = bless::bless(&runs()).unwrap().to_text().unwrap();
     let parse = |from: &str, to: &str| {
         let changed = text.replacen(from, to, 1);
@@ -129,7 +129,7 @@ fn a_file_that_was_changed_is_refused() {
 }
 
 #[test]
-fn only_enough_fit_runs_that_agree_are_blessed() {
+fn only_enough_valid_consistent_runs_are_blessed() {
     assert_refused(bless::bless(&runs()[..4]), ErrorKind::Usage, &["at least 5", "given: 4"]);
 
     let spoilt = |spoil: &dyn Fn(&mut Summary)| {
@@ -145,7 +145,7 @@ fn only_enough_fit_runs_that_agree_are_blessed() {
     assert_refused(spoilt(&|one| one.verdict = Verdict::Smoke), ErrorKind::Invalid, &["run 4", "smoke"]);
     assert_refused(spoilt(&|one| one.results[0].arrivals.partial = true), ErrorKind::Invalid, &["run 4", "partial"]);
     assert_refused(spoilt(&|one| one.schema_version = 1), ErrorKind::Invalid, &["run 4", "schema 1"]);
-    let says = ["run 4 is no run of what run 1 is", "agent_storm/clients: 200 against 201"];
+    let says = ["run 4 and run 1 differ in workload or environment", "agent_storm/clients: 200 against 201"];
     assert_refused(spoilt(&|one| one.about.workloads[0].clients = 201), ErrorKind::Invalid, &says);
     let cores = |one: &mut Summary| one.about.machine.cores = 4;
     assert_refused(spoilt(&cores), ErrorKind::Invalid, &["run 4", "cores: 2 against 4"]);
@@ -154,7 +154,7 @@ fn only_enough_fit_runs_that_agree_are_blessed() {
     let unknown = |one: &mut Summary| one.about.machine.commit = "unknown".to_owned();
     let mut nameless = runs();
     nameless.iter_mut().for_each(|(_, one)| unknown(one));
-    assert_refused(bless::bless(&nameless), ErrorKind::Invalid, &["which commit of the suite", "safe.directory"]);
+    assert_refused(bless::bless(&nameless), ErrorKind::Invalid, &["the commit of the suite", "safe.directory"]);
     let twin = |one: &mut Summary| one.finished_at = "2026-01-01T00:02:00Z".to_owned();
     assert_refused(spoilt(&twin), ErrorKind::Usage, &["run 4 and run 2 are the same run"]);
 
@@ -188,7 +188,7 @@ fn only_enough_fit_runs_that_agree_are_blessed() {
 }
 
 #[test]
-fn slower_is_red_faster_is_not_and_equal_is_neither() {
+fn a_slower_head_regresses_and_a_faster_one_improves() {
     let base = Side::of(&runs()).unwrap();
     let slower = compared(&base, &head(1.25, 5));
     assert_eq!((slower.verdict, slower.exit_code), (Judgement::Regressed, 4), "{slower}");
@@ -205,7 +205,7 @@ fn slower_is_red_faster_is_not_and_equal_is_neither() {
 }
 
 #[test]
-fn a_quantile_without_samples_is_not_told() {
+fn a_quantile_without_samples_is_indistinct() {
     let base = Side::of(&runs()).unwrap();
     let mut head = runs();
     for (index, (_, summary)) in head.iter_mut().enumerate() {
@@ -219,7 +219,7 @@ fn a_quantile_without_samples_is_not_told() {
 }
 
 #[test]
-fn a_count_differs_or_does_not() {
+fn a_changed_count_regresses_or_improves() {
     let base = Side::of(&runs()).unwrap();
     let more = compared(&base, &head(1.0, 6));
     assert_eq!((verdict(&more, "database/sql_calls_per_arrival"), more.exit_code), (Judgement::Regressed, 4));
@@ -250,7 +250,7 @@ fn a_count_differs_or_does_not() {
 }
 
 #[test]
-fn whole_pages_are_no_bytes_of_arrivals() {
+fn many_full_page_images_exclude_the_wal_bytes() {
     let bytes = |whole_pages| {
         let mut summary = Made::default().summary();
         let Some(Known::Yes(statements)) = &mut summary.evidence[0].statements else { panic!("statements") };
@@ -262,7 +262,7 @@ fn whole_pages_are_no_bytes_of_arrivals() {
 }
 
 #[test]
-fn evidence_of_more_groups_than_there_are_workloads_is_no_panic() {
+fn surplus_evidence_groups_cause_no_panic() {
     let mut summary = serde_json::to_value(Made::default().summary()).unwrap();
     let twice = [0, 0].map(|index| summary["evidence"][index].clone());
     summary["evidence"] = twice.to_vec().into();
@@ -271,30 +271,30 @@ fn evidence_of_more_groups_than_there_are_workloads_is_no_panic() {
 }
 
 #[test]
-fn a_count_that_is_lost_is_not_green() {
+fn a_lost_count_is_incomparable() {
     let base = Side::of(&runs()).unwrap();
     let mut lost = head(1.0, 5);
     lost.measures.retain(|name, _| !name.starts_with("database/sql_calls"));
     let counts = Options { counts_only: true, ..Options::default() };
     let comparison = compare::run(&base, &lost, counts);
-    assert_eq!(comparison.incomparable, ["database/sql_calls_per_arrival: the head does not tell it"]);
+    assert_eq!(comparison.incomparable, ["database/sql_calls_per_arrival: the head does not report it"]);
     assert_eq!(comparison.exit_code, 5);
     assert_eq!(compare::run(&lost, &base, counts).exit_code, 0, "what is new has nothing to be compared with");
     // Beside latencies it is reported.
     let told = compared(&base, &lost);
     assert_eq!(
         (&told.notes[..], told.exit_code),
-        (&["database/sql_calls_per_arrival: the base alone tells it".to_owned()][..], 0)
+        (&["database/sql_calls_per_arrival: only the base reports it".to_owned()][..], 0)
     );
     lost.measures.retain(|_, series| series.kind != Kind::Exact);
     let mut none = Side::of(&runs()).unwrap();
     none.measures.retain(|_, series| series.kind != Kind::Exact);
     let nothing = compare::run(&none, &lost, counts);
-    assert_eq!((nothing.exit_code, &*nothing.incomparable[0]), (5, "there is nothing that both sides have measured"));
+    assert_eq!((nothing.exit_code, &*nothing.incomparable[0]), (5, "no measure is present on both sides"));
 }
 
 #[test]
-fn only_runs_that_alternate_were_in_turn() {
+fn only_alternating_runs_are_marked_in_turn() {
     let side = |numbers: &[u64]| {
         let runs: Vec<_> = numbers.iter().map(|number| named(Made { number: *number, ..Made::default() })).collect();
         Side::of(&runs).unwrap()
@@ -305,7 +305,7 @@ fn only_runs_that_alternate_were_in_turn() {
 }
 
 #[test]
-fn a_run_without_latency_to_speak_of_is_no_baseline_that_cannot_be_read() {
+fn a_baseline_without_latency_can_be_read() {
     let mut runs = runs();
     for (_, summary) in &mut runs {
         let observed =
@@ -336,7 +336,7 @@ fn errors_are_compared_as_shares() {
 }
 
 #[test]
-fn another_place_or_workload_is_neither_red_nor_green() {
+fn another_machine_or_workload_is_incomparable() {
     let base = Side::of(&runs()).unwrap();
     let changed = |change: &dyn Fn(&mut Summary)| {
         let mut summary = Made { slowness: 2.0, calls: 6, number: 20 }.summary();
@@ -373,7 +373,7 @@ fn another_place_or_workload_is_neither_red_nor_green() {
     let workload = changed(&|one| one.about.workloads[0].rate_per_s = Some(41.0));
     let target = changed(&|one| one.about.target.kind = "certctl".into());
     for (head, why) in
-        [(workload, "workload: agent_storm/rate_per_s: 40 against 41"), (target, "target: reference against certctl")]
+        [(workload, "workload: agent_storm/rate_per_s: 40 against 41"), (target, "system: reference against certctl")]
     {
         for counts_only in [false, true] {
             let comparison = compare::run(&base, &head, Options { counts_only, ..Options::default() });
@@ -388,7 +388,7 @@ fn another_place_or_workload_is_neither_red_nor_green() {
         ),
         (
             &|one: &mut Summary| one.about.target.trust = "certificate NOT VERIFIED (--insecure)".to_owned(),
-            "target's certificate: ",
+            "system's certificate: ",
         ),
     ] {
         let comparison = compared(&base, &changed(change));
@@ -408,11 +408,11 @@ fn another_place_or_workload_is_neither_red_nor_green() {
 
     // A difference that may be the very subject of the comparison is noted, and does not stop it.
     let version = compared(&base, &changed(&|one| one.about.target.version = "0.2.0".to_owned()));
-    assert_eq!((version.exit_code, &version.notes[..]), (4, &["target's version: 0.1.0 against 0.2.0".to_owned()][..]));
+    assert_eq!((version.exit_code, &version.notes[..]), (4, &["system's version: 0.1.0 against 0.2.0".to_owned()][..]));
 }
 
 #[test]
-fn a_baseline_saved_by_name_is_replaced_or_grows() {
+fn a_saved_baseline_is_replaced_or_extended() {
     let folder = TempDir::new().unwrap();
     let save = |name: &str, number, keep| {
         local::save(name, folder.path(), &Made { number, ..Made::default() }.summary(), keep)
@@ -426,7 +426,7 @@ fn a_baseline_saved_by_name_is_replaced_or_grows() {
     save("main", 4, Keep::Nothing).unwrap();
     assert_eq!(runs("main").unwrap(), 1);
     for name in ["", "..", "a/b", ".hidden"] {
-        assert_refused(save(name, 5, Keep::Nothing), ErrorKind::Usage, &["no name for a baseline"]);
+        assert_refused(save(name, 5, Keep::Nothing), ErrorKind::Usage, &["not a valid name of a baseline"]);
     }
     let mut invalid = Made::default().summary();
     (invalid.verdict, invalid.exit_code) = (Verdict::Invalid, Verdict::Invalid.exit_code());
@@ -436,7 +436,7 @@ fn a_baseline_saved_by_name_is_replaced_or_grows() {
     let mut other = Made { number: 6, ..Made::default() }.summary();
     other.about.machine.commit = "another".to_owned();
     let added = local::save("main", folder.path(), &other, Keep::Earlier);
-    assert_refused(added, ErrorKind::Invalid, &["this run is no run of what ", "another"]);
+    assert_refused(added, ErrorKind::Invalid, &["this run and ", "another"]);
     assert_eq!(runs("main").unwrap(), 1, "a run of something else spoils nothing");
     let left: Vec<_> =
         std::fs::read_dir(folder.path().join("main")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -484,7 +484,7 @@ fn told(output: &[u8]) -> &str {
 
 /// Covers every reason: no room, a folder that takes no new file, a file that may not be written.
 #[test]
-fn a_baseline_that_cannot_be_written_leaves_the_old_one_whole() {
+fn a_failed_write_keeps_the_old_baseline() {
     let shelf = Shelf::new();
     // Permissions do not bind a superuser, and another user may have no access to the program where it is.
     let user = RunAs::lesser(&["nobody"]).unwrap();
@@ -596,17 +596,17 @@ fn the_program_blesses_and_compares() {
     assert!(told(&shelf.run("compare base1 worthless", 5).stderr).contains("it is invalid"));
     let old = read_to_string(shelf.path("base1/summary.json")).unwrap();
     write(shelf.path("old.json"), old.replacen("\"schema_version\": 3", "\"schema_version\": 1", 1)).unwrap();
-    assert!(told(&shelf.run("compare old.json base1", 5).stderr).contains("old.json is of summary schema 1"));
+    assert!(told(&shelf.run("compare old.json base1", 5).stderr).contains("old.json has summary schema 1"));
     shelf.run("bless base1 base2 base3 base4 worthless", 5);
 
     // Wrong input.
     for (arguments, says) in [
-        ("compare", "nothing to compare is given"),
+        ("compare", "the sides to compare are not given"),
         ("compare nowhere base1", "reading nowhere"),
         ("compare base1", "2 values required"),
         ("compare --base base1", "--head"),
         ("compare base1 base2 --threshold much", "5% or 0.05"),
-        ("compare --base chosen.json base1 --head base2", "stands alone"),
+        ("compare --base chosen.json base1 --head base2", "cannot be combined"),
         ("bless base1 base2", "at least 5 runs"),
         ("bless base1 base2 base3 base4 chosen.json", "is a baseline, not a run's summary"),
         ("bless base1 base2 base3 base4 base1", "are the same run"),

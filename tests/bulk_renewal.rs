@@ -29,7 +29,7 @@ fn put_into_renewal(results: &Value) -> u64 {
 }
 
 #[test]
-fn the_default_works_on_postgresql_and_every_renewal_is_in_its_rows() {
+fn the_default_run_passes_its_side_effect_check() {
     needs!(Postgresql);
     // Few enough that a slow machine answers all.
     let arguments = "--rate 20/s --duration 3s --warm-up 500ms --batch-size 2";
@@ -53,12 +53,12 @@ fn the_default_works_on_postgresql_and_every_renewal_is_in_its_rows() {
 }
 
 #[test]
-fn more_than_is_seeded_is_wrong_usage_and_what_fits_is_named() {
+fn more_certificates_than_seeded_are_a_usage_error() {
     let refused = bench("--rate 100/s --duration 1500ms --warm-up 500ms --batch-size 60").measured().refused(2);
     assert_eq!(
         refused.messages(),
-        "error: 200 requests of 60 certificates are more than the 10000 that are seeded\n\
-         hint: --batch-size 50 at most at this rate and duration, or lower those\n"
+        "error: 200 requests of 60 certificates exceed the 10000 seeded certificates\n\
+         hint: give --batch-size 50 or less at this rate and duration, or lower those\n"
     );
     let refused = bench("--rate 11000/s --duration 1s --warm-up 0s").measured().refused(2);
     assert!(refused.stderr.ends_with("\nhint: lower --rate or --duration\n"), "{}", refused.stderr);
@@ -66,7 +66,7 @@ fn more_than_is_seeded_is_wrong_usage_and_what_fits_is_named() {
 }
 
 #[test]
-fn a_certificate_that_was_not_renewed_makes_the_answer_wrong() {
+fn a_missing_renewal_is_a_wrong_answer() {
     // It has one certificate less than the request names.
     let peer = Peer::start(|request| match request.certificates() {
         0 => all_of_certctl(request),
@@ -76,13 +76,13 @@ fn a_certificate_that_was_not_renewed_makes_the_answer_wrong() {
     let summary = bench(arguments).measured().towards_peer(&peer).run().exits(3).summary();
     assert_eq!((outcome(&summary, "wrong answer"), outcome(&summary, "ok")), (200, 0));
     assert_eq!(threshold(&summary, "errors")["passed"], false);
-    assert!(reasons(&summary).contains("not one arrival got the right answer"), "{}", reasons(&summary));
+    assert!(reasons(&summary).contains("no arrival got the right answer"), "{}", reasons(&summary));
     // The work that was done counts.
     assert_eq!(put_into_renewal(&summary["results"][0]), 1_000);
 }
 
 #[test]
-fn few_wrong_answers_breach() {
+fn a_few_wrong_answers_are_a_breach() {
     // Every twentieth request finds a certificate that is in renewal already.
     let requests = AtomicU64::new(0);
     let peer = Peer::start(move |request| match request.certificates() {
@@ -106,7 +106,7 @@ fn few_wrong_answers_breach() {
 }
 
 #[test]
-fn a_rescan_tells_of_requests_that_did_nothing() {
+fn a_rescan_reports_requests_without_renewals() {
     let finished = bench("--workload rescan --in-memory").smoke().run().exits(0);
     let summary = finished.summary();
     let results = &summary["results"][0];
@@ -120,7 +120,7 @@ fn a_rescan_tells_of_requests_that_did_nothing() {
 }
 
 #[test]
-fn a_sweep_goes_from_size_to_size() {
+fn a_sweep_runs_each_batch_size() {
     needs!(Postgresql);
     // The sizes name the same certificates, so that only a database, where they are reset, has enough of them.
     let summary = bench("--workload sweep").smoke().run().exits(0).summary();
@@ -164,7 +164,7 @@ fn refusing(condition: &str) -> String {
 
 /// The sizes of a sweep name the same certificates: if those stayed in renewal, most requests would find nothing to do.
 #[test]
-fn a_sweep_wants_a_database_to_put_its_rows_back() {
+fn a_sweep_needs_a_database_for_its_reset() {
     let what = "each size renews the same certificates, which cannot be put back without a database";
     let refused = bench("--workload sweep --in-memory").measured().refused(2);
     assert!(
@@ -184,7 +184,7 @@ fn a_sweep_wants_a_database_to_put_its_rows_back() {
 
 /// A sweep is not judged, but one in which something does not work does not pass.
 #[test]
-fn a_sweep_that_gets_wrong_answers_is_invalid() {
+fn a_sweep_with_wrong_answers_is_invalid() {
     needs!(Postgresql);
     // One certificate cannot be renewed: it is in one request of 50, in one of 100, and so on.
     let (_cluster, url) = database_with(&refusing("NEW.id = 'cert-loadtest-bulk-00075' AND NEW.status <> 'Active'"));
@@ -195,7 +195,7 @@ fn a_sweep_that_gets_wrong_answers_is_invalid() {
 }
 
 #[test]
-fn a_sweep_of_which_a_size_cannot_run_keeps_those_before_it() {
+fn a_failed_size_of_a_sweep_keeps_earlier_sizes() {
     needs!(Postgresql);
     let (_cluster, url) = database_with(&refusing("OLD.status = 'RenewalInProgress' AND NEW.status = 'Active'"));
     let finished = bench("--workload sweep").smoke().database(&url).run().exits(5);
@@ -209,7 +209,7 @@ fn a_sweep_of_which_a_size_cannot_run_keeps_those_before_it() {
 }
 
 #[test]
-fn a_sweep_that_is_stopped_between_two_sizes_is_partial() {
+fn a_sweep_stopped_between_two_sizes_is_partial() {
     needs!(Postgresql);
     let (_cluster, url) = database_with("");
     // The second reading of the metrics comes when a size is over.
@@ -259,7 +259,7 @@ fn each_run_starts_from_reset_rows() {
 
 /// A run and `seed` recognise the database of load tests alike.
 #[test]
-fn a_database_that_somebody_uses_is_refused_unless_that_is_allowed() {
+fn a_database_with_foreign_rows_is_refused() {
     needs!(Postgresql);
     let theirs =
         "UPDATE managed_certificates SET id = 'mc-theirs', name = 'theirs' WHERE id = 'cert-loadtest-bulk-05000'";

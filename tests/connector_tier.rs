@@ -74,7 +74,7 @@ fn assert_work(results: &Value, daemon: &str) {
 }
 
 #[test]
-fn daemons_are_not_asked_at_the_same_moments() {
+fn arrivals_of_the_daemons_are_staggered() {
     let entry = registry::ALL.iter().find(|entry| entry.name == "connector_tier").unwrap();
     let starts = |flags: &[&str]| -> Vec<u128> {
         entry.asks(flags).unwrap().workloads.iter().map(|one| one.plan.starts_after.as_micros()).collect()
@@ -85,7 +85,7 @@ fn daemons_are_not_asked_at_the_same_moments() {
 }
 
 #[test]
-fn sessions_are_resumed_where_that_is_declared() {
+fn sessions_are_resumed_as_declared() {
     for (declared, full, resumed) in [("resumed", 0, 40), ("mixed", 20, 20)] {
         let summary = tier(&format!("{BRIEF} --resumption {declared}")).summary();
         assert_only_too_short(&summary);
@@ -98,7 +98,7 @@ fn sessions_are_resumed_where_that_is_declared() {
 }
 
 #[test]
-fn there_is_a_session_for_each_of_many_connections_at_once() {
+fn concurrent_connections_have_a_session_each() {
     // Ten and more shake hands at once: a relay passes bytes on to the peer, the first of them late.
     let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -124,7 +124,7 @@ fn there_is_a_session_for_each_of_many_connections_at_once() {
 }
 
 #[test]
-fn only_what_is_wanted_is_started_and_it_shows_the_wanted_key() {
+fn only_the_selected_daemon_starts_with_the_selected_key() {
     for key in ["rsa-2048", "ecdsa-p384"] {
         let finished = tier(&format!("{BRIEF} --only f5 --key-type {key}"));
         let summary = finished.summary();
@@ -138,7 +138,7 @@ fn only_what_is_wanted_is_started_and_it_shows_the_wanted_key() {
 }
 
 #[test]
-fn a_limit_on_descriptors_that_is_too_low_is_told_beforehand() {
+fn a_low_descriptor_limit_is_reported_before_the_load() {
     let mut bench =
         Bench::named("connector_tier", "--only f5 --rate 500/s --connections 100 --duration 2s --warm-up 0s")
             .measured();
@@ -165,7 +165,7 @@ fn a_limit_on_descriptors_that_is_too_low_is_told_beforehand() {
 }
 
 #[test]
-fn connections_that_find_no_room_to_wait_for_their_peer_are_told() {
+fn connections_closed_first_by_the_generator_are_counted() {
     // It gives no answer for two seconds and then all at once, and closes no connection.
     let end = OnceLock::new();
     let peer = Peer::start(move |request| {
@@ -183,11 +183,11 @@ fn connections_that_find_no_room_to_wait_for_their_peer_are_told() {
 }
 
 #[test]
-fn flags_that_the_workload_would_pass_over_are_told() {
+fn flags_that_do_not_apply_are_refused() {
     for (flags, told) in [
-        ("--workload rotation --resumption mixed", "--workload rotation offers sessions"),
-        ("--haproxy-commit", "--haproxy-commit is for --workload rotation"),
-        ("--workload f5-deploy --rate 5/s", "--rate is none of --workload f5-deploy"),
+        ("--workload rotation --resumption mixed", "--workload rotation always offers sessions"),
+        ("--haproxy-commit", "--haproxy-commit applies only to --workload rotation"),
+        ("--workload f5-deploy --rate 5/s", "--rate does not apply to --workload f5-deploy"),
         ("--workload f5-deploy --arrivals poisson", "--arrivals is none"),
         ("--workload f5-deploy --resumption resumed", "--resumption is none"),
         ("--workload f5-deploy --tls-version 1.2", "--tls-version is none"),
@@ -200,7 +200,7 @@ fn flags_that_the_workload_would_pass_over_are_told() {
 }
 
 #[test]
-fn runs_are_comparable_if_they_offer_the_same_handshakes() {
+fn runs_that_offer_the_same_handshakes_are_comparable() {
     // A run that a slow machine left with too few answers for a verdict is not compared: then a longer one is.
     for duration in ["2s", "8s", "60s"] {
         let baselines = tempfile::tempdir().unwrap();
@@ -235,10 +235,10 @@ fn runs_are_comparable_if_they_offer_the_same_handshakes() {
 }
 
 #[test]
-fn what_is_declared_and_not_done_is_invalid() {
+fn a_handshake_mismatch_is_invalid() {
     let peer = Peer::without_sessions(|_| answer(200, "text/plain", "ok"));
     let summary = at(&peer, &format!("{BRIEF} --resumption resumed")).run().summary();
-    assert!(reasons(&summary).contains("40 of 40 handshakes were full and meant to be resumed"), "{summary:#}");
+    assert!(reasons(&summary).contains("40 of 40 handshakes were full instead of resumed"), "{summary:#}");
     assert_eq!(summary["exit_code"], 5);
     // Declared as full, they are no problem.
     assert_only_too_short(&at(&peer, BRIEF).run().summary());
@@ -268,7 +268,7 @@ fn an_answer_that_is_not_200_is_an_error() {
 }
 
 #[test]
-fn the_address_of_a_daemon_that_is_loaded_is_named() {
+fn the_address_of_a_loaded_daemon_is_named() {
     // Nothing listens on ::1, which localhost may resolve to first.
     let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
     let base = format!("https://localhost:{}", peer.address().port());
@@ -286,7 +286,7 @@ fn the_address_of_a_daemon_that_is_loaded_is_named() {
 }
 
 #[test]
-fn a_certificate_that_is_not_good_is_told_before_anything_is_measured() {
+fn an_invalid_certificate_is_refused_before_the_load() {
     let expired = Peer::with_certificate(
         |leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1),
         |_| answer(200, "text/plain", "ok"),
@@ -336,7 +336,7 @@ fn is_taken_up(results: &Value) -> bool {
 }
 
 #[test]
-fn certificates_are_replaced_and_no_connection_fails() {
+fn certificate_rotation_fails_no_connection() {
     let summary = rotation("", is_taken_up, |_| {});
     assert_schema(&summary);
     assert_only_too_short(&summary);
@@ -346,7 +346,7 @@ fn certificates_are_replaced_and_no_connection_fails() {
 }
 
 #[test]
-fn full_and_resumed_handshakes_of_a_rotation_are_told_apart() {
+fn certificate_rotation_reports_full_and_resumed_handshakes() {
     needs!(Haproxy);
     let resumed = |results: &Value| observed(results, "longest time that a resumed handshake")["duration_s"].is_f64();
     let summary =
@@ -361,7 +361,7 @@ fn full_and_resumed_handshakes_of_a_rotation_are_told_apart() {
 }
 
 #[test]
-fn an_old_worker_lives_on_for_a_connection_without_a_request() {
+fn an_idle_connection_keeps_an_old_worker_alive() {
     needs!(Nginx);
     let held = RefCell::default();
     let hold = |running: &Running| {
@@ -401,7 +401,7 @@ fn certificates_are_deployed_to_the_f5_step_by_step() {
 }
 
 #[test]
-fn nobody_to_ask_is_an_error() {
+fn no_available_daemon_is_an_error() {
     let at_f5 = |flags: &str| {
         Bench::named("connector_tier", flags).measured().env("F5_TARGET_URL", "https://127.0.0.1:1").refused(1).stderr
     };
@@ -409,7 +409,7 @@ fn nobody_to_ask_is_an_error() {
     assert!(told.contains("f5 at https://127.0.0.1:1"), "{told}");
     let told = at_f5("--only nginx");
     assert!(!told.contains("f5 at") && told.contains("skipped: nginx not named (NGINX_TARGET_URL)"), "{told}");
-    assert!(told.contains("none of the wanted daemons is here"), "{told}");
+    assert!(told.contains("none of the selected daemons is installed or named"), "{told}");
     let finished = Bench::named("connector_tier", "").measured().env("NGINX_TARGET_URL", "http://localhost").run();
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("URL of nginx"), "{}", finished.stderr);
@@ -417,7 +417,7 @@ fn nobody_to_ask_is_an_error() {
 
 /// 60 answers are far too few for p99, but that all of them exceed its limit is no chance.
 #[test]
-fn a_limit_that_every_connection_exceeds_is_breached() {
+fn a_threshold_that_every_connection_exceeds_is_breached() {
     let peer = Peer::start(|request| {
         // The first connection is the check before anything is measured.
         let wait = Duration::from_millis(if request.connection > 1 { 4_000 } else { 0 });
@@ -437,7 +437,7 @@ fn a_limit_that_every_connection_exceeds_is_breached() {
 
 /// A listener that accepts no more connections: they are counted, stand in a distribution, and are a breach.
 #[test]
-fn connections_that_are_not_opened_are_counted_and_a_breach() {
+fn unopened_connections_are_counted_and_a_breach() {
     let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, behind) = (listener.local_addr().unwrap(), peer.address());

@@ -19,7 +19,7 @@ use common::reference::{Reference, VIEWER_TOKEN};
 use postgres::{Client, NoTls};
 
 const LIMITER_UNSEEN: &str =
-    "it could not be seen that the rate limiter is off: too few right answers to /health came, or too slowly";
+    "the rate limiter could not be checked: too few right answers to /health came, or too slowly";
 
 /// The output of the doctor.
 struct Told {
@@ -113,7 +113,7 @@ fn ready_but(path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + 
 }
 
 #[test]
-fn a_certctl_that_is_ready() {
+fn a_ready_certctl_passes_every_check() {
     let peer = Peer::start(ready);
     let told = at_peer(&peer, &[]).exits(0);
     for what in [
@@ -124,7 +124,7 @@ fn a_certctl_that_is_ready() {
         "the token is known: \"loadtest\", with 6 permissions\n",
         "permission agent.heartbeat\n",
         "permission metrics.read\n",
-        "ACME answers with the token alone, as certctl is built; profiles: prof-standard-tls\n",
+        "ACME answers only with the token, as certctl is built; profiles: prof-standard-tls\n",
         "agents 1 and 5000 of the fleet are seeded\n",
         "certificates 1 and 10000 of those to renew are seeded\n",
         "file descriptors: ",
@@ -133,21 +133,21 @@ fn a_certctl_that_is_ready() {
     }
     told.sees_no_limiter();
     told.says(
-        "warn  PostgreSQL, background loops and the work done are not looked at without its database",
+        "warn  PostgreSQL, background loops and side effects are not checked without its database",
         "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable\n",
     );
     assert!(told.stdout.ends_with(", 0 to fix\n"), "{}", told.stdout);
 }
 
 #[test]
-fn without_a_target_there_is_nothing_to_look_at() {
+fn doctor_without_a_system_is_a_usage_error() {
     let told = run(&[]).exits(2);
     assert!(told.stderr.contains("none is named\nhint: give --target https://host:port, or set CERTCTL_BASE"));
     assert_eq!(told.stdout, "");
 }
 
 #[test]
-fn the_way_there() {
+fn doctor_reports_connection_faults() {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let (peer, other) = (Peer::start(ready), Peer::start(ready));
     let told = doctor(&format!("https://{address}"), &peer.ca_file(), &[]).exits(1);
@@ -167,7 +167,7 @@ fn the_way_there() {
     let told = run(&["--target", &peer.base(), "--insecure"]).exits(0);
     told.says("warn  the server's certificate has expired", hint);
     told.says(
-        "warn  --insecure: the server's certificate is not verified; anyone may be answering",
+        "warn  --insecure: the server's certificate is not verified, and may be that of an impostor",
         "give its authority's certificate with --ca-file FILE\n",
     );
     let peer = Peer::with_certificate(|leaf| leaf.not_before = rcgen::date_time_ymd(4_000, 1, 1), ready);
@@ -179,7 +179,7 @@ fn the_way_there() {
 }
 
 #[test]
-fn its_health() {
+fn doctor_reports_health_and_clock_faults() {
     let told = ready_but("/ready", |_| json(503, "{\"status\":\"db_unavailable\",\"error\":\"refused\"}")).exits(1);
     told.says(
         ": certctl does not reach its database: refused",
@@ -187,7 +187,7 @@ fn its_health() {
     );
     told.likes("the token is known");
     let told = ready_but("/api/v1/version", |_| answer(200, "text/html", "<html></html>")).exits(1);
-    assert!(told.stdout.contains("/api/v1/version answers 200 with HTML where JSON was due"), "{}", told.stdout);
+    assert!(told.stdout.contains("/api/v1/version answers 200 with HTML instead of JSON"), "{}", told.stdout);
     const HOUR: Duration = Duration::from_secs(3_600);
     for (which, time) in [("ahead of", SystemTime::now() + HOUR), ("behind", SystemTime::now() - HOUR)] {
         let date = httpdate::fmt_http_date(time);
@@ -198,7 +198,7 @@ fn its_health() {
         });
         let told = told.exits(0);
         assert!(
-            told.stdout.contains(&format!("s {which} ours\n      hint: keep both clocks by NTP")),
+            told.stdout.contains(&format!("s {which} this machine's\n      hint: synchronise both clocks by NTP")),
             "{}",
             told.stdout
         );
@@ -206,7 +206,7 @@ fn its_health() {
 }
 
 #[test]
-fn its_token() {
+fn doctor_reports_token_and_permission_faults() {
     let reference = Reference::start(&[]);
     let told = doctor(&reference.base(), &reference.ca_file(), &["--token", "another"]).exits(1);
     told.says(
@@ -227,7 +227,7 @@ fn its_token() {
     told.likes("permission cert.read");
     told.says(
         "warn  version certctl-reference 0.1.0: a reference server, not certctl",
-        "take its figures as its own\n",
+        "do not take its figures for certctl's\n",
     );
     // The further findings for a token without any permission.
     let told = ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
@@ -236,8 +236,7 @@ fn its_token() {
             && told.stdout.contains("cert.read: list_certificates and bulk_renewal cannot run")
     );
     assert!(
-        told.stdout
-            .contains("agent.read: whether the fleet is seeded is not looked at here\n      hint: use an admin key"),
+        told.stdout.contains("agent.read: the seeds of the fleet are not checked\n      hint: use an admin key"),
         "{}",
         told.stdout
     );
@@ -245,7 +244,7 @@ fn its_token() {
 }
 
 #[test]
-fn its_limits() {
+fn doctor_reports_an_active_rate_limiter() {
     // It lets a hundred requests pass.
     let asked = AtomicU64::new(0);
     let peer = Peer::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
@@ -260,6 +259,7 @@ fn its_limits() {
         let on = ": certctl's rate limiter is on and would answer most requests with 429\n";
         assert_eq!(told.stdout.matches(on).count(), 1, "{}", told.stdout);
         assert!(!told.stdout.contains("rate limiter is off"), "{}", told.stdout);
+        assert!(!told.stdout.contains("rate limiter could not be checked"), "{}", told.stdout);
     };
     // A limiter of the API alone, as a proxy may have.
     let peer = Peer::start(|request| match request.path.starts_with("/api/v1/") {
@@ -276,15 +276,15 @@ fn its_limits() {
 }
 
 #[test]
-fn a_server_that_fails_is_not_taken_for_another_address() {
+fn a_failing_server_gets_no_address_hint() {
     let failing = |_: &Request| answer(500, "text/plain", &format!("panic: {TOKEN} is no key\n"));
     let peer = Peer::start(failing);
     let told = at_peer(&peer, &[]).exits(1);
     for path in ["/health", "/api/v1/version", "/api/v1/auth/check"] {
         let finding = format!("{}{path} answers 500: panic: [token] is no key", peer.base());
-        told.says(&finding, "look at certctl's log, or at that of the proxy in front of it\n");
+        told.says(&finding, "check certctl's log, or that of the proxy in front of it\n");
     }
-    told.says(&format!("warn  {LIMITER_UNSEEN}"), "fix what keeps it from answering, then look again\n");
+    told.says(&format!("warn  {LIMITER_UNSEEN}"), "fix what keeps it from answering, then run doctor again\n");
     assert!(!told.stdout.contains("ok    the rate limiter"), "{}", told.stdout);
     let told = ready_but("/api/v1/version", |_| json(500, "{\"error\":\"no\"}")).exits(1);
     assert!(told.stdout.contains("/api/v1/version answers 500: {\"error\":\"no\"}\n"), "{}", told.stdout);
@@ -292,12 +292,12 @@ fn a_server_that_fails_is_not_taken_for_another_address() {
 }
 
 #[test]
-fn its_acme_server_seeds_and_metrics() {
+fn doctor_checks_acme_seeds_and_metrics() {
     let path = "/acme/profile/prof-standard-tls/directory";
     let told = ready_but(path, |_| answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>")).exits(1);
     told.says(
         &format!("{path} is a page of certctl's dashboard, which hides its ACME server"),
-        "run certctl from a folder without web/, so that it serves its API alone\n",
+        "run certctl from a folder without web/, so that it serves only its API\n",
     );
     ready_but(path, directory).exits(0).likes("ACME answers with and without the token; profiles: prof-standard-tls\n");
 
@@ -305,7 +305,7 @@ fn its_acme_server_seeds_and_metrics() {
         directory_of(request, r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o"}"#)
     });
     told.exits(1)
-        .says(": the ACME server tells no renewalInfo", "start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true\n");
+        .says(": the ACME server has no renewalInfo", "start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true\n");
 
     let missing = |_: &Request| json(404, "{\"message\":\"not found\"}");
     ready_but("/api/v1/agents/ag-loadtest-05000", missing)
@@ -315,10 +315,10 @@ fn its_acme_server_seeds_and_metrics() {
         .exits(1)
         .says(": certificate 10000 of those to renew is not seeded (404: not found)", SEED);
     let told = ready_but("/api/v1/metrics/prometheus", missing).exits(0);
-    assert!(told.stdout.contains("/api/v1/metrics/prometheus: answers 404 in place of metrics\n"), "{}", told.stdout);
+    assert!(told.stdout.contains("/api/v1/metrics/prometheus: answers 404 instead of metrics\n"), "{}", told.stdout);
 }
 
-const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database\n";
+const SEED: &str = "run `certctl-bench seed --database URL` with the URL of certctl's own database\n";
 
 /// As much of certctl's schema as the doctor reads, with a row of each kind that disturbs a run.
 const DISTURBED: &str = "
@@ -341,7 +341,7 @@ const DISTURBED: &str = "
     CREATE TABLE audit_events (resource_type text, resource_id text);";
 
 #[test]
-fn its_background_loops() {
+fn doctor_reports_background_loops() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("disturbed").unwrap();
@@ -349,14 +349,17 @@ fn its_background_loops() {
     Client::connect(&url, NoTls).unwrap().batch_execute(DISTURBED).unwrap();
     let peer = Peer::start(ready);
     let told = at_peer(&peer, &["--database", &url]).exits(1);
-    told.likes("ACME answers with the token alone, as certctl is built; profiles: prof-a, prof-b\n");
+    told.likes("ACME answers only with the token, as certctl is built; profiles: prof-a, prof-b\n");
     for (finding, hint) in [
         ("fail  seeded rows of agents: 2 of the 5000 that scenarios need", SEED),
         ("fail  seeded rows of managed_certificates: 2 of the 10000 that scenarios need", SEED),
         ("fail  seeded agents that are retired: 1", "UPDATE agents SET retired_at = NULL"),
-        ("warn  seeded certificates that are in renewal, so that none can be begun: 1", "certctl-bench seed --reset"),
         (
-            "warn  renewal scan (hourly, next in about 30 min unless its interval was changed): it takes up 1 \
+            "warn  seeded certificates that are in renewal, so that it cannot be started: 1",
+            "certctl-bench seed --reset",
+        ),
+        (
+            "warn  renewal scan (hourly, next in about 30 min unless its interval was changed): it processes 1 \
              certificates, ten statements or more each, and leaves them in renewal",
             "start certctl with CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL=24h",
         ),
@@ -372,7 +375,7 @@ fn its_background_loops() {
         ),
         ("warn  issuers besides iss-local that certctl may call: 1", "UPDATE issuers SET enabled = false"),
         (
-            "fail  it is not this certctl's database: its audit log does not show our request",
+            "fail  it is not this certctl's database: its audit log does not show this suite's request",
             "give --database the URL in certctl's CERTCTL_DATABASE_URL",
         ),
     ] {
@@ -396,7 +399,7 @@ fn its_background_loops() {
     for what in [
         "no seeded agent is retired\n",
         "no seeded certificate is in renewal\n",
-        "renewal scan: it would take up nothing\n",
+        "renewal scan: no certificate is due\n",
         "short-lived expiry: it reads few rows\n",
         "job processor: nothing is pending\n",
         "agent health sweep: no agent is silent\n",
@@ -408,7 +411,7 @@ fn its_background_loops() {
 }
 
 #[test]
-fn its_postgresql() {
+fn doctor_checks_the_postgresql_settings() {
     needs!(Postgresql);
     let poor = [
         ("fsync", "off"),
@@ -455,7 +458,7 @@ fn its_postgresql() {
         let told = at_peer(&early_or_late, &["--database", &cluster.url("poor")]).exits(1);
         told.says(
             &format!("s {which} its database's: agent_storm would not find its heartbeats"),
-            "keep both clocks by NTP",
+            "synchronise both clocks by NTP",
         );
         assert!(told.stdout.contains("fail  certctl's clock is 3"), "{}", told.stdout);
     }
@@ -467,7 +470,7 @@ fn its_postgresql() {
 }
 
 #[test]
-fn a_reference_server_and_its_own_database() {
+fn doctor_recognises_a_reference_server_and_its_database() {
     needs!(Postgresql);
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
     let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
@@ -477,7 +480,7 @@ fn a_reference_server_and_its_own_database() {
     let told = run(&arguments);
     assert!(!told.stdout.contains(target.token.reveal()));
     for what in [
-        "it is this certctl's database: its audit log shows our request\n",
+        "it is this certctl's database: its audit log shows this suite's request\n",
         "agents 1 and 5000 of the fleet are seeded\n",
         "no background loops: a reference server has none\n",
         "fsync on, synchronous_commit on\n",

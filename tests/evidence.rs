@@ -83,7 +83,7 @@ fn statements(evidence: &Evidence) -> &Statements {
 }
 
 #[test]
-fn statements_are_counted_to_the_last_one() {
+fn every_statement_is_counted() {
     needs!(Postgresql);
     let mut quiet = Quiet::start();
     let mut counts = Vec::new();
@@ -157,7 +157,7 @@ fn the_window_has_rates_and_waits() {
 }
 
 #[test]
-fn without_the_extension_there_are_no_statements_and_a_mend() {
+fn a_missing_extension_is_reported_with_its_fix() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[("shared_preload_libraries", "")]).unwrap();
     cluster.create_database("bare").unwrap();
@@ -177,7 +177,7 @@ fn without_the_extension_there_are_no_statements_and_a_mend() {
 }
 
 #[test]
-fn lost_counters_and_hidden_statements_are_doubts() {
+fn lost_counters_and_hidden_statements_are_reported() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("shared").unwrap();
@@ -207,7 +207,7 @@ fn lost_counters_and_hidden_statements_are_doubts() {
 }
 
 #[test]
-fn a_database_that_goes_away_costs_the_evidence_and_nothing_else() {
+fn a_lost_database_costs_only_the_evidence() {
     needs!(Postgresql);
     let mut cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("brief").unwrap();
@@ -256,10 +256,10 @@ fn metrics_are_read_with_the_token() {
             (|_| common::peer::json(403, "{\"error\":\"Insufficient permissions\"}")) as fn(&Request) -> Vec<Step>,
             format!("{path}: 403: Insufficient permissions{hint}"),
         ),
-        (|_| answer(404, "text/plain", "404 page not found\n"), format!("{path}: answers 404 in place of metrics")),
+        (|_| answer(404, "text/plain", "404 page not found\n"), format!("{path}: answers 404 instead of metrics")),
         (
             |_| answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>"),
-            format!("{path}: answers 200 in place of metrics"),
+            format!("{path}: answers 200 instead of metrics"),
         ),
         (
             |_| answer(200, "text/plain", "no metrics today"),

@@ -174,7 +174,7 @@ fn shown(address: &str, ca_pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 #[test]
-fn a_committed_deployment_is_served_from_the_next_handshake_on() {
+fn a_committed_certificate_is_served_at_the_next_handshake() {
     let mock = Mock::start();
     assert_eq!(mock.text("version"), env!("CARGO_PKG_VERSION"));
     let before = shown(mock.text("address"), mock.text("ca_pem"));
@@ -211,7 +211,7 @@ fn a_committed_deployment_is_served_from_the_next_handshake_on() {
 }
 
 #[test]
-fn nobody_gets_in_without_a_token() {
+fn requests_without_a_valid_token_are_refused() {
     let mock = Mock::start();
     let mut client = mock.connect();
     for (headers, method, path) in [
@@ -244,7 +244,7 @@ fn nobody_gets_in_without_a_token() {
 }
 
 #[test]
-fn a_commit_is_for_everything_or_nothing() {
+fn a_commit_is_atomic() {
     let mock = Mock::start();
     let mut session = mock.log_in();
     let authority = Authority::root(KeyType::EcdsaP256).unwrap();
@@ -317,7 +317,7 @@ fn bad_requests_are_refused_with_a_reason() {
 }
 
 #[test]
-fn uploads_have_bounds() {
+fn uploads_are_bounded() {
     let mock = Mock::start();
     let mut session = mock.log_in();
     assert_eq!(session.upload("f", "content"), format!("{DOWNLOADS}/f"));
@@ -366,7 +366,7 @@ fn both_versions_of_tls_resume_a_session() {
 }
 
 #[test]
-fn ends_with_its_standard_input_and_stays_on_loopback() {
+fn the_mock_ends_with_its_stdin_and_binds_only_loopback() {
     let mut mock = Mock::start();
     let _idle = mock.log_in();
     drop(mock.child.stdin.take());
@@ -377,7 +377,7 @@ fn ends_with_its_standard_input_and_stays_on_loopback() {
 }
 
 #[test]
-fn the_target_deploys_one_certificate_after_another() {
+fn deployments_succeed_one_after_another() {
     let mock = F5Mock::start(Path::new(BINARY)).unwrap();
     let address = mock.address.to_string();
     let before = mock.counts().unwrap();
@@ -430,7 +430,7 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
 }
 
 #[test]
-fn f5_deploy_counts_what_the_mock_counts() {
+fn f5_deploy_counts_agree_with_the_mock() {
     let mock = F5Mock::start(Path::new(BINARY)).unwrap();
     let before = mock.counts().unwrap();
     let scenario = Rc::new(F5Deploy::new(&mock.base.host_header(), mock.credentials().clone()).unwrap());
@@ -450,7 +450,7 @@ fn f5_deploy_counts_what_the_mock_counts() {
 }
 
 #[test]
-fn f5_deploy_believes_nothing_after_a_login_that_failed() {
+fn f5_deploy_counts_no_step_after_a_failed_login() {
     let mock = F5Mock::start(Path::new(BINARY)).unwrap();
     let mut credentials = mock.credentials().clone();
     credentials.password.clear();

@@ -148,7 +148,7 @@ fn mock_with_user() -> (F5Mock, Authority, User) {
 }
 
 #[test]
-fn a_hundred_and_first_token_is_refused_until_one_is_given_back() {
+fn the_101st_token_is_refused_until_one_is_revoked() {
     let (mock, _, mut user) = mock_with_user();
     // The deployment before has given its own token back.
     assert_eq!(mock.counts().unwrap().get("tokens_active"), 0);

@@ -85,22 +85,22 @@ fn every_fault_is_counted_under_its_kind() {
 }
 
 #[test]
-fn a_wrong_answer_is_shown_with_its_content_type() {
+fn a_wrong_answer_is_reported_with_its_content_type() {
     let json_type = "Content-Type: application/json\r\n";
     let long = format!("text/{}", "x".repeat(300));
     for (types, body, flaw) in [
-        ("", RECORDED, "it has no Content-Type, where JSON is due"),
+        ("", RECORDED, "it has no Content-Type, expected JSON"),
         (
             &*format!("Content-Type: text/html\r\n{json_type}"),
             RECORDED,
-            "the first of its 2 Content-Types is text/html, where JSON is due",
+            "the first of its 2 Content-Types is text/html, expected JSON",
         ),
         (
             &format!("Content-Type: {long}\r\n"),
             RECORDED,
-            &format!("its Content-Type is {}…, where JSON is due", &long[..200]),
+            &format!("its Content-Type is {}…, expected JSON", &long[..200]),
         ),
-        (&format!("Content-Type: {TOKEN}\r\n"), RECORDED, "its Content-Type is [token], where JSON is due"),
+        (&format!("Content-Type: {TOKEN}\r\n"), RECORDED, "its Content-Type is [token], expected JSON"),
         (json_type, "{}", "its JSON is not the right answer"),
     ] {
         let other = format!("HTTP/1.1 200 OK\r\n{types}Content-Length: {}\r\n\r\n{body}", body.len());
@@ -118,7 +118,7 @@ fn a_wrong_answer_is_shown_with_its_content_type() {
 }
 
 #[test]
-fn a_reconnect_is_counted_and_stands_in_the_service_time() {
+fn a_reconnect_is_counted_in_the_service_time() {
     let peer = Peer::start(|request| match request.is_heartbeat() {
         true => last_answer("Connection: close\r\n", Step::Close),
         false => certctl(request),
@@ -145,7 +145,7 @@ fn a_reconnect_is_counted_and_stands_in_the_service_time() {
 }
 
 #[test]
-fn a_connection_that_was_closed_while_idle_is_no_fault() {
+fn a_connection_closed_while_idle_is_no_fault() {
     // It closes without announcing it after each answer; half a second passes until the next use.
     let peer = Peer::start(|request| match request.is_heartbeat() {
         true => last_answer("", Step::Close),
@@ -196,7 +196,7 @@ fn connections_that_cannot_be_opened_are_a_breach() {
 // Ending early --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
+fn an_overloaded_system_ends_the_run_at_the_error_limit() {
     // From the 200th heartbeat on every answer is an error.
     let beats = Arc::new(AtomicU64::new(0));
     let counter = beats.clone();
@@ -211,7 +211,7 @@ fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
     assert_schema(&summary);
     let breach = summary["breaches"][0].as_str().unwrap();
     assert!(breach.contains("of the requests that ended within 1s failed") && breach.contains("--abort-on-errors"));
-    assert!(summary["ended_early"].as_str().unwrap().starts_with("as --abort-on-errors has it: "));
+    assert!(summary["ended_early"].as_str().unwrap().starts_with("by --abort-on-errors: "));
     // The measurement is complete, to the last answer.
     let arrivals = &summary["results"][0]["arrivals"];
     assert_eq!((arrivals["started"].as_u64(), outcome(&summary, "ok")), (Some(beats.load(Ordering::SeqCst)), 200));
@@ -228,7 +228,7 @@ fn a_run_that_drowns_its_system_ends_early_if_it_is_to() {
 }
 
 #[test]
-fn a_cap_on_requests_is_kept_to_the_last_one() {
+fn the_request_limit_is_exact() {
     let beats = Arc::new(AtomicU64::new(0));
     let counter = beats.clone();
     let peer = Peer::start(move |request| {
@@ -244,7 +244,7 @@ fn a_cap_on_requests_is_kept_to_the_last_one() {
     assert_eq!((&arrivals["warm_up"], &arrivals["scheduled"], outcome(&summary, "ok")), (&50.into(), &300.into(), 300));
     assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&false.into(), &0.into()));
     assert!(arrivals["measured_s"].as_f64().unwrap() >= 2.9, "{arrivals}");
-    assert_eq!(summary["ended_early"], "after 350 requests, as --max-requests has it");
+    assert_eq!(summary["ended_early"], "after 350 requests, the limit of --max-requests");
 
     // A longer run would have no more.
     let few = Bench::at(&peer, "--rate 100/s --duration 1h --warm-up 0s --agents 10 --max-requests 3").run().summary();
@@ -258,7 +258,7 @@ fn a_cap_on_requests_is_kept_to_the_last_one() {
 
 /// An old result is not taken for that of a run that could not start.
 #[test]
-fn a_run_that_cannot_start_leaves_no_result_in_place() {
+fn a_run_that_cannot_start_removes_old_results() {
     let greetings = Arc::new(AtomicU64::new(0));
     let counter = greetings.clone();
     let broken = Arc::new(AtomicU64::new(0));
@@ -365,7 +365,7 @@ fn phases_add_up_to_the_service_time() {
 }
 
 #[test]
-fn a_slow_handshake_stands_in_its_phase() {
+fn a_slow_handshake_appears_in_its_phase() {
     // A listener that passes bytes on to the peer, the first of them late.
     let peer = Peer::start(|_| json(200, "{}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

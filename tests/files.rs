@@ -77,7 +77,7 @@ fn make_fifo(path: &Path) {
 }
 
 #[test]
-fn an_output_that_is_a_device_pipe_or_socket_stays_one() {
+fn device_pipe_and_socket_outputs_are_not_replaced() {
     let shelf = Shelf::new();
     shelf.compare("/dev/null");
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
@@ -107,16 +107,16 @@ fn an_output_that_is_a_device_pipe_or_socket_stays_one() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_or_writes_is_not_waited_for() {
+fn a_pipe_without_a_peer_is_not_waited_for() {
     let shelf = Shelf::new();
     make_fifo(&shelf.path("fifo"));
     let unread = shelf.run(&["compare", "base", "head", "--json", "fifo"], 1);
-    assert!(told(&unread.stderr).contains("nobody reads it"), "{}", told(&unread.stderr));
+    assert!(told(&unread.stderr).contains("no process opened it for reading"), "{}", told(&unread.stderr));
     // A device that is ready, has nothing, and does not end.
     let silent = shelf.run(&["compare", "/dev/ptmx", "head"], 2);
     assert!(told(&silent.stderr).contains("says nothing, for 10 s"), "{}", told(&silent.stderr));
     let unwritten = shelf.run(&["compare", "fifo", "head"], 2);
-    assert!(told(&unwritten.stderr).contains("nobody writes to it"), "{}", told(&unwritten.stderr));
+    assert!(told(&unwritten.stderr).contains("no process opened it for writing"), "{}", told(&unwritten.stderr));
     // One that has a writer is a file like any other.
     let (fifo, summary) = (shelf.path("fifo"), shelf.path("base/summary.json"));
     let writer = thread::spawn(move || fs::copy(summary, fifo).unwrap());
@@ -148,7 +148,7 @@ fn links_are_followed_and_permissions_kept() {
 }
 
 #[test]
-fn an_output_without_room_leaves_what_was_there() {
+fn a_full_disk_keeps_the_old_output() {
     let shelf = Shelf::new();
     fs::write(shelf.path("out.json"), "old").unwrap();
     let mut command = shelf.command(&["compare", "base", "head", "--json", "out.json"]);
@@ -187,7 +187,7 @@ fn an_output_that_is_an_input_is_refused() {
 }
 
 #[test]
-fn an_input_without_end_or_sense_is_refused() {
+fn an_endless_or_malformed_input_is_refused() {
     let shelf = Shelf::new();
     let refused = |name: &str, says: &str| {
         let output = shelf.run(&["compare", name, "head"], 2);
@@ -210,7 +210,7 @@ fn an_input_without_end_or_sense_is_refused() {
         refused(name, says);
     }
     fs::write(shelf.path("latin"), b"{\"a\": \"\xe4\"}").unwrap();
-    refused("latin", "no UTF-8");
+    refused("latin", "not UTF-8");
     let newer = summary.replacen("\"schema_version\": ", "\"schema_version\": 9", 1);
     fs::write(shelf.path("newer"), newer).unwrap();
     let newer = shelf.run(&["compare", "newer", "head"], 5);
@@ -229,15 +229,15 @@ fn a_summary_that_contradicts_itself_is_refused() {
     let results = sound["results"][0].clone();
     for (field, value, says) in [
         ("/run_id", json!(""), "run_id: it is empty"),
-        ("/finished_at", json!("yesterday"), "finished_at: \"yesterday\" is no time"),
-        ("/finished_at", json!("9999-99-99T99:99:99Z"), "is no time"),
+        ("/finished_at", json!("yesterday"), "finished_at: \"yesterday\" is not a time"),
+        ("/finished_at", json!("9999-99-99T99:99:99Z"), "is not a time"),
         ("/results", json!([results, results]), "results[1].workload: agent_storm has results already"),
         ("/results/0/arrivals/scheduled", json!(0), "results[0].arrivals: of 0 scheduled, 2400 were started"),
         ("/results/0/outcomes/0/count", json!(7), "results[0].outcomes: they are 7, of 2400 arrivals"),
         (
             "/results/0/outcomes/0/outcome",
             json!("failed (500)"),
-            "results[0].error_share: it is 0, but outcomes make 1",
+            "results[0].error_share: it is 0, but outcomes give 1",
         ),
         ("/results/0/error_share", json!(7.5), "results[0].error_share: it is 7.5"),
         ("/error_share", json!(-1), "error_share: it is -1"),
@@ -250,7 +250,7 @@ fn a_summary_that_contradicts_itself_is_refused() {
         ("/results/0/latency/response/hdr_ns", json!(other), "response.min_us: it is "),
         ("/results/0/latency/response/hdr_ns", json!("AAAA"), "response.hdr_ns: reading an HDR histogram"),
         ("/results/0/timeline/0/hdr_us", json!("AAAA"), "timeline[0].hdr_us: reading an HDR histogram"),
-        ("/results/0/latency/dial/p50_us", json!(1.0), "latency.dial.p50_us: it is 1, of no sample"),
+        ("/results/0/latency/dial/p50_us", json!(1.0), "latency.dial.p50_us: it is 1, without a sample"),
         (
             "/results/0/latency/service",
             sound["results"][0]["latency"]["dial"].clone(),
@@ -262,8 +262,8 @@ fn a_summary_that_contradicts_itself_is_refused() {
         ("/thresholds/0/passed", json!(false), "thresholds[0].passed: "),
         ("/breaches", json!(["x"]), "verdict: it is pass, but a threshold was breached"),
         ("/invalid", json!(["x"]), "verdict: it is pass, but invalid has reasons"),
-        ("/exit_code", json!(3), "exit_code: it is 3, of the verdict pass 0"),
-        ("/verdict", json!("invalid"), "exit_code: it is 0, of the verdict invalid 5"),
+        ("/exit_code", json!(3), "exit_code: it is 3, but that of the verdict pass is 0"),
+        ("/verdict", json!("invalid"), "exit_code: it is 0, but that of the verdict invalid is 5"),
     ] {
         let mut spoilt = sound.clone();
         match spoilt.pointer_mut(field) {
@@ -289,7 +289,7 @@ fn a_summary_that_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn a_path_with_a_line_feed_or_without_utf_8_is_one_line() {
+fn unusual_paths_are_printed_on_one_line() {
     let shelf = Shelf::new();
     let output = shelf.run(&["compare", "no\n\u{1b}[31msuch", "head"], 2);
     assert!(told(&output.stderr).contains("reading no\\n\\u{1b}[31msuch: "), "{}", told(&output.stderr));
@@ -300,18 +300,19 @@ fn a_path_with_a_line_feed_or_without_utf_8_is_one_line() {
 }
 
 #[test]
-fn a_folder_that_takes_no_results_is_seen_before_the_window() {
+fn an_unwritable_folder_is_refused_before_the_window() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let path = folder.path().join("file/results");
     let bench = Bench::new("--in-memory --agents 5").smoke().env("CERTCTL_BENCH_OUTPUT", path.to_str().unwrap());
     let refused = bench.run().exits(1);
-    assert!(refused.stderr.contains("cannot take results: Not a directory"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("results cannot be written to the folder "), "{}", refused.stderr);
+    assert!(refused.stderr.contains(": Not a directory"), "{}", refused.stderr);
     assert!(!refused.stderr.contains("measuring"), "{}", refused.stderr);
 }
 
 #[test]
-fn a_folder_that_takes_no_results_has_a_fitting_hint() {
+fn an_unwritable_folder_has_a_matching_hint() {
     let folder = tempfile::tempdir().unwrap();
     for (path, hint) in [
         (Path::new("/dev/null").to_owned(), "name a folder: there is a file of that name"),

@@ -40,7 +40,7 @@ fn step<'a>(summary: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn a_restart_that_outlasts_its_run_is_refused() {
+fn a_restart_longer_than_the_window_is_refused() {
     for (arguments, durations) in [
         ("--restart-within 5m --duration 1s", ("5m", "1s")),
         ("--duration 5s", ("5s", "5s")),
@@ -49,15 +49,16 @@ fn a_restart_that_outlasts_its_run_is_refused() {
         let refused = Bench::new(&format!("--fleet restart --in-memory {arguments}")).measured().refused(2);
         let (within, window) = durations;
         let wanted = format!(
-            "error: --restart-within {within} is not below --duration {window}: the fleet would not be back when \
-             the run ends\nhint: lower --restart-within, or lengthen --duration\n"
+            "error: --restart-within {within} must be below --duration {window}: otherwise the fleet is not back when \
+             the run ends\n\
+             hint: lower --restart-within, or lengthen --duration\n"
         );
         assert_eq!(refused.messages(), wanted);
     }
 }
 
 #[test]
-fn a_real_fleet_does_its_work_on_postgresql() {
+fn a_real_fleet_passes_its_side_effect_check() {
     needs!(Postgresql);
     let arguments = "--fleet real --agents 3000 --duration 3s --warm-up 500ms --connect-rate 2000/s";
     let summary = Bench::new(arguments).measured().run().invalid_or_breached().summary();
@@ -86,7 +87,7 @@ fn a_real_fleet_does_its_work_on_postgresql() {
 }
 
 #[test]
-fn each_real_agent_heartbeats_and_polls_on_a_connection_of_its_own() {
+fn each_real_agent_has_its_own_connection() {
     let agents: Arc<Mutex<BTreeMap<String, Seen>>> = Arc::default();
     let seen = agents.clone();
     let peer = Peer::start(move |request| {
@@ -137,7 +138,7 @@ struct Return {
 }
 
 #[test]
-fn a_restarted_fleet_comes_back_at_once_on_connections_that_nobody_opened_before() {
+fn a_restarted_fleet_returns_on_new_connections() {
     let back: Arc<Mutex<Return>> = Arc::default();
     let seen = back.clone();
     let peer = Peer::start(move |request| {
@@ -209,7 +210,7 @@ fn delaying(peer: SocketAddr, delay: Duration) -> SocketAddr {
 
 /// An agent's reconnect begins at the moment at which it opens its connection.
 #[test]
-fn recovery_begins_with_the_first_connection_and_not_with_what_is_sent_on_it() {
+fn recovery_time_starts_at_the_first_connection() {
     const DELAY: Duration = Duration::from_secs(1);
     let peer = Peer::start(all_of_certctl);
     let base = format!("https://{}", delaying(peer.address(), DELAY));
@@ -220,7 +221,7 @@ fn recovery_begins_with_the_first_connection_and_not_with_what_is_sent_on_it() {
 }
 
 #[test]
-fn a_restarted_fleet_shows_in_the_rows() {
+fn a_restarted_fleet_passes_its_side_effect_check() {
     needs!(Postgresql);
     let summary = Bench::new("--fleet restart").smoke().run().exits(0).summary();
     let results = &summary["results"][0];
@@ -238,7 +239,7 @@ fn a_restarted_fleet_shows_in_the_rows() {
 }
 
 #[test]
-fn a_heartbeat_of_the_contracts_fleet_is_four_statements() {
+fn a_heartbeat_of_the_contract_fleet_costs_four_statements() {
     needs!(Postgresql);
     let summary = Bench::new("").smoke().run().exits(0).summary();
     // A second and 200 ms of warm-up at 100/s.
@@ -246,7 +247,7 @@ fn a_heartbeat_of_the_contracts_fleet_is_four_statements() {
 }
 
 #[test]
-fn a_fleet_of_which_some_are_refused_never_recovers() {
+fn a_fleet_with_refused_agents_never_recovers() {
     let refused = ["ag-loadtest-00007", "ag-loadtest-00042"];
     let peer = Peer::start(move |request| match agent(request) {
         Some(agent) if refused.contains(&agent.as_str()) => json(503, "{\"error\":\"try again\"}"),
@@ -268,20 +269,21 @@ fn a_fleet_of_which_some_are_refused_never_recovers() {
 }
 
 #[test]
-fn real_agents_have_no_rate() {
+fn rate_flags_are_refused_for_real_agents() {
     for flags in ["--fleet real --rate 100/s", "--fleet restart --arrivals poisson", "--fleet real --connections 10"] {
         let flag = flags.split(' ').nth(2).unwrap();
         let refused = Bench::new(flags).measured().refused(2);
-        let why = "is for --fleet contract: real agents have times and connections of their own: leave it out\n";
+        let why = "applies only to --fleet contract: real agents have their own schedule and connections: leave it \
+                   out\n";
         assert!(refused.stderr.starts_with(&format!("error: {flag} {why}")), "{}", refused.stderr);
     }
     let refused = Bench::new("--fleet restart --warm-up 5s").measured().refused(2);
-    assert!(refused.stderr.contains("--warm-up is not for --fleet restart"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--warm-up does not apply to --fleet restart"), "{}", refused.stderr);
 }
 
 /// An environment is set for many runs: variables that a fleet does not use are ignored.
 #[test]
-fn what_the_environment_has_for_other_fleets_is_passed_over() {
+fn variables_for_other_fleets_are_ignored() {
     let peer = Peer::start(all_of_certctl);
     let mut bench = Bench::at(&peer, "--fleet real --agents 50 --duration 2s");
     for (name, value) in [("RATE", "9/s"), ("CONNECTIONS", "3"), ("RESTART_WITHIN", "1s")] {

@@ -65,7 +65,7 @@ impl Shared {
 }
 
 #[test]
-fn rows_of_others_stay_as_they_are() {
+fn runs_leave_foreign_rows_unchanged() {
     let mut shared = Shared::start();
     let before = theirs(&mut shared.client);
     assert_eq!(before.len(), 6);
@@ -93,15 +93,15 @@ fn rows_of_others_stay_as_they_are() {
 }
 
 #[test]
-fn a_rescan_that_would_renew_certificates_of_others_is_refused() {
+fn a_rescan_of_foreign_certificates_is_refused() {
     let mut shared = Shared::start();
     let before = theirs(&mut shared.client);
     let rescan = || shared.run("bulk_renewal", "--workload rescan");
     let refused = |bench: Bench| {
         let refused = bench.refused(1);
-        let why = ": refusing to renew by criteria: 3 of the certificates that fit them are neither of the seeds nor of a \
-                   run (such as cert-loadtest-bulk-theirs, mc-load, mc-theirs)\nhint: renew by id, with --workload \
-                   enqueue, or load a certctl that holds the seeds alone\n";
+        let why = ": refusing to renew by criteria: 3 of the certificates that fit them are neither of the seeds nor \
+                   of a run (such as cert-loadtest-bulk-theirs, mc-load, mc-theirs)\n\
+                   hint: renew by id, with --workload enqueue, or load a certctl that holds only the seeds\n";
         assert!(refused.stderr.ends_with(why), "{}", refused.stderr);
     };
     refused(rescan());
@@ -116,20 +116,21 @@ fn a_rescan_that_would_renew_certificates_of_others_is_refused() {
 }
 
 #[test]
-fn a_database_of_another_kind_gets_no_tables() {
+fn a_foreign_database_gets_no_tables() {
     let cluster = Cluster::start(&find().unwrap(), &[("fsync", "off")]).unwrap();
     cluster.create_database("shop").unwrap();
     let url = cluster.url("shop");
     let mut client = Client::connect(&url, NoTls).unwrap();
     client.batch_execute("CREATE SCHEMA shop; CREATE TABLE shop.orders (id text)").unwrap();
     let refused = Bench::new("").smoke().database(&url).refused(1);
-    let why = "it holds 1 others and none of certctl's (such as shop.orders)\nhint: give the URL of an empty one\n";
+    let why = "it holds 1 tables (such as shop.orders), none of them certctl's\nhint: give the URL of an empty one\n";
     assert!(refused.stderr.ends_with(why), "{}", refused.stderr);
     // Nor does a database in which none can be made.
     client.batch_execute("DROP SCHEMA shop CASCADE; ALTER DATABASE shop SET search_path = nowhere").unwrap();
     let refused = || Bench::new("").smoke().database(&url).refused(1).stderr;
-    let why = ": this role's search_path is nowhere, which names no schema that is there\nhint: ALTER ROLE … (or \
-               DATABASE …) RESET search_path, or add options=-csearch_path%3Dpublic to the URL\n";
+    let why = ": this role's search_path is nowhere, which names no existing schema\n\
+               hint: ALTER ROLE … (or DATABASE …) RESET search_path, or add options=-csearch_path%3Dpublic to the \
+               URL\n";
     assert!(refused().ends_with(why), "{}", refused());
     client.batch_execute("CREATE TABLE public.managed_certificates ()").unwrap();
     assert!(refused().contains("hint: the schema public has one, but this role's search_path is nowhere: "));

@@ -9,7 +9,7 @@ use common::peer::{Peer, Request, TOKEN, answer, certctl, json};
 const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";
 
 #[test]
-fn a_version_forges_no_line_and_moves_no_cursor() {
+fn control_characters_in_a_version_are_escaped() {
     let peer = Peer::start(|request: &Request| match request.path.as_str() {
         "/api/v1/version" => {
             json(200, r#"{"version":"9.8\u001b[2J\nverdict      pass (exit 0)\n\u202e\u200b\u0085|<b>`x`"}"#)
@@ -26,7 +26,7 @@ fn a_version_forges_no_line_and_moves_no_cursor() {
 }
 
 #[test]
-fn a_token_said_back_is_not_shown_cut_or_encoded() {
+fn an_echoed_token_is_never_shown() {
     let token: String = (0..100).map(|number| format!("key-{number:03}/+&_:")).collect();
     let encoded: String = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
     for echo in [format!("{token}{token}"), format!("x{encoded}"), token.replace('&', "&amp;")] {

@@ -59,7 +59,7 @@ fn tested(finished: &Finished, id: &str) -> bool {
 }
 
 #[test]
-fn the_list_is_the_default_slice_and_a_filter_finds_the_rest() {
+fn a_filter_lists_cases_beyond_the_default_slice() {
     let ids = listed("--list");
     for id in [
         "handshake/client/tls13/ecdsa-p256/x25519/full/no-client-auth",
@@ -78,7 +78,7 @@ fn the_list_is_the_default_slice_and_a_filter_finds_the_rest() {
 }
 
 #[test]
-fn the_default_slice_runs_once_each_without_bench() {
+fn a_run_without_bench_runs_the_default_slice_once() {
     let finished = bench("").run().exits(0);
     for id in listed("--list") {
         assert!(tested(&finished, &id), "{id} in {}", finished.stdout);
@@ -86,7 +86,7 @@ fn the_default_slice_runs_once_each_without_bench() {
 }
 
 #[test]
-fn counts_are_written_beside_the_loops() {
+fn counts_are_written_beside_the_criterion_results() {
     let bench = bench("--bench --quick --noplot handshake/client/tls1[23]/ed25519/x25519/.*/no-client-auth");
     let (file, saved) = (bench.folder().join("results/counts.json"), bench.folder().join("criterion"));
     let mut running = bench.start();
@@ -126,7 +126,7 @@ fn counts_are_written_beside_the_loops() {
 }
 
 #[test]
-fn a_saved_baseline_is_compared_with() {
+fn a_run_is_compared_with_a_saved_baseline() {
     let home = tempfile::tempdir().unwrap();
     let run = |arguments: &str| {
         let mut bench = bench(&format!("{arguments} --bench --noplot --sample-size 10 --measurement-time 0.1 --exact"));
@@ -141,7 +141,7 @@ fn a_saved_baseline_is_compared_with() {
 }
 
 #[test]
-fn openssl_is_met_in_every_way_that_it_knows() {
+fn every_handshake_that_openssl_supports_runs() {
     needs!(Openssl);
     let server = OpenSsl::start("-groups X25519:P-256");
     let finished = server.bench("handshake/peer").run().exits(0);
@@ -157,7 +157,7 @@ fn openssl_is_met_in_every_way_that_it_knows() {
         assert!(tested(&finished, &format!("handshake/peer/{offer}")), "{offer} in {}", finished.stdout);
     }
     let skipped =
-        "skipped: handshake/peer/tls13/x25519mlkem768/full: the server refuses it by the alert HandshakeFailure";
+        "skipped: handshake/peer/tls13/x25519mlkem768/full: the server refused it with the alert HandshakeFailure";
     assert!(finished.stdout.contains(skipped), "{}", finished.stdout);
 }
 
@@ -166,16 +166,16 @@ fn a_server_without_tickets_fails_the_resumed_loop() {
     needs!(Openssl);
     let server = OpenSsl::start("-num_tickets 0");
     let finished = server.bench("handshake/peer/tls13/x25519/resumed").run().exits(1);
-    let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519\nhint: let the server give out tickets";
+    let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519\nhint: let the server issue session tickets";
     assert!(finished.stderr.contains(expected), "{}", finished.stderr);
 }
 
 #[test]
-fn a_server_that_refuses_the_default_fails_it() {
+fn a_server_that_refuses_the_offer_fails_the_loop() {
     needs!(Openssl);
     let server = OpenSsl::start("-tls1_2");
     let finished = server.bench("handshake/peer/tls13/x25519/full").run().exits(1);
-    assert!(finished.stderr.contains("refuses it by the alert ProtocolVersion"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("refused it with the alert ProtocolVersion"), "{}", finished.stderr);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_server_of_another_authority_fails_its_loops() {
 }
 
 #[test]
-fn an_argument_that_is_not_utf_8_is_told() {
+fn an_argument_that_is_not_utf_8_is_a_usage_error() {
     let mut bench = bench("--bench handshake/client/tls13/ed25519/x25519/full/no-client-auth --output");
     bench.command.arg(std::ffi::OsStr::from_bytes(b"/nonexistent/\xff"));
     let told = bench.run().exits(2).stderr;
@@ -197,15 +197,15 @@ fn an_argument_that_is_not_utf_8_is_told() {
 }
 
 #[test]
-fn wrong_flags_are_told() {
-    assert!(bench("--bench (").run().exits(2).stderr.contains("the filter is no regular expression"));
+fn wrong_flags_are_usage_errors() {
+    assert!(bench("--bench (").run().exits(2).stderr.contains("the filter is not a regular expression"));
     assert!(bench("--matrix half").run().exits(2).stderr.contains("[possible values: default, full]"));
     let missing = bench("--peer https://localhost:1 --ca-file /nonexistent.pem").run().exits(2);
     assert!(missing.stderr.contains("CA file /nonexistent.pem"), "{}", missing.stderr);
 }
 
 #[test]
-fn openssl_takes_its_turn() {
+fn a_round_measures_openssl_and_the_suite() {
     needs!(Openssl);
     let mut heard = 0;
     let rivals = [Rival::Openssl];

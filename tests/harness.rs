@@ -10,24 +10,25 @@ use common::needs::needs;
 use common::turn::Turn;
 
 #[test]
-fn a_test_that_needs_nginx() {
+fn nginx_is_found_or_the_test_is_skipped() {
     needs!(Nginx);
 }
 
 #[test]
-fn a_missing_program_skips_its_test_and_says_why() {
+fn a_missing_program_skips_its_test_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("skipped");
     std::fs::write(&list, "").unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_test_that_needs_nginx"])
+        .args(["--exact", "nginx_is_found_or_the_test_is_skipped"])
         // Empty, the variable leaves the daemon out.
         .env("CERTCTL_BENCH_NGINX_BIN", "")
         .env("CERTCTL_BENCH_SKIPPED", &list)
         .output()
         .unwrap();
     assert!(output.status.success());
-    let line = "harness a_test_that_needs_nginx: nginx left out, since CERTCTL_BENCH_NGINX_BIN is empty\n";
+    let line =
+        "harness nginx_is_found_or_the_test_is_skipped: nginx left out, since CERTCTL_BENCH_NGINX_BIN is empty\n";
     assert_eq!(std::fs::read_to_string(&list).unwrap(), line);
     // The test runner does not hide it.
     assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("skipped: {line}"));

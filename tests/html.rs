@@ -51,7 +51,7 @@ fn assert_well_formed(page: &str) {
 }
 
 #[test]
-fn a_page_is_well_formed_and_loads_nothing() {
+fn a_page_is_well_formed_and_loads_no_resource() {
     let page = html::report(&groups()).unwrap();
     assert_well_formed(&page);
     assert!(page.contains("<html lang=\"en\">") && page.contains("prefers-color-scheme:dark"));
@@ -65,7 +65,7 @@ fn a_page_is_well_formed_and_loads_nothing() {
 }
 
 #[test]
-fn words_of_others_stay_words() {
+fn foreign_text_in_a_page_is_escaped() {
     let mut summary = summary(stalled(1), 2_000);
     let hostile = "</style><script>alert(1)</script>\"'&";
     summary.about.title = hostile.to_owned();
@@ -80,7 +80,7 @@ fn words_of_others_stay_words() {
 }
 
 #[test]
-fn in_a_browser_nothing_is_cut_off_or_too_wide() {
+fn a_browser_shows_the_page_without_overflow() {
     needs!(Browser);
     let browser = Browser::find().unwrap();
     let page = html::report(&groups()).unwrap();

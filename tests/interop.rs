@@ -65,7 +65,7 @@ impl Pki {
 }
 
 #[test]
-fn each_version_alone_is_spoken() {
+fn each_tls_version_works_alone() {
     needs!(Openssl);
     let pki = Pki::new();
     for (argument, version, group) in [("-tls1_2", "TLS1.2", "X25519"), ("-tls1_3", "TLS1.3", "X25519")] {
@@ -79,7 +79,7 @@ fn each_version_alone_is_spoken() {
 }
 
 #[test]
-fn a_version_that_the_peer_lacks_is_a_fault() {
+fn an_unsupported_tls_version_is_a_fault() {
     needs!(Openssl);
     let pki = Pki::new();
     for (argument, version) in [("-tls1_2", Version::Tls13), ("-tls1_3", Version::Tls12)] {
@@ -91,7 +91,7 @@ fn a_version_that_the_peer_lacks_is_a_fault() {
 }
 
 #[test]
-fn a_peer_of_another_group_asks_again() {
+fn another_group_causes_a_hello_retry_request() {
     needs!(Openssl);
     let pki = Pki::new();
     let server = Server::start(&pki.identity, &["-tls1_3", "-groups", "P-256"]);
@@ -115,7 +115,7 @@ fn a_chain_with_an_intermediate_is_verified_to_its_root() {
 }
 
 #[test]
-fn a_client_certificate_that_is_demanded_is_told() {
+fn a_demanded_client_certificate_is_reported() {
     needs!(Openssl);
     let pki = Pki::new();
     for version in ["-tls1_2", "-tls1_3"] {
@@ -130,7 +130,7 @@ fn a_client_certificate_that_is_demanded_is_told() {
 }
 
 #[test]
-fn a_given_certificate_that_is_an_authoritys_is_accepted() {
+fn a_ca_certificate_given_as_trust_is_accepted() {
     let key = rcgen::KeyPair::generate().unwrap();
     let own = |name: &str, last_year: i32, usages: &[rcgen::ExtendedKeyUsagePurpose]| {
         let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
@@ -171,7 +171,7 @@ fn a_given_certificate_that_is_an_authoritys_is_accepted() {
 }
 
 #[test]
-fn a_certificate_of_version_1_is_accepted_when_any_is() {
+fn a_version_1_certificate_is_accepted_as_insecure() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (key, request, pem) = (path("key.pem"), path("request.pem"), path("v1.pem"));
@@ -194,7 +194,7 @@ fn a_certificate_of_version_1_is_accepted_when_any_is() {
 }
 
 #[test]
-fn no_group_is_offered_that_a_peer_would_ask_for_again() {
+fn the_default_offer_has_no_post_quantum_group() {
     // A server that prefers the post-quantum group sends a HelloRetryRequest where it is offered without a key share.
     let config = configure(&Options::full(Trust::Insecure)).unwrap();
     let groups = config.crypto_provider().kx_groups.iter().map(|group| group.name());
@@ -202,7 +202,7 @@ fn no_group_is_offered_that_a_peer_would_ask_for_again() {
 }
 
 #[test]
-fn openssl_3_5_takes_the_default_offer_at_once() {
+fn openssl_3_5_accepts_the_default_offer_without_retry() {
     needs!(Openssl35);
     let pki = Pki::new();
     let server = Server::start_3_5(&pki.identity);
@@ -215,7 +215,7 @@ fn openssl_3_5_takes_the_default_offer_at_once() {
 }
 
 #[test]
-fn an_alert_is_told_where_the_connection_was_reset_before_the_request() {
+fn an_alert_before_a_reset_is_reported() {
     needs!(Openssl);
     let pki = Pki::new();
     let server = Server::start(&pki.identity, &["-tls1_3", "-Verify", "1"]);
@@ -283,7 +283,7 @@ fn each_flaw_of_a_certificate_has_its_own_outcome() {
 }
 
 #[test]
-fn http_1_1_is_what_is_spoken() {
+fn alpn_negotiates_only_http_1_1() {
     needs!(Openssl);
     let pki = Pki::new();
     let both = Server::start(&pki.identity, &["-alpn", "h2,http/1.1"]);
@@ -296,7 +296,7 @@ fn http_1_1_is_what_is_spoken() {
 }
 
 #[test]
-fn a_peer_that_closes_before_the_handshake_or_after_it_is_told() {
+fn a_close_around_the_handshake_is_reported() {
     let pki = Pki::new();
     // Before: it reads the ClientHello and closes.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -337,10 +337,10 @@ fn hello_of(version: [u8; 2], protocol: &'static [u8]) -> SocketAddr {
 }
 
 #[test]
-fn a_protocol_that_was_not_offered_has_its_own_outcome() {
+fn an_unoffered_protocol_has_its_own_outcome() {
     let fault = ask(hello_of([3, 3], b"h2"), "localhost", &Options::full(Trust::Insecure)).unwrap_err();
     assert_eq!(fault.kind, FaultKind::UnofferedAlpn, "{fault}");
-    assert!(fault.detail.contains("http/1.1, which alone was offered"), "{fault}");
+    assert!(fault.detail.contains("http/1.1, the only one offered"), "{fault}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn used(summary: &Value) -> &Value {
 }
 
 #[test]
-fn a_run_says_who_used_the_machine() {
+fn a_run_reports_the_cpu_use_of_the_machine() {
     needs!(Postgresql);
     let finished = Bench::new("--duration 4s --warm-up 1s --agents 50 --rate 100/s").measured().run();
     let summary = finished.summary();
@@ -81,7 +81,7 @@ fn a_run_says_who_used_the_machine() {
 }
 
 #[test]
-fn a_neighbours_postgresql_is_among_the_others() {
+fn a_foreign_postgresql_counts_among_the_others() {
     needs!(Postgresql);
     let _neighbour = Cluster::start(&find().unwrap(), &[]).unwrap();
     let summary = Bench::new(SHORT).measured().run().summary();
@@ -93,7 +93,7 @@ fn a_neighbours_postgresql_is_among_the_others() {
 }
 
 #[test]
-fn neighbours_that_take_the_cpu_are_named_and_invalidate() {
+fn cpu_use_of_other_processes_invalidates_a_run() {
     let _neighbours = Neighbours::start();
     let bench = Bench::new(SHORT).measured().env("CERTCTL_BENCH_MAX_OTHER_CPU", "0%");
     let finished = bench.run().invalid_or_breached();
@@ -110,7 +110,7 @@ fn neighbours_that_take_the_cpu_are_named_and_invalidate() {
 }
 
 #[test]
-fn a_neighbour_s_name_is_harmless_in_a_report() {
+fn a_process_name_is_escaped_in_reports() {
     let _neighbours = Neighbours::start();
     let bench = Bench::new(SHORT).measured().env("CERTCTL_BENCH_MAX_OTHER_CPU", "0%");
     let folder = bench.folder().to_owned();
@@ -178,7 +178,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn limits_of_the_control_group_are_named_and_invalidate() {
+fn cgroup_limits_are_named_and_invalidate_a_run() {
     let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     // A fifth of a processor, and used up by a single stretch of a millisecond: beside whatever neighbours.
     let limits: &[_] = match v2 {
@@ -210,7 +210,7 @@ fn limits_of_the_control_group_are_named_and_invalidate() {
 }
 
 #[test]
-fn a_limit_of_threads_is_named_instead_of_a_panic() {
+fn a_thread_limit_is_named_without_a_panic() {
     for target in ["agent_storm", "handshake"] {
         let mut command = Command::new(program(target));
         command.args(["--bench", "--mode", "sustained"].iter().take(if target == "handshake" { 1 } else { 3 }));

@@ -9,13 +9,13 @@ use certctl_bench::wire::FaultKind;
 use common::made_up::{group, measurement, stalled, summary};
 
 #[test]
-fn a_run_that_passes() {
+fn a_passing_run_is_reported() {
     let summary = summary(measurement(|_| Outcome::Ok), 2_000);
     insta::assert_snapshot!(markdown::report(&[group([("", summary)])]));
 }
 
 #[test]
-fn base_and_head_one_of_which_breaches() {
+fn base_and_a_breached_head_are_reported() {
     let broken = |index: u64| if index < 10 { Outcome::Broken(FaultKind::Closed) } else { Outcome::Ok };
     let base = summary(measurement(|_| Outcome::Ok), 2_000);
     let mut head = summary(measurement(broken), 2_000);
@@ -25,14 +25,14 @@ fn base_and_head_one_of_which_breaches() {
 }
 
 #[test]
-fn one_that_is_invalid_says_why_first() {
+fn an_invalid_run_states_its_reason_first() {
     let summary = summary(measurement(|_| Outcome::Ok), 1_999);
     let text = markdown::report(&[group([("", summary)])]);
     insta::assert_snapshot!(text.split("<details>").next().unwrap());
 }
 
 #[test]
-fn words_of_others_neither_format_nor_call_anyone() {
+fn foreign_text_neither_formats_nor_mentions() {
     let mut summary = summary(stalled(1), 2_000);
     let hostile = "<img src=x onerror=y>|`**@someone [a](b)\n| x |";
     summary.about.target.version = hostile.to_owned();

@@ -135,7 +135,7 @@ fn meet(case: &'static Case) -> (String, Option<String>) {
 }
 
 #[test]
-fn every_peer_comes_to_its_outcome() {
+fn every_peer_has_its_outcome() {
     assert!(CASES.len() >= 60);
     let mut wrong = Vec::new();
     for case in CASES {
@@ -257,7 +257,7 @@ fn a_run_counts_every_peer_under_its_outcome() {
 }
 
 #[test]
-fn a_run_counts_connections_that_cannot_be_opened_again() {
+fn a_run_counts_failed_reconnects() {
     let cases = accepting_cases();
     let (count, preflight) = (cases.len(), Preflight::default());
     let mut expected = HashMap::from([("ok", count as u64)]);
@@ -285,7 +285,7 @@ fn a_run_counts_connections_that_cannot_be_opened_again() {
 }
 
 #[test]
-fn a_peer_that_answers_first_is_never_right() {
+fn an_answer_before_the_request_is_never_right() {
     // An answer on every connection before its first request, and another after each.
     let preflight = Preflight::default();
     let seen = preflight.clone();
@@ -304,7 +304,7 @@ fn a_peer_that_answers_first_is_never_right() {
 }
 
 #[test]
-fn a_batch_refused_while_it_is_sent_has_failed_with_413() {
+fn a_batch_refused_while_sending_fails_with_413() {
     let manners = |_| Manners { is_impatient: true, ..Manners::default() };
     let peer = Peer::with_manners(manners, |request| match request.path.ends_with("/bulk-renew") {
         true => {
@@ -363,7 +363,7 @@ fn large_answers_on_200_connections_stay_below_300_mib() {
 }
 
 #[test]
-fn pages_held_on_200_connections_share_a_bounded_room() {
+fn pages_held_on_200_connections_share_a_byte_budget() {
     // Each page is within the bound of one, and never complete.
     let peer = Peer::start(|request| match request.is_list() {
         true => {

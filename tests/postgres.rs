@@ -56,7 +56,7 @@ fn a_cluster_answers_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_url_works_for_the_async_client_too() {
+fn the_url_works_for_the_async_client() {
     needs!(Postgresql);
     let cluster = cluster();
     let url = cluster.url("postgres");
@@ -72,7 +72,7 @@ fn the_url_works_for_the_async_client_too() {
 }
 
 #[test]
-fn dropping_stops_and_clusters_live_side_by_side() {
+fn two_clusters_run_at_once_and_stop_on_drop() {
     needs!(Postgresql);
     let folders: Vec<PathBuf> = thread::scope(|scope| {
         let starts: Vec<_> = (0..2).map(|_| scope.spawn(cluster)).collect();
@@ -91,7 +91,7 @@ fn dropping_stops_and_clusters_live_side_by_side() {
 }
 
 #[test]
-fn extra_settings_win() {
+fn extra_settings_override_the_defaults() {
     needs!(Postgresql);
     let cluster = Cluster::start(&installation(), &[("fsync", "off"), ("max_connections", "20")]).unwrap();
     assert_eq!(cluster.settings()["fsync"], "off");
@@ -121,7 +121,7 @@ fn a_killed_parent_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_parent_killed_while_the_cluster_is_made_leaves_nothing_behind() {
+fn a_parent_killed_during_initdb_leaves_nothing_behind() {
     needs!(Postgresql);
     let mut parent = helper_command(&std::env::current_exe().unwrap(), "cluster").spawn().unwrap();
     let prefix = format!("certctl-bench-pg-{}-", parent.id());
@@ -133,7 +133,7 @@ fn a_parent_killed_while_the_cluster_is_made_leaves_nothing_behind() {
 }
 
 #[test]
-fn it_works_as_every_user() {
+fn a_cluster_starts_for_every_user() {
     needs!(Postgresql);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
@@ -157,7 +157,7 @@ fn it_works_as_every_user() {
 }
 
 #[test]
-fn an_unfit_temporary_folder_is_passed_by() {
+fn an_unfit_temporary_folder_is_skipped() {
     needs!(Postgresql);
     let long = tempfile::Builder::new().prefix(&"long".repeat(30)).tempdir().unwrap();
     let (mut parent, told) = helper("cluster", None, &[("TMPDIR", long.path().to_str().unwrap())]);
@@ -167,7 +167,7 @@ fn an_unfit_temporary_folder_is_passed_by() {
 }
 
 #[test]
-fn a_server_that_does_not_start_says_why_and_leaves_nothing_behind() {
+fn a_cluster_that_cannot_start_leaves_nothing_behind() {
     needs!(Postgresql);
     let (mut parent, told) = helper("bad setting", None, &[]);
     assert!(told.contains("the private PostgreSQL") && told.contains("exit status: 1"), "{told}");
@@ -177,7 +177,7 @@ fn a_server_that_does_not_start_says_why_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_wrong_bin_folder_is_an_error_and_an_old_one_is_named() {
+fn a_wrong_or_old_bin_folder_is_an_error() {
     let old = tempfile::tempdir().unwrap();
     for program in ["postgres", "initdb"] {
         write_script(&old.path().join(program), "echo 'postgres (PostgreSQL) 14.9'");
@@ -193,7 +193,7 @@ fn a_wrong_bin_folder_is_an_error_and_an_old_one_is_named() {
 // Children ------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_child_says_when_it_is_ready() {
+fn a_child_reports_readiness() {
     let mut child = shell("echo '{\"ready\":true}'; echo more; exec cat", Spec::default());
     assert_eq!(child.wait_for_line(PATIENCE).unwrap(), "{\"ready\":true}");
     assert!(child.exited().unwrap().is_none());
@@ -203,7 +203,7 @@ fn a_child_says_when_it_is_ready() {
 }
 
 #[test]
-fn a_child_that_ends_early_is_named_with_its_last_words() {
+fn a_child_that_ends_early_is_reported_with_its_stderr() {
     let error = shell("echo 'no port' >&2; exit 3", Spec::default()).wait_for_line(PATIENCE).unwrap_err().to_string();
     assert!(error.contains("a shell") && error.contains("exit status: 3") && error.contains("no port"), "{error}");
     // Even when a grandchild keeps stdout open.
@@ -213,7 +213,7 @@ fn a_child_that_ends_early_is_named_with_its_last_words() {
 }
 
 #[test]
-fn a_child_that_says_nothing_is_given_up() {
+fn a_silent_child_times_out() {
     let mut child = shell("exec cat", Spec::default());
     let error = child.wait_for_line(Duration::from_millis(50)).unwrap_err().to_string();
     assert!(error.contains("50ms") && error.contains("still running"), "{error}");
@@ -226,7 +226,7 @@ fn a_missing_program_is_named() {
 }
 
 #[test]
-fn a_stubborn_child_is_killed_with_its_group() {
+fn a_child_that_ignores_sigterm_is_killed_with_its_group() {
     let spec = Spec { stop_signal: Some(libc::SIGTERM), ..Spec::default() };
     let mut child = shell("trap '' TERM; sleep 600 & echo $!; wait; sleep 600", spec);
     let grandchild = child.wait_for_line(PATIENCE).unwrap().parse().unwrap();
@@ -238,7 +238,7 @@ fn a_stubborn_child_is_killed_with_its_group() {
 }
 
 #[test]
-fn a_loud_child_does_not_block_and_its_end_is_kept() {
+fn a_verbose_child_does_not_block_and_its_tail_is_kept() {
     let mut child = shell("head -c 1000000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 1", Spec::default());
     assert!(child.wait(PATIENCE).unwrap().is_some());
     until("all of it was read", || child.stderr_tail().ends_with("the end\n"));
@@ -246,13 +246,13 @@ fn a_loud_child_does_not_block_and_its_end_is_kept() {
 }
 
 #[test]
-fn a_child_outlives_the_thread_that_asked_for_it() {
+fn a_child_outlives_the_thread_that_spawned_it() {
     let mut child = thread::spawn(|| shell("exec cat", Spec::default())).join().unwrap();
     assert!(child.wait(Duration::from_millis(100)).unwrap().is_none());
 }
 
 #[test]
-fn a_child_gives_up_all_groups_with_its_user() {
+fn a_child_drops_supplementary_groups_with_its_user() {
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
         return;

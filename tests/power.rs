@@ -279,7 +279,7 @@ fn equal_runs_are_flagged_once_in_a_hundred_at_most() {
 }
 
 #[test]
-fn equal_runs_on_a_noisy_machine_are_flagged_no_more_often() {
+fn noise_does_not_raise_the_rate_of_false_alarms() {
     let site = Site { spread: 0.2, seconds: 30, per_s: 36, stalls: SHORT };
     for runs in [2, 3, 5] {
         let [flagged, ..] = site.judge([runs, runs], Order::InTurn, 300);
@@ -288,7 +288,7 @@ fn equal_runs_on_a_noisy_machine_are_flagged_no_more_often() {
 }
 
 #[test]
-fn a_slower_middle_and_a_longer_tail_are_found() {
+fn a_slower_median_and_a_longer_tail_are_detected() {
     let site = Site { spread: 0.01, seconds: 300, per_s: 30, stalls: SHORT };
     let [flagged, slower, longer] = site.judge([10, 10], Order::InTurn, 40);
     assert!(flagged <= 1 && slower >= 38 && longer >= 38, "{flagged}, {slower} and {longer} of 40");
@@ -296,7 +296,7 @@ fn a_slower_middle_and_a_longer_tail_are_found() {
 
 #[test]
 #[ignore = "takes minutes: prints the power table of docs/BASELINES.md"]
-fn the_power_table() {
+fn the_power_table_is_printed() {
     println!("| runs differ by | stalls | window | runs | order | false alarms | p50 +10% found | p99 +20% found |");
     println!("|---|---|---|---|---|---:|---:|---:|");
     let site = |percent: f64, seconds, stalls| Site { spread: percent / 100.0, seconds, per_s: 60, stalls };

@@ -27,11 +27,11 @@ const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --co
 
 const NOT_CERTCTL: &str =
     "point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service";
-const STRANGER: &str = "the file of --ca-file is another authority's: give the certificate of the one that signed the \
+const STRANGER: &str = "the file of --ca-file is of another authority: give the certificate of the one that signed the \
                         server's (or accept any with --insecure)";
 const WRONG_NAME: &str = "write a name that its certificate is for in CERTCTL_BASE (or accept any with --insecure)";
-const EXPIRED: &str = "have it serve a certificate that is valid now, see that this machine's clock is right (or accept \
-                       any with --insecure)";
+const EXPIRED: &str = "have it serve a certificate that is valid now, check that this machine's clock is right (or \
+                       accept any with --insecure)";
 
 /// Asserts that the run ends with 1 before it begins, and prints these two lines alone. `what` may leave a part open
 /// with `…`, for a library's words.
@@ -58,14 +58,14 @@ fn assert_answer_refused(path: &'static str, reply: fn(&Request) -> Vec<Step>, w
 }
 
 #[test]
-fn a_good_target_is_let_through() {
+fn a_sound_system_passes_the_preflight() {
     let peer = Peer::start(certctl);
     let summary = Bench::at(&peer, BRIEF).run().invalid_or_breached().summary();
     assert_eq!((outcome(&summary, "ok"), &summary["target"]["version"]), (50, &"9.8.7 (abc1234)".into()));
 }
 
 #[test]
-fn not_reachable() {
+fn an_unreachable_system_is_refused() {
     // Nothing listens on a port that was free a moment ago.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let peer = Peer::start(certctl);
@@ -79,7 +79,7 @@ fn not_reachable() {
 }
 
 #[test]
-fn no_tls_there() {
+fn a_server_without_tls_is_refused() {
     // It answers as a web server without TLS.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -93,15 +93,15 @@ fn no_tls_there() {
     assert_refused(
         Bench::at_base(&format!("https://{address}"), &peer.ca_file(), BRIEF),
         &format!(
-            "https://{address}: the TLS handshake failed: the peer speaks no TLS: its answer begins with `HTTP/1.1 400 \
-             Bad Request`"
+            "https://{address}: the TLS handshake failed: the peer does not speak TLS: its answer begins with \
+             `HTTP/1.1 400 Bad Request`"
         ),
         "check that CERTCTL_BASE is the address of certctl's HTTPS port",
     );
 }
 
 #[test]
-fn a_server_that_never_answers_is_given_up() {
+fn a_silent_tls_handshake_times_out() {
     // Its backlog takes the connection, and no handshake follows.
     let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = mute.local_addr().unwrap();
@@ -114,14 +114,14 @@ fn a_server_that_never_answers_is_given_up() {
 }
 
 #[test]
-fn an_answer_that_never_comes_is_given_up() {
+fn a_missing_answer_times_out() {
     let peer = Peer::start(|_| vec![Step::Silence]);
     let what = format!("GET /health at {}: no complete answer within 10s", peer.base());
-    assert_refused(Bench::at(&peer, BRIEF), &what, "check that CERTCTL_BASE is certctl, and look at its log");
+    assert_refused(Bench::at(&peer, BRIEF), &what, "check that CERTCTL_BASE is certctl, and check its log");
 }
 
 #[test]
-fn a_server_that_keeps_us_waiting_is_named_meanwhile() {
+fn a_slow_server_is_named_while_waiting() {
     let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let base = format!("https://{}", mute.local_addr().unwrap());
     let peer = Peer::start(certctl);
@@ -132,7 +132,7 @@ fn a_server_that_keeps_us_waiting_is_named_meanwhile() {
 
 /// 128 answers of a second each would take more than two minutes; a limiter of 50/s cannot be met at one a second.
 #[test]
-fn a_slow_server_is_not_asked_for_minutes() {
+fn a_slow_server_ends_the_rate_limiter_probe() {
     let asked = Arc::new(AtomicU64::new(0));
     let seen = asked.clone();
     let peer = Peer::start(move |request| match request.path.as_str() {
@@ -147,7 +147,7 @@ fn a_slow_server_is_not_asked_for_minutes() {
 }
 
 #[test]
-fn certificate_not_trusted() {
+fn an_untrusted_certificate_is_refused() {
     let (peer, other) = (Peer::start(certctl), Peer::start(certctl));
     assert_refused(
         Bench::at_base(&peer.base(), &other.ca_file(), BRIEF),
@@ -187,12 +187,12 @@ fn certificate_not_trusted() {
 }
 
 #[test]
-fn insecure_works_and_warns_loudly() {
+fn insecure_runs_with_a_warning() {
     let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), certctl);
     let mut bench = Bench::at(&peer, BRIEF);
     bench.command.env_remove("CERTCTL_CA_FILE").arg("--insecure");
     let finished = bench.run().invalid_or_breached();
-    let warning = "WARNING: --insecure: the server's certificate is not verified; anyone may be answering\n";
+    let warning = "WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor\n";
     assert!(finished.stderr.starts_with(warning), "{}", finished.stderr);
     assert!(finished.stdout.contains("certificate NOT VERIFIED (--insecure)"), "{}", finished.stdout);
     let summary = finished.summary();
@@ -202,7 +202,7 @@ fn insecure_works_and_warns_loudly() {
 
 /// A figure names its system, also where the user started that system.
 #[test]
-fn a_running_reference_server_is_named_as_one() {
+fn a_running_reference_server_is_recognised() {
     let reference = Reference::start(&["--agents", "10"]);
     let summary = Bench::at_reference(&reference, BRIEF).run().invalid_or_breached().summary();
     assert_eq!((&summary["target"]["kind"], &summary["target"]["version"]), (&"reference".into(), &"0.1.0".into()));
@@ -210,7 +210,7 @@ fn a_running_reference_server_is_named_as_one() {
 }
 
 #[test]
-fn a_running_reference_server_says_how_it_behaves() {
+fn a_running_reference_server_reports_its_behaviour() {
     for behaviour in ["as-built", "as-documented"] {
         let reference = Reference::start(&["--agents", "10", "--behaviour", behaviour]);
         let summary = Bench::at_reference(&reference, BRIEF).run().invalid_or_breached().summary();
@@ -219,13 +219,13 @@ fn a_running_reference_server_says_how_it_behaves() {
 }
 
 #[test]
-fn a_running_certctl_is_not_kept_in_memory() {
+fn in_memory_is_refused_for_a_running_certctl() {
     let peer = Peer::start(certctl);
     let refused = Bench::at(&peer, "--in-memory").refused(2);
     assert_eq!(
         refused.messages(),
         format!(
-            "error: --in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}\n\
+            "error: --in-memory applies only to the reference server, but CERTCTL_BASE names a running certctl, {}\n\
              hint: leave out --in-memory, or unset CERTCTL_BASE to have a reference server started\n",
             peer.base()
         )
@@ -233,7 +233,7 @@ fn a_running_certctl_is_not_kept_in_memory() {
 }
 
 #[test]
-fn no_password_in_a_target_is_shown() {
+fn a_password_in_a_system_url_is_never_shown() {
     for base in ["http://u:secret@h", "u:secret@h", "https://u:secret@h", "https://u:secret@h/api", "https://u:secret@"]
     {
         for arguments in ["", "--in-memory"] {
@@ -244,14 +244,14 @@ fn no_password_in_a_target_is_shown() {
 }
 
 #[test]
-fn not_certctl() {
+fn answers_of_another_api_are_refused() {
     let html: fn(&Request) -> Vec<Step> = |_| answer(200, "text/html", "<!DOCTYPE html><title>Dashboard</title>");
     let wrong: fn(&Request) -> Vec<Step> = |_| json(200, "{\"state\":\"green\"}");
     let text: fn(&Request) -> Vec<Step> = |_| answer(404, "text/plain", "nothing here");
     for path in
         ["/health", "/ready", "/api/v1/version", "/api/v1/auth/check", "/api/v1/agents/ag-loadtest-00010/heartbeat"]
     {
-        let what = format!("{{base}}{path} answers 200 with HTML where JSON was due: this is not certctl's API");
+        let what = format!("{{base}}{path} answers 200 with HTML instead of JSON: this is not certctl's API");
         assert_answer_refused(path, html, &what, NOT_CERTCTL);
     }
     for path in ["/health", "/ready", "/api/v1/auth/check", "/api/v1/agents/ag-loadtest-00001/heartbeat"] {
@@ -266,8 +266,8 @@ fn not_certctl() {
 }
 
 #[test]
-fn broken_answers() {
-    let hint = "check that CERTCTL_BASE is certctl, and look at its log";
+fn broken_answers_are_refused() {
+    let hint = "check that CERTCTL_BASE is certctl, and check its log";
     for (reply, why) in [
         (
             (|_| vec![Step::Close]) as fn(&Request) -> Vec<Step>,
@@ -280,7 +280,7 @@ fn broken_answers() {
 }
 
 #[test]
-fn its_database_is_away() {
+fn an_unreachable_database_is_refused() {
     assert_answer_refused(
         "/ready",
         |_| json(503, "{\"status\":\"not_ready\",\"error\":\"connection refused\"}"),
@@ -290,7 +290,7 @@ fn its_database_is_away() {
 }
 
 #[test]
-fn token_unknown() {
+fn an_unknown_token_is_refused() {
     let reference = Reference::start(&["--agents", "10"]);
     let mut bench = Bench::at_reference(&reference, BRIEF);
     bench.command.env("CERTCTL_TOKEN", "recognisable-wrong-token");
@@ -302,7 +302,7 @@ fn token_unknown() {
 }
 
 #[test]
-fn token_without_the_permission() {
+fn a_token_without_the_permission_is_refused() {
     let hint = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant r-agent";
     let reference = Reference::start(&["--agents", "10"]);
     let mut bench = Bench::at_reference(&reference, BRIEF);
@@ -312,7 +312,7 @@ fn token_without_the_permission() {
 }
 
 #[test]
-fn rate_limiter_on() {
+fn an_active_rate_limiter_is_refused() {
     let hint = "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false";
     let what = "certctl's rate limiter is on and would answer most requests with 429";
     let limited: fn(&Request) -> Vec<Step> = |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n");
@@ -330,9 +330,9 @@ fn rate_limiter_on() {
 }
 
 #[test]
-fn agents_not_seeded() {
-    let hint =
-        "certctl-bench seed --agents 5000 --database URL, with the URL of certctl's own database; or lower --agents";
+fn missing_agents_are_refused() {
+    let hint = "run `certctl-bench seed --agents 5000 --database URL` with the URL of certctl's own database, or lower \
+                --agents";
     for (behaviour, said) in
         [("as-built", "500: Failed to record heartbeat"), ("as-documented", "404: Agent not found")]
     {
@@ -371,7 +371,7 @@ impl Found {
 }
 
 #[test]
-fn needs_are_looked_into_in_their_order() {
+fn needs_are_checked_in_order() {
     let heartbeat = "/api/v1/agents/ag-loadtest-00001/heartbeat";
     let gone = |_: &Request| json(410, "{}");
     let needs = [Need::Permission("agent.heartbeat"), Need::Agent(1), Need::Permission("cert.issue")];
@@ -385,11 +385,11 @@ fn needs_are_looked_into_in_their_order() {
 }
 
 #[test]
-fn certificates_not_seeded() {
+fn missing_certificates_are_refused() {
     let need = [Need::Certificate(10_000)];
     let path = "/api/v1/certificates/cert-loadtest-bulk-10000";
     inspect(&need, path, |_| json(200, "{\"id\":\"cert-loadtest-bulk-10000\"}")).findings.unwrap();
-    let hint = "certctl-bench seed --database URL, with the URL of certctl's own database";
+    let hint = "run `certctl-bench seed --database URL` with the URL of certctl's own database";
     for status in [404, 500] {
         inspect(&need, path, move |_| json(status, "{\"message\":\"Certificate not found\"}")).refused(
             &format!("{{base}}: certificate 10000 of those to renew is not seeded ({status}: Certificate not found)"),
@@ -407,7 +407,7 @@ fn certificates_not_seeded() {
 }
 
 #[test]
-fn certificates_that_an_earlier_run_has_renewed() {
+fn already_renewed_certificates_are_refused() {
     let path = "/api/v1/certificates/cert-loadtest-bulk-00001";
     let answer = |status: &'static str| {
         move |_: &Request| json(200, &format!("{{\"id\":\"cert-loadtest-bulk-00001\",\"status\":\"{status}\"}}"))
@@ -415,7 +415,7 @@ fn certificates_that_an_earlier_run_has_renewed() {
     inspect(&[Need::Renewable(1)], path, answer("Active")).findings.unwrap();
     inspect(&[Need::Renewable(1)], path, answer("RenewalInProgress")).refused(
         "{base}: certificate 1 of those to renew is in renewal already, from an earlier run",
-        "certctl-bench seed --reset --database URL, or give this run the --database",
+        "run `certctl-bench seed --reset --database URL`, or give this run the --database",
     );
 }
 
@@ -452,11 +452,11 @@ fn an_acme_directory_is_read_with_and_without_the_token() {
     // The whole URL means the same, and another host's is refused before any request.
     let needs = [Need::Acme { directory: format!("https://elsewhere.example{DIRECTORY}"), bearer: true }];
     let error = inspect(&needs, "", certctl).findings.map(|_| ()).unwrap_err();
-    assert!(error.contains("is not at the target"), "{error}");
+    assert!(error.contains("is not on the system under test"), "{error}");
 }
 
 #[test]
-fn no_acme_directory() {
+fn a_missing_acme_directory_is_refused() {
     let refused = |bearer, reply: fn(&Request) -> Vec<Step>, what: &str, hint: &str| {
         inspect(&acme(bearer), DIRECTORY, reply).refused(&format!("{{base}}{DIRECTORY}{what}"), hint);
     };
@@ -464,13 +464,13 @@ fn no_acme_directory() {
         true,
         |_| answer(200, "text/html; charset=utf-8", "<!DOCTYPE html><title>certctl</title>"),
         " is a page of certctl's dashboard, which hides its ACME server",
-        "run certctl from a folder without web/, so that it serves its API alone",
+        "run certctl from a folder without web/, so that it serves only its API",
     );
     refused(
         false,
         |_| answer(401, "text/plain", "{\"error\":\"Authorization header required\"}\n"),
-        ": ACME is behind certctl's API keys (Authorization header required)",
-        "leave the token on for ACME: certctl wants it there too",
+        ": ACME requires one of certctl's API keys (Authorization header required)",
+        "leave out --no-bearer: certctl requires the token for ACME too",
     );
     let unknown = "name a row of certificate_profiles with --profile, such as prof-standard-tls (certctl's seeds have no \
                    prof-test)";
@@ -494,7 +494,7 @@ fn no_acme_directory() {
         "correct CERTCTL_ACME_DIRECTORY, such as /acme/profile/prof-standard-tls/directory",
     );
     let other: fn(&Request) -> Vec<Step> = |_| json(503, "{\"error\":\"busy\"}");
-    refused(true, other, " answers 503 in place of an ACME directory: busy", "look at certctl's log");
+    refused(true, other, " answers 503 instead of an ACME directory: busy", "check certctl's log");
     inspect(&acme(true), DIRECTORY, |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n")).refused(
         "{base}: certctl's rate limiter is on and would answer most requests with 429",
         "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false",
@@ -502,10 +502,10 @@ fn no_acme_directory() {
 }
 
 #[test]
-fn json_that_is_no_acme_directory() {
+fn an_invalid_acme_directory_is_refused() {
     let hint = "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory";
     let refused = |reply: fn(&Request) -> Vec<Step>, what: &str| {
-        let what = format!("{{base}}{DIRECTORY} is no ACME directory: {what}");
+        let what = format!("{{base}}{DIRECTORY} is not an ACME directory: {what}");
         inspect(&acme(true), DIRECTORY, reply).refused(&what, hint);
     };
     refused(|_| answer(200, "text/plain", FIELDS), "it is not JSON");
@@ -518,7 +518,7 @@ fn json_that_is_no_acme_directory() {
 }
 
 #[test]
-fn old_names_and_flags_mean_the_same_and_flags_win() {
+fn flags_override_the_old_variable_names() {
     let (peer, mute) = (Peer::start(certctl), Peer::start(|_| vec![Step::Close]));
     let mut bench = Bench::at(&mute, BRIEF);
     bench.command.args(["--target", &peer.base(), "--ca-file"]).arg(peer.ca_file()).args(["--token", TOKEN]);
@@ -527,7 +527,7 @@ fn old_names_and_flags_mean_the_same_and_flags_win() {
 }
 
 #[test]
-fn a_wrong_folder_of_postgresql_is_a_mistake_and_not_passed_over() {
+fn a_wrong_postgresql_folder_is_a_usage_error() {
     needs!(Postgresql);
     assert!(find().is_ok(), "these tests need PostgreSQL");
     let mut bench = Bench::new("--bench");
@@ -537,7 +537,7 @@ fn a_wrong_folder_of_postgresql_is_a_mistake_and_not_passed_over() {
 }
 
 #[test]
-fn the_address_that_is_loaded_is_named() {
+fn the_loaded_address_is_named() {
     // Nothing listens on ::1, which localhost may resolve to first.
     let peer = Peer::start(certctl);
     let base = format!("https://localhost:{}", peer.address().port());
@@ -569,10 +569,9 @@ fn with_own_certificate(arguments: &str) -> (Server, TempDir) {
 }
 
 #[test]
-fn a_certificate_is_refused_with_its_own_flaw_and_what_mends_it() {
+fn refused_certificates_name_the_flaw_and_the_fix() {
     needs!(Openssl);
-    let cannot =
-        "the server's certificate cannot be used: its RSA key has 1024 bits, and 2048 are the least that is taken";
+    let cannot = "the server's certificate cannot be used: its RSA key has 1024 bits, and at least 2048 are required";
     let larger = "have it serve a certificate with an RSA key of 2048 bits or more, or an ECDSA key, and one signed by such \
                   a key";
     let server = "-newkey rsa:2048 -addext basicConstraints=critical,CA:FALSE";
@@ -581,8 +580,8 @@ fn a_certificate_is_refused_with_its_own_flaw_and_what_mends_it() {
         ("-newkey rsa:1024 -addext basicConstraints=critical,CA:FALSE".to_owned(), cannot, larger),
         (
             format!("{server} -addext 1.2.3.4=critical,DER:0500"),
-            "the server's certificate is not trusted: invalid peer certificate: it has a critical extension that is not \
-             known here, so that it may not be used",
+            "the server's certificate is not trusted: invalid peer certificate: it has a critical extension that this \
+             suite does not know, so that it may not be used",
             "have it serve a certificate without it, or one that does not mark it critical (or accept any with --insecure)",
         ),
         (
@@ -606,15 +605,16 @@ fn a_certificate_is_refused_with_its_own_flaw_and_what_mends_it() {
 }
 
 #[test]
-fn a_server_with_nothing_in_common_may_not_miss_a_name() {
+fn a_handshake_failure_hints_at_ciphers_and_server_name() {
     needs!(Openssl);
     let root = Authority::root(KeyType::Rsa2048).unwrap();
     let identity = root.issue(KeyType::Rsa2048, Purpose::Server, &["localhost", "127.0.0.1"]).unwrap();
     let server = Server::start(&identity, &["-tls1_2", "-cipher", "AES128-SHA"]);
     let ca_file = server.folder().join("root.pem");
     std::fs::write(&ca_file, root.pem()).unwrap();
-    let common = "have it take a cipher suite, group and key that are spoken here: TLS 1.3, or 1.2 with ECDHE and AES-GCM or \
-                  ChaCha20; X25519, P-256 or P-384; a certificate with an RSA, ECDSA (P-256, P-384, P-521) or Ed25519 key";
+    let common = "have it accept a cipher suite, group and key that this suite supports: TLS 1.3, or 1.2 with ECDHE \
+                  and AES-GCM or ChaCha20; X25519, P-256 or P-384; a certificate with an RSA, ECDSA (P-256, P-384, \
+                  P-521) or Ed25519 key";
     let alert = "the TLS handshake failed: received fatal alert: HandshakeFailure";
     let address = server.address;
     assert_refused(
@@ -628,7 +628,7 @@ fn a_server_with_nothing_in_common_may_not_miss_a_name() {
 }
 
 #[test]
-fn a_server_that_misses_a_name_is_said_to_get_none() {
+fn a_missing_server_name_is_named_in_the_hint() {
     // As HAProxy does with strict-sni: a fatal alert, unrecognized_name.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

@@ -33,7 +33,7 @@ fn files(folder: &str, end: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_entry_is_a_bench_target_and_every_bench_target_an_entry() {
+fn entries_and_bench_targets_match() {
     let mut expected = names();
     assert_eq!(expected.len(), ALL.len(), "two entries have the same name");
     expected.extend(NO_SCENARIO.map(str::to_owned));
@@ -51,7 +51,7 @@ fn quoted(section: &str, key: &str) -> String {
 }
 
 #[test]
-fn the_entries_name_every_seed_and_no_other() {
+fn the_entries_name_exactly_the_seeds() {
     let named: BTreeSet<&str> = ALL.iter().flat_map(|entry| entry.seeds).copied().collect();
     assert_eq!(named, EMBEDDED.iter().map(|(name, _)| *name).collect(), "the seeds that the program carries");
     let files = files("seed", ".sql");
@@ -66,7 +66,7 @@ fn the_entries_name_every_seed_and_no_other() {
 }
 
 #[test]
-fn every_entry_says_what_it_does() {
+fn every_entry_has_a_description() {
     for entry in &ALL {
         assert!(entry.about.ends_with('.') && entry.about.len() > 20, "{}: {:?}", entry.name, entry.about);
     }
@@ -154,7 +154,7 @@ fn written(threshold: Threshold) -> (String, String) {
 }
 
 #[test]
-fn the_documented_thresholds_are_the_ones_that_hold() {
+fn documented_thresholds_match_the_code() {
     for entry in &ALL {
         let subsections = sections(&section(entry), "### ");
         let documented = rows(subsections.get("Thresholds").map_or("", String::as_str));
@@ -163,7 +163,7 @@ fn the_documented_thresholds_are_the_ones_that_hold() {
 }
 
 #[test]
-fn a_table_is_read_as_it_is_written() {
+fn a_markdown_table_is_parsed() {
     let text =
         "Before.\n\n| measure | limit |\n|---|---|\n| response time p95 | 500 ms |\n| errors | 0.1% |\n\nAfter.\n";
     let row = |measure: &str, limit: &str| (measure.to_owned(), limit.to_owned());
@@ -177,24 +177,28 @@ fn a_table_is_read_as_it_is_written() {
 }
 
 #[test]
-fn a_flag_that_would_mean_nothing_is_refused_on_the_command_line() {
+fn flags_without_effect_are_refused() {
     for (name, flags, why) in [
-        ("acme_burst", "--arrivals poisson", "--arrivals is for --rate: users come when they can"),
-        ("acme_flow", "--rate 100/s --think-time 2s", "--think-time is not for --rate, where nobody thinks"),
-        ("acme_flow", "--directory /d --profile p", "--profile is not for --directory"),
-        ("agent_storm", "--restart-within 3s", "--restart-within is for --fleet restart"),
-        ("agent_storm", "--fleet real --restart-within 3s", "--restart-within is for --fleet restart"),
-        ("bulk_renewal", "--workload rescan --batch-size 7", "--batch-size is for --workload enqueue"),
-        ("bulk_renewal", "--workload sweep --batch-size 7", "--batch-size is for --workload enqueue"),
-        ("bulk_renewal", "--workload sweep --rate 7/s", "--rate is not for --workload sweep"),
-        ("bulk_renewal", "--workload sweep --arrivals poisson", "--arrivals is not for --workload sweep"),
-        ("bulk_renewal", "--workload sweep --connections 7", "--connections is not for --workload sweep"),
-        ("bulk_renewal", "--workload sweep --duration 7s", "--duration is not for --workload sweep"),
-        ("bulk_renewal", "--workload sweep --warm-up 7s", "--warm-up is not for --workload sweep"),
-        ("agent_storm", "--insecure", "--insecure is for a running certctl, and none is named"),
-        ("agent_storm", "--ca-file /ca.pem", "--ca-file is for a running certctl, and none is named"),
-        ("api_tier", "--token t", "--token is for a running certctl, and none is named"),
-        ("acme_flow", "--allow-remote", "--allow-remote is for a running certctl, and none is named"),
+        ("acme_burst", "--arrivals poisson", "--arrivals applies only to --rate: users have no schedule"),
+        (
+            "acme_flow",
+            "--rate 100/s --think-time 2s",
+            "--think-time does not apply to --rate: an open workload has no think time",
+        ),
+        ("acme_flow", "--directory /d --profile p", "--profile does not apply to --directory"),
+        ("agent_storm", "--restart-within 3s", "--restart-within applies only to --fleet restart"),
+        ("agent_storm", "--fleet real --restart-within 3s", "--restart-within applies only to --fleet restart"),
+        ("bulk_renewal", "--workload rescan --batch-size 7", "--batch-size applies only to --workload enqueue"),
+        ("bulk_renewal", "--workload sweep --batch-size 7", "--batch-size applies only to --workload enqueue"),
+        ("bulk_renewal", "--workload sweep --rate 7/s", "--rate does not apply to --workload sweep"),
+        ("bulk_renewal", "--workload sweep --arrivals poisson", "--arrivals does not apply to --workload sweep"),
+        ("bulk_renewal", "--workload sweep --connections 7", "--connections does not apply to --workload sweep"),
+        ("bulk_renewal", "--workload sweep --duration 7s", "--duration does not apply to --workload sweep"),
+        ("bulk_renewal", "--workload sweep --warm-up 7s", "--warm-up does not apply to --workload sweep"),
+        ("agent_storm", "--insecure", "--insecure applies only to a running certctl, and none is named"),
+        ("agent_storm", "--ca-file /ca.pem", "--ca-file applies only to a running certctl, and none is named"),
+        ("api_tier", "--token t", "--token applies only to a running certctl, and none is named"),
+        ("acme_flow", "--allow-remote", "--allow-remote applies only to a running certctl, and none is named"),
     ] {
         let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
         let flags: Vec<&str> = flags.split(' ').collect();
@@ -215,7 +219,7 @@ fn a_flag_that_would_mean_nothing_is_refused_on_the_command_line() {
 }
 
 #[test]
-fn the_five_steps_count_allocations_as_every_bench_target_does() {
+fn every_bench_target_counts_allocations() {
     let counted = "#[global_allocator]\nstatic ALLOCATOR: Counting = Counting;\n";
     for path in names().into_iter().map(|name| format!("benches/{name}.rs")).chain(["docs/SCENARIOS.md".to_owned()]) {
         assert!(read(&path).contains(counted), "{path} does not count allocations");
@@ -251,7 +255,7 @@ fn promises(text: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn every_promise_names_tests_that_exist() {
+fn every_promise_names_existing_tests() {
     let mut names = BTreeSet::new();
     for folder in ["src", "tests"] {
         test_names(&root().join(folder), &mut names);

@@ -78,7 +78,7 @@ impl Contest {
 }
 
 #[test]
-fn a_baseline_is_made_by_one_command() {
+fn one_command_makes_a_baseline() {
     let contest = Contest::new(1.0);
     let bless = |command: &str, arguments: &[&str], code: i32| {
         let program = env!("CARGO_BIN_EXE_certctl-bench");
@@ -104,7 +104,7 @@ fn a_baseline_is_made_by_one_command() {
     for (arguments, code, says) in [
         (&["--times", "4"][..], 2, "4 is not in 5..=50"),
         (&["some/run"][..], 2, "cannot be used with"),
-        (&[][..], 1, "left no summary.json"),
+        (&[][..], 1, "wrote no summary.json"),
     ] {
         let told = bless(&contest.command("base", "exit 1"), arguments, code);
         assert!(told.contains(says), "{told}");
@@ -112,7 +112,7 @@ fn a_baseline_is_made_by_one_command() {
 }
 
 #[test]
-fn both_sides_are_run_in_turn_and_compared() {
+fn both_sides_run_in_turn_and_are_compared() {
     let contest = Contest::new(1.0);
     fs::create_dir_all(contest.path("out/pair-07/base")).unwrap();
     fs::create_dir_all(contest.path("out/pair-01-unfit-1")).unwrap();
@@ -134,7 +134,7 @@ fn both_sides_are_run_in_turn_and_compared() {
 }
 
 #[test]
-fn a_slower_head_is_red() {
+fn a_slower_head_regresses() {
     let contest = Contest::new(1.5);
     let (json, markdown) = (contest.path("elsewhere.json"), contest.path("comment.md"));
     let (json, markdown) = (json.to_str().unwrap(), markdown.to_str().unwrap());
@@ -156,7 +156,7 @@ fn a_slower_head_is_red() {
 }
 
 #[test]
-fn a_threshold_that_is_breached_does_not_keep_a_run_from_being_compared() {
+fn a_breached_threshold_does_not_prevent_a_comparison() {
     let contest = Contest::new(1.0);
     let breach = r#"s/"verdict": "pass"/"verdict": "breached"/; s/"breaches": \[\]/"breaches": ["x"]/; s/"exit_code": 0/"exit_code": 3/"#;
     let script = format!("{MEASURE}\nsed -i '{breach}' \"$CERTCTL_BENCH_OUTPUT/summary.json\"; exit 3");
@@ -173,11 +173,11 @@ fn a_pair_with_an_invalid_run_is_repeated() {
     assert_eq!(contest.order(), "ABBBA", "the second pair, BA, broke at its first run");
     assert!(contest.path("out/pair-02-unfit-1/head/summary.json").exists());
     let told = contest.read("stderr");
-    assert!(told.contains("head's run is invalid: too late\n  pair 2 again, repeat 1 of 2"), "{told}");
+    assert!(told.contains("the run of head is invalid: too late\n  pair 2 again, repeat 1 of 2"), "{told}");
 }
 
 #[test]
-fn a_run_that_was_there_before_is_not_compared() {
+fn a_copied_run_is_not_compared() {
     let contest = Contest::new(1.0);
     // With an id, and without one as old summaries are.
     for id in ["s/^/&/", r#"s/"scenario"/"run_id": "7a", &/"#] {
@@ -185,26 +185,27 @@ fn a_run_that_was_there_before_is_not_compared() {
         contest.exits(5, &contest.command("base", &copy), &contest.command("head", &copy), &["--pairs", "3"]);
         assert_eq!(contest.order(), "ABAA");
         let told = contest.read("stderr");
-        assert!(told.contains("error: base's run is the same run as an earlier one"), "{told}");
+        assert!(told.contains("error: the run of base is the same as an earlier one"), "{told}");
         fs::remove_file(contest.path("order")).unwrap();
     }
 }
 
 #[test]
-fn a_run_that_ends_otherwise_than_it_says_is_unfit() {
+fn an_exit_code_that_contradicts_the_summary_is_invalid() {
     let contest = Contest::new(1.0);
     for code in [1, 3, 101, 137] {
         let head = contest.command("head", &format!("{MEASURE}; exit {code}"));
         contest.exits(5, &contest.command("base", MEASURE), &head, &["--pairs", "1"]);
         let told = contest.read("stderr");
-        let says = format!("error: head's run is invalid: its summary says pass, but it ended with exit code {code}");
+        let says =
+            format!("error: the run of head is invalid: its summary says pass, but it ended with exit code {code}");
         assert!(told.contains(&says), "{told}");
         fs::remove_file(contest.path("order")).unwrap();
     }
 }
 
 #[test]
-fn an_output_that_cannot_be_written_costs_no_earlier_run() {
+fn an_unwritable_output_keeps_earlier_runs() {
     let contest = Contest::new(1.0);
     fs::create_dir_all(contest.path("out/pair-01/base")).unwrap();
     fs::write(contest.path("out/comparison.json"), "the old one").unwrap();
@@ -222,7 +223,7 @@ fn invalid() -> String {
 }
 
 #[test]
-fn a_side_that_stays_invalid_makes_the_whole_invalid() {
+fn a_side_that_stays_invalid_makes_the_comparison_invalid() {
     let contest = Contest::new(1.0);
     contest.exits(
         5,
@@ -231,17 +232,17 @@ fn a_side_that_stays_invalid_makes_the_whole_invalid() {
         &[],
     );
     assert_eq!(contest.order(), "AAA");
-    assert!(contest.read("stderr").contains("error: base's run is invalid: too late"));
+    assert!(contest.read("stderr").contains("error: the run of base is invalid: too late"));
 }
 
 #[test]
-fn a_side_that_cannot_run_is_told_with_its_last_words() {
+fn a_side_that_cannot_run_is_reported_with_its_stderr() {
     let contest = Contest::new(1.0);
     let script = "echo there is no disk >&2; exit 1";
     contest.exits(1, &contest.command("base", MEASURE), &contest.command("head", script), &[]);
     assert_eq!(contest.order(), "ABABAB");
     let told = contest.read("stderr");
-    assert!(told.contains("error: head: it left no summary.json of a run"), "{told}");
+    assert!(told.contains("error: head: it wrote no summary.json of a run"), "{told}");
     assert!(told.contains("exit status: 1") && told.contains("there is no disk"), "{told}");
 }
 
@@ -257,11 +258,11 @@ fn a_command_with_wrong_arguments_is_not_repeated() {
 }
 
 #[test]
-fn a_command_must_be_one() {
+fn an_unusable_command_is_refused() {
     let contest = Contest::new(1.0);
     for (command, code, told) in [
         ("", 2, "the command of --base is empty"),
-        ("cargo 'bench", 2, "the command of --base ends within quotes"),
+        ("cargo 'bench", 2, "the command of --base has an unclosed quote"),
         ("TOKEN=geheim cargo bench", 2, "the command of --base begins with a variable"),
         ("no-such-program geheim", 1, "starting base (no-such-program)"),
     ] {
@@ -272,7 +273,7 @@ fn a_command_must_be_one() {
 }
 
 #[test]
-fn a_key_in_a_command_is_not_told_again() {
+fn a_secret_in_a_command_is_not_shown() {
     let contest = Contest::new(1.0);
     let script = contest
         .command("base", &format!("echo \"$0 $* geheim $PGPASSWORD $CERTCTL_TOKEN of $PGDATABASE 5\" >&2\n{MEASURE}"));
@@ -294,7 +295,7 @@ fn a_key_in_a_command_is_not_told_again() {
 }
 
 #[test]
-fn a_run_that_hangs_is_ended() {
+fn a_hanging_run_is_ended() {
     let contest = Contest::new(1.0);
     let script = "if [ $turn = 2 ]; then exec sleep 1000; fi";
     let head = contest.command("head", &format!("{script}; {MEASURE}"));
@@ -330,7 +331,7 @@ fn interruptible(contest: &Contest) -> PathBuf {
 }
 
 #[test]
-fn a_signal_ends_the_running_command_and_then_us() {
+fn a_signal_ends_the_command_and_the_comparison() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let contest = Contest::new(1.0);
         let script = format!("exec sh {}", interruptible(&contest).display());
@@ -339,7 +340,7 @@ fn a_signal_ends_the_running_command_and_then_us() {
 }
 
 #[test]
-fn a_bless_that_is_interrupted_leaves_the_old_baseline_whole() {
+fn an_interrupted_bless_keeps_the_old_baseline() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let contest = Contest::new(1.0);
         fs::write(contest.path("made.json"), "the old one\n").unwrap();
@@ -366,7 +367,7 @@ fn a_bless_that_is_interrupted_leaves_the_old_baseline_whole() {
 }
 
 #[test]
-fn what_a_build_tool_has_started_may_write_its_partial_result_though_the_tool_is_gone() {
+fn a_child_of_an_ended_build_tool_may_write_its_results() {
     let contest = Contest::new(1.0);
     // A shell starts background commands with SIGINT ignored.
     let script = format!("env --default-signal=INT sh {} & wait", interruptible(&contest).display());

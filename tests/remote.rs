@@ -12,13 +12,13 @@ use common::bench::{Bench, clean};
 use common::peer::{Peer, TOKEN, certctl};
 use common::process::until;
 
-const MEND: &str = "\nhint: add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
+const MEND: &str = "\nhint: add --allow-remote if you are allowed to load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
 
 /// An address that is not assigned (RFC 5737): a run that were let through would reach nothing.
 const NOBODY: &str = "192.0.2.1";
 
 #[test]
-fn load_beyond_loopback_is_refused_before_anything_is_sent() {
+fn remote_load_is_refused_before_anything_is_sent() {
     let target = format!("--bench --target https://{NOBODY}:8443");
     let mapped = format!("--bench --target https://[::ffff:{NOBODY}]:8443");
     let database = format!("--bench --database postgres://u:geheim@{NOBODY}/certctl");
@@ -50,7 +50,7 @@ fn load_beyond_loopback_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_database_beyond_loopback_is_not_seeded() {
+fn a_remote_database_is_not_seeded() {
     for flags in [&[][..], &["--reset"], &["--clean"]] {
         let mut seed = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
         let url = format!("postgres://u:geheim@{NOBODY}/certctl");
@@ -62,7 +62,7 @@ fn a_database_beyond_loopback_is_not_seeded() {
 }
 
 #[test]
-fn loopback_needs_no_permission_however_it_is_written() {
+fn every_spelling_of_loopback_needs_no_permission() {
     for base in ["https://127.9.8.7:1", "https://[::ffff:127.0.0.1]:1", "https://localhost:1"] {
         let finished = Bench::new(&format!("--bench --target {base}")).refused(1);
         assert!(finished.stderr.contains(" is not reachable at "), "{}", finished.stderr);
@@ -70,9 +70,9 @@ fn loopback_needs_no_permission_however_it_is_written() {
 }
 
 #[test]
-fn allowed_load_is_announced_and_can_be_kept_here() {
+fn allowed_remote_load_is_announced_and_can_be_cancelled() {
     let told = [
-        "--allow-remote: in 5 s load leaves this machine; Ctrl-C keeps it here:".to_owned(),
+        "--allow-remote: load for another machine starts in 5 s; press Ctrl-C to cancel:".to_owned(),
         format!("  to https://{NOBODY}:8443 at {NOBODY}"),
         "  bulk_renewal, enqueue: 20.0 arrivals/s for up to 35 s over 7 connections".to_owned(),
     ];
@@ -108,7 +108,7 @@ fn allowed_load_is_announced_and_can_be_kept_here() {
 
 /// Runs every bench target as `cargo test --all-targets` does, with the old and the new names exported.
 #[test]
-fn a_smoke_run_does_not_load_what_the_environment_names() {
+fn a_smoke_run_does_not_load_a_system_of_the_environment() {
     let requests = Arc::new(AtomicU64::new(0));
     let seen = requests.clone();
     let peer = Peer::start(move |request| {
@@ -139,7 +139,8 @@ fn a_smoke_run_does_not_load_what_the_environment_names() {
         smoke.command.env("CERTCTL_CA_FILE", &ca_file).env("CERTCTL_BENCH_DIRECTORY", format!("{base}/directory"));
         let finished = smoke.smoke().run();
         let names = if bench == "connector_tier" { of_connectors[0] } else { of_certctl[0] };
-        let told = finished.stderr.lines().find(|line| line.contains(" not used: a smoke run loads what it starts"));
+        let told =
+            finished.stderr.lines().find(|line| line.contains(" ignored: a smoke run uses a system that it starts"));
         assert!(told.is_some_and(|line| line.contains(names)), "{bench}: {}", finished.stderr);
         assert_eq!(requests.load(Ordering::SeqCst), 0, "{bench} loads what the environment names");
         // Where no daemon is installed nothing can be shown to work.

@@ -18,12 +18,12 @@ fn told(measurement: Measurement, found: u64) -> String {
 }
 
 #[test]
-fn a_run_that_passes() {
+fn a_passing_run_is_reported() {
     insta::assert_snapshot!(told(measurement(|_| Outcome::Ok), 2_000));
 }
 
 #[test]
-fn a_run_with_errors_breaches() {
+fn a_run_with_errors_is_breached() {
     let outcome = |index: u64| match index {
         0..10 => Outcome::Failed(500),
         10..13 => Outcome::Broken(FaultKind::Closed),
@@ -33,7 +33,7 @@ fn a_run_with_errors_breaches() {
 }
 
 #[test]
-fn a_run_whose_work_is_missing_is_invalid() {
+fn a_run_with_missing_side_effects_is_invalid() {
     insta::assert_snapshot!(told(measurement(|_| Outcome::Ok), 1_999));
 }
 

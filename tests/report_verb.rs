@@ -50,7 +50,7 @@ fn told(output: Output) -> String {
 }
 
 #[test]
-fn a_summary_with_a_warm_up_reads_back_and_keeps_to_its_schema() {
+fn a_summary_with_a_warm_up_follows_its_schema() {
     let folder = folder();
     let text = read_to_string(folder.path().join("base/summary.json")).unwrap();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -62,7 +62,7 @@ fn a_summary_with_a_warm_up_reads_back_and_keeps_to_its_schema() {
 }
 
 #[test]
-fn text_is_what_the_run_printed() {
+fn the_text_report_equals_the_output_of_the_run() {
     let folder = folder();
     let printed = read_to_string(folder.path().join("base/summary.txt")).unwrap();
     assert_eq!(told(report(folder.path(), "base")), printed);
@@ -72,7 +72,7 @@ fn text_is_what_the_run_printed() {
 }
 
 #[test]
-fn markdown_and_html_lay_base_and_head_over_one_another() {
+fn markdown_and_html_show_base_and_head_together() {
     let folder = folder();
     let text = told(report(folder.path(), "base head --format markdown"));
     assert_eq!(text.matches("### agent_storm").count(), 1);
@@ -86,7 +86,7 @@ fn markdown_and_html_lay_base_and_head_over_one_another() {
 }
 
 #[test]
-fn runs_of_before_the_warm_up_was_kept_are_read() {
+fn summaries_without_a_warm_up_timeline_are_read() {
     let folder = folder();
     let path = folder.path().join("base/summary.json");
     let mut value: serde_json::Value = serde_json::from_str(&read_to_string(&path).unwrap()).unwrap();
@@ -97,7 +97,7 @@ fn runs_of_before_the_warm_up_was_kept_are_read() {
 }
 
 #[test]
-fn what_cannot_be_reported_is_named_with_its_mend() {
+fn unreportable_inputs_are_named_with_a_hint() {
     let folder = folder();
     let at = folder.path();
     assert_refused(&report(at, ""), &["<RUN>"]);
@@ -114,7 +114,10 @@ fn what_cannot_be_reported_is_named_with_its_mend() {
     let old = report(at, "old.json");
     let said = String::from_utf8_lossy(&old.stderr).into_owned();
     assert_eq!(old.status.code(), Some(5), "as compare has it: {said}");
-    assert!(said.contains("old.json is of summary schema 2, this is 3\nhint: measure again"), "{said}");
+    assert!(
+        said.contains("old.json has summary schema 2; this version of the suite reads 3\nhint: measure again"),
+        "{said}"
+    );
     assert_refused(&report(at, "base --format html"), &["--output"]);
     assert_refused(&report(at, "base --format html --output absent/r.html"), &["writing absent/r.html", "hint: "]);
     assert_refused(&report(at, "base base base base base"), &["5 runs of agent_storm", "hint: "]);

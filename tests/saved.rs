@@ -37,7 +37,7 @@ impl Shelf {
 }
 
 #[test]
-fn later_runs_are_compared_with_those_that_were_saved() {
+fn later_runs_are_compared_with_saved_runs() {
     let shelf = Shelf(TempDir::new().unwrap());
     let saved = shelf.run("--save-baseline main", "0ms").worked();
     assert!(saved.stdout.contains("saved        as main: "), "{}", saved.stdout);
@@ -70,11 +70,11 @@ fn later_runs_are_compared_with_those_that_were_saved() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_before_anything_is_measured() {
+fn unusable_baseline_flags_are_refused_before_the_load() {
     let shelf = Shelf(TempDir::new().unwrap());
     for (arguments, says) in [
         ("--baseline main", "no baseline of agent_storm is saved as main"),
-        ("--save-baseline ../main", "`../main` is no name for a baseline"),
+        ("--save-baseline ../main", "`../main` is not a valid name of a baseline"),
         ("--save-baseline main --baseline main", "cannot be used with"),
         ("--add-run", "--save-baseline"),
         ("--baseline main --noise-threshold much", "5% or 0.05"),

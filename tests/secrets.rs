@@ -122,7 +122,7 @@ fn message(tcp: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 #[test]
-fn a_password_that_a_database_says_back_is_not_shown() {
+fn a_password_echoed_by_a_database_is_not_shown() {
     let (place, peer) = (format!("{}/certctl?sslmode=disable", parrot()), Peer::start(certctl));
     let (ca_file, base) = (peer.ca_file(), peer.base());
     let (in_url, without) = (format!("postgres://u:{TYPED}@{place}"), format!("postgres://u@{place}"));
@@ -158,7 +158,7 @@ fn a_password_that_a_database_says_back_is_not_shown() {
 }
 
 #[test]
-fn a_password_that_is_said_back_amid_a_run_is_not_shown() {
+fn a_password_echoed_during_a_run_is_not_shown() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[]);
     seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
@@ -197,7 +197,7 @@ fn a_password_that_is_said_back_amid_a_run_is_not_shown() {
 }
 
 #[test]
-fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
+fn a_wrong_command_line_does_not_show_its_password() {
     const WORD: &str = "recognisable-word";
     for (url, says) in [
         // Unescaped, a password would end at its first `@`, and its rest would be a host's name.
@@ -209,11 +209,11 @@ fn a_command_line_that_is_wrong_is_not_repeated_with_its_password() {
         // In the value of a parameter it is harmless.
         (format!("postgres://u:{WORD}@localhost:1/d?application_name=me@home"), "Connection refused"),
         (format!("postgres://u:{WORD}%zz%ff@localhost:1/d"), "Connection refused"),
-        (format!("postgres://u@localhost:1/d?{WORD}"), "is not one"),
-        (format!("postgres://u:{WORD}"), "is not one"),
-        (format!("postgres:/u:{WORD}@localhost/d"), "is not one"),
+        (format!("postgres://u@localhost:1/d?{WORD}"), "is not valid"),
+        (format!("postgres://u:{WORD}"), "is not valid"),
+        (format!("postgres:/u:{WORD}@localhost/d"), "is not valid"),
         (format!("host=localhost port=1 user=u password={WORD}"), "Connection refused"),
-        (format!("host=localhost port=1 user=u password='{WORD}"), "is not one"),
+        (format!("host=localhost port=1 user=u password='{WORD}"), "is not valid"),
     ] {
         let (code, text) = said(&["seed", "--database", &url], &[]);
         assert!(matches!(code, Some(1 | 2)) && text.contains(says), "{url}: {text}");
@@ -355,7 +355,7 @@ fn back(status: u16, password: &str, token: &str) -> Reply {
 }
 
 #[test]
-fn an_f5_s_password_and_tokens_are_not_shown() {
+fn the_password_and_tokens_of_an_f5_are_not_shown() {
     const LOGIN: &str = "/authn/login";
     // At the deployment of the first certificate, before anything is measured.
     assert_f5_hidden(LOGIN, 1, &[1], "login: failed (401): no [token]; ", |password, token| back(401, password, token));

@@ -28,7 +28,7 @@ static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
 });
 
 #[test]
-fn seeding_counts_and_a_second_time_adds_nothing() {
+fn seeding_reports_its_rows_and_is_idempotent() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     let (report, told) = seed(&url, &Options::default());
@@ -155,7 +155,7 @@ fn the_certificates_have_the_stated_shape() {
 }
 
 #[test]
-fn a_certificate_that_has_one_of_our_names_stays_as_it_is() {
+fn a_foreign_certificate_with_a_seed_name_is_kept() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     certificate(&mut client, "mc-12345", "loadtest-bulk-00007.example.test");
@@ -167,7 +167,7 @@ fn a_certificate_that_has_one_of_our_names_stays_as_it_is() {
 }
 
 #[test]
-fn a_database_without_certctls_demo_rows_is_named() {
+fn a_database_without_the_demo_rows_is_refused() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     client.batch_execute("DELETE FROM owners").unwrap();
@@ -177,7 +177,7 @@ fn a_database_without_certctls_demo_rows_is_named() {
 }
 
 #[test]
-fn the_demo_seed_is_no_stranger() {
+fn rows_of_the_demo_seed_are_not_foreign() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     agent(&mut client, "ag-web-prod", "web-prod");
@@ -188,7 +188,7 @@ fn the_demo_seed_is_no_stranger() {
 }
 
 #[test]
-fn a_database_with_rows_of_others_is_refused_unless_told_otherwise() {
+fn a_database_with_foreign_rows_is_refused_by_default() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     for number in 1..=5 {
@@ -212,7 +212,7 @@ fn a_database_with_rows_of_others_is_refused_unless_told_otherwise() {
 }
 
 #[test]
-fn a_database_that_was_not_migrated_is_named() {
+fn a_database_without_migrations_is_refused() {
     needs!(Postgresql);
     let url = database();
     let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
@@ -227,7 +227,7 @@ fn a_database_that_was_not_migrated_is_named() {
 }
 
 #[test]
-fn a_folder_of_seeds_is_applied_in_the_order_of_names() {
+fn a_folder_of_seeds_is_applied_in_order_of_names() {
     needs!(Postgresql);
     let (url, _) = migrated();
     let folder = tempfile::tempdir().unwrap();

@@ -38,7 +38,7 @@ const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 // Answers -------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn each_answers_and_leaves_nothing_behind() {
+fn each_daemon_answers_and_leaves_nothing_behind() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
@@ -72,7 +72,7 @@ fn each_answers_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn no_server_is_root_and_no_other_user_reads_its_key() {
+fn daemons_are_unprivileged_and_their_keys_private() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let sidecar = start(daemon, &certificate().1, &Options::default());
@@ -94,7 +94,7 @@ fn no_server_is_root_and_no_other_user_reads_its_key() {
 }
 
 #[test]
-fn only_the_asked_for_versions_are_spoken() {
+fn only_the_selected_tls_versions_are_accepted() {
     needs!(Nginx, Apache, Haproxy);
     let cases =
         [(Versions::Tls12, &version::TLS12, &version::TLS13), (Versions::Tls13, &version::TLS13, &version::TLS12)];
@@ -110,7 +110,7 @@ fn only_the_asked_for_versions_are_spoken() {
 }
 
 #[test]
-fn a_group_that_we_did_not_guess_is_a_hello_retry() {
+fn a_group_mismatch_causes_a_hello_retry() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
@@ -166,7 +166,7 @@ fn a_client_certificate_is_demanded() {
 }
 
 #[test]
-fn http_2_is_offered_when_asked_for() {
+fn http_2_is_offered_when_enabled() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         for h2 in [false, true] {
@@ -184,7 +184,7 @@ fn http_2_is_offered_when_asked_for() {
 }
 
 #[test]
-fn many_connections_are_held_at_a_time() {
+fn many_connections_stay_open_at_once() {
     needs!(Nginx, Apache, Haproxy);
     const MANY: usize = 600;
     for daemon in Daemon::ALL {
@@ -205,7 +205,7 @@ fn many_connections_are_held_at_a_time() {
 }
 
 #[test]
-fn every_kind_of_key_and_a_chain_are_shown() {
+fn every_key_type_is_served_with_its_chain() {
     needs!(Nginx, Apache, Haproxy);
     let root = Authority::root(KeyType::EcdsaP256).unwrap();
     let intermediate = root.intermediate(KeyType::EcdsaP256).unwrap();
@@ -222,7 +222,7 @@ fn every_kind_of_key_and_a_chain_are_shown() {
 // Replacing the certificate -------------------------------------------------------------------------------------------
 
 #[test]
-fn a_new_certificate_is_taken_up_and_old_connections_are_answered() {
+fn certificate_rotation_keeps_old_connections() {
     needs!(Nginx, Apache, Haproxy);
     let ways = Daemon::ALL.map(|daemon| (daemon, Reload::Graceful)).into_iter();
     for (daemon, reload) in ways.chain([(Daemon::Haproxy, Reload::Runtime)]) {
@@ -258,7 +258,7 @@ fn a_new_certificate_is_taken_up_and_old_connections_are_answered() {
 }
 
 #[test]
-fn a_daemon_listens_from_the_first_moment() {
+fn a_daemon_accepts_a_rotation_right_after_its_start() {
     needs!(Nginx, Apache, Haproxy);
     // HAProxy loses a signal that comes too early most of the time, so a few starts are enough to show it.
     for daemon in Daemon::ALL {
@@ -273,7 +273,7 @@ fn a_daemon_listens_from_the_first_moment() {
 }
 
 #[test]
-fn a_refused_certificate_is_told_without_its_key() {
+fn a_refused_certificate_is_reported_without_its_key() {
     needs!(Nginx, Apache, Haproxy);
     let (authority, identity) = certificate();
     let options = Options { reload: Reload::Runtime, ..Options::default() };
@@ -288,7 +288,7 @@ fn a_refused_certificate_is_told_without_its_key() {
 }
 
 #[test]
-fn a_daemon_that_has_ended_is_told() {
+fn an_ended_daemon_is_reported() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (_, identity) = certificate();
@@ -307,7 +307,7 @@ fn a_daemon_that_has_ended_is_told() {
 // What does not start -------------------------------------------------------------------------------------------------
 
 #[test]
-fn one_that_does_not_start_says_why_and_leaves_nothing_behind() {
+fn a_daemon_that_cannot_start_leaves_nothing_behind() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (_, identity) = certificate();
@@ -328,7 +328,7 @@ fn one_that_does_not_start_says_why_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
+fn a_missing_daemon_is_skipped_and_a_wrong_one_is_an_error() {
     needs!(Nginx, Apache, Haproxy);
     let texts = Daemon::ALL.map(|daemon| find_in(daemon, &[PathBuf::from("/nonexistent")]).unwrap_err().to_string());
     assert_eq!(
@@ -343,7 +343,7 @@ fn a_missing_daemon_is_skipped_visibly_and_a_wrong_one_is_an_error() {
     let room = tempfile::tempdir().unwrap();
     write_script(&room.path().join("httpd"), "echo 'BusyBox v1.36'");
     let skipped = find_in(Daemon::Apache, &[room.path().to_owned()]).unwrap_err().to_string();
-    assert!(skipped.contains("/httpd") && skipped.contains("does not say that it is apache"), "{skipped}");
+    assert!(skipped.contains("/httpd") && skipped.contains("does not report that it is apache"), "{skipped}");
 
     let (_process, told) = helper("find", None, &[("CERTCTL_BENCH_NGINX_BIN", "")]);
     assert!(told.starts_with("skipped: nginx left out") && told.contains("CERTCTL_BENCH_NGINX_BIN"), "{told}");
@@ -393,7 +393,7 @@ fn a_killed_parent_leaves_nothing_behind() {
 }
 
 #[test]
-fn they_work_as_an_ordinary_user() {
+fn daemons_start_for_an_unprivileged_user() {
     needs!(Nginx, Apache, Haproxy);
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {

@@ -160,7 +160,7 @@ fn a_signal_ends_the_opening_of_connections() {
 }
 
 #[test]
-fn a_signal_ends_the_opening_against_silence() {
+fn a_signal_ends_the_opening_to_a_silent_peer() {
     // The preflight's last request is for an agent; after that there are no more answers.
     let (silent, greetings) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (falls, greeted) = (silent.clone(), greetings.clone());
@@ -231,7 +231,7 @@ fn a_signal_ends_the_wait_for_evidence() {
 
 /// Everything is on disk by then, and the output is not read.
 #[test]
-fn a_signal_ends_a_report_that_nobody_reads() {
+fn a_signal_ends_a_blocked_report() {
     let peer = Peer::start(certctl);
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     // SAFETY: plain system call on a descriptor that this process owns.
@@ -256,7 +256,7 @@ fn a_signal_ends_a_report_that_nobody_reads() {
 
 /// A run that is started by `nohup` is to outlive the terminal.
 #[test]
-fn a_run_that_ignores_hangups_goes_on() {
+fn a_run_that_ignores_hangups_continues() {
     let peer = Peer::start(certctl);
     let mut bench = Bench::at(&peer, &format!("{LITTLE} --warm-up 0s --duration 10m"));
     // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
@@ -278,7 +278,7 @@ fn a_run_that_ignores_hangups_goes_on() {
 }
 
 #[test]
-fn inherited_settings_of_signals_change_nothing() {
+fn inherited_signal_settings_have_no_effect() {
     needs!(Postgresql);
     let mut bench = Bench::new(&format!("{LITTLE} --warm-up 0s --duration 10m")).measured();
     // SAFETY: the closure makes async-signal-safe calls and does not allocate.

@@ -71,7 +71,7 @@ fn splice(folder: &Path, arguments: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn tables_and_pictures_are_renewed_and_nothing_else() {
+fn only_tables_and_pictures_are_updated() {
     let repository = Repository::new(DOCUMENT);
     assert!(repository.run(&["--check"], 1).contains("docs/FIGURES.md"));
     assert_eq!(repository.document(), DOCUMENT, "checking changes nothing");
@@ -101,7 +101,7 @@ fn tables_and_pictures_are_renewed_and_nothing_else() {
 }
 
 #[test]
-fn line_ends_of_another_system_are_kept() {
+fn crlf_line_ends_are_kept() {
     let marker = "# Figures\r\n<!-- splice: latency baselines/here -->\r\n<!-- splice: end -->\r\n";
     let repository = Repository::new(marker);
     repository.run(&["docs/FIGURES.md"], 0);
@@ -112,19 +112,22 @@ fn line_ends_of_another_system_are_kept() {
 }
 
 #[test]
-fn a_marker_that_is_wrong_is_named() {
+fn a_wrong_marker_is_named() {
     for (marker, says) in [
         ("<!-- splice: latency baselines/here -->\nno end", "no end"),
         (
             "<!-- splice: latency baselines/here -->\n<!-- splice: counts baselines/here -->\n<!-- splice: end -->",
             "no end",
         ),
-        ("<!-- splice: end -->", "this end has no marker before it"),
+        ("<!-- splice: end -->", "this end marker has no start marker before it"),
         ("<!-- splice: latency -->\n<!-- splice: end -->", "no baseline is named"),
-        ("<!-- splice: latency docs -->\n<!-- splice: end -->", "there is none"),
+        ("<!-- splice: latency docs -->\n<!-- splice: end -->", "no baseline is named or found"),
         ("<!-- splice: latency baselines/gone.json -->\n<!-- splice: end -->", "baselines/gone.json"),
-        ("<!-- splice: weather baselines/here -->\n<!-- splice: end -->", "nothing that can be spliced"),
-        ("<!-- splice: picture ../x.svg baselines/here -->\n<!-- splice: end -->", "nothing that can be spliced"),
+        ("<!-- splice: weather baselines/here -->\n<!-- splice: end -->", "not a known kind of table or picture"),
+        (
+            "<!-- splice: picture ../x.svg baselines/here -->\n<!-- splice: end -->",
+            "not a known kind of table or picture",
+        ),
     ] {
         let repository = Repository::new(&format!("# Figures\n{marker}\n"));
         let said = repository.run(&[], 2);
@@ -135,7 +138,7 @@ fn a_marker_that_is_wrong_is_named() {
 }
 
 #[test]
-fn the_documents_of_this_repository_say_what_its_baselines_say() {
+fn documents_agree_with_the_baselines() {
     splice(Path::new(env!("CARGO_MANIFEST_DIR")), &["--check"], 0);
 }
 
@@ -147,7 +150,7 @@ fn flags_of<'d>(document: &'d str, scenario: &str) -> &'d str {
 }
 
 #[test]
-fn the_documents_say_how_the_baselines_were_run() {
+fn documents_state_the_flags_of_the_baselines() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/BASELINES.md")).unwrap();
     let mut seen = 0;

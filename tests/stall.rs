@@ -112,7 +112,7 @@ fn a_small_pool_does_not_hide_a_stall() {
 
 /// Arrivals that a frozen server kept from being sent at all are its errors.
 #[test]
-fn what_a_frozen_server_leaves_unsent_is_its_error() {
+fn unsent_arrivals_of_a_frozen_server_are_its_errors() {
     let peer = freezing_peer(400);
     let arguments =
         "--rate 200/s --duration 6s --warm-up 500ms --connections 20 --agents 200 --timeout 1s --max-lag 250ms";
@@ -146,14 +146,14 @@ fn a_pool_too_small_for_a_steady_server_is_invalid() {
     let arguments = "--rate 100/s --duration 5s --warm-up 500ms --connections 10 --agents 200 --max-lag 250ms";
     let finished = Bench::at(&peer, arguments).run().exits(5);
     let reasons = reasons(&finished.summary());
-    assert!(reasons.contains("most waited for a connection, and would have if every answer"), "{reasons}");
+    assert!(reasons.contains("most waited for a connection, and would have waited even if every answer"), "{reasons}");
     assert!(reasons.contains("raise --connections"), "{reasons}");
 }
 
 /// A stopped generator is not a frozen server: a peer that always answers is never blamed, and the reason states for
 /// how long the generator was away.
 #[test]
-fn our_own_absence_is_named_and_blamed_on_nobody_else() {
+fn an_absence_of_the_generator_is_named_as_its_own() {
     let peer = Peer::start(certctl);
     for connections in [20, 500] {
         let arguments = format!(
@@ -187,7 +187,7 @@ fn our_own_absence_is_named_and_blamed_on_nobody_else() {
 
 /// The peer stands still for as long, and the generator is not reported as away.
 #[test]
-fn a_freeze_is_not_taken_for_our_absence() {
+fn a_frozen_system_is_not_reported_as_an_absence() {
     let peer = freezing_peer(400);
     let arguments = "--rate 200/s --duration 6s --warm-up 500ms --connections 500 --agents 500 --max-lag 250ms";
     let summary = Bench::at(&peer, arguments).run().exits(3).summary();

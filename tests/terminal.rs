@@ -97,7 +97,7 @@ fn a_closed_standard_error_changes_no_exit_code_of_a_server() {
 }
 
 #[test]
-fn a_full_standard_output_is_no_success() {
+fn a_full_standard_output_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in ["compare base head", "report base", "--help"] {
         let child = verb(&folder, arguments).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
@@ -110,7 +110,7 @@ fn a_full_standard_output_is_no_success() {
 }
 
 #[test]
-fn a_run_that_nobody_listens_to_keeps_its_results() {
+fn a_run_with_closed_outputs_keeps_its_results() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = bench(&folder, "agent_storm", "--in-memory --agents 5");
     assert_eq!(ends(command.stdout(closed()).stderr(closed()).spawn().unwrap()), Some(0));
@@ -123,7 +123,7 @@ fn a_run_that_nobody_listens_to_keeps_its_results() {
 }
 
 #[test]
-fn the_handshakes_loops_outlive_a_closed_standard_output() {
+fn handshake_loops_survive_a_closed_standard_output() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = bench(&folder, "handshake", "client/tls13/ecdsa-p256/x25519/full/no-client-auth");
     assert_eq!(ends(command.stdout(closed()).stderr(closed()).spawn().unwrap()), Some(0));
@@ -131,7 +131,7 @@ fn the_handshakes_loops_outlive_a_closed_standard_output() {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+fn an_unread_standard_error_does_not_block_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (_reader, writer) = std::io::pipe().unwrap();
     // The pipe is filled to the last byte, by a writer that does not block.
@@ -147,7 +147,7 @@ fn a_standard_error_that_nobody_reads_holds_nothing_up() {
 }
 
 #[test]
-fn results_whose_folder_has_gone_are_kept_elsewhere() {
+fn results_of_a_removed_folder_are_kept_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let [results, temporary, printed] = ["results", "temporary", "printed"].map(|name| folder.path().join(name));
     fs::create_dir(&temporary).unwrap();

@@ -90,7 +90,7 @@ fn benches() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_workflows_keep_the_rules() {
+fn the_workflows_follow_the_rules() {
     let workflows = workflows();
     let names: Vec<&str> = workflows.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["ci.yml", "loadtest.yml", "relative.yml"]);
@@ -100,7 +100,7 @@ fn the_workflows_keep_the_rules() {
 }
 
 #[test]
-fn the_load_test_comes_each_monday_and_runs_every_scenario_to_its_end() {
+fn the_load_test_runs_every_scenario_each_monday() {
     let (_, text) = workflows().into_iter().find(|(name, _)| name == "loadtest.yml").unwrap();
     for needed in ["cron: '0 6 * * 1'", "workflow_dispatch:", "fail-fast: false", "retention-days: 90"] {
         assert!(text.contains(needed), "no {needed:?}");
@@ -139,7 +139,7 @@ jobs:
 ";
 
 #[test]
-fn each_rule_can_be_broken() {
+fn each_rule_detects_its_violation() {
     let benches = BTreeSet::from(["some".to_owned()]);
     assert_eq!(faults(GOOD, &benches), Vec::<String>::new());
     for (from, to, fault) in [

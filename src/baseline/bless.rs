@@ -27,15 +27,15 @@ const STRAYS_FROM_NOISE: f64 = 8.0;
 pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
     if runs.len() < FEWEST_RUNS {
         return Err(Error::usage(format!(
-            "a baseline needs at least {FEWEST_RUNS} runs, to know by how much runs differ; given: {}",
+            "a baseline needs at least {FEWEST_RUNS} runs to estimate how much runs differ; given: {}",
             runs.len()
         ))
-        .with_hint("run the same bench target again, each run with an --output of its own"));
+        .with_hint("run the same bench target again, with a separate --output for each run"));
     }
     let side = Side::of(runs)?;
     if side.environment.suite_commit == UNKNOWN {
         return Err(Error::invalid(
-            "the runs do not say which commit of the suite has made them: git could not be asked",
+            "the runs do not record the commit of the suite: git could not read the repository",
         )
         .with_hint("let git read the repository (git config --global --add safe.directory FOLDER), and run again"));
     }
@@ -51,8 +51,11 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
     }
     for (measure, series) in &side.measures {
         if let Some((index, why)) = stray(measure, series) {
-            return Err(Error::invalid(format!("the runs do not agree: {} strays in {measure}: {why}", runs[index].0))
-                .with_hint("find out what was different about it, and run it again on a quiet machine"));
+            return Err(Error::invalid(format!(
+                "the runs do not agree: {} is an outlier in {measure}: {why}",
+                runs[index].0
+            ))
+            .with_hint("find out what was different in that run, and repeat it on a quiet machine"));
         }
     }
     Ok(Baseline::of(side))

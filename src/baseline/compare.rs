@@ -120,9 +120,9 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
             continue;
         }
         match pair {
-            [Some(_), None] if options.counts_only => lost.push(format!("{name}: the head does not tell it")),
-            [Some(_), None] => notes.push(format!("{name}: the base alone tells it")),
-            [None, Some(_)] => notes.push(format!("{name}: the head alone tells it")),
+            [Some(_), None] if options.counts_only => lost.push(format!("{name}: the head does not report it")),
+            [Some(_), None] => notes.push(format!("{name}: only the base reports it")),
+            [None, Some(_)] => notes.push(format!("{name}: only the head reports it")),
             _ => {}
         }
         open.push(
@@ -152,7 +152,7 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
         incomparable.extend(timed);
     }
     if incomparable.is_empty() && !measures.iter().any(|measure| measure.base.is_some() && measure.head.is_some()) {
-        incomparable.push("there is nothing that both sides have measured".to_owned());
+        incomparable.push("no measure is present on both sides".to_owned());
     }
     let verdict = match incomparable.is_empty() {
         // A measure that is counted differently says nothing of the rest.

@@ -134,8 +134,8 @@ impl Environment {
         let [mine, theirs] = [self, other].map(|one| if one.is_connectors() { one.settings() } else { String::new() });
         differing([
             ("daemons", &mine, &theirs),
-            ("target", &self.target_kind, &other.target_kind),
-            ("target's behaviour", &self.target_behaviour, &other.target_behaviour),
+            ("system", &self.target_kind, &other.target_kind),
+            ("system's behaviour", &self.target_behaviour, &other.target_behaviour),
         ])
     }
 
@@ -175,10 +175,10 @@ impl Environment {
             ("CPU quota", &mine[4], &theirs[4]),
             ("memory", &mine[1], &theirs[1]),
             ("virtualisation", &self.virtualisation, &other.virtualisation),
-            ("target's store", &self.target_store, &other.target_store),
+            ("system's store", &self.target_store, &other.target_store),
             ("PostgreSQL's major version", &mine[2], &theirs[2]),
-            ("target's settings", &mine[3], &theirs[3]),
-            ("target's certificate", &self.target_trust, &other.target_trust),
+            ("system's settings", &mine[3], &theirs[3]),
+            ("system's certificate", &self.target_trust, &other.target_trust),
             ("generator's scheduling", &self.generator_scheduling, &other.generator_scheduling),
         ]);
         differences.extend(nameless("processor", &self.cpu_model, &other.cpu_model));
@@ -234,7 +234,7 @@ impl Environment {
         let mut notes = differing([
             ("suite", &self.suite_version, &other.suite_version),
             ("suite's commit", &self.suite_commit, &other.suite_commit),
-            ("target's version", &self.target_version, &other.target_version),
+            ("system's version", &self.target_version, &other.target_version),
             ("kernel", &self.kernel, &other.kernel),
             ("toolchain", &self.toolchain, &other.toolchain),
             ("PostgreSQL", &self.postgresql, &other.postgresql),

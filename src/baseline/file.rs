@@ -77,11 +77,11 @@ impl Baseline {
             Some(version) if version == u64::from(SCHEMA_VERSION) => {}
             Some(version) => {
                 return Err(Error::invalid(format!(
-                    "{name} is of baseline schema {version}, this is {SCHEMA_VERSION}"
+                    "{name} has baseline schema {version}; this version of the suite reads {SCHEMA_VERSION}"
                 ))
-                .with_hint("bless it anew from runs of this version of the suite"));
+                .with_hint("bless it again from runs of this version of the suite"));
             }
-            None => return Err(wrong(name, "it names no schema_version")),
+            None => return Err(wrong(name, "it has no schema_version")),
         }
         let baseline: Self = serde_json::from_value(value).map_err(|error| wrong(name, &error.to_string()))?;
         baseline.check().map_err(|why| wrong(name, &why))?;
@@ -90,10 +90,10 @@ impl Baseline {
 
     fn check(&self) -> Result<(), String> {
         if !self.workload.is_whole() {
-            return Err("its fingerprint is not that of what was asked".to_owned());
+            return Err("its fingerprint does not match its workload".to_owned());
         }
         if self.runs.is_empty() {
-            return Err("it has no run".to_owned());
+            return Err("it has no runs".to_owned());
         }
         for (name, line) in &self.measures {
             let runs = self.runs.len();
@@ -104,11 +104,11 @@ impl Baseline {
             let is_sane =
                 |value: &f64| value.is_finite() && (*value > 0.0 || (*value == 0.0 && line.kind != Kind::Timed));
             if !line.values.iter().flatten().all(is_sane) || line.errors.iter().flatten().any(|error| *error < 0.0) {
-                return Err(format!("{name} has a value that cannot be one"));
+                return Err(format!("{name} has an impossible value"));
             }
             if line.noise_floor != line.floor() {
                 return Err(format!(
-                    "{name} has a noise floor of {}, but its values make {}",
+                    "{name} has a noise floor of {}, but its values give {}",
                     line.noise_floor,
                     line.floor()
                 ));
@@ -198,8 +198,8 @@ impl Line {
 }
 
 fn wrong(name: &str, why: &str) -> Error {
-    Error::usage(format!("{name} is no baseline of this suite: {why}"))
-        .with_hint("make baselines with `certctl-bench bless`, and do not change them by hand")
+    Error::usage(format!("{name} is not a baseline of this suite: {why}"))
+        .with_hint("make baselines with `certctl-bench bless`, and do not edit them by hand")
 }
 
 /// Rounds to this many significant digits.

@@ -103,7 +103,7 @@ mod tests {
     use crate::measure::Distribution;
 
     #[test]
-    fn what_was_recorded_is_read_back() {
+    fn recorded_samples_are_read_back() {
         let mut distribution = Distribution::default();
         for ns in [5, 5, 1_000_003, 70_000_000_000] {
             distribution.record(ns);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_of_the_median_are_those_of_the_tables() {
+    fn median_intervals_match_published_tables() {
         // 10 samples: P(2nd < median < 9th) = 1002 / 1024.
         assert_eq!(order_interval(10, 0.5, 0.95), Some((2, 9)));
         assert_eq!(order_interval(10, 0.5, 0.99), Some((1, 10)));
@@ -128,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interval_holds_what_it_promises(samples in 1_u64..3_000, share in 0.01..0.99_f64, probability in 0.5..0.999_f64) {
+        fn an_interval_covers_its_stated_probability(samples in 1_u64..3_000, share in 0.01..0.99_f64, probability in 0.5..0.999_f64) {
             if let Some((low, high)) = order_interval(samples, share, probability) {
                 let held = binomial_at_most(high - 1, samples, share) - binomial_at_most(low - 1, samples, share);
                 prop_assert!(low < high && held >= probability - 1e-9, "{low} {high} {held}");

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_decides() {
+    fn the_worst_verdict_decides() {
         let of_all = |all: &[Judgement]| Judgement::of_all(all.iter().copied());
         assert_eq!(of_all(&[Unchanged, Regressed, Improved]), Regressed);
         assert_eq!(of_all(&[Regressed, Incomparable]), Incomparable);

@@ -103,7 +103,7 @@ fn place(name: &str, folder: &Path, scenario: &str) -> Result<PathBuf> {
             && text.chars().all(|letter| letter.is_alphanumeric() || "-_.+ ".contains(letter))
     };
     if !is_plain(name) || !is_plain(scenario) {
-        return Err(Error::usage(format!("`{name}` is no name for a baseline"))
+        return Err(Error::usage(format!("`{name}` is not a valid name of a baseline"))
             .with_hint("use letters, digits, hyphens, underscores and dots"));
     }
     Ok(folder.join(name).join(scenario))

@@ -46,13 +46,11 @@ fn meaning(comparison: &Comparison) -> String {
         Judgement::Unchanged => format!("none of {of} measures changed"),
         Judgement::Indistinct => {
             format!(
-                "no change is seen, but the runs cannot rule one out for {} of {of} measures",
+                "no change found, but the runs cannot rule one out for {} of {of} measures",
                 count(Judgement::Indistinct)
             )
         }
-        Judgement::Incomparable => {
-            "base and head are not the same thing in the same place, so nothing is judged".to_owned()
-        }
+        Judgement::Incomparable => "base and head differ in workload or environment, so nothing is judged".to_owned(),
     }
 }
 

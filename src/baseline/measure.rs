@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_trips_are_those_of_the_protocol() {
+    fn round_trips_match_the_version_and_the_kind() {
         let trips = |version: &'static str, kind: &'static str| {
             round_trips(&HandshakeKindCount {
                 kind: kind.into(),

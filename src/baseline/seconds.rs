@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_that_are_all_alike_leave_no_doubt() {
+    fn identical_seconds_have_no_error() {
         let seconds = Seconds::of(&vec![second(&[(1_000, 50), (2_000, 50)]); 60]);
         let [p25, p75] = seconds.ln_errors([0.25, 0.75]).unwrap();
         assert!(p25 < 1e-9 && p75 < 1e-9, "{p25} {p75}");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_in_blocks_leaves_more_doubt_than_what_does_not() {
+    fn correlated_seconds_have_a_larger_error() {
         // As many fast and slow seconds in either: in turn, or slow for a quarter of a minute at a time.
         let run = |is_slow: &dyn Fn(usize) -> bool| {
             let speeds = [1_000, 1_400];
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn independent_seconds_have_the_error_that_theory_gives() {
+    fn independent_seconds_have_the_theoretical_error() {
         // Uniform in ln from ln 1000 to ln 1000 + 1: the median's standard error is 0.5 / sqrt(samples).
         let mut uniform = uniform(7);
         let mut seconds = Vec::new();

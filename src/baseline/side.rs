@@ -75,10 +75,10 @@ impl Side {
             let differences = if side.runs.is_empty() { Vec::new() } else { side.differences(summary) };
             if !differences.is_empty() {
                 return Err(Error::invalid(format!(
-                    "{name} is no run of what {first_name} is: {}",
+                    "{name} and {first_name} differ in workload or environment: {}",
                     differences.join("; ")
                 ))
-                .with_hint("put runs together only if they ask the same of the same target on the same machine"));
+                .with_hint("combine only runs of the same workload against the same system on the same machine"));
             }
             let readings = measure::read(summary).map_err(|error| Error::usage(format!("{name}: {}", error.what())))?;
             let before = side.runs.len();
@@ -146,7 +146,7 @@ impl Series {
 fn usable(name: &str, summary: &Summary) -> Result<()> {
     if summary.schema_version != SCHEMA_VERSION {
         return Err(Error::invalid(format!(
-            "{name} is of summary schema {}, this is version {SCHEMA_VERSION}",
+            "{name} has summary schema {}; this version of the suite reads {SCHEMA_VERSION}",
             summary.schema_version
         ))
         .with_hint("measure again with this version of the suite"));
@@ -160,7 +160,7 @@ fn usable(name: &str, summary: &Summary) -> Result<()> {
         }
         // A clear breach needs no valid run.
         Verdict::Breached if !summary.invalid.is_empty() => {
-            format!("it breached a threshold, and is invalid otherwise: {}", summary.invalid.join("; "))
+            format!("it breached a threshold, and is also invalid: {}", summary.invalid.join("; "))
         }
         Verdict::Pass | Verdict::Breached => return Ok(()),
         Verdict::Smoke => "it is a smoke run, which measures nothing".to_owned(),

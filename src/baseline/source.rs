@@ -35,7 +35,7 @@ pub fn side(paths: &[PathBuf]) -> Result<Side> {
             Content::Baseline(baseline) if paths.len() == 1 => return Ok(baseline.into_side()),
             Content::Baseline(_) => {
                 return Err(Error::usage(format!(
-                    "{} is a baseline: it stands alone, not beside other files",
+                    "{} is a baseline, which cannot be combined with other files",
                     files::shown(path)
                 ))
                 .with_hint("give either one baseline or summaries of runs"));
@@ -86,13 +86,15 @@ fn read(path: &Path) -> Result<Content> {
         Some(version) if version == u64::from(SCHEMA_VERSION) => {}
         Some(version) if version > u64::from(SCHEMA_VERSION) => {
             return Err(Error::invalid(format!(
-                "{name} is of summary schema {version}, which is newer than this suite: it reads {SCHEMA_VERSION}"
+                "{name} has summary schema {version}, which is newer than this suite: it reads {SCHEMA_VERSION}"
             ))
-            .with_hint("read it with the version of the suite that has measured it, or a later one"));
+            .with_hint("read it with the version of the suite that wrote it, or a later one"));
         }
         Some(version) => {
-            return Err(Error::invalid(format!("{name} is of summary schema {version}, this is {SCHEMA_VERSION}"))
-                .with_hint("measure again with this version of the suite"));
+            return Err(Error::invalid(format!(
+                "{name} has summary schema {version}; this version of the suite reads {SCHEMA_VERSION}"
+            ))
+            .with_hint("measure again with this version of the suite"));
         }
         None => return Err(unread("it is neither a run's summary nor a baseline".to_owned())),
     }
@@ -100,7 +102,7 @@ fn read(path: &Path) -> Result<Content> {
     let mut value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
     foreign::make_visible(&mut value);
     let damaged = |why: String| {
-        Error::usage(format!("{name} is damaged: {why}")).with_hint("name a summary.json as a run has written it")
+        Error::usage(format!("{name} is damaged: {why}")).with_hint("give an unedited summary.json of a run")
     };
     consistency::figures(&value).map_err(damaged)?;
     let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn holm_stops_at_the_first_that_does_not_differ() {
+    fn holm_stops_at_the_first_non_significant_p_value() {
         let levels = levels(&[0.004, 0.000_1, 0.5, 0.001]);
         // 0.0001 ≤ 1%/4, 0.001 ≤ 1%/3, 0.004 ≤ 1%/2, 0.5 > 1%.
         for (level, wanted) in levels.iter().zip([0.005, 0.002_5, 0.01, 0.01 / 3.0]) {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn one_run_against_one_knows_only_what_is_assumed() {
+    fn single_runs_have_the_assumed_error() {
         let difference = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, 1.0, true);
         assert!((difference.error - 0.02 * 2.0_f64.sqrt()).abs() < 1e-12 && difference.freedom == ASSUMED_RUNS);
         let apart = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, 1.0, false);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn many_runs_overrule_the_assumption() {
+    fn many_runs_outweigh_the_assumed_error() {
         let runs: Vec<f64> = (0..200).map(|index| f64::from(index % 2) * 0.2).collect();
         let difference = Difference::between(&sample(&runs), &sample(&runs), 0.02, 1.0, true);
         let truth = 0.1 * (2.0_f64 / 200.0).sqrt();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assumption_that_runs_contradict_yields() {
+    fn contradicting_runs_raise_the_assumed_error() {
         let runs = sample(&[0.0, 0.4]);
         let contradicted = noise([([&runs, &runs], 0.04)].into_iter());
         assert!((contradicted - 50.0).abs() < 1e-9, "0.08 where 0.0016 is assumed: {contradicted}");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_and_floors() {
+    fn medians_and_noise_floors_are_exact() {
         assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
         assert!((noise_floor(&[1.0, 3.0]) - 1.595_77).abs() < 1e-5);
         assert_eq!(noise_floor(&[1.0]), 0.0);

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_those_of_the_tables() {
+    fn quantiles_match_published_tables() {
         for (tail, freedom, t) in [
             (0.025, 1.0, 12.706),
             (0.025, 4.0, 2.776),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coin_is_fair() {
+    fn the_binomial_matches_known_values() {
         assert!((binomial_at_most(4, 10, 0.5) - 386.0 / 1024.0).abs() < 1e-12);
         assert!((binomial_at_most(0, 3, 0.1) - 0.729).abs() < 1e-12);
         assert_eq!(binomial_at_most(3, 3, 0.9), 1.0);
@@ -117,13 +117,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quantile_undoes_the_tail(tail in 1e-7..0.5_f64, freedom in 1.0..500.0_f64) {
+        fn the_quantile_inverts_the_tail(tail in 1e-7..0.5_f64, freedom in 1.0..500.0_f64) {
             let back = t_tail(t_above(tail, freedom), freedom);
             prop_assert!((back / tail - 1.0).abs() < 1e-6, "{back}");
         }
 
         #[test]
-        fn the_binomial_grows_to_one(trials in 1_u64..5_000, p in 0.001..0.999_f64) {
+        fn the_binomial_increases_to_one(trials in 1_u64..5_000, p in 0.001..0.999_f64) {
             let mut last = 0.0;
             for step in 0..=20 {
                 let now = binomial_at_most(trials * step / 20, trials, p);

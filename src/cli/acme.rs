@@ -23,19 +23,19 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Flags of both bench targets.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Let arrivals come at this rate instead (an open workload): what the users' waiting for answers hides.
+    /// Send at this rate instead (an open workload), which shows what the users' waiting for answers hides.
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
     /// With --rate: spread of the arrivals, constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Spread,
-    /// The profile whose ACME server is asked: a row of certctl's certificate_profiles [default: prof-standard-tls].
+    /// The profile whose ACME server gets the requests: a row of certctl's certificate_profiles [default: prof-standard-tls].
     #[arg(long, value_name = "ID", env = "CERTCTL_BENCH_PROFILE")]
     profile: Option<String>,
-    /// The directory, a path or URL at the target, instead of the profile's [env also: CERTCTL_ACME_DIRECTORY].
+    /// The directory, a path or URL on the system, instead of the profile's [env also: CERTCTL_ACME_DIRECTORY].
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_DIRECTORY")]
     directory: Option<String>,
-    /// Send no token: for a certctl whose ACME server takes requests without (as built, none does).
+    /// Send no token: for a certctl whose ACME server accepts requests without one (as built, none does).
     #[arg(long, env = "CERTCTL_BENCH_NO_BEARER")]
     no_bearer: bool,
     /// The old harness's variable counts, except in a smoke run.
@@ -54,10 +54,10 @@ impl Common {
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         let mut ignored = Vec::new();
         if self.rate.is_none() {
-            ignored.push(("arrivals", "is for --rate: users come when they can"));
+            ignored.push(("arrivals", "applies only to --rate: users have no schedule"));
         }
         if self.directory.is_some() {
-            ignored.push(("profile", "is not for --directory, which names the ACME server itself"));
+            ignored.push(("profile", "does not apply to --directory, which names the ACME server itself"));
         }
         ignored
     }
@@ -77,7 +77,7 @@ impl Common {
         if let Some(profile) = &self.profile
             && !profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         {
-            return Err(Error::usage(format!("--profile {profile:?}: not an id of a profile")));
+            return Err(Error::usage(format!("--profile {profile:?} is not a valid id of a profile")));
         }
         let paths = match &site.acme {
             Some(paths) => paths.clone(),
@@ -115,7 +115,8 @@ impl Bench for AcmeFlow {
     type Target = TargetFlags;
 
     const NAME: &'static str = FLOW;
-    const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information, and think in between.";
+    const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information, with think time in \
+                                 between.";
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
@@ -139,7 +140,7 @@ impl Bench for AcmeFlow {
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         let mut ignored = self.common.ignored();
         if self.common.rate.is_some() {
-            ignored.push(("think_time", "is not for --rate, where nobody thinks"));
+            ignored.push(("think_time", "does not apply to --rate: an open workload has no think time"));
         }
         ignored
     }

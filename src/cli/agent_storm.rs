@@ -97,7 +97,7 @@ impl Bench for AgentStorm {
     type Target = TargetFlags;
 
     const NAME: &'static str = "agent_storm";
-    const ABOUT: &'static str = "A fleet of agents heartbeats at certctl, each on a TLS connection of its own.";
+    const ABOUT: &'static str = "A fleet of agents sends heartbeats to certctl, each agent on its own TLS connection.";
     const SEEDS: &'static [&'static str] = &["02_agent_fleet.sql"];
 
     fn smoke(&mut self) {
@@ -138,8 +138,8 @@ impl Bench for AgentStorm {
             if within >= window {
                 let [within, window] = [within, window].map(humantime::format_duration);
                 return Err(Error::usage(format!(
-                    "--restart-within {within} is not below --duration {window}: the fleet would not be back when the run \
-                     ends"
+                    "--restart-within {within} must be below --duration {window}: otherwise the fleet is not back when \
+                     the run ends"
                 ))
                 .with_hint("lower --restart-within, or lengthen --duration"));
             }
@@ -151,14 +151,15 @@ impl Bench for AgentStorm {
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
-        const OF_CONTRACT: &str = "is for --fleet contract: real agents have times and connections of their own";
+        const OF_CONTRACT: &str = "applies only to --fleet contract: real agents have their own schedule and \
+                                   connections";
         let of_contract = ["rate", "arrivals", "connections"].map(|id| (id, OF_CONTRACT));
-        let of_restart = ("restart_within", "is for --fleet restart");
+        let of_restart = ("restart_within", "applies only to --fleet restart");
         match self.fleet {
             FleetFlag::Contract => vec![of_restart],
             FleetFlag::Real => of_contract.into_iter().chain([of_restart]).collect(),
             FleetFlag::Restart => {
-                let warm_up = ("warm_up", "is not for --fleet restart, where the restart is what is measured");
+                let warm_up = ("warm_up", "does not apply to --fleet restart, which measures the restart itself");
                 of_contract.into_iter().chain([warm_up]).collect()
             }
         }

@@ -28,7 +28,7 @@ pub struct ApiTier {
     /// Certificates posted: 50/s, 100/m.
     #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_ISSUANCE_RATE")]
     issuance_rate: Rate,
-    /// Lists asked for.
+    /// Lists requested.
     #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_LIST_RATE")]
     list_rate: Rate,
     /// Pages to list.

@@ -189,7 +189,7 @@ impl Wanted {
     fn of<B: Bench>(flags: &BenchFlags<B>) -> Result<Self> {
         let wants = |id: &str| {
             flags.criterion.wants(id).map_err(|error| {
-                Error::usage(format!("the filter is no regular expression: {error}"))
+                Error::usage(format!("the filter is not a regular expression: {error}"))
                     .with_hint("quote it, or add --exact")
             })
         };
@@ -238,7 +238,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
     let environment = if wanted.smoke { Environment::Ignored } else { Environment::Counts };
     if let Some(names) = ignored_names::<B>().filter(|_| wanted.smoke) {
-        errln!("{names} not used: a smoke run loads what it starts itself, or what its command line names");
+        errln!("{names} ignored: a smoke run uses a system that it starts itself, or that its command line names");
     }
     let mut place = flags.bench.narrow(flags.target.clone().resolve(environment)?);
     let (folder, _claim) = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
@@ -314,7 +314,7 @@ fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
         // Results that are not complete are worth nothing; the folder may not exist at all.
         let _ = std::fs::remove_dir_all(&folder);
         outln!("\n{}", serde_json::to_string(summary).unwrap_or_default());
-        "on standard output, the last line, as summary.json".to_owned()
+        "on standard output, in the last line, as summary.json".to_owned()
     };
     let error = Error::new(format!("{}; the results are {place}", unwritten.what()));
     match unwritten.hint() {

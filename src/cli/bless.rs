@@ -23,7 +23,7 @@ const MOST_REPEATS: u32 = 2;
 #[command(override_usage = "certctl-bench bless [OPTIONS] SUMMARY...\n       \
                             certctl-bench bless [OPTIONS] --command COMMAND")]
 pub struct BlessFlags {
-    /// The summary.json of at least five runs of the same thing, or the folders that hold them.
+    /// The summary.json of at least five runs of the same workload, or the folders that hold them.
     #[arg(value_name = "SUMMARY", required_unless_present = "command")]
     runs: Vec<PathBuf>,
     /// Make the runs first: 'cargo bench --bench agent_storm -- --mode sustained'. It is split into words as a shell
@@ -36,7 +36,7 @@ pub struct BlessFlags {
     /// With --command: folder of their results, with a folder for each.
     #[arg(long, value_name = "FOLDER", default_value = "target/certctl-bench/bless")]
     results: PathBuf,
-    /// With --command: longest time for a run; a longer one is ended, and could not run.
+    /// With --command: longest time for a run; a longer one is stopped and fails.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     longest_run: Duration,
     /// The folder of baselines; the file is ENVIRONMENT/SCENARIO.json in it.
@@ -67,7 +67,7 @@ pub fn run(flags: BlessFlags) -> Result<()> {
     let breached = baseline.runs.iter().filter(|run| run.verdict == Verdict::Breached).count();
     if breached > 0 {
         // Blessed all the same: a run that breaches a threshold can still regress, which is what a baseline is for.
-        outln!("{:<12} {breached} of them breach a threshold; the baseline holds all the same", "note");
+        outln!("{:<12} {breached} of them breach a threshold; the baseline is valid nevertheless", "note");
     }
     let floors = baseline
         .measures

@@ -61,9 +61,9 @@ pub struct BulkRenewal {
 enum WorkloadFlag {
     /// Batches by id, each of certificates that no other request renews.
     Enqueue,
-    /// Everything of a team and issuer, again and again: at most 50, and after the first time nothing.
+    /// All certificates of a team and issuer, repeatedly: at most 50, and none after the first time.
     Rescan,
-    /// One request after another of 50, 100, 500, 2,000 and 10,000 certificates, to find where the write timeout bites.
+    /// One request after another of 50, 100, 500, 2,000 and 10,000 certificates, to find where the write timeout applies.
     Sweep,
 }
 
@@ -89,10 +89,10 @@ impl BulkRenewal {
         let fits = SEEDED_CERTIFICATES / requests.max(1);
         let hint = match fits {
             0 => "lower --rate or --duration".to_owned(),
-            _ => format!("--batch-size {fits} at most at this rate and duration, or lower those"),
+            _ => format!("give --batch-size {fits} or less at this rate and duration, or lower those"),
         };
         Err(Error::usage(format!(
-            "{}{requests} requests of {} certificates are more than the {SEEDED_CERTIFICATES} that are seeded",
+            "{}{requests} requests of {} certificates exceed the {SEEDED_CERTIFICATES} seeded certificates",
             if requests > SEEDED_CERTIFICATES { "at least " } else { "" },
             self.batch_size
         ))
@@ -119,7 +119,7 @@ impl Bench for BulkRenewal {
     type Target = TargetFlags;
 
     const NAME: &'static str = "bulk_renewal";
-    const ABOUT: &'static str = "Seeded certificates are put into renewal, many by one request.";
+    const ABOUT: &'static str = "Seeded certificates are put into renewal, many in one request.";
     const SEEDS: &'static [&'static str] = &["01_bulk_renewal_certs.sql"];
 
     fn smoke(&mut self) {
@@ -163,8 +163,8 @@ impl Bench for BulkRenewal {
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
-        const NOT_OF_SWEEP: &str = "is not for --workload sweep, whose sizes and requests are fixed";
-        let of_enqueue = ("batch_size", "is for --workload enqueue");
+        const NOT_OF_SWEEP: &str = "does not apply to --workload sweep, whose sizes and requests are fixed";
+        let of_enqueue = ("batch_size", "applies only to --workload enqueue");
         match self.workload {
             WorkloadFlag::Enqueue => Vec::new(),
             WorkloadFlag::Rescan => vec![of_enqueue],

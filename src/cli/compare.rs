@@ -32,7 +32,7 @@ pub struct CompareFlags {
     /// Smallest change of a latency that counts as one: 5%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share, env = "CERTCTL_BENCH_THRESHOLD")]
     threshold: f64,
-    /// Compare counts alone, such as SQL calls per arrival: they gate on any machine.
+    /// Compare only counts, such as SQL calls per arrival, which are comparable between machines.
     #[arg(long)]
     counts: bool,
     /// Write the comparison as JSON too.
@@ -48,9 +48,8 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
     let (base, head) = match &flags.sides[..] {
         [base, head] => (vec![base.clone()], vec![head.clone()]),
         _ if flags.base.is_empty() => {
-            return Err(
-                Error::usage("nothing to compare is given").with_hint("give BASE and HEAD, or --base and --head")
-            );
+            return Err(Error::usage("the sides to compare are not given")
+                .with_hint("give BASE and HEAD, or --base and --head"));
         }
         _ => (flags.base.clone(), flags.head.clone()),
     };

@@ -38,7 +38,7 @@ const ROTATION_RATE: u64 = 50;
 /// Flags that name the daemons.
 #[derive(Args, Clone, Debug)]
 #[command(
-    next_help_heading = "Target (default: every daemon that is installed is started on loopback, and a mock of an F5)"
+    next_help_heading = "System under test (default: every installed daemon, started on loopback, and a mock of an F5)"
 )]
 pub struct ConnectorFlags {
     /// A running nginx: https://host:port [env also: NGINX_TARGET_URL].
@@ -50,7 +50,7 @@ pub struct ConnectorFlags {
     /// A running HAProxy [env also: HAPROXY_TARGET_URL].
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_HAPROXY")]
     haproxy: Option<String>,
-    /// A running F5, or what answers /healthz in its place [env also: F5_TARGET_URL].
+    /// A running F5, or a server that answers /healthz in its place [env also: F5_TARGET_URL].
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_F5")]
     f5: Option<String>,
     /// The authority of the running daemons' certificates, PEM [default: the system's].
@@ -260,14 +260,16 @@ impl ConnectorTier {
         let resumes = self.resumption.is_some_and(|declared| declared != ResumptionFlag::Full);
         if self.workload == WorkloadFlag::Rotation && resumes {
             return Err(Error::usage(
-                "--workload rotation offers sessions without being asked: a reload makes them worthless, so that no kind \
-                 of handshake can be declared",
+                "--workload rotation always offers sessions; a reload invalidates them, so that the kind of handshake \
+                 cannot be declared",
             )
             .with_hint("leave --resumption out, or give --resumption full"));
         }
         if self.workload != WorkloadFlag::Rotation && self.haproxy_commit {
-            return Err(Error::usage("--haproxy-commit is for --workload rotation, which replaces certificates")
-                .with_hint("leave --haproxy-commit out"));
+            return Err(Error::usage(
+                "--haproxy-commit applies only to --workload rotation, which replaces certificates",
+            )
+            .with_hint("leave --haproxy-commit out"));
         }
         let passed_over = [
             ("--rate", self.rate.is_some()),
@@ -280,9 +282,10 @@ impl ConnectorTier {
         let passed_over = passed_over.iter().find(|(_, given)| *given);
         match passed_over.filter(|_| self.workload == WorkloadFlag::F5Deploy) {
             Some((flag, _)) => Err(Error::usage(format!(
-                "{flag} is none of --workload f5-deploy: its users deploy to the F5, over a connection that each keeps"
+                "{flag} does not apply to --workload f5-deploy: its users deploy to the F5, each over one persistent \
+                 connection"
             ))
-            .with_hint(format!("leave {flag} out; --users says how many deploy at once"))),
+            .with_hint(format!("leave {flag} out; set the number of concurrent deployments with --users"))),
             None => Ok(()),
         }
     }
@@ -302,7 +305,7 @@ impl ConnectorTier {
             }
         }
         if workloads.is_empty() {
-            return Err(Error::new("none of the wanted daemons is here")
+            return Err(Error::new("none of the selected daemons is installed or named")
                 .with_hint("install one (Debian: apt-get install nginx apache2 haproxy), or name a running one"));
         }
         if let (Some(connectors), Some(ports)) = (site.connectors, Ports::of_this_machine()) {
@@ -347,7 +350,8 @@ impl ConnectorTier {
         let connector = site.connectors.map(|connectors| {
             let mock = connectors.all().iter().find(|one| one.kind == Kind::F5).zip(connectors.f5());
             mock.ok_or_else(|| {
-                Error::usage("certificates are deployed to our own mock of an F5 alone").with_hint("leave the URLs out")
+                Error::usage("certificates are deployed only to this suite's mock of an F5")
+                    .with_hint("leave the URLs out")
             })
         });
         let connector = connector.transpose()?;
@@ -366,7 +370,7 @@ impl Bench for ConnectorTier {
 
     const NAME: &'static str = "connector_tier";
     const ABOUT: &'static str =
-        "The daemons behind certctl's connectors shake hands, each on a new connection every time.";
+        "TLS handshakes with the daemons behind certctl's connectors, each on a new connection.";
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {

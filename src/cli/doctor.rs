@@ -12,8 +12,9 @@ use crate::terminal::outln;
 /// Flags of `certctl-bench doctor`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "It changes nothing that is measured, but asks, some 150 requests one after another: certctl audits that, \
-                  and gives out ACME nonces. Beyond this machine too: only load needs --allow-remote.\n\
+    after_help = "It changes nothing that is measured, but sends some 150 requests, one after another: certctl audits \
+                  them, and issues ACME nonces. A certctl on another machine can be checked too: only load needs \
+                  --allow-remote.\n\
                   Exit codes: 0 no failure, 1 a failure that makes a run impossible or invalid, 2 usage.",
     mut_arg("allow_foreign_rows", |flag| flag.hide(true)),
     mut_arg("in_memory", |flag| flag.hide(true)),
@@ -32,7 +33,7 @@ pub struct DoctorFlags {
 /// If no running certctl is named, or this process is out of descriptors.
 pub fn run(flags: DoctorFlags) -> Result<u8> {
     let Where::Running(target) = flags.target.resolve(Environment::Counts)? else {
-        return Err(Error::usage("doctor looks at a certctl that runs already, and none is named")
+        return Err(Error::usage("doctor checks a running certctl, and none is named")
             .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
     };
     let mut counts = [0; 3];
@@ -41,6 +42,6 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
         outln!("{finding}");
     })?;
     let [ok, warnings, failures] = counts;
-    outln!("{ok} ok, {warnings} to know, {failures} to fix");
+    outln!("{ok} ok, {warnings} warn, {failures} fail");
     Ok(if counts[Level::Fail as usize] == 0 { 0 } else { exit::COULD_NOT_RUN })
 }

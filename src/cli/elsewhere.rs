@@ -43,7 +43,7 @@ pub fn incomparable(home: &Path, scenario: &str, step: &str, id: &str, name: Opt
     others.sort();
     (!others.is_empty()).then(|| {
         format!(
-            "{scenario}/{step}: what is saved as {name} is of {}, this is {id}: the loop is not compared",
+            "{scenario}/{step}: the results saved as {name} are of {}, not of {id}: the loop is not compared",
             others.join(", ")
         )
     })
@@ -64,11 +64,11 @@ mod tests {
         assert_eq!(told("certctl-aaaaaa", None), None);
         assert_eq!(told("certctl-bbbbbb", Some("main")), None);
         let why = told("certctl-bbbbbb", None).unwrap();
-        assert!(why.contains("of certctl-aaaaaa, this is certctl-bbbbbb: the loop is not compared"), "{why}");
+        assert!(why.contains("of certctl-aaaaaa, not of certctl-bbbbbb: the loop is not compared"), "{why}");
     }
 
     #[test]
-    fn another_processor_is_another_id() {
+    fn another_processor_has_another_id() {
         let machine = Machine::this();
         let mut other = machine.clone();
         other.microcode = Some("0x2a".to_owned());

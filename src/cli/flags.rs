@@ -25,7 +25,7 @@ use crate::wire::tls::Trust;
 /// The token that the old harness used where none is given.
 const DEFAULT_TOKEN: &str = "load-test-token";
 
-const OF_RUNNING: &str = "is for a running certctl, and none is named";
+const OF_RUNNING: &str = "applies only to a running certctl, and none is named";
 
 /// The parts of a bench target that a run executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,8 +59,8 @@ pub struct BenchFlags<B: Bench> {
     /// With --save-baseline: keep the workload's runs that were saved under the name before, and add this one.
     #[arg(long, requires = "save_baseline")]
     pub add_run: bool,
-    /// Load a system that is not on this machine's loopback: it may be somebody's, and the run says for five seconds
-    /// what it will do.
+    /// Load a system that is not on this machine's loopback: others may depend on it, so that the run announces its
+    /// load for five seconds.
     #[arg(long, env = "CERTCTL_BENCH_ALLOW_REMOTE")]
     pub allow_remote: bool,
     /// The system under test.
@@ -100,7 +100,7 @@ impl<B: Bench> BenchFlags<B> {
 
 /// Flags that name the system under test.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Target (default: a reference server that is started on loopback)")]
+#[command(next_help_heading = "System under test (default: a reference server, started on loopback)")]
 pub struct TargetFlags {
     /// A running certctl: https://host:port [env also: CERTCTL_BASE].
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_TARGET")]
@@ -118,8 +118,8 @@ pub struct TargetFlags {
     /// server keeps its rows, instead of a private PostgreSQL.
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_DATABASE", hide_env_values = true)]
     database: Option<String>,
-    /// With a running certctl: use its database although it holds agents or certificates that are neither ours nor
-    /// certctl's demo ones.
+    /// With a running certctl: use its database although it holds agents or certificates that are neither this suite's
+    /// nor certctl's demo ones.
     #[arg(long, env = "CERTCTL_BENCH_ALLOW_FOREIGN_ROWS")]
     allow_foreign_rows: bool,
     /// Let the reference server keep its rows in memory.
@@ -155,7 +155,7 @@ pub struct LoadFlags {
     /// Rate at which connections are opened before the load.
     #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
     pub connect_rate: Rate,
-    /// End the run when so large a share of the requests that end within so long fail, as a breach: 50%/10s.
+    /// End the run, as a breach, when at least this share of the requests within this period fail: 50%/10s.
     #[arg(long, value_name = "SHARE/SPAN", env = "CERTCTL_BENCH_ABORT_ON_ERRORS")]
     pub abort_on_errors: Option<ErrorLimit>,
     /// Send no more requests than this, warm-up included, and judge what was measured by then.
@@ -211,7 +211,7 @@ impl TargetArgs for TargetFlags {
         let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
             if self.allow_foreign_rows {
                 return Err(Error::usage(
-                    "--allow-foreign-rows is for the database of a running certctl: none is named",
+                    "--allow-foreign-rows applies only to the database of a running certctl, and none is named",
                 )
                 .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
             }
@@ -228,24 +228,26 @@ impl TargetArgs for TargetFlags {
         };
         if self.in_memory {
             return Err(Error::usage(format!(
-                "--in-memory is the reference server's: CERTCTL_BASE names a certctl that runs already, {}",
+                "--in-memory applies only to the reference server, but CERTCTL_BASE names a running certctl, {}",
                 redact(&base)
             ))
             .with_hint("leave out --in-memory, or unset CERTCTL_BASE to have a reference server started"));
         }
         if self.behaviour == BehaviourFlag::AsDocumented {
             return Err(Error::usage(
-                "--behaviour is the reference server's: a running certctl behaves as it was built",
+                "--behaviour applies only to the reference server: a running certctl behaves as it was built",
             ));
         }
-        let base: Base =
-            base.parse().map_err(|error| Error::usage(format!("target URL (--target, CERTCTL_BASE): {error}")))?;
+        let base: Base = base
+            .parse()
+            .map_err(|error| Error::usage(format!("the system's URL (--target, CERTCTL_BASE): {error}")))?;
         let token = self.token.or_else(|| variable("CERTCTL_TOKEN")).unwrap_or_else(|| DEFAULT_TOKEN.to_owned());
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::usage(
-                "the token (--token, CERTCTL_TOKEN) holds a space or a control character, or nothing",
+                "the token (--token, CERTCTL_TOKEN) is empty, or contains a space, a control character or a letter \
+                 beyond ASCII",
             )
-            .with_hint("give the key alone, without quotes or line ends"));
+            .with_hint("give only the key, without quotes or line ends"));
         }
         let trust = match self.ca_file.or_else(|| variable("CERTCTL_CA_FILE").map(PathBuf::from)) {
             _ if self.insecure => Trust::Insecure,
@@ -290,7 +292,7 @@ impl LoadFlags {
             rng_seed: self.rng_seed,
         };
         if plan.max_lag >= plan.timeout {
-            return Err(Error::usage("--max-lag is not below --timeout: no arrival could ever be late"));
+            return Err(Error::usage("--max-lag must be below --timeout: otherwise no arrival could be late"));
         }
         Ok(plan)
     }
@@ -344,7 +346,7 @@ impl FromStr for Spread {
             "constant" => Ok(Self::Constant),
             "poisson" => Ok(Self::Poisson),
             "jittered" => Ok(Self::Jittered),
-            _ => Err(format!("`{text}`: arrivals are constant, jittered or poisson")),
+            _ => Err(format!("`{text}` is not a spread of arrivals: give constant, jittered or poisson")),
         }
     }
 }
@@ -366,7 +368,7 @@ fn other_cpu(text: &str) -> Result<Bound, String> {
 /// Parses a span of time that is not zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
-        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        Duration::ZERO => Err("must be longer than 0".to_owned()),
         duration => Ok(duration),
     }
 }

@@ -45,7 +45,7 @@ const VARIABLE: &str = "CERTCTL_BENCH_HANDSHAKE";
 #[command(
     version,
     about = "Raw TLS handshakes: in memory, over loopback and on several cores.",
-    after_help = "Exit codes: 0 pass, 1 could not run or a handshake was not what its id says, 2 usage.",
+    after_help = "Exit codes: 0 pass, 1 could not run or a handshake differed from its id, 2 usage.",
     args_override_self = true
 )]
 struct HandshakeFlags {
@@ -139,7 +139,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
     let is_filtered = flags.criterion.filter.is_some();
     let loops = Loop::select(loops, cores, flags.matrix, is_filtered, |id| flags.criterion.wants(id));
     let loops = loops.map_err(|error| {
-        Error::usage(format!("the filter is no regular expression: {error}")).with_hint("quote it, or add --exact")
+        Error::usage(format!("the filter is not a regular expression: {error}")).with_hint("quote it, or add --exact")
     })?;
     if flags.criterion.list {
         loops.iter().for_each(|one| outln!("{one}: benchmark"));
@@ -300,7 +300,7 @@ fn or_exit(measured: Result<Duration>) -> Duration {
 /// Prints the cost of a full handshake for this client and for the others, in turns.
 fn compare_with(rivals: &[against::Rival]) -> Result<()> {
     outln!("client CPU ms per 1,000 full handshakes (TLS 1.3, ECDSA P-256, X25519, new TCP connections)");
-    out!("{:>10}", "ours");
+    out!("{:>10}", "this suite");
     rivals.iter().for_each(|rival| out!(" {:>16} {:>8}", rival.label(), "ratio"));
     outln!();
     let rounds = against::take_turns(&mut Keyring::new()?, rivals, against::ROUNDS, against::TURN_S, &mut |round| {
@@ -310,7 +310,7 @@ fn compare_with(rivals: &[against::Rival]) -> Result<()> {
     })?;
     for (index, rival) in rivals.iter().enumerate() {
         if let Some(ratio) = against::median(&rounds, index) {
-            outln!("median ratio of {} rounds, ours to {}: {ratio:.3}", rounds.len(), rival.label());
+            outln!("median ratio of {} rounds, this suite to {}: {ratio:.3}", rounds.len(), rival.label());
         }
     }
     Ok(())
@@ -325,9 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_on_this_machine_and_speaks_tls() {
+    fn a_peer_must_be_local_and_use_https() {
         let error = |url: &str| flags(&format!("--peer {url}")).servers().err().unwrap().to_string();
-        assert!(error("http://localhost:1").contains("only HTTPS is spoken"), "{}", error("http://localhost:1"));
+        assert!(error("http://localhost:1").contains("only HTTPS is supported"), "{}", error("http://localhost:1"));
         assert!(error("https://192.0.2.1:1").contains("is not on this machine"));
         let servers = flags("--peer https://localhost:4433").servers().unwrap();
         let ends = [servers.first(), servers.last()].map(|server| server.map(Server::label));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn without_bench_it_is_a_smoke_run() {
+    fn a_run_without_bench_is_a_smoke_run() {
         assert!(flags("").is_smoke() && flags("--bench --test").is_smoke() && !flags("--bench").is_smoke());
     }
 }

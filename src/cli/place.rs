@@ -57,7 +57,7 @@ impl Place {
             }
         };
         if matches!(target.trust, Trust::Insecure) {
-            errln!("WARNING: --insecure: the server's certificate is not verified; anyone may be answering");
+            errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
         }
         let waiting = Waiting::start(format!("the answers of {}", target.base));
         let findings = Box::new(preflight::inspect(&target, needs)?);

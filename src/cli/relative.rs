@@ -28,10 +28,10 @@ const MOST_REPEATS: u32 = 2;
 /// Flags of `certctl-bench relative`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Both commands are bench targets that run a workload; a command is split into words as a shell does it, \
-                  and run without a shell. Each run's results and output land in OUTPUT/pair-NN/base or head, named to \
-                  it by CERTCTL_BENCH_OUTPUT. The same works for two certctls: the same bench target, --target \
-                  differing.\n\
+    after_help = "Both commands are bench targets that run a workload; a command is split into words as a shell does \
+                  it, and run without a shell. Each run writes its results and output to OUTPUT/pair-NN/base or head, \
+                  which it gets in CERTCTL_BENCH_OUTPUT. To compare two certctls, give the same bench target twice, \
+                  each with its own --target.\n\
                   Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 invalid or incomparable."
 )]
 pub struct RelativeFlags {
@@ -56,7 +56,7 @@ pub struct RelativeFlags {
     /// Write it as Markdown too, for a pull request's comment.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Longest time for a run; a longer one is ended, and could not run.
+    /// Longest time for a run; a longer one is stopped and fails.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     longest_run: Duration,
 }
@@ -134,7 +134,7 @@ impl Contest {
             }
             match &ran {
                 Ok(Ran::Fit { verdict, took, .. }) => errln!("{verdict}, {:.0} s", took.as_secs_f64()),
-                Ok(Ran::Unfit(_)) => errln!("worth nothing"),
+                Ok(Ran::Unfit(_)) => errln!("unfit"),
                 Err(_) => errln!("ended"),
             }
             if let Ran::Unfit(trouble) = ran? {
@@ -156,8 +156,8 @@ impl Contest {
 
 /// Returns the error for a run that is an earlier one: a command that measured nothing left its summary again.
 fn copied(label: &str) -> Error {
-    Error::invalid(format!("{label}'s run is the same run as an earlier one: the command left its summary again"))
-        .with_hint("give a command that measures each time")
+    Error::invalid(format!("the run of {label} is the same as an earlier one: the command left the same summary again"))
+        .with_hint("give a command that measures on each run")
 }
 
 /// Returns the order of a pair's sides: 0 is the base, 1 the head.
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_alternate_so_that_a_drift_cancels() {
+    fn alternating_pairs_cancel_a_drift() {
         let sequence: Vec<usize> = (0..8).flat_map(order).collect();
         let letters: String = sequence.iter().map(|side| ["A", "B"][*side]).collect();
         assert_eq!(letters, "ABBABAABBAABABBA");

@@ -69,11 +69,11 @@ fn permit(destinations: &[Destination], allowed: bool, load: &str) -> Result<()>
         let name = &first.name;
         let address = first.remote().next().map_or_else(String::new, |ip| ip.to_string());
         let at = if name.contains(&address) { String::new() } else { format!(" ({address})") };
-        return Err(Error::usage(format!("{name}{at} is not on this machine's loopback, and may be somebody's"))
-            .with_hint("add --allow-remote if you may load it (CERTCTL_BENCH_ALLOW_REMOTE=true)"));
+        return Err(Error::usage(format!("{name}{at} is not on this machine's loopback, and others may depend on it"))
+            .with_hint("add --allow-remote if you are allowed to load it (CERTCTL_BENCH_ALLOW_REMOTE=true)"));
     }
     let mut notice =
-        format!("--allow-remote: in {} s load leaves this machine; Ctrl-C keeps it here:", NOTICE.as_secs());
+        format!("--allow-remote: load for another machine starts in {} s; press Ctrl-C to cancel:", NOTICE.as_secs());
     for one in remote {
         let addresses: Vec<String> = one.addresses.iter().map(|address| address.ip().to_string()).collect();
         // Writing to a String cannot fail.
@@ -89,7 +89,7 @@ fn describe(bench: &str, workload: &Workload) -> String {
     let plan = &workload.plan;
     let pace = match &plan.model {
         Model::Open { pattern, clients, .. } => format!("{:.1} arrivals/s", pattern.per_second(*clients)),
-        Model::Closed { .. } => "as many requests as are answered".to_owned(),
+        Model::Closed { .. } => "as many requests as it answers".to_owned(),
     };
     let span = (plan.starts_after + plan.warm_up + plan.window).as_secs_f64();
     let name = workload.scenario.name();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_needs_no_permission_and_all_else_does() {
+    fn only_loopback_needs_no_permission() {
         for here in ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"] {
             permit(&[destination(&[here])], false, "").unwrap();
         }

@@ -12,9 +12,9 @@ use crate::terminal::out;
 
 /// Flags of `certctl-bench report`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Runs of one scenario are laid over one another: the first is the base, the second the head.\n\
-                  A report judges nothing: the exit code of the run itself does.\n\
-                  Exit codes: 0 told, 1 could not write, 2 usage, 5 a summary of another schema.")]
+#[command(after_help = "Runs of one scenario are overlaid: the first is the base, the second the head.\n\
+                        The exit code does not depend on the verdicts of the runs.\n\
+                        Exit codes: 0 done, 1 could not write, 2 usage, 5 a summary of another schema.")]
 pub struct ReportFlags {
     /// The runs: summary.json files, or folders that hold one, such as target/certctl-bench/agent_storm.
     #[arg(value_name = "RUN", required = true)]
@@ -30,7 +30,7 @@ pub struct ReportFlags {
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// As the run itself printed it.
+    /// The text that the run itself printed.
     Text,
     /// Verdict, table, and details folded.
     Markdown,

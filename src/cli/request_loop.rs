@@ -119,7 +119,7 @@ pub fn run_apart(
         flags: own_arguments()?,
         system,
     };
-    let hand_over = serde_json::to_string(&hand_over).context(|| "handing over to the loop".to_owned())?;
+    let hand_over = serde_json::to_string(&hand_over).context(|| "encoding the input of the loop".to_owned())?;
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
     let mut command = Command::new(program);
     let status =
@@ -184,7 +184,7 @@ fn die_with(parent: u32) -> Result<()> {
     // SAFETY: plain system calls without pointers.
     let (set, now) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
     if set < 0 || now as u32 != parent {
-        return Err(Error::new("the bench target that started this loop is gone"));
+        return Err(Error::new("the bench target that started this loop has ended"));
     }
     Ok(())
 }

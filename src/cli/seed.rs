@@ -33,11 +33,12 @@ pub struct SeedFlags {
     /// does. The seeds stay, and so does every other row.
     #[arg(long, conflicts_with_all = ["dir", "reset"])]
     clean: bool,
-    /// Write to a database although it holds agents or certificates that are neither ours nor certctl's demo ones.
+    /// Write to a database although it holds agents or certificates that are neither this suite's nor certctl's demo
+    /// ones.
     #[arg(long)]
     allow_foreign_rows: bool,
-    /// Write to a database that is not on this machine's loopback: it may be somebody's, and the command says for five
-    /// seconds what it will do.
+    /// Write to a database that is not on this machine's loopback: others may depend on it, so that the command
+    /// announces its changes for five seconds.
     #[arg(long, env = "CERTCTL_BENCH_ALLOW_REMOTE")]
     allow_remote: bool,
 }
@@ -63,7 +64,7 @@ pub fn run(flags: SeedFlags) -> Result<()> {
 }
 
 fn tidy(flags: &SeedFlags, out: &mut dyn Write) -> Result<()> {
-    let telling = || "writing what was done".to_owned();
+    let telling = || "printing the result".to_owned();
     let mut client = seed::open(&flags.database, flags.allow_foreign_rows)?;
     let shown = seed::redact_url(&flags.database);
     let cleaned = if flags.clean { seed::clean(&mut client)? } else { seed::reset(&mut client)? };

@@ -39,7 +39,7 @@ impl Shield {
             [(libc::STDOUT_FILENO, io::stdout().is_terminal()), (libc::STDERR_FILENO, io::stderr().is_terminal())]
         {
             if !is_terminal {
-                let raised = Raised::new(descriptor).context(|| "taking what Criterion prints".to_owned())?;
+                let raised = Raised::new(descriptor).context(|| "capturing the output of Criterion".to_owned())?;
                 RAISED.lock().unwrap_or_else(PoisonError::into_inner).push(raised);
             }
         }

@@ -59,7 +59,10 @@ impl Signals {
                 thread::sleep(LOOK);
             }
             thread::sleep(STOP_PATIENCE);
-            errln!("error: stopped, and not at its end within {STOP_PATIENCE:?}: the summary is of what was measured");
+            errln!(
+                "error: stopped, and not finished within {STOP_PATIENCE:?}: the summary holds what was measured until \
+                 then"
+            );
             process::exit(exit::INVALID.into());
         };
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(end);

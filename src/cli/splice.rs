@@ -15,9 +15,9 @@ const LARGEST_BYTES: u64 = 16 << 20;
 
 /// Flags of `certctl-bench splice`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "What stands between `<!-- splice: latency|counts|phases BASELINE... -->` and \
-                        `<!-- splice: end -->` is replaced; `picture FILE.svg BASELINE...` draws a file beside the \
-                        document. A BASELINE is a file, or a folder of them.\n\
+#[command(after_help = "The text between `<!-- splice: latency|counts|phases BASELINE... -->` and `<!-- splice: end \
+                        -->` is replaced; `picture FILE.svg BASELINE...` draws a file beside the document. A BASELINE \
+                        is a file, or a folder of them.\n\
                         Exit codes: 0 done, or with --check up to date; 1 stale, or could not write; 2 a marker or a \
                         baseline is wrong.")]
 pub struct SpliceFlags {
@@ -53,7 +53,7 @@ pub fn run(flags: SpliceFlags) -> Result<()> {
         }
     }
     match (flags.check, stale.is_empty()) {
-        (true, false) => Err(Error::new(format!("not what the baselines say: {}", stale.join(", ")))
+        (true, false) => Err(Error::new(format!("differs from the baselines: {}", stale.join(", ")))
             .with_hint("run `certctl-bench splice`, and commit what it writes")),
         (_, true) => {
             let plural = if documents.len() == 1 { "" } else { "s" };
@@ -85,6 +85,6 @@ fn marked_documents() -> Result<Vec<PathBuf>> {
 
 fn read(document: &Path) -> Result<String> {
     files::read_text(document, LARGEST_BYTES).map_err(|error| {
-        Error::usage(format!("reading {}: {error}", document.display())).with_hint("name a document that is there")
+        Error::usage(format!("reading {}: {error}", document.display())).with_hint("name an existing document")
     })
 }

@@ -64,7 +64,7 @@ impl Contender {
     /// If it holds no word, a quote is open, or it begins with something that only a shell understands.
     pub fn parse(label: &'static str, command: &str) -> Result<Self> {
         let mut words = shlex::split(command)
-            .ok_or_else(|| Error::usage(format!("the command of --{label} ends within quotes")))?
+            .ok_or_else(|| Error::usage(format!("the command of --{label} has an unclosed quote")))?
             .into_iter();
         let program = words.next().ok_or_else(|| {
             Error::usage(format!("the command of --{label} is empty")).with_hint("give the words to run")
@@ -72,9 +72,9 @@ impl Contender {
         let variable = program.split_once('=').map(|(name, _)| name);
         if variable.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')) {
             return Err(Error::usage(format!(
-                "the command of --{label} begins with a variable, and there is no shell"
+                "the command of --{label} begins with a variable, but runs without a shell"
             ))
-            .with_hint("put the word env before it"));
+            .with_hint("put `env` before it"));
         }
         Ok(Self { label, program, arguments: words.collect() })
     }
@@ -100,24 +100,24 @@ impl Contender {
         let Some(status) = ended? else {
             return Ok(Ran::Unfit(
                 Error::new(format!("{label} took longer than {limit:?}; its output is in {}", log.display()))
-                    .with_hint("give it --longest-run, or less to do"),
+                    .with_hint("raise --longest-run, or shorten the run"),
             ));
         };
         if stop.load(Ordering::Relaxed) {
-            return Err(Error::invalid(format!("stopped while {label} ran; what it wrote is in {}", folder.display())));
+            return Err(Error::invalid(format!("stopped while {label} ran; its output is in {}", folder.display())));
         }
         let took = started.elapsed();
         match judge(label, folder, status)? {
             Found::Fit { verdict, identity } => Ok(Ran::Fit { verdict, took, identity }),
-            Found::Invalid(why) => Ok(Ran::Unfit(Error::invalid(format!("{label}'s run is invalid: {why}")))),
+            Found::Invalid(why) => Ok(Ran::Unfit(Error::invalid(format!("the run of {label} is invalid: {why}")))),
             Found::Nothing if status.code() == Some(exit::USAGE.into()) => Err(Error::usage(format!(
-                "the command of --{label} was refused: {}",
-                child.failure("it wants other arguments").what()
+                "the command of --{label} is wrong: {}",
+                child.failure("it refused its arguments").what()
             ))),
             Found::Nothing => Ok(Ran::Unfit(
                 child
-                    .failure("it left no summary.json of a run")
-                    .with_hint("try the command by itself; it must not say --output"),
+                    .failure("it wrote no summary.json of a run")
+                    .with_hint("try the command by itself; it must not contain --output"),
             )),
         }
     }

@@ -52,7 +52,7 @@ impl Address {
     pub fn parse(url: &str) -> Result<Self> {
         let shown = redact_url(url);
         let wrong = |why: &str| {
-            Error::usage(format!("the database URL {shown} is not one{why}"))
+            Error::usage(format!("the database URL {shown} is not valid{why}"))
                 .with_hint("write postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable")
         };
         let (plain, ours) = split(url);
@@ -168,13 +168,13 @@ impl Address {
                     && text.contains("no encryption")
                     && !text.contains("[local]") =>
             {
-                "the server takes no session without TLS from here: put sslmode=require into the URL, or \
+                "the server accepts no session without TLS from here: put sslmode=require into the URL, or \
                  sslmode=verify-full&sslrootcert=FILE with the authority's certificate"
                     .to_owned()
             }
             Some(code) if *code == State::INVALID_AUTHORIZATION_SPECIFICATION && text.contains("pg_hba.conf") => {
-                "pg_hba.conf has no line that lets this user from here into this database: add one, or check user, \
-                 database and sslmode in the URL"
+                "pg_hba.conf has no line that admits this user from this machine to this database: add one, or check \
+                 user, database and sslmode in the URL"
                     .to_owned()
             }
             Some(code)
@@ -182,11 +182,11 @@ impl Address {
                     && text.contains("certificate authentication") =>
             {
                 format!(
-                    "the certificate in sslcert has to name the user as its common name: {user}; or map it (pg_ident.conf)"
+                    "give an sslcert whose common name is the user, {user}, or map its name to the user (pg_ident.conf)"
                 )
             }
             Some(code) if *code == State::INVALID_AUTHORIZATION_SPECIFICATION && text.contains("certificate") => {
-                "the server wants a client's certificate: sslcert=FILE&sslkey=FILE in the URL".to_owned()
+                "the server requires a client certificate: put sslcert=FILE&sslkey=FILE into the URL".to_owned()
             }
             Some(code) if [State::INVALID_PASSWORD, State::INVALID_AUTHORIZATION_SPECIFICATION].contains(code) => {
                 "check user and password in the database URL".to_owned()
@@ -201,7 +201,7 @@ impl Address {
                     .to_owned()
             }
             Some(code) if *code == State::CANNOT_CONNECT_NOW => "wait until the server has started".to_owned(),
-            Some(_) => "fix what the server names".to_owned(),
+            Some(_) => "fix the cause that the server reports".to_owned(),
             None => self.hint_without_code(failure, &text),
         }
     }
@@ -209,11 +209,11 @@ impl Address {
     fn hint_without_code(&self, failure: &Failure, text: &str) -> String {
         match failure {
             Failure::Silent { .. } => {
-                "see that host and port are PostgreSQL's, and that its processes are neither stopped nor behind a \
+                "check that host and port are PostgreSQL's, and that its processes are neither stopped nor behind a \
                  firewall that drops packets"
             }
             _ if REFUSED_CERTIFICATE.iter().any(|alert| text.contains(alert)) => {
-                "the server does not take the certificate in sslcert: give one that is valid now, of an authority in the \
+                "the server rejects the certificate in sslcert: give one that is valid now, of an authority in the \
                  server's ssl_ca_file"
             }
             _ if text.contains("password missing") => {
@@ -236,10 +236,10 @@ impl Address {
             }
             _ if text.contains("certificate") => "renew the server's certificate, or give the sslrootcert it chains to",
             _ if text.contains("TLS handshake") => {
-                "see that the server speaks TLS 1.2 or 1.3, or put sslmode=disable into the URL"
+                "check that the server speaks TLS 1.2 or 1.3, or put sslmode=disable into the URL"
             }
             _ if text.contains("closed") || text.contains("communicating") => {
-                "see that host and port are PostgreSQL's: whoever answers there ended the connection"
+                "check that host and port are PostgreSQL's: the server there closed the connection"
             }
             _ => "check host and port in the database URL, and that PostgreSQL runs there",
         }
@@ -372,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_of_tls_are_taken_out_of_a_url() {
+    fn tls_parameters_are_split_from_the_url() {
         let taken = |url: &str| {
             let (plain, ours) = split(url);
             (plain, ours.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))

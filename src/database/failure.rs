@@ -85,15 +85,19 @@ impl fmt::Display for Failure {
                 },
             },
             Self::Silent { after } => {
-                write!(f, "the server says nothing, for {:.0} s, and to a new session neither", after.as_secs_f64())
+                write!(
+                    f,
+                    "the server did not answer within {:.0} s, nor did it answer a new session",
+                    after.as_secs_f64()
+                )
             }
             Self::Blocked { after, by } => write!(f, "waited {:.0} s for a lock held by {by}", after.as_secs_f64()),
             Self::Slow { after } => {
-                write!(f, "it took longer than {:.0} s, with no lock to wait for", after.as_secs_f64())
+                write!(f, "it took longer than {:.0} s, without waiting for a lock", after.as_secs_f64())
             }
             Self::Stopped => f.write_str("stopped by a signal"),
-            Self::GivenUp => f.write_str("the session was given up before"),
-            Self::Rows(rows) => write!(f, "the server gave {rows} rows where there is one"),
+            Self::GivenUp => f.write_str("the session was abandoned earlier"),
+            Self::Rows(rows) => write!(f, "the server returned {rows} rows instead of one"),
         }
     }
 }

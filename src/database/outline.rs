@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outline_is_verb_and_tables() {
+    fn an_outline_holds_the_verb_and_the_tables() {
         for (text, expected) in [
             ("SELECT a FROM x WHERE a = $1", "SELECT x"),
             ("select a from (SELECT b\n FROM x JOIN y ON x.i = y.i) t where b is not distinct from c", "SELECT x, y"),

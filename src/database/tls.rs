@@ -107,7 +107,7 @@ impl Verifier {
         let mut store = RootCertStore::empty();
         let (used, _) = store.add_parsable_certificates(roots.iter().cloned());
         if used == 0 {
-            return Err(Error::usage("no usable authority to verify the database's certificate by")
+            return Err(Error::usage("no usable authority certificate to verify the database's certificate")
                 .with_hint("name the authority's PEM file in the URL: sslrootcert=FILE"));
         }
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_make_a_file_in_their_order_only() {
+    fn chunks_are_accepted_only_in_order() {
         let (mut files, path) = (Files::default(), format!("{FOLDER}f"));
         take(&mut files, "4-5/6", "ef").unwrap_err();
         assert_eq!(take(&mut files, "0-2/6", "abc"), Ok(3));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_one_within_bounds() {
+    fn a_range_must_be_within_bounds() {
         for text in ["", "0-9", "9-0/10", "0-10/10", "a-9/10", "0-9/*", "-1-9/10", "0-9/16777217"] {
             assert!(Range::parse(text).is_err(), "{text}");
         }

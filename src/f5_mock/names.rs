@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_the_same_however_it_is_written() {
+    fn all_spellings_of_a_name_are_equal() {
         for text in ["a.crt", "/Common/a.crt", "~Common~a.crt"] {
             assert_eq!(full(text).unwrap(), "/Common/a.crt", "{text}");
         }

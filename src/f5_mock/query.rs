@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn options_choose_items_and_fields() {
+    fn query_options_select_items_and_fields() {
         let names = |page: Value| -> Vec<String> {
             page["items"].as_array().unwrap().iter().map(|item| item["name"].to_string()).collect()
         };
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_not_valid_are_refused() {
+    fn invalid_query_options_are_refused() {
         for text in ["$top=x", "$top=0", "$skip=-1", "$filter=name eq a"] {
             Query::parse(text).unwrap_err();
         }

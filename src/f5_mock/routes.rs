@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_name_what_they_name_at_icontrol() {
+    fn paths_map_to_icontrol_resources() {
         let certificate = Resource::Object(View::Crypto, Kind::Certificate, "~Common~a".to_owned());
         for (path, named) in [
             ("/healthz", Resource::Health),

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_that_nobody_holds_makes_room() {
+    fn the_oldest_unheld_item_is_evicted() {
         let mut shelf = Shelf::new(Limits { items: 3, bytes: 100 });
         for name in ["a", "b", "c"] {
             shelf.put(name, name, 10).unwrap();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_leaves_no_trace() {
+    fn replaced_items_free_their_space() {
         let mut shelf = Shelf::new(Limits { items: 2, bytes: 100 });
         for round in 0..50 {
             shelf.put("a", round, 60).unwrap();

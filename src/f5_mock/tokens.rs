@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_has_a_hundred_tokens_at_a_time() {
+    fn a_user_is_limited_to_a_hundred_tokens() {
         let tokens = Tokens::new().unwrap();
         let name = |shown: &Value| shown["name"].as_str().unwrap().to_owned();
         let first = name(&tokens.issue("one").unwrap());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn base32_is_that_of_rfc_4648() {
+    fn base32_follows_rfc_4648() {
         assert_eq!(base32(*b"foobarfoobarfoob"), "MZXW6YTBOJTG633CMFZGM33PMI");
         assert_eq!(base32([0xff; 16]), "77777777777777777777777774");
     }

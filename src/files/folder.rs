@@ -60,5 +60,5 @@ fn unfit(folder: &Path, error: &io::Error) -> Error {
         Kind::InvalidFilename => "name a folder with a shorter name",
         _ => "name a folder that this user can write",
     };
-    Error::new(format!("the folder {} cannot take results: {error}", shown(folder))).with_hint(hint)
+    Error::new(format!("results cannot be written to the folder {}: {error}", shown(folder))).with_hint(hint)
 }

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_is_no_summary_is_refused_without_reading_it() {
+    fn malformed_summaries_are_refused_before_decoding() {
         let refused = |text: &str| head(text).unwrap_err().to_string();
         assert!(refused("[1, 2]").contains("an array, not an object"));
         assert!(refused("7").contains("a single value"));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_top_level_says_what_a_text_is() {
+    fn the_top_level_identifies_the_document() {
         let found = head("{\"x\": {\"measures\": 1}, \"schema_version\": 3}\r\n").unwrap();
         assert_eq!((found.schema_version, found.has_measures), (Some(3), false));
         let found = head("{\"measures\": {}, \"schema_version\": null}").unwrap();

@@ -52,8 +52,11 @@ pub fn refuse_input(output: &Path, inputs: &[PathBuf]) -> Result<()> {
     for input in inputs {
         let file = if input.is_dir() { input.join("summary.json") } else { input.clone() };
         if identity(&file) == Some(written) {
-            return Err(Error::usage(format!("{} is an input and an output: it would be lost", shown(output)))
-                .with_hint("name another file for the output"));
+            return Err(Error::usage(format!(
+                "{} is both an input and an output: it would be overwritten",
+                shown(output)
+            ))
+            .with_hint("name another file for the output"));
         }
     }
     Ok(())

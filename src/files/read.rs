@@ -47,7 +47,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
             Ok(read) => return read,
             Err(_) if held.load(Ordering::Relaxed) >= before + PROGRESS_BYTES => {}
             Err(_) => {
-                let why = format!("it says nothing, for {} s, and does not end", PATIENCE.as_secs());
+                let why = format!("it sent neither data nor an end of file for {} s", PATIENCE.as_secs());
                 return Err(io::Error::new(ErrorKind::TimedOut, why));
             }
         }
@@ -71,7 +71,7 @@ fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>
         match file.read(&mut chunk) {
             Ok(0) if awaits_writer => {
                 if Instant::now() >= deadline {
-                    let why = format!("nobody writes to it, for {} s", WRITER_PATIENCE.as_secs());
+                    let why = format!("no process opened it for writing within {} s", WRITER_PATIENCE.as_secs());
                     return Err(io::Error::new(ErrorKind::TimedOut, why));
                 }
                 thread::sleep(LOOK);
@@ -89,7 +89,7 @@ fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 awaits_writer = false;
                 if !ready(file.as_raw_fd(), libc::POLLIN, SILENCE)? {
-                    let why = format!("its writer says nothing, for {} s", SILENCE.as_secs());
+                    let why = format!("its writer sent no data for {} s", SILENCE.as_secs());
                     return Err(io::Error::new(ErrorKind::TimedOut, why));
                 }
                 if !found.file_type().is_fifo() {
@@ -108,7 +108,7 @@ fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>
 /// As [`read`], or if it is not UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let text = String::from_utf8(read(path, limit)?)
-        .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("it is no UTF-8: {}", error.utf8_error())))?;
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("it is not UTF-8: {}", error.utf8_error())))?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
         None => text,

@@ -305,5 +305,5 @@ fn open_for_writing(path: &Path) -> io::Result<File> {
 }
 
 fn unread() -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, format!("nobody reads it, for {} s", PATIENCE.as_secs()))
+    io::Error::new(ErrorKind::TimedOut, format!("no process opened it for reading within {} s", PATIENCE.as_secs()))
 }

@@ -115,7 +115,7 @@ impl Rival {
         made.ok_or_else(|| {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.lines().next_back().unwrap_or("nothing");
-            Error::new(format!("{}: {}, said {said}", self.label(), output.status))
+            Error::new(format!("{}: {}, last line of stderr: {said}", self.label(), output.status))
         })
     }
 
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handshakes_are_read_as_each_writes_them() {
+    fn handshake_counts_of_each_rival_are_parsed() {
         let openssl = "Collecting connection statistics for 1 seconds\n\n\n\
                        877 connections in 0.79s; 1110.13 connections/user sec, bytes read 0\n\
                        878 connections in 2 real seconds, 0 bytes read per connection\n";
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_ends_with_1_counts_if_it_has_a_count() {
+    fn exit_code_1_with_a_count_is_accepted() {
         use std::os::unix::process::ExitStatusExt as _;
         let ended = |stdout: &str| Output {
             status: std::process::ExitStatus::from_raw(1 << 8),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_is_in_a_private_folder_that_goes() {
+    fn the_authority_file_is_private_and_removed_on_drop() {
         use std::os::unix::fs::MetadataExt as _;
         let [one, other] = [(); 2].map(|()| AuthorityFile::new("PEM").unwrap());
         assert_ne!(one.folder, other.folder);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_that_of_ratios() {
+    fn the_median_is_taken_over_ratios() {
         let round = |ours_ms, theirs_ms| Round { ours_ms, theirs_ms: vec![1.0, theirs_ms] };
         assert_eq!(median(&[round(4.0, 8.0), round(1.0, 10.0), round(9.0, 10.0)], 1), Some(0.5));
         assert_eq!(median(&[], 0), None);

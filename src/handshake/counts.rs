@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_numbers_do_not_depend_on_random_ones() {
+    fn byte_counts_are_reproducible() {
         let bytes = |counts: &CaseCounts| (counts.client_to_server_bytes_max, counts.server_to_client_bytes_max);
         let [one, another] = [counts(KeyType::EcdsaP256), counts(KeyType::EcdsaP256)];
         assert_eq!(bytes(&one), bytes(&another));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_nothing_is_nothing() {
+    fn the_median_of_no_samples_is_none() {
         assert_eq!((median(vec![]), median(vec![3, 1, 2]), median(vec![7])), (None, Some(2), Some(7)));
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn sessions(resumption: Resumption) -> Sessions {
 }
 
 pub(super) fn name() -> Result<ServerName<'static>> {
-    ServerName::try_from(NAME).context(|| format!("taking {NAME} as a server's name"))
+    ServerName::try_from(NAME).context(|| format!("using {NAME} as a server name"))
 }
 
 /// A client and a server.

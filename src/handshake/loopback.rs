@@ -80,7 +80,7 @@ impl Visitor {
         let offer = self.offer.priming();
         match self.shake(offer) {
             Ok(_) => Ok(None),
-            Err(Fault::Refused(alert)) => Ok(Some(format!("the server refuses it by the alert {alert:?}"))),
+            Err(Fault::Refused(alert)) => Ok(Some(format!("the server refused it with the alert {alert:?}"))),
             Err(Fault::Mismatch(mismatch)) => Ok(Some(mismatch)),
             Err(fault) => Err(self.error(fault)),
         }
@@ -99,13 +99,12 @@ impl Visitor {
         let Peer { label, address, .. } = &self.peer;
         let error = |what: String| Error::new(format!("handshake {} with {label} at {address}: {what}", self.offer));
         match fault {
-            Fault::Mismatch(mismatch) if self.offer.resumption() == Resumption::Resumed => {
-                error(mismatch).with_hint("let the server give out tickets, or leave resumed ones out by a filter")
-            }
+            Fault::Mismatch(mismatch) if self.offer.resumption() == Resumption::Resumed => error(mismatch)
+                .with_hint("let the server issue session tickets, or exclude resumed handshakes with a filter"),
             Fault::Mismatch(mismatch) => error(mismatch),
-            Fault::Refused(alert) => error(format!("the server refuses it by the alert {alert:?}")),
+            Fault::Refused(alert) => error(format!("the server refused it with the alert {alert:?}")),
             Fault::Broken(broken) if broken.kind() == io::ErrorKind::AddrNotAvailable => error(broken.to_string())
-                .with_hint("wait a minute for closed connections to free their ports, or measure for less long"),
+                .with_hint("wait a minute for closed connections to free their ports, or measure for a shorter time"),
             Fault::Broken(broken) => error(broken.to_string()),
         }
     }
@@ -167,7 +166,7 @@ mod tests {
     use crate::handshake::listener::Listener;
 
     #[test]
-    fn every_offer_is_what_it_says_again_and_again() {
+    fn every_offer_repeatedly_gets_its_declared_handshake() {
         let mut keyring = Keyring::new().unwrap();
         let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
         for offer in Offer::all() {
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_never_met_the_server_cannot_resume() {
+    fn a_client_without_a_session_cannot_resume() {
         let mut keyring = Keyring::new().unwrap();
         let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
         let offer = Offer::new(Version::Tls13, Group::X25519, Resumption::Resumed).unwrap();
@@ -190,17 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_the_group_says_so() {
+    fn a_server_without_the_group_is_reported() {
         let mut keyring = Keyring::new().unwrap();
         let listener = Listener::start(&mut keyring, &[Group::P256]).unwrap();
         let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), Offer::BASE).unwrap();
-        assert_eq!(visitor.prime().unwrap().unwrap(), "the server refuses it by the alert HandshakeFailure");
+        assert_eq!(visitor.prime().unwrap().unwrap(), "the server refused it with the alert HandshakeFailure");
         let error = visitor.visit().unwrap_err();
-        assert!(error.what().ends_with("refuses it by the alert HandshakeFailure"), "{error}");
+        assert!(error.what().ends_with("refused it with the alert HandshakeFailure"), "{error}");
     }
 
     #[test]
-    fn a_server_that_prefers_another_group_says_so() {
+    fn a_group_mismatch_is_reported() {
         let mut keyring = Keyring::new().unwrap();
         let listener = Listener::start(&mut keyring, &[Group::P256]).unwrap();
         let offer = Offer::new(Version::Tls12, Group::X25519, Resumption::Full).unwrap();
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_gone_is_told() {
+    fn a_refused_connection_is_reported() {
         let mut keyring = Keyring::new().unwrap();
         let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
         let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), Offer::BASE).unwrap();

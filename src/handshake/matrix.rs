@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_slice_is_the_base_and_what_differs_from_it_in_one_property() {
+    fn the_default_slice_varies_one_property_at_a_time() {
         let slice: Vec<String> = Case::all().filter(|case| case.is_default()).map(|case| case.to_string()).collect();
         assert_eq!(
             slice,
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_that_was_not_offered_is_told() {
+    fn a_handshake_mismatch_is_reported() {
         let full = Handshake {
             kind: Kind::Full,
             version: "TLS1.3",

@@ -110,7 +110,7 @@ impl Pipe {
         let mut server_took = 0;
         for turn in 0.. {
             if turn == TURNS {
-                return Err(Error::new(format!("handshake {case}: not done after {TURNS} turns")));
+                return Err(Error::new(format!("handshake {case}: not complete after {TURNS} turns")));
             }
             sent_by_client.add(to_server.len());
             take_turn(&mut server, to_server, to_client).context(|| format!("handshake {case}: the server"))?;
@@ -173,7 +173,7 @@ fn check(
 ) -> Result<()> {
     let authenticated = server.peer_certificates().is_some();
     let mismatch = if client.is_handshaking() || server.is_handshaking() {
-        Some("the handshake is not done, and both sides are silent".to_owned())
+        Some("the handshake is not complete, and neither side sends".to_owned())
     } else if client.handshake_kind() != server.handshake_kind() {
         Some(format!("client and server disagree: {:?}, {:?}", client.handshake_kind(), server.handshake_kind()))
     } else if authenticated != (case.client_auth == ClientAuth::On) {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_case_of_the_matrix_is_what_it_says_again_and_again() {
+    fn every_case_repeatedly_gets_its_declared_handshake() {
         let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
         for case in Case::all() {
             let parties = keyring.parties(case).unwrap();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_does_not_resume_is_an_error() {
+    fn a_resumed_case_that_does_not_resume_is_an_error() {
         let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
         let parties = keyring.parties(resumed(Case::BASE)).unwrap();
         let error = pipe.shake(&parties, &mut unmetered).unwrap_err();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_shows_no_certificate_is_an_error() {
+    fn a_missing_client_certificate_is_an_error() {
         let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
         let strict = keyring.parties(Case { client_auth: ClientAuth::On, ..Case::BASE }).unwrap();
         let mut parties = keyring.parties(Case::BASE).unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_metered_apart() {
+    fn client_and_server_are_metered_separately() {
         let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
         let parties = keyring.parties(Case::BASE).unwrap();
         let mut reads = 0;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_larger_group_is_on_the_wire() {
+    fn the_post_quantum_key_share_is_on_the_wire() {
         let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
         let mut bytes = |group| {
             let offer = Offer::new(Version::Tls13, group, Resumption::Full).unwrap();

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_unique_and_criterion_does_not_cut_them() {
+    fn ids_are_unique_and_fit_the_limit_of_criterion() {
         let loops = Loop::all(&SERVERS, 4);
         let unique: BTreeSet<String> = loops.iter().map(Loop::to_string).collect();
         assert_eq!(unique.len(), loops.len());
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_a_slice_and_a_filter_chooses_from_everything() {
+    fn a_filter_selects_from_the_full_matrix() {
         let (default, full) = (ids(4, None, None), ids(4, Some(Scope::Full), None));
         assert_eq!(default, ids(4, Some(Scope::Default), None));
         assert!(default.iter().all(|id| full.contains(id)) && default.len() < full.len() / 5);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_thread_count_is_in_the_full_matrix_and_doublings_by_default() {
+    fn the_full_matrix_has_every_thread_count() {
         let threads = |scope| {
             let ids = ids(6, Some(scope), Some("throughput/.*tls13/ecdsa-p256/x25519/full/no-client-auth"));
             ids.iter().map(|id| id.split('/').nth(2).unwrap().to_owned()).collect::<Vec<_>>()

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_that_fails_ends_it() {
+    fn a_failed_handshake_ends_the_batch() {
         let parties = Keyring::new().unwrap().parties(Case::BASE).unwrap();
         let mut crew = Crew::new(2, &parties).unwrap();
         let stranger = Keyring::new().unwrap().parties(Case::BASE).unwrap();

@@ -241,7 +241,7 @@ async fn open_all<C: Client>(
         in_time = shared.opening_is_over(last) => in_time,
     };
     let (opened, wanted) = (shared.opened.get(), shared.plan.connections);
-    let hint = "lower --connect-rate or --connections, or look at the target's limits and log";
+    let hint = "lower --connect-rate or --connections, or check the system's limits and log";
     let why = match shared.opening_fault.take() {
         Some(fault) if fault.kind == FaultKind::Exhausted => {
             return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}")).with_hint(hint));
@@ -252,7 +252,7 @@ async fn open_all<C: Client>(
                 "stopped after opening {opened} of {wanted} connections: nothing was measured"
             )));
         }
-        None if !in_time => format!("no more in {:.0} s", (Moment::now() - start).as_secs_f64()),
+        None if !in_time => format!("no further one within {:.0} s", (Moment::now() - start).as_secs_f64()),
         None => return Ok(()),
     };
     // The failed attempts are measured, and the load does not begin.

@@ -149,15 +149,15 @@ impl FromStr for ErrorLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = || format!("`{text}`: write it as 50%/10s, a share of errors and within how long");
+        let form = || format!("`{text}`: write it as 50%/10s, a share of errors and a period");
         let (share, within) = text.split_once('/').ok_or_else(form)?;
         let percent: f64 = share.trim().strip_suffix('%').and_then(|share| share.parse().ok()).ok_or_else(form)?;
         let within = humantime::parse_duration(within.trim()).map_err(|error| format!("{}: {error}", form()))?;
         if !(percent > 0.0 && percent <= 100.0) {
-            return Err(format!("`{share}`: a share of errors is above 0% and at most 100%"));
+            return Err(format!("`{share}`: a share of errors must be above 0% and at most 100%"));
         }
         if !(LOOK_EVERY..=Duration::from_secs(3_600)).contains(&within) {
-            return Err(format!("`{text}`: errors are counted within 100ms to 1h"));
+            return Err(format!("`{text}`: the period must be from 100ms to 1h"));
         }
         Ok(Self { share: percent / 100.0, within })
     }
@@ -170,10 +170,10 @@ impl fmt::Display for Ended {
             Self::NotOpened { opened, wanted, .. } => {
                 write!(f, "before the load, with {opened} of {wanted} connections opened")
             }
-            Self::Requests(most) => write!(f, "after {most} requests, as --max-requests has it"),
+            Self::Requests(most) => write!(f, "after {most} requests, the limit of --max-requests"),
             Self::Errors { share, limit } => write!(
                 f,
-                "as --abort-on-errors has it: {:.1}% of the requests that ended within {} failed",
+                "by --abort-on-errors: {:.1}% of the requests that ended within {} failed",
                 share * 100.0,
                 humantime::format_duration(limit.within)
             ),
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_reads_as_it_is_written() {
+    fn error_limits_are_parsed() {
         let limit = |text: &str| text.parse::<ErrorLimit>();
         assert_eq!(limit("50%/10s"), Ok(ErrorLimit { share: 0.5, within: Duration::from_secs(10) }));
         assert_eq!(limit("0.5% / 1m"), Ok(ErrorLimit { share: 0.005, within: Duration::from_secs(60) }));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_of_a_whole_span() {
+    fn the_error_share_covers_a_whole_span() {
         let mut recent = Recent::new(ErrorLimit { share: 0.5, within: Duration::from_millis(300) });
         let shares: Vec<_> = [(0, 0), (90, 10), (90, 60), (90, 110), (190, 110), (290, 110), (295, 111), (296, 111)]
             .map(|(ok, failed)| recent.share(ok, failed))

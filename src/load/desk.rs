@@ -239,7 +239,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3_600);
 
     #[test]
-    fn an_own_worker_waits_for_its_client_alone() {
+    fn a_dedicated_worker_serves_only_its_own_client() {
         let desk = a_desk(2, Affinity::Own, LONG);
         for seq in 0..4 {
             assert!(desk.put(arrival(seq)));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn any_worker_takes_the_oldest() {
+    fn any_worker_takes_the_oldest_arrival() {
         let desk = a_desk(3, Affinity::Any, LONG);
         desk.put(arrival(7));
         desk.put(arrival(8));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_worker_is_given_the_arrival_and_a_closed_desk_sends_it_home() {
+    fn an_idle_worker_gets_arrivals_until_the_dispatcher_closes() {
         let desk = a_desk(1, Affinity::Any, LONG);
         let mut take = pin!(desk.take(0));
         let mut context = Context::from_waker(Waker::noop());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_too_long_goes_unsent_and_is_counted() {
+    fn arrivals_that_wait_too_long_are_counted_as_unsent() {
         let desk = a_desk(1, Affinity::Own, Duration::ZERO);
         desk.put(due_at(0, Moment::from_ns(1)));
         desk.put(due_at(1, Moment::from_ns(2)));

@@ -48,7 +48,7 @@ impl Sockets {
         if limit.rlim_max < needed {
             let text = format!("{self}; the hard limit (RLIMIT_NOFILE) is {}", limit.rlim_max);
             let lower = self.lower(limit.rlim_max, sized).map_or_else(String::new, |lower| format!(", or {lower}"));
-            return Err(Error::new(text).with_hint(format!("ulimit -Hn {needed} as root before the run{lower}")));
+            return Err(Error::new(text).with_hint(format!("run ulimit -Hn {needed} as root before the run{lower}")));
         }
         limit.rlim_cur = needed;
         // SAFETY: `limit` is a valid rlimit.
@@ -66,11 +66,14 @@ impl Sockets {
         }
         let Ports { low, high, .. } = ports;
         Err(Error::new(format!(
-            "{} connections need as many ports; this machine gives out {}, {low} to {high}",
+            "{} connections need as many ports; this machine has {}, {low} to {high}",
             self.connections,
             ports.count()
         ))
-        .with_hint(format!("sysctl net.ipv4.ip_local_port_range='1024 65535', or {flag} {}", ports.count() / each)))
+        .with_hint(format!(
+            "run sysctl net.ipv4.ip_local_port_range='1024 65535', or give {flag} {}",
+            ports.count() / each
+        )))
     }
 
     /// Returns the setting that `limit` descriptors would allow, as a hint, or `None` if there is none.
@@ -152,7 +155,7 @@ pub fn unstarted(what: &str, error: &io::Error) -> Error {
             let limit =
                 resource_limit(libc::RLIMIT_NOFILE).map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
             Error::new(format!("{}; file descriptors (RLIMIT_NOFILE): {limit}", failed.what()))
-                .with_hint("ulimit -n 1024 before the run")
+                .with_hint("run ulimit -n 1024 before the run")
         }
         _ => failed,
     }
@@ -182,7 +185,7 @@ mod tests {
     use crate::load::ports::Reuse;
 
     #[test]
-    fn more_connections_than_ports_are_refused_with_the_way_out() {
+    fn more_connections_than_ports_are_refused_with_a_hint() {
         let ports = Ports { low: 32_768, high: 60_999, waiting: 0, reused: Reuse::Loopback };
         let sockets = |connections| Sockets { connections, closing: 0 };
         sockets(28_232).fit_ports(ports, ("--users", 1)).unwrap();
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_descriptor_limit_allows_is_told_in_the_flag_of_it() {
+    fn a_descriptor_limit_is_reported_as_a_flag_value() {
         let lower = |connections, closing, limit, sized| Sockets { connections, closing }.lower(limit, sized);
         let agents = ("--agents", 1);
         assert_eq!(lower(20, 0, 70, agents).as_deref(), Some("--agents 6"));
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_started_names_the_limits() {
+    fn a_failed_start_names_the_limits() {
         let of = |code| unstarted("starting the thread x", &io::Error::from_raw_os_error(code)).to_string();
         assert!(of(libc::EAGAIN).contains("RLIMIT_NPROC") && of(libc::EAGAIN).contains("pids.max"));
         assert!(of(libc::EMFILE).contains("RLIMIT_NOFILE"));
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_can_be_had_here() {
+    fn this_machine_allows_threads() {
         allow_threads().unwrap();
     }
 }

@@ -98,8 +98,8 @@ impl fmt::Display for Headroom {
             let seconds = self.ports.count() as f64 / rate;
             write!(
                 f,
-                "; the {rate:.1}/s wanted are more, and would use the ports up within {seconds:.0} s, but for peers that close first \
-                 (sysctl net.ipv4.ip_local_port_range='10000 65535', or net.ipv4.tcp_tw_reuse=1)"
+                "; {rate:.1}/s wanted, which exhausts the ports within {seconds:.0} s unless peers close first (sysctl \
+                 net.ipv4.ip_local_port_range='10000 65535', or net.ipv4.tcp_tw_reuse=1)"
             )
         }
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_limits_is_told() {
+    fn the_port_limit_is_reported() {
         let ports = Ports { low: 32_768, high: 60_999, waiting: 3, reused: Reuse::Loopback };
         let headroom = |rate, loopback| ports.headroom(Rate::per_second(rate), loopback);
         assert!(headroom(2_000, true).lasts() && headroom(470, false).lasts() && !headroom(471, false).lasts());
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_tells() {
+    fn the_port_range_of_this_machine_is_read() {
         assert!(Ports::of_this_machine().is_some_and(|ports| ports.count() > 0));
     }
 }

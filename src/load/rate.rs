@@ -20,18 +20,18 @@ impl Rate {
     /// Makes a rate of `events` per second.
     ///
     /// # Panics
-    /// If `events` is 0: a rate of nothing has no schedule.
+    /// If `events` is 0: a rate of 0 has no schedule.
     pub const fn per_second(events: u64) -> Self {
-        assert!(events > 0, "a rate of nothing has no schedule");
+        assert!(events > 0, "a rate of 0 has no schedule");
         Self { events, period_ns: SECOND_NS }
     }
 
     /// Makes a rate of `events` per minute.
     ///
     /// # Panics
-    /// If `events` is 0: a rate of nothing has no schedule.
+    /// If `events` is 0: a rate of 0 has no schedule.
     pub const fn per_minute(events: u64) -> Self {
-        assert!(events > 0, "a rate of nothing has no schedule");
+        assert!(events > 0, "a rate of 0 has no schedule");
         Self { events, period_ns: 60 * SECOND_NS }
     }
 
@@ -75,7 +75,7 @@ impl FromStr for Rate {
         };
         let rate = Self { events, period_ns: period_ns * scale };
         if events == 0 || rate.per_second_f64() > MAX_PER_SECOND {
-            return Err(format!("`{text}`: a rate lies above 0 and at most 1,000,000/s"));
+            return Err(format!("`{text}`: a rate must be above 0 and at most 1,000,000/s"));
         }
         Ok(rate)
     }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_write() {
+    fn rates_are_parsed() {
         for (text, per_second) in [("167/s", 167.0), ("167", 167.0), ("100/m", 100.0 / 60.0), ("2.5/s", 2.5)] {
             assert_eq!(text.parse::<Rate>().unwrap().per_second_f64(), per_second, "{text}");
         }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_even_schedule_does_not_drift() {
+    fn a_constant_schedule_does_not_drift() {
         let rate: Rate = "167/s".parse().unwrap();
         assert_eq!(rate.offset_ns(167 * 3_600), 3_600 * SECOND_NS);
         assert_eq!(rate.count_within(Duration::from_secs(30)), 5_010);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_as_it_reads() {
+    fn a_printed_rate_parses_to_itself() {
         for text in ["167/s", "100/m", "2.5/s", "30/h"] {
             let rate: Rate = text.parse().unwrap();
             let again: Rate = rate.to_string().parse().unwrap();

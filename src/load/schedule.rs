@@ -236,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn constant_holds_the_count_in_any_window(rate in rates(), span_ms in 1u64..20_000, from_ms in 0u64..10_000) {
+        fn constant_arrivals_hold_the_rate_in_any_window(rate in rates(), span_ms in 1u64..20_000, from_ms in 0u64..10_000) {
             let starts = schedule(&Pattern::Constant(rate), span_ms, 0);
             prop_assert_eq!(starts.len() as u64, rate.count_within(Duration::from_millis(span_ms)));
 
@@ -248,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn jittered_has_one_in_each_slot_in_no_fixed_phase(per_s in 1u64..2_000, seed: u64) {
+        fn jittered_arrivals_have_a_random_phase_in_each_slot(per_s in 1u64..2_000, seed: u64) {
             let rate = Rate::per_second(per_s);
             let starts = schedule(&Pattern::Jittered(rate), 60_000, seed);
             prop_assert_eq!(starts.len() as u64, 60 * per_s);
@@ -289,7 +289,7 @@ mod tests {
         }
 
         #[test]
-        fn poisson_has_the_rate_and_the_spread_of_poisson(seed: u64) {
+        fn poisson_arrivals_have_the_rate_and_the_variance(seed: u64) {
             let starts = schedule(&Pattern::Poisson(Rate::per_second(1_000)), 20_000, seed);
             // The standard deviation of a Poisson count is its root: six of them give one false alarm in 500 million.
             prop_assert!((starts.len() as f64 - 20_000.0).abs() < 6.0 * 20_000f64.sqrt(), "{}", starts.len());
@@ -312,7 +312,7 @@ mod tests {
         }
 
         #[test]
-        fn a_restarting_fleet_is_back_in_time_and_then_periodic(seed: u64) {
+        fn a_restarted_fleet_returns_in_time_and_is_periodic(seed: u64) {
             let within = Duration::from_secs(5);
             let times = by_client(&fleet(Some(Restart { within, step: 2 })), 200, 75, seed);
             for client in 0..200 {
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_has_the_rate_that_it_says() {
+    fn a_fleet_has_its_stated_rate() {
         let pattern = fleet(None);
         let count = Schedule::new(&pattern, 5_000, 2, Duration::from_secs(300), 1).count() as f64;
         assert_eq!(pattern.per_second(5_000), 250.0);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_and_steps_take_turns() {
+    fn arrivals_rotate_over_clients_and_steps() {
         let pattern = Pattern::Constant(Rate::per_second(10));
         let asks: Vec<_> = Schedule::new(&pattern, 3, 2, Duration::from_secs(1), 1).map(|(_, ask)| ask).collect();
         assert_eq!(asks[7], Ask { seq: 7, client: 1, step: 1 });

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_that_were_missed_count_as_late() {
+    fn missed_ticks_count_as_late() {
         // 30 s in which the generator is stopped ten times for half a second, each time from a whole second on.
         let awake = (20..30_000).filter(|at| at / 1_000 >= 10 || at % 1_000 >= 500 || at % 1_000 == 0);
         let absences = woken(awake, 0..30_000);
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_is_there_is_never_away() {
+    fn a_punctual_generator_has_no_absence() {
         let absences = woken(20..5_000, 0..5_000);
         assert_eq!((absences.late, absences.total), (0, Duration::ZERO));
         assert_eq!(absences.away_ns(ms(100), ms(4_999), BOUND_NS), Some(0));
     }
 
     #[test]
-    fn what_overlaps_an_absence_is_known() {
+    fn overlap_with_an_absence_is_measured() {
         // Away from 1,000 ms to 3,000 ms, and from 4,980 ms to now, which no tick has shown yet.
         let absences = woken((20..1_000).chain(3_000..4_980), 0..10_000);
         let away_ms = |from, to| absences.away_ns(ms(from), ms(to), BOUND_NS).map(|ns| ns / 1_000_000);
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn absences_outside_the_window_are_in_no_figure() {
+    fn absences_outside_the_window_are_not_counted() {
         let absences = woken((20..1_000).chain(2_000..3_000), 1_500..3_000);
         assert_eq!((absences.total, absences.lag.count()), (Duration::from_millis(500), 75));
         assert_eq!(absences.away_ns(ms(900), ms(2_000), BOUND_NS), Some(1_000_000_000));
     }
 
     #[test]
-    fn more_absences_than_are_remembered_are_not_guessed() {
+    fn forgotten_absences_are_unknown() {
         let awake = (20..100_000).filter(|at| at % 1_000 < 900);
         let absences = woken(awake, 0..100_000);
         assert_eq!(absences.away_ns(ms(20), ms(99_890), BOUND_NS), None);

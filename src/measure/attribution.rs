@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_system_is_to_blame_for_what_waits() {
+    fn delays_of_a_frozen_system_are_attributed_to_it() {
         let (all, ours) = TWENTY.run(frozen, |due| due);
         // 400 are due in the freeze: 20 are in flight, and the last of the other 380 wait for no more than the bound.
         assert!((370..400).contains(&all.late), "{all:?}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_is_too_small_for_a_steady_system_is_ours() {
+    fn delays_of_a_small_pool_are_attributed_to_it() {
         // 300 ms each at 200/s keep 60 connections busy.
         let (all, ours) = TWENTY.run(|_| 300, |due| due);
         assert!(all.late > 1_000 && all.unsent > 1_000 && all.timed_out > 10, "{all:?}");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absence_of_the_generator_is_no_freeze() {
+    fn delays_of_an_absent_generator_are_attributed_to_it() {
         // The generator is away for 2 s, and then hands in the arrivals that were due meanwhile.
         let back = |due| if (9_000..11_000).contains(&due) { 11_000 } else { due };
         let (all, ours) = TWENTY.run(|_| 1, back);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_answers_is_to_blame() {
+    fn unsent_arrivals_are_attributed_to_a_silent_system() {
         let (all, ours) = Pool { patience_ms: 1_000, ..TWENTY }.run(|_| 3_600_000, |due| due);
         assert_eq!((all.unsent, ours), (3_980, OurDelays::default()));
     }
@@ -249,7 +249,7 @@ mod tests {
         /// The generator and the pool are never charged with more delays than there were, nor with any if all start in
         /// time.
         #[test]
-        fn no_more_is_blamed_than_was_late(connections in 1usize..40, service in 1u64..500, freeze in 0u64..3_000) {
+        fn attributed_delays_never_exceed_all_delays(connections in 1usize..40, service in 1u64..500, freeze in 0u64..3_000) {
             let pool = Pool { connections, every_ms: 5, arrivals: 2_000, patience_ms: 2_000 };
             let slow = |at| if (4_000..4_000 + freeze).contains(&at) { 4_000 + freeze - at + service } else { service };
             let (all, ours) = pool.run(slow, |due| due);

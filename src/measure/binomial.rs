@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn tails_are_those_computed_by_hand() {
+    fn tails_match_hand_computed_values() {
         assert_close(at_least(1, 1, 0.01), 0.01);
         assert_close(at_least(3, 3, 0.05), 1.25e-4);
         assert_close(at_least(2, 3, 0.05), 3.0 * 0.0025 * 0.95 + 1.25e-4);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn large_counts_are_no_trouble() {
+    fn tails_of_large_counts_are_accurate() {
         // Sixteen standard deviations above the mean, and half of one.
         assert!(at_least(11_600, 1_000_000, 0.01) < 1e-50);
         assert!(at_least(10_050, 1_000_000, 0.01) > 0.3);

@@ -43,11 +43,11 @@ impl Breach {
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rule { what, count, of } => write!(f, "{count} of {of} {what}: not one may be"),
+            Self::Rule { what, count, of } => write!(f, "{count} of {of} {what}: none is allowed"),
             Self::NotOpened { opened, wanted, why } => write!(f, "opened {opened} of {wanted} connections, then {why}"),
             Self::Drowned { share, within } => write!(
                 f,
-                "{:.1}% of the requests that ended within {} failed: the run was ended, as --abort-on-errors has it",
+                "{:.1}% of the requests that ended within {} failed: the run was ended by --abort-on-errors",
                 share * 100.0,
                 humantime::format_duration(*within)
             ),

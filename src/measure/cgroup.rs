@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_found_in_both_versions() {
+    fn control_groups_of_both_versions_are_found() {
         let paths = |found: &[PathBuf]| found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
         let v1 = Cgroup::of(V1, "4:memory:/a/b\n1:cpu:/q\n0::/x\n");
         assert_eq!(paths(&v1.cpu), ["/sys/fs/cgroup/cpu/q", "/sys/fs/cgroup/cpu/"]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_limit_counts() {
+    fn the_narrowest_limit_applies() {
         let read = files(&[
             ("/sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
             ("/sys/fs/cgroup/a/cpu.max", "20000 100000\n"),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn throttling_is_summed_in_one_unit() {
+    fn throttling_of_both_versions_has_one_unit() {
         let read = files(&[
             ("/sys/fs/cgroup/a/cpu.stat", "usage_usec 9\nnr_periods 30\nnr_throttled 22\nthrottled_usec 1600000\n"),
             ("/sys/fs/cgroup/cpu.stat", "usage_usec 9\n"),

@@ -166,14 +166,14 @@ pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
     let word = |at: usize| header[at..at + 4].iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
     let long = |at: usize| word(at) << 32 | word(at + 4);
     if word(4) != payload.len() as u64 {
-        return Err(damaged("it is not as long as it says"));
+        return Err(damaged("its length does not match its header"));
     }
     if word(12) > MOST_DIGITS || long(16) == 0 || long(24) > MOST_VALUE {
-        return Err(damaged("its bounds are none that the suite writes"));
+        return Err(damaged("its bounds are not those that the suite writes"));
     }
     // A run of 2^63 empty buckets: hdrhistogram 7.6.0 negates that number, which overflows. No count has these bytes.
     if payload.windows(9).any(|item| item == [0xff; 9]) {
-        return Err(damaged("it has more buckets than any"));
+        return Err(damaged("it has more buckets than the suite writes"));
     }
     let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).context(reading)?;
     let counts = histogram.iter_recorded().map(|step| step.count_at_value());
@@ -211,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_of_enough_samples_lies_beyond_a_quantile() {
+    fn the_maximum_of_enough_samples_bounds_a_quantile() {
         assert_eq!([Quantile::P95, Quantile::P99].map(Quantile::samples_needed_for_maximum), [59, 299]);
     }
 
     #[test]
-    fn quantiles_are_within_a_thousandth() {
+    fn quantiles_are_exact_within_a_thousandth() {
         let distribution = of(10_000);
         for (quantile, exact) in [(Quantile::P50, 5e6), (Quantile::P95, 9.5e6), (Quantile::P999, 9.99e6)] {
             let value = distribution.quantile_ns(quantile).unwrap() as f64;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_states_nothing_and_an_endless_sample_is_kept() {
+    fn an_empty_distribution_has_no_mean_and_no_maximum() {
         let mut distribution = Distribution::default();
         assert_eq!((distribution.max_ns(), distribution.mean_ns()), (None, None));
         distribution.record(u64::MAX);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoded_form_reads_back() {
+    fn an_encoded_distribution_decodes_to_itself() {
         let distribution = of(500);
         let read = Distribution::from_base64(&distribution.to_base64()).unwrap();
         assert_eq!(read.histogram, distribution.histogram);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_is_not_believed_what_it_claims() {
+    fn histograms_with_false_headers_are_refused() {
         let refused = |made: [String; 2], says: &str| {
             for text in made {
                 let error = Distribution::from_base64(&text).unwrap_err();
@@ -273,7 +273,7 @@ mod tests {
         for text in claiming(1, 3, 1, MAX_NS, &[2]) {
             assert_eq!(Distribution::from_base64(&text).unwrap().count(), 1);
         }
-        refused(claiming(u32::MAX, 3, 1, MAX_NS, &[2]), "not as long as it says");
+        refused(claiming(u32::MAX, 3, 1, MAX_NS, &[2]), "its length");
         refused(claiming(1, 5, 1, MAX_NS, &[2]), "its bounds");
         refused(claiming(1, 3, 1, u64::MAX, &[2]), "its bounds");
         refused(claiming(1, 3, 0, MAX_NS, &[2]), "its bounds");

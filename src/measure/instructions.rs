@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_grow_with_the_work_or_there_is_a_reason() {
+    fn instruction_counts_grow_with_the_work() {
         assert_eq!(size_of::<Attributes>(), 64, "PERF_ATTR_SIZE_VER0");
         let counter = match Instructions::of_this_thread() {
             Ok(counter) => counter,

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_is_known_by_its_numbers_where_it_has_no_name() {
+    fn a_nameless_processor_is_identified_by_its_numbers() {
         let arm = "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU architecture: 8\n\
                    CPU variant\t: 0x3\nCPU part\t: 0xd0c\nCPU revision\t: 1\n";
         assert_eq!(cpu_model(arm), "CPU implementer 0x41 part 0xd0c variant 0x3 revision 1");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_machine_is_known_by_its_processor_or_its_firmware() {
+    fn a_virtual_machine_is_detected_by_cpu_flag_or_firmware() {
         let told = |flags: &str, maker: &'static str| {
             virtualisation(&format!("flags\t\t: {flags}\n"), &|name| (name == "sys_vendor").then(|| maker.to_owned()))
         };

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_take_makes_a_run_doubtful_then_invalid() {
+    fn cpu_use_of_others_makes_a_run_doubtful_then_invalid() {
         let judged = |others: f64, steal: f64| {
             let mut machine = busy(others, steal, &[0.0; 11]);
             let invalid = machine.judge(Bound(0.5));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_named_and_invalidates() {
+    fn throttling_by_a_quota_invalidates_a_run() {
         let judged = |times: u64, stopped_s: f64| {
             let mut machine = MachineUse { throttled: times, stopped_s, ..busy(0.0, 0.0, &[0.0; 31]) };
             (machine.judge(Bound(0.5)), machine.doubtful)
@@ -309,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_of_all_judges_nothing() {
+    fn a_bound_of_100_percent_disables_the_check() {
         let mut machine = MachineUse { throttled: 9, stopped_s: 9.0, ..busy(0.99, 0.0, &[0.99; 5]) };
         assert_eq!((machine.judge(Bound(1.0)), machine.doubtful), (Vec::new(), None));
     }
 
     #[test]
-    fn others_that_may_be_the_system_are_not_judged() {
+    fn processes_that_may_be_the_system_are_not_judged() {
         let mut machine = MachineUse { taken_share: None, ..busy(0.9, 0.0, &[0.9; 5]) };
         assert_eq!((machine.judge(Bound(0.5)), machine.doubtful), (Vec::new(), None));
     }

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_knows_its_ends() {
+    fn a_spread_has_its_range_and_mean() {
         let mut spread = Spread::default();
         assert_eq!((spread.range(), spread.mean()), (None, None));
         [5, 3, 7].into_iter().for_each(|value| spread.add(value));

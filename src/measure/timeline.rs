@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_warm_up_is_apart_and_ends_where_the_window_begins() {
+    fn warm_up_seconds_end_where_the_window_begins() {
         let mut timeline = Timeline::new(Duration::from_secs(2)).with_warm_up(Duration::from_millis(1_500));
         for before_ns in [1, 1_000_000_000, 1_000_000_001, 1_500_000_000, 9_000_000_000] {
             timeline.record_warm_up(before_ns, Outcome::Ok, 1_000_000);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_is_what_lasts_to_the_end() {
+    fn steady_state_must_last_to_the_end() {
         let steady = |seconds_ms: &[u64]| timeline(seconds_ms).steady(Quantile::P90, Duration::from_millis(500));
         let after = |seconds| Steady::After(Duration::from_secs(seconds));
         assert_eq!(steady(&[2_000, 900, 10, 20]), after(2));

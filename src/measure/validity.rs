@@ -149,7 +149,7 @@ impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Partial => f.write_str("the run was stopped before its end"),
-            Self::NothingMeasured => f.write_str("not one arrival got the right answer: nothing was measured"),
+            Self::NothingMeasured => f.write_str("no arrival got the right answer: nothing was measured"),
             Self::NotRun { workload, why } => write!(f, "{workload} was not run: {why}"),
             Self::Broken { wrong, scheduled } => {
                 write!(f, "{wrong} of {scheduled} arrivals did not get the right answer: something does not work")
@@ -166,19 +166,19 @@ impl fmt::Display for Invalid {
                 let bound_ms = punctuality.bound.as_secs_f64() * 1e3;
                 write!(f, "{late} of {timed} {what} more than {bound_ms} ms late")?;
                 if let Some(within) = within {
-                    write!(f, " in the first {} s, from which a figure comes", within.as_secs())?;
+                    write!(f, " in the first {} s, on which a figure depends", within.as_secs())?;
                 }
                 write!(f, ": {}", Why { away, for_connection: *for_connection, of: *late })
             }
             Self::Exhausted { connections } => write!(
                 f,
-                "{connections} requests were given up for want of ports, file descriptors or room for answers here: lower the rate, \
-                 or see net.ipv4.ip_local_port_range and ulimit -n"
+                "{connections} requests were given up because the generator had no port, file descriptor or room for \
+                 answers left: lower the rate, or raise net.ipv4.ip_local_port_range and ulimit -n"
             ),
             Self::Handshakes { undeclared, of } => write!(
                 f,
-                "{undeclared} of {of} handshakes were full and meant to be resumed, or the other way round (see what the \
-                 peer says of session tickets, or choose another --resumption)"
+                "{undeclared} of {of} handshakes were full instead of resumed, or resumed instead of full (check how \
+                 the peer issues session tickets, or choose another --resumption)"
             ),
             Self::Saturated { busy_share } => {
                 write!(
@@ -193,7 +193,7 @@ impl fmt::Display for Invalid {
                 let (needed, had) = (checked.threshold.samples_needed(), checked.had);
                 write!(f, "{checked} needs {needed} right answers, this run has {had} ({hint})")
             }
-            Self::Never { what, hint } => write!(f, "{what}: never ({hint}, or see what failed)"),
+            Self::Never { what, hint } => write!(f, "{what}: not observed ({hint}, or check what failed)"),
             Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
@@ -228,16 +228,16 @@ impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.for_connection * 2 > self.of {
             return f.write_str(
-                "most waited for a connection, and would have if every answer had taken no longer than usual (raise \
-                 --connections)",
+                "most waited for a connection, and would have waited even if every answer had taken no longer than \
+                 usual (raise --connections)",
             );
         }
         f.write_str("the generator was the bottleneck")?;
         if self.away.total > Duration::ZERO {
             let (total, longest) = (self.away.total.as_secs_f64(), self.away.longest.as_secs_f64());
-            write!(f, ": it was away for {total:.3} s in all, {longest:.3} s at once, stopped or starved of a CPU")?;
+            write!(f, ": it did not run for {total:.3} s in all, {longest:.3} s at once, stopped or starved of a CPU")?;
         }
-        f.write_str(" (give it a less busy machine)")
+        f.write_str(" (use a less busy machine)")
     }
 }
 
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn every_defect_is_named() {
+    fn every_reason_for_an_invalid_run_is_named() {
         let partial = Measurement { partial: true, ..good() };
         assert_eq!(judged(&partial, &[]), [Invalid::Partial]);
 
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_ask_one_thing_after_another_may_wait_for_themselves() {
+    fn sequential_clients_may_wait_for_their_own_requests() {
         let busy = Punctuality { bound: BOUND, of: Timed::BusyClients };
         let delays = |late, unsent| Delays { late, unsent, timed_out: 0 };
         let waiting = Measurement { ours: OurDelays { generator: delays(20, 0), pool: delays(480, 5) }, ..good() };
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_the_system_is_a_breach_and_not_invalid() {
+    fn delays_caused_by_the_system_are_a_breach_not_invalid() {
         let mut frozen = Measurement { late: 380, late_for_connection: 380, scheduled: 2_100, ..good() };
         assert_eq!(judged(&frozen, &[]), []);
         // 100 of 2,100 were never sent, since the system held every connection: they are its errors.
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absence_is_named_with_how_long_it_was() {
+    fn an_absence_is_named_with_its_duration() {
         let mut stopped = good();
         let (mut due, window) = (Moment::from_ns(20_000_000), Moment::default()..Moment::from_ns(10_000_000_000));
         let bound_ns = BOUND.as_nanos() as u64;
@@ -437,12 +437,12 @@ mod tests {
         assert_eq!(
             reason.to_string(),
             "100 of 499 ticks of the generator's timer came more than 5 ms late: the generator was the bottleneck: it \
-             was away for 2.000 s in all, 2.000 s at once, stopped or starved of a CPU (give it a less busy machine)"
+             did not run for 2.000 s in all, 2.000 s at once, stopped or starved of a CPU (use a less busy machine)"
         );
     }
 
     #[test]
-    fn a_figure_of_the_first_seconds_is_judged_by_them() {
+    fn an_early_figure_is_judged_by_its_own_seconds() {
         // 20 s; in the second one, the generator was late for a tenth of the arrivals that were due.
         let mut run = Measurement { timeline: Timeline::new(Duration::from_secs(20)), ..good() };
         for arrival in 0..2_000 {
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_beyond_the_limit_cannot_be_chance() {
+    fn enough_samples_beyond_a_limit_are_a_certain_breach() {
         // 500 samples are too few for p99: five beyond its limit may be chance, fifteen may not.
         let run = |beyond: u64| {
             let mut run = Measurement { scheduled: 500, started: 500, ..Measurement::default() };
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_measured_nothing_is_invalid_and_so_is_a_threshold_without_samples() {
+    fn a_run_without_measurements_is_invalid() {
         let reasons = judged(&Measurement { scheduled: 10, started: 10, ..Measurement::default() }, &[]);
         assert!(reasons.contains(&Invalid::NothingMeasured), "{reasons:?}");
         assert!(

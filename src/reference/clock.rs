@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_around_leap_days() {
+    fn timestamps_around_leap_days_are_formatted() {
         let at = |seconds, nanos| UNIX_EPOCH + Duration::new(seconds, nanos);
         assert_eq!(rfc3339(at(0, 0)), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(at(951_782_399, 0)), "2000-02-28T23:59:59Z");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_writes_and_offsets() {
+    fn written_timestamps_and_offsets_are_parsed() {
         for text in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.5Z", "2000-02-29T12:00:00.000000001Z"] {
             assert_eq!(parse_rfc3339(text).map(rfc3339).as_deref(), Some(text));
         }

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_and_stars_match_and_weak_forms_do_not() {
+    fn lists_and_wildcards_match_but_weak_tags_do_not() {
         let matches = |known| matches(&HeaderValue::from_static(known), "\"a\"");
         assert!(matches("\"a\"") && matches("*") && matches("\"b\" , \"a\""));
         assert!(!matches("W/\"a\"") && !matches("\"b\"") && !matches("") && !matches("*, \"b\""));

@@ -73,7 +73,7 @@ mod tests {
     use crate::store::memory::MemoryStore;
 
     #[test]
-    fn metadata_is_lenient() {
+    fn metadata_is_parsed_leniently() {
         assert_eq!(metadata(b""), None);
         assert_eq!(metadata(b"{}"), None);
         assert_eq!(metadata(b"{oops"), None);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn retired_agent_is_left_alone() {
+    async fn a_retired_agent_is_not_updated() {
         let (outcome, agent) = beat(Behaviour::AsBuilt, |agent| agent.retired_at = Some(SystemTime::UNIX_EPOCH)).await;
         assert!(matches!(outcome, Outcome::Retired));
         assert_eq!(agent.last_heartbeat_at, None);

@@ -54,7 +54,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn burst_then_refill() {
+    fn the_limiter_allows_a_burst_then_refills() {
         let (limiter, start) = (Limiter::default(), Instant::now());
         let address = IpAddr::from(Ipv4Addr::LOCALHOST);
         let taken = (0..150).filter(|_| limiter.allow(address, start)).count();

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_late_cuts_the_connection_after_its_work() {
+    async fn a_late_answer_closes_the_connection_after_the_work() {
         let (received, done) = receive(Duration::ZERO, Duration::from_millis(2)).await;
         assert!(received.is_empty() && done);
         let (received, done) = receive(WRITE_TIMEOUT, Duration::ZERO).await;

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_have_certctls_sizes() {
+    fn roles_have_as_many_permissions_as_in_certctl() {
         let sizes = ROLES.map(|role| (role.id, role.permissions().count()));
         assert_eq!(sizes, [("r-admin", 82), ("r-operator", 48), ("r-viewer", 19), ("r-agent", 6)]);
     }

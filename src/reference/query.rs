@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decodes_and_forgives() {
+    fn a_query_is_decoded_leniently() {
         let query = Query::parse(Some("a=1%3D+x&a=2&b=&c&page=7&bad=%zz&low=0"));
         assert_eq!(query.get("a"), Some("1= x"));
         assert_eq!((query.get("b"), query.get("c"), query.get("bad")), (None, None, None));

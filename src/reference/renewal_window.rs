@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_two_parts_of_base64url() {
+    fn certificate_ids_are_two_base64url_parts() {
         let hex = |id| SerialNumber::of_certificate_id(id).map(|serial| serial.hex().to_owned());
         assert_eq!(hex("aaaa.bbbb").as_deref(), Some("6db6db"));
         assert_eq!(hex("aa.AAEC").as_deref(), Some("102"));

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_lead_where_certctl_leads() {
+    fn paths_are_routed_as_in_certctl() {
         assert_eq!(post("/api/v1/agents/a-1/heartbeat"), Route::Heartbeat("a-1"));
         assert_eq!(get("/api/v1/agents/a-1/heartbeat"), Route::WrongMethod("POST"));
         assert_eq!(get("/api/v1/agents/a-1/work"), Route::Poll("a-1"));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn acme_has_a_long_and_a_short_form() {
+    fn acme_paths_have_a_long_and_a_short_form() {
         let call = |profile, resource| Route::Acme(acme::Call { profile, resource });
         assert_eq!(get("/acme/profile/p/directory"), call(Some("p"), Resource::Directory));
         assert_eq!(route(&Method::HEAD, "/acme/profile/p/new-nonce"), call(Some("p"), Resource::NewNonce));

@@ -69,7 +69,7 @@ fn distribution(facts: &DistributionFacts) -> Result<(), String> {
     for (name, us) in figures_of(facts) {
         let Some(us) = us else { continue };
         if facts.count == 0 {
-            return Err(format!("{name}: it is {us}, of no sample"));
+            return Err(format!("{name}: it is {us}, without a sample"));
         }
         if us < last.1 {
             return Err(format!("{name}: it is {us}, less than {} of {}", last.0, last.1));
@@ -118,7 +118,7 @@ pub fn fields(summary: &Summary) -> Result<(), String> {
         return Err("run_id: it is empty".to_owned());
     }
     if humantime::parse_rfc3339(&summary.finished_at).is_err() {
-        return Err(format!("finished_at: {:?} is no time", summary.finished_at));
+        return Err(format!("finished_at: {:?} is not a time", summary.finished_at));
     }
     let mut names = HashSet::new();
     for (index, one) in summary.results.iter().enumerate() {
@@ -164,7 +164,7 @@ fn results(results: &WorkloadResults) -> Result<(), String> {
     ];
     match of.into_iter().find(|(_, facts, count)| facts.count != *count) {
         Some((name, facts, count)) => {
-            Err(format!("latency.{name}.count: it is {}, but {count} outcomes are of that kind", facts.count))
+            Err(format!("latency.{name}.count: it is {}, but {count} outcomes are of that class", facts.count))
         }
         None => Ok(()),
     }
@@ -178,7 +178,7 @@ fn share(told: Option<f64>, right: u64, scheduled: u64) -> Result<(), String> {
         _ => false,
     };
     let shown = |share: Option<f64>| share.map_or("null".to_owned(), |share| share.to_string());
-    if agree { Ok(()) } else { Err(format!("error_share: it is {}, but outcomes make {}", shown(told), shown(held))) }
+    if agree { Ok(()) } else { Err(format!("error_share: it is {}, but outcomes give {}", shown(told), shown(held))) }
 }
 
 fn threshold(threshold: &ThresholdFacts) -> Result<(), String> {
@@ -200,9 +200,11 @@ fn threshold(threshold: &ThresholdFacts) -> Result<(), String> {
 fn verdict(summary: &Summary) -> Result<(), String> {
     let breached = summary.thresholds.iter().any(|threshold| threshold.passed == Some(false));
     match summary.verdict {
-        verdict if ![verdict.exit_code(), ELSEWHERE].contains(&summary.exit_code) => {
-            Err(format!("exit_code: it is {}, of the verdict {verdict} {}", summary.exit_code, verdict.exit_code()))
-        }
+        verdict if ![verdict.exit_code(), ELSEWHERE].contains(&summary.exit_code) => Err(format!(
+            "exit_code: it is {}, but that of the verdict {verdict} is {}",
+            summary.exit_code,
+            verdict.exit_code()
+        )),
         Verdict::Pass if !summary.invalid.is_empty() => Err("verdict: it is pass, but invalid has reasons".to_owned()),
         Verdict::Pass if breached || !summary.breaches.is_empty() => {
             Err("verdict: it is pass, but a threshold was breached".to_owned())

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_stay_words() {
+    fn html_and_markdown_are_escaped() {
         assert_eq!(html("<a href='x'>&\"\u{1}"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\\u{1}");
         assert_eq!(markdown("agent_storm a|b _x_ `c` @you\n# d"), "agent_storm a\\|b \\_x\\_ \\`c\\` @\u{200b}you # d");
         assert_eq!(markdown("<img src=x>&amp;[a](b)"), "&lt;img src=x&gt;&amp;amp;\\[a\\](b)");

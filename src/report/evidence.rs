@@ -106,7 +106,7 @@ fn metrics(text: &mut String, evidence: &Evidence) {
         Some(Known::Yes(changes)) => changes,
     };
     if changes.is_empty() {
-        row(text, "metrics", "none of certctl's own changed");
+        row(text, "metrics", "none of certctl's own metrics changed");
     }
     let value = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| value.to_string());
     for (index, (name, change)) in changes.iter().take(SHOWN_METRICS).enumerate() {

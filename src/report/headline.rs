@@ -34,7 +34,7 @@ pub fn meaning(summary: &Summary) -> String {
             let told: Vec<_> = told.chain(summary.breaches.iter().cloned()).collect();
             format!("{}.", told.join("; "))
         }
-        Verdict::Invalid => "whatever its figures say, this run proves nothing.".to_owned(),
+        Verdict::Invalid => "the figures of this run mean nothing.".to_owned(),
         Verdict::Smoke => "every part works; nothing was judged.".to_owned(),
     }
 }
@@ -49,6 +49,9 @@ pub fn retries(summary: &Summary) -> Option<String> {
         retried += if kind.kind == Kind::HelloRetry.label() { kind.count } else { 0 };
     }
     (retried > 0).then(|| {
-        format!("{retried} of {all} handshakes were retried: the server wants another key exchange group (HelloRetryRequest)")
+        format!(
+            "{retried} of {all} handshakes were retried: the server selected another key exchange group \
+             (HelloRetryRequest)"
+        )
     })
 }

@@ -98,7 +98,7 @@ fn section(at: usize, group: &Group, alone: bool) -> Result<String> {
             writeln!(text, "<p class=\"about\">{label}{}</p>", html(&format!("{} – {system}; {machine}", about.title)));
     }
     for difference in group.differences() {
-        let _ = writeln!(text, "<p class=\"note\">Not alike: {}.</p>", html(&difference));
+        let _ = writeln!(text, "<p class=\"note\">The runs differ: {}.</p>", html(&difference));
     }
     text.push_str(&table(&sheet::overview(group)));
     for (place, workload) in group.workloads().into_iter().enumerate() {
@@ -269,7 +269,7 @@ pub fn table(sheet: &Sheet) -> String {
 
 fn details(run: &Run) -> String {
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", html(&run.label)) };
-    let mut text = format!("<details><summary>Machine, target and all figures{whose}</summary>\n");
+    let mut text = format!("<details><summary>Machine, system and all figures{whose}</summary>\n");
     for sheet in sheet::details(&run.summary) {
         text.push_str(&table(&sheet));
     }
@@ -278,7 +278,7 @@ fn details(run: &Run) -> String {
         if !lines.is_empty() {
             let _ = writeln!(
                 text,
-                "<h3>The server side's evidence</h3>\n<pre class=\"scroll\" tabindex=\"0\">{}</pre>",
+                "<h3>Evidence of the system's side</h3>\n<pre class=\"scroll\" tabindex=\"0\">{}</pre>",
                 html(&lines)
             );
         }

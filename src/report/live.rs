@@ -101,7 +101,7 @@ impl Line {
         let rate = (ok + not_ok - self.last.0 - self.last.1) as f64 / span_s;
         (self.last, self.last_at) = ((ok, not_ok), Instant::now());
         let of = |whole: Duration| format!("{:>3.0} of {} s", self.since.elapsed().as_secs_f64(), whole.as_secs_f64());
-        let answered = format!("{rate:>6.0} answers/s, {ok} ok, {not_ok} not");
+        let answered = format!("{rate:>6.0} answers/s, {ok} ok, {not_ok} not ok");
         match self.stage {
             Stage::Opening => format!("opening    {} of {} connections", progress.connections(), extent.connections),
             Stage::WarmUp => format!("warm-up    {}  {answered}", of(extent.warm_up)),

@@ -23,7 +23,7 @@ fn section(group: &Group) -> String {
         text.push_str(&verdict(run));
     }
     for difference in group.differences() {
-        let _ = writeln!(text, "Not alike: {}.\n", markdown(&difference));
+        let _ = writeln!(text, "The runs differ: {}.\n", markdown(&difference));
     }
     text.push_str(&table(&sheet::overview(group)));
     for run in &group.runs {
@@ -77,7 +77,7 @@ fn cell(cell: &Cell) -> String {
 fn details(run: &Run) -> String {
     let summary = &run.summary;
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", run.label) };
-    let mut text = format!("<details><summary>Machine, target and all figures{whose}</summary>\n\n");
+    let mut text = format!("<details><summary>Machine, system and all figures{whose}</summary>\n\n");
     let _ = writeln!(text, "{}\n", markdown(&summary.about.title));
     for sheet in sheet::details(summary) {
         let _ = writeln!(text, "**{}**\n", markdown(&sheet.title));
@@ -86,7 +86,7 @@ fn details(run: &Run) -> String {
     for evidence in &summary.evidence {
         let lines = evidence::lines(evidence);
         if !lines.is_empty() {
-            let _ = writeln!(text, "**The server side's evidence**\n\n<pre>\n{}</pre>\n", preformatted(&lines));
+            let _ = writeln!(text, "**Evidence of the system's side**\n\n<pre>\n{}</pre>\n", preformatted(&lines));
         }
     }
     text + "</details>\n\n"

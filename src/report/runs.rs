@@ -46,11 +46,8 @@ pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
     for group in &mut groups {
         let count = group.runs.len();
         if count > RUNS {
-            return Err(Error::usage(format!(
-                "{count} runs of {}: no more than {RUNS} can be told apart",
-                group.scenario
-            ))
-            .with_hint("report on fewer at a time"));
+            return Err(Error::usage(format!("{count} runs of {}: a report shows at most {RUNS}", group.scenario))
+                .with_hint("report on fewer at a time"));
         }
         for (index, run) in group.runs.iter_mut().enumerate().filter(|_| count > 1) {
             run.label = ["base", "head"].get(index).map_or_else(|| format!("run {}", index + 1), ToString::to_string);
@@ -83,8 +80,8 @@ impl Group {
                     told.push(format!("{} has another {what}: {other}, not {base}", run.label));
                 }
             };
-            differ("target", &base.target.kind, &other.target.kind);
-            differ("target version", &base.target.version, &other.target.version);
+            differ("system", &base.target.kind, &other.target.kind);
+            differ("system version", &base.target.version, &other.target.version);
             differ("behaviour", &base.target.behaviour, &other.target.behaviour);
             differ("store", &base.target.store, &other.target.store);
             differ("processor", &base.machine.cpu_model, &other.machine.cpu_model);
@@ -114,7 +111,7 @@ impl Run {
         let Some(hdr) = &facts.hdr_ns else { return Ok(Distribution::default()) };
         Distribution::from_base64(hdr).map_err(|error| {
             Error::usage(format!("{} is damaged: {}", self.file, error.what()))
-                .with_hint("name a summary.json as a run has written it")
+                .with_hint("give an unedited summary.json of a run")
         })
     }
 }

@@ -226,7 +226,7 @@ pub fn details(summary: &Summary) -> Vec<Sheet> {
     for (key, value) in &summary.about.target.settings {
         flatten(key, value, &mut settings);
     }
-    sheets.push(Sheet::pairs("Settings of the target", settings));
+    sheets.push(Sheet::pairs("Settings of the system", settings));
     for used in &summary.machine_use {
         let rows = machine_use::owners(&used.mean).into_iter().chain([("idle", Some(used.mean.idle))]);
         let rows = rows.filter_map(|(name, cpus)| Some((name.to_owned(), ticks::digits(cpus?))));
@@ -254,7 +254,7 @@ fn environment(summary: &Summary) -> Sheet {
     let gib = machine.memory_bytes as f64 / f64::from(1 << 30);
     let mib = |bytes: u64| ticks::digits(bytes as f64 / f64::from(1 << 20));
     let rows = [
-        ("target", text::system(target)),
+        ("system", text::system(target)),
         ("address", target.base_url.clone()),
         ("certificate", target.trust.clone()),
         ("store", target.store.clone()),

@@ -74,18 +74,18 @@ pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
             )
         };
         if line.trim_end() == END {
-            return Err(wrong("this end has no marker before it"));
+            return Err(wrong("this end marker has no start marker before it"));
         }
         let end = lines.find(|(_, line)| line.trim_end() == END || line.starts_with(OPENING));
         let Some((_, end)) = end.filter(|(_, end)| end.trim_end() == END) else {
-            return Err(wrong("this marker has no end"));
+            return Err(wrong("this marker has no end marker"));
         };
         let mut words = order.split_whitespace();
         let what = words.next().unwrap_or_default();
         let picture = if what == "picture" { words.next() } else { None };
         let baselines = load(words).map_err(|error| wrong(error.what()))?;
         if baselines.is_empty() {
-            return Err(wrong("no baseline is named, or there is none"));
+            return Err(wrong("no baseline is named or found"));
         }
         let from = spliced.text.len();
         match (what, picture) {
@@ -97,7 +97,7 @@ pub fn splice(document: &Path, text: &str) -> Result<Spliced> {
                 let _ = writeln!(spliced.text, "![{title}]({file})");
                 spliced.pictures.push((document.with_file_name(file), drawn));
             }
-            _ => return Err(wrong(&format!("`{order}` is nothing that can be spliced"))),
+            _ => return Err(wrong(&format!("`{order}` is not a known kind of table or picture"))),
         }
         if line.ends_with("\r\n") {
             let made = spliced.text.split_off(from).replace('\n', "\r\n");
@@ -189,7 +189,7 @@ fn middle(line: &Line) -> Option<f64> {
 }
 
 fn latency(baselines: &[Baseline]) -> String {
-    let header = ["workload", "asked", "p50", "p95", "p99", "runs differ by (p50)", "answers/s", "errors"];
+    let header = ["workload", "load", "p50", "p95", "p99", "runs differ by (p50)", "answers/s", "errors"];
     let rows = Workload::all(baselines).map(|workload| {
         let noise = workload.line("response_p50_us").map(|line| format!("{:.0}%", line.noise_floor * 100.0));
         let answers = workload.us("answers_per_s").map(|per_s| format!("{per_s:.0}"));
@@ -238,7 +238,7 @@ fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     });
     let bars: Vec<Bar> = bars.filter(|bar| !bar.segments.is_empty()).collect();
     if bars.is_empty() {
-        return Err(Error::usage("no baseline of these has phases").with_hint("name baselines of connector_tier"));
+        return Err(Error::usage("none of these baselines has phases").with_hint("name baselines of connector_tier"));
     }
     Ok((title, phases::file(&Stack { title, bars: &bars }, PICTURE_WIDTH)?))
 }

@@ -50,7 +50,7 @@ pub fn heading(about: &About) -> String {
 /// Adds the rows of a certctl, or of the reference server.
 fn certctl(text: &mut String, target: &TargetFacts) {
     let address = target.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
-    row(text, "target", &format!("{} at {}{address}", system(target), target.base_url));
+    row(text, "system", &format!("{} at {}{address}", system(target), target.base_url));
     // Figures of writes mean nothing without these settings.
     let durability = ["fsync", "synchronous_commit"]
         .into_iter()
@@ -62,7 +62,7 @@ fn certctl(text: &mut String, target: &TargetFacts) {
 /// Adds the rows of the daemons behind connectors.
 fn connectors(text: &mut String, target: &TargetFacts) {
     for (index, daemon) in daemons(target).enumerate() {
-        row(text, if index == 0 { "target" } else { "" }, &daemon);
+        row(text, if index == 0 { "system" } else { "" }, &daemon);
     }
     row(text, "", &target.trust);
     for skipped in target.settings.get("skipped").and_then(serde_json::Value::as_array).into_iter().flatten() {
@@ -162,7 +162,7 @@ pub fn results(summary: &Summary) -> String {
         row(&mut text, "", &retries);
     }
     if summary.verdict == Verdict::Smoke {
-        row(&mut text, "", "cargo bench measures; this only shows that every part works");
+        row(&mut text, "", "a smoke run only shows that every part works; cargo bench measures");
     }
     foreign::visible_lines(&text).into_owned()
 }

@@ -200,7 +200,7 @@ impl Scenario for Acme {
                     Nonce::None => "it has no Replay-Nonce".to_owned(),
                     Nonce::Several => "it has more than one Replay-Nonce".to_owned(),
                     Nonce::Invalid => "its Replay-Nonce is not base64url".to_owned(),
-                    Nonce::Valid(_) => "its Replay-Nonce was given out before".to_owned(),
+                    Nonce::Valid(_) => "its Replay-Nonce was issued before".to_owned(),
                 };
             }
             _ => MALFORMED_TYPE,
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_4xx_is_right_and_other_answers_are_not() {
+    fn only_the_expected_4xx_is_a_right_answer() {
         let acme = acme();
         let problem_head = |status: u16| format!("{status} x\r\nContent-Type: application/problem+json");
         assert_eq!(judge(&acme, 2, &problem_head(400), &problem("malformed")), Outcome::Ok);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_given_out_twice_is_a_wrong_answer() {
+    fn a_repeated_or_malformed_nonce_is_a_wrong_answer() {
         let acme = acme();
         let head = |nonce| format!("200 OK\r\nContent-Type: application/json\r\nReplay-Nonce: {nonce}");
         assert_eq!(judge(&acme, 0, &head("n1"), DIRECTORY_BODY), Outcome::Ok);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_429_is_refused_only_in_acmes_own_shape() {
+    fn only_a_429_in_acme_form_counts_as_refused() {
         let acme = acme();
         let limited = "429 x\r\nContent-Type: application/problem+json";
         assert_eq!(judge(&acme, 0, limited, &problem("rateLimited")), Outcome::Refused);

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_recorded_answer_is_ok() {
+    fn only_a_recorded_heartbeat_is_a_right_answer() {
         let json = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
         let ok = format!("{json}Content-Length: 32\r\n\r\n{{\"status\":\"heartbeat_recorded\"}}\n");
         assert_eq!(judge(ok.as_bytes()), Outcome::Ok);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_fleet_that_is_silent_for_a_second_is_not_in_steady_state() {
+    fn a_silent_second_of_a_large_fleet_is_not_steady() {
         let told = |agents, answers_in_the_last_second: u64| {
             let storm = AgentStorm::new(Fleet::Restart, agents, "h", "t");
             storm.starting(Moment::now());
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_take_turns_and_keep_their_platform() {
+    fn agents_rotate_and_keep_their_platform() {
         let storm = AgentStorm::new(Fleet::Contract, 5_000, "localhost:8443", "t0k");
         let mut request = Vec::new();
         for (seq, number) in [(0, 1), (4_999, 5_000), (5_000, 1), (12_344, 2_345)] {

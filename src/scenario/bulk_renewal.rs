@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_disjoint_and_each_is_renewed_whole_or_wrong() {
+    fn batches_are_disjoint_and_partial_renewals_are_wrong() {
         let renewal = BulkRenewal::new("enqueue", Selection::Batches { size: 3 }, "h", "t");
         let ids = |seq: u64| renewal.body(seq).replace("cert-loadtest-bulk-", "");
         assert_eq!(ids(0), r#"{"certificate_ids":["00001","00002","00003"]}"#);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rescan_tells_that_it_did_nothing() {
+    fn a_rescan_counts_requests_without_renewals() {
         let renewal = BulkRenewal::new("rescan", Selection::Criteria, "h", "t");
         assert_eq!(judge(&renewal, [50, 47, 3, 0]), Outcome::Ok);
         assert_eq!(judge(&renewal, [50, 0, 50, 0]), Outcome::Ok);

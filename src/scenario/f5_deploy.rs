@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_needs_what_the_ones_before_it_brought() {
+    fn each_step_uses_the_results_of_earlier_steps() {
         let scenario = scenario();
         assert!(request(&scenario, 3, 0).ends_with(r#""password":"p","username":"u"}"#));
         assert_eq!(judge(&scenario, 3, 0, 200, r#"{"token":{"token":"T0K"}}"#), Outcome::Ok);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counts_after_a_step_that_failed_until_the_next_round() {
+    fn steps_after_a_failed_step_are_wrong_answers() {
         let scenario = scenario();
         request(&scenario, 0, 0);
         assert_eq!(judge(&scenario, 0, 0, 401, "{}"), Outcome::Failed(401));

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_beyond_the_room_are_told() {
+    fn connections_beyond_the_buffer_are_reported() {
         // 100 are expected, so that there is room for 160.
         let rotated = |connections: u64| {
             let sightings = RefCell::new(Vec::with_capacity(room_for(100.0)));

@@ -140,7 +140,7 @@ mod tests {
     use crate::wire::http1::Parser;
 
     #[test]
-    fn only_the_certificate_that_was_posted_is_a_right_answer() {
+    fn only_the_posted_certificate_is_a_right_answer() {
         let issuance = Issuance::new("r1", "localhost:8443", "t0k");
         let judge = |seq, status: u16, name: &str| {
             let body = format!(r#"{{"id":"cert-1","name":"{name}"}}"#);

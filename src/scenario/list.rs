@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_the_rows_that_its_total_says() {
+    fn a_page_whose_rows_contradict_its_total_is_wrong() {
         let list = List::new(Variant::FirstPage, "h", "t");
         assert_eq!(judge(&list, 0, "200 OK", &page(120, 1, 50)), Outcome::Ok);
         assert_eq!(judge(&list, 1, "200 OK", &page(120, 1, 49)), Outcome::Wrong);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_walk_goes_to_the_last_page_and_starts_over() {
+    fn a_deep_walk_restarts_after_the_last_page() {
         let list = List::new(Variant::Deep, "h", "t");
         let mut pages = Vec::new();
         for seq in 0..5 {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conditional_list_sends_the_tag_that_it_has_and_counts_304s() {
+    fn a_conditional_list_sends_its_etag_and_counts_304s() {
         let list = List::new(Variant::Conditional, "h", "t");
         assert!(!asked(&list, 0).contains("If-None-Match"));
         assert_eq!(judge(&list, 0, "200 OK\r\nEtag: \"abc\"", &page(50, 1, 50)), Outcome::Ok);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_that_never_advances_is_bounded_and_told() {
+    fn a_stuck_cursor_is_bounded_and_reported() {
         let list = List::new(Variant::Cursor, "h", "t");
         let stuck = page(500, 1, 50).replace("\"page\":1,\"per_page\":50", "\"next_cursor\":\"c2\",\"page_size\":50");
         for seq in 0..45 {

@@ -120,11 +120,11 @@ pub struct Claim {
 /// Describes the content type of an answer, where another is `due`.
 fn other_type(response: &Response<'_>, due: &str) -> String {
     let mut types = response.headers("content-type");
-    let Some(first) = types.next() else { return format!("it has no Content-Type, where {due} is due") };
+    let Some(first) = types.next() else { return format!("it has no Content-Type, expected {due}") };
     let first = foreign::line_of_bytes(first);
     match types.count() {
-        0 => format!("its Content-Type is {first}, where {due} is due"),
-        more => format!("the first of its {} Content-Types is {first}, where {due} is due", more + 1),
+        0 => format!("its Content-Type is {first}, expected {due}"),
+        more => format!("the first of its {} Content-Types is {first}, expected {due}", more + 1),
     }
 }
 

@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_nonce_is_new_once(numbers in prop::collection::vec(0u32..2_000, 0..3_000)) {
+        fn a_nonce_is_new_only_once(numbers in prop::collection::vec(0u32..2_000, 0..3_000)) {
             let (mut nonces, mut known) = (Nonces::new(LASTING), HashSet::new());
             for number in &numbers {
                 let nonce = format!("nonce-{number:030}");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_million_nonces_stay_apart() {
+    fn half_a_million_nonces_are_distinguished() {
         // Every table grows twice.
         let mut nonces = Nonces::new(LASTING);
         let all = || (0..500_000).map(|number| format!("{number:08}-of-an-acme-server"));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_names_make_room_for_the_youngest() {
+    fn the_oldest_nonces_are_evicted_first() {
         let mut nonces = Nonces::new(LASTING);
         for second in 0..1_000 {
             for number in 0..100 {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_allocates_nothing_while_there_is_room() {
+    fn inserting_a_nonce_within_capacity_allocates_nothing() {
         let mut nonces = Nonces::new(LASTING);
         nonces.insert(b"the-first", at(1));
         let text: Vec<String> = (0..5_000).map(|number| format!("{number:08}")).collect();

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_connection_with_the_old_certificate_counts() {
+    fn rotation_time_ends_with_the_last_old_certificate() {
         let rotation = Rotation { kind: Kind::Nginx, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
         let sightings =
             [see(0, 1, 1), see(1_005, 2, 9), see(1_020, 1, 5), see(1_030, 2, 1), see(1_040, 2, 1), see(9_000, 2, 2)];
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_waited_for_its_certificate_got_it_when_it_was_shown() {
+    fn certificates_are_timed_at_the_moment_they_are_shown() {
         let rotation = Rotation { kind: Kind::Apache, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
         let waited = |at, shown, certificate| Sighting { shown: ms(shown), ..see(at, certificate, 1) };
         // No connection is accepted for half a second, be it begun before the order or after it.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn resumed_handshakes_and_old_workers_are_told_apart() {
+    fn resumed_handshakes_and_old_workers_are_reported() {
         let rotations = Rotations::default();
         let rotation =
             |at, certificate| Rotation { kind: Kind::Haproxy, asked: ms(at), returned: ms(at + 10), certificate };
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_never_served_is_told_and_one_shortly_before_the_end_is_not() {
+    fn a_certificate_that_is_never_served_is_reported() {
         let rotation = |asked| Rotation { kind: Kind::F5, asked: ms(asked), returned: ms(asked + 1), certificate: 7 };
         assert!(told(&[rotation(5)], &[see(4, 1, 1), see(1_006, 1, 1)])[1].ends_with("never"));
         // The last connection with the old certificate came after the second replacement, just before the run ended.

@@ -22,9 +22,9 @@ pub struct Named<'a> {
 /// The alert of a server that has no parameters in common with the offer (RFC 8446, section 6.2).
 const HANDSHAKE_FAILURE: &str = "HandshakeFailure";
 /// The default offer, as a hint.
-const IN_COMMON: &str = "have it take a cipher suite, group and key that are spoken here: TLS 1.3, or 1.2 with ECDHE and \
-                         AES-GCM or ChaCha20; X25519, P-256 or P-384; a certificate with an RSA, ECDSA (P-256, P-384, \
-                         P-521) or Ed25519 key";
+const IN_COMMON: &str = "have it accept a cipher suite, group and key that this suite supports: TLS 1.3, or 1.2 with \
+                         ECDHE and AES-GCM or ChaCha20; X25519, P-256 or P-384; a certificate with an RSA, ECDSA \
+                         (P-256, P-384, P-521) or Ed25519 key";
 
 /// The faults by which a server rejects a handshake without a server name: an alert, or a close.
 const NO_NAME_KINDS: [FaultKind; 3] = [FaultKind::UnknownName, FaultKind::Refused, FaultKind::Closed];
@@ -68,16 +68,16 @@ impl Named<'_> {
             }
             _ if self.may_miss_a_name(fault) => name,
             FaultKind::Connect => format!("start {what} there, or correct {url_from}"),
-            FaultKind::Exhausted => "raise ulimit -n, or end what holds so many ports".to_owned(),
+            FaultKind::Exhausted => "raise ulimit -n, or end the processes that hold so many ports".to_owned(),
             FaultKind::Expired | FaultKind::NotValidYet => {
                 format!(
-                    "have it serve a certificate that is valid now, see that this machine's clock is right {or_any}"
+                    "have it serve a certificate that is valid now, check that this machine's clock is right {or_any}"
                 )
             }
             FaultKind::WrongName => format!("write a name that its certificate is for in {url_from} {or_any}"),
             FaultKind::UnknownAuthority => match self.trust {
                 Trust::Authorities(_) => format!(
-                    "the file of {ca_flag} is another authority's: give the certificate of the one that signed the \
+                    "the file of {ca_flag} is of another authority: give the certificate of the one that signed the \
                      server's {or_any}"
                 ),
                 Trust::System | Trust::Insecure => {
@@ -85,7 +85,7 @@ impl Named<'_> {
                 }
             },
             FaultKind::AuthorityAsServer => {
-                format!("give this very certificate with {ca_flag} FILE, or have it serve one with CA:FALSE {or_any}")
+                format!("give this same certificate with {ca_flag} FILE, or have it serve one with CA:FALSE {or_any}")
             }
             FaultKind::SmallKey => {
                 "have it serve a certificate with an RSA key of 2048 bits or more, or an ECDSA key, and \
@@ -99,10 +99,10 @@ impl Named<'_> {
                 format!("have it serve a certificate without it, or one that does not mark it critical {or_any}")
             }
             FaultKind::BadCertificate => format!("have it serve a well-formed certificate of version 3 {or_any}"),
-            FaultKind::ClientCertificate => "have it ask for no client certificate: none is sent".to_owned(),
-            FaultKind::NoHttp11 => "have it offer http/1.1 (ALPN): nothing else is spoken here".to_owned(),
+            FaultKind::ClientCertificate => "have it request no client certificate: none is sent".to_owned(),
+            FaultKind::NoHttp11 => "have it offer http/1.1 (ALPN): this suite supports nothing else".to_owned(),
             FaultKind::UnofferedAlpn => "have it select http/1.1, or no protocol at all (ALPN)".to_owned(),
-            FaultKind::OldTls => "have it speak TLS 1.2 or 1.3: nothing older is spoken here".to_owned(),
+            FaultKind::OldTls => "have it speak TLS 1.2 or 1.3: this suite supports nothing older".to_owned(),
             FaultKind::UnknownName => format!("write a name that the server knows in {url_from}"),
             FaultKind::NotTls
             | FaultKind::Refused
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_missed_only_where_none_was_sent() {
+    fn a_server_name_is_hinted_only_if_none_was_sent() {
         let hint = |base: &str, kind, detail: &str| {
             let (base, trust) = (base.parse().unwrap(), Trust::Insecure);
             let named =

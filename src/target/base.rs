@@ -31,31 +31,31 @@ impl FromStr for Base {
         let shown = foreign::visible(&redact(text), SHOWN_CHARACTERS);
         let wrong = |what: &str| Err(format!("`{shown}`: {what}"));
         if text.chars().any(|letter| letter.is_whitespace() || foreign::is_hidden(letter)) {
-            return wrong("a URL holds no spaces and no invisible characters");
+            return wrong("a URL must not contain spaces or invisible characters");
         }
         let Some((scheme, rest)) = text.split_once("://") else { return wrong("write it as https://host:port") };
         match scheme.to_ascii_lowercase().as_str() {
             "https" => {}
-            "http" => return wrong("only HTTPS is spoken; write https://"),
+            "http" => return wrong("only HTTPS is supported; write https://"),
             _ => return wrong("write it as https://host:port"),
         }
         if rest.contains('@') {
-            return wrong("the URL takes no user name or password");
+            return wrong("the URL must not contain a user name or password");
         }
         let (authority, more) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
         match more.trim_start_matches('/').chars().next() {
-            Some('?') => return wrong("the base URL takes no query; write https://host:port"),
-            Some('#') => return wrong("the base URL takes no fragment; write https://host:port"),
+            Some('?') => return wrong("the base URL must not have a query; write https://host:port"),
+            Some('#') => return wrong("the base URL must not have a fragment; write https://host:port"),
             None if more.len() < 2 => {}
-            _ => return wrong("the base URL takes no path; write https://host:port"),
+            _ => return wrong("the base URL must not have a path; write https://host:port"),
         }
         let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
             Some(Some((address, port))) => {
                 if address.contains('%') {
-                    return wrong("an IPv6 address with a zone is not taken; write one without");
+                    return wrong("an IPv6 address with a zone is not supported; write one without");
                 }
                 let Ok(address) = address.parse::<Ipv6Addr>() else {
-                    return wrong("in brackets belongs an IPv6 address");
+                    return wrong("brackets must contain an IPv6 address");
                 };
                 (address.to_string(), port)
             }
@@ -63,7 +63,7 @@ impl FromStr for Base {
             None => {
                 let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
                 if port.matches(':').count() > 1 {
-                    return wrong("an IPv6 address is written in brackets: https://[::1]:8443");
+                    return wrong("an IPv6 address must be in brackets: https://[::1]:8443");
                 }
                 (host.to_ascii_lowercase(), port)
             }
@@ -73,13 +73,13 @@ impl FromStr for Base {
         }
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => 443,
-            None => return wrong("behind an IPv6 address stands a colon and a port, or nothing"),
+            None => return wrong("an IPv6 address must be followed by a colon and a port, or by nothing"),
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse::<u16>() {
                 Ok(port @ 1..) => port,
-                _ if digits.is_empty() => return wrong("behind the colon belongs a port"),
-                _ => return wrong("a port is a number from 1 to 65535"),
+                _ if digits.is_empty() => return wrong("a port must follow the colon"),
+                _ => return wrong("a port must be a number from 1 to 65535"),
             },
-            Some(_) => return wrong("a port is a number from 1 to 65535"),
+            Some(_) => return wrong("a port must be a number from 1 to 65535"),
         };
         Ok(Self { host, port, fixed: Vec::new() })
     }
@@ -102,14 +102,14 @@ fn flaw(host: &str) -> Option<&'static str> {
         return None;
     }
     Some(match host.rsplit('.').next() {
-        _ if host.is_empty() => "it names no host",
+        _ if host.is_empty() => "it has no host",
         _ if !host.is_ascii() => "write the host's name in ASCII letters, as xn--…",
         _ if host.len() > 253 => "a host's name has at most 253 letters",
         Some("") => "write the host's name without a dot at its end",
         // Resolvers differ in the address that they read from such a name.
         Some(last) if is_number(last) => "an IPv4 address has four numbers from 0 to 255",
         _ if host.split('.').any(|label| !(1..=63).contains(&label.len())) => {
-            "between the dots of a host's name stand 1 to 63 letters"
+            "each part of a host's name between dots must have 1 to 63 letters"
         }
         _ if !host.bytes().all(|byte| plain(byte) || byte == b'.') => {
             "a host's name has letters, digits, hyphens and dots"
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_base_url() {
+    fn a_base_url_is_parsed() {
         for (text, header) in [
             ("https://localhost:8443", "localhost:8443"),
             ("https://certctl.example/", "certctl.example:443"),
@@ -201,34 +201,34 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_none_and_shows_no_password() {
+    fn invalid_base_urls_are_refused_without_the_password() {
         for text in ["localhost:8443", "http://localhost", "https://h/api", "https://h?x", ""] {
             text.parse::<Base>().unwrap_err();
         }
         let long = format!("https://{}", "h".repeat(64));
         for (text, why) in [
-            ("https://localhost:99999", "a port is a number from 1 to 65535"),
-            ("https://localhost:65536", "a port is a number from 1 to 65535"),
-            ("https://localhost:0", "a port is a number from 1 to 65535"),
-            ("https://localhost:+443", "a port is a number from 1 to 65535"),
-            ("https://localhost:", "behind the colon belongs a port"),
-            ("https://:8443", "it names no host"),
-            ("https://h#x", "no fragment"),
-            ("https://h/?x", "no query"),
-            ("https://h//", "no path"),
-            ("https://h\\x", "no path"),
-            ("https://h ", "no spaces"),
-            ("https://h\u{1b}[2J", "no spaces and no invisible"),
-            ("https://h\u{202e}", "no spaces and no invisible"),
+            ("https://localhost:99999", "a port must be a number from 1 to 65535"),
+            ("https://localhost:65536", "a port must be a number from 1 to 65535"),
+            ("https://localhost:0", "a port must be a number from 1 to 65535"),
+            ("https://localhost:+443", "a port must be a number from 1 to 65535"),
+            ("https://localhost:", "a port must follow the colon"),
+            ("https://:8443", "it has no host"),
+            ("https://h#x", "must not have a fragment"),
+            ("https://h/?x", "must not have a query"),
+            ("https://h//", "must not have a path"),
+            ("https://h\\x", "must not have a path"),
+            ("https://h ", "must not contain spaces"),
+            ("https://h\u{1b}[2J", "must not contain spaces or invisible"),
+            ("https://h\u{202e}", "must not contain spaces or invisible"),
             ("https://::1", "in brackets"),
             ("https://[::1", "not closed"),
             ("https://[::1]x", "a colon and a port"),
             ("https://[fe80::1%eth0]:8443", "zone"),
-            ("https://[127.0.0.1]", "belongs an IPv6 address"),
+            ("https://[127.0.0.1]", "must contain an IPv6 address"),
             ("https://bücher.example", "ASCII"),
             ("https://h.example.", "without a dot"),
-            ("https://h..example", "between the dots"),
-            (&long, "between the dots"),
+            ("https://h..example", "between dots"),
+            (&long, "between dots"),
             ("https://127.1", "four numbers"),
             ("https://0x7f000001", "four numbers"),
             ("https://h%41", "letters, digits"),

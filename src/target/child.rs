@@ -86,11 +86,8 @@ impl RunAs {
                 return Ok(Some(user));
             }
         }
-        Err(Error::new(format!(
-            "finding a user to start a server as, since we are root: no user {}",
-            names.join(" or ")
-        ))
-        .with_hint("run as an ordinary user"))
+        Err(Error::new(format!("finding a user other than root to start a server as: no user {}", names.join(" or ")))
+            .with_hint("run as an ordinary user"))
     }
 }
 
@@ -198,14 +195,14 @@ impl Child {
                 Ok(line) => return line.context(|| format!("reading the first line of {}", self.name)),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.wait(left.min(Duration::from_millis(500)))?;
-                    return Err(self.failure("it closed stdout before it said that it is ready"));
+                    return Err(self.failure("it closed stdout before it reported that it is ready"));
                 }
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => {
-                    return Err(self.failure(&format!("it did not say within {timeout:?} that it is ready")));
+                    return Err(self.failure(&format!("it did not report within {timeout:?} that it is ready")));
                 }
                 // All that it wrote before its end has been read by now.
                 Err(RecvTimeoutError::Timeout) if has_ended => {
-                    return Err(self.failure("it ended before it said that it is ready"));
+                    return Err(self.failure("it ended before it reported that it is ready"));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -386,7 +383,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// the forking *thread* ends, and callers may be short-lived threads.
 fn on_the_spawning_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     static JOBS: Mutex<Option<Sender<Job>>> = Mutex::new(None);
-    let gone = || io::Error::other("the thread that starts processes is gone");
+    let gone = || io::Error::other("the thread that starts processes has ended");
     let (answer, answered) = mpsc::channel();
     let job: Job = Box::new(move || drop(answer.send(work())));
     {

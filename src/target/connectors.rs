@@ -117,7 +117,7 @@ impl Connectors {
     /// Connects to daemons that run already.
     fn find(&mut self, wanted: &Wanted, say: &mut dyn FnMut(String)) -> Result<()> {
         if matches!(wanted.trust, Trust::Insecure) {
-            say("WARNING: --insecure: certificates are not verified; anyone may be answering".to_owned());
+            say("WARNING: --insecure: certificates are not verified, and may be those of impostors".to_owned());
         }
         for kind in &wanted.kinds {
             match wanted.named.iter().find(|(named, _)| named == kind) {

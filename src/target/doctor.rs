@@ -37,7 +37,7 @@ pub struct Finding {
 }
 
 /// The fix for missing seeded rows.
-const SEED: &str = "certctl-bench seed --database URL, with the URL of certctl's own database";
+const SEED: &str = "run `certctl-bench seed --database URL` with the URL of certctl's own database";
 
 /// A receiver of findings, one by one.
 type Tell<'a> = &'a mut dyn FnMut(Finding);
@@ -125,7 +125,7 @@ pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
         }
         (None, Some(error)) => tell(Finding::of(Level::Fail, &error)),
         (None, None) => tell(Finding::warn(
-            "PostgreSQL, background loops and the work done are not looked at without its database",
+            "PostgreSQL, background loops and side effects are not checked without its database",
             "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable",
         )),
     }

@@ -78,7 +78,7 @@ impl F5Mock {
         let mut server = Child::spawn("the F5 mock", command, Spec::default())?;
         let ready = server.wait_for_line(START_PATIENCE)?;
         let ready: Value = serde_json::from_str(&ready)
-            .map_err(|error| Error::new(format!("the F5 mock's ready line is no JSON: {error}")))?;
+            .map_err(|error| Error::new(format!("the F5 mock's ready line is not JSON: {error}")))?;
         let text = |key: &str| {
             ready[key].as_str().ok_or_else(|| Error::new(format!("the F5 mock's ready line lacks {key:?}")))
         };
@@ -169,7 +169,7 @@ impl Management {
         runtime()?.block_on(async {
             let mut session = self.connect().await?;
             session.scratch.request = encode(Method::Get, COUNTS_PATH, &self.host, None, "");
-            let what = || format!("asking the F5 mock at {} for {COUNTS_PATH}", self.address);
+            let what = || format!("querying the F5 mock at {} for {COUNTS_PATH}", self.address);
             let response = session.exchange(Method::Get, what).await?;
             let mut values: Value = serde_json::from_slice(response.body).unwrap_or_default();
             if let Some(handshakes) = values["handshakes"].as_u64() {
@@ -177,7 +177,7 @@ impl Management {
                 values["handshakes"] = handshakes.saturating_sub(own).into();
             }
             Counts::new(values, "the F5 mock's own count")
-                .ok_or_else(|| Error::new(format!("{}: the answer is no JSON object", what())))
+                .ok_or_else(|| Error::new(format!("{}: the answer is not a JSON object", what())))
         })
     }
 

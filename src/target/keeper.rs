@@ -84,7 +84,8 @@ impl Keeper {
         let keeper = make(lease, &room(lease, user)?)?;
         if let Some(user) = user {
             let folder = &keeper.folder;
-            chown(folder, Some(user.uid), Some(user.gid)).context(|| format!("giving away {}", folder.display()))?;
+            chown(folder, Some(user.uid), Some(user.gid))
+                .context(|| format!("changing the owner of {}", folder.display()))?;
         }
         Ok(keeper)
     }
@@ -130,7 +131,7 @@ fn room(lease: &Lease, user: Option<RunAs>) -> Result<PathBuf> {
     let wanted = env::temp_dir();
     let choices = [wanted.clone(), PathBuf::from("/tmp")];
     choices.iter().filter_map(|room| room.canonicalize().ok()).find(|room| fits(room)).ok_or_else(|| {
-        Error::new(format!("making a folder for {}: neither {} nor /tmp will do", lease.what, wanted.display()))
+        Error::new(format!("making a folder for {}: neither {} nor /tmp is usable", lease.what, wanted.display()))
             .with_hint("set TMPDIR to a folder with a short path that every user can pass through")
     })
 }

@@ -78,7 +78,9 @@ impl Occupants {
                 Found::Elsewhere => away.push(format!("{address} is on another machine")),
                 Found::Unseen => {
                     roots.is_complete = false;
-                    away.push(format!("who listens at {address} is not visible (run as root, or as the same user)"));
+                    away.push(format!(
+                        "the process that listens at {address} is not visible (run as root, or as the same user)"
+                    ));
                 }
             }
         }
@@ -261,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_of_this_machine_is_found_by_its_socket() {
+    fn a_local_listener_is_found_by_its_socket() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let system = vec![listener.local_addr().unwrap()];
         let found = Occupants::find(&Addresses { system, rows: Rows::Unnamed });
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_elsewhere_leaves_all_others_to_others() {
+    fn a_system_on_another_machine_owns_no_local_process() {
         // An address for documentation only (RFC 5737): no machine has it.
         let system = vec!["192.0.2.1:8443".parse().unwrap()];
         let found = Occupants::find(&Addresses { system, rows: Rows::Unnamed });
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_nobody_is_seen_at_leaves_the_rest_unjudged() {
+    fn a_port_without_a_visible_owner_leaves_others_unjudged() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let found = Occupants::find(&Addresses { system: vec![address], rows: Rows::Unnamed });
         assert!(!found.roots.is_complete, "{found:?}");

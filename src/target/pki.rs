@@ -222,7 +222,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject as _;
 
     #[test]
-    fn every_kind_of_key_gets_a_chain_that_its_root_vouches_for() {
+    fn every_key_type_gets_a_chain_to_its_root() {
         let root = Authority::root(KeyType::EcdsaP256).unwrap();
         let intermediate = root.intermediate(KeyType::EcdsaP256).unwrap();
         for key_type in KeyType::ALL {

@@ -97,7 +97,7 @@ impl Cluster {
         for name in TOLD_SETTINGS {
             let row = client
                 .query_one("SELECT current_setting($1)", &[&name])
-                .context(|| format!("asking the private PostgreSQL for {name}"))?;
+                .context(|| format!("reading {name} from the private PostgreSQL"))?;
             cluster.settings.insert(name.to_owned(), row.get(0));
         }
         Ok(cluster)
@@ -208,7 +208,7 @@ fn initdb(installation: &Installation, folder: &Path, run_as: Option<RunAs>) -> 
     // On SIGTERM initdb stops its own children.
     let spec = Spec { death_signal: Some(libc::SIGTERM), run_as, ..Spec::default() };
     let mut child = Child::spawn("initdb", command, spec).map_err(|error| {
-        error.with_hint("as root this needs the right to become another user; else run as an ordinary one")
+        error.with_hint("run as an ordinary user, or as root with the right to become another user")
     })?;
     match child.wait(INITDB_WAIT)? {
         Some(status) if status.success() => Ok(()),

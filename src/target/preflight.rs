@@ -81,8 +81,10 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
     let inspected = runtime()?.block_on(async { timeout(WHOLE_PATIENCE, inspection).await });
     inspected.unwrap_or_else(|_| {
         let base = &target.base;
-        Err(Error::new(format!("{base}: the questions before a run were not all answered within {WHOLE_PATIENCE:?}"))
-            .with_hint("look at its log: it answers each, but too slowly to be measured"))
+        Err(Error::new(format!(
+            "{base}: the requests of the preflight were not all answered within {WHOLE_PATIENCE:?}"
+        ))
+        .with_hint("check its log: it answers each, but too slowly to be measured"))
     })
 }
 
@@ -160,10 +162,10 @@ impl Inspection<'_> {
         if answer.status >= 500 && !answer.is_html() {
             let (base, status, body) = (&self.target.base, answer.status, foreign::line_of_bytes(&answer.body));
             return Error::new(format!("{base}{path} answers {status}: {body}"))
-                .with_hint("look at certctl's log, or at that of the proxy in front of it");
+                .with_hint("check certctl's log, or that of the proxy in front of it");
         }
         let what = match answer {
-            _ if answer.is_html() => "HTML where JSON was due",
+            _ if answer.is_html() => "HTML instead of JSON",
             Answer { is_json: true, .. } => "the wrong JSON",
             _ => "something that is not JSON",
         };
@@ -304,8 +306,8 @@ impl Inspection<'_> {
                 let there = self.seeded_agents_below(number).await;
                 let text = if there > 0 { format!("{text}; agents 1 to {there} are") } else { text };
                 Err(Error::new(text).with_hint(format!(
-                    "certctl-bench seed --agents {} --database URL, with the URL of certctl's own database; or lower \
-                     --agents",
+                    "run `certctl-bench seed --agents {} --database URL` with the URL of certctl's own database, or \
+                     lower --agents",
                     number.max(Sizes::default().agents)
                 )))
             }
@@ -345,7 +347,7 @@ impl Inspection<'_> {
                 answer.status,
                 answer.reason()
             ))
-            .with_hint("certctl-bench seed --database URL, with the URL of certctl's own database")),
+            .with_hint("run `certctl-bench seed --database URL` with the URL of certctl's own database")),
             _ => Err(self.not_certctl(&path, &answer)),
         }
     }
@@ -358,7 +360,7 @@ impl Inspection<'_> {
                 "{}: certificate {number} of those to renew is in renewal already, from an earlier run",
                 self.target.base
             ))
-            .with_hint("certctl-bench seed --reset --database URL, or give this run the --database"));
+            .with_hint("run `certctl-bench seed --reset --database URL`, or give this run the --database"));
         }
         Ok(())
     }

@@ -95,7 +95,7 @@ impl<'a> Probe<'a> {
         };
         if let Some(why) = failed {
             return Err(Error::new(format!("{} {path} at {}: {why}", method.token(), self.target.base))
-                .with_hint("check that CERTCTL_BASE is certctl, and look at its log"));
+                .with_hint("check that CERTCTL_BASE is certctl, and check its log"));
         }
         let response = self.scratch.response().ok_or_else(|| Error::new(format!("{path}: no complete response")))?;
         self.was_limited |= response.status == 429;

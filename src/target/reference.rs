@@ -97,7 +97,7 @@ pub fn start(
     let mut server = Child::spawn("the reference server", command, Spec::default())?;
     let ready = server.wait_for_line(START_PATIENCE)?;
     let ready: Value = serde_json::from_str(&ready)
-        .map_err(|error| Error::new(format!("the reference server's ready line is no JSON: {error}")))?;
+        .map_err(|error| Error::new(format!("the reference server's ready line is not JSON: {error}")))?;
     if let Some(url) = &database {
         let options = seed::Options { sizes, ..seed::Options::default() };
         seed::apply(url, &options, &mut std::io::sink())?;
@@ -168,5 +168,5 @@ pub fn counts(target: &Target, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Resul
     let mut probe = Probe::new(target, dialer.clone()).until(stop);
     let answer = runtime()?.block_on(probe.ask_with_token(Method::Get, "/reference/work"));
     let counts = answer?.json().and_then(|values| Counts::new(values, "the reference server's own count"));
-    counts.ok_or_else(|| Error::new("the reference server's /reference/work is no JSON object"))
+    counts.ok_or_else(|| Error::new("the reference server's /reference/work is not a JSON object"))
 }

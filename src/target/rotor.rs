@@ -33,8 +33,8 @@ impl Rotor {
     pub fn start(connectors: &Connectors, every: Duration, progress: Arc<Progress>) -> Result<Self> {
         let daemons = connectors.replaceable();
         if daemons.is_empty() {
-            return Err(Error::usage("certificates of daemons that run already cannot be replaced from here")
-                .with_hint("leave their URLs out: what is installed is started"));
+            return Err(Error::usage("certificates of running daemons cannot be replaced")
+                .with_hint("leave their URLs out: the installed daemons are started instead"));
         }
         let (stop, rotations) = (Arc::new(AtomicBool::new(false)), connectors.rotations());
         let stopped = stop.clone();

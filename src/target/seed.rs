@@ -111,7 +111,7 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
     let mut client = open(url, options.allow_foreign)?;
     let shown = redact_url(url);
     require_tables(&mut client, &shown, tables.iter().map(String::as_str))?;
-    let telling = || "writing what the seeds did".to_owned();
+    let telling = || "printing the result of the seeds".to_owned();
     writeln!(out, "seeding {shown}").context(telling)?;
     let before = tables.iter().map(|table| count(&mut client, table)).collect::<Result<Vec<_>>>()?;
     for (name, sql) in &seeds {
@@ -149,7 +149,7 @@ pub fn open(url: &str, allow_foreign: bool) -> Result<Client> {
 /// Checks that rows can be changed in the database; the error has the reason if not.
 pub fn require_writable(client: &mut Client, shown: &str) -> Result<()> {
     let sql = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')";
-    let row = client.query_one(sql, &[]).map_err(|error| failed("asking whether rows can be changed", &error))?;
+    let row = client.query_one(sql, &[]).map_err(|error| failed("checking that rows can be changed", &error))?;
     let (is_standby, read_only): (bool, String) = (row.get(0), row.get(1));
     match (is_standby, &*read_only) {
         (true, _) => Err(Error::new(format!("opening {shown}: it is a standby, which takes no writes"))

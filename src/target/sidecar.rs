@@ -160,14 +160,14 @@ impl Options {
             !group.is_empty() && group.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
         };
         if let Some(group) = self.groups.iter().find(|group| !plain(group)) {
-            return Err(Error::usage(format!("{group:?} is no name of a key exchange group"))
+            return Err(Error::usage(format!("{group:?} is not the name of a key exchange group"))
                 .with_hint("name it as OpenSSL does, as in P-256"));
         }
         if !(1..=64).contains(&self.workers) {
             return Err(Error::usage(format!("{} workers for {daemon}", self.workers)).with_hint("give it 1 to 64"));
         }
         if self.reload == Reload::Runtime && daemon != Daemon::Haproxy {
-            return Err(Error::usage(format!("{daemon} has no runtime API to replace a certificate by"))
+            return Err(Error::usage(format!("{daemon} has no runtime API that replaces a certificate"))
                 .with_hint("have it reload gracefully"));
         }
         Ok(())
@@ -278,7 +278,7 @@ impl Sidecar {
         let signal = Some(libc::SIGTERM);
         let spec = Spec { death_signal: signal, stop_signal: signal, run_as: user, ..Spec::default() };
         let master = Child::spawn(daemon.label(), command, spec).map_err(|error| {
-            error.with_hint("as root this needs the right to become another user; else run as an ordinary one")
+            error.with_hint("run as an ordinary user, or as root with the right to become another user")
         })?;
         let version = installation.version.clone();
         Ok(Sidecar { daemon, version, address, reload: options.reload, files, master, keeper })
@@ -315,7 +315,7 @@ impl Sidecar {
     /// If it shows none within 5 s.
     pub fn shown(&self) -> Result<CertificateDer<'static>> {
         let shown = glance::at(self.address, GLANCE_WAIT).map(|glance| glance.certificate);
-        shown.context(|| format!("looking at the certificate of {} on {}", self.daemon, self.address))
+        shown.context(|| format!("reading the certificate of {} on {}", self.daemon, self.address))
     }
 
     /// Replaces certificate and key, and makes the daemon load them, as certctl's connectors do: new files are renamed
@@ -375,12 +375,13 @@ impl Sidecar {
                 Err(error) => error.to_string(),
             };
             if self.master.exited()?.is_some() {
-                return Err(self.failure("it ended before it showed its certificate"));
+                return Err(self.failure("it ended before it presented its certificate"));
             }
             if Instant::now() > deadline {
                 let address = self.address;
-                return Err(self
-                    .failure(&format!("it did not show its certificate on {address} within {READY_WAIT:?} ({seen})")));
+                return Err(self.failure(&format!(
+                    "it did not present its certificate on {address} within {READY_WAIT:?} ({seen})"
+                )));
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -392,7 +393,7 @@ impl Sidecar {
         let deadline = Instant::now() + READY_WAIT;
         while !catches(self.pid(), self.daemon.reload_signal())? {
             if self.master.exited()?.is_some() || Instant::now() > deadline {
-                return Err(self.failure("its master does not listen to the signal to reload"));
+                return Err(self.failure("its master does not handle the signal to reload"));
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -441,7 +442,7 @@ mod tests {
     use crate::target::pki::{Authority, KeyType, Purpose};
 
     #[test]
-    fn a_daemon_whose_port_is_taken_gets_another() {
+    fn a_daemon_whose_port_is_taken_gets_another_port() {
         let authority = Authority::root(KeyType::EcdsaP256).unwrap();
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost"]).unwrap();
         for daemon in Daemon::ALL {

@@ -396,7 +396,7 @@ fn refuses(parser: &Parser) -> bool {
 }
 
 fn spoke() -> Idle {
-    Idle::Spoke(Fault::new(FaultKind::Protocol, "bytes that came before the request, which are nobody's answer"))
+    Idle::Spoke(Fault::new(FaultKind::Protocol, "bytes that came before the request, which cannot be its answer"))
 }
 
 /// The number of bytes by which the last word on an idle connection is recognised.

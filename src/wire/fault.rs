@@ -93,10 +93,11 @@ impl FaultKind {
 fn words(error: &rustls::Error) -> String {
     let words = match FaultKind::of_tls(error) {
         FaultKind::AuthorityAsServer => "invalid peer certificate: it is an authority's own (CA:TRUE), not a server's",
-        FaultKind::UnofferedAlpn => "the peer selected a protocol (ALPN) other than http/1.1, which alone was offered",
+        FaultKind::UnofferedAlpn => "the peer selected a protocol (ALPN) other than http/1.1, the only one offered",
         FaultKind::OldTls => "the peer speaks TLS 1.1 at best",
         FaultKind::UnknownExtension => {
-            "invalid peer certificate: it has a critical extension that is not known here, so that it may not be used"
+            "invalid peer certificate: it has a critical extension that this suite does not know, so that it may not \
+             be used"
         }
         FaultKind::SmallKey => return verify::small_key(error).map_or_else(|| error.to_string(), ToString::to_string),
         FaultKind::BadCertificate => match verify::complaint(error) {
@@ -198,7 +199,7 @@ impl Fault {
             Some(rustls::Error::InvalidMessage(_)) if !beginning.is_empty() => {
                 let first = String::from_utf8_lossy(beginning);
                 let first = first.lines().next().unwrap_or_default();
-                Self::new(FaultKind::NotTls, format!("the peer speaks no TLS: its answer begins with `{first}`"))
+                Self::new(FaultKind::NotTls, format!("the peer does not speak TLS: its answer begins with `{first}`"))
             }
             Some(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)) if replied => {
                 Self::new(FaultKind::ClientCertificate, error)

@@ -133,7 +133,7 @@ mod tests {
     use crate::target::pki::{Authority, KeyType, Purpose};
 
     #[test]
-    fn the_key_of_a_certificate_is_told() {
+    fn the_key_type_of_a_certificate_is_reported() {
         let root = Authority::root(KeyType::EcdsaP256).unwrap();
         for wanted in KeyType::ALL {
             let identity = root.issue(wanted, Purpose::Server, &["localhost"]).unwrap();

@@ -33,7 +33,7 @@ const HEARTBEAT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n
     Content-Length: 32\r\n\r\n{\"status\":\"heartbeat_recorded\"}\n";
 
 #[test]
-fn reads_a_response_with_a_length() {
+fn a_response_with_a_length_is_parsed() {
     let (parser, used) = whole(HEARTBEAT).unwrap();
     let response = parser.response().unwrap();
     assert_eq!((response.status, response.keep_alive, used), (200, true, HEARTBEAT.len()));
@@ -44,7 +44,7 @@ fn reads_a_response_with_a_length() {
 }
 
 #[test]
-fn json_is_known_by_its_content_type() {
+fn json_is_recognised_by_its_content_type() {
     for (value, is_json) in [
         ("application/json", true),
         ("application/json; charset=utf-8", true),
@@ -58,7 +58,7 @@ fn json_is_known_by_its_content_type() {
 }
 
 #[test]
-fn reads_chunks_with_extensions_and_trailers() {
+fn chunks_with_extensions_and_trailers_are_parsed() {
     let bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
         4;x=y\r\nWiki\r\nA \r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n";
     let (parser, used) = whole(bytes).unwrap();
@@ -67,7 +67,7 @@ fn reads_chunks_with_extensions_and_trailers() {
 }
 
 #[test]
-fn reads_a_folded_field_as_one() {
+fn a_folded_field_is_parsed_as_one() {
     for fold in ["\r\n ", "\n\t", " \r\n  \r\n "] {
         let bytes = format!("HTTP/1.1 200 OK\r\nX:{fold}a{fold}b\r\nContent-Length:{fold}1\r\n\r\n c");
         for piece in [1, 7, usize::MAX] {
@@ -81,7 +81,7 @@ fn reads_a_folded_field_as_one() {
 }
 
 #[test]
-fn names_a_content_coding() {
+fn a_content_coding_is_reported() {
     for (fields, coding, is_json) in [
         ("", None, true),
         ("Content-Encoding: identity\r\n", None, true),
@@ -95,7 +95,7 @@ fn names_a_content_coding() {
 }
 
 #[test]
-fn some_statuses_and_head_have_no_body() {
+fn answers_to_head_and_of_some_statuses_have_no_body() {
     for status in [204, 304] {
         let bytes = format!("HTTP/1.1 {status} x\r\nContent-Length: 5\r\n\r\n");
         assert!(whole(bytes.as_bytes()).unwrap().0.response().is_some(), "{status}");
@@ -106,7 +106,7 @@ fn some_statuses_and_head_have_no_body() {
 }
 
 #[test]
-fn skips_interim_responses_within_bounds() {
+fn interim_responses_are_skipped_up_to_a_bound() {
     let interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
     let (parser, _) = whole(&[interim, HEARTBEAT].concat()).unwrap();
     assert_eq!(parser.response().unwrap().status, 200);
@@ -116,7 +116,7 @@ fn skips_interim_responses_within_bounds() {
 }
 
 #[test]
-fn keeps_the_connection_only_when_both_ends_can() {
+fn keep_alive_follows_version_and_connection_header() {
     for (head, keep_alive) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 0", true),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Upgrade, Close", false),
@@ -132,7 +132,7 @@ fn keeps_the_connection_only_when_both_ends_can() {
 }
 
 #[test]
-fn an_early_end_is_told_apart() {
+fn a_truncated_response_is_reported_by_its_part() {
     assert_eq!(error_of(b""), ParseError::NoResponse);
     assert_eq!(error_of(b"HTTP/1.1 200 OK\r\nConte"), ParseError::EofInHead);
     assert_eq!(error_of(b"HTTP/1.1 103 x\r\n\r\n"), ParseError::EofInHead);
@@ -142,7 +142,7 @@ fn an_early_end_is_told_apart() {
 }
 
 #[test]
-fn refuses_what_is_too_large() {
+fn oversized_responses_are_refused() {
     let mut head = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
     head.resize(MAX_HEAD_BYTES + 1, b'x');
     assert_eq!(error_of(&head), ParseError::HeadTooLarge);
@@ -163,7 +163,7 @@ fn refuses_what_is_too_large() {
 }
 
 #[test]
-fn refuses_what_is_malformed() {
+fn malformed_responses_are_refused() {
     for text in [
         "<html>not http</html>\r\n\r\n",
         "HTTP/2 200 OK\r\n\r\n",
@@ -190,7 +190,7 @@ fn refuses_what_is_malformed() {
 }
 
 #[test]
-fn leaves_what_follows_a_response() {
+fn bytes_after_a_response_are_not_consumed() {
     let (parser, used) = whole(&[HEARTBEAT, b"surplus"].concat()).unwrap();
     assert!(parser.response().is_some());
     assert_eq!(used, HEARTBEAT.len());
@@ -221,7 +221,7 @@ fn responses() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
 
 proptest! {
     #[test]
-    fn pieces_do_not_matter(
+    fn any_split_into_pieces_parses_alike(
         (bytes, body) in responses(), pieces in prop::collection::vec(1usize..50, 1..40), surplus in 0usize..20
     ) {
         let sent = [bytes.clone(), vec![b'!'; surplus]].concat();
@@ -239,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400), pieces in prop::collection::vec(1usize..50, 1..9)) {
+    fn arbitrary_bytes_never_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), pieces in prop::collection::vec(1usize..50, 1..9)) {
         let _ = parse(Method::Get, &bytes, &pieces, true);
         let _ = parse(Method::Get, &[b"HTTP/1.1 200 OK\r\n".to_vec(), bytes.clone()].concat(), &pieces, true);
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();

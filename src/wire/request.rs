@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_what_rfc_9112_asks_for() {
+    fn an_encoded_request_follows_rfc_9112() {
         let bytes = encode(Method::Post, "/api/v1/x", "localhost:8443", Some("t0k"), "{}");
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("POST /api/v1/x HTTP/1.1\r\nHost: localhost:8443\r\n"), "{text}");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_gets_the_number() {
+    fn every_slot_of_a_template_is_filled() {
         let template = Template::new(b"/a/##### host-#####.".to_vec(), "#####");
         let mut out = Vec::new();
         template.fill(42, &mut out);

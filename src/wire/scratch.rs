@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_share_one_room_and_give_it_back() {
+    fn bodies_share_one_byte_budget_and_release_it() {
         let room = Rc::default();
         let mut one = Scratch::within(&room);
         let mut other = Scratch::within(&room);

@@ -254,7 +254,7 @@ pub fn verifying(
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
-        .map_err(|error| Error::usage(format!("TLS version and group do not go together: {error}")))?;
+        .map_err(|error| Error::usage(format!("TLS version and group cannot be combined: {error}")))?;
     let (authorities, certificates) = match trust {
         Trust::Insecure => {
             return Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(algorithms))));
@@ -297,7 +297,7 @@ mod tests {
     use crate::target::pki::{Authority, KeyType};
 
     #[test]
-    fn a_ca_file_is_pem_or_der_and_says_what_it_is_not() {
+    fn a_ca_file_that_is_neither_pem_nor_der_is_refused() {
         let root = Authority::root(KeyType::EcdsaP256).unwrap();
         let Trust::Authorities(read) = Trust::from_pem(root.certificate(), "x").unwrap() else { panic!() };
         assert_eq!(&read[0], root.certificate());

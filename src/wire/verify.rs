@@ -157,7 +157,7 @@ pub struct SmallKey {
 impl fmt::Display for SmallKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whose = if self.is_above { "its authority's RSA key" } else { "its RSA key" };
-        write!(f, "{whose} has {} bits, and {LEAST_RSA_BITS} are the least that is taken", self.bits)
+        write!(f, "{whose} has {} bits, and at least {LEAST_RSA_BITS} are required", self.bits)
     }
 }
 

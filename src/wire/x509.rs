@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_how_large_an_rsa_key_is() {
+    fn the_size_of_an_rsa_key_is_parsed() {
         use crate::target::pki::{Authority, KeyType};
         for (key_type, bits) in
             [(KeyType::Rsa2048, Some(2_048)), (KeyType::Rsa4096, Some(4_096)), (KeyType::EcdsaP256, None)]
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_validity_of_a_certificate() {
+    fn the_validity_of_a_certificate_is_parsed() {
         for (year, month, day, seconds) in
             [(1970, 1, 1, 0), (2024, 2, 29, 1_709_164_800), (2049, 12, 31, 2_524_521_600), (2050, 1, 1, 2_524_608_000)]
         {

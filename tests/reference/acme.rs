@@ -31,7 +31,7 @@ fn expect(status: u16, kind: &str, detail: &str) -> (u16, String, String) {
 }
 
 #[test]
-fn directory_names_urls_at_the_host_asked() {
+fn the_directory_names_urls_of_the_requested_host() {
     for server in Server::on_both(0, &[]) {
         let bearer = format!("Bearer {ADMIN}");
         let mut client = server.connect();
@@ -79,7 +79,7 @@ fn each_nonce_is_new_and_remembered() {
 }
 
 #[test]
-fn renewal_info_tells_malformed_from_unknown() {
+fn renewal_info_distinguishes_malformed_and_unknown_ids() {
     for server in Server::on_both(0, &[]) {
         for malformed in ["aaaa", "a.b.c", "a!.bbb", "aaaa.", ".bbbb"] {
             let answer = get(&server, &format!("{PROFILE}/renewal-info/{malformed}"));
@@ -139,7 +139,7 @@ fn profiles_and_keys_follow_the_behaviour() {
 }
 
 #[test]
-fn limits_refuse_in_plain_text_on_every_path() {
+fn the_rate_limiter_refuses_in_plain_text() {
     let server = Server::in_memory(&["--certificates", "0", "--rate-limit"]);
     let mut client = server.connect();
     let refused = (0..400).map(|_| client.exchange("GET", &format!("{PROFILE}/directory"), Some(ADMIN), ""));
@@ -149,7 +149,7 @@ fn limits_refuse_in_plain_text_on_every_path() {
 }
 
 #[test]
-fn acme_costs_certctls_statements_and_no_permission_check() {
+fn acme_requests_cost_the_same_statements_as_in_certctl() {
     needs!(Postgresql);
     let server = Server::on_postgres(0, &[]);
     let cost = |path: &str| server.statements(|client| _ = client.exchange("GET", path, Some(VIEWER), ""));

@@ -31,7 +31,7 @@ fn id(n: u32) -> String {
 }
 
 #[test]
-fn criteria_reach_the_fifty_oldest_or_all() {
+fn criteria_match_the_fifty_oldest_or_all() {
     let criteria = json!({"team_id": "t-platform", "issuer_id": "iss-local", "owner_id": ""});
     for (behaviour, reached) in [("as-built", 50), ("as-documented", 80)] {
         for server in Server::on_both(80, &["--behaviour", behaviour]) {
@@ -55,7 +55,7 @@ fn criteria_reach_the_fifty_oldest_or_all() {
 }
 
 #[test]
-fn ids_are_renewed_in_their_order_and_unknown_ones_dropped() {
+fn ids_are_renewed_in_order_and_unknown_ids_dropped() {
     for server in Server::on_both(60, &[]) {
         let ids = json!({"certificate_ids": [id(59), "nope", id(2)]});
         let answer = renew(&server, &ids);
@@ -98,7 +98,7 @@ fn closed_certificates_are_skipped_and_unissued_ones_issued() {
 }
 
 #[test]
-fn requests_that_name_nothing_are_refused() {
+fn requests_without_criteria_are_refused() {
     let server = Server::in_memory(&["--certificates", "1"]);
     for empty in ["{}", "null", r#"{"certificate_ids":[]}"#, r#"{"team_id":""}"#] {
         let (status, message) = server.exchange("POST", PATH, Some(ADMIN), empty).failure();
@@ -114,7 +114,7 @@ fn requests_that_name_nothing_are_refused() {
 }
 
 #[test]
-fn ten_thousand_ids_are_accepted_and_a_body_beyond_a_mebibyte_is_not() {
+fn ten_thousand_ids_fit_and_a_larger_body_is_refused() {
     let server = Server::in_memory(&[]);
     let ids: Vec<String> = (1..=10_000).map(id).collect();
     let renewed = renew(&server, &json!({"certificate_ids": ids}));
@@ -130,7 +130,7 @@ fn ten_thousand_ids_are_accepted_and_a_body_beyond_a_mebibyte_is_not() {
 }
 
 #[test]
-fn rows_and_statements_are_certctls() {
+fn rows_and_statements_match_certctl() {
     needs!(Postgresql);
     let server = Server::on_postgres(60, &[]);
     let (gate, audit, insert) = ("SELECT actor_roles", "INSERT audit_events", "INSERT jobs");

@@ -31,7 +31,7 @@ fn ids(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_new_certificate_comes_back_whole_and_is_found() {
+fn a_new_certificate_is_returned_and_found() {
     for server in Server::on_both(3, &[]) {
         let mut client = server.connect();
         let answer = client.exchange("POST", PATH, Some(ADMIN), &body("a.example.test").to_string());
@@ -62,7 +62,7 @@ fn a_new_certificate_comes_back_whole_and_is_found() {
 }
 
 #[test]
-fn what_the_client_says_is_kept() {
+fn fields_of_the_request_are_stored() {
     for server in Server::on_both(0, &[]) {
         let mut said = body("full.example.test");
         for (field, value) in [
@@ -94,7 +94,7 @@ fn what_the_client_says_is_kept() {
 }
 
 #[test]
-fn the_first_thing_wrong_is_named() {
+fn the_first_invalid_field_is_named() {
     let server = Server::in_memory(&["--certificates", "0"]);
     let mut client = server.connect();
     let mut refused = |body: &str| client.exchange("POST", PATH, Some(ADMIN), body).failure();
@@ -116,7 +116,7 @@ fn the_first_thing_wrong_is_named() {
 }
 
 #[test]
-fn what_the_schema_refuses_follows_the_behaviour() {
+fn schema_violations_follow_the_behaviour() {
     for (behaviour, taken, unknown) in [("as-built", 500, 500), ("as-documented", 409, 400)] {
         for server in Server::on_both(0, &["--behaviour", behaviour]) {
             let mut client = server.connect();
@@ -134,7 +134,7 @@ fn what_the_schema_refuses_follows_the_behaviour() {
 }
 
 #[test]
-fn creating_needs_the_right_to_issue() {
+fn creating_a_certificate_needs_the_permission() {
     let server = Server::in_memory(&["--certificates", "1"]);
     let mut client = server.connect();
     assert_eq!(client.exchange("POST", PATH, Some(VIEWER), "{}").status, 403);
@@ -146,7 +146,7 @@ fn creating_needs_the_right_to_issue() {
 }
 
 #[test]
-fn pages_are_cut_as_asked_within_bounds() {
+fn pages_have_the_requested_size_within_bounds() {
     for server in Server::on_both(120, &[]) {
         let mut client = server.connect();
         let page = list(&mut client, "?per_page=50");
@@ -167,7 +167,7 @@ fn pages_are_cut_as_asked_within_bounds() {
 }
 
 #[test]
-fn filters_and_orders() {
+fn lists_are_filtered_and_ordered() {
     for server in Server::on_both(9, &[]) {
         let mut client = server.connect();
         client.exchange("POST", PATH, Some(ADMIN), &body("zz.example.test").to_string());
@@ -186,7 +186,7 @@ fn filters_and_orders() {
 }
 
 #[test]
-fn a_page_known_already_is_not_sent_again() {
+fn an_unchanged_page_is_answered_304() {
     for server in Server::on_both(200, &[]) {
         let mut client = server.connect();
         let first = client.exchange("GET", PATH, Some(ADMIN), "");
@@ -232,7 +232,7 @@ fn cursors_follow_the_behaviour() {
 }
 
 #[test]
-fn each_request_costs_certctls_statements() {
+fn each_request_costs_the_same_statements_as_in_certctl() {
     needs!(Postgresql);
     let server = Server::on_postgres(3, &[]);
     let cost = |method: &str, path: &str, body: &str| {

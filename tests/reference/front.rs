@@ -18,7 +18,7 @@ fn in_memory() -> Server {
 }
 
 #[test]
-fn announces_itself_and_answers_probes() {
+fn the_server_announces_itself_and_answers_probes() {
     let server = in_memory();
     assert_eq!(server.announced["store"], "in-memory");
     assert_eq!(server.announced["behaviour"], "as-built");
@@ -77,7 +77,7 @@ fn auth_check_lists_permissions() {
 }
 
 #[test]
-fn requests_without_a_right_are_refused_in_certctls_words() {
+fn requests_without_permission_are_refused_as_in_certctl() {
     let server = in_memory();
     let mut client = server.connect();
     let text = "text/plain; charset=utf-8";
@@ -103,7 +103,7 @@ fn requests_without_a_right_are_refused_in_certctls_words() {
 }
 
 #[test]
-fn heartbeat_leaves_its_mark() {
+fn a_heartbeat_updates_the_agent() {
     let server = in_memory();
     let mut client = server.connect();
     let agent = "/api/v1/agents/ag-loadtest-00001";
@@ -139,7 +139,7 @@ fn unknown_agent_follows_the_behaviour() {
 }
 
 #[test]
-fn rate_limit_bites_after_its_burst() {
+fn the_rate_limiter_refuses_after_its_burst() {
     let server = Server::in_memory(&["--agents", "1", "--rate-limit"]);
     let mut client = server.connect();
     let start = Instant::now();
@@ -163,7 +163,7 @@ fn rate_limit_bites_after_its_burst() {
 }
 
 #[test]
-fn a_silent_newcomer_is_closed_and_an_idle_connection_kept() {
+fn a_silent_new_connection_closes_and_an_idle_one_stays() {
     let server = in_memory();
     let (mut silent, mut idle) = (server.connect(), server.connect());
     silent.reader.get_mut().flush().expect("shakes hands");
@@ -175,7 +175,7 @@ fn a_silent_newcomer_is_closed_and_an_idle_connection_kept() {
 }
 
 #[test]
-fn stops_when_standard_input_ends() {
+fn the_server_stops_when_standard_input_ends() {
     let mut server = in_memory();
     let mut client = server.connect();
     assert_eq!(client.exchange("POST", HEARTBEAT, Some(ADMIN), "{}").status, 200);
@@ -189,7 +189,7 @@ fn stops_when_standard_input_ends() {
 }
 
 #[test]
-fn refuses_bad_usage_with_a_mend() {
+fn usage_errors_are_refused_with_a_hint() {
     let refused = |command: &mut Command| {
         let output = command.stdin(Stdio::null()).output().expect("runs");
         assert!(output.stdout.is_empty());
@@ -210,7 +210,7 @@ fn refuses_bad_usage_with_a_mend() {
 }
 
 #[test]
-fn a_delay_holds_requests_back_and_no_probe() {
+fn a_delay_applies_to_requests_but_not_to_probes() {
     const DELAY: Duration = Duration::from_millis(300);
     let server = Server::in_memory(&["--agents", "1", "--delay", "300ms"]);
     let mut client = server.connect();

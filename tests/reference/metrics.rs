@@ -25,7 +25,7 @@ fn scrape(server: &Server) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn metrics_show_what_requests_did() {
+fn metrics_count_the_effects_of_requests() {
     for (behaviour, expiring) in [("as-built", 50), ("as-documented", 60)] {
         for server in Server::on_both(60, &["--behaviour", behaviour]) {
             let mut before = scrape(&server);
@@ -48,7 +48,7 @@ fn metrics_show_what_requests_did() {
 }
 
 #[test]
-fn a_scrape_loads_the_tables() {
+fn a_scrape_reads_the_tables() {
     needs!(Postgresql);
     let server = Server::on_postgres(2, &[]);
     server

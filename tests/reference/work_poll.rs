@@ -82,7 +82,7 @@ fn deployments_are_handed_out_once_and_renewals_every_time() {
 }
 
 #[test]
-fn a_poll_costs_certctls_statements() {
+fn a_poll_costs_the_same_statements_as_in_certctl() {
     needs!(Postgresql);
     let server = Server::on_postgres(1, &[]);
     let cost = |path: &str| server.statements(|client| _ = client.exchange("GET", path, Some(ADMIN), ""));

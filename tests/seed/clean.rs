@@ -9,7 +9,7 @@ use super::{agent, certificate, database, fleet, job, migrated, one, seed};
 use crate::common::needs::needs;
 
 #[test]
-fn cleaning_removes_what_runs_created_and_nothing_else() {
+fn cleaning_removes_only_rows_of_runs() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     // Each has one mark of a run's certificate, but not both.
@@ -50,7 +50,7 @@ fn cleaning_removes_what_runs_created_and_nothing_else() {
 }
 
 #[test]
-fn the_start_of_a_run_removes_the_posted_certificates_only() {
+fn the_start_of_a_run_removes_only_posted_certificates() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());
@@ -65,7 +65,7 @@ fn the_start_of_a_run_removes_the_posted_certificates_only() {
 }
 
 #[test]
-fn a_row_that_certctl_ties_to_a_posted_certificate_stops_the_cleaning() {
+fn a_row_that_references_a_certificate_stops_the_cleaning() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());
@@ -82,7 +82,7 @@ fn a_row_that_certctl_ties_to_a_posted_certificate_stops_the_cleaning() {
 }
 
 #[test]
-fn the_verb_resets_and_cleans_and_tells() {
+fn the_seed_verb_resets_cleans_and_reports() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     let output = verb(&url, &["--reset"]);
@@ -110,7 +110,7 @@ fn the_verb_resets_and_cleans_and_tells() {
 }
 
 #[test]
-fn the_verb_refuses_rows_of_others_and_what_is_not_migrated() {
+fn the_seed_verb_refuses_foreign_and_unmigrated_databases() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     seed(&url, &Options::default());

@@ -7,7 +7,7 @@ use super::{agent, certificate, fleet, job, migrated, one, seed};
 use crate::common::needs::needs;
 
 #[test]
-fn refreshing_puts_our_agents_back_and_no_other() {
+fn refreshing_restores_only_seeded_agents() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     agent(&mut client, "ag-web-prod", "web-prod");
@@ -42,7 +42,7 @@ fn refreshing_puts_our_agents_back_and_no_other() {
 }
 
 #[test]
-fn refreshing_undoes_a_bulk_renewal_of_our_certificates_and_nothing_else() {
+fn refreshing_undoes_only_renewals_of_seeded_certificates() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     certificate(&mut client, "mc-api-prod", "api-production");
@@ -95,7 +95,7 @@ fn refreshing_undoes_a_bulk_renewal_of_our_certificates_and_nothing_else() {
 }
 
 #[test]
-fn a_stranger_that_has_one_of_our_ids_stays_as_it_is() {
+fn foreign_rows_with_a_seed_id_are_kept() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     certificate(&mut client, "cert-loadtest-bulk-00008", "loadtest-by-the-api");
@@ -111,7 +111,7 @@ fn a_stranger_that_has_one_of_our_ids_stays_as_it_is() {
 }
 
 #[test]
-fn a_reset_takes_what_there_is() {
+fn a_reset_covers_the_existing_rows() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     let done = |client: &mut Client| reset(client).unwrap().tables.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -42,13 +42,13 @@ fn told(evidence: &Evidence) -> Result<(f64, f64), String> {
 }
 
 #[test]
-fn one_workload_counts_alike_on_every_postgresql() {
+fn counts_are_equal_on_every_postgresql_version() {
     let mut counts = Vec::new();
     for version in VERSIONS {
         let installation = match installation(version) {
             Ok(installation) => installation,
             Err(why) => {
-                skip("witness one_workload_counts_alike_on_every_postgresql", &why);
+                skip("witness counts_are_equal_on_every_postgresql_version", &why);
                 continue;
             }
         };
@@ -68,7 +68,7 @@ fn one_workload_counts_alike_on_every_postgresql() {
 }
 
 #[test]
-fn own_queries_are_counted_on_no_postgresql() {
+fn queries_of_the_suite_are_not_counted() {
     for version in VERSIONS {
         let Ok(installation) = installation(version) else { continue };
         let (_cluster, url) = migrated(&installation, &[]);
@@ -87,7 +87,7 @@ fn statements_within_functions_count_once() {
 }
 
 #[test]
-fn a_setting_that_counts_nothing_is_named() {
+fn a_setting_that_disables_counting_is_named() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     for (extra, prepare, says) in [
         (&[("compute_query_id", "off")][..], "", "compute_query_id is off; set compute_query_id to auto"),
@@ -123,7 +123,7 @@ fn a_setting_that_counts_nothing_is_named() {
 }
 
 #[test]
-fn some_counters_that_are_reset_are_a_doubt() {
+fn a_partial_reset_of_counters_is_reported() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[("pg_stat_statements.max", "100")]);
     let mut system = Client::connect(&url, NoTls).unwrap();
@@ -153,7 +153,7 @@ fn side(calls: u64, settings: &[(&str, &str)]) -> Side {
 }
 
 #[test]
-fn wal_is_compared_only_where_it_is_written_alike() {
+fn wal_is_compared_only_under_equal_settings() {
     let options = Options { counts_only: true, ..Options::default() };
     let verdict = |base: &Side, head: &Side, name: &str| {
         let comparison = compare::run(base, head, options);
@@ -182,12 +182,14 @@ fn wal_is_compared_only_where_it_is_written_alike() {
 }
 
 #[test]
-fn what_was_not_counted_is_no_improvement() {
+fn uncounted_statements_are_no_improvement() {
     let base = side(5, &[]);
     let mut uncounted = Made { number: 9, ..Made::default() }.summary();
     uncounted.evidence[0].statements = Some(Known::No { unavailable: "track is none".to_owned(), hint: None });
     let head = Side::of(&[("head".to_owned(), uncounted)]).unwrap();
     let comparison = compare::run(&base, &head, Options { counts_only: true, ..Options::default() });
     assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5), "{comparison}");
-    assert!(comparison.incomparable.iter().any(|why| why.contains("sql_calls_per_arrival: the head does not tell it")));
+    assert!(
+        comparison.incomparable.iter().any(|why| why.contains("sql_calls_per_arrival: the head does not report it"))
+    );
 }

@@ -51,7 +51,7 @@ fn everything(url: &str) {
 }
 
 #[test]
-fn hostile_settings_of_a_role_change_nothing() {
+fn settings_of_a_role_have_no_effect() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[("log_statement", "all"), ("log_min_duration_statement", "0")]);
     let mut owner = Client::connect(&url, NoTls).unwrap();
@@ -82,7 +82,7 @@ fn hostile_settings_of_a_role_change_nothing() {
 }
 
 #[test]
-fn a_session_that_the_server_ended_is_opened_anew() {
+fn a_session_ended_by_the_server_is_reopened() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[("idle_session_timeout", "1s")]);
     let mut session = Session::open(&url, "books").unwrap();
@@ -100,7 +100,7 @@ fn a_session_that_the_server_ended_is_opened_anew() {
 }
 
 #[test]
-fn every_session_bears_the_name_of_the_suite() {
+fn every_session_has_the_name_of_the_suite() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[]);
     let _witness = Witness::start(&url, Arc::default()).unwrap();
@@ -113,7 +113,7 @@ fn every_session_bears_the_name_of_the_suite() {
 }
 
 #[test]
-fn rows_that_may_not_be_vacuumed_are_reported() {
+fn a_denied_vacuum_is_reported() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[]);
     seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
@@ -130,7 +130,7 @@ fn rows_that_may_not_be_vacuumed_are_reported() {
 
 /// Reported before a run, on each version: the right that lets other roles than the owner vacuum came with 17.
 #[test]
-fn rows_that_may_not_be_vacuumed_are_foretold() {
+fn doctor_reports_a_missing_vacuum_permission() {
     for installation in VERSIONS.map(installation) {
         let Ok(installation) = installation else { needs!(else &installation.unwrap_err()) };
         let (_cluster, url) = migrated(&installation, &[]);
@@ -150,8 +150,10 @@ fn rows_that_may_not_be_vacuumed_are_foretold() {
         let can = "ok    tables whose rows are put back can be vacuumed\n";
         let foretold = |tables: &str| {
             format!(
-                "warn  this role may not vacuum {tables}: dead rows of what is put back stay, and WAL is not compared\n      \
-                 hint: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON {tables}\n"
+                "warn  this role may not vacuum {tables}: dead rows of tables that are put back remain, and WAL is not \
+                 compared\n\
+                       hint: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON \
+                 {tables}\n"
             )
         };
         // All rights on a table do not include vacuum before 17. A member of the owner's role has them all.
@@ -177,7 +179,7 @@ fn rows_that_may_not_be_vacuumed_are_foretold() {
 }
 
 #[test]
-fn what_keeps_a_session_out_is_named_with_its_fix() {
+fn connection_failures_are_named_with_their_fix() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let hba = tempfile::NamedTempFile::new_in("/tmp").unwrap();
     std::fs::write(hba.path(), "local all postgres trust\nlocal all guest scram-sha-256\nlocal certctl reader trust\n")
@@ -205,7 +207,7 @@ fn what_keeps_a_session_out_is_named_with_its_fix() {
         (as_user("guest"), Some("wrong"), "PGPASSWORD was used: check it"),
         (as_user("guest:wrong"), Some("recognisable"), "check user and password in the database URL"),
         (as_user("reader"), None, "or the limit of the role"),
-        (as_user("odd%20%40%3A%2F%3F%25"), None, "pg_hba.conf has no line that lets this user"),
+        (as_user("odd%20%40%3A%2F%3F%25"), None, "pg_hba.conf has no line that admits this user"),
         (url.replace("/certctl?", "/other?"), None, "check the database's name"),
         (url.replace("host=", "host=/nowhere"), None, "check host and port"),
         (format!("{url}&sslmode=sometimes"), None, "sslmode is disable, prefer, require, verify-ca or verify-full"),
@@ -296,7 +298,7 @@ impl Drop for Pooler {
 }
 
 #[test]
-fn a_pooler_in_transaction_mode_is_no_obstacle() {
+fn a_pooler_in_transaction_mode_is_supported() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (cluster, direct) = migrated(&installation, &[]);
     let Some(pooler) = Pooler::start(&cluster) else { needs!(else "pgbouncer not found (install pgbouncer)") };

@@ -116,7 +116,7 @@ fn speaks_tls(url: &str) -> Result<bool, String> {
 }
 
 #[test]
-fn a_database_that_demands_tls_is_spoken_to_in_tls() {
+fn a_database_that_requires_tls_is_reached_over_tls() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let secured = Secured::start(&installation, "on", "hostssl all all all scram-sha-256", false);
     let (ca, key) = (secured.file("ca.pem"), secured.file("server.key"));
@@ -159,7 +159,7 @@ fn a_database_that_demands_tls_is_spoken_to_in_tls() {
 
 /// The certificate is the only proof of identity (`cert`), or stands beside a password (`clientcert=verify-ca`).
 #[test]
-fn a_database_that_demands_a_client_s_certificate_gets_it() {
+fn a_required_client_certificate_is_sent() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     for (method, place) in [("cert", "guest@"), ("scram-sha-256 clientcert=verify-ca", "guest:recognisable@")] {
         let secured = Secured::start(&installation, "on", &format!("hostssl all all all {method}"), false);
@@ -171,7 +171,7 @@ fn a_database_that_demands_a_client_s_certificate_gets_it() {
         for mode in ["sslmode=prefer", "sslmode=require", &root] {
             assert_eq!(speaks_tls(&url(&format!("{mode}&{good}"))), Ok(true), "{method} {mode}");
         }
-        let wanted = "the server wants a client's certificate: sslcert=FILE&sslkey=FILE in the URL";
+        let wanted = "the server requires a client certificate: put sslcert=FILE&sslkey=FILE into the URL";
         let locked =
             std::fs::read_to_string(file("guest.key")).unwrap().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         std::fs::write(file("locked.key"), locked).unwrap();
@@ -180,11 +180,11 @@ fn a_database_that_demands_a_client_s_certificate_gets_it() {
             ("sslmode=prefer".to_owned(), wanted.to_owned()),
             (
                 format!("{root}&{}", pair("stranger.crt", "stranger.key")),
-                "does not take the certificate in sslcert".to_owned(),
+                "rejects the certificate in sslcert".to_owned(),
             ),
             (
                 format!("{root}&{}", pair("namesake.crt", "namesake.key")),
-                "does not take the certificate in sslcert".to_owned(),
+                "rejects the certificate in sslcert".to_owned(),
             ),
             (
                 format!("{root}&sslcert={}", file("guest.crt")),
@@ -206,7 +206,7 @@ fn a_database_that_demands_a_client_s_certificate_gets_it() {
         let other = speaks_tls(&url(&format!("{root}&{}", pair("other.crt", "other.key"))));
         match method {
             "cert" => {
-                assert!(other.unwrap_err().contains("has to name the user as its common name: guest"), "{method}")
+                assert!(other.unwrap_err().contains("give an sslcert whose common name is the user, guest"), "{method}")
             }
             _ => assert_eq!(other, Ok(true)),
         }
@@ -222,7 +222,7 @@ fn a_database_that_demands_a_client_s_certificate_gets_it() {
 }
 
 #[test]
-fn a_certificate_that_is_its_own_authority_is_verified() {
+fn a_self_signed_certificate_is_verified() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let secured = Secured::start(&installation, "on", "hostssl all all all scram-sha-256", true);
     let full = format!("sslmode=verify-full&sslrootcert={}", secured.file("server.crt").display());
@@ -231,7 +231,7 @@ fn a_certificate_that_is_its_own_authority_is_verified() {
 }
 
 #[test]
-fn a_database_without_tls_is_reached_unless_tls_is_demanded() {
+fn a_database_without_tls_is_reached_unless_tls_is_required() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let secured = Secured::start(&installation, "off", "host all all all scram-sha-256", false);
     assert_eq!(speaks_tls(&secured.url("localhost", "sslmode=prefer")), Ok(false));

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_counted_to_their_nearest_root() {
+    fn processes_are_attributed_to_their_nearest_root() {
         let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
         let tree = |generator, system, worker, postmaster, backend, rustc| {
             vec![
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_children_used_before_they_ended_is_counted_once() {
+    fn cpu_time_of_ended_children_is_counted_once() {
         let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
         account.add(reading(
             0,
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_given_out_again_is_another_process() {
+    fn a_reused_pid_is_another_process() {
         let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
         account.add(reading(0, true, 0, vec![process(50, 1, "cc1", 900, 0)]));
         let again = Process { started: 77, ..process(50, 1, "ld", 20, 0) };
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_is_not_seen_is_not_among_the_others() {
+    fn an_unseen_system_leaves_the_share_of_others_unknown() {
         let owners = [(10, Owner::Generator)].into_iter().collect();
         let mut account = Account::new(Roots { owners, is_complete: false }, CpuSet::from([0]), 100.0);
         account.add(reading(0, true, 0, Vec::new()));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_window_there_is_nothing() {
+    fn an_account_without_a_window_is_empty() {
         let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
         account.add(reading(0, false, 0, Vec::new()));
         account.add(reading(1, false, 5, Vec::new()));

@@ -164,7 +164,7 @@ mod tests {
                         cpu12 1 1 1 1 1\nintr 1 2\n";
 
     #[test]
-    fn processors_that_are_used_are_summed() {
+    fn the_allowed_processors_are_summed() {
         let of = |list: &str| processors(STAT, &cpu_list(list));
         assert_eq!(of("0-1"), Processors { count: 2, idle: 172_212, interrupts: 468, steal: 1_823 });
         assert_eq!(of("1"), Processors { count: 1, idle: 83_625, interrupts: 399, steal: 1_006 });
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_read_whatever_its_name() {
+    fn a_process_with_any_name_is_parsed() {
         let line = |name: &str| {
             format!(
                 "412 ({name}) S 17 412 412 0 -1 4194560 1 2 3 4 50 60 700 800 20 0 1 0 12345 9 9 9 1 1 1 1 1 0 0 0 0 0 0 \
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn pressure_is_read() {
+    fn pressure_is_parsed() {
         let text = "some avg10=87.44 avg60=56.79 avg300=22.78 total=133158587\nfull avg10=0.00 total=0\n";
         assert_eq!([pressure_us(text), pressure_us("")], [Some(133_158_587), None]);
     }

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fleet_mixes_systems_and_processors_independently() {
+    fn os_and_architecture_of_the_fleet_are_independent() {
         let now = SystemTime::now();
         let mut pairs: HashMap<(String, String), u32> = HashMap::new();
         for agent in (1..=5_000).map(|n| seeded_agent(n, now)) {

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_ink_has_a_placeholder_and_a_name_of_its_own() {
+    fn every_ink_has_a_unique_placeholder_and_name() {
         let mut seen = std::collections::HashSet::new();
         for ink in Ink::all() {
             let RGBColor(stroke, _, index) = ink.placeholder(Stroke::Dashed);

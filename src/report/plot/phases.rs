@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_follow_one_another_and_the_longest_bar_fills_the_width() {
+    fn segments_stack_and_the_longest_bar_fills_the_width() {
         let bars = [
             bar("nginx", &[("TCP connect", 100.0), ("send", 50.0), ("first byte", 250.0)]),
             bar("<f5>", &[("TCP connect", 100.0), ("first byte", 700.0)]),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_draw_is_drawn() {
+    fn an_empty_chart_is_drawn() {
         for bars in [&[][..], &[bar("none", &[])], &[bar("zero", &[("send", 0.0)])]] {
             assert!(part(&Stack { title: "t", bars }, 300, "x").unwrap().ends_with("</svg>\n"));
         }

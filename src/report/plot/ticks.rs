@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn durations_and_percentiles_are_formatted() {
         let told: Vec<String> = [0.25, 1.0, 9.996, 512.4, 999.6, 1_234.0, 20_000.0, 1e6, 2.5e6].map(duration).into();
         assert_eq!(told, ["250 ns", "1 µs", "10 µs", "512 µs", "1 ms", "1.23 ms", "20 ms", "1 s", "2.5 s"]);
         let told: Vec<String> = percentile_ticks(1e5).into_iter().map(percentile).collect();
@@ -155,7 +155,7 @@ mod tests {
         }
 
         #[test]
-        fn a_linear_axis_has_few_round_marks(from in -1e4..1e4_f64, span in 1e-3..1e6_f64, most in 2..12_usize) {
+        fn a_linear_axis_has_few_round_ticks(from in -1e4..1e4_f64, span in 1e-3..1e6_f64, most in 2..12_usize) {
             let to = from + span;
             let ticks = linear_ticks(from, to, most);
             prop_assert!(ascending(&ticks) && ticks.len() <= most.max(2), "{ticks:?}");
@@ -165,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn percentiles_end_with_the_samples(count in 2.0..1e9_f64) {
+        fn percentile_ticks_end_at_the_sample_count(count in 2.0..1e9_f64) {
             let ticks = percentile_ticks(count);
             prop_assert!(ascending(&ticks) && ticks.iter().all(|tick| *tick <= count.max(2.0) * 1.000_001));
         }

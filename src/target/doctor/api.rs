@@ -21,7 +21,7 @@ const PERMISSIONS: [(&str, Level, &str); 6] = [
     ("agent.job.poll", Level::Fail, "agent_storm cannot poll for work"),
     ("cert.issue", Level::Fail, "issuance_acceptance and bulk_renewal cannot run"),
     ("cert.read", Level::Fail, "list_certificates and bulk_renewal cannot run"),
-    ("agent.read", Level::Warn, "whether the fleet is seeded is not looked at here"),
+    ("agent.read", Level::Warn, "the seeds of the fleet are not checked"),
     ("metrics.read", Level::Warn, "results lack certctl's own metrics"),
 ];
 /// The profile of certctl's demo seed, which stands for all where the database is not known.
@@ -71,8 +71,8 @@ pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, t
 
 fn unseen_limiter() -> Finding {
     Finding::warn(
-        "it could not be seen that the rate limiter is off: too few right answers to /health came, or too slowly",
-        "fix what keeps it from answering, then look again",
+        "the rate limiter could not be checked: too few right answers to /health came, or too slowly",
+        "fix what keeps it from answering, then run doctor again",
     )
 }
 
@@ -93,7 +93,12 @@ async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>
             let what = format!("version {}", version.version);
             tell(Finding::unless(
                 !told.is_reference,
-                || Finding::warn(format!("{what}: a reference server, not certctl"), "take its figures as its own"),
+                || {
+                    Finding::warn(
+                        format!("{what}: a reference server, not certctl"),
+                        "do not take its figures for certctl's",
+                    )
+                },
                 what.clone(),
             ));
         }
@@ -149,7 +154,7 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, te
     let Some(first) = there.first() else { return };
     let without = match inspection.acme(&directory(first), false).await {
         Ok(_) => "with and without the token",
-        Err(_) => "with the token alone, as certctl is built",
+        Err(_) => "only with the token, as certctl is built",
     };
     let names: Vec<&str> = there.iter().map(String::as_str).collect();
     tell(Finding::ok(format!("ACME answers {without}; profiles: {}", names.join(", "))));

@@ -22,10 +22,10 @@ pub async fn ours(probe: &mut Probe<'_>) -> Option<Finding> {
     let theirs = time_of(probe).await?;
     Some(match off(theirs, before, SystemTime::now()) {
         Some(by) => Finding::warn(
-            format!("the server's clock is {by} ours"),
-            "keep both clocks by NTP: figures and logs are put side by side by them",
+            format!("the server's clock is {by} this machine's"),
+            "synchronise both clocks by NTP: figures and logs are matched by time",
         ),
-        None => Finding::ok("the server's clock and ours agree within 2 s"),
+        None => Finding::ok("the server's clock and this machine's agree within 2 s"),
     })
 }
 
@@ -40,7 +40,7 @@ pub fn examine(target: &Target, dialer: Dialer, database: &mut Client, tell: Tel
     tell(match off(theirs, before, now()?) {
         Some(by) => Finding::fail(
             format!("certctl's clock is {by} its database's: agent_storm would not find its heartbeats"),
-            "keep both clocks by NTP",
+            "synchronise both clocks by NTP",
         ),
         None => Finding::ok("certctl's clock and its database's agree within 2 s"),
     });
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_off_for_certain_is_told() {
+    fn only_a_certain_clock_difference_is_reported() {
         let at = |seconds: f64| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
         let off = |told, before, after| off(at(told), at(before), at(after));
         assert_eq!([off(10.0, 10.9, 10.95), off(10.0, 11.9, 11.99), off(12.0, 11.1, 11.2)], [None, None, None]);

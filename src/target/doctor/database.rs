@@ -71,14 +71,15 @@ fn vacuums(client: &mut Client) -> Result<Finding> {
                 OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') \
                 OR CASE WHEN current_setting('server_version_num')::int >= 170000 \
                    THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END) ORDER BY place";
-    let rows = client.query(sql, &[&&VACUUMED[..]]).context(|| "asking which tables may be vacuumed".to_owned())?;
+    let rows = client.query(sql, &[&&VACUUMED[..]]).context(|| "reading which tables may be vacuumed".to_owned())?;
     let refused = rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>().join(", ");
     Ok(Finding::unless(
         refused.is_empty(),
         || {
             Finding::warn(
                 format!(
-                    "this role may not vacuum {refused}: dead rows of what is put back stay, and WAL is not compared"
+                    "this role may not vacuum {refused}: dead rows of tables that are put back remain, and WAL is not \
+                     compared"
                 ),
                 leave_to_vacuum(&refused),
             )
@@ -113,7 +114,7 @@ fn connections(client: &mut Client) -> Result<Finding> {
         allowed - elsewhere >= POOL + OURS,
         || {
             Finding::fail(
-                format!("{what}; certctl's pool opens up to {POOL}, and we {OURS}"),
+                format!("{what}; certctl's pool opens up to {POOL}, and this suite {OURS}"),
                 "raise max_connections to 100, or lower CERTCTL_DATABASE_MAX_CONNS",
             )
         },
@@ -129,7 +130,7 @@ fn durability(client: &mut Client) -> Result<Finding> {
         || {
             Finding::warn(
                 format!("{what}: writes are faster than a durable database's"),
-                "set both to on, or compare these figures with their like only",
+                "set both to on, or compare these figures only with figures of the same settings",
             )
         },
         what.clone(),
@@ -194,11 +195,11 @@ fn is_its_own(client: &mut Client, path: &str) -> Result<Finding> {
         let sql = "SELECT EXISTS (SELECT FROM audit_events WHERE resource_type = 'api' AND resource_id = $1)";
         let row = client.query_one(sql, &[&path]).context(|| "looking for certctl's audit rows".to_owned())?;
         if row.get(0) {
-            return Ok(Finding::ok("it is this certctl's database: its audit log shows our request"));
+            return Ok(Finding::ok("it is this certctl's database: its audit log shows this suite's request"));
         }
         if start.elapsed() > AUDIT_PATIENCE {
             return Ok(Finding::fail(
-                "it is not this certctl's database: its audit log does not show our request",
+                "it is not this certctl's database: its audit log does not show this suite's request",
                 "give --database the URL in certctl's CERTCTL_DATABASE_URL",
             ));
         }
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_and_big_is_told() {
+    fn old_versions_and_large_tables_are_reported() {
         assert_eq!([of_version(14, "14.9").level, of_version(15, "15.0").level], [Level::Fail, Level::Ok]);
         let sizes = |bytes| of_sizes(&[("jobs", 7, 1 << 20), ("audit_events", 9_000_000, bytes)]);
         assert_eq!(sizes(1 << 29).what, "jobs about 7 rows, 1.0 MiB; audit_events about 9000000 rows, 512.0 MiB");

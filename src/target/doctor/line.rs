@@ -59,8 +59,8 @@ fn handshake(address: SocketAddr, handshake: Handshake) -> Finding {
         handshake.version == "TLS1.3",
         || {
             Finding::warn(
-                format!("{what}; certctl itself speaks TLS 1.3 alone"),
-                "point CERTCTL_BASE at certctl itself: what stands before it would be measured too",
+                format!("{what}; certctl itself speaks only TLS 1.3"),
+                "point CERTCTL_BASE at certctl itself: a proxy in front of it would be measured too",
             )
         },
         what.clone(),
@@ -70,7 +70,7 @@ fn handshake(address: SocketAddr, handshake: Handshake) -> Finding {
 fn certificate(target: &Target, connection: &Connection, tell: Tell<'_>) {
     if matches!(target.trust, Trust::Insecure) {
         tell(Finding::warn(
-            "--insecure: the server's certificate is not verified; anyone may be answering",
+            "--insecure: the server's certificate is not verified, and may be that of an impostor",
             "give its authority's certificate with --ca-file FILE",
         ));
     }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_before_certctl_is_told() {
+    fn tls_1_2_in_front_of_certctl_is_a_warning() {
         let level = |version| {
             let address = SocketAddr::from(([127, 0, 0, 1], 8443));
             let kind = crate::wire::handshake::Kind::Full;

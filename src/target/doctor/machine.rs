@@ -26,7 +26,10 @@ fn descriptors(hard: u64) -> Finding {
         || {
             Finding::fail(
                 format!("{SEEDED_AGENTS} agents need {needed} file descriptors; the hard limit is {hard}"),
-                format!("ulimit -Hn {needed} as root before the run, or --connections {}", hard.min(needed) / 2),
+                format!(
+                    "run ulimit -Hn {needed} as root before the run, or give --connections {}",
+                    hard.min(needed) / 2
+                ),
             )
         },
         format!("file descriptors: {hard} at most, for {SEEDED_AGENTS} connections"),
@@ -37,7 +40,7 @@ fn ports(ports: Ports) -> Finding {
     let Ports { low, high, waiting, .. } = ports;
     let free = ports.count().saturating_sub(waiting);
     let what = format!("ports {low} to {high}, {waiting} of them in TIME_WAIT, for {SEEDED_AGENTS} connections");
-    let hint = "sysctl net.ipv4.ip_local_port_range='10000 65535', or wait a minute for TIME_WAIT to end";
+    let hint = "run sysctl net.ipv4.ip_local_port_range='10000 65535', or wait a minute for TIME_WAIT to end";
     match free {
         _ if free < SEEDED_AGENTS => Finding::fail(what, hint),
         _ if free < 2 * SEEDED_AGENTS => Finding::warn(what, hint),
@@ -49,7 +52,12 @@ fn load_of(load: f64, cpus: usize) -> Finding {
     let what = format!("{cpus} CPUs, load average {load:.2}");
     Finding::unless(
         load < cpus as f64 / 2.0,
-        || Finding::warn(what.clone(), "end what else runs here: generator and target are measured together with it"),
+        || {
+            Finding::warn(
+                what.clone(),
+                "end other processes here: generator and system are measured together with them",
+            )
+        },
         what.clone(),
     )
 }
@@ -73,7 +81,7 @@ mod tests {
     use crate::load::ports::Reuse;
 
     #[test]
-    fn too_little_is_told() {
+    fn scarce_resources_of_the_machine_are_reported() {
         let level = |finding: Finding| finding.level;
         assert_eq!([level(descriptors(5_063)), level(descriptors(5_064))], [Level::Fail, Level::Ok]);
         let ports = |waiting| level(ports(Ports { low: 32_768, high: 60_999, waiting, reused: Reuse::Loopback }));
@@ -82,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_tells() {
+    fn limits_and_load_of_this_machine_are_read() {
         assert!(hard_limit() > 0 && load_average().is_some());
     }
 }

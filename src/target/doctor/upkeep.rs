@@ -41,9 +41,9 @@ const LOOKS: [Look; 8] = [
         bearable: 0,
         good: "no seeded certificate is in renewal",
         bad: |in_renewal, _| {
-            let hint = "certctl-bench seed --reset --database URL puts them back";
+            let hint = "run `certctl-bench seed --reset --database URL` to put them back";
             Finding::warn(
-                format!("seeded certificates that are in renewal, so that none can be begun: {in_renewal}"),
+                format!("seeded certificates that are in renewal, so that it cannot be started: {in_renewal}"),
                 hint,
             )
         },
@@ -53,7 +53,7 @@ const LOOKS: [Look; 8] = [
         sql: "SELECT count(*) FROM managed_certificates WHERE expires_at < now() + interval '31 days' \
               AND status NOT IN ('Archived', 'Revoked', 'Expired', 'Failed', 'RenewalInProgress')",
         bearable: 0,
-        good: "renewal scan: it would take up nothing",
+        good: "renewal scan: no certificate is due",
         bad: renewal_scan,
     },
     Look {
@@ -123,8 +123,8 @@ fn renewal_scan(due: i64, uptime_s: Option<f64>) -> Finding {
     });
     Finding::warn(
         format!(
-            "renewal scan (hourly{next}): it takes up {due} certificates, ten statements or more each, and leaves them \
-             in renewal"
+            "renewal scan (hourly{next}): it processes {due} certificates, ten statements or more each, and leaves \
+             them in renewal"
         ),
         "start certctl with CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL=24h, and seed certificates after its start",
     )

@@ -54,7 +54,7 @@ fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
             .map_err(|line| refused(&format!("not the text format of Prometheus: {}", foreign::line(&line)))),
         401 | 403 => Err(refused(&format!("{}: {}", answer.status, answer.reason()))
             .with_hint("use a key with the permission metrics.read: an admin key, r-operator or r-viewer")),
-        status => Err(refused(&format!("answers {status} in place of metrics"))),
+        status => Err(refused(&format!("answers {status} instead of metrics"))),
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_text_format() {
+    fn the_text_format_is_parsed() {
         let text = "# HELP certctl_x Of x.\n# TYPE certctl_x counter\ncertctl_x 4\n\n\
                     certctl_y{label=\"a b\",other=\"}\\\" 7\"} 1.5e3 1700000000000\ncertctl_z{le=\"+Inf\"} +Inf\n";
         let metrics = parse(text).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_changed() {
+    fn changed_metrics_and_a_restart_are_detected() {
         let metrics = |pairs: &[(&str, f64)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let before: Metrics =
             metrics(&[("certctl_a", 1.0), ("certctl_b", 2.0), ("go_threads", 3.0), (UPTIME, 10.0), ("certctl_c", 0.0)]);

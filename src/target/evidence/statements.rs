@@ -125,7 +125,7 @@ pub(super) fn uncounted(client: &mut Client) -> Error {
         None => {
             let values =
                 settings.iter().map(|(name, value)| format!("{name} is {value}")).collect::<Vec<_>>().join(", ");
-            Error::new(format!("pg_stat_statements does not count our own queries ({values})"))
+            Error::new(format!("pg_stat_statements does not count this suite's own queries ({values})"))
                 .with_hint("set compute_query_id to auto and pg_stat_statements.track to top, and reload PostgreSQL")
         }
     }
@@ -271,7 +271,8 @@ impl Snapshot {
             ));
         }
         if self.nameless_calls != before.nameless_calls {
-            problems.push("pg_stat_statements lost the texts of statements: ours may be counted".to_owned());
+            problems
+                .push("pg_stat_statements lost the texts of statements: this suite's own may be counted".to_owned());
         }
         let shrunk = |(key, (_, earlier)): (&Key, &(String, Cost))| {
             self.entries.get(key).is_none_or(|(_, now)| now.calls < earlier.calls)

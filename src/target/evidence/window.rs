@@ -126,10 +126,9 @@ impl Watcher {
     pub(super) fn finish(mut self) -> Watched {
         self.stop.store(true, Ordering::Relaxed);
         let watched = self.thread.take().map(JoinHandle::join);
-        watched.and_then(Result::ok).unwrap_or_else(|| Watched {
-            window: None,
-            problems: vec!["the witness's thread came to grief".to_owned()],
-        })
+        watched
+            .and_then(Result::ok)
+            .unwrap_or_else(|| Watched { window: None, problems: vec!["the witness's thread failed".to_owned()] })
     }
 }
 
@@ -316,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_that_only_just_begins_has_no_state_and_hides_nothing() {
+    fn a_starting_backend_has_no_state_and_hides_nothing() {
         let begins = Group { state: None, wait: None, is_hidden: false, backends: 1 };
         let mut samples = Samples::default();
         samples.add(&[begins]);

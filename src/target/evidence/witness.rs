@@ -124,5 +124,5 @@ fn wal_position(client: &mut Client) -> Result<u64> {
 
 fn started(client: &mut Client) -> Result<String> {
     let sql = "SELECT extract(epoch FROM pg_postmaster_start_time())::text";
-    Ok(client.query_one(sql, &[]).context(|| "asking when PostgreSQL was started".to_owned())?.get(0))
+    Ok(client.query_one(sql, &[]).context(|| "reading when PostgreSQL was started".to_owned())?.get(0))
 }

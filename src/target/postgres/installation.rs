@@ -98,7 +98,7 @@ fn examine(bin: &Path) -> Result<Installation, String> {
     match digits.parse::<u32>() {
         Ok(major) if major >= OLDEST_MAJOR => Ok(Installation { bin: bin.to_owned(), version: version.to_owned() }),
         Ok(_) => Err(format!("PostgreSQL {version} is older than {OLDEST_MAJOR}")),
-        Err(_) => Err(format!("`postgres --version` said {told:?}")),
+        Err(_) => Err(format!("`postgres --version` printed {told:?}")),
     }
 }
 

@@ -27,7 +27,7 @@ impl AcmeDirectory {
     /// If there is none; `base` is the system's.
     pub fn renewal_info(&self, base: &Base) -> Result<&str> {
         self.renewal_info.as_deref().ok_or_else(|| {
-            Error::new(format!("{base}: the ACME server tells no renewalInfo"))
+            Error::new(format!("{base}: the ACME server has no renewalInfo"))
                 .with_hint("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
         })
     }
@@ -48,7 +48,7 @@ impl Inspection<'_> {
 
     fn read(&self, path: &str, answer: &Answer) -> Result<AcmeDirectory> {
         let no_directory = |what: String| {
-            Error::new(format!("{}{path} is no ACME directory: {what}", self.target.base)).with_hint(
+            Error::new(format!("{}{path} is not an ACME directory: {what}", self.target.base)).with_hint(
                 "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory",
             )
         };
@@ -57,7 +57,7 @@ impl Inspection<'_> {
             // A URL elsewhere would be measured as this system.
             // A fragment is never sent, and has no meaning here.
             Some(url) => path_at(Some(&self.target.base), url.split('#').next().unwrap_or(url))
-                .map_err(|_| no_directory(format!("its {name} is elsewhere: {}", foreign::line(&redact(url))))),
+                .map_err(|_| no_directory(format!("its {name} is on another server: {}", foreign::line(&redact(url))))),
             None => Err(no_directory(format!("it has no {name}"))),
         };
         let new_nonce = url("newNonce")?;
@@ -72,14 +72,14 @@ impl Inspection<'_> {
         let (base, status, reason) = (&self.target.base, answer.status, answer.reason());
         if answer.is_html() {
             return Error::new(format!("{base}{path} is a page of certctl's dashboard, which hides its ACME server"))
-                .with_hint("run certctl from a folder without web/, so that it serves its API alone");
+                .with_hint("run certctl from a folder without web/, so that it serves only its API");
         }
         let default_profile = answer
             .json()
             .is_some_and(|json| json["type"].as_str().is_some_and(|problem| problem.ends_with(":userActionRequired")));
         match status {
-            401 if !bearer => Error::new(format!("{base}{path}: ACME is behind certctl's API keys ({reason})"))
-                .with_hint("leave the token on for ACME: certctl wants it there too"),
+            401 if !bearer => Error::new(format!("{base}{path}: ACME requires one of certctl's API keys ({reason})"))
+                .with_hint("leave out --no-bearer: certctl requires the token for ACME too"),
             403 if default_profile => Error::new(format!("{base}{path}: certctl has no default ACME profile"))
                 .with_hint("name one with --profile, or start certctl with CERTCTL_ACME_SERVER_DEFAULT_PROFILE_ID"),
             // certctl answers 500 for an unknown profile; its documentation says 404.
@@ -91,8 +91,8 @@ impl Inspection<'_> {
             }
             404 => Error::new(format!("{base}{path}: there is no ACME server (404)"))
                 .with_hint("correct CERTCTL_ACME_DIRECTORY, such as /acme/profile/prof-standard-tls/directory"),
-            _ => Error::new(format!("{base}{path} answers {status} in place of an ACME directory: {reason}"))
-                .with_hint("look at certctl's log"),
+            _ => Error::new(format!("{base}{path} answers {status} instead of an ACME directory: {reason}"))
+                .with_hint("check certctl's log"),
         }
     }
 }
@@ -120,7 +120,7 @@ fn path_at(base: Option<&Base>, directory: &str) -> Result<String> {
         // `Base` knows the default port and the forms of an address.
         let root = directory.strip_suffix(uri.path_and_query().map_or("", |path| path.as_str())).unwrap_or(directory);
         if base.is_none() || root.parse::<Base>().ok().as_ref() != base {
-            return Err(wrong("is not at the target"));
+            return Err(wrong("is not on the system under test"));
         }
     }
     match uri.path_and_query() {
@@ -134,20 +134,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_a_path_at_the_target() {
+    fn an_acme_directory_is_a_path_of_the_system() {
         let base: Base = "https://certctl.example".parse().unwrap();
         for text in ["/a/d", "https://certctl.example/a/d", "https://certctl.example:443/a/d"] {
             assert_eq!(path_at(Some(&base), text).unwrap(), "/a/d");
         }
         assert_eq!(path_at(Some(&base), "https://certctl.example/acme?to=nonce").unwrap(), "/acme?to=nonce");
         for (text, why) in [
-            ("https://elsewhere.example/a/d", "is not at the target"),
-            ("https://certctl.example:8443/a/d", "is not at the target"),
-            ("http://certctl.example/a/d", "is not at the target"),
+            ("https://elsewhere.example/a/d", "is not on the system under test"),
+            ("https://certctl.example:8443/a/d", "is not on the system under test"),
+            ("http://certctl.example/a/d", "is not on the system under test"),
             ("a/d", "is neither a path nor a URL"),
             ("/a/d#part", "has a fragment"),
             ("", "is neither a path nor a URL"),
-            ("https://u:secret@certctl.example/a/d", "is not at the target"),
+            ("https://u:secret@certctl.example/a/d", "is not on the system under test"),
             ("https://u:secret words@certctl.example/a/d", "is neither a path nor a URL"),
         ] {
             let error = path_at(Some(&base), text).unwrap_err().to_string();

@@ -55,7 +55,8 @@ impl Inspection<'_> {
             }
             if page == MOST_PAGES {
                 return Err(Error::new(format!(
-                    "{}: more than {} certificates fit the criteria: too many to see that all of them are ours",
+                    "{}: more than {} certificates fit the criteria: too many to check that all of them are of the \
+                     seeds or of a run",
                     self.target.base,
                     MOST_PAGES * PAGE
                 ))
@@ -75,7 +76,7 @@ impl Inspection<'_> {
     }
 }
 
-const MEND: &str = "renew by id, with --workload enqueue, or load a certctl that holds the seeds alone";
+const MEND: &str = "renew by id, with --workload enqueue, or load a certctl that holds only the seeds";
 
 fn is_ours(row: &Value) -> bool {
     let text = |key: &str| row[key].as_str().unwrap_or("");

@@ -54,8 +54,10 @@ pub(super) fn tables_written(seeds: &[(String, String)]) -> Result<Vec<String>> 
         let sql = COMMENT.replace_all(sql, " ");
         if let Some(found) = TRANSACTION.find(&sql) {
             let statement = found.as_str().trim_matches([';', ' ', '\n', '\t', '\r']);
-            return Err(Error::usage(format!("the seed {name} says `{statement}`, but runs in a transaction of ours"))
-                .with_hint("take that statement out"));
+            return Err(Error::usage(format!(
+                "the seed {name} contains `{statement}`, but runs in a transaction of this suite"
+            ))
+            .with_hint("remove that statement"));
         }
         for write in WRITE.captures_iter(&sql) {
             let table = write[1].to_lowercase();

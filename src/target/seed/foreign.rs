@@ -51,7 +51,7 @@ fn require_schema(client: &mut Client, shown: &str) -> Result<()> {
         return Ok(());
     }
     let path: String = row.get(1);
-    let what = format!("opening {shown}: this role's search_path is {path}, which names no schema that is there");
+    let what = format!("opening {shown}: this role's search_path is {path}, which names no existing schema");
     Err(Error::new(what).with_hint(elsewhere(client, "managed_certificates").unwrap_or_else(|| {
         "ALTER ROLE … (or DATABASE …) RESET search_path, or add options=-csearch_path%3Dpublic to the URL".to_owned()
     })))
@@ -70,7 +70,7 @@ fn refuse_other_tables(client: &mut Client, shown: &str) -> Result<()> {
     match row.map_err(|error| failed("looking for tables of others", &error))? {
         None => Ok(()),
         Some(row) => Err(Error::new(format!(
-            "refusing to make tables in {shown}: it holds {} others and none of certctl's (such as {})",
+            "refusing to make tables in {shown}: it holds {} tables (such as {}), none of them certctl's",
             row.get::<_, i64>(1),
             row.get::<_, String>(0)
         ))),

@@ -128,11 +128,11 @@ impl Seeded {
         let restored = transaction.execute(&update, &[]).map_err(failed)?;
         if restored < needed {
             return Err(Error::new(format!(
-                "{}: there are {restored} of the {needed} that this run needs",
+                "{}: only {restored} of the {needed} that this run needs exist",
                 self.doing()
             ))
             .with_hint(format!(
-                "run `certctl-bench seed --{0} {needed}` on this database, or ask for fewer {0}",
+                "run `certctl-bench seed --{0} {needed}` on this database, or load fewer {0}",
                 self.rows
             )));
         }

@@ -63,13 +63,13 @@ frontend sidecar
 
 /// Gives the running worker a new certificate, which it shows from the next connection on.
 pub fn replace(socket: &Path, identity: &Identity) -> Result<()> {
-    let what = "replacing HAProxy's certificate by its runtime API";
+    let what = "replacing HAProxy's certificate through its runtime API";
     let begun = ask(socket, &format!("set ssl cert {CHAIN_AND_KEY} <<\n{}\n", chain_and_key(identity)))
         .context(|| format!("{what}: set ssl cert"))?;
     let done = ask(socket, &format!("commit ssl cert {CHAIN_AND_KEY}\n"));
     match done.context(|| format!("{what}: commit ssl cert"))? {
         done if done.contains("Success") => Ok(()),
-        done => Err(Error::new(format!("{what}: it said {:?}, then {:?}", begun.trim(), done.trim()))),
+        done => Err(Error::new(format!("{what}: it answered {:?}, then {:?}", begun.trim(), done.trim()))),
     }
 }
 

@@ -142,7 +142,7 @@ fn examine(daemon: Daemon, program: &Path) -> Result<Installation, String> {
     let answer = Command::new(program).arg(question).output().map_err(|error| error.to_string())?;
     let build = [answer.stdout, answer.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     let line = build.lines().find_map(|line| line.split_once(before)).map(|(_, rest)| rest.trim());
-    let version = line.ok_or_else(|| format!("`{question}` does not say that it is {daemon}"))?;
+    let version = line.ok_or_else(|| format!("`{question}` does not report that it is {daemon}"))?;
     let version = match daemon {
         // In HAProxy's output a date and an address follow.
         Daemon::Haproxy => version.split(' ').next().unwrap_or_default(),
