@@ -1,6 +1,6 @@
 //! The only error type of the suite, for work that it could not do.
 //!
-//! A failed request is data ([`crate::measure::Outcome`]), never an error. An [`Error`] states in one line the action,
+//! A failed request is data (`measure::Outcome`), never an error. An [`Error`] states in one line the action,
 //! its object and the cause, and in another the fix.
 
 use std::fmt;

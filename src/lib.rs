@@ -1,19 +1,35 @@
 //! certctl-bench: benchmark and load-test suite for certctl.
 //!
 //! A run is a scenario, under a load, over the wire, against a system under test; its measurements become a verdict.
+//! The modules, lowest first: each imports only those above it in this table (a test reads their `use` lines).
 //!
-//! | part | module | responsibility |
-//! |---|---|---|
-//! | requests | [`scenario`] | the requests to certctl, the check of each answer, side effects, thresholds |
-//! | load | [`load`] | arrival schedules, pacing, the worker pool, warm-up, drain |
-//! | wire | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
-//! | system | [`target`] | the system under test: one that runs already, or one that a run starts and stops |
-//! | results | [`measure`], [`report`], [`baseline`] | samples, validity, thresholds; summaries; comparison; verdict |
+//! | module | responsibility |
+//! |---|---|
+//! | [`clock`] | the only clock |
+//! | [`error`] | the only error type |
+//! | [`exit_code`] | every exit code |
+//! | [`foreign`] | the only entry for text from outside |
+//! | [`terminal`] | standard output and standard error |
+//! | [`files`] | atomic writes, bounded reads |
+//! | [`database`] | sessions at PostgreSQL |
+//! | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
+//! | [`measure`] | samples, distributions, outcomes, timeline, machine use, thresholds, the rules of validity |
+//! | [`load`] | arrival schedules, pacing, the worker pool, warm-up, drain |
+//! | [`provision`] | what a run starts and stops: processes, PostgreSQL, daemons, certificates |
+//! | [`seed`] | the rows that scenarios need, and their reset |
+//! | [`scenario`] | the requests to certctl, the check of each answer, side effects, thresholds |
+//! | [`system`] | the system under test: a certctl, the reference server, the daemons behind connectors |
+//! | [`evidence`] | the system's side of a run: PostgreSQL's statistics, certctl's metrics, machine use |
+//! | [`inspect`] | preflight and doctor |
+//! | [`run`] | workloads bound to a system, and their run |
+//! | [`summary`] | the result of a run as data, and its verdict |
+//! | [`baseline`] | baselines and comparisons |
+//! | [`report`] | results as text, JSON, Markdown and HTML |
+//! | [`handshake`] | benchmarks of TLS handshakes alone |
+//! | [`cli`] | flags, and one file for each verb |
 //!
-//! [`run`] connects the parts. [`handshake`] benchmarks TLS handshakes alone, [`cli`] holds the flags and verbs,
-//! [`database`] opens all sessions at PostgreSQL, [`clock`] is the only clock, [`error`] the only error type, and
-//! [`foreign`] the only entry for text from outside. `src/reference/` and `src/f5_mock/` are programs of their own: the
-//! reference server, which a run starts by default, and the F5 that `f5_deploy` deploys to.
+//! `src/reference/` and `src/f5_mock/` are programs of their own: the reference server, which a run starts by default,
+//! and the F5 that `f5_deploy` deploys to.
 
 #![warn(clippy::unwrap_used)]
 
@@ -25,15 +41,21 @@ pub mod cli;
 pub mod clock;
 pub mod database;
 pub mod error;
+pub mod evidence;
+pub mod exit_code;
 pub mod files;
 pub mod foreign;
 pub mod handshake;
+pub mod inspect;
 pub mod load;
 pub mod measure;
+pub mod provision;
 pub mod report;
 pub mod run;
 pub mod scenario;
-pub mod target;
+pub mod seed;
+pub mod summary;
+pub mod system;
 pub mod terminal;
 pub mod wire;
 

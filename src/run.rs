@@ -5,39 +5,25 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
-
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::load;
 use crate::load::arrival::Ask;
-use crate::load::limits::{Sockets, unstarted};
+use crate::load::limits::Sockets;
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::run::{Client, Control, Done, Job};
+use crate::load::runtime::runtime;
 use crate::load::schedule::Pattern;
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
 use crate::wire::connection::{Idle, Stopwatch};
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
-use crate::wire::request::{Method, encode};
+use crate::wire::peer::{Connections, Peer};
+use crate::wire::request::Method;
 use crate::wire::scratch::Room;
-use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, Scratch};
-
-/// Builds the runtime of one generator thread.
-///
-/// # Errors
-/// If the process is out of file descriptors.
-pub fn runtime() -> Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        // The number of tasks that run between two polls of sockets and the pacer's timer: with the default of 61, a
-        // burst of answers would delay the next arrival by a millisecond or two.
-        .event_interval(4)
-        .build()
-        .map_err(|error| unstarted("starting the generator's runtime", &error))
-}
+use crate::wire::{Connection, Fault, FaultKind, Phases, Scratch};
 
 /// A workload: a scenario, its load, and its system.
 #[derive(Clone)]
@@ -48,36 +34,6 @@ pub struct Workload {
     pub plan: Plan,
     /// The system; unknown while flags are only checked.
     pub peer: Option<Rc<Peer>>,
-}
-
-/// A system, and the connections to it.
-pub struct Peer {
-    /// Opens connections; where there are several, they take turns.
-    pub dialers: Vec<Dialer>,
-    /// The lifetime of connections.
-    pub connections: Connections,
-}
-
-/// The lifetime of connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connections {
-    /// Each client keeps its connection. The first request on it is this one, encoded, which costs the system next to
-    /// nothing.
-    Kept(Vec<u8>),
-    /// Each arrival opens a new connection, and closes it.
-    PerArrival,
-}
-
-impl Peer {
-    /// Creates the peer of a certctl, or of a server shaped like it.
-    pub fn certctl(dialer: Dialer, host: &str) -> Self {
-        let greeting = encode(Method::Get, "/health", host, None, "");
-        Self { dialers: vec![dialer], connections: Connections::Kept(greeting) }
-    }
-
-    fn dialer(&self, seq: u64) -> &Dialer {
-        &self.dialers[(seq % self.dialers.len() as u64) as usize]
-    }
 }
 
 /// Bounds of the number of connections that may wait for their peer to close them first; beyond that number,

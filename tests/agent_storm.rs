@@ -12,9 +12,9 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use certctl_bench::target::child::RunAs;
-use certctl_bench::target::postgres::{Cluster, find};
-use certctl_bench::target::seed;
+use certctl_bench::provision::child::RunAs;
+use certctl_bench::provision::postgres::{Cluster, find};
+use certctl_bench::seed;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::provision::postgres::{Cluster, find};
 use postgres::{Client, NoTls};
 use serde_json::Value;
 

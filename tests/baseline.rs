@@ -14,10 +14,10 @@ use certctl_bench::baseline::local::{self, Keep};
 use certctl_bench::baseline::measure::Kind;
 use certctl_bench::baseline::{Baseline, Comparison, Judgement, Side, bless};
 use certctl_bench::error::ErrorKind;
-use certctl_bench::report::facts::ObservationFacts;
-use certctl_bench::report::{Summary, Verdict};
-use certctl_bench::target::child::RunAs;
-use certctl_bench::target::evidence::Known;
+use certctl_bench::evidence::Known;
+use certctl_bench::provision::child::RunAs;
+use certctl_bench::summary::facts::ObservationFacts;
+use certctl_bench::summary::{Summary, Verdict};
 use common::runs::{Made, save};
 use tempfile::TempDir;
 

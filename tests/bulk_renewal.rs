@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::provision::postgres::{Cluster, find};
 use postgres::{Client, NoTls};
 use serde_json::Value;
 

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use certctl_bench::target::postgres::{Cluster, find};
-use certctl_bench::target::reference::{self, Behaviour, Store};
-use certctl_bench::target::seed::Sizes;
+use certctl_bench::provision::postgres::{Cluster, find};
+use certctl_bench::seed::Sizes;
+use certctl_bench::system::reference::{self, Behaviour, Store};
 use common::needs::needs;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::reference::{Reference, VIEWER_TOKEN};

@@ -8,16 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use certctl_bench::evidence::{Evidence, Known, Statements, Witness, metrics};
+use certctl_bench::inspect::preflight::{self, Findings};
 use certctl_bench::load::progress::{Progress, Stage};
+use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::report::evidence::lines;
 use certctl_bench::scenario::agent_storm::AgentStorm;
-use certctl_bench::target::evidence::{Evidence, Known, Statements, Witness, metrics};
-use certctl_bench::target::postgres::{Cluster, find};
-use certctl_bench::target::preflight::{self, Findings};
-use certctl_bench::target::probe::Probe;
-use certctl_bench::target::reference::{self, Behaviour, Store};
-use certctl_bench::target::seed::Sizes;
-use certctl_bench::target::{Target, Token};
+use certctl_bench::seed::Sizes;
+use certctl_bench::system::probe::Probe;
+use certctl_bench::system::reference::{self, Behaviour, Store};
+use certctl_bench::system::{Target, Token};
 use certctl_bench::wire::request::Method;
 use certctl_bench::wire::tls::Trust;
 use common::needs::needs;
@@ -53,7 +53,7 @@ impl Quiet {
 
     fn heartbeats(&self, count: u64) {
         let mut probe = Probe::new(&self.target, self.findings.dialer.clone());
-        certctl_bench::run::runtime().unwrap().block_on(async {
+        certctl_bench::load::runtime::runtime().unwrap().block_on(async {
             for number in 1..=count {
                 let answer = probe.ask_with_token(Method::Post, &AgentStorm::path(number)).await.unwrap();
                 assert_eq!(answer.status, 200);

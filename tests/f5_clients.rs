@@ -9,8 +9,8 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use certctl_bench::target::f5::F5Mock;
-use certctl_bench::target::pki::{Authority, Identity, KeyType, Purpose};
+use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
+use certctl_bench::system::f5::F5Mock;
 use serde_json::{Value, json};
 
 use client::{Answer, Client};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use certctl_bench::clock::Moment;
-use certctl_bench::target::base::Base;
+use certctl_bench::system::base_url::Base;
 use certctl_bench::wire::connection::Stopwatch;
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Trust, client_config};

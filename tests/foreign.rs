@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Command;
 
-use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::provision::postgres::{Cluster, find};
 use postgres::{Client, NoTls};
 
 use common::bench::{Bench, clean};

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use certctl_bench::handshake::against::{self, Rival};
 use certctl_bench::handshake::keyring::Keyring;
-use certctl_bench::target::pki::{Authority, KeyType, Purpose};
+use certctl_bench::provision::pki::{Authority, KeyType, Purpose};
 use serde_json::Value;
 
 use common::bench::{Bench, Finished};

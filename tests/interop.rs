@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
-use certctl_bench::target::base::Base;
-use certctl_bench::target::pki::{Authority, Identity, KeyType, Purpose};
+use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
+use certctl_bench::system::base_url::Base;
 use certctl_bench::wire::connection::Stopwatch;
 use certctl_bench::wire::handshake::{Kind, Record};
 use certctl_bench::wire::request::{Method, encode};

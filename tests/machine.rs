@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::provision::postgres::{Cluster, find};
 use common::bench::{Bench, program};
 use common::needs::needs;
 use common::process::write_script;

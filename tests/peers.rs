@@ -14,7 +14,7 @@ use certctl_bench::load::arrival::Ask;
 use certctl_bench::measure::Outcome;
 use certctl_bench::scenario::Scenario as _;
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet, HEARTBEAT};
-use certctl_bench::target::base::Base;
+use certctl_bench::system::base_url::Base;
 use certctl_bench::wire::connection::{Idle, Stopwatch};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Trust, client_config};

@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use certctl_bench::target::child::{Child, RunAs, Spec};
-use certctl_bench::target::postgres::{BIN_VARIABLE, Cluster, Installation, find};
+use certctl_bench::provision::child::{Child, RunAs, Spec};
+use certctl_bench::provision::postgres::{BIN_VARIABLE, Cluster, Installation, find};
 use common::needs::needs;
 use common::process::{PATIENCE, Process, copy_program, descendants, until, write_script};
 use postgres::{Client, NoTls};

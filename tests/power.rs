@@ -15,7 +15,7 @@ use certctl_bench::baseline::seconds::Seconds;
 use certctl_bench::baseline::side::{Run, Series};
 use certctl_bench::baseline::workload::Asked;
 use certctl_bench::baseline::{Comparison, Judgement, Side};
-use certctl_bench::report::Verdict;
+use certctl_bench::summary::Verdict;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use certctl_bench::inspect::preflight::{self, AcmeDirectory, Findings};
+use certctl_bench::provision::pki::{Authority, KeyType, Purpose};
+use certctl_bench::provision::postgres::find;
 use certctl_bench::scenario::need::Need;
-use certctl_bench::target::pki::{Authority, KeyType, Purpose};
-use certctl_bench::target::postgres::find;
-use certctl_bench::target::preflight::{self, AcmeDirectory, Findings};
-use certctl_bench::target::{Target, Token};
+use certctl_bench::system::{Target, Token};
 use certctl_bench::wire::tls::Trust;
 use common::bench::Bench;
 use common::needs::needs;

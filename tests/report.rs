@@ -3,8 +3,8 @@
 mod common;
 
 use certctl_bench::measure::{Measurement, Outcome};
-use certctl_bench::report::facts::HandshakeKindCount;
 use certctl_bench::report::text;
+use certctl_bench::summary::facts::HandshakeKindCount;
 use certctl_bench::wire::FaultKind;
 
 use common::made_up::{measurement, summary};

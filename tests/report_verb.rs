@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use certctl_bench::measure::Outcome;
-use certctl_bench::report::Summary;
+use certctl_bench::summary::Summary;
 use common::made_up::{measurement, stalled, summary};
 use common::summary::assert_schema;
 use tempfile::TempDir;
@@ -33,7 +33,7 @@ fn folder() -> TempDir {
 fn save(folder: &Path, name: &str, summary: &Summary) {
     let folder = folder.join(name);
     std::fs::create_dir(&folder).unwrap();
-    summary.save(&folder).unwrap();
+    certctl_bench::report::files::save(&summary, &folder).unwrap();
 }
 
 /// Asserts that the report is refused as a wrong use, with these words.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use certctl_bench::target::seed::{self, Options};
+use certctl_bench::seed::{self, Options};
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 

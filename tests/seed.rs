@@ -14,8 +14,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use certctl_bench::database::Client;
 use certctl_bench::error::ErrorKind;
-use certctl_bench::target::postgres::{Cluster, find};
-use certctl_bench::target::seed::{
+use certctl_bench::provision::postgres::{Cluster, find};
+use certctl_bench::seed::{
     EMBEDDED, Options, SeedReport, Sizes, Source, TableRows, apply, clean_issued, connect, redact_url,
     refresh_certificates, refresh_fleet,
 };

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::thread;
 
 use certctl_bench::clock::Moment;
-use certctl_bench::target::child::RunAs;
-use certctl_bench::target::pki::{Authority, Identity, KeyType, Purpose};
-use certctl_bench::target::sidecar::{Daemon, Installation, Options, Reload, Sidecar, Versions, find, find_in};
+use certctl_bench::provision::child::RunAs;
+use certctl_bench::provision::daemon::{Daemon, Installation, Options, Reload, Sidecar, Versions, find, find_in};
+use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
 use certctl_bench::wire::Dialer;
 use certctl_bench::wire::connection::{Connection, Phases, Scratch, Stopwatch};
 use certctl_bench::wire::fault::{Fault, FaultKind};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use certctl_bench::target::postgres::find;
+use certctl_bench::provision::postgres::find;
 use common::bench::{Bench, Finished, Running};
 use common::needs::needs;
 use common::peer::{Peer, Request, Step, answer, certctl};
@@ -204,7 +204,7 @@ fn a_signal_ends_the_drain() {
 /// The measurements are written, and the system's silence is reported beside them.
 #[test]
 fn a_signal_ends_the_wait_for_evidence() {
-    let cluster = certctl_bench::target::postgres::Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
+    let cluster = certctl_bench::provision::postgres::Cluster::start(&find().expect("PostgreSQL"), &[]).unwrap();
     cluster.create_database("certctl").unwrap();
     let url = cluster.url("certctl");
     Bench::new("").smoke().database(&url).run().exits(0);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use certctl_bench::baseline::bless;
-use certctl_bench::report::Summary;
+use certctl_bench::summary::Summary;
 use common::runs::Made;
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@
 use certctl_bench::baseline::compare::{self, Options};
 use certctl_bench::baseline::file::Baseline;
 use certctl_bench::baseline::side::Side;
-use certctl_bench::report::Summary;
+use certctl_bench::summary::Summary;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

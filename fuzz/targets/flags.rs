@@ -11,10 +11,10 @@ use certctl_bench::cli::bench::{Bench, Site};
 use certctl_bench::cli::bulk_renewal::BulkRenewal;
 use certctl_bench::cli::compare::share;
 use certctl_bench::cli::connector_tier::ConnectorTier;
-use certctl_bench::cli::flags::{BenchFlags, Spread, duration, duration_or_zero};
+use certctl_bench::cli::flags::{duration, duration_or_zero, BenchFlags, Spread};
 use certctl_bench::load::rate::Rate;
-use certctl_bench::target::base::{Base, redact};
-use certctl_bench::target::seed::redact_url;
+use certctl_bench::seed::redact_url;
+use certctl_bench::system::base_url::{redact, Base};
 use clap::Parser as _;
 use libfuzzer_sys::fuzz_target;
 

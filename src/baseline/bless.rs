@@ -10,7 +10,7 @@ use super::statistics::median;
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::measure::machine::UNKNOWN;
-use crate::report::Summary;
+use crate::summary::Summary;
 
 /// The fewest runs that show how much runs differ.
 pub const FEWEST_RUNS: usize = 5;

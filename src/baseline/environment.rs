@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::workload::short_hash;
+use crate::evidence::Evidence;
 use crate::measure::machine::UNKNOWN;
-use crate::report::Summary;
-use crate::target::evidence::Evidence;
+use crate::summary::Summary;
 
 /// The environment in which a run's figures were measured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

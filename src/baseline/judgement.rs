@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit_code;
+
 /// The verdict on a measure, or on all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,9 +38,9 @@ impl Judgement {
     /// Returns the process's exit code: only a regression is red, and an incomparable result is neither red nor green.
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Improved | Self::Unchanged | Self::Indistinct => 0,
-            Self::Regressed => crate::cli::exit::REGRESSED,
-            Self::Incomparable => crate::cli::exit::INVALID,
+            Self::Improved | Self::Unchanged | Self::Indistinct => exit_code::PASS,
+            Self::Regressed => exit_code::REGRESSED,
+            Self::Incomparable => exit_code::INVALID,
         }
     }
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use super::side::Side;
 use super::source;
 use crate::error::{Context, Error, Result};
-use crate::report::Summary;
+use crate::files;
+use crate::summary::Summary;
 
 /// The most runs under a name; further ones are refused.
 const MOST_RUNS: usize = 100;
@@ -48,7 +49,7 @@ pub fn save(name: &str, folder: &Path, summary: &Summary, keep: Keep) -> Result<
     let kept = if keep == Keep::Earlier { saved(&place)? } else { Vec::new() };
     let staged = place.with_file_name(format!(".{}-part", summary.about.scenario));
     fs::create_dir_all(&staged).context(|| format!("making the folder {}", staged.display()))?;
-    summary.save(&staged)?;
+    files::write(&staged.join("summary.json"), &summary.to_json()?)?;
     // One run that is unfit, or of another workload or environment, would spoil all of them.
     fits(&kept, &staged).inspect_err(|_| drop(fs::remove_dir_all(&staged)))?;
     if kept.is_empty() && place.exists() {

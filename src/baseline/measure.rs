@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::histogram::Histogram;
 use super::seconds::Seconds;
 use crate::error::Result;
+use crate::evidence::Evidence;
 use crate::measure::Quantile;
-use crate::report::Summary;
-use crate::report::facts::{DistributionFacts, HandshakeFacts, HandshakeKindCount};
-use crate::report::plan::PlanFacts;
-use crate::report::summary::WorkloadResults;
-use crate::target::evidence::Evidence;
-use crate::target::seed::DEAD_ROWS;
+use crate::seed::DEAD_ROWS;
+use crate::summary::facts::{DistributionFacts, HandshakeFacts, HandshakeKindCount};
+use crate::summary::plan::PlanFacts;
+use crate::summary::{Summary, WorkloadResults};
 
 /// The way in which a measure is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -11,14 +11,12 @@ pub mod file;
 pub mod histogram;
 pub mod judgement;
 pub mod local;
-pub mod markdown;
 pub mod measure;
 pub mod seconds;
 pub mod side;
 pub mod source;
 pub mod statistics;
 pub mod student;
-pub mod table;
 pub mod workload;
 
 pub use compare::Comparison;

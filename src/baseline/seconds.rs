@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::histogram::{Bucket, Histogram};
 use crate::error::Result;
-use crate::report::facts::SecondFacts;
+use crate::summary::facts::SecondFacts;
 
 /// The fewest seconds of a bootstrap: fewer make too few blocks.
 const FEWEST_SECONDS: usize = 20;

@@ -8,8 +8,7 @@ use super::environment::Environment;
 use super::measure::{self, Better, Kind};
 use super::workload::Asked;
 use crate::error::{Error, Result};
-use crate::report::summary::SCHEMA_VERSION;
-use crate::report::{Summary, Verdict};
+use crate::summary::{SCHEMA_VERSION, Summary, Verdict};
 
 /// The runs of one workload in one environment.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,9 +9,8 @@ use super::side::Side;
 use crate::error::{Error, Result};
 use crate::files::{self, json};
 use crate::foreign;
-use crate::report::summary::SCHEMA_VERSION;
-use crate::report::{Summary, consistency};
-use crate::target::base;
+use crate::summary::{SCHEMA_VERSION, Summary, consistency};
+use crate::system::base_url;
 
 /// The largest file that is read, since files are read whole. An hour's summary has some megabytes, and no run is
 /// longer than a day.
@@ -108,6 +107,6 @@ fn read(path: &Path) -> Result<Content> {
     let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;
     consistency::fields(&summary).map_err(damaged)?;
     // Summaries of this suite have no password there, but this one may be of other origin.
-    summary.about.target.base_url = base::redact(&summary.about.target.base_url);
+    summary.about.target.base_url = base_url::redact(&summary.about.target.base_url);
     Ok(Content::Run(Box::new(summary)))
 }

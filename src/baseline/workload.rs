@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::report::plan::PlanFacts;
-use crate::report::summary::About;
+use crate::summary::About;
+use crate::summary::plan::PlanFacts;
 
 /// The properties of a workload, with their fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

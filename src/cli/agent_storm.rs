@@ -19,7 +19,7 @@ use crate::scenario::agent_storm::{
     AgentStorm as Scenario, Fleet, HEARTBEAT, HEARTBEAT_PERMISSION, POLL, POLL_PERMISSION, RECONNECT, SEEDED_AGENTS,
 };
 use crate::scenario::need::Need;
-use crate::target::seed::Sizes;
+use crate::seed::Sizes;
 
 /// The defaults of certctl's agents.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);

@@ -17,19 +17,21 @@ use super::session::Session;
 use super::signals::{self, Signals};
 use super::{exit, remote, request_loop};
 use crate::error::{Context, Error, Result};
+use crate::exit_code;
 use crate::files::{self, Claim};
 use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
 use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
-use crate::report::summary::About;
-use crate::report::{Summary, text};
-use crate::run::{Peer, Workload, sockets};
+use crate::report::{self, text};
+use crate::run::{Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
-use crate::target::connectors::Connectors;
+use crate::summary::{About, Summary};
+use crate::system::connectors::Connectors;
 use crate::terminal::{errln, out, outln};
+use crate::wire::peer::Peer;
 
 /// A bench target: its own flags, and the workloads that they define.
 pub trait Bench: Args + Clone + Debug {
@@ -272,7 +274,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let rotates_every = flags.bench.rotates_every();
     // A summary that cannot be saved now is saved again at the end, where a failure is an error.
     let keep = |summary: &Summary| {
-        if summary.save(&folder).is_ok() {
+        if report::files::save(summary, &folder).is_ok() {
             signals.kept();
         }
     };
@@ -289,7 +291,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         keep: &keep,
     };
     let mut summary = session.run(about)?;
-    let written = summary.save(&folder);
+    let written = report::files::save(&summary, &folder);
     signals.kept();
     if let Err(unwritten) = written {
         return Err(rescue(&mut summary, &unwritten));
@@ -302,10 +304,10 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
 /// Saves the results of a run whose folder does not take them: in a folder for temporary files, or else on standard
 /// output. Returns the error that the run ends with.
 fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
-    summary.exit_code = exit::COULD_NOT_RUN;
+    summary.exit_code = exit_code::COULD_NOT_RUN;
     let name = format!("certctl-bench-{}-{}", summary.about.scenario, summary.finished_at.replace(':', ""));
     let folder = std::env::temp_dir().join(name);
-    let rescued = std::fs::create_dir(&folder).is_ok() && summary.save(&folder).is_ok();
+    let rescued = std::fs::create_dir(&folder).is_ok() && report::files::save(summary, &folder).is_ok();
     out!("\n{}", text::results(summary));
     let place = if rescued {
         outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));

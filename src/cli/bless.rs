@@ -12,7 +12,7 @@ use super::turn::{Contender, Ran};
 use crate::baseline::{bless, source};
 use crate::error::{Context as _, Result};
 use crate::files;
-use crate::report::Verdict;
+use crate::summary::Verdict;
 use crate::terminal::{err, errln, outln};
 
 /// The most repetitions of a run that is unfit.

@@ -14,18 +14,19 @@ use crate::load::plan::{Model, Opening};
 use crate::load::ports::Ports;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
+use crate::provision::daemon::Reload;
+use crate::provision::pki::KeyType;
 use crate::run::{Workload, sockets};
 use crate::scenario::Scenario;
+use crate::scenario::connector_kind::Kind;
 use crate::scenario::f5_deploy::F5Deploy;
 use crate::scenario::f5_deploy::deployment::Credentials;
 use crate::scenario::handshake::Handshake;
 use crate::scenario::need::Need;
-use crate::target::base::Base;
-use crate::target::connectors::{Connector, Kind, Wanted};
-use crate::target::offer::{Offer, Resumption};
-use crate::target::pki::KeyType;
-use crate::target::sidecar::Reload;
+use crate::system::base_url::Base;
+use crate::system::connectors::{Connector, Wanted};
 use crate::terminal::errln;
+use crate::wire::offer::{Offer, Resumption};
 use crate::wire::tls::{Group, Trust, Version};
 
 /// The default window: at the contract's rate the thresholds need 300 arrivals.

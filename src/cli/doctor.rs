@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::bench::TargetArgs as _;
-use super::exit;
 use super::flags::{Environment, TargetFlags, Where};
 use crate::error::{Error, Result};
-use crate::target::doctor::{self, Finding, Level};
+use crate::exit_code;
+use crate::inspect::doctor::{self, Finding, Level};
 use crate::terminal::outln;
 
 /// Flags of `certctl-bench doctor`.
@@ -43,5 +43,5 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
     })?;
     let [ok, warnings, failures] = counts;
     outln!("{ok} ok, {warnings} warn, {failures} fail");
-    Ok(if counts[Level::Fail as usize] == 0 { 0 } else { exit::COULD_NOT_RUN })
+    Ok(if counts[Level::Fail as usize] == 0 { 0 } else { exit_code::COULD_NOT_RUN })
 }

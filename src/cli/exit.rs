@@ -1,4 +1,4 @@
-//! Exit codes: 0 pass · 1 could not run · 2 usage · 3 threshold breached · 4 regressed · 5 invalid measurement.
+//! The end of a program: its last message, and its exit code.
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -6,17 +6,9 @@ use std::process::ExitCode;
 use super::shield;
 use crate::database;
 use crate::error::{Error, ErrorKind};
+use crate::exit_code;
 use crate::foreign;
 use crate::terminal::{self, errln};
-
-/// The suite could not run.
-pub const COULD_NOT_RUN: u8 = 1;
-/// A flag, an environment variable or a file given by the user is wrong.
-pub const USAGE: u8 = 2;
-/// A measure regressed against its baseline.
-pub const REGRESSED: u8 = 4;
-/// A measurement is invalid, or two cannot be compared. Outranks 3 and 4.
-pub const INVALID: u8 = 5;
 
 /// Prints an error and returns the exit code that it leads to.
 pub fn fail(error: &Error) -> ExitCode {
@@ -33,9 +25,9 @@ pub fn fail_now(error: &Error) -> ! {
 fn failed(error: &Error) -> u8 {
     errln!("error: {}", foreign::visible_lines(&foreign::redact(&error.to_string())));
     match error.kind() {
-        ErrorKind::Usage => USAGE,
-        ErrorKind::CouldNotRun => COULD_NOT_RUN,
-        ErrorKind::Invalid => INVALID,
+        ErrorKind::Usage => exit_code::USAGE,
+        ErrorKind::CouldNotRun => exit_code::COULD_NOT_RUN,
+        ErrorKind::Invalid => exit_code::INVALID,
     }
 }
 
@@ -45,7 +37,7 @@ pub fn done(code: u8) -> ExitCode {
     ExitCode::from(match terminal::failure() {
         Some(error) => {
             errln!("error: writing to standard output: {error}");
-            if code == 0 { COULD_NOT_RUN } else { code }
+            if code == 0 { exit_code::COULD_NOT_RUN } else { code }
         }
         None => code,
     })
@@ -54,7 +46,7 @@ pub fn done(code: u8) -> ExitCode {
 /// Prints clap's message about a command line, and returns its exit code. A misplaced word may be the URL of a
 /// database, whose password is then hidden.
 pub fn said(error: &clap::Error) -> ExitCode {
-    let code = if error.use_stderr() { USAGE } else { 0 };
+    let code = if error.use_stderr() { exit_code::USAGE } else { 0 };
     for word in std::env::args_os() {
         database::keep_passwords(&word.to_string_lossy());
     }

@@ -11,15 +11,16 @@ use super::bench::{Bench, TargetArgs};
 use super::criterion::CriterionFlags;
 use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
+use crate::exit_code;
 use crate::load::cut::{ErrorLimit, Limits};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
 use crate::measure::machine_use::Bound;
-use crate::target::base::{Base, redact};
-use crate::target::connectors::Wanted;
-use crate::target::reference::{Behaviour, Store};
-use crate::target::{Target, Token};
+use crate::system::base_url::{Base, redact};
+use crate::system::connectors::Wanted;
+use crate::system::reference::{Behaviour, Store};
+use crate::system::{Target, Token};
 use crate::wire::tls::Trust;
 
 /// The token that the old harness used where none is given.
@@ -42,8 +43,7 @@ pub enum Mode {
 #[derive(Clone, Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 pass, 1 could not run, 2 usage, 3 threshold breached, 4 regressed against the \
-                  baseline, 5 invalid measurement.",
+    after_help = exit_code::HELP,
     args_override_self = true
 )]
 pub struct BenchFlags<B: Bench> {

@@ -29,8 +29,8 @@ use crate::handshake::selection::{Loop, Scope, Side};
 use crate::handshake::servers::{Server, Started};
 use crate::handshake::throughput::Crew;
 use crate::load::limits::allow_threads;
-use crate::target::base::Base;
-use crate::target::sidecar::{self, Daemon};
+use crate::provision::daemon::{self, Daemon};
+use crate::system::base_url::Base;
 use crate::terminal::{errln, out, outln};
 use crate::wire::tls::Trust;
 
@@ -80,7 +80,7 @@ impl HandshakeFlags {
     fn servers(&self) -> Result<Vec<Server>> {
         let mut servers = vec![Server::Own];
         for daemon in Daemon::ALL {
-            match sidecar::find(daemon)? {
+            match daemon::find(daemon)? {
                 Ok(installation) => servers.push(Server::Daemon(installation)),
                 Err(skipped) => errln!("{skipped}"),
             }

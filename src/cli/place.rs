@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use super::bench::Site;
 use super::flags::Where;
 use crate::error::Result;
-use crate::report::summary::TargetFacts;
-use crate::run::Peer;
+use crate::evidence::processes::Addresses;
+use crate::inspect::preflight::{self, Findings};
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
-use crate::target::Target;
-use crate::target::connectors::Connectors;
-use crate::target::occupants::{Addresses, Rows};
-use crate::target::preflight::{self, Findings};
-use crate::target::reference::{self, Behaviour};
-use crate::target::seed::Sizes;
+use crate::seed::Sizes;
+use crate::system::SystemDescription;
+use crate::system::connectors::Connectors;
+use crate::system::reference::{self, Behaviour};
+use crate::system::{Rows, Target};
 use crate::terminal::errln;
+use crate::wire::peer::Peer;
 use crate::wire::tls::Trust;
 
 /// A system under test that was prepared and checked.
@@ -86,11 +86,11 @@ impl Place {
     }
 
     /// Returns the facts about the system for the results.
-    pub fn facts(&self) -> TargetFacts {
+    pub fn facts(&self) -> SystemDescription {
         match self {
             Self::Certctl { target, findings } => {
                 let address = (!target.base.is_address()).then(|| findings.dialer.address().to_string());
-                TargetFacts { address, ..TargetFacts::of(target) }
+                SystemDescription { address, ..SystemDescription::of(target) }
             }
             Self::Connectors(connectors) => connectors.facts(),
         }

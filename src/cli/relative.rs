@@ -17,9 +17,10 @@ use super::flags::duration;
 use super::signals::Signals;
 use super::turn::{Contender, Ran};
 use crate::baseline::compare::{self, Options};
-use crate::baseline::{markdown, source};
+use crate::baseline::source;
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::report::comparison_markdown;
 use crate::terminal::{err, errln, out, outln};
 
 /// The most repetitions of a pair in which a run is unfit.
@@ -88,7 +89,7 @@ pub fn run(flags: RelativeFlags) -> Result<u8> {
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
     comparison.save(&told)?;
     if let Some(path) = &flags.markdown {
-        files::write(path, markdown::section(&comparison))?;
+        files::write(path, comparison_markdown::section(&comparison))?;
     }
     out!("{comparison}");
     outln!("{:<12} {}", "written", told.display());

@@ -12,9 +12,9 @@ use super::flags::Where;
 use crate::error::{Error, Result};
 use crate::load::plan::Model;
 use crate::run::Workload;
-use crate::target::base::Base;
-use crate::target::reference::Store;
-use crate::target::seed;
+use crate::seed;
+use crate::system::base_url::Base;
+use crate::system::reference::Store;
 use crate::terminal::errln;
 
 /// The time between an announcement and the start of the load.

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::criterion::CriterionFlags;
-use super::exit;
 use crate::baseline::compare::{self, Options};
 use crate::baseline::local::{self, Keep};
 use crate::baseline::{Comparison, Side, source};
 use crate::error::Result;
+use crate::exit_code;
 use crate::files;
-use crate::report::{Summary, Verdict};
+use crate::summary::{Summary, Verdict};
 use crate::terminal::{errln, out, outln};
 
 /// The use of a run beyond its summary.
@@ -84,7 +84,7 @@ impl Saved {
 /// Returns the exit code of both: 5 outranks a breach, and a breach a regression.
 fn both(verdict: Verdict, comparison: &Comparison) -> u8 {
     match (verdict.exit_code(), comparison.exit_code) {
-        (_, exit::INVALID) => exit::INVALID,
+        (_, exit_code::INVALID) => exit_code::INVALID,
         (0, compared) => compared,
         (judged, _) => judged,
     }

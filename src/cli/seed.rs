@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::remote;
 use crate::error::{Context, Error, Result};
-use crate::target::seed::{self, Sizes};
+use crate::seed::{self, Sizes};
 
 /// Flags of `certctl-bench seed`.
 #[derive(Args, Clone, Debug)]

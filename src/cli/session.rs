@@ -8,6 +8,10 @@ use super::place::Place;
 use super::signals::Signals;
 use crate::database::{self, Client};
 use crate::error::Result;
+use crate::evidence::meter::Meter;
+use crate::evidence::metrics::{self, Metrics};
+use crate::evidence::{Evidence, Witness};
+use crate::inspect::preflight::Findings;
 use crate::load::cut::{Cut, Ended};
 use crate::load::run::Control;
 use crate::measure::breach::Breach;
@@ -16,18 +20,14 @@ use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
 use crate::report::live::Live;
-use crate::report::summary::{About, Part, Results};
-use crate::report::{Summary, Verdict};
 use crate::run::{self, Workload};
 use crate::scenario::books::{AuditBook, AuditRows};
-use crate::target::connectors::Connectors;
-use crate::target::counts::Counts;
-use crate::target::evidence::metrics::{self, Metrics};
-use crate::target::evidence::{Evidence, Witness};
-use crate::target::meter::Meter;
-use crate::target::preflight::Findings;
-use crate::target::rotor::Rotor;
-use crate::target::{Target, reference, seed};
+use crate::seed;
+use crate::summary::{About, Part, Results, Summary, Verdict};
+use crate::system::connectors::Connectors;
+use crate::system::counters::Counts;
+use crate::system::rotator::Rotor;
+use crate::system::{Target, reference};
 use crate::terminal::errln;
 use crate::wire::FaultKind;
 
@@ -387,9 +387,11 @@ impl<'a> Auditor<'a> {
                     })
                     .collect())
             }
-            Self::Connectors(connectors, before) => {
-                each.map(|(workload, measured)| connectors.work(workload, measured, before.as_ref())).collect()
-            }
+            Self::Connectors(connectors, before) => each
+                .map(|(workload, measured)| {
+                    connectors.work((&*workload.scenario, workload.peer.as_deref()), measured, before.as_ref())
+                })
+                .collect(),
             Self::None => Ok(vec![Vec::new(); group.len()]),
         }
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{iterator, low_level};
 
-use super::exit;
 use crate::error::{Context, Error, Result};
+use crate::exit_code;
 use crate::terminal::errln;
 
 /// The longest time for a stopped run to confirm its measurements once they are on disk: a frozen database is the
@@ -53,7 +53,7 @@ impl Signals {
             }
             if state.compare_exchange(PREPARING, ENDED, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 errln!("error: stopped before anything was measured");
-                process::exit(exit::COULD_NOT_RUN.into());
+                process::exit(exit_code::COULD_NOT_RUN.into());
             }
             while state.load(Ordering::SeqCst) != KEPT {
                 thread::sleep(LOOK);
@@ -63,7 +63,7 @@ impl Signals {
                 "error: stopped, and not finished within {STOP_PATIENCE:?}: the summary holds what was measured until \
                  then"
             );
-            process::exit(exit::INVALID.into());
+            process::exit(exit_code::INVALID.into());
         };
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(end);
         thread.context(|| "starting a thread that watches for signals".to_owned())?;

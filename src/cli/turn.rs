@@ -12,12 +12,10 @@ use serde_json::Value;
 
 use crate::baseline::source;
 use crate::baseline::workload::short_hash;
-use crate::cli::exit;
-use crate::database;
 use crate::error::{Context, Error, Result};
-use crate::files;
-use crate::foreign;
-use crate::target::child::{Child, Spec};
+use crate::exit_code;
+use crate::provision::child::{Child, Spec};
+use crate::{database, files, foreign};
 
 /// The interval at which the end of a run is checked for; long, since the check shares the machine with the run.
 const LOOK: Duration = Duration::from_millis(100);
@@ -110,7 +108,7 @@ impl Contender {
         match judge(label, folder, status)? {
             Found::Fit { verdict, identity } => Ok(Ran::Fit { verdict, took, identity }),
             Found::Invalid(why) => Ok(Ran::Unfit(Error::invalid(format!("the run of {label} is invalid: {why}")))),
-            Found::Nothing if status.code() == Some(exit::USAGE.into()) => Err(Error::usage(format!(
+            Found::Nothing if status.code() == Some(exit_code::USAGE.into()) => Err(Error::usage(format!(
                 "the command of --{label} is wrong: {}",
                 child.failure("it refused its arguments").what()
             ))),

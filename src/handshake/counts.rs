@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::handshake::keyring::Keyring;
     use crate::handshake::matrix::Case;
-    use crate::target::pki::KeyType;
+    use crate::provision::pki::KeyType;
 
     fn counts(key_type: KeyType) -> CaseCounts {
         let case = Case { key_type, ..Case::BASE };

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::matrix::{Case, ClientAuth, Offer, Resumption};
 use crate::error::{Context, Result};
-use crate::target::pki::{Authority, Identity, KeyType, Purpose};
+use crate::provision::pki::{Authority, Identity, KeyType, Purpose};
 use crate::wire::tls::{self, Trust};
 
 /// The name that servers' certificates are valid for.

@@ -15,7 +15,7 @@ use super::loopback::Peer;
 use super::matrix::Group;
 use crate::error::{Context, Result};
 use crate::load::limits::spawn;
-use crate::target::pki::{KeyType, Purpose};
+use crate::provision::pki::{KeyType, Purpose};
 
 /// Its name in ids.
 pub const LABEL: &str = "rustls-loopback";

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::target::pki::KeyType;
+use crate::provision::pki::KeyType;
 use crate::wire::Handshake;
 pub use crate::wire::tls::{Group, Version};
 

@@ -6,8 +6,8 @@ use super::listener::{self, Listener};
 use super::loopback::Peer;
 use super::matrix::Group;
 use crate::error::Result;
-use crate::target::pki::{KeyType, Purpose};
-use crate::target::sidecar::{Installation, Options, Sidecar};
+use crate::provision::daemon::{Installation, Options, Sidecar};
+use crate::provision::pki::{KeyType, Purpose};
 
 /// A server that is available.
 pub enum Server {

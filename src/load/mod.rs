@@ -17,4 +17,5 @@ pub mod priority;
 pub mod progress;
 pub mod rate;
 pub mod run;
+pub mod runtime;
 pub mod schedule;

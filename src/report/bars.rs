@@ -1,9 +1,9 @@
 //! Phases as bars, one for each workload and run. They show means, since only means add up.
 
-use super::facts::DistributionFacts;
 use super::plot::phases::Bar;
 use super::runs::Group;
-use super::summary::WorkloadResults;
+use crate::summary::WorkloadResults;
+use crate::summary::facts::DistributionFacts;
 
 /// Bars that share one scale.
 #[derive(Debug)]

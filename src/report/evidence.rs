@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::target::evidence::{Evidence, Known, Statement, Window};
+use crate::evidence::{Evidence, Known, Statement, Window};
 
 /// The number of statements shown.
 const SHOWN_STATEMENTS: usize = 6;

@@ -1,9 +1,9 @@
 //! The verdict in plain words: the first lines of a report.
 
-use super::facts::ThresholdFacts;
 use super::sheet;
-use super::summary::Summary;
-use super::verdict::Verdict;
+use crate::summary::Summary;
+use crate::summary::facts::ThresholdFacts;
+use crate::summary::verdict::Verdict;
 use crate::wire::handshake::Kind;
 
 /// Returns a run's verdict in a word.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::escape::html;
-use super::plan::PlanFacts;
 use super::plot::chart::Chart;
 use super::plot::figure::Size;
 use super::plot::ink::{self, Ink, Stroke};
@@ -15,7 +14,8 @@ use super::runs::{Group, Run};
 use super::sheet::{self, Sheet};
 use super::{bars, evidence, headline};
 use crate::error::Result;
-use crate::report::verdict::Verdict;
+use crate::summary::plan::PlanFacts;
+use crate::summary::verdict::Verdict;
 
 /// The two sizes of a figure: the page shows the one that fits.
 const WIDE: Size = Size { width: 960, height: 340 };

@@ -2,23 +2,18 @@
 //! Markdown and HTML.
 
 pub mod bars;
-pub mod consistency;
+pub mod comparison_markdown;
+mod comparison_text;
 pub mod escape;
 pub mod evidence;
-pub mod facts;
+pub mod files;
 pub mod headline;
 pub mod html;
 pub mod live;
 pub mod machine_use;
 pub mod markdown;
-pub mod plan;
 pub mod plot;
 pub mod runs;
 pub mod sheet;
 pub mod splice;
-pub mod summary;
 pub mod text;
-pub mod verdict;
-
-pub use summary::Summary;
-pub use verdict::Verdict;

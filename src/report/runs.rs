@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::facts::DistributionFacts;
 use super::plot::ink::RUNS;
-use super::summary::Summary;
 use super::text;
 use crate::baseline::source;
 use crate::error::{Error, Result};
 use crate::measure::Distribution;
+use crate::summary::Summary;
+use crate::summary::facts::DistributionFacts;
 
 /// One run.
 #[derive(Debug)]

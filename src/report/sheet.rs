@@ -4,13 +4,12 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::facts::{DistributionFacts, HandshakeFacts, OutcomeCount, StepFacts, ThresholdFacts};
-use super::machine_use;
-use super::plan::PlanFacts;
 use super::plot::ticks;
 use super::runs::{Group, Run};
-use super::summary::{Summary, WorkloadResults};
-use super::text;
+use super::{machine_use, text};
+use crate::summary::facts::{DistributionFacts, HandshakeFacts, OutcomeCount, StepFacts, ThresholdFacts};
+use crate::summary::plan::PlanFacts;
+use crate::summary::{Summary, WorkloadResults};
 
 /// A table.
 #[derive(Debug, Default)]

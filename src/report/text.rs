@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::evidence;
-use super::facts::{
-    DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
-};
-use super::headline;
-use super::machine_use;
-use super::plan::PlanFacts;
-use super::summary::{About, Summary, TargetFacts, WorkloadResults};
-use super::verdict::Verdict;
+use super::{evidence, headline, machine_use};
 use crate::foreign;
 use crate::measure::observation::show;
+use crate::summary::facts::{
+    DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
+};
+use crate::summary::plan::PlanFacts;
+use crate::summary::verdict::Verdict;
+use crate::summary::{About, Summary, WorkloadResults};
+use crate::system::SystemDescription;
 
 /// Renders the heading of a run: system, workloads and machine.
 pub fn heading(about: &About) -> String {
@@ -48,7 +47,7 @@ pub fn heading(about: &About) -> String {
 }
 
 /// Adds the rows of a certctl, or of the reference server.
-fn certctl(text: &mut String, target: &TargetFacts) {
+fn certctl(text: &mut String, target: &SystemDescription) {
     let address = target.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
     row(text, "system", &format!("{} at {}{address}", system(target), target.base_url));
     // Figures of writes mean nothing without these settings.
@@ -60,7 +59,7 @@ fn certctl(text: &mut String, target: &TargetFacts) {
 }
 
 /// Adds the rows of the daemons behind connectors.
-fn connectors(text: &mut String, target: &TargetFacts) {
+fn connectors(text: &mut String, target: &SystemDescription) {
     for (index, daemon) in daemons(target).enumerate() {
         row(text, if index == 0 { "system" } else { "" }, &daemon);
     }
@@ -71,7 +70,7 @@ fn connectors(text: &mut String, target: &TargetFacts) {
 }
 
 /// Lists the daemons of the system, each with its version and address.
-fn daemons(target: &TargetFacts) -> impl Iterator<Item = String> {
+fn daemons(target: &SystemDescription) -> impl Iterator<Item = String> {
     target.settings.iter().filter_map(|(name, facts)| {
         let base_url = facts["base_url"].as_str()?;
         let address = facts["address"].as_str().map_or_else(String::new, |address| format!(" ({address})"));
@@ -81,7 +80,7 @@ fn daemons(target: &TargetFacts) -> impl Iterator<Item = String> {
 }
 
 /// Names the system.
-pub(super) fn system(target: &TargetFacts) -> String {
+pub(super) fn system(target: &SystemDescription) -> String {
     match &*target.kind {
         "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
         "connectors" => daemons(target).collect::<Vec<_>>().join(", "),

@@ -14,7 +14,7 @@ use crate::measure::threshold::Threshold;
 use crate::measure::timeline::Steady;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
-use crate::target::seed;
+use crate::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, Template, encode};
 

@@ -16,7 +16,7 @@ use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
-use crate::target::seed;
+use crate::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
 

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use self::deployment::{COMMIT, Credentials, Deployment, LOGIN, LOGOUT, Pair, STEPS};
 use super::{Claim, Scenario};
 use crate::clock::Moment;
 use crate::error::Result;
@@ -15,9 +14,10 @@ use crate::load::arrival::Ask;
 use crate::measure::Outcome;
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
-use crate::target::pki::{Authority, KeyType, Purpose};
+use crate::provision::pki::{Authority, KeyType, Purpose};
 use crate::wire::http1::Response;
 use crate::wire::request::Method;
+use deployment::{COMMIT, Credentials, Deployment, LOGIN, LOGOUT, Pair, STEPS};
 
 /// The name of the workload.
 pub const NAME: &str = "f5_deploy";

@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connector_kind::Kind;
+use super::rotation::{Rotations, Sighting};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::error::Result;
@@ -13,11 +15,9 @@ use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
-use crate::scenario::rotation::{Rotations, Sighting};
-use crate::target::connectors::Kind;
-use crate::target::offer::Offer;
 use crate::wire::handshake::{self, Record};
 use crate::wire::http1::Response;
+use crate::wire::offer::Offer;
 use crate::wire::request::{Method, encode, with_header};
 
 /// A new connection to one daemon for every arrival.

@@ -11,7 +11,7 @@ use crate::load::arrival::Ask;
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Outcome, Quantile};
-use crate::target::seed;
+use crate::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, Template, encode};
 

@@ -5,6 +5,7 @@ pub mod acme;
 pub mod agent_storm;
 pub mod books;
 pub mod bulk_renewal;
+pub mod connector_kind;
 pub mod f5_deploy;
 pub mod handshake;
 pub mod issuance;

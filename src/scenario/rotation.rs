@@ -4,9 +4,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::connector_kind::Kind;
 use crate::clock::Moment;
 use crate::measure::observation::{Observation, Value};
-use crate::target::connectors::Kind;
 
 /// The time after a reload in which new connections still count as affected by it; a run has to go on for as long after
 /// it.

@@ -130,7 +130,7 @@ fn key_type(certificate: &CertificateDer<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::pki::{Authority, KeyType, Purpose};
+    use crate::provision::pki::{Authority, KeyType, Purpose};
 
     #[test]
     fn the_key_type_of_a_certificate_is_reported() {

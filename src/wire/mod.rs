@@ -4,6 +4,8 @@ pub mod connection;
 pub mod fault;
 pub mod handshake;
 pub mod http1;
+pub mod offer;
+pub mod peer;
 pub mod request;
 pub mod scratch;
 pub mod sessions;

@@ -294,7 +294,7 @@ pub const PROVIDER: &str = "rustls with aws-lc-rs";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::pki::{Authority, KeyType};
+    use crate::provision::pki::{Authority, KeyType};
 
     #[test]
     fn a_ca_file_that_is_neither_pem_nor_der_is_refused() {

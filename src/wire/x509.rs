@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_size_of_an_rsa_key_is_parsed() {
-        use crate::target::pki::{Authority, KeyType};
+        use crate::provision::pki::{Authority, KeyType};
         for (key_type, bits) in
             [(KeyType::Rsa2048, Some(2_048)), (KeyType::Rsa4096, Some(4_096)), (KeyType::EcdsaP256, None)]
         {

@@ -9,8 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use certctl_bench::report::{Summary, consistency};
-use certctl_bench::target::postgres::BIN_VARIABLE;
+use certctl_bench::provision::postgres::BIN_VARIABLE;
+use certctl_bench::summary::{Summary, consistency};
 use serde::Deserialize as _;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -12,11 +12,11 @@ use certctl_bench::measure::machine::Machine;
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::measure::validity::{Work, judge, unjudged};
 use certctl_bench::measure::{Measurement, Outcome, Quantile, Recorder, Sample};
-use certctl_bench::report::Verdict;
-use certctl_bench::report::plan::PlanFacts;
 use certctl_bench::report::runs::{Group, Run};
-use certctl_bench::report::summary::{About, Part, Results, Summary, TargetFacts};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
+use certctl_bench::summary::plan::PlanFacts;
+use certctl_bench::summary::{About, Part, Results, Summary, Verdict};
+use certctl_bench::system::SystemDescription;
 use certctl_bench::wire::Phases;
 
 use super::runs::record;
@@ -44,7 +44,7 @@ pub fn about() -> About {
     About {
         scenario: "agent_storm".into(),
         title: "500 agents heartbeat in turn".to_owned(),
-        target: TargetFacts {
+        target: SystemDescription {
             address: None,
             kind: "reference".into(),
             base_url: "https://localhost:8443".to_owned(),

@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use certctl_bench::target::postgres;
-use certctl_bench::target::sidecar::{self, Daemon};
+use certctl_bench::provision::daemon::{self, Daemon};
+use certctl_bench::provision::postgres;
 
 use super::browser::Browser;
 
@@ -57,7 +57,7 @@ impl Program {
     }
 
     fn lack_of(daemon: Daemon) -> Option<String> {
-        let skipped = sidecar::find(daemon).unwrap().err()?;
+        let skipped = daemon::find(daemon).unwrap().err()?;
         Some(skipped.to_string().trim_start_matches("skipped: ").to_owned())
     }
 }

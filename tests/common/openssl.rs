@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use certctl_bench::target::pki::Identity;
+use certctl_bench::provision::pki::Identity;
 use tempfile::TempDir;
 
 use super::needs::tools;

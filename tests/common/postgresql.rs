@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use certctl_bench::target::postgres::{Cluster, Installation, find};
+use certctl_bench::provision::postgres::{Cluster, Installation, find};
 
 /// The versions that tests want.
 pub const VERSIONS: [u32; 4] = [15, 16, 17, 18];

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
+use certctl_bench::evidence::{Cost, Evidence, Known, PerArrival, Statements};
 use certctl_bench::load::desk::Affinity;
 use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
@@ -12,11 +13,10 @@ use certctl_bench::measure::generator::GeneratorUse;
 use certctl_bench::measure::machine::Machine;
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::measure::{Outcome, Quantile, Recorder, Sample};
-use certctl_bench::report::plan::PlanFacts;
-use certctl_bench::report::summary::{About, Part, Results, Summary, TargetFacts};
-use certctl_bench::report::{Verdict, summary};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
-use certctl_bench::target::evidence::{Cost, Evidence, Known, PerArrival, Statements};
+use certctl_bench::summary::plan::PlanFacts;
+use certctl_bench::summary::{self, About, Part, Results, Summary, Verdict};
+use certctl_bench::system::SystemDescription;
 use certctl_bench::wire::handshake::{Kind, Record};
 use certctl_bench::wire::{Handshake, Phases};
 
@@ -121,7 +121,7 @@ impl Made {
 /// Writes `summary` into `folder`, which it makes.
 pub fn save(summary: &summary::Summary, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
-    summary.save(folder).unwrap();
+    certctl_bench::report::files::save(summary, folder).unwrap();
 }
 
 fn about() -> About {
@@ -142,7 +142,7 @@ fn about() -> About {
     About {
         scenario: "agent_storm".into(),
         title: "200 agents heartbeat in turn".to_owned(),
-        target: TargetFacts {
+        target: SystemDescription {
             address: None,
             kind: "reference".into(),
             base_url: "https://localhost:8443".to_owned(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use certctl_bench::target::postgres::{Cluster, find};
+use certctl_bench::provision::postgres::{Cluster, find};
 use postgres::NoTls;
 use serde_json::Value;
 

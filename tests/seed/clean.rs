@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use certctl_bench::database::Client;
-use certctl_bench::target::seed::{Cleaned, Options, TableCleaned, clean, clean_issued};
+use certctl_bench::seed::{Cleaned, Options, TableCleaned, clean, clean_issued};
 
 use super::{agent, certificate, database, fleet, job, migrated, one, seed};
 use crate::common::needs::needs;

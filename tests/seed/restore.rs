@@ -1,7 +1,7 @@
 //! Restoring between runs: the seeded rows go back to their first state.
 
 use certctl_bench::database::Client;
-use certctl_bench::target::seed::{Options, refresh_certificates, refresh_fleet, reset};
+use certctl_bench::seed::{Options, refresh_certificates, refresh_fleet, reset};
 
 use super::{agent, certificate, fleet, job, migrated, one, seed};
 use crate::common::needs::needs;

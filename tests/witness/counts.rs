@@ -5,7 +5,7 @@ use std::sync::Arc;
 use certctl_bench::baseline::compare::{self, Options};
 use certctl_bench::baseline::{Judgement, Side};
 use certctl_bench::database::Client as Session;
-use certctl_bench::target::evidence::{Evidence, Known, Witness, statement_statistics};
+use certctl_bench::evidence::{Evidence, Known, Witness, statement_statistics};
 use postgres::{Client, NoTls};
 
 use crate::common::bench::Bench;

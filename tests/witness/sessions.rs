@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use certctl_bench::database::Client as Session;
-use certctl_bench::target::child::RunAs;
-use certctl_bench::target::evidence::Witness;
-use certctl_bench::target::postgres::{Cluster, Installation};
-use certctl_bench::target::seed::{self, Options, VACUUMED};
+use certctl_bench::evidence::Witness;
+use certctl_bench::provision::child::RunAs;
+use certctl_bench::provision::postgres::{Cluster, Installation};
+use certctl_bench::seed::{self, Options, VACUUMED};
 use postgres::{Client, NoTls};
 
 use crate::common::bench::{Bench, clean};

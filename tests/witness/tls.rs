@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certctl_bench::database::Client as Session;
-use certctl_bench::target::child::RunAs;
-use certctl_bench::target::evidence::Witness;
-use certctl_bench::target::postgres::{Cluster, Installation};
-use certctl_bench::target::reference::{self, Behaviour, Store};
-use certctl_bench::target::seed::Sizes;
-use certctl_bench::target::seed::{self, Options};
+use certctl_bench::evidence::Witness;
+use certctl_bench::provision::child::RunAs;
+use certctl_bench::provision::postgres::{Cluster, Installation};
+use certctl_bench::seed::{self, Options, Sizes};
+use certctl_bench::system::reference::{self, Behaviour, Store};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 
-use certctl_bench::target::postgres::Cluster;
-use certctl_bench::target::seed::{self, Options};
+use certctl_bench::provision::postgres::Cluster;
+use certctl_bench::seed::{self, Options};
 use postgres::{Client, NoTls};
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use super::chart::{Axis, Band, Chart, Line, Scale};
 use super::ink::{Ink, Stroke};
 use super::ticks;
-use crate::report::facts::SecondFacts;
-use crate::report::summary::WorkloadResults;
+use crate::summary::WorkloadResults;
+use crate::summary::facts::SecondFacts;
 
 /// A second stalled if its slowest right answer took this many times the usual slowest one.
 const STALL_FACTOR: u64 = 10;

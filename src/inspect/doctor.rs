@@ -1,0 +1,140 @@
+//! All checks of a running certctl: the preflight stops at the first thing that is wrong, this goes on.
+
+mod api;
+mod clock;
+mod database;
+mod line;
+mod machine;
+mod upkeep;
+
+use std::fmt;
+
+use crate::database::Client;
+use crate::error::{Error, Result};
+use crate::foreign;
+use crate::system::Target;
+
+/// The severity of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Runs are possible, but readers of their figures should know of it.
+    Warn,
+    /// Some scenario cannot run, or its result would be invalid.
+    Fail,
+}
+
+/// The result of one check.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Its severity.
+    pub level: Level,
+    /// The state that was found.
+    pub what: String,
+    /// The fix, if one is needed.
+    pub hint: Option<String>,
+}
+
+/// The fix for missing seeded rows.
+const SEED: &str = "run `certctl-bench seed --database URL` with the URL of certctl's own database";
+
+/// A receiver of findings, one by one.
+type Tell<'a> = &'a mut dyn FnMut(Finding);
+
+impl Finding {
+    fn ok(what: impl Into<String>) -> Self {
+        Self { level: Level::Ok, what: what.into(), hint: None }
+    }
+
+    fn warn(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { level: Level::Warn, what: what.into(), hint: Some(hint.into()) }
+    }
+
+    fn fail(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { level: Level::Fail, what: what.into(), hint: Some(hint.into()) }
+    }
+
+    fn of(level: Level, error: &Error) -> Self {
+        Self { level, what: error.what().to_owned(), hint: error.hint().map(str::to_owned) }
+    }
+
+    /// Returns an `Ok` finding if `good`, else `otherwise`.
+    fn unless(good: bool, otherwise: impl FnOnce() -> Self, what: impl Into<String>) -> Self {
+        if good { Self::ok(what) } else { otherwise() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.level {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "fail",
+        };
+        write!(f, "{level:<5} {}", foreign::visible(&foreign::redact(&self.what), usize::MAX))?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n      hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The results of the API checks that the database checks need.
+#[derive(Default)]
+struct Told {
+    /// The system is a reference server, which has no background loops.
+    is_reference: bool,
+    /// The time since the start of certctl, in seconds.
+    uptime_s: Option<f64>,
+    /// A path that only this process has requested; certctl's audit log has to show it.
+    unique_path: Option<String>,
+}
+
+/// Checks the connection to `target`, its API, its database if one is given, and this machine. Not for use inside an
+/// async runtime.
+///
+/// # Errors
+/// If this process cannot run the checks; anything wrong with the system is a finding.
+pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
+    // Opened now, since the API checks need the profiles in it; checked later.
+    let database = target.database.as_ref().map(|url| Client::open(url, "doctor"));
+    let (mut client, refused) = match database {
+        None => (None, None),
+        Some(Ok(client)) => (Some(client), None),
+        Some(Err(error)) => (None, Some(error)),
+    };
+    let told = match line::examine(target, tell)? {
+        Some(dialer) => {
+            let told = api::examine(target, dialer.clone(), client.as_mut().and_then(profiles), tell)?;
+            if let Some(client) = &mut client {
+                clock::examine(target, dialer, client, tell)?;
+            }
+            told
+        }
+        None => Told::default(),
+    };
+    match (&mut client, refused) {
+        (Some(client), _) => {
+            database::examine(client, &told, tell);
+            if told.is_reference {
+                tell(Finding::ok("no background loops: a reference server has none"));
+            } else {
+                upkeep::examine(client, told.uptime_s, tell);
+            }
+        }
+        (None, Some(error)) => tell(Finding::of(Level::Fail, &error)),
+        (None, None) => tell(Finding::warn(
+            "PostgreSQL, background loops and side effects are not checked without its database",
+            "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable",
+        )),
+    }
+    machine::examine(tell);
+    Ok(())
+}
+
+/// Returns the ids of the certificate profiles; `None` if they cannot be read.
+fn profiles(client: &mut Client) -> Option<Vec<String>> {
+    let rows = client.query("SELECT id FROM certificate_profiles ORDER BY id", &[]).ok()?;
+    Some(rows.iter().map(|row| row.get(0)).collect())
+}

@@ -1,0 +1,209 @@
+//! The checks of certctl's API: health, version, clock, rights, limits, ACME, seeds.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Finding, Level, SEED, Tell, Told, clock};
+use crate::error::{Error, Result};
+use crate::evidence::metrics;
+use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights};
+use crate::load::runtime::runtime;
+use crate::scenario::agent_storm::SEEDED_AGENTS;
+use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
+use crate::system::probe::Probe;
+use crate::system::{System, Target};
+use crate::wire::Dialer;
+use crate::wire::request::Method;
+
+/// The permissions that scenarios need, with the severity and the consequence of a missing one.
+const PERMISSIONS: [(&str, Level, &str); 6] = [
+    ("agent.heartbeat", Level::Fail, "agent_storm cannot run"),
+    ("agent.job.poll", Level::Fail, "agent_storm cannot poll for work"),
+    ("cert.issue", Level::Fail, "issuance_acceptance and bulk_renewal cannot run"),
+    ("cert.read", Level::Fail, "list_certificates and bulk_renewal cannot run"),
+    ("agent.read", Level::Warn, "the seeds of the fleet are not checked"),
+    ("metrics.read", Level::Warn, "results lack certctl's own metrics"),
+];
+/// The profile of certctl's demo seed, which stands for all where the database is not known.
+const PROFILE: &str = "prof-standard-tls";
+
+/// Checks the API over `dialer`. `profiles` are those of the database, where it is known.
+pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, tell: Tell<'_>) -> Result<Told> {
+    let mut told = Told::default();
+    // One cause, such as a rate limiter, may fail many checks: it is reported once.
+    let mut known = BTreeSet::new();
+    let tell: Tell<'_> = &mut |finding: Finding| {
+        if known.insert(finding.what.clone()) {
+            tell(finding);
+        }
+    };
+    let rights = runtime()?.block_on(async {
+        let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
+        health(&mut inspection, &mut told, tell).await;
+        let rights = match inspection.token_is_known().await {
+            Ok(rights) => Some(rights),
+            Err(error) => {
+                tell(Finding::of(Level::Fail, &error));
+                None
+            }
+        };
+        tell(match inspection.rate_limiter_is_off(LIMITER_PROOF_PROBES).await {
+            Ok(is_off) => Finding::unless(is_off, unseen_limiter, "the rate limiter is off"),
+            Err(error) => Finding::of(Level::Fail, &error),
+        });
+        if let Some(rights) = &rights {
+            permissions(&inspection, rights, tell);
+            acme(&mut inspection, profiles, tell).await;
+            seeds(&mut inspection, rights, tell).await;
+            told.unique_path = leave_trace(&mut inspection).await;
+        }
+        rights
+    });
+    // The reference server may have no metrics, and has no loops whose next turn follows from its uptime.
+    if rights.is_some_and(|rights| rights.permissions.contains("metrics.read")) && !told.is_reference {
+        match metrics::read(target, &dialer) {
+            Ok(metrics) => told.uptime_s = metrics.get("certctl_uptime_seconds").copied(),
+            Err(error) => tell(Finding::of(Level::Warn, &error)),
+        }
+    }
+    Ok(told)
+}
+
+fn unseen_limiter() -> Finding {
+    Finding::warn(
+        "the rate limiter could not be checked: too few right answers to /health came, or too slowly",
+        "fix what keeps it from answering, then run doctor again",
+    )
+}
+
+fn finding(outcome: Result<()>, good: impl Into<String>) -> Finding {
+    match outcome {
+        Ok(()) => Finding::ok(good),
+        Err(error) => Finding::of(Level::Fail, &error),
+    }
+}
+
+async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>) {
+    tell(finding(inspection.health().await, "healthy, and it reaches its database"));
+    match inspection.version().await {
+        Ok(version) => {
+            let mut system = System::clone(&inspection.target.system);
+            system.answered(&version);
+            told.is_reference = system.kind == "reference";
+            let what = format!("version {}", version.version);
+            tell(Finding::unless(
+                !told.is_reference,
+                || {
+                    Finding::warn(
+                        format!("{what}: a reference server, not certctl"),
+                        "do not take its figures for certctl's",
+                    )
+                },
+                what.clone(),
+            ));
+        }
+        Err(error) => tell(Finding::of(Level::Fail, &error)),
+    }
+    if let Some(finding) = clock::ours(&mut inspection.probe).await {
+        tell(finding);
+    }
+}
+
+fn permissions(inspection: &Inspection<'_>, rights: &Rights, tell: Tell<'_>) {
+    let user = &rights.user;
+    tell(Finding::ok(format!("the token is known: {user:?}, with {} permissions", rights.permissions.len())));
+    for (permission, level, without) in PERMISSIONS {
+        match inspection.token_may(rights, permission) {
+            Ok(()) => tell(Finding::ok(format!("permission {permission}"))),
+            Err(error) => {
+                let finding = Finding::of(level, &error);
+                tell(Finding { what: format!("{}: {without}", finding.what), ..finding });
+            }
+        }
+    }
+}
+
+async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, tell: Tell<'_>) {
+    if profiles.as_ref().is_some_and(Vec::is_empty) {
+        tell(Finding::fail(
+            "certificate_profiles is empty: the ACME scenarios cannot run",
+            "start certctl with CERTCTL_DEMO_SEED=true, or make a profile",
+        ));
+    }
+    let profiles = profiles.unwrap_or_else(|| vec![PROFILE.to_owned()]);
+    let mut there = BTreeSet::new();
+    for profile in profiles {
+        match inspection.acme(&directory(&profile), true).await {
+            Ok(found) => {
+                if let Err(error) = found.renewal_info(&inspection.target.base) {
+                    tell(Finding::of(Level::Fail, &error));
+                    // It is a setting of certctl as a whole, not of a profile.
+                    return;
+                }
+                there.insert(profile);
+            }
+            Err(error) => {
+                tell(Finding::of(Level::Fail, &error));
+                // Any cause but an unknown profile concerns all profiles.
+                if there.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+    let Some(first) = there.first() else { return };
+    let without = match inspection.acme(&directory(first), false).await {
+        Ok(_) => "with and without the token",
+        Err(_) => "only with the token, as certctl is built",
+    };
+    let names: Vec<&str> = there.iter().map(String::as_str).collect();
+    tell(Finding::ok(format!("ACME answers {without}; profiles: {}", names.join(", "))));
+}
+
+fn directory(profile: &str) -> String {
+    format!("/acme/profile/{profile}/directory")
+}
+
+async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, tell: Tell<'_>) {
+    if inspection.token_may(rights, "agent.read").is_ok() {
+        tell(finding(agents(inspection).await, format!("agents 1 and {SEEDED_AGENTS} of the fleet are seeded")));
+    }
+    if inspection.token_may(rights, "cert.read").is_ok() {
+        let mut seeded = inspection.certificate_is_seeded(1).await;
+        if seeded.is_ok() {
+            seeded = inspection.certificate_is_seeded(SEEDED_CERTIFICATES).await;
+        }
+        tell(finding(
+            seeded.map(drop),
+            format!("certificates 1 and {SEEDED_CERTIFICATES} of those to renew are seeded"),
+        ));
+    }
+}
+
+/// Checks the first and the last agent. Unlike the preflight it sends no heartbeat, which would change their rows.
+async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
+    for number in [1, SEEDED_AGENTS] {
+        let id = format!("ag-loadtest-{number:05}");
+        let path = format!("/api/v1/agents/{id}");
+        let answer = inspection.probe.ask_with_token(Method::Get, &path).await?;
+        let base = &inspection.target.base;
+        match (answer.status, answer.json()) {
+            (200, Some(json)) if json["id"] == id.as_str() => {}
+            (404 | 500, Some(_)) => {
+                let why = answer.reason();
+                let what = format!("{base}: agent {number} of the fleet is not seeded ({}: {why})", answer.status);
+                return Err(Error::new(what).with_hint(SEED));
+            }
+            _ => return Err(inspection.not_certctl(&path, &answer)),
+        }
+    }
+    Ok(())
+}
+
+/// Requests a unique path that does not exist: certctl audits that too. Returns the path if certctl answered 404.
+async fn leave_trace(inspection: &mut Inspection<'_>) -> Option<String> {
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos();
+    let path = format!("/api/v1/certctl-bench-doctor-{now_ns:x}");
+    let answer = inspection.probe.ask_with_token(Method::Get, &path).await.ok()?;
+    (answer.status == 404).then_some(path)
+}

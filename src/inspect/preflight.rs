@@ -1,0 +1,367 @@
+//! The preflight: checks of a system before the first measured request, with one line for the defect and one for its
+//! fix.
+
+mod acme;
+mod ours;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::foreign;
+use crate::load::runtime::runtime;
+use crate::scenario::agent_storm::AgentStorm;
+use crate::scenario::need::Need;
+use crate::seed::Sizes;
+use crate::system::advice::Named;
+use crate::system::probe::{Answer, PATIENCE, Probe};
+use crate::system::{Target, Version};
+use crate::wire::connection::Stopwatch;
+use crate::wire::request::Method;
+use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
+
+pub use acme::{AcmeDirectory, is_path};
+
+/// The burst of requests that certctl's default limiter lets through, and the requests per second after it.
+const LIMITER_BURST: f64 = 100.0;
+const LIMITER_RATE: f64 = 50.0;
+/// The probes of a preflight: a limiter that is on refuses one of them, unless the answers are slow.
+const LIMITER_PROBES: usize = 128;
+/// The longest time of those probes: at fewer than 50 per second the limiter would let any number of them through.
+const LIMITER_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest time, and the most probes, of a proof that the limiter is off.
+const LIMITER_PROOF_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const LIMITER_PROOF_PROBES: usize = 2_000;
+/// The longest time of the whole preflight.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The results of the preflight.
+#[derive(Clone)]
+pub struct Findings {
+    /// Opens connections to the first of the system's addresses that answers.
+    pub dialer: Dialer,
+    /// The version that the server reports.
+    pub version: Version,
+    /// The ACME server's directory, if a scenario needs one.
+    pub acme: Option<AcmeDirectory>,
+}
+
+/// Checks `target`: first the needs of every scenario, then `needs` in their order.
+///
+/// # Errors
+/// If a check fails: the first failure, with its fix.
+pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
+    let inspection = async {
+        let dialer = reach(target).await?;
+        let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
+        inspection.health().await?;
+        let version = inspection.version().await?;
+        let rights = inspection.token_is_known().await?;
+        inspection.rate_limiter_is_off(LIMITER_PROBES).await?;
+        let mut acme = None;
+        for need in needs {
+            match need {
+                Need::Permission(permission) => inspection.token_may(&rights, permission)?,
+                Need::Agent(number) => inspection.agent_is_seeded(*number).await?,
+                Need::Certificate(number) => {
+                    inspection.certificate_is_seeded(*number).await?;
+                }
+                Need::Renewable(number) => inspection.certificate_is_renewable(*number).await?,
+                Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
+                Need::Database => inspection.database_is_given()?,
+                Need::Acme { directory, bearer } => acme = Some(inspection.acme(directory, *bearer).await?),
+            }
+        }
+        Ok(Findings { dialer, version, acme })
+    };
+    let inspected = runtime()?.block_on(async { timeout(WHOLE_PATIENCE, inspection).await });
+    inspected.unwrap_or_else(|_| {
+        let base = &target.base;
+        Err(Error::new(format!(
+            "{base}: the requests of the preflight were not all answered within {WHOLE_PATIENCE:?}"
+        ))
+        .with_hint("check its log: it answers each, but too slowly to be measured"))
+    })
+}
+
+/// Connects to the first of the system's addresses that completes a handshake.
+async fn reach(target: &Target) -> Result<Dialer> {
+    let config = tls::client_config(&target.trust)?;
+    let mut fault = None;
+    for address in target.base.addresses()? {
+        let dialer = Dialer::new(address, target.base.server_name()?, config.clone());
+        match open(&dialer).await {
+            Ok(_) => return Ok(dialer),
+            Err(found) => fault = Some((address, found)),
+        }
+    }
+    match fault {
+        Some((address, fault)) => Err(unreachable(target, address, &fault)),
+        None => Err(Error::new(format!("{}: the host has no address", target.base)).with_hint("check CERTCTL_BASE")),
+    }
+}
+
+/// Opens a connection, within [`PATIENCE`].
+pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
+    let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
+    let opened = tokio::time::timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await;
+    opened.unwrap_or_else(|_| {
+        let kind = if phases.dial_ns == 0 { FaultKind::Connect } else { FaultKind::Tls };
+        Err(Fault::new(kind, format!("no answer within {PATIENCE:?}")))
+    })
+}
+
+/// Creates the error for a connection that could not be opened.
+pub(super) fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
+    let (base, trust) = (&target.base, &target.trust);
+    let named = Named { what: "certctl", base, url_from: "CERTCTL_BASE", ca_flag: "--ca-file", trust };
+    let what = match fault.kind {
+        FaultKind::Connect => format!("{base} is not reachable at {address}: {}", fault.detail),
+        _ => named.what(fault),
+    };
+    Error::new(what).with_hint(named.hint(fault))
+}
+
+/// The token's user and permissions.
+pub(super) struct Rights {
+    pub user: String,
+    pub permissions: BTreeSet<String>,
+}
+
+/// Returns the roles that grant a permission, as a hint.
+fn granted_by(permission: &str) -> &'static str {
+    match permission {
+        "cert.read" => "grant r-agent or r-operator",
+        "agent.read" => "grant r-operator or r-viewer",
+        _ if permission.starts_with("agent.") => "grant r-agent",
+        _ => "grant r-operator",
+    }
+}
+
+/// The checks of a system, over one probe.
+pub(super) struct Inspection<'a> {
+    pub target: &'a Target,
+    pub probe: Probe<'a>,
+}
+
+impl Inspection<'_> {
+    pub(super) fn not_certctl(&self, path: &str, answer: &Answer) -> Error {
+        if let Some(coding) = &answer.coding {
+            let (base, status) = (&self.target.base, answer.status);
+            return Error::new(format!(
+                "{base}{path} answers {status} coded as {coding}, though every request says Accept-Encoding: identity"
+            ))
+            .with_hint(
+                "switch compression off in the proxy in front of certctl, or point CERTCTL_BASE at certctl itself",
+            );
+        }
+        if answer.status >= 500 && !answer.is_html() {
+            let (base, status, body) = (&self.target.base, answer.status, foreign::line_of_bytes(&answer.body));
+            return Error::new(format!("{base}{path} answers {status}: {body}"))
+                .with_hint("check certctl's log, or that of the proxy in front of it");
+        }
+        let what = match answer {
+            _ if answer.is_html() => "HTML instead of JSON",
+            Answer { is_json: true, .. } => "the wrong JSON",
+            _ => "something that is not JSON",
+        };
+        Error::new(format!(
+            "{}{path} answers {} with {what}: this is not certctl's API",
+            self.target.base, answer.status
+        ))
+        .with_hint("point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service")
+    }
+
+    pub(super) async fn health(&mut self) -> Result<()> {
+        let answer = self.probe.get("/health").await?;
+        let healthy = answer.json().is_some_and(|json| json["status"] == "healthy");
+        if answer.status == 429 {
+            return Err(self.limited());
+        }
+        if answer.status != 200 || !healthy {
+            return Err(self.not_certctl("/health", &answer));
+        }
+        let answer = self.probe.get("/ready").await?;
+        match answer.json().as_ref().map(|json| &json["status"]) {
+            Some(status) if answer.status == 200 && status == "ready" => Ok(()),
+            Some(_) if answer.status == 503 => Err(Error::new(format!(
+                "{}: certctl does not reach its database: {}",
+                self.target.base,
+                answer.reason()
+            ))
+            .with_hint("start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL")),
+            _ => Err(self.not_certctl("/ready", &answer)),
+        }
+    }
+
+    pub(super) async fn version(&mut self) -> Result<Version> {
+        let answer = self.probe.get("/api/v1/version").await?;
+        match answer.status {
+            429 => return Err(self.limited()),
+            500.. => return Err(self.not_certctl("/api/v1/version", &answer)),
+            _ => {}
+        }
+        let Some(json) = answer.json() else { return Err(self.not_certctl("/api/v1/version", &answer)) };
+        let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty()).map(foreign::line);
+        let version = text("version").unwrap_or_else(|| "unknown".to_owned());
+        let version = text("commit").map_or(version.clone(), |commit| format!("{version} ({commit})"));
+        Ok(Version { version, behaviour: text("behaviour") })
+    }
+
+    pub(super) async fn token_is_known(&mut self) -> Result<Rights> {
+        let path = "/api/v1/auth/check";
+        let answer = self.probe.ask_with_token(Method::Get, path).await?;
+        match answer.status {
+            200 => {}
+            429 => return Err(self.limited()),
+            401 => {
+                return Err(Error::new(format!("{}: the token is not known: {}", self.target.base, answer.reason()))
+                    .with_hint("set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)"));
+            }
+            _ => return Err(self.not_certctl(path, &answer)),
+        }
+        let Some(json) = answer.json().filter(|json| json["effective_permissions"].is_array()) else {
+            return Err(self.not_certctl(path, &answer));
+        };
+        let permissions = json["effective_permissions"].as_array().into_iter().flatten();
+        let permissions = permissions.filter_map(|entry| Some(entry["permission"].as_str()?.to_owned())).collect();
+        Ok(Rights { user: json["user"].as_str().map_or_else(|| "?".to_owned(), foreign::line), permissions })
+    }
+
+    pub(super) fn token_may(&self, rights: &Rights, permission: &str) -> Result<()> {
+        if rights.permissions.contains(permission) { Ok(()) } else { Err(self.may_not(&rights.user, permission)) }
+    }
+
+    fn may_not(&self, user: &str, permission: &str) -> Error {
+        let base = &self.target.base;
+        Error::new(format!("{base}: the token of {user:?} lacks the permission {permission}")).with_hint(format!(
+            "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or {}",
+            granted_by(permission)
+        ))
+    }
+
+    fn database_is_given(&self) -> Result<()> {
+        if self.target.database.is_some() {
+            return Ok(());
+        }
+        let (base, is_reference) = (&self.target.base, self.target.system.kind == "reference");
+        let hint = match is_reference {
+            true => "leave out --in-memory, and install PostgreSQL 15 or newer if there is none",
+            false => "give --database URL, with the URL of certctl's own database",
+        };
+        Err(Error::usage(format!(
+            "{base}: each size renews the same certificates, which cannot be put back without a database"
+        ))
+        .with_hint(hint))
+    }
+
+    fn limited(&self) -> Error {
+        Error::new(format!(
+            "{}: certctl's rate limiter is on and would answer most requests with 429",
+            self.target.base
+        ))
+        .with_hint("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
+    }
+
+    /// Sends enough requests to be refused by a rate limiter, at most `most_probes`. Returns true if it is proven to be
+    /// off: no answer was a 429, and more were right than certctl's default limiter lets through in that time.
+    pub(super) async fn rate_limiter_is_off(&mut self, most_probes: usize) -> Result<bool> {
+        let start = Moment::now();
+        let (mut right, mut is_off) = (0_u32, false);
+        for probe in 0..most_probes {
+            let patience = if probe < LIMITER_PROBES { LIMITER_PATIENCE } else { LIMITER_PROOF_PATIENCE };
+            let is_proven = is_off && probe >= LIMITER_PROBES;
+            if Moment::now() - start > patience || self.probe.was_limited() || is_proven {
+                break;
+            }
+            right += u32::from(self.probe.get("/health").await?.status == 200);
+            let let_through = LIMITER_BURST + LIMITER_RATE * (Moment::now() - start).as_secs_f64();
+            is_off |= f64::from(right) > let_through;
+        }
+        if self.probe.was_limited() { Err(self.limited()) } else { Ok(is_off) }
+    }
+
+    async fn agent_is_seeded(&mut self, number: u64) -> Result<()> {
+        let path = AgentStorm::path(number);
+        let answer = self.probe.ask_with_token(Method::Post, &path).await?;
+        match answer.status {
+            200 if answer.json().is_some_and(|json| json["status"] == "heartbeat_recorded") => Ok(()),
+            200 => Err(self.not_certctl(&path, &answer)),
+            403 => Err(self.may_not("?", "agent.heartbeat")),
+            429 => Err(self.limited()),
+            410 => Err(Error::new(format!("{}: agent {number} of the seeded fleet is retired", self.target.base))
+                .with_hint("UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'")),
+            // certctl answers 500 for an unknown agent; its documentation says 404.
+            404 | 500 => {
+                let text = format!(
+                    "{}: agent {number} of the fleet is not seeded ({}: {})",
+                    self.target.base,
+                    answer.status,
+                    answer.reason()
+                );
+                let there = self.seeded_agents_below(number).await;
+                let text = if there > 0 { format!("{text}; agents 1 to {there} are") } else { text };
+                Err(Error::new(text).with_hint(format!(
+                    "run `certctl-bench seed --agents {} --database URL` with the URL of certctl's own database, or \
+                     lower --agents",
+                    number.max(Sizes::default().agents)
+                )))
+            }
+            _ => Err(self.not_certctl(&path, &answer)),
+        }
+    }
+
+    /// Returns the number of seeded agents, given that agent `number` is not seeded; 0 if that cannot be determined.
+    async fn seeded_agents_below(&mut self, number: u64) -> u64 {
+        let (mut there, mut missing) = (0, number);
+        while there + 1 < missing {
+            let middle = there + (missing - there) / 2;
+            match self.probe.ask_with_token(Method::Post, &AgentStorm::path(middle)).await {
+                Ok(answer) if answer.status == 200 => there = middle,
+                Ok(_) => missing = middle,
+                Err(_) => return 0,
+            }
+        }
+        there
+    }
+
+    /// Checks that the certificate is seeded, and returns its status.
+    pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<String> {
+        let id = format!("cert-loadtest-bulk-{number:05}");
+        let path = format!("/api/v1/certificates/{id}");
+        let answer = self.probe.ask_with_token(Method::Get, &path).await?;
+        match answer.status {
+            200 if answer.json().is_some_and(|json| json["id"] == id.as_str()) => {
+                Ok(answer.json().unwrap_or_default()["status"].as_str().unwrap_or("").to_owned())
+            }
+            403 => Err(self.may_not("?", "cert.read")),
+            429 => Err(self.limited()),
+            // certctl answers 500 for some unknown rows, and 404 in plain text for an unknown route.
+            404 | 500 if answer.is_json => Err(Error::new(format!(
+                "{}: certificate {number} of those to renew is not seeded ({}: {})",
+                self.target.base,
+                answer.status,
+                answer.reason()
+            ))
+            .with_hint("run `certctl-bench seed --database URL` with the URL of certctl's own database")),
+            _ => Err(self.not_certctl(&path, &answer)),
+        }
+    }
+
+    /// Checks that a renewal of the certificate can begin; with a database the run puts the certificates back itself.
+    async fn certificate_is_renewable(&mut self, number: u64) -> Result<()> {
+        let status = self.certificate_is_seeded(number).await?;
+        if status == "RenewalInProgress" && self.target.database.is_none() {
+            return Err(Error::new(format!(
+                "{}: certificate {number} of those to renew is in renewal already, from an earlier run",
+                self.target.base
+            ))
+            .with_hint("run `certctl-bench seed --reset --database URL`, or give this run the --database"));
+        }
+        Ok(())
+    }
+}

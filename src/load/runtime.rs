@@ -1,0 +1,20 @@
+//! The runtime that all sockets and timers of a thread run on.
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::limits::unstarted;
+use crate::error::Result;
+
+/// Builds the runtime of one generator thread.
+///
+/// # Errors
+/// If the process is out of file descriptors.
+pub fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        // The number of tasks that run between two polls of sockets and the pacer's timer: with the default of 61, a
+        // burst of answers would delay the next arrival by a millisecond or two.
+        .event_interval(4)
+        .build()
+        .map_err(|error| unstarted("starting the generator's runtime", &error))
+}

@@ -1,0 +1,74 @@
+//! A comparison as Markdown, for a pull request's comment and a job's summary: the verdict first, then the changes, and
+//! everything else folded.
+
+use std::fmt::Write as _;
+
+use super::escape::markdown;
+use super::markdown::table as sheet_table;
+use super::sheet::{Cell, Sheet};
+use crate::baseline::compare::{Compared, Comparison};
+use crate::baseline::judgement::Judgement;
+
+/// Renders a comparison as a section of its own.
+pub fn section(comparison: &Comparison) -> String {
+    let mut text = format!("### {}: {}\n\n", markdown(&comparison.scenario), comparison.verdict);
+    let turns = if comparison.in_turn { ", run in turn on one machine" } else { "" };
+    let (base, head) = (comparison.base_runs, comparison.head_runs);
+    let _ = writeln!(text, "{}; {base} × base and {head} × head{turns}.\n", meaning(comparison));
+    for why in &comparison.incomparable {
+        let _ = writeln!(text, "- incomparable: {}", markdown(why));
+    }
+    for note in &comparison.notes {
+        let _ = writeln!(text, "- differs: {}", markdown(note));
+    }
+    let changed = |one: &&Compared| matches!(one.verdict, Judgement::Regressed | Judgement::Improved);
+    let (mut told, rest): (Vec<_>, Vec<_>) = comparison.measures.iter().partition(changed);
+    told.sort_by_key(|one| one.verdict == Judgement::Improved);
+    if !told.is_empty() {
+        text.push_str(&table(&told));
+    }
+    if !rest.is_empty() {
+        let more = if told.is_empty() { "" } else { " more" };
+        let _ = writeln!(text, "\n<details><summary>{}{more} measures</summary>", rest.len());
+        let _ = writeln!(text, "{}\n</details>", table(&rest));
+    }
+    text.push('\n');
+    text
+}
+
+/// Describes the verdict in words.
+fn meaning(comparison: &Comparison) -> String {
+    let count = |verdict| comparison.measures.iter().filter(|one| one.verdict == verdict).count();
+    let of = comparison.measures.len();
+    match comparison.verdict {
+        Judgement::Regressed => format!("**{} of {of} measures became worse**", count(Judgement::Regressed)),
+        Judgement::Improved => format!("{} of {of} measures became better, none worse", count(Judgement::Improved)),
+        Judgement::Unchanged => format!("none of {of} measures changed"),
+        Judgement::Indistinct => {
+            format!(
+                "no change found, but the runs cannot rule one out for {} of {of} measures",
+                count(Judgement::Indistinct)
+            )
+        }
+        Judgement::Incomparable => "base and head differ in workload or environment, so nothing is judged".to_owned(),
+    }
+}
+
+fn table(measures: &[&Compared]) -> String {
+    let header = ["measure", "verdict", "base", "head", "change", "interval", "noise floor"];
+    let rows = measures.iter().map(|one| {
+        let interval = one.change_low.zip(one.change_high);
+        let verdict = Cell { text: one.verdict.to_string(), alarming: one.verdict == Judgement::Regressed };
+        let figures = [
+            one.base.map(|value| one.value(value)),
+            one.head.map(|value| one.value(value)),
+            one.change.map(|change| one.change(change)),
+            interval.map(|(low, high)| format!("{} … {}", one.change(low), one.change(high))),
+            one.noise_floor.filter(|floor| *floor > 0.0).map(|floor| one.floor(floor)),
+        ];
+        let figures = figures.into_iter().map(|figure| figure.unwrap_or_else(|| "–".to_owned()).into());
+        [one.name.as_str().into(), verdict].into_iter().chain(figures).collect()
+    });
+    let header = header.map(Into::into).to_vec();
+    format!("\n{}", sheet_table(&Sheet { title: String::new(), header, words: 2, rows: rows.collect() }))
+}

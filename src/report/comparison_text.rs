@@ -1,0 +1,92 @@
+//! A comparison as a table, for people.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::baseline::compare::{Compared, Comparison};
+use crate::baseline::judgement::Judgement;
+use crate::baseline::measure::Kind;
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let runs = |count: usize| if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
+        let turns = if self.in_turn { ", in turn" } else { "" };
+        writeln!(f, "{}: base {}, head {}{turns}", self.scenario, runs(self.base_runs), runs(self.head_runs))?;
+        for note in &self.notes {
+            writeln!(f, "{:<12} {note}", "differs")?;
+        }
+        if !self.measures.is_empty() {
+            writeln!(f, "\n{}\n", self.table())?;
+        }
+        for why in &self.incomparable {
+            writeln!(f, "{:<12} {why}", "incomparable")?;
+        }
+        if self.incomparable.is_empty() {
+            let counted = [Judgement::Regressed, Judgement::Improved, Judgement::Unchanged, Judgement::Indistinct]
+                .map(|verdict| (verdict, self.measures.iter().filter(|one| one.verdict == verdict).count()));
+            let counted = counted.iter().filter(|(_, count)| *count > 0);
+            let told: Vec<String> = counted.map(|(verdict, count)| format!("{count} {verdict}")).collect();
+            writeln!(f, "{:<12} {}", "measures", if told.is_empty() { "none".to_owned() } else { told.join(", ") })?;
+        }
+        writeln!(f, "{:<12} {} (exit {})", "verdict", self.verdict, self.exit_code)
+    }
+}
+
+impl Comparison {
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["measure", "base", "head", "change", "interval", "noise", "verdict"]);
+        for measure in &self.measures {
+            let dash = || "–".to_owned();
+            let interval = measure.change_low.zip(measure.change_high);
+            table.add_row([
+                measure.name.clone(),
+                measure.base.map_or_else(dash, |value| measure.value(value)),
+                measure.head.map_or_else(dash, |value| measure.value(value)),
+                measure.change.map_or_else(dash, |change| measure.change(change)),
+                interval.map_or_else(dash, |(low, high)| format!("{} … {}", measure.change(low), measure.change(high))),
+                measure.noise_floor.filter(|floor| *floor > 0.0).map_or_else(dash, |floor| measure.floor(floor)),
+                match measure.verdict {
+                    Judgement::Regressed => "REGRESSED".to_owned(),
+                    other => other.to_string(),
+                },
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        if let Some(first) = table.column_mut(0) {
+            first.set_padding((0, 1));
+        }
+        table
+    }
+}
+
+impl Compared {
+    pub(super) fn value(&self, value: f64) -> String {
+        match self.kind {
+            Kind::Share => format!("{:.3}%", value * 100.0),
+            Kind::Exact => format!("{value:.3}"),
+            Kind::Timed if value >= 1_000.0 => format!("{value:.0}"),
+            Kind::Timed => format!("{value:.1}"),
+        }
+    }
+
+    pub(super) fn change(&self, change: f64) -> String {
+        match self.kind {
+            Kind::Share => format!("{:+.3} pp", change * 100.0),
+            Kind::Exact => format!("{:+.2}%", change * 100.0),
+            Kind::Timed => format!("{:+.1}%", change * 100.0),
+        }
+    }
+
+    pub(super) fn floor(&self, floor: f64) -> String {
+        match self.kind {
+            Kind::Share => format!("{:.3} pp", floor * 100.0),
+            Kind::Exact => format!("{:.2}%", floor * 100.0),
+            Kind::Timed => format!("{:.1}%", floor * 100.0),
+        }
+    }
+}

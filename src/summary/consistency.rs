@@ -1,0 +1,215 @@
+//! Consistency of summaries that may come from elsewhere: one that contradicts itself proves nothing.
+
+use std::collections::HashSet;
+
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::facts::{DistributionFacts, ThresholdFacts};
+use super::verdict::Verdict;
+use super::{Summary, WorkloadResults};
+use crate::measure::{Distribution, Outcome};
+
+/// The exit code of a run whose results could not be written to their folder.
+const ELSEWHERE: u8 = 1;
+/// The largest plausible figure of a run: nanoseconds of eleven days, bytes of a petabyte.
+const LARGEST: f64 = 1e15;
+/// Histograms keep values to within a thousandth, and means are rounded to a hundredth of a microsecond.
+const RESOLUTION: f64 = 1e-3;
+const ROUNDED_US: f64 = 0.02;
+/// Shares are written to their last digit.
+const SHARE_DIGITS: f64 = 1e-9;
+/// Fields that are not measured: a user or a server may set them to any value.
+const GIVEN: [&str; 2] = ["rng_seed", "settings"];
+
+/// Checks all figures and distributions of a summary before it is deserialised.
+///
+/// # Errors
+/// If a figure or a distribution cannot be right; the message names the field and the fault.
+pub fn figures(value: &Value) -> Result<(), String> {
+    walk(value, &mut String::new())
+}
+
+fn walk(value: &Value, path: &mut String) -> Result<(), String> {
+    let length = path.len();
+    match value {
+        Value::Number(number) if number.as_f64().is_none_or(|number| number.abs() > LARGEST) => {
+            return Err(format!("{path}: no figure of a run is as large as {:e}", number.as_f64().unwrap_or_default()));
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                walk(item, path)?;
+                path.truncate(length);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields.iter().filter(|(name, _)| !GIVEN.contains(&name.as_str())) {
+                path.push_str(if length == 0 { "" } else { "." });
+                path.push_str(name);
+                walk(field, path)?;
+                path.truncate(length);
+            }
+            if fields.contains_key("hdr_ns")
+                && let Ok(facts) = DistributionFacts::deserialize(value)
+            {
+                distribution(&facts).map_err(|why| format!("{path}.{why}"))?;
+            } else if let Some(Value::String(hdr)) = fields.get("hdr_us") {
+                Distribution::from_base64(hdr).map_err(|error| format!("{path}.hdr_us: {}", error.what()))?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Checks that quantiles rise, and that all figures are those of the histogram.
+fn distribution(facts: &DistributionFacts) -> Result<(), String> {
+    let mut last = ("0", 0.0);
+    for (name, us) in figures_of(facts) {
+        let Some(us) = us else { continue };
+        if facts.count == 0 {
+            return Err(format!("{name}: it is {us}, without a sample"));
+        }
+        if us < last.1 {
+            return Err(format!("{name}: it is {us}, less than {} of {}", last.0, last.1));
+        }
+        last = (name, us);
+    }
+    let Some(hdr) = &facts.hdr_ns else { return Ok(()) };
+    let samples = Distribution::from_base64(hdr).map_err(|error| format!("hdr_ns: {}", error.what()))?;
+    let held = DistributionFacts::of(&samples);
+    if held.count != facts.count {
+        return Err(format!("hdr_ns: it holds {} samples, not the {} of count", held.count, facts.count));
+    }
+    // The mean is checked apart: it has no place in the order of the quantiles.
+    let means = [("mean_us", facts.mean_us, held.mean_us)];
+    let pairs =
+        figures_of(facts).into_iter().zip(figures_of(&held)).map(|((name, told), (_, held))| (name, told, held));
+    for (name, told, held) in pairs.chain(means) {
+        if let (Some(told), Some(held)) = (told, held)
+            && (told - held).abs() > held * RESOLUTION + ROUNDED_US
+        {
+            return Err(format!("{name}: it is {told}, but hdr_ns holds {held}"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns minimum, quantiles and maximum, in rising order.
+fn figures_of(facts: &DistributionFacts) -> [(&'static str, Option<f64>); 7] {
+    [
+        ("min_us", facts.min_us),
+        ("p50_us", facts.p50_us),
+        ("p90_us", facts.p90_us),
+        ("p95_us", facts.p95_us),
+        ("p99_us", facts.p99_us),
+        ("p99_9_us", facts.p99_9_us),
+        ("max_us", facts.max_us),
+    ]
+}
+
+/// Checks that the fields of a summary agree with one another.
+///
+/// # Errors
+/// If two fields disagree; the message names the field and the fault.
+pub fn fields(summary: &Summary) -> Result<(), String> {
+    if summary.run_id.as_deref() == Some("") {
+        return Err("run_id: it is empty".to_owned());
+    }
+    if humantime::parse_rfc3339(&summary.finished_at).is_err() {
+        return Err(format!("finished_at: {:?} is not a time", summary.finished_at));
+    }
+    let mut names = HashSet::new();
+    for (index, one) in summary.results.iter().enumerate() {
+        if !names.insert(&one.workload) {
+            return Err(format!("results[{index}].workload: {} has results already", one.workload));
+        }
+        results(one).map_err(|why| format!("results[{index}].{why}"))?;
+    }
+    let scheduled = sum(summary.results.iter().map(|one| one.arrivals.scheduled));
+    share(summary.error_share, sum(summary.results.iter().map(right)), scheduled)?;
+    for (index, threshold) in summary.thresholds.iter().enumerate() {
+        self::threshold(threshold).map_err(|why| format!("thresholds[{index}].{why}"))?;
+    }
+    verdict(summary)
+}
+
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
+}
+
+/// Counts the arrivals that got the right answer.
+fn right(results: &WorkloadResults) -> u64 {
+    let ok = Outcome::Ok.to_string();
+    sum(results.outcomes.iter().filter(|one| one.outcome == ok).map(|one| one.count))
+}
+
+fn results(results: &WorkloadResults) -> Result<(), String> {
+    let (arrivals, latency) = (&results.arrivals, &results.latency);
+    // Unsent arrivals were scheduled too, even in a run that ended early.
+    if arrivals.started.saturating_add(arrivals.unsent) != arrivals.scheduled {
+        let (scheduled, started, unsent) = (arrivals.scheduled, arrivals.started, arrivals.unsent);
+        return Err(format!("arrivals: of {scheduled} scheduled, {started} were started and {unsent} unsent"));
+    }
+    let outcomes = sum(results.outcomes.iter().map(|one| one.count));
+    if outcomes != arrivals.started {
+        return Err(format!("outcomes: they are {outcomes}, of {} arrivals started", arrivals.started));
+    }
+    share(results.error_share, right(results), arrivals.scheduled)?;
+    let of = [
+        ("response", &latency.response, right(results)),
+        ("service", &latency.service, right(results)),
+        ("failed_response", &latency.failed_response, outcomes - right(results)),
+    ];
+    match of.into_iter().find(|(_, facts, count)| facts.count != *count) {
+        Some((name, facts, count)) => {
+            Err(format!("latency.{name}.count: it is {}, but {count} outcomes are of that class", facts.count))
+        }
+        None => Ok(()),
+    }
+}
+
+fn share(told: Option<f64>, right: u64, scheduled: u64) -> Result<(), String> {
+    let held = (scheduled > 0).then(|| scheduled.saturating_sub(right) as f64 / scheduled as f64);
+    let agree = match (told, held) {
+        (Some(told), Some(held)) => (told - held).abs() <= SHARE_DIGITS,
+        (None, None) => true,
+        _ => false,
+    };
+    let shown = |share: Option<f64>| share.map_or("null".to_owned(), |share| share.to_string());
+    if agree { Ok(()) } else { Err(format!("error_share: it is {}, but outcomes give {}", shown(told), shown(held))) }
+}
+
+fn threshold(threshold: &ThresholdFacts) -> Result<(), String> {
+    if threshold.limit < 0.0 {
+        return Err(format!("limit: it is {}", threshold.limit));
+    }
+    match (threshold.passed, threshold.measured) {
+        (Some(_), None) if !threshold.certain => Err("passed: nothing was measured".to_owned()),
+        (Some(true), Some(measured)) if measured > threshold.limit => {
+            Err(format!("passed: {measured} is not below {}", threshold.limit))
+        }
+        (Some(false), Some(measured)) if !threshold.certain && measured < threshold.limit => {
+            Err(format!("passed: {measured} is below {}", threshold.limit))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn verdict(summary: &Summary) -> Result<(), String> {
+    let breached = summary.thresholds.iter().any(|threshold| threshold.passed == Some(false));
+    match summary.verdict {
+        verdict if ![verdict.exit_code(), ELSEWHERE].contains(&summary.exit_code) => Err(format!(
+            "exit_code: it is {}, but that of the verdict {verdict} is {}",
+            summary.exit_code,
+            verdict.exit_code()
+        )),
+        Verdict::Pass if !summary.invalid.is_empty() => Err("verdict: it is pass, but invalid has reasons".to_owned()),
+        Verdict::Pass if breached || !summary.breaches.is_empty() => {
+            Err("verdict: it is pass, but a threshold was breached".to_owned())
+        }
+        Verdict::Invalid if summary.invalid.is_empty() => Err("invalid: the verdict has no reason".to_owned()),
+        _ => Ok(()),
+    }
+}

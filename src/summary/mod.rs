@@ -1,0 +1,260 @@
+//! The summary of a run as data: `summary.json`. docs/summary.schema.json is its schema.
+
+pub mod consistency;
+pub mod facts;
+pub mod plan;
+pub mod verdict;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Result};
+use crate::evidence::Evidence;
+use crate::load::cut::Ended;
+use crate::measure::Measurement;
+use crate::measure::breach::Breach;
+use crate::measure::machine::Machine;
+use crate::measure::machine_use::MachineUse;
+use crate::measure::observation::Observation;
+use crate::measure::threshold::{Checked, Threshold};
+use crate::measure::validity::{Invalid, Work};
+use crate::run::Workload;
+use crate::scenario::connector_kind::Kind;
+use crate::system::SystemDescription;
+use facts::{
+    Arrivals, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts,
+    StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds, steps,
+};
+use plan::PlanFacts;
+pub use verdict::Verdict;
+
+/// The schema's version: raised whenever a reader of the last version could misread this one.
+pub const SCHEMA_VERSION: u32 = 3;
+
+/// One run of one bench target.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Summary {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The suite's version.
+    pub suite_version: Cow<'static, str>,
+    /// The moment at which the summary was made, RFC 3339, UTC.
+    pub finished_at: String,
+    /// The id of this run and no other, 32 random hexadecimal digits; absent in older summaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The description of the run.
+    #[serde(flatten)]
+    pub about: About,
+    /// The results of each workload, in the order of `workloads`.
+    pub results: Vec<WorkloadResults>,
+    /// The share of scheduled arrivals of all workloads without the right answer, 0 to 1.
+    pub error_share: Option<f64>,
+    /// Resources that the generator used.
+    pub generator: GeneratorFacts,
+    /// The system's evidence, once per group of workloads that ran side by side. Empty where no database was given.
+    pub evidence: Vec<Evidence>,
+    /// The use of the machine, once per group of workloads that ran side by side.
+    #[serde(default)]
+    pub machine_use: Vec<MachineUse>,
+    /// Each threshold beside its measured value.
+    pub thresholds: Vec<ThresholdFacts>,
+    /// Of `connector_tier`: the figures by daemon, with the old harness's names; null for a daemon that was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector_tier: Option<BTreeMap<String, Option<ConnectorFacts>>>,
+    /// The verdict of the run.
+    pub verdict: Verdict,
+    /// The system's breaches of rules that are not thresholds.
+    #[serde(default)]
+    pub breaches: Vec<String>,
+    /// The reason for which the run ended itself before its window did; absent if it did not.
+    #[serde(default)]
+    pub ended_early: Option<String>,
+    /// The reasons for which the run is invalid, unless a breach is clear all the same.
+    pub invalid: Vec<String>,
+    /// The exit code of the run.
+    pub exit_code: u8,
+}
+
+/// The description of a run, known before it starts.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct About {
+    /// The bench target's name.
+    pub scenario: Cow<'static, str>,
+    /// Its requests, for people.
+    pub title: String,
+    /// The system under test.
+    pub target: SystemDescription,
+    /// The machine that the generator runs on.
+    pub machine: Machine,
+    /// The plans of its workloads.
+    pub workloads: Vec<PlanFacts>,
+}
+
+/// The results of one workload.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct WorkloadResults {
+    /// The workload's name.
+    pub workload: Cow<'static, str>,
+    /// The counts of its arrivals.
+    pub arrivals: Arrivals,
+    /// The outcomes of the arrivals that were sent.
+    pub outcomes: Vec<OutcomeCount>,
+    /// The share of scheduled arrivals without the right answer, 0 to 1.
+    pub error_share: Option<f64>,
+    /// Side effects, as claimed and as counted.
+    pub work: Vec<WorkCount>,
+    /// Observations of the answers that are neither latencies nor errors.
+    pub observations: Vec<ObservationFacts>,
+    /// Latencies of all steps together.
+    pub latency: Latency,
+    /// The lag of the generator's own timer.
+    #[serde(default)]
+    pub timer: TimerFacts,
+    /// The steps, where there is more than one.
+    pub steps: Vec<StepFacts>,
+    /// Connections opened before the first arrival.
+    pub opening: HandshakeFacts,
+    /// Connections opened within the window.
+    pub reopening: HandshakeFacts,
+    /// The warm-up second by second, which no other figure counts; the last second ends where the window begins.
+    #[serde(default)]
+    pub warm_up_timeline: Vec<SecondFacts>,
+    /// The measured window second by second.
+    pub timeline: Vec<SecondFacts>,
+}
+
+/// The results of one workload.
+#[derive(Clone)]
+pub struct Part {
+    /// Its measurement.
+    pub measurement: Measurement,
+    /// Its side effects, as claimed and as counted.
+    pub work: Vec<Work>,
+    /// Observations of the answers that are neither latencies nor errors.
+    pub observations: Vec<Observation>,
+    /// The bounds on its latencies.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// The results of a run.
+pub struct Results<'a> {
+    /// Its workloads.
+    pub parts: &'a [Part],
+    /// Thresholds beside their measured values.
+    pub checked: &'a [Checked],
+    /// Breaches of rules that are not thresholds.
+    pub breaches: &'a [Breach],
+    /// The reason for which the run ended itself early, if it did.
+    pub ended: Option<Ended>,
+    /// The reasons for which the run is invalid, if it is.
+    pub invalid: &'a [Invalid],
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// The system's evidence.
+    pub evidence: Vec<Evidence>,
+    /// The use of the machine.
+    pub machine_use: Vec<MachineUse>,
+}
+
+impl About {
+    /// Describes the run of the bench target `name` that is about to start.
+    pub fn new<'w>(
+        name: &'static str,
+        about: &str,
+        target: SystemDescription,
+        workloads: impl Iterator<Item = &'w Workload>,
+    ) -> Self {
+        let workloads: Vec<_> = workloads.collect();
+        let title = match &workloads[..] {
+            [only] => only.scenario.title(),
+            _ => about.trim_end_matches('.').to_owned(),
+        };
+        let plans = workloads.iter().map(|workload| PlanFacts::of_workload(workload));
+        Self { scenario: name.into(), title, target, machine: Machine::this(), workloads: plans.collect() }
+    }
+}
+
+impl Summary {
+    /// Summarises a run.
+    pub fn new(about: About, results: Results<'_>) -> Self {
+        let measurements = || results.parts.iter().map(|part| &part.measurement);
+        let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
+        let names = about.workloads.iter().map(|plan| plan.name.clone());
+        let parts: Vec<_> = names.zip(results.parts).map(|(name, part)| WorkloadResults::of(name, part)).collect();
+        let connector_tier = (about.target.kind == "connectors").then(|| connector_tier(&parts));
+        Self {
+            schema_version: SCHEMA_VERSION,
+            suite_version: env!("CARGO_PKG_VERSION").into(),
+            finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            run_id: run_id(),
+            about,
+            results: parts,
+            error_share: Threshold::Errors(0.0).check_over(measurements()).measured,
+            generator: GeneratorFacts::of(&generator),
+            evidence: results.evidence,
+            machine_use: results.machine_use,
+            thresholds: results.checked.iter().map(ThresholdFacts::of).collect(),
+            connector_tier,
+            verdict: results.verdict,
+            breaches: results.breaches.iter().map(ToString::to_string).collect(),
+            ended_early: results.ended.map(|ended| ended.to_string()),
+            invalid: results.invalid.iter().map(ToString::to_string).collect(),
+            exit_code: results.verdict.exit_code(),
+        }
+    }
+
+    /// Returns it as the text of `summary.json`.
+    ///
+    /// # Errors
+    /// If a figure cannot be written as JSON.
+    pub fn to_json(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self).context(|| "writing the summary as JSON".to_owned())?;
+        Ok(json + "\n")
+    }
+
+    /// Returns the reasons for which its figures are doubtful.
+    pub fn doubtful(&self) -> impl Iterator<Item = &str> {
+        self.machine_use.iter().filter_map(|used| used.doubtful.as_deref())
+    }
+}
+
+/// Returns 128 random bits; `None` from a kernel without a source of them, which no supported system has.
+fn run_id() -> Option<String> {
+    let mut bytes = [0_u8; 16];
+    // SAFETY: the kernel writes the bytes, which outlive the call.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    (count == bytes.len() as isize).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Returns the daemons' figures, by the names of the old harness.
+fn connector_tier(results: &[WorkloadResults]) -> BTreeMap<String, Option<ConnectorFacts>> {
+    let of = |kind: Kind| {
+        let name = format!("{kind}_handshake");
+        results.iter().find(|results| results.workload == name).map(ConnectorFacts::of)
+    };
+    Kind::ALL.into_iter().map(|kind| (kind.label().to_owned(), of(kind))).collect()
+}
+
+impl WorkloadResults {
+    fn of(workload: Cow<'static, str>, part: &Part) -> Self {
+        let measurement = &part.measurement;
+        Self {
+            workload,
+            arrivals: Arrivals::of(measurement),
+            outcomes: outcomes(&measurement.outcomes, |outcome| example_of(measurement, outcome)),
+            error_share: measurement.error_share(),
+            work: part.work.iter().map(WorkCount::of).collect(),
+            observations: part.observations.iter().map(ObservationFacts::of).collect(),
+            latency: Latency::of(measurement),
+            timer: TimerFacts::of(measurement),
+            steps: steps(measurement),
+            opening: HandshakeFacts::of(&measurement.opening),
+            reopening: HandshakeFacts::of(&measurement.reopening),
+            warm_up_timeline: seconds(measurement.timeline.warm_up()),
+            timeline: seconds(measurement.timeline.seconds().iter()),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The plan of a workload, as data.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::desk::Affinity;
+use crate::load::plan::{Model, Opening, Plan};
+use crate::run::Workload;
+use crate::scenario::Scenario;
+use crate::wire::peer::Connections;
+
+/// The load that one workload puts on the system.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PlanFacts {
+    /// The workload's name.
+    pub name: Cow<'static, str>,
+    /// Its requests, for people.
+    pub title: String,
+    /// `open`: arrivals do not wait for the system; `closed`: users do.
+    pub model: Cow<'static, str>,
+    /// The pattern of arrivals: `constant`, `poisson`, `fleet`, or `fleet, back within 5s` after a restart; absent in a
+    /// closed workload.
+    pub arrivals: Option<String>,
+    /// Mean arrivals per second; absent in a closed workload, where the system decides.
+    pub rate_per_s: Option<f64>,
+    /// The pause of a user after each round, in seconds; absent in an open workload.
+    pub think_s: Option<f64>,
+    /// The number of rounds after which a user of a closed workload ends; absent where the window ends it.
+    #[serde(default)]
+    pub rounds: Option<u64>,
+    /// The number of clients that take turns, or of users.
+    pub clients: u64,
+    /// The number of connections.
+    pub connections: usize,
+    /// `own`: a connection per client; `any`: pooled; `per arrival`: a new one each time, at most `connections` of them
+    /// at once.
+    pub affinity: Cow<'static, str>,
+    /// Seconds after the start of the run.
+    pub starts_after_s: f64,
+    /// Seconds before the measured window.
+    pub warm_up_s: f64,
+    /// Planned seconds of the measured window.
+    pub window_s: f64,
+    /// The longest time that a request may take, in seconds.
+    pub timeout_s: f64,
+    /// The schedule lag above which an arrival counts as late, in milliseconds.
+    pub max_lag_ms: f64,
+    /// Connections opened per second before the first arrival; absent where the first request on each opens it.
+    pub connect_rate_per_s: Option<f64>,
+    /// The seed, which makes a random schedule repeatable.
+    pub rng_seed: u64,
+}
+
+impl PlanFacts {
+    /// Describes a workload.
+    pub fn of_workload(workload: &Workload) -> Self {
+        let facts = Self::of(&*workload.scenario, &workload.plan);
+        match &workload.peer {
+            Some(peer) if peer.connections == Connections::PerArrival => {
+                Self { affinity: "per arrival".into(), ..facts }
+            }
+            _ => facts,
+        }
+    }
+
+    /// Describes a count of late arrivals, for people; in a closed workload, where users are never late, a count of
+    /// late ticks of the generator's timer.
+    pub fn late(&self, count: u64) -> String {
+        if self.model == "closed" { format!("timer ticks late {count}") } else { format!("late {count}") }
+    }
+
+    /// Describes `plan` of `scenario`.
+    pub fn of(scenario: &dyn Scenario, plan: &Plan) -> Self {
+        let facts = Self {
+            name: scenario.name().into(),
+            title: scenario.title(),
+            model: "open".into(),
+            arrivals: None,
+            rate_per_s: None,
+            think_s: None,
+            rounds: None,
+            clients: plan.connections as u64,
+            connections: plan.connections,
+            affinity: "own".into(),
+            starts_after_s: plan.starts_after.as_secs_f64(),
+            warm_up_s: plan.warm_up.as_secs_f64(),
+            window_s: plan.window.as_secs_f64(),
+            timeout_s: plan.timeout.as_secs_f64(),
+            max_lag_ms: plan.max_lag.as_secs_f64() * 1e3,
+            connect_rate_per_s: match plan.opening {
+                Opening::Before(rate) => Some(rate.per_second_f64()),
+                Opening::ByFirstRequest => None,
+            },
+            rng_seed: plan.rng_seed,
+        };
+        match &plan.model {
+            Model::Open { pattern, clients, affinity } => Self {
+                arrivals: Some(pattern.to_string()),
+                rate_per_s: Some(pattern.per_second(*clients)),
+                clients: *clients,
+                affinity: match affinity {
+                    Affinity::Own => "own".into(),
+                    Affinity::Any => "any".into(),
+                },
+                ..facts
+            },
+            Model::Closed { think, rounds } => {
+                Self { model: "closed".into(), think_s: Some(think.as_secs_f64()), rounds: *rounds, ..facts }
+            }
+        }
+    }
+}

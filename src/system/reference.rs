@@ -1,0 +1,173 @@
+//! The default system: the reference server, on a private PostgreSQL or in memory, started and stopped by a run.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::base_url::Base;
+pub use super::counters::Counts;
+use super::probe::Probe;
+use super::{System, Target, Token};
+use crate::error::{Error, ErrorKind, Result};
+use crate::load::runtime::runtime;
+use crate::provision::child::{Child, Spec};
+use crate::provision::postgres::{self, Cluster};
+use crate::seed;
+use crate::wire::Dialer;
+use crate::wire::request::Method;
+use crate::wire::tls::Trust;
+
+/// The longest wait for the server to accept connections.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const DATABASE: &str = "certctl_bench";
+/// The environment variable with the URL of the server's database.
+const DATABASE_VARIABLE: &str = "CERTCTL_REFERENCE_DATABASE";
+
+/// The store of the reference server's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A private PostgreSQL, or memory if none is installed.
+    Auto,
+    /// Memory.
+    InMemory,
+    /// The PostgreSQL at this URL.
+    Database(String),
+}
+
+/// The behaviour of the reference server where certctl's code and its documents differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// That of the code.
+    #[default]
+    AsBuilt,
+    /// That of the documents.
+    AsDocumented,
+}
+
+impl Behaviour {
+    /// Returns its name, on the server's command line and in results.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::AsBuilt => "as-built",
+            Self::AsDocumented => "as-documented",
+        }
+    }
+}
+
+/// Starts the reference server `binary` over `store`, with seeds of these sizes.
+///
+/// # Errors
+/// If the server, or its PostgreSQL, does not start.
+pub fn start(
+    binary: &Path,
+    store: &Store,
+    behaviour: Behaviour,
+    sizes: seed::Sizes,
+    say: &mut dyn FnMut(String),
+) -> Result<Target> {
+    let (cluster, database) = match store {
+        Store::InMemory => (None, None),
+        Store::Database(url) => {
+            // The server creates tables and grants in this database.
+            seed::refuse_foreign(url)?;
+            (None, Some(url.clone()))
+        }
+        Store::Auto => match private_cluster(say)? {
+            Some((cluster, url)) => (Some(cluster), Some(url)),
+            None => (None, None),
+        },
+    };
+    let token = Token::generate()?;
+    let mut command = Command::new(binary);
+    command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", "127.0.0.1:0"]);
+    command.args(["--behaviour", behaviour.label()]);
+    match &database {
+        // In the environment, since the URL may hold a password and command lines are visible to every user.
+        Some(url) => command.env(DATABASE_VARIABLE, url),
+        None => command.env_remove(DATABASE_VARIABLE).arg("--in-memory").args([
+            "--agents",
+            &sizes.agents.to_string(),
+            "--certificates",
+            &sizes.certificates.to_string(),
+        ]),
+    };
+    let mut server = Child::spawn("the reference server", command, Spec::default())?;
+    let ready = server.wait_for_line(START_PATIENCE)?;
+    let ready: Value = serde_json::from_str(&ready)
+        .map_err(|error| Error::new(format!("the reference server's ready line is not JSON: {error}")))?;
+    if let Some(url) = &database {
+        let options = seed::Options { sizes, ..seed::Options::default() };
+        seed::apply(url, &options, &mut std::io::sink())?;
+    }
+    describe(&ready, token, database, cluster, server)
+}
+
+/// Starts a private cluster with an empty database; returns `None` if no usable PostgreSQL is installed.
+fn private_cluster(say: &mut dyn FnMut(String)) -> Result<Option<(Cluster, String)>> {
+    let installation = match postgres::find() {
+        Ok(installation) => installation,
+        Err(error) if error.kind() == ErrorKind::CouldNotRun => {
+            say(format!("{error}\nwithout it the reference server keeps its rows in memory"));
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    say(format!("starting a private PostgreSQL {}", installation.version));
+    let cluster = Cluster::start(&installation, &[])?;
+    cluster.create_database(DATABASE)?;
+    let url = cluster.url(DATABASE);
+    Ok(Some((cluster, url)))
+}
+
+fn describe(
+    ready: &Value,
+    token: Token,
+    database: Option<String>,
+    cluster: Option<Cluster>,
+    server: Child,
+) -> Result<Target> {
+    let text = |key: &str| {
+        ready[key].as_str().ok_or_else(|| Error::new(format!("the reference server's ready line lacks {key:?}")))
+    };
+    let port = text("address")?.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.ok_or_else(|| Error::new("the reference server's ready line has no port"))?;
+    let mut settings = Map::new();
+    if let Some(reported) = ready["settings"].as_object() {
+        settings.extend(reported.clone());
+    }
+    Ok(Target {
+        base: Base::local(port),
+        trust: Trust::from_pem(text("ca_pem")?.as_bytes(), "of the reference server")?,
+        token,
+        system: System {
+            kind: "reference",
+            version: text("version")?.to_owned(),
+            behaviour: text("behaviour")?.to_owned(),
+            store: match &cluster {
+                Some(_) => format!("{} (private)", text("store")?),
+                None => text("store")?.to_owned(),
+            },
+            settings,
+        },
+        database,
+        allow_foreign_rows: false,
+        server: Some(server),
+        _cluster: cluster,
+    })
+}
+
+/// Requests the reference server's counters, and gives up soon after `stop` is set. The server counts before it
+/// answers.
+///
+/// # Errors
+/// If it does not answer.
+pub fn counts(target: &Target, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counts> {
+    let mut probe = Probe::new(target, dialer.clone()).until(stop);
+    let answer = runtime()?.block_on(probe.ask_with_token(Method::Get, "/reference/work"));
+    let counts = answer?.json().and_then(|values| Counts::new(values, "the reference server's own count"));
+    counts.ok_or_else(|| Error::new("the reference server's /reference/work is not a JSON object"))
+}

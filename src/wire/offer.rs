@@ -1,0 +1,54 @@
+//! The offer of a workload's handshakes: resumption, protocol version and key exchange group.
+
+use std::fmt;
+
+use super::tls::{Group, Version};
+
+/// The kinds of handshake that a run declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// All are full.
+    Full,
+    /// All are resumed.
+    Resumed,
+    /// Full and resumed ones in turn.
+    Mixed,
+    /// Full ones in turn with ones that offer a session, which the peer may resume or not.
+    Offered,
+}
+
+/// The offer of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The kinds of handshake.
+    pub resumption: Resumption,
+    /// The only protocol version; `None` for both.
+    pub version: Option<Version>,
+    /// The only key exchange group; `None` for the library's choice.
+    pub group: Option<Group>,
+}
+
+/// Names everything that distinguishes two offers, since the text is part of a workload's identity.
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.resumption {
+            Resumption::Full => "full TLS handshakes",
+            Resumption::Resumed => "resumed TLS handshakes",
+            Resumption::Mixed => "full and resumed TLS handshakes by turns",
+            Resumption::Offered => "full TLS handshakes by turns with such as offer a session",
+        })?;
+        let version = self.version.map(|version| match version {
+            Version::Tls12 => "TLS 1.2",
+            Version::Tls13 => "TLS 1.3",
+        });
+        let group = self.group.map(|group| match group {
+            Group::X25519 => "X25519",
+            Group::P256 => "P-256",
+            Group::X25519MlKem768 => "X25519MLKEM768",
+        });
+        for only in [version, group].into_iter().flatten() {
+            write!(f, ", {only} alone")?;
+        }
+        Ok(())
+    }
+}
