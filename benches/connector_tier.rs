@@ -8,5 +8,7 @@ use certctl_bench::measure::allocations::Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    certctl_bench::cli::bench::main::<certctl_bench::cli::connector_tier::ConnectorTier>(env!("CARGO_BIN_EXE_f5-mock"))
+    certctl_bench::cli::bench::main::<certctl_bench::cli::connector_tier::ConnectorTierFlags>(env!(
+        "CARGO_BIN_EXE_f5-mock"
+    ))
 }

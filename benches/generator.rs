@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::load::arrival::{Arrival, Ask};
-use certctl_bench::load::desk::{Affinity, Desk};
+use certctl_bench::load::desk::{Affinity, Dispatcher};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::{Fleet, Pattern, Schedule, Stream};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
@@ -113,7 +113,7 @@ fn arrivals(criterion: &mut Criterion) {
         });
     }
     group.bench_function("hand_in_arrival", |bencher| {
-        let desk = || Desk::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10), Box::new(|_, _| {}));
+        let desk = || Dispatcher::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10), Box::new(|_, _| {}));
         bencher.iter_batched_ref(
             desk,
             |desk| {

@@ -12,7 +12,7 @@ use crate::load;
 use crate::load::arrival::Ask;
 use crate::load::limits::Sockets;
 use crate::load::plan::{Model, Opening, Plan};
-use crate::load::run::{Client, Control, Done, Job};
+use crate::load::run::{Client, Completion, Control, Job};
 use crate::load::runtime::runtime;
 use crate::load::schedule::Pattern;
 use crate::measure::{Measurement, Outcome, Recorder};
@@ -196,7 +196,7 @@ impl Client for HttpClient {
         Ok((record, phases))
     }
 
-    async fn perform(&mut self, ask: Ask, start: Moment) -> Done {
+    async fn perform(&mut self, ask: Ask, start: Moment) -> Completion {
         self.scenario.starting(start);
         let mut scratch = self.wiring.take_scratch(self.scenario.longest_answer());
         let mut watch = Stopwatch::from(start);
@@ -230,7 +230,7 @@ impl Client for HttpClient {
             }
         }
         let unconnected = std::mem::take(&mut self.opening);
-        Done { end: watch.last(), phases, outcome, handshake, unconnected }
+        Completion { end: watch.last(), phases, outcome, handshake, unconnected }
     }
 
     fn abandon(&mut self) -> bool {

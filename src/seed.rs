@@ -19,7 +19,7 @@ pub use connection::{addresses, connect, redact_url};
 pub use foreign::{is_own_certificate, refuse_foreign};
 pub use restore::{DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_fleet};
 
-use crate::database::{Client, ErrorPosition, Failure, SqlState};
+use crate::database::{DatabaseClient, ErrorPosition, Failure, SqlState};
 use crate::error::{Context, Error, Result};
 use connection::{exists, failed};
 
@@ -35,7 +35,7 @@ const DEMO: &str =
 
 /// The source of the seeds.
 #[derive(Clone, Debug, Default)]
-pub enum Source {
+pub enum SeedSource {
     /// [`EMBEDDED`].
     #[default]
     Embedded,
@@ -72,9 +72,9 @@ impl Sizes {
 
 /// The user's options for [`apply`].
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct SeedOptions {
     /// The source of the seeds.
-    pub source: Source,
+    pub source: SeedSource,
     /// The numbers of rows.
     pub sizes: Sizes,
     /// Seed even if the database holds rows from neither certctl's demo seed nor this suite.
@@ -105,7 +105,7 @@ pub struct TableRows {
 ///
 /// Fails, before it writes anything, if the database cannot be reached, has not been migrated, or holds foreign rows
 /// and `options` do not allow that. Fails, too, if a file fails, which then has changed nothing.
-pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedReport> {
+pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<SeedReport> {
     let seeds = files::read(&options.source)?;
     let tables = files::tables_written(&seeds)?;
     let mut client = open(url, options.allow_foreign)?;
@@ -135,7 +135,7 @@ pub fn apply(url: &str, options: &Options, out: &mut dyn Write) -> Result<SeedRe
 /// Opens a session at a certctl database, which has to be one for load tests unless `allow_foreign` is true.
 ///
 /// Fails, without a write, if it cannot be reached, has not been migrated, or holds foreign rows.
-pub fn open(url: &str, allow_foreign: bool) -> Result<Client> {
+pub fn open(url: &str, allow_foreign: bool) -> Result<DatabaseClient> {
     let mut client = connect(url)?;
     let shown = redact_url(url);
     require_writable(&mut client, &shown)?;
@@ -147,7 +147,7 @@ pub fn open(url: &str, allow_foreign: bool) -> Result<Client> {
 }
 
 /// Checks that rows can be changed in the database; the error has the reason if not.
-pub fn require_writable(client: &mut Client, shown: &str) -> Result<()> {
+pub fn require_writable(client: &mut DatabaseClient, shown: &str) -> Result<()> {
     let sql = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')";
     let row = client.query_one(sql, &[]).map_err(|error| failed("checking that rows can be changed", &error))?;
     let (is_standby, read_only): (bool, String) = (row.get(0), row.get(1));
@@ -161,7 +161,7 @@ pub fn require_writable(client: &mut Client, shown: &str) -> Result<()> {
 }
 
 /// Returns a hint if the database has such a table outside of the search path.
-fn elsewhere(client: &mut Client, table: &str) -> Option<String> {
+fn elsewhere(client: &mut DatabaseClient, table: &str) -> Option<String> {
     let sql = "SELECT quote_ident(n.nspname), current_setting('search_path') FROM pg_class c \
                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND c.relkind IN ('r', 'p') ORDER BY 1";
     let row = client.query(sql, &[&table]).ok()?.into_iter().next()?;
@@ -172,7 +172,7 @@ fn elsewhere(client: &mut Client, table: &str) -> Option<String> {
     ))
 }
 
-fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<Item = &'a str>) -> Result<()> {
+fn require_tables<'a>(client: &mut DatabaseClient, shown: &str, tables: impl Iterator<Item = &'a str>) -> Result<()> {
     for table in tables {
         if !exists(client, table)? {
             return Err(Error::new(format!(
@@ -184,12 +184,12 @@ fn require_tables<'a>(client: &mut Client, shown: &str, tables: impl Iterator<It
     Ok(())
 }
 
-fn count(client: &mut Client, table: &str) -> Result<i64> {
+fn count(client: &mut DatabaseClient, table: &str) -> Result<i64> {
     let row = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]);
     row.map(|row| row.get(0)).map_err(|error| failed(&format!("counting the rows of {table}"), &error))
 }
 
-fn run_in_transaction(client: &mut Client, sizes: Sizes, name: &str, sql: &str) -> Result<()> {
+fn run_in_transaction(client: &mut DatabaseClient, sizes: Sizes, name: &str, sql: &str) -> Result<()> {
     let mut run = || {
         let mut transaction = client.transaction()?;
         transaction.batch_execute(&sizes.setting())?;

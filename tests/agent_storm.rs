@@ -377,7 +377,7 @@ fn heartbeats_without_side_effects_exit_5() {
     let url = cluster.url("certctl").replace("postgres@", "postgres:recognisable-password@");
     let mut database = seed::connect(&url).unwrap();
     database.batch_execute(include_str!("../src/reference/schema.sql")).unwrap();
-    seed::apply(&url, &seed::Options::default(), &mut Vec::new()).unwrap();
+    seed::apply(&url, &seed::SeedOptions::default(), &mut Vec::new()).unwrap();
     // It accepts every heartbeat and writes no row.
     let peer = Peer::start(certctl);
     let mut bench = Bench::at(&peer, SHORT);

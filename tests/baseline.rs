@@ -9,9 +9,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use certctl_bench::baseline::compare::{self, Options};
+use certctl_bench::baseline::compare::{self, CompareOptions};
 use certctl_bench::baseline::local::{self, Keep};
-use certctl_bench::baseline::measure::Kind;
+use certctl_bench::baseline::measure::MeasureKind;
 use certctl_bench::baseline::{Baseline, Comparison, Judgement, Side, bless};
 use certctl_bench::error::ErrorKind;
 use certctl_bench::evidence::Known;
@@ -40,7 +40,7 @@ fn head(slowness: f64, calls: u64) -> Side {
 }
 
 fn compared(base: &Side, head: &Side) -> Comparison {
-    compare::run(base, head, Options::default())
+    compare::run(base, head, CompareOptions::default())
 }
 
 fn verdict(comparison: &Comparison, name: &str) -> Judgement {
@@ -200,7 +200,7 @@ fn a_slower_head_regresses_and_a_faster_one_improves() {
     assert_eq!(equal.exit_code, 0, "{equal}");
     assert!(equal.measures.iter().all(|one| matches!(one.verdict, Judgement::Unchanged | Judgement::Indistinct)));
     // A change within the threshold does not count.
-    let options = Options { threshold: 0.5, ..Options::default() };
+    let options = CompareOptions { threshold: 0.5, ..CompareOptions::default() };
     assert_eq!(compare::run(&base, &head(1.25, 5), options).exit_code, 0);
 }
 
@@ -275,7 +275,7 @@ fn a_lost_count_is_incomparable() {
     let base = Side::of(&runs()).unwrap();
     let mut lost = head(1.0, 5);
     lost.measures.retain(|name, _| !name.starts_with("database/sql_calls"));
-    let counts = Options { counts_only: true, ..Options::default() };
+    let counts = CompareOptions { counts_only: true, ..CompareOptions::default() };
     let comparison = compare::run(&base, &lost, counts);
     assert_eq!(comparison.incomparable, ["database/sql_calls_per_arrival: the head does not report it"]);
     assert_eq!(comparison.exit_code, 5);
@@ -286,9 +286,9 @@ fn a_lost_count_is_incomparable() {
         (&told.notes[..], told.exit_code),
         (&["database/sql_calls_per_arrival: only the base reports it".to_owned()][..], 0)
     );
-    lost.measures.retain(|_, series| series.kind != Kind::Exact);
+    lost.measures.retain(|_, series| series.kind != MeasureKind::Exact);
     let mut none = Side::of(&runs()).unwrap();
-    none.measures.retain(|_, series| series.kind != Kind::Exact);
+    none.measures.retain(|_, series| series.kind != MeasureKind::Exact);
     let nothing = compare::run(&none, &lost, counts);
     assert_eq!((nothing.exit_code, &*nothing.incomparable[0]), (5, "no measure is present on both sides"));
 }
@@ -366,9 +366,9 @@ fn another_machine_or_workload_is_incomparable() {
     assert_eq!(compared(&nameless(), &nameless()).incomparable, ["processor: unknown on both sides"]);
     // Counts do not depend on the machine.
     assert_eq!(verdict(&comparison, "database/sql_calls_per_arrival"), Judgement::Regressed);
-    let counts = compare::run(&base, &machine, Options { counts_only: true, ..Options::default() });
+    let counts = compare::run(&base, &machine, CompareOptions { counts_only: true, ..CompareOptions::default() });
     assert_eq!((counts.verdict, counts.exit_code), (Judgement::Regressed, 4), "{counts}");
-    assert!(counts.measures.iter().all(|one| one.kind == Kind::Exact) && !counts.measures.is_empty());
+    assert!(counts.measures.iter().all(|one| one.kind == MeasureKind::Exact) && !counts.measures.is_empty());
 
     let workload = changed(&|one| one.about.workloads[0].rate_per_s = Some(41.0));
     let target = changed(&|one| one.about.target.kind = "certctl".into());
@@ -376,7 +376,7 @@ fn another_machine_or_workload_is_incomparable() {
         [(workload, "workload: agent_storm/rate_per_s: 40 against 41"), (target, "system: reference against certctl")]
     {
         for counts_only in [false, true] {
-            let comparison = compare::run(&base, &head, Options { counts_only, ..Options::default() });
+            let comparison = compare::run(&base, &head, CompareOptions { counts_only, ..CompareOptions::default() });
             assert_eq!((comparison.exit_code, &comparison.incomparable[..]), (5, &[why.to_owned()][..]));
             assert!(comparison.measures.iter().all(|one| one.verdict == Judgement::Incomparable), "{comparison}");
         }
@@ -403,7 +403,7 @@ fn another_machine_or_workload_is_incomparable() {
             one.about.target.settings = settings.as_object().unwrap().clone();
         })
     };
-    let counts = Options { counts_only: true, ..Options::default() };
+    let counts = CompareOptions { counts_only: true, ..CompareOptions::default() };
     assert_eq!(compare::run(&daemon("ecdsa-p256"), &daemon("rsa-2048"), counts).exit_code, 5, "other bytes, as asked");
 
     // A difference that may be the very subject of the comparison is noted, and does not stop it.

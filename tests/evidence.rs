@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use certctl_bench::evidence::{Evidence, Known, Statements, Witness, metrics};
+use certctl_bench::evidence::{DatabaseWitness, Evidence, Known, Statements, metrics};
 use certctl_bench::inspect::preflight::{self, Findings};
 use certctl_bench::load::progress::{Progress, Stage};
 use certctl_bench::provision::postgres::{Cluster, find};
@@ -88,7 +88,7 @@ fn every_statement_is_counted() {
     let mut quiet = Quiet::start();
     let mut counts = Vec::new();
     for round in 1..=2 {
-        let witness = Witness::start(quiet.url(), Arc::default()).unwrap();
+        let witness = DatabaseWitness::start(quiet.url(), Arc::default()).unwrap();
         quiet.heartbeats(30);
         quiet.until_audited(1 + round * 30);
         let evidence = witness.finish(30);
@@ -119,7 +119,7 @@ fn the_window_has_rates_and_waits() {
     needs!(Postgresql);
     let mut quiet = Quiet::start();
     let progress = Arc::new(Progress::default());
-    let witness = Witness::start(quiet.url(), progress.clone()).unwrap();
+    let witness = DatabaseWitness::start(quiet.url(), progress.clone()).unwrap();
     progress.enter(Stage::Measuring);
     // Every audit row waits for this lock.
     let mut holder = Client::connect(quiet.url(), NoTls).unwrap();
@@ -166,7 +166,7 @@ fn a_missing_extension_is_reported_with_its_fix() {
         ("CREATE EXTENSION pg_stat_statements", "must be loaded via"),
     ] {
         Client::connect(&cluster.url("bare"), NoTls).unwrap().batch_execute(prepare).unwrap();
-        let evidence = Witness::start(&cluster.url("bare"), Arc::default()).unwrap().finish(1);
+        let evidence = DatabaseWitness::start(&cluster.url("bare"), Arc::default()).unwrap().finish(1);
         let told = serde_json::to_value(&evidence).unwrap();
         let text = told["statements"]["unavailable"].as_str().unwrap();
         assert!(text.contains(why), "{text}");
@@ -185,7 +185,7 @@ fn lost_counters_and_hidden_statements_are_reported() {
     other.batch_execute("CREATE ROLE guest LOGIN").unwrap();
     let url = cluster.url("shared").replace("postgres@", "guest@");
     let progress = Arc::new(Progress::default());
-    let witness = Witness::start(&url, progress.clone()).unwrap();
+    let witness = DatabaseWitness::start(&url, progress.clone()).unwrap();
     progress.enter(Stage::Measuring);
     until_sampled(&mut other);
     let evidence = witness.finish(1);
@@ -200,7 +200,7 @@ fn lost_counters_and_hidden_statements_are_reported() {
     let backends = &evidence.window.unwrap().activity.backends;
     assert_eq!((backends["backends"].max, backends["active"].max), (1, 0), "{backends:?}");
 
-    let witness = Witness::start(&cluster.url("shared"), Arc::default()).unwrap();
+    let witness = DatabaseWitness::start(&cluster.url("shared"), Arc::default()).unwrap();
     other.batch_execute("SELECT pg_stat_statements_reset()").unwrap();
     let evidence = witness.finish(1);
     assert!(evidence.problems[0].starts_with("pg_stat_statements lost counters"), "{:?}", evidence.problems);
@@ -212,7 +212,7 @@ fn a_lost_database_costs_only_the_evidence() {
     let mut cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("brief").unwrap();
     let progress = Arc::new(Progress::default());
-    let witness = Witness::start(&cluster.url("brief"), progress.clone()).unwrap();
+    let witness = DatabaseWitness::start(&cluster.url("brief"), progress.clone()).unwrap();
     cluster.stop().unwrap();
     progress.enter(Stage::Measuring);
     let evidence = witness.finish(5);

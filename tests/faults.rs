@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use certctl_bench::clock::Moment;
-use certctl_bench::system::base_url::Base;
+use certctl_bench::system::base_url::BaseUrl;
 use certctl_bench::wire::connection::Stopwatch;
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Trust, client_config};
@@ -311,7 +311,7 @@ fn exchanges(reply: impl Fn() -> Reply + Send + Sync + 'static) -> [Exchange; 2]
         false => reply(),
     });
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
-    let name = "https://localhost".parse::<Base>().unwrap().server_name().unwrap();
+    let name = "https://localhost".parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(peer.address(), name, client_config(&trust).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -378,7 +378,7 @@ fn a_slow_handshake_appears_in_its_phase() {
         let _ = tokio::io::copy_bidirectional(&mut tcp, &mut peer).await;
     });
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
-    let name = "https://localhost".parse::<Base>().unwrap().server_name().unwrap();
+    let name = "https://localhost".parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(address, name, client_config(&trust).unwrap());
     let began = Instant::now();
     let Exchange { phases, service_ns, answered } = runtime.block_on(exchange(&dialer, &mut None));

@@ -5,16 +5,16 @@ mod common;
 use std::collections::HashSet;
 
 use certctl_bench::report::html;
-use certctl_bench::report::runs::Group;
+use certctl_bench::report::runs::ScenarioRuns;
 use common::browser::Browser;
 use common::made_up::{group, stalled, summary};
 use common::needs::needs;
 
 /// Returns base and head of one scenario, with a warm-up and a stall, and another scenario by itself.
-fn groups() -> [Group; 2] {
+fn groups() -> [ScenarioRuns; 2] {
     let alone = group([("", summary(stalled(3), 2_000))]);
     let pair = group([("base", summary(stalled(1), 2_000)), ("head", summary(stalled(2), 1_999))]);
-    [pair, Group { scenario: "another".to_owned(), ..alone }]
+    [pair, ScenarioRuns { scenario: "another".to_owned(), ..alone }]
 }
 
 /// Panics unless every tag is closed by its own, names are unique, and every reference has its target.
@@ -74,7 +74,7 @@ fn foreign_text_in_a_page_is_escaped() {
     summary.results[0].workload = hostile.into();
     summary.about.workloads[0].name = hostile.into();
     summary.invalid.push(hostile.to_owned());
-    let page = html::report(&[Group { scenario: hostile.to_owned(), ..group([("base", summary)]) }]).unwrap();
+    let page = html::report(&[ScenarioRuns { scenario: hostile.to_owned(), ..group([("base", summary)]) }]).unwrap();
     assert_well_formed(&page);
     assert!(!page.contains("<script"));
 }

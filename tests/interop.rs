@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
-use certctl_bench::system::base_url::Base;
+use certctl_bench::system::base_url::BaseUrl;
 use certctl_bench::wire::connection::Stopwatch;
-use certctl_bench::wire::handshake::{Kind, Record};
+use certctl_bench::wire::handshake::{HandshakeFlow, Record};
 use certctl_bench::wire::request::{Method, encode};
-use certctl_bench::wire::tls::{Group, Options, Trust, Version, configure};
+use certctl_bench::wire::tls::{KeyExchange, TlsOptions, TlsVersion, Trust, configure};
 use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 use common::needs::needs;
 use common::openssl::Server;
@@ -23,13 +23,13 @@ use common::peer::{Peer, Step};
 use rustls::NamedGroup;
 
 /// Sends one request; returns the facts of the connection, and the status of the answer.
-fn ask(address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
+fn ask(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
     ask_after(Duration::ZERO, address, name, options)
 }
 
 /// Does the same as [`ask`], so long after the handshake.
-fn ask_after(pause: Duration, address: SocketAddr, name: &str, options: &Options) -> Result<(Record, u16), Fault> {
-    let name = format!("https://{name}").parse::<Base>().unwrap().server_name().unwrap();
+fn ask_after(pause: Duration, address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
+    let name = format!("https://{name}").parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(address, name, configure(options).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -59,8 +59,8 @@ impl Pki {
         Self { root, identity }
     }
 
-    fn options(&self) -> Options {
-        Options::full(self.root.trust())
+    fn options(&self) -> TlsOptions {
+        TlsOptions::full(self.root.trust())
     }
 }
 
@@ -72,7 +72,7 @@ fn each_tls_version_works_alone() {
         let server = Server::start(&pki.identity, &[argument]);
         let (record, status) = ask(server.address, "localhost", &pki.options()).unwrap();
         let handshake = record.handshake;
-        assert_eq!((status, handshake.kind, handshake.version), (200, Kind::Full, version));
+        assert_eq!((status, handshake.kind, handshake.version), (200, HandshakeFlow::Full, version));
         assert_eq!((handshake.group, handshake.key, handshake.chain_length), (group, "ecdsa-p256", 1));
         assert!(record.read_bytes > 400 && record.written_bytes > 200, "{record:?}");
     }
@@ -82,9 +82,10 @@ fn each_tls_version_works_alone() {
 fn an_unsupported_tls_version_is_a_fault() {
     needs!(Openssl);
     let pki = Pki::new();
-    for (argument, version) in [("-tls1_2", Version::Tls13), ("-tls1_3", Version::Tls12)] {
+    for (argument, version) in [("-tls1_2", TlsVersion::Tls13), ("-tls1_3", TlsVersion::Tls12)] {
         let server = Server::start(&pki.identity, &[argument]);
-        let fault = ask(server.address, "localhost", &Options { version: Some(version), ..pki.options() }).unwrap_err();
+        let fault =
+            ask(server.address, "localhost", &TlsOptions { version: Some(version), ..pki.options() }).unwrap_err();
         assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
         assert!(fault.detail.contains("ProtocolVersion") || fault.detail.contains("protocol version"), "{fault}");
     }
@@ -96,11 +97,12 @@ fn another_group_causes_a_hello_retry_request() {
     let pki = Pki::new();
     let server = Server::start(&pki.identity, &["-tls1_3", "-groups", "P-256"]);
     let (record, _) = ask(server.address, "localhost", &pki.options()).unwrap();
-    assert_eq!((record.handshake.kind, record.handshake.group), (Kind::HelloRetry, "secp256r1"));
+    assert_eq!((record.handshake.kind, record.handshake.group), (HandshakeFlow::HelloRetry, "secp256r1"));
     assert!(record.as_declared, "a handshake with a retry is a full one");
     // A group that is offered alone is taken at once.
-    let (record, _) = ask(server.address, "localhost", &Options { group: Some(Group::P256), ..pki.options() }).unwrap();
-    assert_eq!((record.handshake.kind, record.handshake.group), (Kind::Full, "secp256r1"));
+    let (record, _) =
+        ask(server.address, "localhost", &TlsOptions { group: Some(KeyExchange::P256), ..pki.options() }).unwrap();
+    assert_eq!((record.handshake.kind, record.handshake.group), (HandshakeFlow::Full, "secp256r1"));
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn a_chain_with_an_intermediate_is_verified_to_its_root() {
     let intermediate = root.intermediate(KeyType::Rsa2048).unwrap();
     let identity = intermediate.issue(KeyType::Rsa2048, Purpose::Server, &["localhost"]).unwrap();
     let server = Server::start(&identity, &[]);
-    let (record, status) = ask(server.address, "localhost", &Options::full(root.trust())).unwrap();
+    let (record, status) = ask(server.address, "localhost", &TlsOptions::full(root.trust())).unwrap();
     assert_eq!((status, record.handshake.key, record.handshake.chain_length), (200, "rsa-2048", 2));
 }
 
@@ -154,7 +156,7 @@ fn a_ca_certificate_given_as_trust_is_accepted() {
     let verdict = |(chain, pem): (Vec<_>, String)| {
         let server = serve(&pem);
         let trust = Trust::Authorities(chain);
-        ask(server.address, "localhost", &Options::full(trust)).map(|(_, status)| status).map_err(|fault| fault.kind)
+        ask(server.address, "localhost", &TlsOptions::full(trust)).map(|(_, status)| status).map_err(|fault| fault.kind)
     };
     assert_eq!(verdict(own("localhost", 4_000, &[])), Ok(200));
     assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth, ServerAuth])), Ok(200));
@@ -165,7 +167,7 @@ fn a_ca_certificate_given_as_trust_is_accepted() {
     let (_, served) = own("localhost", 4_000, &[]);
     let (given, _) = own("localhost", 4_001, &[]);
     let server = serve(&served);
-    let fault = ask(server.address, "localhost", &Options::full(Trust::Authorities(given))).unwrap_err();
+    let fault = ask(server.address, "localhost", &TlsOptions::full(Trust::Authorities(given))).unwrap_err();
     assert_eq!(fault.kind, FaultKind::AuthorityAsServer, "{fault}");
     assert!(fault.detail.contains("an authority's own (CA:TRUE)"), "{fault}");
 }
@@ -186,8 +188,8 @@ fn a_version_1_certificate_is_accepted_as_insecure() {
     let trust = Trust::from_file(pem.as_ref()).unwrap();
     for version in ["-tls1_2", "-tls1_3"] {
         let server = Server::start(&Pki::new().identity, &[version, "-cert", &pem, "-key", &key]);
-        assert_eq!(ask(server.address, "localhost", &Options::full(Trust::Insecure)).unwrap().1, 200, "{version}");
-        let fault = ask(server.address, "localhost", &Options::full(trust.clone())).unwrap_err();
+        assert_eq!(ask(server.address, "localhost", &TlsOptions::full(Trust::Insecure)).unwrap().1, 200, "{version}");
+        let fault = ask(server.address, "localhost", &TlsOptions::full(trust.clone())).unwrap_err();
         assert_eq!(fault.kind, FaultKind::BadCertificate, "{fault}");
         assert!(fault.detail.contains("X.509 version 1"), "{fault}");
     }
@@ -196,7 +198,7 @@ fn a_version_1_certificate_is_accepted_as_insecure() {
 #[test]
 fn the_default_offer_has_no_post_quantum_group() {
     // A server that prefers the post-quantum group sends a HelloRetryRequest where it is offered without a key share.
-    let config = configure(&Options::full(Trust::Insecure)).unwrap();
+    let config = configure(&TlsOptions::full(Trust::Insecure)).unwrap();
     let groups = config.crypto_provider().kx_groups.iter().map(|group| group.name());
     assert!(groups.clone().eq([NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]), "{groups:?}");
 }
@@ -207,11 +209,11 @@ fn openssl_3_5_accepts_the_default_offer_without_retry() {
     let pki = Pki::new();
     let server = Server::start_3_5(&pki.identity);
     let (record, status) = ask(server.address, "localhost", &pki.options()).unwrap();
-    assert_eq!((status, record.handshake.kind, record.handshake.group), (200, Kind::Full, "X25519"));
+    assert_eq!((status, record.handshake.kind, record.handshake.group), (200, HandshakeFlow::Full, "X25519"));
     // This server prefers another group.
-    let group = Some(Group::X25519MlKem768);
-    let (record, _) = ask(server.address, "localhost", &Options { group, ..pki.options() }).unwrap();
-    assert_eq!((record.handshake.kind, record.handshake.group), (Kind::Full, "X25519MLKEM768"));
+    let group = Some(KeyExchange::X25519MlKem768);
+    let (record, _) = ask(server.address, "localhost", &TlsOptions { group, ..pki.options() }).unwrap();
+    assert_eq!((record.handshake.kind, record.handshake.group), (HandshakeFlow::Full, "X25519MLKEM768"));
 }
 
 #[test]
@@ -278,7 +280,7 @@ fn each_flaw_of_a_certificate_has_its_own_outcome() {
         assert_eq!(fault.kind, kind, "{fault}");
         assert!(fault.detail.starts_with("invalid peer certificate"), "{fault}");
         // Unless nothing is verified.
-        assert_eq!(ask(server.address, "localhost", &Options::full(Trust::Insecure)).unwrap().1, 200);
+        assert_eq!(ask(server.address, "localhost", &TlsOptions::full(Trust::Insecure)).unwrap().1, 200);
     }
 }
 
@@ -308,7 +310,7 @@ fn a_close_around_the_handshake_is_reported() {
     assert!(fault.detail.starts_with("amid the TLS handshake"), "{fault}");
     // After: it shakes hands and closes at the first request.
     let peer = Peer::start(|_| vec![Step::Close]);
-    let options = Options::full(Trust::from_file(&peer.ca_file()).unwrap());
+    let options = TlsOptions::full(Trust::from_file(&peer.ca_file()).unwrap());
     let fault = ask(peer.address(), "localhost", &options).unwrap_err();
     assert_eq!((fault.kind, peer.connections()), (FaultKind::Closed, 1), "{fault}");
 }
@@ -338,13 +340,13 @@ fn hello_of(version: [u8; 2], protocol: &'static [u8]) -> SocketAddr {
 
 #[test]
 fn an_unoffered_protocol_has_its_own_outcome() {
-    let fault = ask(hello_of([3, 3], b"h2"), "localhost", &Options::full(Trust::Insecure)).unwrap_err();
+    let fault = ask(hello_of([3, 3], b"h2"), "localhost", &TlsOptions::full(Trust::Insecure)).unwrap_err();
     assert_eq!(fault.kind, FaultKind::UnofferedAlpn, "{fault}");
     assert!(fault.detail.contains("http/1.1, the only one offered"), "{fault}");
 }
 
 #[test]
 fn a_peer_of_tls_1_1_has_its_own_outcome() {
-    let fault = ask(hello_of([3, 2], b"http/1.1"), "localhost", &Options::full(Trust::Insecure)).unwrap_err();
+    let fault = ask(hello_of([3, 2], b"http/1.1"), "localhost", &TlsOptions::full(Trust::Insecure)).unwrap_err();
     assert_eq!(fault.kind, FaultKind::OldTls, "{fault}");
 }

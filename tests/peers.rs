@@ -14,7 +14,7 @@ use certctl_bench::load::arrival::Ask;
 use certctl_bench::measure::Outcome;
 use certctl_bench::scenario::Scenario as _;
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet, HEARTBEAT};
-use certctl_bench::system::base_url::Base;
+use certctl_bench::system::base_url::BaseUrl;
 use certctl_bench::wire::connection::{Idle, Stopwatch};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{Trust, client_config};
@@ -109,7 +109,7 @@ fn meet(case: &'static Case) -> (String, Option<String>) {
             _ => json(200, RECORDED),
         });
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
-    let name = "https://localhost".parse::<Base>().unwrap().server_name().unwrap();
+    let name = "https://localhost".parse::<BaseUrl>().unwrap().server_name().unwrap();
     let client = Client {
         storm: AgentStorm::new(Fleet::Contract, 1, "localhost", "token"),
         dialer: Dialer::new(peer.address(), name, client_config(&trust).unwrap()),
@@ -159,7 +159,7 @@ fn an_answer_cut_anywhere_is_truncated() {
         vec![Step::Send(bytes[..cut].to_vec()), Step::Close]
     });
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
-    let name = "https://localhost".parse::<Base>().unwrap().server_name().unwrap();
+    let name = "https://localhost".parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(peer.address(), name, client_config(&trust).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

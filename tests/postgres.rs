@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use certctl_bench::provision::child::{Child, RunAs, Spec};
-use certctl_bench::provision::postgres::{BIN_VARIABLE, Cluster, Installation, find};
+use certctl_bench::provision::postgres::{BIN_VARIABLE, Cluster, PostgresInstallation, find};
 use common::needs::needs;
 use common::process::{PATIENCE, Process, copy_program, descendants, until, write_script};
 use postgres::{Client, NoTls};
@@ -317,7 +317,7 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (std::
     (process, told.expect("the helper told nothing"))
 }
 
-fn installation() -> Installation {
+fn installation() -> PostgresInstallation {
     find().unwrap_or_else(|error| panic!("these tests need PostgreSQL: {error}"))
 }
 

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use certctl_bench::baseline::compare::{self, Options};
+use certctl_bench::baseline::compare::{self, CompareOptions};
 use certctl_bench::baseline::environment::Environment;
 use certctl_bench::baseline::histogram::{Bucket, Histogram};
-use certctl_bench::baseline::measure::{Better, Kind};
+use certctl_bench::baseline::measure::{Better, MeasureKind};
 use certctl_bench::baseline::seconds::Seconds;
-use certctl_bench::baseline::side::{Run, Series};
+use certctl_bench::baseline::side::{RunIdentity, Series};
 use certctl_bench::baseline::workload::Asked;
 use certctl_bench::baseline::{Comparison, Judgement, Side};
 use certctl_bench::summary::Verdict;
@@ -175,7 +175,7 @@ impl Site {
         }
         [NOTHING, slower(), longer_tail()].map(|shift| {
             let [base, head] = [side(&sides[0], NOTHING, &mut random), side(&sides[1], shift, &mut random)];
-            compare::run(&base, &head, Options::default())
+            compare::run(&base, &head, CompareOptions::default())
         })
     }
 
@@ -201,7 +201,7 @@ fn side(runs: &[(usize, Reading)], shift: Shift, random: &mut Random) -> Side {
                 (reading.ln_values[index] + shift[index] + 0.003 * random.normal()).exp()
             };
             let series = Series {
-                kind: Kind::Timed,
+                kind: MeasureKind::Timed,
                 better: Better::Lower,
                 tolerance: 0.0,
                 values: runs.iter().map(|(_, reading)| Some(value(random, reading))).collect(),
@@ -210,7 +210,7 @@ fn side(runs: &[(usize, Reading)], shift: Shift, random: &mut Random) -> Side {
             measures.insert(format!("storm/{distribution}_{name}_us"), series);
         }
     }
-    let run = |number: usize| Run {
+    let run = |number: usize| RunIdentity {
         finished_at: format!("2026-01-01T00:{number:02}:00Z"),
         run_id: None,
         verdict: Verdict::Pass,

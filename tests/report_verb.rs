@@ -33,7 +33,7 @@ fn folder() -> TempDir {
 fn save(folder: &Path, name: &str, summary: &Summary) {
     let folder = folder.join(name);
     std::fs::create_dir(&folder).unwrap();
-    certctl_bench::report::files::save(&summary, &folder).unwrap();
+    certctl_bench::report::files::save(summary, &folder).unwrap();
 }
 
 /// Asserts that the report is refused as a wrong use, with these words.

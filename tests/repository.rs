@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use certctl_bench::cli::registry::{ALL, Entry};
+use certctl_bench::cli::registry::{ALL, BenchTarget};
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::seed::EMBEDDED;
 
@@ -98,7 +98,7 @@ fn sections(text: &str, heading: &str) -> BTreeMap<String, String> {
 }
 
 /// Returns the section of an entry in docs/SCENARIOS.md.
-fn section(entry: &Entry) -> String {
+fn section(entry: &BenchTarget) -> String {
     let sections = sections(&read("docs/SCENARIOS.md"), "## ");
     sections.get(entry.name).unwrap_or_else(|| panic!("docs/SCENARIOS.md has no section `## {}`", entry.name)).clone()
 }
@@ -127,7 +127,7 @@ fn rows(text: &str) -> Vec<(String, String)> {
 }
 
 /// Returns the thresholds in the code: measure and limit as the documents write them.
-fn thresholds(entry: &Entry) -> Vec<(String, String)> {
+fn thresholds(entry: &BenchTarget) -> Vec<(String, String)> {
     let asks = entry.asks(&[]).unwrap();
     let several = asks.workloads.len() > 1;
     let mut rows = Vec::new();

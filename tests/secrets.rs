@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use certctl_bench::seed::{self, Options};
+use certctl_bench::seed::{self, SeedOptions};
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
@@ -161,7 +161,7 @@ fn a_password_echoed_by_a_database_is_not_shown() {
 fn a_password_echoed_during_a_run_is_not_shown() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[]);
-    seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
+    seed::apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap();
     let mut owner = Client::connect(&url, NoTls).unwrap();
     let raise = |level: &str| {
         format!(

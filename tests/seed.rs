@@ -12,11 +12,11 @@ use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use certctl_bench::database::Client;
+use certctl_bench::database::DatabaseClient;
 use certctl_bench::error::ErrorKind;
 use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::seed::{
-    EMBEDDED, Options, SeedReport, Sizes, Source, TableRows, apply, clean_issued, connect, redact_url,
+    EMBEDDED, SeedOptions, SeedReport, SeedSource, Sizes, TableRows, apply, clean_issued, connect, redact_url,
     refresh_certificates, refresh_fleet,
 };
 use common::needs::needs;
@@ -31,13 +31,13 @@ static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
 fn seeding_reports_its_rows_and_is_idempotent() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    let (report, told) = seed(&url, &Options::default());
+    let (report, told) = seed(&url, &SeedOptions::default());
     assert_eq!(report.files, ["01_bulk_renewal_certs.sql", "02_agent_fleet.sql"]);
     assert_eq!(report.tables, [rows("managed_certificates", 0, 10_000), rows("agents", 0, 5000)]);
     assert!(told.contains("agents: 0 rows before, 5000 after"), "{told}");
     let first = (fleet(&mut client), certificates(&mut client));
 
-    let (report, told) = seed(&url, &Options::default());
+    let (report, told) = seed(&url, &SeedOptions::default());
     assert_eq!(report.tables, [rows("managed_certificates", 10_000, 10_000), rows("agents", 5000, 5000)]);
     assert!(told.contains("agents: 5000 rows before, 5000 after"), "{told}");
     assert_eq!((fleet(&mut client), certificates(&mut client)), first);
@@ -51,10 +51,10 @@ fn seeding_reports_its_rows_and_is_idempotent() {
 fn seeds_grow_to_a_size_and_never_shrink() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     let first = (fleet(&mut client), certificates(&mut client));
     let sizes = Sizes { agents: 12_000, certificates: 11_000 };
-    let (report, _) = seed(&url, &Options { sizes, ..Options::default() });
+    let (report, _) = seed(&url, &SeedOptions { sizes, ..SeedOptions::default() });
     assert_eq!(report.tables, [rows("managed_certificates", 10_000, 11_000), rows("agents", 5000, 12_000)]);
     for (table, holds) in [
         ("agents", "max(id) = 'ag-loadtest-12000' AND count(DISTINCT ip_address::inet) = 12000"),
@@ -71,7 +71,7 @@ fn seeds_grow_to_a_size_and_never_shrink() {
     assert_eq!(refresh_certificates(&mut client, 10_500).unwrap(), 11_000);
     let error = refresh_fleet(&mut client, 12_001).unwrap_err().to_string();
     assert!(error.contains("12000 of the 12001") && error.contains("seed --agents 12001"), "{error}");
-    let (report, _) = seed(&url, &Options::default());
+    let (report, _) = seed(&url, &SeedOptions::default());
     assert_eq!(report.tables, [rows("managed_certificates", 11_000, 11_000), rows("agents", 12_000, 12_000)]);
     // Rows of the default size are the same without the others.
     client.batch_execute("DELETE FROM agents WHERE id > 'ag-loadtest-05000'").unwrap();
@@ -83,7 +83,7 @@ fn seeds_grow_to_a_size_and_never_shrink() {
 fn the_fleet_has_the_stated_shape() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     let mix: Vec<(String, String, i64)> = client
         .query("SELECT os, architecture, count(*) FROM agents GROUP BY 1, 2 ORDER BY 1, 2", &[])
         .unwrap()
@@ -121,7 +121,7 @@ fn the_fleet_has_the_stated_shape() {
 fn the_certificates_have_the_stated_shape() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     for (what, holds) in [
         ("ids", "min(id) = 'cert-loadtest-bulk-00001' AND max(id) = 'cert-loadtest-bulk-10000'"),
         ("names", "bool_and(name = replace(id, 'cert-', '') || '.example.test')"),
@@ -160,7 +160,7 @@ fn a_foreign_certificate_with_a_seed_name_is_kept() {
     let (url, mut client) = migrated();
     certificate(&mut client, "mc-12345", "loadtest-bulk-00007.example.test");
     certificate(&mut client, "cert-loadtest-bulk-00008", "loadtest-by-the-api");
-    let (report, _) = seed(&url, &Options::default());
+    let (report, _) = seed(&url, &SeedOptions::default());
     assert_eq!(report.tables[0], rows("managed_certificates", 2, 10_000));
     let kept = "SELECT count(*) FROM managed_certificates WHERE common_name = 'cn'";
     assert_eq!(one::<i64>(&mut client, kept), 2);
@@ -171,7 +171,7 @@ fn a_database_without_the_demo_rows_is_refused() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     client.batch_execute("DELETE FROM owners").unwrap();
-    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    let error = apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("01_bulk_renewal_certs.sql") && error.contains("CERTCTL_DEMO_SEED=true"), "{error}");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM managed_certificates"), 0);
 }
@@ -183,7 +183,7 @@ fn rows_of_the_demo_seed_are_not_foreign() {
     agent(&mut client, "ag-web-prod", "web-prod");
     certificate(&mut client, "mc-api-prod", "api-production");
     certificate(&mut client, "mc-12345", "loadtest-by-the-api");
-    let (report, _) = seed(&url, &Options::default());
+    let (report, _) = seed(&url, &SeedOptions::default());
     assert_eq!(report.tables, [rows("managed_certificates", 2, 10_002), rows("agents", 1, 5001)]);
 }
 
@@ -194,20 +194,20 @@ fn a_database_with_foreign_rows_is_refused_by_default() {
     for number in 1..=5 {
         agent(&mut client, &format!("ag-real-{number}"), &format!("real-{number}"));
     }
-    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    let error = apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("5 in agents (such as ag-real-1, ag-real-2, ag-real-3)"), "{error}");
     assert!(!error.contains("managed_certificates") && error.contains("--allow-foreign-rows"), "{error}");
 
     certificate(&mut client, "mc-real", "shop.example.com");
-    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    let error = apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("5 in agents") && error.contains("1 in managed_certificates (such as mc-real)"), "{error}");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM agents"), 5, "a refusal must write nothing");
 
     client.batch_execute("DELETE FROM agents").unwrap();
-    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    let error = apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap_err().to_string();
     assert!(!error.contains("in agents") && error.contains("1 in managed_certificates"), "{error}");
 
-    let (report, _) = seed(&url, &Options { allow_foreign: true, ..Options::default() });
+    let (report, _) = seed(&url, &SeedOptions { allow_foreign: true, ..SeedOptions::default() });
     assert_eq!(report.tables, [rows("managed_certificates", 1, 10_001), rows("agents", 0, 5000)]);
 }
 
@@ -215,7 +215,7 @@ fn a_database_with_foreign_rows_is_refused_by_default() {
 fn a_database_without_migrations_is_refused() {
     needs!(Postgresql);
     let url = database();
-    let error = apply(&url, &Options::default(), &mut Vec::new()).unwrap_err().to_string();
+    let error = apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("no table agents") && error.contains("migrate"), "{error}");
     let mut client = connect(&url).unwrap();
     let error = refresh_fleet(&mut client, 1).unwrap_err().to_string();
@@ -231,7 +231,7 @@ fn a_folder_of_seeds_is_applied_in_order_of_names() {
     needs!(Postgresql);
     let (url, _) = migrated();
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { source: Source::Folder(folder.path().to_owned()), ..Options::default() };
+    let options = SeedOptions { source: SeedSource::Folder(folder.path().to_owned()), ..SeedOptions::default() };
     let failure = || apply(&url, &options, &mut Vec::new()).unwrap_err();
     assert!(failure().to_string().contains("no *.sql file"), "{}", failure());
 
@@ -339,26 +339,26 @@ fn database() -> String {
 }
 
 /// Returns a new database with the reference server's tables, which are certctl's.
-fn migrated() -> (String, Client) {
+fn migrated() -> (String, DatabaseClient) {
     let url = database();
     let mut client = connect(&url).unwrap();
     client.batch_execute(include_str!("../src/reference/schema.sql")).unwrap();
     (url, client)
 }
 
-fn seed(url: &str, options: &Options) -> (SeedReport, String) {
+fn seed(url: &str, options: &SeedOptions) -> (SeedReport, String) {
     let mut out = Vec::new();
     let report = apply(url, options, &mut out).unwrap_or_else(|error| panic!("{error}"));
     (report, String::from_utf8(out).unwrap())
 }
 
-fn agent(client: &mut Client, id: &str, name: &str) {
+fn agent(client: &mut DatabaseClient, id: &str, name: &str) {
     let sql = "INSERT INTO agents (id, name, hostname, api_key_hash) VALUES ($1, $2, 'h', '-')";
     client.execute(sql, &[&id, &name]).unwrap();
 }
 
 /// Inserts a certificate without the rows that it refers to: the seeds only read its id and name.
-fn certificate(client: &mut Client, id: &str, name: &str) {
+fn certificate(client: &mut DatabaseClient, id: &str, name: &str) {
     let sql =
         "INSERT INTO managed_certificates (id, name, common_name, owner_id, team_id, issuer_id, renewal_policy_id)
                VALUES ($1, $2, 'cn', 'o', 't', 'i', 'r')";
@@ -372,26 +372,26 @@ fn rows(table: &str, before: i64, after: i64) -> TableRows {
 }
 
 /// Inserts a job for the certificate.
-fn job(client: &mut Client, certificate: &str) {
+fn job(client: &mut DatabaseClient, certificate: &str) {
     let sql = "INSERT INTO jobs (id, type, certificate_id, status)
                SELECT 'job-' || count(*), 'Renewal', $1, 'AwaitingCSR' FROM jobs";
     client.execute(sql, &[&certificate]).unwrap();
 }
 
 /// Returns every seeded certificate, whole.
-fn certificates(client: &mut Client) -> Vec<String> {
+fn certificates(client: &mut DatabaseClient) -> Vec<String> {
     let sql =
         "SELECT row_to_json(row)::text FROM managed_certificates AS row WHERE id LIKE 'cert-loadtest-%' ORDER BY id";
     client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 /// Returns the columns of every seeded agent that do not change.
-fn fleet(client: &mut Client) -> Vec<String> {
+fn fleet(client: &mut DatabaseClient) -> Vec<String> {
     let sql = "SELECT concat_ws('|', id, name, hostname, status, api_key_hash, os, architecture, ip_address, version,
                retired_at, retired_reason) FROM agents WHERE id LIKE 'ag-loadtest-%' ORDER BY id";
     client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, sql: &str) -> T {
+fn one<T: for<'a> postgres::types::FromSql<'a>>(client: &mut DatabaseClient, sql: &str) -> T {
     client.query_one(sql, &[]).unwrap().get(0)
 }

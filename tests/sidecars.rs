@@ -17,12 +17,14 @@ use std::thread;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::provision::child::RunAs;
-use certctl_bench::provision::daemon::{Daemon, Installation, Options, Reload, Sidecar, Versions, find, find_in};
+use certctl_bench::provision::daemon::{
+    Daemon, DaemonInstallation, DaemonOptions, Reload, StartedDaemon, Versions, find, find_in,
+};
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
 use certctl_bench::wire::Dialer;
 use certctl_bench::wire::connection::{Connection, Phases, Scratch, Stopwatch};
 use certctl_bench::wire::fault::{Fault, FaultKind};
-use certctl_bench::wire::handshake::{Handshake, Kind};
+use certctl_bench::wire::handshake::{Handshake, HandshakeFlow};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::client_config;
 use common::needs::needs;
@@ -42,7 +44,7 @@ fn each_daemon_answers_and_leaves_nothing_behind() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
-        let mut sidecar = start(daemon, &identity, &Options::default());
+        let mut sidecar = start(daemon, &identity, &DaemonOptions::default());
         assert_eq!((sidecar.daemon(), sidecar.version()), (daemon, installation(daemon).version.as_str()));
         let folder = sidecar.folder().to_owned();
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700, "{daemon}: others could enter");
@@ -54,7 +56,7 @@ fn each_daemon_answers_and_leaves_nothing_behind() {
             let mut connection = open(sidecar.address(), config).unwrap();
             assert_eq!(
                 (connection.0.record().handshake.kind, connection.0.record().handshake.version),
-                (Kind::Full, told),
+                (HandshakeFlow::Full, told),
                 "{daemon}"
             );
             for _ in 0..2 {
@@ -75,7 +77,7 @@ fn each_daemon_answers_and_leaves_nothing_behind() {
 fn daemons_are_unprivileged_and_their_keys_private() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
-        let sidecar = start(daemon, &certificate().1, &Options::default());
+        let sidecar = start(daemon, &certificate().1, &DaemonOptions::default());
         let own = fs::metadata(sidecar.folder().join("run")).unwrap().uid();
         // SAFETY: plain system call.
         let us = unsafe { libc::geteuid() };
@@ -101,7 +103,7 @@ fn only_the_selected_tls_versions_are_accepted() {
     for daemon in Daemon::ALL {
         for (versions, spoken, other) in cases {
             let (authority, identity) = certificate();
-            let sidecar = start(daemon, &identity, &Options { versions, ..Options::default() });
+            let sidecar = start(daemon, &identity, &DaemonOptions { versions, ..DaemonOptions::default() });
             open(sidecar.address(), config(&authority, spoken)).unwrap().ask().unwrap();
             let fault = open(sidecar.address(), config(&authority, other)).map(drop).unwrap_err();
             assert_eq!(fault.kind, FaultKind::Tls, "{daemon}: {fault:?}");
@@ -114,10 +116,11 @@ fn a_group_mismatch_causes_a_hello_retry() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
-        let sidecar = start(daemon, &identity, &Options { groups: vec!["P-256".to_owned()], ..Options::default() });
+        let sidecar =
+            start(daemon, &identity, &DaemonOptions { groups: vec!["P-256".to_owned()], ..DaemonOptions::default() });
         let mut connection = open(sidecar.address(), client_config(&authority.trust()).unwrap()).unwrap();
         let Handshake { kind, version, group, .. } = connection.0.record().handshake;
-        assert_eq!((kind, version, group), (Kind::HelloRetry, "TLS1.3", "secp256r1"), "{daemon}");
+        assert_eq!((kind, version, group), (HandshakeFlow::HelloRetry, "TLS1.3", "secp256r1"), "{daemon}");
         assert_eq!(connection.ask().unwrap().0, 200, "{daemon}");
     }
 }
@@ -127,7 +130,7 @@ fn sessions_are_resumed() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
-        let sidecar = start(daemon, &identity, &Options { workers: 2, ..Options::default() });
+        let sidecar = start(daemon, &identity, &DaemonOptions { workers: 2, ..DaemonOptions::default() });
         for versions in [&version::TLS12, &version::TLS13] {
             let mut config = ClientConfig::clone(&config(&authority, versions));
             config.resumption = Resumption::in_memory_sessions(8);
@@ -137,7 +140,11 @@ fn sessions_are_resumed() {
                 connection.ask().unwrap();
                 connection.0.record().handshake.kind
             });
-            assert_eq!(kinds, [Kind::Full, Kind::Resumed, Kind::Resumed], "{daemon} {versions:?}");
+            assert_eq!(
+                kinds,
+                [HandshakeFlow::Full, HandshakeFlow::Resumed, HandshakeFlow::Resumed],
+                "{daemon} {versions:?}"
+            );
         }
     }
 }
@@ -148,7 +155,7 @@ fn a_client_certificate_is_demanded() {
     for daemon in Daemon::ALL {
         for versions in [Versions::Tls12, Versions::Tls13] {
             let (authority, identity) = certificate();
-            let options = Options { versions, client_ca_pem: Some(authority.pem()), ..Options::default() };
+            let options = DaemonOptions { versions, client_ca_pem: Some(authority.pem()), ..DaemonOptions::default() };
             let sidecar = start(daemon, &identity, &options);
             let client = authority.issue(KeyType::EcdsaP256, Purpose::Client, &["agent"]).unwrap();
             let with = builder(&authority, rustls::ALL_VERSIONS)
@@ -171,7 +178,7 @@ fn http_2_is_offered_when_enabled() {
     for daemon in Daemon::ALL {
         for h2 in [false, true] {
             let (authority, identity) = certificate();
-            let sidecar = start(daemon, &identity, &Options { h2, ..Options::default() });
+            let sidecar = start(daemon, &identity, &DaemonOptions { h2, ..DaemonOptions::default() });
             let mut config = ClientConfig::clone(&client_config(&authority.trust()).unwrap());
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             let expected: &[u8] = if h2 { b"h2" } else { b"http/1.1" };
@@ -189,7 +196,7 @@ fn many_connections_stay_open_at_once() {
     const MANY: usize = 600;
     for daemon in Daemon::ALL {
         let (authority, identity) = certificate();
-        let sidecar = start(daemon, &identity, &Options::default());
+        let sidecar = start(daemon, &identity, &DaemonOptions::default());
         let config = client_config(&authority.trust()).unwrap();
         // Each is sent one request, and all stay open until the last one is.
         let mut held: Vec<Open> = Vec::new();
@@ -212,7 +219,7 @@ fn every_key_type_is_served_with_its_chain() {
     for daemon in Daemon::ALL {
         for key_type in KeyType::ALL {
             let identity = intermediate.issue(key_type, Purpose::Server, &NAMES).unwrap();
-            let sidecar = start(daemon, &identity, &Options::default());
+            let sidecar = start(daemon, &identity, &DaemonOptions::default());
             let mut connection = open(sidecar.address(), client_config(&root.trust()).unwrap()).unwrap();
             assert_eq!(connection.ask().unwrap().0, 200, "{daemon} {key_type}");
         }
@@ -227,7 +234,7 @@ fn certificate_rotation_keeps_old_connections() {
     let ways = Daemon::ALL.map(|daemon| (daemon, Reload::Graceful)).into_iter();
     for (daemon, reload) in ways.chain([(Daemon::Haproxy, Reload::Runtime)]) {
         let (authority, identity) = certificate();
-        let mut sidecar = start(daemon, &identity, &Options { reload, ..Options::default() });
+        let mut sidecar = start(daemon, &identity, &DaemonOptions { reload, ..DaemonOptions::default() });
         let (pid, before) = (sidecar.pid(), workers(sidecar.folder()));
         let config = client_config(&authority.trust()).unwrap();
         // More than once: each time over the files of the last.
@@ -264,7 +271,7 @@ fn a_daemon_accepts_a_rotation_right_after_its_start() {
     for daemon in Daemon::ALL {
         for _ in 0..4 {
             let (authority, identity) = certificate();
-            let mut sidecar = start(daemon, &identity, &Options::default());
+            let mut sidecar = start(daemon, &identity, &DaemonOptions::default());
             let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &NAMES).unwrap();
             sidecar.replace(&identity).unwrap();
             until(&format!("{daemon} shows the new certificate"), || sidecar.shown().unwrap() == identity.chain[0]);
@@ -276,7 +283,7 @@ fn a_daemon_accepts_a_rotation_right_after_its_start() {
 fn a_refused_certificate_is_reported_without_its_key() {
     needs!(Nginx, Apache, Haproxy);
     let (authority, identity) = certificate();
-    let options = Options { reload: Reload::Runtime, ..Options::default() };
+    let options = DaemonOptions { reload: Reload::Runtime, ..DaemonOptions::default() };
     let mut sidecar = start(Daemon::Haproxy, &identity, &options);
     let mut wrong = authority.issue(KeyType::EcdsaP256, Purpose::Server, &NAMES).unwrap();
     // The key of another certificate.
@@ -292,7 +299,7 @@ fn an_ended_daemon_is_reported() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (_, identity) = certificate();
-        let mut sidecar = start(daemon, &identity, &Options::default());
+        let mut sidecar = start(daemon, &identity, &DaemonOptions::default());
         let workers = workers(sidecar.folder());
         // SAFETY: plain system call.
         unsafe { libc::kill(sidecar.pid().cast_signed(), libc::SIGKILL) };
@@ -311,19 +318,19 @@ fn a_daemon_that_cannot_start_leaves_nothing_behind() {
     needs!(Nginx, Apache, Haproxy);
     for daemon in Daemon::ALL {
         let (_, identity) = certificate();
-        let options = Options { groups: vec!["no-such-group".to_owned()], ..Options::default() };
-        let error = Sidecar::start(&installation(daemon), &identity, &options).unwrap_err().to_string();
+        let options = DaemonOptions { groups: vec!["no-such-group".to_owned()], ..DaemonOptions::default() };
+        let error = StartedDaemon::start(&installation(daemon), &identity, &options).unwrap_err().to_string();
         assert!(error.contains(daemon.label()) && error.contains("exit status: 1"), "{error}");
         let own_words = ["ssl_ecdh_curve", "SSLOpenSSLConfCmd", "curves"];
         assert!(own_words.iter().any(|words| error.contains(words)), "its own words are missing: {error}");
         assert!(!identity.key_pem.lines().filter(|line| line.len() > 30).any(|line| error.contains(line)), "{error}");
     }
     let identity = certificate().1;
-    let options = Options { groups: vec!["x; daemon on".to_owned()], ..Options::default() };
-    let error = Sidecar::start(&installation(Daemon::Nginx), &identity, &options).unwrap_err().to_string();
+    let options = DaemonOptions { groups: vec!["x; daemon on".to_owned()], ..DaemonOptions::default() };
+    let error = StartedDaemon::start(&installation(Daemon::Nginx), &identity, &options).unwrap_err().to_string();
     assert!(error.contains("key exchange group") && error.contains("hint:"), "{error}");
-    let options = Options { reload: Reload::Runtime, ..Options::default() };
-    let error = Sidecar::start(&installation(Daemon::Apache), &identity, &options).unwrap_err().to_string();
+    let options = DaemonOptions { reload: Reload::Runtime, ..DaemonOptions::default() };
+    let error = StartedDaemon::start(&installation(Daemon::Apache), &identity, &options).unwrap_err().to_string();
     assert!(error.contains("apache has no runtime API"), "{error}");
 }
 
@@ -430,7 +437,7 @@ fn helper_process() {
         return println!("TOLD {}", told.replace('\n', " "));
     }
     let (authority, identity) = certificate();
-    let mut sidecars = Daemon::ALL.map(|daemon| start(daemon, &identity, &Options::default()));
+    let mut sidecars = Daemon::ALL.map(|daemon| start(daemon, &identity, &DaemonOptions::default()));
     for sidecar in &mut sidecars {
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &NAMES).unwrap();
         sidecar.replace(&identity).unwrap();
@@ -471,7 +478,7 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (Proce
     (process, told.expect("the helper told nothing"))
 }
 
-fn installation(daemon: Daemon) -> Installation {
+fn installation(daemon: Daemon) -> DaemonInstallation {
     find(daemon).unwrap().unwrap_or_else(|skipped| panic!("these tests need it: {skipped}"))
 }
 
@@ -481,8 +488,8 @@ fn certificate() -> (Authority, Identity) {
     (authority, identity)
 }
 
-fn start(daemon: Daemon, identity: &Identity, options: &Options) -> Sidecar {
-    Sidecar::start(&installation(daemon), identity, options).unwrap_or_else(|error| panic!("{daemon}: {error}"))
+fn start(daemon: Daemon, identity: &Identity, options: &DaemonOptions) -> StartedDaemon {
+    StartedDaemon::start(&installation(daemon), identity, options).unwrap_or_else(|error| panic!("{daemon}: {error}"))
 }
 
 fn builder(

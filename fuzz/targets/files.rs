@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use certctl_bench::baseline::compare::{self, Options};
+use certctl_bench::baseline::compare::{self, CompareOptions};
 use certctl_bench::baseline::file::Baseline;
 use certctl_bench::baseline::side::Side;
 use certctl_bench::summary::Summary;
@@ -21,6 +21,6 @@ fuzz_target!(|text: &str| {
             side
         }
     };
-    let comparison = compare::run(&side, &side, Options { threshold: 0.05, counts_only: false });
+    let comparison = compare::run(&side, &side, CompareOptions { threshold: 0.05, counts_only: false });
     assert!(!comparison.to_string().is_empty());
 });

@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use certctl_bench::cli::acme::{AcmeBurst, AcmeFlow};
-use certctl_bench::cli::agent_storm::AgentStorm;
-use certctl_bench::cli::api_tier::ApiTier;
-use certctl_bench::cli::bench::{Bench, Site};
-use certctl_bench::cli::bulk_renewal::BulkRenewal;
+use certctl_bench::cli::acme::{AcmeBurstFlags, AcmeFlowFlags};
+use certctl_bench::cli::agent_storm::AgentStormFlags;
+use certctl_bench::cli::api_tier::ApiTierFlags;
+use certctl_bench::cli::bench::{Bench, SystemFacts};
+use certctl_bench::cli::bulk_renewal::BulkRenewalFlags;
 use certctl_bench::cli::compare::share;
-use certctl_bench::cli::connector_tier::ConnectorTier;
-use certctl_bench::cli::flags::{duration, duration_or_zero, BenchFlags, Spread};
+use certctl_bench::cli::connector_tier::ConnectorTierFlags;
+use certctl_bench::cli::flags::{duration, duration_or_zero, BenchFlags, ArrivalSpread};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::seed::redact_url;
-use certctl_bench::system::base_url::{redact, Base};
+use certctl_bench::system::base_url::{redact, BaseUrl};
 use clap::Parser as _;
 use libfuzzer_sys::fuzz_target;
 
@@ -26,18 +26,18 @@ fuzz_target!(|text: &str| {
     let Some(mut words) = shlex::split(rest.as_str()) else { return };
     words.insert(0, "bench".to_owned());
     match which {
-        0 => command_line::<AgentStorm>(&words),
-        1 => command_line::<ApiTier>(&words),
-        2 => command_line::<BulkRenewal>(&words),
-        3 => command_line::<AcmeFlow>(&words),
-        4 => command_line::<AcmeBurst>(&words),
-        _ => command_line::<ConnectorTier>(&words),
+        0 => command_line::<AgentStormFlags>(&words),
+        1 => command_line::<ApiTierFlags>(&words),
+        2 => command_line::<BulkRenewalFlags>(&words),
+        3 => command_line::<AcmeFlowFlags>(&words),
+        4 => command_line::<AcmeBurstFlags>(&words),
+        _ => command_line::<ConnectorTierFlags>(&words),
     }
 });
 
 fn single(text: &str) {
-    if let Ok(base) = text.parse::<Base>() {
-        assert_eq!(base.to_string().parse::<Base>().as_ref(), Ok(&base), "{text:?}");
+    if let Ok(base) = text.parse::<BaseUrl>() {
+        assert_eq!(base.to_string().parse::<BaseUrl>().as_ref(), Ok(&base), "{text:?}");
         let _ = base.server_name();
     }
     if let Ok(rate) = text.parse::<Rate>() {
@@ -51,7 +51,7 @@ fn single(text: &str) {
     if let Ok(share) = share(text) {
         assert!((0.0..=10.0).contains(&share));
     }
-    let _ = text.parse::<Spread>();
+    let _ = text.parse::<ArrivalSpread>();
     // The text between the first colon and the last `@` is a password.
     let secret = "9c1f-recognisable";
     if !text.contains(secret) {
@@ -64,7 +64,7 @@ fn single(text: &str) {
 
 fn command_line<B: Bench>(words: &[String]) {
     let Ok(mut flags) = BenchFlags::<B>::try_parse_from(words) else { return };
-    let _ = flags.bench.groups(&flags.load, &Site::default());
+    let _ = flags.bench.groups(&flags.load, &SystemFacts::default());
     flags.apply_smoke();
-    let _ = (flags.is_smoke(), flags.bench.needs(), flags.bench.groups(&flags.load, &Site::default()));
+    let _ = (flags.is_smoke(), flags.bench.needs(), flags.bench.groups(&flags.load, &SystemFacts::default()));
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::file::Baseline;
-use super::measure::{Kind, assumed_spread};
+use super::measure::{MeasureKind, assumed_spread};
 use super::side::{Series, Side};
 use super::statistics::median;
 use crate::error::{Context, Error, Result};
@@ -88,18 +88,18 @@ fn stray(measure: &str, series: &Series) -> Option<(usize, String)> {
     }
     let middle = median(&values);
     let distance = |value: f64| match series.kind {
-        Kind::Timed => (value / middle).ln().abs(),
-        Kind::Share | Kind::Exact => (value - middle).abs(),
+        MeasureKind::Timed => (value / middle).ln().abs(),
+        MeasureKind::Share | MeasureKind::Exact => (value - middle).abs(),
     };
     let typical = median(&values.iter().map(|value| distance(*value)).collect::<Vec<_>>());
     let within = median(&series.errors.iter().flatten().copied().collect::<Vec<_>>());
     let within = if within.is_finite() { within } else { 0.0 };
     let bound = match series.kind {
-        Kind::Timed => (STRAYS_FROM * assumed_spread(measure).hypot(within)).max(STRAYS_FROM_NOISE * typical),
+        MeasureKind::Timed => (STRAYS_FROM * assumed_spread(measure).hypot(within)).max(STRAYS_FROM_NOISE * typical),
         // The bound that scenarios set on errors.
-        Kind::Share => 0.001_f64.max(STRAYS_FROM_NOISE * typical),
+        MeasureKind::Share => 0.001_f64.max(STRAYS_FROM_NOISE * typical),
         // Counts do not vary: a difference within the tolerance is none.
-        Kind::Exact => 2.0 * series.tolerance * middle.abs(),
+        MeasureKind::Exact => 2.0 * series.tolerance * middle.abs(),
     };
     let (index, value) = known.into_iter().max_by(|a, b| distance(a.1).total_cmp(&distance(b.1)))?;
     (distance(value) > bound).then(|| (index, format!("{value:.6} against a median of {middle:.6}")))

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::judgement::Judgement;
-use super::measure::{Better, Kind, assumed_spread};
+use super::measure::{Better, MeasureKind, assumed_spread};
 use super::side::{Series, Side};
-use super::statistics::{Difference, Sample, common_noise_floor, levels, mean, median, noise};
+use super::statistics::{Difference, RunValues, common_noise_floor, levels, mean, median, noise};
 use crate::error::{Context as _, Result};
 use crate::files;
 
@@ -19,14 +19,14 @@ const SHARE_FLOOR: f64 = 0.001;
 
 /// The user's settings of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
+pub struct CompareOptions {
     /// The share by which a timed measure has to change at least; a smaller change is none.
     pub threshold: f64,
     /// True to compare counts alone, which can be compared across machines.
     pub counts_only: bool,
 }
 
-impl Default for Options {
+impl Default for CompareOptions {
     fn default() -> Self {
         Self { threshold: 0.05, counts_only: false }
     }
@@ -66,7 +66,7 @@ pub struct Compared {
     /// Its name, which ends in its unit.
     pub name: String,
     /// Its kind, which decides how it is compared.
-    pub kind: Kind,
+    pub kind: MeasureKind,
     /// The direction that is better.
     pub better: Better,
     /// The base's value: the mean of its runs (of logarithms, where it is timed; the median of counts).
@@ -97,7 +97,7 @@ impl Comparison {
 }
 
 /// Compares the runs of two sides.
-pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
+pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
     let (everywhere, timed) = strangeness(base, head);
     let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
     let in_turn = in_turn(base, head);
@@ -116,7 +116,7 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
     for name in names {
         let pair = [base.measures.get(name), head.measures.get(name)];
         let Some(one) = pair[0].or(pair[1]) else { continue };
-        if options.counts_only && one.kind != Kind::Exact {
+        if options.counts_only && one.kind != MeasureKind::Exact {
             continue;
         }
         match pair {
@@ -126,7 +126,8 @@ pub fn run(base: &Side, head: &Side, options: Options) -> Comparison {
             _ => {}
         }
         open.push(
-            if !everywhere.is_empty() || (one.kind != Kind::Exact && !timed.is_empty()) || counts_otherwise(name) {
+            if !everywhere.is_empty() || (one.kind != MeasureKind::Exact && !timed.is_empty()) || counts_otherwise(name)
+            {
                 Open::closed(name, one, pair, Judgement::Incomparable)
             } else {
                 Open::of(name, one, pair)
@@ -210,7 +211,7 @@ fn in_turn(base: &Side, head: &Side) -> bool {
 struct Open {
     compared: Compared,
     /// The samples of base and head, where they depend on time: in logarithms where the measure is timed.
-    samples: Option<[Sample; 2]>,
+    samples: Option<[RunValues; 2]>,
 }
 
 impl Open {
@@ -239,7 +240,7 @@ impl Open {
         };
         if base.kind != head.kind {
             open.compared.verdict = Judgement::Incomparable;
-        } else if series.kind == Kind::Exact {
+        } else if series.kind == MeasureKind::Exact {
             open.compare_counts(base, head);
         } else {
             let samples = [base, head].map(|side| sample(series.kind, side));
@@ -251,7 +252,7 @@ impl Open {
 
     /// Returns the standard deviation between runs that is assumed of a timed measure.
     fn assumed(&self) -> Option<f64> {
-        (self.compared.kind == Kind::Timed).then(|| assumed_spread(&self.compared.name))
+        (self.compared.kind == MeasureKind::Timed).then(|| assumed_spread(&self.compared.name))
     }
 
     fn difference(&self, noise: f64, in_turn: bool) -> Option<Difference> {
@@ -278,13 +279,13 @@ impl Open {
     }
 
     /// Judges a difference at the level that [`levels`] leaves for it.
-    fn close(self, difference: Option<(Difference, f64)>, options: Options) -> Compared {
+    fn close(self, difference: Option<(Difference, f64)>, options: CompareOptions) -> Compared {
         let mut compared = self.compared;
         let Some((difference, level)) = difference else { return compared };
         let kind = compared.kind;
         let (low, high) = difference.interval(level);
         let (change, low, high) = (as_change(kind, difference.estimate), as_change(kind, low), as_change(kind, high));
-        let least = if kind == Kind::Share { SHARE_FLOOR } else { options.threshold };
+        let least = if kind == MeasureKind::Share { SHARE_FLOOR } else { options.threshold };
         let counts_from = least.max(compared.noise_floor.unwrap_or(0.0));
         (compared.change, compared.change_low, compared.change_high) = (Some(change), Some(low), Some(high));
         compared.verdict = if (low > 0.0 || high < 0.0) && change.abs() > counts_from {
@@ -303,28 +304,28 @@ fn direction(better: Better, change: f64) -> Judgement {
 }
 
 /// Returns the value that represents several runs.
-fn center(kind: Kind, values: &[f64]) -> Option<f64> {
+fn center(kind: MeasureKind, values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| match kind {
-        Kind::Timed => mean(&values.iter().map(|value| value.ln()).collect::<Vec<_>>()).exp(),
-        Kind::Share => mean(values),
-        Kind::Exact => median(values),
+        MeasureKind::Timed => mean(&values.iter().map(|value| value.ln()).collect::<Vec<_>>()).exp(),
+        MeasureKind::Share => mean(values),
+        MeasureKind::Exact => median(values),
     })
 }
 
 /// Returns the sample of a side's runs, in logarithms where the measure is timed: a cause of slowness multiplies
 /// durations.
-fn sample(kind: Kind, series: &Series) -> Sample {
+fn sample(kind: MeasureKind, series: &Series) -> RunValues {
     let pairs = series.values.iter().zip(&series.errors);
     let (values, errors) = pairs
         .filter_map(|(value, error)| value.map(|value| (value, error.unwrap_or(0.0))))
-        .map(|(value, error)| if kind == Kind::Timed { (value.ln(), error) } else { (value, error) })
+        .map(|(value, error)| if kind == MeasureKind::Timed { (value.ln(), error) } else { (value, error) })
         .unzip();
-    Sample { values, errors }
+    RunValues { values, errors }
 }
 
 /// Converts a difference of logarithms into a share of the base.
-fn as_change(kind: Kind, difference: f64) -> f64 {
-    if kind == Kind::Timed { difference.exp_m1() } else { difference }
+fn as_change(kind: MeasureKind, difference: f64) -> f64 {
+    if kind == MeasureKind::Timed { difference.exp_m1() } else { difference }
 }
 
 fn half_range(values: &[f64]) -> f64 {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::environment::Environment;
-use super::measure::{Better, Kind};
-use super::side::{Run, Series, Side};
+use super::measure::{Better, MeasureKind};
+use super::side::{RunIdentity, Series, Side};
 use super::statistics::noise_floor;
 use super::workload::Asked;
 use crate::error::{Context, Error, Result};
@@ -28,9 +28,9 @@ pub struct Baseline {
     /// The environment in which the figures were measured.
     pub environment: Environment,
     /// The measures, each with its value in each run.
-    pub measures: BTreeMap<String, Line>,
+    pub measures: BTreeMap<String, MeasureLine>,
     /// The runs.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunIdentity>,
     /// The scenario.
     pub scenario: String,
     /// [`SCHEMA_VERSION`].
@@ -42,14 +42,14 @@ pub struct Baseline {
 /// The line of a measure.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Line {
+pub struct MeasureLine {
     /// The direction that is better.
     pub better: Better,
     /// The error of each run's value, judged by that run alone; see [`super::measure::Reading::error`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Option<f64>>,
     /// Its kind, which decides how it is compared.
-    pub kind: Kind,
+    pub kind: MeasureKind,
     /// The difference that is typical between two runs: a share of the value; for a share of arrivals, a difference.
     pub noise_floor: f64,
     /// The share up to which a difference of an exact measure is none.
@@ -62,7 +62,7 @@ pub struct Line {
 impl Baseline {
     /// Makes a baseline of runs.
     pub fn of(side: Side) -> Self {
-        let measures = side.measures.into_iter().map(|(name, series)| (name, Line::of(series))).collect();
+        let measures = side.measures.into_iter().map(|(name, series)| (name, MeasureLine::of(series))).collect();
         let Side { scenario, workload, environment, runs, .. } = side;
         Self { environment, measures, runs, scenario, schema_version: SCHEMA_VERSION, workload }
     }
@@ -102,7 +102,7 @@ impl Baseline {
                 return Err(format!("{name} does not have one value for each of {runs} runs"));
             }
             let is_sane =
-                |value: &f64| value.is_finite() && (*value > 0.0 || (*value == 0.0 && line.kind != Kind::Timed));
+                |value: &f64| value.is_finite() && (*value > 0.0 || (*value == 0.0 && line.kind != MeasureKind::Timed));
             if !line.values.iter().flatten().all(is_sane) || line.errors.iter().flatten().any(|error| *error < 0.0) {
                 return Err(format!("{name} has an impossible value"));
             }
@@ -154,13 +154,13 @@ impl Baseline {
     }
 }
 
-impl Line {
+impl MeasureLine {
     fn of(series: Series) -> Self {
-        let digits = if series.kind == Kind::Exact { COUNT_DIGITS } else { VALUE_DIGITS };
+        let digits = if series.kind == MeasureKind::Exact { COUNT_DIGITS } else { VALUE_DIGITS };
         let round_all = |column: &[Option<f64>], digits| {
             column.iter().map(|value| value.map(|value| round(value, digits))).collect::<Vec<_>>()
         };
-        let exact = series.kind == Kind::Exact;
+        let exact = series.kind == MeasureKind::Exact;
         let mut line = Self {
             better: series.better,
             errors: if exact { Vec::new() } else { round_all(&series.errors, ESTIMATE_DIGITS) },
@@ -179,9 +179,9 @@ impl Line {
     fn floor(&self) -> f64 {
         let known = self.values.iter().flatten().copied();
         let floor = match self.kind {
-            Kind::Timed => noise_floor(&known.map(f64::ln).collect::<Vec<_>>()).exp_m1(),
-            Kind::Share => noise_floor(&known.collect::<Vec<_>>()),
-            Kind::Exact => {
+            MeasureKind::Timed => noise_floor(&known.map(f64::ln).collect::<Vec<_>>()).exp_m1(),
+            MeasureKind::Share => noise_floor(&known.collect::<Vec<_>>()),
+            MeasureKind::Exact => {
                 let known: Vec<f64> = known.collect();
                 let mean = super::statistics::mean(&known);
                 if mean > 0.0 { noise_floor(&known) / mean } else { 0.0 }

@@ -17,7 +17,7 @@ use crate::summary::{Summary, WorkloadResults};
 /// The way in which a measure is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum MeasureKind {
     /// It depends on time: two runs of the same thing differ. Changes are shares of the base.
     Timed,
     /// A share of arrivals, 0 to 1. Changes are differences.
@@ -38,9 +38,9 @@ pub enum Better {
 
 /// The value of one measure in one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
+pub struct MeasureValue {
     /// Its kind, which decides how it is compared.
-    pub kind: Kind,
+    pub kind: MeasureKind,
     /// The direction that is better.
     pub better: Better,
     /// Its value, in the unit at the end of its name; `None` where the run has too few samples.
@@ -53,7 +53,7 @@ pub struct Reading {
 }
 
 /// The readings of a run, by name.
-pub type Readings = BTreeMap<String, Reading>;
+pub type Readings = BTreeMap<String, MeasureValue>;
 
 /// The quantiles that are compared.
 const QUANTILES: [Quantile; 3] = [Quantile::P50, Quantile::P95, Quantile::P99];
@@ -189,22 +189,28 @@ fn round_trips(kind: &HandshakeKindCount) -> u64 {
 
 /// Returns the reading of a time or a rate, with the standard error of its logarithm; zero has no logarithm, so no
 /// value.
-fn timed(value: Option<f64>, better: Better, error: Option<f64>) -> Reading {
-    Reading { kind: Kind::Timed, better, value: value.filter(|value| *value > 0.0), error, tolerance: 0.0 }
+fn timed(value: Option<f64>, better: Better, error: Option<f64>) -> MeasureValue {
+    MeasureValue { kind: MeasureKind::Timed, better, value: value.filter(|value| *value > 0.0), error, tolerance: 0.0 }
 }
 
 /// Returns the reading of a count.
-fn exact(value: f64, tolerance: f64) -> Reading {
-    Reading { kind: Kind::Exact, better: Better::Lower, value: Some(value), error: None, tolerance }
+fn exact(value: f64, tolerance: f64) -> MeasureValue {
+    MeasureValue { kind: MeasureKind::Exact, better: Better::Lower, value: Some(value), error: None, tolerance }
 }
 
 /// Returns the reading of a share of errors. A share of zero in n arrivals may still be one of about 1/n (Agresti and
 /// Coull, 1998).
-fn errors(share: f64, scheduled: u64) -> Reading {
+fn errors(share: f64, scheduled: u64) -> MeasureValue {
     let n = scheduled as f64;
     let likely = (share * n + 1.0) / (n + 2.0);
     let error = (likely * (1.0 - likely) / (n + 2.0)).sqrt();
-    Reading { kind: Kind::Share, better: Better::Lower, value: Some(share), error: Some(error), tolerance: 0.0 }
+    MeasureValue {
+        kind: MeasureKind::Share,
+        better: Better::Lower,
+        value: Some(share),
+        error: Some(error),
+        tolerance: 0.0,
+    }
 }
 
 /// The uncertainty of a workload's quantiles, by the bootstrap of its timeline.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
-use super::measure::{self, Better, Kind};
+use super::measure::{self, Better, MeasureKind};
 use super::workload::Asked;
 use crate::error::{Error, Result};
 use crate::summary::{SCHEMA_VERSION, Summary, Verdict};
@@ -20,7 +20,7 @@ pub struct Side {
     /// The environment.
     pub environment: Environment,
     /// The runs, in the order in which they were given.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunIdentity>,
     /// The measures, each with its value in each run.
     pub measures: BTreeMap<String, Series>,
 }
@@ -28,7 +28,7 @@ pub struct Side {
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Run {
+pub struct RunIdentity {
     /// The moment of its end, RFC 3339, UTC.
     pub finished_at: String,
     /// [`Summary::run_id`].
@@ -42,14 +42,14 @@ pub struct Run {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// Its kind, which decides how it is compared.
-    pub kind: Kind,
+    pub kind: MeasureKind,
     /// The direction that is better.
     pub better: Better,
     /// The share up to which a difference of an exact measure is none.
     pub tolerance: f64,
     /// The value of each run; `None` where it has too few samples.
     pub values: Vec<Option<f64>>,
-    /// The error of each run's value; see [`measure::Reading::error`].
+    /// The error of each run's value; see [`measure::MeasureValue::error`].
     pub errors: Vec<Option<f64>>,
 }
 
@@ -97,7 +97,7 @@ impl Side {
                 series.values.resize(before + 1, None);
                 series.errors.resize(before + 1, None);
             }
-            side.runs.push(Run::of(summary));
+            side.runs.push(RunIdentity::of(summary));
         }
         Ok(side)
     }
@@ -118,7 +118,7 @@ impl Side {
     }
 }
 
-impl Run {
+impl RunIdentity {
     /// Describes a run.
     pub fn of(summary: &Summary) -> Self {
         let (finished_at, run_id) = (summary.finished_at.clone(), summary.run_id.clone());

@@ -13,7 +13,7 @@ pub const FALSE_ALARMS: f64 = 0.01;
 
 /// The values of one measure in a side's runs.
 #[derive(Clone, Debug, Default)]
-pub struct Sample {
+pub struct RunValues {
     /// The value of each run.
     pub values: Vec<f64>,
     /// The error of each value, judged by its run alone; zero where nothing is known.
@@ -39,7 +39,7 @@ impl Difference {
     /// The variance of a run is estimated from all runs of both sides together, and moderated as in Smyth (2004): few
     /// runs say little about their own spread, and chance makes it look small. The assumption is the sum of the
     /// variance within a run, which its own samples show, and that between runs.
-    pub fn between(base: &Sample, head: &Sample, assumed: f64, noise: f64, in_turn: bool) -> Self {
+    pub fn between(base: &RunValues, head: &RunValues, assumed: f64, noise: f64, in_turn: bool) -> Self {
         let [runs_base, runs_head] = [base, head].map(|side| side.values.len() as f64);
         let observed_freedom = runs_base + runs_head - 2.0;
         let within = within([base, head]);
@@ -74,7 +74,7 @@ impl Difference {
 /// given by its two samples and the standard deviation between runs that is assumed of it; not below one. Measures of
 /// the same runs share their noise: where one of them shows a machine noisier than assumed, another of few runs looks
 /// calm by chance.
-pub fn noise<'a>(measures: impl Iterator<Item = ([&'a Sample; 2], f64)>) -> f64 {
+pub fn noise<'a>(measures: impl Iterator<Item = ([&'a RunValues; 2], f64)>) -> f64 {
     let ratios = measures.filter_map(|(sides, assumed)| {
         let expected = assumed * assumed + within(sides);
         let observed = common_variance(sides)?;
@@ -84,13 +84,13 @@ pub fn noise<'a>(measures: impl Iterator<Item = ([&'a Sample; 2], f64)>) -> f64 
 }
 
 /// Returns the mean variance within a run, which its own samples show.
-fn within(sides: [&Sample; 2]) -> f64 {
+fn within(sides: [&RunValues; 2]) -> f64 {
     let errors = sides.into_iter().flat_map(|side| &side.errors).map(|error| error * error);
     mean(&errors.collect::<Vec<_>>())
 }
 
 /// Returns the variance of a run within its side; `None` where neither side has two.
-fn common_variance(sides: [&Sample; 2]) -> Option<f64> {
+fn common_variance(sides: [&RunValues; 2]) -> Option<f64> {
     let freedom: f64 = sides.iter().map(|side| side.values.len() as f64 - 1.0).sum();
     (freedom > 0.0).then(|| sides.into_iter().map(squares).sum::<f64>() / freedom)
 }
@@ -122,7 +122,7 @@ pub fn noise_floor(values: &[f64]) -> f64 {
 }
 
 /// Returns the noise floor of both sides' runs together; 0 where neither has two.
-pub fn common_noise_floor(sides: [&Sample; 2]) -> f64 {
+pub fn common_noise_floor(sides: [&RunValues; 2]) -> f64 {
     common_variance(sides).map_or(0.0, mean_difference)
 }
 
@@ -131,7 +131,7 @@ fn mean_difference(variance: f64) -> f64 {
 }
 
 /// Returns the sum of the squared distances of runs from their mean.
-fn squares(side: &Sample) -> f64 {
+fn squares(side: &RunValues) -> f64 {
     variance(&side.values) * (side.values.len() as f64 - 1.0)
 }
 
@@ -157,8 +157,8 @@ mod tests {
 
     use super::*;
 
-    fn sample(values: &[f64]) -> Sample {
-        Sample { values: values.to_vec(), errors: vec![0.0; values.len()] }
+    fn sample(values: &[f64]) -> RunValues {
+        RunValues { values: values.to_vec(), errors: vec![0.0; values.len()] }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::{Bench, Site};
-use super::flags::{Environment, LoadFlags, Spread, TargetFlags, duration_or_zero};
+use super::bench::{Bench, SystemFacts};
+use super::flags::{ArrivalSpread, EnvironmentUse, LoadFlags, TargetFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::Model;
@@ -28,7 +28,7 @@ pub struct Common {
     rate: Option<Rate>,
     /// With --rate: spread of the arrivals, constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
-    arrivals: Spread,
+    arrivals: ArrivalSpread,
     /// The profile whose ACME server gets the requests: a row of certctl's certificate_profiles [default: prof-standard-tls].
     #[arg(long, value_name = "ID", env = "CERTCTL_BENCH_PROFILE")]
     profile: Option<String>,
@@ -39,8 +39,8 @@ pub struct Common {
     #[arg(long, env = "CERTCTL_BENCH_NO_BEARER")]
     no_bearer: bool,
     /// The old harness's variable counts, except in a smoke run.
-    #[arg(skip = Environment::Counts)]
-    environment: Environment,
+    #[arg(skip = EnvironmentUse::Counts)]
+    environment: EnvironmentUse,
 }
 
 impl Common {
@@ -72,7 +72,7 @@ impl Common {
         users: u32,
         think: Duration,
         load: &LoadFlags,
-        site: &Site<'_>,
+        site: &SystemFacts<'_>,
     ) -> Result<Vec<Vec<Workload>>> {
         if let Some(profile) = &self.profile
             && !profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -99,7 +99,7 @@ const LOOPS: &[&str] = &["directory", "new_nonce", "renewal_info_malformed", "re
 
 /// Flags of `acme_flow`.
 #[derive(Args, Clone, Debug)]
-pub struct AcmeFlow {
+pub struct AcmeFlowFlags {
     /// Users, each with a connection of its own.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_USERS")]
@@ -111,7 +111,7 @@ pub struct AcmeFlow {
     common: Common,
 }
 
-impl Bench for AcmeFlow {
+impl Bench for AcmeFlowFlags {
     type Target = TargetFlags;
 
     const NAME: &'static str = FLOW;
@@ -120,7 +120,7 @@ impl Bench for AcmeFlow {
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
-        self.common.environment = Environment::Ignored;
+        self.common.environment = EnvironmentUse::Ignored;
         self.users = self.users.min(10);
         self.think_time = self.think_time.min(Duration::from_millis(100));
     }
@@ -133,7 +133,7 @@ impl Bench for AcmeFlow {
         LOOPS
     }
 
-    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
         self.common.groups(Self::NAME, self.users, self.think_time, load, site)
     }
 
@@ -156,7 +156,7 @@ impl Bench for AcmeFlow {
 
 /// Flags of `acme_burst`.
 #[derive(Args, Clone, Debug)]
-pub struct AcmeBurst {
+pub struct AcmeBurstFlags {
     /// Users, each with a connection of its own; with --rate: connections that are pooled.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_USERS")]
@@ -165,7 +165,7 @@ pub struct AcmeBurst {
     common: Common,
 }
 
-impl Bench for AcmeBurst {
+impl Bench for AcmeBurstFlags {
     type Target = TargetFlags;
 
     const NAME: &'static str = "acme_burst";
@@ -173,7 +173,7 @@ impl Bench for AcmeBurst {
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
-        self.common.environment = Environment::Ignored;
+        self.common.environment = EnvironmentUse::Ignored;
         self.users = self.users.min(10);
     }
 
@@ -185,7 +185,7 @@ impl Bench for AcmeBurst {
         LOOPS
     }
 
-    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
         self.common.groups(Self::NAME, self.users, Duration::ZERO, load, site)
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread, TargetFlags, duration};
+use super::bench::{Bench, SystemFacts};
+use super::flags::{ArrivalSpread, LoadFlags, TargetFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -32,7 +32,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(120);
 
 /// Flags of `agent_storm`.
 #[derive(Args, Clone, Debug)]
-pub struct AgentStorm {
+pub struct AgentStormFlags {
     /// Behaviour of the fleet.
     #[arg(long, value_enum, default_value = "contract", env = "CERTCTL_BENCH_FLEET")]
     fleet: FleetFlag,
@@ -41,7 +41,7 @@ pub struct AgentStorm {
     rate: Option<Rate>,
     /// Spread of the arrivals: constant or poisson [default: constant].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
-    arrivals: Option<Spread>,
+    arrivals: Option<ArrivalSpread>,
     /// Number of agents. A running certctl needs as many seeds: certctl-bench seed --agents N.
     #[arg(long, default_value_t = SEEDED_AGENTS, value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_AGENTS")]
@@ -75,7 +75,7 @@ impl FleetFlag {
     }
 }
 
-impl AgentStorm {
+impl AgentStormFlags {
     fn pattern(&self) -> Pattern {
         if self.fleet == FleetFlag::Contract {
             let rate = self.rate.unwrap_or(Rate::per_second(167));
@@ -93,7 +93,7 @@ impl AgentStorm {
     }
 }
 
-impl Bench for AgentStorm {
+impl Bench for AgentStormFlags {
     type Target = TargetFlags;
 
     const NAME: &'static str = "agent_storm";
@@ -122,7 +122,7 @@ impl Bench for AgentStorm {
         if self.fleet == FleetFlag::Contract { &["heartbeat"] } else { &["heartbeat", "poll"] }
     }
 
-    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
         let scenario = Scenario::new(self.fleet.fleet(), self.agents, site.host, site.token);
         let (connections, affinity) = match (self.fleet, self.connections) {
             (FleetFlag::Contract, Some(count)) => (count as usize, Affinity::Any),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread, TargetFlags};
+use super::bench::{Bench, SystemFacts};
+use super::flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::Result;
 use crate::load::desk::Affinity;
 use crate::load::plan::Model;
@@ -24,7 +24,7 @@ const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
 
 /// Flags of `api_tier`.
 #[derive(Args, Clone, Debug)]
-pub struct ApiTier {
+pub struct ApiTierFlags {
     /// Certificates posted: 50/s, 100/m.
     #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_ISSUANCE_RATE")]
     issuance_rate: Rate,
@@ -37,7 +37,7 @@ pub struct ApiTier {
     /// Spread of the arrivals: constant, jittered or poisson [default: posts constant, lists jittered, so that they
     /// meet in no fixed phase].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
-    arrivals: Option<Spread>,
+    arrivals: Option<ArrivalSpread>,
     /// Connections that each of the two workloads pools.
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
@@ -70,7 +70,7 @@ impl PagesFlag {
     }
 }
 
-impl Bench for ApiTier {
+impl Bench for ApiTierFlags {
     type Target = TargetFlags;
 
     const NAME: &'static str = "api_tier";
@@ -96,8 +96,8 @@ impl Bench for ApiTier {
         &["issuance", "list"]
     }
 
-    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
-        let workload = |scenario: Rc<dyn Scenario>, rate, usual: Spread, starts_after| {
+    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
+        let workload = |scenario: Rc<dyn Scenario>, rate, usual: ArrivalSpread, starts_after| {
             let pattern = self.arrivals.unwrap_or(usual).at(rate);
             let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
             let mut plan = load.plan(model, self.connections as usize, scenario.steps().len())?;
@@ -109,8 +109,8 @@ impl Bench for ApiTier {
         let issuance = Rc::new(Issuance::new(&Issuance::run_name(), site.host, site.token));
         let list = Rc::new(List::new(self.pages.variant(), site.host, site.token));
         Ok(vec![vec![
-            workload(issuance, self.issuance_rate, Spread::Constant, Duration::ZERO)?,
-            workload(list, self.list_rate, Spread::Jittered, self.list_starts_after)?,
+            workload(issuance, self.issuance_rate, ArrivalSpread::Constant, Duration::ZERO)?,
+            workload(list, self.list_rate, ArrivalSpread::Jittered, self.list_starts_after)?,
         ]])
     }
 

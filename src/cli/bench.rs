@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
 
-use super::flags::{BenchFlags, Environment, LoadFlags, Mode, Where, variable};
+use super::flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, Where, variable};
 use super::place::Place;
 use super::saved::Saved;
 use super::session::Session;
@@ -18,7 +18,7 @@ use super::signals::{self, Signals};
 use super::{exit, remote, request_loop};
 use crate::error::{Context, Error, Result};
 use crate::exit_code;
-use crate::files::{self, Claim};
+use crate::files::{self, FolderLock};
 use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
 use crate::load::plan::Plan;
@@ -58,7 +58,7 @@ pub trait Bench: Args + Clone + Debug {
     ///
     /// # Errors
     /// If the flags contradict one another.
-    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>>;
+    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>>;
 
     /// Returns the bound on errors over all workloads together.
     fn error_floor(&self) -> Threshold;
@@ -98,17 +98,17 @@ pub trait TargetArgs: Args + Clone + Debug {
     ///
     /// # Errors
     /// If one of them is wrong.
-    fn resolve(self, environment: Environment) -> Result<Where>;
+    fn resolve(self, environment: EnvironmentUse) -> Result<Where>;
 
     /// Returns the flags that mean nothing with this system, in the form of [`Bench::ignored`].
-    fn ignored(&self, _environment: Environment) -> Vec<(&'static str, &'static str)> {
+    fn ignored(&self, _environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {
         Vec::new()
     }
 }
 
 /// The facts about the system that a workload needs.
 #[derive(Clone, Default)]
-pub struct Site<'a> {
+pub struct SystemFacts<'a> {
     /// The Host header.
     pub host: &'a str,
     /// The API key.
@@ -123,7 +123,7 @@ pub struct Site<'a> {
     pub connectors: Option<&'a Connectors>,
 }
 
-impl Site<'_> {
+impl SystemFacts<'_> {
     /// Returns a workload that sends its requests to the peer of all workloads here.
     pub fn workload(&self, scenario: Rc<dyn Scenario>, plan: Plan) -> Workload {
         Workload { scenario, plan, peer: self.peer.clone() }
@@ -168,7 +168,7 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
     let flags = BenchFlags::<B>::from_arg_matches(&matches)?;
     // Refused on the command line alone: an environment is set for many runs, a command line for one.
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let environment = if flags.is_smoke() { Environment::Ignored } else { Environment::Counts };
+    let environment = if flags.is_smoke() { EnvironmentUse::Ignored } else { EnvironmentUse::Counts };
     let mut ignored = flags.bench.ignored().into_iter().chain(flags.target.ignored(environment));
     match ignored.find(|(id, _)| given(id)) {
         Some((id, what_for)) => {
@@ -180,14 +180,14 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
 }
 
 /// The parts of a run that the command line selects.
-struct Wanted {
+struct Selection {
     /// Steps whose loops are to run.
     loops: Vec<&'static str>,
     workload: bool,
     smoke: bool,
 }
 
-impl Wanted {
+impl Selection {
     fn of<B: Bench>(flags: &BenchFlags<B>) -> Result<Self> {
         let wants = |id: &str| {
             flags.criterion.wants(id).map_err(|error| {
@@ -225,7 +225,7 @@ fn workload_id<B: Bench>() -> String {
 }
 
 fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
-    let wanted = Wanted::of(&flags)?;
+    let wanted = Selection::of(&flags)?;
     let ids = wanted.ids::<B>();
     if flags.criterion.list {
         ids.iter().for_each(|id| outln!("{id}: benchmark"));
@@ -236,9 +236,9 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     }
     flags.apply_smoke();
     // Checks, before anything is started, that the workloads of these flags are possible.
-    let groups = flags.bench.groups(&flags.load, &Site::default())?;
+    let groups = flags.bench.groups(&flags.load, &SystemFacts::default())?;
     let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
-    let environment = if wanted.smoke { Environment::Ignored } else { Environment::Counts };
+    let environment = if wanted.smoke { EnvironmentUse::Ignored } else { EnvironmentUse::Counts };
     if let Some(names) = ignored_names::<B>().filter(|_| wanted.smoke) {
         errln!("{names} ignored: a smoke run uses a system that it starts itself, or that its command line names");
     }
@@ -353,7 +353,7 @@ fn set_aside(folder: &Path) -> Result<()> {
 
 /// Returns the folder of the results, `target/certctl-bench/NAME` unless another is chosen, which is this run's alone
 /// until the claim is dropped. Smoke runs have a folder of their own in it, so that they overwrite nothing.
-pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<(PathBuf, Claim)> {
+pub(super) fn output_folder(chosen: Option<PathBuf>, name: &str, smoke: bool) -> Result<(PathBuf, FolderLock)> {
     let folder = match chosen {
         Some(folder) => folder,
         None => results()?.join(name),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, Site};
-use super::flags::{LoadFlags, Spread, TargetFlags};
+use super::bench::{Bench, SystemFacts};
+use super::flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Plan};
@@ -37,10 +37,10 @@ const SWEEP_WINDOW: Duration = Duration::from_secs(600);
 
 /// Flags of `bulk_renewal`.
 #[derive(Args, Clone, Debug)]
-pub struct BulkRenewal {
+pub struct BulkRenewalFlags {
     /// Certificates that a request names.
     #[arg(long, value_enum, default_value = "enqueue", env = "CERTCTL_BENCH_WORKLOAD")]
-    workload: WorkloadFlag,
+    workload: RenewalWorkload,
     /// Certificates that a request of `enqueue` renews; no certificate is renewed twice in a run.
     #[arg(long, default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u64).range(1..=SEEDED_CERTIFICATES),
           env = "CERTCTL_BENCH_BATCH_SIZE")]
@@ -50,7 +50,7 @@ pub struct BulkRenewal {
     rate: Rate,
     /// Spread of the arrivals: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
-    arrivals: Spread,
+    arrivals: ArrivalSpread,
     /// Connections that are pooled.
     #[arg(long, value_name = "COUNT", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
@@ -58,7 +58,7 @@ pub struct BulkRenewal {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WorkloadFlag {
+enum RenewalWorkload {
     /// Batches by id, each of certificates that no other request renews.
     Enqueue,
     /// All certificates of a team and issuer, repeatedly: at most 50, and none after the first time.
@@ -67,7 +67,7 @@ enum WorkloadFlag {
     Sweep,
 }
 
-impl BulkRenewal {
+impl BulkRenewalFlags {
     fn plan(&self, load: &LoadFlags) -> Result<Plan> {
         let pattern = self.arrivals.at(self.rate);
         let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
@@ -99,7 +99,7 @@ impl BulkRenewal {
         .with_hint(hint))
     }
 
-    fn sweep(load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn sweep(load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
         let size = |(name, size, requests): (&'static str, u64, u64)| {
             let requests = if load.is_smoke() { 1 } else { requests };
             let model = Model::Closed { think: Duration::ZERO, rounds: Some(requests) };
@@ -115,7 +115,7 @@ impl BulkRenewal {
     }
 }
 
-impl Bench for BulkRenewal {
+impl Bench for BulkRenewalFlags {
     type Target = TargetFlags;
 
     const NAME: &'static str = "bulk_renewal";
@@ -136,26 +136,26 @@ impl Bench for BulkRenewal {
             Need::Certificate(SEEDED_CERTIFICATES),
         ];
         match self.workload {
-            WorkloadFlag::Enqueue => {}
-            WorkloadFlag::Rescan => needs.insert(2, Need::OnlyOurs(&CRITERIA)),
-            WorkloadFlag::Sweep => needs.insert(0, Need::Database),
+            RenewalWorkload::Enqueue => {}
+            RenewalWorkload::Rescan => needs.insert(2, Need::OnlyOurs(&CRITERIA)),
+            RenewalWorkload::Sweep => needs.insert(0, Need::Database),
         }
         needs
     }
 
     fn loops(&self) -> &'static [&'static str] {
         // A batch can be renewed once.
-        if self.workload == WorkloadFlag::Rescan { &["bulk_renew"] } else { &[] }
+        if self.workload == RenewalWorkload::Rescan { &["bulk_renew"] } else { &[] }
     }
 
-    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
         let (name, selection) = match self.workload {
-            WorkloadFlag::Enqueue => ("enqueue", Selection::Batches { size: self.batch_size }),
-            WorkloadFlag::Rescan => ("rescan", Selection::Criteria),
-            WorkloadFlag::Sweep => return Self::sweep(load, site),
+            RenewalWorkload::Enqueue => ("enqueue", Selection::Batches { size: self.batch_size }),
+            RenewalWorkload::Rescan => ("rescan", Selection::Criteria),
+            RenewalWorkload::Sweep => return Self::sweep(load, site),
         };
         let plan = self.plan(load)?;
-        if self.workload == WorkloadFlag::Enqueue {
+        if self.workload == RenewalWorkload::Enqueue {
             self.refuse_too_many(&plan)?;
         }
         let scenario = Rc::new(Scenario::new(name, selection, site.host, site.token));
@@ -166,9 +166,9 @@ impl Bench for BulkRenewal {
         const NOT_OF_SWEEP: &str = "does not apply to --workload sweep, whose sizes and requests are fixed";
         let of_enqueue = ("batch_size", "applies only to --workload enqueue");
         match self.workload {
-            WorkloadFlag::Enqueue => Vec::new(),
-            WorkloadFlag::Rescan => vec![of_enqueue],
-            WorkloadFlag::Sweep => {
+            RenewalWorkload::Enqueue => Vec::new(),
+            RenewalWorkload::Rescan => vec![of_enqueue],
+            RenewalWorkload::Sweep => {
                 let fixed = ["rate", "arrivals", "connections", "duration", "warm_up"];
                 fixed.into_iter().map(|id| (id, NOT_OF_SWEEP)).chain([of_enqueue]).collect()
             }
@@ -180,6 +180,6 @@ impl Bench for BulkRenewal {
     }
 
     fn is_judged(&self) -> bool {
-        self.workload != WorkloadFlag::Sweep
+        self.workload != RenewalWorkload::Sweep
     }
 }

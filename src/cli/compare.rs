@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::baseline::compare::{self, Options};
+use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::source;
 use crate::error::{Error, Result};
 use crate::files;
@@ -53,7 +53,7 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
         }
         _ => (flags.base.clone(), flags.head.clone()),
     };
-    let options = Options { threshold: flags.threshold, counts_only: flags.counts };
+    let options = CompareOptions { threshold: flags.threshold, counts_only: flags.counts };
     if let Some(path) = &flags.json {
         files::refuse_input(path, &[&base[..], &head[..]].concat())?;
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, Site, TargetArgs};
-use super::flags::{Environment, LoadFlags, Spread, Where, duration};
+use super::bench::{Bench, SystemFacts, TargetArgs};
+use super::flags::{ArrivalSpread, EnvironmentUse, LoadFlags, Where, duration};
 use crate::error::{Error, Result};
 use crate::load::desk::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -18,16 +18,16 @@ use crate::provision::daemon::Reload;
 use crate::provision::pki::KeyType;
 use crate::run::{Workload, sockets};
 use crate::scenario::Scenario;
-use crate::scenario::connector_kind::Kind;
+use crate::scenario::connector_kind::ConnectorKind;
 use crate::scenario::f5_deploy::F5Deploy;
 use crate::scenario::f5_deploy::deployment::Credentials;
-use crate::scenario::handshake::Handshake;
+use crate::scenario::handshake::ConnectorHandshake;
 use crate::scenario::need::Need;
-use crate::system::base_url::Base;
-use crate::system::connectors::{Connector, Wanted};
+use crate::system::base_url::BaseUrl;
+use crate::system::connectors::{Connector, DaemonChoice};
 use crate::terminal::errln;
-use crate::wire::offer::{Offer, Resumption};
-use crate::wire::tls::{Group, Trust, Version};
+use crate::wire::offer::{HandshakeOffer, Resumption};
+use crate::wire::tls::{KeyExchange, TlsVersion, Trust};
 
 /// The default window: at the contract's rate the thresholds need 300 arrivals.
 const WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -84,18 +84,18 @@ impl TargetArgs for ConnectorFlags {
         ("f5", Some("F5_TARGET_URL")),
     ];
 
-    fn resolve(self, environment: Environment) -> Result<Where> {
+    fn resolve(self, environment: EnvironmentUse) -> Result<Where> {
         let urls = [
-            (Kind::Nginx, self.nginx),
-            (Kind::Apache, self.apache),
-            (Kind::Haproxy, self.haproxy),
-            (Kind::F5, self.f5),
+            (ConnectorKind::Nginx, self.nginx),
+            (ConnectorKind::Apache, self.apache),
+            (ConnectorKind::Haproxy, self.haproxy),
+            (ConnectorKind::F5, self.f5),
         ];
         let mut named = Vec::new();
         for (kind, url) in urls {
             let old_name = kind.variable();
             if let Some(url) = url.or_else(|| environment.variable(old_name)) {
-                let base: Base = url
+                let base: BaseUrl = url
                     .parse()
                     .map_err(|error| Error::usage(format!("URL of {kind} (--{kind}, {old_name}): {error}")))?;
                 named.push((kind, base));
@@ -113,8 +113,8 @@ impl TargetArgs for ConnectorFlags {
             KeyTypeFlag::Rsa4096 => KeyType::Rsa4096,
             KeyTypeFlag::Ed25519 => KeyType::Ed25519,
         };
-        Ok(Where::Connectors(Box::new(Wanted {
-            kinds: Kind::ALL.to_vec(),
+        Ok(Where::Connectors(Box::new(DaemonChoice {
+            kinds: ConnectorKind::ALL.to_vec(),
             named,
             trust,
             key_type,
@@ -125,16 +125,16 @@ impl TargetArgs for ConnectorFlags {
 
 /// Flags of `connector_tier`.
 #[derive(Args, Clone, Debug)]
-pub struct ConnectorTier {
+pub struct ConnectorTierFlags {
     /// The workload to run.
     #[arg(long, value_enum, default_value = "handshake", env = "CERTCTL_BENCH_WORKLOAD")]
-    workload: WorkloadFlag,
+    workload: ConnectorWorkload,
     /// New connections to each daemon: 100/m, 50/s [default: 100/m; rotation 50/s].
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
     /// Spread of the arrivals: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
-    arrivals: Spread,
+    arrivals: ArrivalSpread,
     /// Connections to each daemon that may be open at once.
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
@@ -165,9 +165,9 @@ pub struct ConnectorTier {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WorkloadFlag {
+enum ConnectorWorkload {
     /// New connections to all daemons, in parallel.
-    Handshake,
+    ConnectorHandshake,
     /// Certificates are deployed to the F5.
     F5Deploy,
     /// New connections to all daemons while their certificates are replaced.
@@ -210,48 +210,48 @@ enum KindFlag {
 }
 
 impl KindFlag {
-    fn kind(self) -> Kind {
+    fn kind(self) -> ConnectorKind {
         match self {
-            Self::Nginx => Kind::Nginx,
-            Self::Apache => Kind::Apache,
-            Self::Haproxy => Kind::Haproxy,
-            Self::F5 => Kind::F5,
+            Self::Nginx => ConnectorKind::Nginx,
+            Self::Apache => ConnectorKind::Apache,
+            Self::Haproxy => ConnectorKind::Haproxy,
+            Self::F5 => ConnectorKind::F5,
         }
     }
 }
 
-impl ConnectorTier {
-    fn offer(&self) -> Offer {
-        Offer {
+impl ConnectorTierFlags {
+    fn offer(&self) -> HandshakeOffer {
+        HandshakeOffer {
             resumption: match self.resumption {
-                None if self.workload == WorkloadFlag::Rotation => Resumption::Offered,
+                None if self.workload == ConnectorWorkload::Rotation => Resumption::Offered,
                 None | Some(ResumptionFlag::Full) => Resumption::Full,
                 Some(ResumptionFlag::Resumed) => Resumption::Resumed,
                 Some(ResumptionFlag::Mixed) => Resumption::Mixed,
             },
             version: self.tls_version.map(|version| match version {
-                VersionFlag::Tls12 => Version::Tls12,
-                VersionFlag::Tls13 => Version::Tls13,
+                VersionFlag::Tls12 => TlsVersion::Tls12,
+                VersionFlag::Tls13 => TlsVersion::Tls13,
             }),
             group: self.group.map(|group| match group {
-                GroupFlag::X25519 => Group::X25519,
-                GroupFlag::P256 => Group::P256,
-                GroupFlag::X25519MlKem768 => Group::X25519MlKem768,
+                GroupFlag::X25519 => KeyExchange::X25519,
+                GroupFlag::P256 => KeyExchange::P256,
+                GroupFlag::X25519MlKem768 => KeyExchange::X25519MlKem768,
             }),
         }
     }
 
     fn rate(&self) -> Rate {
         let usual = match self.workload {
-            WorkloadFlag::Rotation => Rate::per_second(ROTATION_RATE),
+            ConnectorWorkload::Rotation => Rate::per_second(ROTATION_RATE),
             _ => Rate::per_minute(100),
         };
         self.rate.unwrap_or(usual)
     }
 
-    fn wants(&self, kind: Kind) -> bool {
+    fn wants(&self, kind: ConnectorKind) -> bool {
         match self.workload {
-            WorkloadFlag::F5Deploy => kind == Kind::F5,
+            ConnectorWorkload::F5Deploy => kind == ConnectorKind::F5,
             _ => self.only.is_empty() || self.only.iter().any(|only| only.kind() == kind),
         }
     }
@@ -259,14 +259,14 @@ impl ConnectorTier {
     /// Refuses flags that the workload would ignore.
     fn check(&self) -> Result<()> {
         let resumes = self.resumption.is_some_and(|declared| declared != ResumptionFlag::Full);
-        if self.workload == WorkloadFlag::Rotation && resumes {
+        if self.workload == ConnectorWorkload::Rotation && resumes {
             return Err(Error::usage(
                 "--workload rotation always offers sessions; a reload invalidates them, so that the kind of handshake \
                  cannot be declared",
             )
             .with_hint("leave --resumption out, or give --resumption full"));
         }
-        if self.workload != WorkloadFlag::Rotation && self.haproxy_commit {
+        if self.workload != ConnectorWorkload::Rotation && self.haproxy_commit {
             return Err(Error::usage(
                 "--haproxy-commit applies only to --workload rotation, which replaces certificates",
             )
@@ -274,14 +274,14 @@ impl ConnectorTier {
         }
         let passed_over = [
             ("--rate", self.rate.is_some()),
-            ("--arrivals", self.arrivals != Spread::Constant),
+            ("--arrivals", self.arrivals != ArrivalSpread::Constant),
             ("--resumption", resumes),
             ("--tls-version", self.tls_version.is_some()),
             ("--group", self.group.is_some()),
             ("--only", !self.only.is_empty()),
         ];
         let passed_over = passed_over.iter().find(|(_, given)| *given);
-        match passed_over.filter(|_| self.workload == WorkloadFlag::F5Deploy) {
+        match passed_over.filter(|_| self.workload == ConnectorWorkload::F5Deploy) {
             Some((flag, _)) => Err(Error::usage(format!(
                 "{flag} does not apply to --workload f5-deploy: its users deploy to the F5, each over one persistent \
                  connection"
@@ -292,8 +292,8 @@ impl ConnectorTier {
     }
 
     /// Returns the workloads of new connections, one for each daemon.
-    fn connecting(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Workload>> {
-        let kinds = Kind::ALL.into_iter().filter(|kind| self.wants(*kind));
+    fn connecting(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Workload>> {
+        let kinds = ConnectorKind::ALL.into_iter().filter(|kind| self.wants(*kind));
         let mut workloads = Vec::new();
         for kind in kinds {
             let connector = site.connectors.map(|connectors| connectors.all().iter().find(|one| one.kind == kind));
@@ -318,23 +318,29 @@ impl ConnectorTier {
         Ok(workloads)
     }
 
-    fn one(&self, kind: Kind, connector: Option<&Connector>, load: &LoadFlags, site: &Site<'_>) -> Result<Workload> {
+    fn one(
+        &self,
+        kind: ConnectorKind,
+        connector: Option<&Connector>,
+        load: &LoadFlags,
+        site: &SystemFacts<'_>,
+    ) -> Result<Workload> {
         let pattern = self.arrivals.at(self.rate());
         let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
         let mut plan = load.plan(model, self.connections as usize, 1)?;
         plan.opening = Opening::ByFirstRequest;
         plan.window = load.duration.unwrap_or(match self.workload {
-            WorkloadFlag::Rotation => ROTATION_WINDOW,
+            ConnectorWorkload::Rotation => ROTATION_WINDOW,
             _ => WINDOW,
         });
         // Constant schedules would all begin together, and each daemon would wait for the others.
         let period = Duration::from_secs_f64(1.0 / self.rate().per_second_f64());
-        plan.starts_after = period * kind as u32 / Kind::ALL.len() as u32;
+        plan.starts_after = period * kind as u32 / ConnectorKind::ALL.len() as u32;
         // Random schedules of one seed would be the same.
         plan.rng_seed = plan.rng_seed.wrapping_add(kind as u64);
         let host = connector.map_or_else(String::new, |connector| connector.base.host_header());
-        let mut scenario = Handshake::new(kind, self.offer(), &host);
-        if self.workload == WorkloadFlag::Rotation {
+        let mut scenario = ConnectorHandshake::new(kind, self.offer(), &host);
+        if self.workload == ConnectorWorkload::Rotation {
             let rotations = site.connectors.map_or_else(Default::default, |connectors| connectors.rotations());
             let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
             scenario = scenario.through(rotations, self.rotate_every, expected);
@@ -347,9 +353,9 @@ impl ConnectorTier {
     }
 
     /// Returns the workload that deploys certificates to the F5, one after another.
-    fn deploying(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Workload> {
+    fn deploying(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Workload> {
         let connector = site.connectors.map(|connectors| {
-            let mock = connectors.all().iter().find(|one| one.kind == Kind::F5).zip(connectors.f5());
+            let mock = connectors.all().iter().find(|one| one.kind == ConnectorKind::F5).zip(connectors.f5());
             mock.ok_or_else(|| {
                 Error::usage("certificates are deployed only to this suite's mock of an F5")
                     .with_hint("leave the URLs out")
@@ -366,7 +372,7 @@ impl ConnectorTier {
     }
 }
 
-impl Bench for ConnectorTier {
+impl Bench for ConnectorTierFlags {
     type Target = ConnectorFlags;
 
     const NAME: &'static str = "connector_tier";
@@ -375,7 +381,7 @@ impl Bench for ConnectorTier {
     const SEEDS: &'static [&'static str] = &[];
 
     fn smoke(&mut self) {
-        if self.workload != WorkloadFlag::F5Deploy {
+        if self.workload != ConnectorWorkload::F5Deploy {
             self.rate = Some(Rate::per_second(20));
         }
         self.connections = self.connections.min(20);
@@ -391,20 +397,20 @@ impl Bench for ConnectorTier {
         &[]
     }
 
-    fn groups(&self, load: &LoadFlags, site: &Site<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
         self.check()?;
         Ok(vec![match self.workload {
-            WorkloadFlag::F5Deploy => vec![self.deploying(load, site)?],
-            WorkloadFlag::Handshake | WorkloadFlag::Rotation => self.connecting(load, site)?,
+            ConnectorWorkload::F5Deploy => vec![self.deploying(load, site)?],
+            ConnectorWorkload::ConnectorHandshake | ConnectorWorkload::Rotation => self.connecting(load, site)?,
         }])
     }
 
     fn narrow(&self, place: Where) -> Where {
         match place {
             Where::Connectors(wanted) => {
-                let kinds = Kind::ALL.into_iter().filter(|kind| self.wants(*kind)).collect();
+                let kinds = ConnectorKind::ALL.into_iter().filter(|kind| self.wants(*kind)).collect();
                 let haproxy_reload = if self.haproxy_commit { Reload::Runtime } else { Reload::Graceful };
-                Where::Connectors(Box::new(Wanted { kinds, haproxy_reload, ..*wanted }))
+                Where::Connectors(Box::new(DaemonChoice { kinds, haproxy_reload, ..*wanted }))
             }
             other => other,
         }
@@ -413,12 +419,12 @@ impl Bench for ConnectorTier {
     fn error_floor(&self) -> Threshold {
         match self.workload {
             // Not one connection may fail.
-            WorkloadFlag::Rotation => Threshold::Errors(f64::MIN_POSITIVE),
+            ConnectorWorkload::Rotation => Threshold::Errors(f64::MIN_POSITIVE),
             _ => Threshold::Errors(0.01),
         }
     }
 
     fn rotates_every(&self) -> Option<Duration> {
-        (self.workload == WorkloadFlag::Rotation).then_some(self.rotate_every)
+        (self.workload == ConnectorWorkload::Rotation).then_some(self.rotate_every)
     }
 }

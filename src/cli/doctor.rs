@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::bench::TargetArgs as _;
-use super::flags::{Environment, TargetFlags, Where};
+use super::flags::{EnvironmentUse, TargetFlags, Where};
 use crate::error::{Error, Result};
 use crate::exit_code;
-use crate::inspect::doctor::{self, Finding, Level};
+use crate::inspect::doctor::{self, Finding, Severity};
 use crate::terminal::outln;
 
 /// Flags of `certctl-bench doctor`.
@@ -32,7 +32,7 @@ pub struct DoctorFlags {
 /// # Errors
 /// If no running certctl is named, or this process is out of descriptors.
 pub fn run(flags: DoctorFlags) -> Result<u8> {
-    let Where::Running(target) = flags.target.resolve(Environment::Counts)? else {
+    let Where::Running(target) = flags.target.resolve(EnvironmentUse::Counts)? else {
         return Err(Error::usage("doctor checks a running certctl, and none is named")
             .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
     };
@@ -43,5 +43,5 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
     })?;
     let [ok, warnings, failures] = counts;
     outln!("{ok} ok, {warnings} warn, {failures} fail");
-    Ok(if counts[Level::Fail as usize] == 0 { 0 } else { exit_code::COULD_NOT_RUN })
+    Ok(if counts[Severity::Fail as usize] == 0 { 0 } else { exit_code::COULD_NOT_RUN })
 }

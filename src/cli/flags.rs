@@ -12,13 +12,13 @@ use super::criterion::CriterionFlags;
 use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
 use crate::exit_code;
-use crate::load::cut::{ErrorLimit, Limits};
+use crate::load::cut::{ErrorLimit, RunLimits};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
-use crate::measure::machine_use::Bound;
-use crate::system::base_url::{Base, redact};
-use crate::system::connectors::Wanted;
+use crate::measure::machine_use::CpuBound;
+use crate::system::base_url::{BaseUrl, redact};
+use crate::system::connectors::DaemonChoice;
 use crate::system::reference::{Behaviour, Store};
 use crate::system::{Target, Token};
 use crate::wire::tls::Trust;
@@ -151,7 +151,7 @@ pub struct LoadFlags {
     /// Largest share that other processes and the host may take of the CPU that the run left free: above it the run is
     /// invalid, from half of it on doubtful. 100% switches this off, and the judgement of CPU quotas too.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = other_cpu, env = "CERTCTL_BENCH_MAX_OTHER_CPU")]
-    pub max_other_cpu: Bound,
+    pub max_other_cpu: CpuBound,
     /// Rate at which connections are opened before the load.
     #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
     pub connect_rate: Rate,
@@ -179,14 +179,14 @@ enum BehaviourFlag {
 
 /// The standing of the old harness's variables that name the system under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Environment {
+pub enum EnvironmentUse {
     /// They name it where no flag does.
     Counts,
     /// They are ignored: only the command line names it.
     Ignored,
 }
 
-impl Environment {
+impl EnvironmentUse {
     /// Returns the value of a variable that names a system, if such variables count.
     pub(super) fn variable(self, name: &str) -> Option<String> {
         if self == Self::Counts { variable(name) } else { None }
@@ -200,14 +200,14 @@ pub enum Where {
     /// The reference server, which is to be started.
     Reference(Store, Behaviour),
     /// Daemons behind certctl's connectors.
-    Connectors(Box<Wanted>),
+    Connectors(Box<DaemonChoice>),
 }
 
 impl TargetArgs for TargetFlags {
     const NAMES: &'static [(&'static str, Option<&'static str>)] =
         &[("target", Some("CERTCTL_BASE")), ("database", None)];
 
-    fn resolve(self, environment: Environment) -> Result<Where> {
+    fn resolve(self, environment: EnvironmentUse) -> Result<Where> {
         let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
             if self.allow_foreign_rows {
                 return Err(Error::usage(
@@ -238,7 +238,7 @@ impl TargetArgs for TargetFlags {
                 "--behaviour applies only to the reference server: a running certctl behaves as it was built",
             ));
         }
-        let base: Base = base
+        let base: BaseUrl = base
             .parse()
             .map_err(|error| Error::usage(format!("the system's URL (--target, CERTCTL_BASE): {error}")))?;
         let token = self.token.or_else(|| variable("CERTCTL_TOKEN")).unwrap_or_else(|| DEFAULT_TOKEN.to_owned());
@@ -259,7 +259,7 @@ impl TargetArgs for TargetFlags {
         Ok(Where::Running(Box::new(target)))
     }
 
-    fn ignored(&self, environment: Environment) -> Vec<(&'static str, &'static str)> {
+    fn ignored(&self, environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {
         if self.target.is_some() || environment.variable("CERTCTL_BASE").is_some() {
             return Vec::new();
         }
@@ -298,8 +298,8 @@ impl LoadFlags {
     }
 
     /// Returns the limits that end the run early.
-    pub fn limits(&self) -> Limits {
-        Limits { requests: self.max_requests, errors: self.abort_on_errors }
+    pub fn limits(&self) -> RunLimits {
+        RunLimits { requests: self.max_requests, errors: self.abort_on_errors }
     }
 
     /// Cuts the workload down to a second or two: a smoke run shows that every part works.
@@ -317,7 +317,7 @@ impl LoadFlags {
 
 /// The spread of arrivals that come at a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spread {
+pub enum ArrivalSpread {
     /// One every 1/rate.
     #[default]
     Constant,
@@ -327,7 +327,7 @@ pub enum Spread {
     Jittered,
 }
 
-impl Spread {
+impl ArrivalSpread {
     /// Returns the pattern of this spread at `rate`.
     pub fn at(self, rate: Rate) -> Pattern {
         match self {
@@ -338,7 +338,7 @@ impl Spread {
     }
 }
 
-impl FromStr for Spread {
+impl FromStr for ArrivalSpread {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -357,10 +357,10 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 /// Parses a share that others may take: `50%`.
-fn other_cpu(text: &str) -> Result<Bound, String> {
+fn other_cpu(text: &str) -> Result<CpuBound, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     match percent {
-        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Bound(percent / 100.0)),
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(CpuBound(percent / 100.0)),
         _ => Err("write it as 50%, from 0% to 100%".to_owned()),
     }
 }

@@ -20,17 +20,17 @@ use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::handshake::against;
-use crate::handshake::counts::{Counts, HANDSHAKES, SMOKE_HANDSHAKES};
+use crate::handshake::counts::{HANDSHAKES, HandshakeCounts, SMOKE_HANDSHAKES};
 use crate::handshake::keyring::{Keyring, Parties};
-use crate::handshake::loopback::{Peer, Visitor};
+use crate::handshake::loopback::{RunningServer, Visitor};
 use crate::handshake::matrix::Case;
 use crate::handshake::pipe::{Pipe, unmetered};
-use crate::handshake::selection::{Loop, Scope, Side};
+use crate::handshake::selection::{Loop, MeasuredSide, Scope};
 use crate::handshake::servers::{Server, Started};
-use crate::handshake::throughput::Crew;
+use crate::handshake::throughput::HandshakeThreads;
 use crate::load::limits::allow_threads;
 use crate::provision::daemon::{self, Daemon};
-use crate::system::base_url::Base;
+use crate::system::base_url::BaseUrl;
 use crate::terminal::{errln, out, outln};
 use crate::wire::tls::Trust;
 
@@ -86,7 +86,7 @@ impl HandshakeFlags {
             }
         }
         if let Some(url) = &self.peer {
-            let base: Base =
+            let base: BaseUrl =
                 url.parse().map_err(|error| Error::usage(format!("peer (--peer, CERTCTL_BENCH_PEER): {error}")))?;
             let trust = match &self.ca_file {
                 Some(file) => Trust::from_file(file)?,
@@ -98,7 +98,12 @@ impl HandshakeFlags {
             let address = *here.iter().find(answers).or(here.first()).ok_or_else(|| {
                 Error::usage(format!("peer {base} is not on this machine")).with_hint("give an address on loopback")
             })?;
-            servers.push(Server::Running(Peer { label: "peer".to_owned(), address, trust, name: base.server_name()? }));
+            servers.push(Server::Running(RunningServer {
+                label: "peer".to_owned(),
+                address,
+                trust,
+                name: base.server_name()?,
+            }));
         }
         Ok(servers)
     }
@@ -217,7 +222,7 @@ fn count(flags: &HandshakeFlags, floor: &mut Floor, loops: &[Loop]) -> Result<()
         return Ok(());
     }
     let handshakes = if flags.is_smoke() { SMOKE_HANDSHAKES } else { HANDSHAKES };
-    let counts = Counts::of(floor.parties.values(), handshakes)?;
+    let counts = HandshakeCounts::of(floor.parties.values(), handshakes)?;
     let (folder, _claim) = bench::output_folder(flags.output.clone(), NAME, flags.is_smoke())?;
     let path = folder.join("counts.json");
     files::write(&path, counts.to_json()?)?;
@@ -259,7 +264,7 @@ fn measure(
             });
         }
         Loop::Throughput(threads, case) => {
-            let crew = Crew::new(*threads, &floor.parties(*case)?)?;
+            let crew = HandshakeThreads::new(*threads, &floor.parties(*case)?)?;
             group.throughput(Throughput::Elements(crew.batch()));
             group.bench_function(function, |bencher| bencher.iter_custom(|batches| or_exit(crew.run(batches))));
         }
@@ -270,20 +275,20 @@ fn measure(
 /// Returns the CPU time of this thread in one side's part of so many handshakes, which other load of the machine does
 /// not change. Reading that clock costs half a microsecond, eight times a handshake; half of that counts for either
 /// side.
-fn cpu_time(side: Side, parties: &Parties, pipe: &mut Pipe, iterations: u64) -> Result<Duration> {
+fn cpu_time(side: MeasuredSide, parties: &Parties, pipe: &mut Pipe, iterations: u64) -> Result<Duration> {
     let mut ns = 0;
     match side {
-        Side::Both => {
+        MeasuredSide::Both => {
             let start = thread_cpu_ns();
             for _ in 0..iterations {
                 pipe.shake(parties, &mut unmetered)?;
             }
             ns = thread_cpu_ns() - start;
         }
-        Side::Client | Side::Server => {
+        MeasuredSide::Client | MeasuredSide::Server => {
             for _ in 0..iterations {
                 let shake = pipe.shake(parties, &mut thread_cpu_ns)?;
-                ns += if side == Side::Client { shake.client } else { shake.server };
+                ns += if side == MeasuredSide::Client { shake.client } else { shake.server };
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::bench::Site;
+use super::bench::SystemFacts;
 use super::flags::Where;
 use crate::error::Result;
 use crate::evidence::processes::Addresses;
@@ -78,10 +78,10 @@ impl Place {
     ///
     /// # Errors
     /// If the system does not provide one of them.
-    pub fn site<'a>(&'a self, host: &'a str) -> Result<Site<'a>> {
+    pub fn site<'a>(&'a self, host: &'a str) -> Result<SystemFacts<'a>> {
         match self {
             Self::Certctl { target, findings } => site(host, target, findings),
-            Self::Connectors(connectors) => Ok(Site { connectors: Some(connectors), ..Site::default() }),
+            Self::Connectors(connectors) => Ok(SystemFacts { connectors: Some(connectors), ..SystemFacts::default() }),
         }
     }
 
@@ -157,7 +157,7 @@ fn sizes(needs: &[Need]) -> Sizes {
 }
 
 /// Returns the facts about a checked system that workloads need.
-pub fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Result<Site<'a>> {
+pub fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Result<SystemFacts<'a>> {
     let acme = match &findings.acme {
         None => None,
         Some(found) => {
@@ -168,5 +168,5 @@ pub fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Resul
     };
     let acme_is_audited = target.system.behaviour == Behaviour::AsBuilt.label();
     let peer = Some(Rc::new(Peer::certctl(findings.dialer.clone(), host)));
-    Ok(Site { host, token: target.token.reveal(), acme, acme_is_audited, peer, connectors: None })
+    Ok(SystemFacts { host, token: target.token.reveal(), acme, acme_is_audited, peer, connectors: None })
 }

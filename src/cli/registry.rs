@@ -1,18 +1,18 @@
 //! The registry: every bench target that runs scenarios. A test compares it with the benches, the seeds and the docs.
 
-use super::acme::{AcmeBurst, AcmeFlow};
-use super::agent_storm::AgentStorm;
-use super::api_tier::ApiTier;
-use super::bench::{self, Bench, Site};
-use super::bulk_renewal::BulkRenewal;
-use super::connector_tier::ConnectorTier;
+use super::acme::{AcmeBurstFlags, AcmeFlowFlags};
+use super::agent_storm::AgentStormFlags;
+use super::api_tier::ApiTierFlags;
+use super::bench::{self, Bench, SystemFacts};
+use super::bulk_renewal::BulkRenewalFlags;
+use super::connector_tier::ConnectorTierFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
 
 /// A bench target.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct BenchTarget {
     /// Its name.
     pub name: &'static str,
     /// Its description, in a sentence.
@@ -31,20 +31,20 @@ pub struct Asks {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [Entry; 6] = [
-    entry::<AcmeBurst>(),
-    entry::<AcmeFlow>(),
-    entry::<AgentStorm>(),
-    entry::<ApiTier>(),
-    entry::<BulkRenewal>(),
-    entry::<ConnectorTier>(),
+pub const ALL: [BenchTarget; 6] = [
+    entry::<AcmeBurstFlags>(),
+    entry::<AcmeFlowFlags>(),
+    entry::<AgentStormFlags>(),
+    entry::<ApiTierFlags>(),
+    entry::<BulkRenewalFlags>(),
+    entry::<ConnectorTierFlags>(),
 ];
 
-const fn entry<B: Bench>() -> Entry {
-    Entry { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, asks: asks::<B> }
+const fn entry<B: Bench>() -> BenchTarget {
+    BenchTarget { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, asks: asks::<B> }
 }
 
-impl Entry {
+impl BenchTarget {
     /// Returns the load that these flags define.
     ///
     /// # Errors
@@ -57,6 +57,6 @@ impl Entry {
 fn asks<B: Bench>(flags: &[&str]) -> Result<Asks> {
     let arguments = [B::NAME, "--bench"].iter().chain(flags).map(Into::into).collect();
     let flags = bench::parse::<B>(arguments).context(|| format!("reading flags of {}", B::NAME))?;
-    let groups = flags.bench.groups(&flags.load, &Site::default())?;
+    let groups = flags.bench.groups(&flags.load, &SystemFacts::default())?;
     Ok(Asks { workloads: groups.into_iter().flatten().collect(), error_floor: flags.bench.error_floor() })
 }

@@ -16,7 +16,7 @@ use super::compare::share;
 use super::flags::duration;
 use super::signals::Signals;
 use super::turn::{Contender, Ran};
-use crate::baseline::compare::{self, Options};
+use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::source;
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -85,7 +85,7 @@ pub fn run(flags: RelativeFlags) -> Result<u8> {
         contest.run_pair(pair, &mut earlier)?;
     }
     let [base, head] = contest.folders();
-    let options = Options { threshold: flags.threshold, counts_only: false };
+    let options = CompareOptions { threshold: flags.threshold, counts_only: false };
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
     comparison.save(&told)?;
     if let Some(path) = &flags.markdown {

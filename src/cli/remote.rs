@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::load::plan::Model;
 use crate::run::Workload;
 use crate::seed;
-use crate::system::base_url::Base;
+use crate::system::base_url::BaseUrl;
 use crate::system::reference::Store;
 use crate::terminal::errln;
 
@@ -117,7 +117,7 @@ fn destinations(place: &mut Where) -> Result<Vec<Destination>> {
     })
 }
 
-fn server(base: &mut Base) -> Result<Destination> {
+fn server(base: &mut BaseUrl) -> Result<Destination> {
     Ok(Destination { addresses: base.fix_addresses()?.to_vec(), name: base.to_string() })
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::Result;
 use crate::files;
-use crate::report::runs::{self, Group};
+use crate::report::runs::{self, ScenarioRuns};
 use crate::report::{html, markdown, text};
 use crate::terminal::out;
 
@@ -61,7 +61,7 @@ pub fn run(flags: ReportFlags) -> Result<()> {
     }
 }
 
-fn plain(groups: &[Group]) -> String {
+fn plain(groups: &[ScenarioRuns]) -> String {
     let runs = groups.iter().flat_map(|group| &group.runs);
     let each = runs.map(|run| {
         let label = if run.label.is_empty() { String::new() } else { format!("{}: {}\n", run.label, run.file) };

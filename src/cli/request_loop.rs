@@ -15,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::bench::{self, Bench, Site};
+use super::bench::{self, Bench, SystemFacts};
 use super::criterion::CriterionFlags;
 use super::shield::Shield;
 use super::{elsewhere, exit, place};
@@ -30,7 +30,7 @@ use crate::measure::machine::Machine;
 use crate::run::Workload;
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
-use crate::system::base_url::Base;
+use crate::system::base_url::BaseUrl;
 use crate::system::{Target, Token};
 use crate::terminal::outln;
 use crate::wire::connection::Stopwatch;
@@ -153,7 +153,7 @@ pub fn run_if_handed_over<B: Bench>() -> Option<ExitCode> {
 fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let hand_over: HandOver = serde_json::from_str(hand_over).context(|| format!("reading {VARIABLE}"))?;
     die_with(hand_over.parent)?;
-    let base: Base = hand_over.base.parse().map_err(|error| Error::new(format!("reading {VARIABLE}: {error}")))?;
+    let base: BaseUrl = hand_over.base.parse().map_err(|error| Error::new(format!("reading {VARIABLE}: {error}")))?;
     let config = tls::client_config(&hand_over.trust.into_trust()?)?;
     let dialer = Dialer::new(hand_over.address, base.server_name()?, config);
     let arguments = hand_over.flags.into_iter().map(Into::into).collect();
@@ -161,7 +161,7 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     flags.apply_smoke();
     let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
     let token = Token::new(hand_over.token);
-    let site = Site { host: &base.host_header(), token: token.reveal(), acme, ..Site::default() };
+    let site = SystemFacts { host: &base.host_header(), token: token.reveal(), acme, ..SystemFacts::default() };
     let groups = flags.bench.groups(&flags.load, &site)?;
 
     let _shield = Shield::raise()?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::criterion::CriterionFlags;
-use crate::baseline::compare::{self, Options};
+use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::local::{self, Keep};
 use crate::baseline::{Comparison, Side, source};
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub enum Saved {
     /// It is saved under a name.
     Save { name: String, folder: PathBuf, keep: Keep },
     /// It is compared with what is saved under a name.
-    Compare { name: String, base: Box<Side>, options: Options },
+    Compare { name: String, base: Box<Side>, options: CompareOptions },
 }
 
 impl Saved {
@@ -46,8 +46,12 @@ impl Saved {
             return Ok(Self::Neither);
         }
         let base = Box::new(local::load(name, &folder, scenario)?);
-        let threshold = flags.noise_threshold.unwrap_or(Options::default().threshold);
-        Ok(Self::Compare { name: name.clone(), base, options: Options { threshold, ..Options::default() } })
+        let threshold = flags.noise_threshold.unwrap_or(CompareOptions::default().threshold);
+        Ok(Self::Compare {
+            name: name.clone(),
+            base,
+            options: CompareOptions { threshold, ..CompareOptions::default() },
+        })
     }
 
     /// Saves or compares the run in `folder`, prints the result, and returns the exit code of both together.

@@ -57,9 +57,9 @@ pub fn run(flags: SeedFlags) -> Result<()> {
     if flags.reset || flags.clean {
         return tidy(&flags, &mut io::stdout());
     }
-    let source = flags.dir.map_or(seed::Source::Embedded, seed::Source::Folder);
+    let source = flags.dir.map_or(seed::SeedSource::Embedded, seed::SeedSource::Folder);
     let sizes = Sizes { agents: flags.agents, certificates: flags.certificates };
-    let options = seed::Options { source, sizes, allow_foreign: flags.allow_foreign_rows };
+    let options = seed::SeedOptions { source, sizes, allow_foreign: flags.allow_foreign_rows };
     seed::apply(&flags.database, &options, &mut io::stdout()).map(drop)
 }
 

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use super::place::Place;
 use super::signals::Signals;
-use crate::database::{self, Client};
+use crate::database::{self, DatabaseClient};
 use crate::error::Result;
-use crate::evidence::meter::Meter;
+use crate::evidence::meter::MachineMeter;
 use crate::evidence::metrics::{self, Metrics};
-use crate::evidence::{Evidence, Witness};
+use crate::evidence::{DatabaseWitness, Evidence};
 use crate::inspect::preflight::Findings;
 use crate::load::cut::{Cut, Ended};
 use crate::load::run::Control;
 use crate::measure::breach::Breach;
-use crate::measure::machine_use::{Bound, MachineUse};
+use crate::measure::machine_use::{CpuBound, MachineUse};
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
@@ -23,10 +23,10 @@ use crate::report::live::Live;
 use crate::run::{self, Workload};
 use crate::scenario::books::{AuditBook, AuditRows};
 use crate::seed;
-use crate::summary::{About, Part, Results, Summary, Verdict};
+use crate::summary::{About, Results, Summary, Verdict, WorkloadPart};
 use crate::system::connectors::Connectors;
-use crate::system::counters::Counts;
-use crate::system::rotator::Rotor;
+use crate::system::counters::Counters;
+use crate::system::rotator::Rotator;
 use crate::system::{Target, reference};
 use crate::terminal::errln;
 use crate::wire::FaultKind;
@@ -46,7 +46,7 @@ pub struct Session<'a> {
     /// True for a smoke run, which only shows that everything works.
     pub smoke: bool,
     /// The largest share of the CPU that others may take.
-    pub max_other_cpu: Bound,
+    pub max_other_cpu: CpuBound,
     /// The interval at which certificates are replaced meanwhile.
     pub rotates_every: Option<Duration>,
     /// Signals, which end the session early.
@@ -71,8 +71,8 @@ impl Session<'_> {
     }
 
     /// Returns the summary of the groups that ran.
-    fn sum_up(&self, about: About, done: Done) -> Summary {
-        let Done { parts, mut invalid, mut breaches, evidence, machine_use } = done;
+    fn sum_up(&self, about: About, done: GroupResults) -> Summary {
+        let GroupResults { parts, mut invalid, mut breaches, evidence, machine_use } = done;
         let ended = self.cut.ended();
         breaches.extend(match ended.clone() {
             Some(Ended::Errors { share, limit }) => Some(Breach::Drowned { share, within: limit.within }),
@@ -104,8 +104,8 @@ impl Session<'_> {
     }
 
     /// Runs one group after another. If a later group cannot start, the results of the earlier ones are kept.
-    fn run_groups(&self, about: &About, stop: &Arc<AtomicBool>) -> Result<Done> {
-        let mut all = Done::default();
+    fn run_groups(&self, about: &About, stop: &Arc<AtomicBool>) -> Result<GroupResults> {
+        let mut all = GroupResults::default();
         for group in self.groups {
             match self.run_group(group, &all, about, stop) {
                 Ok(done) => all.add(done),
@@ -132,7 +132,13 @@ impl Session<'_> {
         Ok(all)
     }
 
-    fn run_group(&self, group: &[Workload], earlier: &Done, about: &About, stop: &Arc<AtomicBool>) -> Result<Done> {
+    fn run_group(
+        &self,
+        group: &[Workload],
+        earlier: &GroupResults,
+        about: &About,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<GroupResults> {
         let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
         // The metrics are read once rows are put back, and the audit row of that reading is no part of the evidence.
         let mut auditor = Auditor::open(group, self.place, stop)?;
@@ -140,9 +146,9 @@ impl Session<'_> {
         let reading = auditor.expect_reading()?;
         let before = self.metrics(stop);
         auditor.settle(reading, &before)?;
-        let witness = self.database().map(|url| Witness::start(url, control.progress.clone())).transpose()?;
+        let witness = self.database().map(|url| DatabaseWitness::start(url, control.progress.clone())).transpose()?;
         let rotor = self.rotor(&control)?;
-        let meter = Meter::start(self.place.addresses(), control.progress.clone())?;
+        let meter = MachineMeter::start(self.place.addresses(), control.progress.clone())?;
         let measurements = self.measure(group, &control)?;
         let machine_use = meter.finish();
         drop(rotor);
@@ -150,7 +156,7 @@ impl Session<'_> {
         if self.database().is_some() {
             self.keep(group, &measurements, &machine, earlier, about);
         }
-        let Done { mut invalid, machine_use, .. } = machine;
+        let GroupResults { mut invalid, machine_use, .. } = machine;
         // Measurements are kept even if their side effects cannot be counted.
         let work = auditor.close(group, &measurements, stop).unwrap_or_else(|error| {
             invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
@@ -172,8 +178,8 @@ impl Session<'_> {
     }
 
     /// Returns the machine use while a group was measured, and the reasons in it for which the run is invalid.
-    fn judge_machine(&self, group: &[Workload], machine_use: Option<MachineUse>) -> Done {
-        let mut done = Done { machine_use: Vec::from_iter(machine_use), ..Done::default() };
+    fn judge_machine(&self, group: &[Workload], machine_use: Option<MachineUse>) -> GroupResults {
+        let mut done = GroupResults { machine_use: Vec::from_iter(machine_use), ..GroupResults::default() };
         for machine in &mut done.machine_use {
             machine.workloads = group.iter().map(|workload| workload.scenario.name().to_owned()).collect();
             done.invalid.extend(machine.judge(self.max_other_cpu));
@@ -182,8 +188,15 @@ impl Session<'_> {
     }
 
     /// Saves the measurements of a group, and of those before it, as a run whose side effects are not checked yet.
-    fn keep(&self, group: &[Workload], measurements: &[Measurement], machine: &Done, earlier: &Done, about: &About) {
-        let mut done = Done {
+    fn keep(
+        &self,
+        group: &[Workload],
+        measurements: &[Measurement],
+        machine: &GroupResults,
+        earlier: &GroupResults,
+        about: &About,
+    ) {
+        let mut done = GroupResults {
             parts: earlier.parts.clone(),
             invalid: [&earlier.invalid[..], &machine.invalid].concat(),
             breaches: earlier.breaches.clone(),
@@ -212,8 +225,8 @@ impl Session<'_> {
     }
 
     /// Judges the workloads of a group. No measurement is judged if the load did not begin.
-    fn judge(&self, group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> Done {
-        let mut done = Done::default();
+    fn judge(&self, group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> GroupResults {
+        let mut done = GroupResults::default();
         for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
             let observations = workload.scenario.observations(&measurement);
             if self.load_began() {
@@ -223,7 +236,12 @@ impl Session<'_> {
                 done.invalid.extend(missing.map(|one| Invalid::Never { what: one.name, hint: self.cut.for_more() }));
             }
             done.breaches.extend(workload.scenario.broken_rules());
-            done.parts.push(Part { measurement, work, observations, thresholds: workload.scenario.thresholds() });
+            done.parts.push(WorkloadPart {
+                measurement,
+                work,
+                observations,
+                thresholds: workload.scenario.thresholds(),
+            });
         }
         done
     }
@@ -236,10 +254,10 @@ impl Session<'_> {
     }
 
     /// Starts replacing certificates, where that is wanted, until the result is dropped.
-    fn rotor(&self, control: &Control) -> Result<Option<Rotor>> {
+    fn rotor(&self, control: &Control) -> Result<Option<Rotator>> {
         match (self.place, self.rotates_every) {
             (Place::Connectors(connectors), Some(every)) => {
-                Rotor::start(connectors, every, control.progress.clone()).map(Some)
+                Rotator::start(connectors, every, control.progress.clone()).map(Some)
             }
             _ => Ok(None),
         }
@@ -251,7 +269,7 @@ impl Session<'_> {
     }
 
     /// Checks every threshold against the measurements.
-    fn check(&self, parts: &[Part]) -> Vec<Checked> {
+    fn check(&self, parts: &[WorkloadPart]) -> Vec<Checked> {
         let Some(floor) = self.floor else { return Vec::new() };
         let names = self.groups.iter().flatten().map(|workload| workload.scenario.name());
         let mut checked = Vec::new();
@@ -272,15 +290,15 @@ impl Session<'_> {
 
 /// The results of groups of workloads.
 #[derive(Default)]
-struct Done {
-    parts: Vec<Part>,
+struct GroupResults {
+    parts: Vec<WorkloadPart>,
     invalid: Vec<Invalid>,
     breaches: Vec<Breach>,
     evidence: Vec<Evidence>,
     machine_use: Vec<MachineUse>,
 }
 
-impl Done {
+impl GroupResults {
     fn add(&mut self, other: Self) {
         self.parts.extend(other.parts);
         self.invalid.extend(other.invalid);
@@ -291,7 +309,7 @@ impl Done {
 }
 
 /// Counts the outcomes that may not occur, if there are any.
-fn broken(parts: &[Part], may_not_be: impl Fn(Outcome) -> bool) -> Option<Invalid> {
+fn broken(parts: &[WorkloadPart], may_not_be: impl Fn(Outcome) -> bool) -> Option<Invalid> {
     let scheduled = parts.iter().map(|part| part.measurement.scheduled).sum();
     let outcomes = parts.iter().flat_map(|part| part.measurement.outcomes.sorted());
     let unsent: u64 = parts.iter().map(|part| part.measurement.unsent_by_system()).sum();
@@ -324,9 +342,9 @@ fn works(invalid: &[Invalid]) -> bool {
 
 /// A counter of side effects, where the system lets them be counted.
 enum Auditor<'a> {
-    Database(Box<Client>),
-    Memory(&'a Target, &'a Findings, Counts),
-    Connectors(&'a Connectors, Option<Counts>),
+    Database(Box<DatabaseClient>),
+    Memory(&'a Target, &'a Findings, Counters),
+    Connectors(&'a Connectors, Option<Counters>),
     None,
 }
 

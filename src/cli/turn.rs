@@ -106,13 +106,15 @@ impl Contender {
         }
         let took = started.elapsed();
         match judge(label, folder, status)? {
-            Found::Fit { verdict, identity } => Ok(Ran::Fit { verdict, took, identity }),
-            Found::Invalid(why) => Ok(Ran::Unfit(Error::invalid(format!("the run of {label} is invalid: {why}")))),
-            Found::Nothing if status.code() == Some(exit_code::USAGE.into()) => Err(Error::usage(format!(
+            FoundSummary::Fit { verdict, identity } => Ok(Ran::Fit { verdict, took, identity }),
+            FoundSummary::Invalid(why) => {
+                Ok(Ran::Unfit(Error::invalid(format!("the run of {label} is invalid: {why}"))))
+            }
+            FoundSummary::Nothing if status.code() == Some(exit_code::USAGE.into()) => Err(Error::usage(format!(
                 "the command of --{label} is wrong: {}",
                 child.failure("it refused its arguments").what()
             ))),
-            Found::Nothing => Ok(Ran::Unfit(
+            FoundSummary::Nothing => Ok(Ran::Unfit(
                 child
                     .failure("it wrote no summary.json of a run")
                     .with_hint("try the command by itself; it must not contain --output"),
@@ -199,7 +201,7 @@ impl Guard {
 }
 
 /// The summary that a run left.
-enum Found {
+enum FoundSummary {
     /// One that can be compared.
     Fit { verdict: String, identity: String },
     /// One that cannot.
@@ -211,16 +213,16 @@ enum Found {
 /// Reads the summary of a run, and checks that the run ended as it says: one that failed after its summary was written,
 /// or that left the summary of another, did not measure that. A failure may have any exit code: a build tool in between
 /// has its own.
-fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
+fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<FoundSummary> {
     if folder.join("smoke").exists() {
         return Err(Error::usage(format!("the command of --{label} makes a smoke run, which measures nothing"))
             .with_hint("start it by `cargo bench`, or give the program --bench"));
     }
     let Ok(text) = files::read_text(&folder.join("summary.json"), source::LARGEST_BYTES) else {
-        return Ok(Found::Nothing);
+        return Ok(FoundSummary::Nothing);
     };
     if let Some(signal) = status.signal() {
-        return Ok(Found::Invalid(format!("signal {signal} ended it")));
+        return Ok(FoundSummary::Invalid(format!("signal {signal} ended it")));
     }
     // Read as plain JSON: the comparison checks whether this version supports the summary.
     let summary: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -228,17 +230,17 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<Found> {
     if !["pass", "breached"].contains(&verdict) {
         let reasons = summary["invalid"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let reasons = reasons.collect::<Vec<_>>().join("; ");
-        return Ok(Found::Invalid(if reasons.is_empty() { verdict.to_owned() } else { reasons }));
+        return Ok(FoundSummary::Invalid(if reasons.is_empty() { verdict.to_owned() } else { reasons }));
     }
     let partial = |results: &Value| results["arrivals"]["partial"] == true;
     if summary["results"].as_array().into_iter().flatten().any(partial) {
-        return Ok(Found::Invalid("it was stopped before its end".to_owned()));
+        return Ok(FoundSummary::Invalid("it was stopped before its end".to_owned()));
     }
     let ended = status.code().unwrap_or_default();
     let as_told = if verdict == "pass" { ended == 0 } else { (1..=128).contains(&ended) };
     if !as_told {
-        return Ok(Found::Invalid(format!("its summary says {verdict}, but it ended with exit code {ended}")));
+        return Ok(FoundSummary::Invalid(format!("its summary says {verdict}, but it ended with exit code {ended}")));
     }
     let identity = summary["run_id"].as_str().map_or_else(|| short_hash(&text), str::to_owned);
-    Ok(Found::Fit { verdict: verdict.to_owned(), identity })
+    Ok(FoundSummary::Fit { verdict: verdict.to_owned(), identity })
 }

@@ -9,7 +9,7 @@ use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::Failure;
-use super::tls::{self, Files, Verify};
+use super::tls::{self, TlsFiles, Verify};
 use crate::error::{Error, Result};
 use crate::foreign;
 
@@ -66,7 +66,7 @@ impl Address {
             let why = if url.contains("://") { format!(": {}", Failure::from(error)) } else { String::new() };
             wrong(&why)
         })?;
-        let (mut mode, mut verify, mut files) = (config.get_ssl_mode(), Verify::Nothing, Files::default());
+        let (mut mode, mut verify, mut files) = (config.get_ssl_mode(), Verify::Nothing, TlsFiles::default());
         for (name, value) in ours {
             match (name.as_str(), value.as_str()) {
                 ("sslmode", "disable") => mode = SslMode::Disable,

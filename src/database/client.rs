@@ -43,12 +43,12 @@ pub(super) type Warnings = Arc<Mutex<Vec<String>>>;
 ///
 /// A query that waits too long is given up, together with its session: see [`Failure`]. A session that the server ended
 /// while it was idle is opened again.
-pub struct Client {
+pub struct DatabaseClient {
     address: Address,
     purpose: &'static str,
     query_limit: Duration,
     /// `None` once given up.
-    session: Option<Session>,
+    session: Option<OpenSession>,
     warnings: Warnings,
     in_transaction: bool,
     // Last, so that it is dropped after the session that runs in it.
@@ -56,7 +56,7 @@ pub struct Client {
 }
 
 /// An open session.
-pub(super) struct Session {
+pub(super) struct OpenSession {
     pub(super) client: tokio_postgres::Client,
     /// The backend's process; `None` behind a pooler, where it changes.
     pub(super) pid: Option<i32>,
@@ -100,7 +100,7 @@ impl Parameter for Vec<&str> {
     }
 }
 
-impl Client {
+impl DatabaseClient {
     /// Opens a session, within 10 s unless the URL says otherwise. Its `application_name` is `certctl-bench PURPOSE`.
     ///
     /// # Errors
@@ -236,7 +236,7 @@ impl Client {
             Err(Failure::Silent { .. } | Failure::Blocked { .. } | Failure::Slow { .. } | Failure::Stopped)
         ) {
             // Closes the socket, which a server that works again notices.
-            if let Some(Session { driver, .. }) = self.session.take() {
+            if let Some(OpenSession { driver, .. }) = self.session.take() {
                 driver.abort();
                 let _ = self.runtime.block_on(driver);
             }
@@ -245,9 +245,9 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for DatabaseClient {
     fn drop(&mut self) {
-        if let Some(Session { client, driver, .. }) = self.session.take() {
+        if let Some(OpenSession { client, driver, .. }) = self.session.take() {
             drop(client);
             // Lets the driver send the closing message; a failure of that changes nothing.
             let _ = self.runtime.block_on(async { timeout(CLOSE_PATIENCE, driver).await });
@@ -257,7 +257,7 @@ impl Drop for Client {
 
 /// A transaction, which is rolled back when it is dropped.
 pub struct Transaction<'a> {
-    client: &'a mut Client,
+    client: &'a mut DatabaseClient,
 }
 
 impl Transaction<'_> {
@@ -282,15 +282,15 @@ impl Drop for Transaction<'_> {
 }
 
 impl Deref for Transaction<'_> {
-    type Target = Client;
+    type Target = DatabaseClient;
 
-    fn deref(&self) -> &Client {
+    fn deref(&self) -> &DatabaseClient {
         self.client
     }
 }
 
 impl DerefMut for Transaction<'_> {
-    fn deref_mut(&mut self) -> &mut Client {
+    fn deref_mut(&mut self) -> &mut DatabaseClient {
         self.client
     }
 }
@@ -305,7 +305,7 @@ fn marked(sql: &str) -> String {
 }
 
 /// Opens a session, and waits for a server that is still starting. The caller limits the time.
-pub(super) async fn open(address: &Address, purpose: &str, warnings: &Warnings) -> Result<Session, Failure> {
+pub(super) async fn open(address: &Address, purpose: &str, warnings: &Warnings) -> Result<OpenSession, Failure> {
     let mut is_pooled = false;
     loop {
         match open_once(address, purpose, warnings, is_pooled).await {
@@ -341,7 +341,12 @@ fn is_worth_a_try_without_tls(failure: &Failure) -> bool {
     }
 }
 
-async fn open_once(address: &Address, purpose: &str, warnings: &Warnings, is_pooled: bool) -> Result<Session, Failure> {
+async fn open_once(
+    address: &Address,
+    purpose: &str,
+    warnings: &Warnings,
+    is_pooled: bool,
+) -> Result<OpenSession, Failure> {
     let mut config = address.config().clone();
     config.application_name(format!("{NAME} {purpose}"));
     if !is_pooled {
@@ -351,11 +356,11 @@ async fn open_once(address: &Address, purpose: &str, warnings: &Warnings, is_poo
     let mut session = match address.tls() {
         Some(tls) => {
             let (client, connection) = config.connect(tls.clone()).await?;
-            Session { client, pid: None, driver: drive(connection, warnings.clone()) }
+            OpenSession { client, pid: None, driver: drive(connection, warnings.clone()) }
         }
         None => {
             let (client, connection) = config.connect(NoTls).await?;
-            Session { client, pid: None, driver: drive(connection, warnings.clone()) }
+            OpenSession { client, pid: None, driver: drive(connection, warnings.clone()) }
         }
     };
     // A pooler that ignores options without an error does not pass them on.

@@ -15,7 +15,7 @@ mod tls;
 mod watch;
 
 pub use address::{Address, keep_passwords, redact_url};
-pub use client::{Client, Parameter, Transaction};
+pub use client::{DatabaseClient, Parameter, Transaction};
 pub use failure::Failure;
 pub use outline::outline;
 pub use tokio_postgres::Row;

@@ -27,7 +27,7 @@ pub(super) enum Verify {
 
 /// The files that a URL names.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Files {
+pub(super) struct TlsFiles {
     /// Authorities, in PEM; `system` stands for those of the operating system.
     pub roots: Option<PathBuf>,
     /// The client's certificate, in PEM.
@@ -40,7 +40,7 @@ pub(super) struct Files {
 ///
 /// # Errors
 /// If a file cannot be read, or has other content.
-pub(super) fn connector(verify: Verify, files: &Files, is_direct: bool) -> Result<MakeRustlsConnect> {
+pub(super) fn connector(verify: Verify, files: &TlsFiles, is_direct: bool) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Verifier::new(verify, files, provider.clone())?;
     let unusable = |error: rustls::Error| Error::usage(format!("TLS to the database: {error}"));
@@ -96,7 +96,7 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn new(verify: Verify, files: &Files, provider: Arc<CryptoProvider>) -> Result<Self> {
+    fn new(verify: Verify, files: &TlsFiles, provider: Arc<CryptoProvider>) -> Result<Self> {
         if verify == Verify::Nothing {
             return Ok(Self { verify, roots: Vec::new(), chain: None, provider });
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use super::address::Address;
-use super::client::{Session, open};
+use super::client::{OpenSession, open};
 use super::failure::Failure;
 use super::{NAME, outline};
 use crate::foreign;
@@ -71,7 +71,7 @@ enum Cause {
 pub(super) async fn wait<T>(
     mut query: Pin<&mut impl Future<Output = Result<T, tokio_postgres::Error>>>,
     limit: Duration,
-    session: &Session,
+    session: &OpenSession,
     address: &Address,
 ) -> Result<T, Failure> {
     let began = Instant::now();
@@ -111,12 +111,12 @@ pub(super) async fn wait<T>(
 }
 
 /// Cancels the query of `session`.
-async fn give_up(session: &Session, address: &Address) {
+async fn give_up(session: &OpenSession, address: &Address) {
     let _ = timeout(CANCEL_PATIENCE, address.cancel(&session.client.cancel_token())).await;
 }
 
 /// Determines, over a new session, the cause for which `session` waits.
-async fn look(session: &Session, address: &Address) -> Cause {
+async fn look(session: &OpenSession, address: &Address) -> Cause {
     let looked = timeout(LOOK_PATIENCE, async {
         let other = open(address, "look", &Arc::default()).await.ok()?;
         blockers(session, &other).await.ok()
@@ -129,7 +129,7 @@ async fn look(session: &Session, address: &Address) -> Cause {
 }
 
 /// Describes the sessions that hold the lock for which `session` waits, as `other` sees them.
-async fn blockers(session: &Session, other: &Session) -> Result<Option<String>, tokio_postgres::Error> {
+async fn blockers(session: &OpenSession, other: &OpenSession) -> Result<Option<String>, tokio_postgres::Error> {
     // Behind a pooler the backend's number is unknown, but it has the suite's name.
     let ours = match session.pid {
         Some(pid) => format!("pid = {pid}"),

@@ -13,7 +13,7 @@ use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
 use crate::measure::cgroup::Cgroup;
 use crate::measure::machine_use::MachineUse;
-use crate::measure::machine_use::account::{Account, Reading};
+use crate::measure::machine_use::account::{Account, MachineReading};
 use crate::measure::machine_use::procfs::{self, CpuSet};
 
 /// The interval of the readings.
@@ -24,12 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const MOST_COST: u32 = 200;
 
 /// The thread that takes the readings. Dropping this ends it.
-pub struct Meter {
+pub struct MachineMeter {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<MachineUse>>>,
 }
 
-impl Meter {
+impl MachineMeter {
     /// Starts to measure, for a run that the calling thread is going to drive.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Meter {
     }
 }
 
-impl Drop for Meter {
+impl Drop for MachineMeter {
     fn drop(&mut self) {
         self.end();
     }
@@ -126,7 +126,7 @@ impl Watch {
         let pressure = self.cgroup.pressure_file().and_then(|file| read(&file));
         let pressure = pressure.or_else(|| read(Path::new("/proc/pressure/cpu")));
         let measuring = read(Path::new(&self.measuring_stat)).and_then(|stat| procfs::process(&stat));
-        self.account.add(Reading {
+        self.account.add(MachineReading {
             at: Moment::now(),
             in_window,
             processors: procfs::processors(&stat, &self.used),

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use statements::{Cost, PerArrival, Statement, Statements, statement_statistics};
 pub use window::{Activity, Count, Window};
-pub use witness::Witness;
+pub use witness::DatabaseWitness;
 
 use crate::error::Error;
 use metrics::{Change, Metrics};

@@ -44,7 +44,7 @@ pub struct Occupants {
 }
 
 /// The result of the search for one listener.
-enum Found {
+enum Holder {
     /// Held by these processes.
     Here(Vec<u32>),
     /// On another machine.
@@ -63,9 +63,9 @@ impl Occupants {
         let (mut here, mut away) = (Vec::new(), Vec::new());
         for address in &addresses.system {
             match owner(*address, &names, 0) {
-                Found::Here(pids) => here.extend(pids),
-                Found::Elsewhere => away.push(format!("{address} is on another machine")),
-                Found::Unseen => {
+                Holder::Here(pids) => here.extend(pids),
+                Holder::Elsewhere => away.push(format!("{address} is on another machine")),
+                Holder::Unseen => {
                     roots.is_complete = false;
                     away.push(format!(
                         "the process that listens at {address} is not visible (run as root, or as the same user)"
@@ -79,15 +79,15 @@ impl Occupants {
             Rows::Database(url) => database(url, &names),
             // Every PostgreSQL on this machine is taken for it.
             Rows::Unnamed if is_local => by_name(&names),
-            Rows::Unnamed | Rows::Nowhere => Found::Elsewhere,
+            Rows::Unnamed | Rows::Nowhere => Holder::Elsewhere,
         };
         let postgresql = match of_database {
-            Found::Here(pids) => {
+            Holder::Here(pids) => {
                 roots.owners.extend(pids.iter().map(|pid| (*pid, Owner::Postgresql)));
                 told(&pids, &names)
             }
-            Found::Elsewhere => "none seen on this machine".to_owned(),
-            Found::Unseen => {
+            Holder::Elsewhere => "none seen on this machine".to_owned(),
+            Holder::Unseen => {
                 roots.is_complete = false;
                 "not visible".to_owned()
             }
@@ -125,17 +125,17 @@ fn pids() -> impl Iterator<Item = u32> {
 }
 
 /// Finds the processes that hold the socket that listens at `address`.
-fn owner(address: SocketAddr, names: &HashMap<u32, &Process>, hops: usize) -> Found {
+fn owner(address: SocketAddr, names: &HashMap<u32, &Process>, hops: usize) -> Holder {
     let in_ours = is_ours(address.ip());
     let Some(view) = (if in_ours { Some(PathBuf::from("/proc/self")) } else { namespace_of(address.ip()) }) else {
-        return Found::Elsewhere;
+        return Holder::Elsewhere;
     };
     let inodes = ["net/tcp", "net/tcp6"]
         .map(|table| procfs::listening(&fs::read_to_string(view.join(table)).unwrap_or_default(), address))
         .concat();
     let mut holders = holders(&inodes);
     if holders.is_empty() {
-        return Found::Unseen;
+        return Holder::Unseen;
     }
     // The CPU use of a proxy counts as the system's, but the system itself is behind it.
     for pid in holders.clone() {
@@ -144,12 +144,12 @@ fn owner(address: SocketAddr, names: &HashMap<u32, &Process>, hops: usize) -> Fo
             && let Some(behind) = behind(pid)
         {
             match owner(behind, names, hops + 1) {
-                Found::Here(pids) => holders.extend(pids),
-                Found::Elsewhere | Found::Unseen => return Found::Unseen,
+                Holder::Here(pids) => holders.extend(pids),
+                Holder::Elsewhere | Holder::Unseen => return Holder::Unseen,
             }
         }
     }
-    Found::Here(holders)
+    Holder::Here(holders)
 }
 
 /// Reports whether this machine has this address in its own network namespace.
@@ -203,8 +203,8 @@ fn behind(pid: u32) -> Option<SocketAddr> {
 }
 
 /// Finds the PostgreSQL of a URL.
-fn database(url: &str, names: &HashMap<u32, &Process>) -> Found {
-    let Ok(address) = Address::parse(url) else { return Found::Elsewhere };
+fn database(url: &str, names: &HashMap<u32, &Process>) -> Holder {
+    let Ok(address) = Address::parse(url) else { return Holder::Elsewhere };
     let config = address.config();
     let port = config.get_ports().first().copied().unwrap_or(POSTGRES_PORT);
     match config.get_hosts().first() {
@@ -212,37 +212,37 @@ fn database(url: &str, names: &HashMap<u32, &Process>) -> Found {
             let path = folder.join(format!(".s.PGSQL.{port}"));
             let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
             match holders(&procfs::listening_at_path(&table, &path.to_string_lossy())) {
-                pids if pids.is_empty() => Found::Unseen,
-                pids => Found::Here(pids),
+                pids if pids.is_empty() => Holder::Unseen,
+                pids => Holder::Here(pids),
             }
         }
         Some(Host::Tcp(host)) => {
             let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
             let mut found = addresses.into_iter().flatten().map(|address| owner(address, names, 0));
-            let mut first = found.next().unwrap_or(Found::Elsewhere);
+            let mut first = found.next().unwrap_or(Holder::Elsewhere);
             // A name may have an address at which nothing listens.
             for next in found {
-                if !matches!(first, Found::Here(_)) {
+                if !matches!(first, Holder::Here(_)) {
                     first = next;
                 }
             }
             match first {
                 // The descriptors of another user's processes are not visible, but their names are.
-                Found::Unseen => by_name(names),
+                Holder::Unseen => by_name(names),
                 found => found,
             }
         }
-        None => Found::Elsewhere,
+        None => Holder::Elsewhere,
     }
 }
 
 /// Finds every PostgreSQL on this machine.
-fn by_name(names: &HashMap<u32, &Process>) -> Found {
+fn by_name(names: &HashMap<u32, &Process>) -> Holder {
     let is_one = |pid: &u32| names.get(pid).is_some_and(|process| process.name == POSTGRES);
     let masters = names.values().filter(|process| is_one(&process.pid) && !is_one(&process.parent));
     let mut masters: Vec<_> = masters.map(|process| process.pid).collect();
     masters.sort_unstable();
-    if masters.is_empty() { Found::Elsewhere } else { Found::Here(masters) }
+    if masters.is_empty() { Holder::Elsewhere } else { Holder::Here(masters) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::database::{Client, Failure, MARK, SqlState, outline};
+use crate::database::{DatabaseClient, Failure, MARK, SqlState, outline};
 use crate::error::{Context, Error, Result};
 
 /// The most statements that are listed singly.
@@ -92,7 +92,7 @@ const COUNTING: [(&str, &str); 2] = [("compute_query_id", "off"), ("pg_stat_stat
 ///
 /// # Errors
 /// If not, with the fix.
-pub fn statement_statistics(client: &mut Client) -> Result<()> {
+pub fn statement_statistics(client: &mut DatabaseClient) -> Result<()> {
     let view = View::find(client)?;
     let before = view.read(client)?;
     let snapshot = view.read(client)?;
@@ -107,7 +107,7 @@ pub fn statement_statistics(client: &mut Client) -> Result<()> {
 }
 
 /// Creates the error for statements that are not counted, with the reason.
-pub(super) fn uncounted(client: &mut Client) -> Error {
+pub(super) fn uncounted(client: &mut DatabaseClient) -> Error {
     let names = COUNTING.map(|(name, _)| format!("'{name}'")).join(", ");
     let sql = format!("SELECT name, setting FROM pg_settings WHERE name IN ({names}) ORDER BY name");
     let settings: Vec<(String, String)> = match client.query(&sql, &[]) {
@@ -132,7 +132,7 @@ pub(super) fn uncounted(client: &mut Client) -> Error {
 }
 
 /// Checks that no role, nor this database, has a setting that exempts it from the counting.
-fn exempt(client: &mut Client) -> Result<()> {
+fn exempt(client: &mut DatabaseClient) -> Result<()> {
     let sql = "SELECT coalesce(setrole::regrole::text, '-'), setting FROM pg_db_role_setting, unnest(setconfig) AS setting \
                WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY 1, 2";
     let rows = client.query(sql, &[]).context(|| "reading the settings of roles".to_owned())?;
@@ -161,7 +161,7 @@ impl View {
     ///
     /// # Errors
     /// If the database does not have it, which only its administrator can fix, or exempts a role from the counting.
-    pub(super) fn find(client: &mut Client) -> Result<Self> {
+    pub(super) fn find(client: &mut DatabaseClient) -> Result<Self> {
         let sql = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
                    WHERE e.extname = 'pg_stat_statements'";
         let found = client.query_opt(sql, &[]).context(|| "looking for pg_stat_statements".to_owned())?;
@@ -179,7 +179,7 @@ impl View {
     ///
     /// # Errors
     /// If the library is not loaded, the extension is too old, or the role has no permission.
-    pub(super) fn read(&self, client: &mut Client) -> Result<Snapshot> {
+    pub(super) fn read(&self, client: &mut DatabaseClient) -> Result<Snapshot> {
         let Self(schema) = self;
         let failed = |failure: Failure| {
             let hint = match failure.code() {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::witness::QUERY_LIMIT;
-use crate::database::{Client, NAME, Row};
+use crate::database::{DatabaseClient, NAME, Row};
 use crate::error::{Context, Result};
 use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
@@ -54,12 +54,12 @@ pub struct Activity {
     pub samples: u64,
     /// Numbers of backends: `backends`, `active`, `idle_in_transaction`, and those of the active ones that waited, by
     /// PostgreSQL's type of wait, as `waiting_lock`.
-    pub backends: BTreeMap<String, Level>,
+    pub backends: BTreeMap<String, Gauge>,
 }
 
 /// A number that rises and falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Level {
+pub struct Gauge {
     /// The mean of all samples.
     pub mean: f64,
     /// The highest sample.
@@ -198,13 +198,13 @@ fn counts_between(
 
 /// The session and query that the figures are read with.
 struct Sources {
-    client: Client,
+    client: DatabaseClient,
     snapshot_sql: String,
 }
 
 impl Sources {
     fn open(url: &str) -> Result<Self> {
-        let mut client = Client::open(url, "window")?.with_query_limit(QUERY_LIMIT);
+        let mut client = DatabaseClient::open(url, "window")?.with_query_limit(QUERY_LIMIT);
         let mut parts = vec![
             "'database', (SELECT row_to_json(v) FROM pg_stat_database v WHERE datname = current_database())".to_owned(),
         ];
@@ -233,7 +233,7 @@ impl Sources {
     }
 
     /// Counts the backends by state and type of wait.
-    fn activity(&mut self) -> Result<Vec<Group>> {
+    fn activity(&mut self) -> Result<Vec<BackendGroup>> {
         // A role that may not see a backend's activity does not see its type either; autovacuum workers belong to no
         // role.
         let sql = format!(
@@ -242,7 +242,7 @@ impl Sources {
              AND usesysid IS NOT NULL AND coalesce(application_name, '') NOT LIKE '{NAME} %' GROUP BY 1, 2, 3"
         );
         let rows = self.client.query(&sql, &[]).context(|| "sampling pg_stat_activity".to_owned())?;
-        let group = |row: &Row| Group {
+        let group = |row: &Row| BackendGroup {
             state: row.get(0),
             wait: row.get(1),
             is_hidden: row.get(2),
@@ -253,7 +253,7 @@ impl Sources {
 }
 
 /// Backends in the same state.
-struct Group {
+struct BackendGroup {
     /// `None` for a backend that is just starting.
     state: Option<String>,
     /// The type of the wait, if they wait.
@@ -274,13 +274,13 @@ struct Samples {
 }
 
 impl Samples {
-    fn add(&mut self, groups: &[Group]) {
+    fn add(&mut self, groups: &[BackendGroup]) {
         let mut sample: BTreeMap<String, u64> = BTreeMap::new();
         let mut note = |name: &str, count: u64| *sample.entry(name.to_owned()).or_default() += count;
         for name in ["backends", "active", "idle_in_transaction", "waiting_lock"] {
             note(name, 0);
         }
-        for Group { state, wait, is_hidden, backends: count } in groups {
+        for BackendGroup { state, wait, is_hidden, backends: count } in groups {
             self.hides |= is_hidden;
             note("backends", *count);
             match state.as_deref() {
@@ -305,7 +305,7 @@ impl Samples {
     fn sum_up(self) -> Activity {
         let levels = self.levels.into_iter();
         let mean = |sum: u64| sum as f64 / self.count as f64;
-        let backends = levels.map(|(name, (sum, max))| (name, Level { mean: mean(sum), max })).collect();
+        let backends = levels.map(|(name, (sum, max))| (name, Gauge { mean: mean(sum), max })).collect();
         Activity { samples: self.count, backends }
     }
 }
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_starting_backend_has_no_state_and_hides_nothing() {
-        let begins = Group { state: None, wait: None, is_hidden: false, backends: 1 };
+        let begins = BackendGroup { state: None, wait: None, is_hidden: false, backends: 1 };
         let mut samples = Samples::default();
         samples.add(&[begins]);
         assert!(!samples.hides);

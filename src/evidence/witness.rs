@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::statements::{Snapshot, View, uncounted};
 use super::window::Watcher;
 use super::{Evidence, Known};
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::{Context, Error, Result};
 use crate::load::progress::Progress;
 
@@ -42,8 +42,8 @@ const SETTINGS: [&str; 21] = [
 ///
 /// Not for use inside an async runtime. Start it before the generator's thread raises its priority: the thread that
 /// this starts would inherit the priority.
-pub struct Witness {
-    client: Client,
+pub struct DatabaseWitness {
+    client: DatabaseClient,
     settings: BTreeMap<String, String>,
     statements: Result<(View, Snapshot)>,
     /// The position of the next byte of WAL at the start.
@@ -53,13 +53,13 @@ pub struct Witness {
     watcher: Watcher,
 }
 
-impl Witness {
+impl DatabaseWitness {
     /// Starts recording, while the system is quiet. `progress` shows the measured window.
     ///
     /// # Errors
     /// If a query of the database fails. A database that counts no statements is a note in the evidence, not an error.
     pub fn start(url: &str, progress: Arc<Progress>) -> Result<Self> {
-        let mut client = Client::open(url, "witness")?.with_query_limit(QUERY_LIMIT);
+        let mut client = DatabaseClient::open(url, "witness")?.with_query_limit(QUERY_LIMIT);
         let watcher = Watcher::start(url, progress)?;
         let settings = settings(&mut client)?;
         let statements = View::find(&mut client).and_then(|view| {
@@ -109,20 +109,20 @@ impl Witness {
     }
 }
 
-fn settings(client: &mut Client) -> Result<BTreeMap<String, String>> {
+fn settings(client: &mut DatabaseClient) -> Result<BTreeMap<String, String>> {
     let sql = "SELECT name, current_setting(name, true) FROM unnest($1) AS name";
     let rows = client.query(sql, &[&SETTINGS.as_slice()]).context(|| "reading PostgreSQL's settings".to_owned())?;
     let pairs = rows.iter().map(|row| (row.get(0), row.get(1)));
     Ok(pairs.filter_map(|(name, value): (String, Option<String>)| Some((name, value?))).collect())
 }
 
-fn wal_position(client: &mut Client) -> Result<u64> {
+fn wal_position(client: &mut DatabaseClient) -> Result<u64> {
     let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8";
     let row = client.query_one(sql, &[]).context(|| "reading PostgreSQL's WAL position".to_owned())?;
     Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
-fn started(client: &mut Client) -> Result<String> {
+fn started(client: &mut DatabaseClient) -> Result<String> {
     let sql = "SELECT extract(epoch FROM pg_postmaster_start_time())::text";
     Ok(client.query_one(sql, &[]).context(|| "reading when PostgreSQL was started".to_owned())?.get(0))
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use super::shown;
-use super::write::{Part, survive_size_limits};
+use super::write::{UnnamedFile, survive_size_limits};
 use crate::error::{Error, Result};
 
 /// The space that a run needs: more than the results of an hour.
@@ -14,7 +14,7 @@ const ROOM_BYTES: usize = 8 << 20;
 
 /// The sole right of this process to write to a folder, until it is dropped.
 #[derive(Debug)]
-pub struct Claim {
+pub struct FolderLock {
     _lock: File,
 }
 
@@ -23,7 +23,7 @@ pub struct Claim {
 ///
 /// # Errors
 /// If it cannot be created or written, has no room, or another run writes to it.
-pub fn claim(folder: &Path) -> Result<Claim> {
+pub fn claim(folder: &Path) -> Result<FolderLock> {
     probe(folder)?;
     let lock = File::open(folder).map_err(|error| unfit(folder, &error))?;
     // SAFETY: a plain system call on a descriptor that is open.
@@ -35,7 +35,7 @@ pub fn claim(folder: &Path) -> Result<Claim> {
                 .with_hint("wait for its end, or name another folder with --output"));
         }
     }
-    Ok(Claim { _lock: lock })
+    Ok(FolderLock { _lock: lock })
 }
 
 /// Creates `folder` if it is missing, and checks that it takes 8 MiB. The check leaves nothing in it.
@@ -48,8 +48,11 @@ pub fn probe(folder: &Path) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
         return Err(unfit(folder, &io::Error::from_raw_os_error(libc::ENOTDIR)));
     }
-    let write = |mut part: Part| part.file.write_all(&vec![0; ROOM_BYTES]);
-    fs::create_dir_all(folder).and_then(|()| Part::new(folder)).and_then(write).map_err(|error| unfit(folder, &error))
+    let write = |mut part: UnnamedFile| part.file.write_all(&vec![0; ROOM_BYTES]);
+    fs::create_dir_all(folder)
+        .and_then(|()| UnnamedFile::new(folder))
+        .and_then(write)
+        .map_err(|error| unfit(folder, &error))
 }
 
 fn unfit(folder: &Path, error: &io::Error) -> Error {

@@ -25,30 +25,30 @@ pub struct Head {
 /// cannot be represented, or the same key twice in an object.
 pub fn head(text: &str) -> serde_json::Result<Head> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let mut look = Look { values: 0, head: Head::default() };
-    Level { look: &mut look, depth: 0 }.deserialize(&mut reader)?;
+    let mut look = Scan { values: 0, head: Head::default() };
+    Nesting { look: &mut look, depth: 0 }.deserialize(&mut reader)?;
     reader.end()?;
     Ok(look.head)
 }
 
-struct Look {
+struct Scan {
     values: usize,
     head: Head,
 }
 
 /// A value that is nested `depth` levels deep.
-struct Level<'a> {
-    look: &'a mut Look,
+struct Nesting<'a> {
+    look: &'a mut Scan,
     depth: usize,
 }
 
-impl Level<'_> {
-    fn below(&mut self) -> Level<'_> {
-        Level { look: self.look, depth: self.depth + 1 }
+impl Nesting<'_> {
+    fn below(&mut self) -> Nesting<'_> {
+        Nesting { look: self.look, depth: self.depth + 1 }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Level<'_> {
+impl<'de> DeserializeSeed<'de> for Nesting<'_> {
     type Value = Option<u64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -60,7 +60,7 @@ impl<'de> DeserializeSeed<'de> for Level<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Level<'_> {
+impl<'de> Visitor<'de> for Nesting<'_> {
     /// The number, if the value is an unsigned whole one.
     type Value = Option<u64>;
 

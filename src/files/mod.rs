@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-pub use folder::{Claim, claim, probe};
+pub use folder::{FolderLock, claim, probe};
 pub use read::{read, read_text};
 pub use write::{check, write};
 

@@ -55,7 +55,7 @@ pub fn check(path: &Path) -> Result<()> {
             if path.file_name().is_none() {
                 return Err(ErrorKind::InvalidInput.into());
             }
-            Part::new(folder_of(&path)).map(drop)
+            UnnamedFile::new(folder_of(&path)).map(drop)
         }
         Err(error) => Err(error),
     };
@@ -117,7 +117,7 @@ fn replace(path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<
         // A writable folder would permit to replace a file that is itself read-only.
         OpenOptions::new().write(true).open(&path)?;
     }
-    let made = Part::new(folder_of(&path)).and_then(|part| fill(part, &path, found, content));
+    let made = UnnamedFile::new(folder_of(&path)).and_then(|part| fill(part, &path, found, content));
     match made {
         // Where the folder takes no new file, or the file is a mount, the file itself may still be writable.
         Err(error) if found.is_some() && is_in_the_way(&error) => overwrite(&path, content),
@@ -154,7 +154,7 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     }
 }
 
-fn fill(mut part: Part, path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
+fn fill(mut part: UnnamedFile, path: &Path, found: Option<&Metadata>, content: &[u8]) -> io::Result<()> {
     part.file.write_all(content)?;
     if let Some(found) = found {
         // Only root can give a file to another owner; for everyone else the mode is kept.
@@ -206,13 +206,13 @@ fn folder_of(path: &Path) -> &Path {
 
 /// A file that is not in its place yet. It has no name where the file system supports that, so that nothing is left of
 /// it however this process ends.
-pub(super) struct Part {
+pub(super) struct UnnamedFile {
     pub file: File,
     folder: PathBuf,
     name: OnceLock<PathBuf>,
 }
 
-impl Part {
+impl UnnamedFile {
     pub fn new(folder: &Path) -> io::Result<Self> {
         let unnamed = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(0o666).open(folder);
         match unnamed {
@@ -256,7 +256,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for UnnamedFile {
     fn drop(&mut self) {
         if let Some(name) = self.name.get() {
             // A file that is in its place no longer has this name.

@@ -11,8 +11,8 @@ use clap::ValueEnum;
 
 use super::keyring::Keyring;
 use super::listener::Listener;
-use super::loopback::{Peer, Visitor};
-use super::matrix::Offer;
+use super::loopback::{RunningServer, Visitor};
+use super::matrix::HandshakeId;
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 
@@ -51,10 +51,10 @@ pub fn take_turns(
     turn_s: u64,
     told: &mut dyn FnMut(&Round),
 ) -> Result<Vec<Round>> {
-    let listener = Listener::start(keyring, &[Offer::BASE.group()])?;
+    let listener = Listener::start(keyring, &[HandshakeId::BASE.group()])?;
     let peer = listener.peer(keyring)?;
     let authority = AuthorityFile::new(&keyring.pem())?;
-    let visitor = Visitor::new(&peer, Offer::BASE)?;
+    let visitor = Visitor::new(&peer, HandshakeId::BASE)?;
     // No client is to bear the cost of the server's first handshake.
     visitor.visit()?;
     let mut done = Vec::new();
@@ -94,7 +94,7 @@ impl Rival {
         }
     }
 
-    fn turn(self, peer: &Peer, authority: &AuthorityFile, turn_s: u64) -> Result<f64> {
+    fn turn(self, peer: &RunningServer, authority: &AuthorityFile, turn_s: u64) -> Result<f64> {
         let before = children_cpu_ms()?;
         let mut command = self.command(peer, authority, turn_s);
         let output = command.stdin(Stdio::null()).output().map_err(|error| {
@@ -119,7 +119,7 @@ impl Rival {
         })
     }
 
-    fn command(self, peer: &Peer, authority: &AuthorityFile, turn_s: u64) -> Command {
+    fn command(self, peer: &RunningServer, authority: &AuthorityFile, turn_s: u64) -> Command {
         match self {
             Self::Openssl => {
                 let mut command = Command::new("openssl");

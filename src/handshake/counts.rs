@@ -22,7 +22,7 @@ const SCHEMA_VERSION: u32 = 1;
 
 /// The content of `counts.json`: keys are sorted, units stand in names.
 #[derive(Clone, Debug, Serialize)]
-pub struct Counts {
+pub struct HandshakeCounts {
     /// The counts of each case, by its label.
     cases: BTreeMap<String, CaseCounts>,
     /// The reason for which instructions are null.
@@ -66,7 +66,7 @@ pub struct CaseCounts {
     pub version: &'static str,
 }
 
-impl Counts {
+impl HandshakeCounts {
     /// Counts this many handshakes of each case.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ mod tests {
     fn counts(key_type: KeyType) -> CaseCounts {
         let case = Case { key_type, ..Case::BASE };
         let parties = Keyring::new().unwrap().parties(case).unwrap();
-        Counts::of([&parties], HANDSHAKES).unwrap().case(&case.to_string()).unwrap().clone()
+        HandshakeCounts::of([&parties], HANDSHAKES).unwrap().case(&case.to_string()).unwrap().clone()
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         let mut keyring = Keyring::new().unwrap();
         let parties = [Case::BASE, Case { key_type: KeyType::Ed25519, ..Case::BASE }];
         let parties = parties.map(|case| keyring.parties(case).unwrap());
-        let counts = Counts::of(&parties, SMOKE_HANDSHAKES).unwrap();
+        let counts = HandshakeCounts::of(&parties, SMOKE_HANDSHAKES).unwrap();
         let table = counts.to_table();
         for parties in &parties {
             assert!(table.contains(&parties.case().to_string()), "{table}");

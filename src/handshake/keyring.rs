@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use super::matrix::{Case, ClientAuth, Offer, Resumption};
+use super::matrix::{Case, ClientAuth, HandshakeId, SessionUse};
 use crate::error::{Context, Result};
 use crate::provision::pki::{Authority, Identity, KeyType, Purpose};
 use crate::wire::tls::{self, Trust};
@@ -106,7 +106,7 @@ impl Keyring {
         // Tickets, as with daemons: the server keeps no session.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        if case.offer.resumption() == Resumption::Resumed {
+        if case.offer.resumption() == SessionUse::Resumed {
             config.ticketer = Ticketer::new().context(what)?;
             config.send_tls13_tickets = 1;
         }
@@ -115,15 +115,15 @@ impl Keyring {
 }
 
 /// Returns a provider that has the offered group and no other.
-fn provider(offer: Offer) -> Arc<CryptoProvider> {
+fn provider(offer: HandshakeId) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { kx_groups: vec![offer.group().supported()], ..default_provider() })
 }
 
 /// Returns the client's store of what it needs to resume.
-pub(super) fn sessions(resumption: Resumption) -> Sessions {
+pub(super) fn sessions(resumption: SessionUse) -> Sessions {
     match resumption {
-        Resumption::Full => Sessions::disabled(),
-        Resumption::Resumed => Sessions::in_memory_sessions(8),
+        SessionUse::Full => Sessions::disabled(),
+        SessionUse::Resumed => Sessions::in_memory_sessions(8),
     }
 }
 

@@ -11,8 +11,8 @@ use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::{ServerConfig, ServerConnection};
 
 use super::keyring::{self, Keyring};
-use super::loopback::Peer;
-use super::matrix::Group;
+use super::loopback::RunningServer;
+use super::matrix::KeyExchange;
 use crate::error::{Context, Result};
 use crate::load::limits::spawn;
 use crate::provision::pki::{KeyType, Purpose};
@@ -35,11 +35,11 @@ impl Listener {
     ///
     /// # Errors
     /// If no key can be made or no port is free.
-    pub fn start(keyring: &mut Keyring, groups: &[Group]) -> Result<Self> {
+    pub fn start(keyring: &mut Keyring, groups: &[KeyExchange]) -> Result<Self> {
         let what = || "starting a TLS server on loopback".to_owned();
         let identity = keyring.identity(KeyType::EcdsaP256, Purpose::Server)?;
         let mut provider = default_provider();
-        provider.kx_groups = groups.iter().copied().map(Group::supported).collect();
+        provider.kx_groups = groups.iter().copied().map(KeyExchange::supported).collect();
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .context(what)?
@@ -69,9 +69,9 @@ impl Listener {
     ///
     /// # Errors
     /// None is known: its name is a valid one.
-    pub fn peer(&self, keyring: &Keyring) -> Result<Peer> {
+    pub fn peer(&self, keyring: &Keyring) -> Result<RunningServer> {
         let name = keyring::name()?;
-        Ok(Peer { label: LABEL.to_owned(), address: self.address, trust: keyring.trust(), name })
+        Ok(RunningServer { label: LABEL.to_owned(), address: self.address, trust: keyring.trust(), name })
     }
 }
 

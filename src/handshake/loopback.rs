@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, ClientConnection};
 
 use super::keyring::sessions;
-use super::matrix::{Group, Offer, Resumption, Version};
+use super::matrix::{HandshakeId, KeyExchange, SessionUse, TlsVersion};
 use crate::error::{Error, Result};
 use crate::wire::Handshake;
 use crate::wire::tls::{self, Trust};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server that listens already.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct RunningServer {
     /// Its name in ids and messages: `nginx`.
     pub label: String,
     /// Its address.
@@ -34,13 +34,13 @@ pub struct Peer {
 
 /// A client of a peer that makes it the same offer again and again.
 pub struct Visitor {
-    peer: Peer,
-    offer: Offer,
+    peer: RunningServer,
+    offer: HandshakeId,
     config: Arc<ClientConfig>,
 }
 
 /// The reason for which there was no handshake as offered.
-enum Fault {
+enum Failure {
     /// The server lacks the version or the group.
     Refused(AlertDescription),
     /// The connection or the handshake broke off.
@@ -49,7 +49,7 @@ enum Fault {
     Mismatch(String),
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         use AlertDescription::{HandshakeFailure, ProtocolVersion};
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
@@ -64,7 +64,7 @@ impl Visitor {
     ///
     /// # Errors
     /// If an authority's certificate is unusable.
-    pub fn new(peer: &Peer, offer: Offer) -> Result<Self> {
+    pub fn new(peer: &RunningServer, offer: HandshakeId) -> Result<Self> {
         let builder = tls::verifying(&peer.trust, Arc::new(provider(offer)), &[offer.version().supported()])?;
         let mut config = builder.with_no_client_auth();
         config.resumption = sessions(offer.resumption());
@@ -80,8 +80,8 @@ impl Visitor {
         let offer = self.offer.priming();
         match self.shake(offer) {
             Ok(_) => Ok(None),
-            Err(Fault::Refused(alert)) => Ok(Some(format!("the server refused it with the alert {alert:?}"))),
-            Err(Fault::Mismatch(mismatch)) => Ok(Some(mismatch)),
+            Err(Failure::Refused(alert)) => Ok(Some(format!("the server refused it with the alert {alert:?}"))),
+            Err(Failure::Mismatch(mismatch)) => Ok(Some(mismatch)),
             Err(fault) => Err(self.error(fault)),
         }
     }
@@ -95,21 +95,21 @@ impl Visitor {
         self.shake(self.offer).map_err(|fault| self.error(fault))
     }
 
-    fn error(&self, fault: Fault) -> Error {
-        let Peer { label, address, .. } = &self.peer;
+    fn error(&self, fault: Failure) -> Error {
+        let RunningServer { label, address, .. } = &self.peer;
         let error = |what: String| Error::new(format!("handshake {} with {label} at {address}: {what}", self.offer));
         match fault {
-            Fault::Mismatch(mismatch) if self.offer.resumption() == Resumption::Resumed => error(mismatch)
+            Failure::Mismatch(mismatch) if self.offer.resumption() == SessionUse::Resumed => error(mismatch)
                 .with_hint("let the server issue session tickets, or exclude resumed handshakes with a filter"),
-            Fault::Mismatch(mismatch) => error(mismatch),
-            Fault::Refused(alert) => error(format!("the server refused it with the alert {alert:?}")),
-            Fault::Broken(broken) if broken.kind() == io::ErrorKind::AddrNotAvailable => error(broken.to_string())
+            Failure::Mismatch(mismatch) => error(mismatch),
+            Failure::Refused(alert) => error(format!("the server refused it with the alert {alert:?}")),
+            Failure::Broken(broken) if broken.kind() == io::ErrorKind::AddrNotAvailable => error(broken.to_string())
                 .with_hint("wait a minute for closed connections to free their ports, or measure for a shorter time"),
-            Fault::Broken(broken) => error(broken.to_string()),
+            Failure::Broken(broken) => error(broken.to_string()),
         }
     }
 
-    fn shake(&self, offer: Offer) -> Result<Duration, Fault> {
+    fn shake(&self, offer: HandshakeId) -> Result<Duration, Failure> {
         let start = Instant::now();
         let mut tcp = TcpStream::connect_timeout(&self.peer.address, PATIENCE)?;
         tcp.set_nodelay(true)?;
@@ -122,7 +122,7 @@ impl Visitor {
         }
         let took = start.elapsed();
         if let Some(mismatch) = offer.mismatch(&Handshake::of(&client)) {
-            return Err(Fault::Mismatch(mismatch));
+            return Err(Failure::Mismatch(mismatch));
         }
         part(&mut client, &mut tcp)?;
         Ok(took)
@@ -131,10 +131,10 @@ impl Visitor {
 
 /// Returns a provider with the offered group alone, or first. In TLS 1.2 the curve of a server's certificate must be
 /// among the groups as well (RFC 8422, section 5.1), and OpenSSL insists on it.
-fn provider(offer: Offer) -> CryptoProvider {
+fn provider(offer: HandshakeId) -> CryptoProvider {
     let mut groups = vec![offer.group().supported()];
-    if offer.version() == Version::Tls12 {
-        let curves = [Group::P256.supported(), kx_group::SECP384R1];
+    if offer.version() == TlsVersion::Tls12 {
+        let curves = [KeyExchange::P256.supported(), kx_group::SECP384R1];
         groups.extend(curves.into_iter().filter(|curve| curve.name() != offer.group().supported().name()));
     }
     CryptoProvider { kx_groups: groups, ..default_provider() }
@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn every_offer_repeatedly_gets_its_declared_handshake() {
         let mut keyring = Keyring::new().unwrap();
-        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
-        for offer in Offer::all() {
+        let listener = Listener::start(&mut keyring, &KeyExchange::ALL).unwrap();
+        for offer in HandshakeId::all() {
             let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), offer).unwrap();
             assert_eq!(visitor.prime().unwrap(), None);
             for _ in 0..3 {
@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn a_client_without_a_session_cannot_resume() {
         let mut keyring = Keyring::new().unwrap();
-        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
-        let offer = Offer::new(Version::Tls13, Group::X25519, Resumption::Resumed).unwrap();
+        let listener = Listener::start(&mut keyring, &KeyExchange::ALL).unwrap();
+        let offer = HandshakeId::new(TlsVersion::Tls13, KeyExchange::X25519, SessionUse::Resumed).unwrap();
         let error = Visitor::new(&listener.peer(&keyring).unwrap(), offer).unwrap().visit().unwrap_err();
         let expected = "expected resumed TLS1.3 X25519, had full TLS1.3 X25519";
         assert!(error.what().ends_with(expected) && error.what().contains("with rustls-loopback at 127."), "{error}");
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn a_server_without_the_group_is_reported() {
         let mut keyring = Keyring::new().unwrap();
-        let listener = Listener::start(&mut keyring, &[Group::P256]).unwrap();
-        let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), Offer::BASE).unwrap();
+        let listener = Listener::start(&mut keyring, &[KeyExchange::P256]).unwrap();
+        let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), HandshakeId::BASE).unwrap();
         assert_eq!(visitor.prime().unwrap().unwrap(), "the server refused it with the alert HandshakeFailure");
         let error = visitor.visit().unwrap_err();
         assert!(error.what().ends_with("refused it with the alert HandshakeFailure"), "{error}");
@@ -201,8 +201,8 @@ mod tests {
     #[test]
     fn a_group_mismatch_is_reported() {
         let mut keyring = Keyring::new().unwrap();
-        let listener = Listener::start(&mut keyring, &[Group::P256]).unwrap();
-        let offer = Offer::new(Version::Tls12, Group::X25519, Resumption::Full).unwrap();
+        let listener = Listener::start(&mut keyring, &[KeyExchange::P256]).unwrap();
+        let offer = HandshakeId::new(TlsVersion::Tls12, KeyExchange::X25519, SessionUse::Full).unwrap();
         let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), offer).unwrap();
         let told = visitor.prime().unwrap().unwrap();
         assert_eq!(told, "expected full TLS1.2 X25519, had full TLS1.2 secp256r1");
@@ -211,17 +211,17 @@ mod tests {
     #[test]
     fn a_server_of_another_authority_is_refused() {
         let mut keyring = Keyring::new().unwrap();
-        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
-        let stranger = Peer { trust: Keyring::new().unwrap().trust(), ..listener.peer(&keyring).unwrap() };
-        let error = Visitor::new(&stranger, Offer::BASE).unwrap().visit().unwrap_err();
+        let listener = Listener::start(&mut keyring, &KeyExchange::ALL).unwrap();
+        let stranger = RunningServer { trust: Keyring::new().unwrap().trust(), ..listener.peer(&keyring).unwrap() };
+        let error = Visitor::new(&stranger, HandshakeId::BASE).unwrap().visit().unwrap_err();
         assert!(error.what().contains("invalid peer certificate"), "{error}");
     }
 
     #[test]
     fn a_refused_connection_is_reported() {
         let mut keyring = Keyring::new().unwrap();
-        let listener = Listener::start(&mut keyring, &Group::ALL).unwrap();
-        let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), Offer::BASE).unwrap();
+        let listener = Listener::start(&mut keyring, &KeyExchange::ALL).unwrap();
+        let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), HandshakeId::BASE).unwrap();
         drop(listener);
         let error = visitor.visit().unwrap_err();
         assert!(error.what().contains("refused"), "{error}");

@@ -4,18 +4,18 @@ use std::fmt;
 
 use crate::provision::pki::KeyType;
 use crate::wire::Handshake;
-pub use crate::wire::tls::{Group, Version};
+pub use crate::wire::tls::{KeyExchange, TlsVersion};
 
 /// The kind of a handshake: full, or continuing an earlier session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resumption {
+pub enum SessionUse {
     /// Full: certificates are sent and verified. The server gives out no tickets.
     Full,
     /// Resumed by a ticket of the handshake before it; the server gives out one ticket for the next.
     Resumed,
 }
 
-impl Resumption {
+impl SessionUse {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Full, Self::Resumed];
 
@@ -55,62 +55,63 @@ impl ClientAuth {
 /// - a resumed handshake of TLS 1.2 exchanges no keys, so that it exists once, under X25519, which the handshake before
 ///   it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Offer {
-    version: Version,
-    group: Group,
-    resumption: Resumption,
+pub struct HandshakeId {
+    version: TlsVersion,
+    group: KeyExchange,
+    resumption: SessionUse,
 }
 
-impl Offer {
+impl HandshakeId {
     /// The offer on which a server and a client of today agree: TLS 1.3, X25519, full.
-    pub const BASE: Self = Self { version: Version::Tls13, group: Group::X25519, resumption: Resumption::Full };
+    pub const BASE: Self =
+        Self { version: TlsVersion::Tls13, group: KeyExchange::X25519, resumption: SessionUse::Full };
 
     /// Returns the combination, if it is possible.
-    pub fn new(version: Version, group: Group, resumption: Resumption) -> Option<Self> {
+    pub fn new(version: TlsVersion, group: KeyExchange, resumption: SessionUse) -> Option<Self> {
         let possible = match (version, group, resumption) {
-            (Version::Tls13, _, _) | (Version::Tls12, Group::X25519, _) => true,
-            (Version::Tls12, Group::P256, resumption) => resumption == Resumption::Full,
-            (Version::Tls12, Group::X25519MlKem768, _) => false,
+            (TlsVersion::Tls13, _, _) | (TlsVersion::Tls12, KeyExchange::X25519, _) => true,
+            (TlsVersion::Tls12, KeyExchange::P256, resumption) => resumption == SessionUse::Full,
+            (TlsVersion::Tls12, KeyExchange::X25519MlKem768, _) => false,
         };
         possible.then_some(Self { version, group, resumption })
     }
 
     /// Returns every possible combination.
     pub fn all() -> impl Iterator<Item = Self> {
-        let versions = Version::ALL.into_iter();
+        let versions = TlsVersion::ALL.into_iter();
         versions.flat_map(|version| {
-            let groups = Group::ALL.into_iter();
+            let groups = KeyExchange::ALL.into_iter();
             groups.flat_map(move |group| {
-                Resumption::ALL.into_iter().filter_map(move |resumption| Self::new(version, group, resumption))
+                SessionUse::ALL.into_iter().filter_map(move |resumption| Self::new(version, group, resumption))
             })
         })
     }
 
     /// Returns the protocol version.
-    pub const fn version(self) -> Version {
+    pub const fn version(self) -> TlsVersion {
         self.version
     }
 
     /// Returns the key exchange group.
-    pub const fn group(self) -> Group {
+    pub const fn group(self) -> KeyExchange {
         self.group
     }
 
     /// Returns its kind: full or resumed.
-    pub const fn resumption(self) -> Resumption {
+    pub const fn resumption(self) -> SessionUse {
         self.resumption
     }
 
     /// Returns the full handshake that must come before it, so that it can be resumed.
     #[must_use]
     pub const fn priming(self) -> Self {
-        Self { resumption: Resumption::Full, ..self }
+        Self { resumption: SessionUse::Full, ..self }
     }
 
     /// Describes the mismatch between a finished handshake and this offer; `None` if there is none.
     pub fn mismatch(self, handshake: &Handshake) -> Option<String> {
         let group = match (self.version, self.resumption) {
-            (Version::Tls12, Resumption::Resumed) => "-",
+            (TlsVersion::Tls12, SessionUse::Resumed) => "-",
             _ => self.group.negotiated(),
         };
         let expected = [self.resumption.label(), self.version.negotiated(), group];
@@ -118,7 +119,7 @@ impl Offer {
         (found != expected).then(|| format!("expected {}, had {}", expected.join(" "), found.join(" ")))
     }
 
-    /// Returns the number of properties in which it differs from [`Offer::BASE`].
+    /// Returns the number of properties in which it differs from [`HandshakeId::BASE`].
     fn distance(self) -> usize {
         let base = Self::BASE;
         let differs = [self.version != base.version, self.group != base.group, self.resumption != base.resumption];
@@ -131,7 +132,7 @@ impl Offer {
     }
 }
 
-impl fmt::Display for Offer {
+impl fmt::Display for HandshakeId {
     /// Writes `VERSION/GROUP/KIND`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.version.label(), self.group.label(), self.resumption.label())
@@ -142,7 +143,7 @@ impl fmt::Display for Offer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
     /// The client's offer.
-    pub offer: Offer,
+    pub offer: HandshakeId,
     /// The kind of key of the certificates.
     pub key_type: KeyType,
     /// The server's request for a client certificate.
@@ -151,13 +152,14 @@ pub struct Case {
 
 impl Case {
     /// The case that the others are compared with.
-    pub const BASE: Self = Self { offer: Offer::BASE, key_type: KeyType::EcdsaP256, client_auth: ClientAuth::Off };
+    pub const BASE: Self =
+        Self { offer: HandshakeId::BASE, key_type: KeyType::EcdsaP256, client_auth: ClientAuth::Off };
 
     /// Returns the full matrix, nearest to the base first.
     pub fn all() -> impl Iterator<Item = Self> {
         let keys = KeyType::ALL.into_iter();
         let cases = keys.flat_map(|key_type| {
-            let offers = Offer::all();
+            let offers = HandshakeId::all();
             offers.flat_map(move |offer| ClientAuth::ALL.map(|client_auth| Self { offer, key_type, client_auth }))
         });
         let mut cases: Vec<Self> = cases.collect();
@@ -192,7 +194,7 @@ impl fmt::Display for Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::handshake::Kind;
+    use crate::wire::handshake::HandshakeFlow;
     use std::collections::BTreeSet;
 
     #[test]
@@ -230,7 +232,7 @@ mod tests {
     #[test]
     fn a_handshake_mismatch_is_reported() {
         let full = Handshake {
-            kind: Kind::Full,
+            kind: HandshakeFlow::Full,
             version: "TLS1.3",
             suite: "TLS13_AES_256_GCM_SHA384",
             group: "X25519",
@@ -238,20 +240,25 @@ mod tests {
             chain_length: 1,
             alpn: "-",
         };
-        assert_eq!(Offer::BASE.mismatch(&full), None);
-        let resumed = Handshake { kind: Kind::Resumed, ..full };
-        let told = Offer::BASE.mismatch(&resumed).unwrap();
+        assert_eq!(HandshakeId::BASE.mismatch(&full), None);
+        let resumed = Handshake { kind: HandshakeFlow::Resumed, ..full };
+        let told = HandshakeId::BASE.mismatch(&resumed).unwrap();
         assert_eq!(told, "expected full TLS1.3 X25519, had resumed TLS1.3 X25519");
-        let offer = Offer::new(Version::Tls13, Group::X25519, Resumption::Resumed).unwrap();
+        let offer = HandshakeId::new(TlsVersion::Tls13, KeyExchange::X25519, SessionUse::Resumed).unwrap();
         assert_eq!((offer.mismatch(&resumed), offer.mismatch(&full).is_some()), (None, true));
         for other in [
-            Handshake { kind: Kind::HelloRetry, ..full },
+            Handshake { kind: HandshakeFlow::HelloRetry, ..full },
             Handshake { version: "TLS1.2", ..full },
             Handshake { group: "secp256r1", ..full },
         ] {
-            assert!(Offer::BASE.mismatch(&other).is_some(), "{other}");
+            assert!(HandshakeId::BASE.mismatch(&other).is_some(), "{other}");
         }
-        let resumed_12 = Handshake { kind: Kind::Resumed, version: "TLS1.2", group: "-", ..full };
-        assert_eq!(Offer::new(Version::Tls12, Group::X25519, Resumption::Resumed).unwrap().mismatch(&resumed_12), None);
+        let resumed_12 = Handshake { kind: HandshakeFlow::Resumed, version: "TLS1.2", group: "-", ..full };
+        assert_eq!(
+            HandshakeId::new(TlsVersion::Tls12, KeyExchange::X25519, SessionUse::Resumed)
+                .unwrap()
+                .mismatch(&resumed_12),
+            None
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::ops::DerefMut;
 use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData};
 
 use super::keyring::Parties;
-use super::matrix::{Case, ClientAuth, Offer, Resumption};
+use super::matrix::{Case, ClientAuth, HandshakeId, SessionUse};
 use crate::error::{Context, Error, Result};
 use crate::wire::Handshake;
 
@@ -54,12 +54,12 @@ impl Flow {
 }
 
 /// Separates the parts of the two sides: each split returns the reading since the last one, which is one side's alone.
-struct Meter<'m, M> {
+struct SplitMeter<'m, M> {
     read: &'m mut M,
     last: u64,
 }
 
-impl<M: FnMut() -> u64> Meter<'_, M> {
+impl<M: FnMut() -> u64> SplitMeter<'_, M> {
     fn split(&mut self) -> u64 {
         let now = (self.read)();
         // A meter that fails reads 0; its owner reports the failure.
@@ -79,8 +79,8 @@ impl Pipe {
     /// Those of [`Pipe::shake`].
     pub fn prime(&mut self, parties: &Parties) -> Result<()> {
         match parties.case.offer.resumption() {
-            Resumption::Full => Ok(()),
-            Resumption::Resumed => self.shake_as(parties, parties.case.offer.priming(), &mut unmetered).map(|_| ()),
+            SessionUse::Full => Ok(()),
+            SessionUse::Resumed => self.shake_as(parties, parties.case.offer.priming(), &mut unmetered).map(|_| ()),
         }
     }
 
@@ -92,14 +92,14 @@ impl Pipe {
         self.shake_as(parties, parties.case.offer, read)
     }
 
-    fn shake_as(&mut self, parties: &Parties, offer: Offer, read: &mut impl FnMut() -> u64) -> Result<Shake> {
+    fn shake_as(&mut self, parties: &Parties, offer: HandshakeId, read: &mut impl FnMut() -> u64) -> Result<Shake> {
         let Parties { case, .. } = parties;
         let Self { to_server, to_client } = self;
         to_server.clear();
         to_client.clear();
         let (mut sent_by_client, mut sent_by_server, mut round_trips) = (Flow::default(), Flow::default(), 0);
         let start = read();
-        let mut meter = Meter { read, last: start };
+        let mut meter = SplitMeter { read, last: start };
 
         let client = ClientConnection::new(parties.client.clone(), parties.name.clone());
         let mut client = client.context(|| format!("handshake {case}: making the client"))?;
@@ -166,7 +166,7 @@ where
 /// Checks a finished handshake against its case, as both sides see it.
 fn check(
     case: Case,
-    offer: Offer,
+    offer: HandshakeId,
     handshake: &Handshake,
     client: &ClientConnection,
     server: &ServerConnection,
@@ -191,10 +191,10 @@ fn check(
 mod tests {
     use super::*;
     use crate::handshake::keyring::Keyring;
-    use crate::handshake::matrix::{Group, Version};
+    use crate::handshake::matrix::{KeyExchange, TlsVersion};
 
     fn resumed(case: Case) -> Case {
-        let offer = Offer::new(case.offer.version(), case.offer.group(), Resumption::Resumed).unwrap();
+        let offer = HandshakeId::new(case.offer.version(), case.offer.group(), SessionUse::Resumed).unwrap();
         Case { offer, ..case }
     }
 
@@ -207,7 +207,7 @@ mod tests {
             for _ in 0..3 {
                 let shake = pipe.shake(&parties, &mut unmetered).unwrap();
                 let expected = match (case.offer.version(), case.offer.resumption()) {
-                    (Version::Tls12, Resumption::Full) => 2,
+                    (TlsVersion::Tls12, SessionUse::Full) => 2,
                     _ => 1,
                 };
                 assert_eq!(shake.round_trips, expected, "{case}");
@@ -281,11 +281,11 @@ mod tests {
     fn the_post_quantum_key_share_is_on_the_wire() {
         let (mut keyring, mut pipe) = (Keyring::new().unwrap(), Pipe::default());
         let mut bytes = |group| {
-            let offer = Offer::new(Version::Tls13, group, Resumption::Full).unwrap();
+            let offer = HandshakeId::new(TlsVersion::Tls13, group, SessionUse::Full).unwrap();
             let parties = keyring.parties(Case { offer, ..Case::BASE }).unwrap();
             pipe.shake(&parties, &mut unmetered).unwrap().to_server.bytes
         };
         // A key of ML-KEM-768 has 1184 bytes, and comes before that of X25519 (32).
-        assert_eq!(bytes(Group::X25519MlKem768) - bytes(Group::X25519), 1184);
+        assert_eq!(bytes(KeyExchange::X25519MlKem768) - bytes(KeyExchange::X25519), 1184);
     }
 }

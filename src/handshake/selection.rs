@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::matrix::{Case, Offer, Resumption};
+use super::matrix::{Case, HandshakeId, SessionUse};
 
 /// The part of a handshake in memory that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum MeasuredSide {
     /// The client's alone.
     Client,
     /// The server's alone.
@@ -15,7 +15,7 @@ pub enum Side {
     Both,
 }
 
-impl Side {
+impl MeasuredSide {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Client, Self::Server, Self::Both];
 
@@ -42,9 +42,9 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loop {
     /// Handshakes in memory.
-    Pipe(Side, Case),
+    Pipe(MeasuredSide, Case),
     /// Handshakes over TCP with the server of this label.
-    Loopback(String, Offer),
+    Loopback(String, HandshakeId),
     /// Handshakes in memory on so many threads.
     Throughput(usize, Case),
 }
@@ -52,10 +52,10 @@ pub enum Loop {
 impl Loop {
     /// Returns all loops, group by group, for these servers and a machine with this many cores.
     pub fn all(servers: &[&str], cores: usize) -> Vec<Self> {
-        let pipes = Side::ALL.into_iter().flat_map(|side| Case::all().map(move |case| Self::Pipe(side, case)));
+        let pipes = MeasuredSide::ALL.into_iter().flat_map(|side| Case::all().map(move |case| Self::Pipe(side, case)));
         let offers = |server: &&str| {
             let server = (*server).to_owned();
-            let mut offers: Vec<Offer> = Offer::all().collect();
+            let mut offers: Vec<HandshakeId> = HandshakeId::all().collect();
             offers.sort_by_key(|offer| !offer.is_default());
             offers.into_iter().map(move |offer| Self::Loopback(server.clone(), offer))
         };
@@ -117,7 +117,7 @@ impl Loop {
                 // way between.
                 is_base
                     && (threads.is_power_of_two() || *threads == cores)
-                    && (case.offer.resumption() == Resumption::Full || *threads == cores)
+                    && (case.offer.resumption() == SessionUse::Full || *threads == cores)
             }
         }
     }

@@ -3,10 +3,10 @@
 
 use super::keyring::{self, Keyring};
 use super::listener::{self, Listener};
-use super::loopback::Peer;
-use super::matrix::Group;
+use super::loopback::RunningServer;
+use super::matrix::KeyExchange;
 use crate::error::Result;
-use crate::provision::daemon::{Installation, Options, Sidecar};
+use crate::provision::daemon::{DaemonInstallation, DaemonOptions, StartedDaemon};
 use crate::provision::pki::{KeyType, Purpose};
 
 /// A server that is available.
@@ -14,17 +14,17 @@ pub enum Server {
     /// The suite's own server.
     Own,
     /// An installed daemon, started for this purpose.
-    Daemon(Installation),
+    Daemon(DaemonInstallation),
     /// A server that runs already.
-    Running(Peer),
+    Running(RunningServer),
 }
 
 /// A server that runs until this is dropped, or longer if it ran before.
 pub struct Started {
     /// The address, trust and name with which a client reaches it.
-    pub peer: Peer,
+    pub peer: RunningServer,
     _own: Option<Listener>,
-    _daemon: Option<Sidecar>,
+    _daemon: Option<StartedDaemon>,
 }
 
 impl Server {
@@ -44,14 +44,14 @@ impl Server {
     pub fn start(&self, keyring: &mut Keyring) -> Result<Started> {
         Ok(match self {
             Self::Own => {
-                let listener = Listener::start(keyring, &Group::ALL)?;
+                let listener = Listener::start(keyring, &KeyExchange::ALL)?;
                 Started { peer: listener.peer(keyring)?, _own: Some(listener), _daemon: None }
             }
             Self::Daemon(installation) => {
                 let identity = keyring.identity(KeyType::EcdsaP256, Purpose::Server)?;
-                let sidecar = Sidecar::start(installation, identity, &Options::default())?;
+                let sidecar = StartedDaemon::start(installation, identity, &DaemonOptions::default())?;
                 let (label, address) = (self.label().to_owned(), sidecar.address());
-                let peer = Peer { label, address, trust: keyring.trust(), name: keyring::name()? };
+                let peer = RunningServer { label, address, trust: keyring.trust(), name: keyring::name()? };
                 Started { peer, _own: None, _daemon: Some(sidecar) }
             }
             Self::Running(peer) => Started { peer: peer.clone(), _own: None, _daemon: None },

@@ -14,13 +14,13 @@ use crate::error::{Context, Error, Result};
 const PER_THREAD: u64 = 64;
 
 /// Threads that shake hands.
-pub struct Crew {
+pub struct HandshakeThreads {
     pool: ThreadPool,
     /// A client for each thread.
     clients: Vec<Mutex<(Parties, Pipe)>>,
 }
 
-impl Crew {
+impl HandshakeThreads {
     /// Starts threads, each of which plays both sides of one handshake after another.
     ///
     /// # Errors
@@ -69,13 +69,13 @@ impl Crew {
 mod tests {
     use super::*;
     use crate::handshake::keyring::Keyring;
-    use crate::handshake::matrix::{Case, Group, Offer, Resumption, Version};
+    use crate::handshake::matrix::{Case, HandshakeId, KeyExchange, SessionUse, TlsVersion};
 
     #[test]
     fn threads_resume_their_own_sessions() {
-        let offer = Offer::new(Version::Tls13, Group::X25519, Resumption::Resumed).unwrap();
+        let offer = HandshakeId::new(TlsVersion::Tls13, KeyExchange::X25519, SessionUse::Resumed).unwrap();
         let parties = Keyring::new().unwrap().parties(Case { offer, ..Case::BASE }).unwrap();
-        let crew = Crew::new(3, &parties).unwrap();
+        let crew = HandshakeThreads::new(3, &parties).unwrap();
         assert_eq!(crew.batch(), 3 * PER_THREAD);
         crew.run(2).unwrap();
     }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_failed_handshake_ends_the_batch() {
         let parties = Keyring::new().unwrap().parties(Case::BASE).unwrap();
-        let mut crew = Crew::new(2, &parties).unwrap();
+        let mut crew = HandshakeThreads::new(2, &parties).unwrap();
         let stranger = Keyring::new().unwrap().parties(Case::BASE).unwrap();
         crew.clients = vec![Mutex::new((stranger.clone(), Pipe::default())), Mutex::new((stranger, Pipe::default()))];
         crew.run(1).unwrap();

@@ -9,14 +9,14 @@ mod upkeep;
 
 use std::fmt;
 
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::system::Target;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum Severity {
     /// As it should be.
     Ok,
     /// Runs are possible, but readers of their figures should know of it.
@@ -29,7 +29,7 @@ pub enum Level {
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// Its severity.
-    pub level: Level,
+    pub level: Severity,
     /// The state that was found.
     pub what: String,
     /// The fix, if one is needed.
@@ -44,18 +44,18 @@ type Tell<'a> = &'a mut dyn FnMut(Finding);
 
 impl Finding {
     fn ok(what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, what: what.into(), hint: None }
+        Self { level: Severity::Ok, what: what.into(), hint: None }
     }
 
     fn warn(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { level: Level::Warn, what: what.into(), hint: Some(hint.into()) }
+        Self { level: Severity::Warn, what: what.into(), hint: Some(hint.into()) }
     }
 
     fn fail(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { level: Level::Fail, what: what.into(), hint: Some(hint.into()) }
+        Self { level: Severity::Fail, what: what.into(), hint: Some(hint.into()) }
     }
 
-    fn of(level: Level, error: &Error) -> Self {
+    fn of(level: Severity, error: &Error) -> Self {
         Self { level, what: error.what().to_owned(), hint: error.hint().map(str::to_owned) }
     }
 
@@ -68,9 +68,9 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
-            Level::Ok => "ok",
-            Level::Warn => "warn",
-            Level::Fail => "fail",
+            Severity::Ok => "ok",
+            Severity::Warn => "warn",
+            Severity::Fail => "fail",
         };
         write!(f, "{level:<5} {}", foreign::visible(&foreign::redact(&self.what), usize::MAX))?;
         match &self.hint {
@@ -98,7 +98,7 @@ struct Told {
 /// If this process cannot run the checks; anything wrong with the system is a finding.
 pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
     // Opened now, since the API checks need the profiles in it; checked later.
-    let database = target.database.as_ref().map(|url| Client::open(url, "doctor"));
+    let database = target.database.as_ref().map(|url| DatabaseClient::open(url, "doctor"));
     let (mut client, refused) = match database {
         None => (None, None),
         Some(Ok(client)) => (Some(client), None),
@@ -123,7 +123,7 @@ pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
                 upkeep::examine(client, told.uptime_s, tell);
             }
         }
-        (None, Some(error)) => tell(Finding::of(Level::Fail, &error)),
+        (None, Some(error)) => tell(Finding::of(Severity::Fail, &error)),
         (None, None) => tell(Finding::warn(
             "PostgreSQL, background loops and side effects are not checked without its database",
             "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable",
@@ -134,7 +134,7 @@ pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
 }
 
 /// Returns the ids of the certificate profiles; `None` if they cannot be read.
-fn profiles(client: &mut Client) -> Option<Vec<String>> {
+fn profiles(client: &mut DatabaseClient) -> Option<Vec<String>> {
     let rows = client.query("SELECT id FROM certificate_profiles ORDER BY id", &[]).ok()?;
     Some(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -19,7 +19,7 @@ use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::advice::Named;
 use crate::system::probe::{Answer, PATIENCE, Probe};
-use crate::system::{Target, Version};
+use crate::system::{ServerVersion, Target};
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::Method;
 use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
@@ -45,7 +45,7 @@ pub struct Findings {
     /// Opens connections to the first of the system's addresses that answers.
     pub dialer: Dialer,
     /// The version that the server reports.
-    pub version: Version,
+    pub version: ServerVersion,
     /// The ACME server's directory, if a scenario needs one.
     pub acme: Option<AcmeDirectory>,
 }
@@ -198,7 +198,7 @@ impl Inspection<'_> {
         }
     }
 
-    pub(super) async fn version(&mut self) -> Result<Version> {
+    pub(super) async fn version(&mut self) -> Result<ServerVersion> {
         let answer = self.probe.get("/api/v1/version").await?;
         match answer.status {
             429 => return Err(self.limited()),
@@ -209,7 +209,7 @@ impl Inspection<'_> {
         let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty()).map(foreign::line);
         let version = text("version").unwrap_or_else(|| "unknown".to_owned());
         let version = text("commit").map_or(version.clone(), |commit| format!("{version} ({commit})"));
-        Ok(Version { version, behaviour: text("behaviour") })
+        Ok(ServerVersion { version, behaviour: text("behaviour") })
     }
 
     pub(super) async fn token_is_known(&mut self) -> Result<Rights> {

@@ -14,11 +14,11 @@ use super::plan::Model;
 use super::run::Client;
 use crate::clock::Moment;
 use crate::error::{Context, Result};
-use crate::measure::generator::Reading;
+use crate::measure::generator::GeneratorReading;
 
 /// The users of a closed workload.
 pub struct Users {
-    stage: watch::Sender<Stage>,
+    stage: watch::Sender<UserStage>,
     next_seq: Cell<u64>,
     in_flight: Cell<u64>,
     /// The number of users that have completed all their rounds.
@@ -26,7 +26,7 @@ pub struct Users {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum UserStage {
     Waiting,
     Asking,
     Over,
@@ -35,7 +35,7 @@ enum Stage {
 impl Default for Users {
     fn default() -> Self {
         Self {
-            stage: watch::Sender::new(Stage::Waiting),
+            stage: watch::Sender::new(UserStage::Waiting),
             next_seq: Cell::new(0),
             in_flight: Cell::new(0),
             finished: Cell::new(0),
@@ -46,23 +46,23 @@ impl Default for Users {
 impl Users {
     /// Ends the users: no further request starts.
     pub fn end(&self) {
-        self.stage.send_replace(Stage::Over);
+        self.stage.send_replace(UserStage::Over);
     }
 
-    async fn reached(&self, stage: Stage) {
+    async fn reached(&self, stage: UserStage) {
         // `self` owns the sender, so the wait cannot fail while `self` exists.
         let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
     }
 
     fn over(&self) -> bool {
-        *self.stage.borrow() == Stage::Over
+        *self.stage.borrow() == UserStage::Over
     }
 }
 
 /// Runs one user: round after round of all steps.
 pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users: &Users) {
     let Model::Closed { think, rounds } = shared.plan.model else { unreachable!("only closed workloads have users") };
-    users.reached(Stage::Asking).await;
+    users.reached(UserStage::Asking).await;
     for _ in 0..rounds.unwrap_or(u64::MAX) {
         for step in 0..shared.plan.steps {
             let now = Moment::now();
@@ -83,7 +83,7 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
         if think > Duration::ZERO {
             tokio::select! {
                 () = tokio::time::sleep(think) => {}
-                () = users.reached(Stage::Over) => return,
+                () = users.reached(UserStage::Over) => return,
             }
         } else {
             // A system that answers at once must not keep the pacer from its turn.
@@ -95,17 +95,17 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
 
 /// Lets the users send requests through warm-up and window, and waits for the requests in flight. Returns readings at
 /// the edges of the window, which ends early once all users have completed their rounds.
-pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(Reading, Reading)> {
+pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(GeneratorReading, GeneratorReading)> {
     let plan = &shared.plan;
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let start = run_start + plan.starts_after;
     let (window_start, window_end) = (start + plan.warm_up, start + plan.warm_up + plan.window);
     shared.recorder.borrow_mut().begin(window_start);
-    let mut at_start = Reading::take();
+    let mut at_start = GeneratorReading::take();
     shared.wait(&timer, start).await?;
-    users.stage.send_replace(Stage::Asking);
+    users.stage.send_replace(UserStage::Asking);
     if shared.wait(&timer, window_start).await? {
-        at_start = Reading::take();
+        at_start = GeneratorReading::take();
         shared.measuring();
         let all_finished = || users.finished.get() == plan.connections;
         while Moment::now() < window_end && !all_finished() {
@@ -117,7 +117,7 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(
             shared.recorder.borrow_mut().end(Moment::now());
         }
     }
-    let at_end = Reading::take();
+    let at_end = GeneratorReading::take();
     shared.paced();
     if plan.goes_on > Duration::ZERO {
         // Other workloads may still be measured: the load beside them must go on.

@@ -14,17 +14,17 @@ use super::arrival::Arrival;
 use super::closed::{self, Users};
 use super::cut::Ended;
 use super::deadline::{Deadlines, SWEEP_EVERY};
-use super::desk::Desk;
+use super::desk::Dispatcher;
 use super::local;
 use super::open;
 use super::pacer::Timer;
 use super::plan::{Model, Opening, Plan};
 use super::progress::Stage;
 use super::rate::Rate;
-use super::run::{Client, Control, Done, Job};
+use super::run::{Client, Completion, Control, Job};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
-use crate::measure::generator::{GeneratorUse, Reading};
+use crate::measure::generator::{GeneratorReading, GeneratorUse};
 use crate::measure::{Measurement, Outcome, Recorder, Sample};
 use crate::wire::{Fault, FaultKind, Phases};
 
@@ -38,7 +38,7 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(60);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The worker pool of one workload.
-pub struct Crew {
+pub struct WorkerPool {
     shared: Rc<Shared>,
     workers: JoinSet<()>,
 }
@@ -48,7 +48,7 @@ pub struct Shared {
     pub plan: Plan,
     pub recorder: Rc<RefCell<Recorder>>,
     pub control: Control,
-    pub work: Source,
+    pub work: RequestSource,
     pub deadlines: Deadlines,
     /// The number of workloads of the run that have not reached the end of their window.
     pacing: Rc<Cell<usize>>,
@@ -57,14 +57,14 @@ pub struct Shared {
 }
 
 /// The source of a worker's requests.
-pub enum Source {
+pub enum RequestSource {
     /// An open workload's arrivals.
-    Desk(Desk),
+    Dispatcher(Dispatcher),
     /// A closed workload's users, which are the workers.
     Users(Users),
 }
 
-impl Crew {
+impl WorkerPool {
     /// Starts the workers of `job` and waits until each has its connection, if the plan opens connections before the
     /// load.
     pub async fn assemble<C: Client>(mut job: Job<C>, control: &Control, pacing: &Rc<Cell<usize>>) -> Result<Self> {
@@ -76,10 +76,10 @@ impl Crew {
                 let on_unsent = move |arrival: Arrival, only: Option<usize>| {
                     recorder.borrow_mut().unsent(only, arrival.intended, arrival.handed);
                 };
-                let desk = Desk::new(plan.connections, *affinity, plan.timeout, Box::new(on_unsent));
-                (Source::Desk(desk), expected)
+                let desk = Dispatcher::new(plan.connections, *affinity, plan.timeout, Box::new(on_unsent));
+                (RequestSource::Dispatcher(desk), expected)
             }
-            Model::Closed { .. } => (Source::Users(Users::default()), 0),
+            Model::Closed { .. } => (RequestSource::Users(Users::default()), 0),
         };
         let shared = Rc::new(Shared {
             deadlines: Deadlines::new(plan.connections, plan.timeout, expected + plan.connections),
@@ -107,12 +107,12 @@ impl Crew {
 
     /// Drives the load, from `start` of the run until the last answer is in or given up; returns readings of the
     /// generator at the edges of the measured window.
-    pub fn load(&self, start: Moment) -> impl Future<Output = Result<(Reading, Reading)>> + use<> {
+    pub fn load(&self, start: Moment) -> impl Future<Output = Result<(GeneratorReading, GeneratorReading)>> + use<> {
         let shared = self.shared.clone();
         async move {
             match &shared.work {
-                Source::Desk(desk) => open::load(&shared, desk, start).await,
-                Source::Users(users) => closed::load(&shared, users, start).await,
+                RequestSource::Dispatcher(desk) => open::load(&shared, desk, start).await,
+                RequestSource::Users(users) => closed::load(&shared, users, start).await,
             }
         }
     }
@@ -135,8 +135,8 @@ impl Crew {
     /// Ends the workers and returns the measurement.
     pub async fn dismiss(mut self, usage: GeneratorUse) -> Measurement {
         match &self.shared.work {
-            Source::Desk(desk) => desk.close(),
-            Source::Users(users) => users.end(),
+            RequestSource::Dispatcher(desk) => desk.close(),
+            RequestSource::Users(users) => users.end(),
         }
         while self.workers.join_next().await.is_some() {}
         self.shared.recorder.borrow_mut().finish(usage)
@@ -275,8 +275,8 @@ async fn work_on<C: Client>(worker: usize, mut client: C, shared: Rc<Shared>, op
         }
     }
     match &shared.work {
-        Source::Desk(desk) => open::work(worker, &mut client, &shared, desk).await,
-        Source::Users(users) => closed::work(worker, &mut client, &shared, users).await,
+        RequestSource::Dispatcher(desk) => open::work(worker, &mut client, &shared, desk).await,
+        RequestSource::Users(users) => closed::work(worker, &mut client, &shared, users).await,
     }
     Box::pin(client.close(CLOSE_PATIENCE)).await;
 }
@@ -316,7 +316,7 @@ pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival,
     let done = done.unwrap_or_else(|| {
         let unconnected = client.abandon();
         let (end, phases) = (Moment::now(), Phases::default());
-        Done { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected }
+        Completion { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected }
     });
     let sample = Sample {
         step: arrival.ask.step,

@@ -51,7 +51,7 @@ pub enum Ended {
 /// The limits of one run, and the one that was reached, if any. Clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct Cut {
-    limits: Limits,
+    limits: RunLimits,
     sent: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     ended: Arc<Mutex<Option<Ended>>>,
@@ -59,7 +59,7 @@ pub struct Cut {
 
 /// The limits that end a run early; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
+pub struct RunLimits {
     /// The largest number of requests that the run may send.
     pub requests: Option<u64>,
     /// The share of them that may fail.
@@ -68,7 +68,7 @@ pub struct Limits {
 
 impl Cut {
     /// Makes a cut with these limits.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: RunLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn no_more_requests_than_the_cap_are_sent() {
-        let cut = Cut::new(Limits { requests: Some(3), errors: None });
+        let cut = Cut::new(RunLimits { requests: Some(3), errors: None });
         let sent = (0..10).filter(|_| cut.clone().may_send()).count();
         assert_eq!((sent, cut.ended(), cut.is_over()), (3, Some(Ended::Requests(3)), true));
         let unlimited = Cut::default();

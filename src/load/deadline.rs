@@ -16,10 +16,10 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(20);
 /// order in which they were set.
 pub struct Deadlines {
     patience: Duration,
-    state: RefCell<State>,
+    state: RefCell<TimerState>,
 }
 
-struct State {
+struct TimerState {
     queue: VecDeque<Entry>,
     slots: Vec<Slot>,
 }
@@ -43,7 +43,7 @@ impl Deadlines {
     /// requests that start within `patience`.
     pub fn new(workers: usize, patience: Duration, expected: usize) -> Self {
         let slots = std::iter::repeat_with(Slot::default).take(workers).collect();
-        Self { patience, state: RefCell::new(State { queue: VecDeque::with_capacity(expected), slots }) }
+        Self { patience, state: RefCell::new(TimerState { queue: VecDeque::with_capacity(expected), slots }) }
     }
 
     /// Runs `future` for `worker` until its deadline; returns `None` if that comes first.

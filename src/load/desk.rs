@@ -20,7 +20,7 @@ pub enum Affinity {
 }
 
 /// The dispatcher, which hands arrivals to workers within one thread.
-pub struct Desk {
+pub struct Dispatcher {
     affinity: Affinity,
     patience: Duration,
     seats: Vec<Seat>,
@@ -60,7 +60,7 @@ struct Seat {
 /// The largest number of arrivals that may wait for a worker; one more goes unsent at once.
 const MAX_WAITING: usize = 1_000_000;
 
-impl Desk {
+impl Dispatcher {
     /// Makes a dispatcher for workers `0..workers`; an arrival that has waited for longer than `patience` goes unsent.
     pub fn new(workers: usize, affinity: Affinity, patience: Duration, on_unsent: OnUnsent) -> Self {
         Self {
@@ -232,8 +232,8 @@ mod tests {
         pin!(future).poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn a_desk(workers: usize, affinity: Affinity, patience: Duration) -> Desk {
-        Desk::new(workers, affinity, patience, Box::new(|_, _| {}))
+    fn a_desk(workers: usize, affinity: Affinity, patience: Duration) -> Dispatcher {
+        Dispatcher::new(workers, affinity, patience, Box::new(|_, _| {}))
     }
 
     const LONG: Duration = Duration::from_secs(3_600);

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::crew::{Shared, perform};
-use super::desk::Desk;
+use super::desk::Dispatcher;
 use super::pacer::Timer;
 use super::plan::Model;
 use super::run::Client;
 use super::schedule::Schedule;
 use crate::clock::Moment;
 use crate::error::{Context, Result};
-use crate::measure::generator::Reading;
+use crate::measure::generator::GeneratorReading;
 
 /// Runs one worker: takes one arrival after another.
-pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, desk: &Desk) {
+pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, desk: &Dispatcher) {
     while let Some(arrival) = desk.take(worker).await {
         perform(worker, client, arrival, Moment::now(), shared).await;
         desk.finish();
@@ -23,7 +23,11 @@ pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, des
 
 /// Hands in every arrival at its intended start, through warm-up and window, and waits for the last ones to end.
 /// Returns readings at the edges of the window.
-pub async fn load(shared: &Shared, desk: &Desk, run_start: Moment) -> Result<(Reading, Reading)> {
+pub async fn load(
+    shared: &Shared,
+    desk: &Dispatcher,
+    run_start: Moment,
+) -> Result<(GeneratorReading, GeneratorReading)> {
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let readings = pace(shared, desk, run_start, &timer).await?;
     if shared.control.is_cut() {
@@ -39,7 +43,12 @@ pub async fn load(shared: &Shared, desk: &Desk, run_start: Moment) -> Result<(Re
     Ok(readings)
 }
 
-async fn pace(shared: &Shared, desk: &Desk, run_start: Moment, timer: &Timer) -> Result<(Reading, Reading)> {
+async fn pace(
+    shared: &Shared,
+    desk: &Dispatcher,
+    run_start: Moment,
+    timer: &Timer,
+) -> Result<(GeneratorReading, GeneratorReading)> {
     let plan = &shared.plan;
     let Model::Open { pattern, clients, .. } = &plan.model else { unreachable!("only open workloads have a desk") };
     let start = run_start + plan.starts_after;
@@ -49,19 +58,19 @@ async fn pace(shared: &Shared, desk: &Desk, run_start: Moment, timer: &Timer) ->
     let span = plan.warm_up + plan.window + plan.goes_on;
     let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed);
     // Stands for the beginning of the window if the run ends before it.
-    let mut at_start = Reading::take();
+    let mut at_start = GeneratorReading::take();
     let (mut measuring, mut at_end) = (false, None);
     for (offset_ns, ask) in schedule {
         let intended = start + Duration::from_nanos(offset_ns);
         if !measuring && intended >= window_start {
             measuring = true;
             shared.wait(timer, window_start).await?;
-            at_start = Reading::take();
+            at_start = GeneratorReading::take();
             shared.measuring();
         }
         if at_end.is_none() && intended >= window_end {
             shared.wait(timer, window_end).await?;
-            at_end = Some(Reading::take());
+            at_end = Some(GeneratorReading::take());
             shared.paced();
         }
         if !shared.wait(timer, intended).await? || !shared.control.may_send() {
@@ -72,7 +81,7 @@ async fn pace(shared: &Shared, desk: &Desk, run_start: Moment, timer: &Timer) ->
     }
     if at_end.is_none() {
         shared.wait(timer, window_end).await?;
-        at_end = Some(Reading::take());
+        at_end = Some(GeneratorReading::take());
         shared.paced();
     }
     shared.wait(timer, start + span).await?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::crew::Crew;
+use super::crew::WorkerPool;
 use super::cut::Cut;
 use super::local;
 use super::plan::Plan;
@@ -19,7 +19,7 @@ use super::priority::Priority;
 use super::progress::{Progress, Stage};
 use crate::clock::Moment;
 use crate::error::Result;
-use crate::measure::generator::{GeneratorUse, Reading};
+use crate::measure::generator::{GeneratorReading, GeneratorUse};
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::wire::handshake::Record;
 use crate::wire::{Fault, Phases};
@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// The result of one request, as a client reports it.
 #[derive(Clone, Copy, Debug)]
-pub struct Done {
+pub struct Completion {
     /// The moment of its end.
     pub end: Moment,
     /// The phases of its time.
@@ -47,7 +47,7 @@ pub trait Client: 'static {
     /// Connects, before the first arrival.
     fn open(&mut self) -> impl Future<Output = Result<(Record, Phases), Fault>>;
     /// Sends a request and waits for its answer; `start` is now.
-    fn perform(&mut self, ask: super::arrival::Ask, start: Moment) -> impl Future<Output = Done>;
+    fn perform(&mut self, ask: super::arrival::Ask, start: Moment) -> impl Future<Output = Completion>;
     /// Drops the connection, since a request on it was given up; returns true if it was still being opened.
     fn abandon(&mut self) -> bool;
     /// Closes the connection, within at most `patience`.
@@ -95,7 +95,7 @@ impl Control {
 /// If a connection cannot be opened before the first arrival, or the process is out of file descriptors.
 pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<Vec<Measurement>> {
     let connections = jobs.iter().map(|job| job.plan.connections as u64).sum();
-    let mut usage = GeneratorUse { start: Reading::take(), connections, ..GeneratorUse::default() };
+    let mut usage = GeneratorUse { start: GeneratorReading::take(), connections, ..GeneratorUse::default() };
     let pacing = Rc::new(Cell::new(jobs.len()));
     let end = jobs.iter().map(|job| job.plan.end()).max().unwrap_or_default();
     for job in &mut jobs {
@@ -104,9 +104,9 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<
     let mut crews = Vec::with_capacity(jobs.len());
     control.progress.enter(Stage::Opening);
     for job in jobs {
-        crews.push(Crew::assemble(job, control, &pacing).await?);
+        crews.push(WorkerPool::assemble(job, control, &pacing).await?);
     }
-    usage.opened = Reading::take();
+    usage.opened = GeneratorReading::take();
 
     let priority = Priority::raise();
     usage.scheduling = priority.label();

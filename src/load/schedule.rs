@@ -87,7 +87,7 @@ impl fmt::Display for Pattern {
 /// The intended starts of an open workload, in nanoseconds after its beginning, never decreasing.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    source: Source,
+    source: Arrivals,
     clients: u64,
     steps: u64,
     end_ns: u64,
@@ -95,7 +95,7 @@ pub struct Schedule {
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+enum Arrivals {
     Constant(Rate),
     Poisson { mean_ns: f64, rng: Xoshiro256PlusPlus, at_ns: f64 },
     Jittered { rate: Rate, rng: Xoshiro256PlusPlus },
@@ -108,10 +108,10 @@ impl Schedule {
     pub fn new(pattern: &Pattern, clients: u64, steps: usize, span: Duration, seed: u64) -> Self {
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let source = match pattern {
-            Pattern::Constant(rate) => Source::Constant(*rate),
-            Pattern::Poisson(rate) => Source::Poisson { mean_ns: 1e9 / rate.per_second_f64(), rng, at_ns: 0.0 },
-            Pattern::Jittered(rate) => Source::Jittered { rate: *rate, rng },
-            Pattern::Fleet(fleet) => Source::Fleet(Merge::new(fleet, clients, rng)),
+            Pattern::Constant(rate) => Arrivals::Constant(*rate),
+            Pattern::Poisson(rate) => Arrivals::Poisson { mean_ns: 1e9 / rate.per_second_f64(), rng, at_ns: 0.0 },
+            Pattern::Jittered(rate) => Arrivals::Jittered { rate: *rate, rng },
+            Pattern::Fleet(fleet) => Arrivals::Fleet(Merge::new(fleet, clients, rng)),
         };
         Self { source, clients: clients.max(1), steps: steps.max(1) as u64, end_ns: span.as_nanos() as u64, seq: 0 }
     }
@@ -124,18 +124,18 @@ impl Iterator for Schedule {
         let seq = self.seq;
         let turn = |at_ns| (at_ns, Ask { seq, client: seq % self.clients, step: (seq % self.steps) as usize });
         let (at_ns, ask) = match &mut self.source {
-            Source::Constant(rate) => turn(rate.offset_ns(seq)),
-            Source::Poisson { mean_ns, rng, at_ns } => {
+            Arrivals::Constant(rate) => turn(rate.offset_ns(seq)),
+            Arrivals::Poisson { mean_ns, rng, at_ns } => {
                 *at_ns += exponential(rng) * *mean_ns;
                 turn(*at_ns as u64)
             }
-            Source::Jittered { rate, rng } => {
+            Arrivals::Jittered { rate, rng } => {
                 let slot = rate.offset_ns(seq)..rate.offset_ns(seq + 1);
                 let at_ns = slot.start + uniform(rng, (slot.end - slot.start) as f64) as u64;
                 // The last slot may end after the span: its arrival is moved into the span.
                 turn(if slot.start < self.end_ns { at_ns.min(self.end_ns - 1) } else { at_ns })
             }
-            Source::Fleet(merge) => {
+            Arrivals::Fleet(merge) => {
                 let due = merge.next()?;
                 (due.at_ns, Ask { seq, client: due.client, step: due.step })
             }

@@ -27,7 +27,7 @@ pub struct Throttling {
 
 /// The limits of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
+pub struct CgroupLimits {
     /// The CPU quota, in processors, if there is one.
     pub cpu_quota: Option<f64>,
     /// The limit of memory, in bytes, if there is one.
@@ -54,7 +54,7 @@ impl Cgroup {
     }
 
     /// Returns the limits of these groups: the narrowest of each.
-    pub fn limits(&self, read: ReadFile<'_>) -> Limits {
+    pub fn limits(&self, read: ReadFile<'_>) -> CgroupLimits {
         let quotas = self.cpu.iter().filter_map(|folder| {
             let number = |name: &str| read(&folder.join(name))?.trim().parse::<f64>().ok();
             let of_2 = read(&folder.join("cpu.max")).and_then(|text| {
@@ -69,7 +69,7 @@ impl Cgroup {
             let limits = files.filter_map(|file| read(&file)?.trim().parse::<u64>().ok());
             limits.filter(|limit| *limit < bound).min()
         };
-        Limits {
+        CgroupLimits {
             cpu_quota: quotas
                 .fold(None, |least: Option<f64>, quota| Some(least.map_or(quota, |least| least.min(quota)))),
             memory_bytes: least(&self.memory, &["memory.max", "memory.limit_in_bytes"], UNLIMITED_BYTES),
@@ -191,7 +191,7 @@ mod tests {
             ("/sys/fs/cgroup/a/b/pids.max", "64\n"),
         ]);
         let limits = Cgroup::of(V2, "0::/a/b\n").limits(&read);
-        assert_eq!(limits, Limits { cpu_quota: Some(0.2), memory_bytes: Some(1 << 30), processes: Some(64) });
+        assert_eq!(limits, CgroupLimits { cpu_quota: Some(0.2), memory_bytes: Some(1 << 30), processes: Some(64) });
         let read = files(&[
             ("/sys/fs/cgroup/cpu/q/cpu.cfs_quota_us", "150000\n"),
             ("/sys/fs/cgroup/cpu/q/cpu.cfs_period_us", "100000\n"),
@@ -199,7 +199,7 @@ mod tests {
             ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ]);
         let limits = Cgroup::of(V1, "4:memory:/\n1:cpu:/q\n").limits(&read);
-        assert_eq!(limits, Limits { cpu_quota: Some(1.5), memory_bytes: None, processes: None });
+        assert_eq!(limits, CgroupLimits { cpu_quota: Some(1.5), memory_bytes: None, processes: None });
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub fn request_over() {
 
 /// A reading of the generator's clocks and memory.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reading {
+pub struct GeneratorReading {
     at: Moment,
     thread_cpu_ns: u64,
     process_cpu_ns: u64,
@@ -29,7 +29,7 @@ pub struct Reading {
     requests: u64,
 }
 
-impl Reading {
+impl GeneratorReading {
     /// Takes a reading now, for the calling thread.
     pub fn take() -> Self {
         Self {
@@ -47,13 +47,13 @@ impl Reading {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GeneratorUse {
     /// Before the first connection.
-    pub start: Reading,
+    pub start: GeneratorReading,
     /// After the last connection was opened.
-    pub opened: Reading,
+    pub opened: GeneratorReading,
     /// At the beginning of the measured window.
-    pub window_start: Reading,
+    pub window_start: GeneratorReading,
     /// At its end.
-    pub window_end: Reading,
+    pub window_end: GeneratorReading,
     /// The number of connections that were opened.
     pub connections: u64,
     /// The scheduling of the generator's thread by the kernel in the window.
@@ -62,7 +62,7 @@ pub struct GeneratorUse {
 
 impl GeneratorUse {
     /// Widens the window to cover that of one more workload.
-    pub fn cover(&mut self, start: Reading, end: Reading) {
+    pub fn cover(&mut self, start: GeneratorReading, end: GeneratorReading) {
         if self.window_end.at == Moment::default() || start.at < self.window_start.at {
             self.window_start = start;
         }

@@ -45,7 +45,7 @@ pub struct CpuUse {
 
 /// One sample, about a second long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Sample {
+pub struct MachineSample {
     /// The moment of its start, in seconds; the measured window begins at 0, and the warm-up is before it.
     pub at_s: f64,
     /// Its length, in seconds.
@@ -98,14 +98,14 @@ pub struct MachineUse {
     pub throttled: u64,
     /// The time for which it did, over all processors, in seconds.
     pub stopped_s: f64,
-    /// See [`Sample::pressure`].
+    /// See [`MachineSample::pressure`].
     pub pressure: Option<f64>,
     /// CPU time that this observation used, in seconds; it is part of the generator's.
     pub watching_cpu_s: f64,
     /// The reason for which the figures are doubtful, if they are.
     pub doubtful: Option<String>,
     /// The warm-up and the window, sample by sample.
-    pub timeline: Vec<Sample>,
+    pub timeline: Vec<MachineSample>,
 }
 
 impl CpuUse {
@@ -119,12 +119,12 @@ impl CpuUse {
 
 /// The largest share that others may take, 0 to 1; 1 is never exceeded, and disables the judgement of quotas too.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bound(pub f64);
+pub struct CpuBound(pub f64);
 
 impl MachineUse {
     /// Judges the run: records the reasons for which it is doubtful, and returns those for which it is invalid.
-    pub fn judge(&mut self, bound: Bound) -> Vec<Invalid> {
-        let Bound(bound) = bound;
+    pub fn judge(&mut self, bound: CpuBound) -> Vec<Invalid> {
+        let CpuBound(bound) = bound;
         if bound >= 1.0 {
             return Vec::new();
         }
@@ -157,7 +157,7 @@ impl MachineUse {
     }
 
     /// Returns the samples of the window.
-    pub fn measured_samples(&self) -> impl Iterator<Item = &Sample> {
+    pub fn measured_samples(&self) -> impl Iterator<Item = &MachineSample> {
         self.timeline.iter().filter(|sample| sample.at_s >= 0.0)
     }
 }
@@ -243,11 +243,11 @@ mod tests {
             steal,
             idle: 1.0 - others - steal,
         };
-        let timeline = samples.iter().enumerate().map(|(at, others)| Sample {
+        let timeline = samples.iter().enumerate().map(|(at, others)| MachineSample {
             at_s: at as f64 - 1.0,
             span_s: 1.0,
             cpu: cpu(*others, 0.0),
-            ..Sample::default()
+            ..MachineSample::default()
         });
         let timeline: Vec<_> = timeline.collect();
         let starved = timeline.iter().skip(1).filter(|sample| sample.cpu.taken_share() > STARVED).count();
@@ -267,7 +267,7 @@ mod tests {
     fn cpu_use_of_others_makes_a_run_doubtful_then_invalid() {
         let judged = |others: f64, steal: f64| {
             let mut machine = busy(others, steal, &[0.0; 11]);
-            let invalid = machine.judge(Bound(0.5));
+            let invalid = machine.judge(CpuBound(0.5));
             (machine.doubtful, invalid.into_iter().map(|reason| reason.to_string()).next())
         };
         assert_eq!(judged(0.25, 0.0), (None, None));
@@ -290,7 +290,7 @@ mod tests {
                 .enumerate()
                 .for_each(|(at, others)| *others = if at < starved { 0.95 } else { 0.0 });
             let mut machine = busy(0.01, 0.0, &samples);
-            (machine.judge(Bound(0.5)).len(), machine.doubtful.is_some())
+            (machine.judge(CpuBound(0.5)).len(), machine.doubtful.is_some())
         };
         // The second of the warm-up does not count.
         assert_eq!([judged(0), judged(1), judged(2), judged(3)], [(0, false), (0, true), (0, true), (1, false)]);
@@ -300,7 +300,7 @@ mod tests {
     fn throttling_by_a_quota_invalidates_a_run() {
         let judged = |times: u64, stopped_s: f64| {
             let mut machine = MachineUse { throttled: times, stopped_s, ..busy(0.0, 0.0, &[0.0; 31]) };
-            (machine.judge(Bound(0.5)), machine.doubtful)
+            (machine.judge(CpuBound(0.5)), machine.doubtful)
         };
         assert_eq!(judged(0, 0.0), (Vec::new(), None));
         assert!(judged(1, 0.1).1.unwrap().contains("stopped the run 1 times, for 0.10 s of CPU in 30.0 s"));
@@ -311,12 +311,12 @@ mod tests {
     #[test]
     fn a_bound_of_100_percent_disables_the_check() {
         let mut machine = MachineUse { throttled: 9, stopped_s: 9.0, ..busy(0.99, 0.0, &[0.99; 5]) };
-        assert_eq!((machine.judge(Bound(1.0)), machine.doubtful), (Vec::new(), None));
+        assert_eq!((machine.judge(CpuBound(1.0)), machine.doubtful), (Vec::new(), None));
     }
 
     #[test]
     fn processes_that_may_be_the_system_are_not_judged() {
         let mut machine = MachineUse { taken_share: None, ..busy(0.9, 0.0, &[0.9; 5]) };
-        assert_eq!((machine.judge(Bound(0.5)), machine.doubtful), (Vec::new(), None));
+        assert_eq!((machine.judge(CpuBound(0.5)), machine.doubtful), (Vec::new(), None));
     }
 }

@@ -7,7 +7,7 @@ use super::attribution::{Attribution, OurDelays, Start};
 use super::distribution::Distribution;
 use super::generator::{self, GeneratorUse};
 use super::outcome::Outcome;
-use super::spread::Spread;
+use super::spread::ByteSpread;
 use super::tally::Tally;
 use super::timeline::Timeline;
 use crate::clock::Moment;
@@ -110,9 +110,9 @@ pub struct Handshakes {
     /// The number of handshakes that were full and meant to be resumed, or the other way round.
     pub undeclared: u64,
     /// Bytes read for each handshake.
-    pub read_bytes: Spread,
+    pub read_bytes: ByteSpread,
     /// Bytes written for each handshake.
-    pub written_bytes: Spread,
+    pub written_bytes: ByteSpread,
 }
 
 impl Handshakes {

@@ -2,14 +2,14 @@
 
 /// A summary of a quantity's values, which are not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spread {
+pub struct ByteSpread {
     count: u64,
     sum: u64,
     min: u64,
     max: u64,
 }
 
-impl Spread {
+impl ByteSpread {
     /// Adds a value.
     pub fn add(&mut self, value: u64) {
         self.min = if self.count == 0 { value } else { self.min.min(value) };
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_spread_has_its_range_and_mean() {
-        let mut spread = Spread::default();
+        let mut spread = ByteSpread::default();
         assert_eq!((spread.range(), spread.mean()), (None, None));
         [5, 3, 7].into_iter().for_each(|value| spread.add(value));
         assert_eq!((spread.range(), spread.mean()), (Some((3, 7)), Some(5.0)));

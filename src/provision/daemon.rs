@@ -28,9 +28,9 @@ use super::child::{Child, RunAs, Signal, Spec, file_tail};
 use super::keeper::{Keeper, Lease};
 use super::pki::Identity;
 use crate::error::{Context, Error, Result};
-use files::Files;
+use files::DaemonFiles;
 
-pub use installation::{Installation, Skipped, find, find_in};
+pub use installation::{DaemonInstallation, Skipped, find, find_in};
 pub use workers::Worker;
 
 /// The longest wait for a started daemon to show its certificate.
@@ -120,7 +120,7 @@ pub enum Reload {
 
 /// The setup of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct DaemonOptions {
     /// The TLS versions that it speaks.
     pub versions: Versions,
     /// The key exchange groups that it accepts, as OpenSSL names them (`P-256`); empty for the daemon's default.
@@ -131,11 +131,11 @@ pub struct Options {
     pub h2: bool,
     /// nginx's and Apache's worker processes, HAProxy's threads. One of Apache's has 128 threads.
     pub workers: u32,
-    /// The way in which [`Sidecar::replace`] works.
+    /// The way in which [`StartedDaemon::replace`] works.
     pub reload: Reload,
 }
 
-impl Default for Options {
+impl Default for DaemonOptions {
     /// TLS 1.2 and 1.3, the daemon's default groups, no client certificate, HTTP/1.1 alone, one worker, graceful
     /// reload.
     fn default() -> Self {
@@ -150,7 +150,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl DaemonOptions {
     /// Checks the options for use with `daemon`.
     ///
     /// # Errors
@@ -175,15 +175,15 @@ impl Options {
 }
 
 /// The parameters of a daemon's configuration.
-struct Site<'a> {
-    installation: &'a Installation,
-    options: &'a Options,
+struct DaemonConfig<'a> {
+    installation: &'a DaemonInstallation,
+    options: &'a DaemonOptions,
     port: u16,
     /// The number of connections that it has to carry at a time.
     connections: u64,
 }
 
-impl Site<'_> {
+impl DaemonConfig<'_> {
     fn configuration(&self) -> Result<String> {
         match self.installation.daemon {
             Daemon::Nginx => Ok(nginx::configuration(self)),
@@ -211,18 +211,18 @@ const CONFIGURATION: &str = "daemon.conf";
 
 /// A running daemon. Dropping it stops it and removes its folder.
 #[derive(Debug)]
-pub struct Sidecar {
+pub struct StartedDaemon {
     daemon: Daemon,
     version: String,
     address: SocketAddr,
     reload: Reload,
-    files: Files,
+    files: DaemonFiles,
     // Dropped, and so stopped, in this order.
     master: Child,
     keeper: Keeper,
 }
 
-impl Sidecar {
+impl StartedDaemon {
     /// Starts a daemon with `identity`, and returns when it shows that certificate.
     ///
     /// As root it runs as `www-data`, or `nobody` if there is no such user; only that user may read the key.
@@ -230,18 +230,22 @@ impl Sidecar {
     /// # Errors
     /// If the options are not for this daemon, or it does not come up within 20 s; the error then has the end of its
     /// output, and nothing is left behind.
-    pub fn start(installation: &Installation, identity: &Identity, options: &Options) -> Result<Sidecar> {
+    pub fn start(
+        installation: &DaemonInstallation,
+        identity: &Identity,
+        options: &DaemonOptions,
+    ) -> Result<StartedDaemon> {
         options.check(installation.daemon)?;
         Self::start_on(installation, identity, options, free_address)
     }
 
     /// Starts the daemon on the first of `addresses` that it can bind.
     fn start_on(
-        installation: &Installation,
+        installation: &DaemonInstallation,
         identity: &Identity,
-        options: &Options,
+        options: &DaemonOptions,
         mut addresses: impl FnMut() -> Result<SocketAddr>,
-    ) -> Result<Sidecar> {
+    ) -> Result<StartedDaemon> {
         let mut attempt = 1;
         loop {
             let mut sidecar = Self::launch(installation, identity, options, addresses()?)?;
@@ -255,23 +259,24 @@ impl Sidecar {
     }
 
     fn launch(
-        installation: &Installation,
+        installation: &DaemonInstallation,
         identity: &Identity,
-        options: &Options,
+        options: &DaemonOptions,
         address: SocketAddr,
-    ) -> Result<Sidecar> {
+    ) -> Result<StartedDaemon> {
         let daemon = installation.daemon;
         let user = RunAs::lesser(&USERS)?;
         let keeper = Keeper::start(&daemon.lease(), user)?;
-        let files = Files::make(keeper.folder().join(WORK), user)?;
+        let files = DaemonFiles::make(keeper.folder().join(WORK), user)?;
         files.put_identity(daemon, identity)?;
         if let Some(pem) = &options.client_ca_pem {
             files.put(files::CLIENT_CA, pem)?;
         }
         if daemon == Daemon::Apache {
-            Files::make(files.run().join(apache::PAGES), user)?.put(apache::PAGE, "ok")?;
+            DaemonFiles::make(files.run().join(apache::PAGES), user)?.put(apache::PAGE, "ok")?;
         }
-        let site = Site { installation, options, port: address.port(), connections: descriptors::connections()? };
+        let site =
+            DaemonConfig { installation, options, port: address.port(), connections: descriptors::connections()? };
         files.put(CONFIGURATION, &site.configuration()?)?;
         let mut command = site.command(files.run());
         descriptors::raise(&mut command, site.connections);
@@ -281,7 +286,7 @@ impl Sidecar {
             error.with_hint("run as an ordinary user, or as root with the right to become another user")
         })?;
         let version = installation.version.clone();
-        Ok(Sidecar { daemon, version, address, reload: options.reload, files, master, keeper })
+        Ok(StartedDaemon { daemon, version, address, reload: options.reload, files, master, keeper })
     }
 
     /// Returns the address at which it listens.
@@ -360,7 +365,7 @@ impl Sidecar {
     }
 
     /// Waits until the daemon shows its certificate, ends, or [`READY_WAIT`] is over.
-    fn wait_until_ready(&mut self, identity: &Identity, options: &Options) -> Result<()> {
+    fn wait_until_ready(&mut self, identity: &Identity, options: &DaemonOptions) -> Result<()> {
         let deadline = Instant::now() + READY_WAIT;
         loop {
             let seen = match glance::at(self.address, GLANCE_WAIT) {
@@ -452,7 +457,7 @@ mod tests {
             let taken = holder.local_addr().unwrap();
             thread::spawn(move || holder.incoming().for_each(drop));
             let mut tried = 0;
-            let sidecar = Sidecar::start_on(&installation, &identity, &Options::default(), || {
+            let sidecar = StartedDaemon::start_on(&installation, &identity, &DaemonOptions::default(), || {
                 tried += 1;
                 if tried == 1 { Ok(taken) } else { free_address() }
             });
@@ -460,7 +465,8 @@ mod tests {
             assert_eq!(tried, 2, "{daemon}");
             assert_ne!(sidecar.address(), taken, "{daemon}");
             // Without another port, it is an error.
-            let error = Sidecar::start_on(&installation, &identity, &Options::default(), || Ok(taken)).unwrap_err();
+            let error =
+                StartedDaemon::start_on(&installation, &identity, &DaemonOptions::default(), || Ok(taken)).unwrap_err();
             assert!(says_taken(error.what()) && error.what().contains(daemon.label()), "{error}");
         }
     }

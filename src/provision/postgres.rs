@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use super::child::{Child, RunAs, Spec};
 use super::keeper::{Keeper, Lease};
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::{Context, Error, Result};
 
-pub use installation::{BIN_VARIABLE, Installation, OLDEST_MAJOR, find};
+pub use installation::{BIN_VARIABLE, OLDEST_MAJOR, PostgresInstallation, find};
 
 const SUPERUSER: &str = "postgres";
 /// PostgreSQL's default port: part of the socket's name, even without TCP.
@@ -75,7 +75,7 @@ impl Cluster {
     /// `extra` are additional settings, such as `("fsync", "off")`, which override the defaults here. As root the
     /// server runs as the user `postgres`, or `nobody` if there is none. Fails if a program cannot be run or the server
     /// does not answer within a minute; the error then has the end of the server's log, and nothing is left behind.
-    pub fn start(installation: &Installation, extra: &[(&str, &str)]) -> Result<Cluster> {
+    pub fn start(installation: &PostgresInstallation, extra: &[(&str, &str)]) -> Result<Cluster> {
         // PostgreSQL refuses to run as root.
         let run_as = RunAs::lesser(&["postgres", "nobody"])?;
         let mut cluster = Cluster {
@@ -114,10 +114,10 @@ impl Cluster {
     /// database exists.
     pub fn create_database(&self, name: &str) -> Result<()> {
         let what = || format!("creating the database {name:?} in the private PostgreSQL");
-        let mut client = Client::open(&self.url("postgres"), "setup")?;
+        let mut client = DatabaseClient::open(&self.url("postgres"), "setup")?;
         client.batch_execute(&format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""))).context(what)?;
         if self.settings["shared_preload_libraries"] == STATEMENT_STATISTICS {
-            let mut client = Client::open(&self.url(name), "setup")?;
+            let mut client = DatabaseClient::open(&self.url(name), "setup")?;
             client.batch_execute(&format!("CREATE EXTENSION {STATEMENT_STATISTICS}")).context(what)?;
         }
         Ok(())
@@ -163,11 +163,11 @@ impl Cluster {
     }
 
     /// Tries to connect until the server answers, ends, or [`READY_WAIT`] is over.
-    fn wait_until_ready(&mut self) -> Result<Client> {
+    fn wait_until_ready(&mut self) -> Result<DatabaseClient> {
         let deadline = Instant::now() + READY_WAIT;
         let url = self.url("postgres") + "&connect_timeout=5";
         loop {
-            let refused = match Client::open(&url, "setup") {
+            let refused = match DatabaseClient::open(&url, "setup") {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
@@ -193,7 +193,7 @@ impl Drop for Cluster {
 }
 
 /// Returns a command of the installation, without the environment's PG… variables, which would change its defaults.
-fn program(installation: &Installation, name: &str, folder: &Path) -> Command {
+fn program(installation: &PostgresInstallation, name: &str, folder: &Path) -> Command {
     let mut command = Command::new(installation.bin.join(name));
     for (variable, _) in env::vars_os().filter(|(variable, _)| variable.as_bytes().starts_with(b"PG")) {
         command.env_remove(variable);
@@ -202,7 +202,7 @@ fn program(installation: &Installation, name: &str, folder: &Path) -> Command {
     command
 }
 
-fn initdb(installation: &Installation, folder: &Path, run_as: Option<RunAs>) -> Result<()> {
+fn initdb(installation: &PostgresInstallation, folder: &Path, run_as: Option<RunAs>) -> Result<()> {
     let mut command = program(installation, "initdb", folder);
     command.args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N", "--no-instructions"]);
     // On SIGTERM initdb stops its own children.
@@ -218,7 +218,7 @@ fn initdb(installation: &Installation, folder: &Path, run_as: Option<RunAs>) -> 
 }
 
 fn start_server(
-    installation: &Installation,
+    installation: &PostgresInstallation,
     folder: &Path,
     run_as: Option<RunAs>,
     extra: &[(&str, &str)],

@@ -1,7 +1,7 @@
 //! Phases as bars, one for each workload and run. They show means, since only means add up.
 
 use super::plot::phases::Bar;
-use super::runs::Group;
+use super::runs::ScenarioRuns;
 use crate::summary::WorkloadResults;
 use crate::summary::facts::DistributionFacts;
 
@@ -16,7 +16,7 @@ pub struct Stacked {
 
 /// Returns the bars of `group`: of whole exchanges where each arrival opened a connection of its own; else of requests,
 /// and apart from them of the connections.
-pub fn of(group: &Group) -> Vec<Stacked> {
+pub fn of(group: &ScenarioRuns) -> Vec<Stacked> {
     let mut stacks = [
         Stacked { title: "Where a connection's time went (means)", bars: Vec::new() },
         Stacked { title: "Where a request's time went (means)", bars: Vec::new() },

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::baseline::compare::{Compared, Comparison};
 use crate::baseline::judgement::Judgement;
-use crate::baseline::measure::Kind;
+use crate::baseline::measure::MeasureKind;
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,26 +67,26 @@ impl Comparison {
 impl Compared {
     pub(super) fn value(&self, value: f64) -> String {
         match self.kind {
-            Kind::Share => format!("{:.3}%", value * 100.0),
-            Kind::Exact => format!("{value:.3}"),
-            Kind::Timed if value >= 1_000.0 => format!("{value:.0}"),
-            Kind::Timed => format!("{value:.1}"),
+            MeasureKind::Share => format!("{:.3}%", value * 100.0),
+            MeasureKind::Exact => format!("{value:.3}"),
+            MeasureKind::Timed if value >= 1_000.0 => format!("{value:.0}"),
+            MeasureKind::Timed => format!("{value:.1}"),
         }
     }
 
     pub(super) fn change(&self, change: f64) -> String {
         match self.kind {
-            Kind::Share => format!("{:+.3} pp", change * 100.0),
-            Kind::Exact => format!("{:+.2}%", change * 100.0),
-            Kind::Timed => format!("{:+.1}%", change * 100.0),
+            MeasureKind::Share => format!("{:+.3} pp", change * 100.0),
+            MeasureKind::Exact => format!("{:+.2}%", change * 100.0),
+            MeasureKind::Timed => format!("{:+.1}%", change * 100.0),
         }
     }
 
     pub(super) fn floor(&self, floor: f64) -> String {
         match self.kind {
-            Kind::Share => format!("{:.3} pp", floor * 100.0),
-            Kind::Exact => format!("{:.2}%", floor * 100.0),
-            Kind::Timed => format!("{:.1}%", floor * 100.0),
+            MeasureKind::Share => format!("{:.3} pp", floor * 100.0),
+            MeasureKind::Exact => format!("{:.2}%", floor * 100.0),
+            MeasureKind::Timed => format!("{:.1}%", floor * 100.0),
         }
     }
 }

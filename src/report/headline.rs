@@ -4,7 +4,7 @@ use super::sheet;
 use crate::summary::Summary;
 use crate::summary::facts::ThresholdFacts;
 use crate::summary::verdict::Verdict;
-use crate::wire::handshake::Kind;
+use crate::wire::handshake::HandshakeFlow;
 
 /// Returns a run's verdict in a word.
 pub fn word(summary: &Summary) -> &'static str {
@@ -46,7 +46,7 @@ pub fn retries(summary: &Summary) -> Option<String> {
     let (mut retried, mut all) = (0, 0);
     for kind in kinds {
         all += kind.count;
-        retried += if kind.kind == Kind::HelloRetry.label() { kind.count } else { 0 };
+        retried += if kind.kind == HandshakeFlow::HelloRetry.label() { kind.count } else { 0 };
     }
     (retried > 0).then(|| {
         format!(

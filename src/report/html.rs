@@ -10,7 +10,7 @@ use super::plot::machine;
 use super::plot::percentiles::{self, Curve};
 use super::plot::phases::{self, Stack};
 use super::plot::seconds::{self, Course};
-use super::runs::{Group, Run};
+use super::runs::{LoadedRun, ScenarioRuns};
 use super::sheet::{self, Sheet};
 use super::{bars, evidence, headline};
 use crate::error::Result;
@@ -27,7 +27,7 @@ const LOW: i32 = 200;
 ///
 /// # Errors
 /// If a run's histograms are damaged (a usage error), or a figure cannot be drawn.
-pub fn report(groups: &[Group]) -> Result<String> {
+pub fn report(groups: &[ScenarioRuns]) -> Result<String> {
     let names: Vec<_> = groups.iter().map(|group| html(&group.scenario)).collect();
     let title = names.join(", ");
     let mut page = format!(
@@ -60,7 +60,7 @@ pub fn report(groups: &[Group]) -> Result<String> {
     Ok(page)
 }
 
-fn verdict(group: &Group, run: &Run, several: bool) -> String {
+fn verdict(group: &ScenarioRuns, run: &LoadedRun, several: bool) -> String {
     let summary = &run.summary;
     let class = match summary.verdict {
         Verdict::Pass => "good",
@@ -86,7 +86,7 @@ fn verdict(group: &Group, run: &Run, several: bool) -> String {
     text + "</div>\n"
 }
 
-fn section(at: usize, group: &Group, alone: bool) -> Result<String> {
+fn section(at: usize, group: &ScenarioRuns, alone: bool) -> Result<String> {
     let heading = if alone { "Results".to_owned() } else { html(&group.scenario) };
     let mut text = format!("<section id=\"s{at}\">\n<h2>{heading}</h2>\n");
     for run in &group.runs {
@@ -118,7 +118,7 @@ fn section(at: usize, group: &Group, alone: bool) -> Result<String> {
     Ok(text)
 }
 
-fn figures(id: &str, group: &Group, workload: &str) -> Result<String> {
+fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
     let mut text = String::new();
     if group.workloads().len() > 1 {
         let _ = writeln!(text, "<h3>{}</h3>", html(workload));
@@ -267,7 +267,7 @@ pub fn table(sheet: &Sheet) -> String {
     text + "</tbody></table></div>\n"
 }
 
-fn details(run: &Run) -> String {
+fn details(run: &LoadedRun) -> String {
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", html(&run.label)) };
     let mut text = format!("<details><summary>Machine, system and all figures{whose}</summary>\n");
     for sheet in sheet::details(&run.summary) {

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::escape::{html, markdown};
-use super::runs::{Group, Run};
+use super::runs::{LoadedRun, ScenarioRuns};
 use super::sheet::{Cell, Sheet};
 use super::{evidence, headline, machine_use, sheet};
 
 /// Renders a whole report.
-pub fn report(groups: &[Group]) -> String {
+pub fn report(groups: &[ScenarioRuns]) -> String {
     let mut text = String::new();
     for group in groups {
         text.push_str(&section(group));
@@ -17,7 +17,7 @@ pub fn report(groups: &[Group]) -> String {
 }
 
 /// Renders a scenario: its verdicts, a table of its results, and the details folded.
-fn section(group: &Group) -> String {
+fn section(group: &ScenarioRuns) -> String {
     let mut text = format!("### {}\n\n", markdown(&group.scenario));
     for run in &group.runs {
         text.push_str(&verdict(run));
@@ -40,7 +40,7 @@ fn section(group: &Group) -> String {
 }
 
 /// Renders a run's verdict in a line, and the reasons for which it is invalid or doubtful.
-fn verdict(run: &Run) -> String {
+fn verdict(run: &LoadedRun) -> String {
     let summary = &run.summary;
     let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
     let mut text = format!("{label}**{}**: {}\n", headline::word(summary), markdown(&headline::meaning(summary)));
@@ -74,7 +74,7 @@ fn cell(cell: &Cell) -> String {
 }
 
 /// Renders everything else about a run, folded.
-fn details(run: &Run) -> String {
+fn details(run: &LoadedRun) -> String {
     let summary = &run.summary;
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", run.label) };
     let mut text = format!("<details><summary>Machine, system and all figures{whose}</summary>\n\n");

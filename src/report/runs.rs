@@ -12,7 +12,7 @@ use crate::summary::facts::DistributionFacts;
 
 /// One run.
 #[derive(Debug)]
-pub struct Run {
+pub struct LoadedRun {
     /// Its name within its group, such as `base`; empty where it is the only one.
     pub label: String,
     /// The file that it was read from.
@@ -23,24 +23,24 @@ pub struct Run {
 
 /// Runs of one scenario, to be drawn over one another: the first is the base.
 #[derive(Debug)]
-pub struct Group {
+pub struct ScenarioRuns {
     /// The scenario.
     pub scenario: String,
     /// At least one.
-    pub runs: Vec<Run>,
+    pub runs: Vec<LoadedRun>,
 }
 
 /// Reads runs and groups them by scenario, in the order in which they are named.
 ///
 /// # Errors
 /// If one cannot be read or is of another schema, or there are more of a scenario than a reader can distinguish.
-pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
-    let mut groups: Vec<Group> = Vec::new();
+pub fn load_all(paths: &[PathBuf]) -> Result<Vec<ScenarioRuns>> {
+    let mut groups: Vec<ScenarioRuns> = Vec::new();
     for (file, summary) in source::summaries(paths)? {
-        let run = Run { label: String::new(), file, summary };
+        let run = LoadedRun { label: String::new(), file, summary };
         match groups.iter_mut().find(|group| group.scenario == run.summary.about.scenario) {
             Some(group) => group.runs.push(run),
-            None => groups.push(Group { scenario: run.summary.about.scenario.to_string(), runs: vec![run] }),
+            None => groups.push(ScenarioRuns { scenario: run.summary.about.scenario.to_string(), runs: vec![run] }),
         }
     }
     for group in &mut groups {
@@ -56,7 +56,7 @@ pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Group>> {
     Ok(groups)
 }
 
-impl Group {
+impl ScenarioRuns {
     /// Returns the names of all workloads, in the order in which they first appear.
     pub fn workloads(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
@@ -102,7 +102,7 @@ impl Group {
     }
 }
 
-impl Run {
+impl LoadedRun {
     /// Reads one of its histograms; empty where there is none.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::plot::ticks;
-use super::runs::{Group, Run};
+use super::runs::{LoadedRun, ScenarioRuns};
 use super::{machine_use, text};
 use crate::summary::facts::{DistributionFacts, HandshakeFacts, OutcomeCount, StepFacts, ThresholdFacts};
 use crate::summary::plan::PlanFacts;
@@ -40,7 +40,7 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 /// The thresholds of a row, for people.
-struct Bound {
+struct LimitCells {
     limits: String,
     kept: Cell,
 }
@@ -58,7 +58,7 @@ impl Sheet {
 }
 
 /// Builds the table of results: a row for each workload and step of each run.
-pub fn overview(group: &Group) -> Sheet {
+pub fn overview(group: &ScenarioRuns) -> Sheet {
     let header = ["", "arrivals", "errors", "p50 ms", "p95 ms", "p99 ms", "threshold", "kept"];
     let mut sheet = Sheet::new("Response times", 1, &header);
     let labelled = group.runs.len() > 1;
@@ -66,12 +66,12 @@ pub fn overview(group: &Group) -> Sheet {
         sheet.header.insert(1, "run".into());
         sheet.words = 2;
     }
-    let mut add = |name: &str, run: &Run, cells: [Cell; 7]| {
+    let mut add = |name: &str, run: &LoadedRun, cells: [Cell; 7]| {
         let label = labelled.then(|| Cell::from(run.label.as_str()));
         sheet.rows.push([name.into()].into_iter().chain(label).chain(cells).collect());
     };
     for name in group.workloads() {
-        let of = |run: &'_ Run| run.summary.results.iter().position(|results| results.workload == name);
+        let of = |run: &'_ LoadedRun| run.summary.results.iter().position(|results| results.workload == name);
         let found: Vec<_> = group.runs.iter().filter_map(|run| Some((run, of(run)?))).collect();
         for (run, index) in &found {
             add(name, run, workload_cells(&run.summary, &run.summary.results[*index]));
@@ -117,7 +117,7 @@ fn all_cells(summary: &Summary) -> [Cell; 7] {
     row(scheduled, share(summary.error_share), &none, bound)
 }
 
-fn row(arrivals: u64, errors: String, response: &DistributionFacts, bound: Bound) -> [Cell; 7] {
+fn row(arrivals: u64, errors: String, response: &DistributionFacts, bound: LimitCells) -> [Cell; 7] {
     [
         arrivals.to_string().into(),
         errors.into(),
@@ -149,7 +149,7 @@ fn plain(threshold: &ThresholdFacts) -> &str {
     prefix.and_then(|prefix| threshold.name.strip_prefix(&prefix)).unwrap_or(&threshold.name)
 }
 
-fn bound(summary: &Summary, mut belongs: impl FnMut(&ThresholdFacts) -> bool) -> Bound {
+fn bound(summary: &Summary, mut belongs: impl FnMut(&ThresholdFacts) -> bool) -> LimitCells {
     let ours: Vec<_> = summary.thresholds.iter().filter(|threshold| belongs(threshold)).collect();
     let limits = ours.iter().map(|threshold| {
         // The last word of a latency's name is its quantile.
@@ -167,7 +167,7 @@ fn bound(summary: &Summary, mut belongs: impl FnMut(&ThresholdFacts) -> bool) ->
     } else {
         "kept".into()
     };
-    Bound { limits, kept }
+    LimitCells { limits, kept }
 }
 
 /// Returns a threshold's limit, which its measure stays below, with its unit.

@@ -19,8 +19,8 @@ use super::markdown::table;
 use super::plot::phases::{self, Bar, Stack};
 use super::sheet::Sheet;
 use crate::baseline::environment::Environment;
-use crate::baseline::file::Line;
-use crate::baseline::measure::Kind;
+use crate::baseline::file::MeasureLine;
+use crate::baseline::measure::MeasureKind;
 use crate::baseline::statistics::median;
 use crate::baseline::{Baseline, source};
 use crate::error::{Context as _, Error, Result};
@@ -129,12 +129,12 @@ fn load<'w>(words: impl Iterator<Item = &'w str>) -> Result<Vec<Baseline>> {
 
 /// A workload of a baseline.
 #[derive(Clone, Copy)]
-struct Workload<'b> {
+struct BaselineWorkload<'b> {
     baseline: &'b Baseline,
     name: &'b str,
 }
 
-impl<'b> Workload<'b> {
+impl<'b> BaselineWorkload<'b> {
     fn all(baselines: &'b [Baseline]) -> impl Iterator<Item = Self> {
         baselines.iter().flat_map(|baseline| {
             let names = baseline.measures.keys().filter_map(|measure| measure.strip_suffix("/response_p50_us"));
@@ -150,7 +150,7 @@ impl<'b> Workload<'b> {
         all
     }
 
-    fn line(self, measure: &str) -> Option<&'b Line> {
+    fn line(self, measure: &str) -> Option<&'b MeasureLine> {
         self.baseline.measures.get(&format!("{}/{measure}", self.name))
     }
 
@@ -183,14 +183,14 @@ impl<'b> Workload<'b> {
 }
 
 /// Returns the median of the runs that have enough samples.
-fn middle(line: &Line) -> Option<f64> {
+fn middle(line: &MeasureLine) -> Option<f64> {
     let values: Vec<f64> = line.values.iter().flatten().copied().collect();
     (!values.is_empty()).then(|| median(&values))
 }
 
 fn latency(baselines: &[Baseline]) -> String {
     let header = ["workload", "load", "p50", "p95", "p99", "runs differ by (p50)", "answers/s", "errors"];
-    let rows = Workload::all(baselines).map(|workload| {
+    let rows = BaselineWorkload::all(baselines).map(|workload| {
         let noise = workload.line("response_p50_us").map(|line| format!("{:.0}%", line.noise_floor * 100.0));
         let answers = workload.us("answers_per_s").map(|per_s| format!("{per_s:.0}"));
         let errors = workload.us("error_share").map(|share| format!("{:.3}%", share * 100.0));
@@ -203,7 +203,7 @@ fn latency(baselines: &[Baseline]) -> String {
 
 fn counts(baselines: &[Baseline]) -> String {
     let rows = baselines.iter().flat_map(|baseline| {
-        let exact = baseline.measures.iter().filter(|(_, line)| line.kind == Kind::Exact);
+        let exact = baseline.measures.iter().filter(|(_, line)| line.kind == MeasureKind::Exact);
         exact.map(|(name, line)| {
             let value = middle(line).map(|value| format!("{value:.3}"));
             let tolerance = line.tolerance.map(|share| format!("{}%", (share * 1e6).round() / 1e4));
@@ -216,7 +216,7 @@ fn counts(baselines: &[Baseline]) -> String {
 fn phase_table(baselines: &[Baseline]) -> String {
     let header = ["daemon", "handshakes", "all: p50", "p95"];
     let header = header.into_iter().chain(PHASES.iter().map(|(_, name)| *name)).chain(["bytes"]);
-    let rows = Workload::by_daemon(baselines).into_iter().map(|workload| {
+    let rows = BaselineWorkload::by_daemon(baselines).into_iter().map(|workload| {
         let us = |measure: &str| or_dash(workload.us(measure).map(|us| format!("{us:.0}")));
         let bytes = ["read", "written"].map(|way| workload.us(&format!("reopening_{way}_bytes_per_handshake")));
         let bytes = bytes.map(|bytes| or_dash(bytes.map(|bytes| format!("{bytes:.0}")))).join(" + ");
@@ -230,7 +230,7 @@ fn phase_table(baselines: &[Baseline]) -> String {
 /// Draws the picture, and returns its title with it.
 fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     let title = "Where a connection's time went (each phase's median, and their sum)";
-    let bars = Workload::by_daemon(baselines).into_iter().map(|workload| {
+    let bars = BaselineWorkload::by_daemon(baselines).into_iter().map(|workload| {
         let segment = |(measure, name): &(&str, &str)| {
             workload.us(&format!("{measure}_p50_us")).map(|us| ((*name).to_owned(), us))
         };

@@ -11,7 +11,7 @@ use super::books::{AuditBook, AuditRows};
 use super::nonces::Nonces;
 use super::{Claim, Scenario, other_type, unwanted};
 use crate::clock::Moment;
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::{Context as _, Result};
 use crate::load::arrival::Ask;
 use crate::measure::breach::Breach;
@@ -211,7 +211,7 @@ impl Scenario for Acme {
         }
     }
 
-    fn open_books(&self, database: &mut Client) -> Result<()> {
+    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
         if self.audited {
             let rows = |name, action, path, status| AuditRows { name, action, path, status };
             let kinds = vec![
@@ -225,7 +225,7 @@ impl Scenario for Acme {
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let mut work = vec![self.nonces_kept(database)?];
         if let Some(book) = &*self.book.borrow() {
             let mut claimed: Vec<u64> = self.answered.iter().map(Cell::get).collect();
@@ -274,7 +274,7 @@ impl Scenario for Acme {
 
 impl Acme {
     /// Counts the nonces of the last four minutes that the database has. It may have removed older ones.
-    fn nonces_kept(&self, database: &mut Client) -> Result<Work> {
+    fn nonces_kept(&self, database: &mut DatabaseClient) -> Result<Work> {
         let (nonces, now) = (self.nonces.borrow(), Moment::now());
         // The machine may have been started less than four minutes ago.
         let since = Moment::from_ns(now.as_ns().saturating_sub(NONCES_LAST.as_nanos() as u64));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::books::{AuditBook, AuditRows};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
@@ -211,7 +211,7 @@ impl Scenario for AgentStorm {
         Outcome::Ok
     }
 
-    fn open_books(&self, database: &mut Client) -> Result<()> {
+    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::refresh_fleet(database, self.agents)?;
         let rows = |name, action, path| AuditRows { name, action, path, status: 200 };
         let heartbeat = "/api/v1/agents/ag-loadtest-%/heartbeat";
@@ -223,7 +223,7 @@ impl Scenario for AgentStorm {
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let mut work = vec![Work {
             name: "agents whose row shows their last accepted heartbeat",
             claimed: self.recovery.back.get(),
@@ -272,7 +272,7 @@ impl Scenario for AgentStorm {
 
 impl AgentStorm {
     /// Counts the agents whose rows are as young as their last accepted heartbeat.
-    fn rows_updated(&self, database: &mut Client) -> Result<u64> {
+    fn rows_updated(&self, database: &mut DatabaseClient) -> Result<u64> {
         let sql = "SELECT right(id, 5)::bigint, EXTRACT(EPOCH FROM clock_timestamp() - last_heartbeat_at)::float8 \
                    FROM agents WHERE id LIKE 'ag-loadtest-_____' AND last_heartbeat_at IS NOT NULL";
         let rows = database.query(sql, &[]).context(|| "reading the agents' last heartbeats".to_owned())?;

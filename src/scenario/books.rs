@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::measure::validity::Work;
 
@@ -35,7 +35,7 @@ pub struct AuditBook {
 impl AuditBook {
     /// Counts the rows of these kinds, once no more come: those of earlier requests, the preflight's among them, may
     /// still be on their way.
-    pub fn open(database: &mut Client, kinds: Vec<AuditRows>) -> Result<Self> {
+    pub fn open(database: &mut DatabaseClient, kinds: Vec<AuditRows>) -> Result<Self> {
         let before = poll(AUDIT_PATIENCE, || {
             let before = count_all(database, &kinds)?;
             std::thread::sleep(POLL_EVERY * 4);
@@ -47,7 +47,7 @@ impl AuditBook {
     }
 
     /// Returns the rows that came since, beside the number that is claimed of each kind.
-    pub fn close(&self, claimed: &[u64], unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+    pub fn close(&self, claimed: &[u64], unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let found = self.poll_for(claimed, AUDIT_PATIENCE, database)?;
         let work = self.kinds.iter().zip(claimed).zip(found);
         Ok(work.map(|((kind, claimed), found)| Work::counted(kind.name, *claimed, found, unanswered, "SQL")).collect())
@@ -56,12 +56,12 @@ impl AuditBook {
 
 impl AuditBook {
     /// Waits until at least these many rows of each kind have come, or `patience` ends, which is no error.
-    pub fn wait_for(&self, rows: &[u64], patience: Duration, database: &mut Client) -> Result<()> {
+    pub fn wait_for(&self, rows: &[u64], patience: Duration, database: &mut DatabaseClient) -> Result<()> {
         self.poll_for(rows, patience, database).map(drop)
     }
 
     /// Returns the rows that came since, once there are as many as `wanted`, none came for a while, or `patience` ends.
-    fn poll_for(&self, wanted: &[u64], patience: Duration, database: &mut Client) -> Result<Vec<u64>> {
+    fn poll_for(&self, wanted: &[u64], patience: Duration, database: &mut DatabaseClient) -> Result<Vec<u64>> {
         let (mut last, mut came) = (Vec::new(), Instant::now());
         poll(patience, || {
             let now = count_all(database, &self.kinds)?;
@@ -76,11 +76,11 @@ impl AuditBook {
     }
 }
 
-fn count_all(database: &mut Client, kinds: &[AuditRows]) -> Result<Vec<u64>> {
+fn count_all(database: &mut DatabaseClient, kinds: &[AuditRows]) -> Result<Vec<u64>> {
     kinds.iter().map(|kind| count(database, kind)).collect()
 }
 
-fn count(database: &mut Client, kind: &AuditRows) -> Result<u64> {
+fn count(database: &mut DatabaseClient, kind: &AuditRows) -> Result<u64> {
     let sql = "SELECT count(*) FROM audit_events WHERE action = $1 AND resource_type = 'api' AND resource_id LIKE $2 \
                AND details->>'status' = $3";
     let row = database.query_one(sql, &[&kind.action, &kind.path, &kind.status.to_string()]);
@@ -88,7 +88,7 @@ fn count(database: &mut Client, kind: &AuditRows) -> Result<u64> {
 }
 
 /// Returns the number that a query gives.
-pub fn number(database: &mut Client, what: &str, sql: &str, pattern: &str) -> Result<u64> {
+pub fn number(database: &mut DatabaseClient, what: &str, sql: &str, pattern: &str) -> Result<u64> {
     let row = database.query_one(sql, &[&pattern]).context(|| format!("counting {what}"))?;
     Ok(row.get::<_, i64>(0) as u64)
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::books::{self, AuditBook, AuditRows};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::Result;
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
@@ -190,7 +190,7 @@ impl Scenario for BulkRenewal {
         if right { Outcome::Ok } else { Outcome::Wrong }
     }
 
-    fn open_books(&self, database: &mut Client) -> Result<()> {
+    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::refresh_certificates(database, SEEDED_CERTIFICATES)?;
         let kinds = vec![AuditRows { name: "audit rows of renewals", action: "api_post", path: PATH, status: 200 }];
         let audit = AuditBook::open(database, kinds)?;
@@ -198,7 +198,7 @@ impl Scenario for BulkRenewal {
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let Some(opened) = self.book.take() else { return Ok(Vec::new()) };
         let (enqueued, in_doubt) = (self.seen.borrow().enqueued, unanswered * self.at_most_per_request());
         // A wrong answer is audited like a right one: its status is the same.
@@ -250,7 +250,7 @@ impl Scenario for BulkRenewal {
 }
 
 /// Counts all jobs, the suite's own or not.
-fn jobs(database: &mut Client) -> Result<u64> {
+fn jobs(database: &mut DatabaseClient) -> Result<u64> {
     books::number(database, "jobs", "SELECT count(*) FROM jobs WHERE id LIKE $1", "%")
 }
 

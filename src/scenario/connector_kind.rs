@@ -6,7 +6,7 @@ use crate::provision::daemon::Daemon;
 
 /// A kind of daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ConnectorKind {
     /// nginx.
     Nginx,
     /// Apache httpd.
@@ -17,7 +17,7 @@ pub enum Kind {
     F5,
 }
 
-impl Kind {
+impl ConnectorKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Nginx, Self::Apache, Self::Haproxy, Self::F5];
 
@@ -60,7 +60,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ConnectorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
     }

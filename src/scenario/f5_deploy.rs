@@ -114,11 +114,11 @@ impl Scenario for F5Deploy {
         outcome
     }
 
-    fn open_books(&self, _database: &mut crate::database::Client) -> Result<()> {
+    fn open_books(&self, _database: &mut crate::database::DatabaseClient) -> Result<()> {
         Ok(())
     }
 
-    fn close_books(&self, _unanswered: u64, _database: &mut crate::database::Client) -> Result<Vec<Work>> {
+    fn close_books(&self, _unanswered: u64, _database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>> {
         Ok(Vec::new())
     }
 

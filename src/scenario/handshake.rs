@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connector_kind::Kind;
+use super::connector_kind::ConnectorKind;
 use super::rotation::{Rotations, Sighting};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
@@ -17,13 +17,13 @@ use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::handshake::{self, Record};
 use crate::wire::http1::Response;
-use crate::wire::offer::Offer;
+use crate::wire::offer::HandshakeOffer;
 use crate::wire::request::{Method, encode, with_header};
 
 /// A new connection to one daemon for every arrival.
-pub struct Handshake {
-    kind: Kind,
-    offer: Offer,
+pub struct ConnectorHandshake {
+    kind: ConnectorKind,
+    offer: HandshakeOffer,
     request: Vec<u8>,
     /// Connections so far whose handshake has ended well.
     connections: Cell<u64>,
@@ -58,7 +58,7 @@ impl Rotated {
         }
     }
 
-    fn observations(&self, kind: Kind) -> Vec<Observation> {
+    fn observations(&self, kind: ConnectorKind) -> Vec<Observation> {
         let mut told = self.rotations.observations(kind, &self.sightings.borrow());
         if self.unnoted.get() > 0 {
             let name = "connections more than expected, whose certificates were not noted";
@@ -74,9 +74,9 @@ fn room_for(expected: f64) -> usize {
     (expected + 6.0 * expected.sqrt()).ceil() as usize
 }
 
-impl Handshake {
+impl ConnectorHandshake {
     /// Returns the scenario for a daemon whose Host is `host`, with this TLS offer.
-    pub fn new(kind: Kind, offer: Offer, host: &str) -> Self {
+    pub fn new(kind: ConnectorKind, offer: HandshakeOffer, host: &str) -> Self {
         let mut request = encode(Method::Get, kind.path(), host, None, "");
         // The peer is to close first; see `Connection::close_second`.
         with_header(&mut request, "Connection", "close");
@@ -91,17 +91,17 @@ impl Handshake {
     }
 }
 
-impl Scenario for Handshake {
+impl Scenario for ConnectorHandshake {
     fn name(&self) -> &'static str {
         match (self.kind, &self.rotated) {
-            (Kind::Nginx, None) => "nginx_handshake",
-            (Kind::Apache, None) => "apache_handshake",
-            (Kind::Haproxy, None) => "haproxy_handshake",
-            (Kind::F5, None) => "f5_handshake",
-            (Kind::Nginx, Some(_)) => "nginx_rotation",
-            (Kind::Apache, Some(_)) => "apache_rotation",
-            (Kind::Haproxy, Some(_)) => "haproxy_rotation",
-            (Kind::F5, Some(_)) => "f5_rotation",
+            (ConnectorKind::Nginx, None) => "nginx_handshake",
+            (ConnectorKind::Apache, None) => "apache_handshake",
+            (ConnectorKind::Haproxy, None) => "haproxy_handshake",
+            (ConnectorKind::F5, None) => "f5_handshake",
+            (ConnectorKind::Nginx, Some(_)) => "nginx_rotation",
+            (ConnectorKind::Apache, Some(_)) => "apache_rotation",
+            (ConnectorKind::Haproxy, Some(_)) => "haproxy_rotation",
+            (ConnectorKind::F5, Some(_)) => "f5_rotation",
         }
     }
 
@@ -119,7 +119,7 @@ impl Scenario for Handshake {
 
     fn thresholds(&self) -> Vec<Threshold> {
         let (p95, p99) = match self.kind {
-            Kind::F5 => (Duration::from_millis(1_500), Duration::from_secs(5)),
+            ConnectorKind::F5 => (Duration::from_millis(1_500), Duration::from_secs(5)),
             _ => (Duration::from_secs(1), Duration::from_secs(3)),
         };
         vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
@@ -138,7 +138,7 @@ impl Scenario for Handshake {
     fn connected(&self, start: Moment, shown: Moment, record: &Record) {
         self.connections.set(self.connections.get() + 1);
         if let Some(rotated) = &self.rotated {
-            let resumed = record.handshake.kind == handshake::Kind::Resumed;
+            let resumed = record.handshake.kind == handshake::HandshakeFlow::Resumed;
             rotated.saw(Sighting { start, shown, certificate: record.certificate, resumed, service_ns: 0 });
         }
     }
@@ -149,11 +149,11 @@ impl Scenario for Handshake {
         }
     }
 
-    fn open_books(&self, _database: &mut crate::database::Client) -> Result<()> {
+    fn open_books(&self, _database: &mut crate::database::DatabaseClient) -> Result<()> {
         Ok(())
     }
 
-    fn close_books(&self, _unanswered: u64, _database: &mut crate::database::Client) -> Result<Vec<Work>> {
+    fn close_books(&self, _unanswered: u64, _database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>> {
         Ok(Vec::new())
     }
 
@@ -161,7 +161,7 @@ impl Scenario for Handshake {
         let handshakes =
             Claim { name: "handshakes, warm-up included", counter: "handshakes", claimed: self.connections.get() };
         // The suite's mock of an F5 counts them; the daemons have no counter that can be read.
-        if self.kind == Kind::F5 { vec![handshakes] } else { Vec::new() }
+        if self.kind == ConnectorKind::F5 { vec![handshakes] } else { Vec::new() }
     }
 
     fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
@@ -188,7 +188,7 @@ mod tests {
             for start in (0..connections).map(Moment::from_ns) {
                 rotated.saw(Sighting { start, shown: start, certificate: 1, resumed: false, service_ns: 0 });
             }
-            rotated.observations(Kind::Nginx).last().map(ToString::to_string).unwrap()
+            rotated.observations(ConnectorKind::Nginx).last().map(ToString::to_string).unwrap()
         };
         assert!(!rotated(160).contains("not noted"));
         assert!(rotated(162).starts_with("connections more than expected, whose certificates were not noted: "));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Claim, Scenario, books, unwanted};
 use crate::clock::Moment;
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::Result;
 use crate::load::arrival::Ask;
 use crate::measure::threshold::Threshold;
@@ -118,12 +118,12 @@ impl Scenario for Issuance {
         Outcome::Ok
     }
 
-    fn open_books(&self, database: &mut Client) -> Result<()> {
+    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::clean_issued(database)?;
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let sql = "SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
         let found = books::number(database, "the certificates posted", sql, &format!("{}%", self.prefix))?;
         Ok(vec![Work::counted("certificates created", self.accepted.get(), found, unanswered, "SQL")])

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::books::{AuditBook, AuditRows};
 use super::{Claim, Scenario, issuance, unwanted};
 use crate::clock::Moment;
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::Result;
 use crate::load::arrival::Ask;
 use crate::measure::observation::{Observation, Value};
@@ -219,14 +219,14 @@ impl Scenario for List {
         outcome
     }
 
-    fn open_books(&self, database: &mut Client) -> Result<()> {
+    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
         let rows = |name, status| AuditRows { name, action: "api_get", path: issuance::PATH, status };
         let kinds = vec![rows("audit rows of pages", 200), rows("audit rows of unchanged pages", 304)];
         self.book.replace(Some(AuditBook::open(database, kinds)?));
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut Client) -> Result<Vec<Work>> {
+    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let unchanged = self.not_modified.get();
         let claimed = [self.answered.get() - unchanged, unchanged];
         let mut work = match &*self.book.borrow() {

@@ -77,7 +77,7 @@ pub trait Scenario: 'static {
     ///
     /// # Errors
     /// If a query fails.
-    fn open_books(&self, database: &mut crate::database::Client) -> Result<()>;
+    fn open_books(&self, database: &mut crate::database::DatabaseClient) -> Result<()>;
 
     /// Counts the side effects that the database shows since the books were opened. `unanswered` is the number of
     /// requests without a complete answer, so that their side effects may or may not be there. Not for use inside an
@@ -85,7 +85,7 @@ pub trait Scenario: 'static {
     ///
     /// # Errors
     /// If a query fails.
-    fn close_books(&self, unanswered: u64, database: &mut crate::database::Client) -> Result<Vec<Work>>;
+    fn close_books(&self, unanswered: u64, database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>>;
 
     /// Returns the side effects that the answers so far claim, warm-up included.
     fn claims(&self) -> Vec<Claim>;

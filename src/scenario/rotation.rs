@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::connector_kind::Kind;
+use super::connector_kind::ConnectorKind;
 use crate::clock::Moment;
 use crate::measure::observation::{Observation, Value};
 
@@ -16,7 +16,7 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
     /// The daemon.
-    pub kind: Kind,
+    pub kind: ConnectorKind,
     /// The moment of the order to the daemon.
     pub asked: Moment,
     /// The moment at which the daemon had taken it, as far as it reports that.
@@ -45,7 +45,7 @@ pub struct Sighting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retired {
     /// The daemon.
-    pub kind: Kind,
+    pub kind: ConnectorKind,
     /// The moment at which the daemon was ordered to replace it.
     pub asked: Moment,
     /// The moment of the last check whether it lives.
@@ -73,7 +73,7 @@ impl Rotations {
     }
 
     /// Returns the effects on the connections of one daemon, which are in the order of their handshakes' end.
-    pub fn observations(&self, kind: Kind, sightings: &[Sighting]) -> Vec<Observation> {
+    pub fn observations(&self, kind: ConnectorKind, sightings: &[Sighting]) -> Vec<Observation> {
         let rotations = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let own: Vec<Rotation> = rotations.iter().filter(|rotation| rotation.kind == kind).copied().collect();
         let (resumed, full): (Vec<Sighting>, Vec<Sighting>) = sightings.iter().partition(|one| one.resumed);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn rotation_time_ends_with_the_last_old_certificate() {
-        let rotation = Rotation { kind: Kind::Nginx, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
+        let rotation = Rotation { kind: ConnectorKind::Nginx, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
         let sightings =
             [see(0, 1, 1), see(1_005, 2, 9), see(1_020, 1, 5), see(1_030, 2, 1), see(1_040, 2, 1), see(9_000, 2, 2)];
         assert_eq!(
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn certificates_are_timed_at_the_moment_they_are_shown() {
-        let rotation = Rotation { kind: Kind::Apache, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
+        let rotation = Rotation { kind: ConnectorKind::Apache, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
         let waited = |at, shown, certificate| Sighting { shown: ms(shown), ..see(at, certificate, 1) };
         // No connection is accepted for half a second, be it begun before the order or after it.
         let told = |sightings: &[Sighting]| told(&[rotation], sightings)[1].clone();
@@ -229,14 +229,18 @@ mod tests {
     #[test]
     fn resumed_handshakes_and_old_workers_are_reported() {
         let rotations = Rotations::default();
-        let rotation =
-            |at, certificate| Rotation { kind: Kind::Haproxy, asked: ms(at), returned: ms(at + 10), certificate };
+        let rotation = |at, certificate| Rotation {
+            kind: ConnectorKind::Haproxy,
+            asked: ms(at),
+            returned: ms(at + 10),
+            certificate,
+        };
         rotations.note(rotation(1_000, 2));
         rotations.note(rotation(5_000, 3));
-        let retired = |seen, ended| Retired { kind: Kind::Haproxy, asked: ms(1_000), seen: ms(seen), ended };
+        let retired = |seen, ended| Retired { kind: ConnectorKind::Haproxy, asked: ms(1_000), seen: ms(seen), ended };
         rotations.note_retired(retired(1_020, true));
         rotations.note_retired(retired(8_000, false));
-        rotations.note_retired(Retired { kind: Kind::Nginx, ..retired(9_000, false) });
+        rotations.note_retired(Retired { kind: ConnectorKind::Nginx, ..retired(9_000, false) });
         let resumed = |at, certificate| Sighting { resumed: true, ..see(at, certificate, 1) };
         // The first comes while the daemon takes the new one; the session at 5,030 ms is outdated by the second
         // replacement.
@@ -244,7 +248,7 @@ mod tests {
             [resumed(1_005, 1), see(1_020, 2, 1), resumed(3_000, 1), resumed(3_500, 2)],
             [see(5_020, 3, 1), resumed(5_030, 2), resumed(7_000, 3), see(8_000, 3, 1)],
         ];
-        let told = rotations.observations(Kind::Haproxy, &sightings.concat());
+        let told = rotations.observations(ConnectorKind::Haproxy, &sightings.concat());
         let told: Vec<String> = told.iter().map(ToString::to_string).collect();
         assert_eq!(told[1], "longest time until every full handshake got the new certificate: 20.000 ms");
         assert_eq!(
@@ -260,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_never_served_is_reported() {
-        let rotation = |asked| Rotation { kind: Kind::F5, asked: ms(asked), returned: ms(asked + 1), certificate: 7 };
+        let rotation =
+            |asked| Rotation { kind: ConnectorKind::F5, asked: ms(asked), returned: ms(asked + 1), certificate: 7 };
         assert!(told(&[rotation(5)], &[see(4, 1, 1), see(1_006, 1, 1)])[1].ends_with("never"));
         // The last connection with the old certificate came after the second replacement, just before the run ended.
         let sightings = [see(4, 1, 1), see(9, 7, 1), see(5_020, 1, 1)];

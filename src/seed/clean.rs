@@ -5,7 +5,7 @@ use std::fmt;
 use super::MIGRATE;
 use super::connection::{exists, failed};
 use super::restore::{Restored, refresh_fleet, restore_certificates, vacuum};
-use crate::database::{Client, Failure, SqlState, Transaction};
+use crate::database::{DatabaseClient, Failure, SqlState, Transaction};
 use crate::error::{Error, Result};
 
 /// Selects the certificates that runs of `api_tier` posted. It requires both marks, so that a certificate of a similar
@@ -65,7 +65,7 @@ impl fmt::Display for TableCleaned {
 ///
 /// Audit rows stay, since certctl permits no one to delete them, and so do ACME nonces, which cannot be attributed to a
 /// run.
-pub fn clean(client: &mut Client) -> Result<Cleaned> {
+pub fn clean(client: &mut DatabaseClient) -> Result<Cleaned> {
     let mut cleaned = remove_issued(client)?;
     for table in reset(client)?.tables {
         cleaned.add(&table.table, table.removed, table.restored);
@@ -77,12 +77,12 @@ pub fn clean(client: &mut Client) -> Result<Cleaned> {
 /// number of certificates.
 ///
 /// Each run of `api_tier` begins with this, since a list costs certctl a scan of the whole table.
-pub fn clean_issued(client: &mut Client) -> Result<u64> {
+pub fn clean_issued(client: &mut DatabaseClient) -> Result<u64> {
     Ok(remove_issued(client)?.tables[0].removed)
 }
 
 /// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates.
-pub fn reset(client: &mut Client) -> Result<Cleaned> {
+pub fn reset(client: &mut DatabaseClient) -> Result<Cleaned> {
     let Restored { certificates, jobs } = restore_certificates(client, 0)?;
     let agents = refresh_fleet(client, 0)?;
     let mut cleaned = Cleaned::default();
@@ -93,7 +93,7 @@ pub fn reset(client: &mut Client) -> Result<Cleaned> {
 }
 
 /// Removes the certificates that runs posted. Their table is the first in the result.
-fn remove_issued(client: &mut Client) -> Result<Cleaned> {
+fn remove_issued(client: &mut DatabaseClient) -> Result<Cleaned> {
     if !exists(client, "managed_certificates")? {
         return Err(Error::new(format!("{DOING}: the database has no table managed_certificates")).with_hint(MIGRATE));
     }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use tokio_postgres::config::Host;
 
-use crate::database::{Address, Client, Failure};
+use crate::database::{Address, DatabaseClient, Failure};
 use crate::error::{Context as _, Error, Result};
 
 pub use crate::database::redact_url;
@@ -16,8 +16,8 @@ const POSTGRESQL_PORT: u16 = 5_432;
 ///
 /// # Errors
 /// If `url` is not a connection URL (kind `Usage`), or the server does not answer, or refuses the session.
-pub fn connect(url: &str) -> Result<Client> {
-    Client::open(url, "seed")
+pub fn connect(url: &str) -> Result<DatabaseClient> {
+    DatabaseClient::open(url, "seed")
 }
 
 /// Returns every address that a connection to `url` may use; none for a unix socket.
@@ -41,7 +41,7 @@ pub fn addresses(url: &str) -> Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-pub(super) fn exists(client: &mut Client, table: &str) -> Result<bool> {
+pub(super) fn exists(client: &mut DatabaseClient, table: &str) -> Result<bool> {
     let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]);
     row.map(|row| row.get(0)).map_err(|error| failed(&format!("looking for the table {table}"), &error))
 }

@@ -5,17 +5,17 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{EMBEDDED, Source};
+use super::{EMBEDDED, SeedSource};
 use crate::error::{Error, Result};
 
 /// The largest file that is read; certctl's seeds have some kilobytes.
 const LARGEST_BYTES: u64 = 64 << 20;
 
 /// Reads the seeds of `source`: file name and text, in the order in which they are applied.
-pub(super) fn read(source: &Source) -> Result<Vec<(String, String)>> {
+pub(super) fn read(source: &SeedSource) -> Result<Vec<(String, String)>> {
     let folder = match source {
-        Source::Embedded => return Ok(EMBEDDED.map(|(name, sql)| (name.to_owned(), sql.to_owned())).to_vec()),
-        Source::Folder(folder) => folder,
+        SeedSource::Embedded => return Ok(EMBEDDED.map(|(name, sql)| (name.to_owned(), sql.to_owned())).to_vec()),
+        SeedSource::Folder(folder) => folder,
     };
     let unreadable = |what: &Path, error: std::io::Error| {
         Error::usage(format!("reading seeds from {}: {error}", what.display()))

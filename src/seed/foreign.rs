@@ -2,7 +2,7 @@
 
 use super::connection::{connect, exists, failed, redact_url};
 use super::{elsewhere, require_writable};
-use crate::database::Client;
+use crate::database::DatabaseClient;
 use crate::error::{Error, Result};
 
 /// The most ids of foreign rows in an error.
@@ -44,7 +44,7 @@ pub fn refuse_foreign(url: &str) -> Result<()> {
 }
 
 /// Fails if this role cannot create tables in the database, because no schema of its search path exists.
-fn require_schema(client: &mut Client, shown: &str) -> Result<()> {
+fn require_schema(client: &mut DatabaseClient, shown: &str) -> Result<()> {
     let row = client.query_one("SELECT current_schema() IS NULL, current_setting('search_path')", &[]);
     let row = row.map_err(|error| failed("looking for the schema of new tables", &error))?;
     if !row.get::<_, bool>(0) {
@@ -58,7 +58,7 @@ fn require_schema(client: &mut Client, shown: &str) -> Result<()> {
 }
 
 /// Fails if the database has tables, but none of certctl's: it serves another purpose.
-fn refuse_other_tables(client: &mut Client, shown: &str) -> Result<()> {
+fn refuse_other_tables(client: &mut DatabaseClient, shown: &str) -> Result<()> {
     if exists(client, "managed_certificates")? {
         return Ok(());
     }
@@ -78,7 +78,7 @@ fn refuse_other_tables(client: &mut Client, shown: &str) -> Result<()> {
 }
 
 /// Fails if the database holds foreign rows: load tests change, renew and revoke rows that they find.
-pub(super) fn refuse_foreign_rows(client: &mut Client, shown: &str) -> Result<()> {
+pub(super) fn refuse_foreign_rows(client: &mut DatabaseClient, shown: &str) -> Result<()> {
     let mut foreign = Vec::new();
     for (table, ours, demo) in [
         ("agents", "id LIKE 'ag-loadtest-%'", DEMO_AGENTS.as_slice()),

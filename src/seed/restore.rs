@@ -2,7 +2,7 @@
 
 use super::connection::failed;
 use super::{CERTIFICATES_SQL, FLEET_SQL, MIGRATE};
-use crate::database::{Client, Failure, Transaction};
+use crate::database::{DatabaseClient, Failure, Transaction};
 use crate::error::{Error, Result};
 
 /// Puts the seeded agents back to the state in the embedded seed, and no other row; returns their number.
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// Each run thus starts from the same state: certctl updates an agent that went Offline meanwhile in two statements,
 /// the second of which writes the old heartbeat time back. Then vacuums the table, since the dead rows would start
 /// autovacuum in the measured window. Fails, without a change, if there are fewer than `agents`.
-pub fn refresh_fleet(client: &mut Client, agents: u64) -> Result<u64> {
+pub fn refresh_fleet(client: &mut DatabaseClient, agents: u64) -> Result<u64> {
     let mut transaction = client.transaction().map_err(|error| FLEET.failed(&error))?;
     let restored = FLEET.restore(&mut transaction, agents)?;
     transaction.commit().map_err(|error| FLEET.failed(&error))?;
@@ -23,7 +23,7 @@ pub fn refresh_fleet(client: &mut Client, agents: u64) -> Result<u64> {
 ///
 /// certctl skips a certificate that is in renewal already: without this, a run would measure the skipping. Then vacuums
 /// both tables, as [`refresh_fleet`] does. Fails, without a change, if there are fewer than `certificates`.
-pub fn refresh_certificates(client: &mut Client, certificates: u64) -> Result<u64> {
+pub fn refresh_certificates(client: &mut DatabaseClient, certificates: u64) -> Result<u64> {
     Ok(restore_certificates(client, certificates)?.certificates)
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Restored {
 }
 
 /// Restores certificates as [`refresh_certificates`] does, and returns the number of deleted jobs too.
-pub(super) fn restore_certificates(client: &mut Client, needed: u64) -> Result<Restored> {
+pub(super) fn restore_certificates(client: &mut DatabaseClient, needed: u64) -> Result<Restored> {
     let failed = |error: Failure| CERTIFICATES.failed(&error);
     let mut transaction = client.transaction().map_err(failed)?;
     let jobs = CERTIFICATES.qualified(&mut transaction, "jobs")?;
@@ -63,7 +63,7 @@ pub fn leave_to_vacuum(tables: &str) -> String {
 }
 
 /// Removes the dead rows of `table`, or leaves a warning that this role may not, and updates the planner's statistics.
-pub(super) fn vacuum(client: &mut Client, table: &str) -> Result<()> {
+pub(super) fn vacuum(client: &mut DatabaseClient, table: &str) -> Result<()> {
     let earlier = client.take_warnings();
     let vacuumed = client.batch_execute(&format!("VACUUM (ANALYZE) {table}"));
     let skipped = client.take_warnings();

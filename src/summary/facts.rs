@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
 use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
-use crate::measure::spread::Spread;
+use crate::measure::spread::ByteSpread;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::timeline::Second;
 use crate::measure::validity::Work;
@@ -448,7 +448,7 @@ impl HandshakeFacts {
 }
 
 impl SpreadFacts {
-    fn of(spread: &Spread) -> Option<Self> {
+    fn of(spread: &ByteSpread) -> Option<Self> {
         let ((min, max), mean) = (spread.range()?, spread.mean()?);
         Some(Self { min, mean: (mean * 10.0).round() / 10.0, max })
     }

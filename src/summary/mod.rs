@@ -21,7 +21,7 @@ use crate::measure::observation::Observation;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
 use crate::run::Workload;
-use crate::scenario::connector_kind::Kind;
+use crate::scenario::connector_kind::ConnectorKind;
 use crate::system::SystemDescription;
 use facts::{
     Arrivals, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts,
@@ -128,7 +128,7 @@ pub struct WorkloadResults {
 
 /// The results of one workload.
 #[derive(Clone)]
-pub struct Part {
+pub struct WorkloadPart {
     /// Its measurement.
     pub measurement: Measurement,
     /// Its side effects, as claimed and as counted.
@@ -142,7 +142,7 @@ pub struct Part {
 /// The results of a run.
 pub struct Results<'a> {
     /// Its workloads.
-    pub parts: &'a [Part],
+    pub parts: &'a [WorkloadPart],
     /// Thresholds beside their measured values.
     pub checked: &'a [Checked],
     /// Breaches of rules that are not thresholds.
@@ -231,15 +231,15 @@ fn run_id() -> Option<String> {
 
 /// Returns the daemons' figures, by the names of the old harness.
 fn connector_tier(results: &[WorkloadResults]) -> BTreeMap<String, Option<ConnectorFacts>> {
-    let of = |kind: Kind| {
+    let of = |kind: ConnectorKind| {
         let name = format!("{kind}_handshake");
         results.iter().find(|results| results.workload == name).map(ConnectorFacts::of)
     };
-    Kind::ALL.into_iter().map(|kind| (kind.label().to_owned(), of(kind))).collect()
+    ConnectorKind::ALL.into_iter().map(|kind| (kind.label().to_owned(), of(kind))).collect()
 }
 
 impl WorkloadResults {
-    fn of(workload: Cow<'static, str>, part: &Part) -> Self {
+    fn of(workload: Cow<'static, str>, part: &WorkloadPart) -> Self {
         let measurement = &part.measurement;
         Self {
             workload,

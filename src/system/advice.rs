@@ -1,6 +1,6 @@
 //! Messages and hints for a connection to a peer that could not be opened.
 
-use super::base_url::Base;
+use super::base_url::BaseUrl;
 use crate::wire::tls::Trust;
 use crate::wire::{Fault, FaultKind};
 
@@ -10,7 +10,7 @@ pub struct Named<'a> {
     /// The name of its kind, such as `certctl`.
     pub what: &'a str,
     /// Its URL.
-    pub base: &'a Base,
+    pub base: &'a BaseUrl,
     /// The flag or variable that gives the URL.
     pub url_from: &'a str,
     /// The flag that gives its authority.

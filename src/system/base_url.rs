@@ -11,20 +11,20 @@ use crate::foreign;
 
 /// The base URL of a system. Two are equal if they name the same host and port.
 #[derive(Clone, Debug, Eq)]
-pub struct Base {
+pub struct BaseUrl {
     host: String,
     port: u16,
-    /// The addresses from the look-up of [`Base::fix_addresses`]; empty before it.
+    /// The addresses from the look-up of [`BaseUrl::fix_addresses`]; empty before it.
     fixed: Vec<SocketAddr>,
 }
 
-impl PartialEq for Base {
+impl PartialEq for BaseUrl {
     fn eq(&self, other: &Self) -> bool {
         (&self.host, self.port) == (&other.host, other.port)
     }
 }
 
-impl FromStr for Base {
+impl FromStr for BaseUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -129,13 +129,13 @@ pub fn redact(url: &str) -> String {
     shown.split_once('?').map(|(place, _)| format!("{place}?…")).unwrap_or(shown)
 }
 
-impl fmt::Display for Base {
+impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "https://{}", self.host_header())
     }
 }
 
-impl Base {
+impl BaseUrl {
     /// Creates a base on this machine, for a server that is started here.
     pub fn local(port: u16) -> Self {
         Self { host: "localhost".to_owned(), port, fixed: Vec::new() }
@@ -173,7 +173,7 @@ impl Base {
         Ok(found.context(|| format!("looking up {}", self.host))?.collect())
     }
 
-    /// Looks the host up now, and keeps the addresses for all later calls of [`Base::addresses`].
+    /// Looks the host up now, and keeps the addresses for all later calls of [`BaseUrl::addresses`].
     ///
     /// # Errors
     /// If the host cannot be resolved.
@@ -195,15 +195,15 @@ mod tests {
             ("https://[::1]:8443", "[::1]:8443"),
             ("HTTPS://LocalHost:1", "localhost:1"),
         ] {
-            assert_eq!(text.parse::<Base>().unwrap().host_header(), header);
-            text.parse::<Base>().unwrap().server_name().unwrap();
+            assert_eq!(text.parse::<BaseUrl>().unwrap().host_header(), header);
+            text.parse::<BaseUrl>().unwrap().server_name().unwrap();
         }
     }
 
     #[test]
     fn invalid_base_urls_are_refused_without_the_password() {
         for text in ["localhost:8443", "http://localhost", "https://h/api", "https://h?x", ""] {
-            text.parse::<Base>().unwrap_err();
+            text.parse::<BaseUrl>().unwrap_err();
         }
         let long = format!("https://{}", "h".repeat(64));
         for (text, why) in [
@@ -233,7 +233,7 @@ mod tests {
             ("https://0x7f000001", "four numbers"),
             ("https://h%41", "letters, digits"),
         ] {
-            let error = text.parse::<Base>().unwrap_err();
+            let error = text.parse::<BaseUrl>().unwrap_err();
             assert!(error.contains(why) && !error.chars().any(foreign::is_hidden), "{text}: {error}");
         }
         for text in [
@@ -248,7 +248,7 @@ mod tests {
             "https://u:secret@",
             "https://u:secret@x@h",
         ] {
-            let error = text.parse::<Base>().unwrap_err();
+            let error = text.parse::<BaseUrl>().unwrap_err();
             assert!(!error.contains("secret") && !error.contains("cret"), "{text}: {error}");
         }
     }

@@ -11,25 +11,25 @@ use tokio::time::timeout;
 
 use super::SystemDescription;
 use super::advice::Named;
-use super::base_url::Base;
-use super::counters::Counts;
+use super::base_url::BaseUrl;
+use super::counters::Counters;
 use super::f5::{F5Mock, Management};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::load::runtime::runtime;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome};
-use crate::provision::daemon::{self, Daemon, Reload, Sidecar, Worker};
+use crate::provision::daemon::{self, Daemon, Reload, StartedDaemon, Worker};
 use crate::provision::pki::{Authority, Identity, KeyType, Purpose};
 use crate::scenario::Scenario;
-pub use crate::scenario::connector_kind::Kind;
+pub use crate::scenario::connector_kind::ConnectorKind;
 use crate::scenario::rotation::Rotations;
 use crate::wire::connection::Stopwatch;
-use crate::wire::offer::{Offer, Resumption};
+use crate::wire::offer::{HandshakeOffer, Resumption};
 use crate::wire::peer::{Connections, Peer};
 use crate::wire::request::{Method, encode};
 use crate::wire::sessions::Sessions;
-use crate::wire::tls::{self, Options, Trust};
+use crate::wire::tls::{self, TlsOptions, Trust};
 use crate::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 
 /// The longest wait for a daemon's answer before the measurement.
@@ -43,11 +43,11 @@ const NAMES: [&str; 6] =
 
 /// The choice of daemons for a run.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct DaemonChoice {
     /// The kinds of daemon that are measured.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<ConnectorKind>,
     /// Daemons that run already. If there are none, all that are installed are started.
-    pub named: Vec<(Kind, Base)>,
+    pub named: Vec<(ConnectorKind, BaseUrl)>,
     /// The verification of the certificates of those.
     pub trust: Trust,
     /// The key type of the certificates of started daemons.
@@ -59,9 +59,9 @@ pub struct Wanted {
 /// A daemon that answers.
 pub struct Connector {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: ConnectorKind,
     /// Its base URL.
-    pub base: Base,
+    pub base: BaseUrl,
     /// The first address of its host at which it answers.
     address: SocketAddr,
     trust: Trust,
@@ -71,7 +71,7 @@ pub struct Connector {
 
 enum Origin {
     Running,
-    Started(Arc<Mutex<Sidecar>>),
+    Started(Arc<Mutex<StartedDaemon>>),
     Mock(Box<F5Mock>),
 }
 
@@ -91,7 +91,7 @@ impl Connectors {
     ///
     /// # Errors
     /// If a daemon does not answer 200, or none is there.
-    pub fn prepare(wanted: Wanted, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<Self> {
+    pub fn prepare(wanted: DaemonChoice, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<Self> {
         let authority = Arc::new(Authority::root(KeyType::EcdsaP256)?);
         let mut connectors = Self {
             all: Vec::new(),
@@ -115,7 +115,7 @@ impl Connectors {
     }
 
     /// Connects to daemons that run already.
-    fn find(&mut self, wanted: &Wanted, say: &mut dyn FnMut(String)) -> Result<()> {
+    fn find(&mut self, wanted: &DaemonChoice, say: &mut dyn FnMut(String)) -> Result<()> {
         if matches!(wanted.trust, Trust::Insecure) {
             say("WARNING: --insecure: certificates are not verified, and may be those of impostors".to_owned());
         }
@@ -129,7 +129,7 @@ impl Connectors {
     }
 
     /// Starts those of `kinds` that are installed.
-    fn start(&mut self, kinds: &[Kind], f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
+    fn start(&mut self, kinds: &[ConnectorKind], f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
         for kind in kinds {
             match kind.daemon() {
                 Some(daemon) => self.start_daemon(*kind, daemon, say)?,
@@ -139,7 +139,7 @@ impl Connectors {
         Ok(())
     }
 
-    fn start_daemon(&mut self, kind: Kind, daemon: Daemon, say: &mut dyn FnMut(String)) -> Result<()> {
+    fn start_daemon(&mut self, kind: ConnectorKind, daemon: Daemon, say: &mut dyn FnMut(String)) -> Result<()> {
         let installation = match daemon::find(daemon)? {
             Ok(installation) => installation,
             Err(skipped) => {
@@ -148,13 +148,13 @@ impl Connectors {
             }
         };
         let reload = if daemon == Daemon::Haproxy { self.haproxy_reload } else { Reload::Graceful };
-        let options = daemon::Options { reload, ..Default::default() };
-        let sidecar = Sidecar::start(&installation, &self.identity()?, &options)?;
+        let options = daemon::DaemonOptions { reload, ..Default::default() };
+        let sidecar = StartedDaemon::start(&installation, &self.identity()?, &options)?;
         let (address, version) = (sidecar.address(), sidecar.version().to_owned());
         say(format!("started {kind} {version} at {address}"));
         self.add(Connector {
             kind,
-            base: Base::local(address.port()),
+            base: BaseUrl::local(address.port()),
             address,
             trust: self.authority.trust(),
             version,
@@ -168,7 +168,7 @@ impl Connectors {
         mock.deploy(&self.identity()?)?;
         say(format!("started a mock of an F5 at {}", mock.address));
         self.add(Connector {
-            kind: Kind::F5,
+            kind: ConnectorKind::F5,
             base: mock.base.clone(),
             address: mock.address,
             // The certificates that are deployed to it come from this run's authority.
@@ -210,7 +210,7 @@ impl Connectors {
         let replaceable = self.all.iter().filter_map(|connector| {
             let what = match &connector.origin {
                 Origin::Running => return None,
-                Origin::Started(sidecar) => Which::Sidecar(sidecar.clone()),
+                Origin::Started(sidecar) => Which::StartedDaemon(sidecar.clone()),
                 Origin::Mock(mock) => Which::F5(mock.management()),
             };
             Some(Replaceable { kind: connector.kind, what, authority: self.authority.clone(), key_type: self.key_type })
@@ -230,7 +230,7 @@ impl Connectors {
     ///
     /// # Errors
     /// If it does not answer.
-    pub fn f5_counts(&self) -> Result<Option<Counts>> {
+    pub fn f5_counts(&self) -> Result<Option<Counters>> {
         self.f5().map(F5Mock::counts).transpose()
     }
 
@@ -242,7 +242,7 @@ impl Connectors {
         &self,
         (scenario, peer): (&dyn Scenario, Option<&Peer>),
         measured: &Measurement,
-        before: Option<&Counts>,
+        before: Option<&Counters>,
     ) -> Result<Vec<Work>> {
         let mut work = Vec::new();
         if peer.is_some_and(|peer| peer.connections == Connections::PerArrival) {
@@ -272,7 +272,7 @@ impl Connectors {
             if !connector.base.is_address() {
                 facts["address"] = connector.address.to_string().into();
             }
-            if started && connector.kind == Kind::Haproxy && self.haproxy_reload == Reload::Runtime {
+            if started && connector.kind == ConnectorKind::Haproxy && self.haproxy_reload == Reload::Runtime {
                 facts["replaced_by"] = "commit ssl cert".into();
             }
             settings.insert(connector.kind.label().to_owned(), facts);
@@ -297,7 +297,7 @@ impl Connectors {
 
 impl Connector {
     /// Connects to a daemon that runs already, at the first address of its host at which it answers.
-    fn running(kind: Kind, base: Base, trust: Trust) -> Result<Self> {
+    fn running(kind: ConnectorKind, base: BaseUrl, trust: Trust) -> Result<Self> {
         let mut failure =
             Error::new(format!("{base}: the host has no address")).with_hint(format!("check the URL of {kind}"));
         for address in base.addresses()? {
@@ -316,7 +316,7 @@ impl Connector {
     ///
     /// # Errors
     /// If the TLS version and group do not go together, or the daemon does not answer.
-    pub fn peer(&self, offer: Offer, connections: usize) -> Result<Peer> {
+    pub fn peer(&self, offer: HandshakeOffer, connections: usize) -> Result<Peer> {
         let dialers = match offer.resumption {
             Resumption::Full => vec![self.dialer(offer, None)?],
             Resumption::Resumed => vec![self.resuming_dialer(offer, connections)?],
@@ -328,14 +328,14 @@ impl Connector {
         Ok(Peer { dialers, connections: Connections::PerArrival })
     }
 
-    fn dialer(&self, offer: Offer, sessions: Option<Arc<Sessions>>) -> Result<Dialer> {
-        let options = Options { trust: self.trust.clone(), sessions, version: offer.version, group: offer.group };
+    fn dialer(&self, offer: HandshakeOffer, sessions: Option<Arc<Sessions>>) -> Result<Dialer> {
+        let options = TlsOptions { trust: self.trust.clone(), sessions, version: offer.version, group: offer.group };
         Ok(Dialer::new(self.address, self.base.server_name()?, tls::configure(&options)?))
     }
 
     /// Creates a dialer with a session to resume for each connection: if the daemon stalls, all of them shake hands at
     /// once, and a ticket is good for one handshake.
-    fn resuming_dialer(&self, offer: Offer, connections: usize) -> Result<Dialer> {
+    fn resuming_dialer(&self, offer: HandshakeOffer, connections: usize) -> Result<Dialer> {
         let sessions = Arc::new(Sessions::for_connections(connections));
         let dialer = self.dialer(offer, Some(sessions.clone()))?;
         // Most daemons give two tickets per full handshake, some give one.
@@ -405,14 +405,14 @@ async fn ask(dialer: &Dialer, path: &str, host: &str) -> Result<u16, Fault> {
 /// A daemon whose certificate can be replaced while it runs.
 pub struct Replaceable {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: ConnectorKind,
     what: Which,
     authority: Arc<Authority>,
     key_type: KeyType,
 }
 
 enum Which {
-    Sidecar(Arc<Mutex<Sidecar>>),
+    StartedDaemon(Arc<Mutex<StartedDaemon>>),
     F5(Management),
 }
 
@@ -431,7 +431,9 @@ impl Replaceable {
     /// If `/proc` cannot be read.
     pub fn workers(&self) -> Result<Vec<Worker>> {
         match &self.what {
-            Which::Sidecar(sidecar) => sidecar.lock().unwrap_or_else(PoisonError::into_inner).workers_to_replace(),
+            Which::StartedDaemon(sidecar) => {
+                sidecar.lock().unwrap_or_else(PoisonError::into_inner).workers_to_replace()
+            }
             Which::F5(_) => Ok(Vec::new()),
         }
     }
@@ -442,7 +444,7 @@ impl Replaceable {
     /// If the daemon refuses it.
     pub fn replace(&self, identity: &Identity) -> Result<()> {
         match &self.what {
-            Which::Sidecar(sidecar) => sidecar.lock().unwrap_or_else(PoisonError::into_inner).replace(identity),
+            Which::StartedDaemon(sidecar) => sidecar.lock().unwrap_or_else(PoisonError::into_inner).replace(identity),
             Which::F5(management) => management.deploy(identity),
         }
     }

@@ -7,12 +7,12 @@ use crate::scenario::Claim;
 
 /// Counters by name, which only grow.
 #[derive(Clone, Debug)]
-pub struct Counts {
+pub struct Counters {
     values: Map<String, Value>,
     source: &'static str,
 }
 
-impl Counts {
+impl Counters {
     /// Takes a server's answer, if it is a JSON object; `source` names the server in results.
     pub fn new(values: Value, source: &'static str) -> Option<Self> {
         match values {

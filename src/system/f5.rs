@@ -14,8 +14,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Token;
-use super::base_url::Base;
-use super::counters::Counts;
+use super::base_url::BaseUrl;
+use super::counters::Counters;
 use super::probe::PATIENCE;
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
@@ -47,7 +47,7 @@ pub struct F5Mock {
     /// Its address.
     pub address: SocketAddr,
     /// Its address as a URL.
-    pub base: Base,
+    pub base: BaseUrl,
     /// The authority of the certificate that it starts with. A certificate deployed later has its own authority.
     pub trust: Trust,
     /// Its version, as it reports it.
@@ -84,7 +84,7 @@ impl F5Mock {
         };
         let address: SocketAddr = text("address")?.parse().context(|| "reading the F5 mock's address".to_owned())?;
         let (base, trust) =
-            (Base::local(address.port()), Trust::from_pem(text("ca_pem")?.as_bytes(), "of the F5 mock")?);
+            (BaseUrl::local(address.port()), Trust::from_pem(text("ca_pem")?.as_bytes(), "of the F5 mock")?);
         let management = Management {
             address,
             host: base.host_header(),
@@ -122,7 +122,7 @@ impl F5Mock {
     ///
     /// # Errors
     /// If it does not answer.
-    pub fn counts(&self) -> Result<Counts> {
+    pub fn counts(&self) -> Result<Counters> {
         self.management.counts()
     }
 }
@@ -148,7 +148,7 @@ impl Management {
         })
     }
 
-    async fn deploy_in(&self, session: &mut Session, deployment: &mut Deployment) -> Result<()> {
+    async fn deploy_in(&self, session: &mut ManagementSession, deployment: &mut Deployment) -> Result<()> {
         for (step, name) in STEPS.iter().enumerate() {
             let what = || format!("deploying to the F5 mock at {}: {name}", self.address);
             let method = deployment.encode(step, &self.host, &self.credentials, &mut session.scratch.request);
@@ -165,7 +165,7 @@ impl Management {
     ///
     /// # Errors
     /// If it does not answer.
-    pub fn counts(&self) -> Result<Counts> {
+    pub fn counts(&self) -> Result<Counters> {
         runtime()?.block_on(async {
             let mut session = self.connect().await?;
             session.scratch.request = encode(Method::Get, COUNTS_PATH, &self.host, None, "");
@@ -176,29 +176,29 @@ impl Management {
                 let own = self.connections.load(Ordering::Relaxed);
                 values["handshakes"] = handshakes.saturating_sub(own).into();
             }
-            Counts::new(values, "the F5 mock's own count")
+            Counters::new(values, "the F5 mock's own count")
                 .ok_or_else(|| Error::new(format!("{}: the answer is not a JSON object", what())))
         })
     }
 
-    async fn connect(&self) -> Result<Session> {
+    async fn connect(&self) -> Result<ManagementSession> {
         let what = || format!("connecting to the F5 mock at {}", self.address);
         let name = ServerName::try_from(MANAGEMENT_NAME).context(what)?;
         let dialer = Dialer::new(self.address, name, self.config.clone());
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
         let connection = in_time(dialer.open(&mut watch, &mut phases), what).await?;
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Session { connection, scratch: Scratch::default() })
+        Ok(ManagementSession { connection, scratch: Scratch::default() })
     }
 }
 
 /// A connection of the management client.
-struct Session {
+struct ManagementSession {
     connection: Connection,
     scratch: Scratch,
 }
 
-impl Session {
+impl ManagementSession {
     async fn exchange(&mut self, method: Method, what: impl Fn() -> String) -> Result<Response<'_>> {
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
         let kept = self.connection.exchange(method, &mut self.scratch, &mut watch, &mut phases);

@@ -22,12 +22,12 @@ use crate::foreign;
 use crate::provision::child::Child;
 use crate::provision::postgres::Cluster;
 use crate::wire::tls::Trust;
-use base_url::Base;
+use base_url::BaseUrl;
 
 /// A system under test. Dropping it stops the processes that were started for it.
 pub struct Target {
     /// Its address.
-    pub base: Base,
+    pub base: BaseUrl,
     /// The verification of its certificate.
     pub trust: Trust,
     /// The API key that requests are sent with.
@@ -95,7 +95,7 @@ pub struct SystemDescription {
 
 /// The version that a server reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct ServerVersion {
     /// Its version, and its commit if it has one.
     pub version: String,
     /// The state of certctl's known defects in a reference server; certctl reports nothing of the kind.
@@ -108,7 +108,7 @@ const REFERENCE_VERSION: &str = "certctl-reference ";
 impl System {
     /// Records the version that a server reported. A reference server that runs already is recognised by it, and
     /// reports its behaviour.
-    pub fn answered(&mut self, told: &Version) {
+    pub fn answered(&mut self, told: &ServerVersion) {
         match told.version.strip_prefix(REFERENCE_VERSION) {
             Some(version) => {
                 self.kind = "reference";
@@ -130,7 +130,7 @@ impl System {
 
 impl Target {
     /// Creates the description of a system that runs already.
-    pub fn external(base: Base, trust: Trust, token: Token, database: Option<String>) -> Self {
+    pub fn external(base: BaseUrl, trust: Trust, token: Token, database: Option<String>) -> Self {
         let system = System {
             kind: "certctl",
             version: "unknown".to_owned(),

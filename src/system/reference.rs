@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::base_url::Base;
-pub use super::counters::Counts;
+use super::base_url::BaseUrl;
+pub use super::counters::Counters;
 use super::probe::Probe;
 use super::{System, Target, Token};
 use crate::error::{Error, ErrorKind, Result};
@@ -100,7 +100,7 @@ pub fn start(
     let ready: Value = serde_json::from_str(&ready)
         .map_err(|error| Error::new(format!("the reference server's ready line is not JSON: {error}")))?;
     if let Some(url) = &database {
-        let options = seed::Options { sizes, ..seed::Options::default() };
+        let options = seed::SeedOptions { sizes, ..seed::SeedOptions::default() };
         seed::apply(url, &options, &mut std::io::sink())?;
     }
     describe(&ready, token, database, cluster, server)
@@ -140,7 +140,7 @@ fn describe(
         settings.extend(reported.clone());
     }
     Ok(Target {
-        base: Base::local(port),
+        base: BaseUrl::local(port),
         trust: Trust::from_pem(text("ca_pem")?.as_bytes(), "of the reference server")?,
         token,
         system: System {
@@ -165,9 +165,9 @@ fn describe(
 ///
 /// # Errors
 /// If it does not answer.
-pub fn counts(target: &Target, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counts> {
+pub fn counts(target: &Target, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counters> {
     let mut probe = Probe::new(target, dialer.clone()).until(stop);
     let answer = runtime()?.block_on(probe.ask_with_token(Method::Get, "/reference/work"));
-    let counts = answer?.json().and_then(|values| Counts::new(values, "the reference server's own count"));
+    let counts = answer?.json().and_then(|values| Counters::new(values, "the reference server's own count"));
     counts.ok_or_else(|| Error::new("the reference server's /reference/work is not a JSON object"))
 }

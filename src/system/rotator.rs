@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
 use crate::provision::daemon::Worker;
-use crate::scenario::connector_kind::Kind;
+use crate::scenario::connector_kind::ConnectorKind;
 use crate::scenario::rotation::{Retired, Rotation, Rotations};
 use crate::terminal::errln;
 use crate::wire::handshake::certificate_id;
@@ -20,12 +20,12 @@ use crate::wire::handshake::certificate_id;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A thread that replaces certificates until it is dropped.
-pub struct Rotor {
+pub struct Rotator {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Rotor {
+impl Rotator {
     /// Starts to replace the certificate of one daemon after another, each once per `every`, within the measured
     /// window.
     ///
@@ -44,7 +44,7 @@ impl Rotor {
     }
 }
 
-impl Drop for Rotor {
+impl Drop for Rotator {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -88,7 +88,7 @@ fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations
 
 /// A replaced worker process that had not ended at the last check.
 struct Retiring {
-    kind: Kind,
+    kind: ConnectorKind,
     worker: Worker,
     asked: Moment,
 }

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::fault::{Fault, FaultKind};
-use super::handshake::{Handshake, Kind, Record, certificate_id};
+use super::handshake::{Handshake, HandshakeFlow, Record, certificate_id};
 use super::http1::Parser;
 use super::request::Method;
 pub use super::scratch::Scratch;
@@ -146,7 +146,7 @@ impl Dialer {
         let handshake = Handshake::of(tls);
         let record = Record {
             handshake,
-            as_declared: self.resumes.is_none_or(|resumes| resumes == (handshake.kind == Kind::Resumed)),
+            as_declared: self.resumes.is_none_or(|resumes| resumes == (handshake.kind == HandshakeFlow::Resumed)),
             read_bytes: tap.read_bytes().try_into().unwrap_or(u32::MAX),
             written_bytes: tap.written_bytes().try_into().unwrap_or(u32::MAX),
             certificate: tls.peer_certificates().and_then(|chain| chain.first()).map_or(0, certificate_id),

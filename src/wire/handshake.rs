@@ -12,7 +12,7 @@ use super::x509;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Handshake {
     /// Full or resumed.
-    pub kind: Kind,
+    pub kind: HandshakeFlow,
     /// The protocol version, as in `TLS1.3`.
     pub version: &'static str,
     /// The cipher suite, as IANA names it.
@@ -30,7 +30,7 @@ pub struct Handshake {
 
 /// The kind of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum HandshakeFlow {
     /// Full.
     Full,
     /// Full, after a HelloRetryRequest: the peer wanted another key exchange group (RFC 8446, section 4.1.4).
@@ -39,7 +39,7 @@ pub enum Kind {
     Resumed,
 }
 
-impl Kind {
+impl HandshakeFlow {
     /// Returns its name in results.
     pub const fn label(self) -> &'static str {
         match self {
@@ -78,10 +78,10 @@ impl Handshake {
         let chain = tls.peer_certificates().unwrap_or_default();
         Self {
             kind: match tls.handshake_kind() {
-                Some(HandshakeKind::Resumed) => Kind::Resumed,
-                Some(HandshakeKind::FullWithHelloRetryRequest) => Kind::HelloRetry,
+                Some(HandshakeKind::Resumed) => HandshakeFlow::Resumed,
+                Some(HandshakeKind::FullWithHelloRetryRequest) => HandshakeFlow::HelloRetry,
                 // A complete handshake has a kind.
-                Some(HandshakeKind::Full) | None => Kind::Full,
+                Some(HandshakeKind::Full) | None => HandshakeFlow::Full,
             },
             version: match tls.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => "TLS1.2",

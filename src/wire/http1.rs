@@ -62,7 +62,7 @@ impl std::error::Error for ParseError {}
 pub struct Parser {
     max_body: usize,
     method_is_head: bool,
-    state: State,
+    state: ParserState,
     status: u16,
     keep_alive: bool,
     interim: usize,
@@ -76,7 +76,7 @@ impl Default for Parser {
         Self {
             max_body: MAX_BODY_BYTES,
             method_is_head: false,
-            state: State::Head,
+            state: ParserState::Head,
             status: 0,
             keep_alive: false,
             interim: 0,
@@ -88,7 +88,7 @@ impl Default for Parser {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ParserState {
     Head,
     Length(u64),
     UntilClose,
@@ -155,14 +155,14 @@ impl Parser {
 
     /// Frees the memory that it holds for bodies; a complete response is lost.
     pub fn shrink(&mut self) {
-        self.state = State::Head;
+        self.state = ParserState::Head;
         self.body = Vec::new();
     }
 
     /// Prepares for the response to a request of `method`.
     pub fn start(&mut self, method: Method) {
         self.method_is_head = method == Method::Head;
-        self.state = State::Head;
+        self.state = ParserState::Head;
         self.interim = 0;
         self.head.clear();
         self.body.clear();
@@ -176,22 +176,22 @@ impl Parser {
     /// If the bytes are no response; the connection is then of no further use.
     pub fn feed(&mut self, input: &[u8]) -> Result<usize, ParseError> {
         let mut rest = input;
-        while !rest.is_empty() && self.state != State::Done {
+        while !rest.is_empty() && self.state != ParserState::Done {
             rest = match self.state {
-                State::Head => self.feed_head(rest)?,
-                State::Length(left) => {
+                ParserState::Head => self.feed_head(rest)?,
+                ParserState::Length(left) => {
                     let (rest, left) = self.take_body(rest, left)?;
-                    self.state = if left == 0 { State::Done } else { State::Length(left) };
+                    self.state = if left == 0 { ParserState::Done } else { ParserState::Length(left) };
                     rest
                 }
-                State::UntilClose => self.take_body(rest, u64::MAX)?.0,
-                State::ChunkData(left) => {
+                ParserState::UntilClose => self.take_body(rest, u64::MAX)?.0,
+                ParserState::ChunkData(left) => {
                     let (rest, left) = self.take_body(rest, left)?;
-                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
+                    self.state = if left == 0 { ParserState::ChunkEnd } else { ParserState::ChunkData(left) };
                     rest
                 }
-                State::ChunkSize | State::ChunkEnd | State::Trailer(_) => self.feed_line(rest)?,
-                State::Done => rest,
+                ParserState::ChunkSize | ParserState::ChunkEnd | ParserState::Trailer(_) => self.feed_line(rest)?,
+                ParserState::Done => rest,
             };
         }
         Ok(input.len() - rest.len())
@@ -203,29 +203,29 @@ impl Parser {
     /// If the response is not complete.
     pub fn feed_eof(&mut self) -> Result<(), ParseError> {
         match self.state {
-            State::UntilClose | State::Done => {
-                self.state = State::Done;
+            ParserState::UntilClose | ParserState::Done => {
+                self.state = ParserState::Done;
                 Ok(())
             }
-            State::Head if self.head.is_empty() && self.interim == 0 => Err(ParseError::NoResponse),
-            State::Head => Err(ParseError::EofInHead),
+            ParserState::Head if self.head.is_empty() && self.interim == 0 => Err(ParseError::NoResponse),
+            ParserState::Head => Err(ParseError::EofInHead),
             _ => Err(ParseError::EofInBody),
         }
     }
 
     /// Returns true if any byte of a response has arrived.
     pub fn has_begun(&self) -> bool {
-        self.state != State::Head || !self.head.is_empty() || self.interim > 0
+        self.state != ParserState::Head || !self.head.is_empty() || self.interim > 0
     }
 
     /// Returns the status of the final response, once its head is complete.
     pub fn status(&self) -> Option<u16> {
-        (self.state != State::Head).then_some(self.status)
+        (self.state != ParserState::Head).then_some(self.status)
     }
 
     /// Returns the response, once it is complete.
     pub fn response(&self) -> Option<Response<'_>> {
-        (self.state == State::Done).then_some(Response {
+        (self.state == ParserState::Done).then_some(Response {
             status: self.status,
             body: &self.body,
             keep_alive: self.keep_alive,
@@ -248,7 +248,7 @@ impl Parser {
             Some(head_len) => {
                 self.head.truncate(head_len);
                 let rest = &input[head_len - before..];
-                if self.state == State::Head {
+                if self.state == ParserState::Head {
                     self.head.clear();
                 }
                 Ok(rest)
@@ -292,7 +292,7 @@ impl Parser {
                 self.state = self.state_after_head(status, &framing)?;
                 self.status = status;
                 let persistent = if version == 0 { framing.asked_keep_alive } else { true };
-                self.keep_alive = persistent && !framing.asked_close && self.state != State::UntilClose;
+                self.keep_alive = persistent && !framing.asked_close && self.state != ParserState::UntilClose;
             }
             _ => return Err(ParseError::Malformed("a status code outside 100 to 599")),
         }
@@ -300,16 +300,16 @@ impl Parser {
     }
 
     /// Returns the state after a head (RFC 9112, section 6.3).
-    fn state_after_head(&self, status: u16, framing: &Framing) -> Result<State, ParseError> {
+    fn state_after_head(&self, status: u16, framing: &Framing) -> Result<ParserState, ParseError> {
         Ok(match framing.body {
-            _ if self.method_is_head || status == 204 || status == 304 => State::Done,
-            Body::Chunked => State::ChunkSize,
-            Body::Length(0) => State::Done,
+            _ if self.method_is_head || status == 204 || status == 304 => ParserState::Done,
+            Body::Chunked => ParserState::ChunkSize,
+            Body::Length(0) => ParserState::Done,
             Body::Length(length) if length > self.max_body as u64 => {
                 return Err(ParseError::BodyTooLarge { max: self.max_body });
             }
-            Body::Length(length) => State::Length(length),
-            Body::UntilClose => State::UntilClose,
+            Body::Length(length) => ParserState::Length(length),
+            Body::UntilClose => ParserState::UntilClose,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::tls::{Group, Version};
+use super::tls::{KeyExchange, TlsVersion};
 
 /// The kinds of handshake that a run declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,17 +19,17 @@ pub enum Resumption {
 
 /// The offer of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct HandshakeOffer {
     /// The kinds of handshake.
     pub resumption: Resumption,
     /// The only protocol version; `None` for both.
-    pub version: Option<Version>,
+    pub version: Option<TlsVersion>,
     /// The only key exchange group; `None` for the library's choice.
-    pub group: Option<Group>,
+    pub group: Option<KeyExchange>,
 }
 
 /// Names everything that distinguishes two offers, since the text is part of a workload's identity.
-impl fmt::Display for Offer {
+impl fmt::Display for HandshakeOffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.resumption {
             Resumption::Full => "full TLS handshakes",
@@ -38,13 +38,13 @@ impl fmt::Display for Offer {
             Resumption::Offered => "full TLS handshakes by turns with such as offer a session",
         })?;
         let version = self.version.map(|version| match version {
-            Version::Tls12 => "TLS 1.2",
-            Version::Tls13 => "TLS 1.3",
+            TlsVersion::Tls12 => "TLS 1.2",
+            TlsVersion::Tls13 => "TLS 1.3",
         });
         let group = self.group.map(|group| match group {
-            Group::X25519 => "X25519",
-            Group::P256 => "P-256",
-            Group::X25519MlKem768 => "X25519MLKEM768",
+            KeyExchange::X25519 => "X25519",
+            KeyExchange::P256 => "P-256",
+            KeyExchange::X25519MlKem768 => "X25519MLKEM768",
         });
         for only in [version, group].into_iter().flatten() {
             write!(f, ", {only} alone")?;

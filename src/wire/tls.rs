@@ -101,27 +101,27 @@ impl fmt::Display for Trust {
 
 /// The settings of secure connections.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TlsOptions {
     /// The server certificates that are accepted.
     pub trust: Trust,
     /// The store of sessions, which are resumed if the peer permits; without, every handshake is full.
     pub sessions: Option<Arc<Sessions>>,
     /// The one protocol version that is offered; without, both are.
-    pub version: Option<Version>,
+    pub version: Option<TlsVersion>,
     /// The one key exchange group that is offered; without, X25519, P-256 and P-384, with a key share of the first.
-    pub group: Option<Group>,
+    pub group: Option<KeyExchange>,
 }
 
 /// TLS versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
+pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246).
     Tls12,
     /// TLS 1.3 (RFC 8446).
     Tls13,
 }
 
-impl Version {
+impl TlsVersion {
     /// Every version.
     pub const ALL: [Self; 2] = [Self::Tls12, Self::Tls13];
 
@@ -152,7 +152,7 @@ impl Version {
 
 /// Key exchange groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Group {
+pub enum KeyExchange {
     /// X25519 (RFC 7748).
     X25519,
     /// P-256, which TLS calls secp256r1 (RFC 8422).
@@ -162,7 +162,7 @@ pub enum Group {
     X25519MlKem768,
 }
 
-impl Group {
+impl KeyExchange {
     /// Every group.
     pub const ALL: [Self; 3] = [Self::X25519, Self::P256, Self::X25519MlKem768];
 
@@ -194,7 +194,7 @@ impl Group {
     }
 }
 
-impl Options {
+impl TlsOptions {
     /// Makes options of full handshakes, with the library's choice of everything else.
     pub fn full(trust: Trust) -> Self {
         Self { trust, sessions: None, version: None, group: None }
@@ -207,14 +207,14 @@ impl Options {
 /// # Errors
 /// If an authority's certificate is unusable, or the system has none.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
-    configure(&Options::full(trust.clone()))
+    configure(&TlsOptions::full(trust.clone()))
 }
 
 /// Makes a client configuration with ALPN `http/1.1`.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, the system has none, or version and group do not go together.
-pub fn configure(options: &Options) -> Result<Arc<ClientConfig>> {
+pub fn configure(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = match options.group {
         Some(group) => vec![group.supported()],

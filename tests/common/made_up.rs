@@ -12,10 +12,10 @@ use certctl_bench::measure::machine::Machine;
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::measure::validity::{Work, judge, unjudged};
 use certctl_bench::measure::{Measurement, Outcome, Quantile, Recorder, Sample};
-use certctl_bench::report::runs::{Group, Run};
+use certctl_bench::report::runs::{LoadedRun, ScenarioRuns};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::summary::plan::PlanFacts;
-use certctl_bench::summary::{About, Part, Results, Summary, Verdict};
+use certctl_bench::summary::{About, Results, Summary, Verdict, WorkloadPart};
 use certctl_bench::system::SystemDescription;
 use certctl_bench::wire::Phases;
 
@@ -131,7 +131,7 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
     let mut invalid = judge(&measurement, &work, plan().punctuality(), None);
     invalid.extend(unjudged(&checked, "lengthen --duration"));
     let verdict = Verdict::of(&[], &invalid, &checked);
-    let part = Part { measurement, work, observations: Vec::new(), thresholds: Vec::new() };
+    let part = WorkloadPart { measurement, work, observations: Vec::new(), thresholds: Vec::new() };
     let results = Results {
         parts: &[part],
         checked: &checked,
@@ -151,7 +151,8 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
 }
 
 /// Returns runs of one scenario, each under its label.
-pub fn group<const N: usize>(runs: [(&str, Summary); N]) -> Group {
-    let runs = runs.map(|(label, summary)| Run { label: label.to_owned(), file: "summary.json".to_owned(), summary });
-    Group { scenario: "agent_storm".to_owned(), runs: runs.into() }
+pub fn group<const N: usize>(runs: [(&str, Summary); N]) -> ScenarioRuns {
+    let runs =
+        runs.map(|(label, summary)| LoadedRun { label: label.to_owned(), file: "summary.json".to_owned(), summary });
+    ScenarioRuns { scenario: "agent_storm".to_owned(), runs: runs.into() }
 }

@@ -3,26 +3,26 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use certctl_bench::provision::postgres::{Cluster, Installation, find};
+use certctl_bench::provision::postgres::{Cluster, PostgresInstallation, find};
 
 /// The versions that tests want.
 pub const VERSIONS: [u32; 4] = [15, 16, 17, 18];
 
 /// Returns the PostgreSQL of this version, or the reason for which there is none.
-pub fn installation(version: u32) -> Result<Installation, String> {
+pub fn installation(version: u32) -> Result<PostgresInstallation, String> {
     let missing = format!("PostgreSQL {version} is not installed (./test install)");
     let of_machine = find().ok().filter(|found| found.version.starts_with(&format!("{version}.")));
     let tools = std::env::var_os("CERTCTL_BENCH_TEST_TOOLS").map_or_else(default_tools, PathBuf::from);
     let bin = tools.join("postgresql").join(version.to_string()).join("bin");
     if !bin.join("postgres").is_file() {
-        return of_machine.filter(Installation::has_statement_statistics).ok_or(missing);
+        return of_machine.filter(PostgresInstallation::has_statement_statistics).ok_or(missing);
     }
     // As root the server runs as another user.
     // SAFETY: plain system call.
     let is_root = unsafe { libc::geteuid() } == 0;
     let is_passable = |folder: &Path| folder.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0);
     match !is_root || bin.ancestors().all(is_passable) {
-        true => Ok(Installation { version: format!("{version}"), bin }),
+        true => Ok(PostgresInstallation { version: format!("{version}"), bin }),
         false => Err(format!("no user but root gets to {}", bin.display())),
     }
 }
@@ -32,12 +32,12 @@ fn default_tools() -> PathBuf {
 }
 
 /// Returns the newest version that there is.
-pub fn newest() -> Result<Installation, String> {
+pub fn newest() -> Result<PostgresInstallation, String> {
     VERSIONS.into_iter().rev().map(installation).find(Result::is_ok).unwrap_or_else(|| installation(18))
 }
 
 /// Returns a cluster with a database `certctl` that has the reference server's tables.
-pub fn migrated(installation: &Installation, extra: &[(&str, &str)]) -> (Cluster, String) {
+pub fn migrated(installation: &PostgresInstallation, extra: &[(&str, &str)]) -> (Cluster, String) {
     let cluster = Cluster::start(installation, extra).unwrap_or_else(|error| panic!("{error}"));
     cluster.create_database("certctl").unwrap();
     let url = cluster.url("certctl");

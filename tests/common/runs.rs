@@ -15,9 +15,9 @@ use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::measure::{Outcome, Quantile, Recorder, Sample};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::summary::plan::PlanFacts;
-use certctl_bench::summary::{self, About, Part, Results, Summary, Verdict};
+use certctl_bench::summary::{self, About, Results, Summary, Verdict, WorkloadPart};
 use certctl_bench::system::SystemDescription;
-use certctl_bench::wire::handshake::{Kind, Record};
+use certctl_bench::wire::handshake::{HandshakeFlow, Record};
 use certctl_bench::wire::{Handshake, Phases};
 
 const MAX_LAG: Duration = Duration::from_millis(10);
@@ -79,7 +79,7 @@ impl Made {
         let measurement = recorder.finish(GeneratorUse { scheduling: "SCHED_OTHER", ..GeneratorUse::default() });
         let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
         let checked = thresholds.map(|threshold| threshold.check(&measurement));
-        let part = Part { measurement, work: Vec::new(), observations: Vec::new(), thresholds: Vec::new() };
+        let part = WorkloadPart { measurement, work: Vec::new(), observations: Vec::new(), thresholds: Vec::new() };
         let results = Results {
             parts: &[part],
             checked: &checked,
@@ -172,7 +172,7 @@ fn about() -> About {
 /// Returns a full handshake, as most servers make it.
 pub fn record() -> Record {
     let handshake = Handshake {
-        kind: Kind::Full,
+        kind: HandshakeFlow::Full,
         version: "TLS1.3",
         suite: "TLS13_AES_128_GCM_SHA256",
         group: "X25519",

@@ -2,8 +2,8 @@
 
 use std::process::{Command, Output};
 
-use certctl_bench::database::Client;
-use certctl_bench::seed::{Cleaned, Options, TableCleaned, clean, clean_issued};
+use certctl_bench::database::DatabaseClient;
+use certctl_bench::seed::{Cleaned, SeedOptions, TableCleaned, clean, clean_issued};
 
 use super::{agent, certificate, database, fleet, job, migrated, one, seed};
 use crate::common::needs::needs;
@@ -25,7 +25,7 @@ fn cleaning_removes_only_rows_of_runs() {
         job(&mut client, id);
         version(&mut client, id);
     }
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     let (before, fresh) = (others(&mut client), fleet(&mut client));
 
     runs(&mut client);
@@ -53,7 +53,7 @@ fn cleaning_removes_only_rows_of_runs() {
 fn the_start_of_a_run_removes_only_posted_certificates() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     runs(&mut client);
     assert_eq!(clean_issued(&mut client).unwrap(), 3);
     assert_eq!(clean_issued(&mut client).unwrap(), 0);
@@ -68,7 +68,7 @@ fn the_start_of_a_run_removes_only_posted_certificates() {
 fn a_row_that_references_a_certificate_stops_the_cleaning() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     client.batch_execute("CREATE TABLE revocations (certificate_id text REFERENCES managed_certificates)").unwrap();
     runs(&mut client);
     client.batch_execute("INSERT INTO revocations VALUES ('cert-1')").unwrap();
@@ -88,7 +88,7 @@ fn the_seed_verb_resets_cleans_and_reports() {
     let output = verb(&url, &["--reset"]);
     assert!(output.status.code() == Some(1) && error(&output).contains("holds no seeded rows"), "{output:?}");
 
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     runs(&mut client);
     let output = verb(&url, &["--reset"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -113,7 +113,7 @@ fn the_seed_verb_resets_cleans_and_reports() {
 fn the_seed_verb_refuses_foreign_and_unmigrated_databases() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     runs(&mut client);
     agent(&mut client, "ag-real", "real");
     for flag in ["--reset", "--clean"] {
@@ -131,7 +131,7 @@ fn the_seed_verb_refuses_foreign_and_unmigrated_databases() {
 
 /// Inserts the rows that runs leave behind: three posted certificates, one with a job and a version; two jobs of a
 /// seeded certificate; every seeded certificate in renewal and every seeded agent Offline.
-fn runs(client: &mut Client) {
+fn runs(client: &mut DatabaseClient) {
     client
         .batch_execute(
             r#"INSERT INTO managed_certificates
@@ -148,14 +148,14 @@ fn runs(client: &mut Client) {
     version(client, "cert-1");
 }
 
-fn version(client: &mut Client, certificate: &str) {
+fn version(client: &mut DatabaseClient, certificate: &str) {
     let sql = "INSERT INTO certificate_versions (id, certificate_id, serial_number, not_before, not_after, \
                fingerprint_sha256, pem_chain) VALUES ('v-' || $1::text, $1, $1, now(), now(), $1, '')";
     client.execute(sql, &[&certificate]).unwrap();
 }
 
 /// Returns every row of others, whole.
-fn others(client: &mut Client) -> Vec<String> {
+fn others(client: &mut DatabaseClient) -> Vec<String> {
     let sql = "SELECT to_jsonb(row)::text FROM managed_certificates AS row WHERE id NOT LIKE 'cert-%'
                UNION ALL SELECT to_jsonb(row)::text FROM agents AS row WHERE id NOT LIKE 'ag-loadtest-%'
                UNION ALL SELECT to_jsonb(row)::text FROM jobs AS row WHERE certificate_id NOT LIKE 'cert-%'

@@ -1,7 +1,7 @@
 //! Restoring between runs: the seeded rows go back to their first state.
 
-use certctl_bench::database::Client;
-use certctl_bench::seed::{Options, refresh_certificates, refresh_fleet, reset};
+use certctl_bench::database::DatabaseClient;
+use certctl_bench::seed::{SeedOptions, refresh_certificates, refresh_fleet, reset};
 
 use super::{agent, certificate, fleet, job, migrated, one, seed};
 use crate::common::needs::needs;
@@ -15,7 +15,7 @@ fn refreshing_restores_only_seeded_agents() {
     let error = refresh_fleet(&mut client, 1).unwrap_err().to_string();
     assert!(error.contains("0 of the 1") && error.contains("certctl-bench seed"), "{error}");
 
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     let fresh = fleet(&mut client);
     client
         .batch_execute(
@@ -51,7 +51,7 @@ fn refreshing_undoes_only_renewals_of_seeded_certificates() {
     let error = refresh_certificates(&mut client, 1).unwrap_err().to_string();
     assert!(error.contains("0 of the 1") && error.contains("certctl-bench seed"), "{error}");
 
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     let fresh = lasting(&mut client);
     client
         .batch_execute(
@@ -100,7 +100,7 @@ fn foreign_rows_with_a_seed_id_are_kept() {
     let (url, mut client) = migrated();
     certificate(&mut client, "cert-loadtest-bulk-00008", "loadtest-by-the-api");
     agent(&mut client, "ag-loadtest-00008", "by-hand");
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     job(&mut client, "cert-loadtest-bulk-00008");
     assert_eq!(refresh_certificates(&mut client, 9_999).unwrap(), 9_999);
     assert_eq!(refresh_fleet(&mut client, 4_999).unwrap(), 4_999);
@@ -114,28 +114,29 @@ fn foreign_rows_with_a_seed_id_are_kept() {
 fn a_reset_covers_the_existing_rows() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    let done = |client: &mut Client| reset(client).unwrap().tables.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let done =
+        |client: &mut DatabaseClient| reset(client).unwrap().tables.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
         done(&mut client),
         ["managed_certificates: nothing to do", "jobs: nothing to do", "agents: nothing to do"]
     );
 
-    seed(&url, &Options::default());
+    seed(&url, &SeedOptions::default());
     client.batch_execute("DELETE FROM agents WHERE id > 'ag-loadtest-00100'").unwrap();
     job(&mut client, "cert-loadtest-bulk-00001");
     assert_eq!(done(&mut client), ["managed_certificates: 10000 put back", "jobs: 1 removed", "agents: 100 put back"]);
 }
 
-fn online(client: &mut Client) -> i64 {
+fn online(client: &mut DatabaseClient) -> i64 {
     one(client, "SELECT count(*) FROM agents WHERE id LIKE 'ag-loadtest-%' AND status = 'Online'")
 }
 
-fn active(client: &mut Client) -> i64 {
+fn active(client: &mut DatabaseClient) -> i64 {
     one(client, "SELECT count(*) FROM managed_certificates WHERE id LIKE 'cert-loadtest-%' AND status = 'Active'")
 }
 
 /// Returns every seeded certificate without its times.
-fn lasting(client: &mut Client) -> Vec<String> {
+fn lasting(client: &mut DatabaseClient) -> Vec<String> {
     let sql = "SELECT (to_jsonb(row) - ARRAY['expires_at', 'created_at', 'updated_at'])::text
                FROM managed_certificates AS row WHERE id LIKE 'cert-loadtest-%' ORDER BY id";
     client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use certctl_bench::baseline::compare::{self, Options};
+use certctl_bench::baseline::compare::{self, CompareOptions};
 use certctl_bench::baseline::{Judgement, Side};
-use certctl_bench::database::Client as Session;
-use certctl_bench::evidence::{Evidence, Known, Witness, statement_statistics};
+use certctl_bench::database::DatabaseClient;
+use certctl_bench::evidence::{DatabaseWitness, Evidence, Known, statement_statistics};
 use postgres::{Client, NoTls};
 
 use crate::common::bench::Bench;
@@ -21,8 +21,8 @@ const FUNCTION: &str = "CREATE FUNCTION twice(n int) RETURNS int LANGUAGE plpgsq
 /// Returns the evidence of ten calls of the function, with queries of the suite between them.
 fn watched(url: &str) -> Evidence {
     let mut system = Client::connect(url, NoTls).unwrap();
-    let mut ours = Session::open(url, "books").unwrap();
-    let witness = Witness::start(url, Arc::default()).unwrap();
+    let mut ours = DatabaseClient::open(url, "books").unwrap();
+    let witness = DatabaseWitness::start(url, Arc::default()).unwrap();
     for _ in 0..10 {
         system.query_one(WORK, &[]).unwrap();
         ours.query_one("SELECT count(*) FROM agents WHERE id LIKE $1", &[&"%"]).unwrap();
@@ -117,7 +117,7 @@ fn a_setting_that_disables_counting_is_named() {
         let why = told(&evidence).unwrap_err();
         assert!(why.contains(says), "{why}");
         // The doctor reports the same, before a run.
-        let error = statement_statistics(&mut Session::open(&url, "doctor").unwrap()).unwrap_err();
+        let error = statement_statistics(&mut DatabaseClient::open(&url, "doctor").unwrap()).unwrap_err();
         assert!(why.starts_with(error.what()), "{error}");
     }
 }
@@ -132,7 +132,7 @@ fn a_partial_reset_of_counters_is_reported() {
     let many: String = (0..150).map(|n| format!("SELECT {};", "1,".repeat(n) + "1")).collect();
     for (work, says) in [(reset, "some were reset"), (&*many, "more statements than pg_stat_statements.max")] {
         system.batch_execute("SELECT now() AS nobody_asks").unwrap();
-        let witness = Witness::start(&url, Arc::default()).unwrap();
+        let witness = DatabaseWitness::start(&url, Arc::default()).unwrap();
         system.batch_execute(work).unwrap();
         let problems = witness.finish(1).problems;
         assert!(problems.iter().any(|problem| problem.contains(says)), "{problems:?}");
@@ -154,7 +154,7 @@ fn side(calls: u64, settings: &[(&str, &str)]) -> Side {
 
 #[test]
 fn wal_is_compared_only_under_equal_settings() {
-    let options = Options { counts_only: true, ..Options::default() };
+    let options = CompareOptions { counts_only: true, ..CompareOptions::default() };
     let verdict = |base: &Side, head: &Side, name: &str| {
         let comparison = compare::run(base, head, options);
         comparison.measures.iter().find(|one| one.name == format!("database/{name}_per_arrival")).unwrap().verdict
@@ -187,7 +187,7 @@ fn uncounted_statements_are_no_improvement() {
     let mut uncounted = Made { number: 9, ..Made::default() }.summary();
     uncounted.evidence[0].statements = Some(Known::No { unavailable: "track is none".to_owned(), hint: None });
     let head = Side::of(&[("head".to_owned(), uncounted)]).unwrap();
-    let comparison = compare::run(&base, &head, Options { counts_only: true, ..Options::default() });
+    let comparison = compare::run(&base, &head, CompareOptions { counts_only: true, ..CompareOptions::default() });
     assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5), "{comparison}");
     assert!(
         comparison.incomparable.iter().any(|why| why.contains("sql_calls_per_arrival: the head does not report it"))

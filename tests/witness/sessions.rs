@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use certctl_bench::database::Client as Session;
-use certctl_bench::evidence::Witness;
+use certctl_bench::database::DatabaseClient;
+use certctl_bench::evidence::DatabaseWitness;
 use certctl_bench::provision::child::RunAs;
-use certctl_bench::provision::postgres::{Cluster, Installation};
-use certctl_bench::seed::{self, Options, VACUUMED};
+use certctl_bench::provision::postgres::{Cluster, PostgresInstallation};
+use certctl_bench::seed::{self, SeedOptions, VACUUMED};
 use postgres::{Client, NoTls};
 
 use crate::common::bench::{Bench, clean};
@@ -41,11 +41,11 @@ pub fn free_port() -> u16 {
 
 /// Does everything that the suite does with a database: seeds, resets and watches.
 fn everything(url: &str) {
-    seed::apply(url, &Options::default(), &mut Vec::new()).unwrap_or_else(|error| panic!("{error}"));
+    seed::apply(url, &SeedOptions::default(), &mut Vec::new()).unwrap_or_else(|error| panic!("{error}"));
     let mut session = seed::open(url, false).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(seed::refresh_fleet(&mut session, 5_000).unwrap(), 5_000);
     assert_eq!(seed::reset(&mut session).unwrap().restored(), 15_000);
-    let evidence = Witness::start(url, Arc::default()).unwrap().finish(1);
+    let evidence = DatabaseWitness::start(url, Arc::default()).unwrap().finish(1);
     assert_eq!(evidence.problems, Vec::<String>::new());
     assert!(evidence.wal_bytes.is_some());
 }
@@ -85,7 +85,7 @@ fn settings_of_a_role_have_no_effect() {
 fn a_session_ended_by_the_server_is_reopened() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[("idle_session_timeout", "1s")]);
-    let mut session = Session::open(&url, "books").unwrap();
+    let mut session = DatabaseClient::open(&url, "books").unwrap();
     let mut other = Client::connect(&url, NoTls).unwrap();
     let row = session.query_one("SELECT current_setting('idle_session_timeout'), pg_backend_pid()", &[]).unwrap();
     assert_eq!(row.get::<_, String>(0), "0");
@@ -103,7 +103,7 @@ fn a_session_ended_by_the_server_is_reopened() {
 fn every_session_has_the_name_of_the_suite() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[]);
-    let _witness = Witness::start(&url, Arc::default()).unwrap();
+    let _witness = DatabaseWitness::start(&url, Arc::default()).unwrap();
     let _seed = seed::connect(&format!("{url}&application_name=theirs")).unwrap();
     let mut other = Client::connect(&url, NoTls).unwrap();
     let sql = "SELECT application_name FROM pg_stat_activity WHERE backend_type = 'client backend' \
@@ -116,7 +116,7 @@ fn every_session_has_the_name_of_the_suite() {
 fn a_denied_vacuum_is_reported() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[]);
-    seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
+    seed::apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap();
     let mut owner = Client::connect(&url, NoTls).unwrap();
     owner.batch_execute("CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest").unwrap();
     owner.batch_execute("REVOKE MAINTAIN ON ALL TABLES IN SCHEMA public FROM guest").ok();
@@ -166,7 +166,7 @@ fn doctor_reports_a_missing_vacuum_permission() {
         assert!(doctor("postgres").contains(can), "{}: {}", installation.version, doctor("postgres"));
         // VACUUM does as reported.
         for (user, warnings) in [("guest", usize::from(!has_maintain) + 1), ("postgres", 0)] {
-            let mut session = Session::open(&url.replace("postgres@", &format!("{user}@")), "seed").unwrap();
+            let mut session = DatabaseClient::open(&url.replace("postgres@", &format!("{user}@")), "seed").unwrap();
             for table in VACUUMED {
                 session.batch_execute(&format!("VACUUM {table}")).unwrap();
             }
@@ -238,7 +238,7 @@ fn a_standby_is_refused_before_anything_is_sent() {
         write_script(&bin.path().join(name), &script);
     }
     std::fs::set_permissions(bin.path(), Permissions::from_mode(0o755)).unwrap();
-    let cluster = Cluster::start(&Installation { bin: bin.path().to_owned(), ..real }, &[]).unwrap();
+    let cluster = Cluster::start(&PostgresInstallation { bin: bin.path().to_owned(), ..real }, &[]).unwrap();
     let url = cluster.url("postgres");
     let asked = Arc::new(AtomicU64::new(0));
     let heartbeats = Arc::clone(&asked);
@@ -303,8 +303,8 @@ fn a_pooler_in_transaction_mode_is_supported() {
     let (cluster, direct) = migrated(&installation, &[]);
     let Some(pooler) = Pooler::start(&cluster) else { needs!(else "pgbouncer not found (install pgbouncer)") };
     let url = format!("postgres://postgres@127.0.0.1:{}/certctl", pooler.port);
-    until("the pooler answers", || Session::open(&url, "setup").is_ok());
-    let mut sessions: Vec<Session> = (0..3).map(|_| Session::open(&url, "books").unwrap()).collect();
+    until("the pooler answers", || DatabaseClient::open(&url, "setup").is_ok());
+    let mut sessions: Vec<DatabaseClient> = (0..3).map(|_| DatabaseClient::open(&url, "books").unwrap()).collect();
     for _ in 0..3 {
         for session in &mut sessions {
             assert_eq!(session.query_one("SELECT $1", &[&"it"]).unwrap().get::<_, String>(0), "it");

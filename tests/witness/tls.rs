@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use certctl_bench::database::Client as Session;
-use certctl_bench::evidence::Witness;
+use certctl_bench::database::DatabaseClient;
+use certctl_bench::evidence::DatabaseWitness;
 use certctl_bench::provision::child::RunAs;
-use certctl_bench::provision::postgres::{Cluster, Installation};
-use certctl_bench::seed::{self, Options, Sizes};
+use certctl_bench::provision::postgres::{Cluster, PostgresInstallation};
+use certctl_bench::seed::{self, SeedOptions, Sizes};
 use certctl_bench::system::reference::{self, Behaviour, Store};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ struct Secured {
 
 impl Secured {
     /// Starts one; `hba` are the lines for TCP; `own_authority` makes the certificate its own authority.
-    fn start(installation: &Installation, ssl: &str, hba: &str, own_authority: bool) -> Self {
+    fn start(installation: &PostgresInstallation, ssl: &str, hba: &str, own_authority: bool) -> Self {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let user = RunAs::lesser(&["postgres", "nobody"]).unwrap();
         let put = |name: &str, text: &str| {
@@ -83,7 +83,7 @@ impl Secured {
             (0..20).map(|_| start()).find(|(_, cluster)| !cluster.as_ref().is_err_and(taken)).expect("a free port");
         let cluster = cluster.unwrap_or_else(|error| panic!("{error}"));
         cluster.create_database("certctl").unwrap();
-        let mut owner = Session::open(&cluster.url("certctl"), "setup").unwrap();
+        let mut owner = DatabaseClient::open(&cluster.url("certctl"), "setup").unwrap();
         owner
             .batch_execute(
                 "CREATE ROLE guest LOGIN PASSWORD 'recognisable'; GRANT ALL ON SCHEMA public TO guest; \
@@ -110,7 +110,7 @@ fn authority_parameters() -> CertificateParams {
 
 /// Returns true if the session speaks TLS, or the reason for which there is none.
 fn speaks_tls(url: &str) -> Result<bool, String> {
-    let mut session = Session::open(url, "doctor").map_err(|error| error.to_string())?;
+    let mut session = DatabaseClient::open(url, "doctor").map_err(|error| error.to_string())?;
     Ok(session.query_one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).unwrap().get(0))
 }
 
@@ -148,9 +148,9 @@ fn a_database_that_requires_tls_is_reached_over_tls() {
     let target =
         reference::start(binary, &Store::Database(url.clone()), Behaviour::AsBuilt, Sizes::default(), &mut |_| {})
             .unwrap();
-    let witness = Witness::start(&url, Arc::default()).unwrap();
+    let witness = DatabaseWitness::start(&url, Arc::default()).unwrap();
     assert_eq!(seed::reset(&mut seed::open(&url, false).unwrap()).unwrap().restored(), 15_000);
-    seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
+    seed::apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap();
     drop(target);
     assert!(witness.finish(1).wal_bytes.is_some());
     drop(secured.cluster);

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 
 use certctl_bench::provision::postgres::Cluster;
-use certctl_bench::seed::{self, Options};
+use certctl_bench::seed::{self, SeedOptions};
 use postgres::{Client, NoTls};
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ fn forgetful(url: &str, table: &str) -> Client {
 fn the_holder_of_a_lock_is_named() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[]);
-    seed::apply(&url, &Options::default(), &mut Vec::new()).unwrap();
+    seed::apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap();
     let mut holder = forgetful(&url, "agents");
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
     let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url]));

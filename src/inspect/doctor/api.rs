@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Finding, Level, SEED, Tell, Told, clock};
+use super::{Finding, SEED, Severity, Tell, Told, clock};
 use crate::error::{Error, Result};
 use crate::evidence::metrics;
 use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights};
@@ -16,13 +16,13 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 
 /// The permissions that scenarios need, with the severity and the consequence of a missing one.
-const PERMISSIONS: [(&str, Level, &str); 6] = [
-    ("agent.heartbeat", Level::Fail, "agent_storm cannot run"),
-    ("agent.job.poll", Level::Fail, "agent_storm cannot poll for work"),
-    ("cert.issue", Level::Fail, "issuance_acceptance and bulk_renewal cannot run"),
-    ("cert.read", Level::Fail, "list_certificates and bulk_renewal cannot run"),
-    ("agent.read", Level::Warn, "the seeds of the fleet are not checked"),
-    ("metrics.read", Level::Warn, "results lack certctl's own metrics"),
+const PERMISSIONS: [(&str, Severity, &str); 6] = [
+    ("agent.heartbeat", Severity::Fail, "agent_storm cannot run"),
+    ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work"),
+    ("cert.issue", Severity::Fail, "issuance_acceptance and bulk_renewal cannot run"),
+    ("cert.read", Severity::Fail, "list_certificates and bulk_renewal cannot run"),
+    ("agent.read", Severity::Warn, "the seeds of the fleet are not checked"),
+    ("metrics.read", Severity::Warn, "results lack certctl's own metrics"),
 ];
 /// The profile of certctl's demo seed, which stands for all where the database is not known.
 const PROFILE: &str = "prof-standard-tls";
@@ -43,13 +43,13 @@ pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, t
         let rights = match inspection.token_is_known().await {
             Ok(rights) => Some(rights),
             Err(error) => {
-                tell(Finding::of(Level::Fail, &error));
+                tell(Finding::of(Severity::Fail, &error));
                 None
             }
         };
         tell(match inspection.rate_limiter_is_off(LIMITER_PROOF_PROBES).await {
             Ok(is_off) => Finding::unless(is_off, unseen_limiter, "the rate limiter is off"),
-            Err(error) => Finding::of(Level::Fail, &error),
+            Err(error) => Finding::of(Severity::Fail, &error),
         });
         if let Some(rights) = &rights {
             permissions(&inspection, rights, tell);
@@ -63,7 +63,7 @@ pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, t
     if rights.is_some_and(|rights| rights.permissions.contains("metrics.read")) && !told.is_reference {
         match metrics::read(target, &dialer) {
             Ok(metrics) => told.uptime_s = metrics.get("certctl_uptime_seconds").copied(),
-            Err(error) => tell(Finding::of(Level::Warn, &error)),
+            Err(error) => tell(Finding::of(Severity::Warn, &error)),
         }
     }
     Ok(told)
@@ -79,7 +79,7 @@ fn unseen_limiter() -> Finding {
 fn finding(outcome: Result<()>, good: impl Into<String>) -> Finding {
     match outcome {
         Ok(()) => Finding::ok(good),
-        Err(error) => Finding::of(Level::Fail, &error),
+        Err(error) => Finding::of(Severity::Fail, &error),
     }
 }
 
@@ -102,7 +102,7 @@ async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>
                 what.clone(),
             ));
         }
-        Err(error) => tell(Finding::of(Level::Fail, &error)),
+        Err(error) => tell(Finding::of(Severity::Fail, &error)),
     }
     if let Some(finding) = clock::ours(&mut inspection.probe).await {
         tell(finding);
@@ -136,14 +136,14 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, te
         match inspection.acme(&directory(&profile), true).await {
             Ok(found) => {
                 if let Err(error) = found.renewal_info(&inspection.target.base) {
-                    tell(Finding::of(Level::Fail, &error));
+                    tell(Finding::of(Severity::Fail, &error));
                     // It is a setting of certctl as a whole, not of a profile.
                     return;
                 }
                 there.insert(profile);
             }
             Err(error) => {
-                tell(Finding::of(Level::Fail, &error));
+                tell(Finding::of(Severity::Fail, &error));
                 // Any cause but an unknown profile concerns all profiles.
                 if there.is_empty() {
                     return;

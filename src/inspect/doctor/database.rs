@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Finding, Level, Tell, Told};
-use crate::database::Client;
+use super::{Finding, Severity, Tell, Told};
+use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::evidence::statement_statistics;
 use crate::provision::postgres::OLDEST_MAJOR;
@@ -25,46 +25,46 @@ const BIG_TABLE_BYTES: i64 = 1 << 30;
 const GROWING: [&str; 3] = ["audit_events", "jobs", "acme_nonces"];
 
 /// Checks the database of the certctl whose API reported `told`.
-pub fn examine(client: &mut Client, told: &Told, tell: Tell<'_>) {
+pub fn examine(client: &mut DatabaseClient, told: &Told, tell: Tell<'_>) {
     for look in [version, writes, vacuums, connections, durability, buffers, autovacuum, statistics, sizes] {
         match look(client) {
             Ok(finding) => tell(finding),
-            Err(error) => tell(Finding::of(Level::Warn, &error)),
+            Err(error) => tell(Finding::of(Severity::Warn, &error)),
         }
     }
     if let Some(path) = &told.unique_path {
         match is_its_own(client, path) {
             Ok(finding) => tell(finding),
-            Err(error) => tell(Finding::of(Level::Fail, &error)),
+            Err(error) => tell(Finding::of(Severity::Fail, &error)),
         }
     }
 }
 
-fn setting(client: &mut Client, name: &str) -> Result<String> {
+fn setting(client: &mut DatabaseClient, name: &str) -> Result<String> {
     let row = client.query_one("SELECT current_setting($1)", &[&name]);
     Ok(row.context(|| format!("reading PostgreSQL's setting {name}"))?.get(0))
 }
 
-fn number(client: &mut Client, what: &str, sql: &str) -> Result<i64> {
+fn number(client: &mut DatabaseClient, what: &str, sql: &str) -> Result<i64> {
     Ok(client.query_one(sql, &[]).context(|| what.to_owned())?.get(0))
 }
 
-fn version(client: &mut Client) -> Result<Finding> {
+fn version(client: &mut DatabaseClient) -> Result<Finding> {
     let version = setting(client, "server_version")?;
     let major =
         number(client, "reading PostgreSQL's version", "SELECT current_setting('server_version_num')::bigint / 10000")?;
     Ok(of_version(major, &version))
 }
 
-fn writes(client: &mut Client) -> Result<Finding> {
+fn writes(client: &mut DatabaseClient) -> Result<Finding> {
     Ok(match require_writable(client, "the database") {
         Ok(()) => Finding::ok("rows can be changed"),
-        Err(error) => Finding::of(Level::Fail, &error),
+        Err(error) => Finding::of(Severity::Fail, &error),
     })
 }
 
 /// Checks that the role may vacuum the tables whose rows are put back: without the right, PostgreSQL only warns.
-fn vacuums(client: &mut Client) -> Result<Finding> {
+fn vacuums(client: &mut DatabaseClient) -> Result<Finding> {
     let sql = "SELECT name FROM unnest($1) WITH ORDINALITY AS t(name, place) \
                JOIN pg_class c ON c.oid = to_regclass(name) WHERE NOT \
                (pg_has_role(c.relowner, 'USAGE') \
@@ -96,7 +96,7 @@ fn of_version(major: i64, version: &str) -> Finding {
     )
 }
 
-fn connections(client: &mut Client) -> Result<Finding> {
+fn connections(client: &mut DatabaseClient) -> Result<Finding> {
     let counting = "counting PostgreSQL's connections";
     let allowed = number(
         client,
@@ -122,7 +122,7 @@ fn connections(client: &mut Client) -> Result<Finding> {
     ))
 }
 
-fn durability(client: &mut Client) -> Result<Finding> {
+fn durability(client: &mut DatabaseClient) -> Result<Finding> {
     let (fsync, commit) = (setting(client, "fsync")?, setting(client, "synchronous_commit")?);
     let what = format!("fsync {fsync}, synchronous_commit {commit}");
     Ok(Finding::unless(
@@ -137,7 +137,7 @@ fn durability(client: &mut Client) -> Result<Finding> {
     ))
 }
 
-fn buffers(client: &mut Client) -> Result<Finding> {
+fn buffers(client: &mut DatabaseClient) -> Result<Finding> {
     let what = format!("shared_buffers {}", setting(client, "shared_buffers")?);
     let blocks = number(
         client,
@@ -151,7 +151,7 @@ fn buffers(client: &mut Client) -> Result<Finding> {
     ))
 }
 
-fn autovacuum(client: &mut Client) -> Result<Finding> {
+fn autovacuum(client: &mut DatabaseClient) -> Result<Finding> {
     Ok(Finding::unless(
         setting(client, "autovacuum")? == "on",
         || Finding::warn("autovacuum is off: tables bloat from run to run", "set autovacuum to on"),
@@ -159,12 +159,12 @@ fn autovacuum(client: &mut Client) -> Result<Finding> {
     ))
 }
 
-fn statistics(client: &mut Client) -> Result<Finding> {
+fn statistics(client: &mut DatabaseClient) -> Result<Finding> {
     statement_statistics(client)?;
     Ok(Finding::ok("pg_stat_statements can be read"))
 }
 
-fn sizes(client: &mut Client) -> Result<Finding> {
+fn sizes(client: &mut DatabaseClient) -> Result<Finding> {
     let mut sizes = Vec::new();
     for table in GROWING {
         let sql = "SELECT reltuples::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = to_regclass($1)";
@@ -189,7 +189,7 @@ fn of_sizes(sizes: &[(&str, i64, i64)]) -> Finding {
 }
 
 /// Checks that the unique request to certctl is in this database's audit log.
-fn is_its_own(client: &mut Client, path: &str) -> Result<Finding> {
+fn is_its_own(client: &mut DatabaseClient, path: &str) -> Result<Finding> {
     let start = Instant::now();
     loop {
         let sql = "SELECT EXISTS (SELECT FROM audit_events WHERE resource_type = 'api' AND resource_id = $1)";
@@ -213,9 +213,9 @@ mod tests {
 
     #[test]
     fn old_versions_and_large_tables_are_reported() {
-        assert_eq!([of_version(14, "14.9").level, of_version(15, "15.0").level], [Level::Fail, Level::Ok]);
+        assert_eq!([of_version(14, "14.9").level, of_version(15, "15.0").level], [Severity::Fail, Severity::Ok]);
         let sizes = |bytes| of_sizes(&[("jobs", 7, 1 << 20), ("audit_events", 9_000_000, bytes)]);
         assert_eq!(sizes(1 << 29).what, "jobs about 7 rows, 1.0 MiB; audit_events about 9000000 rows, 512.0 MiB");
-        assert_eq!([sizes(1 << 29).level, sizes(1 << 30).level], [Level::Ok, Level::Warn]);
+        assert_eq!([sizes(1 << 29).level, sizes(1 << 30).level], [Severity::Ok, Severity::Warn]);
     }
 }

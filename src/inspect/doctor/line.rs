@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Finding, Level, Tell};
+use super::{Finding, Severity, Tell};
 use crate::error::Result;
 use crate::inspect::preflight;
 use crate::load::runtime::runtime;
@@ -24,7 +24,7 @@ pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
     let dialers = match prepared {
         Ok(dialers) => dialers,
         Err(error) => {
-            tell(Finding::of(Level::Fail, &error));
+            tell(Finding::of(Severity::Fail, &error));
             return Ok(None);
         }
     };
@@ -35,7 +35,7 @@ pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
     });
     let (good, bad): (Vec<_>, Vec<_>) = tried.partition(|(_, opened)| opened.is_ok());
     // One good address is enough for a run, which takes the first that answers.
-    let level = if good.is_empty() { Level::Fail } else { Level::Warn };
+    let level = if good.is_empty() { Severity::Fail } else { Severity::Warn };
     for (dialer, opened) in bad {
         if let Err(fault) = opened {
             tell(Finding::of(level, &preflight::unreachable(target, dialer.address(), &fault)));
@@ -101,10 +101,10 @@ mod tests {
     fn tls_1_2_in_front_of_certctl_is_a_warning() {
         let level = |version| {
             let address = SocketAddr::from(([127, 0, 0, 1], 8443));
-            let kind = crate::wire::handshake::Kind::Full;
+            let kind = crate::wire::handshake::HandshakeFlow::Full;
             let what = Handshake { kind, version, suite: "-", group: "-", key: "-", chain_length: 1, alpn: "-" };
             handshake(address, what).level
         };
-        assert_eq!([level("TLS1.3"), level("TLS1.2")], [Level::Ok, Level::Warn]);
+        assert_eq!([level("TLS1.3"), level("TLS1.2")], [Severity::Ok, Severity::Warn]);
     }
 }

@@ -76,17 +76,17 @@ fn load_average() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::Severity;
     use super::*;
     use crate::load::ports::Reuse;
 
     #[test]
     fn scarce_resources_of_the_machine_are_reported() {
         let level = |finding: Finding| finding.level;
-        assert_eq!([level(descriptors(5_063)), level(descriptors(5_064))], [Level::Fail, Level::Ok]);
+        assert_eq!([level(descriptors(5_063)), level(descriptors(5_064))], [Severity::Fail, Severity::Ok]);
         let ports = |waiting| level(ports(Ports { low: 32_768, high: 60_999, waiting, reused: Reuse::Loopback }));
-        assert_eq!([ports(23_300), ports(20_000), ports(0)], [Level::Fail, Level::Warn, Level::Ok]);
-        assert_eq!([level(load_of(1.0, 2)), level(load_of(0.9, 2))], [Level::Warn, Level::Ok]);
+        assert_eq!([ports(23_300), ports(20_000), ports(0)], [Severity::Fail, Severity::Warn, Severity::Ok]);
+        assert_eq!([level(load_of(1.0, 2)), level(load_of(0.9, 2))], [Severity::Warn, Severity::Ok]);
     }
 
     #[test]

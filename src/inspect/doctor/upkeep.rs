@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, Level, SEED, Tell};
-use crate::database::Client;
+use super::{Finding, SEED, Severity, Tell};
+use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
@@ -13,7 +13,7 @@ use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 const RENEWAL_SCAN_MIN: f64 = 60.0;
 
 /// A check that counts rows which disturb a run, or spoil it.
-struct Look {
+struct RowCheck {
     table: &'static str,
     sql: &'static str,
     /// The highest count that does no harm.
@@ -23,8 +23,8 @@ struct Look {
     bad: fn(i64, Option<f64>) -> Finding,
 }
 
-const LOOKS: [Look; 8] = [
-    Look {
+const LOOKS: [RowCheck; 8] = [
+    RowCheck {
         table: "agents",
         sql: "SELECT count(*) FROM agents WHERE id ~ '^ag-loadtest-[0-9]{5}$' AND retired_at IS NOT NULL",
         bearable: 0,
@@ -34,7 +34,7 @@ const LOOKS: [Look; 8] = [
             Finding::fail(format!("seeded agents that are retired: {retired}"), hint)
         },
     },
-    Look {
+    RowCheck {
         table: "managed_certificates",
         sql: "SELECT count(*) FROM managed_certificates \
               WHERE id LIKE 'cert-loadtest-bulk-_____' AND status = 'RenewalInProgress'",
@@ -48,7 +48,7 @@ const LOOKS: [Look; 8] = [
             )
         },
     },
-    Look {
+    RowCheck {
         table: "managed_certificates",
         sql: "SELECT count(*) FROM managed_certificates WHERE expires_at < now() + interval '31 days' \
               AND status NOT IN ('Archived', 'Revoked', 'Expired', 'Failed', 'RenewalInProgress')",
@@ -56,7 +56,7 @@ const LOOKS: [Look; 8] = [
         good: "renewal scan: no certificate is due",
         bad: renewal_scan,
     },
-    Look {
+    RowCheck {
         table: "managed_certificates",
         sql: "SELECT count(*) FROM managed_certificates WHERE expires_at < now()",
         // The cost of reading so many is not noticeable.
@@ -70,7 +70,7 @@ const LOOKS: [Look; 8] = [
             )
         },
     },
-    Look {
+    RowCheck {
         table: "jobs",
         sql: "SELECT count(*) FROM jobs WHERE status = 'Pending'",
         bearable: 0,
@@ -80,7 +80,7 @@ const LOOKS: [Look; 8] = [
             Finding::warn(format!("job processor: within 30 s it works on {pending} pending jobs"), hint)
         },
     },
-    Look {
+    RowCheck {
         table: "agents",
         sql: "SELECT count(*) FROM agents WHERE status = 'Online' AND retired_at IS NULL \
               AND last_heartbeat_at < now() - interval '2 minutes'",
@@ -94,7 +94,7 @@ const LOOKS: [Look; 8] = [
             )
         },
     },
-    Look {
+    RowCheck {
         table: "network_scan_targets",
         sql: "SELECT count(*) FROM network_scan_targets WHERE enabled",
         bearable: 0,
@@ -104,7 +104,7 @@ const LOOKS: [Look; 8] = [
             Finding::fail(format!("network scan: certctl dials the networks of {enabled} enabled targets"), hint)
         },
     },
-    Look {
+    RowCheck {
         table: "issuers",
         sql: "SELECT count(*) FROM issuers WHERE enabled AND id <> 'iss-local'",
         bearable: 0,
@@ -131,7 +131,7 @@ fn renewal_scan(due: i64, uptime_s: Option<f64>) -> Finding {
 }
 
 /// Checks for everything that would disturb a run. `uptime_s` is the time since certctl's start.
-pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
+pub fn examine(client: &mut DatabaseClient, uptime_s: Option<f64>, tell: Tell<'_>) {
     let mut missing = BTreeSet::new();
     for (table, needed, sql) in
         [("agents", SEEDED_AGENTS, AGENTS), ("managed_certificates", SEEDED_CERTIFICATES, CERTIFICATES)]
@@ -153,7 +153,7 @@ pub fn examine(client: &mut Client, uptime_s: Option<f64>, tell: Tell<'_>) {
 }
 
 /// Checks that `table` holds the `needed` rows of its seed.
-fn seeded(client: &mut Client, table: &str, needed: u64, sql: &str) -> Result<Finding> {
+fn seeded(client: &mut DatabaseClient, table: &str, needed: u64, sql: &str) -> Result<Finding> {
     let row = client.query_one(sql, &[]).context(|| format!("counting the seeded rows of {table}"))?;
     let (seeded, ready, is): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
     let what = format!("seeded rows of {table}: {seeded}");
@@ -172,11 +172,11 @@ const CERTIFICATES: &str = "SELECT count(*), count(*) FILTER (WHERE status <> 'R
 
 /// Reports the finding of `look` in `table`, or adds the table to `missing`.
 fn tell_or_note(
-    client: &mut Client,
+    client: &mut DatabaseClient,
     table: &'static str,
     missing: &mut BTreeSet<&'static str>,
     tell: &mut dyn FnMut(Finding),
-    look: impl FnOnce(&mut Client) -> Result<Finding>,
+    look: impl FnOnce(&mut DatabaseClient) -> Result<Finding>,
 ) {
     let there = client
         .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])
@@ -186,7 +186,7 @@ fn tell_or_note(
         Ok(false) => {
             missing.insert(table);
         }
-        Ok(true) => tell(look(client).unwrap_or_else(|error| Finding::of(Level::Warn, &error))),
-        Err(error) => tell(Finding::of(Level::Warn, &error)),
+        Ok(true) => tell(look(client).unwrap_or_else(|error| Finding::of(Severity::Warn, &error))),
+        Err(error) => tell(Finding::of(Severity::Warn, &error)),
     }
 }

@@ -5,7 +5,7 @@ use hyper::Uri;
 use super::Inspection;
 use crate::error::{Error, Result};
 use crate::foreign;
-use crate::system::base_url::{Base, redact};
+use crate::system::base_url::{BaseUrl, redact};
 use crate::system::probe::Answer;
 use crate::wire::request::Method;
 
@@ -25,7 +25,7 @@ impl AcmeDirectory {
     ///
     /// # Errors
     /// If there is none; `base` is the system's.
-    pub fn renewal_info(&self, base: &Base) -> Result<&str> {
+    pub fn renewal_info(&self, base: &BaseUrl) -> Result<&str> {
         self.renewal_info.as_deref().ok_or_else(|| {
             Error::new(format!("{base}: the ACME server has no renewalInfo"))
                 .with_hint("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
@@ -106,7 +106,7 @@ pub fn is_path(directory: &str) -> Result<()> {
 }
 
 /// Returns the path of a directory that is given as a path or, if `base` is known, as a URL.
-fn path_at(base: Option<&Base>, directory: &str) -> Result<String> {
+fn path_at(base: Option<&BaseUrl>, directory: &str) -> Result<String> {
     let wrong = |why: &str| {
         let url = base.map_or_else(String::new, |base| format!(", or as a URL that begins with {base}"));
         Error::usage(format!("the ACME directory `{}` {why}", redact(directory)))
@@ -119,7 +119,7 @@ fn path_at(base: Option<&Base>, directory: &str) -> Result<String> {
     if uri.authority().is_some() {
         // `Base` knows the default port and the forms of an address.
         let root = directory.strip_suffix(uri.path_and_query().map_or("", |path| path.as_str())).unwrap_or(directory);
-        if base.is_none() || root.parse::<Base>().ok().as_ref() != base {
+        if base.is_none() || root.parse::<BaseUrl>().ok().as_ref() != base {
             return Err(wrong("is not on the system under test"));
         }
     }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn an_acme_directory_is_a_path_of_the_system() {
-        let base: Base = "https://certctl.example".parse().unwrap();
+        let base: BaseUrl = "https://certctl.example".parse().unwrap();
         for text in ["/a/d", "https://certctl.example/a/d", "https://certctl.example:443/a/d"] {
             assert_eq!(path_at(Some(&base), text).unwrap(), "/a/d");
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::procfs::{CpuSet, Process, Processors};
-use super::{CpuUse, MachineUse, Other, STARVED, Sample};
+use super::{CpuUse, MachineSample, MachineUse, Other, STARVED};
 use crate::clock::Moment;
 use crate::measure::cgroup::Throttling;
 
@@ -14,7 +14,7 @@ const TELLING_S: f64 = 0.5;
 
 /// One reading of all counters.
 #[derive(Clone, Debug, Default)]
-pub struct Reading {
+pub struct MachineReading {
     /// The moment of the reading.
     pub at: Moment,
     /// True if the measured window has begun.
@@ -57,9 +57,9 @@ pub struct Account {
     roots: Roots,
     watched: CpuSet,
     ticks_per_s: f64,
-    last: Option<Reading>,
+    last: Option<MachineReading>,
     window_start: Option<Moment>,
-    samples: Vec<(Moment, Sample)>,
+    samples: Vec<(Moment, MachineSample)>,
     others: BTreeMap<String, u64>,
     measuring_ticks: u64,
     throttled: u64,
@@ -84,7 +84,7 @@ impl CpuUse {
     }
 }
 
-impl Sample {
+impl MachineSample {
     fn rounded(self) -> Self {
         Self {
             at_s: rounded(self.at_s),
@@ -122,7 +122,7 @@ impl Account {
     }
 
     /// Adds a reading, later than those before.
-    pub fn add(&mut self, now: Reading) {
+    pub fn add(&mut self, now: MachineReading) {
         if now.in_window && self.window_start.is_none() {
             self.window_start = Some(now.at);
         }
@@ -145,7 +145,7 @@ impl Account {
         let others = (all - idle - interrupts - steal - ours).max(0.0);
         let throttling = now.throttling.since(last.throttling);
         let waited = now.pressure_us.zip(last.pressure_us).map(|(now, last)| now.saturating_sub(last) as f64 / 1e6);
-        let sample = Sample {
+        let sample = MachineSample {
             at_s: 0.0,
             span_s,
             cpu: CpuUse { generator, system, postgresql, others, interrupts, steal, idle },
@@ -217,17 +217,17 @@ impl Account {
     pub fn finish(self) -> Option<MachineUse> {
         let start = self.window_start?;
         let signed = |at: Moment| at.ns_since(start) as f64 / 1e9 - start.ns_since(at) as f64 / 1e9;
-        let timeline = self.samples.iter().map(|(at, sample)| Sample { at_s: signed(*at), ..*sample });
-        let timeline: Vec<_> = timeline.map(Sample::rounded).collect();
+        let timeline = self.samples.iter().map(|(at, sample)| MachineSample { at_s: signed(*at), ..*sample });
+        let timeline: Vec<_> = timeline.map(MachineSample::rounded).collect();
         let measured: Vec<_> = timeline.iter().filter(|sample| sample.at_s >= 0.0).collect();
         let measured_s: f64 = measured.iter().map(|sample| sample.span_s).sum();
         if measured_s <= 0.0 {
             return None;
         }
-        let mean = |of: &dyn Fn(&Sample) -> f64| {
+        let mean = |of: &dyn Fn(&MachineSample) -> f64| {
             measured.iter().map(|sample| of(sample) * sample.span_s).sum::<f64>() / measured_s
         };
-        let known = |of: &dyn Fn(&Sample) -> Option<f64>| {
+        let known = |of: &dyn Fn(&MachineSample) -> Option<f64>| {
             measured.iter().all(|sample| of(sample).is_some()).then(|| mean(&|sample| of(sample).unwrap_or(0.0)))
         };
         let cpu = CpuUse {
@@ -240,7 +240,7 @@ impl Account {
             idle: mean(&|sample| sample.cpu.idle),
         }
         .rounded();
-        let starved = |sample: &&&Sample| sample.span_s >= TELLING_S && sample.cpu.taken_share() > STARVED;
+        let starved = |sample: &&&MachineSample| sample.span_s >= TELLING_S && sample.cpu.taken_share() > STARVED;
         let is_complete = self.roots.is_complete;
         let mut others: Vec<_> = self.others.into_iter().collect();
         others.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
@@ -272,10 +272,10 @@ mod tests {
         Process { pid, parent, name: name.to_owned(), own, reaped, started: u64::from(pid), processor: 0 }
     }
 
-    fn reading(at_s: u64, in_window: bool, idle: u64, processes: Vec<Process>) -> Reading {
+    fn reading(at_s: u64, in_window: bool, idle: u64, processes: Vec<Process>) -> MachineReading {
         let processors = Processors { count: 2, idle, interrupts: 0, steal: 0 };
         let at = Moment::from_ns(1_000_000_000 * (100 + at_s));
-        Reading { at, in_window, processors, processes, ..Reading::default() }
+        MachineReading { at, in_window, processors, processes, ..MachineReading::default() }
     }
 
     fn roots() -> Roots {

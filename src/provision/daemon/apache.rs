@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::files::{CHAIN, CLIENT_CA, KEY};
-use super::{BACKLOG, Installation, Site, Versions};
+use super::{BACKLOG, DaemonConfig, DaemonInstallation, Versions};
 use crate::error::{Error, Result};
 
 pub const ARGUMENTS: [&str; 3] = ["-DFOREGROUND", "-f", super::CONFIGURATION];
@@ -20,8 +20,8 @@ const THREADS: u32 = 128;
 /// The worker processes beside the configured ones, for old ones that finish after a reload.
 const SPARE_PROCESSES: u32 = 15;
 
-pub fn configuration(site: &Site) -> Result<String> {
-    let Site { installation, options, port, connections } = site;
+pub fn configuration(site: &DaemonConfig) -> Result<String> {
+    let DaemonConfig { installation, options, port, connections } = site;
     let mut text = String::new();
     let modules = modules(installation)?;
     let mut wanted = vec!["mpm_event", "unixd", "authz_core", "dir", "ssl"];
@@ -90,7 +90,7 @@ SSLProtocol -all {versions}
 }
 
 /// Finds the folder of loadable modules.
-fn modules(installation: &Installation) -> Result<PathBuf> {
+fn modules(installation: &DaemonInstallation) -> Result<PathBuf> {
     let root = installation.build.split("HTTPD_ROOT=\"").nth(1).and_then(|rest| rest.split('"').next());
     let program = installation.program.canonicalize().unwrap_or_else(|_| installation.program.clone());
     let prefix = program.parent().and_then(|bin| bin.parent()).map(PathBuf::from).unwrap_or_default();

@@ -21,12 +21,12 @@ pub const CLIENT_CA: &str = "client-ca.crt";
 
 /// A daemon's folder.
 #[derive(Debug)]
-pub struct Files {
+pub struct DaemonFiles {
     run: PathBuf,
     user: Option<RunAs>,
 }
 
-impl Files {
+impl DaemonFiles {
     /// Creates the folder.
     pub fn make(run: PathBuf, user: Option<RunAs>) -> Result<Self> {
         let what = || format!("making the folder {}", run.display());

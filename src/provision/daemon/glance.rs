@@ -27,12 +27,12 @@ pub fn at(address: SocketAddr, patience: Duration) -> io::Result<Glance> {
     tcp.set_read_timeout(Some(patience))?;
     tcp.set_write_timeout(Some(patience))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let witness = Arc::new(Witness { provider: Arc::clone(&provider), shown: Mutex::new(None) });
+    let witness = Arc::new(CertificateKeeper { provider: Arc::clone(&provider), shown: Mutex::new(None) });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::<Witness>::clone(&witness))
+        .with_custom_certificate_verifier(Arc::<CertificateKeeper>::clone(&witness))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let name = ServerName::from(address.ip());
@@ -60,12 +60,12 @@ fn shake(tls: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
 
 /// A verifier that accepts any certificate and keeps it; it does check the handshake's signature.
 #[derive(Debug)]
-struct Witness {
+struct CertificateKeeper {
     provider: Arc<CryptoProvider>,
     shown: Mutex<Option<CertificateDer<'static>>>,
 }
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for CertificateKeeper {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::files::{CHAIN_AND_KEY, CLIENT_CA, chain_and_key};
-use super::{BACKLOG, OLD_WORKER_S, Site, Versions};
+use super::{BACKLOG, DaemonConfig, OLD_WORKER_S, Versions};
 use crate::error::{Context, Error, Result};
 use crate::provision::pki::Identity;
 
@@ -21,8 +21,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
-pub fn configuration(site: &Site) -> String {
-    let Site { options, port, connections, .. } = site;
+pub fn configuration(site: &DaemonConfig) -> String {
+    let DaemonConfig { options, port, connections, .. } = site;
     let versions = match options.versions {
         Versions::Both => "ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.3",
         Versions::Tls12 => "ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.2",

@@ -53,7 +53,7 @@ impl Daemon {
 
 /// An installed daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installation {
+pub struct DaemonInstallation {
     /// The kind of daemon.
     pub daemon: Daemon,
     /// Its program.
@@ -64,7 +64,7 @@ pub struct Installation {
     pub(super) build: String,
 }
 
-impl Installation {
+impl DaemonInstallation {
     /// Reports whether the leading numbers of its version are at least `oldest`.
     pub(super) fn is_at_least(&self, oldest: &[u32]) -> bool {
         let numbers = self.version.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
@@ -96,7 +96,7 @@ impl fmt::Display for Skipped {
 ///
 /// # Errors
 /// If the variable names something else. A daemon that is not installed is not an error.
-pub fn find(daemon: Daemon) -> Result<Result<Installation, Skipped>> {
+pub fn find(daemon: Daemon) -> Result<Result<DaemonInstallation, Skipped>> {
     let variable = daemon.bin_variable();
     match env::var_os(variable) {
         None => {
@@ -122,7 +122,7 @@ pub fn find(daemon: Daemon) -> Result<Result<Installation, Skipped>> {
 ///
 /// # Errors
 /// If it is in none of them; `Skipped` has the reason.
-pub fn find_in(daemon: Daemon, folders: &[PathBuf]) -> Result<Installation, Skipped> {
+pub fn find_in(daemon: Daemon, folders: &[PathBuf]) -> Result<DaemonInstallation, Skipped> {
     let mut passed_over = String::new();
     for folder in folders {
         for program in daemon.programs().iter().map(|name| folder.join(name)).filter(|program| program.is_file()) {
@@ -137,7 +137,7 @@ pub fn find_in(daemon: Daemon, folders: &[PathBuf]) -> Result<Installation, Skip
 }
 
 /// Returns the installation of `program`, or the reason for which it cannot be used.
-fn examine(daemon: Daemon, program: &Path) -> Result<Installation, String> {
+fn examine(daemon: Daemon, program: &Path) -> Result<DaemonInstallation, String> {
     let (question, before) = daemon.version_question();
     let answer = Command::new(program).arg(question).output().map_err(|error| error.to_string())?;
     let build = [answer.stdout, answer.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
@@ -151,7 +151,7 @@ fn examine(daemon: Daemon, program: &Path) -> Result<Installation, String> {
     if daemon == Daemon::Nginx && !build.contains("http_ssl_module") {
         return Err("it was built without TLS".to_owned());
     }
-    Ok(Installation { daemon, program: program.to_owned(), version: foreign::line(version), build })
+    Ok(DaemonInstallation { daemon, program: program.to_owned(), version: foreign::line(version), build })
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_number() {
-        let nginx = |version: &str| Installation {
+        let nginx = |version: &str| DaemonInstallation {
             daemon: Daemon::Nginx,
             program: PathBuf::new(),
             version: version.to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::files::{CHAIN, CLIENT_CA, KEY};
-use super::{BACKLOG, OLD_WORKER_S, Site, Versions};
+use super::{BACKLOG, DaemonConfig, OLD_WORKER_S, Versions};
 
 /// The arguments that make the working directory its prefix.
 pub const ARGUMENTS: [&str; 6] = ["-e", "stderr", "-p", "./", "-c", super::CONFIGURATION];
@@ -11,8 +11,8 @@ pub const ARGUMENTS: [&str; 6] = ["-e", "stderr", "-p", "./", "-c", super::CONFI
 /// Modules that need a folder for temporary files, unless nginx was built without them.
 const TEMPORARY: [&str; 4] = ["proxy", "fastcgi", "uwsgi", "scgi"];
 
-pub fn configuration(site: &Site) -> String {
-    let Site { installation, options, port, connections } = site;
+pub fn configuration(site: &DaemonConfig) -> String {
+    let DaemonConfig { installation, options, port, connections } = site;
     let mut text = format!(
         "daemon off;
 error_log stderr warn;

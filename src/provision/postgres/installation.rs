@@ -14,14 +14,14 @@ pub const OLDEST_MAJOR: u32 = 15;
 
 /// The server programs of a PostgreSQL that is new enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installation {
+pub struct PostgresInstallation {
     /// The folder of `postgres` and `initdb`.
     pub bin: PathBuf,
     /// The version that `postgres --version` prints, such as `15.14 (Debian 15.14-0+deb12u1)`.
     pub version: String,
 }
 
-impl Installation {
+impl PostgresInstallation {
     /// Reports whether `pg_stat_statements` can be preloaded: a server that preloads a missing library does not start.
     /// Some distributions have it in a package of its own.
     pub fn has_statement_statistics(&self) -> bool {
@@ -37,7 +37,7 @@ impl Installation {
 /// An error of kind `CouldNotRun` means that there is none: a caller may go on without, and give the error as its
 /// reason (it lists the versions that were rejected, such as one too old). One of kind `Usage` means that the variable
 /// is wrong: report it to the user.
-pub fn find() -> Result<Installation> {
+pub fn find() -> Result<PostgresInstallation> {
     if let Some(bin) = env::var_os(BIN_VARIABLE) {
         let bin = PathBuf::from(bin);
         return examine(&bin).map_err(|why| {
@@ -86,7 +86,7 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 /// Returns the installation in `bin`, or the reason for which it cannot be used.
-fn examine(bin: &Path) -> Result<Installation, String> {
+fn examine(bin: &Path) -> Result<PostgresInstallation, String> {
     for program in ["postgres", "initdb"] {
         if !bin.join(program).is_file() {
             return Err(format!("no `{program}` in it"));
@@ -96,7 +96,9 @@ fn examine(bin: &Path) -> Result<Installation, String> {
     let version = told.rsplit_once("PostgreSQL) ").map_or(told.as_str(), |(_, version)| version);
     let digits = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     match digits.parse::<u32>() {
-        Ok(major) if major >= OLDEST_MAJOR => Ok(Installation { bin: bin.to_owned(), version: version.to_owned() }),
+        Ok(major) if major >= OLDEST_MAJOR => {
+            Ok(PostgresInstallation { bin: bin.to_owned(), version: version.to_owned() })
+        }
         Ok(_) => Err(format!("PostgreSQL {version} is older than {OLDEST_MAJOR}")),
         Err(_) => Err(format!("`postgres --version` printed {told:?}")),
     }

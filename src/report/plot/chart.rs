@@ -47,7 +47,7 @@ pub struct Axis {
 
 /// One line.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct Polyline {
     /// Its label in the legend; `None` for the continuation of another line.
     pub label: Option<String>,
     /// Its colour.
@@ -98,7 +98,7 @@ pub struct Chart {
     /// The areas on the background, the first one lowest.
     pub areas: Vec<Area>,
     /// The lines, the most important last, so that it lies on top.
-    pub lines: Vec<Line>,
+    pub lines: Vec<Polyline>,
 }
 
 type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<io::Error>>;
@@ -186,7 +186,7 @@ impl Chart {
         root.draw_text(&self.x.title, &words(Ink::Text, HPos::Right, VPos::Bottom), corner)
     }
 
-    fn line(&self, plane: &mut Plane<'_, '_>, line: &Line) -> Drawn {
+    fn line(&self, plane: &mut Plane<'_, '_>, line: &Polyline) -> Drawn {
         for part in &line.parts {
             let points: Vec<_> = part.iter().map(|(x, y)| (self.x.map(*x), self.y.map(*y))).collect();
             if let [only] = points[..] {

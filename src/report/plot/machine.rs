@@ -3,7 +3,7 @@
 use super::chart::{Area, Axis, Band, Chart, Scale};
 use super::ink::Ink;
 use super::ticks;
-use crate::measure::machine_use::{MachineUse, Sample};
+use crate::measure::machine_use::{MachineSample, MachineUse};
 use crate::report::machine_use::{owners, statements};
 
 /// The colours of the owners, in their order.
@@ -40,11 +40,11 @@ pub fn chart(title: &str, used: &MachineUse, x: &Axis, bands: &[Band], window_at
 struct Span<'a> {
     from: f64,
     to: f64,
-    sample: &'a Sample,
+    sample: &'a MachineSample,
 }
 
 impl<'a> Span<'a> {
-    fn within(sample: &'a Sample, window_at: f64, x: &Axis) -> Option<Self> {
+    fn within(sample: &'a MachineSample, window_at: f64, x: &Axis) -> Option<Self> {
         let from = (window_at + sample.at_s).max(x.from);
         let to = (window_at + sample.at_s + sample.span_s).min(x.to);
         (from < to).then_some(Self { from, to, sample })

@@ -1,6 +1,6 @@
 //! Latency by percentile, as HdrHistogram plots it: the further to the right, the rarer.
 
-use super::chart::{Axis, Chart, Line, Scale};
+use super::chart::{Axis, Chart, Polyline, Scale};
 use super::ink::{Ink, Stroke};
 use super::ticks;
 use crate::measure::Distribution;
@@ -25,7 +25,7 @@ pub struct Curve<'a> {
 pub fn chart(title: &str, curves: &[Curve<'_>]) -> Option<Chart> {
     let curves: Vec<_> = curves.iter().filter(|curve| curve.distribution.count() > 0).collect();
     let most = curves.iter().map(|curve| curve.distribution.count()).max()? as f64;
-    let lines: Vec<Line> = curves.iter().rev().flat_map(|curve| lines(curve)).collect();
+    let lines: Vec<Polyline> = curves.iter().rev().flat_map(|curve| lines(curve)).collect();
     let heights = lines.iter().flat_map(|line| line.parts.iter().flatten().map(|(_, us)| *us));
     let (from, to) = ticks::log_range(heights);
     let end = most.max(10.0);
@@ -63,7 +63,7 @@ fn description(curves: &[&Curve<'_>]) -> String {
 }
 
 /// Returns the curve as far as enough samples lie beyond, and a faint line for the rest.
-fn lines(curve: &Curve<'_>) -> [Line; 2] {
+fn lines(curve: &Curve<'_>) -> [Polyline; 2] {
     let count = curve.distribution.count() as f64;
     let known_to = count / SAMPLES_BEYOND as f64;
     let at = |beyond: f64| (beyond, (curve.distribution.value_ns(1.0 - 1.0 / beyond) as f64 / 1e3).max(1e-3));
@@ -75,7 +75,7 @@ fn lines(curve: &Curve<'_>) -> [Line; 2] {
         rest.insert(0, known_to);
     }
     rest.push(count);
-    let line = |label, stroke, beyond: Vec<f64>| Line {
+    let line = |label, stroke, beyond: Vec<f64>| Polyline {
         label,
         ink: curve.ink,
         stroke,

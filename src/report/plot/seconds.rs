@@ -1,6 +1,6 @@
 //! Latency and rate second by second, with the warm-up and stalls in the background.
 
-use super::chart::{Axis, Band, Chart, Line, Scale};
+use super::chart::{Axis, Band, Chart, Polyline, Scale};
 use super::ink::{Ink, Stroke};
 use super::ticks;
 use crate::summary::WorkloadResults;
@@ -36,7 +36,7 @@ pub struct Stall {
 
 /// One second of a run.
 #[derive(Clone, Copy)]
-struct Second<'a> {
+struct PlottedSecond<'a> {
     /// Its start, in seconds from that of the window.
     at: i64,
     /// The share of it that lay within the run, above 0 and up to 1.
@@ -45,7 +45,7 @@ struct Second<'a> {
 }
 
 impl<'a> Course<'a> {
-    fn seconds(&self) -> Vec<Second<'a>> {
+    fn seconds(&self) -> Vec<PlottedSecond<'a>> {
         let (before, window) = (&self.results.warm_up_timeline, &self.results.timeline);
         let share = |length_s: f64, count: usize| match length_s - count.saturating_sub(1) as f64 {
             share if share > 0.0 && share < 1.0 => share,
@@ -55,11 +55,11 @@ impl<'a> Course<'a> {
         let last = share(self.results.arrivals.measured_s, window.len());
         let warm_up = (-(before.len() as i64)..).zip(before).enumerate().map(|(index, (at, facts))| {
             let covered = if index == 0 { first } else { 1.0 };
-            Second { at, covered, facts }
+            PlottedSecond { at, covered, facts }
         });
         let measured = (0..).zip(window).map(|(at, facts): (i64, _)| {
             let covered = if at + 1 == window.len() as i64 { last } else { 1.0 };
-            Second { at, covered, facts }
+            PlottedSecond { at, covered, facts }
         });
         warm_up.chain(measured).collect()
     }
@@ -99,10 +99,10 @@ pub fn latency(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
     for course in courses.iter().rev() {
         let seconds = course.seconds();
         let mut add = |what: &str, stroke, width, of: fn(&SecondFacts) -> Option<u64>| {
-            let us = |second: &Second<'_>| Some((of(second.facts)?.max(1)) as f64);
+            let us = |second: &PlottedSecond<'_>| Some((of(second.facts)?.max(1)) as f64);
             let parts = parts(&seconds, us);
             if !parts.is_empty() {
-                lines.push(Line { label: Some(course.named(what)), ink: course.ink, stroke, width, parts });
+                lines.push(Polyline { label: Some(course.named(what)), ink: course.ink, stroke, width, parts });
             }
         };
         add("slowest", Stroke::Dotted, 2, |second| second.max_us);
@@ -136,7 +136,7 @@ pub fn rate(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
         let seconds = course.seconds();
         let mut add = |what: &str, stroke, of: fn(&SecondFacts) -> u64| {
             let parts = parts(&seconds, |second| Some(of(second.facts) as f64 / second.covered));
-            lines.push(Line { label: Some(course.named(what)), ink: course.ink, stroke, width: 2, parts });
+            lines.push(Polyline { label: Some(course.named(what)), ink: course.ink, stroke, width: 2, parts });
         };
         add("started", Stroke::Dashed, |second| second.started);
         add("right answers", Stroke::Solid, |second| second.ok);
@@ -156,7 +156,7 @@ pub fn rate(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
 }
 
 /// Returns lines through the known values of consecutive seconds.
-fn parts(seconds: &[Second<'_>], value: impl Fn(&Second<'_>) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
+fn parts(seconds: &[PlottedSecond<'_>], value: impl Fn(&PlottedSecond<'_>) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
     let points = seconds.iter().map(|second| Some((second.at as f64 + 0.5, value(second)?))).collect::<Vec<_>>();
     let runs = points.split(Option::is_none).map(|run| run.iter().copied().flatten().collect::<Vec<_>>());
     runs.filter(|run| !run.is_empty()).collect()

@@ -2,7 +2,7 @@
 //! (section 7.1). Where the RFC leaves a choice between repairing and refusing, a message is refused: a guessed length
 //! would put the next answer in the wrong place.
 
-use super::{MAX_TRAILERS, ParseError, State};
+use super::{MAX_TRAILERS, ParseError, ParserState};
 
 /// The framing of a message, as its header fields state it.
 pub(super) struct Framing {
@@ -80,20 +80,20 @@ fn decimal(digits: &[u8]) -> Result<u64, ParseError> {
 }
 
 /// Returns the state after a complete line of the chunked framing.
-pub(super) fn after_line(state: State, line: &[u8]) -> Result<State, ParseError> {
+pub(super) fn after_line(state: ParserState, line: &[u8]) -> Result<ParserState, ParseError> {
     if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
         return Err(ParseError::Malformed("a control character in a line of the chunked framing"));
     }
     match state {
-        State::ChunkSize => match chunk_size(line)? {
-            0 => Ok(State::Trailer(0)),
-            size => Ok(State::ChunkData(size)),
+        ParserState::ChunkSize => match chunk_size(line)? {
+            0 => Ok(ParserState::Trailer(0)),
+            size => Ok(ParserState::ChunkData(size)),
         },
-        State::ChunkEnd if line.is_empty() => Ok(State::ChunkSize),
-        State::Trailer(_) if line.is_empty() => Ok(State::Done),
-        State::Trailer(MAX_TRAILERS) => Err(ParseError::Malformed("too many trailer fields")),
-        State::Trailer(count) if is_field(line) => Ok(State::Trailer(count + 1)),
-        State::Trailer(_) => Err(ParseError::Malformed("a trailer field")),
+        ParserState::ChunkEnd if line.is_empty() => Ok(ParserState::ChunkSize),
+        ParserState::Trailer(_) if line.is_empty() => Ok(ParserState::Done),
+        ParserState::Trailer(MAX_TRAILERS) => Err(ParseError::Malformed("too many trailer fields")),
+        ParserState::Trailer(count) if is_field(line) => Ok(ParserState::Trailer(count + 1)),
+        ParserState::Trailer(_) => Err(ParseError::Malformed("a trailer field")),
         _ => Err(ParseError::Malformed("a chunk is longer than its size says")),
     }
 }
