@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
-use certctl_bench::load::arrival::{Arrival, Ask};
-use certctl_bench::load::desk::{Affinity, Dispatcher};
+use certctl_bench::load::arrival::{Arrival, PlannedRequest};
+use certctl_bench::load::dispatcher::{Affinity, Dispatcher};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::{Fleet, Pattern, Schedule, Stream};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
@@ -18,8 +18,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 const AGENTS: u64 = 5_000;
 
-fn ask(seq: u64) -> Ask {
-    Ask { seq, client: seq, step: HEARTBEAT }
+fn ask(seq: u64) -> PlannedRequest {
+    PlannedRequest { seq, client: seq, step: HEARTBEAT }
 }
 
 /// The answer of certctl to a heartbeat, with the fields that it sends.
@@ -113,12 +113,13 @@ fn arrivals(criterion: &mut Criterion) {
         });
     }
     group.bench_function("hand_in_arrival", |bencher| {
-        let desk = || Dispatcher::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10), Box::new(|_, _| {}));
+        let dispatcher =
+            || Dispatcher::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10), Box::new(|_, _| {}));
         bencher.iter_batched_ref(
-            desk,
-            |desk| {
+            dispatcher,
+            |dispatcher| {
                 for seq in 0..AGENTS {
-                    desk.put(black_box(Arrival {
+                    dispatcher.put(black_box(Arrival {
                         ask: ask(seq),
                         intended: Moment::from_ns(seq),
                         handed: Moment::from_ns(seq),

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::load;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::load::limits::Sockets;
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::run::{Client, Completion, Control, Job};
@@ -196,18 +196,18 @@ impl Client for HttpClient {
         Ok((record, phases))
     }
 
-    async fn perform(&mut self, ask: Ask, start: Moment) -> Completion {
+    async fn perform(&mut self, planned: PlannedRequest, start: Moment) -> Completion {
         self.scenario.starting(start);
         let mut scratch = self.wiring.take_scratch(self.scenario.longest_answer());
         let mut watch = Stopwatch::from(start);
         let (mut phases, mut handshake) = (Phases::default(), None);
-        let answered = self.ask(ask, start, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
+        let answered = self.exchange(planned, start, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
         let outcome = match (answered, scratch.response()) {
             (Ok(()), Some(response)) => {
                 self.scenario.answered(start, watch.last());
-                let outcome = self.scenario.judge(ask, start, &response);
+                let outcome = self.scenario.judge(planned, start, &response);
                 if outcome != Outcome::Ok {
-                    let flaw = || (outcome == Outcome::Wrong).then(|| self.scenario.flaw(ask, &response));
+                    let flaw = || (outcome == Outcome::Wrong).then(|| self.scenario.flaw(planned, &response));
                     self.recorder.borrow_mut().example(outcome, || describe(&response, flaw()));
                 }
                 outcome
@@ -260,9 +260,9 @@ impl HttpClient {
         Ok(kept? || connection.is_out_of_step())
     }
 
-    async fn ask(
+    async fn exchange(
         &mut self,
-        ask: Ask,
+        planned: PlannedRequest,
         start: Moment,
         scratch: &mut Scratch,
         watch: &mut Stopwatch,
@@ -277,18 +277,18 @@ impl HttpClient {
         let method;
         let connection = match &mut self.connection {
             Some(connection) => {
-                method = self.scenario.encode(ask, &mut scratch.request);
+                method = self.scenario.encode(planned, &mut scratch.request);
                 connection
             }
             none => {
                 self.opening = true;
-                let connection = Box::pin(self.peer.dialer(ask.seq).open(watch, phases)).await?;
+                let connection = Box::pin(self.peer.dialer(planned.seq).open(watch, phases)).await?;
                 self.opening = false;
                 let record = connection.record();
                 self.scenario.connected(start, watch.last(), &record);
                 *handshake = Some(record);
                 let mut connection = Box::new(connection);
-                method = self.scenario.encode(ask, &mut scratch.request);
+                method = self.scenario.encode(planned, &mut scratch.request);
                 let idle = match self.wiring.outspoken.get() {
                     false => connection.idle().await,
                     true => Box::pin(connection.listen(LISTENING)).await,

@@ -111,13 +111,13 @@ pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<Se
     let mut client = open(url, options.allow_foreign)?;
     let shown = redact_url(url);
     require_tables(&mut client, &shown, tables.iter().map(String::as_str))?;
-    let telling = || "printing the result of the seeds".to_owned();
-    writeln!(out, "seeding {shown}").context(telling)?;
+    let decisive_span = || "printing the result of the seeds".to_owned();
+    writeln!(out, "seeding {shown}").context(decisive_span)?;
     let before = tables.iter().map(|table| count(&mut client, table)).collect::<Result<Vec<_>>>()?;
     for (name, sql) in &seeds {
         let began = Instant::now();
         run_in_transaction(&mut client, options.sizes, name, sql)?;
-        writeln!(out, "  {name}: applied in {} ms", began.elapsed().as_millis()).context(telling)?;
+        writeln!(out, "  {name}: applied in {} ms", began.elapsed().as_millis()).context(decisive_span)?;
     }
     let mut report = SeedReport { files: seeds.into_iter().map(|(name, _)| name).collect(), tables: Vec::new() };
     for (table, before) in tables.into_iter().zip(before) {
@@ -126,7 +126,7 @@ pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<Se
         client
             .batch_execute(&format!("ANALYZE {table}"))
             .map_err(|error| failed(&format!("analyzing {table}"), &error))?;
-        writeln!(out, "  {table}: {before} rows before, {after} after").context(telling)?;
+        writeln!(out, "  {table}: {before} rows before, {after} after").context(decisive_span)?;
         report.tables.push(TableRows { table, before, after });
     }
     Ok(report)

@@ -35,10 +35,10 @@ fn flow(arguments: &str) -> Bench {
 /// Starts an ACME server that answers every `nth` request of the workload otherwise. An answer takes a millisecond, so
 /// that a busy machine keeps up.
 fn every(nth: u64, other: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Peer {
-    let asked = AtomicU64::new(0);
+    let requests = AtomicU64::new(0);
     Peer::start(move |request| {
         // The first is the preflight's.
-        let odd = request.acme_step().is_some() && asked.fetch_add(1, Ordering::SeqCst) % nth == nth - 1;
+        let odd = request.acme_step().is_some() && requests.fetch_add(1, Ordering::SeqCst) % nth == nth - 1;
         let reply = if odd { other(request) } else { acme(request) };
         let reply = if request.method == "HEAD" { head_of(reply) } else { reply };
         [Step::Wait(Duration::from_millis(1))].into_iter().chain(reply).collect()
@@ -123,8 +123,8 @@ fn a_flow_on_postgresql_passes_its_side_effect_check() {
 
 #[test]
 fn the_query_of_a_directory_is_sent_and_a_fragment_refused() {
-    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let seen = asked.clone();
+    let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = requests.clone();
     let peer = Peer::start(move |request: &Request| {
         let mut request = request.clone();
         if let Some((path, _)) = request.path.split_once('?') {
@@ -138,17 +138,17 @@ fn the_query_of_a_directory_is_sent_and_a_fragment_refused() {
     for directory in [path.to_owned(), format!("{}{path}", peer.base())] {
         let run = burst(BRIEF).arguments(&format!("--directory {directory}")).towards_peer(&peer).run();
         let directories = run.summary()["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
-        let asked = std::mem::take(&mut *asked.lock().unwrap());
+        let requests = std::mem::take(&mut *requests.lock().unwrap());
         // The preflight's request included.
-        assert_eq!(asked.len() as u64, directories + 1);
-        assert!(asked.iter().all(|asked| asked == path), "{asked:?}");
+        assert_eq!(requests.len() as u64, directories + 1);
+        assert!(requests.iter().all(|requests| requests == path), "{requests:?}");
     }
     for directory in [format!("{path}#part"), format!("{}{path}#", peer.base())] {
         let bench = burst(BRIEF).env("CERTCTL_ACME_DIRECTORY", &directory).towards_peer(&peer);
         let refused = bench.refused(2).stderr;
         assert!(refused.contains(" has a fragment, which is never sent\nhint: write it as /acme/"), "{refused}");
     }
-    assert!(asked.lock().unwrap().is_empty());
+    assert!(requests.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -240,9 +240,9 @@ fn users_pause_between_rounds() {
 fn the_drain_waits_for_the_last_answers() {
     // From the 100th request on, an answer takes so long; the preflight's own is among the hundred.
     let slow_peer = |wait| {
-        let asked = AtomicU64::new(0);
+        let requests = AtomicU64::new(0);
         Peer::start(move |request| {
-            let slow = request.acme_step().is_some() && asked.fetch_add(1, Ordering::SeqCst) >= 100;
+            let slow = request.acme_step().is_some() && requests.fetch_add(1, Ordering::SeqCst) >= 100;
             slow.then_some(Step::Wait(wait)).into_iter().chain(acme(request)).collect()
         })
     };
@@ -268,12 +268,12 @@ fn the_drain_waits_for_the_last_answers() {
 fn closed_users_hide_a_stall_that_open_arrivals_show() {
     const FREEZE: Duration = Duration::from_secs(1);
     let freezing_peer = |frozen: &Arc<AtomicU64>| {
-        let (asked, thaw, frozen) = (AtomicU64::new(0), OnceLock::new(), Arc::clone(frozen));
+        let (requests, thaw, frozen) = (AtomicU64::new(0), OnceLock::new(), Arc::clone(frozen));
         Peer::start(move |request| {
             if request.acme_step().is_none() {
                 return acme(request);
             }
-            if asked.fetch_add(1, Ordering::SeqCst) == 500 {
+            if requests.fetch_add(1, Ordering::SeqCst) == 500 {
                 thaw.get_or_init(|| Instant::now() + FREEZE);
             }
             let waits = thaw.get().copied().filter(|thaw| Instant::now() < *thaw);
@@ -305,8 +305,8 @@ fn closed_users_hide_a_stall_that_open_arrivals_show() {
 #[test]
 fn a_repeated_nonce_is_a_breach() {
     // At most a dozen: the errors stay below their floor.
-    let asked = AtomicU64::new(0);
-    let peer = Peer::start(move |request| match (request.acme_step(), asked.fetch_add(1, Ordering::SeqCst)) {
+    let requests = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match (request.acme_step(), requests.fetch_add(1, Ordering::SeqCst)) {
         (Some(0 | 1), 400..412) => acme_with_nonce(request, "the-same-again"),
         _ => acme(request),
     });
@@ -321,8 +321,8 @@ fn a_repeated_nonce_is_a_breach() {
 
 #[test]
 fn a_429_that_is_not_in_acme_form_is_a_breach() {
-    let asked = AtomicU64::new(0);
-    let peer = Peer::start(move |request| match (request.acme_step(), asked.fetch_add(1, Ordering::SeqCst)) {
+    let requests = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match (request.acme_step(), requests.fetch_add(1, Ordering::SeqCst)) {
         (Some(0 | 2 | 3), 400..404) => answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"),
         _ => acme(request),
     });
@@ -349,10 +349,10 @@ fn repeated_nonces_are_wrong_answers() {
 
 #[test]
 fn two_nonces_in_one_answer_are_a_wrong_answer() {
-    let asked = AtomicU64::new(0);
+    let requests = AtomicU64::new(0);
     let peer = Peer::start(move |request| match request.acme_step() {
         Some(0 | 1) => {
-            let number = asked.fetch_add(1, Ordering::SeqCst);
+            let number = requests.fetch_add(1, Ordering::SeqCst);
             let nonces = format!("Replay-Nonce: n{number}\r\nReplay-Nonce: m{number}\r\n");
             acme(request).into_iter().map(|step| with_nonces(step, &nonces)).collect()
         }
@@ -398,10 +398,10 @@ fn wrong_answers_are_reported_with_their_flaw() {
         ),
     ];
     for (step, other, example) in flaws {
-        let asked = AtomicU64::new(0);
+        let requests = AtomicU64::new(0);
         // The preflight's directory is the first, and right.
         let peer = Peer::start(move |request| match request.acme_step() {
-            Some(asked_step) if asked.fetch_add(1, Ordering::SeqCst) > 0 && asked_step == step => other(request),
+            Some(requested) if requests.fetch_add(1, Ordering::SeqCst) > 0 && requested == step => other(request),
             _ => acme(request),
         });
         let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().invalid_or_breached().summary();

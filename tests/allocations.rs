@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
-use certctl_bench::load::arrival::Ask;
+use certctl_bench::load::arrival::PlannedRequest;
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::{Pattern, Schedule};
 use certctl_bench::measure::allocations::{self, Counting};
@@ -25,7 +25,7 @@ fn request(
     parser: &mut Parser,
     recorder: &mut Recorder,
     bytes: &mut Vec<u8>,
-    (at_ns, ask): (u64, Ask),
+    (at_ns, ask): (u64, PlannedRequest),
 ) {
     let method = storm.encode(ask, bytes);
     parser.start(method);

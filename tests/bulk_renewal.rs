@@ -70,7 +70,7 @@ fn a_missing_renewal_is_a_wrong_answer() {
     // It has one certificate less than the request names.
     let peer = Peer::start(|request| match request.certificates() {
         0 => all_of_certctl(request),
-        asked => renewed(asked - 1),
+        count => renewed(count - 1),
     });
     let arguments = "--rate 200/s --duration 1s --warm-up 0s --batch-size 6";
     let summary = bench(arguments).measured().towards_peer(&peer).run().exits(3).summary();
@@ -87,14 +87,14 @@ fn a_few_wrong_answers_are_a_breach() {
     let requests = AtomicU64::new(0);
     let peer = Peer::start(move |request| match request.certificates() {
         0 => all_of_certctl(request),
-        asked if requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(20) => json(
+        count if requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(20) => json(
             200,
             &format!(
-                r#"{{"total_matched":{asked},"total_enqueued":{},"total_skipped":1,"total_failed":0}}"#,
-                asked - 1
+                r#"{{"total_matched":{count},"total_enqueued":{},"total_skipped":1,"total_failed":0}}"#,
+                count - 1
             ),
         ),
-        asked => renewed(asked),
+        count => renewed(count),
     });
     let arguments = "--rate 400/s --duration 3s --warm-up 0s --batch-size 2";
     let summary = bench(arguments).measured().towards_peer(&peer).run().exits(3).summary();

@@ -77,7 +77,7 @@ fn assert_work(results: &Value, daemon: &str) {
 fn arrivals_of_the_daemons_are_staggered() {
     let entry = registry::ALL.iter().find(|entry| entry.name == "connector_tier").unwrap();
     let starts = |flags: &[&str]| -> Vec<u128> {
-        entry.asks(flags).unwrap().workloads.iter().map(|one| one.plan.starts_after.as_micros()).collect()
+        entry.load(flags).unwrap().workloads.iter().map(|one| one.plan.starts_after.as_micros()).collect()
     };
     assert_eq!(starts(&[]), [0, 150_000, 300_000, 450_000]);
     // The moments of a daemon do not depend on which others are loaded.

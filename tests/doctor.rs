@@ -246,8 +246,8 @@ fn doctor_reports_token_and_permission_faults() {
 #[test]
 fn doctor_reports_an_active_rate_limiter() {
     // It lets a hundred requests pass.
-    let asked = AtomicU64::new(0);
-    let peer = Peer::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
+    let requests = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match requests.fetch_add(1, Ordering::SeqCst) {
         0..100 => ready(request),
         _ => answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"),
     });

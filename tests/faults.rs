@@ -104,10 +104,10 @@ fn a_wrong_answer_is_reported_with_its_content_type() {
         (json_type, "{}", "its JSON is not the right answer"),
     ] {
         let other = format!("HTTP/1.1 200 OK\r\n{types}Content-Length: {}\r\n\r\n{body}", body.len());
-        let asked = AtomicU64::new(0);
+        let requests = AtomicU64::new(0);
         // The preflight's requests are the first, and answered rightly.
         let peer = Peer::start(move |request| match request.is_heartbeat() {
-            true if asked.fetch_add(1, Ordering::SeqCst) >= 5 => vec![Step::Send(other.clone().into())],
+            true if requests.fetch_add(1, Ordering::SeqCst) >= 5 => vec![Step::Send(other.clone().into())],
             _ => certctl(request),
         });
         let summary = Bench::new("").smoke().towards_peer(&peer).run().invalid_or_breached().summary();

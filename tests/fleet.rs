@@ -29,8 +29,8 @@ struct Seen {
 
 /// Returns the agent in the path of a request, if the workload sent it.
 fn agent(request: &Request) -> Option<String> {
-    let asked = request.is_heartbeat() || request.is_poll();
-    asked.then(|| request.path.split('/').nth(4).unwrap().to_owned())
+    let requests = request.is_heartbeat() || request.is_poll();
+    requests.then(|| request.path.split('/').nth(4).unwrap().to_owned())
 }
 
 /// Returns the results of a step, by name.
@@ -298,9 +298,9 @@ fn variables_for_other_fleets_are_ignored() {
 /// the generator's.
 #[test]
 fn a_fleet_frozen_past_its_timeout_is_a_breach() {
-    let asked = std::sync::atomic::AtomicU64::new(0);
+    let requests = std::sync::atomic::AtomicU64::new(0);
     let peer = Peer::start(move |request| match agent(request) {
-        Some(_) if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) >= 50 => vec![Step::Silence],
+        Some(_) if requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst) >= 50 => vec![Step::Silence],
         _ => all_of_certctl(request),
     });
     let arguments = "--fleet real --agents 600 --duration 5s --warm-up 0s --timeout 1s --max-lag 900ms";

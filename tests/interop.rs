@@ -40,9 +40,9 @@ fn ask_after(pause: Duration, address: SocketAddr, name: &str, options: &TlsOpti
         let mut connection = opened?;
         tokio::time::sleep(pause).await;
         scratch.request = encode(Method::Get, "/", "localhost", None, "");
-        let asked = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
+        let answered = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
         assert_eq!(phases.total_ns(), watch.last().ns_since(start), "{phases:?}");
-        asked?;
+        answered?;
         Ok((connection.record(), scratch.response().unwrap().status))
     })
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
-use certctl_bench::load::arrival::Ask;
+use certctl_bench::load::arrival::PlannedRequest;
 use certctl_bench::measure::Outcome;
 use certctl_bench::scenario::Scenario as _;
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet, HEARTBEAT};
@@ -84,7 +84,7 @@ impl Client {
         if !(exchanged? || connection.is_out_of_step()) {
             *kept = None;
         }
-        let ask = Ask { seq: 0, client: 0, step: HEARTBEAT };
+        let ask = PlannedRequest { seq: 0, client: 0, step: HEARTBEAT };
         Ok(self.storm.judge(ask, start, &scratch.response().unwrap()))
     }
 }
@@ -93,7 +93,7 @@ impl Client {
 /// that.
 fn meet(case: &'static Case) -> (String, Option<String>) {
     let ((opened, is_opened), (answered, is_answered)) = (channel(), channel());
-    let asked = AtomicU64::new(0);
+    let requests = AtomicU64::new(0);
     let (opened, answered) = (Mutex::new(opened), Mutex::new(answered));
     let manners = move |_| {
         let acts = (case.acts)();
@@ -104,7 +104,7 @@ fn meet(case: &'static Case) -> (String, Option<String>) {
         }
     };
     let peer =
-        Peer::with_manners(manners, move |_| match ((case.acts)().answer, asked.fetch_add(1, Ordering::SeqCst)) {
+        Peer::with_manners(manners, move |_| match ((case.acts)().answer, requests.fetch_add(1, Ordering::SeqCst)) {
             (answer, 0) if !answer.is_empty() => noting(answer, &answered.lock().unwrap()),
             _ => json(200, RECORDED),
         });

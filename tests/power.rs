@@ -13,7 +13,7 @@ use certctl_bench::baseline::histogram::{Bucket, Histogram};
 use certctl_bench::baseline::measure::{Better, MeasureKind};
 use certctl_bench::baseline::seconds::Seconds;
 use certctl_bench::baseline::side::{RunIdentity, Series};
-use certctl_bench::baseline::workload::Asked;
+use certctl_bench::baseline::workload::WorkloadIdentity;
 use certctl_bench::baseline::{Comparison, Judgement, Side};
 use certctl_bench::summary::Verdict;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -217,7 +217,7 @@ fn side(runs: &[(usize, Reading)], shift: Shift, random: &mut Random) -> Side {
     };
     Side {
         scenario: "storm".to_owned(),
-        workload: Asked { asked: BTreeMap::new(), fingerprint: String::new() },
+        workload: WorkloadIdentity { properties: BTreeMap::new(), fingerprint: String::new() },
         environment: environment(),
         runs: runs.iter().map(|(number, _)| run(*number)).collect(),
         measures,

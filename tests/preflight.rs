@@ -133,8 +133,8 @@ fn a_slow_server_is_named_while_waiting() {
 /// 128 answers of a second each would take more than two minutes; a limiter of 50/s cannot be met at one a second.
 #[test]
 fn a_slow_server_ends_the_rate_limiter_probe() {
-    let asked = Arc::new(AtomicU64::new(0));
-    let seen = asked.clone();
+    let requests = Arc::new(AtomicU64::new(0));
+    let seen = requests.clone();
     let peer = Peer::start(move |request| match request.path.as_str() {
         // The first is the check of its health; connections of the workload send one each as well.
         "/health" if seen.fetch_add(1, Ordering::SeqCst) < 64 => {
@@ -143,7 +143,7 @@ fn a_slow_server_ends_the_rate_limiter_probe() {
         _ => certctl(request),
     });
     assert!(Bench::at(&peer, BRIEF).run().json.is_some());
-    assert!(asked.load(Ordering::SeqCst) < 32, "{asked:?}");
+    assert!(requests.load(Ordering::SeqCst) < 32, "{requests:?}");
 }
 
 #[test]
@@ -317,8 +317,8 @@ fn an_active_rate_limiter_is_refused() {
     let what = "certctl's rate limiter is on and would answer most requests with 429";
     let limited: fn(&Request) -> Vec<Step> = |_| answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n");
     // One that lets a hundred pass at once, as certctl does, and refills no faster than this machine sends.
-    let asked = AtomicU64::new(0);
-    let peer = Peer::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
+    let requests = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match requests.fetch_add(1, Ordering::SeqCst) {
         0..100 => certctl(request),
         _ => limited(request),
     });

@@ -215,7 +215,7 @@ fn flags_without_effect_are_refused() {
         ("agent_storm", "--database postgres://h/d --allow-remote"),
     ] {
         let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
-        assert!(entry.asks(&flags.split(' ').collect::<Vec<_>>()).is_ok(), "{name} refuses {flags}");
+        assert!(entry.load(&flags.split(' ').collect::<Vec<_>>()).is_ok(), "{name} refuses {flags}");
     }
 }
 

@@ -124,13 +124,13 @@ fn a_signal_ends_the_start_of_a_private_postgresql() {
 
 #[test]
 fn a_signal_ends_the_preflight() {
-    let (peer, asked) = mute(|request| request.path == "/health");
+    let (peer, requests) = mute(|request| request.path == "/health");
     let before = AtomicU64::new(0);
     let start = || {
-        before.store(asked.load(Ordering::SeqCst), Ordering::SeqCst);
+        before.store(requests.load(Ordering::SeqCst), Ordering::SeqCst);
         Bench::at(&peer, LITTLE).start_without_load()
     };
-    ends_with_nothing("preflight", start, |_| asked.load(Ordering::SeqCst) > before.load(Ordering::SeqCst));
+    ends_with_nothing("preflight", start, |_| requests.load(Ordering::SeqCst) > before.load(Ordering::SeqCst));
 }
 
 #[test]

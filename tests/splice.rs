@@ -161,7 +161,7 @@ fn documents_state_the_flags_of_the_baselines() {
             let flags: Vec<&str> = flags_of(&document, &baseline.scenario).split(' ').collect();
             let flag = |name: &str| flags.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
             let window = flag("--duration").map(|text| humantime_s(text).to_string());
-            for (name, value) in &baseline.workload.asked {
+            for (name, value) in &baseline.workload.properties {
                 if name.ends_with("/window_s") {
                     assert_eq!(Some(value), window.as_ref(), "{}: {name}", path.display());
                 } else if name.ends_with("/rate_per_s")

@@ -11,11 +11,11 @@ use super::environment::Environment;
 use super::measure::{Better, MeasureKind};
 use super::side::{RunIdentity, Series, Side};
 use super::statistics::noise_floor;
-use super::workload::Asked;
+use super::workload::WorkloadIdentity;
 use crate::error::{Context, Error, Result};
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 /// Significant digits of a value, of a count, and of an estimate.
 const VALUE_DIGITS: i32 = 5;
 const COUNT_DIGITS: i32 = 9;
@@ -36,7 +36,7 @@ pub struct Baseline {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The workload.
-    pub workload: Asked,
+    pub workload: WorkloadIdentity,
 }
 
 /// The line of a measure.
@@ -136,8 +136,8 @@ impl Baseline {
         let measures = self.measures.iter().map(|(name, line)| Ok((name.clone(), serde_json::to_value(line)?)));
         let measures: BTreeMap<String, Value> = measures.collect::<Result<_, serde_json::Error>>().context(writing)?;
         let runs: Vec<Value> = self.runs.iter().map(serde_json::to_value).collect::<Result<_, _>>().context(writing)?;
-        let asked: BTreeMap<String, Value> =
-            self.workload.asked.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let properties: BTreeMap<String, Value> =
+            self.workload.properties.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
 
         let mut text = String::from("{\n  \"environment\": ");
         object(&mut text, 2, environment.into_iter().collect());
@@ -147,8 +147,8 @@ impl Baseline {
         let _ = write!(text, ",\n  \"runs\": [\n{}\n  ],\n", runs.join(",\n"));
         let _ = writeln!(text, "  \"scenario\": {},", json!(self.scenario));
         let _ = writeln!(text, "  \"schema_version\": {},", self.schema_version);
-        text.push_str("  \"workload\": {\n    \"asked\": ");
-        object(&mut text, 4, asked);
+        text.push_str("  \"workload\": {\n    \"properties\": ");
+        object(&mut text, 4, properties);
         let _ = write!(text, ",\n    \"fingerprint\": {}\n  }}\n}}\n", json!(self.workload.fingerprint));
         Ok(text)
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
 use super::measure::{self, Better, MeasureKind};
-use super::workload::Asked;
+use super::workload::WorkloadIdentity;
 use crate::error::{Error, Result};
 use crate::summary::{SCHEMA_VERSION, Summary, Verdict};
 
@@ -16,7 +16,7 @@ pub struct Side {
     /// The scenario.
     pub scenario: String,
     /// The workload.
-    pub workload: Asked,
+    pub workload: WorkloadIdentity,
     /// The environment.
     pub environment: Environment,
     /// The runs, in the order in which they were given.
@@ -60,7 +60,7 @@ impl Side {
     /// If a run is invalid, partial or a smoke run, or of another workload or environment than the first.
     pub fn of(summaries: &[(String, Summary)]) -> Result<Self> {
         let [(first_name, first), ..] = summaries else { return Err(Error::usage("no run to compare")) };
-        let (workload, environment) = (Asked::of(&first.about), Environment::of(first));
+        let (workload, environment) = (WorkloadIdentity::of(&first.about), Environment::of(first));
         let mut side = Self {
             scenario: first.about.scenario.to_string(),
             workload,
@@ -105,7 +105,7 @@ impl Side {
     /// Returns the differences in workload and environment that keep a run from this side.
     fn differences(&self, summary: &Summary) -> Vec<String> {
         let environment = Environment::of(summary);
-        let mut differences = self.workload.differences(&Asked::of(&summary.about));
+        let mut differences = self.workload.differences(&WorkloadIdentity::of(&summary.about));
         differences.extend(self.environment.other_target(&environment));
         differences.extend(self.environment.other_place(&environment));
         differences.extend(self.environment.other_wal(&environment));

@@ -11,43 +11,43 @@ use crate::summary::plan::PlanFacts;
 /// The properties of a workload, with their fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct WorkloadIdentity {
     /// Each property, by workload and name.
-    pub asked: BTreeMap<String, String>,
+    pub properties: BTreeMap<String, String>,
     /// A hash of all properties.
     pub fingerprint: String,
 }
 
-impl Asked {
+impl WorkloadIdentity {
     /// Collects the properties of a run's workloads. Not among them: the system's address, the folder of the results,
     /// and the lag from which an arrival counts as late.
     pub fn of(about: &About) -> Self {
-        let mut asked = BTreeMap::from([("scenario".to_owned(), about.scenario.to_string())]);
+        let mut properties = BTreeMap::from([("scenario".to_owned(), about.scenario.to_string())]);
         for plan in &about.workloads {
-            asked.extend(facts(plan).map(|(name, value)| (format!("{}/{name}", plan.name), value)));
+            properties.extend(facts(plan).map(|(name, value)| (format!("{}/{name}", plan.name), value)));
         }
-        let fingerprint = Self::hash(&asked);
-        Self { asked, fingerprint }
+        let fingerprint = Self::hash(&properties);
+        Self { properties, fingerprint }
     }
 
     /// Reports whether the fingerprint is that of the properties.
     pub fn is_whole(&self) -> bool {
-        self.fingerprint == Self::hash(&self.asked)
+        self.fingerprint == Self::hash(&self.properties)
     }
 
     /// Describes the properties in which this and `other` differ, a line each.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        let names: std::collections::BTreeSet<_> = self.asked.keys().chain(other.asked.keys()).collect();
+        let names: std::collections::BTreeSet<_> = self.properties.keys().chain(other.properties.keys()).collect();
         let shown = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
-        let pairs = names.into_iter().map(|name| (name, self.asked.get(name), other.asked.get(name)));
+        let pairs = names.into_iter().map(|name| (name, self.properties.get(name), other.properties.get(name)));
         pairs
             .filter(|(_, mine, theirs)| mine != theirs)
             .map(|(name, mine, theirs)| format!("{name}: {} against {}", shown(mine), shown(theirs)))
             .collect()
     }
 
-    fn hash(asked: &BTreeMap<String, String>) -> String {
-        let text: String = asked.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    fn hash(properties: &BTreeMap<String, String>) -> String {
+        let text: String = properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         short_hash(&text)
     }
 }

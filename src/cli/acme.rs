@@ -8,7 +8,7 @@ use clap::Args;
 use super::bench::{Bench, SystemFacts};
 use super::flags::{ArrivalSpread, EnvironmentUse, LoadFlags, TargetFlags, duration_or_zero};
 use crate::error::{Error, Result};
-use crate::load::desk::Affinity;
+use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::bench::{Bench, SystemFacts};
 use super::flags::{ArrivalSpread, LoadFlags, TargetFlags, duration};
 use crate::error::{Error, Result};
-use crate::load::desk::Affinity;
+use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};
 use crate::load::rate::Rate;
 use crate::load::schedule::{self, Pattern, Restart, Stream};

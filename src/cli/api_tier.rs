@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::bench::{Bench, SystemFacts};
 use super::flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::Result;
-use crate::load::desk::Affinity;
+use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;

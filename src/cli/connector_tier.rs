@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::bench::{Bench, SystemFacts, TargetArgs};
 use super::flags::{ArrivalSpread, EnvironmentUse, LoadFlags, Where, duration};
 use crate::error::{Error, Result};
-use crate::load::desk::Affinity;
+use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};
 use crate::load::ports::Ports;
 use crate::load::rate::Rate;

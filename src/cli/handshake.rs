@@ -264,9 +264,9 @@ fn measure(
             });
         }
         Loop::Throughput(threads, case) => {
-            let crew = HandshakeThreads::new(*threads, &floor.parties(*case)?)?;
-            group.throughput(Throughput::Elements(crew.batch()));
-            group.bench_function(function, |bencher| bencher.iter_custom(|batches| or_exit(crew.run(batches))));
+            let worker_pool = HandshakeThreads::new(*threads, &floor.parties(*case)?)?;
+            group.throughput(Throughput::Elements(worker_pool.batch()));
+            group.bench_function(function, |bencher| bencher.iter_custom(|batches| or_exit(worker_pool.run(batches))));
         }
     }
     Ok(())

@@ -19,11 +19,11 @@ pub struct BenchTarget {
     pub about: &'static str,
     /// The seeds whose rows it needs.
     pub seeds: &'static [&'static str],
-    asks: fn(&[&str]) -> Result<Asks>,
+    load: fn(&[&str]) -> Result<DefinedLoad>,
 }
 
 /// The load that flags of a bench target define.
-pub struct Asks {
+pub struct DefinedLoad {
     /// The workloads.
     pub workloads: Vec<Workload>,
     /// The bound on errors over all of them.
@@ -41,7 +41,7 @@ pub const ALL: [BenchTarget; 6] = [
 ];
 
 const fn entry<B: Bench>() -> BenchTarget {
-    BenchTarget { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, asks: asks::<B> }
+    BenchTarget { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, load: load::<B> }
 }
 
 impl BenchTarget {
@@ -49,14 +49,14 @@ impl BenchTarget {
     ///
     /// # Errors
     /// If the flags are wrong.
-    pub fn asks(&self, flags: &[&str]) -> Result<Asks> {
-        (self.asks)(flags)
+    pub fn load(&self, flags: &[&str]) -> Result<DefinedLoad> {
+        (self.load)(flags)
     }
 }
 
-fn asks<B: Bench>(flags: &[&str]) -> Result<Asks> {
+fn load<B: Bench>(flags: &[&str]) -> Result<DefinedLoad> {
     let arguments = [B::NAME, "--bench"].iter().chain(flags).map(Into::into).collect();
     let flags = bench::parse::<B>(arguments).context(|| format!("reading flags of {}", B::NAME))?;
     let groups = flags.bench.groups(&flags.load, &SystemFacts::default())?;
-    Ok(Asks { workloads: groups.into_iter().flatten().collect(), error_floor: flags.bench.error_floor() })
+    Ok(DefinedLoad { workloads: groups.into_iter().flatten().collect(), error_floor: flags.bench.error_floor() })
 }

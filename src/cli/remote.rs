@@ -111,8 +111,8 @@ fn destinations(place: &mut Where) -> Result<Vec<Destination>> {
         Where::Reference(Store::Auto | Store::InMemory, _) => Vec::new(),
         Where::Connectors(wanted) => {
             let kinds = &wanted.kinds;
-            let asked = wanted.named.iter_mut().filter(|(kind, _)| kinds.contains(kind));
-            asked.map(|(_, base)| server(base)).collect::<Result<_>>()?
+            let chosen = wanted.named.iter_mut().filter(|(kind, _)| kinds.contains(kind));
+            chosen.map(|(_, base)| server(base)).collect::<Result<_>>()?
         }
     })
 }

@@ -22,7 +22,7 @@ use super::{elsewhere, exit, place};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::inspect::preflight::Findings;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::load::plan::Model;
 use crate::load::runtime::runtime;
 use crate::measure::Outcome;
@@ -221,7 +221,7 @@ impl Requests {
 
     /// Returns the time that `iterations` requests take, one after another on one connection that is open already.
     fn time(&self, iterations: u64) -> Duration {
-        match self.runtime.block_on(self.ask(iterations)) {
+        match self.runtime.block_on(self.send_all(iterations)) {
             Ok(duration) => duration,
             Err(error) => {
                 // Criterion has no way to end a benchmark with an error.
@@ -230,7 +230,7 @@ impl Requests {
         }
     }
 
-    async fn ask(&self, iterations: u64) -> Result<Duration> {
+    async fn send_all(&self, iterations: u64) -> Result<Duration> {
         let mut scratch = Scratch::default();
         let mut connection = self.connect().await?;
         let start = Instant::now();
@@ -238,12 +238,12 @@ impl Requests {
             let at = Moment::now();
             let (mut watch, mut phases) = (Stopwatch::from(at), Phases::default());
             let seq = self.next_seq.replace(self.next_seq.get() + 1);
-            let ask = Ask { seq, client: self.client, step: self.step };
-            let method = self.scenario.encode(ask, &mut scratch.request);
+            let planned = PlannedRequest { seq, client: self.client, step: self.step };
+            let method = self.scenario.encode(planned, &mut scratch.request);
             let exchange = connection.exchange(method, &mut scratch, &mut watch, &mut phases);
             let reusable = timeout(PATIENCE, exchange).await.map_err(|_| silent())?;
             let reusable = reusable.map_err(|fault| Error::new(format!("the loop's request: {fault}")))?;
-            let outcome = scratch.response().map(|response| self.scenario.judge(ask, at, &response));
+            let outcome = scratch.response().map(|response| self.scenario.judge(planned, at, &response));
             if outcome != Some(Outcome::Ok) || !reusable {
                 let outcome = outcome.map_or_else(|| "no response".to_owned(), |outcome| outcome.to_string());
                 return Err(Error::new(format!("the loop's request: {outcome}, connection kept: {reusable}")));

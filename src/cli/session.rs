@@ -21,7 +21,7 @@ use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
 use crate::report::live::Live;
 use crate::run::{self, Workload};
-use crate::scenario::books::{AuditBook, AuditRows};
+use crate::scenario::audit::{AuditCheck, AuditRows};
 use crate::seed;
 use crate::summary::{About, Results, Summary, Verdict, WorkloadPart};
 use crate::system::connectors::Connectors;
@@ -230,8 +230,8 @@ impl Session<'_> {
         for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
             let observations = workload.scenario.observations(&measurement);
             if self.load_began() {
-                let telling = workload.scenario.telling();
-                done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), telling));
+                let decisive_span = workload.scenario.decisive_span();
+                done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), decisive_span));
                 let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
                 done.invalid.extend(missing.map(|one| Invalid::Never { what: one.name, hint: self.cut.for_more() }));
             }
@@ -358,7 +358,7 @@ impl<'a> Auditor<'a> {
             (Some(url), _) => {
                 let mut database = seed::open(url, target.allow_foreign_rows)?;
                 for workload in group {
-                    workload.scenario.open_books(&mut database)?;
+                    workload.scenario.begin_check(&mut database)?;
                 }
                 Self::Database(Box::new(database))
             }
@@ -376,14 +376,14 @@ impl<'a> Auditor<'a> {
     }
 
     /// Counts the audit rows of earlier readings of certctl's metrics.
-    fn expect_reading(&mut self) -> Result<Option<AuditBook>> {
+    fn expect_reading(&mut self) -> Result<Option<AuditCheck>> {
         let Self::Database(database) = self else { return Ok(None) };
         let rows = AuditRows { name: "readings of metrics", action: "api_get", path: metrics::PATH, status: 200 };
-        AuditBook::open(database, vec![rows]).map(Some)
+        AuditCheck::open(database, vec![rows]).map(Some)
     }
 
     /// Waits until the audit row of a reading is written, which certctl does after it answers.
-    fn settle(&mut self, reading: Option<AuditBook>, metrics: &Result<Metrics>) -> Result<()> {
+    fn settle(&mut self, reading: Option<AuditCheck>, metrics: &Result<Metrics>) -> Result<()> {
         match (self, reading, metrics) {
             (Self::Database(database), Some(reading), Ok(_)) => reading.wait_for(&[1], SETTLE_PATIENCE, database),
             _ => Ok(()),
@@ -395,7 +395,7 @@ impl<'a> Auditor<'a> {
         let each = group.iter().zip(measurements);
         match self {
             Self::Database(mut database) => each
-                .map(|(workload, measured)| workload.scenario.close_books(measured.unanswered, &mut database))
+                .map(|(workload, measured)| workload.scenario.finish_check(measured.unanswered, &mut database))
                 .collect(),
             Self::Memory(target, findings, before) => {
                 let after = reference::counts(target, &findings.dialer, stop)?;

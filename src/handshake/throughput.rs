@@ -75,22 +75,23 @@ mod tests {
     fn threads_resume_their_own_sessions() {
         let offer = HandshakeId::new(TlsVersion::Tls13, KeyExchange::X25519, SessionUse::Resumed).unwrap();
         let parties = Keyring::new().unwrap().parties(Case { offer, ..Case::BASE }).unwrap();
-        let crew = HandshakeThreads::new(3, &parties).unwrap();
-        assert_eq!(crew.batch(), 3 * PER_THREAD);
-        crew.run(2).unwrap();
+        let worker_pool = HandshakeThreads::new(3, &parties).unwrap();
+        assert_eq!(worker_pool.batch(), 3 * PER_THREAD);
+        worker_pool.run(2).unwrap();
     }
 
     #[test]
     fn a_failed_handshake_ends_the_batch() {
         let parties = Keyring::new().unwrap().parties(Case::BASE).unwrap();
-        let mut crew = HandshakeThreads::new(2, &parties).unwrap();
+        let mut worker_pool = HandshakeThreads::new(2, &parties).unwrap();
         let stranger = Keyring::new().unwrap().parties(Case::BASE).unwrap();
-        crew.clients = vec![Mutex::new((stranger.clone(), Pipe::default())), Mutex::new((stranger, Pipe::default()))];
-        crew.run(1).unwrap();
-        for client in &mut crew.clients {
+        worker_pool.clients =
+            vec![Mutex::new((stranger.clone(), Pipe::default())), Mutex::new((stranger, Pipe::default()))];
+        worker_pool.run(1).unwrap();
+        for client in &mut worker_pool.clients {
             client.get_mut().unwrap().0.server = parties.server.clone();
         }
-        let error = crew.run(1).unwrap_err();
+        let error = worker_pool.run(1).unwrap_err();
         assert!(error.what().contains("invalid peer certificate"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use crate::clock::Moment;
 
 /// One request to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct PlannedRequest {
     /// The sequence number, from 0, over warm-up and measured window together.
     pub seq: u64,
     /// The client that sends it, counted from 0: an agent, a user.
@@ -17,7 +17,7 @@ pub struct Ask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The request.
-    pub ask: Ask,
+    pub planned: PlannedRequest,
     /// The intended start.
     pub intended: Moment,
     /// The moment at which it was handed in, which is later if the generator is behind.

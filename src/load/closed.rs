@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::arrival::{Arrival, Ask};
-use super::crew::{Shared, perform};
+use super::arrival::{Arrival, PlannedRequest};
 use super::deadline::SWEEP_EVERY;
 use super::pacer::Timer;
 use super::plan::Model;
 use super::run::Client;
+use super::worker_pool::{Shared, perform};
 use crate::clock::Moment;
 use crate::error::{Context, Result};
 use crate::measure::generator::GeneratorReading;
@@ -76,8 +76,8 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
             let seq = users.next_seq.replace(users.next_seq.get() + 1);
             shared.recorder.borrow_mut().scheduled(step, now);
             users.in_flight.set(users.in_flight.get() + 1);
-            let ask = Ask { seq, client: user as u64, step };
-            perform(user, client, Arrival { ask, intended: now, handed: now, waited: false }, now, shared).await;
+            let planned = PlannedRequest { seq, client: user as u64, step };
+            perform(user, client, Arrival { planned, intended: now, handed: now, waited: false }, now, shared).await;
             users.in_flight.set(users.in_flight.get() - 1);
         }
         if think > Duration::ZERO {

@@ -3,10 +3,9 @@
 
 pub mod arrival;
 mod closed;
-mod crew;
 pub mod cut;
 pub mod deadline;
-pub mod desk;
+pub mod dispatcher;
 pub mod limits;
 pub mod local;
 mod open;
@@ -19,3 +18,4 @@ pub mod rate;
 pub mod run;
 pub mod runtime;
 pub mod schedule;
+mod worker_pool;

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use super::arrival::Arrival;
-use super::crew::{Shared, perform};
-use super::desk::Dispatcher;
+use super::dispatcher::Dispatcher;
 use super::pacer::Timer;
 use super::plan::Model;
 use super::run::Client;
 use super::schedule::Schedule;
+use super::worker_pool::{Shared, perform};
 use crate::clock::Moment;
 use crate::error::{Context, Result};
 use crate::measure::generator::GeneratorReading;
 
 /// Runs one worker: takes one arrival after another.
-pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, desk: &Dispatcher) {
-    while let Some(arrival) = desk.take(worker).await {
+pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, dispatcher: &Dispatcher) {
+    while let Some(arrival) = dispatcher.take(worker).await {
         perform(worker, client, arrival, Moment::now(), shared).await;
-        desk.finish();
+        dispatcher.finish();
     }
 }
 
@@ -25,18 +25,18 @@ pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, des
 /// Returns readings at the edges of the window.
 pub async fn load(
     shared: &Shared,
-    desk: &Dispatcher,
+    dispatcher: &Dispatcher,
     run_start: Moment,
 ) -> Result<(GeneratorReading, GeneratorReading)> {
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
-    let readings = pace(shared, desk, run_start, &timer).await?;
+    let readings = pace(shared, dispatcher, run_start, &timer).await?;
     if shared.control.is_cut() {
         shared.recorder.borrow_mut().cut(Moment::now());
-        desk.abandon_waiting();
+        dispatcher.abandon_waiting();
     }
-    shared.drain(|| desk.outstanding()).await;
-    desk.abandon_waiting();
-    while desk.outstanding() > 0 {
+    shared.drain(|| dispatcher.outstanding()).await;
+    dispatcher.abandon_waiting();
+    while dispatcher.outstanding() > 0 {
         shared.deadlines.expire_all();
         tokio::task::yield_now().await;
     }
@@ -45,7 +45,7 @@ pub async fn load(
 
 async fn pace(
     shared: &Shared,
-    desk: &Dispatcher,
+    dispatcher: &Dispatcher,
     run_start: Moment,
     timer: &Timer,
 ) -> Result<(GeneratorReading, GeneratorReading)> {
@@ -60,7 +60,7 @@ async fn pace(
     // Stands for the beginning of the window if the run ends before it.
     let mut at_start = GeneratorReading::take();
     let (mut measuring, mut at_end) = (false, None);
-    for (offset_ns, ask) in schedule {
+    for (offset_ns, planned) in schedule {
         let intended = start + Duration::from_nanos(offset_ns);
         if !measuring && intended >= window_start {
             measuring = true;
@@ -76,8 +76,8 @@ async fn pace(
         if !shared.wait(timer, intended).await? || !shared.control.may_send() {
             break;
         }
-        shared.recorder.borrow_mut().scheduled(ask.step, intended);
-        desk.put(Arrival { ask, intended, handed: Moment::now(), waited: false });
+        shared.recorder.borrow_mut().scheduled(planned.step, intended);
+        dispatcher.put(Arrival { planned, intended, handed: Moment::now(), waited: false });
     }
     if at_end.is_none() {
         shared.wait(timer, window_end).await?;

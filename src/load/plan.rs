@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::desk::Affinity;
+use super::dispatcher::Affinity;
 use super::rate::Rate;
 use super::schedule::Pattern;
 use crate::measure::validity::{Punctuality, Timed};

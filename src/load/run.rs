@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::crew::WorkerPool;
 use super::cut::Cut;
 use super::local;
 use super::plan::Plan;
 use super::priority::Priority;
 use super::progress::{Progress, Stage};
+use super::worker_pool::WorkerPool;
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::measure::generator::{GeneratorReading, GeneratorUse};
@@ -47,7 +47,7 @@ pub trait Client: 'static {
     /// Connects, before the first arrival.
     fn open(&mut self) -> impl Future<Output = Result<(Record, Phases), Fault>>;
     /// Sends a request and waits for its answer; `start` is now.
-    fn perform(&mut self, ask: super::arrival::Ask, start: Moment) -> impl Future<Output = Completion>;
+    fn perform(&mut self, planned: super::arrival::PlannedRequest, start: Moment) -> impl Future<Output = Completion>;
     /// Drops the connection, since a request on it was given up; returns true if it was still being opened.
     fn abandon(&mut self) -> bool;
     /// Closes the connection, within at most `patience`.
@@ -114,23 +114,23 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<
     control.progress.enter(Stage::WarmUp);
     // The watches end when they are dropped.
     let mut watches = JoinSet::new();
-    for crew in &crews {
-        local::spawn(&mut watches, crew.watch(start));
+    for worker_pool in &crews {
+        local::spawn(&mut watches, worker_pool.watch(start));
     }
     let cut = control.clone();
     local::spawn(&mut watches, async move {
         cut.cut.watch(&cut.progress).await;
         Ok(())
     });
-    let loads = crews.iter().map(|crew| Box::pin(crew.load(start))).collect();
+    let loads = crews.iter().map(|worker_pool| Box::pin(worker_pool.load(start))).collect();
     for load in all(loads).await {
         let (window_start, window_end) = load?;
         usage.cover(window_start, window_end);
     }
     drop(priority);
     let mut measurements = Vec::with_capacity(crews.len());
-    for crew in crews {
-        measurements.push(crew.dismiss(usage).await);
+    for worker_pool in crews {
+        measurements.push(worker_pool.dismiss(usage).await);
     }
     Ok(measurements)
 }

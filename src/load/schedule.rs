@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
-use super::arrival::Ask;
+use super::arrival::PlannedRequest;
 use super::rate::Rate;
 
 /// The distribution of arrivals over time.
@@ -118,12 +118,13 @@ impl Schedule {
 }
 
 impl Iterator for Schedule {
-    type Item = (u64, Ask);
+    type Item = (u64, PlannedRequest);
 
     fn next(&mut self) -> Option<Self::Item> {
         let seq = self.seq;
-        let turn = |at_ns| (at_ns, Ask { seq, client: seq % self.clients, step: (seq % self.steps) as usize });
-        let (at_ns, ask) = match &mut self.source {
+        let turn =
+            |at_ns| (at_ns, PlannedRequest { seq, client: seq % self.clients, step: (seq % self.steps) as usize });
+        let (at_ns, planned) = match &mut self.source {
             Arrivals::Constant(rate) => turn(rate.offset_ns(seq)),
             Arrivals::Poisson { mean_ns, rng, at_ns } => {
                 *at_ns += exponential(rng) * *mean_ns;
@@ -137,11 +138,11 @@ impl Iterator for Schedule {
             }
             Arrivals::Fleet(merge) => {
                 let due = merge.next()?;
-                (due.at_ns, Ask { seq, client: due.client, step: due.step })
+                (due.at_ns, PlannedRequest { seq, client: due.client, step: due.step })
             }
         };
         self.seq += 1;
-        (at_ns < self.end_ns).then_some((at_ns, ask))
+        (at_ns < self.end_ns).then_some((at_ns, planned))
     }
 }
 
@@ -228,8 +229,8 @@ mod tests {
     /// Returns the times of each client's requests of each step, in nanoseconds.
     fn by_client(pattern: &Pattern, clients: u64, span_s: u64, seed: u64) -> HashMap<(u64, usize), Vec<u64>> {
         let mut times: HashMap<_, Vec<u64>> = HashMap::new();
-        for (at_ns, ask) in Schedule::new(pattern, clients, 3, Duration::from_secs(span_s), seed) {
-            times.entry((ask.client, ask.step)).or_default().push(at_ns);
+        for (at_ns, planned) in Schedule::new(pattern, clients, 3, Duration::from_secs(span_s), seed) {
+            times.entry((planned.client, planned.step)).or_default().push(at_ns);
         }
         times
     }
@@ -339,8 +340,9 @@ mod tests {
     #[test]
     fn arrivals_rotate_over_clients_and_steps() {
         let pattern = Pattern::Constant(Rate::per_second(10));
-        let asks: Vec<_> = Schedule::new(&pattern, 3, 2, Duration::from_secs(1), 1).map(|(_, ask)| ask).collect();
-        assert_eq!(asks[7], Ask { seq: 7, client: 1, step: 1 });
-        assert_eq!(asks.len(), 10);
+        let planned: Vec<_> =
+            Schedule::new(&pattern, 3, 2, Duration::from_secs(1), 1).map(|(_, planned)| planned).collect();
+        assert_eq!(planned[7], PlannedRequest { seq: 7, client: 1, step: 1 });
+        assert_eq!(planned.len(), 10);
     }
 }

@@ -263,13 +263,13 @@ pub enum Timed {
 }
 
 /// Returns every reason for which a workload is invalid; none if it is valid. If its figure comes from the first part
-/// of the window, `telling` long, the generator must have been in time within that too, and not only on the average of
+/// of the window, `decisive_span` long, the generator must have been in time within that too, and not only on the average of
 /// the whole.
 pub fn judge(
     measurement: &Measurement,
     work: &[Work],
     punctuality: Punctuality,
-    telling: Option<Duration>,
+    decisive_span: Option<Duration>,
 ) -> Vec<Invalid> {
     let mut reasons = Vec::new();
     if measurement.partial {
@@ -296,7 +296,7 @@ pub fn judge(
     }
     let timer = &measurement.timer;
     reasons.extend(lag(timer.late, 0, timer.lag.count(), None, Timed::Ticks));
-    if let Some(within) = telling {
+    if let Some(within) = decisive_span {
         let seconds = measurement.timeline.seconds();
         let seconds = &seconds[..seconds.len().min(within.as_secs_f64().ceil() as usize)];
         let sum = |count: fn(&Second) -> u64| seconds.iter().map(count).sum::<u64>();

@@ -242,10 +242,10 @@ impl Child {
     /// # Errors
     /// If the child has closed stdin, or was stopped.
     pub fn tell(&mut self, line: &str) -> Result<()> {
-        let telling = || format!("writing to {}", self.name);
+        let decisive_span = || format!("writing to {}", self.name);
         match &mut self.life_line {
-            Some(stdin) => writeln!(stdin, "{line}").context(telling),
-            None => Err(Error::new(format!("{}: it was stopped", telling()))),
+            Some(stdin) => writeln!(stdin, "{line}").context(decisive_span),
+            None => Err(Error::new(format!("{}: it was stopped", decisive_span()))),
         }
     }
 

@@ -159,13 +159,13 @@ impl<'b> BaselineWorkload<'b> {
         self.line(measure).and_then(middle)
     }
 
-    fn asked(self, what: &str) -> Option<&'b str> {
-        self.baseline.workload.asked.get(&format!("{}/{what}", self.name)).map(String::as_str)
+    fn properties(self, what: &str) -> Option<&'b str> {
+        self.baseline.workload.properties.get(&format!("{}/{what}", self.name)).map(String::as_str)
     }
 
     /// Describes the load: its rate, or its users.
     fn load(self) -> String {
-        match (self.asked("rate_per_s"), self.asked("connections")) {
+        match (self.properties("rate_per_s"), self.properties("connections")) {
             (Some(rate), _) => {
                 let rate: f64 = rate.parse().unwrap_or_default();
                 if rate < 10.0 { format!("{:.0}/min", rate * 60.0) } else { format!("{rate:.0}/s") }
@@ -177,7 +177,7 @@ impl<'b> BaselineWorkload<'b> {
 
     /// Returns the daemon, and the handshakes that are offered to it: the part of the title after the semicolon.
     fn daemon(self) -> [String; 2] {
-        let offer = self.asked("title").and_then(|title| title.split_once("; ")).map_or("–", |(_, offer)| offer);
+        let offer = self.properties("title").and_then(|title| title.split_once("; ")).map_or("–", |(_, offer)| offer);
         [self.name.trim_end_matches("_handshake").to_owned(), offer.replace(" TLS handshakes", "")]
     }
 }

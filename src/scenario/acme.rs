@@ -7,13 +7,13 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use self::answer::{Nonce, is_directory, is_problem, is_problem_type};
-use super::books::{AuditBook, AuditRows};
+use super::audit::{AuditCheck, AuditRows};
 use super::nonces::Nonces;
 use super::{Claim, Scenario, other_type, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
 use crate::error::{Context as _, Result};
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::breach::Breach;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
@@ -72,7 +72,7 @@ pub struct Acme {
     refused_in_shape: Cell<u64>,
     has_token: bool,
     audited: bool,
-    book: RefCell<Option<AuditBook>>,
+    check: RefCell<Option<AuditCheck>>,
 }
 
 impl Acme {
@@ -99,7 +99,7 @@ impl Acme {
             refused_in_shape: Cell::new(0),
             has_token: token.is_some(),
             audited: audited && token.is_some(),
-            book: RefCell::default(),
+            check: RefCell::default(),
         }
     }
 
@@ -157,14 +157,14 @@ impl Scenario for Acme {
         latencies.chain(faults).collect()
     }
 
-    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
-        let (method, bytes) = &self.requests[ask.step];
+    fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
+        let (method, bytes) = &self.requests[planned.step];
         request.clone_from(bytes);
         *method
     }
 
-    fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
-        let (wanted, right) = match (ask.step, response.status) {
+    fn judge(&self, planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome {
+        let (wanted, right) = match (planned.step, response.status) {
             (step, 429) => return self.refuse(step, response),
             // A nonce is due in answers to POST alone (section 6.5).
             (DIRECTORY, 200) => (200, is_directory(response) && self.has_fresh_nonce(start, response, false)),
@@ -178,9 +178,9 @@ impl Scenario for Acme {
         };
         match right {
             true => {
-                let answered = &self.answered[ask.step];
+                let answered = &self.answered[planned.step];
                 answered.set(answered.get() + 1);
-                let refused = ask.step == UNKNOWN && response.status == 400;
+                let refused = planned.step == UNKNOWN && response.status == 400;
                 self.unknown_refused.set(self.unknown_refused.get() + u64::from(refused));
                 Outcome::Ok
             }
@@ -188,8 +188,8 @@ impl Scenario for Acme {
         }
     }
 
-    fn flaw(&self, ask: Ask, response: &Response<'_>) -> String {
-        let due = match (response.status, ask.step) {
+    fn flaw(&self, planned: PlannedRequest, response: &Response<'_>) -> String {
+        let due = match (response.status, planned.step) {
             (429, _) => RATE_LIMITED_TYPE,
             (_, DIRECTORY) if !response.is_json() => return other_type(response, "JSON"),
             (_, DIRECTORY) if !is_directory(response) => {
@@ -211,7 +211,7 @@ impl Scenario for Acme {
         }
     }
 
-    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
+    fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         if self.audited {
             let rows = |name, action, path, status| AuditRows { name, action, path, status };
             let kinds = vec![
@@ -220,19 +220,19 @@ impl Scenario for Acme {
                 rows("audit rows of malformed ids", "api_get", "/acme/%/renewal-info/%", 400),
                 rows("audit rows of unknown ids", "api_get", "/acme/%/renewal-info/%", 404),
             ];
-            self.book.replace(Some(AuditBook::open(database, kinds)?));
+            self.check.replace(Some(AuditCheck::open(database, kinds)?));
         }
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
+    fn finish_check(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let mut work = vec![self.nonces_kept(database)?];
-        if let Some(book) = &*self.book.borrow() {
+        if let Some(check) = &*self.check.borrow() {
             let mut claimed: Vec<u64> = self.answered.iter().map(Cell::get).collect();
             // The audit rows of the two ids differ in their status alone.
             claimed[MALFORMED] += self.unknown_refused.get();
             claimed[UNKNOWN] -= self.unknown_refused.get();
-            work.extend(book.close(&claimed, unanswered, database)?);
+            work.extend(check.close(&claimed, unanswered, database)?);
         }
         Ok(work)
     }
@@ -304,7 +304,7 @@ mod tests {
         let message = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let length = if acme.requests[step].0 == Method::Head { message.len() - body.len() } else { message.len() };
         parser.feed(&message.as_bytes()[..length]).unwrap();
-        acme.judge(Ask { seq: 0, client: 0, step }, Moment::now(), &parser.response().unwrap())
+        acme.judge(PlannedRequest { seq: 0, client: 0, step }, Moment::now(), &parser.response().unwrap())
     }
 
     const DIRECTORY_BODY: &str = r#"{"newNonce":"https://h/n","newAccount":"https://h/a","newOrder":"https://h/o"}"#;

@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use super::books::{AuditBook, AuditRows};
+use super::audit::{AuditCheck, AuditRows};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::timeline::Steady;
@@ -68,7 +68,7 @@ pub struct AgentStorm {
     accepted: Cell<u64>,
     polled: Cell<u64>,
     recovery: Recovery,
-    book: RefCell<Option<AuditBook>>,
+    check: RefCell<Option<AuditCheck>>,
 }
 
 /// The return of a fleet after an outage.
@@ -95,7 +95,7 @@ impl AgentStorm {
             accepted: Cell::new(0),
             polled: Cell::new(0),
             recovery: Recovery::default(),
-            book: RefCell::default(),
+            check: RefCell::default(),
         }
     }
 
@@ -104,8 +104,8 @@ impl AgentStorm {
         format!("/api/v1/agents/ag-loadtest-{number:05}/heartbeat")
     }
 
-    fn accept_heartbeat(&self, ask: Ask, start: Moment) {
-        let last = &self.last_accepted[(ask.client % self.agents) as usize];
+    fn accept_heartbeat(&self, planned: PlannedRequest, start: Moment) {
+        let last = &self.last_accepted[(planned.client % self.agents) as usize];
         let first = last.replace(start) == Moment::default();
         self.accepted.set(self.accepted.get() + 1);
         if first {
@@ -185,9 +185,9 @@ impl Scenario for AgentStorm {
         }
     }
 
-    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
-        let number = ask.client % self.agents + 1;
-        if ask.step == POLL {
+    fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
+        let number = planned.client % self.agents + 1;
+        if planned.step == POLL {
             self.poll.fill(number, request);
             return Method::Get;
         }
@@ -195,11 +195,11 @@ impl Scenario for AgentStorm {
         Method::Post
     }
 
-    fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome {
         if response.status != 200 || !response.is_json() {
             return unwanted(response.status, 200);
         }
-        if ask.step == POLL {
+        if planned.step == POLL {
             let right = response.body.starts_with(br#"{"count":"#);
             self.polled.set(self.polled.get() + u64::from(right));
             return if right { Outcome::Ok } else { Outcome::Wrong };
@@ -207,11 +207,11 @@ impl Scenario for AgentStorm {
         if response.body.trim_ascii() != RECORDED {
             return Outcome::Wrong;
         }
-        self.accept_heartbeat(ask, start);
+        self.accept_heartbeat(planned, start);
         Outcome::Ok
     }
 
-    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
+    fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::refresh_fleet(database, self.agents)?;
         let rows = |name, action, path| AuditRows { name, action, path, status: 200 };
         let heartbeat = "/api/v1/agents/ag-loadtest-%/heartbeat";
@@ -219,19 +219,19 @@ impl Scenario for AgentStorm {
         if self.fleet != Fleet::Contract {
             kinds.push(rows("audit rows of answered polls", "api_get", "/api/v1/agents/ag-loadtest-%/work"));
         }
-        self.book.replace(Some(AuditBook::open(database, kinds)?));
+        self.check.replace(Some(AuditCheck::open(database, kinds)?));
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
+    fn finish_check(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let mut work = vec![Work {
             name: "agents whose row shows their last accepted heartbeat",
             claimed: self.recovery.back.get(),
             found: self.rows_updated(database)?,
             source: "SQL",
         }];
-        if let Some(book) = &*self.book.borrow() {
-            work.extend(book.close(&[self.accepted.get(), self.polled.get()], unanswered, database)?);
+        if let Some(check) = &*self.check.borrow() {
+            work.extend(check.close(&[self.accepted.get(), self.polled.get()], unanswered, database)?);
         }
         Ok(work)
     }
@@ -242,7 +242,7 @@ impl Scenario for AgentStorm {
         if self.fleet == Fleet::Contract { vec![heartbeats] } else { vec![heartbeats, polls] }
     }
 
-    fn telling(&self) -> Option<Duration> {
+    fn decisive_span(&self) -> Option<Duration> {
         let recovery = &self.recovery;
         recovery.complete.get().zip(recovery.began.get()).map(|(complete, began)| complete - began)
     }
@@ -294,15 +294,15 @@ mod tests {
     use crate::measure::timeline::Timeline;
     use crate::wire::http1::Parser;
 
-    fn ask(seq: u64) -> Ask {
-        Ask { seq, client: seq, step: HEARTBEAT }
+    fn planned(seq: u64) -> PlannedRequest {
+        PlannedRequest { seq, client: seq, step: HEARTBEAT }
     }
 
     fn judge(bytes: &[u8]) -> Outcome {
         let mut parser = Parser::default();
         parser.start(Method::Post);
         parser.feed(bytes).unwrap();
-        AgentStorm::new(Fleet::Contract, 5, "h", "t").judge(ask(0), Moment::now(), &parser.response().unwrap())
+        AgentStorm::new(Fleet::Contract, 5, "h", "t").judge(planned(0), Moment::now(), &parser.response().unwrap())
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod tests {
         let storm = AgentStorm::new(Fleet::Contract, 5_000, "localhost:8443", "t0k");
         let mut request = Vec::new();
         for (seq, number) in [(0, 1), (4_999, 5_000), (5_000, 1), (12_344, 2_345)] {
-            storm.encode(ask(seq), &mut request);
+            storm.encode(planned(seq), &mut request);
             let text = String::from_utf8(request.clone()).unwrap();
             assert!(text.starts_with(&format!("POST {} HTTP/1.1\r\n", AgentStorm::path(number))), "{text}");
             let (os, architecture) = platform(number);

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::books::{self, AuditBook, AuditRows};
+use super::audit::{self, AuditCheck, AuditRows};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
 use crate::error::Result;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
@@ -54,7 +54,7 @@ pub struct BulkRenewal {
     host: String,
     token: String,
     seen: RefCell<Seen>,
-    book: RefCell<Option<Opened>>,
+    check: RefCell<Option<Opened>>,
 }
 
 /// Sums over all answers.
@@ -73,7 +73,7 @@ struct Seen {
 }
 
 struct Opened {
-    audit: AuditBook,
+    audit: AuditCheck,
     jobs: u64,
 }
 
@@ -95,7 +95,7 @@ impl BulkRenewal {
             host: host.to_owned(),
             token: token.to_owned(),
             seen: RefCell::default(),
-            book: RefCell::default(),
+            check: RefCell::default(),
         }
     }
 
@@ -164,8 +164,8 @@ impl Scenario for BulkRenewal {
         ]
     }
 
-    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
-        *request = encode(Method::Post, PATH, &self.host, Some(&self.token), &self.body(ask.seq));
+    fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
+        *request = encode(Method::Post, PATH, &self.host, Some(&self.token), &self.body(planned.seq));
         Method::Post
     }
 
@@ -174,7 +174,7 @@ impl Scenario for BulkRenewal {
         4 * 1024 * 1024
     }
 
-    fn judge(&self, _ask: Ask, start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, _ask: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome {
         if response.status != 200 || !response.is_json() {
             return unwanted(response.status, 200);
         }
@@ -190,16 +190,16 @@ impl Scenario for BulkRenewal {
         if right { Outcome::Ok } else { Outcome::Wrong }
     }
 
-    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
+    fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::refresh_certificates(database, SEEDED_CERTIFICATES)?;
         let kinds = vec![AuditRows { name: "audit rows of renewals", action: "api_post", path: PATH, status: 200 }];
-        let audit = AuditBook::open(database, kinds)?;
-        self.book.replace(Some(Opened { audit, jobs: jobs(database)? }));
+        let audit = AuditCheck::open(database, kinds)?;
+        self.check.replace(Some(Opened { audit, jobs: jobs(database)? }));
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
-        let Some(opened) = self.book.take() else { return Ok(Vec::new()) };
+    fn finish_check(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
+        let Some(opened) = self.check.take() else { return Ok(Vec::new()) };
         let (enqueued, in_doubt) = (self.seen.borrow().enqueued, unanswered * self.at_most_per_request());
         // A wrong answer is audited like a right one: its status is the same.
         let told = self.seen.borrow().told;
@@ -208,7 +208,7 @@ impl Scenario for BulkRenewal {
         work.push(Work::counted("renewal jobs", enqueued, found, in_doubt, "SQL"));
         if let Selection::Batches { .. } = self.selection {
             let sql = "SELECT count(*) FROM managed_certificates WHERE id LIKE $1 AND status = 'RenewalInProgress'";
-            let found = books::number(database, "certificates in renewal", sql, "cert-loadtest-bulk-%")?;
+            let found = audit::number(database, "certificates in renewal", sql, "cert-loadtest-bulk-%")?;
             work.push(Work::counted("certificates in renewal", enqueued, found, in_doubt, "SQL"));
         }
         Ok(work)
@@ -251,7 +251,7 @@ impl Scenario for BulkRenewal {
 
 /// Counts all jobs, the suite's own or not.
 fn jobs(database: &mut DatabaseClient) -> Result<u64> {
-    books::number(database, "jobs", "SELECT count(*) FROM jobs WHERE id LIKE $1", "%")
+    audit::number(database, "jobs", "SELECT count(*) FROM jobs WHERE id LIKE $1", "%")
 }
 
 #[cfg(test)]
@@ -268,7 +268,7 @@ mod tests {
         parser.start(Method::Post);
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
         parser.feed(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
-        renewal.judge(Ask { seq: 0, client: 0, step: 0 }, Moment::now(), &parser.response().unwrap())
+        renewal.judge(PlannedRequest { seq: 0, client: 0, step: 0 }, Moment::now(), &parser.response().unwrap())
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Claim, Scenario};
 use crate::clock::Moment;
 use crate::error::Result;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
@@ -90,21 +90,21 @@ impl Scenario for F5Deploy {
         Vec::new()
     }
 
-    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
+    fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
         let mut deployments = self.deployments.borrow_mut();
-        if ask.step == LOGIN {
-            deployments.insert(ask.client, self.begin(ask.client));
+        if planned.step == LOGIN {
+            deployments.insert(planned.client, self.begin(planned.client));
         }
-        let deployment = deployments.entry(ask.client).or_insert_with(|| self.begin(ask.client));
-        deployment.encode(ask.step, &self.host, &self.user, request)
+        let deployment = deployments.entry(planned.client).or_insert_with(|| self.begin(planned.client));
+        deployment.encode(planned.step, &self.host, &self.user, request)
     }
 
-    fn judge(&self, ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, planned: PlannedRequest, _start: Moment, response: &Response<'_>) -> Outcome {
         let mut deployments = self.deployments.borrow_mut();
         // Every answer has a request before it.
-        let Some(deployment) = deployments.get_mut(&ask.client) else { return Outcome::Wrong };
-        let outcome = deployment.judge(ask.step, response);
-        let counter = match ask.step {
+        let Some(deployment) = deployments.get_mut(&planned.client) else { return Outcome::Wrong };
+        let outcome = deployment.judge(planned.step, response);
+        let counter = match planned.step {
             LOGIN => &self.logins,
             COMMIT => &self.committed,
             LOGOUT => &self.logouts,
@@ -114,11 +114,11 @@ impl Scenario for F5Deploy {
         outcome
     }
 
-    fn open_books(&self, _database: &mut crate::database::DatabaseClient) -> Result<()> {
+    fn begin_check(&self, _database: &mut crate::database::DatabaseClient) -> Result<()> {
         Ok(())
     }
 
-    fn close_books(&self, _unanswered: u64, _database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>> {
+    fn finish_check(&self, _unanswered: u64, _database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>> {
         Ok(Vec::new())
     }
 
@@ -142,7 +142,7 @@ mod tests {
 
     fn request(scenario: &F5Deploy, client: u64, step: usize) -> String {
         let mut request = Vec::new();
-        scenario.encode(Ask { seq: 0, client, step }, &mut request);
+        scenario.encode(PlannedRequest { seq: 0, client, step }, &mut request);
         String::from_utf8(request).unwrap()
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let length = body.len();
         let head = format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}");
         parser.feed(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
-        scenario.judge(Ask { seq: 0, client, step }, Moment::now(), &parser.response().unwrap())
+        scenario.judge(PlannedRequest { seq: 0, client, step }, Moment::now(), &parser.response().unwrap())
     }
 
     /// Returns the text between two others.

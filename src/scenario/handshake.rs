@@ -10,7 +10,7 @@ use super::rotation::{Rotations, Sighting};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::error::Result;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
@@ -125,13 +125,13 @@ impl Scenario for ConnectorHandshake {
         vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
     }
 
-    fn encode(&self, _ask: Ask, request: &mut Vec<u8>) -> Method {
+    fn encode(&self, _ask: PlannedRequest, request: &mut Vec<u8>) -> Method {
         request.clear();
         request.extend_from_slice(&self.request);
         Method::Get
     }
 
-    fn judge(&self, _ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, _ask: PlannedRequest, _start: Moment, response: &Response<'_>) -> Outcome {
         if response.status == 200 { Outcome::Ok } else { unwanted(response.status, 200) }
     }
 
@@ -149,11 +149,11 @@ impl Scenario for ConnectorHandshake {
         }
     }
 
-    fn open_books(&self, _database: &mut crate::database::DatabaseClient) -> Result<()> {
+    fn begin_check(&self, _database: &mut crate::database::DatabaseClient) -> Result<()> {
         Ok(())
     }
 
-    fn close_books(&self, _unanswered: u64, _database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>> {
+    fn finish_check(&self, _unanswered: u64, _database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>> {
         Ok(Vec::new())
     }
 

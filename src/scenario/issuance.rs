@@ -3,11 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Claim, Scenario, books, unwanted};
+use super::{Claim, Scenario, audit, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
 use crate::error::Result;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Outcome, Quantile};
@@ -102,30 +102,30 @@ impl Scenario for Issuance {
         ]
     }
 
-    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
-        self.template.fill(ask.seq, request);
+    fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
+        self.template.fill(planned.seq, request);
         Method::Post
     }
 
-    fn judge(&self, ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, planned: PlannedRequest, _start: Moment, response: &Response<'_>) -> Outcome {
         if response.status != 201 {
             return unwanted(response.status, 201);
         }
-        if !response.is_json() || !self.names(ask.seq, response.body) {
+        if !response.is_json() || !self.names(planned.seq, response.body) {
             return Outcome::Wrong;
         }
         self.accepted.set(self.accepted.get() + 1);
         Outcome::Ok
     }
 
-    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
+    fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::clean_issued(database)?;
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
+    fn finish_check(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let sql = "SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
-        let found = books::number(database, "the certificates posted", sql, &format!("{}%", self.prefix))?;
+        let found = audit::number(database, "the certificates posted", sql, &format!("{}%", self.prefix))?;
         Ok(vec![Work::counted("certificates created", self.accepted.get(), found, unanswered, "SQL")])
     }
 
@@ -149,7 +149,7 @@ mod tests {
             let head =
                 format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
             parser.feed(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
-            issuance.judge(Ask { seq, client: 0, step: 0 }, Moment::now(), &parser.response().unwrap())
+            issuance.judge(PlannedRequest { seq, client: 0, step: 0 }, Moment::now(), &parser.response().unwrap())
         };
         assert_eq!(judge(7, 201, "loadtest-api-r1-00000007.example.test"), Outcome::Ok);
         assert_eq!(judge(8, 201, "loadtest-api-r1-00000007.example.test"), Outcome::Wrong);
@@ -162,7 +162,7 @@ mod tests {
     fn names_are_unique_within_a_run_and_between_runs() {
         let request = |run: &str, seq| {
             let mut request = Vec::new();
-            Issuance::new(run, "h", "t").encode(Ask { seq, client: 0, step: 0 }, &mut request);
+            Issuance::new(run, "h", "t").encode(PlannedRequest { seq, client: 0, step: 0 }, &mut request);
             String::from_utf8(request).unwrap()
         };
         assert!(request("a1", 3).contains(r#""name":"loadtest-api-a1-00000003.example.test""#));

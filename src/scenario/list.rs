@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::books::{AuditBook, AuditRows};
+use super::audit::{AuditCheck, AuditRows};
 use super::{Claim, Scenario, issuance, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
 use crate::error::Result;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
@@ -51,13 +51,13 @@ pub struct List {
     answered: Cell<u64>,
     not_modified: Cell<u64>,
     walk: RefCell<Walk>,
-    book: RefCell<Option<AuditBook>>,
+    check: RefCell<Option<AuditCheck>>,
 }
 
 /// The state of a walk through the pages.
 struct Walk {
     /// The page of each request in flight.
-    asked: HashMap<u64, u64>,
+    requested: HashMap<u64, u64>,
     page: u64,
     pages: u64,
     deepest: u64,
@@ -87,7 +87,7 @@ impl List {
     /// Returns the scenario for a system whose Host is `host`, with an API key `token`.
     pub fn new(variant: Variant, host: &str, token: &str) -> Self {
         let walk = Walk {
-            asked: HashMap::new(),
+            requested: HashMap::new(),
             page: 1,
             pages: 1,
             deepest: 1,
@@ -104,7 +104,7 @@ impl List {
             answered: Cell::new(0),
             not_modified: Cell::new(0),
             walk: RefCell::new(walk),
-            book: RefCell::default(),
+            check: RefCell::default(),
         }
     }
 
@@ -114,7 +114,7 @@ impl List {
             Variant::FirstPage | Variant::Conditional => format!("per_page={PER_PAGE}"),
             Variant::Deep => {
                 let page = walk.page;
-                walk.asked.insert(seq, page);
+                walk.requested.insert(seq, page);
                 walk.page = if page < walk.pages.min(MAX_PAGES) { page + 1 } else { 1 };
                 format!("per_page={PER_PAGE}&page={page}")
             }
@@ -131,16 +131,16 @@ impl List {
 
     fn judge_page(&self, seq: u64, body: &[u8]) -> Outcome {
         let mut walk = self.walk.borrow_mut();
-        let asked = walk.asked.remove(&seq).unwrap_or(1);
+        let requested = walk.requested.remove(&seq).unwrap_or(1);
         let Ok(page) = serde_json::from_slice::<Page<'_>>(body) else { return Outcome::Wrong };
         // The total is counted before the page is read, and certificates are only added.
-        let due = page.total.saturating_sub((asked - 1) * PER_PAGE).min(PER_PAGE);
-        let right_page = self.variant == Variant::Cursor || page.page == Some(asked);
+        let due = page.total.saturating_sub((requested - 1) * PER_PAGE).min(PER_PAGE);
+        let right_page = self.variant == Variant::Cursor || page.page == Some(requested);
         if !right_page || (page.data.len() as u64) < due || page.data.len() as u64 > PER_PAGE {
             return Outcome::Wrong;
         }
         walk.pages = page.total.div_ceil(PER_PAGE).max(1);
-        walk.deepest = walk.deepest.max(asked);
+        walk.deepest = walk.deepest.max(requested);
         if self.variant == Variant::Cursor {
             walk.follow(&page);
         }
@@ -185,8 +185,8 @@ impl Scenario for List {
         ]
     }
 
-    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method {
-        let target = format!("{}?{}", issuance::PATH, self.query(ask.seq));
+    fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
+        let target = format!("{}?{}", issuance::PATH, self.query(planned.seq));
         *request = encode(Method::Get, &target, &self.host, Some(&self.token), "");
         if self.variant == Variant::Conditional
             && let Some(etag) = &self.walk.borrow().etag
@@ -201,13 +201,13 @@ impl Scenario for List {
         1024 * 1024
     }
 
-    fn judge(&self, ask: Ask, _start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, planned: PlannedRequest, _start: Moment, response: &Response<'_>) -> Outcome {
         let outcome = match response.status {
             304 if self.variant == Variant::Conditional => {
                 self.not_modified.set(self.not_modified.get() + 1);
                 Outcome::Ok
             }
-            200 if response.is_json() => self.judge_page(ask.seq, response.body),
+            200 if response.is_json() => self.judge_page(planned.seq, response.body),
             status => unwanted(status, 200),
         };
         if outcome == Outcome::Ok {
@@ -219,18 +219,18 @@ impl Scenario for List {
         outcome
     }
 
-    fn open_books(&self, database: &mut DatabaseClient) -> Result<()> {
+    fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         let rows = |name, status| AuditRows { name, action: "api_get", path: issuance::PATH, status };
         let kinds = vec![rows("audit rows of pages", 200), rows("audit rows of unchanged pages", 304)];
-        self.book.replace(Some(AuditBook::open(database, kinds)?));
+        self.check.replace(Some(AuditCheck::open(database, kinds)?));
         Ok(())
     }
 
-    fn close_books(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
+    fn finish_check(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let unchanged = self.not_modified.get();
         let claimed = [self.answered.get() - unchanged, unchanged];
-        let mut work = match &*self.book.borrow() {
-            Some(book) => book.close(&claimed, unanswered, database)?,
+        let mut work = match &*self.check.borrow() {
+            Some(check) => check.close(&claimed, unanswered, database)?,
             None => Vec::new(),
         };
         work.retain(|work| work.claimed + work.found > 0);
@@ -262,8 +262,8 @@ mod tests {
     use super::*;
     use crate::wire::http1::Parser;
 
-    fn ask(seq: u64) -> Ask {
-        Ask { seq, client: 0, step: 0 }
+    fn planned(seq: u64) -> PlannedRequest {
+        PlannedRequest { seq, client: 0, step: 0 }
     }
 
     fn page(total: u64, number: u64, rows: u64) -> String {
@@ -276,12 +276,12 @@ mod tests {
         parser.start(Method::Get);
         let head = format!("HTTP/1.1 {head}\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
         parser.feed(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
-        list.judge(ask(seq), Moment::now(), &parser.response().unwrap())
+        list.judge(planned(seq), Moment::now(), &parser.response().unwrap())
     }
 
-    fn asked(list: &List, seq: u64) -> String {
+    fn encoded(list: &List, seq: u64) -> String {
         let mut request = Vec::new();
-        list.encode(ask(seq), &mut request);
+        list.encode(planned(seq), &mut request);
         String::from_utf8(request).unwrap()
     }
 
@@ -300,7 +300,7 @@ mod tests {
         let list = List::new(Variant::Deep, "h", "t");
         let mut pages = Vec::new();
         for seq in 0..5 {
-            let request = asked(&list, seq);
+            let request = encoded(&list, seq);
             let number: u64 = request.split("&page=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
             pages.push(number);
             let rows = if number == 3 { 20 } else { 50 };
@@ -314,9 +314,9 @@ mod tests {
     #[test]
     fn a_conditional_list_sends_its_etag_and_counts_304s() {
         let list = List::new(Variant::Conditional, "h", "t");
-        assert!(!asked(&list, 0).contains("If-None-Match"));
+        assert!(!encoded(&list, 0).contains("If-None-Match"));
         assert_eq!(judge(&list, 0, "200 OK\r\nEtag: \"abc\"", &page(50, 1, 50)), Outcome::Ok);
-        assert!(asked(&list, 1).contains("\r\nIf-None-Match: \"abc\"\r\n\r\n"));
+        assert!(encoded(&list, 1).contains("\r\nIf-None-Match: \"abc\"\r\n\r\n"));
         assert_eq!(judge(&list, 1, "304 Not Modified", ""), Outcome::Ok);
         assert_eq!(list.observations(&Measurement::default())[0].to_string(), "answered 304 Not Modified: 1 of 2");
     }
@@ -327,7 +327,7 @@ mod tests {
         let stuck = page(500, 1, 50).replace("\"page\":1,\"per_page\":50", "\"next_cursor\":\"c2\",\"page_size\":50");
         for seq in 0..45 {
             let cursor = if seq % MAX_CURSOR_PAGES == 0 { "cursor=start " } else { "cursor=c2 " };
-            assert!(asked(&list, seq).contains(cursor), "{seq}");
+            assert!(encoded(&list, seq).contains(cursor), "{seq}");
             assert_eq!(judge(&list, seq, "200 OK", &stuck), Outcome::Ok);
         }
         assert_eq!(

@@ -3,7 +3,7 @@
 
 pub mod acme;
 pub mod agent_storm;
-pub mod books;
+pub mod audit;
 pub mod bulk_renewal;
 pub mod connector_kind;
 pub mod f5_deploy;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::foreign;
-use crate::load::arrival::Ask;
+use crate::load::arrival::PlannedRequest;
 use crate::measure::breach::Breach;
 use crate::measure::observation::Observation;
 use crate::measure::threshold::Threshold;
@@ -37,7 +37,7 @@ pub trait Scenario: 'static {
     /// Describes its requests in one line for people.
     fn title(&self) -> String;
 
-    /// Returns the names of its kinds of request; [`Ask::step`] is an index into them.
+    /// Returns the names of its kinds of request; [`PlannedRequest::step`] is an index into them.
     fn steps(&self) -> &'static [&'static str];
 
     /// Returns the bounds on its latencies.
@@ -47,7 +47,7 @@ pub trait Scenario: 'static {
     fn starting(&self, _start: Moment) {}
 
     /// Replaces `request` by the encoded request.
-    fn encode(&self, ask: Ask, request: &mut Vec<u8>) -> Method;
+    fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method;
 
     /// Takes note of a connection that was opened for a request that started at `start`; its handshake had ended at
     /// `shown`.
@@ -62,10 +62,10 @@ pub trait Scenario: 'static {
     }
 
     /// Returns the outcome of a request that started at `start`, and notes the side effects that the answer claims.
-    fn judge(&self, ask: Ask, start: Moment, response: &Response<'_>) -> Outcome;
+    fn judge(&self, planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome;
 
     /// Describes, for people, the flaw of an answer that was just judged wrong.
-    fn flaw(&self, _ask: Ask, response: &Response<'_>) -> String {
+    fn flaw(&self, _ask: PlannedRequest, response: &Response<'_>) -> String {
         match response.is_json() {
             true => "its JSON is not the right answer".to_owned(),
             false => other_type(response, "JSON"),
@@ -77,7 +77,7 @@ pub trait Scenario: 'static {
     ///
     /// # Errors
     /// If a query fails.
-    fn open_books(&self, database: &mut crate::database::DatabaseClient) -> Result<()>;
+    fn begin_check(&self, database: &mut crate::database::DatabaseClient) -> Result<()>;
 
     /// Counts the side effects that the database shows since the books were opened. `unanswered` is the number of
     /// requests without a complete answer, so that their side effects may or may not be there. Not for use inside an
@@ -85,7 +85,7 @@ pub trait Scenario: 'static {
     ///
     /// # Errors
     /// If a query fails.
-    fn close_books(&self, unanswered: u64, database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>>;
+    fn finish_check(&self, unanswered: u64, database: &mut crate::database::DatabaseClient) -> Result<Vec<Work>>;
 
     /// Returns the side effects that the answers so far claim, warm-up included.
     fn claims(&self) -> Vec<Claim>;
@@ -102,7 +102,7 @@ pub trait Scenario: 'static {
 
     /// Returns the part of the window, from its beginning, from which its figure comes; `None` if it comes from all of
     /// it.
-    fn telling(&self) -> Option<Duration> {
+    fn decisive_span(&self) -> Option<Duration> {
         None
     }
 }

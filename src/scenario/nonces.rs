@@ -65,8 +65,8 @@ impl Nonces {
         }
     }
 
-    /// Notes a nonce that was requested at `asked`; returns true if it is new. One beyond [`MOST`] counts as new.
-    pub fn insert(&mut self, nonce: &[u8], asked: Moment) -> bool {
+    /// Notes a nonce that was requested at `requested`; returns true if it is new. One beyond [`MOST`] counts as new.
+    pub fn insert(&mut self, nonce: &[u8], requested: Moment) -> bool {
         self.seen += 1;
         if self.unique >= MOST {
             self.unchecked += 1;
@@ -80,7 +80,7 @@ impl Nonces {
             return false;
         }
         self.unique += 1;
-        self.keep(nonce, asked);
+        self.keep(nonce, requested);
         true
     }
 
@@ -104,9 +104,9 @@ impl Nonces {
         self.blocks.iter().flat_map(move |block| block.since(since))
     }
 
-    fn keep(&mut self, nonce: &[u8], asked: Moment) {
+    fn keep(&mut self, nonce: &[u8], requested: Moment) {
         if self.blocks.back().is_none_or(|block| !block.has_room(nonce)) {
-            let old = |block: &Block| block.ends.last().is_none_or(|(_, last)| asked - *last > self.lasting);
+            let old = |block: &Block| block.ends.last().is_none_or(|(_, last)| requested - *last > self.lasting);
             let full = self.blocks.len() >= MOST_BLOCKS;
             let used = self.blocks.front().is_some_and(|block| full || old(block)).then(|| self.blocks.pop_front());
             self.blocks.push_back(used.flatten().map_or_else(Block::new, Block::cleared));
@@ -115,7 +115,7 @@ impl Nonces {
             && block.has_room(nonce)
         {
             block.bytes.extend_from_slice(nonce);
-            block.ends.push((block.bytes.len() as u32, asked));
+            block.ends.push((block.bytes.len() as u32, requested));
         }
     }
 }
@@ -167,7 +167,7 @@ impl Block {
 
     fn since(&self, since: Moment) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().map(|(end, _)| *end as usize));
-        let nonces = starts.zip(&self.ends).filter(move |(_, (_, asked))| *asked > since);
+        let nonces = starts.zip(&self.ends).filter(move |(_, (_, requested))| *requested > since);
         nonces.filter_map(|(start, (end, _))| std::str::from_utf8(&self.bytes[start..*end as usize]).ok())
     }
 }

@@ -18,7 +18,7 @@ pub struct Rotation {
     /// The daemon.
     pub kind: ConnectorKind,
     /// The moment of the order to the daemon.
-    pub asked: Moment,
+    pub requested: Moment,
     /// The moment at which the daemon had taken it, as far as it reports that.
     pub returned: Moment,
     /// The new certificate, as [`crate::wire::handshake::Record`] has it.
@@ -47,7 +47,7 @@ pub struct Retired {
     /// The daemon.
     pub kind: ConnectorKind,
     /// The moment at which the daemon was ordered to replace it.
-    pub asked: Moment,
+    pub requested: Moment,
     /// The moment of the last check whether it lives.
     pub seen: Moment,
     /// True if it had ended then.
@@ -97,7 +97,7 @@ fn of_resumed(rotations: &[Rotation], resumed: &[Sighting]) -> Vec<Observation> 
     };
     let late = resumed.iter().filter_map(|one| {
         let rotation = replaced_by(one.certificate).filter(|rotation| rotation.returned <= one.shown)?;
-        Some(one.shown - rotation.asked)
+        Some(one.shown - rotation.requested)
     });
     let late: Vec<Duration> = late.collect();
     let share = Value::Share { count: late.len() as u64, of: resumed.len() as u64 };
@@ -112,7 +112,7 @@ fn of_resumed(rotations: &[Rotation], resumed: &[Sighting]) -> Vec<Observation> 
 
 fn of_retired<'r>(retired: impl Iterator<Item = &'r Retired>) -> Vec<Observation> {
     let retired: Vec<&Retired> = retired.collect();
-    let Some(longest) = retired.iter().map(|one| one.seen - one.asked).max() else { return Vec::new() };
+    let Some(longest) = retired.iter().map(|one| one.seen - one.requested).max() else { return Vec::new() };
     let alive = retired.iter().filter(|one| !one.ended).count() as u64;
     vec![
         Observation { name: "longest life of a worker process after its replacement", value: Value::Duration(longest) },
@@ -127,9 +127,9 @@ fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observati
     let judged = rotations.iter().enumerate().filter_map(|(index, rotation)| {
         // A rotation shortly before the end of the run had no time to take effect.
         last_start.filter(|last| *last >= rotation.returned + AFTERMATH)?;
-        let end = rotations.get(index + 1).map_or(Moment::from_ns(u64::MAX), |next| next.asked);
+        let end = rotations.get(index + 1).map_or(Moment::from_ns(u64::MAX), |next| next.requested);
         let after: Vec<_> =
-            sightings.iter().filter(|one| rotation.asked <= one.shown && one.shown < end).copied().collect();
+            sightings.iter().filter(|one| rotation.requested <= one.shown && one.shown < end).copied().collect();
         let has_aftermath = after.iter().any(|one| one.start >= rotation.returned);
         has_aftermath.then(|| until_everywhere(rotation, &after))
     });
@@ -140,7 +140,7 @@ fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observati
         None => Value::Never,
     };
     let amid = |one: &Sighting| {
-        rotations.iter().any(|rotation| rotation.asked <= one.start && one.start <= rotation.returned + AFTERMATH)
+        rotations.iter().any(|rotation| rotation.requested <= one.start && one.start <= rotation.returned + AFTERMATH)
     };
     let answered = sightings.iter().filter(|one| one.service_ns > 0);
     let (during, otherwise): (Vec<&Sighting>, Vec<&Sighting>) = answered.partition(|one| amid(one));
@@ -167,7 +167,7 @@ fn until_everywhere(rotation: &Rotation, after: &[Sighting]) -> Option<Duration>
     let last_old = after.iter().rposition(|one| one.certificate != rotation.certificate);
     let first = after.get(last_old.map_or(0, |index| index + 1))?;
     // If no connection was shown the old one, the time is at most that to the first with the new one.
-    Some(first.shown - rotation.asked)
+    Some(first.shown - rotation.requested)
 }
 
 /// Returns the service time that this share of connections does not exceed.
@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn rotation_time_ends_with_the_last_old_certificate() {
-        let rotation = Rotation { kind: ConnectorKind::Nginx, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
+        let rotation =
+            Rotation { kind: ConnectorKind::Nginx, requested: ms(1_000), returned: ms(1_010), certificate: 2 };
         let sightings =
             [see(0, 1, 1), see(1_005, 2, 9), see(1_020, 1, 5), see(1_030, 2, 1), see(1_040, 2, 1), see(9_000, 2, 2)];
         assert_eq!(
@@ -215,7 +216,8 @@ mod tests {
 
     #[test]
     fn certificates_are_timed_at_the_moment_they_are_shown() {
-        let rotation = Rotation { kind: ConnectorKind::Apache, asked: ms(1_000), returned: ms(1_010), certificate: 2 };
+        let rotation =
+            Rotation { kind: ConnectorKind::Apache, requested: ms(1_000), returned: ms(1_010), certificate: 2 };
         let waited = |at, shown, certificate| Sighting { shown: ms(shown), ..see(at, certificate, 1) };
         // No connection is accepted for half a second, be it begun before the order or after it.
         let told = |sightings: &[Sighting]| told(&[rotation], sightings)[1].clone();
@@ -231,13 +233,14 @@ mod tests {
         let rotations = Rotations::default();
         let rotation = |at, certificate| Rotation {
             kind: ConnectorKind::Haproxy,
-            asked: ms(at),
+            requested: ms(at),
             returned: ms(at + 10),
             certificate,
         };
         rotations.note(rotation(1_000, 2));
         rotations.note(rotation(5_000, 3));
-        let retired = |seen, ended| Retired { kind: ConnectorKind::Haproxy, asked: ms(1_000), seen: ms(seen), ended };
+        let retired =
+            |seen, ended| Retired { kind: ConnectorKind::Haproxy, requested: ms(1_000), seen: ms(seen), ended };
         rotations.note_retired(retired(1_020, true));
         rotations.note_retired(retired(8_000, false));
         rotations.note_retired(Retired { kind: ConnectorKind::Nginx, ..retired(9_000, false) });
@@ -264,8 +267,12 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_never_served_is_reported() {
-        let rotation =
-            |asked| Rotation { kind: ConnectorKind::F5, asked: ms(asked), returned: ms(asked + 1), certificate: 7 };
+        let rotation = |requested| Rotation {
+            kind: ConnectorKind::F5,
+            requested: ms(requested),
+            returned: ms(requested + 1),
+            certificate: 7,
+        };
         assert!(told(&[rotation(5)], &[see(4, 1, 1), see(1_006, 1, 1)])[1].ends_with("never"));
         // The last connection with the old certificate came after the second replacement, just before the run ended.
         let sightings = [see(4, 1, 1), see(9, 7, 1), see(5_020, 1, 1)];

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::load::desk::Affinity;
+use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening, Plan};
 use crate::run::Workload;
 use crate::scenario::Scenario;

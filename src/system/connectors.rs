@@ -373,8 +373,8 @@ impl Connector {
 
     fn exchange(&self, dialer: &Dialer) -> Result<()> {
         let status = runtime()?.block_on(async {
-            let asked = timeout(PATIENCE, ask(dialer, self.kind.path(), &self.base.host_header())).await;
-            asked.unwrap_or_else(|_| Err(Fault::new(FaultKind::Closed, format!("no answer within {PATIENCE:?}"))))
+            let answered = timeout(PATIENCE, get(dialer, self.kind.path(), &self.base.host_header())).await;
+            answered.unwrap_or_else(|_| Err(Fault::new(FaultKind::Closed, format!("no answer within {PATIENCE:?}"))))
         });
         match status {
             Ok(200) => Ok(()),
@@ -392,7 +392,7 @@ impl Connector {
     }
 }
 
-async fn ask(dialer: &Dialer, path: &str, host: &str) -> Result<u16, Fault> {
+async fn get(dialer: &Dialer, path: &str, host: &str) -> Result<u16, Fault> {
     let (mut watch, mut phases, mut scratch) = (Stopwatch::from(Moment::now()), Phases::default(), Scratch::default());
     let mut connection = dialer.open(&mut watch, &mut phases).await?;
     scratch.request = encode(Method::Get, path, host, None, "");

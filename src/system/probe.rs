@@ -68,7 +68,7 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// If there is no complete answer.
     pub async fn get(&mut self, path: &str) -> Result<Answer> {
-        self.ask(Method::Get, path, None).await
+        self.send(Method::Get, path, None).await
     }
 
     /// Sends a request with the system's token.
@@ -76,10 +76,10 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// If there is no complete answer.
     pub async fn ask_with_token(&mut self, method: Method, path: &str) -> Result<Answer> {
-        self.ask(method, path, Some(self.target.token.reveal())).await
+        self.send(method, path, Some(self.target.token.reveal())).await
     }
 
-    async fn ask(&mut self, method: Method, path: &str, token: Option<&str>) -> Result<Answer> {
+    async fn send(&mut self, method: Method, path: &str, token: Option<&str>) -> Result<Answer> {
         self.scratch.request = encode(method, path, &self.target.base.host_header(), token, "");
         let stop = self.stop.clone();
         let answered = tokio::select! {

@@ -90,13 +90,13 @@ fn turn(daemons: &[Replaceable], every: Duration, progress: &Progress, rotations
 struct Retiring {
     kind: ConnectorKind,
     worker: Worker,
-    asked: Moment,
+    requested: Moment,
 }
 
 impl Retiring {
     /// Records how long it ran after its replacement; returns `false`, which removes it from the list.
     fn note(&self, rotations: &Rotations, ended: bool) -> bool {
-        rotations.note_retired(Retired { kind: self.kind, asked: self.asked, seen: Moment::now(), ended });
+        rotations.note_retired(Retired { kind: self.kind, requested: self.requested, seen: Moment::now(), ended });
         false
     }
 }
@@ -104,11 +104,11 @@ impl Retiring {
 fn replace(daemon: &Replaceable, rotations: &Rotations, retiring: &mut Vec<Retiring>) -> Result<()> {
     let identity = daemon.next()?;
     let workers = daemon.workers()?;
-    let asked = Moment::now();
-    retiring.extend(workers.into_iter().map(|worker| Retiring { kind: daemon.kind, worker, asked }));
+    let requested = Moment::now();
+    retiring.extend(workers.into_iter().map(|worker| Retiring { kind: daemon.kind, worker, requested }));
     let replaced = daemon.replace(&identity);
     // Recorded even if it failed: that certificate will never be seen.
     let certificate = certificate_id(&identity.chain[0]);
-    rotations.note(Rotation { kind: daemon.kind, asked, returned: Moment::now(), certificate });
+    rotations.note(Rotation { kind: daemon.kind, requested, returned: Moment::now(), certificate });
     replaced
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::evidence::{Cost, Evidence, Known, PerArrival, Statements};
-use certctl_bench::load::desk::Affinity;
+use certctl_bench::load::dispatcher::Affinity;
 use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::Pattern;

@@ -240,8 +240,8 @@ fn a_standby_is_refused_before_anything_is_sent() {
     std::fs::set_permissions(bin.path(), Permissions::from_mode(0o755)).unwrap();
     let cluster = Cluster::start(&PostgresInstallation { bin: bin.path().to_owned(), ..real }, &[]).unwrap();
     let url = cluster.url("postgres");
-    let asked = Arc::new(AtomicU64::new(0));
-    let heartbeats = Arc::clone(&asked);
+    let requests = Arc::new(AtomicU64::new(0));
+    let heartbeats = Arc::clone(&requests);
     let peer = Peer::start(move |request| {
         heartbeats.fetch_add(u64::from(request.is_heartbeat()), Ordering::SeqCst);
         all_of_certctl(request)
@@ -256,7 +256,7 @@ fn a_standby_is_refused_before_anything_is_sent() {
     let mut doctor = program(&["doctor", "--database", &url, "--target", &peer.base(), "--token", TOKEN]);
     let text = said(doctor.arg("--ca-file").arg(peer.ca_file())).1;
     assert!(text.contains("it is a standby, which takes no writes"), "{text}");
-    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert_eq!(requests.load(Ordering::SeqCst), 0);
 }
 
 /// PgBouncer before a cluster, in transaction mode, with one connection to it for all clients.

@@ -64,9 +64,9 @@ frontend sidecar
 /// Gives the running worker a new certificate, which it shows from the next connection on.
 pub fn replace(socket: &Path, identity: &Identity) -> Result<()> {
     let what = "replacing HAProxy's certificate through its runtime API";
-    let begun = ask(socket, &format!("set ssl cert {CHAIN_AND_KEY} <<\n{}\n", chain_and_key(identity)))
+    let begun = command(socket, &format!("set ssl cert {CHAIN_AND_KEY} <<\n{}\n", chain_and_key(identity)))
         .context(|| format!("{what}: set ssl cert"))?;
-    let done = ask(socket, &format!("commit ssl cert {CHAIN_AND_KEY}\n"));
+    let done = command(socket, &format!("commit ssl cert {CHAIN_AND_KEY}\n"));
     match done.context(|| format!("{what}: commit ssl cert"))? {
         done if done.contains("Success") => Ok(()),
         done => Err(Error::new(format!("{what}: it answered {:?}, then {:?}", begun.trim(), done.trim()))),
@@ -74,7 +74,7 @@ pub fn replace(socket: &Path, identity: &Identity) -> Result<()> {
 }
 
 /// Sends one command and returns its answer.
-fn ask(socket: &Path, command: &str) -> std::io::Result<String> {
+fn command(socket: &Path, command: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
     stream.set_write_timeout(Some(ANSWER_WAIT))?;

@@ -14,7 +14,7 @@ use super::arrival::Arrival;
 use super::closed::{self, Users};
 use super::cut::Ended;
 use super::deadline::{Deadlines, SWEEP_EVERY};
-use super::desk::Dispatcher;
+use super::dispatcher::Dispatcher;
 use super::local;
 use super::open;
 use super::pacer::Timer;
@@ -76,8 +76,8 @@ impl WorkerPool {
                 let on_unsent = move |arrival: Arrival, only: Option<usize>| {
                     recorder.borrow_mut().unsent(only, arrival.intended, arrival.handed);
                 };
-                let desk = Dispatcher::new(plan.connections, *affinity, plan.timeout, Box::new(on_unsent));
-                (RequestSource::Dispatcher(desk), expected)
+                let dispatcher = Dispatcher::new(plan.connections, *affinity, plan.timeout, Box::new(on_unsent));
+                (RequestSource::Dispatcher(dispatcher), expected)
             }
             Model::Closed { .. } => (RequestSource::Users(Users::default()), 0),
         };
@@ -111,7 +111,7 @@ impl WorkerPool {
         let shared = self.shared.clone();
         async move {
             match &shared.work {
-                RequestSource::Dispatcher(desk) => open::load(&shared, desk, start).await,
+                RequestSource::Dispatcher(dispatcher) => open::load(&shared, dispatcher, start).await,
                 RequestSource::Users(users) => closed::load(&shared, users, start).await,
             }
         }
@@ -135,7 +135,7 @@ impl WorkerPool {
     /// Ends the workers and returns the measurement.
     pub async fn dismiss(mut self, usage: GeneratorUse) -> Measurement {
         match &self.shared.work {
-            RequestSource::Dispatcher(desk) => desk.close(),
+            RequestSource::Dispatcher(dispatcher) => dispatcher.close(),
             RequestSource::Users(users) => users.end(),
         }
         while self.workers.join_next().await.is_some() {}
@@ -275,7 +275,7 @@ async fn work_on<C: Client>(worker: usize, mut client: C, shared: Rc<Shared>, op
         }
     }
     match &shared.work {
-        RequestSource::Dispatcher(desk) => open::work(worker, &mut client, &shared, desk).await,
+        RequestSource::Dispatcher(dispatcher) => open::work(worker, &mut client, &shared, dispatcher).await,
         RequestSource::Users(users) => closed::work(worker, &mut client, &shared, users).await,
     }
     Box::pin(client.close(CLOSE_PATIENCE)).await;
@@ -310,7 +310,7 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
 /// Sends the request of `arrival`, starting at `actual`, which is now, and records its result.
 pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, actual: Moment, shared: &Shared) {
     let done = {
-        let request = pin!(client.perform(arrival.ask, actual));
+        let request = pin!(client.perform(arrival.planned, actual));
         shared.deadlines.guard(worker, actual, request).await
     };
     let done = done.unwrap_or_else(|| {
@@ -319,7 +319,7 @@ pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival,
         Completion { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected }
     });
     let sample = Sample {
-        step: arrival.ask.step,
+        step: arrival.planned.step,
         connection: worker,
         intended: arrival.intended,
         handed: arrival.handed,

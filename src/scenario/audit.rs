@@ -27,12 +27,12 @@ pub struct AuditRows {
 
 /// The number of audit rows of some kinds before a run.
 #[derive(Debug)]
-pub struct AuditBook {
+pub struct AuditCheck {
     kinds: Vec<AuditRows>,
     before: Vec<u64>,
 }
 
-impl AuditBook {
+impl AuditCheck {
     /// Counts the rows of these kinds, once no more come: those of earlier requests, the preflight's among them, may
     /// still be on their way.
     pub fn open(database: &mut DatabaseClient, kinds: Vec<AuditRows>) -> Result<Self> {
@@ -54,7 +54,7 @@ impl AuditBook {
     }
 }
 
-impl AuditBook {
+impl AuditCheck {
     /// Waits until at least these many rows of each kind have come, or `patience` ends, which is no error.
     pub fn wait_for(&self, rows: &[u64], patience: Duration, database: &mut DatabaseClient) -> Result<()> {
         self.poll_for(rows, patience, database).map(drop)

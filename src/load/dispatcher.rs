@@ -165,7 +165,7 @@ impl Dispatcher {
     }
 
     fn own_worker(&self, arrival: Arrival) -> usize {
-        (arrival.ask.client % self.seats.len() as u64) as usize
+        (arrival.planned.client % self.seats.len() as u64) as usize
     }
 
     /// Removes and returns the oldest waiting arrival that `worker` may take and that has not waited too long.
@@ -218,14 +218,14 @@ mod tests {
     use std::task::Context;
 
     use super::*;
-    use crate::load::arrival::Ask;
+    use crate::load::arrival::PlannedRequest;
 
     fn arrival(seq: u64) -> Arrival {
         due_at(seq, Moment::now())
     }
 
     fn due_at(seq: u64, intended: Moment) -> Arrival {
-        Arrival { ask: Ask { seq, client: seq, step: 0 }, intended, handed: intended, waited: false }
+        Arrival { planned: PlannedRequest { seq, client: seq, step: 0 }, intended, handed: intended, waited: false }
     }
 
     fn poll<F: Future>(future: F) -> Poll<F::Output> {
@@ -240,51 +240,54 @@ mod tests {
 
     #[test]
     fn a_dedicated_worker_serves_only_its_own_client() {
-        let desk = a_desk(2, Affinity::Own, LONG);
+        let dispatcher = a_desk(2, Affinity::Own, LONG);
         for seq in 0..4 {
-            assert!(desk.put(arrival(seq)));
+            assert!(dispatcher.put(arrival(seq)));
         }
-        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(1));
-        assert_eq!(poll(desk.take(1)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(3));
-        assert!(poll(desk.take(1)).is_pending());
-        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(0));
-        assert_eq!(desk.outstanding(), 4);
+        assert_eq!(poll(dispatcher.take(1)).map(|taken| taken.unwrap().planned.seq), Poll::Ready(1));
+        assert_eq!(poll(dispatcher.take(1)).map(|taken| taken.unwrap().planned.seq), Poll::Ready(3));
+        assert!(poll(dispatcher.take(1)).is_pending());
+        assert_eq!(poll(dispatcher.take(0)).map(|taken| taken.unwrap().planned.seq), Poll::Ready(0));
+        assert_eq!(dispatcher.outstanding(), 4);
     }
 
     #[test]
     fn any_worker_takes_the_oldest_arrival() {
-        let desk = a_desk(3, Affinity::Any, LONG);
-        desk.put(arrival(7));
-        desk.put(arrival(8));
-        assert_eq!(poll(desk.take(2)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(7));
-        assert_eq!(poll(desk.take(0)).map(|taken| taken.unwrap().ask.seq), Poll::Ready(8));
-        desk.finish();
-        assert_eq!(desk.outstanding(), 1);
+        let dispatcher = a_desk(3, Affinity::Any, LONG);
+        dispatcher.put(arrival(7));
+        dispatcher.put(arrival(8));
+        assert_eq!(poll(dispatcher.take(2)).map(|taken| taken.unwrap().planned.seq), Poll::Ready(7));
+        assert_eq!(poll(dispatcher.take(0)).map(|taken| taken.unwrap().planned.seq), Poll::Ready(8));
+        dispatcher.finish();
+        assert_eq!(dispatcher.outstanding(), 1);
     }
 
     #[test]
     fn an_idle_worker_gets_arrivals_until_the_dispatcher_closes() {
-        let desk = a_desk(1, Affinity::Any, LONG);
-        let mut take = pin!(desk.take(0));
+        let dispatcher = a_desk(1, Affinity::Any, LONG);
+        let mut take = pin!(dispatcher.take(0));
         let mut context = Context::from_waker(Waker::noop());
         assert!(take.as_mut().poll(&mut context).is_pending());
-        desk.put(arrival(0));
-        assert!(matches!(take.as_mut().poll(&mut context), Poll::Ready(Some(Arrival { ask: Ask { seq: 0, .. }, .. }))));
-        desk.close();
-        assert_eq!(poll(desk.take(0)), Poll::Ready(None));
+        dispatcher.put(arrival(0));
+        assert!(matches!(
+            take.as_mut().poll(&mut context),
+            Poll::Ready(Some(Arrival { planned: PlannedRequest { seq: 0, .. }, .. }))
+        ));
+        dispatcher.close();
+        assert_eq!(poll(dispatcher.take(0)), Poll::Ready(None));
     }
 
     #[test]
     fn arrivals_that_wait_too_long_are_counted_as_unsent() {
-        let desk = a_desk(1, Affinity::Own, Duration::ZERO);
-        desk.put(due_at(0, Moment::from_ns(1)));
-        desk.put(due_at(1, Moment::from_ns(2)));
-        assert!(poll(desk.take(0)).is_pending());
-        assert_eq!(desk.counts(), DeskCounts { arrived: 2, finished: 0, unsent: 2 });
+        let dispatcher = a_desk(1, Affinity::Own, Duration::ZERO);
+        dispatcher.put(due_at(0, Moment::from_ns(1)));
+        dispatcher.put(due_at(1, Moment::from_ns(2)));
+        assert!(poll(dispatcher.take(0)).is_pending());
+        assert_eq!(dispatcher.counts(), DeskCounts { arrived: 2, finished: 0, unsent: 2 });
 
-        let desk = a_desk(1, Affinity::Any, LONG);
-        desk.put(arrival(0));
-        desk.abandon_waiting();
-        assert_eq!((desk.counts().unsent, desk.outstanding()), (1, 0));
+        let dispatcher = a_desk(1, Affinity::Any, LONG);
+        dispatcher.put(arrival(0));
+        dispatcher.abandon_waiting();
+        assert_eq!((dispatcher.counts().unsent, dispatcher.outstanding()), (1, 0));
     }
 }
