@@ -8,5 +8,7 @@ use certctl_bench::measure::allocations::Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    certctl_bench::cli::bench::main::<certctl_bench::cli::acme::AcmeBurstFlags>(env!("CARGO_BIN_EXE_certctl-reference"))
+    certctl_bench::cli::bench::main::<certctl_bench::cli::acme_flags::AcmeBurstFlags>(env!(
+        "CARGO_BIN_EXE_certctl-reference"
+    ))
 }

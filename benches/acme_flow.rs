@@ -8,5 +8,7 @@ use certctl_bench::measure::allocations::Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    certctl_bench::cli::bench::main::<certctl_bench::cli::acme::AcmeFlowFlags>(env!("CARGO_BIN_EXE_certctl-reference"))
+    certctl_bench::cli::bench::main::<certctl_bench::cli::acme_flags::AcmeFlowFlags>(env!(
+        "CARGO_BIN_EXE_certctl-reference"
+    ))
 }

@@ -8,7 +8,7 @@ use certctl_bench::measure::allocations::Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    certctl_bench::cli::bench::main::<certctl_bench::cli::agent_storm::AgentStormFlags>(env!(
+    certctl_bench::cli::bench::main::<certctl_bench::cli::agent_storm_flags::AgentStormFlags>(env!(
         "CARGO_BIN_EXE_certctl-reference"
     ))
 }

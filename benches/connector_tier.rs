@@ -8,7 +8,7 @@ use certctl_bench::measure::allocations::Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
-    certctl_bench::cli::bench::main::<certctl_bench::cli::connector_tier::ConnectorTierFlags>(env!(
+    certctl_bench::cli::bench::main::<certctl_bench::cli::connector_tier_flags::ConnectorTierFlags>(env!(
         "CARGO_BIN_EXE_f5-mock"
     ))
 }

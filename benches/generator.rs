@@ -18,7 +18,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 const AGENTS: u64 = 5_000;
 
-fn ask(seq: u64) -> PlannedRequest {
+fn planned(seq: u64) -> PlannedRequest {
     PlannedRequest { seq, client: seq, step: HEARTBEAT }
 }
 
@@ -36,7 +36,7 @@ fn request(criterion: &mut Criterion) {
     criterion.bench_function("generator/encode_request", |bencher| {
         bencher.iter(|| {
             seq += 1;
-            storm.encode(black_box(ask(seq)), &mut bytes)
+            storm.encode(black_box(planned(seq)), &mut bytes)
         });
     });
 }
@@ -56,7 +56,7 @@ fn response(criterion: &mut Criterion) {
         bencher.iter(|| {
             parser.start(Method::Post);
             parser.feed(black_box(RESPONSE)).expect("a valid response");
-            storm.judge(ask(7), Moment::from_ns(1), &parser.response().expect("a complete response"))
+            storm.judge(planned(7), Moment::from_ns(1), &parser.response().expect("a complete response"))
         });
     });
     group.finish();
@@ -120,7 +120,7 @@ fn arrivals(criterion: &mut Criterion) {
             |dispatcher| {
                 for seq in 0..AGENTS {
                     dispatcher.put(black_box(Arrival {
-                        ask: ask(seq),
+                        planned: planned(seq),
                         intended: Moment::from_ns(seq),
                         handed: Moment::from_ns(seq),
                         waited: false,

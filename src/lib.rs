@@ -10,6 +10,7 @@
 //! | [`exit_code`] | every exit code |
 //! | [`foreign`] | the only entry for text from outside |
 //! | [`terminal`] | standard output and standard error |
+//! | [`servers`] | what the two servers of this repository share; nothing else uses it |
 //! | [`files`] | atomic writes, bounded reads |
 //! | [`database`] | sessions at PostgreSQL |
 //! | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
@@ -54,6 +55,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod seed;
+pub mod servers;
 pub mod summary;
 pub mod system;
 pub mod terminal;

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     signals::reset();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::said(&error),
+        Err(error) => return exit::usage(&error),
     };
     if let Err(error) = allow_threads() {
         return exit::fail(&error);

@@ -134,7 +134,7 @@ impl Wiring {
     fn close(&self, connection: Connection) {
         let (closing, outspoken) = (self.closing.clone(), self.outspoken.clone());
         closing.set(closing.get() + 1);
-        load::local::detach(async move {
+        load::detached::detach(async move {
             if connection.close_second(CLOSING_PATIENCE).await {
                 outspoken.set(true);
             }

@@ -6,9 +6,9 @@
 
 mod clean;
 mod connection;
-mod files;
-mod foreign;
+mod foreign_rows;
 mod restore;
+mod seed_files;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use std::time::Instant;
 
 pub use clean::{Cleaned, TableCleaned, clean, clean_issued, reset};
 pub use connection::{addresses, connect, redact_url};
-pub use foreign::{is_own_certificate, refuse_foreign};
+pub use foreign_rows::{is_own_certificate, refuse_foreign};
 pub use restore::{DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_fleet};
 
 use crate::database::{DatabaseClient, ErrorPosition, Failure, SqlState};
@@ -106,18 +106,18 @@ pub struct TableRows {
 /// Fails, before it writes anything, if the database cannot be reached, has not been migrated, or holds foreign rows
 /// and `options` do not allow that. Fails, too, if a file fails, which then has changed nothing.
 pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<SeedReport> {
-    let seeds = files::read(&options.source)?;
-    let tables = files::tables_written(&seeds)?;
+    let seeds = seed_files::read(&options.source)?;
+    let tables = seed_files::tables_written(&seeds)?;
     let mut client = open(url, options.allow_foreign)?;
     let shown = redact_url(url);
     require_tables(&mut client, &shown, tables.iter().map(String::as_str))?;
-    let decisive_span = || "printing the result of the seeds".to_owned();
-    writeln!(out, "seeding {shown}").context(decisive_span)?;
+    let printing = || "printing the result of the seeds".to_owned();
+    writeln!(out, "seeding {shown}").context(printing)?;
     let before = tables.iter().map(|table| count(&mut client, table)).collect::<Result<Vec<_>>>()?;
     for (name, sql) in &seeds {
         let began = Instant::now();
         run_in_transaction(&mut client, options.sizes, name, sql)?;
-        writeln!(out, "  {name}: applied in {} ms", began.elapsed().as_millis()).context(decisive_span)?;
+        writeln!(out, "  {name}: applied in {} ms", began.elapsed().as_millis()).context(printing)?;
     }
     let mut report = SeedReport { files: seeds.into_iter().map(|(name, _)| name).collect(), tables: Vec::new() };
     for (table, before) in tables.into_iter().zip(before) {
@@ -126,7 +126,7 @@ pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<Se
         client
             .batch_execute(&format!("ANALYZE {table}"))
             .map_err(|error| failed(&format!("analyzing {table}"), &error))?;
-        writeln!(out, "  {table}: {before} rows before, {after} after").context(decisive_span)?;
+        writeln!(out, "  {table}: {before} rows before, {after} after").context(printing)?;
         report.tables.push(TableRows { table, before, after });
     }
     Ok(report)
@@ -141,7 +141,7 @@ pub fn open(url: &str, allow_foreign: bool) -> Result<DatabaseClient> {
     require_writable(&mut client, &shown)?;
     require_tables(&mut client, &shown, ["agents", "managed_certificates"].into_iter())?;
     if !allow_foreign {
-        foreign::refuse_foreign_rows(&mut client, &shown)?;
+        foreign_rows::refuse_foreign_rows(&mut client, &shown)?;
     }
     Ok(client)
 }

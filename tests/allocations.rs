@@ -25,21 +25,21 @@ fn request(
     parser: &mut Parser,
     recorder: &mut Recorder,
     bytes: &mut Vec<u8>,
-    (at_ns, ask): (u64, PlannedRequest),
+    (at_ns, planned): (u64, PlannedRequest),
 ) {
-    let method = storm.encode(ask, bytes);
+    let method = storm.encode(planned, bytes);
     parser.start(method);
     parser.feed(RESPONSE).unwrap();
     let start = Moment::from_ns(at_ns + 1);
-    let outcome = storm.judge(ask, start, &parser.response().unwrap());
+    let outcome = storm.judge(planned, start, &parser.response().unwrap());
     assert_eq!(outcome, Outcome::Ok);
     let phases = Phases { first_byte_ns: 1_000_000, ..Phases::default() };
     let end = start + Duration::from_millis(1);
     let intended = Moment::from_ns(at_ns);
-    recorder.scheduled(ask.step, intended);
+    recorder.scheduled(planned.step, intended);
     recorder.record(&Sample {
-        step: ask.step,
-        connection: ask.client as usize,
+        step: planned.step,
+        connection: planned.client as usize,
         intended,
         handed: intended,
         waited: false,
@@ -64,7 +64,7 @@ fn a_request_allocates_nothing() {
     let mut bytes = Vec::new();
     let mut schedule = Schedule::new(&Pattern::Poisson(Rate::per_second(1_000)), 5_000, 1, Duration::from_secs(60), 1);
     let mut due = Moment::from_ns(20_000_001);
-    let mut ask = |count: usize| {
+    let mut run_requests = |count: usize| {
         for arrival in schedule.by_ref().take(count) {
             request(&storm, &mut parser, &mut recorder, &mut bytes, arrival);
             // The generator's timer ticks meanwhile, and now and then late.
@@ -75,9 +75,9 @@ fn a_request_allocates_nothing() {
             }
         }
     };
-    ask(10);
+    run_requests(10);
     let before = allocations::of_this_thread();
-    ask(10_000);
+    run_requests(10_000);
     assert_eq!(allocations::of_this_thread() - before, 0);
     // An allocation would be seen.
     drop(std::hint::black_box(Box::new(1)));

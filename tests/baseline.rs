@@ -18,6 +18,7 @@ use certctl_bench::evidence::Known;
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::summary::facts::ObservationFacts;
 use certctl_bench::summary::{Summary, Verdict};
+use certctl_bench::system::SystemKind;
 use common::runs::{Made, save};
 use tempfile::TempDir;
 
@@ -54,11 +55,11 @@ fn trimmed(text: &str) -> String {
 
 /// Asserts that `result` is an error of this kind whose text has these parts.
 #[track_caller]
-fn assert_refused<T>(result: certctl_bench::Result<T>, kind: ErrorKind, says: &[&str]) {
+fn assert_refused<T>(result: certctl_bench::Result<T>, kind: ErrorKind, parts: &[&str]) {
     let Err(error) = result else { panic!("not refused") };
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
-    for part in says {
+    for part in parts {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
 }
@@ -145,8 +146,8 @@ fn only_enough_valid_consistent_runs_are_blessed() {
     assert_refused(spoilt(&|one| one.verdict = Verdict::Smoke), ErrorKind::Invalid, &["run 4", "smoke"]);
     assert_refused(spoilt(&|one| one.results[0].arrivals.partial = true), ErrorKind::Invalid, &["run 4", "partial"]);
     assert_refused(spoilt(&|one| one.schema_version = 1), ErrorKind::Invalid, &["run 4", "schema 1"]);
-    let says = ["run 4 and run 1 differ in workload or environment", "agent_storm/clients: 200 against 201"];
-    assert_refused(spoilt(&|one| one.about.workloads[0].clients = 201), ErrorKind::Invalid, &says);
+    let parts = ["run 4 and run 1 differ in workload or environment", "agent_storm/clients: 200 against 201"];
+    assert_refused(spoilt(&|one| one.about.workloads[0].clients = 201), ErrorKind::Invalid, &parts);
     let cores = |one: &mut Summary| one.about.machine.cores = 4;
     assert_refused(spoilt(&cores), ErrorKind::Invalid, &["run 4", "cores: 2 against 4"]);
     let commit = |one: &mut Summary| one.about.machine.commit = "def".to_owned();
@@ -228,10 +229,10 @@ fn a_changed_count_regresses_or_improves() {
 
     // One statement more in the whole run: at the reference server that is a regression, at a certctl it may be of its
     // own loops.
-    let one_more = |kind: &'static str| {
+    let one_more = |kind: SystemKind| {
         let side = |extra: u64| {
             let mut summary = Made { number: 1 + extra, ..Made::default() }.summary();
-            summary.about.target.kind = kind.into();
+            summary.about.system.kind = kind;
             let Some(Known::Yes(statements)) = &mut summary.evidence[0].statements else {
                 panic!("the run has statements");
             };
@@ -240,7 +241,10 @@ fn a_changed_count_regresses_or_improves() {
         };
         verdict(&compared(&side(0), &side(1)), "database/sql_calls_per_arrival")
     };
-    assert_eq!((one_more("reference"), one_more("certctl")), (Judgement::Regressed, Judgement::Unchanged));
+    assert_eq!(
+        (one_more(SystemKind::Reference), one_more(SystemKind::Certctl)),
+        (Judgement::Regressed, Judgement::Unchanged)
+    );
 
     // Counts that are doubtful are not compared.
     let mut doubtful = Made::default().summary();
@@ -281,9 +285,9 @@ fn a_lost_count_is_incomparable() {
     assert_eq!(comparison.exit_code, 5);
     assert_eq!(compare::run(&lost, &base, counts).exit_code, 0, "what is new has nothing to be compared with");
     // Beside latencies it is reported.
-    let told = compared(&base, &lost);
+    let with_latencies = compared(&base, &lost);
     assert_eq!(
-        (&told.notes[..], told.exit_code),
+        (&with_latencies.notes[..], with_latencies.exit_code),
         (&["database/sql_calls_per_arrival: only the base reports it".to_owned()][..], 0)
     );
     lost.measures.retain(|_, series| series.kind != MeasureKind::Exact);
@@ -316,7 +320,7 @@ fn a_baseline_without_latency_can_be_read() {
     let text = bless::bless(&runs).unwrap().to_text().unwrap();
     let side = Baseline::parse("b.json", &text).unwrap().into_side();
     assert_eq!(side.measures["agent_storm/time_to_recovered_s"].values, [None; 5]);
-    assert!(!side.measures.contains_key("agent_storm/time_to_steady_state_s"), "whole seconds tell nothing");
+    assert!(!side.measures.contains_key("agent_storm/time_to_steady_state_s"), "whole seconds are too coarse");
 }
 
 #[test]
@@ -371,7 +375,7 @@ fn another_machine_or_workload_is_incomparable() {
     assert!(counts.measures.iter().all(|one| one.kind == MeasureKind::Exact) && !counts.measures.is_empty());
 
     let workload = changed(&|one| one.about.workloads[0].rate_per_s = Some(41.0));
-    let target = changed(&|one| one.about.target.kind = "certctl".into());
+    let target = changed(&|one| one.about.system.kind = SystemKind::Certctl);
     for (head, why) in
         [(workload, "workload: agent_storm/rate_per_s: 40 against 41"), (target, "system: reference against certctl")]
     {
@@ -387,27 +391,31 @@ fn another_machine_or_workload_is_incomparable() {
             "generator's scheduling: ",
         ),
         (
-            &|one: &mut Summary| one.about.target.trust = "certificate NOT VERIFIED (--insecure)".to_owned(),
+            &|one: &mut Summary| one.about.system.trust = "certificate NOT VERIFIED (--insecure)".to_owned(),
             "system's certificate: ",
         ),
     ] {
         let comparison = compared(&base, &changed(change));
         assert!(comparison.exit_code == 5 && comparison.incomparable[0].starts_with(why), "{comparison}");
     }
-    let setting = changed(&|one| _ = one.about.target.settings.insert("fsync".to_owned(), "off".into()));
+    let setting = changed(&|one| _ = one.about.system.settings.insert("fsync".to_owned(), "off".into()));
     assert_eq!(compared(&base, &setting).exit_code, 5);
     let daemon = |key: &str| {
         let settings = serde_json::json!({"nginx": {"key_type": key, "started": true}});
         changed(&|one| {
-            one.about.target.kind = "connectors".into();
-            one.about.target.settings = settings.as_object().unwrap().clone();
+            one.about.system.kind = SystemKind::Connectors;
+            one.about.system.settings = settings.as_object().unwrap().clone();
         })
     };
     let counts = CompareOptions { counts_only: true, ..CompareOptions::default() };
-    assert_eq!(compare::run(&daemon("ecdsa-p256"), &daemon("rsa-2048"), counts).exit_code, 5, "other bytes, as asked");
+    assert_eq!(
+        compare::run(&daemon("ecdsa-p256"), &daemon("rsa-2048"), counts).exit_code,
+        5,
+        "other bytes, as requested"
+    );
 
     // A difference that may be the very subject of the comparison is noted, and does not stop it.
-    let version = compared(&base, &changed(&|one| one.about.target.version = "0.2.0".to_owned()));
+    let version = compared(&base, &changed(&|one| one.about.system.version = "0.2.0".to_owned()));
     assert_eq!((version.exit_code, &version.notes[..]), (4, &["system's version: 0.1.0 against 0.2.0".to_owned()][..]));
 }
 
@@ -478,7 +486,7 @@ impl Shelf {
     }
 }
 
-fn told(output: &[u8]) -> &str {
+fn text_of(output: &[u8]) -> &str {
     std::str::from_utf8(output).unwrap()
 }
 
@@ -510,7 +518,7 @@ fn a_failed_write_keeps_the_old_baseline() {
             });
         }
         let output = command.output().unwrap();
-        (output.status.code(), told(&output.stderr).to_owned())
+        (output.status.code(), text_of(&output.stderr).to_owned())
     };
     let (bases, heads) = ("base1 base2 base3 base4 base5", "head1 head2 head3 head4 head5");
     let permit = |path: &Path, mode: u32| set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -520,7 +528,7 @@ fn a_failed_write_keeps_the_old_baseline() {
     let [old, new] = [&file, &shelf.path("new.json")].map(|path| read_to_string(path).unwrap());
     assert_ne!(old, new);
     const SMALL: libc::rlim_t = 1_000;
-    for (of_folder, of_file, most_bytes, says) in [
+    for (of_folder, of_file, most_bytes, message) in [
         (0o755, 0o644, SMALL, "writing kept/b.json: File too large"),
         (0o555, 0o644, SMALL, "writing kept/b.json: File too large"),
         (0o755, 0o444, libc::RLIM_INFINITY, "writing kept/b.json: Permission denied"),
@@ -530,7 +538,7 @@ fn a_failed_write_keeps_the_old_baseline() {
         permit(&folder, of_folder);
         let (code, text) = bless(heads, "kept/b.json", most_bytes);
         permit(&folder, 0o755);
-        assert!(code == Some(1) && text.contains(says), "{of_folder:o} {of_file:o}: {text}");
+        assert!(code == Some(1) && text.contains(message), "{of_folder:o} {of_file:o}: {text}");
         assert_eq!(read_to_string(&file).unwrap(), old, "{of_folder:o} {of_file:o}: {text}");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing half written is left");
     }
@@ -554,24 +562,24 @@ fn the_program_blesses_and_compares() {
     // A single run against itself, and runs against runs.
     shelf.run("compare base1 base1", 0);
     let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json"), 4);
-    assert!(told(&red.stdout).contains("verdict      regressed (exit 4)"), "{}", told(&red.stdout));
+    assert!(text_of(&red.stdout).contains("verdict      regressed (exit 4)"), "{}", text_of(&red.stdout));
     let json = read_to_string(shelf.path("red.json")).unwrap();
     let comparison: Comparison = serde_json::from_str(&json).unwrap();
     assert_eq!((comparison.exit_code, comparison.base_runs, comparison.head_runs), (4, 5, 5));
     let improved = shelf.run(&format!("compare --base {heads} --head {bases}"), 0);
-    assert!(told(&improved.stdout).contains("improved"), "{}", told(&improved.stdout));
+    assert!(text_of(&improved.stdout).contains("improved"), "{}", text_of(&improved.stdout));
     shelf.run(&format!("compare --base {bases} --head {heads} --threshold 60%"), 0);
 
     // A baseline, in its place and in one that was chosen.
     let blessed = shelf.run(&format!("bless {bases}"), 0);
-    let told_path = told(&blessed.stdout).lines().find_map(|line| line.strip_prefix("written      ")).unwrap();
-    let mut parts = Path::new(told_path).components().map(|part| part.as_os_str().to_str().unwrap());
+    let written_path = text_of(&blessed.stdout).lines().find_map(|line| line.strip_prefix("written      ")).unwrap();
+    let mut parts = Path::new(written_path).components().map(|part| part.as_os_str().to_str().unwrap());
     assert_eq!(parts.next(), Some("baselines"));
     let environment = parts.next().unwrap();
     assert!(environment.starts_with("some-cpu-2-00ghz-2x-8gib-vm-reference-"), "{environment}");
     assert_eq!(parts.next(), Some("agent_storm.json"));
     shelf.run(&format!("bless {bases} --output chosen.json"), 0);
-    assert_eq!(read_to_string(shelf.path(told_path)).unwrap(), read_to_string(shelf.path("chosen.json")).unwrap());
+    assert_eq!(read_to_string(shelf.path(written_path)).unwrap(), read_to_string(shelf.path("chosen.json")).unwrap());
     shelf.run(&format!("compare --base chosen.json --head {heads}"), 4);
     shelf.run("compare chosen.json base2", 0);
 
@@ -580,7 +588,7 @@ fn the_program_blesses_and_compares() {
     other.about.machine.cores = 64;
     save(&other, &shelf.path("elsewhere"));
     let elsewhere = shelf.run("compare chosen.json elsewhere", 5);
-    assert!(told(&elsewhere.stdout).contains("cores: 2 against 64"), "{}", told(&elsewhere.stdout));
+    assert!(text_of(&elsewhere.stdout).contains("cores: 2 against 64"), "{}", text_of(&elsewhere.stdout));
     shelf.run("compare --counts chosen.json elsewhere", 0);
     other.verdict = Verdict::Invalid;
     other.exit_code = Verdict::Invalid.exit_code();
@@ -592,15 +600,19 @@ fn the_program_blesses_and_compares() {
     save(&one, &shelf.path("one"));
     save(&one, &shelf.path("copy"));
     let same = shelf.run("compare one copy", 5);
-    assert!(told(&same.stdout).contains("the same run, 7a, is in the base and in the head"), "{}", told(&same.stdout));
-    assert!(told(&shelf.run("compare base1 worthless", 5).stderr).contains("it is invalid"));
+    assert!(
+        text_of(&same.stdout).contains("the same run, 7a, is in the base and in the head"),
+        "{}",
+        text_of(&same.stdout)
+    );
+    assert!(text_of(&shelf.run("compare base1 worthless", 5).stderr).contains("it is invalid"));
     let old = read_to_string(shelf.path("base1/summary.json")).unwrap();
     write(shelf.path("old.json"), old.replacen("\"schema_version\": 3", "\"schema_version\": 1", 1)).unwrap();
-    assert!(told(&shelf.run("compare old.json base1", 5).stderr).contains("old.json has summary schema 1"));
+    assert!(text_of(&shelf.run("compare old.json base1", 5).stderr).contains("old.json has summary schema 1"));
     shelf.run("bless base1 base2 base3 base4 worthless", 5);
 
     // Wrong input.
-    for (arguments, says) in [
+    for (arguments, message) in [
         ("compare", "the sides to compare are not given"),
         ("compare nowhere base1", "reading nowhere"),
         ("compare base1", "2 values required"),
@@ -612,6 +624,6 @@ fn the_program_blesses_and_compares() {
         ("bless base1 base2 base3 base4 base1", "are the same run"),
     ] {
         let output = shelf.run(arguments, 2);
-        assert!(told(&output.stderr).contains(says), "{arguments}: {}", told(&output.stderr));
+        assert!(text_of(&output.stderr).contains(message), "{arguments}: {}", text_of(&output.stderr));
     }
 }

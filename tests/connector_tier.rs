@@ -56,21 +56,21 @@ fn every_arrival_is_a_connection_with_a_full_handshake() {
             assert_eq!(results["latency"][phase]["count"], 40, "{daemon}: {phase}");
         }
     }
-    let told = &finished.stdout;
-    assert!(told.contains("started") && told.contains("TLS, to its answer"), "{told}");
+    let stdout = &finished.stdout;
+    assert!(stdout.contains("started") && stdout.contains("TLS, to its answer"), "{stdout}");
 }
 
 /// Asserts that 40 arrivals had as many connections, by every count of them.
 #[track_caller]
 fn assert_work(results: &Value, daemon: &str) {
-    let told = results["work"].as_array().unwrap().iter().map(|work| {
+    let reported = results["work"].as_array().unwrap().iter().map(|work| {
         let text = |key: &str| work[key].as_str().unwrap().to_owned();
         (text("name"), text("source"), work["claimed"].as_u64().unwrap(), work["found"].as_u64().unwrap())
     });
     let own = ("right answers on a connection of their own".to_owned(), "the TLS library".to_owned(), 40, 40);
     let mocks = ("handshakes, warm-up included".to_owned(), "the F5 mock's own count".to_owned(), 40, 40);
     let expected = if daemon == "f5" { vec![own, mocks] } else { vec![own] };
-    assert_eq!(told.collect::<Vec<_>>(), expected, "{daemon}");
+    assert_eq!(reported.collect::<Vec<_>>(), expected, "{daemon}");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn only_the_selected_daemon_starts_with_the_selected_key() {
         let summary = finished.summary();
         assert_only_too_short(&summary);
         assert_eq!(summary["results"][0]["reopening"]["kinds"][0]["key"], key);
-        let settings = summary["target"]["settings"].as_object().unwrap();
+        let settings = summary["system"]["settings"].as_object().unwrap();
         assert_eq!(settings.keys().collect::<Vec<_>>(), ["f5"]);
         assert_eq!(settings["f5"]["key_type"], key);
         assert!(!finished.stderr.contains("started nginx"), "{}", finished.stderr);
@@ -152,15 +152,15 @@ fn a_low_descriptor_limit_is_reported_before_the_load() {
             }
         });
     }
-    let told = bench.refused(1).stderr;
+    let stderr = bench.refused(1).stderr;
     // 500/s wait for a second at most, and some more; 64 are spare.
     let expected =
         "100 connections, and 635 that wait for their peer to close, need 799 file descriptors; the hard limit";
-    assert!(told.contains(expected) && told.contains("ulimit -Hn 799"), "{told}");
-    let told = tier(&format!("{BRIEF} --only f5")).stderr;
+    assert!(stderr.contains(expected) && stderr.contains("ulimit -Hn 799"), "{stderr}");
+    let stderr = tier(&format!("{BRIEF} --only f5")).stderr;
     assert!(
-        told.contains("200 connections, and 64 that wait for their peer to close, need 328 file descriptors"),
-        "{told}"
+        stderr.contains("200 connections, and 64 that wait for their peer to close, need 328 file descriptors"),
+        "{stderr}"
     );
 }
 
@@ -178,13 +178,13 @@ fn connections_closed_first_by_the_generator_are_counted() {
     let summary = at(&peer, "--rate 100/s --duration 2s --warm-up 0s --connections 300").run().summary();
     assert_only_too_short(&summary);
     // 100/s and some more may wait, 160 in all; 200 come at once.
-    let told = observed(&summary["results"][0], "connections that we closed first");
-    assert!((20..=40).contains(&told["count"].as_u64().unwrap()), "{told}");
+    let observation = observed(&summary["results"][0], "connections that we closed first");
+    assert!((20..=40).contains(&observation["count"].as_u64().unwrap()), "{observation}");
 }
 
 #[test]
 fn flags_that_do_not_apply_are_refused() {
-    for (flags, told) in [
+    for (flags, message) in [
         ("--workload rotation --resumption mixed", "--workload rotation always offers sessions"),
         ("--haproxy-commit", "--haproxy-commit applies only to --workload rotation"),
         ("--workload f5-deploy --rate 5/s", "--rate does not apply to --workload f5-deploy"),
@@ -195,7 +195,7 @@ fn flags_that_do_not_apply_are_refused() {
         ("--workload f5-deploy --only f5", "--only is none"),
     ] {
         let finished = tier(&format!("{flags} --duration 1s --warm-up 0s")).exits(2);
-        assert!(finished.stderr.contains(told) && finished.stderr.contains("hint: leave --"), "{}", finished.stderr);
+        assert!(finished.stderr.contains(message) && finished.stderr.contains("hint: leave --"), "{}", finished.stderr);
     }
 }
 
@@ -260,8 +260,8 @@ fn an_answer_that_is_not_200_is_an_error() {
     assert_eq!(outcome_of(&summary["results"][0], "failed (503)"), 40);
     // Installed daemons are not started beside one that is named, and that is reported.
     for (daemon, variable) in [("apache", "APACHE"), ("haproxy", "HAPROXY"), ("f5", "F5")] {
-        let told = format!("skipped: {daemon} not named ({variable}_TARGET_URL)");
-        assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+        let message = format!("skipped: {daemon} not named ({variable}_TARGET_URL)");
+        assert!(finished.stderr.contains(&message), "{}", finished.stderr);
     }
     assert_eq!(summary["connector_tier"]["nginx"]["error_rate"], 1.0);
     assert_eq!(summary["connector_tier"]["apache"], Value::Null);
@@ -273,7 +273,7 @@ fn the_address_of_a_loaded_daemon_is_named() {
     let peer = Peer::start(|_| answer(200, "text/plain", "ok"));
     let base = format!("https://localhost:{}", peer.address().port());
     let finished = at(&peer, BRIEF).env("NGINX_TARGET_URL", &base).env("APACHE_TARGET_URL", &peer.base()).run();
-    let settings = &finished.summary()["target"]["settings"];
+    let settings = &finished.summary()["system"]["settings"];
     assert_eq!(settings["nginx"]["address"], peer.address().to_string());
     assert!(
         finished.stdout.contains(&format!("nginx unknown at {base} ({})\n", peer.address())),
@@ -293,19 +293,22 @@ fn an_invalid_certificate_is_refused_before_the_load() {
     );
     let finished = at(&expired, BRIEF).run();
     assert_eq!(finished.code, Some(1));
-    let told = &finished.stderr;
-    assert!(told.contains("nginx at https://127.0.0.1") && told.contains("certificate expired"), "{told}");
-    assert!(told.contains("hint: have it serve a certificate that is valid now"), "{told}");
+    let stderr = &finished.stderr;
+    assert!(stderr.contains("nginx at https://127.0.0.1") && stderr.contains("certificate expired"), "{stderr}");
+    assert!(stderr.contains("hint: have it serve a certificate that is valid now"), "{stderr}");
     let early = Peer::with_certificate(
         |leaf| leaf.not_before = rcgen::date_time_ymd(4_000, 1, 1),
         |_| answer(200, "text/plain", "ok"),
     );
-    let told = at(&early, BRIEF).run().exits(1).stderr;
-    assert!(told.contains("certificate not valid yet") && told.contains("a certificate that is valid now"), "{told}");
+    let stderr = at(&early, BRIEF).run().exits(1).stderr;
+    assert!(
+        stderr.contains("certificate not valid yet") && stderr.contains("a certificate that is valid now"),
+        "{stderr}"
+    );
     let stranger = Peer::start(|_| answer(200, "text/plain", "ok"));
     let finished = at(&expired, BRIEF).env("NGINX_TARGET_URL", &stranger.base()).run();
-    let told = &finished.stderr;
-    assert!(told.contains("another authority") && told.contains("--connector-ca-file"), "{told}");
+    let stderr = &finished.stderr;
+    assert!(stderr.contains("another authority") && stderr.contains("--connector-ca-file"), "{stderr}");
 }
 
 /// Returns the summary of a rotation in which daemons had the time to take a new certificate up: seconds are enough for
@@ -352,7 +355,7 @@ fn certificate_rotation_reports_full_and_resumed_handshakes() {
     let summary =
         rotation("--only haproxy --haproxy-commit", |results| is_taken_up(results) && resumed(results), |_| {});
     let results = &summary["results"][0];
-    assert_eq!(summary["target"]["settings"]["haproxy"]["replaced_by"], "commit ssl cert");
+    assert_eq!(summary["system"]["settings"]["haproxy"]["replaced_by"], "commit ssl cert");
     // The running process takes tickets from before the commit, and its full handshakes show the new certificate.
     let old = observed(results, "resumed handshakes with a certificate that was replaced");
     // Every second handshake offers a session.
@@ -366,11 +369,11 @@ fn an_idle_connection_keeps_an_old_worker_alive() {
     let held = RefCell::default();
     let hold = |running: &Running| {
         let stderr = running.stderr();
-        let told = stderr.split("started nginx ").nth(1).unwrap().split(" at ").nth(1).unwrap();
+        let rest = stderr.split("started nginx ").nth(1).unwrap().split(" at ").nth(1).unwrap();
         // It shakes hands and sends nothing more.
         let config = client_config(&Trust::Insecure).unwrap();
         let mut tls = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
-        let mut tcp = std::net::TcpStream::connect(told.lines().next().unwrap()).unwrap();
+        let mut tcp = std::net::TcpStream::connect(rest.lines().next().unwrap()).unwrap();
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp).unwrap();
         }
@@ -405,11 +408,11 @@ fn no_available_daemon_is_an_error() {
     let at_f5 = |flags: &str| {
         Bench::named("connector_tier", flags).measured().env("F5_TARGET_URL", "https://127.0.0.1:1").refused(1).stderr
     };
-    let told = at_f5("");
-    assert!(told.contains("f5 at https://127.0.0.1:1"), "{told}");
-    let told = at_f5("--only nginx");
-    assert!(!told.contains("f5 at") && told.contains("skipped: nginx not named (NGINX_TARGET_URL)"), "{told}");
-    assert!(told.contains("none of the selected daemons is installed or named"), "{told}");
+    let stderr = at_f5("");
+    assert!(stderr.contains("f5 at https://127.0.0.1:1"), "{stderr}");
+    let stderr = at_f5("--only nginx");
+    assert!(!stderr.contains("f5 at") && stderr.contains("skipped: nginx not named (NGINX_TARGET_URL)"), "{stderr}");
+    assert!(stderr.contains("none of the selected daemons is installed or named"), "{stderr}");
     let finished = Bench::named("connector_tier", "").measured().env("NGINX_TARGET_URL", "http://localhost").run();
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("URL of nginx"), "{}", finished.stderr);

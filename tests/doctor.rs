@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::seed::Sizes;
-use certctl_bench::system::reference::{self, Behaviour, Store};
+use certctl_bench::system::Behaviour;
+use certctl_bench::system::reference::{self, StoreChoice};
 use common::needs::needs;
 use common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use common::reference::{Reference, VIEWER_TOKEN};
@@ -22,16 +23,16 @@ const LIMITER_UNSEEN: &str =
     "the rate limiter could not be checked: too few right answers to /health came, or too slowly";
 
 /// The output of the doctor.
-struct Told {
+struct DoctorOutput {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-impl Told {
+impl DoctorOutput {
     /// Asserts that it reports this finding, and under it this hint.
     #[track_caller]
-    fn says(&self, finding: &str, hint: &str) {
+    fn assert_reports(&self, finding: &str, hint: &str) {
         assert!(self.stdout.contains(&format!("{finding}\n      hint: {hint}")), "{finding}\n{}", self.stdout);
     }
 
@@ -58,11 +59,11 @@ impl Told {
 }
 
 /// Checks the system at `base`, with these arguments besides.
-fn doctor(base: &str, ca_file: &Path, arguments: &[&str]) -> Told {
+fn doctor(base: &str, ca_file: &Path, arguments: &[&str]) -> DoctorOutput {
     run(&[&["--target", base, "--ca-file", ca_file.to_str().unwrap()], arguments].concat())
 }
 
-fn run(arguments: &[&str]) -> Told {
+fn run(arguments: &[&str]) -> DoctorOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-bench"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CERTCTL_")) {
         command.env_remove(name);
@@ -70,10 +71,10 @@ fn run(arguments: &[&str]) -> Told {
     let output = command.arg("doctor").args(arguments).env("CERTCTL_TOKEN", TOKEN).stdin(Stdio::null()).output();
     let output = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Told { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    DoctorOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-fn at_peer(peer: &Peer, arguments: &[&str]) -> Told {
+fn at_peer(peer: &Peer, arguments: &[&str]) -> DoctorOutput {
     doctor(&peer.base(), &peer.ca_file(), arguments)
 }
 
@@ -107,7 +108,7 @@ fn directory_of(request: &Request, fields: &str) -> Vec<Step> {
 }
 
 /// Checks a certctl that is ready, but for one path.
-fn ready_but(path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Told {
+fn ready_but(path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> DoctorOutput {
     let peer = Peer::start(move |request| if request.path == path { reply(request) } else { ready(request) });
     at_peer(&peer, &[])
 }
@@ -115,7 +116,7 @@ fn ready_but(path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + 
 #[test]
 fn a_ready_certctl_passes_every_check() {
     let peer = Peer::start(ready);
-    let told = at_peer(&peer, &[]).exits(0);
+    let output = at_peer(&peer, &[]).exits(0);
     for what in [
         &format!("{} answers: full TLS1.3 ", peer.address()),
         "the server's certificate is valid for ",
@@ -129,78 +130,81 @@ fn a_ready_certctl_passes_every_check() {
         "certificates 1 and 10000 of those to renew are seeded\n",
         "file descriptors: ",
     ] {
-        told.likes(what);
+        output.likes(what);
     }
-    told.sees_no_limiter();
-    told.says(
+    output.sees_no_limiter();
+    output.assert_reports(
         "warn  PostgreSQL, background loops and side effects are not checked without its database",
         "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable\n",
     );
-    assert!(told.stdout.ends_with(", 0 to fix\n"), "{}", told.stdout);
+    assert!(output.stdout.ends_with(", 0 to fix\n"), "{}", output.stdout);
 }
 
 #[test]
 fn doctor_without_a_system_is_a_usage_error() {
-    let told = run(&[]).exits(2);
-    assert!(told.stderr.contains("none is named\nhint: give --target https://host:port, or set CERTCTL_BASE"));
-    assert_eq!(told.stdout, "");
+    let output = run(&[]).exits(2);
+    assert!(output.stderr.contains("none is named\nhint: give --target https://host:port, or set CERTCTL_BASE"));
+    assert_eq!(output.stdout, "");
 }
 
 #[test]
 fn doctor_reports_connection_faults() {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let (peer, other) = (Peer::start(ready), Peer::start(ready));
-    let told = doctor(&format!("https://{address}"), &peer.ca_file(), &[]).exits(1);
-    told.says(&format!("{address}: Connection refused (os error 111)"), "start certctl there, or correct CERTCTL_BASE");
+    let output = doctor(&format!("https://{address}"), &peer.ca_file(), &[]).exits(1);
+    output.assert_reports(
+        &format!("{address}: Connection refused (os error 111)"),
+        "start certctl there, or correct CERTCTL_BASE",
+    );
     // It goes on with the checks that need no server.
-    told.likes("file descriptors: ");
-    let told = doctor(&peer.base(), &other.ca_file(), &[]).exits(1);
-    assert!(told.stdout.contains(": the server's certificate is not trusted: "), "{}", told.stdout);
-    let told = doctor("https://no-such-host.invalid", &peer.ca_file(), &[]).exits(1);
-    assert!(told.stdout.contains("fail  looking up no-such-host.invalid: "), "{}", told.stdout);
+    output.likes("file descriptors: ");
+    let output = doctor(&peer.base(), &other.ca_file(), &[]).exits(1);
+    assert!(output.stdout.contains(": the server's certificate is not trusted: "), "{}", output.stdout);
+    let output = doctor("https://no-such-host.invalid", &peer.ca_file(), &[]).exits(1);
+    assert!(output.stdout.contains("fail  looking up no-such-host.invalid: "), "{}", output.stdout);
 
     let in_days = |days: u64| SystemTime::now() + Duration::from_secs(days * 86_400 + 3_600);
     let peer = Peer::with_certificate(move |leaf| leaf.not_after = in_days(3).into(), ready);
     let hint = "give certctl a new one, and start it again\n";
-    at_peer(&peer, &[]).exits(0).says("warn  the server's certificate expires in 3 days", hint);
+    at_peer(&peer, &[]).exits(0).assert_reports("warn  the server's certificate expires in 3 days", hint);
     let peer = Peer::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), ready);
-    let told = run(&["--target", &peer.base(), "--insecure"]).exits(0);
-    told.says("warn  the server's certificate has expired", hint);
-    told.says(
+    let output = run(&["--target", &peer.base(), "--insecure"]).exits(0);
+    output.assert_reports("warn  the server's certificate has expired", hint);
+    output.assert_reports(
         "warn  --insecure: the server's certificate is not verified, and may be that of an impostor",
         "give its authority's certificate with --ca-file FILE\n",
     );
     let peer = Peer::with_certificate(|leaf| leaf.not_before = rcgen::date_time_ymd(4_000, 1, 1), ready);
-    let told = at_peer(&peer, &[]).exits(1);
-    assert!(told.stdout.contains(": certificate not valid yet"), "{}", told.stdout);
+    let output = at_peer(&peer, &[]).exits(1);
+    assert!(output.stdout.contains(": certificate not valid yet"), "{}", output.stdout);
     run(&["--target", &peer.base(), "--insecure"])
         .exits(0)
-        .says("warn  the server's certificate is not valid yet", hint);
+        .assert_reports("warn  the server's certificate is not valid yet", hint);
 }
 
 #[test]
 fn doctor_reports_health_and_clock_faults() {
-    let told = ready_but("/ready", |_| json(503, "{\"status\":\"db_unavailable\",\"error\":\"refused\"}")).exits(1);
-    told.says(
+    let output = ready_but("/ready", |_| json(503, "{\"status\":\"db_unavailable\",\"error\":\"refused\"}")).exits(1);
+    output.assert_reports(
         ": certctl does not reach its database: refused",
         "start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL\n",
     );
-    told.likes("the token is known");
-    let told = ready_but("/api/v1/version", |_| answer(200, "text/html", "<html></html>")).exits(1);
-    assert!(told.stdout.contains("/api/v1/version answers 200 with HTML instead of JSON"), "{}", told.stdout);
+    output.likes("the token is known");
+    let output = ready_but("/api/v1/version", |_| answer(200, "text/html", "<html></html>")).exits(1);
+    assert!(output.stdout.contains("/api/v1/version answers 200 with HTML instead of JSON"), "{}", output.stdout);
     const HOUR: Duration = Duration::from_secs(3_600);
     for (which, time) in [("ahead of", SystemTime::now() + HOUR), ("behind", SystemTime::now() - HOUR)] {
         let date = httpdate::fmt_http_date(time);
-        let told = ready_but("/health", move |_| {
+        let output = ready_but("/health", move |_| {
             let body = "{\"status\":\"healthy\"}";
             let head = format!("HTTP/1.1 200 x\r\nDate: {date}\r\nContent-Type: application/json\r\n");
             vec![Step::Send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into())]
         });
-        let told = told.exits(0);
+        let output = output.exits(0);
         assert!(
-            told.stdout.contains(&format!("s {which} this machine's\n      hint: synchronise both clocks by NTP")),
+            output.stdout.contains(&format!("s {which} this machine's\n      hint: synchronise both clocks by NTP")),
             "{}",
-            told.stdout
+            output.stdout
         );
     }
 }
@@ -208,13 +212,13 @@ fn doctor_reports_health_and_clock_faults() {
 #[test]
 fn doctor_reports_token_and_permission_faults() {
     let reference = Reference::start(&[]);
-    let told = doctor(&reference.base(), &reference.ca_file(), &["--token", "another"]).exits(1);
-    told.says(
+    let output = doctor(&reference.base(), &reference.ca_file(), &["--token", "another"]).exits(1);
+    output.assert_reports(
         ": the token is not known: Invalid API key",
         "set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)\n",
     );
-    told.sees_no_limiter();
-    let told = doctor(&reference.base(), &reference.ca_file(), &["--token", VIEWER_TOKEN]).exits(1);
+    output.sees_no_limiter();
+    let output = doctor(&reference.base(), &reference.ca_file(), &["--token", VIEWER_TOKEN]).exits(1);
     let admin = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant ";
     for (permission, without, role) in [
         ("agent.heartbeat", "agent_storm cannot run", "r-agent\n"),
@@ -222,25 +226,28 @@ fn doctor_reports_token_and_permission_faults() {
         ("cert.issue", "issuance_acceptance and bulk_renewal cannot run", "r-operator\n"),
     ] {
         let finding = format!("the token of \"viewer\" lacks the permission {permission}: {without}");
-        told.says(&finding, &format!("{admin}{role}"));
+        output.assert_reports(&finding, &format!("{admin}{role}"));
     }
-    told.likes("permission cert.read");
-    told.says(
+    output.likes("permission cert.read");
+    output.assert_reports(
         "warn  version certctl-reference 0.1.0: a reference server, not certctl",
         "do not take its figures for certctl's\n",
     );
     // The further findings for a token without any permission.
-    let told = ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
+    let output =
+        ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
     assert!(
-        told.stdout.contains("fail  https://")
-            && told.stdout.contains("cert.read: list_certificates and bulk_renewal cannot run")
+        output.stdout.contains("fail  https://")
+            && output.stdout.contains("cert.read: list_certificates and bulk_renewal cannot run")
     );
     assert!(
-        told.stdout.contains("agent.read: the seeds of the fleet are not checked\n      hint: use an admin key"),
+        output.stdout.contains("agent.read: the seeds of the fleet are not checked\n      hint: use an admin key"),
         "{}",
-        told.stdout
+        output.stdout
     );
-    assert!(told.stdout.contains("warn  https://") && told.stdout.contains("metrics.read: results lack certctl's own"));
+    assert!(
+        output.stdout.contains("warn  https://") && output.stdout.contains("metrics.read: results lack certctl's own")
+    );
 }
 
 #[test]
@@ -251,15 +258,15 @@ fn doctor_reports_an_active_rate_limiter() {
         0..100 => ready(request),
         _ => answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}\n"),
     });
-    at_peer(&peer, &[]).exits(1).says(
+    at_peer(&peer, &[]).exits(1).assert_reports(
         ": certctl's rate limiter is on and would answer most requests with 429",
         "start certctl with CERTCTL_RATE_LIMIT_ENABLED=false\n",
     );
-    let limited = |told: &Told| {
+    let limited = |output: &DoctorOutput| {
         let on = ": certctl's rate limiter is on and would answer most requests with 429\n";
-        assert_eq!(told.stdout.matches(on).count(), 1, "{}", told.stdout);
-        assert!(!told.stdout.contains("rate limiter is off"), "{}", told.stdout);
-        assert!(!told.stdout.contains("rate limiter could not be checked"), "{}", told.stdout);
+        assert_eq!(output.stdout.matches(on).count(), 1, "{}", output.stdout);
+        assert!(!output.stdout.contains("rate limiter is off"), "{}", output.stdout);
+        assert!(!output.stdout.contains("rate limiter could not be checked"), "{}", output.stdout);
     };
     // A limiter of the API alone, as a proxy may have.
     let peer = Peer::start(|request| match request.path.starts_with("/api/v1/") {
@@ -269,9 +276,9 @@ fn doctor_reports_an_active_rate_limiter() {
     limited(&at_peer(&peer, &[]).exits(1));
     let reference = Reference::start(&["--rate-limit"]);
     // The limiter refills: a machine that sends slowly never meets it, and must not report it as off.
-    let told = doctor(&reference.base(), &reference.ca_file(), &[]);
-    if !told.stdout.contains(LIMITER_UNSEEN) {
-        limited(&told.exits(1));
+    let output = doctor(&reference.base(), &reference.ca_file(), &[]);
+    if !output.stdout.contains(LIMITER_UNSEEN) {
+        limited(&output.exits(1));
     }
 }
 
@@ -279,43 +286,52 @@ fn doctor_reports_an_active_rate_limiter() {
 fn a_failing_server_gets_no_address_hint() {
     let failing = |_: &Request| answer(500, "text/plain", &format!("panic: {TOKEN} is no key\n"));
     let peer = Peer::start(failing);
-    let told = at_peer(&peer, &[]).exits(1);
+    let output = at_peer(&peer, &[]).exits(1);
     for path in ["/health", "/api/v1/version", "/api/v1/auth/check"] {
         let finding = format!("{}{path} answers 500: panic: [token] is no key", peer.base());
-        told.says(&finding, "check certctl's log, or that of the proxy in front of it\n");
+        output.assert_reports(&finding, "check certctl's log, or that of the proxy in front of it\n");
     }
-    told.says(&format!("warn  {LIMITER_UNSEEN}"), "fix what keeps it from answering, then run doctor again\n");
-    assert!(!told.stdout.contains("ok    the rate limiter"), "{}", told.stdout);
-    let told = ready_but("/api/v1/version", |_| json(500, "{\"error\":\"no\"}")).exits(1);
-    assert!(told.stdout.contains("/api/v1/version answers 500: {\"error\":\"no\"}\n"), "{}", told.stdout);
-    told.sees_no_limiter();
+    output.assert_reports(
+        &format!("warn  {LIMITER_UNSEEN}"),
+        "fix what keeps it from answering, then run doctor again\n",
+    );
+    assert!(!output.stdout.contains("ok    the rate limiter"), "{}", output.stdout);
+    let output = ready_but("/api/v1/version", |_| json(500, "{\"error\":\"no\"}")).exits(1);
+    assert!(output.stdout.contains("/api/v1/version answers 500: {\"error\":\"no\"}\n"), "{}", output.stdout);
+    output.sees_no_limiter();
 }
 
 #[test]
 fn doctor_checks_acme_seeds_and_metrics() {
     let path = "/acme/profile/prof-standard-tls/directory";
-    let told = ready_but(path, |_| answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>")).exits(1);
-    told.says(
+    let output = ready_but(path, |_| answer(200, "text/html", "<!DOCTYPE html><title>certctl</title>")).exits(1);
+    output.assert_reports(
         &format!("{path} is a page of certctl's dashboard, which hides its ACME server"),
         "run certctl from a folder without web/, so that it serves only its API\n",
     );
     ready_but(path, directory).exits(0).likes("ACME answers with and without the token; profiles: prof-standard-tls\n");
 
-    let told = ready_but(path, |request| {
+    let output = ready_but(path, |request| {
         directory_of(request, r#"{"newNonce":"BASE/n","newAccount":"BASE/a","newOrder":"BASE/o"}"#)
     });
-    told.exits(1)
-        .says(": the ACME server has no renewalInfo", "start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true\n");
+    output.exits(1).assert_reports(
+        ": the ACME server has no renewalInfo",
+        "start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true\n",
+    );
 
     let missing = |_: &Request| json(404, "{\"message\":\"not found\"}");
     ready_but("/api/v1/agents/ag-loadtest-05000", missing)
         .exits(1)
-        .says(": agent 5000 of the fleet is not seeded (404: not found)", SEED);
+        .assert_reports(": agent 5000 of the fleet is not seeded (404: not found)", SEED);
     ready_but("/api/v1/certificates/cert-loadtest-bulk-10000", missing)
         .exits(1)
-        .says(": certificate 10000 of those to renew is not seeded (404: not found)", SEED);
-    let told = ready_but("/api/v1/metrics/prometheus", missing).exits(0);
-    assert!(told.stdout.contains("/api/v1/metrics/prometheus: answers 404 instead of metrics\n"), "{}", told.stdout);
+        .assert_reports(": certificate 10000 of those to renew is not seeded (404: not found)", SEED);
+    let output = ready_but("/api/v1/metrics/prometheus", missing).exits(0);
+    assert!(
+        output.stdout.contains("/api/v1/metrics/prometheus: answers 404 instead of metrics\n"),
+        "{}",
+        output.stdout
+    );
 }
 
 const SEED: &str = "run `certctl-bench seed --database URL` with the URL of certctl's own database\n";
@@ -348,8 +364,8 @@ fn doctor_reports_background_loops() {
     let url = cluster.url("disturbed");
     Client::connect(&url, NoTls).unwrap().batch_execute(DISTURBED).unwrap();
     let peer = Peer::start(ready);
-    let told = at_peer(&peer, &["--database", &url]).exits(1);
-    told.likes("ACME answers only with the token, as certctl is built; profiles: prof-a, prof-b\n");
+    let output = at_peer(&peer, &["--database", &url]).exits(1);
+    output.likes("ACME answers only with the token, as certctl is built; profiles: prof-a, prof-b\n");
     for (finding, hint) in [
         ("fail  seeded rows of agents: 2 of the 5000 that scenarios need", SEED),
         ("fail  seeded rows of managed_certificates: 2 of the 10000 that scenarios need", SEED),
@@ -379,20 +395,20 @@ fn doctor_reports_background_loops() {
             "give --database the URL in certctl's CERTCTL_DATABASE_URL",
         ),
     ] {
-        told.says(finding, hint);
+        output.assert_reports(finding, hint);
     }
     let seeded =
         "INSERT INTO agents SELECT 'ag-loadtest-' || n, 'Online', now(), NULL FROM generate_series(10003, 15000) n;
         INSERT INTO managed_certificates
         SELECT 'cert-loadtest-bulk-' || n, 'Active', now() FROM generate_series(10003, 20000) n";
     Client::connect(&url, NoTls).unwrap().batch_execute(seeded).unwrap();
-    let told = at_peer(&peer, &["--database", &url]);
-    told.likes("seeded rows of agents: 5000, 4999 of them Online\n");
-    told.likes("seeded rows of managed_certificates: 10000, 9999 of them not in renewal\n");
+    let output = at_peer(&peer, &["--database", &url]);
+    output.likes("seeded rows of agents: 5000, 4999 of them Online\n");
+    output.likes("seeded rows of managed_certificates: 10000, 9999 of them not in renewal\n");
     let calm = "TRUNCATE agents, managed_certificates, jobs, network_scan_targets, issuers, certificate_profiles";
     Client::connect(&url, NoTls).unwrap().batch_execute(calm).unwrap();
-    let told = at_peer(&peer, &["--database", &url]).exits(1);
-    told.says(
+    let output = at_peer(&peer, &["--database", &url]).exits(1);
+    output.assert_reports(
         "fail  certificate_profiles is empty: the ACME scenarios cannot run",
         "start certctl with CERTCTL_DEMO_SEED",
     );
@@ -406,7 +422,7 @@ fn doctor_reports_background_loops() {
         "network scan: no target is enabled\n",
         "no issuer but iss-local is enabled\n",
     ] {
-        told.likes(what);
+        output.likes(what);
     }
 }
 
@@ -424,7 +440,7 @@ fn doctor_checks_the_postgresql_settings() {
     let cluster = Cluster::start(&find().unwrap(), &poor).unwrap();
     cluster.create_database("poor").unwrap();
     let peer = Peer::start(ready);
-    let told = at_peer(&peer, &["--database", &cluster.url("poor")]).exits(1);
+    let output = at_peer(&peer, &["--database", &cluster.url("poor")]).exits(1);
     for (finding, hint) in [
         (
             "fail  17 connections allowed, 0 of them used by other databases; certctl's pool opens up to 50, and we 3",
@@ -440,9 +456,9 @@ fn doctor_checks_the_postgresql_settings() {
             "give --database the URL of certctl's own database",
         ),
     ] {
-        told.says(finding, hint);
+        output.assert_reports(finding, hint);
     }
-    told.likes("PostgreSQL ");
+    output.likes("PostgreSQL ");
     // The database's clock is this machine's.
     const HOUR: Duration = Duration::from_secs(3_600);
     for (which, time) in [("ahead of", SystemTime::now() + HOUR), ("behind", SystemTime::now() - HOUR)] {
@@ -455,30 +471,31 @@ fn doctor_checks_the_postgresql_settings() {
             }
             _ => ready(request),
         });
-        let told = at_peer(&early_or_late, &["--database", &cluster.url("poor")]).exits(1);
-        told.says(
+        let output = at_peer(&early_or_late, &["--database", &cluster.url("poor")]).exits(1);
+        output.assert_reports(
             &format!("s {which} its database's: agent_storm would not find its heartbeats"),
             "synchronise both clocks by NTP",
         );
-        assert!(told.stdout.contains("fail  certctl's clock is 3"), "{}", told.stdout);
+        assert!(output.stdout.contains("fail  certctl's clock is 3"), "{}", output.stdout);
     }
-    told.likes("no table that grows from run to run\n");
+    output.likes("no table that grows from run to run\n");
 
-    let told = at_peer(&peer, &["--database", "postgres://u:recognisable-password@127.0.0.1:1/d"]).exits(1);
-    assert!(told.stdout.contains("fail  connecting to postgres://u:***@127.0.0.1:1/d"), "{}", told.stdout);
-    assert!(!told.stdout.contains("recognisable-password") && !told.stderr.contains("recognisable-password"));
+    let output = at_peer(&peer, &["--database", "postgres://u:recognisable-password@127.0.0.1:1/d"]).exits(1);
+    assert!(output.stdout.contains("fail  connecting to postgres://u:***@127.0.0.1:1/d"), "{}", output.stdout);
+    assert!(!output.stdout.contains("recognisable-password") && !output.stderr.contains("recognisable-password"));
 }
 
 #[test]
 fn doctor_recognises_a_reference_server_and_its_database() {
     needs!(Postgresql);
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
+    let target =
+        reference::start(binary, &StoreChoice::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
     let url = target.database.as_ref().unwrap();
     let base = target.base.to_string();
     let arguments = ["--target", &base, "--insecure", "--token", target.token.reveal(), "--database", url];
-    let told = run(&arguments);
-    assert!(!told.stdout.contains(target.token.reveal()));
+    let output = run(&arguments);
+    assert!(!output.stdout.contains(target.token.reveal()));
     for what in [
         "it is this certctl's database: its audit log shows this suite's request\n",
         "agents 1 and 5000 of the fleet are seeded\n",
@@ -491,15 +508,15 @@ fn doctor_recognises_a_reference_server_and_its_database() {
         "pg_stat_statements can be read\n",
         "audit_events about ",
     ] {
-        told.likes(what);
+        output.likes(what);
     }
     let mut owner = Client::connect(url, NoTls).unwrap();
     owner.batch_execute("CREATE ROLE guest LOGIN").unwrap();
     let guest = url.replace("postgres@", "guest@");
-    let told = run(&[&arguments[..6], &[&guest]].concat()).exits(1);
-    told.says(
+    let output = run(&[&arguments[..6], &[&guest]].concat()).exits(1);
+    output.assert_reports(
         "warn  pg_stat_statements hides statements of other roles",
         "GRANT pg_read_all_stats to the database URL's",
     );
-    assert!(told.stdout.contains("fail  looking for certctl's audit rows: "), "{}", told.stdout);
+    assert!(output.stdout.contains("fail  looking for certctl's audit rows: "), "{}", output.stdout);
 }

@@ -15,8 +15,9 @@ use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::report::evidence::lines;
 use certctl_bench::scenario::agent_storm::AgentStorm;
 use certctl_bench::seed::Sizes;
+use certctl_bench::system::Behaviour;
 use certctl_bench::system::probe::Probe;
-use certctl_bench::system::reference::{self, Behaviour, Store};
+use certctl_bench::system::reference::{self, StoreChoice};
 use certctl_bench::system::{Target, Token};
 use certctl_bench::wire::request::Method;
 use certctl_bench::wire::tls::Trust;
@@ -39,7 +40,8 @@ struct Quiet {
 impl Quiet {
     fn start() -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        let target = reference::start(binary, &Store::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
+        let target =
+            reference::start(binary, &StoreChoice::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
         let findings = preflight::inspect(&target, &[]).unwrap();
         let client = Client::connect(target.database.as_ref().unwrap(), NoTls).unwrap();
         let mut quiet = Self { target, findings, client };
@@ -55,7 +57,7 @@ impl Quiet {
         let mut probe = Probe::new(&self.target, self.findings.dialer.clone());
         certctl_bench::load::runtime::runtime().unwrap().block_on(async {
             for number in 1..=count {
-                let answer = probe.ask_with_token(Method::Post, &AgentStorm::path(number)).await.unwrap();
+                let answer = probe.send_with_token(Method::Post, &AgentStorm::path(number)).await.unwrap();
                 assert_eq!(answer.status, 200);
             }
         });
@@ -167,10 +169,10 @@ fn a_missing_extension_is_reported_with_its_fix() {
     ] {
         Client::connect(&cluster.url("bare"), NoTls).unwrap().batch_execute(prepare).unwrap();
         let evidence = DatabaseWitness::start(&cluster.url("bare"), Arc::default()).unwrap().finish(1);
-        let told = serde_json::to_value(&evidence).unwrap();
-        let text = told["statements"]["unavailable"].as_str().unwrap();
+        let serialized = serde_json::to_value(&evidence).unwrap();
+        let text = serialized["statements"]["unavailable"].as_str().unwrap();
         assert!(text.contains(why), "{text}");
-        assert!(told["statements"]["hint"].as_str().unwrap().contains("shared_preload_libraries"));
+        assert!(serialized["statements"]["hint"].as_str().unwrap().contains("shared_preload_libraries"));
         assert!(lines(&evidence).starts_with("SQL          not known: "));
         assert!(evidence.wal_bytes.is_some(), "the rest is there");
     }
@@ -243,8 +245,8 @@ fn metrics_are_read_with_the_token() {
     let before = read("certctl_job_pending 3\ncertctl_uptime_seconds 90\n").unwrap();
     let after = read("certctl_job_pending 5\ncertctl_uptime_seconds 91\n").unwrap();
     let evidence = Evidence::default().with_metrics(Ok(before.clone()), Ok(after.clone()));
-    let told = serde_json::to_value(&evidence).unwrap();
-    assert_eq!(told["metrics"], json!({"certctl_job_pending": {"before": 3.0, "after": 5.0}}));
+    let serialized = serde_json::to_value(&evidence).unwrap();
+    assert_eq!(serialized["metrics"], json!({"certctl_job_pending": {"before": 3.0, "after": 5.0}}));
     assert_eq!(lines(&evidence), "metrics      certctl_job_pending 3 → 5\n");
     let evidence = Evidence::default().with_metrics(Ok(after), Ok(before));
     assert_eq!(evidence.problems, ["certctl was restarted between the two readings of its metrics"]);

@@ -160,7 +160,7 @@ fn a_connection_closed_while_idle_is_no_fault() {
 fn connections_that_cannot_be_opened_are_a_breach() {
     // The preflight's connection is served; those of the fleet are cut, or left without an answer, at their greeting.
     // The preflight sends 1 + 128 greetings.
-    for (served, step, timeout, said) in [
+    for (served, step, timeout, message) in [
         (5, (|| Step::Cut) as fn() -> Step, "120s", "opened 5 of 50 connections, then closed: "),
         (0, || Step::Silence, "500ms", "opened 0 of 50 connections, then connect: not open within 500ms"),
     ] {
@@ -173,8 +173,8 @@ fn connections_that_cannot_be_opened_are_a_breach() {
         let summary = finished.summary();
         assert_schema(&summary);
         let breach = summary["breaches"][0].as_str().unwrap();
-        assert!(breach.starts_with(said) && breach.contains("lower --connect-rate or --connections"), "{breach}");
-        assert!(finished.stdout.contains(said), "{}", finished.stdout);
+        assert!(breach.starts_with(message) && breach.contains("lower --connect-rate or --connections"), "{breach}");
+        assert!(finished.stdout.contains(message), "{}", finished.stdout);
         assert_eq!(summary["invalid"], serde_json::json!([]), "{}", finished.stdout);
         let opening = threshold(&summary, "failed attempts to connect");
         assert_eq!(opening["passed"], false, "{opening}");

@@ -42,7 +42,7 @@ impl Shelf {
     #[track_caller]
     fn run(&self, arguments: &[&str], code: i32) -> Output {
         let output = self.command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", told(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text_of(&output.stderr));
         output
     }
 
@@ -60,7 +60,7 @@ impl Shelf {
     }
 }
 
-fn told(bytes: &[u8]) -> String {
+fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -82,7 +82,7 @@ fn device_pipe_and_socket_outputs_are_not_replaced() {
     shelf.compare("/dev/null");
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     let full = shelf.run(&["compare", "base", "head", "--json", "/dev/full"], 1);
-    assert!(told(&full.stderr).contains("writing /dev/full: No space left"), "{}", told(&full.stderr));
+    assert!(text_of(&full.stderr).contains("writing /dev/full: No space left"), "{}", text_of(&full.stderr));
 
     make_fifo(&shelf.path("fifo"));
     let fifo = shelf.path("fifo");
@@ -101,7 +101,7 @@ fn device_pipe_and_socket_outputs_are_not_replaced() {
     assert_comparison(&reader.join().unwrap());
 
     let output = shelf.compare("/dev/stdout");
-    let text = told(&output.stdout);
+    let text = text_of(&output.stdout);
     assert_comparison(&text.as_bytes()[text.find("\n{").unwrap()..]);
     shelf.is_clean();
 }
@@ -111,12 +111,12 @@ fn a_pipe_without_a_peer_is_not_waited_for() {
     let shelf = Shelf::new();
     make_fifo(&shelf.path("fifo"));
     let unread = shelf.run(&["compare", "base", "head", "--json", "fifo"], 1);
-    assert!(told(&unread.stderr).contains("no process opened it for reading"), "{}", told(&unread.stderr));
+    assert!(text_of(&unread.stderr).contains("no process opened it for reading"), "{}", text_of(&unread.stderr));
     // A device that is ready, has nothing, and does not end.
     let silent = shelf.run(&["compare", "/dev/ptmx", "head"], 2);
-    assert!(told(&silent.stderr).contains("says nothing, for 10 s"), "{}", told(&silent.stderr));
+    assert!(text_of(&silent.stderr).contains("says nothing, for 10 s"), "{}", text_of(&silent.stderr));
     let unwritten = shelf.run(&["compare", "fifo", "head"], 2);
-    assert!(told(&unwritten.stderr).contains("no process opened it for writing"), "{}", told(&unwritten.stderr));
+    assert!(text_of(&unwritten.stderr).contains("no process opened it for writing"), "{}", text_of(&unwritten.stderr));
     // One that has a writer is a file like any other.
     let (fifo, summary) = (shelf.path("fifo"), shelf.path("base/summary.json"));
     let writer = thread::spawn(move || fs::copy(summary, fifo).unwrap());
@@ -161,9 +161,9 @@ fn a_full_disk_keeps_the_old_output() {
         });
     }
     let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output.stderr));
-    assert!(told(&output.stderr).contains("writing out.json: File too large"), "{}", told(&output.stderr));
-    assert!(told(&output.stdout).contains("verdict"), "what was compared is not lost");
+    assert_eq!(output.status.code(), Some(1), "{}", text_of(&output.stderr));
+    assert!(text_of(&output.stderr).contains("writing out.json: File too large"), "{}", text_of(&output.stderr));
+    assert!(text_of(&output.stdout).contains("verdict"), "what was compared is not lost");
     assert_eq!(fs::read(shelf.path("out.json")).unwrap(), b"old");
     shelf.is_clean();
 }
@@ -179,7 +179,7 @@ fn an_output_that_is_an_input_is_refused() {
         &["report", "base", "--output", "base/summary.json"],
     ] {
         let refused = shelf.run(arguments, 2);
-        assert!(told(&refused.stderr).contains("an input and an output"), "{}", told(&refused.stderr));
+        assert!(text_of(&refused.stderr).contains("an input and an output"), "{}", text_of(&refused.stderr));
     }
     assert_eq!(fs::read(shelf.path("base/summary.json")).unwrap(), before);
     shelf.run(&["compare", "base", "head", "--json", "no/such/folder/x"], 2);
@@ -189,15 +189,15 @@ fn an_output_that_is_an_input_is_refused() {
 #[test]
 fn an_endless_or_malformed_input_is_refused() {
     let shelf = Shelf::new();
-    let refused = |name: &str, says: &str| {
+    let refused = |name: &str, message: &str| {
         let output = shelf.run(&["compare", name, "head"], 2);
-        assert!(told(&output.stderr).contains(says), "{name}: {}", told(&output.stderr));
+        assert!(text_of(&output.stderr).contains(message), "{name}: {}", text_of(&output.stderr));
     };
     refused("/dev/zero", "holds more than");
     refused("/dev/null", "EOF");
     let summary = fs::read_to_string(shelf.path("base/summary.json")).unwrap();
     let numbers = format!("{{\"schema_version\": 3, \"results\": [{}1]}}", "1,".repeat(10 << 20));
-    for (name, text, says) in [
+    for (name, text, message) in [
         ("numbers", numbers.as_str(), "holds more than 8388608 values"),
         ("deep", &format!("{{\"schema_version\": {}", "[".repeat(100_000)), "recursion limit"),
         ("cut", &summary[..summary.len() / 2], "EOF"),
@@ -207,14 +207,14 @@ fn an_endless_or_malformed_input_is_refused() {
         ("array", "[1, 2]", "an array, not an object"),
     ] {
         fs::write(shelf.path(name), text).unwrap();
-        refused(name, says);
+        refused(name, message);
     }
     fs::write(shelf.path("latin"), b"{\"a\": \"\xe4\"}").unwrap();
     refused("latin", "not UTF-8");
     let newer = summary.replacen("\"schema_version\": ", "\"schema_version\": 9", 1);
     fs::write(shelf.path("newer"), newer).unwrap();
     let newer = shelf.run(&["compare", "newer", "head"], 5);
-    assert!(told(&newer.stderr).contains("newer than this suite"), "{}", told(&newer.stderr));
+    assert!(text_of(&newer.stderr).contains("newer than this suite"), "{}", text_of(&newer.stderr));
     // Additions by editors and other systems are no fault.
     fs::write(shelf.path("marked"), format!("\u{feff}{}", summary.replace('\n', "\r\n"))).unwrap();
     shelf.run(&["compare", "marked", "head"], 0);
@@ -227,7 +227,7 @@ fn a_summary_that_contradicts_itself_is_refused() {
     let sound: Value = serde_json::from_str(&text).unwrap();
     let other = Made { slowness: 2.0, ..Made::default() }.summary().results[0].latency.response.hdr_ns.clone();
     let results = sound["results"][0].clone();
-    for (field, value, says) in [
+    for (field, value, message) in [
         ("/run_id", json!(""), "run_id: it is empty"),
         ("/finished_at", json!("yesterday"), "finished_at: \"yesterday\" is not a time"),
         ("/finished_at", json!("9999-99-99T99:99:99Z"), "is not a time"),
@@ -273,29 +273,29 @@ fn a_summary_that_contradicts_itself_is_refused() {
         fs::write(shelf.path("spoilt"), spoilt.to_string()).unwrap();
         for arguments in [&["compare", "spoilt", "head"][..], &["report", "spoilt"]] {
             let output = shelf.run(arguments, 2);
-            let said = told(&output.stderr);
-            assert!(said.contains("spoilt is damaged: ") && said.contains(says), "{field}: {said}");
+            let stderr = text_of(&output.stderr);
+            assert!(stderr.contains("spoilt is damaged: ") && stderr.contains(message), "{field}: {stderr}");
         }
     }
-    // For results that had to be kept elsewhere, the exit code says so.
+    // For results that had to be kept elsewhere, the exit code shows it.
     let kept = text.replacen("\"exit_code\": 0", "\"exit_code\": 1", 1);
     fs::write(shelf.path("kept"), kept).unwrap();
     shelf.run(&["report", "kept"], 0);
     let mut worthless = sound;
     (worthless["verdict"], worthless["exit_code"]) = (json!("invalid"), json!(5));
     fs::write(shelf.path("worthless"), worthless.to_string()).unwrap();
-    let said = shelf.run(&["report", "worthless"], 2);
-    assert!(told(&said.stderr).contains("invalid: the verdict has no reason"), "{}", told(&said.stderr));
+    let refused = shelf.run(&["report", "worthless"], 2);
+    assert!(text_of(&refused.stderr).contains("invalid: the verdict has no reason"), "{}", text_of(&refused.stderr));
 }
 
 #[test]
 fn unusual_paths_are_printed_on_one_line() {
     let shelf = Shelf::new();
     let output = shelf.run(&["compare", "no\n\u{1b}[31msuch", "head"], 2);
-    assert!(told(&output.stderr).contains("reading no\\n\\u{1b}[31msuch: "), "{}", told(&output.stderr));
+    assert!(text_of(&output.stderr).contains("reading no\\n\\u{1b}[31msuch: "), "{}", text_of(&output.stderr));
     let name = std::ffi::OsStr::from_bytes(b"out-\xff.json");
     let output = shelf.command(&["compare", "base", "head", "--json"]).arg(name).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output.stderr));
     assert_comparison(&fs::read(shelf.0.path().join(name)).unwrap());
 }
 

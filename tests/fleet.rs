@@ -124,7 +124,7 @@ fn each_real_agent_has_its_own_connection() {
     // 1500 × 6/60 and 1500 × 6/30; the seed of the schedule is fixed.
     assert!((120..180).contains(&heartbeats) && (255..345).contains(&polls), "{heartbeats} and {polls}");
     let both = agents.values().filter(|seen| seen.heartbeats + seen.polls == 2).count();
-    assert!(both >= 15, "only {both} agents asked for both");
+    assert!(both >= 15, "only {both} agents sent both");
 }
 
 /// The return of the first and of the last agent, and the kinds of the first request on each connection.
@@ -178,9 +178,9 @@ fn a_restarted_fleet_returns_on_new_connections() {
     let seen = back.last.unwrap() - back.first.unwrap();
     assert!(seen > Duration::from_millis(500), "300 agents within a second came back within {seen:?}");
     assert!(recovered > seen.as_secs_f64() - 0.1, "{recovered} s, where the peer saw {seen:?}");
-    let told = "time to recovered, first reconnect to last agent accepted: ";
+    let line = "time to recovered, first reconnect to last agent accepted: ";
     assert!(
-        finished.stdout.contains(told) && finished.stdout.contains("agents back: 300 of 300\n"),
+        finished.stdout.contains(line) && finished.stdout.contains("agents back: 300 of 300\n"),
         "{}",
         finished.stdout
     );

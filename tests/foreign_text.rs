@@ -21,7 +21,7 @@ fn control_characters_in_a_version_are_escaped() {
         assert!(!text.contains("\nverdict      pass"), "{text}");
         assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{200b}', '\u{85}']), "{text}");
     }
-    let version = finished.summary()["target"]["version"].as_str().unwrap().to_owned();
+    let version = finished.summary()["system"]["version"].as_str().unwrap().to_owned();
     assert_eq!(version, r"9.8\u{1b}[2J\nverdict      pass (exit 0)\n\u{202e}\u{200b}\u{85}|<b>`x`");
 }
 

@@ -192,8 +192,8 @@ fn a_server_of_another_authority_fails_its_loops() {
 fn an_argument_that_is_not_utf_8_is_a_usage_error() {
     let mut bench = bench("--bench handshake/client/tls13/ed25519/x25519/full/no-client-auth --output");
     bench.command.arg(std::ffi::OsStr::from_bytes(b"/nonexistent/\xff"));
-    let told = bench.run().exits(2).stderr;
-    assert!(told.contains("is not UTF-8") && told.contains("hint: give a path"), "{told}");
+    let stderr = bench.run().exits(2).stderr;
+    assert!(stderr.contains("is not UTF-8") && stderr.contains("hint: give a path"), "{stderr}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn foreign_text_in_a_page_is_escaped() {
     let hostile = "</style><script>alert(1)</script>\"'&";
     summary.about.title = hostile.to_owned();
     summary.about.scenario = hostile.into();
-    summary.about.target.version = hostile.to_owned();
+    summary.about.system.version = hostile.to_owned();
     summary.results[0].workload = hostile.into();
     summary.about.workloads[0].name = hostile.into();
     summary.invalid.push(hostile.to_owned());

@@ -23,12 +23,12 @@ use common::peer::{Peer, Step};
 use rustls::NamedGroup;
 
 /// Sends one request; returns the facts of the connection, and the status of the answer.
-fn ask(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
-    ask_after(Duration::ZERO, address, name, options)
+fn get(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
+    get_after(Duration::ZERO, address, name, options)
 }
 
-/// Does the same as [`ask`], so long after the handshake.
-fn ask_after(pause: Duration, address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
+/// Does the same as [`get`], so long after the handshake.
+fn get_after(pause: Duration, address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
     let name = format!("https://{name}").parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(address, name, configure(options).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -70,7 +70,7 @@ fn each_tls_version_works_alone() {
     let pki = Pki::new();
     for (argument, version, group) in [("-tls1_2", "TLS1.2", "X25519"), ("-tls1_3", "TLS1.3", "X25519")] {
         let server = Server::start(&pki.identity, &[argument]);
-        let (record, status) = ask(server.address, "localhost", &pki.options()).unwrap();
+        let (record, status) = get(server.address, "localhost", &pki.options()).unwrap();
         let handshake = record.handshake;
         assert_eq!((status, handshake.kind, handshake.version), (200, HandshakeFlow::Full, version));
         assert_eq!((handshake.group, handshake.key, handshake.chain_length), (group, "ecdsa-p256", 1));
@@ -85,7 +85,7 @@ fn an_unsupported_tls_version_is_a_fault() {
     for (argument, version) in [("-tls1_2", TlsVersion::Tls13), ("-tls1_3", TlsVersion::Tls12)] {
         let server = Server::start(&pki.identity, &[argument]);
         let fault =
-            ask(server.address, "localhost", &TlsOptions { version: Some(version), ..pki.options() }).unwrap_err();
+            get(server.address, "localhost", &TlsOptions { version: Some(version), ..pki.options() }).unwrap_err();
         assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
         assert!(fault.detail.contains("ProtocolVersion") || fault.detail.contains("protocol version"), "{fault}");
     }
@@ -96,12 +96,12 @@ fn another_group_causes_a_hello_retry_request() {
     needs!(Openssl);
     let pki = Pki::new();
     let server = Server::start(&pki.identity, &["-tls1_3", "-groups", "P-256"]);
-    let (record, _) = ask(server.address, "localhost", &pki.options()).unwrap();
+    let (record, _) = get(server.address, "localhost", &pki.options()).unwrap();
     assert_eq!((record.handshake.kind, record.handshake.group), (HandshakeFlow::HelloRetry, "secp256r1"));
     assert!(record.as_declared, "a handshake with a retry is a full one");
     // A group that is offered alone is taken at once.
     let (record, _) =
-        ask(server.address, "localhost", &TlsOptions { group: Some(KeyExchange::P256), ..pki.options() }).unwrap();
+        get(server.address, "localhost", &TlsOptions { group: Some(KeyExchange::P256), ..pki.options() }).unwrap();
     assert_eq!((record.handshake.kind, record.handshake.group), (HandshakeFlow::Full, "secp256r1"));
 }
 
@@ -112,7 +112,7 @@ fn a_chain_with_an_intermediate_is_verified_to_its_root() {
     let intermediate = root.intermediate(KeyType::Rsa2048).unwrap();
     let identity = intermediate.issue(KeyType::Rsa2048, Purpose::Server, &["localhost"]).unwrap();
     let server = Server::start(&identity, &[]);
-    let (record, status) = ask(server.address, "localhost", &TlsOptions::full(root.trust())).unwrap();
+    let (record, status) = get(server.address, "localhost", &TlsOptions::full(root.trust())).unwrap();
     assert_eq!((status, record.handshake.key, record.handshake.chain_length), (200, "rsa-2048", 2));
 }
 
@@ -122,12 +122,12 @@ fn a_demanded_client_certificate_is_reported() {
     let pki = Pki::new();
     for version in ["-tls1_2", "-tls1_3"] {
         let server = Server::start(&pki.identity, &[version, "-Verify", "1"]);
-        let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
+        let fault = get(server.address, "localhost", &pki.options()).unwrap_err();
         assert_eq!(fault.kind, FaultKind::ClientCertificate, "{version}: {fault}");
     }
-    // A peer that refuses the whole offer does not ask for a certificate.
+    // A peer that refuses the whole offer does not request a certificate.
     let server = Server::start(&pki.identity, &["-tls1_2", "-cipher", "AES128-SHA256"]);
-    let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
+    let fault = get(server.address, "localhost", &pki.options()).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
 }
 
@@ -156,7 +156,7 @@ fn a_ca_certificate_given_as_trust_is_accepted() {
     let verdict = |(chain, pem): (Vec<_>, String)| {
         let server = serve(&pem);
         let trust = Trust::Authorities(chain);
-        ask(server.address, "localhost", &TlsOptions::full(trust)).map(|(_, status)| status).map_err(|fault| fault.kind)
+        get(server.address, "localhost", &TlsOptions::full(trust)).map(|(_, status)| status).map_err(|fault| fault.kind)
     };
     assert_eq!(verdict(own("localhost", 4_000, &[])), Ok(200));
     assert_eq!(verdict(own("localhost", 4_000, &[ClientAuth, ServerAuth])), Ok(200));
@@ -167,7 +167,7 @@ fn a_ca_certificate_given_as_trust_is_accepted() {
     let (_, served) = own("localhost", 4_000, &[]);
     let (given, _) = own("localhost", 4_001, &[]);
     let server = serve(&served);
-    let fault = ask(server.address, "localhost", &TlsOptions::full(Trust::Authorities(given))).unwrap_err();
+    let fault = get(server.address, "localhost", &TlsOptions::full(Trust::Authorities(given))).unwrap_err();
     assert_eq!(fault.kind, FaultKind::AuthorityAsServer, "{fault}");
     assert!(fault.detail.contains("an authority's own (CA:TRUE)"), "{fault}");
 }
@@ -177,7 +177,7 @@ fn a_version_1_certificate_is_accepted_as_insecure() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (key, request, pem) = (path("key.pem"), path("request.pem"), path("v1.pem"));
-    // OpenSSL signs a request without extensions as a certificate of version 1 (up to 3.3), or if asked to.
+    // OpenSSL signs a request without extensions as a certificate of version 1 (up to 3.3), or if requested.
     for arguments in [
         format!("req -new -newkey rsa:2048 -nodes -keyout {key} -subj /CN=localhost -out {request}"),
         format!("x509 -req -in {request} -signkey {key} -days 30 -out {pem}"),
@@ -188,8 +188,8 @@ fn a_version_1_certificate_is_accepted_as_insecure() {
     let trust = Trust::from_file(pem.as_ref()).unwrap();
     for version in ["-tls1_2", "-tls1_3"] {
         let server = Server::start(&Pki::new().identity, &[version, "-cert", &pem, "-key", &key]);
-        assert_eq!(ask(server.address, "localhost", &TlsOptions::full(Trust::Insecure)).unwrap().1, 200, "{version}");
-        let fault = ask(server.address, "localhost", &TlsOptions::full(trust.clone())).unwrap_err();
+        assert_eq!(get(server.address, "localhost", &TlsOptions::full(Trust::Insecure)).unwrap().1, 200, "{version}");
+        let fault = get(server.address, "localhost", &TlsOptions::full(trust.clone())).unwrap_err();
         assert_eq!(fault.kind, FaultKind::BadCertificate, "{fault}");
         assert!(fault.detail.contains("X.509 version 1"), "{fault}");
     }
@@ -208,11 +208,11 @@ fn openssl_3_5_accepts_the_default_offer_without_retry() {
     needs!(Openssl35);
     let pki = Pki::new();
     let server = Server::start_3_5(&pki.identity);
-    let (record, status) = ask(server.address, "localhost", &pki.options()).unwrap();
+    let (record, status) = get(server.address, "localhost", &pki.options()).unwrap();
     assert_eq!((status, record.handshake.kind, record.handshake.group), (200, HandshakeFlow::Full, "X25519"));
     // This server prefers another group.
     let group = Some(KeyExchange::X25519MlKem768);
-    let (record, _) = ask(server.address, "localhost", &TlsOptions { group, ..pki.options() }).unwrap();
+    let (record, _) = get(server.address, "localhost", &TlsOptions { group, ..pki.options() }).unwrap();
     assert_eq!((record.handshake.kind, record.handshake.group), (HandshakeFlow::Full, "X25519MLKEM768"));
 }
 
@@ -222,7 +222,7 @@ fn an_alert_before_a_reset_is_reported() {
     let pki = Pki::new();
     let server = Server::start(&pki.identity, &["-tls1_3", "-Verify", "1"]);
     let relay = relay_and_reset(server.address);
-    let fault = ask_after(Duration::from_millis(500), relay, "localhost", &pki.options()).unwrap_err();
+    let fault = get_after(Duration::from_millis(500), relay, "localhost", &pki.options()).unwrap_err();
     assert_eq!(fault.kind, FaultKind::ClientCertificate, "{fault}");
 }
 
@@ -232,8 +232,8 @@ fn relay_and_reset(behind: SocketAddr) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         let (mut client, mut server) = (listener.accept().unwrap().0, TcpStream::connect(behind).unwrap());
-        let (mut asks, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-        let upwards = thread::spawn(move || std::io::copy(&mut asks, &mut to_server));
+        let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        let upwards = thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
         let mut bytes = [0; 16_384];
         while let Ok(length @ 1..) = server.read(&mut bytes) {
             client.write_all(&bytes[..length]).unwrap();
@@ -276,11 +276,11 @@ fn each_flaw_of_a_certificate_has_its_own_outcome() {
         (stranger.identity, FaultKind::UnknownAuthority),
     ] {
         let server = Server::start(&identity, &[]);
-        let fault = ask(server.address, "localhost", &pki.options()).unwrap_err();
+        let fault = get(server.address, "localhost", &pki.options()).unwrap_err();
         assert_eq!(fault.kind, kind, "{fault}");
         assert!(fault.detail.starts_with("invalid peer certificate"), "{fault}");
         // Unless nothing is verified.
-        assert_eq!(ask(server.address, "localhost", &TlsOptions::full(Trust::Insecure)).unwrap().1, 200);
+        assert_eq!(get(server.address, "localhost", &TlsOptions::full(Trust::Insecure)).unwrap().1, 200);
     }
 }
 
@@ -289,11 +289,11 @@ fn alpn_negotiates_only_http_1_1() {
     needs!(Openssl);
     let pki = Pki::new();
     let both = Server::start(&pki.identity, &["-alpn", "h2,http/1.1"]);
-    assert_eq!(ask(both.address, "localhost", &pki.options()).unwrap().0.handshake.alpn, "http/1.1");
+    assert_eq!(get(both.address, "localhost", &pki.options()).unwrap().0.handshake.alpn, "http/1.1");
     let none = Server::start(&pki.identity, &[]);
-    assert_eq!(ask(none.address, "localhost", &pki.options()).unwrap().0.handshake.alpn, "-");
+    assert_eq!(get(none.address, "localhost", &pki.options()).unwrap().0.handshake.alpn, "-");
     let h2_alone = Server::start(&pki.identity, &["-alpn", "h2"]);
-    let fault = ask(h2_alone.address, "localhost", &pki.options()).unwrap_err();
+    let fault = get(h2_alone.address, "localhost", &pki.options()).unwrap_err();
     assert_eq!(fault.kind, FaultKind::NoHttp11, "{fault}");
 }
 
@@ -304,14 +304,14 @@ fn a_close_around_the_handshake_is_reported() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let peer = thread::spawn(move || listener.accept().unwrap().0.read(&mut [0; 4_096]).unwrap());
-    let fault = ask(address, "localhost", &pki.options()).unwrap_err();
+    let fault = get(address, "localhost", &pki.options()).unwrap_err();
     assert!(peer.join().unwrap() > 0);
     assert_eq!(fault.kind, FaultKind::Closed, "{fault}");
     assert!(fault.detail.starts_with("amid the TLS handshake"), "{fault}");
     // After: it shakes hands and closes at the first request.
     let peer = Peer::start(|_| vec![Step::Close]);
     let options = TlsOptions::full(Trust::from_file(&peer.ca_file()).unwrap());
-    let fault = ask(peer.address(), "localhost", &options).unwrap_err();
+    let fault = get(peer.address(), "localhost", &options).unwrap_err();
     assert_eq!((fault.kind, peer.connections()), (FaultKind::Closed, 1), "{fault}");
 }
 
@@ -340,13 +340,13 @@ fn hello_of(version: [u8; 2], protocol: &'static [u8]) -> SocketAddr {
 
 #[test]
 fn an_unoffered_protocol_has_its_own_outcome() {
-    let fault = ask(hello_of([3, 3], b"h2"), "localhost", &TlsOptions::full(Trust::Insecure)).unwrap_err();
+    let fault = get(hello_of([3, 3], b"h2"), "localhost", &TlsOptions::full(Trust::Insecure)).unwrap_err();
     assert_eq!(fault.kind, FaultKind::UnofferedAlpn, "{fault}");
     assert!(fault.detail.contains("http/1.1, the only one offered"), "{fault}");
 }
 
 #[test]
 fn a_peer_of_tls_1_1_has_its_own_outcome() {
-    let fault = ask(hello_of([3, 2], b"http/1.1"), "localhost", &TlsOptions::full(Trust::Insecure)).unwrap_err();
+    let fault = get(hello_of([3, 2], b"http/1.1"), "localhost", &TlsOptions::full(Trust::Insecure)).unwrap_err();
     assert_eq!(fault.kind, FaultKind::OldTls, "{fault}");
 }

@@ -35,7 +35,7 @@ fn an_invalid_run_states_its_reason_first() {
 fn foreign_text_neither_formats_nor_mentions() {
     let mut summary = summary(stalled(1), 2_000);
     let hostile = "<img src=x onerror=y>|`**@someone [a](b)\n| x |";
-    summary.about.target.version = hostile.to_owned();
+    summary.about.system.version = hostile.to_owned();
     summary.about.machine.cpu_model = hostile.to_owned();
     summary.results[0].outcomes[0].example = Some(hostile.to_owned());
     summary.invalid.push(hostile.to_owned());

@@ -84,8 +84,8 @@ impl Client {
         if !(exchanged? || connection.is_out_of_step()) {
             *kept = None;
         }
-        let ask = PlannedRequest { seq: 0, client: 0, step: HEARTBEAT };
-        Ok(self.storm.judge(ask, start, &scratch.response().unwrap()))
+        let planned = PlannedRequest { seq: 0, client: 0, step: HEARTBEAT };
+        Ok(self.storm.judge(planned, start, &scratch.response().unwrap()))
     }
 }
 

@@ -102,9 +102,9 @@ fn extra_settings_override_the_defaults() {
 fn a_killed_parent_leaves_nothing_behind() {
     needs!(Postgresql);
     for end in ["killed", "exit"] {
-        let (mut parent, told) = helper(if end == "exit" { "cluster, then exit" } else { "cluster" }, None, &[]);
+        let (mut parent, report) = helper(if end == "exit" { "cluster, then exit" } else { "cluster" }, None, &[]);
         let (pid, folder) =
-            told.split_once(' ').map(|(pid, folder)| (pid.parse().unwrap(), PathBuf::from(folder))).unwrap();
+            report.split_once(' ').map(|(pid, folder)| (pid.parse().unwrap(), PathBuf::from(folder))).unwrap();
         let mut keepers = descendants(parent.id());
         keepers.retain(|process| process.name == "sh");
         // The death signal ends the postmaster, not the removal of its folder some time later.
@@ -143,8 +143,8 @@ fn a_cluster_starts_for_every_user() {
     let users: Vec<RunAs> = ["postgres", "nobody"].iter().filter_map(|name| RunAs::named(name).unwrap()).collect();
     assert!(!users.is_empty());
     for user in users {
-        let (mut parent, told) = helper("cluster", Some(user), &[]);
-        let (pid, folder) = told.split_once(' ').unwrap();
+        let (mut parent, report) = helper("cluster", Some(user), &[]);
+        let (pid, folder) = report.split_once(' ').unwrap();
         assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), user.uid);
         // The end of its stdin makes the helper stop the cluster and end.
         drop(parent.stdin.take());
@@ -160,8 +160,8 @@ fn a_cluster_starts_for_every_user() {
 fn an_unfit_temporary_folder_is_skipped() {
     needs!(Postgresql);
     let long = tempfile::Builder::new().prefix(&"long".repeat(30)).tempdir().unwrap();
-    let (mut parent, told) = helper("cluster", None, &[("TMPDIR", long.path().to_str().unwrap())]);
-    assert!(told.contains(" /tmp/certctl-bench-pg-"), "{told}");
+    let (mut parent, report) = helper("cluster", None, &[("TMPDIR", long.path().to_str().unwrap())]);
+    assert!(report.contains(" /tmp/certctl-bench-pg-"), "{report}");
     drop(parent.stdin.take());
     assert!(parent.wait().unwrap().success());
 }
@@ -169,9 +169,9 @@ fn an_unfit_temporary_folder_is_skipped() {
 #[test]
 fn a_cluster_that_cannot_start_leaves_nothing_behind() {
     needs!(Postgresql);
-    let (mut parent, told) = helper("bad setting", None, &[]);
-    assert!(told.contains("the private PostgreSQL") && told.contains("exit status: 1"), "{told}");
-    assert!(told.contains("no_such_setting"), "the server's own words are missing: {told}");
+    let (mut parent, report) = helper("bad setting", None, &[]);
+    assert!(report.contains("the private PostgreSQL") && report.contains("exit status: 1"), "{report}");
+    assert!(report.contains("no_such_setting"), "the server's own words are missing: {report}");
     parent.wait().unwrap();
     assert_eq!(folders(&format!("certctl-bench-pg-{}-", parent.id())), Vec::<PathBuf>::new());
 }
@@ -184,9 +184,9 @@ fn a_wrong_or_old_bin_folder_is_an_error() {
     }
     for (bin, why) in [("/nonexistent", "no `postgres` in it"), (old.path().to_str().unwrap(), "14.9 is older than 15")]
     {
-        let (_parent, told) = helper("find", None, &[(BIN_VARIABLE, bin)]);
-        assert!(told.starts_with("Usage") && told.contains(BIN_VARIABLE), "{told}");
-        assert!(told.contains(bin) && told.contains(why) && told.contains("hint:"), "{told}");
+        let (_parent, report) = helper("find", None, &[(BIN_VARIABLE, bin)]);
+        assert!(report.starts_with("Usage") && report.contains(BIN_VARIABLE), "{report}");
+        assert!(report.contains(bin) && report.contains(why) && report.contains("hint:"), "{report}");
     }
 }
 
@@ -271,12 +271,12 @@ fn a_child_drops_supplementary_groups_with_its_user() {
 #[ignore = "run by the other tests"]
 fn helper_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let told = match role.as_str() {
+    let report = match role.as_str() {
         "find" => find().map_or_else(|error| format!("{:?} {error}", error.kind()), |found| format!("{found:?}")),
         "bad setting" => Cluster::start(&installation(), &[("no_such_setting", "1")]).unwrap_err().to_string(),
         "cluster" | "cluster, then exit" => {
             let cluster = cluster();
-            println!("TOLD {} {}", cluster.pid().unwrap(), cluster.folder().display());
+            println!("REPORT {} {}", cluster.pid().unwrap(), cluster.folder().display());
             if role == "cluster, then exit" {
                 std::process::exit(0);
             }
@@ -285,7 +285,7 @@ fn helper_process() {
         }
         role => panic!("no such role: {role}"),
     };
-    println!("TOLD {}", told.replace('\n', " "));
+    println!("REPORT {}", report.replace('\n', " "));
 }
 
 fn helper_command(program: &Path, role: &str) -> Command {
@@ -311,10 +311,10 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (std::
     }
     let mut process = command.envs(variables.iter().copied()).spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let told = lines.find_map(|line| Some(line.split_once("TOLD ")?.1.to_owned()));
+    let report = lines.find_map(|line| Some(line.split_once("REPORT ")?.1.to_owned()));
     // The test harness in the helper prints more.
     thread::spawn(move || lines.for_each(drop));
-    (process, told.expect("the helper told nothing"))
+    (process, report.expect("the helper reported nothing"))
 }
 
 fn installation() -> PostgresInstallation {

@@ -7,15 +7,16 @@
 
 use std::collections::BTreeMap;
 
+use certctl_bench::baseline::bootstrap::Seconds;
 use certctl_bench::baseline::compare::{self, CompareOptions};
 use certctl_bench::baseline::environment::Environment;
 use certctl_bench::baseline::histogram::{Bucket, Histogram};
 use certctl_bench::baseline::measure::{Better, MeasureKind};
-use certctl_bench::baseline::seconds::Seconds;
 use certctl_bench::baseline::side::{RunIdentity, Series};
 use certctl_bench::baseline::workload::WorkloadIdentity;
 use certctl_bench::baseline::{Comparison, Judgement, Side};
 use certctl_bench::summary::Verdict;
+use certctl_bench::system::{Behaviour, SystemKind};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
@@ -239,12 +240,12 @@ fn environment() -> Environment {
         postgresql: text(),
         suite_commit: text(),
         suite_version: text(),
-        target_behaviour: text(),
-        target_kind: text(),
-        target_settings: serde_json::Map::new(),
-        target_store: text(),
-        target_trust: text(),
-        target_version: text(),
+        system_behaviour: Behaviour::AsBuilt,
+        system_kind: SystemKind::Reference,
+        system_settings: serde_json::Map::new(),
+        system_store: text(),
+        system_trust: text(),
+        system_version: text(),
         toolchain: text(),
         virtualisation: text(),
     }

@@ -41,11 +41,11 @@ fn assert_refused(bench: Bench, what: &str, hint: &str) {
     assert_eq!((finished.stdout.as_str(), &finished.json), ("", &None));
     let messages = finished.messages();
     let lines: Vec<&str> = messages.lines().collect();
-    let [said, fix] = lines[..] else { panic!("not two lines: {}", finished.stderr) };
-    let said = said.strip_prefix("error: ").unwrap();
+    let [error, fix] = lines[..] else { panic!("not two lines: {}", finished.stderr) };
+    let error = error.strip_prefix("error: ").unwrap();
     match what.split_once('…') {
-        Some((begin, end)) => assert!(said.starts_with(begin) && said.ends_with(end), "{said}"),
-        None => assert_eq!(said, what),
+        Some((begin, end)) => assert!(error.starts_with(begin) && error.ends_with(end), "{error}"),
+        None => assert_eq!(error, what),
     }
     assert_eq!(fix, format!("hint: {hint}"));
 }
@@ -61,7 +61,7 @@ fn assert_answer_refused(path: &'static str, reply: fn(&Request) -> Vec<Step>, w
 fn a_sound_system_passes_the_preflight() {
     let peer = Peer::start(certctl);
     let summary = Bench::at(&peer, BRIEF).run().invalid_or_breached().summary();
-    assert_eq!((outcome(&summary, "ok"), &summary["target"]["version"]), (50, &"9.8.7 (abc1234)".into()));
+    assert_eq!((outcome(&summary, "ok"), &summary["system"]["version"]), (50, &"9.8.7 (abc1234)".into()));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn insecure_runs_with_a_warning() {
     assert!(finished.stderr.starts_with(warning), "{}", finished.stderr);
     assert!(finished.stdout.contains("certificate NOT VERIFIED (--insecure)"), "{}", finished.stdout);
     let summary = finished.summary();
-    assert_eq!(summary["target"]["trust"], "certificate NOT VERIFIED (--insecure)");
+    assert_eq!(summary["system"]["trust"], "certificate NOT VERIFIED (--insecure)");
     assert_eq!(outcome(&summary, "ok"), 50);
 }
 
@@ -205,7 +205,7 @@ fn insecure_runs_with_a_warning() {
 fn a_running_reference_server_is_recognised() {
     let reference = Reference::start(&["--agents", "10"]);
     let summary = Bench::at_reference(&reference, BRIEF).run().invalid_or_breached().summary();
-    assert_eq!((&summary["target"]["kind"], &summary["target"]["version"]), (&"reference".into(), &"0.1.0".into()));
+    assert_eq!((&summary["system"]["kind"], &summary["system"]["version"]), (&"reference".into(), &"0.1.0".into()));
     assert_eq!(summary["work"][0]["found"], summary["work"][0]["claimed"]);
 }
 
@@ -214,7 +214,7 @@ fn a_running_reference_server_reports_its_behaviour() {
     for behaviour in ["as-built", "as-documented"] {
         let reference = Reference::start(&["--agents", "10", "--behaviour", behaviour]);
         let summary = Bench::at_reference(&reference, BRIEF).run().invalid_or_breached().summary();
-        assert_eq!(summary["target"]["behaviour"], behaviour);
+        assert_eq!(summary["system"]["behaviour"], behaviour);
     }
 }
 
@@ -333,11 +333,11 @@ fn an_active_rate_limiter_is_refused() {
 fn missing_agents_are_refused() {
     let hint = "run `certctl-bench seed --agents 5000 --database URL` with the URL of certctl's own database, or lower \
                 --agents";
-    for (behaviour, said) in
+    for (behaviour, reply) in
         [("as-built", "500: Failed to record heartbeat"), ("as-documented", "404: Agent not found")]
     {
         let reference = Reference::start(&["--agents", "9", "--behaviour", behaviour]);
-        let what = format!("{}: agent 10 of the fleet is not seeded ({said}); agents 1 to 9 are", reference.base());
+        let what = format!("{}: agent 10 of the fleet is not seeded ({reply}); agents 1 to 9 are", reference.base());
         assert_refused(Bench::at_reference(&reference, BRIEF), &what, hint);
     }
     assert_answer_refused(
@@ -542,11 +542,11 @@ fn the_loaded_address_is_named() {
     let peer = Peer::start(certctl);
     let base = format!("https://localhost:{}", peer.address().port());
     let finished = Bench::at_base(&base, &peer.ca_file(), BRIEF).run().invalid_or_breached();
-    assert_eq!(finished.summary()["target"]["address"], peer.address().to_string());
+    assert_eq!(finished.summary()["system"]["address"], peer.address().to_string());
     assert!(finished.stdout.contains(&format!("at {base} ({})", peer.address())), "{}", finished.stdout);
     // A URL with an address needs no other.
     let summary = Bench::at(&peer, BRIEF).run().invalid_or_breached().summary();
-    assert!(summary["target"].get("address").is_none());
+    assert!(summary["system"].get("address").is_none());
 }
 
 /// Starts an OpenSSL server at 127.0.0.1 with a certificate of its own, made with these arguments: `own.pem` in the

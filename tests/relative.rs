@@ -94,20 +94,20 @@ fn one_command_makes_a_baseline() {
     };
     // A run that is unfit is run again.
     let script = format!("[ $turn = 3 ] && exit 5\n{MEASURE}");
-    let told = bless(&contest.command("base", &script), &[], 0);
-    assert!(told.contains("run 3 of 5 … again: ") && told.contains("5 runs of agent_storm"), "{told}");
+    let output = bless(&contest.command("base", &script), &[], 0);
+    assert!(output.contains("run 3 of 5 … again: ") && output.contains("5 runs of agent_storm"), "{output}");
     assert_eq!(contest.order(), "AAAAAA");
     let baseline: Value = serde_json::from_str(&contest.read("made.json")).unwrap();
     assert_eq!(baseline["runs"].as_array().unwrap().len(), 5);
     assert!(contest.path("target/certctl-bench/bless/run-05/summary.json").exists());
 
-    for (arguments, code, says) in [
+    for (arguments, code, message) in [
         (&["--times", "4"][..], 2, "4 is not in 5..=50"),
         (&["some/run"][..], 2, "cannot be used with"),
         (&[][..], 1, "wrote no summary.json"),
     ] {
-        let told = bless(&contest.command("base", "exit 1"), arguments, code);
-        assert!(told.contains(says), "{told}");
+        let output = bless(&contest.command("base", "exit 1"), arguments, code);
+        assert!(output.contains(message), "{output}");
     }
 }
 
@@ -172,8 +172,8 @@ fn a_pair_with_an_invalid_run_is_repeated() {
     contest.exits(0, &contest.command("base", MEASURE), &contest.command("head", &script), &["--pairs", "2"]);
     assert_eq!(contest.order(), "ABBBA", "the second pair, BA, broke at its first run");
     assert!(contest.path("out/pair-02-unfit-1/head/summary.json").exists());
-    let told = contest.read("stderr");
-    assert!(told.contains("the run of head is invalid: too late\n  pair 2 again, repeat 1 of 2"), "{told}");
+    let stderr = contest.read("stderr");
+    assert!(stderr.contains("the run of head is invalid: too late\n  pair 2 again, repeat 1 of 2"), "{stderr}");
 }
 
 #[test]
@@ -184,8 +184,8 @@ fn a_copied_run_is_not_compared() {
         let copy = format!(r#"sed '{id}' "$here/base-1/summary.json" > "$CERTCTL_BENCH_OUTPUT/summary.json""#);
         contest.exits(5, &contest.command("base", &copy), &contest.command("head", &copy), &["--pairs", "3"]);
         assert_eq!(contest.order(), "ABAA");
-        let told = contest.read("stderr");
-        assert!(told.contains("error: the run of base is the same as an earlier one"), "{told}");
+        let stderr = contest.read("stderr");
+        assert!(stderr.contains("error: the run of base is the same as an earlier one"), "{stderr}");
         fs::remove_file(contest.path("order")).unwrap();
     }
 }
@@ -196,10 +196,10 @@ fn an_exit_code_that_contradicts_the_summary_is_invalid() {
     for code in [1, 3, 101, 137] {
         let head = contest.command("head", &format!("{MEASURE}; exit {code}"));
         contest.exits(5, &contest.command("base", MEASURE), &head, &["--pairs", "1"]);
-        let told = contest.read("stderr");
-        let says =
+        let stderr = contest.read("stderr");
+        let message =
             format!("error: the run of head is invalid: its summary says pass, but it ended with exit code {code}");
-        assert!(told.contains(&says), "{told}");
+        assert!(stderr.contains(&message), "{stderr}");
         fs::remove_file(contest.path("order")).unwrap();
     }
 }
@@ -241,9 +241,9 @@ fn a_side_that_cannot_run_is_reported_with_its_stderr() {
     let script = "echo there is no disk >&2; exit 1";
     contest.exits(1, &contest.command("base", MEASURE), &contest.command("head", script), &[]);
     assert_eq!(contest.order(), "ABABAB");
-    let told = contest.read("stderr");
-    assert!(told.contains("error: head: it wrote no summary.json of a run"), "{told}");
-    assert!(told.contains("exit status: 1") && told.contains("there is no disk"), "{told}");
+    let stderr = contest.read("stderr");
+    assert!(stderr.contains("error: head: it wrote no summary.json of a run"), "{stderr}");
+    assert!(stderr.contains("exit status: 1") && stderr.contains("there is no disk"), "{stderr}");
 }
 
 #[test]
@@ -260,15 +260,15 @@ fn a_command_with_wrong_arguments_is_not_repeated() {
 #[test]
 fn an_unusable_command_is_refused() {
     let contest = Contest::new(1.0);
-    for (command, code, told) in [
+    for (command, code, message) in [
         ("", 2, "the command of --base is empty"),
         ("cargo 'bench", 2, "the command of --base has an unclosed quote"),
         ("TOKEN=geheim cargo bench", 2, "the command of --base begins with a variable"),
         ("no-such-program geheim", 1, "starting base (no-such-program)"),
     ] {
         contest.exits(code, command, "true", &[]);
-        let said = contest.read("stderr");
-        assert!(said.contains(told) && !said.contains("geheim"), "{command}: {said}");
+        let stderr = contest.read("stderr");
+        assert!(stderr.contains(message) && !stderr.contains("geheim"), "{command}: {stderr}");
     }
 }
 
@@ -289,8 +289,8 @@ fn a_secret_in_a_command_is_not_shown() {
     // Nor is a secret shown where the run fails.
     let failing = contest.command("base", "echo \"cannot run: $*\" >&2; exit 1");
     contest.exits(1, &format!("{failing} --token geheim"), "true", &["--pairs", "1"]);
-    let said = contest.read("stderr");
-    assert!(said.contains("cannot run: --token [not shown]") && !said.contains("geheim"), "{said}");
+    let stderr = contest.read("stderr");
+    assert!(stderr.contains("cannot run: --token [not shown]") && !stderr.contains("geheim"), "{stderr}");
     assert!(!contest.path("out/comparison.json").exists(), "one of an earlier comparison");
 }
 

@@ -40,8 +40,9 @@ fn remote_load_is_refused_before_anything_is_sent() {
         ("connector_tier", nginx.trim_start_matches("--bench ")),
     ] {
         let refused = Bench::named(bench, arguments).refused(2);
-        let told = refused.stderr.contains(" is not on this machine's loopback") && refused.stderr.ends_with(MEND);
-        assert!(told, "{bench} {arguments}: {}", refused.stderr);
+        let is_refused =
+            refused.stderr.contains(" is not on this machine's loopback") && refused.stderr.ends_with(MEND);
+        assert!(is_refused, "{bench} {arguments}: {}", refused.stderr);
         assert!(refused.stderr.contains(NOBODY) && !refused.stderr.contains("geheim"), "{}", refused.stderr);
         assert_eq!((refused.stdout.as_str(), refused.json), ("", None));
     }
@@ -71,7 +72,7 @@ fn every_spelling_of_loopback_needs_no_permission() {
 
 #[test]
 fn allowed_remote_load_is_announced_and_can_be_cancelled() {
-    let told = [
+    let announcement = [
         "--allow-remote: load for another machine starts in 5 s; press Ctrl-C to cancel:".to_owned(),
         format!("  to https://{NOBODY}:8443 at {NOBODY}"),
         "  bulk_renewal, enqueue: 20.0 arrivals/s for up to 35 s over 7 connections".to_owned(),
@@ -90,14 +91,14 @@ fn allowed_remote_load_is_announced_and_can_be_cancelled() {
             });
         }
         let mut running = bench.start();
-        until("it says what it will do", || running.ended().is_some() || running.stderr().contains(&told[2]));
+        until("the load is announced", || running.ended().is_some() || running.stderr().contains(&announcement[2]));
         if running.ended().is_none() {
             running.signal(libc::SIGINT);
         }
         let finished = running.finish().exits(1);
         let messages = finished.messages();
         let lines: Vec<_> = messages.lines().collect();
-        assert_eq!(lines[..3], told, "{}", finished.stderr);
+        assert_eq!(lines[..3], announcement, "{}", finished.stderr);
         if lines[3..] == ["error: stopped before anything was measured"] {
             return;
         }
@@ -139,9 +140,9 @@ fn a_smoke_run_does_not_load_a_system_of_the_environment() {
         smoke.command.env("CERTCTL_CA_FILE", &ca_file).env("CERTCTL_BENCH_DIRECTORY", format!("{base}/directory"));
         let finished = smoke.smoke().run();
         let names = if bench == "connector_tier" { of_connectors[0] } else { of_certctl[0] };
-        let told =
+        let ignored =
             finished.stderr.lines().find(|line| line.contains(" ignored: a smoke run uses a system that it starts"));
-        assert!(told.is_some_and(|line| line.contains(names)), "{bench}: {}", finished.stderr);
+        assert!(ignored.is_some_and(|line| line.contains(names)), "{bench}: {}", finished.stderr);
         assert_eq!(requests.load(Ordering::SeqCst), 0, "{bench} loads what the environment names");
         // Where no daemon is installed nothing can be shown to work.
         assert!(matches!(finished.code, Some(0)) || bench == "connector_tier", "{bench}: {}", finished.stderr);

@@ -10,7 +10,7 @@ use certctl_bench::wire::FaultKind;
 use common::made_up::{measurement, summary};
 
 /// Returns the text of a run of `measurement` that found `found` of 2,000 rows.
-fn told(measurement: Measurement, found: u64) -> String {
+fn rendered(measurement: Measurement, found: u64) -> String {
     let summary = summary(measurement, found);
     // The padding of table cells is removed: a reader does not see it.
     let text = text::heading(&summary.about) + &text::results(&summary);
@@ -19,7 +19,7 @@ fn told(measurement: Measurement, found: u64) -> String {
 
 #[test]
 fn a_passing_run_is_reported() {
-    insta::assert_snapshot!(told(measurement(|_| Outcome::Ok), 2_000));
+    insta::assert_snapshot!(rendered(measurement(|_| Outcome::Ok), 2_000));
 }
 
 #[test]
@@ -29,12 +29,12 @@ fn a_run_with_errors_is_breached() {
         10..13 => Outcome::Broken(FaultKind::Closed),
         _ => Outcome::Ok,
     };
-    insta::assert_snapshot!(told(measurement(outcome), 2_000));
+    insta::assert_snapshot!(rendered(measurement(outcome), 2_000));
 }
 
 #[test]
 fn a_run_with_missing_side_effects_is_invalid() {
-    insta::assert_snapshot!(told(measurement(|_| Outcome::Ok), 1_999));
+    insta::assert_snapshot!(rendered(measurement(|_| Outcome::Ok), 1_999));
 }
 
 #[test]

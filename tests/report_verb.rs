@@ -33,18 +33,18 @@ fn folder() -> TempDir {
 fn save(folder: &Path, name: &str, summary: &Summary) {
     let folder = folder.join(name);
     std::fs::create_dir(&folder).unwrap();
-    certctl_bench::report::files::save(summary, &folder).unwrap();
+    certctl_bench::report::result_files::save(summary, &folder).unwrap();
 }
 
 /// Asserts that the report is refused as a wrong use, with these words.
 #[track_caller]
 fn assert_refused(output: &Output, words: &[&str]) {
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(words.iter().all(|word| stderr.contains(word)), "{stderr}");
 }
 
-fn told(output: Output) -> String {
+fn stdout_of(output: Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -65,19 +65,19 @@ fn a_summary_with_a_warm_up_follows_its_schema() {
 fn the_text_report_equals_the_output_of_the_run() {
     let folder = folder();
     let printed = read_to_string(folder.path().join("base/summary.txt")).unwrap();
-    assert_eq!(told(report(folder.path(), "base")), printed);
-    assert_eq!(told(report(folder.path(), "base/summary.json")), printed);
-    let both = told(report(folder.path(), "base head"));
+    assert_eq!(stdout_of(report(folder.path(), "base")), printed);
+    assert_eq!(stdout_of(report(folder.path(), "base/summary.json")), printed);
+    let both = stdout_of(report(folder.path(), "base head"));
     assert!(both.contains("base: base\n") && both.contains("head: head\n"), "{both}");
 }
 
 #[test]
 fn markdown_and_html_show_base_and_head_together() {
     let folder = folder();
-    let text = told(report(folder.path(), "base head --format markdown"));
+    let text = stdout_of(report(folder.path(), "base head --format markdown"));
     assert_eq!(text.matches("### agent_storm").count(), 1);
     assert!(text.contains("| agent_storm | base | 2000 |") && text.contains("| agent_storm | head | 2000 |"), "{text}");
-    assert_eq!(told(report(folder.path(), "base head --format html --output r.html")), "");
+    assert_eq!(stdout_of(report(folder.path(), "base head --format html --output r.html")), "");
     let page = read_to_string(folder.path().join("r.html")).unwrap();
     assert!(page.contains("base: response time") && page.contains("head: response time"));
     // The stall and the warm-up are shaded, and named in words.
@@ -92,7 +92,7 @@ fn summaries_without_a_warm_up_timeline_are_read() {
     let mut value: serde_json::Value = serde_json::from_str(&read_to_string(&path).unwrap()).unwrap();
     value["results"][0].as_object_mut().unwrap().remove("warm_up_timeline");
     write(&path, value.to_string()).unwrap();
-    told(report(folder.path(), "base --format html --output r.html"));
+    stdout_of(report(folder.path(), "base --format html --output r.html"));
     assert!(!read_to_string(folder.path().join("r.html")).unwrap().contains("<rect class=\"f-warm-up\""));
 }
 
@@ -112,11 +112,11 @@ fn unreportable_inputs_are_named_with_a_hint() {
     let text = read_to_string(at.join("base/summary.json")).unwrap();
     write(at.join("old.json"), text.replacen("\"schema_version\": 3", "\"schema_version\": 2", 1)).unwrap();
     let old = report(at, "old.json");
-    let said = String::from_utf8_lossy(&old.stderr).into_owned();
-    assert_eq!(old.status.code(), Some(5), "as compare has it: {said}");
+    let stderr = String::from_utf8_lossy(&old.stderr).into_owned();
+    assert_eq!(old.status.code(), Some(5), "as compare has it: {stderr}");
     assert!(
-        said.contains("old.json has summary schema 2; this version of the suite reads 3\nhint: measure again"),
-        "{said}"
+        stderr.contains("old.json has summary schema 2; this version of the suite reads 3\nhint: measure again"),
+        "{stderr}"
     );
     assert_refused(&report(at, "base --format html"), &["--output"]);
     assert_refused(&report(at, "base --format html --output absent/r.html"), &["writing absent/r.html", "hint: "]);
@@ -131,8 +131,8 @@ fn a_damaged_histogram_is_named() {
     save(folder.path(), "damaged", &summary);
     for format in ["text", "markdown", "html"] {
         let output = report(folder.path(), &format!("damaged --format {format} --output r"));
-        let says = "damaged/summary.json is damaged: results[0].latency.response.hdr_ns: reading an HDR histogram";
-        assert_refused(&output, &[says, "hint: "]);
+        let message = "damaged/summary.json is damaged: results[0].latency.response.hdr_ns: reading an HDR histogram";
+        assert_refused(&output, &[message, "hint: "]);
     }
 }
 
@@ -140,10 +140,10 @@ fn a_damaged_histogram_is_named() {
 fn a_password_in_a_summary_is_not_reported() {
     let folder = folder();
     let mut summary = summary(measurement(|_| Outcome::Ok), 2_000);
-    summary.about.target.base_url = "https://user:hunter2@h:1".to_owned();
+    summary.about.system.base_url = "https://user:hunter2@h:1".to_owned();
     save(folder.path(), "open", &summary);
     for format in ["text", "markdown", "html"] {
-        told(report(folder.path(), &format!("open --format {format} --output r")));
+        stdout_of(report(folder.path(), &format!("open --format {format} --output r")));
         let report = read_to_string(folder.path().join("r")).unwrap();
         assert!(report.contains("h:1") && !report.contains("user") && !report.contains("hunter2"), "{report}");
     }

@@ -10,7 +10,7 @@ use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::seed::EMBEDDED;
 
 /// The subsections of every scenario's section.
-const SUBSECTIONS: [&str; 5] = ["Asks", "Why", "Work checked", "Thresholds", "Does not measure"];
+const SUBSECTIONS: [&str; 5] = ["Requests", "Why", "Work checked", "Thresholds", "Does not measure"];
 /// Bench targets that run no scenario: they measure the generator itself, and handshakes alone.
 const NO_SCENARIO: [&str; 2] = ["generator", "handshake"];
 
@@ -128,17 +128,17 @@ fn rows(text: &str) -> Vec<(String, String)> {
 
 /// Returns the thresholds in the code: measure and limit as the documents write them.
 fn thresholds(entry: &BenchTarget) -> Vec<(String, String)> {
-    let asks = entry.asks(&[]).unwrap();
-    let several = asks.workloads.len() > 1;
+    let load = entry.load(&[]).unwrap();
+    let several = load.workloads.len() > 1;
     let mut rows = Vec::new();
-    for workload in &asks.workloads {
+    for workload in &load.workloads {
         let prefix = if several { format!("{}: ", workload.scenario.name()) } else { String::new() };
         for threshold in workload.scenario.thresholds() {
             let (measure, limit) = written(threshold);
             rows.push((format!("{prefix}{measure}"), limit));
         }
     }
-    rows.push(written(asks.error_floor));
+    rows.push(written(load.error_floor));
     rows
 }
 
@@ -203,7 +203,7 @@ fn flags_without_effect_are_refused() {
     ] {
         let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
         let flags: Vec<&str> = flags.split(' ').collect();
-        let Err(error) = entry.asks(&flags) else { panic!("{name} takes {flags:?}") };
+        let Err(error) = entry.load(&flags) else { panic!("{name} takes {flags:?}") };
         assert!(error.to_string().contains(why), "{name} {flags:?}: {error}");
     }
     // Where they mean something, they are taken.
@@ -332,7 +332,7 @@ fn imports_are_read_from_source() {
     assert_eq!(imports(text), BTreeSet::from(["run", "wire"]));
 }
 
-/// Words that open a question: a doc line that begins with one names no thing and says no action.
+/// Words that open a question: a doc line that begins with one names no thing and states no action.
 const INTERROGATIVES: [&str; 9] = ["What", "How", "Whether", "Where", "Who", "Whose", "Which", "Why", "When"];
 
 /// Returns the number of doc comments in a source file, and those that begin with an interrogative.

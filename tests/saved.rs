@@ -48,17 +48,17 @@ fn later_runs_are_compared_with_saved_runs() {
     // made-up runs. Whatever the verdict, the exit code agrees with it.
     for (flag, delay) in [("--baseline", "0ms"), ("--baseline-lenient", "60ms")] {
         let compared = shelf.run(&format!("{flag} main"), delay);
-        let said = &compared.stdout;
-        assert!(said.contains("against the baseline main\nagent_storm: base 2 runs, head 1 run"), "{said}");
-        assert!(said.contains("agent_storm/response_p50_us"), "{said}");
+        let stdout = &compared.stdout;
+        assert!(stdout.contains("against the baseline main\nagent_storm: base 2 runs, head 1 run"), "{stdout}");
+        assert!(stdout.contains("agent_storm/response_p50_us"), "{stdout}");
         // A breach outranks a regression.
-        let says = |verdict: &str| said.contains(&format!("\nverdict      {verdict}"));
-        let code = match (says("threshold breached (exit 3)"), says("regressed (exit 4)")) {
+        let contains_verdict = |verdict: &str| stdout.contains(&format!("\nverdict      {verdict}"));
+        let code = match (contains_verdict("threshold breached (exit 3)"), contains_verdict("regressed (exit 4)")) {
             (true, _) => 3,
             (false, true) => 4,
             (false, false) => 0,
         };
-        assert_eq!(compared.code, Some(code), "{said}");
+        assert_eq!(compared.code, Some(code), "{stdout}");
     }
     // A wrong load is neither red nor green, whatever else it is.
     let other = shelf.run("--baseline main --agents 30", "0ms").exits(5);
@@ -72,7 +72,7 @@ fn later_runs_are_compared_with_saved_runs() {
 #[test]
 fn unusable_baseline_flags_are_refused_before_the_load() {
     let shelf = Shelf(TempDir::new().unwrap());
-    for (arguments, says) in [
+    for (arguments, message) in [
         ("--baseline main", "no baseline of agent_storm is saved as main"),
         ("--save-baseline ../main", "`../main` is not a valid name of a baseline"),
         ("--save-baseline main --baseline main", "cannot be used with"),
@@ -80,7 +80,7 @@ fn unusable_baseline_flags_are_refused_before_the_load() {
         ("--baseline main --noise-threshold much", "5% or 0.05"),
     ] {
         let refused = shelf.bench(arguments, "0ms").refused(2);
-        assert!(refused.stderr.contains(says), "{arguments}: {}", refused.stderr);
+        assert!(refused.stderr.contains(message), "{arguments}: {}", refused.stderr);
         assert!(!refused.stderr.contains("measuring"), "{arguments}: {}", refused.stderr);
     }
     // A baseline that may be missing does not stop the run.

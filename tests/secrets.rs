@@ -45,14 +45,14 @@ fn hexadecimal(text: &str) -> String {
 }
 
 /// Returns a text that repeats a secret in many encodings.
-fn said_back(secret: &str) -> String {
+fn echoed(secret: &str) -> String {
     let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let html = secret.replace('&', "&amp;");
     format!("no {secret}; {percent}; {html}; {}; {}", STANDARD.encode(secret), hexadecimal(secret))
 }
 
 /// Runs the suite's own program; returns its exit code, and all that it prints.
-fn said(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+fn run_suite(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
     command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
     let output = command.output().unwrap();
@@ -66,11 +66,11 @@ fn reports(finished: &Finished) -> Vec<String> {
     let (run, html) = (folder.path().to_str().unwrap(), folder.path().join("report.html"));
     let mut reports = Vec::new();
     for format in ["text", "markdown"] {
-        let (code, text) = said(&["report", run, "--format", format], &[]);
+        let (code, text) = run_suite(&["report", run, "--format", format], &[]);
         assert_eq!(code, Some(0), "{text}");
         reports.push(text);
     }
-    let (code, text) = said(&["report", run, "--format", "html", "--output", html.to_str().unwrap()], &[]);
+    let (code, text) = run_suite(&["report", run, "--format", "html", "--output", html.to_str().unwrap()], &[]);
     assert_eq!(code, Some(0), "{text}");
     reports.push(std::fs::read_to_string(html).unwrap());
     reports
@@ -103,7 +103,7 @@ fn refuse(mut tcp: TcpStream) -> std::io::Result<()> {
     let given = String::from_utf8_lossy(given.strip_suffix(b"\0").unwrap()).into_owned();
     let mut fields = Vec::new();
     for (kind, text) in
-        [('S', "FATAL"), ('V', "FATAL"), ('C', "28P01"), ('M', &*said_back(&given)), ('D', &format!("It was {given}."))]
+        [('S', "FATAL"), ('V', "FATAL"), ('C', "28P01"), ('M', &*echoed(&given)), ('D', &format!("It was {given}."))]
     {
         fields.extend(format!("{kind}{text}\0").bytes());
     }
@@ -134,7 +134,7 @@ fn a_password_echoed_by_a_database_is_not_shown() {
             (&doctor, vec![]),
             (&doctor[..5], vec![("CERTCTL_BENCH_DATABASE", &**url)]),
         ] {
-            let (code, text) = said(arguments, &[&variables[..], password.as_slice()].concat());
+            let (code, text) = run_suite(arguments, &[&variables[..], password.as_slice()].concat());
             assert!(code == Some(1) && text.contains("FATAL: no [password]; [password]; "), "{arguments:?}: {text}");
             assert_hidden(&[PASSWORD, TYPED], &[&text]);
         }
@@ -168,13 +168,13 @@ fn a_password_echoed_during_a_run_is_not_shown() {
             "CREATE OR REPLACE FUNCTION parrot() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
              RAISE {level} 'so it is %', '{}'; RETURN NULL; END $$; \
              CREATE OR REPLACE TRIGGER parrot AFTER UPDATE ON agents FOR EACH STATEMENT EXECUTE FUNCTION parrot()",
-            said_back(PASSWORD)
+            echoed(PASSWORD)
         )
     };
     owner.batch_execute(&raise("WARNING")).unwrap();
     let url = url.replace("postgres@", &format!("postgres:{TYPED}@"));
     let peer = Peer::start(|request: &Request| match request.is_heartbeat() {
-        true => answer(500, "text/plain", &said_back(PASSWORD)),
+        true => answer(500, "text/plain", &echoed(PASSWORD)),
         false => certctl(request),
     });
     let finished = Bench::at(&peer, BRIEF).database(&url).run();
@@ -187,7 +187,7 @@ fn a_password_echoed_during_a_run_is_not_shown() {
     let reports = reports(&finished);
     assert_hidden(&[PASSWORD, TYPED], &reports.iter().map(String::as_str).collect::<Vec<_>>());
     // The same, where the run cannot go on.
-    let (code, text) = said(&["seed", "--reset", "--database", &url], &[]);
+    let (code, text) = run_suite(&["seed", "--reset", "--database", &url], &[]);
     assert!(code == Some(0) && text.contains("warning: so it is no [password]"), "{text}");
     assert_hidden(&[PASSWORD, TYPED], &[&text]);
     owner.batch_execute(&raise("EXCEPTION")).unwrap();
@@ -199,7 +199,7 @@ fn a_password_echoed_during_a_run_is_not_shown() {
 #[test]
 fn a_wrong_command_line_does_not_show_its_password() {
     const WORD: &str = "recognisable-word";
-    for (url, says) in [
+    for (url, message) in [
         // Unescaped, a password would end at its first `@`, and its rest would be a host's name.
         (format!("postgres://u:p@{WORD}@localhost:1/d"), "before the host as %40"),
         (format!("postgres://u:p@{WORD}:x@localhost:1/d"), "before the host as %40"),
@@ -215,12 +215,12 @@ fn a_wrong_command_line_does_not_show_its_password() {
         (format!("host=localhost port=1 user=u password={WORD}"), "Connection refused"),
         (format!("host=localhost port=1 user=u password='{WORD}"), "is not valid"),
     ] {
-        let (code, text) = said(&["seed", "--database", &url], &[]);
-        assert!(matches!(code, Some(1 | 2)) && text.contains(says), "{url}: {text}");
+        let (code, text) = run_suite(&["seed", "--database", &url], &[]);
+        assert!(matches!(code, Some(1 | 2)) && text.contains(message), "{url}: {text}");
         assert_hidden(&[WORD], &[&text]);
     }
     // A port has at most five digits.
-    let (_, text) = said(&["seed", "--database", "postgres://u:4815162342"], &[]);
+    let (_, text) = run_suite(&["seed", "--database", "postgres://u:4815162342"], &[]);
     assert!(!text.contains("4815162342"), "{text}");
     // Without its flag, or beside one that does not exist.
     let url = format!("postgres://u:{WORD}@localhost:1/d");
@@ -233,7 +233,7 @@ fn a_wrong_command_line_does_not_show_its_password() {
         &["doctor", &no_host],
         &["doctor", "postgres://u:4815162342"],
     ] {
-        let (code, text) = said(arguments, &[]);
+        let (code, text) = run_suite(arguments, &[]);
         assert!(code == Some(2) && !text.contains("4815162342"), "{text}");
         assert_hidden(&[WORD], &[&text]);
     }
@@ -243,7 +243,7 @@ fn a_wrong_command_line_does_not_show_its_password() {
     let finished = Bench::new("--bench").arguments(&format!("filter {url}")).refused(2);
     assert_hidden(&[WORD], &finished.everything());
     // The value of a flag's variable is not shown by --help.
-    let (code, text) = said(&["doctor", "--help"], &[("CERTCTL_BENCH_DATABASE", &url)]);
+    let (code, text) = run_suite(&["doctor", "--help"], &[("CERTCTL_BENCH_DATABASE", &url)]);
     assert_eq!(code, Some(0), "{text}");
     assert_hidden(&[WORD], &[&text]);
     for base in [format!("https://admin:{WORD}@localhost"), format!("https://localhost/?password={WORD}")] {
@@ -350,7 +350,7 @@ fn assert_f5_hidden(step: &'static str, from: u64, code: &[i32], shows: &str, ot
 
 /// Returns an error of iControl's that repeats both.
 fn back(status: u16, password: &str, token: &str) -> Reply {
-    let message = format!("{} and {}", said_back(password), said_back(token));
+    let message = format!("{} and {}", echoed(password), echoed(token));
     json(status, &json!({"code": status, "message": message, "token": {"token": token}}).to_string())
 }
 
@@ -367,7 +367,7 @@ fn the_password_and_tokens_of_an_f5_are_not_shown() {
         back(401, password, token)
     });
     assert_f5_hidden("/transaction", 2, &[3, 5], "503: no [token]; ", |password, token| {
-        answer(503, "text/plain", &format!("{} {}", said_back(token), said_back(password)))
+        answer(503, "text/plain", &format!("{} {}", echoed(token), echoed(password)))
     });
     // A token in an answer that is not valid JSON.
     assert_f5_hidden(LOGIN, 2, &[3, 5], "{\"token\": {\"token\" : \"[token]", |_, token| {

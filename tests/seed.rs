@@ -31,15 +31,15 @@ static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
 fn seeding_reports_its_rows_and_is_idempotent() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
-    let (report, told) = seed(&url, &SeedOptions::default());
+    let (report, output) = seed(&url, &SeedOptions::default());
     assert_eq!(report.files, ["01_bulk_renewal_certs.sql", "02_agent_fleet.sql"]);
     assert_eq!(report.tables, [rows("managed_certificates", 0, 10_000), rows("agents", 0, 5000)]);
-    assert!(told.contains("agents: 0 rows before, 5000 after"), "{told}");
+    assert!(output.contains("agents: 0 rows before, 5000 after"), "{output}");
     let first = (fleet(&mut client), certificates(&mut client));
 
-    let (report, told) = seed(&url, &SeedOptions::default());
+    let (report, output) = seed(&url, &SeedOptions::default());
     assert_eq!(report.tables, [rows("managed_certificates", 10_000, 10_000), rows("agents", 5000, 5000)]);
-    assert!(told.contains("agents: 5000 rows before, 5000 after"), "{told}");
+    assert!(output.contains("agents: 5000 rows before, 5000 after"), "{output}");
     assert_eq!((fleet(&mut client), certificates(&mut client)), first);
     for (table, rows) in [("agents", 5000.0), ("managed_certificates", 10_000.0)] {
         let analyzed = format!("SELECT reltuples FROM pg_class WHERE oid = '{table}'::regclass");
@@ -292,14 +292,15 @@ fn no_connection_failure_shows_the_password() {
         assert!(std::time::Instant::now() < deadline, "the server did not read pg_hba.conf again");
     }
     connect(&as_guarded("right")).unwrap();
-    let said = |url: &str| connect(url).err().expect("connected").to_string();
-    let wrong = said(&as_guarded("hunter2"));
+    let message_of = |url: &str| connect(url).err().expect("connected").to_string();
+    let wrong = message_of(&as_guarded("hunter2"));
     assert!(wrong.contains("password authentication failed") && wrong.contains("check user and password"), "{wrong}");
-    let nowhere = said("postgres://certctl:hunter2@127.0.0.1:1/certctl");
+    let nowhere = message_of("postgres://certctl:hunter2@127.0.0.1:1/certctl");
     assert!(nowhere.contains("refused") && nowhere.contains("check host and port"), "{nowhere}");
-    let nameless = said(&format!("{}x", url.replace("/seed_", "/none_").replace("postgres@", "postgres:hunter2@")));
+    let nameless =
+        message_of(&format!("{}x", url.replace("/seed_", "/none_").replace("postgres@", "postgres:hunter2@")));
     let bad = ["postgres://u:hunter2@h/d?nonsense=1", "postgres://u:hunter2@h:port/d", "hunter2", "password=hunter2 x"];
-    for error in [wrong, nowhere, nameless].into_iter().chain(bad.map(said)) {
+    for error in [wrong, nowhere, nameless].into_iter().chain(bad.map(message_of)) {
         assert!(!error.contains("hunter2") && error.contains("hint:"), "{error}");
     }
     assert!(bad.iter().all(|url| connect(url).err().unwrap().kind() == ErrorKind::Usage));

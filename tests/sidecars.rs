@@ -50,22 +50,22 @@ fn each_daemon_answers_and_leaves_nothing_behind() {
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700, "{daemon}: others could enter");
         let workers = workers(&folder);
         assert!(workers.contains(&sidecar.pid()) && workers.len() >= 2, "{daemon}: {workers:?}");
-        for (versions, told) in [(&version::TLS12, "TLS1.2"), (&version::TLS13, "TLS1.3")] {
+        for (versions, version_name) in [(&version::TLS12, "TLS1.2"), (&version::TLS13, "TLS1.3")] {
             let config = config(&authority, versions);
             // Twice on one connection: it is kept alive.
             let mut connection = open(sidecar.address(), config).unwrap();
             assert_eq!(
                 (connection.0.record().handshake.kind, connection.0.record().handshake.version),
-                (HandshakeFlow::Full, told),
+                (HandshakeFlow::Full, version_name),
                 "{daemon}"
             );
             for _ in 0..2 {
-                assert_eq!(connection.ask().unwrap(), (200, "text/plain".into(), "ok".into(), true), "{daemon}");
+                assert_eq!(connection.get().unwrap(), (200, "text/plain".into(), "ok".into(), true), "{daemon}");
             }
         }
         // And with the configuration that runs have.
         let config = client_config(&authority.trust()).unwrap();
-        assert_eq!(open(sidecar.address(), config).unwrap().ask().unwrap().0, 200, "{daemon}");
+        assert_eq!(open(sidecar.address(), config).unwrap().get().unwrap().0, 200, "{daemon}");
         sidecar.stop().unwrap();
         sidecar.stop().unwrap();
         assert!(!folder.exists());
@@ -104,7 +104,7 @@ fn only_the_selected_tls_versions_are_accepted() {
         for (versions, spoken, other) in cases {
             let (authority, identity) = certificate();
             let sidecar = start(daemon, &identity, &DaemonOptions { versions, ..DaemonOptions::default() });
-            open(sidecar.address(), config(&authority, spoken)).unwrap().ask().unwrap();
+            open(sidecar.address(), config(&authority, spoken)).unwrap().get().unwrap();
             let fault = open(sidecar.address(), config(&authority, other)).map(drop).unwrap_err();
             assert_eq!(fault.kind, FaultKind::Tls, "{daemon}: {fault:?}");
         }
@@ -121,7 +121,7 @@ fn a_group_mismatch_causes_a_hello_retry() {
         let mut connection = open(sidecar.address(), client_config(&authority.trust()).unwrap()).unwrap();
         let Handshake { kind, version, group, .. } = connection.0.record().handshake;
         assert_eq!((kind, version, group), (HandshakeFlow::HelloRetry, "TLS1.3", "secp256r1"), "{daemon}");
-        assert_eq!(connection.ask().unwrap().0, 200, "{daemon}");
+        assert_eq!(connection.get().unwrap().0, 200, "{daemon}");
     }
 }
 
@@ -137,7 +137,7 @@ fn sessions_are_resumed() {
             let config = Arc::new(config);
             let kinds = [(); 3].map(|()| {
                 let mut connection = open(sidecar.address(), Arc::clone(&config)).unwrap();
-                connection.ask().unwrap();
+                connection.get().unwrap();
                 connection.0.record().handshake.kind
             });
             assert_eq!(
@@ -161,10 +161,10 @@ fn a_client_certificate_is_demanded() {
             let with = builder(&authority, rustls::ALL_VERSIONS)
                 .with_client_auth_cert(client.chain.clone(), client.key.clone_key())
                 .unwrap();
-            assert_eq!(open(sidecar.address(), Arc::new(with)).unwrap().ask().unwrap().0, 200, "{daemon}");
+            assert_eq!(open(sidecar.address(), Arc::new(with)).unwrap().get().unwrap().0, 200, "{daemon}");
             // nginx shakes hands with every client and answers 400; the others break the handshake off.
             let without = open(sidecar.address(), client_config(&authority.trust()).unwrap());
-            match without.and_then(|mut connection| connection.ask()) {
+            match without.and_then(|mut connection| connection.get()) {
                 Ok((status, ..)) => assert_eq!((status, daemon), (400, Daemon::Nginx)),
                 Err(fault) => assert_ne!(daemon, Daemon::Nginx, "{fault:?}"),
             }
@@ -185,7 +185,7 @@ fn http_2_is_offered_when_enabled() {
             assert_eq!(protocol(sidecar.address(), config).as_deref(), Some(expected), "{daemon}");
             // A client that does not speak HTTP/2 gets HTTP/1.1.
             let config = client_config(&authority.trust()).unwrap();
-            assert_eq!(open(sidecar.address(), config).unwrap().ask().unwrap().0, 200, "{daemon}");
+            assert_eq!(open(sidecar.address(), config).unwrap().get().unwrap().0, 200, "{daemon}");
         }
     }
 }
@@ -202,11 +202,11 @@ fn many_connections_stay_open_at_once() {
         let mut held: Vec<Open> = Vec::new();
         for number in 0..MANY {
             let mut next = open(sidecar.address(), Arc::clone(&config)).unwrap();
-            assert!(next.ask().unwrap().3, "{daemon}: connection {number}");
+            assert!(next.get().unwrap().3, "{daemon}: connection {number}");
             held.push(next);
         }
         for mut connection in held {
-            assert_eq!(connection.ask().unwrap().0, 200, "{daemon}");
+            assert_eq!(connection.get().unwrap().0, 200, "{daemon}");
         }
     }
 }
@@ -221,7 +221,7 @@ fn every_key_type_is_served_with_its_chain() {
             let identity = intermediate.issue(key_type, Purpose::Server, &NAMES).unwrap();
             let sidecar = start(daemon, &identity, &DaemonOptions::default());
             let mut connection = open(sidecar.address(), client_config(&root.trust()).unwrap()).unwrap();
-            assert_eq!(connection.ask().unwrap().0, 200, "{daemon} {key_type}");
+            assert_eq!(connection.get().unwrap().0, 200, "{daemon} {key_type}");
         }
     }
 }
@@ -248,12 +248,12 @@ fn certificate_rotation_keeps_old_connections() {
             until(&format!("{daemon} shows the new certificate on every connection"), || {
                 // Meanwhile no connection fails.
                 let mut next = open(sidecar.address(), Arc::clone(&config)).unwrap();
-                assert_eq!(next.ask().unwrap().0, 200, "{daemon} {reload:?}");
+                assert_eq!(next.get().unwrap().0, 200, "{daemon} {reload:?}");
                 in_a_row = if next.0.peer_certificate() == Some(identity.chain[0].as_ref()) { in_a_row + 1 } else { 0 };
                 in_a_row == 50
             });
             assert_eq!(sidecar.shown().unwrap(), identity.chain[0]);
-            assert_eq!(old.ask().unwrap().0, 200, "{daemon} {reload:?}: the old connection");
+            assert_eq!(old.get().unwrap().0, 200, "{daemon} {reload:?}: the old connection");
         }
         assert_eq!(sidecar.pid(), pid, "{daemon}");
         let after = workers(sidecar.folder());
@@ -352,16 +352,16 @@ fn a_missing_daemon_is_skipped_and_a_wrong_one_is_an_error() {
     let skipped = find_in(Daemon::Apache, &[room.path().to_owned()]).unwrap_err().to_string();
     assert!(skipped.contains("/httpd") && skipped.contains("does not report that it is apache"), "{skipped}");
 
-    let (_process, told) = helper("find", None, &[("CERTCTL_BENCH_NGINX_BIN", "")]);
-    assert!(told.starts_with("skipped: nginx left out") && told.contains("CERTCTL_BENCH_NGINX_BIN"), "{told}");
+    let (_process, report) = helper("find", None, &[("CERTCTL_BENCH_NGINX_BIN", "")]);
+    assert!(report.starts_with("skipped: nginx left out") && report.contains("CERTCTL_BENCH_NGINX_BIN"), "{report}");
     for program in ["/nonexistent/nginx", "/bin/true"] {
-        let (_process, told) = helper("find", None, &[("CERTCTL_BENCH_NGINX_BIN", program)]);
-        assert!(told.starts_with("Usage CERTCTL_BENCH_NGINX_BIN") && told.contains(program), "{told}");
-        assert!(told.contains("hint:"), "{told}");
+        let (_process, report) = helper("find", None, &[("CERTCTL_BENCH_NGINX_BIN", program)]);
+        assert!(report.starts_with("Usage CERTCTL_BENCH_NGINX_BIN") && report.contains(program), "{report}");
+        assert!(report.contains("hint:"), "{report}");
     }
     // Folders of system programs are searched even if PATH lacks them.
-    let (_process, told) = helper("find", None, &[("PATH", "/nonexistent")]);
-    assert!(told.starts_with("found"), "{told}");
+    let (_process, report) = helper("find", None, &[("PATH", "/nonexistent")]);
+    assert!(report.starts_with("found"), "{report}");
 }
 
 // However we end ------------------------------------------------------------------------------------------------------
@@ -370,8 +370,8 @@ fn a_missing_daemon_is_skipped_and_a_wrong_one_is_an_error() {
 fn a_killed_parent_leaves_nothing_behind() {
     needs!(Nginx, Apache, Haproxy);
     for end in ["exit", "parent killed", "masters and parent killed"] {
-        let (mut parent, told) = helper(if end == "exit" { "start, then exit" } else { "start" }, None, &[]);
-        let (masters, folders): (Vec<u32>, Vec<PathBuf>) = told
+        let (mut parent, report) = helper(if end == "exit" { "start, then exit" } else { "start" }, None, &[]);
+        let (masters, folders): (Vec<u32>, Vec<PathBuf>) = report
             .split_whitespace()
             .map(|one| one.split_once('=').unwrap())
             .map(|(pid, folder)| (pid.parse::<u32>().unwrap(), PathBuf::from(folder)))
@@ -408,9 +408,9 @@ fn daemons_start_for_an_unprivileged_user() {
         return;
     }
     let user = RunAs::named("nobody").unwrap().expect("the user nobody");
-    let (mut parent, told) = helper("start", Some(user), &[]);
+    let (mut parent, report) = helper("start", Some(user), &[]);
     let folders: Vec<PathBuf> =
-        told.split_whitespace().map(|one| PathBuf::from(one.split_once('=').unwrap().1)).collect();
+        report.split_whitespace().map(|one| PathBuf::from(one.split_once('=').unwrap().1)).collect();
     for folder in &folders {
         let all = workers(folder);
         assert!(all.len() >= 2, "{}: {all:?}", folder.display());
@@ -429,12 +429,12 @@ fn daemons_start_for_an_unprivileged_user() {
 fn helper_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
     if role == "find" {
-        let told = match find(Daemon::Nginx) {
+        let report = match find(Daemon::Nginx) {
             Ok(Ok(installation)) => format!("found {}", installation.program.display()),
             Ok(Err(skipped)) => skipped.to_string(),
             Err(error) => format!("{:?} {error}", error.kind()),
         };
-        return println!("TOLD {}", told.replace('\n', " "));
+        return println!("REPORT {}", report.replace('\n', " "));
     }
     let (authority, identity) = certificate();
     let mut sidecars = Daemon::ALL.map(|daemon| start(daemon, &identity, &DaemonOptions::default()));
@@ -443,11 +443,11 @@ fn helper_process() {
         sidecar.replace(&identity).unwrap();
         until("the new certificate is shown", || sidecar.shown().unwrap() == identity.chain[0]);
         let config = client_config(&authority.trust()).unwrap();
-        assert_eq!(open(sidecar.address(), config).unwrap().ask().unwrap().0, 200);
+        assert_eq!(open(sidecar.address(), config).unwrap().get().unwrap().0, 200);
     }
-    let told: Vec<String> =
+    let report: Vec<String> =
         sidecars.iter().map(|sidecar| format!("{}={}", sidecar.pid(), sidecar.folder().display())).collect();
-    println!("TOLD {}", told.join(" "));
+    println!("REPORT {}", report.join(" "));
     if role == "start, then exit" {
         std::process::exit(0);
     }
@@ -472,10 +472,10 @@ fn helper(role: &str, user: Option<RunAs>, variables: &[(&str, &str)]) -> (Proce
     }
     let mut process = command.envs(variables.iter().copied()).spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let told = lines.find_map(|line| Some(line.split_once("TOLD ")?.1.to_owned()));
+    let report = lines.find_map(|line| Some(line.split_once("REPORT ")?.1.to_owned()));
     // The test harness in the helper prints more.
     thread::spawn(move || lines.for_each(drop));
-    (process, told.expect("the helper told nothing"))
+    (process, report.expect("the helper reported nothing"))
 }
 
 fn installation(daemon: Daemon) -> DaemonInstallation {
@@ -533,7 +533,7 @@ fn open(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Open, Fault> {
 
 impl Open {
     /// Returns status, content type, body, and true if the connection is kept alive.
-    fn ask(&mut self) -> Result<(u16, String, String, bool), Fault> {
+    fn get(&mut self) -> Result<(u16, String, String, bool), Fault> {
         let mut scratch = Scratch::default();
         scratch.request = encode(Method::Get, "/", "localhost", None, "");
         let mut watch = Stopwatch::from(Moment::now());

@@ -83,7 +83,7 @@ fn ends_with_a_part(stage: &str, start: impl Fn() -> Running, reached: impl Fn(&
     assert_eq!((killed.signal, killed.json), (Some(libc::SIGKILL), None));
 }
 
-fn says(what: &'static str) -> impl Fn(&Running) -> bool {
+fn stderr_contains(what: &'static str) -> impl Fn(&Running) -> bool {
     move |running| running.stderr().contains(what)
 }
 
@@ -156,7 +156,7 @@ fn a_signal_ends_a_criterion_loop() {
 fn a_signal_ends_the_opening_of_connections() {
     let peer = Peer::start(certctl);
     let start = || Bench::at(&peer, "--agents 600 --rate 20/s --connect-rate 1/s").start_without_load();
-    ends_with_nothing("opening", start, says("opening "));
+    ends_with_nothing("opening", start, stderr_contains("opening "));
 }
 
 #[test]
@@ -184,21 +184,21 @@ fn a_signal_ends_the_opening_to_a_silent_peer() {
 fn a_signal_ends_the_warm_up() {
     let peer = Peer::start(certctl);
     let start = || Bench::at(&peer, &format!("{LITTLE} --warm-up 10m")).start();
-    ends_with_a_part("warm-up", start, says("warm-up "));
+    ends_with_a_part("warm-up", start, stderr_contains("warm-up "));
 }
 
 #[test]
 fn a_signal_ends_the_window() {
     let peer = Peer::start(certctl);
     let start = || Bench::at(&peer, &format!("{LITTLE} --warm-up 0s --duration 10m")).start();
-    ends_with_a_part("window", start, says("measuring "));
+    ends_with_a_part("window", start, stderr_contains("measuring "));
 }
 
 #[test]
 fn a_signal_ends_the_drain() {
     let (peer, _) = mute(Request::is_heartbeat);
     let start = || Bench::at(&peer, &format!("{LITTLE} --warm-up 0s --duration 500ms --timeout 10m")).start();
-    ends_with_a_part("drain", start, says("draining "));
+    ends_with_a_part("drain", start, stderr_contains("draining "));
 }
 
 /// The measurements are written, and the system's silence is reported beside them.
@@ -295,7 +295,7 @@ fn inherited_signal_settings_have_no_effect() {
     running.wait_until_measuring();
     let summary = stop(running, libc::SIGTERM, "window", |_| true).exits(5).summary();
     assert!(reasons(&summary).contains("stopped"));
-    assert!(summary["target"]["store"].as_str().unwrap().starts_with("postgresql"), "{}", summary["target"]);
+    assert_eq!(summary["system"]["store"]["kind"], "postgresql", "{}", summary["system"]);
 }
 
 #[test]

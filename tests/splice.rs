@@ -8,6 +8,7 @@ use std::process::Command;
 
 use certctl_bench::baseline::bless;
 use certctl_bench::summary::Summary;
+use certctl_bench::summary::plan::ConnectionUse;
 use common::runs::Made;
 use tempfile::TempDir;
 
@@ -16,7 +17,7 @@ fn runs(connecting: bool) -> Vec<(String, Summary)> {
     let one = |(number, slowness)| {
         let mut summary = Made { slowness, number, ..Made::default() }.summary();
         if connecting {
-            summary.about.workloads[0].affinity = "per arrival".into();
+            summary.about.workloads[0].affinity = ConnectionUse::PerArrival;
             summary.about.workloads[0].title = "nginx: connections; full TLS handshakes".to_owned();
         }
         (format!("run {number}"), summary)
@@ -107,13 +108,13 @@ fn crlf_line_ends_are_kept() {
     repository.run(&["docs/FIGURES.md"], 0);
     let document = repository.document();
     assert!(document.lines().count() > 5 && document.replace("\r\n", "").find('\n').is_none(), "{document:?}");
-    let told = repository.run(&["--check", "docs/FIGURES.md"], 0);
-    assert!(told.contains("up to date   1 document\n"), "{told}");
+    let output = repository.run(&["--check", "docs/FIGURES.md"], 0);
+    assert!(output.contains("up to date   1 document\n"), "{output}");
 }
 
 #[test]
 fn a_wrong_marker_is_named() {
-    for (marker, says) in [
+    for (marker, message) in [
         ("<!-- splice: latency baselines/here -->\nno end", "no end"),
         (
             "<!-- splice: latency baselines/here -->\n<!-- splice: counts baselines/here -->\n<!-- splice: end -->",
@@ -130,8 +131,8 @@ fn a_wrong_marker_is_named() {
         ),
     ] {
         let repository = Repository::new(&format!("# Figures\n{marker}\n"));
-        let said = repository.run(&[], 2);
-        assert!(said.contains("docs/FIGURES.md line 2") && said.contains(says), "{marker}: {said}");
+        let output = repository.run(&[], 2);
+        assert!(output.contains("docs/FIGURES.md line 2") && output.contains(message), "{marker}: {output}");
     }
     let repository = Repository::new("");
     assert!(repository.run(&["gone.md"], 2).contains("reading gone.md"));
@@ -178,5 +179,5 @@ fn documents_state_the_flags_of_the_baselines() {
 
 /// Returns the seconds of `30s` or `1m`.
 fn humantime_s(text: &str) -> u64 {
-    certctl_bench::cli::flags::duration(text).unwrap().as_secs()
+    certctl_bench::cli::common_flags::duration(text).unwrap().as_secs()
 }

@@ -71,8 +71,8 @@ fn a_closed_standard_output_changes_no_exit_code() {
     for arguments in ["compare base head", "report base", "report base --format markdown", "--help", "compare --help"] {
         let child = verb(&folder, arguments).stdout(closed()).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{arguments}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{arguments}");
     }
 }
 
@@ -102,10 +102,10 @@ fn a_full_standard_output_is_an_error() {
     for arguments in ["compare base head", "report base", "--help"] {
         let child = verb(&folder, arguments).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{arguments}: {said}");
-        assert!(said.contains("writing to standard output: No space left on device"), "{arguments}: {said}");
-        assert!(!said.contains("panicked"), "{arguments}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {stderr}");
+        assert!(stderr.contains("writing to standard output: No space left on device"), "{arguments}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{arguments}: {stderr}");
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use certctl_bench::cli::acme::{AcmeBurstFlags, AcmeFlowFlags};
-use certctl_bench::cli::agent_storm::AgentStormFlags;
-use certctl_bench::cli::api_tier::ApiTierFlags;
+use certctl_bench::cli::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
+use certctl_bench::cli::agent_storm_flags::AgentStormFlags;
+use certctl_bench::cli::api_tier_flags::ApiTierFlags;
 use certctl_bench::cli::bench::{Bench, SystemFacts};
-use certctl_bench::cli::bulk_renewal::BulkRenewalFlags;
+use certctl_bench::cli::bulk_renewal_flags::BulkRenewalFlags;
+use certctl_bench::cli::common_flags::{duration, duration_or_zero, ArrivalSpread, BenchFlags};
 use certctl_bench::cli::compare::share;
-use certctl_bench::cli::connector_tier::ConnectorTierFlags;
-use certctl_bench::cli::flags::{duration, duration_or_zero, BenchFlags, ArrivalSpread};
+use certctl_bench::cli::connector_tier_flags::ConnectorTierFlags;
 use certctl_bench::load::rate::Rate;
 use certctl_bench::seed::redact_url;
 use certctl_bench::system::base_url::{redact, BaseUrl};

@@ -7,6 +7,7 @@ use super::workload::short_hash;
 use crate::evidence::Evidence;
 use crate::measure::machine::UNKNOWN;
 use crate::summary::Summary;
+use crate::system::{Behaviour, SystemKind};
 
 /// The environment in which a run's figures were measured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -41,17 +42,17 @@ pub struct Environment {
     /// The suite's version.
     pub suite_version: String,
     /// `as-built` or `as-documented`.
-    pub target_behaviour: String,
+    pub system_behaviour: Behaviour,
     /// `certctl`, `reference` or `connectors`.
-    pub target_kind: String,
+    pub system_kind: SystemKind,
     /// Settings on which the system's speed depends, its database's included, where they are known.
-    pub target_settings: Map<String, Value>,
+    pub system_settings: Map<String, Value>,
     /// The store that keeps the system's rows.
-    pub target_store: String,
+    pub system_store: String,
     /// The verification of the system's certificate: against what, or none.
-    pub target_trust: String,
+    pub system_trust: String,
     /// The system's version, as it reports it.
-    pub target_version: String,
+    pub system_version: String,
     /// The compiler's version.
     pub toolchain: String,
     /// `none`, or the kind of virtual machine.
@@ -84,7 +85,7 @@ const VERSION_SETTING: &str = "server_version";
 impl Environment {
     /// Returns the environment of the figures in `summary`.
     pub fn of(summary: &Summary) -> Self {
-        let (machine, target) = (&summary.about.machine, &summary.about.target);
+        let (machine, target) = (&summary.about.machine, &summary.about.system);
         let mut settings = target.settings.clone();
         let read = summary.evidence.iter().flat_map(|evidence: &Evidence| &evidence.settings);
         for (name, value) in read {
@@ -117,12 +118,12 @@ impl Environment {
             postgresql: postgresql.as_ref().and_then(Value::as_str).unwrap_or("unknown").to_owned(),
             suite_commit: machine.commit.clone(),
             suite_version: summary.suite_version.to_string(),
-            target_behaviour: target.behaviour.clone(),
-            target_kind: target.kind.to_string(),
-            target_settings: settings,
-            target_store: target.store.clone(),
-            target_trust: target.trust.clone(),
-            target_version: target.version.clone(),
+            system_behaviour: target.behaviour,
+            system_kind: target.kind,
+            system_settings: settings,
+            system_store: target.store.to_string(),
+            system_trust: target.trust.clone(),
+            system_version: target.version.clone(),
             toolchain: machine.rustc.clone(),
             virtualisation: machine.virtualisation.clone(),
         }
@@ -134,15 +135,15 @@ impl Environment {
         let [mine, theirs] = [self, other].map(|one| if one.is_connectors() { one.settings() } else { String::new() });
         differing([
             ("daemons", &mine, &theirs),
-            ("system", &self.target_kind, &other.target_kind),
-            ("system's behaviour", &self.target_behaviour, &other.target_behaviour),
+            ("system", self.system_kind.label(), other.system_kind.label()),
+            ("system's behaviour", self.system_behaviour.label(), other.system_behaviour.label()),
         ])
     }
 
     /// Reports whether the system is the daemons behind connectors: the bytes of their handshakes depend on their
     /// certificates.
     fn is_connectors(&self) -> bool {
-        self.target_kind == "connectors"
+        self.system_kind == SystemKind::Connectors
     }
 
     fn quota(&self) -> String {
@@ -150,7 +151,7 @@ impl Environment {
     }
 
     fn settings(&self) -> String {
-        Value::Object(self.target_settings.clone()).to_string()
+        Value::Object(self.system_settings.clone()).to_string()
     }
 
     /// Returns the differences that make latencies incomparable: another machine, store or setting. They do not affect
@@ -175,10 +176,10 @@ impl Environment {
             ("CPU quota", &mine[4], &theirs[4]),
             ("memory", &mine[1], &theirs[1]),
             ("virtualisation", &self.virtualisation, &other.virtualisation),
-            ("system's store", &self.target_store, &other.target_store),
+            ("system's store", &self.system_store, &other.system_store),
             ("PostgreSQL's major version", &mine[2], &theirs[2]),
             ("system's settings", &mine[3], &theirs[3]),
-            ("system's certificate", &self.target_trust, &other.target_trust),
+            ("system's certificate", &self.system_trust, &other.system_trust),
             ("generator's scheduling", &self.generator_scheduling, &other.generator_scheduling),
         ]);
         differences.extend(nameless("processor", &self.cpu_model, &other.cpu_model));
@@ -219,7 +220,7 @@ impl Environment {
     fn other_settings(&self, other: &Self, names: &[&str]) -> Vec<String> {
         let differing = names.iter().filter_map(|name| {
             let [mine, theirs] = [self, other]
-                .map(|one| one.counting_settings.get(*name).or_else(|| one.target_settings.get(*name))?.as_str());
+                .map(|one| one.counting_settings.get(*name).or_else(|| one.system_settings.get(*name))?.as_str());
             (mine? != theirs?).then(|| format!("{name}: {} against {}", mine.unwrap_or(""), theirs.unwrap_or("")))
         });
         differing.collect()
@@ -234,7 +235,7 @@ impl Environment {
         let mut notes = differing([
             ("suite", &self.suite_version, &other.suite_version),
             ("suite's commit", &self.suite_commit, &other.suite_commit),
-            ("system's version", &self.target_version, &other.target_version),
+            ("system's version", &self.system_version, &other.system_version),
             ("kernel", &self.kernel, &other.kernel),
             ("toolchain", &self.toolchain, &other.toolchain),
             ("PostgreSQL", &self.postgresql, &other.postgresql),
@@ -250,12 +251,12 @@ impl Environment {
             &self.cores.to_string(),
             &self.memory_gib.to_string(),
             &self.virtualisation,
-            &self.target_kind,
-            &self.target_behaviour,
-            &self.target_store,
+            self.system_kind.label(),
+            self.system_behaviour.label(),
+            &self.system_store,
             major(&self.postgresql),
             &self.settings(),
-            &self.target_trust,
+            &self.system_trust,
             &self.generator_scheduling,
         ]
         .join("\n");
@@ -274,13 +275,13 @@ impl Environment {
             slug(&self.cpu_model),
             self.cores,
             self.memory_gib,
-            slug(&self.target_kind),
+            slug(self.system_kind.label()),
             &short_hash(&place)[..6]
         )
     }
 }
 
-fn differing<const N: usize>(pairs: [(&str, &String, &String); N]) -> Vec<String> {
+fn differing<const N: usize>(pairs: [(&str, &str, &str); N]) -> Vec<String> {
     let differing = pairs.into_iter().filter(|(_, mine, theirs)| mine != theirs);
     differing.map(|(name, mine, theirs)| format!("{name}: {mine} against {theirs}")).collect()
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::bootstrap::Seconds;
 use super::histogram::Histogram;
-use super::seconds::Seconds;
 use crate::error::Result;
 use crate::evidence::Evidence;
 use crate::measure::Quantile;
 use crate::seed::DEAD_ROWS;
 use crate::summary::facts::{DistributionFacts, HandshakeFacts, HandshakeKindCount};
-use crate::summary::plan::PlanFacts;
+use crate::summary::plan::{ConnectionUse, LoadModel, PlanFacts};
 use crate::summary::{Summary, WorkloadResults};
+use crate::system::SystemKind;
 
 /// The way in which a measure is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -101,23 +102,23 @@ pub fn read(summary: &Summary) -> Result<Readings> {
         // Workloads that run one after another are a group each.
         let all = &summary.about.workloads[..];
         let plans = if groups > 1 { all.get(index..=index).unwrap_or_default() } else { all };
-        let users = plans.iter().filter(|plan| plan.model == "closed" && plan.rounds.is_none());
+        let users = plans.iter().filter(|plan| plan.model == LoadModel::Closed && plan.rounds.is_none());
         let rounds_cut_off = users.map(|plan| plan.clients).sum();
-        of_evidence(&mut readings, &name, evidence, &summary.about.target.kind, rounds_cut_off);
+        of_evidence(&mut readings, &name, evidence, summary.about.system.kind, rounds_cut_off);
     }
     Ok(readings)
 }
 
 fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFacts) -> Result<()> {
     let name = &results.workload;
-    let closed = plan.model == "closed";
+    let closed = plan.model == LoadModel::Closed;
     let doubt = Doubt::of(&Seconds::read(&results.timeline)?, &results.latency.response)?;
     distribution(readings, &format!("{name}/response"), &results.latency.response, Within::Timeline(&doubt))?;
     // A user has no intended start but the actual one, so that both times are the same.
     if !closed {
         distribution(readings, &format!("{name}/service"), &results.latency.service, Within::Samples(&doubt))?;
     }
-    if plan.affinity == "per arrival" {
+    if plan.affinity == ConnectionUse::PerArrival {
         let latency = &results.latency;
         for (phase, facts) in [
             ("dial", &latency.dial),
@@ -278,7 +279,7 @@ fn quantile(
 }
 
 /// Adds the counts of the database, unless a problem makes them doubtful.
-fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target: &str, rounds_cut_off: u64) {
+fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target: SystemKind, rounds_cut_off: u64) {
     // The waits of sessions affect no count, and dead rows affect WAL, but no count of statements.
     let harmless = ["pg_stat_activity", DEAD_ROWS];
     let is_harmless = |problem: &String| harmless.iter().any(|start| problem.starts_with(start));
@@ -287,7 +288,7 @@ fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target
     let statements = evidence.statements.as_ref().and_then(|known| known.yes());
     let (false, Some(statements), true) = (is_doubtful, statements, evidence.arrivals > 0) else { return };
     let arrivals = evidence.arrivals as f64;
-    let background = if target == "reference" { FLOAT_NOISE } else { BACKGROUND };
+    let background = if target == SystemKind::Reference { FLOAT_NOISE } else { BACKGROUND };
     // A closed workload ends in the middle of its users' rounds, whose steps do not all cost the same.
     let tolerance = background.max(rounds_cut_off as f64 / arrivals);
     let total = &statements.total;

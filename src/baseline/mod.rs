@@ -5,6 +5,7 @@
 //! [`source`], [`local`] and [`bless`], which read and write files.
 
 pub mod bless;
+pub mod bootstrap;
 pub mod compare;
 pub mod environment;
 pub mod file;
@@ -12,7 +13,6 @@ pub mod histogram;
 pub mod judgement;
 pub mod local;
 pub mod measure;
-pub mod seconds;
 pub mod side;
 pub mod source;
 pub mod statistics;

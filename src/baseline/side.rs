@@ -110,7 +110,7 @@ impl Side {
         differences.extend(self.environment.other_place(&environment));
         differences.extend(self.environment.other_wal(&environment));
         differences.extend(self.environment.other_sql(&environment));
-        let version = |one: &Environment| format!("{} {}", one.target_version, one.suite_commit);
+        let version = |one: &Environment| format!("{} {}", one.system_version, one.suite_commit);
         if version(&self.environment) != version(&environment) {
             differences.extend(self.environment.notes(&environment));
         }

@@ -107,6 +107,6 @@ fn read(path: &Path) -> Result<Content> {
     let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;
     consistency::fields(&summary).map_err(damaged)?;
     // Summaries of this suite have no password there, but this one may be of other origin.
-    summary.about.target.base_url = base_url::redact(&summary.about.target.base_url);
+    summary.about.system.base_url = base_url::redact(&summary.about.system.base_url);
     Ok(Content::Run(Box::new(summary)))
 }

@@ -1,6 +1,6 @@
 //! The difference between two sides, as pure numbers. docs/BASELINES.md derives it and names the sources.
 
-use super::seconds::variance;
+use super::bootstrap::variance;
 use super::student::{t_above, t_tail};
 
 /// The weight of an assumption about the spread of runs, as a number of runs.

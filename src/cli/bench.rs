@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
 
-use super::flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, Where, variable};
+use super::common_flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, Where, variable};
 use super::place::Place;
 use super::saved::Saved;
 use super::session::Session;
@@ -138,7 +138,7 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
     }
     let flags = match parse::<B>(std::env::args_os().collect()) {
         Ok(flags) => flags,
-        Err(error) => return exit::said(&error),
+        Err(error) => return exit::usage(&error),
     };
     match allow_threads().and_then(|()| bench(flags, Path::new(program))) {
         Ok(code) => exit::done(code),
@@ -274,7 +274,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let rotates_every = flags.bench.rotates_every();
     // A summary that cannot be saved now is saved again at the end, where a failure is an error.
     let keep = |summary: &Summary| {
-        if report::files::save(summary, &folder).is_ok() {
+        if report::result_files::save(summary, &folder).is_ok() {
             signals.kept();
         }
     };
@@ -291,7 +291,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         keep: &keep,
     };
     let mut summary = session.run(about)?;
-    let written = report::files::save(&summary, &folder);
+    let written = report::result_files::save(&summary, &folder);
     signals.kept();
     if let Err(unwritten) = written {
         return Err(rescue(&mut summary, &unwritten));
@@ -307,7 +307,7 @@ fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
     summary.exit_code = exit_code::COULD_NOT_RUN;
     let name = format!("certctl-bench-{}-{}", summary.about.scenario, summary.finished_at.replace(':', ""));
     let folder = std::env::temp_dir().join(name);
-    let rescued = std::fs::create_dir(&folder).is_ok() && report::files::save(summary, &folder).is_ok();
+    let rescued = std::fs::create_dir(&folder).is_ok() && report::result_files::save(summary, &folder).is_ok();
     out!("\n{}", text::results(summary));
     let place = if rescued {
         outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::flags::duration;
+use super::common_flags::duration;
 use super::signals::Signals;
 use super::turn::{Contender, Ran};
 use crate::baseline::{bless, source};

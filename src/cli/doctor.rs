@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::bench::TargetArgs as _;
-use super::flags::{EnvironmentUse, TargetFlags, Where};
+use super::common_flags::{EnvironmentUse, TargetFlags, Where};
 use crate::error::{Error, Result};
 use crate::exit_code;
 use crate::inspect::doctor::{self, Finding, Severity};

@@ -45,7 +45,7 @@ pub fn done(code: u8) -> ExitCode {
 
 /// Prints clap's message about a command line, and returns its exit code. A misplaced word may be the URL of a
 /// database, whose password is then hidden.
-pub fn said(error: &clap::Error) -> ExitCode {
+pub fn usage(error: &clap::Error) -> ExitCode {
     let code = if error.use_stderr() { exit_code::USAGE } else { 0 };
     for word in std::env::args_os() {
         database::keep_passwords(&word.to_string_lossy());

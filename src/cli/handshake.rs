@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
     };
     let flags = match parse(arguments) {
         Ok(flags) => flags,
-        Err(error) => return exit::said(&error),
+        Err(error) => return exit::usage(&error),
     };
     match allow_threads().and_then(|()| run(&flags, is_handed_over)) {
         Ok(()) => exit::done(0),

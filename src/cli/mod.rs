@@ -1,18 +1,18 @@
 //! The front door: flags, bench targets, verbs and exit codes.
 
-pub mod acme;
-pub mod agent_storm;
-pub mod api_tier;
+pub mod acme_flags;
+pub mod agent_storm_flags;
+pub mod api_tier_flags;
 pub mod bench;
 pub mod bless;
-pub mod bulk_renewal;
+pub mod bulk_renewal_flags;
+pub mod common_flags;
 pub mod compare;
-pub mod connector_tier;
+pub mod connector_tier_flags;
 pub mod criterion;
 pub mod doctor;
 mod elsewhere;
 pub mod exit;
-pub mod flags;
 pub mod handshake;
 pub mod place;
 pub mod registry;

@@ -8,17 +8,15 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::bench::SystemFacts;
-use super::flags::Where;
+use super::common_flags::Where;
 use crate::error::Result;
 use crate::evidence::processes::Addresses;
 use crate::inspect::preflight::{self, Findings};
 use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
-use crate::system::SystemDescription;
 use crate::system::connectors::Connectors;
-use crate::system::reference::{self, Behaviour};
-use crate::system::{Rows, Target};
+use crate::system::{Behaviour, Rows, SystemDescription, Target, reference};
 use crate::terminal::errln;
 use crate::wire::peer::Peer;
 use crate::wire::tls::Trust;
@@ -90,7 +88,7 @@ impl Place {
         match self {
             Self::Certctl { target, findings } => {
                 let address = (!target.base.is_address()).then(|| findings.dialer.address().to_string());
-                SystemDescription { address, ..SystemDescription::of(target) }
+                SystemDescription { address, ..target.system.clone() }
             }
             Self::Connectors(connectors) => connectors.facts(),
         }
@@ -166,7 +164,7 @@ pub fn site<'a>(host: &'a str, target: &'a Target, findings: &Findings) -> Resul
             Some(Paths { directory, new_nonce, renewal_info })
         }
     };
-    let acme_is_audited = target.system.behaviour == Behaviour::AsBuilt.label();
+    let acme_is_audited = target.system.behaviour == Behaviour::AsBuilt;
     let peer = Some(Rc::new(Peer::certctl(findings.dialer.clone(), host)));
     Ok(SystemFacts { host, token: target.token.reveal(), acme, acme_is_audited, peer, connectors: None })
 }

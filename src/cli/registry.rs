@@ -1,11 +1,11 @@
 //! The registry: every bench target that runs scenarios. A test compares it with the benches, the seeds and the docs.
 
-use super::acme::{AcmeBurstFlags, AcmeFlowFlags};
-use super::agent_storm::AgentStormFlags;
-use super::api_tier::ApiTierFlags;
+use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
+use super::agent_storm_flags::AgentStormFlags;
+use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench, SystemFacts};
-use super::bulk_renewal::BulkRenewalFlags;
-use super::connector_tier::ConnectorTierFlags;
+use super::bulk_renewal_flags::BulkRenewalFlags;
+use super::connector_tier_flags::ConnectorTierFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::common_flags::duration;
 use super::compare::share;
-use super::flags::duration;
 use super::signals::Signals;
 use super::turn::{Contender, Ran};
 use crate::baseline::compare::{self, CompareOptions};

@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-use super::flags::Where;
+use super::common_flags::Where;
 use crate::error::{Error, Result};
 use crate::load::plan::Model;
 use crate::run::Workload;
 use crate::seed;
 use crate::system::base_url::BaseUrl;
-use crate::system::reference::Store;
+use crate::system::reference::StoreChoice;
 use crate::terminal::errln;
 
 /// The time between an announcement and the start of the load.
@@ -107,8 +107,8 @@ fn destinations(place: &mut Where) -> Result<Vec<Destination>> {
             }
             found
         }
-        Where::Reference(Store::Database(url), _) => vec![database(url)?],
-        Where::Reference(Store::Auto | Store::InMemory, _) => Vec::new(),
+        Where::Reference(StoreChoice::Database(url), _) => vec![database(url)?],
+        Where::Reference(StoreChoice::Auto | StoreChoice::InMemory, _) => Vec::new(),
         Where::Connectors(wanted) => {
             let kinds = &wanted.kinds;
             let chosen = wanted.named.iter_mut().filter(|(kind, _)| kinds.contains(kind));

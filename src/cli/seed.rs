@@ -64,7 +64,7 @@ pub fn run(flags: SeedFlags) -> Result<()> {
 }
 
 fn tidy(flags: &SeedFlags, out: &mut dyn Write) -> Result<()> {
-    let decisive_span = || "printing the result".to_owned();
+    let printing = || "printing the result".to_owned();
     let mut client = seed::open(&flags.database, flags.allow_foreign_rows)?;
     let shown = seed::redact_url(&flags.database);
     let cleaned = if flags.clean { seed::clean(&mut client)? } else { seed::reset(&mut client)? };
@@ -72,12 +72,12 @@ fn tidy(flags: &SeedFlags, out: &mut dyn Write) -> Result<()> {
         return Err(Error::new(format!("resetting {shown}: it holds no seeded rows"))
             .with_hint("run `certctl-bench seed` on this database first"));
     }
-    writeln!(out, "{} {shown}", if flags.clean { "cleaned" } else { "reset" }).context(decisive_span)?;
+    writeln!(out, "{} {shown}", if flags.clean { "cleaned" } else { "reset" }).context(printing)?;
     for table in &cleaned.tables {
-        writeln!(out, "  {table}").context(decisive_span)?;
+        writeln!(out, "  {table}").context(printing)?;
     }
     for warning in client.take_warnings() {
-        writeln!(out, "  warning: {warning}").context(decisive_span)?;
+        writeln!(out, "  warning: {warning}").context(printing)?;
     }
     Ok(())
 }

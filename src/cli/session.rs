@@ -27,7 +27,7 @@ use crate::summary::{About, Results, Summary, Verdict, WorkloadPart};
 use crate::system::connectors::Connectors;
 use crate::system::counters::Counters;
 use crate::system::rotator::Rotator;
-use crate::system::{Target, reference};
+use crate::system::{SystemKind, Target, reference};
 use crate::terminal::errln;
 use crate::wire::FaultKind;
 
@@ -362,7 +362,9 @@ impl<'a> Auditor<'a> {
                 }
                 Self::Database(Box::new(database))
             }
-            (None, "reference") => Self::Memory(target, findings, reference::counts(target, &findings.dialer, stop)?),
+            (None, SystemKind::Reference) => {
+                Self::Memory(target, findings, reference::counts(target, &findings.dialer, stop)?)
+            }
             (None, _) => Self::None,
         })
     }

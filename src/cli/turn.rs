@@ -196,7 +196,7 @@ impl Guard {
 
     /// Ends the guard: the command has ended, and its group's number may be another's from now on.
     fn dismiss(mut self) -> Result<()> {
-        self.0.tell("over")
+        self.0.write_line("over")
     }
 }
 

@@ -8,8 +8,8 @@ use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::database_tls::{self, TlsFiles, Verify};
 use super::failure::Failure;
-use super::tls::{self, TlsFiles, Verify};
 use crate::error::{Error, Result};
 use crate::foreign;
 
@@ -100,7 +100,7 @@ impl Address {
         let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
         let tls = match mode {
             SslMode::Disable => None,
-            _ => Some(tls::connector(verify, &files, is_direct)?),
+            _ => Some(database_tls::connector(verify, &files, is_direct)?),
         };
         let prefers_tls = mode == SslMode::Prefer;
         Ok(Self { config, tls, prefers_tls, shown, password_of_environment })

@@ -9,9 +9,9 @@
 
 mod address;
 mod client;
+mod database_tls;
 mod failure;
 mod outline;
-mod tls;
 mod watch;
 
 pub use address::{Address, keep_passwords, redact_url};

@@ -23,6 +23,7 @@ const UPTIME: &str = "certctl_uptime_seconds";
 
 /// The values of a metric before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change {
     /// The value before; absent if the metric appeared later.
     pub before: Option<f64>,
@@ -47,7 +48,7 @@ pub fn read_until(stop: &Arc<AtomicBool>, target: &Target, dialer: &Dialer) -> R
 }
 
 fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
-    let answer = runtime()?.block_on(probe.ask_with_token(Method::Get, PATH))?;
+    let answer = runtime()?.block_on(probe.send_with_token(Method::Get, PATH))?;
     let refused = |why: &str| Error::new(format!("{}{PATH}: {why}", target.base));
     match answer.status {
         200 if !answer.is_html() => parse(&String::from_utf8_lossy(&answer.body))

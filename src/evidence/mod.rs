@@ -26,6 +26,7 @@ use metrics::{Change, Metrics};
 
 /// The evidence of the server side about a run.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Evidence {
     /// Arrivals that were sent, warm-up included: the divisor of figures "per arrival".
     pub arrivals: u64,
@@ -45,6 +46,7 @@ pub struct Evidence {
 
 /// A value, or the reason for which it is missing.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Known<T> {
     /// The value.

@@ -84,7 +84,7 @@ impl Occupants {
         let postgresql = match of_database {
             Holder::Here(pids) => {
                 roots.owners.extend(pids.iter().map(|pid| (*pid, Owner::Postgresql)));
-                told(&pids, &names)
+                format_processes(&pids, &names)
             }
             Holder::Elsewhere => "none seen on this machine".to_owned(),
             Holder::Unseen => {
@@ -92,14 +92,14 @@ impl Occupants {
                 "not visible".to_owned()
             }
         };
-        let system = [vec![told(&here, &names)], away].concat().into_iter().filter(|text| !text.is_empty());
+        let system = [vec![format_processes(&here, &names)], away].concat().into_iter().filter(|text| !text.is_empty());
         let system = system.collect::<Vec<_>>().join("; ");
         Self { roots, system, postgresql }
     }
 }
 
 /// Returns processes as text: `certctl (pid 12)`.
-fn told(pids: &[u32], names: &HashMap<u32, &Process>) -> String {
+fn format_processes(pids: &[u32], names: &HashMap<u32, &Process>) -> String {
     let each = pids.iter().map(|pid| match names.get(pid) {
         Some(process) => format!("{} (pid {pid})", process.name),
         None => format!("pid {pid}"),

@@ -13,6 +13,7 @@ const KEPT: usize = 20;
 /// The statements of a database between two moments, without this suite's. Statements within functions and triggers
 /// count as part of the calling statement, also where `pg_stat_statements.track` is `all`.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Statements {
     /// The cost of all statements.
     pub total: Cost,
@@ -26,6 +27,7 @@ pub struct Statements {
 
 /// One statement.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Statement {
     /// Its verb and tables, such as `UPDATE agents`: enough to recognise it, without its text, which belongs to the
     /// system. Two statements may share an outline.
@@ -37,6 +39,7 @@ pub struct Statement {
 
 /// The cost of statements to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cost {
     /// The number of executions.
     pub calls: u64,
@@ -60,6 +63,7 @@ pub struct Cost {
 
 /// [`Cost`] per arrival.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PerArrival {
     /// Statements.
     pub calls: f64,

@@ -28,6 +28,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// The database's statistics in the measured window. They include the witness's own query each second.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Window {
     /// The time from the first snapshot to the last, in seconds.
     pub seconds: f64,
@@ -40,6 +41,7 @@ pub struct Window {
 
 /// The growth of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Count {
     /// In total.
     pub count: u64,
@@ -49,6 +51,7 @@ pub struct Count {
 
 /// The backends of the database, without this suite's.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Activity {
     /// The number of samples.
     pub samples: u64,
@@ -59,6 +62,7 @@ pub struct Activity {
 
 /// A number that rises and falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gauge {
     /// The mean of all samples.
     pub mean: f64,

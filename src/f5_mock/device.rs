@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::draft::{Command, Draft};
 use crate::files::Files;
-use crate::leaf::Leaf;
 use crate::names;
 use crate::reply::{Refusal, self_link};
 use crate::routes::{Kind, View};
 use crate::shelf::{Limits, Shelf, Trouble};
 use crate::tls::Served;
+use certctl_bench::servers::leaf::Leaf;
 
 /// The profile of the virtual server that clients connect to.
 pub const DEFAULT_PROFILE: &str = "/Common/clientssl-certctl";

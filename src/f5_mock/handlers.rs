@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use crate::device::Device;
 use crate::files::{self, Range};
-use crate::leaf::Leaf;
 use crate::objects;
 use crate::query::Query;
 use crate::reply::{self, Refusal, Reply, self_link};
 use crate::routes::{self, Resource};
 use crate::tls::Served;
 use crate::tokens::{self, Tokens};
+use certctl_bench::servers::leaf::Leaf;
 
 /// The longest body: a BIG-IP takes chunks of up to a mebibyte.
 const MAX_BODY_BYTES: usize = 1 << 20;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::handlers::{self, App};
-use crate::socket;
+use certctl_bench::servers::socket;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -15,8 +15,8 @@
 //! | `files` | uploads, chunk by chunk |
 //! | `device`, `draft` | certificates, keys, profiles, transactions; commands, of which all are carried out or none |
 //! | `names`, `shelf` | names of objects; a store that stays within its bounds |
-//! | `leaf`, `socket` | a fresh certificate; sockets: as the reference server has them |
-//! | `process` | descriptor limit, threads and requests to stop: as the reference server has them |
+//!
+//! Sockets, certificates and the requests to stop are [`certctl_bench::servers`].
 
 #![warn(clippy::unwrap_used)]
 
@@ -26,19 +26,13 @@ mod device;
 mod draft;
 mod files;
 mod handlers;
-#[path = "../reference/leaf.rs"]
-mod leaf;
 mod listener;
 mod names;
 mod objects;
-#[path = "../reference/process.rs"]
-mod process;
 mod query;
 mod reply;
 mod routes;
 mod shelf;
-#[path = "../reference/socket.rs"]
-mod socket;
 mod tls;
 mod tokens;
 
@@ -51,12 +45,13 @@ use clap::Parser;
 
 use crate::cli::Args;
 use crate::handlers::App;
-use crate::leaf::Leaf;
+use certctl_bench::servers::leaf::Leaf;
+use certctl_bench::servers::{process, socket};
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return exit::said(&error),
+        Err(error) => return exit::usage(&error),
     };
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::leaf::Leaf;
+use certctl_bench::servers::leaf::Leaf;
 
 /// The name for which a client is always shown the certificate of the start: the management interface of an F5 keeps
 /// its own, whatever is deployed to its virtual servers.

@@ -40,7 +40,7 @@ pub struct Round {
 }
 
 /// Lets all clients take turns at a server of the suite: TLS 1.3, ECDSA P-256, X25519, a new TCP connection each; the
-/// suite's client verifies the chain against its root. `told` receives each round.
+/// suite's client verifies the chain against its root. `on_round` receives each round.
 ///
 /// # Errors
 /// If a rival's program is missing, or a handshake fails.
@@ -49,7 +49,7 @@ pub fn take_turns(
     rivals: &[Rival],
     rounds: u32,
     turn_s: u64,
-    told: &mut dyn FnMut(&Round),
+    on_round: &mut dyn FnMut(&Round),
 ) -> Result<Vec<Round>> {
     let listener = Listener::start(keyring, &[HandshakeId::BASE.group()])?;
     let peer = listener.peer(keyring)?;
@@ -61,7 +61,7 @@ pub fn take_turns(
     for _ in 0..rounds {
         let theirs_ms = rivals.iter().map(|rival| rival.turn(&peer, &authority, turn_s)).collect::<Result<_>>()?;
         let round = Round { ours_ms: ours(&visitor, turn_s)?, theirs_ms };
-        told(&round);
+        on_round(&round);
         done.push(round);
     }
     Ok(done)
@@ -113,9 +113,9 @@ impl Rival {
     fn made(self, output: &Output) -> Result<u32> {
         let made = self.handshakes(&String::from_utf8_lossy(&output.stdout)).filter(|count| *count > 0);
         made.ok_or_else(|| {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().next_back().unwrap_or("nothing");
-            Error::new(format!("{}: {}, last line of stderr: {said}", self.label(), output.status))
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let last_line = stderr.lines().next_back().unwrap_or("nothing");
+            Error::new(format!("{}: {}, last line of stderr: {last_line}", self.label(), output.status))
         })
     }
 

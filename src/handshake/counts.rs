@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::keyring::Parties;
 use super::pipe::{Pipe, Shake, unmetered};
 use crate::error::{Context, Result};
 use crate::measure::instructions::Instructions;
+use crate::report::table::{Cell, Table};
 use crate::wire::tls::PROVIDER;
 
 /// The number of handshakes counted. An ECDSA signature is up to two bytes shorter in three of four handshakes, and
@@ -70,7 +70,7 @@ impl HandshakeCounts {
     /// Counts this many handshakes of each case.
     ///
     /// # Errors
-    /// If a handshake fails or is not what its case says.
+    /// If a handshake fails or is not what its case specifies.
     pub fn of<'p>(cases: impl IntoIterator<Item = &'p Parties>, handshakes: u32) -> Result<Self> {
         let counter = Instructions::of_this_thread();
         let mut counted = BTreeMap::new();
@@ -97,12 +97,11 @@ impl HandshakeCounts {
 
     /// Renders a table, for people.
     pub fn to_table(&self) -> String {
-        let mut table = Table::new();
         let header =
             ["handshake", "client bytes", "server bytes", "flights", "round trips", "client instr.", "server instr."];
-        table.load_preset(presets::NOTHING).set_header(header);
+        let mut table = Table::new("", 1, &header);
         for (label, counts) in &self.cases {
-            table.add_row([
+            let row = [
                 label.clone(),
                 range(counts.client_to_server_bytes_min, counts.client_to_server_bytes_max),
                 range(counts.server_to_client_bytes_min, counts.server_to_client_bytes_max),
@@ -110,14 +109,12 @@ impl HandshakeCounts {
                 counts.round_trips.to_string(),
                 instructions(counts.client_instructions_median),
                 instructions(counts.server_instructions_median),
-            ]);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
+            ];
+            table.rows.push(row.map(Cell::from).into());
         }
         let reason = self.instructions_unavailable.as_ref();
         let note = reason.map(|reason| format!("no instruction counts: {reason}\n"));
-        format!("{}\n{}", table.trim_fmt(), note.unwrap_or_default())
+        format!("{}\n{}", table, note.unwrap_or_default())
     }
 }
 

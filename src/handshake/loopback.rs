@@ -204,8 +204,8 @@ mod tests {
         let listener = Listener::start(&mut keyring, &[KeyExchange::P256]).unwrap();
         let offer = HandshakeId::new(TlsVersion::Tls12, KeyExchange::X25519, SessionUse::Full).unwrap();
         let visitor = Visitor::new(&listener.peer(&keyring).unwrap(), offer).unwrap();
-        let told = visitor.prime().unwrap().unwrap();
-        assert_eq!(told, "expected full TLS1.2 X25519, had full TLS1.2 secp256r1");
+        let mismatch = visitor.prime().unwrap().unwrap();
+        assert_eq!(mismatch, "expected full TLS1.2 X25519, had full TLS1.2 secp256r1");
     }
 
     #[test]

@@ -242,8 +242,8 @@ mod tests {
         };
         assert_eq!(HandshakeId::BASE.mismatch(&full), None);
         let resumed = Handshake { kind: HandshakeFlow::Resumed, ..full };
-        let told = HandshakeId::BASE.mismatch(&resumed).unwrap();
-        assert_eq!(told, "expected full TLS1.3 X25519, had resumed TLS1.3 X25519");
+        let mismatch = HandshakeId::BASE.mismatch(&resumed).unwrap();
+        assert_eq!(mismatch, "expected full TLS1.3 X25519, had resumed TLS1.3 X25519");
         let offer = HandshakeId::new(TlsVersion::Tls13, KeyExchange::X25519, SessionUse::Resumed).unwrap();
         assert_eq!((offer.mismatch(&resumed), offer.mismatch(&full).is_some()), (None, true));
         for other in [

@@ -87,7 +87,7 @@ impl Pipe {
     /// Shakes hands. `read` reads a meter that only grows, such as the thread's CPU time.
     ///
     /// # Errors
-    /// If the handshake fails, or is not what the case says: kind, version, group, client certificate.
+    /// If the handshake fails, or is not what the case specifies: kind, version, group, client certificate.
     pub fn shake(&mut self, parties: &Parties, read: &mut impl FnMut() -> u64) -> Result<Shake> {
         self.shake_as(parties, parties.case.offer, read)
     }

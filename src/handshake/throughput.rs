@@ -24,7 +24,7 @@ impl HandshakeThreads {
     /// Starts threads, each of which plays both sides of one handshake after another.
     ///
     /// # Errors
-    /// If the threads cannot be started, or the first handshake is not what its case says.
+    /// If the threads cannot be started, or the first handshake is not what its case specifies.
     pub fn new(threads: usize, parties: &Parties) -> Result<Self> {
         let named = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("handshake-{index}"));
         let pool = named.build().context(|| format!("starting {threads} threads"))?;
@@ -44,7 +44,7 @@ impl HandshakeThreads {
     /// Returns the duration of this many batches, one after another.
     ///
     /// # Errors
-    /// If a handshake fails or is not what its case says.
+    /// If a handshake fails or is not what its case specifies.
     pub fn run(&self, batches: u64) -> Result<Duration> {
         let start = Instant::now();
         for _ in 0..batches {

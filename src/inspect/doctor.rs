@@ -40,7 +40,7 @@ pub struct Finding {
 const SEED: &str = "run `certctl-bench seed --database URL` with the URL of certctl's own database";
 
 /// A receiver of findings, one by one.
-type Tell<'a> = &'a mut dyn FnMut(Finding);
+type Report<'a> = &'a mut dyn FnMut(Finding);
 
 impl Finding {
     fn ok(what: impl Into<String>) -> Self {
@@ -82,7 +82,7 @@ impl fmt::Display for Finding {
 
 /// The results of the API checks that the database checks need.
 #[derive(Default)]
-struct Told {
+struct ServerFacts {
     /// The system is a reference server, which has no background loops.
     is_reference: bool,
     /// The time since the start of certctl, in seconds.
@@ -96,7 +96,7 @@ struct Told {
 ///
 /// # Errors
 /// If this process cannot run the checks; anything wrong with the system is a finding.
-pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
+pub fn examine(target: &Target, report: &mut dyn FnMut(Finding)) -> Result<()> {
     // Opened now, since the API checks need the profiles in it; checked later.
     let database = target.database.as_ref().map(|url| DatabaseClient::open(url, "doctor"));
     let (mut client, refused) = match database {
@@ -104,32 +104,32 @@ pub fn examine(target: &Target, tell: &mut dyn FnMut(Finding)) -> Result<()> {
         Some(Ok(client)) => (Some(client), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let told = match line::examine(target, tell)? {
+    let facts = match line::examine(target, report)? {
         Some(dialer) => {
-            let told = api::examine(target, dialer.clone(), client.as_mut().and_then(profiles), tell)?;
+            let facts = api::examine(target, dialer.clone(), client.as_mut().and_then(profiles), report)?;
             if let Some(client) = &mut client {
-                clock::examine(target, dialer, client, tell)?;
+                clock::examine(target, dialer, client, report)?;
             }
-            told
+            facts
         }
-        None => Told::default(),
+        None => ServerFacts::default(),
     };
     match (&mut client, refused) {
         (Some(client), _) => {
-            database::examine(client, &told, tell);
-            if told.is_reference {
-                tell(Finding::ok("no background loops: a reference server has none"));
+            database::examine(client, &facts, report);
+            if facts.is_reference {
+                report(Finding::ok("no background loops: a reference server has none"));
             } else {
-                upkeep::examine(client, told.uptime_s, tell);
+                upkeep::examine(client, facts.uptime_s, report);
             }
         }
-        (None, Some(error)) => tell(Finding::of(Severity::Fail, &error)),
-        (None, None) => tell(Finding::warn(
+        (None, Some(error)) => report(Finding::of(Severity::Fail, &error)),
+        (None, None) => report(Finding::warn(
             "PostgreSQL, background loops and side effects are not checked without its database",
             "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable",
         )),
     }
-    machine::examine(tell);
+    machine::examine(report);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The preflight: checks of a system before the first measured request, with one line for the defect and one for its
 //! fix.
 
-mod acme;
+mod acme_directory;
 mod ours;
 
 use std::collections::BTreeSet;
@@ -19,12 +19,12 @@ use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::advice::Named;
 use crate::system::probe::{Answer, PATIENCE, Probe};
-use crate::system::{ServerVersion, Target};
+use crate::system::{ServerVersion, SystemKind, Target};
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::Method;
 use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
 
-pub use acme::{AcmeDirectory, is_path};
+pub use acme_directory::{AcmeDirectory, is_path};
 
 /// The burst of requests that certctl's default limiter lets through, and the requests per second after it.
 const LIMITER_BURST: f64 = 100.0;
@@ -214,7 +214,7 @@ impl Inspection<'_> {
 
     pub(super) async fn token_is_known(&mut self) -> Result<Rights> {
         let path = "/api/v1/auth/check";
-        let answer = self.probe.ask_with_token(Method::Get, path).await?;
+        let answer = self.probe.send_with_token(Method::Get, path).await?;
         match answer.status {
             200 => {}
             429 => return Err(self.limited()),
@@ -248,7 +248,7 @@ impl Inspection<'_> {
         if self.target.database.is_some() {
             return Ok(());
         }
-        let (base, is_reference) = (&self.target.base, self.target.system.kind == "reference");
+        let (base, is_reference) = (&self.target.base, self.target.system.kind == SystemKind::Reference);
         let hint = match is_reference {
             true => "leave out --in-memory, and install PostgreSQL 15 or newer if there is none",
             false => "give --database URL, with the URL of certctl's own database",
@@ -287,7 +287,7 @@ impl Inspection<'_> {
 
     async fn agent_is_seeded(&mut self, number: u64) -> Result<()> {
         let path = AgentStorm::path(number);
-        let answer = self.probe.ask_with_token(Method::Post, &path).await?;
+        let answer = self.probe.send_with_token(Method::Post, &path).await?;
         match answer.status {
             200 if answer.json().is_some_and(|json| json["status"] == "heartbeat_recorded") => Ok(()),
             200 => Err(self.not_certctl(&path, &answer)),
@@ -320,7 +320,7 @@ impl Inspection<'_> {
         let (mut there, mut missing) = (0, number);
         while there + 1 < missing {
             let middle = there + (missing - there) / 2;
-            match self.probe.ask_with_token(Method::Post, &AgentStorm::path(middle)).await {
+            match self.probe.send_with_token(Method::Post, &AgentStorm::path(middle)).await {
                 Ok(answer) if answer.status == 200 => there = middle,
                 Ok(_) => missing = middle,
                 Err(_) => return 0,
@@ -333,7 +333,7 @@ impl Inspection<'_> {
     pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<String> {
         let id = format!("cert-loadtest-bulk-{number:05}");
         let path = format!("/api/v1/certificates/{id}");
-        let answer = self.probe.ask_with_token(Method::Get, &path).await?;
+        let answer = self.probe.send_with_token(Method::Get, &path).await?;
         match answer.status {
             200 if answer.json().is_some_and(|json| json["id"] == id.as_str()) => {
                 Ok(answer.json().unwrap_or_default()["status"].as_str().unwrap_or("").to_owned())

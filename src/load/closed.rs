@@ -28,7 +28,7 @@ pub struct Users {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum UserStage {
     Waiting,
-    Asking,
+    Running,
     Over,
 }
 
@@ -62,7 +62,7 @@ impl Users {
 /// Runs one user: round after round of all steps.
 pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users: &Users) {
     let Model::Closed { think, rounds } = shared.plan.model else { unreachable!("only closed workloads have users") };
-    users.reached(UserStage::Asking).await;
+    users.reached(UserStage::Running).await;
     for _ in 0..rounds.unwrap_or(u64::MAX) {
         for step in 0..shared.plan.steps {
             let now = Moment::now();
@@ -103,7 +103,7 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(
     shared.recorder.borrow_mut().begin(window_start);
     let mut at_start = GeneratorReading::take();
     shared.wait(&timer, start).await?;
-    users.stage.send_replace(UserStage::Asking);
+    users.stage.send_replace(UserStage::Running);
     if shared.wait(&timer, window_start).await? {
         at_start = GeneratorReading::take();
         shared.measuring();

@@ -14,7 +14,7 @@ use super::progress::Progress;
 /// The interval between checks of the errors.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The smallest number of requests from which a share is computed.
-const TELLING_REQUESTS: u64 = 10;
+const MIN_REQUESTS: u64 = 10;
 
 /// A share of errors within a span of time, as in `50%/10s`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,7 +141,7 @@ impl Recent {
         }
         let (ok_before, failed_before) = self.looks.pop_front()?;
         let (ok, failed) = (ok - ok_before, failed.saturating_sub(failed_before));
-        (ok + failed >= TELLING_REQUESTS).then(|| failed as f64 / (ok + failed) as f64)
+        (ok + failed >= MIN_REQUESTS).then(|| failed as f64 / (ok + failed) as f64)
     }
 }
 

@@ -139,14 +139,15 @@ pub fn unstarted(what: &str, error: &io::Error) -> Error {
         Some(libc::EAGAIN | libc::ENOMEM) => {
             let limits = Cgroup::of_this_process(&|path: &Path| std::fs::read_to_string(path).ok())
                 .limits(&|path: &Path| std::fs::read_to_string(path).ok());
-            let told = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+            let format_limit =
+                |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
             let text = format!(
                 "{}; threads and processes of this user (RLIMIT_NPROC): {}; of the control group (pids.max): {}; bytes of \
                  address space (RLIMIT_AS): {}",
                 failed.what(),
-                told(resource_limit(libc::RLIMIT_NPROC)),
-                told(limits.processes),
-                told(resource_limit(libc::RLIMIT_AS))
+                format_limit(resource_limit(libc::RLIMIT_NPROC)),
+                format_limit(limits.processes),
+                format_limit(resource_limit(libc::RLIMIT_AS))
             );
             Error::new(text)
                 .with_hint("raise the one that is reached: ulimit -u 4096, docker's --pids-limit, ulimit -v unlimited")

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::cut::Cut;
-use super::local;
+use super::detached;
 use super::plan::Plan;
 use super::priority::Priority;
 use super::progress::{Progress, Stage};
@@ -115,10 +115,10 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<
     // The watches end when they are dropped.
     let mut watches = JoinSet::new();
     for worker_pool in &crews {
-        local::spawn(&mut watches, worker_pool.watch(start));
+        detached::spawn(&mut watches, worker_pool.watch(start));
     }
     let cut = control.clone();
-    local::spawn(&mut watches, async move {
+    detached::spawn(&mut watches, async move {
         cut.cut.watch(&cut.progress).await;
         Ok(())
     });

@@ -264,10 +264,10 @@ mod tests {
 
     #[test]
     fn histograms_with_false_headers_are_refused() {
-        let refused = |made: [String; 2], says: &str| {
+        let refused = |made: [String; 2], message: &str| {
             for text in made {
                 let error = Distribution::from_base64(&text).unwrap_err();
-                assert!(error.what().contains(says), "{}", error.what());
+                assert!(error.what().contains(message), "{}", error.what());
             }
         };
         for text in claiming(1, 3, 1, MAX_NS, &[2]) {

@@ -27,6 +27,7 @@ const VIRTUAL_MAKERS: [&str; 9] = [
 
 /// The conditions of a figure besides the suite and the system: the machine and the toolchain.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {
     /// The processor's name; `unknown`, with the beginning of the boot's id, if the kernel reports none.
     pub cpu_model: String,
@@ -153,8 +154,8 @@ fn built() -> Option<String> {
 /// Reports whether the kernel runs on a hypervisor, by the processor's flag or the firmware's maker and product.
 fn virtualisation(cpuinfo: &str, dmi: &dyn Fn(&str) -> Option<String>) -> String {
     let flagged = field(cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
-    let told = |name| dmi(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let maker = [told("sys_vendor"), told("product_name")].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let dmi_text = |name| dmi(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let maker = [dmi_text("sys_vendor"), dmi_text("product_name")].into_iter().flatten().collect::<Vec<_>>().join(" ");
     let lower = maker.to_ascii_lowercase();
     if !flagged && !VIRTUAL_MAKERS.iter().any(|known| lower.contains(known)) {
         return "none".to_owned();
@@ -199,12 +200,12 @@ mod tests {
 
     #[test]
     fn a_virtual_machine_is_detected_by_cpu_flag_or_firmware() {
-        let told = |flags: &str, maker: &'static str| {
+        let detected = |flags: &str, maker: &'static str| {
             virtualisation(&format!("flags\t\t: {flags}\n"), &|name| (name == "sys_vendor").then(|| maker.to_owned()))
         };
-        assert_eq!(told("fpu hypervisor sse", ""), "virtual machine");
-        assert_eq!(told("fpu hypervisor sse", "Amazon EC2\n"), "virtual machine (Amazon EC2)");
-        assert_eq!(told("fpu", "QEMU"), "virtual machine (QEMU)");
-        assert_eq!(told("fpu sse", "Dell Inc."), "none");
+        assert_eq!(detected("fpu hypervisor sse", ""), "virtual machine");
+        assert_eq!(detected("fpu hypervisor sse", "Amazon EC2\n"), "virtual machine (Amazon EC2)");
+        assert_eq!(detected("fpu", "QEMU"), "virtual machine (QEMU)");
+        assert_eq!(detected("fpu sse", "Dell Inc."), "none");
     }
 }

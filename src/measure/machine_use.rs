@@ -26,6 +26,7 @@ const NAMED: usize = 3;
 
 /// CPU time by its user, in processors: 1 is one of them for all of the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CpuUse {
     /// This process and its children, except the system under test and its database.
     pub generator: f64,
@@ -45,6 +46,7 @@ pub struct CpuUse {
 
 /// One sample, about a second long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MachineSample {
     /// The moment of its start, in seconds; the measured window begins at 0, and the warm-up is before it.
     pub at_s: f64,
@@ -61,6 +63,7 @@ pub struct MachineSample {
 
 /// CPU time of other processes with the same name.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Other {
     /// Their name, at most 15 plain characters.
     pub name: String,
@@ -70,6 +73,7 @@ pub struct Other {
 
 /// The use of the machine in the measured window of workloads that ran side by side.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MachineUse {
     /// The workloads.
     pub workloads: Vec<String>,

@@ -145,10 +145,17 @@ impl Checked {
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(workload) = self.workload {
-            write!(f, "{workload}: ")?;
+        match self.workload {
+            Some(workload) => write!(f, "{workload}: {}", self.threshold),
+            None => self.threshold.fmt(f),
         }
-        match self.threshold {
+    }
+}
+
+/// Names the bounded measure.
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Threshold::Response(quantile, _) => write!(f, "response time {quantile}"),
             Threshold::Step(name, quantile, _) => write!(f, "{name} {quantile}"),
             Threshold::Errors(_) => f.write_str("errors"),

@@ -241,7 +241,7 @@ impl Child {
     ///
     /// # Errors
     /// If the child has closed stdin, or was stopped.
-    pub fn tell(&mut self, line: &str) -> Result<()> {
+    pub fn write_line(&mut self, line: &str) -> Result<()> {
         let decisive_span = || format!("writing to {}", self.name);
         match &mut self.life_line {
             Some(stdin) => writeln!(stdin, "{line}").context(decisive_span),
@@ -313,11 +313,11 @@ impl Child {
             _ => (format!("is still running as pid {}", self.pid()), Duration::ZERO),
         };
         let tail = self.tail.text(patience);
-        let said = match tail.trim_end() {
+        let last_output = match tail.trim_end() {
             "" => "it wrote nothing to stderr".to_owned(),
             text => format!("it last wrote:\n{}", foreign::redact(text)),
         };
-        Error::new(format!("{}: {why}; it {state}; {said}", self.name))
+        Error::new(format!("{}: {why}; it {state}; {last_output}", self.name))
     }
 }
 

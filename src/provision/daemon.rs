@@ -6,11 +6,11 @@
 //! that neither of them reached.
 
 mod apache;
+mod daemon_files;
+mod daemon_installation;
 mod descriptors;
-mod files;
 mod glance;
 mod haproxy;
-mod installation;
 mod nginx;
 mod workers;
 
@@ -28,9 +28,9 @@ use super::child::{Child, RunAs, Signal, Spec, file_tail};
 use super::keeper::{Keeper, Lease};
 use super::pki::Identity;
 use crate::error::{Context, Error, Result};
-use files::DaemonFiles;
+use daemon_files::DaemonFiles;
 
-pub use installation::{DaemonInstallation, Skipped, find, find_in};
+pub use daemon_installation::{DaemonInstallation, Skipped, find, find_in};
 pub use workers::Worker;
 
 /// The longest wait for a started daemon to show its certificate.
@@ -252,7 +252,7 @@ impl StartedDaemon {
             match sidecar.wait_until_ready(identity, options).and_then(|()| sidecar.wait_until_it_listens()) {
                 Ok(()) => return Ok(sidecar),
                 // A port cannot be reserved for another process: some process was quicker.
-                Err(error) if attempt < PORT_ATTEMPTS && says_taken(error.what()) => attempt += 1,
+                Err(error) if attempt < PORT_ATTEMPTS && is_port_conflict(error.what()) => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -270,7 +270,7 @@ impl StartedDaemon {
         let files = DaemonFiles::make(keeper.folder().join(WORK), user)?;
         files.put_identity(daemon, identity)?;
         if let Some(pem) = &options.client_ca_pem {
-            files.put(files::CLIENT_CA, pem)?;
+            files.put(daemon_files::CLIENT_CA, pem)?;
         }
         if daemon == Daemon::Apache {
             DaemonFiles::make(files.run().join(apache::PAGES), user)?.put(apache::PAGE, "ok")?;
@@ -437,7 +437,7 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 /// Reports whether a daemon's output ends with the error that its port is taken.
-fn says_taken(words: &str) -> bool {
+fn is_port_conflict(words: &str) -> bool {
     words.to_ascii_lowercase().contains("address already in use")
 }
 
@@ -467,7 +467,7 @@ mod tests {
             // Without another port, it is an error.
             let error =
                 StartedDaemon::start_on(&installation, &identity, &DaemonOptions::default(), || Ok(taken)).unwrap_err();
-            assert!(says_taken(error.what()) && error.what().contains(daemon.label()), "{error}");
+            assert!(is_port_conflict(error.what()) && error.what().contains(daemon.label()), "{error}");
         }
     }
 }

@@ -8,7 +8,7 @@
 //! [`Cluster::start`] and [`Cluster::create_database`] block the calling thread, which is a panic inside a tokio
 //! runtime: call them before the runtime starts, or in `spawn_blocking`. Stopping and dropping are safe anywhere.
 
-mod installation;
+mod postgres_installation;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -25,7 +25,7 @@ use super::keeper::{Keeper, Lease};
 use crate::database::DatabaseClient;
 use crate::error::{Context, Error, Result};
 
-pub use installation::{BIN_VARIABLE, OLDEST_MAJOR, PostgresInstallation, find};
+pub use postgres_installation::{BIN_VARIABLE, OLDEST_MAJOR, PostgresInstallation, find};
 
 const SUPERUSER: &str = "postgres";
 /// PostgreSQL's default port: part of the socket's name, even without TCP.
@@ -36,7 +36,7 @@ const INITDB_WAIT: Duration = Duration::from_secs(120);
 const READY_WAIT: Duration = Duration::from_secs(60);
 const STOP_WAIT: Duration = Duration::from_secs(3);
 /// The settings that a result has to name, since its figures depend on them.
-const TOLD_SETTINGS: [&str; 9] = [
+const REPORTED_SETTINGS: [&str; 9] = [
     "server_version",
     "fsync",
     "synchronous_commit",
@@ -94,7 +94,7 @@ impl Cluster {
         cluster.server = Some(start_server(installation, cluster.folder(), run_as, extra)?);
         let mut client = cluster.wait_until_ready()?;
         doom_shared_memory(&cluster.folder().join(LEASE.work));
-        for name in TOLD_SETTINGS {
+        for name in REPORTED_SETTINGS {
             let row = client
                 .query_one("SELECT current_setting($1)", &[&name])
                 .context(|| format!("reading {name} from the private PostgreSQL"))?;

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::auth::Key;
 use crate::body;
-use crate::chain::Asked;
+use crate::chain::ReceivedRequest;
 use crate::clock::parse_rfc3339;
 use crate::reply::{self, Reply};
-use crate::store::certificates::{Certificate, Field, Page, RENEWAL_IN_PROGRESS};
-use crate::store::jobs::NewJob;
+use crate::store::certificate_rows::{Certificate, Field, Page, RENEWAL_IN_PROGRESS};
+use crate::store::job_rows::NewJob;
 use crate::store::{Store, StoreError};
 
 /// The states of certificates that are skipped; certctl compares them exactly.
@@ -59,9 +59,9 @@ struct Failed {
 
 /// Renews the certificates of a request. All rows are read before the first is written, and nothing locks them
 /// meanwhile.
-pub async fn answer<S: Store>(app: &App<S>, key: &Key, asked: &Asked) -> Reply {
-    let refuse = |status, message: &str| reply::failure(status, message, &asked.id);
-    let Some(criteria) = body::object::<Criteria>(&asked.body) else {
+pub async fn answer<S: Store>(app: &App<S>, key: &Key, request: &ReceivedRequest) -> Reply {
+    let refuse = |status, message: &str| reply::failure(status, message, &request.id);
+    let Some(criteria) = body::object::<Criteria>(&request.body) else {
         return refuse(StatusCode::BAD_REQUEST, "Invalid request body");
     };
     let (filter, ids) = (criteria.filter(), criteria.certificate_ids.unwrap_or_default());
@@ -93,8 +93,8 @@ impl Criteria {
             (Field::Profile, &self.profile_id),
             (Field::Agent, &self.agent_id),
         ];
-        let said = |(field, value): (Field, &Option<String>)| Some((field, value.clone()?));
-        fields.into_iter().filter_map(said).filter(|(_, value)| !value.is_empty()).collect()
+        let given = |(field, value): (Field, &Option<String>)| Some((field, value.clone()?));
+        fields.into_iter().filter_map(given).filter(|(_, value)| !value.is_empty()).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::acme;
+use crate::acme_answers;
 use crate::app::App;
 use crate::audit::Call;
 use crate::auth::{Refusal, authenticate};
@@ -25,7 +25,7 @@ use crate::store::Store;
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A request, read whole.
-pub struct Asked {
+pub struct ReceivedRequest {
     pub head: Parts,
     pub body: Bytes,
     /// The id that the answer carries.
@@ -37,8 +37,8 @@ pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<I
     let (head, incoming) = request.into_parts();
     // Read in any case: the connection can carry on only once the body is out of the way.
     let body = body::read(incoming).await.unwrap_or_default();
-    let asked = Asked { head, body, id: app.ids.request() };
-    let path = asked.head.uri.path();
+    let received = ReceivedRequest { head, body, id: app.ids.request() };
+    let path = received.head.uri.path();
     let probe = matches!(path, "/health" | "/ready" | "/api/v1/auth/info" | "/api/v1/version");
     if !probe && !app.delay.is_zero() {
         tokio::time::sleep(app.delay).await;
@@ -51,11 +51,11 @@ pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<I
             let reply = reply::refused(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded");
             reply::with_header(reply, header::RETRY_AFTER, HeaderValue::from_static("1"))
         }
-        _ if probe => answer_probe(&app, &asked.head).await,
-        _ if open_acme => answer_open_acme(&app, &asked).await,
-        _ => answer_with_key(&app, &asked).await,
+        _ if probe => answer_probe(&app, &received.head).await,
+        _ if open_acme => answer_open_acme(&app, &received).await,
+        _ => answer_with_key(&app, &received).await,
     };
-    reply::finish(reply, &asked.id)
+    reply::finish(reply, &received.id)
 }
 
 /// Answers the probes, which need no key and leave no audit row.
@@ -87,20 +87,20 @@ async fn ready<S: Store>(app: &App<S>) -> Reply {
 }
 
 /// Answers ACME as documented: open to everyone, like the probes.
-async fn answer_open_acme<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
-    match routes::route(&asked.head.method, asked.head.uri.path()) {
-        Route::Acme(call) => acme::answer(app, &call, asked).await,
+async fn answer_open_acme<S: Store>(app: &App<S>, request: &ReceivedRequest) -> Reply {
+    match routes::route(&request.head.method, request.head.uri.path()) {
+        Route::Acme(call) => acme_answers::answer(app, &call, request).await,
         other => routes::misrouted(other),
     }
 }
 
 /// Answers a request that needs a key: authentication, then an audit row for everything behind it.
-async fn answer_with_key<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
-    let (method, path) = (&asked.head.method, asked.head.uri.path());
+async fn answer_with_key<S: Store>(app: &App<S>, request: &ReceivedRequest) -> Reply {
+    let (method, path) = (&request.head.method, request.head.uri.path());
     if method == Method::OPTIONS {
         return reply::empty(StatusCode::NO_CONTENT);
     }
-    let key = match authenticate(&app.keys, &asked.head.headers) {
+    let key = match authenticate(&app.keys, &request.head.headers) {
         Ok(key) => key,
         Err(refusal) => return unauthorized(refusal),
     };
@@ -110,8 +110,8 @@ async fn answer_with_key<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
         // Not certctl's, so it must not add to the work that it reports.
         return handlers::work(app);
     }
-    let reply = routes::dispatch(app, key, route, asked).await;
-    let (body, status, latency) = (&asked.body, reply.status(), start.elapsed());
+    let reply = routes::dispatch(app, key, route, request).await;
+    let (body, status, latency) = (&request.body, reply.status(), start.elapsed());
     app.audit.record(&Call { actor: key.actor, method, path, body, status, latency });
     reply
 }

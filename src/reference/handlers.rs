@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::Key;
-use crate::chain::Asked;
+use crate::chain::ReceivedRequest;
 use crate::cli::Behaviour;
 use crate::clock::rfc3339;
 use crate::heartbeat::{self, Outcome};
@@ -81,8 +81,8 @@ fn agent_json(agent: Agent) -> Value {
 }
 
 /// Answers a heartbeat.
-pub async fn beat<S: Store>(app: &App<S>, id: &str, asked: &Asked) -> Reply {
-    let (metadata, request_id) = (heartbeat::metadata(&asked.body), &asked.id);
+pub async fn beat<S: Store>(app: &App<S>, id: &str, request: &ReceivedRequest) -> Reply {
+    let (metadata, request_id) = (heartbeat::metadata(&request.body), &request.id);
     match heartbeat::record(&*app.store, app.behaviour, id, metadata.as_ref()).await {
         Outcome::Recorded => {
             app.work.heartbeats.one();

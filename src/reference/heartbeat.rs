@@ -77,8 +77,8 @@ mod tests {
         assert_eq!(metadata(b""), None);
         assert_eq!(metadata(b"{}"), None);
         assert_eq!(metadata(b"{oops"), None);
-        let said = metadata(br#"{"os":"linux","version":null,"unknown":1} trailing"#).expect("decodes");
-        assert_eq!((said.os.as_str(), said.version.as_str()), ("linux", ""));
+        let parsed = metadata(br#"{"os":"linux","version":null,"unknown":1} trailing"#).expect("decodes");
+        assert_eq!((parsed.os.as_str(), parsed.version.as_str()), ("linux", ""));
     }
 
     /// Returns the outcome of a heartbeat of an agent in this state, and the agent after it.
@@ -89,8 +89,8 @@ mod tests {
         agent.last_heartbeat_at = None;
         change(&mut agent);
         store.rewrite_agent(&agent).await.expect("in memory");
-        let said = Metadata { version: "9".to_owned(), ..Metadata::default() };
-        let outcome = record(&store, behaviour, id, Some(&said)).await;
+        let sent = Metadata { version: "9".to_owned(), ..Metadata::default() };
+        let outcome = record(&store, behaviour, id, Some(&sent)).await;
         (outcome, store.agent(id).await.expect("in memory").expect("seeded"))
     }
 

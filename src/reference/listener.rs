@@ -17,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
 use crate::chain;
-use crate::socket;
 use crate::store::Store;
+use certctl_bench::servers::socket;
 
 /// The time after which certctl closes a connection without a request; it holds for the handshake, and again after it.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,16 +36,16 @@ pub async fn accept<S: Store>(listener: TcpListener, tls: Arc<ServerConfig>, app
 async fn serve<S: Store>(stream: TcpStream, peer: IpAddr, acceptor: TlsAcceptor, app: Arc<App<S>>) {
     let Ok(Ok(mut stream)) = timeout(FIRST_REQUEST_TIMEOUT, acceptor.accept(stream)).await else { return };
     let _open = app.connections.enter();
-    let asked = AtomicBool::new(false);
+    let has_request = AtomicBool::new(false);
     let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
+        has_request.store(true, Ordering::Relaxed);
         in_time(WRITE_TIMEOUT, chain::answer(Arc::clone(&app), peer, request))
     });
     let connection = socket::http1().serve_connection(TokioIo::new(&mut stream), service);
     let mut connection = Box::pin(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = silence(&asked) => Ok(()),
+        () = silence(&has_request) => Ok(()),
         () = app.stopping() => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
@@ -80,9 +80,9 @@ impl fmt::Display for TooLate {
 impl Error for TooLate {}
 
 /// Ends if no request has come in time, and never otherwise.
-async fn silence(asked: &AtomicBool) {
+async fn silence(has_request: &AtomicBool) {
     sleep(FIRST_REQUEST_TIMEOUT).await;
-    if asked.load(Ordering::Relaxed) {
+    if has_request.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
 }

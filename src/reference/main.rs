@@ -8,31 +8,32 @@
 //! |---|---|
 //! | `cli` | the command line and the tokens |
 //! | `announce` | the one line of JSON that states the address |
-//! | `leaf`, `tls` | a fresh certificate authority and its leaf; the TLS settings |
-//! | `socket`, `listener` | sockets; connections and their time limits |
+//! | `tls`, `listener` | the TLS settings; connections and their time limits |
 //! | `body`, `query` | request and response bodies; query strings |
 //! | `app`, `chain`, `routes` | the state that requests share; the layers they pass; the route of each path |
 //! | `auth`, `limiter`, `permissions` | bearer keys; token buckets; certctl's roles |
 //! | `handlers`, `heartbeat` | the small answers; a heartbeat |
-//! | `certificates`, `new_certificate` | creating, listing and showing certificates; the fields of a new one |
+//! | `certificate_answers`, `new_certificate` | creating, listing and showing certificates; the fields of a new one |
 //! | `bulk_renewal`, `work_poll` | renewing many certificates; the jobs that an agent fetches |
-//! | `acme`, `renewal_window` | ACME's unsigned requests; the time of a renewal |
+//! | `acme_answers`, `renewal_window` | ACME's unsigned requests; the time of a renewal |
 //! | `metrics`, `work` | certctl's metrics; this server's own counts of work done |
 //! | `audit` | the audit log |
 //! | `reply`, `etag` | envelopes, content types and headers; entity tags |
 //! | `store` | the store of all rows: PostgreSQL or memory |
-//! | `clock`, `ids`, `process` | timestamps; identifiers; descriptor limit, threads and requests to stop |
+//! | `clock`, `ids` | timestamps; identifiers |
+//!
+//! Sockets, certificates and the requests to stop are [`certctl_bench::servers`].
 
 #![warn(clippy::unwrap_used)]
 
-mod acme;
+mod acme_answers;
 mod announce;
 mod app;
 mod audit;
 mod auth;
 mod body;
 mod bulk_renewal;
-mod certificates;
+mod certificate_answers;
 mod chain;
 mod cli;
 mod clock;
@@ -40,18 +41,15 @@ mod etag;
 mod handlers;
 mod heartbeat;
 mod ids;
-mod leaf;
 mod limiter;
 mod listener;
 mod metrics;
 mod new_certificate;
 mod permissions;
-mod process;
 mod query;
 mod renewal_window;
 mod reply;
 mod routes;
-mod socket;
 mod store;
 mod tls;
 mod work;
@@ -66,15 +64,16 @@ use clap::Parser;
 
 use crate::app::App;
 use crate::cli::{Args, Tokens};
-use crate::leaf::Leaf;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::{Settings, Store};
+use certctl_bench::servers::leaf::Leaf;
+use certctl_bench::servers::{process, socket};
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return exit::said(&error),
+        Err(error) => return exit::usage(&error),
     };
     let outcome = Tokens::from_environment().and_then(|tokens| run(args, tokens));
     match outcome {

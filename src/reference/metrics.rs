@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use crate::app::App;
 use crate::clock::year_1;
 use crate::reply::{self, Reply};
-use crate::store::certificates::{Certificate, Page};
+use crate::store::certificate_rows::{Certificate, Page};
 use crate::store::{Agent, Store, StoreError};
 
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

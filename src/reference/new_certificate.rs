@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::clock;
 use crate::ids::Ids;
-use crate::store::certificates::Certificate;
+use crate::store::certificate_rows::Certificate;
 
 const MAX_COMMON_NAME_BYTES: usize = 253;
 
@@ -56,9 +56,9 @@ impl NewCertificate {
         let name = required("name", self.name)?;
         let renewal_policy_id = required("renewal_policy_id", self.renewal_policy_id)?;
         let now = SystemTime::now();
-        let time = |said: Option<SystemTime>| said.filter(|time| *time != clock::year_1()).unwrap_or(now);
+        let time = |given: Option<SystemTime>| given.filter(|time| *time != clock::year_1()).unwrap_or(now);
         Ok(Certificate {
-            id: said(self.id).unwrap_or_else(|| ids.row("cert")),
+            id: non_empty(self.id).unwrap_or_else(|| ids.row("cert")),
             name,
             common_name,
             sans: self.sans,
@@ -68,14 +68,14 @@ impl NewCertificate {
             issuer_id,
             target_ids: self.target_ids,
             renewal_policy_id,
-            profile_id: said(self.certificate_profile_id),
-            status: said(self.status).unwrap_or_else(|| "Pending".to_owned()),
+            profile_id: non_empty(self.certificate_profile_id),
+            status: non_empty(self.status).unwrap_or_else(|| "Pending".to_owned()),
             expires_at: self.expires_at.unwrap_or_else(clock::year_1),
             tags: self.tags.unwrap_or_default(),
             last_renewal_at: self.last_renewal_at,
             last_deployment_at: self.last_deployment_at,
             revoked_at: self.revoked_at,
-            revocation_reason: said(self.revocation_reason),
+            revocation_reason: non_empty(self.revocation_reason),
             created_at: time(self.created_at),
             updated_at: time(self.updated_at),
             source: self.source.unwrap_or_default(),
@@ -83,12 +83,12 @@ impl NewCertificate {
     }
 }
 
-fn said(text: Option<String>) -> Option<String> {
+fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
 fn required(field: &str, text: Option<String>) -> Result<String, String> {
-    said(text).ok_or_else(|| format!("{field} is required"))
+    non_empty(text).ok_or_else(|| format!("{field} is required"))
 }
 
 fn check_common_name(name: &str) -> Result<(), String> {

@@ -3,13 +3,13 @@
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use crate::acme::{self, Resource};
+use crate::acme_answers::{self, Resource};
 use crate::app::App;
 use crate::auth::Key;
-use crate::chain::Asked;
+use crate::chain::ReceivedRequest;
 use crate::reply::{self, Reply};
 use crate::store::Store;
-use crate::{bulk_renewal, certificates, handlers, metrics, work_poll};
+use crate::{bulk_renewal, certificate_answers, handlers, metrics, work_poll};
 
 /// The action that an authenticated request wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Route<'p> {
     Certificate(&'p str),
     BulkRenewal,
     Metrics,
-    Acme(acme::Call<'p>),
+    Acme(acme_answers::Call<'p>),
     /// This server's own: the counts of work done.
     Work,
     /// HEAD where certctl's router passes it on and its handler, behind this permission, does not support it.
@@ -92,7 +92,7 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
 }
 
 /// Parses the part of an ACME path below `/acme/`.
-fn acme_call(rest: &str) -> Option<acme::Call<'_>> {
+fn acme_call(rest: &str) -> Option<acme_answers::Call<'_>> {
     let (profile, resource) = match rest.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
         Some((profile, resource)) => (Some(profile), resource),
         None => (None, rest),
@@ -103,11 +103,11 @@ fn acme_call(rest: &str) -> Option<acme::Call<'_>> {
         Some(("renewal-info", id)) if !id.is_empty() && !id.contains('/') => Resource::RenewalInfo(id),
         _ => return None,
     };
-    Some(acme::Call { profile, resource })
+    Some(acme_answers::Call { profile, resource })
 }
 
 /// Answers a request by its route, if the key has the permission.
-pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, asked: &Asked) -> Reply {
+pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, request: &ReceivedRequest) -> Reply {
     if let Some(needed) = route.permission()
         && let Err(reply) = handlers::gate(app, key, needed).await
     {
@@ -115,15 +115,15 @@ pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, asked
     }
     match route {
         Route::AuthCheck => handlers::auth_check(app, key).await,
-        Route::Agent(id) => handlers::show_agent(app, id, &asked.id).await,
-        Route::Heartbeat(id) => handlers::beat(app, id, asked).await,
-        Route::Poll(id) => work_poll::answer(app, id, &asked.id).await,
-        Route::CreateCertificate => certificates::create(app, asked).await,
-        Route::Certificates => certificates::list(app, asked).await,
-        Route::Certificate(id) => certificates::show(app, id, &asked.id).await,
-        Route::BulkRenewal => bulk_renewal::answer(app, key, asked).await,
-        Route::Metrics => metrics::answer(app, &asked.id).await,
-        Route::Acme(call) => acme::answer(app, &call, asked).await,
+        Route::Agent(id) => handlers::show_agent(app, id, &request.id).await,
+        Route::Heartbeat(id) => handlers::beat(app, id, request).await,
+        Route::Poll(id) => work_poll::answer(app, id, &request.id).await,
+        Route::CreateCertificate => certificate_answers::create(app, request).await,
+        Route::Certificates => certificate_answers::list(app, request).await,
+        Route::Certificate(id) => certificate_answers::show(app, id, &request.id).await,
+        Route::BulkRenewal => bulk_renewal::answer(app, key, request).await,
+        Route::Metrics => metrics::answer(app, &request.id).await,
+        Route::Acme(call) => acme_answers::answer(app, &call, request).await,
         Route::Work => handlers::work(app),
         other => misrouted(other),
     }
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn acme_paths_have_a_long_and_a_short_form() {
-        let call = |profile, resource| Route::Acme(acme::Call { profile, resource });
+        let call = |profile, resource| Route::Acme(acme_answers::Call { profile, resource });
         assert_eq!(get("/acme/profile/p/directory"), call(Some("p"), Resource::Directory));
         assert_eq!(route(&Method::HEAD, "/acme/profile/p/new-nonce"), call(Some("p"), Resource::NewNonce));
         assert_eq!(get("/acme/profile/p/renewal-info/a.b"), call(Some("p"), Resource::RenewalInfo("a.b")));

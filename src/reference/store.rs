@@ -1,8 +1,8 @@
 //! The store of agents, certificates, jobs, nonces, grants and audit rows.
 
-pub mod acme;
-pub mod certificates;
-pub mod jobs;
+pub mod acme_rows;
+pub mod certificate_rows;
+pub mod job_rows;
 pub mod memory;
 pub mod postgres;
 mod schema;
@@ -15,9 +15,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tokio_postgres::error::SqlState;
 
-use self::acme::AcmeStore;
-use self::certificates::CertificateStore;
-use self::jobs::JobStore;
+use self::acme_rows::AcmeStore;
+use self::certificate_rows::CertificateStore;
+use self::job_rows::JobStore;
 
 /// The only tenant.
 pub const TENANT: &str = "t-default";
@@ -123,14 +123,14 @@ impl Metadata {
 
     /// Writes the values that were given into the agent.
     pub fn apply(&self, agent: &mut Agent) {
-        let said = [
+        let fields = [
             (&self.version, &mut agent.version),
             (&self.hostname, &mut agent.hostname),
             (&self.os, &mut agent.os),
             (&self.architecture, &mut agent.architecture),
             (&self.ip_address, &mut agent.ip_address),
         ];
-        for (new, current) in said.into_iter().filter(|(new, _)| !new.is_empty()) {
+        for (new, current) in fields.into_iter().filter(|(new, _)| !new.is_empty()) {
             current.clone_from(new);
         }
     }

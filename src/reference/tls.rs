@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, cipher_suite, default_provider, kx_group};
 
-use crate::leaf::Leaf;
+use certctl_bench::servers::leaf::Leaf;
 
 /// Names of the leaf.
 pub const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::cli::Behaviour;
 use crate::reply::{self, Reply};
-use crate::store::jobs::{AWAITING_CSR, Job};
+use crate::store::job_rows::{AWAITING_CSR, Job};
 use crate::store::{Store, StoreError};
 
 #[derive(Serialize)]

@@ -4,6 +4,7 @@ use super::plot::phases::Bar;
 use super::runs::ScenarioRuns;
 use crate::summary::WorkloadResults;
 use crate::summary::facts::DistributionFacts;
+use crate::summary::plan::ConnectionUse;
 
 /// Bars that share one scale.
 #[derive(Debug)]
@@ -29,11 +30,11 @@ pub fn of(group: &ScenarioRuns) -> Vec<Stacked> {
                 continue;
             };
             let label = if run.label.is_empty() { name.to_owned() } else { format!("{name}, {}", run.label) };
-            let [whole, asking, opening] = &mut stacks;
-            if plan.affinity == "per arrival" {
+            let [whole, requests, opening] = &mut stacks;
+            if plan.affinity == ConnectionUse::PerArrival {
                 whole.bars.extend(bar(&label, exchange(results)));
             } else {
-                asking.bars.extend(bar(&label, request(results)));
+                requests.bars.extend(bar(&label, request(results)));
                 let opened = if results.opening.tls.count > 0 { &results.opening } else { &results.reopening };
                 opening.bars.extend(bar(&label, [("TCP connect", &opened.dial), ("TLS handshake", &opened.tls)]));
             }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::escape::markdown;
 use super::markdown::table as sheet_table;
-use super::sheet::{Cell, Sheet};
+use super::table::{Cell, Table};
 use crate::baseline::compare::{Compared, Comparison};
 use crate::baseline::judgement::Judgement;
 
@@ -22,13 +22,13 @@ pub fn section(comparison: &Comparison) -> String {
         let _ = writeln!(text, "- differs: {}", markdown(note));
     }
     let changed = |one: &&Compared| matches!(one.verdict, Judgement::Regressed | Judgement::Improved);
-    let (mut told, rest): (Vec<_>, Vec<_>) = comparison.measures.iter().partition(changed);
-    told.sort_by_key(|one| one.verdict == Judgement::Improved);
-    if !told.is_empty() {
-        text.push_str(&table(&told));
+    let (mut changes, rest): (Vec<_>, Vec<_>) = comparison.measures.iter().partition(changed);
+    changes.sort_by_key(|one| one.verdict == Judgement::Improved);
+    if !changes.is_empty() {
+        text.push_str(&table(&changes));
     }
     if !rest.is_empty() {
-        let more = if told.is_empty() { "" } else { " more" };
+        let more = if changes.is_empty() { "" } else { " more" };
         let _ = writeln!(text, "\n<details><summary>{}{more} measures</summary>", rest.len());
         let _ = writeln!(text, "{}\n</details>", table(&rest));
     }
@@ -70,5 +70,5 @@ fn table(measures: &[&Compared]) -> String {
         [one.name.as_str().into(), verdict].into_iter().chain(figures).collect()
     });
     let header = header.map(Into::into).to_vec();
-    format!("\n{}", sheet_table(&Sheet { title: String::new(), header, words: 2, rows: rows.collect() }))
+    format!("\n{}", sheet_table(&Table { title: String::new(), header, words: 2, rows: rows.collect() }))
 }

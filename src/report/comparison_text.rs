@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
-
+use super::table::{Cell, Table};
 use crate::baseline::compare::{Compared, Comparison};
 use crate::baseline::judgement::Judgement;
 use crate::baseline::measure::MeasureKind;
@@ -26,8 +25,13 @@ impl fmt::Display for Comparison {
             let counted = [Judgement::Regressed, Judgement::Improved, Judgement::Unchanged, Judgement::Indistinct]
                 .map(|verdict| (verdict, self.measures.iter().filter(|one| one.verdict == verdict).count()));
             let counted = counted.iter().filter(|(_, count)| *count > 0);
-            let told: Vec<String> = counted.map(|(verdict, count)| format!("{count} {verdict}")).collect();
-            writeln!(f, "{:<12} {}", "measures", if told.is_empty() { "none".to_owned() } else { told.join(", ") })?;
+            let counts: Vec<String> = counted.map(|(verdict, count)| format!("{count} {verdict}")).collect();
+            writeln!(
+                f,
+                "{:<12} {}",
+                "measures",
+                if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+            )?;
         }
         writeln!(f, "{:<12} {} (exit {})", "verdict", self.verdict, self.exit_code)
     }
@@ -35,13 +39,12 @@ impl fmt::Display for Comparison {
 
 impl Comparison {
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
-        table.set_header(["measure", "base", "head", "change", "interval", "noise", "verdict"]);
+        let header = ["measure", "base", "head", "change", "interval", "noise", "verdict"];
+        let mut table = Table::new("", 1, &header);
         for measure in &self.measures {
             let dash = || "–".to_owned();
             let interval = measure.change_low.zip(measure.change_high);
-            table.add_row([
+            let row = [
                 measure.name.clone(),
                 measure.base.map_or_else(dash, |value| measure.value(value)),
                 measure.head.map_or_else(dash, |value| measure.value(value)),
@@ -52,13 +55,8 @@ impl Comparison {
                     Judgement::Regressed => "REGRESSED".to_owned(),
                     other => other.to_string(),
                 },
-            ]);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        if let Some(first) = table.column_mut(0) {
-            first.set_padding((0, 1));
+            ];
+            table.rows.push(row.map(Cell::from).into());
         }
         table
     }

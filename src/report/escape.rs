@@ -4,50 +4,52 @@ use std::fmt::Write as _;
 
 use crate::foreign;
 
-fn push_visible(told: &mut String, letter: char) {
-    let _ = write!(told, "\\u{{{:x}}}", letter as u32);
+fn push_visible(escaped: &mut String, letter: char) {
+    let _ = write!(escaped, "\\u{{{:x}}}", letter as u32);
 }
 
 /// Escapes text for HTML and SVG, both content and attributes.
 pub fn html(text: &str) -> String {
-    let mut told = String::with_capacity(text.len());
+    let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
-            '&' => told.push_str("&amp;"),
-            '<' => told.push_str("&lt;"),
-            '>' => told.push_str("&gt;"),
-            '"' => told.push_str("&quot;"),
-            '\'' => told.push_str("&#39;"),
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
             // Neither format allows control characters, and other hidden characters would rearrange the page.
-            letter if foreign::is_hidden(letter) && letter != '\n' && letter != '\t' => push_visible(&mut told, letter),
-            letter => told.push(letter),
+            letter if foreign::is_hidden(letter) && letter != '\n' && letter != '\t' => {
+                push_visible(&mut escaped, letter);
+            }
+            letter => escaped.push(letter),
         }
     }
-    told
+    escaped
 }
 
 /// Escapes text for one line of Markdown, a table's cell included: nothing in it formats, links or mentions a user.
 pub fn markdown(text: &str) -> String {
-    let mut told = String::with_capacity(text.len());
+    let mut escaped = String::with_capacity(text.len());
     let mut letters = text.chars().peekable();
     let mut before = ' ';
     while let Some(letter) = letters.next() {
         let within_word = before.is_alphanumeric() && letters.peek().is_some_and(|next| next.is_alphanumeric());
         match letter {
-            '&' => told.push_str("&amp;"),
-            '<' => told.push_str("&lt;"),
-            '>' => told.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
             // A space of no width keeps GitHub from notifying a user of that name.
-            '@' => told.push_str("@\u{200b}"),
-            '_' if within_word => told.push('_'),
-            '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => told.extend(['\\', letter]),
-            '\n' | '\r' | '\t' => told.push(' '),
-            letter if foreign::is_hidden(letter) => push_visible(&mut told, letter),
-            letter => told.push(letter),
+            '@' => escaped.push_str("@\u{200b}"),
+            '_' if within_word => escaped.push('_'),
+            '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '$' => escaped.extend(['\\', letter]),
+            '\n' | '\r' | '\t' => escaped.push(' '),
+            letter if foreign::is_hidden(letter) => push_visible(&mut escaped, letter),
+            letter => escaped.push(letter),
         }
         before = letter;
     }
-    told
+    escaped
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The verdict in plain words: the first lines of a report.
 
-use super::sheet;
+use super::tables;
 use crate::summary::Summary;
 use crate::summary::facts::ThresholdFacts;
 use crate::summary::verdict::Verdict;
@@ -27,12 +27,12 @@ pub fn meaning(summary: &Summary) -> String {
         Verdict::Breached => {
             let breached = summary.thresholds.iter().filter(|threshold| threshold.passed == Some(false));
             let clear = |threshold: &&ThresholdFacts| summary.invalid.is_empty() || threshold.certain;
-            let told = breached.filter(clear).map(|threshold| {
-                let (measured, limit) = (sheet::measured(threshold), sheet::limit(threshold));
-                format!("{} {measured}, limit {limit}", threshold.name)
+            let breaches = breached.filter(clear).map(|threshold| {
+                let (measured, limit) = (tables::measured(threshold), tables::limit(threshold));
+                format!("{} {measured}, limit {limit}", threshold.title())
             });
-            let told: Vec<_> = told.chain(summary.breaches.iter().cloned()).collect();
-            format!("{}.", told.join("; "))
+            let breaches: Vec<_> = breaches.chain(summary.breaches.iter().cloned()).collect();
+            format!("{}.", breaches.join("; "))
         }
         Verdict::Invalid => "the figures of this run mean nothing.".to_owned(),
         Verdict::Smoke => "every part works; nothing was judged.".to_owned(),

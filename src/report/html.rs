@@ -11,10 +11,10 @@ use super::plot::percentiles::{self, Curve};
 use super::plot::phases::{self, Stack};
 use super::plot::seconds::{self, Course};
 use super::runs::{LoadedRun, ScenarioRuns};
-use super::sheet::{self, Sheet};
-use super::{bars, evidence, headline};
+use super::table::Table;
+use super::{bars, evidence, headline, tables};
 use crate::error::Result;
-use crate::summary::plan::PlanFacts;
+use crate::summary::plan::{LoadModel, PlanFacts};
 use crate::summary::verdict::Verdict;
 
 /// The two sizes of a figure: the page shows the one that fits.
@@ -92,7 +92,7 @@ fn section(at: usize, group: &ScenarioRuns, alone: bool) -> Result<String> {
     for run in &group.runs {
         let about = &run.summary.about;
         let label = if run.label.is_empty() { String::new() } else { format!("<b>{}</b>: ", html(&run.label)) };
-        let system = super::text::system(&about.target);
+        let system = super::text::system(&about.system);
         let machine = format!("{} × {}", about.machine.cores, about.machine.cpu_model);
         let _ =
             writeln!(text, "<p class=\"about\">{label}{}</p>", html(&format!("{} – {system}; {machine}", about.title)));
@@ -100,14 +100,14 @@ fn section(at: usize, group: &ScenarioRuns, alone: bool) -> Result<String> {
     for difference in group.differences() {
         let _ = writeln!(text, "<p class=\"note\">The runs differ: {}.</p>", html(&difference));
     }
-    text.push_str(&table(&sheet::overview(group)));
+    text.push_str(&table(&tables::overview(group)));
     for (place, workload) in group.workloads().into_iter().enumerate() {
         text.push_str(&figures(&format!("s{at}w{place}"), group, workload)?);
     }
     for (place, stacked) in bars::of(group).iter().enumerate() {
         let stack = Stack { title: stacked.title, bars: &stacked.bars };
-        let wide = phases::part(&stack, WIDE.width, &format!("s{at}b{place}-w"))?;
-        let narrow = phases::part(&stack, NARROW.width, &format!("s{at}b{place}-n"))?;
+        let wide = phases::part(&stack, WIDE.width, &format!("s{at}b{place}-w"));
+        let narrow = phases::part(&stack, NARROW.width, &format!("s{at}b{place}-n"));
         let caption = html(stack.title);
         let _ = writeln!(text, "<figure>\n<figcaption>{caption}</figcaption>\n{}</figure>", twice(&wide, &narrow));
     }
@@ -136,7 +136,7 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
         let response = run.distribution(&results.latency.response)?;
         distributions.push((named("response time"), place, Stroke::Solid, response));
         // In a closed workload both times are the same.
-        if plan.model != "closed" {
+        if plan.model != LoadModel::Closed {
             let service = run.distribution(&results.latency.service)?;
             distributions.push((named("service time"), place, Stroke::Dashed, service));
         }
@@ -149,7 +149,7 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
     });
     if let Some(chart) = percentiles::chart("Latency by percentile", &curves.collect::<Vec<_>>()) {
         let note = "Dotted: fewer than ten samples lie beyond.";
-        text.push_str(&figure(&format!("{id}p"), &[(chart, WIDE.height, NARROW.height)], &[], note)?);
+        text.push_str(&figure(&format!("{id}p"), &[(chart, WIDE.height, NARROW.height)], &[], note));
     }
     let courses: Vec<_> = found()
         .map(|(place, run, results, plan)| Course {
@@ -189,7 +189,7 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
             .collect();
         let mut charts = vec![(latency, WIDE.height, NARROW.height), (rate, LOW, LOW)];
         charts.extend(below.into_iter().map(|chart| (chart, LOW, LOW)));
-        text.push_str(&figure(&format!("{id}t"), &charts, &grounds, &note)?);
+        text.push_str(&figure(&format!("{id}t"), &charts, &grounds, &note));
     }
     Ok(text)
 }
@@ -199,46 +199,41 @@ fn twice(wide: &str, narrow: &str) -> String {
 }
 
 /// Renders charts under one caption, each with its legend and its heights; `grounds` stand in the first legend.
-fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note: &str) -> Result<String> {
+fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note: &str) -> String {
     let titles: Vec<_> = charts.iter().map(|(chart, ..)| html(&chart.title)).collect();
     let mut text = format!("<figure>\n<figcaption>{}</figcaption>\n", titles.join("; "));
     for (place, (chart, wide, narrow)) in charts.iter().enumerate() {
         text.push_str(&legend(chart, if place == 0 { grounds } else { &[] }));
-        let wide = chart.svg(Size { height: *wide, ..WIDE }, &format!("{id}{place}-w"))?;
-        let narrow = chart.svg(Size { height: *narrow, ..NARROW }, &format!("{id}{place}-n"))?;
+        let wide = chart.svg(Size { height: *wide, ..WIDE }, &format!("{id}{place}-w"));
+        let narrow = chart.svg(Size { height: *narrow, ..NARROW }, &format!("{id}{place}-n"));
         text.push_str(&twice(&wide, &narrow));
     }
     let _ = writeln!(text, "<p class=\"note\">{}</p>\n</figure>", html(note));
-    Ok(text)
+    text
 }
 
 fn legend(chart: &Chart, grounds: &[(Ink, &str)]) -> String {
     let swatch =
-        |inner: String| format!("<svg class=\"swatch\" viewBox=\"0 0 112 48\" aria-hidden=\"true\">{inner}</svg>");
+        |inner: String| format!("<svg class=\"swatch\" viewBox=\"0 0 28 12\" aria-hidden=\"true\">{inner}</svg>");
     // The most important lines are drawn last and named first.
     let lines = chart.lines.iter().rev().filter_map(|line| {
-        let dash = match line.stroke {
-            Stroke::Solid => "",
-            Stroke::Dashed => " dashed",
-            Stroke::Dotted => " dotted",
-        };
-        let class = format!("s-{}{dash}", line.ink.name());
         let drawn = format!(
-            "<line class=\"{class}\" stroke-width=\"{}\" x1=\"0\" y1=\"24\" x2=\"112\" y2=\"24\"/>",
-            line.width * 4
+            "<line class=\"{}\" stroke-width=\"{}\" x1=\"0\" y1=\"6\" x2=\"28\" y2=\"6\"/>",
+            line.stroke.class(line.ink),
+            line.width
         );
         Some(format!("<li>{}{}</li>", swatch(drawn), html(line.label.as_ref()?)))
     });
     let areas = chart.areas.iter().map(|area| (area.ink, area.label.as_str()));
     let grounds = areas.chain(grounds.iter().copied()).map(|(ink, what)| {
-        let drawn = format!("<rect class=\"f-{}\" width=\"112\" height=\"48\"/>", ink.name());
+        let drawn = format!("<rect class=\"f-{}\" width=\"28\" height=\"12\"/>", ink.name());
         format!("<li>{}{}</li>", swatch(drawn), html(what))
     });
     format!("<ul class=\"legend\">{}</ul>\n", lines.chain(grounds).collect::<String>())
 }
 
 /// Renders a table that scrolls by itself where it is too wide.
-pub fn table(sheet: &Sheet) -> String {
+pub fn table(sheet: &Table) -> String {
     let side = |column: usize| if column < sheet.words { "" } else { " class=\"n\"" };
     let mut text = format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption>\n",
@@ -270,7 +265,7 @@ pub fn table(sheet: &Sheet) -> String {
 fn details(run: &LoadedRun) -> String {
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", html(&run.label)) };
     let mut text = format!("<details><summary>Machine, system and all figures{whose}</summary>\n");
-    for sheet in sheet::details(&run.summary) {
+    for sheet in tables::details(&run.summary) {
         text.push_str(&table(&sheet));
     }
     for evidence in &run.summary.evidence {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::escape::{html, markdown};
 use super::runs::{LoadedRun, ScenarioRuns};
-use super::sheet::{Cell, Sheet};
-use super::{evidence, headline, machine_use, sheet};
+use super::table::{Cell, Table};
+use super::{evidence, headline, machine_use, tables};
 
 /// Renders a whole report.
 pub fn report(groups: &[ScenarioRuns]) -> String {
@@ -25,7 +25,7 @@ fn section(group: &ScenarioRuns) -> String {
     for difference in group.differences() {
         let _ = writeln!(text, "The runs differ: {}.\n", markdown(&difference));
     }
-    text.push_str(&table(&sheet::overview(group)));
+    text.push_str(&table(&tables::overview(group)));
     for run in &group.runs {
         let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
         for used in &run.summary.machine_use {
@@ -57,7 +57,7 @@ fn verdict(run: &LoadedRun) -> String {
 }
 
 /// Renders a table.
-pub(crate) fn table(sheet: &Sheet) -> String {
+pub(crate) fn table(sheet: &Table) -> String {
     let header = sheet.header.iter().map(|column| markdown(column)).collect::<Vec<_>>();
     let rules = (0..header.len()).map(|column| if column < sheet.words { "---" } else { "---:" });
     let mut text = format!("| {} |\n|{}|\n", header.join(" | "), rules.collect::<Vec<_>>().join("|"));
@@ -79,7 +79,7 @@ fn details(run: &LoadedRun) -> String {
     let whose = if run.label.is_empty() { String::new() } else { format!(" of {}", run.label) };
     let mut text = format!("<details><summary>Machine, system and all figures{whose}</summary>\n\n");
     let _ = writeln!(text, "{}\n", markdown(&summary.about.title));
-    for sheet in sheet::details(summary) {
+    for sheet in tables::details(summary) {
         let _ = writeln!(text, "**{}**\n", markdown(&sheet.title));
         text.push_str(&table(&sheet));
     }

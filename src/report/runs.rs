@@ -72,18 +72,18 @@ impl ScenarioRuns {
     /// eye.
     pub fn differences(&self) -> Vec<String> {
         let Some((base, others)) = self.runs.split_first() else { return Vec::new() };
-        let mut told = Vec::new();
+        let mut differences = Vec::new();
         for run in others {
             let (base, other) = (&base.summary.about, &run.summary.about);
             let mut differ = |what: &str, base: &str, other: &str| {
                 if base != other {
-                    told.push(format!("{} has another {what}: {other}, not {base}", run.label));
+                    differences.push(format!("{} has another {what}: {other}, not {base}", run.label));
                 }
             };
-            differ("system", &base.target.kind, &other.target.kind);
-            differ("system version", &base.target.version, &other.target.version);
-            differ("behaviour", &base.target.behaviour, &other.target.behaviour);
-            differ("store", &base.target.store, &other.target.store);
+            differ("system", base.system.kind.label(), other.system.kind.label());
+            differ("system version", &base.system.version, &other.system.version);
+            differ("behaviour", base.system.behaviour.label(), other.system.behaviour.label());
+            differ("store", &base.system.store.to_string(), &other.system.store.to_string());
             differ("processor", &base.machine.cpu_model, &other.machine.cpu_model);
             differ("kind of machine", &base.machine.virtualisation, &other.machine.virtualisation);
             differ("number of cores", &base.machine.cores.to_string(), &other.machine.cores.to_string());
@@ -98,7 +98,7 @@ impl ScenarioRuns {
                 }
             }
         }
-        told
+        differences
     }
 }
 

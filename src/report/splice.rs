@@ -17,13 +17,14 @@ use std::path::{Path, PathBuf};
 use super::escape::markdown;
 use super::markdown::table;
 use super::plot::phases::{self, Bar, Stack};
-use super::sheet::Sheet;
+use super::table::Table;
 use crate::baseline::environment::Environment;
 use crate::baseline::file::MeasureLine;
 use crate::baseline::measure::MeasureKind;
 use crate::baseline::statistics::median;
 use crate::baseline::{Baseline, source};
 use crate::error::{Context as _, Error, Result};
+use crate::system::SystemKind;
 
 const OPENING: &str = "<!-- splice: ";
 const CLOSING: &str = " -->";
@@ -240,14 +241,14 @@ fn draw(baselines: &[Baseline]) -> Result<(&'static str, String)> {
     if bars.is_empty() {
         return Err(Error::usage("none of these baselines has phases").with_hint("name baselines of connector_tier"));
     }
-    Ok((title, phases::file(&Stack { title, bars: &bars }, PICTURE_WIDTH)?))
+    Ok((title, phases::file(&Stack { title, bars: &bars }, PICTURE_WIDTH)))
 }
 
 /// Renders a table whose first two columns are words.
 fn rows<'h>(header: impl IntoIterator<Item = &'h str>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let header = header.into_iter().map(|column| column.to_owned().into()).collect();
     let rows = rows.map(|row| row.into_iter().map(Into::into).collect()).collect();
-    format!("\n{}", table(&Sheet { title: String::new(), header, words: 2, rows }))
+    format!("\n{}", table(&Table { title: String::new(), header, words: 2, rows }))
 }
 
 /// Describes the runs, days and machines of the figures.
@@ -266,10 +267,12 @@ fn caption(baselines: &[Baseline], what: &str) -> String {
 fn place(environment: &Environment) -> String {
     let Environment { cpu_model, cores, memory_gib, virtualisation, .. } = environment;
     let machine = if virtualisation == "none" { "no virtual machine" } else { virtualisation };
-    let target = match &*environment.target_kind {
-        "reference" => format!("reference server {} on {}", environment.target_version, environment.target_store),
-        "connectors" => environment.target_version.clone(),
-        kind => format!("{kind} {}", environment.target_version),
+    let target = match environment.system_kind {
+        SystemKind::Reference => {
+            format!("reference server {} on {}", environment.system_version, environment.system_store)
+        }
+        SystemKind::Connectors => environment.system_version.clone(),
+        kind => format!("{kind} {}", environment.system_version),
     };
     format!("{cpu_model}, {cores} cores, {memory_gib} GiB, {machine}; {target}")
 }

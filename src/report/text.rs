@@ -3,24 +3,25 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
-
+use super::table::{Cell, Table};
 use super::{evidence, headline, machine_use};
 use crate::foreign;
+use crate::measure::Outcome;
 use crate::measure::observation::show;
 use crate::summary::facts::{
     DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
+    Unit,
 };
-use crate::summary::plan::PlanFacts;
+use crate::summary::plan::{ConnectionUse, LoadModel, PlanFacts};
 use crate::summary::verdict::Verdict;
 use crate::summary::{About, Summary, WorkloadResults};
-use crate::system::SystemDescription;
+use crate::system::{SystemDescription, SystemKind};
 
 /// Renders the heading of a run: system, workloads and machine.
 pub fn heading(about: &About) -> String {
-    let (target, machine) = (&about.target, &about.machine);
+    let (target, machine) = (&about.system, &about.machine);
     let mut text = format!("{}: {}\n", about.scenario, about.title);
-    if target.kind == "connectors" {
+    if target.kind == SystemKind::Connectors {
         connectors(&mut text, target);
     } else {
         certctl(&mut text, target);
@@ -81,23 +82,25 @@ fn daemons(target: &SystemDescription) -> impl Iterator<Item = String> {
 
 /// Names the system.
 pub(super) fn system(target: &SystemDescription) -> String {
-    match &*target.kind {
-        "reference" => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
-        "connectors" => daemons(target).collect::<Vec<_>>().join(", "),
+    match target.kind {
+        SystemKind::Reference => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
+        SystemKind::Connectors => daemons(target).collect::<Vec<_>>().join(", "),
         kind => format!("{kind} {}", target.version),
     }
 }
 
 /// Describes the load of a workload on one line.
 pub(super) fn workload(plan: &PlanFacts) -> String {
-    let who = match (&*plan.model, &*plan.affinity) {
-        ("closed", _) => {
+    let who = match (plan.model, plan.affinity) {
+        (LoadModel::Closed, _) => {
             let users = if plan.clients == 1 { "user" } else { "users" };
             format!("{} {users}, think time {} s", plan.clients, plan.think_s.unwrap_or_default())
         }
-        (_, "per arrival") => format!("a new connection for each arrival, at most {} at once", plan.connections),
-        (_, "own") => format!("{} connections, one per agent", plan.connections),
-        _ => format!("{} pooled connections", plan.connections),
+        (_, ConnectionUse::PerArrival) => {
+            format!("a new connection for each arrival, at most {} at once", plan.connections)
+        }
+        (_, ConnectionUse::Own) => format!("{} connections, one per agent", plan.connections),
+        (_, ConnectionUse::Any) => format!("{} pooled connections", plan.connections),
     };
     let rate = match (&plan.arrivals, plan.rate_per_s) {
         (Some(arrivals), Some(rate)) => format!(" {arrivals} {}/s,", (rate * 1e3).round() / 1e3),
@@ -126,7 +129,7 @@ pub fn results(summary: &Summary) -> String {
         let _ = writeln!(text, "{}", distributions(results, plan));
         text.push('\n');
         handshakes(&mut text, "handshakes", &results.opening);
-        let again = if plan.affinity == "per arrival" { "handshakes" } else { "reconnects" };
+        let again = if plan.affinity == ConnectionUse::PerArrival { "handshakes" } else { "reconnects" };
         handshakes(&mut text, again, &results.reopening);
         if summary.results.len() > 1 {
             text.push('\n');
@@ -192,7 +195,7 @@ fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts, summar
             row(text, "", &format!("first {}: {example}", entry.outcome));
         }
     }
-    for step in results.steps.iter().filter(|step| step.outcomes.iter().any(|entry| entry.outcome != "ok")) {
+    for step in results.steps.iter().filter(|step| step.outcomes.iter().any(|entry| entry.outcome != Outcome::Ok)) {
         row(text, "", &format!("{}: {}", step.name, outcomes(&step.outcomes)));
     }
     for (index, work) in results.work.iter().enumerate() {
@@ -235,13 +238,12 @@ pub(super) fn observed_value(facts: &ObservationFacts) -> String {
 }
 
 fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
-    let mut table = table(&["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
+    let mut table = Table::new("", 1, &["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
     for (name, facts) in distribution_rows(results, plan) {
         let quantiles = [facts.p50_us, facts.p90_us, facts.p95_us, facts.p99_us, facts.p99_9_us, facts.max_us];
         let cells = quantiles.map(|us| us.map_or_else(|| "–".to_owned(), |us| format!("{:.3}", us / 1e3)));
-        table.add_row([name, facts.count.to_string()].into_iter().chain(cells));
+        table.rows.push([name, facts.count.to_string()].into_iter().chain(cells).map(Cell::from).collect());
     }
-    align(&mut table);
     table
 }
 
@@ -251,7 +253,7 @@ pub(super) fn distribution_rows<'r>(
     plan: &PlanFacts,
 ) -> Vec<(String, &'r DistributionFacts)> {
     let latency = &results.latency;
-    let (closed, per_arrival) = (plan.model == "closed", plan.affinity == "per arrival");
+    let (closed, per_arrival) = (plan.model == LoadModel::Closed, plan.affinity == ConnectionUse::PerArrival);
     let mut rows = Vec::new();
     let mut add = |name: &str, facts, always: bool| rows.push((name.to_owned(), facts, always));
     add("response time", &latency.response, true);
@@ -338,14 +340,14 @@ fn generator(text: &mut String, summary: &Summary) {
 }
 
 fn thresholds(facts: &[ThresholdFacts]) -> Table {
-    let mut table = table(&["threshold", "measured", "limit", ""]);
+    let mut table = Table::new("", 1, &["threshold", "measured", "limit", ""]);
     for entry in facts {
-        let value = |value: f64| match &*entry.unit {
-            "share" => format!("{:.3}%", value * 100.0),
-            unit => format!("{value:.3} {unit}"),
+        let value = |value: f64| match entry.unit {
+            Unit::Share => format!("{:.3}%", value * 100.0),
+            Unit::Ms => format!("{value:.3} ms"),
         };
-        table.add_row([
-            entry.name.clone(),
+        let row = [
+            entry.title(),
             match entry.measured {
                 Some(measured) if entry.by_maximum => format!("max {}", value(measured)),
                 Some(measured) => value(measured),
@@ -359,23 +361,8 @@ fn thresholds(facts: &[ThresholdFacts]) -> Table {
                 None => "too few samples",
             }
             .to_owned(),
-        ]);
+        ];
+        table.rows.push(row.map(Cell::from).into());
     }
-    align(&mut table);
     table
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    table
-}
-
-fn align(table: &mut Table) {
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
-    }
 }

@@ -41,7 +41,7 @@ const STEADY_BELOW: Duration = Duration::from_millis(500);
 /// The smallest fleet whose steady state is reported. The p90 of a second takes 100 answers, and an agent sends a
 /// request every 20 s on average: so many agents send 150 a second, and by chance fewer than 100 in none of some
 /// hundred seconds.
-const TELLING_AGENTS: u64 = 3_000;
+const MIN_REPORTED_AGENTS: u64 = 3_000;
 /// The largest difference between certctl's clock, which stamps heartbeats, and the database's.
 const CLOCK_TOLERANCE_S: f64 = 1.0;
 
@@ -259,7 +259,7 @@ impl Scenario for AgentStorm {
                 value: Value::Share { count: self.recovery.back.get(), of: self.agents },
             },
         ];
-        if self.agents >= TELLING_AGENTS {
+        if self.agents >= MIN_REPORTED_AGENTS {
             let after = match measurement.timeline.steady(Quantile::P90, STEADY_BELOW) {
                 Steady::After(span) => Some(span),
                 Steady::Never => None,
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_silent_second_of_a_large_fleet_is_not_steady() {
-        let told = |agents, answers_in_the_last_second: u64| {
+        let time_to_steady = |agents, answers_in_the_last_second: u64| {
             let storm = AgentStorm::new(Fleet::Restart, agents, "h", "t");
             storm.starting(Moment::now());
             let mut measurement =
@@ -334,9 +334,9 @@ mod tests {
             let steady = observations.iter().find(|one| one.name.starts_with("time to steady state"));
             steady.map(|one| one.value)
         };
-        assert_eq!(told(3_000, 100), Some(Value::Duration(Duration::ZERO)));
-        assert_eq!([told(3_000, 99), told(3_000, 0)], [Some(Value::Never); 2]);
-        assert_eq!(told(2_999, 100), None);
+        assert_eq!(time_to_steady(3_000, 100), Some(Value::Duration(Duration::ZERO)));
+        assert_eq!([time_to_steady(3_000, 99), time_to_steady(3_000, 0)], [Some(Value::Never); 2]);
+        assert_eq!(time_to_steady(2_999, 100), None);
     }
 
     #[test]

@@ -66,7 +66,7 @@ struct Seen {
     failed: u64,
     largest_match: u64,
     /// Answers, right or wrong, that reported the work done.
-    told: u64,
+    answers: u64,
     without_work: u64,
     /// The longest time per certificate renewed of any request.
     slowest_each: Duration,
@@ -134,7 +134,7 @@ impl Seen {
         self.skipped += reply.total_skipped;
         self.failed += reply.total_failed;
         self.largest_match = self.largest_match.max(reply.total_matched);
-        self.told += 1;
+        self.answers += 1;
         self.without_work += u64::from(reply.total_enqueued == 0);
     }
 }
@@ -174,7 +174,7 @@ impl Scenario for BulkRenewal {
         4 * 1024 * 1024
     }
 
-    fn judge(&self, _ask: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, _planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome {
         if response.status != 200 || !response.is_json() {
             return unwanted(response.status, 200);
         }
@@ -202,8 +202,8 @@ impl Scenario for BulkRenewal {
         let Some(opened) = self.check.take() else { return Ok(Vec::new()) };
         let (enqueued, in_doubt) = (self.seen.borrow().enqueued, unanswered * self.at_most_per_request());
         // A wrong answer is audited like a right one: its status is the same.
-        let told = self.seen.borrow().told;
-        let mut work = opened.audit.close(&[told], unanswered, database)?;
+        let answers = self.seen.borrow().answers;
+        let mut work = opened.audit.close(&[answers], unanswered, database)?;
         let found = jobs(database)?.saturating_sub(opened.jobs);
         work.push(Work::counted("renewal jobs", enqueued, found, in_doubt, "SQL"));
         if let Selection::Batches { .. } = self.selection {
@@ -241,7 +241,7 @@ impl Scenario for BulkRenewal {
                 count("most certificates matched by one request", seen.largest_match),
                 Observation {
                     name: "requests that put nothing into renewal",
-                    value: Value::Share { count: seen.without_work, of: seen.told },
+                    value: Value::Share { count: seen.without_work, of: seen.answers },
                 },
             ]);
         }
@@ -291,9 +291,10 @@ mod tests {
         assert_eq!(judge(&renewal, [50, 47, 3, 0]), Outcome::Ok);
         assert_eq!(judge(&renewal, [50, 0, 50, 0]), Outcome::Ok);
         assert_eq!(judge(&renewal, [50, 0, 49, 0]), Outcome::Wrong);
-        let told: Vec<String> = renewal.observations(&Measurement::default()).iter().map(ToString::to_string).collect();
+        let lines: Vec<String> =
+            renewal.observations(&Measurement::default()).iter().map(ToString::to_string).collect();
         // All answers, the wrong one among them.
-        assert!(told.contains(&"requests that put nothing into renewal: 2 of 3".to_owned()), "{told:?}");
-        assert!(told.contains(&"most certificates matched by one request: 50".to_owned()), "{told:?}");
+        assert!(lines.contains(&"requests that put nothing into renewal: 2 of 3".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"most certificates matched by one request: 50".to_owned()), "{lines:?}");
     }
 }

@@ -59,12 +59,12 @@ impl Rotated {
     }
 
     fn observations(&self, kind: ConnectorKind) -> Vec<Observation> {
-        let mut told = self.rotations.observations(kind, &self.sightings.borrow());
+        let mut observations = self.rotations.observations(kind, &self.sightings.borrow());
         if self.unnoted.get() > 0 {
             let name = "connections more than expected, whose certificates were not noted";
-            told.push(Observation { name, value: Value::Count(self.unnoted.get()) });
+            observations.push(Observation { name, value: Value::Count(self.unnoted.get()) });
         }
-        told
+        observations
     }
 }
 
@@ -125,13 +125,13 @@ impl Scenario for ConnectorHandshake {
         vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
     }
 
-    fn encode(&self, _ask: PlannedRequest, request: &mut Vec<u8>) -> Method {
+    fn encode(&self, _planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
         request.clear();
         request.extend_from_slice(&self.request);
         Method::Get
     }
 
-    fn judge(&self, _ask: PlannedRequest, _start: Moment, response: &Response<'_>) -> Outcome {
+    fn judge(&self, _planned: PlannedRequest, _start: Moment, response: &Response<'_>) -> Outcome {
         if response.status == 200 { Outcome::Ok } else { unwanted(response.status, 200) }
     }
 
@@ -165,12 +165,12 @@ impl Scenario for ConnectorHandshake {
     }
 
     fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
-        let mut told = self.rotated.as_ref().map_or_else(Vec::new, |rotated| rotated.observations(self.kind));
+        let mut observations = self.rotated.as_ref().map_or_else(Vec::new, |rotated| rotated.observations(self.kind));
         if measurement.closed_first > 0 {
             let name = "connections that we closed first, whose ports wait a minute";
-            told.push(Observation { name, value: Value::Count(measurement.closed_first) });
+            observations.push(Observation { name, value: Value::Count(measurement.closed_first) });
         }
-        told
+        observations
     }
 }
 

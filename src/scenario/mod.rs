@@ -65,7 +65,7 @@ pub trait Scenario: 'static {
     fn judge(&self, planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome;
 
     /// Describes, for people, the flaw of an answer that was just judged wrong.
-    fn flaw(&self, _ask: PlannedRequest, response: &Response<'_>) -> String {
+    fn flaw(&self, _planned: PlannedRequest, response: &Response<'_>) -> String {
         match response.is_json() {
             true => "its JSON is not the right answer".to_owned(),
             false => other_type(response, "JSON"),

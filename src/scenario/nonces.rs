@@ -29,7 +29,7 @@ const MOST_BLOCKS: usize = 256;
 /// The nonces given out so far.
 pub struct Nonces {
     keys: [RandomState; 2],
-    tables: Vec<Table>,
+    tables: Vec<NonceTable>,
     seen: u64,
     unique: u64,
     unchecked: u64,
@@ -38,7 +38,7 @@ pub struct Nonces {
 }
 
 /// An open-addressing hash table of fingerprints; 0 is an empty entry.
-struct Table {
+struct NonceTable {
     entries: Vec<u128>,
     used: usize,
 }
@@ -56,7 +56,7 @@ impl Nonces {
     pub fn new(lasting: Duration) -> Self {
         Self {
             keys: [RandomState::new(), RandomState::new()],
-            tables: (0..TABLES).map(|_| Table { entries: vec![0; FIRST_ROOM], used: 0 }).collect(),
+            tables: (0..TABLES).map(|_| NonceTable { entries: vec![0; FIRST_ROOM], used: 0 }).collect(),
             seen: 0,
             unique: 0,
             unchecked: 0,
@@ -120,7 +120,7 @@ impl Nonces {
     }
 }
 
-impl Table {
+impl NonceTable {
     fn insert(&mut self, fingerprint: u128) -> bool {
         if (self.used + 1) * 4 > self.entries.len() * 3 {
             let room = self.entries.len() * 2;

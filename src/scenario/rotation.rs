@@ -144,7 +144,7 @@ fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observati
     };
     let answered = sightings.iter().filter(|one| one.service_ns > 0);
     let (during, otherwise): (Vec<&Sighting>, Vec<&Sighting>) = answered.partition(|one| amid(one));
-    let mut told = vec![
+    let mut observed = vec![
         Observation { name: "certificates replaced", value: Value::Count(judged.len() as u64) },
         Observation { name: "longest time until every full handshake got the new certificate", value: slowest_switch },
     ];
@@ -155,10 +155,10 @@ fn observations(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<Observati
         ("slowest connection otherwise", &otherwise, 1.0),
     ] {
         if let Some(ns) = at(group, share) {
-            told.push(Observation { name, value: Value::Duration(Duration::from_nanos(ns)) });
+            observed.push(Observation { name, value: Value::Duration(Duration::from_nanos(ns)) });
         }
     }
-    told
+    observed
 }
 
 /// Returns the time from the order to the end of the first handshake from which on all were shown the new certificate,
@@ -186,7 +186,7 @@ mod tests {
         Moment::from_ns(ms * 1_000_000)
     }
 
-    fn told(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<String> {
+    fn observed(rotations: &[Rotation], sightings: &[Sighting]) -> Vec<String> {
         observations(rotations, sightings).iter().map(ToString::to_string).collect()
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let sightings =
             [see(0, 1, 1), see(1_005, 2, 9), see(1_020, 1, 5), see(1_030, 2, 1), see(1_040, 2, 1), see(9_000, 2, 2)];
         assert_eq!(
-            told(&[rotation], &sightings),
+            observed(&[rotation], &sightings),
             [
                 "certificates replaced: 1",
                 "longest time until every full handshake got the new certificate: 30.000 ms",
@@ -220,12 +220,15 @@ mod tests {
             Rotation { kind: ConnectorKind::Apache, requested: ms(1_000), returned: ms(1_010), certificate: 2 };
         let waited = |at, shown, certificate| Sighting { shown: ms(shown), ..see(at, certificate, 1) };
         // No connection is accepted for half a second, be it begun before the order or after it.
-        let told = |sightings: &[Sighting]| told(&[rotation], sightings)[1].clone();
+        let switch_time = |sightings: &[Sighting]| observed(&[rotation], sightings)[1].clone();
         let new = "longest time until every full handshake got the new certificate: 520.000 ms";
-        assert_eq!(told(&[waited(1_020, 1_520, 2), see(1_530, 2, 1), see(3_000, 2, 1)]), new);
-        assert_eq!(told(&[waited(990, 1_515, 1), waited(1_020, 1_520, 2), see(3_000, 2, 1)]), new);
+        assert_eq!(switch_time(&[waited(1_020, 1_520, 2), see(1_530, 2, 1), see(3_000, 2, 1)]), new);
+        assert_eq!(switch_time(&[waited(990, 1_515, 1), waited(1_020, 1_520, 2), see(3_000, 2, 1)]), new);
         // The old one was shown after the new one, to a connection that was begun before it.
-        assert_eq!(told(&[waited(1_005, 1_510, 1), waited(1_020, 1_500, 2), see(1_520, 2, 1), see(3_000, 2, 1)]), new);
+        assert_eq!(
+            switch_time(&[waited(1_005, 1_510, 1), waited(1_020, 1_500, 2), see(1_520, 2, 1), see(3_000, 2, 1)]),
+            new
+        );
     }
 
     #[test]
@@ -251,11 +254,11 @@ mod tests {
             [resumed(1_005, 1), see(1_020, 2, 1), resumed(3_000, 1), resumed(3_500, 2)],
             [see(5_020, 3, 1), resumed(5_030, 2), resumed(7_000, 3), see(8_000, 3, 1)],
         ];
-        let told = rotations.observations(ConnectorKind::Haproxy, &sightings.concat());
-        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
-        assert_eq!(told[1], "longest time until every full handshake got the new certificate: 20.000 ms");
+        let lines = rotations.observations(ConnectorKind::Haproxy, &sightings.concat());
+        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        assert_eq!(lines[1], "longest time until every full handshake got the new certificate: 20.000 ms");
         assert_eq!(
-            told[told.len() - 4..],
+            lines[lines.len() - 4..],
             [
                 "resumed handshakes with a certificate that was replaced: 2 of 5",
                 "longest time that a resumed handshake had a certificate that was replaced: 2.000 s",
@@ -273,13 +276,13 @@ mod tests {
             returned: ms(requested + 1),
             certificate: 7,
         };
-        assert!(told(&[rotation(5)], &[see(4, 1, 1), see(1_006, 1, 1)])[1].ends_with("never"));
+        assert!(observed(&[rotation(5)], &[see(4, 1, 1), see(1_006, 1, 1)])[1].ends_with("never"));
         // The last connection with the old certificate came after the second replacement, just before the run ended.
         let sightings = [see(4, 1, 1), see(9, 7, 1), see(5_020, 1, 1)];
         assert_eq!(
-            told(&[rotation(5), rotation(5_010)], &sightings)[..2],
+            observed(&[rotation(5), rotation(5_010)], &sightings)[..2],
             ["certificates replaced: 1", "longest time until every full handshake got the new certificate: 4.000 ms",]
         );
-        assert!(told(&[], &[see(4, 1, 1)])[1].ends_with("never"));
+        assert!(observed(&[], &[see(4, 1, 1)])[1].ends_with("never"));
     }
 }

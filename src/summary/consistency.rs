@@ -141,8 +141,7 @@ fn sum(counts: impl Iterator<Item = u64>) -> u64 {
 
 /// Counts the arrivals that got the right answer.
 fn right(results: &WorkloadResults) -> u64 {
-    let ok = Outcome::Ok.to_string();
-    sum(results.outcomes.iter().filter(|one| one.outcome == ok).map(|one| one.count))
+    sum(results.outcomes.iter().filter(|one| one.outcome == Outcome::Ok).map(|one| one.count))
 }
 
 fn results(results: &WorkloadResults) -> Result<(), String> {

@@ -15,6 +15,7 @@ use crate::measure::{Distribution, Measurement, Outcome, Quantile, Tally};
 
 /// The counts of a workload's arrivals.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Arrivals {
     /// In the warm-up, not measured.
     pub warm_up: u64,
@@ -46,9 +47,10 @@ pub struct Arrivals {
 
 /// The count of one outcome.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OutcomeCount {
-    /// Its name.
-    pub outcome: String,
+    /// The outcome.
+    pub outcome: Outcome,
     /// The number of its occurrences.
     pub count: u64,
     /// The detail of its first occurrence, where it is not the right answer.
@@ -58,6 +60,7 @@ pub struct OutcomeCount {
 /// An observation of the answers that is neither a latency nor an error. Of the three figures, those that apply are
 /// present.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ObservationFacts {
     /// The name of what was observed.
     pub name: Cow<'static, str>,
@@ -71,6 +74,7 @@ pub struct ObservationFacts {
 
 /// One step of a scenario.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StepFacts {
     /// Its name.
     pub name: Cow<'static, str>,
@@ -86,6 +90,7 @@ pub struct StepFacts {
 
 /// One kind of side effect, as claimed and as counted.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkCount {
     /// Its name.
     pub name: Cow<'static, str>,
@@ -99,6 +104,7 @@ pub struct WorkCount {
 
 /// Latencies of right answers, except `schedule_lag` (all requests that were sent) and `failed_response`.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Latency {
     /// From the intended start.
     pub response: DistributionFacts,
@@ -125,6 +131,7 @@ pub struct Latency {
 /// The lag of the generator's own timer, which ticks every 20 ms. Answers that arrive while the generator is busy with
 /// others, starved of a CPU or stopped are read as late as that.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimerFacts {
     /// The lag of its ticks in the window.
     pub lag: DistributionFacts,
@@ -150,6 +157,7 @@ impl TimerFacts {
 
 /// Connections and their handshakes.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HandshakeFacts {
     /// The outcomes of connections that were tried and not opened.
     #[serde(default)]
@@ -173,6 +181,7 @@ pub struct HandshakeFacts {
 
 /// Least, most and mean of a number of bytes.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SpreadFacts {
     /// The least.
     pub min: u64,
@@ -184,6 +193,7 @@ pub struct SpreadFacts {
 
 /// One kind of handshake.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HandshakeKindCount {
     /// `full`, `hello-retry` or `resumed`.
     pub kind: Cow<'static, str>,
@@ -205,6 +215,7 @@ pub struct HandshakeKindCount {
 
 /// A distribution of durations.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DistributionFacts {
     /// The number of samples.
     pub count: u64,
@@ -230,6 +241,7 @@ pub struct DistributionFacts {
 
 /// Resources that the generator used.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GeneratorFacts {
     /// CPU time of the process within the window, in seconds.
     pub window_cpu_s: f64,
@@ -257,15 +269,31 @@ pub struct GeneratorFacts {
     pub tls: Cow<'static, str>,
 }
 
+/// The unit of a threshold's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Milliseconds.
+    Ms,
+    /// A share of the arrivals, 0 to 1.
+    Share,
+}
+
 /// A threshold beside its measured value.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ThresholdFacts {
     /// The workload that it bounds; absent where it bounds all together, or there is only one.
     pub workload: Option<Cow<'static, str>>,
+    /// The step that it bounds; absent where it bounds all steps together.
+    pub step: Option<Cow<'static, str>>,
+    /// The quantile that it bounds, as in `p95`; absent where it bounds a share.
+    pub quantile: Option<String>,
     /// The name of the bounded measure.
     pub name: String,
-    /// `ms`, or `share` (0 to 1).
-    pub unit: Cow<'static, str>,
+    /// The unit of its figures.
+    pub unit: Unit,
     /// The bound: the measure stays below it.
     pub limit: f64,
     /// The measured value; absent without enough samples.
@@ -290,6 +318,7 @@ pub struct ThresholdFacts {
 /// The old harness's figures for a daemon, in its units, but from the intended start and handshake included. As there,
 /// quantiles are stated however few samples lie beyond: [`Latency`] has only those with enough samples.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConnectorFacts {
     /// Response time of right answers in milliseconds, by nearest rank; absent without any.
     pub p50: Option<f64>,
@@ -308,25 +337,25 @@ pub struct ConnectorFacts {
 }
 
 impl ConnectorFacts {
-    pub(super) fn of(results: &super::WorkloadResults) -> Self {
-        let (response, ms) = (&results.latency.response, |us: Option<f64>| us.map(|us| us / 1e3));
-        // This program encoded the text, so that it can decode it.
-        let samples = response.hdr_ns.as_deref().and_then(|text| Distribution::from_base64(text).ok());
-        let rank = |quantile: Quantile| ms(Some(samples.as_ref()?.value_ns(quantile.fraction()) as f64 / 1e3));
+    pub(super) fn of(measurement: &Measurement) -> Self {
+        let response = &measurement.response;
+        let ms = |ns: u64| ns as f64 / 1e6;
+        let rank = |quantile: Quantile| (response.count() > 0).then(|| ms(response.value_ns(quantile.fraction())));
         Self {
             p50: rank(Quantile::P50),
             p95: rank(Quantile::P95),
             p99: rank(Quantile::P99),
-            max: ms(response.max_us),
-            avg: ms(response.mean_us),
-            error_rate: results.error_share,
-            iterations: results.arrivals.started,
+            max: response.max_ns().map(ms),
+            avg: response.mean_ns().map(|ns| (ns / 10.0).round() / 1e5),
+            error_rate: measurement.error_share(),
+            iterations: measurement.started,
         }
     }
 }
 
 /// One second of the warm-up or of the measured window, by intended start.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SecondFacts {
     /// Its number, from 0.
     pub second: usize,
@@ -364,9 +393,7 @@ impl Arrivals {
 
 pub(super) fn outcomes(outcomes: &Tally<Outcome>, example: impl Fn(Outcome) -> Option<String>) -> Vec<OutcomeCount> {
     let counts = outcomes.sorted().into_iter();
-    counts
-        .map(|(outcome, count)| OutcomeCount { outcome: outcome.to_string(), count, example: example(outcome) })
-        .collect()
+    counts.map(|(outcome, count)| OutcomeCount { outcome, count, example: example(outcome) }).collect()
 }
 
 pub(super) fn example_of(measurement: &Measurement, outcome: Outcome) -> Option<String> {
@@ -496,15 +523,27 @@ impl GeneratorFacts {
 }
 
 impl ThresholdFacts {
+    /// Returns its name, after that of its workload where it bounds one of several.
+    pub fn title(&self) -> String {
+        self.workload.as_ref().map_or_else(|| self.name.clone(), |workload| format!("{workload}: {}", self.name))
+    }
+
     pub(super) fn of(checked: &Checked) -> Self {
         let (unit, scale) = match checked.threshold {
-            Threshold::Response(..) | Threshold::Step(..) => ("ms", 1e-6),
-            Threshold::Errors(_) | Threshold::Faults(_) | Threshold::Opening(_) => ("share", 1.0),
+            Threshold::Response(..) | Threshold::Step(..) => (Unit::Ms, 1e-6),
+            Threshold::Errors(_) | Threshold::Faults(_) | Threshold::Opening(_) => (Unit::Share, 1.0),
+        };
+        let (step, quantile) = match checked.threshold {
+            Threshold::Response(quantile, _) => (None, Some(quantile)),
+            Threshold::Step(step, quantile, _) => (Some(step), Some(quantile)),
+            Threshold::Errors(_) | Threshold::Faults(_) | Threshold::Opening(_) => (None, None),
         };
         Self {
             workload: checked.workload.map(Cow::from),
-            name: checked.to_string(),
-            unit: unit.into(),
+            step: step.map(Cow::from),
+            quantile: quantile.map(|quantile| quantile.to_string()),
+            name: checked.threshold.to_string(),
+            unit,
             limit: checked.threshold.limit() * scale,
             measured: checked.measured.map(|measured| measured * scale),
             by_maximum: checked.by_maximum,

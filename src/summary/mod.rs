@@ -22,7 +22,7 @@ use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
 use crate::run::Workload;
 use crate::scenario::connector_kind::ConnectorKind;
-use crate::system::SystemDescription;
+use crate::system::{SystemDescription, SystemKind};
 use facts::{
     Arrivals, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts,
     StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds, steps,
@@ -31,10 +31,11 @@ use plan::PlanFacts;
 pub use verdict::Verdict;
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// One run of one bench target.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -80,13 +81,14 @@ pub struct Summary {
 
 /// The description of a run, known before it starts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct About {
     /// The bench target's name.
     pub scenario: Cow<'static, str>,
     /// Its requests, for people.
     pub title: String,
     /// The system under test.
-    pub target: SystemDescription,
+    pub system: SystemDescription,
     /// The machine that the generator runs on.
     pub machine: Machine,
     /// The plans of its workloads.
@@ -95,6 +97,7 @@ pub struct About {
 
 /// The results of one workload.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadResults {
     /// The workload's name.
     pub workload: Cow<'static, str>,
@@ -164,7 +167,7 @@ impl About {
     pub fn new<'w>(
         name: &'static str,
         about: &str,
-        target: SystemDescription,
+        system: SystemDescription,
         workloads: impl Iterator<Item = &'w Workload>,
     ) -> Self {
         let workloads: Vec<_> = workloads.collect();
@@ -173,7 +176,7 @@ impl About {
             _ => about.trim_end_matches('.').to_owned(),
         };
         let plans = workloads.iter().map(|workload| PlanFacts::of_workload(workload));
-        Self { scenario: name.into(), title, target, machine: Machine::this(), workloads: plans.collect() }
+        Self { scenario: name.into(), title, system, machine: Machine::this(), workloads: plans.collect() }
     }
 }
 
@@ -184,7 +187,8 @@ impl Summary {
         let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
         let names = about.workloads.iter().map(|plan| plan.name.clone());
         let parts: Vec<_> = names.zip(results.parts).map(|(name, part)| WorkloadResults::of(name, part)).collect();
-        let connector_tier = (about.target.kind == "connectors").then(|| connector_tier(&parts));
+        let connector_tier =
+            (about.system.kind == SystemKind::Connectors).then(|| connector_tier(&about.workloads, results.parts));
         Self {
             schema_version: SCHEMA_VERSION,
             suite_version: env!("CARGO_PKG_VERSION").into(),
@@ -230,10 +234,11 @@ fn run_id() -> Option<String> {
 }
 
 /// Returns the daemons' figures, by the names of the old harness.
-fn connector_tier(results: &[WorkloadResults]) -> BTreeMap<String, Option<ConnectorFacts>> {
+fn connector_tier(plans: &[PlanFacts], parts: &[WorkloadPart]) -> BTreeMap<String, Option<ConnectorFacts>> {
     let of = |kind: ConnectorKind| {
         let name = format!("{kind}_handshake");
-        results.iter().find(|results| results.workload == name).map(ConnectorFacts::of)
+        let mut named = plans.iter().zip(parts).filter(|(plan, _)| plan.name == name);
+        named.next().map(|(_, part)| ConnectorFacts::of(&part.measurement))
     };
     ConnectorKind::ALL.into_iter().map(|kind| (kind.label().to_owned(), of(kind))).collect()
 }
@@ -256,5 +261,25 @@ impl WorkloadResults {
             warm_up_timeline: seconds(measurement.timeline.warm_up()),
             timeline: seconds(measurement.timeline.seconds().iter()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for the committed schema to be written anew.
+    const UPDATE: &str = "CERTCTL_BENCH_UPDATE_SCHEMA";
+
+    #[test]
+    fn the_committed_schema_is_that_of_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/summary.schema.json");
+        let schema = schemars::schema_for!(Summary);
+        let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os(UPDATE).is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(committed == generated, "docs/summary.schema.json is stale: run this test again with {UPDATE}=1");
     }
 }

@@ -1,6 +1,7 @@
 //! The plan of a workload, as data.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +13,14 @@ use crate::wire::peer::Connections;
 
 /// The load that one workload puts on the system.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlanFacts {
     /// The workload's name.
     pub name: Cow<'static, str>,
     /// Its requests, for people.
     pub title: String,
-    /// `open`: arrivals do not wait for the system; `closed`: users do.
-    pub model: Cow<'static, str>,
+    /// The way in which the system's pace counts.
+    pub model: LoadModel,
     /// The pattern of arrivals: `constant`, `poisson`, `fleet`, or `fleet, back within 5s` after a restart; absent in a
     /// closed workload.
     pub arrivals: Option<String>,
@@ -33,9 +35,8 @@ pub struct PlanFacts {
     pub clients: u64,
     /// The number of connections.
     pub connections: usize,
-    /// `own`: a connection per client; `any`: pooled; `per arrival`: a new one each time, at most `connections` of them
-    /// at once.
-    pub affinity: Cow<'static, str>,
+    /// The connection that a request takes.
+    pub affinity: ConnectionUse,
     /// Seconds after the start of the run.
     pub starts_after_s: f64,
     /// Seconds before the measured window.
@@ -52,13 +53,58 @@ pub struct PlanFacts {
     pub rng_seed: u64,
 }
 
+/// The models of load (Schroeder et al., NSDI 2006).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum LoadModel {
+    /// Arrivals do not wait for the system.
+    Open,
+    /// Users do.
+    Closed,
+}
+
+/// The connection that a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum ConnectionUse {
+    /// The one of its client.
+    #[serde(rename = "own")]
+    Own,
+    /// Any of a pool.
+    #[serde(rename = "any")]
+    Any,
+    /// A new one, of which there are at most `connections` at a time.
+    #[serde(rename = "per arrival")]
+    PerArrival,
+}
+
+impl fmt::Display for LoadModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+impl fmt::Display for ConnectionUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "own",
+            Self::Any => "any",
+            Self::PerArrival => "per arrival",
+        })
+    }
+}
+
 impl PlanFacts {
     /// Describes a workload.
     pub fn of_workload(workload: &Workload) -> Self {
         let facts = Self::of(&*workload.scenario, &workload.plan);
         match &workload.peer {
             Some(peer) if peer.connections == Connections::PerArrival => {
-                Self { affinity: "per arrival".into(), ..facts }
+                Self { affinity: ConnectionUse::PerArrival, ..facts }
             }
             _ => facts,
         }
@@ -67,7 +113,7 @@ impl PlanFacts {
     /// Describes a count of late arrivals, for people; in a closed workload, where users are never late, a count of
     /// late ticks of the generator's timer.
     pub fn late(&self, count: u64) -> String {
-        if self.model == "closed" { format!("timer ticks late {count}") } else { format!("late {count}") }
+        if self.model == LoadModel::Closed { format!("timer ticks late {count}") } else { format!("late {count}") }
     }
 
     /// Describes `plan` of `scenario`.
@@ -75,14 +121,14 @@ impl PlanFacts {
         let facts = Self {
             name: scenario.name().into(),
             title: scenario.title(),
-            model: "open".into(),
+            model: LoadModel::Open,
             arrivals: None,
             rate_per_s: None,
             think_s: None,
             rounds: None,
             clients: plan.connections as u64,
             connections: plan.connections,
-            affinity: "own".into(),
+            affinity: ConnectionUse::Own,
             starts_after_s: plan.starts_after.as_secs_f64(),
             warm_up_s: plan.warm_up.as_secs_f64(),
             window_s: plan.window.as_secs_f64(),
@@ -100,13 +146,13 @@ impl PlanFacts {
                 rate_per_s: Some(pattern.per_second(*clients)),
                 clients: *clients,
                 affinity: match affinity {
-                    Affinity::Own => "own".into(),
-                    Affinity::Any => "any".into(),
+                    Affinity::Own => ConnectionUse::Own,
+                    Affinity::Any => ConnectionUse::Any,
                 },
                 ..facts
             },
             Model::Closed { think, rounds } => {
-                Self { model: "closed".into(), think_s: Some(think.as_secs_f64()), rounds: *rounds, ..facts }
+                Self { model: LoadModel::Closed, think_s: Some(think.as_secs_f64()), rounds: *rounds, ..facts }
             }
         }
     }

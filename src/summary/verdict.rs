@@ -11,6 +11,7 @@ use crate::measure::validity::Invalid;
 
 /// The verdict of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Valid, and every threshold kept.

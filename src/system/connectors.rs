@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::SystemDescription;
 use super::advice::Named;
 use super::base_url::BaseUrl;
 use super::counters::Counters;
 use super::f5::{F5Mock, Management};
+use super::{Behaviour, Store, SystemDescription, SystemKind};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::load::runtime::runtime;
@@ -283,12 +283,12 @@ impl Connectors {
         let versions: Vec<String> = self.all.iter().map(|one| format!("{} {}", one.kind, one.version)).collect();
         let urls: Vec<String> = self.all.iter().map(|one| one.base.to_string()).collect();
         SystemDescription {
-            kind: "connectors".into(),
+            kind: SystemKind::Connectors,
             base_url: urls.join(", "),
             address: None,
             version: versions.join(", "),
-            behaviour: "as-built".to_owned(),
-            store: "none".to_owned(),
+            behaviour: Behaviour::AsBuilt,
+            store: Store::None,
             trust: self.all.first().map_or_else(String::new, |one| one.trust.to_string()),
             settings,
         }

@@ -10,10 +10,10 @@ pub mod probe;
 pub mod reference;
 pub mod rotator;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Read as _;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -33,7 +33,7 @@ pub struct Target {
     /// The API key that requests are sent with.
     pub token: Token,
     /// Its description, for results.
-    pub system: System,
+    pub system: SystemDescription,
     /// Its database, where side effects can be checked by SQL.
     pub database: Option<String>,
     /// True if its database may hold rows from neither this suite nor certctl's demo seed.
@@ -41,21 +41,6 @@ pub struct Target {
     // Dropped, and so stopped, in this order.
     server: Option<Child>,
     _cluster: Option<Cluster>,
-}
-
-/// The description of a system under test, which stands beside every figure of it.
-#[derive(Clone, Debug)]
-pub struct System {
-    /// `certctl` for a system that ran already, `reference` for the reference server.
-    pub kind: &'static str,
-    /// Its version, as it reports it.
-    pub version: String,
-    /// `as-built` or `as-documented`: the state of certctl's known defects in it.
-    pub behaviour: String,
-    /// The store of its rows.
-    pub store: String,
-    /// Settings that its speed depends on, where they are known.
-    pub settings: Map<String, Value>,
 }
 
 /// The place of a system's rows.
@@ -70,11 +55,12 @@ pub enum Rows {
     Nowhere,
 }
 
-/// A system under test, as results describe it.
+/// A system under test, as results describe it: beside every figure of it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SystemDescription {
-    /// `certctl`, `reference` or `connectors`: figures of one are never another's.
-    pub kind: Cow<'static, str>,
+    /// Its kind.
+    pub kind: SystemKind,
     /// Its base URL.
     pub base_url: String,
     /// The one address of its host that is loaded; absent where the URL has an address. Connectors have theirs among
@@ -83,14 +69,62 @@ pub struct SystemDescription {
     pub address: Option<String>,
     /// Its version, as it reports it.
     pub version: String,
-    /// `as-built` or `as-documented`.
-    pub behaviour: String,
+    /// The state of certctl's known defects in it.
+    pub behaviour: Behaviour,
     /// The store that keeps its rows.
-    pub store: String,
+    pub store: Store,
     /// The verification of its certificate, or its absence.
     pub trust: String,
     /// Settings on which its speed depends, where they are known.
     pub settings: Map<String, Value>,
+}
+
+/// The kinds of system: figures of one are never another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum SystemKind {
+    /// A certctl, which ran already.
+    Certctl,
+    /// The reference server.
+    Reference,
+    /// The daemons behind certctl's connectors.
+    Connectors,
+}
+
+/// The state of certctl's known defects in a system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Behaviour {
+    /// With the defects that scenarios meet.
+    #[default]
+    AsBuilt,
+    /// Without them.
+    AsDocumented,
+    /// A reference server that does not report it.
+    #[value(skip)]
+    Unknown,
+}
+
+/// The store of a system's rows.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Store {
+    /// A PostgreSQL.
+    Postgresql {
+        /// Its version.
+        version: String,
+        /// True if it was started for the run.
+        private: bool,
+    },
+    /// The server's memory.
+    InMemory,
+    /// The one that certctl was set up with.
+    ItsOwn,
+    /// None.
+    None,
 }
 
 /// The version that a server reports.
@@ -105,37 +139,95 @@ pub struct ServerVersion {
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";
 
-impl System {
+impl SystemKind {
+    /// Returns its word in results.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Certctl => "certctl",
+            Self::Reference => "reference",
+            Self::Connectors => "connectors",
+        }
+    }
+}
+
+impl Behaviour {
+    /// Returns its word in results, and on the reference server's command line.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::AsBuilt => "as-built",
+            Self::AsDocumented => "as-documented",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Returns the behaviour that a reference server reports by its word.
+    pub fn reported(word: Option<&str>) -> Self {
+        let known = [Self::AsBuilt, Self::AsDocumented];
+        known.into_iter().find(|one| Some(one.label()) == word).unwrap_or(Self::Unknown)
+    }
+}
+
+impl fmt::Display for SystemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl fmt::Display for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgresql { version, private } => {
+                write!(f, "postgresql {version}{}", if *private { " (private)" } else { "" })
+            }
+            Self::InMemory => f.write_str("in-memory"),
+            Self::ItsOwn => f.write_str("its own"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl SystemDescription {
     /// Records the version that a server reported. A reference server that runs already is recognised by it, and
     /// reports its behaviour.
-    pub fn answered(&mut self, told: &ServerVersion) {
-        match told.version.strip_prefix(REFERENCE_VERSION) {
+    pub fn answered(&mut self, reported: &ServerVersion) {
+        match reported.version.strip_prefix(REFERENCE_VERSION) {
             Some(version) => {
-                self.kind = "reference";
+                self.kind = SystemKind::Reference;
                 self.version = version.to_owned();
-                self.behaviour = told.behaviour.clone().unwrap_or_else(|| "unknown".to_owned());
+                self.behaviour = Behaviour::reported(reported.behaviour.as_deref());
             }
-            None => self.version.clone_from(&told.version),
+            None => self.version.clone_from(&reported.version),
         }
     }
 
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
     pub fn label(&self) -> String {
-        match (self.kind, self.store.split(' ').next()) {
-            ("reference", Some(store)) => format!("reference-{store}"),
-            (kind, _) => kind.to_owned(),
-        }
+        let store = match self.store {
+            Store::Postgresql { .. } => "-postgresql",
+            Store::InMemory => "-in-memory",
+            Store::ItsOwn | Store::None => "",
+        };
+        format!("{}{store}", self.kind)
     }
 }
 
 impl Target {
     /// Creates the description of a system that runs already.
     pub fn external(base: BaseUrl, trust: Trust, token: Token, database: Option<String>) -> Self {
-        let system = System {
-            kind: "certctl",
+        let system = SystemDescription {
+            kind: SystemKind::Certctl,
+            base_url: base.to_string(),
+            address: None,
             version: "unknown".to_owned(),
-            behaviour: "as-built".to_owned(),
-            store: "its own".to_owned(),
+            behaviour: Behaviour::AsBuilt,
+            store: Store::ItsOwn,
+            trust: trust.to_string(),
             settings: Map::new(),
         };
         Self { base, trust, token, system, database, allow_foreign_rows: false, server: None, _cluster: None }
@@ -148,23 +240,6 @@ impl Target {
             // A server that was started without a database keeps them in memory.
             None if self.server.is_some() => Rows::Nowhere,
             None => Rows::Unnamed,
-        }
-    }
-}
-
-impl SystemDescription {
-    /// Describes a certctl or the reference server.
-    pub fn of(target: &Target) -> Self {
-        let system = &target.system;
-        Self {
-            kind: system.kind.into(),
-            base_url: target.base.to_string(),
-            address: None,
-            version: system.version.clone(),
-            behaviour: system.behaviour.clone(),
-            store: system.store.clone(),
-            trust: target.trust.to_string(),
-            settings: system.settings.clone(),
         }
     }
 }

@@ -75,7 +75,7 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     /// If there is no complete answer.
-    pub async fn ask_with_token(&mut self, method: Method, path: &str) -> Result<Answer> {
+    pub async fn send_with_token(&mut self, method: Method, path: &str) -> Result<Answer> {
         self.send(method, path, Some(self.target.token.reveal())).await
     }
 

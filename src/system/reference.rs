@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::base_url::BaseUrl;
-pub use super::counters::Counters;
+use super::counters::Counters;
 use super::probe::Probe;
-use super::{System, Target, Token};
+use super::{Behaviour, Store, SystemDescription, SystemKind, Target, Token};
 use crate::error::{Error, ErrorKind, Result};
 use crate::load::runtime::runtime;
 use crate::provision::child::{Child, Spec};
@@ -27,9 +27,9 @@ const DATABASE: &str = "certctl_bench";
 /// The environment variable with the URL of the server's database.
 const DATABASE_VARIABLE: &str = "CERTCTL_REFERENCE_DATABASE";
 
-/// The store of the reference server's rows.
+/// The choice of a store for the reference server's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Store {
+pub enum StoreChoice {
     /// A private PostgreSQL, or memory if none is installed.
     Auto,
     /// Memory.
@@ -38,45 +38,25 @@ pub enum Store {
     Database(String),
 }
 
-/// The behaviour of the reference server where certctl's code and its documents differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Behaviour {
-    /// That of the code.
-    #[default]
-    AsBuilt,
-    /// That of the documents.
-    AsDocumented,
-}
-
-impl Behaviour {
-    /// Returns its name, on the server's command line and in results.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::AsBuilt => "as-built",
-            Self::AsDocumented => "as-documented",
-        }
-    }
-}
-
 /// Starts the reference server `binary` over `store`, with seeds of these sizes.
 ///
 /// # Errors
 /// If the server, or its PostgreSQL, does not start.
 pub fn start(
     binary: &Path,
-    store: &Store,
+    store: &StoreChoice,
     behaviour: Behaviour,
     sizes: seed::Sizes,
     say: &mut dyn FnMut(String),
 ) -> Result<Target> {
     let (cluster, database) = match store {
-        Store::InMemory => (None, None),
-        Store::Database(url) => {
+        StoreChoice::InMemory => (None, None),
+        StoreChoice::Database(url) => {
             // The server creates tables and grants in this database.
             seed::refuse_foreign(url)?;
             (None, Some(url.clone()))
         }
-        Store::Auto => match private_cluster(say)? {
+        StoreChoice::Auto => match private_cluster(say)? {
             Some((cluster, url)) => (Some(cluster), Some(url)),
             None => (None, None),
         },
@@ -139,20 +119,27 @@ fn describe(
     if let Some(reported) = ready["settings"].as_object() {
         settings.extend(reported.clone());
     }
+    let base = BaseUrl::local(port);
+    let trust = Trust::from_pem(text("ca_pem")?.as_bytes(), "of the reference server")?;
+    let store = match text("store")?.strip_prefix("postgresql ") {
+        Some(version) => Store::Postgresql { version: version.to_owned(), private: cluster.is_some() },
+        None => Store::InMemory,
+    };
+    let system = SystemDescription {
+        kind: SystemKind::Reference,
+        base_url: base.to_string(),
+        address: None,
+        version: text("version")?.to_owned(),
+        behaviour: Behaviour::reported(Some(text("behaviour")?)),
+        store,
+        trust: trust.to_string(),
+        settings,
+    };
     Ok(Target {
-        base: BaseUrl::local(port),
-        trust: Trust::from_pem(text("ca_pem")?.as_bytes(), "of the reference server")?,
+        base,
+        trust,
         token,
-        system: System {
-            kind: "reference",
-            version: text("version")?.to_owned(),
-            behaviour: text("behaviour")?.to_owned(),
-            store: match &cluster {
-                Some(_) => format!("{} (private)", text("store")?),
-                None => text("store")?.to_owned(),
-            },
-            settings,
-        },
+        system,
         database,
         allow_foreign_rows: false,
         server: Some(server),
@@ -167,7 +154,7 @@ fn describe(
 /// If it does not answer.
 pub fn counts(target: &Target, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counters> {
     let mut probe = Probe::new(target, dialer.clone()).until(stop);
-    let answer = runtime()?.block_on(probe.ask_with_token(Method::Get, "/reference/work"));
+    let answer = runtime()?.block_on(probe.send_with_token(Method::Get, "/reference/work"));
     let counts = answer?.json().and_then(|values| Counters::new(values, "the reference server's own count"));
     counts.ok_or_else(|| Error::new("the reference server's /reference/work is not a JSON object"))
 }

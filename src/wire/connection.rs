@@ -355,7 +355,7 @@ impl Connection {
         .await;
         match read {
             Ok(Ok(())) if refuses(&scratch.parser) => Ok(Sent::Answered),
-            Ok(Err(said)) if said.kind != FaultKind::Closed => Err(said),
+            Ok(Err(read_fault)) if read_fault.kind != FaultKind::Closed => Err(read_fault),
             _ => Err(fault),
         }
     }

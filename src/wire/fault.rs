@@ -60,6 +60,37 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 22] = [
+        Self::Connect,
+        Self::Exhausted,
+        Self::Tls,
+        Self::NotTls,
+        Self::OldTls,
+        Self::Refused,
+        Self::UnknownName,
+        Self::Expired,
+        Self::NotValidYet,
+        Self::WrongName,
+        Self::UnknownAuthority,
+        Self::AuthorityAsServer,
+        Self::SmallKey,
+        Self::NotForServers,
+        Self::UnknownExtension,
+        Self::BadCertificate,
+        Self::ClientCertificate,
+        Self::NoHttp11,
+        Self::UnofferedAlpn,
+        Self::Closed,
+        Self::Truncated,
+        Self::Protocol,
+    ];
+
+    /// Returns the kind with this name in results.
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.label() == label)
+    }
+
     /// Returns the name used in results.
     pub const fn label(self) -> &'static str {
         match self {

@@ -291,8 +291,8 @@ impl Parser {
             200..=599 => {
                 self.state = self.state_after_head(status, &framing)?;
                 self.status = status;
-                let persistent = if version == 0 { framing.asked_keep_alive } else { true };
-                self.keep_alive = persistent && !framing.asked_close && self.state != ParserState::UntilClose;
+                let persistent = if version == 0 { framing.has_keep_alive } else { true };
+                self.keep_alive = persistent && !framing.has_close && self.state != ParserState::UntilClose;
             }
             _ => return Err(ParseError::Malformed("a status code outside 100 to 599")),
         }

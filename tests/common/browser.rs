@@ -112,8 +112,8 @@ impl Browser {
         );
         let file = self.folder.path().join("page.html");
         write(&file, outer).unwrap();
-        let told = self.dump(&file);
-        let seen = told.split("data-seen=\"").nth(1).unwrap_or_else(|| panic!("the probe told nothing: {told}"));
+        let dom = self.dump(&file);
+        let seen = dom.split("data-seen=\"").nth(1).unwrap_or_else(|| panic!("the probe reported nothing: {dom}"));
         serde_json::from_str(&decoded(seen.split('"').next().unwrap())).unwrap()
     }
 

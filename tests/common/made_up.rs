@@ -16,7 +16,7 @@ use certctl_bench::report::runs::{LoadedRun, ScenarioRuns};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::summary::plan::PlanFacts;
 use certctl_bench::summary::{About, Results, Summary, Verdict, WorkloadPart};
-use certctl_bench::system::SystemDescription;
+use certctl_bench::system::{Behaviour, Store, SystemDescription, SystemKind};
 use certctl_bench::wire::Phases;
 
 use super::runs::record;
@@ -44,13 +44,13 @@ pub fn about() -> About {
     About {
         scenario: "agent_storm".into(),
         title: "500 agents heartbeat in turn".to_owned(),
-        target: SystemDescription {
+        system: SystemDescription {
             address: None,
-            kind: "reference".into(),
+            kind: SystemKind::Reference,
             base_url: "https://localhost:8443".to_owned(),
             version: "0.1.0".to_owned(),
-            behaviour: "as-built".to_owned(),
-            store: "in-memory".to_owned(),
+            behaviour: Behaviour::AsBuilt,
+            store: Store::InMemory,
             trust: "certificate verified against the given CA".to_owned(),
             settings: serde_json::Map::new(),
         },

@@ -53,8 +53,9 @@ impl Server {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the program is installed");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let told = lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()));
-        let address = told.expect("the server tells where it listens").parse().unwrap();
+        let address =
+            lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()));
+        let address = address.expect("the server prints where it listens").parse().unwrap();
         // Read to the end, so that the server never blocks on its output.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address, folder }

@@ -16,7 +16,7 @@ use certctl_bench::measure::{Outcome, Quantile, Recorder, Sample};
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet};
 use certctl_bench::summary::plan::PlanFacts;
 use certctl_bench::summary::{self, About, Results, Summary, Verdict, WorkloadPart};
-use certctl_bench::system::SystemDescription;
+use certctl_bench::system::{Behaviour, Store, SystemDescription, SystemKind};
 use certctl_bench::wire::handshake::{HandshakeFlow, Record};
 use certctl_bench::wire::{Handshake, Phases};
 
@@ -121,7 +121,7 @@ impl Made {
 /// Writes `summary` into `folder`, which it makes.
 pub fn save(summary: &summary::Summary, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
-    certctl_bench::report::files::save(summary, folder).unwrap();
+    certctl_bench::report::result_files::save(summary, folder).unwrap();
 }
 
 fn about() -> About {
@@ -142,13 +142,13 @@ fn about() -> About {
     About {
         scenario: "agent_storm".into(),
         title: "200 agents heartbeat in turn".to_owned(),
-        target: SystemDescription {
+        system: SystemDescription {
             address: None,
-            kind: "reference".into(),
+            kind: SystemKind::Reference,
             base_url: "https://localhost:8443".to_owned(),
             version: "0.1.0".to_owned(),
-            behaviour: "as-built".to_owned(),
-            store: "private PostgreSQL 15".to_owned(),
+            behaviour: Behaviour::AsBuilt,
+            store: Store::Postgresql { version: "15".to_owned(), private: true },
             trust: "certificate verified against the given CA".to_owned(),
             settings: settings.as_object().unwrap().clone(),
         },

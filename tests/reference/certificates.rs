@@ -64,7 +64,7 @@ fn a_new_certificate_is_returned_and_found() {
 #[test]
 fn fields_of_the_request_are_stored() {
     for server in Server::on_both(0, &[]) {
-        let mut said = body("full.example.test");
+        let mut request = body("full.example.test");
         for (field, value) in [
             ("id", json!("cert-mine")),
             ("environment", json!("production")),
@@ -74,15 +74,15 @@ fn fields_of_the_request_are_stored() {
             ("tags", json!({"source": "certctl-bench"})),
             ("target_ids", json!(["t-1"])),
         ] {
-            said[field] = value;
+            request[field] = value;
         }
         let mut client = server.connect();
         // Text after the object does not matter, nor do unknown fields.
-        said["unknown"] = json!(1);
-        let answer = client.exchange("POST", PATH, Some(ADMIN), &format!("{said} trailing"));
+        request["unknown"] = json!(1);
+        let answer = client.exchange("POST", PATH, Some(ADMIN), &format!("{request} trailing"));
         assert_eq!((answer.status, &answer.json()["target_ids"]), (201, &json!(["t-1"])));
         let shown = client.exchange("GET", &format!("{PATH}/cert-mine"), Some(ADMIN), "").json();
-        for (field, value) in said.as_object().expect("an object") {
+        for (field, value) in request.as_object().expect("an object") {
             match field.as_str() {
                 "expires_at" => assert_eq!(shown[field], "2031-01-01T00:30:00.5Z"),
                 "target_ids" => assert_eq!(shown[field], json!([])),
@@ -104,13 +104,14 @@ fn the_first_invalid_field_is_named() {
     for empty in ["{}", "null", r#"{"common_name":null}"#] {
         assert_eq!(refused(empty), (400, "common_name is required".to_owned()), "{empty}");
     }
-    let mut said = json!({"common_name": "a..b"});
-    let mut expect = |said: &Value, message: &str| assert_eq!(refused(&said.to_string()), (400, message.to_owned()));
-    expect(&said, "invalid hostname format: hostname has empty label");
-    said["common_name"] = json!("a.b");
+    let mut request = json!({"common_name": "a..b"});
+    let mut expect =
+        |request: &Value, message: &str| assert_eq!(refused(&request.to_string()), (400, message.to_owned()));
+    expect(&request, "invalid hostname format: hostname has empty label");
+    request["common_name"] = json!("a.b");
     for field in ["owner_id", "team_id", "issuer_id", "name", "renewal_policy_id"] {
-        expect(&said, &format!("{field} is required"));
-        said[field] = json!("x");
+        expect(&request, &format!("{field} is required"));
+        request[field] = json!("x");
     }
     assert_eq!(server.work()["certificates_created"], 0);
 }
@@ -193,15 +194,15 @@ fn an_unchanged_page_is_answered_304() {
         let tag = first.header("etag").expect("a tag").to_owned();
         assert_eq!((tag.len(), first.header("transfer-encoding")), (66, Some("chunked")));
         let bearer = format!("Bearer {ADMIN}");
-        let mut ask =
+        let mut get =
             |known: &str| client.send("GET", PATH, &[("Authorization", &bearer), ("If-None-Match", known)], "");
         for known in [tag.as_str(), "*", &format!("\"x\", {tag}")] {
-            let again = ask(known);
+            let again = get(known);
             assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", Some(tag.as_str())));
             assert_eq!((again.header("content-type"), again.header("content-length")), (None, None));
             assert!(again.header("x-request-id").is_some());
         }
-        assert_eq!(ask(&format!("W/{tag}")).status, 200);
+        assert_eq!(get(&format!("W/{tag}")).status, 200);
         let long = client.exchange("GET", &format!("{PATH}?per_page=200"), Some(ADMIN), "");
         assert!(long.body.len() > 64 * 1_024 && long.header("etag").is_none(), "{}", long.body.len());
         assert_eq!(server.work()["certificates_listed"], 6);

@@ -109,8 +109,8 @@ fn a_heartbeat_updates_the_agent() {
     let agent = "/api/v1/agents/ag-loadtest-00001";
     let before = client.exchange("GET", agent, Some(VIEWER), "").json();
     assert_eq!((&before["os"], &before["status"]), (&json!("darwin"), &json!("Online")));
-    let said = json!({"version": "9.9.9", "hostname": "", "os": "linux"}).to_string();
-    let beat = client.exchange("POST", HEARTBEAT, Some(ADMIN), &said);
+    let body = json!({"version": "9.9.9", "hostname": "", "os": "linux"}).to_string();
+    let beat = client.exchange("POST", HEARTBEAT, Some(ADMIN), &body);
     assert_eq!(beat.shape(), (200, "application/json", "{\"status\":\"heartbeat_recorded\"}\n"));
     let after = client.exchange("GET", agent, Some(ADMIN), "").json();
     assert_eq!((&after["version"], &after["os"]), (&json!("9.9.9"), &json!("linux")));

@@ -91,18 +91,18 @@ fn the_seed_verb_resets_cleans_and_reports() {
     seed(&url, &SeedOptions::default());
     runs(&mut client);
     let output = verb(&url, &["--reset"]);
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && told.starts_with("reset postgres://"), "{output:?}");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && stdout.starts_with("reset postgres://"), "{output:?}");
     assert!(
-        told.ends_with("  managed_certificates: 10000 put back\n  jobs: 2 removed\n  agents: 5000 put back\n"),
-        "{told}"
+        stdout.ends_with("  managed_certificates: 10000 put back\n  jobs: 2 removed\n  agents: 5000 put back\n"),
+        "{stdout}"
     );
 
     let output = verb(&url, &["--clean"]);
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && told.starts_with("cleaned postgres://"), "{output:?}");
-    assert!(told.contains("  managed_certificates: 3 removed, 10000 put back\n"), "{told}");
-    assert!(told.contains("  certificate_versions: 1 removed\n"), "{told}");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && stdout.starts_with("cleaned postgres://"), "{output:?}");
+    assert!(stdout.contains("  managed_certificates: 3 removed, 10000 put back\n"), "{stdout}");
+    assert!(stdout.contains("  certificate_versions: 1 removed\n"), "{stdout}");
 
     for flags in [&["--clean", "--reset"][..], &["--clean", "--dir", "seed"], &["--reset", "--dir", "seed"]] {
         assert_eq!(verb(&url, flags).status.code(), Some(2), "{flags:?}");

@@ -31,7 +31,7 @@ fn watched(url: &str) -> Evidence {
 }
 
 /// Returns calls and rows per arrival, or the reason for their absence.
-fn told(evidence: &Evidence) -> Result<(f64, f64), String> {
+fn calls_and_rows(evidence: &Evidence) -> Result<(f64, f64), String> {
     match evidence.statements.as_ref().unwrap() {
         Known::Yes(statements) => {
             let each = statements.per_arrival.unwrap();
@@ -74,7 +74,7 @@ fn queries_of_the_suite_are_not_counted() {
         let (_cluster, url) = migrated(&installation, &[]);
         Client::connect(&url, NoTls).unwrap().batch_execute(FUNCTION).unwrap();
         let evidence = watched(&url);
-        assert_eq!((evidence.problems.as_slice(), told(&evidence)), (&[][..], Ok((1.0, 1.0))), "{version}");
+        assert_eq!((evidence.problems.as_slice(), calls_and_rows(&evidence)), (&[][..], Ok((1.0, 1.0))), "{version}");
     }
 }
 
@@ -83,13 +83,13 @@ fn statements_within_functions_count_once() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (_cluster, url) = migrated(&installation, &[("pg_stat_statements.track", "all")]);
     Client::connect(&url, NoTls).unwrap().batch_execute(FUNCTION).unwrap();
-    assert_eq!(told(&watched(&url)), Ok((1.0, 1.0)));
+    assert_eq!(calls_and_rows(&watched(&url)), Ok((1.0, 1.0)));
 }
 
 #[test]
 fn a_setting_that_disables_counting_is_named() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
-    for (extra, prepare, says) in [
+    for (extra, prepare, message) in [
         (&[("compute_query_id", "off")][..], "", "compute_query_id is off; set compute_query_id to auto"),
         (&[("pg_stat_statements.track", "none")], "", "pg_stat_statements.track is none; set pg_stat_statements.track"),
         (
@@ -114,8 +114,8 @@ fn a_setting_that_disables_counting_is_named() {
         owner.batch_execute(prepare).unwrap();
         let url = url.replace("postgres@", "guest@");
         let evidence = watched(&url);
-        let why = told(&evidence).unwrap_err();
-        assert!(why.contains(says), "{why}");
+        let why = calls_and_rows(&evidence).unwrap_err();
+        assert!(why.contains(message), "{why}");
         // The doctor reports the same, before a run.
         let error = statement_statistics(&mut DatabaseClient::open(&url, "doctor").unwrap()).unwrap_err();
         assert!(why.starts_with(error.what()), "{error}");
@@ -130,12 +130,12 @@ fn a_partial_reset_of_counters_is_reported() {
     let reset = "SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements \
                  WHERE query LIKE '%nobody_asks%'";
     let many: String = (0..150).map(|n| format!("SELECT {};", "1,".repeat(n) + "1")).collect();
-    for (work, says) in [(reset, "some were reset"), (&*many, "more statements than pg_stat_statements.max")] {
+    for (work, message) in [(reset, "some were reset"), (&*many, "more statements than pg_stat_statements.max")] {
         system.batch_execute("SELECT now() AS nobody_asks").unwrap();
         let witness = DatabaseWitness::start(&url, Arc::default()).unwrap();
         system.batch_execute(work).unwrap();
         let problems = witness.finish(1).problems;
-        assert!(problems.iter().any(|problem| problem.contains(says)), "{problems:?}");
+        assert!(problems.iter().any(|problem| problem.contains(message)), "{problems:?}");
     }
 }
 

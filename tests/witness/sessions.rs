@@ -29,7 +29,7 @@ pub fn program(arguments: &[&str]) -> Command {
 }
 
 /// Returns its exit code and its output.
-pub fn said(command: &mut Command) -> (Option<i32>, String) {
+pub fn output_of(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
@@ -120,11 +120,11 @@ fn a_denied_vacuum_is_reported() {
     let mut owner = Client::connect(&url, NoTls).unwrap();
     owner.batch_execute("CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest").unwrap();
     owner.batch_execute("REVOKE MAINTAIN ON ALL TABLES IN SCHEMA public FROM guest").ok();
-    let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url.replace("postgres@", "guest@")]));
+    let (code, text) = output_of(&mut program(&["seed", "--reset", "--database", &url.replace("postgres@", "guest@")]));
     assert_eq!(code, Some(0), "{text}");
     let warning = text.lines().find(|line| line.contains("warning: dead rows stay in agents: ")).expect(&text);
     assert!(warning.contains("permission denied to vacuum") && warning.contains("GRANT MAINTAIN ON agents"), "{text}");
-    let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url]));
+    let (code, text) = output_of(&mut program(&["seed", "--reset", "--database", &url]));
     assert!(code == Some(0) && !text.contains("warning"), "{text}");
 }
 
@@ -145,10 +145,10 @@ fn doctor_reports_a_missing_vacuum_permission() {
         let has_maintain = major.get::<_, i32>(0) >= 17;
         let doctor = |user: &str| {
             let url = url.replace("postgres@", &format!("{user}@"));
-            said(&mut program(&["doctor", "--target", "https://127.0.0.1:1", "--insecure", "--database", &url])).1
+            output_of(&mut program(&["doctor", "--target", "https://127.0.0.1:1", "--insecure", "--database", &url])).1
         };
         let can = "ok    tables whose rows are put back can be vacuumed\n";
-        let foretold = |tables: &str| {
+        let warning_for = |tables: &str| {
             format!(
                 "warn  this role may not vacuum {tables}: dead rows of tables that are put back remain, and WAL is not \
                  compared\n\
@@ -157,11 +157,11 @@ fn doctor_reports_a_missing_vacuum_permission() {
             )
         };
         // All rights on a table do not include vacuum before 17. A member of the owner's role has them all.
-        let expected = if has_maintain { can.to_owned() } else { foretold("agents, managed_certificates") };
+        let expected = if has_maintain { can.to_owned() } else { warning_for("agents, managed_certificates") };
         assert!(doctor("guest").contains(&expected), "{}: {}", installation.version, doctor("guest"));
         if has_maintain {
             owner.batch_execute("REVOKE MAINTAIN ON agents FROM guest").unwrap();
-            assert!(doctor("guest").contains(&foretold("agents")), "{}: {}", installation.version, doctor("guest"));
+            assert!(doctor("guest").contains(&warning_for("agents")), "{}: {}", installation.version, doctor("guest"));
         }
         assert!(doctor("postgres").contains(can), "{}: {}", installation.version, doctor("postgres"));
         // VACUUM does as reported.
@@ -198,11 +198,11 @@ fn connection_failures_are_named_with_their_fix() {
     let seed = |url: &str, password: Option<&str>| {
         let mut command = program(&["seed", "--database", url]);
         password.map(|password| command.env("PGPASSWORD", password));
-        let (code, text) = said(&mut command);
+        let (code, text) = output_of(&mut command);
         assert!(!text.contains("recognisable"), "{text}");
         (code, text)
     };
-    for (url, password, says) in [
+    for (url, password, message) in [
         (as_user("guest"), None, "into PGPASSWORD; ~/.pgpass is not read"),
         (as_user("guest"), Some("wrong"), "PGPASSWORD was used: check it"),
         (as_user("guest:wrong"), Some("recognisable"), "check user and password in the database URL"),
@@ -213,7 +213,7 @@ fn connection_failures_are_named_with_their_fix() {
         (format!("{url}&sslmode=sometimes"), None, "sslmode is disable, prefer, require, verify-ca or verify-full"),
     ] {
         let (code, text) = seed(&url, password);
-        assert!(matches!(code, Some(1 | 2)) && text.contains(says), "{says}: {text}");
+        assert!(matches!(code, Some(1 | 2)) && text.contains(message), "{message}: {text}");
     }
     // With the right one it gets as far as its rights allow.
     let (code, text) = seed(&as_user("guest"), Some("recognisable"));
@@ -247,14 +247,14 @@ fn a_standby_is_refused_before_anything_is_sent() {
         all_of_certctl(request)
     });
     let run = Bench::at(&peer, "--duration 1s").database(&url).refused(1);
-    for text in [said(&mut program(&["seed", "--database", &url])).1, run.stderr] {
+    for text in [output_of(&mut program(&["seed", "--database", &url])).1, run.stderr] {
         assert!(
             text.contains("it is a standby, which takes no writes") && text.contains("URL of the primary"),
             "{text}"
         );
     }
     let mut doctor = program(&["doctor", "--database", &url, "--target", &peer.base(), "--token", TOKEN]);
-    let text = said(doctor.arg("--ca-file").arg(peer.ca_file())).1;
+    let text = output_of(doctor.arg("--ca-file").arg(peer.ca_file())).1;
     assert!(text.contains("it is a standby, which takes no writes"), "{text}");
     assert_eq!(requests.load(Ordering::SeqCst), 0);
 }

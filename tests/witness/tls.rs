@@ -8,13 +8,14 @@ use certctl_bench::evidence::DatabaseWitness;
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::provision::postgres::{Cluster, PostgresInstallation};
 use certctl_bench::seed::{self, SeedOptions, Sizes};
-use certctl_bench::system::reference::{self, Behaviour, Store};
+use certctl_bench::system::Behaviour;
+use certctl_bench::system::reference::{self, StoreChoice};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use crate::common::needs::needs;
 use crate::common::postgresql::newest;
-use crate::sessions::{free_port, program, said};
+use crate::sessions::{free_port, output_of, program};
 
 /// A PostgreSQL on TCP and TLS, and the files that go with it.
 struct Secured {
@@ -131,7 +132,7 @@ fn a_database_that_requires_tls_is_reached_over_tls() {
     ] {
         assert_eq!(speaks_tls(&secured.url(host, &parameters)), Ok(true), "{host} {parameters}");
     }
-    for (host, parameters, says) in [
+    for (host, parameters, message) in [
         ("localhost", "sslmode=disable".to_owned(), "put sslmode=require into the URL"),
         ("localhost", "sslmode=verify-full".to_owned(), "put sslrootcert=FILE into the URL"),
         ("127.0.0.1", format!("sslmode=verify-full&{root}"), "write the host as the certificate names it"),
@@ -140,14 +141,19 @@ fn a_database_that_requires_tls_is_reached_over_tls() {
         ("localhost", "sslmode=require&sslcert=/nowhere".to_owned(), "one of sslcert and sslkey without the other"),
     ] {
         let error = speaks_tls(&secured.url(host, &parameters)).unwrap_err();
-        assert!(error.contains(says) && !error.contains("recognisable"), "{host} {parameters}: {error}");
+        assert!(error.contains(message) && !error.contains("recognisable"), "{host} {parameters}: {error}");
     }
     // The reference server speaks it too, and so does all that the suite does with a database.
     let url = secured.url("localhost", &format!("sslmode=verify-full&{root}"));
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    let target =
-        reference::start(binary, &Store::Database(url.clone()), Behaviour::AsBuilt, Sizes::default(), &mut |_| {})
-            .unwrap();
+    let target = reference::start(
+        binary,
+        &StoreChoice::Database(url.clone()),
+        Behaviour::AsBuilt,
+        Sizes::default(),
+        &mut |_| {},
+    )
+    .unwrap();
     let witness = DatabaseWitness::start(&url, Arc::default()).unwrap();
     assert_eq!(seed::reset(&mut seed::open(&url, false).unwrap()).unwrap().restored(), 15_000);
     seed::apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap();
@@ -174,7 +180,7 @@ fn a_required_client_certificate_is_sent() {
         let locked =
             std::fs::read_to_string(file("guest.key")).unwrap().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         std::fs::write(file("locked.key"), locked).unwrap();
-        for (parameters, says) in [
+        for (parameters, message) in [
             (root.clone(), wanted.to_owned()),
             ("sslmode=prefer".to_owned(), wanted.to_owned()),
             (
@@ -199,7 +205,7 @@ fn a_required_client_certificate_is_sent() {
             (format!("{root}&{}", pair("guest.key", "guest.key")), "it holds no certificate".to_owned()),
         ] {
             let error = speaks_tls(&url(&parameters)).unwrap_err();
-            assert!(error.contains(&says) && !error.contains("recognisable"), "{method} {parameters}: {error}");
+            assert!(error.contains(&message) && !error.contains("recognisable"), "{method} {parameters}: {error}");
         }
         // Only as the proof of identity it has to name the user.
         let other = speaks_tls(&url(&format!("{root}&{}", pair("other.crt", "other.key"))));
@@ -212,10 +218,10 @@ fn a_required_client_certificate_is_sent() {
         // All programs of the suite are let in.
         let url = url(&format!("{root}&{good}"));
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        let store = Store::Database(url.clone());
+        let store = StoreChoice::Database(url.clone());
         let target = reference::start(binary, &store, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
         drop(target);
-        let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url]));
+        let (code, text) = output_of(&mut program(&["seed", "--reset", "--database", &url]));
         assert!(code == Some(0) && text.contains("10000 put back"), "{text}");
     }
 }

@@ -14,7 +14,7 @@ use crate::common::needs::needs;
 use crate::common::postgresql::{migrated, newest};
 use crate::common::process::until;
 use crate::common::summary::reasons;
-use crate::sessions::{program, said};
+use crate::sessions::{output_of, program};
 
 /// A workload that is over soon. Its schedule lag is not the subject of these tests.
 const LOAD: &str = "--bench --mode sustained --agents 20 --connections 5 --rate 20/s --duration 3s --warm-up 0s \
@@ -86,7 +86,7 @@ fn the_holder_of_a_lock_is_named() {
     seed::apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap();
     let mut holder = forgetful(&url, "agents");
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
-    let (code, text) = said(&mut program(&["seed", "--reset", "--database", &url]));
+    let (code, text) = output_of(&mut program(&["seed", "--reset", "--database", &url]));
     let who = format!("for a lock held by pid {pid} (application forgetful, user postgres, idle in transaction, ");
     assert!(code == Some(1) && text.contains(&who) && !text.contains("secret"), "{text}");
 }
@@ -134,7 +134,7 @@ fn a_silent_listener_times_out() {
     let port = listener.local_addr().unwrap().port();
     for sslmode in ["disable", "require"] {
         let url = format!("postgres://u:p@127.0.0.1:{port}/d?connect_timeout=1&sslmode={sslmode}");
-        let (code, text) = said(&mut program(&["seed", "--database", &url]));
+        let (code, text) = output_of(&mut program(&["seed", "--database", &url]));
         assert!(code == Some(1) && text.contains("the server did not answer within 1 s"), "{text}");
         assert!(text.contains("check that host and port are PostgreSQL's"), "{text}");
     }

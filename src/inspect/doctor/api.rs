@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Finding, SEED, Severity, Tell, Told, clock};
+use super::{Finding, Report, SEED, ServerFacts, Severity, clock};
 use crate::error::{Error, Result};
 use crate::evidence::metrics;
 use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights};
@@ -11,7 +11,7 @@ use crate::load::runtime::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 use crate::system::probe::Probe;
-use crate::system::{System, Target};
+use crate::system::{SystemKind, Target};
 use crate::wire::Dialer;
 use crate::wire::request::Method;
 
@@ -28,45 +28,50 @@ const PERMISSIONS: [(&str, Severity, &str); 6] = [
 const PROFILE: &str = "prof-standard-tls";
 
 /// Checks the API over `dialer`. `profiles` are those of the database, where it is known.
-pub fn examine(target: &Target, dialer: Dialer, profiles: Option<Vec<String>>, tell: Tell<'_>) -> Result<Told> {
-    let mut told = Told::default();
+pub fn examine(
+    target: &Target,
+    dialer: Dialer,
+    profiles: Option<Vec<String>>,
+    report: Report<'_>,
+) -> Result<ServerFacts> {
+    let mut facts = ServerFacts::default();
     // One cause, such as a rate limiter, may fail many checks: it is reported once.
     let mut known = BTreeSet::new();
-    let tell: Tell<'_> = &mut |finding: Finding| {
+    let report: Report<'_> = &mut |finding: Finding| {
         if known.insert(finding.what.clone()) {
-            tell(finding);
+            report(finding);
         }
     };
     let rights = runtime()?.block_on(async {
         let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
-        health(&mut inspection, &mut told, tell).await;
+        health(&mut inspection, &mut facts, report).await;
         let rights = match inspection.token_is_known().await {
             Ok(rights) => Some(rights),
             Err(error) => {
-                tell(Finding::of(Severity::Fail, &error));
+                report(Finding::of(Severity::Fail, &error));
                 None
             }
         };
-        tell(match inspection.rate_limiter_is_off(LIMITER_PROOF_PROBES).await {
+        report(match inspection.rate_limiter_is_off(LIMITER_PROOF_PROBES).await {
             Ok(is_off) => Finding::unless(is_off, unseen_limiter, "the rate limiter is off"),
             Err(error) => Finding::of(Severity::Fail, &error),
         });
         if let Some(rights) = &rights {
-            permissions(&inspection, rights, tell);
-            acme(&mut inspection, profiles, tell).await;
-            seeds(&mut inspection, rights, tell).await;
-            told.unique_path = leave_trace(&mut inspection).await;
+            permissions(&inspection, rights, report);
+            acme(&mut inspection, profiles, report).await;
+            seeds(&mut inspection, rights, report).await;
+            facts.unique_path = leave_trace(&mut inspection).await;
         }
         rights
     });
     // The reference server may have no metrics, and has no loops whose next turn follows from its uptime.
-    if rights.is_some_and(|rights| rights.permissions.contains("metrics.read")) && !told.is_reference {
+    if rights.is_some_and(|rights| rights.permissions.contains("metrics.read")) && !facts.is_reference {
         match metrics::read(target, &dialer) {
-            Ok(metrics) => told.uptime_s = metrics.get("certctl_uptime_seconds").copied(),
-            Err(error) => tell(Finding::of(Severity::Warn, &error)),
+            Ok(metrics) => facts.uptime_s = metrics.get("certctl_uptime_seconds").copied(),
+            Err(error) => report(Finding::of(Severity::Warn, &error)),
         }
     }
-    Ok(told)
+    Ok(facts)
 }
 
 fn unseen_limiter() -> Finding {
@@ -83,16 +88,16 @@ fn finding(outcome: Result<()>, good: impl Into<String>) -> Finding {
     }
 }
 
-async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>) {
-    tell(finding(inspection.health().await, "healthy, and it reaches its database"));
+async fn health(inspection: &mut Inspection<'_>, facts: &mut ServerFacts, report: Report<'_>) {
+    report(finding(inspection.health().await, "healthy, and it reaches its database"));
     match inspection.version().await {
         Ok(version) => {
-            let mut system = System::clone(&inspection.target.system);
+            let mut system = inspection.target.system.clone();
             system.answered(&version);
-            told.is_reference = system.kind == "reference";
+            facts.is_reference = system.kind == SystemKind::Reference;
             let what = format!("version {}", version.version);
-            tell(Finding::unless(
-                !told.is_reference,
+            report(Finding::unless(
+                !facts.is_reference,
                 || {
                     Finding::warn(
                         format!("{what}: a reference server, not certctl"),
@@ -102,30 +107,30 @@ async fn health(inspection: &mut Inspection<'_>, told: &mut Told, tell: Tell<'_>
                 what.clone(),
             ));
         }
-        Err(error) => tell(Finding::of(Severity::Fail, &error)),
+        Err(error) => report(Finding::of(Severity::Fail, &error)),
     }
     if let Some(finding) = clock::ours(&mut inspection.probe).await {
-        tell(finding);
+        report(finding);
     }
 }
 
-fn permissions(inspection: &Inspection<'_>, rights: &Rights, tell: Tell<'_>) {
+fn permissions(inspection: &Inspection<'_>, rights: &Rights, report: Report<'_>) {
     let user = &rights.user;
-    tell(Finding::ok(format!("the token is known: {user:?}, with {} permissions", rights.permissions.len())));
+    report(Finding::ok(format!("the token is known: {user:?}, with {} permissions", rights.permissions.len())));
     for (permission, level, without) in PERMISSIONS {
         match inspection.token_may(rights, permission) {
-            Ok(()) => tell(Finding::ok(format!("permission {permission}"))),
+            Ok(()) => report(Finding::ok(format!("permission {permission}"))),
             Err(error) => {
                 let finding = Finding::of(level, &error);
-                tell(Finding { what: format!("{}: {without}", finding.what), ..finding });
+                report(Finding { what: format!("{}: {without}", finding.what), ..finding });
             }
         }
     }
 }
 
-async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, tell: Tell<'_>) {
+async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, report: Report<'_>) {
     if profiles.as_ref().is_some_and(Vec::is_empty) {
-        tell(Finding::fail(
+        report(Finding::fail(
             "certificate_profiles is empty: the ACME scenarios cannot run",
             "start certctl with CERTCTL_DEMO_SEED=true, or make a profile",
         ));
@@ -136,14 +141,14 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, te
         match inspection.acme(&directory(&profile), true).await {
             Ok(found) => {
                 if let Err(error) = found.renewal_info(&inspection.target.base) {
-                    tell(Finding::of(Severity::Fail, &error));
+                    report(Finding::of(Severity::Fail, &error));
                     // It is a setting of certctl as a whole, not of a profile.
                     return;
                 }
                 there.insert(profile);
             }
             Err(error) => {
-                tell(Finding::of(Severity::Fail, &error));
+                report(Finding::of(Severity::Fail, &error));
                 // Any cause but an unknown profile concerns all profiles.
                 if there.is_empty() {
                     return;
@@ -157,23 +162,23 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, te
         Err(_) => "only with the token, as certctl is built",
     };
     let names: Vec<&str> = there.iter().map(String::as_str).collect();
-    tell(Finding::ok(format!("ACME answers {without}; profiles: {}", names.join(", "))));
+    report(Finding::ok(format!("ACME answers {without}; profiles: {}", names.join(", "))));
 }
 
 fn directory(profile: &str) -> String {
     format!("/acme/profile/{profile}/directory")
 }
 
-async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, tell: Tell<'_>) {
+async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, report: Report<'_>) {
     if inspection.token_may(rights, "agent.read").is_ok() {
-        tell(finding(agents(inspection).await, format!("agents 1 and {SEEDED_AGENTS} of the fleet are seeded")));
+        report(finding(agents(inspection).await, format!("agents 1 and {SEEDED_AGENTS} of the fleet are seeded")));
     }
     if inspection.token_may(rights, "cert.read").is_ok() {
         let mut seeded = inspection.certificate_is_seeded(1).await;
         if seeded.is_ok() {
             seeded = inspection.certificate_is_seeded(SEEDED_CERTIFICATES).await;
         }
-        tell(finding(
+        report(finding(
             seeded.map(drop),
             format!("certificates 1 and {SEEDED_CERTIFICATES} of those to renew are seeded"),
         ));
@@ -185,7 +190,7 @@ async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
     for number in [1, SEEDED_AGENTS] {
         let id = format!("ag-loadtest-{number:05}");
         let path = format!("/api/v1/agents/{id}");
-        let answer = inspection.probe.ask_with_token(Method::Get, &path).await?;
+        let answer = inspection.probe.send_with_token(Method::Get, &path).await?;
         let base = &inspection.target.base;
         match (answer.status, answer.json()) {
             (200, Some(json)) if json["id"] == id.as_str() => {}
@@ -204,6 +209,6 @@ async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
 async fn leave_trace(inspection: &mut Inspection<'_>) -> Option<String> {
     let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos();
     let path = format!("/api/v1/certctl-bench-doctor-{now_ns:x}");
-    let answer = inspection.probe.ask_with_token(Method::Get, &path).await.ok()?;
+    let answer = inspection.probe.send_with_token(Method::Get, &path).await.ok()?;
     (answer.status == 404).then_some(path)
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Finding, Tell};
+use super::{Finding, Report};
 use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::load::runtime::runtime;
@@ -30,14 +30,14 @@ pub async fn ours(probe: &mut Probe<'_>) -> Option<Finding> {
 }
 
 /// Compares the server's clock with its database's, if its answer has a `Date`.
-pub fn examine(target: &Target, dialer: Dialer, database: &mut DatabaseClient, tell: Tell<'_>) -> Result<()> {
+pub fn examine(target: &Target, dialer: Dialer, database: &mut DatabaseClient, report: Report<'_>) -> Result<()> {
     let mut now = || -> Result<SystemTime> {
         let row = database.query_one("SELECT clock_timestamp()", &[]);
         Ok(row.context(|| "reading the database's clock".to_owned())?.get(0))
     };
     let before = now()?;
     let Some(theirs) = runtime()?.block_on(time_of(&mut Probe::new(target, dialer))) else { return Ok(()) };
-    tell(match off(theirs, before, now()?) {
+    report(match off(theirs, before, now()?) {
         Some(by) => Finding::fail(
             format!("certctl's clock is {by} its database's: agent_storm would not find its heartbeats"),
             "synchronise both clocks by NTP",
@@ -53,10 +53,10 @@ async fn time_of(probe: &mut Probe<'_>) -> Option<SystemTime> {
     httpdate::parse_http_date(answer.date.as_deref()?).ok()
 }
 
-/// Returns the least error of a clock that showed `told` between `before` and `after` of another clock.
-fn off(told: SystemTime, before: SystemTime, after: SystemTime) -> Option<String> {
-    let ahead = told.duration_since(after).unwrap_or_default();
-    let behind = before.duration_since(told + GRAIN).unwrap_or_default();
+/// Returns the least error of a clock that showed `reading` between `before` and `after` of another clock.
+fn off(reading: SystemTime, before: SystemTime, after: SystemTime) -> Option<String> {
+    let ahead = reading.duration_since(after).unwrap_or_default();
+    let behind = before.duration_since(reading + GRAIN).unwrap_or_default();
     match () {
         () if ahead > TOLERANCE => Some(format!("{} s ahead of", ahead.as_secs())),
         () if behind > TOLERANCE => Some(format!("{} s behind", behind.as_secs())),
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn only_a_certain_clock_difference_is_reported() {
         let at = |seconds: f64| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
-        let off = |told, before, after| off(at(told), at(before), at(after));
+        let off = |reading, before, after| off(at(reading), at(before), at(after));
         assert_eq!([off(10.0, 10.9, 10.95), off(10.0, 11.9, 11.99), off(12.0, 11.1, 11.2)], [None, None, None]);
         assert_eq!(off(10.0, 12.1, 12.2).as_deref(), Some("1 s behind"));
         assert_eq!(off(14.0, 10.5, 10.6).as_deref(), Some("3 s ahead of"));

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Finding, Severity, Tell, Told};
+use super::{Finding, Report, ServerFacts, Severity};
 use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::evidence::statement_statistics;
@@ -24,18 +24,18 @@ const BIG_TABLE_BYTES: i64 = 1 << 30;
 /// The tables that grow with every run.
 const GROWING: [&str; 3] = ["audit_events", "jobs", "acme_nonces"];
 
-/// Checks the database of the certctl whose API reported `told`.
-pub fn examine(client: &mut DatabaseClient, told: &Told, tell: Tell<'_>) {
+/// Checks the database of the certctl whose API reported `facts`.
+pub fn examine(client: &mut DatabaseClient, facts: &ServerFacts, report: Report<'_>) {
     for look in [version, writes, vacuums, connections, durability, buffers, autovacuum, statistics, sizes] {
         match look(client) {
-            Ok(finding) => tell(finding),
-            Err(error) => tell(Finding::of(Severity::Warn, &error)),
+            Ok(finding) => report(finding),
+            Err(error) => report(Finding::of(Severity::Warn, &error)),
         }
     }
-    if let Some(path) = &told.unique_path {
+    if let Some(path) = &facts.unique_path {
         match is_its_own(client, path) {
-            Ok(finding) => tell(finding),
-            Err(error) => tell(Finding::of(Severity::Fail, &error)),
+            Ok(finding) => report(finding),
+            Err(error) => report(Finding::of(Severity::Fail, &error)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Finding, Severity, Tell};
+use super::{Finding, Report, Severity};
 use crate::error::Result;
 use crate::inspect::preflight;
 use crate::load::runtime::runtime;
@@ -16,7 +16,7 @@ const FEW_DAYS: i64 = 7;
 const DAY_S: i64 = 86_400;
 
 /// Tries every address, and returns the dialer of the first that answers.
-pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
+pub fn examine(target: &Target, report: Report<'_>) -> Result<Option<Dialer>> {
     let prepared = tls::client_config(&target.trust).and_then(|config| {
         let (addresses, name) = (target.base.addresses()?, target.base.server_name()?);
         Ok(addresses.into_iter().map(|address| Dialer::new(address, name.clone(), config.clone())).collect::<Vec<_>>())
@@ -24,7 +24,7 @@ pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
     let dialers = match prepared {
         Ok(dialers) => dialers,
         Err(error) => {
-            tell(Finding::of(Severity::Fail, &error));
+            report(Finding::of(Severity::Fail, &error));
             return Ok(None);
         }
     };
@@ -38,15 +38,15 @@ pub fn examine(target: &Target, tell: Tell<'_>) -> Result<Option<Dialer>> {
     let level = if good.is_empty() { Severity::Fail } else { Severity::Warn };
     for (dialer, opened) in bad {
         if let Err(fault) = opened {
-            tell(Finding::of(level, &preflight::unreachable(target, dialer.address(), &fault)));
+            report(Finding::of(level, &preflight::unreachable(target, dialer.address(), &fault)));
         }
     }
     let mut first = None;
     for (dialer, opened) in good {
         if let Ok(connection) = opened {
-            tell(handshake(dialer.address(), connection.record().handshake));
+            report(handshake(dialer.address(), connection.record().handshake));
             if first.is_none() {
-                certificate(target, &connection, tell);
+                certificate(target, &connection, report);
             }
             first.get_or_insert(dialer);
         }
@@ -68,9 +68,9 @@ fn handshake(address: SocketAddr, handshake: Handshake) -> Finding {
     )
 }
 
-fn certificate(target: &Target, connection: &Connection, tell: Tell<'_>) {
+fn certificate(target: &Target, connection: &Connection, report: Report<'_>) {
     if matches!(target.trust, Trust::Insecure) {
-        tell(Finding::warn(
+        report(Finding::warn(
             "--insecure: the server's certificate is not verified, and may be that of an impostor",
             "give its authority's certificate with --ca-file FILE",
         ));
@@ -86,7 +86,7 @@ fn certificate(target: &Target, connection: &Connection, tell: Tell<'_>) {
         };
         Finding::warn(format!("the server's certificate {what}"), "give certctl a new one, and start it again")
     };
-    tell(Finding::unless(
+    report(Finding::unless(
         begin <= now && days >= FEW_DAYS,
         soon,
         format!("the server's certificate is valid for {days} days more"),

@@ -2,20 +2,20 @@
 
 use std::fs;
 
-use super::{Finding, Tell};
+use super::{Finding, Report};
 use crate::load::limits::SPARE;
 use crate::load::ports::Ports;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 
 /// Checks file descriptors, ports and the load of the processors.
-pub fn examine(tell: Tell<'_>) {
-    tell(descriptors(hard_limit()));
+pub fn examine(report: Report<'_>) {
+    report(descriptors(hard_limit()));
     if let Some(found) = Ports::of_this_machine() {
-        tell(ports(found));
+        report(ports(found));
     }
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(load) = load_average() {
-        tell(load_of(load, cpus));
+        report(load_of(load, cpus));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, SEED, Severity, Tell};
+use super::{Finding, Report, SEED, Severity};
 use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::scenario::agent_storm::SEEDED_AGENTS;
@@ -131,15 +131,15 @@ fn renewal_scan(due: i64, uptime_s: Option<f64>) -> Finding {
 }
 
 /// Checks for everything that would disturb a run. `uptime_s` is the time since certctl's start.
-pub fn examine(client: &mut DatabaseClient, uptime_s: Option<f64>, tell: Tell<'_>) {
+pub fn examine(client: &mut DatabaseClient, uptime_s: Option<f64>, report: Report<'_>) {
     let mut missing = BTreeSet::new();
     for (table, needed, sql) in
         [("agents", SEEDED_AGENTS, AGENTS), ("managed_certificates", SEEDED_CERTIFICATES, CERTIFICATES)]
     {
-        tell_or_note(client, table, &mut missing, tell, |client| seeded(client, table, needed, sql));
+        report_or_note_missing(client, table, &mut missing, report, |client| seeded(client, table, needed, sql));
     }
     for look in &LOOKS {
-        tell_or_note(client, look.table, &mut missing, tell, |client| {
+        report_or_note_missing(client, look.table, &mut missing, report, |client| {
             let row = client.query_one(look.sql, &[]).context(|| format!("counting rows of {}", look.table))?;
             let count: i64 = row.get(0);
             Ok(Finding::unless(count <= look.bearable, || (look.bad)(count, uptime_s), look.good))
@@ -148,7 +148,7 @@ pub fn examine(client: &mut DatabaseClient, uptime_s: Option<f64>, tell: Tell<'_
     if !missing.is_empty() {
         let names = missing.into_iter().collect::<Vec<_>>().join(", ");
         let hint = "give --database the URL of certctl's own database, after certctl has been started on it once";
-        tell(Finding::fail(format!("the database lacks tables of certctl: {names}"), hint));
+        report(Finding::fail(format!("the database lacks tables of certctl: {names}"), hint));
     }
 }
 
@@ -171,11 +171,11 @@ const CERTIFICATES: &str = "SELECT count(*), count(*) FILTER (WHERE status <> 'R
                                    FROM managed_certificates WHERE id ~ '^cert-loadtest-bulk-[0-9]{5}$'";
 
 /// Reports the finding of `look` in `table`, or adds the table to `missing`.
-fn tell_or_note(
+fn report_or_note_missing(
     client: &mut DatabaseClient,
     table: &'static str,
     missing: &mut BTreeSet<&'static str>,
-    tell: &mut dyn FnMut(Finding),
+    report: &mut dyn FnMut(Finding),
     look: impl FnOnce(&mut DatabaseClient) -> Result<Finding>,
 ) {
     let there = client
@@ -186,7 +186,7 @@ fn tell_or_note(
         Ok(false) => {
             missing.insert(table);
         }
-        Ok(true) => tell(look(client).unwrap_or_else(|error| Finding::of(Severity::Warn, &error))),
-        Err(error) => tell(Finding::of(Severity::Warn, &error)),
+        Ok(true) => report(look(client).unwrap_or_else(|error| Finding::of(Severity::Warn, &error))),
+        Err(error) => report(Finding::of(Severity::Warn, &error)),
     }
 }

@@ -33,7 +33,7 @@ impl Inspection<'_> {
         let (mut foreign, mut examples) = (0_u64, Vec::new());
         for page in 1.. {
             let path = format!("{PATH}{query}&page={page}");
-            let answer = self.probe.ask_with_token(Method::Get, &path).await?;
+            let answer = self.probe.send_with_token(Method::Get, &path).await?;
             let json = answer.json().filter(|json| answer.status == 200 && json["data"].is_array());
             let Some(json) = json else {
                 return Err(match answer.status {

@@ -10,7 +10,7 @@ use crate::measure::cgroup::Throttling;
 /// The number of names of others that a result holds.
 const KEPT_NAMES: usize = 8;
 /// The shortest sample that may count as a starved second, in seconds: ticks are 10 ms, too coarse for shorter ones.
-const TELLING_S: f64 = 0.5;
+const MIN_SAMPLE_S: f64 = 0.5;
 
 /// One reading of all counters.
 #[derive(Clone, Debug, Default)]
@@ -240,7 +240,7 @@ impl Account {
             idle: mean(&|sample| sample.cpu.idle),
         }
         .rounded();
-        let starved = |sample: &&&MachineSample| sample.span_s >= TELLING_S && sample.cpu.taken_share() > STARVED;
+        let starved = |sample: &&&MachineSample| sample.span_s >= MIN_SAMPLE_S && sample.cpu.taken_share() > STARVED;
         let is_complete = self.roots.is_complete;
         let mut others: Vec<_> = self.others.into_iter().collect();
         others.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));

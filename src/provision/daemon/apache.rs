@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::files::{CHAIN, CLIENT_CA, KEY};
+use super::daemon_files::{CHAIN, CLIENT_CA, KEY};
 use super::{BACKLOG, DaemonConfig, DaemonInstallation, Versions};
 use crate::error::{Error, Result};
 

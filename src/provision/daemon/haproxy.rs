@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::files::{CHAIN_AND_KEY, CLIENT_CA, chain_and_key};
+use super::daemon_files::{CHAIN_AND_KEY, CLIENT_CA, chain_and_key};
 use super::{BACKLOG, DaemonConfig, OLD_WORKER_S, Versions};
 use crate::error::{Context, Error, Result};
 use crate::provision::pki::Identity;

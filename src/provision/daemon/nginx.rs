@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::files::{CHAIN, CLIENT_CA, KEY};
+use super::daemon_files::{CHAIN, CLIENT_CA, KEY};
 use super::{BACKLOG, DaemonConfig, OLD_WORKER_S, Versions};
 
 /// The arguments that make the working directory its prefix.

@@ -1,8 +1,8 @@
 //! The in-memory store: for machines without PostgreSQL. Its numbers say nothing about a database.
 
-mod acme;
-mod certificates;
-mod jobs;
+mod acme_memory;
+mod certificate_memory;
+mod job_memory;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
-use self::certificates::Table;
+use self::certificate_memory::Table;
 use super::{Agent, AuditEvent, Grant, Metadata, ONLINE, Permission, Settings, Store, StoreError};
 use crate::clock::rfc3339_micros;
 use crate::permissions::Role;

@@ -5,9 +5,9 @@
 //! reason. (tokio-postgres also closes the statement afterwards, without waiting for it.) A statement without
 //! parameters takes lib/pq one round trip only, as `query_typed` does.
 
-mod acme;
-mod certificates;
-mod jobs;
+mod acme_sql;
+mod certificate_sql;
+mod job_sql;
 
 use std::time::{Duration, SystemTime};
 
@@ -121,7 +121,7 @@ impl Store for PostgresStore {
         metadata: Option<&Metadata>,
     ) -> Result<bool, StoreError> {
         let client = self.pool.get().await?;
-        let Some(said) = metadata else {
+        let Some(metadata) = metadata else {
             let sql = "UPDATE agents SET last_heartbeat_at = $1 WHERE id = $2 AND retired_at IS NULL";
             return Ok(client.execute(sql, &[&at, &id]).await? > 0);
         };
@@ -132,7 +132,7 @@ impl Store for PostgresStore {
                 ip_address = CASE $6 WHEN '' THEN ip_address ELSE $6 END,
                 version = CASE $7 WHEN '' THEN version ELSE $7 END
             WHERE id = $2 AND retired_at IS NULL";
-        let Metadata { version, hostname, os, architecture, ip_address } = said;
+        let Metadata { version, hostname, os, architecture, ip_address } = metadata;
         Ok(client.execute(sql, &[&at, &id, hostname, os, architecture, ip_address, version]).await? > 0)
     }
 

@@ -1,19 +1,7 @@
 //! Charts of lines over two axes.
 
-use std::io;
-
-use plotters::backend::SVGBackend;
-use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::Shift;
-use plotters::coord::cartesian::Cartesian2d;
-use plotters::coord::types::RangedCoordf64;
-use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _};
-use plotters::element::{Circle, PathElement, Polygon, Rectangle};
-use plotters::style::text_anchor::{HPos, VPos};
-
-use super::figure::{Name, Size, embedded, px, width_of, words};
+use super::figure::{Anchor, Name, Point, Shapes, Size, width_of};
 use super::ink::{Ink, Stroke};
-use crate::error::{Context as _, Result};
 
 /// Room around the lines, in pixels, for marks and titles.
 const LEFT: i32 = 60;
@@ -101,10 +89,6 @@ pub struct Chart {
     pub lines: Vec<Polyline>,
 }
 
-type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<io::Error>>;
-type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Plane<'r, 'd> = ChartContext<'r, SVGBackend<'d>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-
 impl Axis {
     fn map(&self, value: f64) -> f64 {
         match self.scale {
@@ -113,89 +97,89 @@ impl Axis {
         }
     }
 
-    fn ends(&self) -> (f64, f64) {
-        (self.map(self.from), self.map(self.to))
+    /// Returns the place of a value between the ends, 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let (from, to) = (self.map(self.from), self.map(self.to));
+        (self.map(value) - from) / (to - from)
+    }
+}
+
+/// The rectangle between the axes, in pixels.
+struct Plane<'c> {
+    chart: &'c Chart,
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+}
+
+impl Plane<'_> {
+    fn x(&self, value: f64) -> f64 {
+        self.left + self.chart.x.share(value) * (self.right - self.left)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        self.bottom - self.chart.y.share(value) * (self.bottom - self.top)
+    }
+
+    fn at(&self, (x, y): (f64, f64)) -> Point {
+        (self.x(x), self.y(y))
     }
 }
 
 impl Chart {
     /// Draws it for a page that has [`super::ink::style`]; `id` is unique there.
-    ///
-    /// # Errors
-    /// If plotters fails.
-    pub fn svg(&self, size: Size, id: &str) -> Result<String> {
-        let mut drawn = String::new();
-        self.draw(&mut drawn, size).context(|| format!("drawing {}", self.title))?;
-        Ok(embedded(&drawn, size, &Name { id, title: &self.title, description: &self.description }))
-    }
-
-    fn draw(&self, drawn: &mut String, size: Size) -> Drawn {
-        let root = SVGBackend::with_string(drawn, size.canvas()).into_drawing_area();
-        let ((left, right), (bottom, top)) = (self.x.ends(), self.y.ends());
-        let mut plane = ChartBuilder::on(&root)
-            .margin_left(px(LEFT))
-            .margin_right(px(RIGHT))
-            .margin_top(px(TOP))
-            .margin_bottom(px(BOTTOM))
-            .build_cartesian_2d(left..right, bottom..top)?;
+    pub fn svg(&self, size: Size, id: &str) -> String {
+        let (right, bottom) = (f64::from(size.width - RIGHT), f64::from(size.height - BOTTOM));
+        let plane = Plane { chart: self, left: f64::from(LEFT), top: f64::from(TOP), right, bottom };
+        let mut shapes = Shapes::default();
         for band in &self.bands {
-            let (from, to) = (self.x.map(band.from).max(left), self.x.map(band.to).min(right));
+            let (from, to) = (plane.x(band.from).max(plane.left), plane.x(band.to).min(plane.right));
             if from < to {
-                plane.draw_series([Rectangle::new([(from, bottom), (to, top)], band.ink.fill())])?;
+                shapes.rectangle((from, plane.top), (to, plane.bottom), band.ink);
             }
         }
         for area in &self.areas {
-            let along = |of: fn(&(f64, f64, f64)) -> f64| {
-                area.points.iter().map(move |point| (self.x.map(point.0), self.y.map(of(point)))).collect::<Vec<_>>()
-            };
-            let (upper, mut lower) = (along(|point| point.2), along(|point| point.1));
-            lower.reverse();
-            plane.draw_series([Polygon::new([upper, lower].concat(), area.ink.fill())])?;
+            let upper = area.points.iter().map(|(at, _, high)| plane.at((*at, *high)));
+            let lower = area.points.iter().rev().map(|(at, low, _)| plane.at((*at, *low)));
+            shapes.polygon(upper.chain(lower), area.ink);
         }
-        self.axes(&root, &mut plane, size)?;
+        self.axes(&plane, &mut shapes, size);
         for line in &self.lines {
-            self.line(&mut plane, line)?;
+            for part in &line.parts {
+                match part[..] {
+                    // A line of one point would not be seen.
+                    [only] => shapes.circle(plane.at(only), line.width, line.ink),
+                    _ => {
+                        shapes.line(part.iter().map(|point| plane.at(*point)), line.ink, line.stroke, line.width);
+                    }
+                }
+            }
         }
-        root.present()
+        shapes.embedded(size, &Name { id, title: &self.title, description: &self.description })
     }
 
-    fn axes(&self, root: &Root<'_>, plane: &mut Plane<'_, '_>, size: Size) -> Drawn {
-        let ((left, right), (bottom, top)) = (self.x.ends(), self.y.ends());
-        let guide = |ends: [(f64, f64); 2]| PathElement::new(ends.to_vec(), Ink::Grid.line(Stroke::Solid, px(1)));
-        let across = words(Ink::Muted, HPos::Center, VPos::Top);
+    fn axes(&self, plane: &Plane<'_>, shapes: &mut Shapes, size: Size) {
+        let mut guide = |from: Point, to: Point| shapes.line([from, to], Ink::Grid, Stroke::Solid, 1);
+        for (tick, _) in &self.x.ticks {
+            guide((plane.x(*tick), plane.bottom), (plane.x(*tick), plane.top));
+        }
+        for (tick, _) in &self.y.ticks {
+            guide((plane.left, plane.y(*tick)), (plane.right, plane.y(*tick)));
+        }
         // The first axis's marks need room side by side.
-        let mut free_from = i32::MIN;
+        let mut free_from = f64::NEG_INFINITY;
         for (tick, label) in &self.x.ticks {
-            let at = self.x.map(*tick);
-            plane.draw_series([guide([(at, bottom), (at, top)])])?;
-            let (x, y) = plane.backend_coord(&(at, bottom));
-            let half = px(width_of(label)) / 2;
+            let (x, half) = (plane.x(*tick), f64::from(width_of(label)) / 2.0);
             if x - half >= free_from {
-                root.draw_text(label, &across, (x, y + px(7)))?;
-                free_from = x + half + px(4);
+                shapes.words(label, (x, plane.bottom + 7.0), Anchor::Top, Ink::Muted);
+                free_from = x + half + 4.0;
             }
         }
         for (tick, label) in &self.y.ticks {
-            let at = self.y.map(*tick);
-            plane.draw_series([guide([(left, at), (right, at)])])?;
-            let (x, y) = plane.backend_coord(&(left, at));
-            root.draw_text(label, &words(Ink::Muted, HPos::Right, VPos::Center), (x - px(7), y))?;
+            shapes.words(label, (plane.left - 7.0, plane.y(*tick)), Anchor::Right, Ink::Muted);
         }
-        root.draw_text(&self.y.title, &words(Ink::Text, HPos::Left, VPos::Top), (px(4), px(2)))?;
-        let corner = (px(size.width - RIGHT), px(size.height - 4));
-        root.draw_text(&self.x.title, &words(Ink::Text, HPos::Right, VPos::Bottom), corner)
-    }
-
-    fn line(&self, plane: &mut Plane<'_, '_>, line: &Polyline) -> Drawn {
-        for part in &line.parts {
-            let points: Vec<_> = part.iter().map(|(x, y)| (self.x.map(*x), self.y.map(*y))).collect();
-            if let [only] = points[..] {
-                // A line of one point would not be seen.
-                plane.draw_series([Circle::new(only, px(line.width), line.ink.fill())])?;
-            } else {
-                plane.draw_series([PathElement::new(points, line.ink.line(line.stroke, px(line.width)))])?;
-            }
-        }
-        Ok(())
+        shapes.words(&self.y.title, (4.0, 2.0), Anchor::TopLeft, Ink::Text);
+        shapes.words(&self.x.title, (plane.right, f64::from(size.height - 4)), Anchor::BottomRight, Ink::Text);
     }
 }

@@ -1,15 +1,15 @@
-//! The common parts of all figures: a canvas finer than a pixel, and a name for readers who do not see them.
+//! The common parts of all figures: shapes and words in SVG, and a name for readers who do not see them.
 
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color as _, IntoFont as _, TextStyle};
+use std::fmt::Write as _;
 
-use super::ink::{Ink, classed, style};
+use super::ink::{Ink, Stroke, style};
 use crate::report::escape;
 
-/// Points of the canvas per pixel: plotters draws at whole points only.
-const GRAIN: i32 = 4;
 /// The size of letters, in pixels.
 pub const LETTERS: i32 = 12;
+
+/// A place in a figure, in pixels from its top left corner.
+pub(super) type Point = (f64, f64);
 
 /// The size of a figure, in pixels.
 #[derive(Clone, Copy, Debug)]
@@ -31,25 +31,117 @@ pub struct Name<'a> {
     pub description: &'a str,
 }
 
-impl Size {
-    pub(super) fn canvas(self) -> (u32, u32) {
-        (px(self.width).unsigned_abs(), px(self.height).unsigned_abs())
+/// The part of a line of words that lies at its point.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Anchor {
+    /// The middle of its left side.
+    Left,
+    /// The middle of its right side.
+    Right,
+    /// Its middle.
+    Middle,
+    /// The middle of its top.
+    Top,
+    /// Its top left corner.
+    TopLeft,
+    /// Its bottom right corner.
+    BottomRight,
+}
+
+impl Anchor {
+    /// Returns the value of `text-anchor`, and the way from the point down to the base line, in pixels.
+    fn placing(self) -> (&'static str, f64) {
+        let letters = f64::from(LETTERS);
+        // Letters reach about 0.8 of their size above the base line, and 0.2 below it.
+        let (top, middle, bottom) = (0.8 * letters, 0.35 * letters, -0.2 * letters);
+        match self {
+            Self::Left => ("start", middle),
+            Self::Right => ("end", middle),
+            Self::Middle => ("middle", middle),
+            Self::Top => ("middle", top),
+            Self::TopLeft => ("start", top),
+            Self::BottomRight => ("end", bottom),
+        }
     }
 }
 
-/// Converts pixels into points of the canvas.
-pub(super) fn px(pixels: i32) -> i32 {
-    pixels * GRAIN
-}
+/// The shapes of a figure, the first one lowest.
+#[derive(Debug, Default)]
+pub(super) struct Shapes(String);
 
-/// Returns the style of words in this ink, drawn with this corner at the given point.
-pub(super) fn words<'a>(ink: Ink, across: HPos, along: VPos) -> TextStyle<'a> {
-    // plotters divides by this factor again.
-    let size = f64::from(px(LETTERS)) * 1.24;
-    TextStyle {
-        font: ("sans-serif", size).into_font(),
-        color: ink.words().to_backend_color(),
-        pos: Pos::new(across, along),
+impl Shapes {
+    /// Adds a filled rectangle with these opposite corners.
+    pub fn rectangle(&mut self, (left, top): Point, (right, bottom): Point, ink: Ink) {
+        let (width, height) = (number(right - left), number(bottom - top));
+        let (left, top) = (number(left), number(top));
+        self.add(format_args!(
+            "<rect class=\"f-{}\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"/>",
+            ink.name()
+        ));
+    }
+
+    /// Adds a filled polygon.
+    pub fn polygon(&mut self, points: impl IntoIterator<Item = Point>, ink: Ink) {
+        self.add(format_args!("<polygon class=\"f-{}\" points=\"{}\"/>", ink.name(), list(points)));
+    }
+
+    /// Adds a filled circle.
+    pub fn circle(&mut self, (x, y): Point, radius: i32, ink: Ink) {
+        let (x, y) = (number(x), number(y));
+        self.add(format_args!("<circle class=\"f-{}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>", ink.name()));
+    }
+
+    /// Adds a line through these points, this many pixels wide.
+    pub fn line(&mut self, points: impl IntoIterator<Item = Point>, ink: Ink, stroke: Stroke, width: i32) {
+        self.add(format_args!(
+            "<polyline class=\"{}\" fill=\"none\" stroke-width=\"{width}\" points=\"{}\"/>",
+            stroke.class(ink),
+            list(points)
+        ));
+    }
+
+    /// Adds words on one line.
+    pub fn words(&mut self, words: &str, (x, y): Point, anchor: Anchor, ink: Ink) {
+        let (anchor, down) = anchor.placing();
+        self.add(format_args!(
+            "<text class=\"f-{}\" x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\" font-size=\"{LETTERS}\">{}</text>",
+            ink.name(),
+            number(x),
+            number(y + down),
+            escape::html(words)
+        ));
+    }
+
+    fn add(&mut self, element: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{element}");
+    }
+
+    /// Renders a part of a page that has [`super::ink::style`].
+    pub fn embedded(&self, size: Size, name: &Name<'_>) -> String {
+        let Size { width, height } = size;
+        format!("<svg viewBox=\"0 0 {width} {height}\" {}", self.within(name))
+    }
+
+    /// Renders a file of its own, with paper.
+    pub fn standalone(&self, size: Size, name: &Name<'_>) -> String {
+        let Size { width, height } = size;
+        let paper = format!("<rect class=\"f-paper\" width=\"{width}\" height=\"{height}\" rx=\"6\"/>\n");
+        let within = Self(format!("<style>\n{}</style>\n{paper}{}", style(), self.0)).within(name);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\" {within}"
+        )
+    }
+
+    fn within(&self, Name { id, title, description }: &Name<'_>) -> String {
+        format!(
+            "role=\"img\" aria-labelledby=\"{id}-t {id}-d\" font-family=\"system-ui, sans-serif\">\n\
+             <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n{}</svg>\n",
+            escape::html(title),
+            escape::html(description),
+            self.0
+        )
     }
 }
 
@@ -58,40 +150,33 @@ pub(super) fn width_of(words: &str) -> i32 {
     (words.chars().count() as f64 * f64::from(LETTERS) * 0.6).ceil() as i32
 }
 
-/// Turns plotters' drawing into a part of a page that has [`super::ink::style`].
-pub(super) fn embedded(drawn: &str, size: Size, name: &Name<'_>) -> String {
-    let head = format!(
-        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" font-family=\"system-ui, sans-serif\">\n",
-        px(size.width),
-        px(size.height),
-        id = name.id
-    );
-    head + &body(drawn, name)
+fn list(points: impl IntoIterator<Item = Point>) -> String {
+    points.into_iter().map(|(x, y)| format!("{},{}", number(x), number(y))).collect::<Vec<_>>().join(" ")
 }
 
-/// Turns plotters' drawing into a file of its own, with paper.
-pub(super) fn standalone(drawn: &str, size: Size, name: &Name<'_>) -> String {
-    let (width, height) = (px(size.width), px(size.height));
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {width} {height}\" \
-         role=\"img\" aria-labelledby=\"{id}-t {id}-d\" font-family=\"system-ui, sans-serif\">\n<style>\n{}</style>\n\
-         <rect class=\"f-paper\" width=\"{width}\" height=\"{height}\" rx=\"{}\"/>\n{}",
-        size.width,
-        size.height,
-        style(),
-        px(6),
-        body(drawn, name),
-        id = name.id
-    )
+/// Rounds to a quarter of a pixel: no reader sees more, and a file stays small.
+fn number(pixels: f64) -> f64 {
+    (pixels * 4.0).round() / 4.0
 }
 
-fn body(drawn: &str, name: &Name<'_>) -> String {
-    let within = drawn.split_once('>').map_or("", |(_, within)| within.trim_start());
-    format!(
-        "<title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n{}",
-        escape::html(name.title),
-        escape::html(name.description),
-        classed(within),
-        id = name.id
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_rendered_with_their_classes() {
+        let mut shapes = Shapes::default();
+        shapes.rectangle((1.0, 2.0), (4.1, 6.0), Ink::Grid);
+        shapes.line([(0.0, 0.3), (7.0, 0.0)], Ink::Run(1), Stroke::Dashed, 2);
+        shapes.words("<p50>", (3.0, 4.0), Anchor::TopLeft, Ink::Text);
+        let name = Name { id: "a", title: "T & U", description: "d" };
+        assert_eq!(
+            shapes.embedded(Size { width: 10, height: 20 }, &name),
+            "<svg viewBox=\"0 0 10 20\" role=\"img\" aria-labelledby=\"a-t a-d\" font-family=\"system-ui, sans-serif\">\n\
+             <title id=\"a-t\">T &amp; U</title>\n<desc id=\"a-d\">d</desc>\n\
+             <rect class=\"f-grid\" x=\"1\" y=\"2\" width=\"3\" height=\"4\"/>\n\
+             <polyline class=\"s-run-1 dashed\" fill=\"none\" stroke-width=\"2\" points=\"0,0.25 7,0\"/>\n\
+             <text class=\"f-text\" x=\"3\" y=\"13.5\" text-anchor=\"start\" font-size=\"12\">&lt;p50&gt;</text>\n</svg>\n"
+        );
+    }
 }

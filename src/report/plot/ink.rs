@@ -1,9 +1,4 @@
-//! Colours that follow the reader's light or dark mode: plotters draws with placeholders, and CSS classes take their
-//! place.
-
-use std::fmt::Write as _;
-
-use plotters::style::{Color as _, RGBColor, ShapeStyle};
+//! Colours that follow the reader's light or dark mode: shapes have CSS classes.
 
 /// The number of runs that have a colour of their own.
 pub const RUNS: usize = 4;
@@ -93,60 +88,18 @@ impl Ink {
             ][index % PHASES],
         }
     }
-
-    fn placeholder(self, stroke: Stroke) -> RGBColor {
-        let index = Self::all().position(|ink| ink.name() == self.name()).unwrap_or_default();
-        RGBColor(stroke as u8, 0, index as u8)
-    }
-
-    /// Returns the style of filled shapes.
-    pub fn fill(self) -> ShapeStyle {
-        self.placeholder(Stroke::Solid).filled()
-    }
-
-    /// Returns the colour of words.
-    pub(super) fn words(self) -> RGBColor {
-        self.placeholder(Stroke::Solid)
-    }
-
-    /// Returns the style of lines of this width.
-    pub fn line(self, stroke: Stroke, width: i32) -> ShapeStyle {
-        self.placeholder(stroke).stroke_width(width.unsigned_abs())
-    }
 }
 
-/// Returns the class that belongs to a placeholder on this property (`fill` or `stroke`).
-fn class(property: &str, hex: &str) -> Option<String> {
-    let [stroke, _, index] = [0, 2, 4].map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap_or(""), 16).ok());
-    let name = Ink::all().nth(usize::from(index?))?.name();
-    let dash =
-        [Stroke::Solid, Stroke::Dashed, Stroke::Dotted].into_iter().find(|one| *one as u8 == stroke.unwrap_or(0));
-    Some(match (property, dash) {
-        ("stroke", Some(Stroke::Dashed)) => format!("s-{name} dashed"),
-        ("stroke", Some(Stroke::Dotted)) => format!("s-{name} dotted"),
-        ("stroke", _) => format!("s-{name}"),
-        _ => format!("f-{name}"),
-    })
-}
-
-/// Replaces the placeholders in plotters' drawing with classes.
-pub(super) fn classed(svg: &str) -> String {
-    const VALUE: &str = "=\"#";
-    let mut told = String::with_capacity(svg.len());
-    let mut rest = svg;
-    // Quotes within words are escaped, so that only attributes match.
-    while let Some((before, after)) = rest.split_once(VALUE) {
-        let (kept, property) = before.rsplit_once(' ').unwrap_or(("", before));
-        let (hex, tail) = after.split_once('"').unwrap_or((after, ""));
-        match class(property, hex) {
-            Some(class) => write!(told, "{kept} class=\"{class}\""),
-            None => write!(told, "{kept} {property}{VALUE}{hex}\""),
-        }
-        .ok();
-        rest = tail;
+impl Stroke {
+    /// Returns the CSS classes of a line in this ink.
+    pub fn class(self, ink: Ink) -> String {
+        let dash = match self {
+            Self::Solid => "",
+            Self::Dashed => " dashed",
+            Self::Dotted => " dotted",
+        };
+        format!("s-{}{dash}", ink.name())
     }
-    told.push_str(rest);
-    told.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "")
 }
 
 /// Returns the CSS of drawings: each class in light and in dark.
@@ -175,21 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_ink_has_a_unique_placeholder_and_name() {
-        let mut seen = std::collections::HashSet::new();
-        for ink in Ink::all() {
-            let RGBColor(stroke, _, index) = ink.placeholder(Stroke::Dashed);
-            let hex = format!("{stroke:02X}00{index:02X}");
-            assert_eq!(class("stroke", &hex), Some(format!("s-{} dashed", ink.name())));
-            assert_eq!(class("fill", &hex), Some(format!("f-{}", ink.name())));
-            assert!(seen.insert(ink.name()), "{ink:?}");
-        }
-    }
-
-    #[test]
-    fn placeholders_become_classes_and_nothing_else_changes() {
-        let svg = "<rect opacity=\"1\" fill=\"#000000\" stroke=\"none\"/><text x=\"1\">=&quot;#000000</text>";
-        assert_eq!(classed(svg), "<rect class=\"f-text\" stroke=\"none\"/><text x=\"1\">=&quot;#000000</text>");
-        assert_eq!(classed("<a fill=\"#0000FF\"/>"), "<a fill=\"#0000FF\"/>");
+    fn every_ink_has_a_unique_name() {
+        let names: std::collections::HashSet<_> = Ink::all().map(Ink::name).collect();
+        assert_eq!(names.len(), Ink::all().count());
     }
 }

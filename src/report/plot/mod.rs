@@ -1,4 +1,4 @@
-//! Figures as SVG, drawn with plotters: readable in light and dark, wide and on a phone, without a script or a font.
+//! Figures as SVG: readable in light and dark, wide and on a phone, without a script or a font.
 
 pub mod chart;
 pub mod figure;

@@ -29,7 +29,7 @@ pub fn chart(title: &str, curves: &[Curve<'_>]) -> Option<Chart> {
     let heights = lines.iter().flat_map(|line| line.parts.iter().flatten().map(|(_, us)| *us));
     let (from, to) = ticks::log_range(heights);
     let end = most.max(10.0);
-    let told = |us: &f64| (*us, ticks::duration(*us));
+    let labelled = |us: &f64| (*us, ticks::duration(*us));
     Some(Chart {
         title: title.to_owned(),
         description: description(&curves),
@@ -45,7 +45,7 @@ pub fn chart(title: &str, curves: &[Curve<'_>]) -> Option<Chart> {
             scale: Scale::Log,
             from,
             to,
-            ticks: ticks::log_ticks(from, to, 9).iter().map(told).collect(),
+            ticks: ticks::log_ticks(from, to, 9).iter().map(labelled).collect(),
         },
         bands: Vec::new(),
         areas: Vec::new(),

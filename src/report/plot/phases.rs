@@ -1,17 +1,8 @@
 //! Phases as stacked bars, one bar below the other.
 
-use std::io;
-
-use plotters::backend::SVGBackend;
-use plotters::coord::Shift;
-use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _};
-use plotters::element::{PathElement, Rectangle};
-use plotters::style::text_anchor::{HPos, VPos};
-
-use super::figure::{Name, Size, embedded, px, standalone, width_of, words};
+use super::figure::{Anchor, Name, Shapes, Size, width_of};
 use super::ink::{Ink, Stroke};
 use super::ticks;
-use crate::error::{Context as _, Result};
 
 const MARGIN: i32 = 12;
 const LINE: i32 = 20;
@@ -39,9 +30,6 @@ pub struct Stack<'a> {
     pub bars: &'a [Bar],
 }
 
-type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<io::Error>>;
-type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
 impl Bar {
     fn total(&self) -> f64 {
         self.segments.iter().map(|(_, us)| us.max(0.0)).sum()
@@ -50,29 +38,22 @@ impl Bar {
 
 /// Draws a file of its own, on paper that follows the reader's light or dark mode, so that it reads in a Markdown page
 /// too.
-///
-/// # Errors
-/// If plotters fails.
-pub fn file(stack: &Stack<'_>, width: i32) -> Result<String> {
+pub fn file(stack: &Stack<'_>, width: i32) -> String {
     draw(stack, width, "phases", true)
 }
 
 /// Draws a part of a page that has [`super::ink::style`]; `id` is unique there.
-///
-/// # Errors
-/// If plotters fails.
-pub fn part(stack: &Stack<'_>, width: i32, id: &str) -> Result<String> {
+pub fn part(stack: &Stack<'_>, width: i32, id: &str) -> String {
     draw(stack, width, id, false)
 }
 
-fn draw(stack: &Stack<'_>, width: i32, id: &str, alone: bool) -> Result<String> {
+fn draw(stack: &Stack<'_>, width: i32, id: &str, alone: bool) -> String {
     let layout = Layout::new(stack, width, alone);
     let size = Size { width, height: layout.height() };
-    let mut drawn = String::new();
-    layout.draw(&mut drawn, size).context(|| format!("drawing {}", stack.title))?;
+    let shapes = layout.draw();
     let description = description(stack);
     let name = Name { id, title: stack.title, description: &description };
-    Ok(if alone { standalone(&drawn, size, &name) } else { embedded(&drawn, size, &name) })
+    if alone { shapes.standalone(size, &name) } else { shapes.embedded(size, &name) }
 }
 
 fn description(stack: &Stack<'_>) -> String {
@@ -125,73 +106,68 @@ impl<'a> Layout<'a> {
         self.top + ROW * i32::try_from(self.stack.bars.len()).unwrap_or(i32::MAX / ROW - 100) + FOOT
     }
 
-    /// Returns the place of a duration in microseconds.
-    fn x(&self, us: f64) -> i32 {
-        let span = f64::from(px(self.width - 2 * MARGIN));
-        px(MARGIN) + (span * us / self.most_us).round() as i32
+    /// Returns the place of a duration in microseconds, in pixels from the left.
+    fn x(&self, us: f64) -> f64 {
+        f64::from(MARGIN) + f64::from(self.width - 2 * MARGIN) * us / self.most_us
     }
 
-    fn draw(&self, drawn: &mut String, size: Size) -> Drawn {
-        let root = SVGBackend::with_string(drawn, size.canvas()).into_drawing_area();
+    fn draw(&self) -> Shapes {
+        let mut shapes = Shapes::default();
         if self.titled {
-            let style = words(Ink::Text, HPos::Left, VPos::Top);
-            root.draw_text(self.stack.title, &style, (px(MARGIN), px(MARGIN)))?;
+            let corner = (f64::from(MARGIN), f64::from(MARGIN));
+            shapes.words(self.stack.title, corner, Anchor::TopLeft, Ink::Text);
         }
         for (name, x, y) in &self.legend {
-            let swatch = [(px(*x), px(y + 2)), (px(x + 12), px(y + 14))];
-            root.draw(&Rectangle::new(swatch, self.ink(name).fill()))?;
-            root.draw_text(name, &words(Ink::Muted, HPos::Left, VPos::Center), (px(x + 18), px(y + 8)))?;
+            let (x, y) = (f64::from(*x), f64::from(*y));
+            shapes.rectangle((x, y + 2.0), (x + 12.0, y + 14.0), self.ink(name));
+            shapes.words(name, (x + 18.0, y + 8.0), Anchor::Left, Ink::Muted);
         }
-        self.scale(&root)?;
+        self.scale(&mut shapes);
         let tops = (0..).map(|row| self.top + row * ROW);
         for (bar, y) in self.stack.bars.iter().zip(tops) {
-            self.bar(&root, bar, y)?;
+            self.bar(&mut shapes, bar, f64::from(y));
         }
-        root.present()
+        shapes
     }
 
     fn ink(&self, phase: &str) -> Ink {
         Ink::Phase(self.legend.iter().position(|(name, ..)| *name == phase).unwrap_or_default())
     }
 
-    fn scale(&self, root: &Root<'_>) -> Drawn {
-        let bottom = self.height() - FOOT;
+    fn scale(&self, shapes: &mut Shapes) {
+        let (top, bottom) = (f64::from(self.top), f64::from(self.height() - FOOT));
         let most = (self.width / 90).unsigned_abs() as usize;
         for tick in ticks::linear_ticks(0.0, self.most_us, most) {
             let (x, label) = (self.x(tick), ticks::duration(tick));
-            let line = vec![(x, px(self.top)), (x, px(bottom))];
-            root.draw(&PathElement::new(line, Ink::Grid.line(Stroke::Solid, px(1))))?;
-            let half = px(width_of(&label)) / 2;
-            let x = x.clamp(px(4) + half, px(self.width - 4) - half);
+            shapes.line([(x, top), (x, bottom)], Ink::Grid, Stroke::Solid, 1);
+            let half = f64::from(width_of(&label)) / 2.0;
+            let x = x.max(4.0 + half).min(f64::from(self.width - 4) - half);
             let label = if tick == 0.0 { "0" } else { &label };
-            root.draw_text(label, &words(Ink::Muted, HPos::Center, VPos::Top), (x, px(bottom + 6)))?;
+            shapes.words(label, (x, bottom + 6.0), Anchor::Top, Ink::Muted);
         }
-        Ok(())
     }
 
-    fn bar(&self, root: &Root<'_>, bar: &Bar, y: i32) -> Drawn {
+    fn bar(&self, shapes: &mut Shapes, bar: &Bar, y: f64) {
         let total = ticks::duration(bar.total());
+        let (left, right) = (f64::from(MARGIN), f64::from(self.width - MARGIN));
+        let (line, room) = (f64::from(LINE), |words: &str| f64::from(width_of(words)));
         // Words cover the lines of the scale.
-        let ground = [(px(MARGIN) - px(2), px(y)), (px(MARGIN + width_of(&bar.label)), px(y + LINE - 2))];
-        root.draw(&Rectangle::new(ground, Ink::Paper.fill()))?;
-        root.draw_text(&bar.label, &words(Ink::Text, HPos::Left, VPos::Center), (px(MARGIN), px(y + LINE / 2)))?;
-        let end = px(self.width - MARGIN);
-        let ground = [(end - px(width_of(&total) + 4), px(y)), (end + px(2), px(y + LINE - 2))];
-        root.draw(&Rectangle::new(ground, Ink::Paper.fill()))?;
-        root.draw_text(&total, &words(Ink::Text, HPos::Right, VPos::Center), (end, px(y + LINE / 2)))?;
-        let (top, bottom) = (px(y + LINE), px(y + LINE + BAR));
+        shapes.rectangle((left - 2.0, y), (left + room(&bar.label), y + line - 2.0), Ink::Paper);
+        shapes.words(&bar.label, (left, y + line / 2.0), Anchor::Left, Ink::Text);
+        shapes.rectangle((right - room(&total) - 4.0, y), (right + 2.0, y + line - 2.0), Ink::Paper);
+        shapes.words(&total, (right, y + line / 2.0), Anchor::Right, Ink::Text);
+        let (top, bottom) = (y + line, y + line + f64::from(BAR));
         let mut from = 0.0;
         for (name, us) in &bar.segments {
             let (left, right) = (self.x(from), self.x(from + us.max(0.0)));
             from += us.max(0.0);
-            root.draw(&Rectangle::new([(left, top), (right, bottom)], self.ink(name).fill()))?;
+            shapes.rectangle((left, top), (right, bottom), self.ink(name));
             let label = ticks::duration(*us);
-            if right - left > px(width_of(&label) + 4) {
-                let at = ((left + right) / 2, (top + bottom) / 2);
-                root.draw_text(&label, &words(Ink::OnPhase, HPos::Center, VPos::Center), at)?;
+            if right - left > room(&label) + 4.0 {
+                let at = (f64::midpoint(left, right), f64::midpoint(top, bottom));
+                shapes.words(&label, at, Anchor::Middle, Ink::OnPhase);
             }
         }
-        Ok(())
     }
 }
 
@@ -211,9 +187,9 @@ mod tests {
         ];
         let stack = Stack { title: "Phases", bars: &bars };
         let layout = Layout::new(&stack, 424, true);
-        assert_eq!((layout.x(0.0), layout.x(800.0)), (px(12), px(412)));
-        assert_eq!((layout.x(100.0), layout.x(400.0)), (px(62), px(212)));
-        let svg = file(&stack, 424).unwrap();
+        assert_eq!((layout.x(0.0), layout.x(800.0)), (12.0, 412.0));
+        assert_eq!((layout.x(100.0), layout.x(400.0)), (62.0, 212.0));
+        let svg = file(&stack, 424);
         // A phase has its colour wherever it is: twice, and once in the legend.
         let of = |phase: usize| svg.matches(&format!("class=\"f-phase-{phase}\"")).count();
         assert_eq!([of(0), of(1), of(2)], [3, 2, 3]);
@@ -227,7 +203,7 @@ mod tests {
     #[test]
     fn an_empty_chart_is_drawn() {
         for bars in [&[][..], &[bar("none", &[])], &[bar("zero", &[("send", 0.0)])]] {
-            assert!(part(&Stack { title: "t", bars }, 300, "x").unwrap().ends_with("</svg>\n"));
+            assert!(part(&Stack { title: "t", bars }, 300, "x").ends_with("</svg>\n"));
         }
     }
 }

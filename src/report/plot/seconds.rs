@@ -110,13 +110,13 @@ pub fn latency(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
         add("p50", Stroke::Solid, 2, |second| second.p50_us);
     }
     let (from, to) = ticks::log_range(lines.iter().flat_map(|line| line.parts.iter().flatten().map(|(_, us)| *us)));
-    let told = |us: &f64| (*us, ticks::duration(*us));
+    let labelled = |us: &f64| (*us, ticks::duration(*us));
     let y = Axis {
         title: "response time (log)".to_owned(),
         scale: Scale::Log,
         from,
         to,
-        ticks: ticks::log_ticks(from, to, 8).iter().map(told).collect(),
+        ticks: ticks::log_ticks(from, to, 8).iter().map(labelled).collect(),
     };
     Some(Chart {
         title: title.to_owned(),
@@ -182,8 +182,8 @@ fn bands(courses: &[Course<'_>]) -> Vec<Band> {
 
 fn described(courses: &[Course<'_>]) -> String {
     let each = courses.iter().map(|course| {
-        let told = course.named(&format!("{} s measured", ticks::digits(course.results.arrivals.measured_s)));
-        format!("{told}; {}.", stalls(&course.stalls()))
+        let label = course.named(&format!("{} s measured", ticks::digits(course.results.arrivals.measured_s)));
+        format!("{label}; {}.", stalls(&course.stalls()))
     });
     each.collect::<Vec<_>>().join(" ")
 }
@@ -191,8 +191,8 @@ fn described(courses: &[Course<'_>]) -> String {
 /// Describes stalls in words.
 pub fn stalls(stalls: &[Stall]) -> String {
     /// The number of stalls that are described; further ones are counted.
-    const TOLD: usize = 4;
-    let each = stalls.iter().take(TOLD).map(|stall| {
+    const MAX_DESCRIBED: usize = 4;
+    let each = stalls.iter().take(MAX_DESCRIBED).map(|stall| {
         let when = match stall {
             Stall { first, last, .. } if first == last => format!("second {first}"),
             Stall { first, last, .. } => format!("seconds {first} to {last}"),
@@ -203,7 +203,7 @@ pub fn stalls(stalls: &[Stall]) -> String {
     let each = each.collect::<Vec<_>>().join(", ");
     match stalls.len() {
         0 => "no second stalled".to_owned(),
-        count if count > TOLD => format!("stalled in {each} and {} times more", count - TOLD),
+        count if count > MAX_DESCRIBED => format!("stalled in {each} and {} times more", count - MAX_DESCRIBED),
         _ => format!("stalled in {each}"),
     }
 }

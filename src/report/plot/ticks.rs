@@ -129,10 +129,11 @@ mod tests {
 
     #[test]
     fn durations_and_percentiles_are_formatted() {
-        let told: Vec<String> = [0.25, 1.0, 9.996, 512.4, 999.6, 1_234.0, 20_000.0, 1e6, 2.5e6].map(duration).into();
-        assert_eq!(told, ["250 ns", "1 µs", "10 µs", "512 µs", "1 ms", "1.23 ms", "20 ms", "1 s", "2.5 s"]);
-        let told: Vec<String> = percentile_ticks(1e5).into_iter().map(percentile).collect();
-        assert_eq!(told, ["0%", "50%", "90%", "99%", "99.9%", "99.99%", "99.999%"]);
+        let durations: Vec<String> =
+            [0.25, 1.0, 9.996, 512.4, 999.6, 1_234.0, 20_000.0, 1e6, 2.5e6].map(duration).into();
+        assert_eq!(durations, ["250 ns", "1 µs", "10 µs", "512 µs", "1 ms", "1.23 ms", "20 ms", "1 s", "2.5 s"]);
+        let percentiles: Vec<String> = percentile_ticks(1e5).into_iter().map(percentile).collect();
+        assert_eq!(percentiles, ["0%", "50%", "90%", "99%", "99.9%", "99.99%", "99.999%"]);
         assert_eq!(log_ticks(200.0, 2_000.0, 8), [200.0, 500.0, 1_000.0, 2_000.0]);
         assert_eq!(linear_ticks(-10.0, 120.0, 8), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0, 120.0]);
         assert_eq!(log_range([]), (1.0, 10.0));

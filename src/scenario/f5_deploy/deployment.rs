@@ -187,24 +187,24 @@ impl Deployment {
 
     /// Takes what later steps need from an answer; `None`, with nothing taken, if it is not the right one.
     fn accept(&mut self, step: usize, answer: &Value) -> Option<()> {
-        let says = |name: &str, value: &str| (answer[name] == value).then_some(());
+        let has = |name: &str, value: &str| (answer[name] == value).then_some(());
         match step {
             LOGIN => self.token = text(&answer["token"]["token"])?,
             UPLOAD_CERT => self.certificate.file = text(&answer["localFilePath"])?,
             UPLOAD_KEY => self.key.file = text(&answer["localFilePath"])?,
-            INSTALL_CERT => says("name", &self.certificate.name)?,
-            INSTALL_KEY => says("name", &self.key.name)?,
+            INSTALL_CERT => has("name", &self.certificate.name)?,
+            INSTALL_KEY => has("name", &self.key.name)?,
             OPEN_TRANSACTION => {
-                says("state", "STARTED")?;
+                has("state", "STARTED")?;
                 self.transaction = text(&answer["transId"])?;
             }
             // The answer is the command, which waits in the transaction: nothing is done yet.
             UPDATE_PROFILE => {}
-            COMMIT => says("state", "COMPLETED")?,
-            LOGOUT => says("token", &self.token)?,
+            COMMIT => has("state", "COMPLETED")?,
+            LOGOUT => has("token", &self.token)?,
             _ => {
-                says("cert", &self.certificate.full_name())?;
-                says("key", &self.key.full_name())?;
+                has("cert", &self.certificate.full_name())?;
+                has("key", &self.key.full_name())?;
             }
         }
         Some(())

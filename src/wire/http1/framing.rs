@@ -7,8 +7,8 @@ use super::{MAX_TRAILERS, ParseError, ParserState};
 /// The framing of a message, as its header fields state it.
 pub(super) struct Framing {
     pub(super) body: Body,
-    pub(super) asked_close: bool,
-    pub(super) asked_keep_alive: bool,
+    pub(super) has_close: bool,
+    pub(super) has_keep_alive: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Framing {
         let mut length = None;
         let (mut is_coded, mut codings) = (false, 0);
         let mut last_coding_is_chunked = false;
-        let mut framing = Self { body: Body::UntilClose, asked_close: false, asked_keep_alive: false };
+        let mut framing = Self { body: Body::UntilClose, has_close: false, has_keep_alive: false };
         for header in headers {
             if header.name.eq_ignore_ascii_case("content-length") {
                 // Equal lengths count as one; an empty one is malformed (section 6.3).
@@ -43,8 +43,8 @@ impl Framing {
                 }
             } else if header.name.eq_ignore_ascii_case("connection") {
                 for item in list_items(header.value) {
-                    framing.asked_close |= item.eq_ignore_ascii_case(b"close");
-                    framing.asked_keep_alive |= item.eq_ignore_ascii_case(b"keep-alive");
+                    framing.has_close |= item.eq_ignore_ascii_case(b"close");
+                    framing.has_keep_alive |= item.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
         }

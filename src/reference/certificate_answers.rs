@@ -9,23 +9,23 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::body;
-use crate::chain::Asked;
+use crate::chain::ReceivedRequest;
 use crate::cli::Behaviour;
 use crate::clock::{parse_rfc3339, rfc3339};
 use crate::etag;
 use crate::new_certificate::NewCertificate;
 use crate::query::Query;
 use crate::reply::{self, Reply};
-use crate::store::certificates::{Certificate, Field, Listing, Order, Page};
+use crate::store::certificate_rows::{Certificate, Field, Listing, Order, Page};
 use crate::store::{Store, Violation};
 
 const DEFAULT_PER_PAGE: i64 = 50;
 const MAX_PER_PAGE: i64 = 500;
 
 /// Creates a certificate: one INSERT, and nothing that would lead to its issuance.
-pub async fn create<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
-    let refuse = |status, message: &str| reply::failure(status, message, &asked.id);
-    let Some(new) = body::object::<NewCertificate>(&asked.body) else {
+pub async fn create<S: Store>(app: &App<S>, request: &ReceivedRequest) -> Reply {
+    let refuse = |status, message: &str| reply::failure(status, message, &request.id);
+    let Some(new) = body::object::<NewCertificate>(&request.body) else {
         return refuse(StatusCode::BAD_REQUEST, "Invalid request body");
     };
     let certificate = match new.check(&app.ids) {
@@ -58,15 +58,15 @@ pub async fn show<S: Store>(app: &App<S>, id: &str, request_id: &str) -> Reply {
 }
 
 /// Answers with a page of certificates.
-pub async fn list<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
-    let query = Query::parse(asked.head.uri.query());
+pub async fn list<S: Store>(app: &App<S>, request: &ReceivedRequest) -> Reply {
+    let query = Query::parse(request.head.uri.query());
     let paging = Paging::of(&query);
     match app.store.certificates(&paging.page(&query, app.behaviour)).await {
         Ok(listing) => {
             app.work.certificates_listed.one();
-            etag::tag(paging.reply(listing), &asked.head.headers)
+            etag::tag(paging.reply(listing), &request.head.headers)
         }
-        Err(_) => reply::failure(StatusCode::INTERNAL_SERVER_ERROR, "Failed to list certificates", &asked.id),
+        Err(_) => reply::failure(StatusCode::INTERNAL_SERVER_ERROR, "Failed to list certificates", &request.id),
     }
 }
 

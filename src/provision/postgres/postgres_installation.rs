@@ -25,9 +25,9 @@ impl PostgresInstallation {
     /// Reports whether `pg_stat_statements` can be preloaded: a server that preloads a missing library does not start.
     /// Some distributions have it in a package of its own.
     pub fn has_statement_statistics(&self) -> bool {
-        let told = output(&self.bin.join("pg_config"), "--pkglibdir").map(PathBuf::from);
+        let configured = output(&self.bin.join("pg_config"), "--pkglibdir").map(PathBuf::from);
         let guessed = ["../lib", "../lib/postgresql", "../lib64/pgsql"].map(|lib| self.bin.join(lib));
-        told.into_iter().chain(guessed).any(|lib| lib.join("pg_stat_statements.so").is_file())
+        configured.into_iter().chain(guessed).any(|lib| lib.join("pg_stat_statements.so").is_file())
     }
 }
 
@@ -92,15 +92,15 @@ fn examine(bin: &Path) -> Result<PostgresInstallation, String> {
             return Err(format!("no `{program}` in it"));
         }
     }
-    let told = output(&bin.join("postgres"), "--version").ok_or("`postgres --version` failed")?;
-    let version = told.rsplit_once("PostgreSQL) ").map_or(told.as_str(), |(_, version)| version);
+    let printed = output(&bin.join("postgres"), "--version").ok_or("`postgres --version` failed")?;
+    let version = printed.rsplit_once("PostgreSQL) ").map_or(printed.as_str(), |(_, version)| version);
     let digits = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     match digits.parse::<u32>() {
         Ok(major) if major >= OLDEST_MAJOR => {
             Ok(PostgresInstallation { bin: bin.to_owned(), version: version.to_owned() })
         }
         Ok(_) => Err(format!("PostgreSQL {version} is older than {OLDEST_MAJOR}")),
-        Err(_) => Err(format!("`postgres --version` printed {told:?}")),
+        Err(_) => Err(format!("`postgres --version` printed {printed:?}")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{MemoryStore, POLICIES, PROFILE};
 use crate::store::StoreError;
-use crate::store::acme::{AcmeStore, Version};
+use crate::store::acme_rows::{AcmeStore, Version};
 
 impl AcmeStore for MemoryStore {
     async fn has_profile(&self, id: &str) -> Result<bool, StoreError> {

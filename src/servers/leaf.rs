@@ -1,4 +1,4 @@
-//! A certificate authority and its leaf, as this server and the mock of an F5 make them at every start.
+//! A certificate authority and its leaf, as these servers make them at every start.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -10,13 +10,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 pub struct Leaf {
     /// The authority's certificate, PEM.
     pub ca_pem: String,
+    /// The leaf, DER.
     pub certificate: CertificateDer<'static>,
+    /// Its private key.
     pub key: PrivateKeyDer<'static>,
 }
 
 impl Leaf {
     /// Makes a fresh ECDSA P-256 authority of `program`, and a leaf for these names, the first of which is its common
     /// one; neither private key is ever written to a file.
+    ///
+    /// # Errors
+    /// If a certificate cannot be made.
     pub fn generate(program: &str, names: &[&str]) -> Result<Self, String> {
         let failed = |e: rcgen::Error| format!("cannot make the server's certificate: {e}");
         let authority = authority(program).map_err(failed)?;

@@ -38,7 +38,7 @@ impl Inspection<'_> {
     pub(in crate::inspect) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
         let path = path_at(Some(&self.target.base), directory)?;
         let answer =
-            if bearer { self.probe.ask_with_token(Method::Get, &path).await? } else { self.probe.get(&path).await? };
+            if bearer { self.probe.send_with_token(Method::Get, &path).await? } else { self.probe.get(&path).await? };
         match answer.status {
             429 => Err(self.limited()),
             200 if !answer.is_html() => self.read(&path, &answer),

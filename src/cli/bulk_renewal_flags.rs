@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, SystemFacts};
-use super::flags::{ArrivalSpread, LoadFlags, TargetFlags};
+use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};

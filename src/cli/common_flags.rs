@@ -19,8 +19,8 @@ use crate::load::schedule::Pattern;
 use crate::measure::machine_use::CpuBound;
 use crate::system::base_url::{BaseUrl, redact};
 use crate::system::connectors::DaemonChoice;
-use crate::system::reference::{Behaviour, Store};
-use crate::system::{Target, Token};
+use crate::system::reference::StoreChoice;
+use crate::system::{Behaviour, Target, Token};
 use crate::wire::tls::Trust;
 
 /// The token that the old harness used where none is given.
@@ -127,7 +127,7 @@ pub struct TargetFlags {
     in_memory: bool,
     /// Let the reference server behave as certctl was built, or as its documents say where the two differ.
     #[arg(long, value_enum, default_value = "as-built", env = "CERTCTL_BENCH_BEHAVIOUR")]
-    behaviour: BehaviourFlag,
+    behaviour: Behaviour,
 }
 
 /// Flags that size the load.
@@ -168,15 +168,6 @@ pub struct LoadFlags {
     smoke: bool,
 }
 
-/// The certctl that the reference server imitates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum BehaviourFlag {
-    /// With the defects that scenarios meet.
-    AsBuilt,
-    /// Without them.
-    AsDocumented,
-}
-
 /// The standing of the old harness's variables that name the system under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvironmentUse {
@@ -198,7 +189,7 @@ pub enum Where {
     /// A certctl that runs already.
     Running(Box<Target>),
     /// The reference server, which is to be started.
-    Reference(Store, Behaviour),
+    Reference(StoreChoice, Behaviour),
     /// Daemons behind certctl's connectors.
     Connectors(Box<DaemonChoice>),
 }
@@ -216,15 +207,11 @@ impl TargetArgs for TargetFlags {
                 .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
             }
             let store = match self.database {
-                Some(url) => Store::Database(url),
-                None if self.in_memory => Store::InMemory,
-                None => Store::Auto,
+                Some(url) => StoreChoice::Database(url),
+                None if self.in_memory => StoreChoice::InMemory,
+                None => StoreChoice::Auto,
             };
-            let behaviour = match self.behaviour {
-                BehaviourFlag::AsBuilt => Behaviour::AsBuilt,
-                BehaviourFlag::AsDocumented => Behaviour::AsDocumented,
-            };
-            return Ok(Where::Reference(store, behaviour));
+            return Ok(Where::Reference(store, self.behaviour));
         };
         if self.in_memory {
             return Err(Error::usage(format!(
@@ -233,7 +220,7 @@ impl TargetArgs for TargetFlags {
             ))
             .with_hint("leave out --in-memory, or unset CERTCTL_BASE to have a reference server started"));
         }
-        if self.behaviour == BehaviourFlag::AsDocumented {
+        if self.behaviour == Behaviour::AsDocumented {
             return Err(Error::usage(
                 "--behaviour applies only to the reference server: a running certctl behaves as it was built",
             ));

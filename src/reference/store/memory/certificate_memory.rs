@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use super::{ISSUER, MemoryStore, OWNER, POLICIES, PROFILE, TEAM};
-use crate::store::certificates::{Certificate, CertificateStore, Field, Listing, Order, Page};
+use crate::store::certificate_rows::{Certificate, CertificateStore, Field, Listing, Order, Page};
 use crate::store::{StoreError, Violation};
 
 /// The most certificates: with more a long run would fill the memory.

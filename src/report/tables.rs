@@ -1,43 +1,15 @@
 //! Tables of a report as data, for Markdown and HTML alike.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 use super::plot::ticks;
 use super::runs::{LoadedRun, ScenarioRuns};
+use super::table::{Cell, Table};
 use super::{machine_use, text};
-use crate::summary::facts::{DistributionFacts, HandshakeFacts, OutcomeCount, StepFacts, ThresholdFacts};
+use crate::measure::Outcome;
+use crate::summary::facts::{DistributionFacts, HandshakeFacts, OutcomeCount, StepFacts, ThresholdFacts, Unit};
 use crate::summary::plan::PlanFacts;
 use crate::summary::{Summary, WorkloadResults};
-
-/// A table.
-#[derive(Debug, Default)]
-pub struct Sheet {
-    /// Its title; may be empty.
-    pub title: String,
-    /// Its columns.
-    pub header: Vec<Cow<'static, str>>,
-    /// The number of columns from the left that hold words; the others hold numbers.
-    pub words: usize,
-    /// Its rows, with one cell for each column.
-    pub rows: Vec<Vec<Cell>>,
-}
-
-/// A cell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cell {
-    /// Its text.
-    pub text: String,
-    /// True if something is wrong, so that the cell has to be seen.
-    pub alarming: bool,
-}
-
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self { text: text.into(), alarming: false }
-    }
-}
 
 /// The thresholds of a row, for people.
 struct LimitCells {
@@ -45,22 +17,10 @@ struct LimitCells {
     kept: Cell,
 }
 
-impl Sheet {
-    fn new(title: impl Into<String>, words: usize, header: &[&'static str]) -> Self {
-        let header = header.iter().map(|column| Cow::from(*column)).collect();
-        Self { title: title.into(), header, words, rows: Vec::new() }
-    }
-
-    fn pairs(title: impl Into<String>, rows: impl IntoIterator<Item = (String, String)>) -> Self {
-        let rows = rows.into_iter().map(|(key, value)| vec![key.into(), value.into()]).collect();
-        Self { rows, ..Self::new(title, 2, &["", ""]) }
-    }
-}
-
 /// Builds the table of results: a row for each workload and step of each run.
-pub fn overview(group: &ScenarioRuns) -> Sheet {
+pub fn overview(group: &ScenarioRuns) -> Table {
     let header = ["", "arrivals", "errors", "p50 ms", "p95 ms", "p99 ms", "threshold", "kept"];
-    let mut sheet = Sheet::new("Response times", 1, &header);
+    let mut sheet = Table::new("Response times", 1, &header);
     let labelled = group.runs.len() > 1;
     if labelled {
         sheet.header.insert(1, "run".into());
@@ -105,7 +65,7 @@ fn workload_cells(summary: &Summary, results: &WorkloadResults) -> [Cell; 7] {
 
 fn step_cells(summary: &Summary, results: &WorkloadResults, step: &StepFacts) -> [Cell; 7] {
     let bound = bound(summary, |threshold| about(summary, threshold) == (Some(&results.workload), Some(&step.name)));
-    let ok = step.outcomes.iter().find(|entry| entry.outcome == "ok").map_or(0, |entry| entry.count);
+    let ok = step.outcomes.iter().find(|entry| entry.outcome == Outcome::Ok).map_or(0, |entry| entry.count);
     let share = (step.scheduled > 0).then(|| step.scheduled.saturating_sub(ok) as f64 / step.scheduled as f64);
     row(step.scheduled, errors(share, &step.outcomes, step.scheduled), &step.response, bound)
 }
@@ -137,24 +97,13 @@ fn about<'s>(summary: &'s Summary, threshold: &'s ThresholdFacts) -> (Option<&'s
         (None, [only]) => Some(only),
         (None, _) => None,
     };
-    let name = plain(threshold);
-    let steps = workload.map_or(&[][..], |results| &results.steps);
-    let step = steps.iter().find(|step| name.strip_prefix(&*step.name).is_some_and(|rest| rest.starts_with(" p")));
-    (workload.map(|results| &*results.workload), step.map(|step| &*step.name))
-}
-
-/// Returns a threshold's name without that of its workload.
-fn plain(threshold: &ThresholdFacts) -> &str {
-    let prefix = threshold.workload.as_deref().map(|workload| format!("{workload}: "));
-    prefix.and_then(|prefix| threshold.name.strip_prefix(&prefix)).unwrap_or(&threshold.name)
+    (workload.map(|results| &*results.workload), threshold.step.as_deref())
 }
 
 fn bound(summary: &Summary, mut belongs: impl FnMut(&ThresholdFacts) -> bool) -> LimitCells {
     let ours: Vec<_> = summary.thresholds.iter().filter(|threshold| belongs(threshold)).collect();
     let limits = ours.iter().map(|threshold| {
-        // The last word of a latency's name is its quantile.
-        let name = plain(threshold);
-        let name = if threshold.unit == "ms" { name.rsplit(' ').next().unwrap_or(name) } else { name };
+        let name = threshold.quantile.as_ref().unwrap_or(&threshold.name);
         format!("{name} < {}", limit(threshold))
     });
     let limits = limits.collect::<Vec<_>>().join(", ");
@@ -185,9 +134,9 @@ pub fn measured(threshold: &ThresholdFacts) -> String {
 }
 
 fn valued(threshold: &ThresholdFacts, value: f64) -> String {
-    match &*threshold.unit {
-        "share" => format!("{}%", ticks::digits(value * 100.0)),
-        unit => format!("{} {unit}", (value * 1e3).round() / 1e3),
+    match threshold.unit {
+        Unit::Share => format!("{}%", ticks::digits(value * 100.0)),
+        Unit::Ms => format!("{} ms", (value * 1e3).round() / 1e3),
     }
 }
 
@@ -200,18 +149,18 @@ fn share(share: Option<f64>) -> String {
 }
 
 fn errors(of_all: Option<f64>, outcomes: &[OutcomeCount], scheduled: u64) -> String {
-    let wrong: Vec<_> = outcomes.iter().filter(|entry| entry.outcome != "ok" && entry.count > 0).collect();
+    let wrong: Vec<_> = outcomes.iter().filter(|entry| entry.outcome != Outcome::Ok && entry.count > 0).collect();
     let sent: u64 = outcomes.iter().map(|entry| entry.count).sum();
-    let mut told: Vec<String> = wrong.iter().map(|entry| format!("{} {}", entry.count, entry.outcome)).collect();
+    let mut parts: Vec<String> = wrong.iter().map(|entry| format!("{} {}", entry.count, entry.outcome)).collect();
     let unsent = scheduled.saturating_sub(sent);
     if unsent > 0 {
-        told.push(format!("{unsent} unsent"));
+        parts.push(format!("{unsent} unsent"));
     }
-    if told.is_empty() { share(of_all) } else { format!("{} ({})", share(of_all), told.join(", ")) }
+    if parts.is_empty() { share(of_all) } else { format!("{} ({})", share(of_all), parts.join(", ")) }
 }
 
 /// Builds the tables of everything else about a run.
-pub fn details(summary: &Summary) -> Vec<Sheet> {
+pub fn details(summary: &Summary) -> Vec<Table> {
     let mut sheets = vec![environment(summary), workloads(summary)];
     if !summary.thresholds.is_empty() {
         sheets.push(thresholds(&summary.thresholds));
@@ -222,10 +171,10 @@ pub fn details(summary: &Summary) -> Vec<Sheet> {
         sheets.push(handshakes(results));
     }
     let mut settings = Vec::new();
-    for (key, value) in &summary.about.target.settings {
+    for (key, value) in &summary.about.system.settings {
         flatten(key, value, &mut settings);
     }
-    sheets.push(Sheet::pairs("Settings of the system", settings));
+    sheets.push(Table::pairs("Settings of the system", settings));
     for used in &summary.machine_use {
         let rows = machine_use::owners(&used.mean).into_iter().chain([("idle", Some(used.mean.idle))]);
         let rows = rows.filter_map(|(name, cpus)| Some((name.to_owned(), ticks::digits(cpus?))));
@@ -233,30 +182,30 @@ pub fn details(summary: &Summary) -> Vec<Sheet> {
         let who = [("the system under test is", &used.system_is), ("PostgreSQL is", &used.postgresql_is)];
         let who = who.into_iter().map(|(name, text)| (name.to_owned(), text.clone()));
         let title = format!("Use of the machine, in processors of {}, while {}", used.cpus, used.workloads.join(", "));
-        sheets.push(Sheet::pairs(title, rows.chain(statements).chain(who)));
+        sheets.push(Table::pairs(title, rows.chain(statements).chain(who)));
     }
     sheets.retain(|sheet| !sheet.rows.is_empty());
     sheets
 }
 
 /// Collects a setting, and those within it.
-fn flatten(key: &str, value: &Value, told: &mut Vec<(String, String)>) {
+fn flatten(key: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     match value {
-        Value::Object(inner) => inner.iter().for_each(|(name, value)| flatten(&format!("{key} {name}"), value, told)),
-        Value::String(text) => told.push((key.to_owned(), text.clone())),
-        other => told.push((key.to_owned(), other.to_string())),
+        Value::Object(inner) => inner.iter().for_each(|(name, value)| flatten(&format!("{key} {name}"), value, rows)),
+        Value::String(text) => rows.push((key.to_owned(), text.clone())),
+        other => rows.push((key.to_owned(), other.to_string())),
     }
 }
 
-fn environment(summary: &Summary) -> Sheet {
-    let (target, machine, generator) = (&summary.about.target, &summary.about.machine, &summary.generator);
+fn environment(summary: &Summary) -> Table {
+    let (target, machine, generator) = (&summary.about.system, &summary.about.machine, &summary.generator);
     let gib = machine.memory_bytes as f64 / f64::from(1 << 30);
     let mib = |bytes: u64| ticks::digits(bytes as f64 / f64::from(1 << 20));
     let rows = [
         ("system", text::system(target)),
         ("address", target.base_url.clone()),
         ("certificate", target.trust.clone()),
-        ("store", target.store.clone()),
+        ("store", target.store.to_string()),
         ("processor", format!("{} × {}", machine.cores, machine.cpu_model)),
         ("memory", format!("{gib:.1} GiB{}", machine.limits())),
         ("virtualisation", machine.virtualisation.clone()),
@@ -279,19 +228,19 @@ fn environment(summary: &Summary) -> Sheet {
             format!("{} MiB at the end, {} MiB at most", mib(generator.rss_bytes), mib(generator.peak_rss_bytes)),
         ),
     ];
-    Sheet::pairs("Environment", rows.map(|(key, value)| (key.to_owned(), value)))
+    Table::pairs("Environment", rows.map(|(key, value)| (key.to_owned(), value)))
 }
 
-fn workloads(summary: &Summary) -> Sheet {
+fn workloads(summary: &Summary) -> Table {
     let plans = summary.about.workloads.iter();
-    Sheet::pairs(
+    Table::pairs(
         "Workloads",
         plans.map(|plan| (plan.name.to_string(), format!("{}: {}", plan.title, text::workload(plan)))),
     )
 }
 
-fn thresholds(facts: &[ThresholdFacts]) -> Sheet {
-    let mut sheet = Sheet::new("Thresholds", 1, &["", "measured", "limit", "kept"]);
+fn thresholds(facts: &[ThresholdFacts]) -> Table {
+    let mut sheet = Table::new("Thresholds", 1, &["", "measured", "limit", "kept"]);
     for threshold in facts {
         let kept = match threshold.passed {
             Some(true) => "kept".into(),
@@ -299,14 +248,14 @@ fn thresholds(facts: &[ThresholdFacts]) -> Sheet {
             None => Cell { text: "too few samples".to_owned(), alarming: true },
         };
         let limit = format!("< {}", limit(threshold));
-        sheet.rows.push(vec![threshold.name.as_str().into(), measured(threshold).into(), limit.into(), kept]);
+        sheet.rows.push(vec![threshold.title().as_str().into(), measured(threshold).into(), limit.into(), kept]);
     }
     sheet
 }
 
-fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
+fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     let header = ["ms", "samples", "least", "mean", "p50", "p90", "p95", "p99", "p99.9", "most"];
-    let mut sheet = Sheet::new(format!("Latencies of {}", results.workload), 1, &header);
+    let mut sheet = Table::new(format!("Latencies of {}", results.workload), 1, &header);
     for (name, facts) in text::distribution_rows(results, plan) {
         let values = [
             facts.min_us,
@@ -324,7 +273,7 @@ fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Sheet {
     sheet
 }
 
-fn counts(results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) -> Sheet {
+fn counts(results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) -> Table {
     let arrivals = &results.arrivals;
     let mut rows = vec![(
         "arrivals".to_owned(),
@@ -341,7 +290,7 @@ fn counts(results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) -> She
     )];
     for entry in &results.outcomes {
         let example = entry.example.as_ref().map_or_else(String::new, |example| format!("; the first: {example}"));
-        rows.push((entry.outcome.clone(), format!("{}{example}", entry.count)));
+        rows.push((entry.outcome.to_string(), format!("{}{example}", entry.count)));
     }
     for work in &results.work {
         rows.push((
@@ -353,12 +302,12 @@ fn counts(results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) -> She
         rows.push(("work".to_owned(), text::unchecked(summary).to_owned()));
     }
     rows.extend(results.observations.iter().map(|one| (one.name.to_string(), text::observed_value(one))));
-    Sheet::pairs(format!("Counts of {}", results.workload), rows)
+    Table::pairs(format!("Counts of {}", results.workload), rows)
 }
 
-fn handshakes(results: &WorkloadResults) -> Sheet {
+fn handshakes(results: &WorkloadResults) -> Table {
     let header = ["when", "kind", "version", "suite", "group", "certificate", "chain", "count"];
-    let mut sheet = Sheet::new(format!("Handshakes of {}", results.workload), 6, &header);
+    let mut sheet = Table::new(format!("Handshakes of {}", results.workload), 6, &header);
     let mut add = |when: &str, facts: &HandshakeFacts| {
         for entry in &facts.kinds {
             let words = [when, &entry.kind, &entry.version, &entry.suite, &entry.group, &entry.key];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, SystemFacts, TargetArgs};
-use super::flags::{ArrivalSpread, EnvironmentUse, LoadFlags, Where, duration};
+use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, Where, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::PostgresStore;
 use crate::store::StoreError;
-use crate::store::acme::{AcmeStore, Version};
+use crate::store::acme_rows::{AcmeStore, Version};
 
 impl AcmeStore for PostgresStore {
     async fn has_profile(&self, id: &str) -> Result<bool, StoreError> {

@@ -22,6 +22,9 @@ pub fn raise_descriptor_limit() {
 
 /// Checks that so many threads can be started beside the present ones, since a runtime panics where it cannot start its
 /// own.
+///
+/// # Errors
+/// If they cannot.
 pub fn allow_threads(count: usize) -> Result<(), String> {
     // Each waits until all have been started: the limit is on threads that exist at once.
     let (release, gate) = std::sync::mpsc::channel::<()>();
@@ -48,6 +51,9 @@ pub fn allow_threads(count: usize) -> Result<(), String> {
 /// Returns a future that ends at SIGTERM, SIGINT or the end of standard input.
 ///
 /// The end of standard input is how a parent stops this process, also when the parent is killed.
+///
+/// # Errors
+/// If signals, or standard input, cannot be watched.
 pub fn stop_requested() -> Result<impl Future<Output = ()>, String> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;

@@ -1,16 +1,17 @@
-//! Sockets of this server and of the mock of an F5: listening, accepting, the settings of HTTP, and the end of TLS.
+//! Sockets: listening, accepting, the settings of HTTP, and the end of TLS.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use certctl_bench::terminal;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
+
+use crate::terminal;
 
 /// The backlog: a fleet may connect all at once. The kernel cuts this to its own limit.
 const BACKLOG: u32 = 4_096;
@@ -22,6 +23,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const MAX_BUFFER_BYTES: usize = 64 * 1_024;
 
 /// Listens on the address.
+///
+/// # Errors
+/// If the address is not free, or not of this machine.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     let failed = |e: std::io::Error| format!("cannot listen on {address}: {e}; choose another --listen, or port 0");
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;

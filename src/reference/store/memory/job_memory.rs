@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::MemoryStore;
 use crate::store::StoreError;
-use crate::store::jobs::{AWAITING_CSR, DeploymentTarget, Job, JobStore, NewJob};
+use crate::store::job_rows::{AWAITING_CSR, DeploymentTarget, Job, JobStore, NewJob};
 
 impl JobStore for MemoryStore {
     async fn insert_job(&self, _: &NewJob) -> Result<(), StoreError> {

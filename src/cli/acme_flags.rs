@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, SystemFacts};
-use super::flags::{ArrivalSpread, EnvironmentUse, LoadFlags, TargetFlags, duration_or_zero};
+use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, TargetFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
 use crate::store::StoreError;
-use crate::store::certificates::{Certificate, CertificateStore, Field, Listing, Order, Page};
+use crate::store::certificate_rows::{Certificate, CertificateStore, Field, Listing, Order, Page};
 
 type Parameter<'a> = &'a (dyn ToSql + Sync);
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::app::App;
-use crate::chain::Asked;
+use crate::chain::ReceivedRequest;
 use crate::cli::Behaviour;
 use crate::clock;
 use crate::renewal_window::{SerialNumber, Window};
@@ -41,7 +41,7 @@ pub enum Resource<'p> {
 }
 
 /// Answers a GET or a HEAD; the profile is looked up first, whatever the resource.
-pub async fn answer<S: Store>(app: &App<S>, call: &Call<'_>, asked: &Asked) -> Reply {
+pub async fn answer<S: Store>(app: &App<S>, call: &Call<'_>, request: &ReceivedRequest) -> Reply {
     let Some(profile) = call.profile else {
         let detail = "no default profile is set; ask below /acme/profile/ID/ instead";
         return problem(StatusCode::FORBIDDEN, "userActionRequired", detail);
@@ -56,14 +56,14 @@ pub async fn answer<S: Store>(app: &App<S>, call: &Call<'_>, asked: &Asked) -> R
         }
     }
     match call.resource {
-        Resource::Directory => directory(app, profile, asked).await,
-        Resource::NewNonce => new_nonce(app, asked).await,
+        Resource::Directory => directory(app, profile, request).await,
+        Resource::NewNonce => new_nonce(app, request).await,
         Resource::RenewalInfo(id) => renewal_info(app, id).await,
     }
 }
 
 /// Answers with the directory, which comes with a nonce and so writes a row.
-async fn directory<S: Store>(app: &App<S>, profile: &str, asked: &Asked) -> Reply {
+async fn directory<S: Store>(app: &App<S>, profile: &str, request: &ReceivedRequest) -> Reply {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Directory {
@@ -74,7 +74,7 @@ async fn directory<S: Store>(app: &App<S>, profile: &str, asked: &Asked) -> Repl
         key_change: String,
         renewal_info: String,
     }
-    let host = asked.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = request.head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let url = |resource| format!("https://{host}/acme/profile/{profile}/{resource}");
     let directory = Directory {
         new_nonce: url("new-nonce"),
@@ -92,11 +92,11 @@ async fn directory<S: Store>(app: &App<S>, profile: &str, asked: &Asked) -> Repl
     reply::with_header(reply, header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=0, no-cache"))
 }
 
-async fn new_nonce<S: Store>(app: &App<S>, asked: &Asked) -> Reply {
+async fn new_nonce<S: Store>(app: &App<S>, request: &ReceivedRequest) -> Reply {
     let Some(nonce) = issue_nonce(app).await else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "serverInternal", "nonce issuance failed");
     };
-    let status = if asked.head.method == Method::HEAD { StatusCode::OK } else { StatusCode::NO_CONTENT };
+    let status = if request.head.method == Method::HEAD { StatusCode::OK } else { StatusCode::NO_CONTENT };
     let reply = reply::with_header(reply::empty(status), REPLAY_NONCE, nonce);
     reply::with_header(reply, header::CACHE_CONTROL, NO_STORE)
 }

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
 use crate::store::StoreError;
-use crate::store::jobs::{AWAITING_CSR, DeploymentTarget, Job, JobStore, NewJob, RUNNING};
+use crate::store::job_rows::{AWAITING_CSR, DeploymentTarget, Job, JobStore, NewJob, RUNNING};
 
 const COLUMNS: &str = "job.id, job.type, job.certificate_id, job.target_id, job.agent_id, job.status, job.attempts,
     job.max_attempts, job.last_error, job.scheduled_at, job.started_at, job.completed_at, job.created_at";
