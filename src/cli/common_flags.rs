@@ -125,7 +125,7 @@ pub struct TargetFlags {
     /// Let the reference server keep its rows in memory.
     #[arg(long, env = "CERTCTL_BENCH_IN_MEMORY", conflicts_with_all = ["database", "target"])]
     in_memory: bool,
-    /// Let the reference server behave as certctl was built, or as its documents say where the two differ.
+    /// Let the reference server behave as certctl was built, or as its documents notify where the two differ.
     #[arg(long, value_enum, default_value = "as-built", env = "CERTCTL_BENCH_BEHAVIOUR")]
     behaviour: Behaviour,
 }

@@ -56,14 +56,14 @@ mod tests {
     #[test]
     fn results_of_another_machine_are_named_and_not_compared() {
         let home = tempfile::tempdir().unwrap();
-        let told = |id: &str, name| incomparable(home.path(), "storm", "beat", id, name);
-        assert_eq!(told("certctl-aaaaaa", None), None, "nothing is saved at all");
+        let message = |id: &str, name| incomparable(home.path(), "storm", "beat", id, name);
+        assert_eq!(message("certctl-aaaaaa", None), None, "nothing is saved at all");
         let base = home.path().join("storm/beat/certctl-aaaaaa/base");
         fs::create_dir_all(&base).unwrap();
         fs::write(base.join("estimates.json"), "{}").unwrap();
-        assert_eq!(told("certctl-aaaaaa", None), None);
-        assert_eq!(told("certctl-bbbbbb", Some("main")), None);
-        let why = told("certctl-bbbbbb", None).unwrap();
+        assert_eq!(message("certctl-aaaaaa", None), None);
+        assert_eq!(message("certctl-bbbbbb", Some("main")), None);
+        let why = message("certctl-bbbbbb", None).unwrap();
         assert!(why.contains("of certctl-aaaaaa, not of certctl-bbbbbb: the loop is not compared"), "{why}");
     }
 

@@ -111,29 +111,29 @@ const WAITING_EVERY: Duration = Duration::from_secs(4);
 /// A thread that prints, every few seconds until this is dropped, what is waited for: without that, a silent server
 /// looks like a run that hangs.
 struct Waiting {
-    over: Option<Sender<()>>,
+    end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Waiting {
     fn start(what: String) -> Self {
-        let (over, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
         let since = Instant::now();
-        let say = move || {
-            while told.recv_timeout(WAITING_EVERY) == Err(RecvTimeoutError::Timeout) {
+        let report = move || {
+            while ended.recv_timeout(WAITING_EVERY) == Err(RecvTimeoutError::Timeout) {
                 // A line that cannot be written is lost, and nothing else.
                 let _ = writeln!(std::io::stderr(), "still waiting for {what}: {} s", since.elapsed().as_secs());
             }
         };
         // Without the thread the lines are missing, and nothing else.
-        let thread = thread::Builder::new().name("waiting".to_owned()).spawn(say).ok();
-        Self { over: Some(over), thread }
+        let thread = thread::Builder::new().name("waiting".to_owned()).spawn(report).ok();
+        Self { end: Some(end), thread }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.over = None;
+        self.end = None;
         if let Some(thread) = self.thread.take() {
             // The thread only prints: it returns nothing.
             let _ = thread.join();

@@ -72,8 +72,8 @@ pub fn run(flags: RelativeFlags) -> Result<u8> {
     let output =
         std::path::absolute(&flags.output).context(|| format!("finding the folder {}", files::shown(&flags.output)))?;
     let _claim = files::claim(&output)?;
-    let told = flags.comparison.unwrap_or_else(|| output.join("comparison.json"));
-    let written = || [Some(&told), flags.markdown.as_ref()].into_iter().flatten();
+    let file = flags.comparison.unwrap_or_else(|| output.join("comparison.json"));
+    let written = || [Some(&file), flags.markdown.as_ref()].into_iter().flatten();
     // Checked before anything of an earlier comparison is removed.
     written().try_for_each(|file| files::check(file))?;
     remove_earlier(&output)?;
@@ -87,12 +87,12 @@ pub fn run(flags: RelativeFlags) -> Result<u8> {
     let [base, head] = contest.folders();
     let options = CompareOptions { threshold: flags.threshold, counts_only: false };
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
-    comparison.save(&told)?;
+    comparison.save(&file)?;
     if let Some(path) = &flags.markdown {
         files::write(path, comparison_markdown::section(&comparison))?;
     }
     out!("{comparison}");
-    outln!("{:<12} {}", "written", told.display());
+    outln!("{:<12} {}", "written", file.display());
     Ok(comparison.exit_code)
 }
 

@@ -47,15 +47,15 @@ pub fn run(flags: ReportFlags) -> Result<()> {
         files::refuse_input(file, &flags.runs)?;
     }
     let groups = runs::load_all(&flags.runs)?;
-    let told = match flags.format {
+    let rendered = match flags.format {
         Format::Text => plain(&groups),
         Format::Markdown => markdown::report(&groups),
         Format::Html => html::report(&groups)?,
     };
     match &flags.output {
-        Some(file) => files::write(file, told),
+        Some(file) => files::write(file, rendered),
         None => {
-            out!("{told}");
+            out!("{rendered}");
             Ok(())
         }
     }

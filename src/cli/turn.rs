@@ -237,8 +237,8 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<FoundSummary>
         return Ok(FoundSummary::Invalid("it was stopped before its end".to_owned()));
     }
     let ended = status.code().unwrap_or_default();
-    let as_told = if verdict == "pass" { ended == 0 } else { (1..=128).contains(&ended) };
-    if !as_told {
+    let is_consistent = if verdict == "pass" { ended == 0 } else { (1..=128).contains(&ended) };
+    if !is_consistent {
         return Ok(FoundSummary::Invalid(format!("its summary says {verdict}, but it ended with exit code {ended}")));
     }
     let identity = summary["run_id"].as_str().map_or_else(|| short_hash(&text), str::to_owned);

@@ -85,12 +85,12 @@ fn distribution(facts: &DistributionFacts) -> Result<(), String> {
     // The mean is checked apart: it has no place in the order of the quantiles.
     let means = [("mean_us", facts.mean_us, held.mean_us)];
     let pairs =
-        figures_of(facts).into_iter().zip(figures_of(&held)).map(|((name, told), (_, held))| (name, told, held));
-    for (name, told, held) in pairs.chain(means) {
-        if let (Some(told), Some(held)) = (told, held)
-            && (told - held).abs() > held * RESOLUTION + ROUNDED_US
+        figures_of(facts).into_iter().zip(figures_of(&held)).map(|((name, stated), (_, held))| (name, stated, held));
+    for (name, stated, held) in pairs.chain(means) {
+        if let (Some(stated), Some(held)) = (stated, held)
+            && (stated - held).abs() > held * RESOLUTION + ROUNDED_US
         {
-            return Err(format!("{name}: it is {told}, but hdr_ns holds {held}"));
+            return Err(format!("{name}: it is {stated}, but hdr_ns holds {held}"));
         }
     }
     Ok(())
@@ -169,15 +169,15 @@ fn results(results: &WorkloadResults) -> Result<(), String> {
     }
 }
 
-fn share(told: Option<f64>, right: u64, scheduled: u64) -> Result<(), String> {
+fn share(stated: Option<f64>, right: u64, scheduled: u64) -> Result<(), String> {
     let held = (scheduled > 0).then(|| scheduled.saturating_sub(right) as f64 / scheduled as f64);
-    let agree = match (told, held) {
-        (Some(told), Some(held)) => (told - held).abs() <= SHARE_DIGITS,
+    let agree = match (stated, held) {
+        (Some(stated), Some(held)) => (stated - held).abs() <= SHARE_DIGITS,
         (None, None) => true,
         _ => false,
     };
     let shown = |share: Option<f64>| share.map_or("null".to_owned(), |share| share.to_string());
-    if agree { Ok(()) } else { Err(format!("error_share: it is {}, but outcomes give {}", shown(told), shown(held))) }
+    if agree { Ok(()) } else { Err(format!("error_share: it is {}, but outcomes give {}", shown(stated), shown(held))) }
 }
 
 fn threshold(threshold: &ThresholdFacts) -> Result<(), String> {

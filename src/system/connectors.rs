@@ -91,7 +91,7 @@ impl Connectors {
     ///
     /// # Errors
     /// If a daemon does not answer 200, or none is there.
-    pub fn prepare(wanted: DaemonChoice, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<Self> {
+    pub fn prepare(wanted: DaemonChoice, f5_mock: &Path, notify: &mut dyn FnMut(String)) -> Result<Self> {
         let authority = Arc::new(Authority::root(KeyType::EcdsaP256)?);
         let mut connectors = Self {
             all: Vec::new(),
@@ -102,48 +102,48 @@ impl Connectors {
             rotations: Arc::default(),
         };
         if wanted.named.is_empty() {
-            connectors.start(&wanted.kinds, f5_mock, say)?;
+            connectors.start(&wanted.kinds, f5_mock, notify)?;
         } else {
-            connectors.find(&wanted, say)?;
+            connectors.find(&wanted, notify)?;
         }
         Ok(connectors)
     }
 
-    fn skip(&mut self, skipped: String, say: &mut dyn FnMut(String)) {
-        say(skipped.clone());
+    fn skip(&mut self, skipped: String, notify: &mut dyn FnMut(String)) {
+        notify(skipped.clone());
         self.skipped.push(skipped);
     }
 
     /// Connects to daemons that run already.
-    fn find(&mut self, wanted: &DaemonChoice, say: &mut dyn FnMut(String)) -> Result<()> {
+    fn find(&mut self, wanted: &DaemonChoice, notify: &mut dyn FnMut(String)) -> Result<()> {
         if matches!(wanted.trust, Trust::Insecure) {
-            say("WARNING: --insecure: certificates are not verified, and may be those of impostors".to_owned());
+            notify("WARNING: --insecure: certificates are not verified, and may be those of impostors".to_owned());
         }
         for kind in &wanted.kinds {
             match wanted.named.iter().find(|(named, _)| named == kind) {
                 Some((_, base)) => self.all.push(Connector::running(*kind, base.clone(), wanted.trust.clone())?),
-                None => self.skip(format!("skipped: {kind} not named ({})", kind.variable()), say),
+                None => self.skip(format!("skipped: {kind} not named ({})", kind.variable()), notify),
             }
         }
         Ok(())
     }
 
     /// Starts those of `kinds` that are installed.
-    fn start(&mut self, kinds: &[ConnectorKind], f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
+    fn start(&mut self, kinds: &[ConnectorKind], f5_mock: &Path, notify: &mut dyn FnMut(String)) -> Result<()> {
         for kind in kinds {
             match kind.daemon() {
-                Some(daemon) => self.start_daemon(*kind, daemon, say)?,
-                None => self.start_f5(f5_mock, say)?,
+                Some(daemon) => self.start_daemon(*kind, daemon, notify)?,
+                None => self.start_f5(f5_mock, notify)?,
             }
         }
         Ok(())
     }
 
-    fn start_daemon(&mut self, kind: ConnectorKind, daemon: Daemon, say: &mut dyn FnMut(String)) -> Result<()> {
+    fn start_daemon(&mut self, kind: ConnectorKind, daemon: Daemon, notify: &mut dyn FnMut(String)) -> Result<()> {
         let installation = match daemon::find(daemon)? {
             Ok(installation) => installation,
             Err(skipped) => {
-                self.skip(skipped.to_string(), say);
+                self.skip(skipped.to_string(), notify);
                 return Ok(());
             }
         };
@@ -151,7 +151,7 @@ impl Connectors {
         let options = daemon::DaemonOptions { reload, ..Default::default() };
         let sidecar = StartedDaemon::start(&installation, &self.identity()?, &options)?;
         let (address, version) = (sidecar.address(), sidecar.version().to_owned());
-        say(format!("started {kind} {version} at {address}"));
+        notify(format!("started {kind} {version} at {address}"));
         self.add(Connector {
             kind,
             base: BaseUrl::local(address.port()),
@@ -162,11 +162,11 @@ impl Connectors {
         })
     }
 
-    fn start_f5(&mut self, f5_mock: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
+    fn start_f5(&mut self, f5_mock: &Path, notify: &mut dyn FnMut(String)) -> Result<()> {
         let mock = F5Mock::start(f5_mock)?;
         // The mock generates its own first certificate, with a key type of its choice.
         mock.deploy(&self.identity()?)?;
-        say(format!("started a mock of an F5 at {}", mock.address));
+        notify(format!("started a mock of an F5 at {}", mock.address));
         self.add(Connector {
             kind: ConnectorKind::F5,
             base: mock.base.clone(),

@@ -47,7 +47,7 @@ pub fn start(
     store: &StoreChoice,
     behaviour: Behaviour,
     sizes: seed::Sizes,
-    say: &mut dyn FnMut(String),
+    notify: &mut dyn FnMut(String),
 ) -> Result<Target> {
     let (cluster, database) = match store {
         StoreChoice::InMemory => (None, None),
@@ -56,7 +56,7 @@ pub fn start(
             seed::refuse_foreign(url)?;
             (None, Some(url.clone()))
         }
-        StoreChoice::Auto => match private_cluster(say)? {
+        StoreChoice::Auto => match private_cluster(notify)? {
             Some((cluster, url)) => (Some(cluster), Some(url)),
             None => (None, None),
         },
@@ -87,16 +87,16 @@ pub fn start(
 }
 
 /// Starts a private cluster with an empty database; returns `None` if no usable PostgreSQL is installed.
-fn private_cluster(say: &mut dyn FnMut(String)) -> Result<Option<(Cluster, String)>> {
+fn private_cluster(notify: &mut dyn FnMut(String)) -> Result<Option<(Cluster, String)>> {
     let installation = match postgres::find() {
         Ok(installation) => installation,
         Err(error) if error.kind() == ErrorKind::CouldNotRun => {
-            say(format!("{error}\nwithout it the reference server keeps its rows in memory"));
+            notify(format!("{error}\nwithout it the reference server keeps its rows in memory"));
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
-    say(format!("starting a private PostgreSQL {}", installation.version));
+    notify(format!("starting a private PostgreSQL {}", installation.version));
     let cluster = Cluster::start(&installation, &[])?;
     cluster.create_database(DATABASE)?;
     let url = cluster.url(DATABASE);

@@ -1,0 +1,23 @@
+//! The library and the tools around a run: comparison, reports, F5, daemons, handshakes, and the repository itself.
+
+mod baseline;
+#[path = "../reference/client.rs"]
+#[allow(dead_code, reason = "the reference server's tests use the rest")]
+mod client;
+#[path = "../common/mod.rs"]
+mod common;
+mod f5;
+mod f5_clients;
+mod foreign;
+mod handshake;
+mod harness;
+mod html;
+mod interop;
+mod markdown;
+mod pebble;
+mod power;
+mod report;
+mod repository;
+mod sidecars;
+mod splice;
+mod workflows;

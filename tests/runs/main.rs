@@ -1,0 +1,25 @@
+//! Whole runs from the front door: bench targets and verbs, at the reference server, at real daemons and at scripted peers.
+
+mod acme;
+mod agent_storm;
+mod api_tier;
+mod bulk_renewal;
+#[path = "../common/mod.rs"]
+mod common;
+mod connector_tier;
+mod doctor;
+mod faults;
+mod files;
+mod fleet;
+mod foreign_text;
+mod machine;
+mod peers;
+mod preflight;
+mod relative;
+mod remote;
+mod report_verb;
+mod saved;
+mod secrets;
+mod signals;
+mod stall;
+mod terminal;
