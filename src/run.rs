@@ -17,6 +17,7 @@ use crate::load::runtime::runtime;
 use crate::load::schedule::Pattern;
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
+use crate::system::SystemFacts;
 use crate::wire::connection::{Idle, Stopwatch};
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
@@ -34,6 +35,13 @@ pub struct Workload {
     pub plan: Plan,
     /// The system; unknown while flags are only checked.
     pub peer: Option<Rc<Peer>>,
+}
+
+impl Workload {
+    /// Creates a workload that sends its requests to the peer of all workloads at this system.
+    pub fn at(facts: &SystemFacts<'_>, scenario: Rc<dyn Scenario>, plan: Plan) -> Self {
+        Self { scenario, plan, peer: facts.peer.clone() }
+    }
 }
 
 /// Bounds of the number of connections that may wait for their peer to close them first; beyond that number,

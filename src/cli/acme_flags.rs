@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::{Bench, SystemFacts};
+use super::bench::Bench;
 use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, TargetFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -16,6 +16,7 @@ use crate::run::Workload;
 use crate::scenario::Scenario as _;
 use crate::scenario::acme::{Acme as Scenario, DEFAULT_PROFILE, FLOW, Paths};
 use crate::scenario::need::Need;
+use crate::system::SystemFacts;
 
 /// The default timeout: as long as a graceful stop lets requests in flight go on.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -84,14 +85,14 @@ impl Common {
             None => Paths { directory: self.directory(), new_nonce: String::new(), renewal_info: String::new() },
         };
         let token = (!self.no_bearer).then_some(site.token);
-        let scenario = Scenario::new(name, &paths, site.host, token, site.acme_is_audited);
+        let scenario = Scenario::new(name, &paths, &site.host, token, site.acme_is_audited);
         let model = match self.rate {
             None => Model::Closed { think, rounds: None },
             Some(rate) => Model::Open { pattern: self.arrivals.at(rate), clients: 1, affinity: Affinity::Any },
         };
         let mut plan = load.plan(model, users as usize, scenario.steps().len())?;
         plan.timeout = load.timeout.unwrap_or(TIMEOUT);
-        Ok(vec![vec![site.workload(Rc::new(scenario), plan)]])
+        Ok(vec![vec![Workload::at(site, Rc::new(scenario), plan)]])
     }
 }
 

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::bench::{Bench, SystemFacts};
+use super::bench::Bench;
 use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -20,6 +20,7 @@ use crate::scenario::agent_storm::{
 };
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
+use crate::system::SystemFacts;
 
 /// The defaults of certctl's agents.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
@@ -35,7 +36,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(120);
 pub struct AgentStormFlags {
     /// Behaviour of the fleet.
     #[arg(long, value_enum, default_value = "contract", env = "CERTCTL_BENCH_FLEET")]
-    fleet: FleetFlag,
+    fleet: Fleet,
     /// Arrivals: 167/s, 100/m [default: 167/s].
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
@@ -55,29 +56,9 @@ pub struct AgentStormFlags {
     restart_within: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FleetFlag {
-    /// Heartbeats only, one agent after the other, at --rate.
-    Contract,
-    /// Each agent heartbeats every 60 s and polls for work every 30 s, ±10%.
-    Real,
-    /// All agents connect at once, then live like that.
-    Restart,
-}
-
-impl FleetFlag {
-    fn fleet(self) -> Fleet {
-        match self {
-            Self::Contract => Fleet::Contract,
-            Self::Real => Fleet::Real,
-            Self::Restart => Fleet::Restart,
-        }
-    }
-}
-
 impl AgentStormFlags {
     fn pattern(&self) -> Pattern {
-        if self.fleet == FleetFlag::Contract {
+        if self.fleet == Fleet::Contract {
             let rate = self.rate.unwrap_or(Rate::per_second(167));
             return self.arrivals.unwrap_or_default().at(rate);
         }
@@ -88,7 +69,7 @@ impl AgentStormFlags {
                 Stream { step: POLL, period: POLL_EVERY },
             ],
             jitter: JITTER,
-            restart: (self.fleet == FleetFlag::Restart).then_some(restart),
+            restart: (self.fleet == Fleet::Restart).then_some(restart),
         })
     }
 }
@@ -103,7 +84,7 @@ impl Bench for AgentStormFlags {
     fn smoke(&mut self) {
         self.agents = self.agents.min(100);
         self.connections = self.connections.map(|count| count.min(100));
-        if self.fleet == FleetFlag::Contract {
+        if self.fleet == Fleet::Contract {
             self.rate = Some(Rate::per_second(100));
         }
         self.restart_within = Duration::from_millis(500);
@@ -111,7 +92,7 @@ impl Bench for AgentStormFlags {
 
     fn needs(&self) -> Vec<Need> {
         let mut needs = vec![Need::Permission(HEARTBEAT_PERMISSION)];
-        if self.fleet != FleetFlag::Contract {
+        if self.fleet != Fleet::Contract {
             needs.push(Need::Permission(POLL_PERMISSION));
         }
         needs.extend([Need::Agent(1), Need::Agent(self.agents)]);
@@ -119,21 +100,21 @@ impl Bench for AgentStormFlags {
     }
 
     fn loops(&self) -> &'static [&'static str] {
-        if self.fleet == FleetFlag::Contract { &["heartbeat"] } else { &["heartbeat", "poll"] }
+        if self.fleet == Fleet::Contract { &["heartbeat"] } else { &["heartbeat", "poll"] }
     }
 
     fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
-        let scenario = Scenario::new(self.fleet.fleet(), self.agents, site.host, site.token);
+        let scenario = Scenario::new(self.fleet, self.agents, &site.host, site.token);
         let (connections, affinity) = match (self.fleet, self.connections) {
-            (FleetFlag::Contract, Some(count)) => (count as usize, Affinity::Any),
+            (Fleet::Contract, Some(count)) => (count as usize, Affinity::Any),
             _ => (self.agents as usize, Affinity::Own),
         };
         let model = Model::Open { pattern: self.pattern(), clients: self.agents, affinity };
         let mut plan = load.plan(model, connections, scenario.steps().len())?;
-        if self.fleet != FleetFlag::Contract {
+        if self.fleet != Fleet::Contract {
             plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);
         }
-        if self.fleet == FleetFlag::Restart {
+        if self.fleet == Fleet::Restart {
             let (within, window) = (self.restart_within, load.duration.unwrap_or(RESTART_WINDOW));
             if within >= window {
                 let [within, window] = [within, window].map(humantime::format_duration);
@@ -147,7 +128,7 @@ impl Bench for AgentStormFlags {
             plan.warm_up = Duration::ZERO;
             plan.window = window;
         }
-        Ok(vec![vec![site.workload(Rc::new(scenario), plan)]])
+        Ok(vec![vec![Workload::at(site, Rc::new(scenario), plan)]])
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
@@ -156,9 +137,9 @@ impl Bench for AgentStormFlags {
         let of_contract = ["rate", "arrivals", "connections"].map(|id| (id, OF_CONTRACT));
         let of_restart = ("restart_within", "applies only to --fleet restart");
         match self.fleet {
-            FleetFlag::Contract => vec![of_restart],
-            FleetFlag::Real => of_contract.into_iter().chain([of_restart]).collect(),
-            FleetFlag::Restart => {
+            Fleet::Contract => vec![of_restart],
+            Fleet::Real => of_contract.into_iter().chain([of_restart]).collect(),
+            Fleet::Restart => {
                 let warm_up = ("warm_up", "does not apply to --fleet restart, which measures the restart itself");
                 of_contract.into_iter().chain([warm_up]).collect()
             }
@@ -167,7 +148,7 @@ impl Bench for AgentStormFlags {
 
     fn sized(&self) -> (&'static str, u64) {
         // A contract's agents may share connections.
-        if self.fleet == FleetFlag::Contract { ("--connections", 1) } else { ("--agents", 1) }
+        if self.fleet == Fleet::Contract { ("--connections", 1) } else { ("--agents", 1) }
     }
 
     fn error_floor(&self) -> Threshold {

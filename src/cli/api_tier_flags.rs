@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::bench::{Bench, SystemFacts};
+use super::bench::Bench;
 use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::Result;
 use crate::load::dispatcher::Affinity;
@@ -18,6 +18,7 @@ use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 use crate::scenario::issuance::{self, Issuance};
 use crate::scenario::list::{self, List, Variant};
 use crate::scenario::need::Need;
+use crate::system::SystemFacts;
 
 /// The delay of the second workload after the first.
 const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ pub struct ApiTierFlags {
     list_rate: Rate,
     /// Pages to list.
     #[arg(long, value_enum, default_value = "first", env = "CERTCTL_BENCH_PAGES")]
-    pages: PagesFlag,
+    pages: Variant,
     /// Spread of the arrivals: constant, jittered or poisson [default: posts constant, lists jittered, so that they
     /// meet in no fixed phase].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
@@ -45,29 +46,6 @@ pub struct ApiTierFlags {
     /// Delay of the lists against the posts.
     #[arg(skip = LIST_STARTS_AFTER)]
     list_starts_after: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PagesFlag {
-    /// The first page, again and again.
-    First,
-    /// Page after page, to the last.
-    Deep,
-    /// The first page with If-None-Match, to count the answers that are 304.
-    Conditional,
-    /// Page after page by the cursor that each answer gives.
-    Cursor,
-}
-
-impl PagesFlag {
-    fn variant(self) -> Variant {
-        match self {
-            Self::First => Variant::FirstPage,
-            Self::Deep => Variant::Deep,
-            Self::Conditional => Variant::Conditional,
-            Self::Cursor => Variant::Cursor,
-        }
-    }
 }
 
 impl Bench for ApiTierFlags {
@@ -104,10 +82,10 @@ impl Bench for ApiTierFlags {
             plan.starts_after = starts_after;
             // Two random schedules of one seed would be the same.
             plan.rng_seed = plan.rng_seed.wrapping_add(starts_after.as_millis() as u64);
-            Ok(site.workload(scenario, plan))
+            Ok(Workload::at(site, scenario, plan))
         };
-        let issuance = Rc::new(Issuance::new(&Issuance::run_name(), site.host, site.token));
-        let list = Rc::new(List::new(self.pages.variant(), site.host, site.token));
+        let issuance = Rc::new(Issuance::new(&Issuance::run_name(), &site.host, site.token));
+        let list = Rc::new(List::new(self.pages, &site.host, site.token));
         Ok(vec![vec![
             workload(issuance, self.issuance_rate, ArrivalSpread::Constant, Duration::ZERO)?,
             workload(list, self.list_rate, ArrivalSpread::Jittered, self.list_starts_after)?,

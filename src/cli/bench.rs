@@ -4,14 +4,13 @@
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
 
 use super::common_flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, Where, variable};
-use super::place::Place;
+use super::prepare::prepare;
 use super::saved::Saved;
 use super::session::Session;
 use super::signals::{self, Signals};
@@ -21,17 +20,13 @@ use crate::exit_code;
 use crate::files::{self, FolderLock};
 use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
-use crate::load::plan::Plan;
 use crate::measure::threshold::Threshold;
 use crate::report::{self, text};
 use crate::run::{Workload, sockets};
-use crate::scenario::Scenario;
-use crate::scenario::acme::Paths;
 use crate::scenario::need::Need;
 use crate::summary::{About, Summary};
-use crate::system::connectors::Connectors;
+use crate::system::SystemFacts;
 use crate::terminal::{errln, out, outln};
-use crate::wire::peer::Peer;
 
 /// A bench target: its own flags, and the workloads that they define.
 pub trait Bench: Args + Clone + Debug {
@@ -103,30 +98,6 @@ pub trait TargetArgs: Args + Clone + Debug {
     /// Returns the flags that mean nothing with this system, in the form of [`Bench::ignored`].
     fn ignored(&self, _environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {
         Vec::new()
-    }
-}
-
-/// The facts about the system that a workload needs.
-#[derive(Clone, Default)]
-pub struct SystemFacts<'a> {
-    /// The Host header.
-    pub host: &'a str,
-    /// The API key.
-    pub token: &'a str,
-    /// The ACME server's paths, where one was needed and found.
-    pub acme: Option<Paths>,
-    /// True if ACME requests leave audit rows, as they do in certctl as built.
-    pub acme_is_audited: bool,
-    /// The peer of all requests.
-    pub peer: Option<Rc<Peer>>,
-    /// The daemons behind connectors, where they are the system.
-    pub connectors: Option<&'a Connectors>,
-}
-
-impl SystemFacts<'_> {
-    /// Returns a workload that sends its requests to the peer of all workloads here.
-    pub fn workload(&self, scenario: Rc<dyn Scenario>, plan: Plan) -> Workload {
-        Workload { scenario, plan, peer: self.peer.clone() }
     }
 }
 
@@ -254,21 +225,18 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     sockets.unwrap_or_default().allow(flags.bench.sized())?;
     let signals = Signals::watch()?;
     remote::clear(&mut place, flags.allow_remote, B::NAME, &groups)?;
-    let place = Place::prepare(place, program, &flags.bench.needs())?;
+    let system = prepare(place, program, &flags.bench.needs())?;
 
-    if let Place::Certctl { target, findings } = &place
-        && !wanted.loops.is_empty()
-    {
+    if let Some(certctl) = system.certctl().filter(|_| !wanted.loops.is_empty()) {
         outln!("Criterion: one connection, one request per iteration");
         let loops = (B::NAME, &wanted.loops[..]);
-        request_loop::run_apart((target, findings), loops, &flags.criterion, &results()?)?;
+        request_loop::run_apart(certctl, loops, &flags.criterion, &results()?)?;
     }
     if !wanted.workload {
         return Ok(0);
     }
-    let host = place.host();
-    let groups = flags.bench.groups(&flags.load, &place.site(&host)?)?;
-    let about = About::new(B::NAME, B::ABOUT, place.facts(), groups.iter().flatten());
+    let groups = flags.bench.groups(&flags.load, &system.facts())?;
+    let about = About::new(B::NAME, B::ABOUT, system.describe(), groups.iter().flatten());
     out!("{}", text::heading(&about));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
     let rotates_every = flags.bench.rotates_every();
@@ -280,7 +248,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     };
     let cut = Cut::new(flags.load.limits());
     let session = Session {
-        place: &place,
+        system: &*system,
         groups: &groups,
         floor,
         smoke: wanted.smoke,

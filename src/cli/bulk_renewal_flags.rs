@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, SystemFacts};
+use super::bench::Bench;
 use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -17,6 +17,7 @@ use crate::run::Workload;
 use crate::scenario::bulk_renewal::{BulkRenewal as Scenario, CRITERIA, PERMISSION, SEEDED_CERTIFICATES, Selection};
 use crate::scenario::list;
 use crate::scenario::need::Need;
+use crate::system::SystemFacts;
 
 /// The default batch size: with it five minutes and the warm-up, at 5/s, fit into the seeded certificates.
 const DEFAULT_BATCH: u64 = 6;
@@ -107,8 +108,8 @@ impl BulkRenewalFlags {
             plan.warm_up = Duration::ZERO;
             plan.window = SWEEP_WINDOW;
             plan.timeout = load.timeout.unwrap_or(SWEEP_TIMEOUT);
-            let scenario = Rc::new(Scenario::new(name, Selection::Batches { size }, site.host, site.token));
-            Ok(vec![site.workload(scenario, plan)])
+            let scenario = Rc::new(Scenario::new(name, Selection::Batches { size }, &site.host, site.token));
+            Ok(vec![Workload::at(site, scenario, plan)])
         };
         let sizes = if load.is_smoke() { &SWEEP[..2] } else { &SWEEP[..] };
         sizes.iter().copied().map(size).collect()
@@ -158,8 +159,8 @@ impl Bench for BulkRenewalFlags {
         if self.workload == RenewalWorkload::Enqueue {
             self.refuse_too_many(&plan)?;
         }
-        let scenario = Rc::new(Scenario::new(name, selection, site.host, site.token));
-        Ok(vec![vec![site.workload(scenario, plan)]])
+        let scenario = Rc::new(Scenario::new(name, selection, &site.host, site.token));
+        Ok(vec![vec![Workload::at(site, scenario, plan)]])
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {

@@ -20,7 +20,7 @@ use crate::measure::machine_use::CpuBound;
 use crate::system::base_url::{BaseUrl, redact};
 use crate::system::connectors::DaemonChoice;
 use crate::system::reference::StoreChoice;
-use crate::system::{Behaviour, Target, Token};
+use crate::system::{Behaviour, Certctl, Token};
 use crate::wire::tls::Trust;
 
 /// The token that the old harness used where none is given.
@@ -187,7 +187,7 @@ impl EnvironmentUse {
 /// The system under test, once flags and environment are resolved.
 pub enum Where {
     /// A certctl that runs already.
-    Running(Box<Target>),
+    Running(Box<Certctl>),
     /// The reference server, which is to be started.
     Reference(StoreChoice, Behaviour),
     /// Daemons behind certctl's connectors.
@@ -241,7 +241,7 @@ impl TargetArgs for TargetFlags {
             Some(file) => Trust::from_file(&file)?,
             None => Trust::System,
         };
-        let mut target = Target::external(base, trust, Token::new(token), self.database);
+        let mut target = Certctl::external(base, trust, Token::new(token), self.database);
         target.allow_foreign_rows = self.allow_foreign_rows;
         Ok(Where::Running(Box::new(target)))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, SystemFacts, TargetArgs};
+use super::bench::{Bench, TargetArgs};
 use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, Where, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -23,6 +23,7 @@ use crate::scenario::f5_deploy::F5Deploy;
 use crate::scenario::f5_deploy::deployment::Credentials;
 use crate::scenario::handshake::ConnectorHandshake;
 use crate::scenario::need::Need;
+use crate::system::SystemFacts;
 use crate::system::base_url::BaseUrl;
 use crate::system::connectors::{Connector, DaemonChoice};
 use crate::terminal::errln;
@@ -62,18 +63,7 @@ pub struct ConnectorFlags {
     insecure: bool,
     /// The key of the certificates of daemons that are started.
     #[arg(long, value_enum, default_value = "ecdsa-p256", env = "CERTCTL_BENCH_KEY_TYPE")]
-    key_type: KeyTypeFlag,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum KeyTypeFlag {
-    EcdsaP256,
-    EcdsaP384,
-    #[value(name = "rsa-2048")]
-    Rsa2048,
-    #[value(name = "rsa-4096")]
-    Rsa4096,
-    Ed25519,
+    key_type: KeyType,
 }
 
 impl TargetArgs for ConnectorFlags {
@@ -106,18 +96,11 @@ impl TargetArgs for ConnectorFlags {
             Some(file) => Trust::from_file(file)?,
             None => Trust::System,
         };
-        let key_type = match self.key_type {
-            KeyTypeFlag::EcdsaP256 => KeyType::EcdsaP256,
-            KeyTypeFlag::EcdsaP384 => KeyType::EcdsaP384,
-            KeyTypeFlag::Rsa2048 => KeyType::Rsa2048,
-            KeyTypeFlag::Rsa4096 => KeyType::Rsa4096,
-            KeyTypeFlag::Ed25519 => KeyType::Ed25519,
-        };
         Ok(Where::Connectors(Box::new(DaemonChoice {
             kinds: ConnectorKind::ALL.to_vec(),
             named,
             trust,
-            key_type,
+            key_type: self.key_type,
             haproxy_reload: Reload::Graceful,
         })))
     }
@@ -142,16 +125,16 @@ pub struct ConnectorTierFlags {
     /// Resumption of TLS sessions. A run whose handshakes are other than declared is invalid [default: full; rotation
     /// offers a session in every other handshake, which the daemon may resume or not].
     #[arg(long, value_enum, env = "CERTCTL_BENCH_RESUMPTION")]
-    resumption: Option<ResumptionFlag>,
+    resumption: Option<Resumption>,
     /// Offer this protocol version alone.
     #[arg(long, value_enum, env = "CERTCTL_BENCH_TLS_VERSION")]
-    tls_version: Option<VersionFlag>,
+    tls_version: Option<TlsVersion>,
     /// Offer this key exchange group alone.
     #[arg(long, value_enum, env = "CERTCTL_BENCH_GROUP")]
-    group: Option<GroupFlag>,
+    group: Option<KeyExchange>,
     /// Leave out the daemons that are not named here.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "DAEMONS", env = "CERTCTL_BENCH_ONLY")]
-    only: Vec<KindFlag>,
+    only: Vec<ConnectorKind>,
     /// With --workload rotation: interval at which each daemon's certificate is replaced.
     #[arg(long, default_value = "10s", value_parser = duration, env = "CERTCTL_BENCH_ROTATE_EVERY")]
     rotate_every: Duration,
@@ -174,70 +157,15 @@ enum ConnectorWorkload {
     Rotation,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ResumptionFlag {
-    /// Every handshake is full.
-    Full,
-    /// Every handshake resumes an earlier session.
-    Resumed,
-    /// By turns.
-    Mixed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum VersionFlag {
-    #[value(name = "1.2")]
-    Tls12,
-    #[value(name = "1.3")]
-    Tls13,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum GroupFlag {
-    X25519,
-    #[value(name = "p-256")]
-    P256,
-    #[value(name = "x25519mlkem768")]
-    X25519MlKem768,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum KindFlag {
-    Nginx,
-    Apache,
-    Haproxy,
-    F5,
-}
-
-impl KindFlag {
-    fn kind(self) -> ConnectorKind {
-        match self {
-            Self::Nginx => ConnectorKind::Nginx,
-            Self::Apache => ConnectorKind::Apache,
-            Self::Haproxy => ConnectorKind::Haproxy,
-            Self::F5 => ConnectorKind::F5,
-        }
-    }
-}
-
 impl ConnectorTierFlags {
     fn offer(&self) -> HandshakeOffer {
         HandshakeOffer {
             resumption: match self.resumption {
                 None if self.workload == ConnectorWorkload::Rotation => Resumption::Offered,
-                None | Some(ResumptionFlag::Full) => Resumption::Full,
-                Some(ResumptionFlag::Resumed) => Resumption::Resumed,
-                Some(ResumptionFlag::Mixed) => Resumption::Mixed,
+                declared => declared.unwrap_or(Resumption::Full),
             },
-            version: self.tls_version.map(|version| match version {
-                VersionFlag::Tls12 => TlsVersion::Tls12,
-                VersionFlag::Tls13 => TlsVersion::Tls13,
-            }),
-            group: self.group.map(|group| match group {
-                GroupFlag::X25519 => KeyExchange::X25519,
-                GroupFlag::P256 => KeyExchange::P256,
-                GroupFlag::X25519MlKem768 => KeyExchange::X25519MlKem768,
-            }),
+            version: self.tls_version,
+            group: self.group,
         }
     }
 
@@ -252,13 +180,13 @@ impl ConnectorTierFlags {
     fn wants(&self, kind: ConnectorKind) -> bool {
         match self.workload {
             ConnectorWorkload::F5Deploy => kind == ConnectorKind::F5,
-            _ => self.only.is_empty() || self.only.iter().any(|only| only.kind() == kind),
+            _ => self.only.is_empty() || self.only.contains(&kind),
         }
     }
 
     /// Refuses flags that the workload would ignore.
     fn check(&self) -> Result<()> {
-        let resumes = self.resumption.is_some_and(|declared| declared != ResumptionFlag::Full);
+        let resumes = self.resumption.is_some_and(|declared| declared != Resumption::Full);
         if self.workload == ConnectorWorkload::Rotation && resumes {
             return Err(Error::usage(
                 "--workload rotation always offers sessions; a reload invalidates them, so that the kind of handshake \

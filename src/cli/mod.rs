@@ -14,7 +14,7 @@ pub mod doctor;
 mod elsewhere;
 pub mod exit;
 pub mod handshake;
-pub mod place;
+pub mod prepare;
 pub mod registry;
 pub mod relative;
 mod remote;

@@ -3,12 +3,13 @@
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
 use super::api_tier_flags::ApiTierFlags;
-use super::bench::{self, Bench, SystemFacts};
+use super::bench::{self, Bench};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::connector_tier_flags::ConnectorTierFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
+use crate::system::SystemFacts;
 
 /// A bench target.
 #[derive(Clone, Copy, Debug)]

@@ -15,13 +15,12 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::bench::{self, Bench, SystemFacts};
+use super::bench::{self, Bench};
 use super::criterion::CriterionFlags;
 use super::shield::Shield;
-use super::{elsewhere, exit, place};
+use super::{elsewhere, exit};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
-use crate::inspect::preflight::Findings;
 use crate::load::arrival::PlannedRequest;
 use crate::load::plan::Model;
 use crate::load::runtime::runtime;
@@ -31,7 +30,7 @@ use crate::run::Workload;
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
 use crate::system::base_url::BaseUrl;
-use crate::system::{Target, Token};
+use crate::system::{CheckedCertctl, SystemFacts, Token};
 use crate::terminal::outln;
 use crate::wire::connection::Stopwatch;
 use crate::wire::tls::{self, Trust};
@@ -93,12 +92,13 @@ impl TrustSpec {
 /// # Errors
 /// If the process cannot be started or fails.
 pub fn run_apart(
-    (target, findings): (&Target, &Findings),
+    checked: &CheckedCertctl,
     (scenario, steps): (&str, &[&str]),
     flags: &CriterionFlags,
     results: &Path,
 ) -> Result<()> {
-    let system = elsewhere::id(&target.system.label(), &Machine::this());
+    let certctl = &checked.certctl;
+    let system = elsewhere::id(&certctl.system.label(), &Machine::this());
     let mut arguments = flags.to_arguments();
     let compares = flags.save_baseline.is_none() && !flags.discard_baseline && flags.load_baseline.is_none();
     let name = flags.baseline.as_deref().or(flags.baseline_lenient.as_deref());
@@ -111,11 +111,11 @@ pub fn run_apart(
     }
     let hand_over = HandOver {
         parent: std::process::id(),
-        base: target.base.to_string(),
-        address: findings.dialer.address(),
-        trust: TrustSpec::of(&target.trust),
-        token: target.token.reveal().to_owned(),
-        acme: place::site("", target, findings)?.acme.map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
+        base: certctl.base.to_string(),
+        address: checked.dialer.address(),
+        trust: TrustSpec::of(&certctl.trust),
+        token: certctl.token.reveal().to_owned(),
+        acme: checked.acme.clone().map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
         flags: own_arguments()?,
         system,
@@ -161,7 +161,7 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     flags.apply_smoke();
     let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
     let token = Token::new(hand_over.token);
-    let site = SystemFacts { host: &base.host_header(), token: token.reveal(), acme, ..SystemFacts::default() };
+    let site = SystemFacts { host: base.host_header(), token: token.reveal(), acme, ..SystemFacts::default() };
     let groups = flags.bench.groups(&flags.load, &site)?;
 
     let _shield = Shield::raise()?;

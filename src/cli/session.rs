@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::place::Place;
 use super::signals::Signals;
 use crate::database::{self, DatabaseClient};
 use crate::error::Result;
 use crate::evidence::meter::MachineMeter;
 use crate::evidence::metrics::{self, Metrics};
 use crate::evidence::{DatabaseWitness, Evidence};
-use crate::inspect::preflight::Findings;
 use crate::load::cut::{Cut, Ended};
 use crate::load::run::Control;
 use crate::measure::breach::Breach;
@@ -21,13 +19,12 @@ use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
 use crate::report::live::Live;
 use crate::run::{self, Workload};
+use crate::scenario::Scenario;
 use crate::scenario::audit::{AuditCheck, AuditRows};
-use crate::seed;
 use crate::summary::{About, Results, Summary, Verdict, WorkloadPart};
-use crate::system::connectors::Connectors;
-use crate::system::counters::Counters;
+use crate::system::System;
 use crate::system::rotator::Rotator;
-use crate::system::{SystemKind, Target, reference};
+use crate::system::side_effects::{Measured, SideEffects};
 use crate::terminal::errln;
 use crate::wire::FaultKind;
 
@@ -38,7 +35,7 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 /// The workloads of a bench target at a prepared system.
 pub struct Session<'a> {
     /// The system under test.
-    pub place: &'a Place,
+    pub system: &'a dyn System,
     /// The workloads: those of a group run side by side, one group after another.
     pub groups: &'a [Vec<Workload>],
     /// The bound on errors over all; without one only validity is judged.
@@ -141,14 +138,18 @@ impl Session<'_> {
     ) -> Result<GroupResults> {
         let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
         // The metrics are read once rows are put back, and the audit row of that reading is no part of the evidence.
-        let mut auditor = Auditor::open(group, self.place, stop)?;
-        let warnings = auditor.warnings();
-        let reading = auditor.expect_reading()?;
+        let scenarios: Vec<&dyn Scenario> = group.iter().map(|workload| &*workload.scenario).collect();
+        let mut side_effects = self.system.begin_check(&scenarios, stop)?;
+        let warnings = warnings(&mut *side_effects);
+        let reading = side_effects.database().map(expect_reading).transpose()?;
         let before = self.metrics(stop);
-        auditor.settle(reading, &before)?;
+        // The audit row of a reading is written after certctl answers.
+        if let (Some(reading), Ok(_), Some(database)) = (reading, &before, side_effects.database()) {
+            reading.wait_for(&[1], SETTLE_PATIENCE, database)?;
+        }
         let witness = self.database().map(|url| DatabaseWitness::start(url, control.progress.clone())).transpose()?;
         let rotor = self.rotor(&control)?;
-        let meter = MachineMeter::start(self.place.addresses(), control.progress.clone())?;
+        let meter = MachineMeter::start(self.system.addresses(), control.progress.clone())?;
         let measurements = self.measure(group, &control)?;
         let machine_use = meter.finish();
         drop(rotor);
@@ -158,7 +159,12 @@ impl Session<'_> {
         }
         let GroupResults { mut invalid, machine_use, .. } = machine;
         // Measurements are kept even if their side effects cannot be counted.
-        let work = auditor.close(group, &measurements, stop).unwrap_or_else(|error| {
+        let measured = group.iter().zip(&measurements).map(|(workload, measurement)| Measured {
+            scenario: &*workload.scenario,
+            peer: workload.peer.as_deref(),
+            measurement,
+        });
+        let work = side_effects.finish(&measured.collect::<Vec<_>>()).unwrap_or_else(|error| {
             invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
             vec![Vec::new(); group.len()]
         });
@@ -211,9 +217,9 @@ impl Session<'_> {
 
     /// Reads certctl's own metrics, where there is other evidence to put them beside.
     fn metrics(&self, stop: &Arc<AtomicBool>) -> Result<Metrics> {
-        match self.place {
-            Place::Certctl { target, findings } if target.database.is_some() => {
-                metrics::read_until(stop, target, &findings.dialer)
+        match self.system.certctl() {
+            Some(checked) if checked.certctl.database.is_some() => {
+                metrics::read_until(stop, &checked.certctl, &checked.dialer)
             }
             _ => Ok(Metrics::default()),
         }
@@ -247,20 +253,12 @@ impl Session<'_> {
     }
 
     fn database(&self) -> Option<&str> {
-        match self.place {
-            Place::Certctl { target, .. } => target.database.as_deref(),
-            Place::Connectors(_) => None,
-        }
+        self.system.certctl()?.certctl.database.as_deref()
     }
 
     /// Starts replacing certificates, where that is wanted, until the result is dropped.
     fn rotor(&self, control: &Control) -> Result<Option<Rotator>> {
-        match (self.place, self.rotates_every) {
-            (Place::Connectors(connectors), Some(every)) => {
-                Rotator::start(connectors, every, control.progress.clone()).map(Some)
-            }
-            _ => Ok(None),
-        }
+        self.rotates_every.map_or(Ok(None), |every| self.system.rotate(every, &control.progress))
     }
 
     fn measure(&self, group: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
@@ -340,79 +338,15 @@ fn works(invalid: &[Invalid]) -> bool {
     invalid.iter().all(of_pace)
 }
 
-/// A counter of side effects, where the system lets them be counted.
-enum Auditor<'a> {
-    Database(Box<DatabaseClient>),
-    Memory(&'a Target, &'a Findings, Counters),
-    Connectors(&'a Connectors, Option<Counters>),
-    None,
+/// Returns the warnings of the database while its rows were put back, and prints them.
+fn warnings(side_effects: &mut dyn SideEffects) -> Vec<String> {
+    let warnings = side_effects.database().map(DatabaseClient::take_warnings).unwrap_or_default();
+    warnings.iter().for_each(|warning| errln!("warning: {warning}"));
+    warnings
 }
 
-impl<'a> Auditor<'a> {
-    fn open(group: &[Workload], place: &'a Place, stop: &Arc<AtomicBool>) -> Result<Self> {
-        let (target, findings) = match place {
-            Place::Certctl { target, findings } => (target, findings),
-            Place::Connectors(connectors) => return Ok(Self::Connectors(connectors, connectors.f5_counts()?)),
-        };
-        Ok(match (&target.database, target.system.kind) {
-            (Some(url), _) => {
-                let mut database = seed::open(url, target.allow_foreign_rows)?;
-                for workload in group {
-                    workload.scenario.begin_check(&mut database)?;
-                }
-                Self::Database(Box::new(database))
-            }
-            (None, SystemKind::Reference) => {
-                Self::Memory(target, findings, reference::counts(target, &findings.dialer, stop)?)
-            }
-            (None, _) => Self::None,
-        })
-    }
-
-    /// Returns the warnings of the database while its rows were put back.
-    fn warnings(&mut self) -> Vec<String> {
-        let Self::Database(database) = self else { return Vec::new() };
-        let warnings = database.take_warnings();
-        warnings.iter().for_each(|warning| errln!("warning: {warning}"));
-        warnings
-    }
-
-    /// Counts the audit rows of earlier readings of certctl's metrics.
-    fn expect_reading(&mut self) -> Result<Option<AuditCheck>> {
-        let Self::Database(database) = self else { return Ok(None) };
-        let rows = AuditRows { name: "readings of metrics", action: "api_get", path: metrics::PATH, status: 200 };
-        AuditCheck::open(database, vec![rows]).map(Some)
-    }
-
-    /// Waits until the audit row of a reading is written, which certctl does after it answers.
-    fn settle(&mut self, reading: Option<AuditCheck>, metrics: &Result<Metrics>) -> Result<()> {
-        match (self, reading, metrics) {
-            (Self::Database(database), Some(reading), Ok(_)) => reading.wait_for(&[1], SETTLE_PATIENCE, database),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns the side effects of each workload.
-    fn close(self, group: &[Workload], measurements: &[Measurement], stop: &Arc<AtomicBool>) -> Result<Vec<Vec<Work>>> {
-        let each = group.iter().zip(measurements);
-        match self {
-            Self::Database(mut database) => each
-                .map(|(workload, measured)| workload.scenario.finish_check(measured.unanswered, &mut database))
-                .collect(),
-            Self::Memory(target, findings, before) => {
-                let after = reference::counts(target, &findings.dialer, stop)?;
-                Ok(each
-                    .map(|(workload, measured)| {
-                        after.work_since(&before, &workload.scenario.claims(), measured.unanswered)
-                    })
-                    .collect())
-            }
-            Self::Connectors(connectors, before) => each
-                .map(|(workload, measured)| {
-                    connectors.work((&*workload.scenario, workload.peer.as_deref()), measured, before.as_ref())
-                })
-                .collect(),
-            Self::None => Ok(vec![Vec::new(); group.len()]),
-        }
-    }
+/// Counts the audit rows of earlier readings of certctl's metrics.
+fn expect_reading(database: &mut DatabaseClient) -> Result<AuditCheck> {
+    let rows = AuditRows { name: "readings of metrics", action: "api_get", path: metrics::PATH, status: 200 };
+    AuditCheck::open(database, vec![rows])
 }

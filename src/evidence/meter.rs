@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::processes::{Addresses, Occupants, processes};
+use super::processes::{Occupants, processes};
 use crate::clock::{Moment, thread_cpu_ns};
 use crate::error::Result;
 use crate::load::limits::spawn;
@@ -15,6 +15,7 @@ use crate::measure::cgroup::Cgroup;
 use crate::measure::machine_use::MachineUse;
 use crate::measure::machine_use::account::{Account, MachineReading};
 use crate::measure::machine_use::procfs::{self, CpuSet};
+use crate::system::Addresses;
 
 /// The interval of the readings.
 const EVERY: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::load::runtime::runtime;
-use crate::system::Target;
+use crate::system::Certctl;
 use crate::system::probe::Probe;
 use crate::wire::Dialer;
 use crate::wire::request::Method;
@@ -35,7 +35,7 @@ pub struct Change {
 ///
 /// # Errors
 /// If the token may not read them, the server has none, or the answer is in another format.
-pub fn read(target: &Target, dialer: &Dialer) -> Result<Metrics> {
+pub fn read(target: &Certctl, dialer: &Dialer) -> Result<Metrics> {
     read_by(Probe::new(target, dialer.clone()), target)
 }
 
@@ -43,11 +43,11 @@ pub fn read(target: &Target, dialer: &Dialer) -> Result<Metrics> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_until(stop: &Arc<AtomicBool>, target: &Target, dialer: &Dialer) -> Result<Metrics> {
+pub fn read_until(stop: &Arc<AtomicBool>, target: &Certctl, dialer: &Dialer) -> Result<Metrics> {
     read_by(Probe::new(target, dialer.clone()).until(stop), target)
 }
 
-fn read_by(mut probe: Probe<'_>, target: &Target) -> Result<Metrics> {
+fn read_by(mut probe: Probe<'_>, target: &Certctl) -> Result<Metrics> {
     let answer = runtime()?.block_on(probe.send_with_token(Method::Get, PATH))?;
     let refused = |why: &str| Error::new(format!("{}{PATH}: {why}", target.base));
     match answer.status {

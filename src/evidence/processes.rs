@@ -12,7 +12,7 @@ use tokio_postgres::config::Host;
 use crate::database::Address;
 use crate::measure::machine_use::account::{Owner, Roots};
 use crate::measure::machine_use::procfs::{self, Process};
-use crate::system::Rows;
+use crate::system::{Addresses, Rows};
 
 /// Docker's proxy, which holds the port of a container on the host. Its command line names the container's address.
 const STAND_IN: &str = "docker-proxy";
@@ -22,15 +22,6 @@ const POSTGRES: &str = "postgres";
 const POSTGRES_PORT: u16 = 5432;
 /// The most proxies that are followed, one behind another.
 const MOST_HOPS: usize = 4;
-
-/// The addresses of a system and its database.
-#[derive(Clone, Debug, Default)]
-pub struct Addresses {
-    /// The addresses that receive the load.
-    pub system: Vec<SocketAddr>,
-    /// The database behind them.
-    pub rows: Rows,
-}
 
 /// The processes of the run's parties on this machine.
 #[derive(Clone, Debug, Default)]

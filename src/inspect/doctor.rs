@@ -12,7 +12,7 @@ use std::fmt;
 use crate::database::DatabaseClient;
 use crate::error::{Error, Result};
 use crate::foreign;
-use crate::system::Target;
+use crate::system::Certctl;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ struct ServerFacts {
 ///
 /// # Errors
 /// If this process cannot run the checks; anything wrong with the system is a finding.
-pub fn examine(target: &Target, report: &mut dyn FnMut(Finding)) -> Result<()> {
+pub fn examine(target: &Certctl, report: &mut dyn FnMut(Finding)) -> Result<()> {
     // Opened now, since the API checks need the profiles in it; checked later.
     let database = target.database.as_ref().map(|url| DatabaseClient::open(url, "doctor"));
     let (mut client, refused) = match database {

@@ -19,7 +19,7 @@ use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::advice::Named;
 use crate::system::probe::{Answer, PATIENCE, Probe};
-use crate::system::{ServerVersion, SystemKind, Target};
+use crate::system::{Certctl, ServerVersion, SystemKind};
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::Method;
 use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
@@ -54,7 +54,7 @@ pub struct Findings {
 ///
 /// # Errors
 /// If a check fails: the first failure, with its fix.
-pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
+pub fn inspect(target: &Certctl, needs: &[Need]) -> Result<Findings> {
     let inspection = async {
         let dialer = reach(target).await?;
         let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
@@ -89,7 +89,7 @@ pub fn inspect(target: &Target, needs: &[Need]) -> Result<Findings> {
 }
 
 /// Connects to the first of the system's addresses that completes a handshake.
-async fn reach(target: &Target) -> Result<Dialer> {
+async fn reach(target: &Certctl) -> Result<Dialer> {
     let config = tls::client_config(&target.trust)?;
     let mut fault = None;
     for address in target.base.addresses()? {
@@ -116,7 +116,7 @@ pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
 }
 
 /// Creates the error for a connection that could not be opened.
-pub(super) fn unreachable(target: &Target, address: SocketAddr, fault: &Fault) -> Error {
+pub(super) fn unreachable(target: &Certctl, address: SocketAddr, fault: &Fault) -> Error {
     let (base, trust) = (&target.base, &target.trust);
     let named = Named { what: "certctl", base, url_from: "CERTCTL_BASE", ca_flag: "--ca-file", trust };
     let what = match fault.kind {
@@ -144,7 +144,7 @@ fn granted_by(permission: &str) -> &'static str {
 
 /// The checks of a system, over one probe.
 pub(super) struct Inspection<'a> {
-    pub target: &'a Target,
+    pub target: &'a Certctl,
     pub probe: Probe<'a>,
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize,
@@ -13,15 +14,17 @@ use crate::error::{Context, Result};
 use crate::wire::tls::Trust;
 
 /// The type of a certificate's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum KeyType {
     /// ECDSA on P-256, with SHA-256.
     EcdsaP256,
     /// ECDSA on P-384, with SHA-384.
     EcdsaP384,
     /// RSA, 2048 bits.
+    #[value(name = "rsa-2048")]
     Rsa2048,
     /// RSA, 4096 bits.
+    #[value(name = "rsa-4096")]
     Rsa4096,
     /// Ed25519 (RFC 8032).
     Ed25519,

@@ -20,6 +20,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
 use super::child::{Child, RunAs, Spec};
 use super::keeper::{Keeper, Lease};
 use crate::database::DatabaseClient;
@@ -105,9 +107,9 @@ impl Cluster {
 
     /// Returns the URL of a database in this cluster, for `postgres`, `tokio-postgres`, libpq and lib/pq alike.
     pub fn url(&self, database: &str) -> String {
-        let host = percent_encode(self.folder().as_os_str().as_bytes());
+        let host = percent_encode_all(self.folder().as_os_str().as_bytes());
         let port = if self.port == PORT { String::new() } else { format!("&port={}", self.port) };
-        format!("postgres://{SUPERUSER}@/{}?host={host}{port}", percent_encode(database.as_bytes()))
+        format!("postgres://{SUPERUSER}@/{}?host={host}{port}", percent_encode_all(database.as_bytes()))
     }
 
     /// Creates a database that is empty but for `pg_stat_statements`, if the installation has that. Fails if the
@@ -271,12 +273,8 @@ fn kill_those_at_work(data: &Path) {
     }
 }
 
-fn percent_encode(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .map(|&byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+/// Escapes all but the characters that a URL may hold anywhere (RFC 3986, section 2.3).
+fn percent_encode_all(bytes: &[u8]) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    percent_encode(bytes, KEPT).to_string()
 }

@@ -3,9 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize as _, Deserializer, Serializer, de};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::format_description::well_known::Rfc3339;
+use time::formatting::Formattable;
+use time::macros::format_description;
 
-const NANOS_PER_SECOND: u32 = 1_000_000_000;
-const SECONDS_PER_DAY: i64 = 86_400;
 /// The seconds from the start of the year 1 to 1970.
 const YEAR_1_SECONDS_BEFORE_1970: u64 = 62_135_596_800;
 
@@ -21,103 +24,24 @@ pub fn year_1() -> SystemTime {
 
 /// Formats a time as RFC 3339 in UTC with six digits of microseconds, as the audit chain hashes it.
 pub fn rfc3339_micros(time: SystemTime) -> String {
-    let (seconds, nanos) = split(time);
-    format!("{}.{:06}Z", whole_seconds(seconds), nanos / 1_000)
+    const MICROS: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+    formatted(time, &MICROS)
 }
 
 /// Formats a time as RFC 3339 in UTC without trailing zeros in the fraction, as the API answers.
 pub fn rfc3339(time: SystemTime) -> String {
-    let (seconds, nanos) = split(time);
-    if nanos == 0 {
-        return format!("{}Z", whole_seconds(seconds));
-    }
-    let fraction = format!("{nanos:09}");
-    format!("{}.{}Z", whole_seconds(seconds), fraction.trim_end_matches('0'))
+    formatted(time, &Rfc3339)
+}
+
+/// Formats a time of the years 0 to 9999; others have no form, and become empty.
+fn formatted(time: SystemTime, format: &(impl Formattable + ?Sized)) -> String {
+    OffsetDateTime::from(time).format(format).unwrap_or_default()
 }
 
 /// Parses RFC 3339, with any offset from UTC; digits beyond nanoseconds are cut off.
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
-    let (date, rest) = text.split_once('T')?;
-    let (time, zone) = rest.split_at(rest.find(['Z', '+', '-'])?);
-    let (time, fraction) = time.split_once('.').map_or((time, None), |(time, fraction)| (time, Some(fraction)));
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
-    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    let days = days_since_epoch(year, month, day);
-    if civil_date(days) != (year, month, day) || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let nanos = match fraction {
-        None => 0,
-        Some(digits) if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) => return None,
-        Some(digits) => format!("{digits:0<9}")[..9].parse().ok()?,
-    };
-    let seconds = days * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second - offset(zone)?;
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let time = if seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
-    time?.checked_add(Duration::from_nanos(nanos))
-}
-
-/// Returns the seconds east of UTC.
-fn offset(zone: &str) -> Option<i64> {
-    if zone == "Z" {
-        return Some(0);
-    }
-    let [hours, minutes] = numbers(zone.get(1..)?, ':', [2, 2])?;
-    let seconds = hours * 3_600 + minutes * 60;
-    (hours < 24 && minutes < 60).then_some(if zone.starts_with('-') { -seconds } else { seconds })
-}
-
-/// Parses numbers of these many digits each.
-fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Option<[i64; N]> {
-    let mut found = [0; N];
-    let mut parts = text.split(separator);
-    for (number, width) in found.iter_mut().zip(digits) {
-        let part = parts.next().filter(|part| part.len() == width && part.bytes().all(|digit| digit.is_ascii_digit()));
-        *number = part?.parse().ok()?;
-    }
-    parts.next().is_none().then_some(found)
-}
-
-/// Returns the whole seconds since 1970, and the nanoseconds after them.
-fn split(time: SystemTime) -> (i64, u32) {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => (since.as_secs().cast_signed(), since.subsec_nanos()),
-        Err(error) => {
-            let before = error.duration();
-            let seconds = -before.as_secs().cast_signed();
-            match before.subsec_nanos() {
-                0 => (seconds, 0),
-                nanos => (seconds - 1, NANOS_PER_SECOND - nanos),
-            }
-        }
-    }
-}
-
-fn whole_seconds(seconds: i64) -> String {
-    let (year, month, day) = civil_date(seconds.div_euclid(SECONDS_PER_DAY));
-    let in_day = seconds.rem_euclid(SECONDS_PER_DAY);
-    let (hour, minute, second) = (in_day / 3_600, in_day / 60 % 60, in_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
-}
-
-/// Returns the Gregorian date of a day counted from 1970-01-01, by eras of 400 years that begin on 1 March.
-fn civil_date(days_since_epoch: i64) -> (i64, i64, i64) {
-    let days = days_since_epoch + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (400 * era + year_of_era + i64::from(month <= 2), month, day)
-}
-
-/// Returns the day of a Gregorian date, the inverse of `civil_date`.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let march_year = year - i64::from(month <= 2);
-    let (era, year_of_era) = (march_year.div_euclid(400), march_year.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
 
 /// Writes a timestamp as JSON.

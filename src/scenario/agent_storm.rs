@@ -17,6 +17,7 @@ use crate::measure::{Measurement, Outcome, Quantile};
 use crate::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, Template, encode};
+use clap::ValueEnum;
 
 /// The number of agents in `seed/02_agent_fleet.sql`.
 pub const SEEDED_AGENTS: u64 = 5_000;
@@ -46,14 +47,14 @@ const MIN_REPORTED_AGENTS: u64 = 3_000;
 const CLOCK_TOLERANCE_S: f64 = 1.0;
 
 /// The behaviour of a fleet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Fleet {
-    /// As the scenario contract has it: heartbeats only, one agent after the other.
+    /// Heartbeats only, one agent after the other, at --rate.
     #[default]
     Contract,
-    /// As certctl's agents do: heartbeats and polls for work, each at its own times.
+    /// Each agent heartbeats every 60 s and polls for work every 30 s, ±10%.
     Real,
-    /// The same after an outage: at first every agent comes back at once.
+    /// All agents connect at once, then live like that.
     Restart,
 }
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
+
 use crate::provision::daemon::Daemon;
 
 /// A kind of daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum ConnectorKind {
     /// nginx.
     Nginx,

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::audit::{AuditCheck, AuditRows};
@@ -30,16 +31,17 @@ const MAX_PAGES: u64 = 1_000;
 const MAX_CURSOR_PAGES: u64 = 20;
 
 /// The pages that are requested.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Variant {
-    /// The first, again and again.
+    /// The first page, again and again.
     #[default]
+    #[value(name = "first")]
     FirstPage,
-    /// One after the other, to the last.
+    /// Page after page, to the last.
     Deep,
-    /// The first, unless it is unchanged (If-None-Match, RFC 9110, section 13.1.2).
+    /// The first page with If-None-Match, to count the answers that are 304 (RFC 9110, section 13.1.2).
     Conditional,
-    /// One after the other, by the cursor that each answer gives.
+    /// Page after page by the cursor that each answer gives.
     Cursor,
 }
 

@@ -13,15 +13,15 @@ use super::advice::Named;
 use super::base_url::BaseUrl;
 use super::counters::Counters;
 use super::f5::{F5Mock, Management};
+use super::side_effects::Measured;
 use super::{Behaviour, Store, SystemDescription, SystemKind};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::load::runtime::runtime;
+use crate::measure::Outcome;
 use crate::measure::validity::Work;
-use crate::measure::{Measurement, Outcome};
 use crate::provision::daemon::{self, Daemon, Reload, StartedDaemon, Worker};
 use crate::provision::pki::{Authority, Identity, KeyType, Purpose};
-use crate::scenario::Scenario;
 pub use crate::scenario::connector_kind::ConnectorKind;
 use crate::scenario::rotation::Rotations;
 use crate::wire::connection::Stopwatch;
@@ -196,7 +196,7 @@ impl Connectors {
     }
 
     /// Returns the addresses at which they listen.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn listening(&self) -> Vec<SocketAddr> {
         self.all.iter().map(|connector| connector.address).collect()
     }
 
@@ -238,28 +238,24 @@ impl Connectors {
     ///
     /// # Errors
     /// If the mock of an F5 does not answer.
-    pub fn work(
-        &self,
-        (scenario, peer): (&dyn Scenario, Option<&Peer>),
-        measured: &Measurement,
-        before: Option<&Counters>,
-    ) -> Result<Vec<Work>> {
+    pub fn work(&self, measured: Measured<'_>, before: Option<&Counters>) -> Result<Vec<Work>> {
+        let Measured { scenario, peer, measurement } = measured;
         let mut work = Vec::new();
         if peer.is_some_and(|peer| peer.connections == Connections::PerArrival) {
-            let (claimed, found) = (measured.outcomes.count(Outcome::Ok), measured.phases.tls.count());
+            let (claimed, found) = (measurement.outcomes.count(Outcome::Ok), measurement.phases.tls.count());
             let name = "right answers on a connection of their own";
             work.push(Work { name, claimed, found, source: "the TLS library" });
         }
         // Daemons that ran already have no counters to query.
         let claims = scenario.claims();
         if let (false, Some(before), Some(mock)) = (claims.is_empty(), before, self.f5()) {
-            work.extend(mock.counts()?.work_since(before, &claims, measured.unanswered));
+            work.extend(mock.counts()?.work_since(before, &claims, measurement.unanswered));
         }
         Ok(work)
     }
 
     /// Describes the daemons, for results.
-    pub fn facts(&self) -> SystemDescription {
+    pub fn description(&self) -> SystemDescription {
         let mut settings = Map::new();
         for connector in &self.all {
             let started = !matches!(connector.origin, Origin::Running);

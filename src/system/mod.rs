@@ -9,9 +9,15 @@ pub mod f5;
 pub mod probe;
 pub mod reference;
 pub mod rotator;
+pub mod side_effects;
 
 use std::fmt;
 use std::io::Read as _;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -19,13 +25,157 @@ use serde_json::{Map, Value};
 
 use crate::error::{Context, Result};
 use crate::foreign;
+use crate::load::progress::Progress;
 use crate::provision::child::Child;
 use crate::provision::postgres::Cluster;
+use crate::scenario::Scenario;
+use crate::scenario::acme::Paths;
+use crate::seed;
+use crate::wire::Dialer;
+use crate::wire::peer::Peer;
 use crate::wire::tls::Trust;
 use base_url::BaseUrl;
+use connectors::Connectors;
+use rotator::Rotator;
+use side_effects::{AtConnectors, InDatabase, InMemory, SideEffects, Uncounted};
 
-/// A system under test. Dropping it stops the processes that were started for it.
-pub struct Target {
+/// A system under test that was started or found, and checked.
+pub trait System {
+    /// Describes it, for results.
+    fn describe(&self) -> SystemDescription;
+
+    /// Returns the addresses of the system and of its database.
+    fn addresses(&self) -> Addresses;
+
+    /// Returns the facts that workloads are made of.
+    fn facts(&self) -> SystemFacts<'_>;
+
+    /// Puts back the rows that these scenarios change, and begins to count their side effects. `stop` ends every wait.
+    ///
+    /// # Errors
+    /// If the database or the system does not answer.
+    fn begin_check(&self, scenarios: &[&dyn Scenario], stop: &Arc<AtomicBool>) -> Result<Box<dyn SideEffects + '_>>;
+
+    /// Returns it if it is a certctl, or a server shaped like it.
+    fn certctl(&self) -> Option<&CheckedCertctl> {
+        None
+    }
+
+    /// Begins to replace its certificates, at this interval until the result is dropped; `None` if it has none that can
+    /// be replaced.
+    ///
+    /// # Errors
+    /// If the first replacement fails.
+    fn rotate(&self, _every: Duration, _progress: &Arc<Progress>) -> Result<Option<Rotator>> {
+        Ok(None)
+    }
+}
+
+/// The facts about a system that workloads are made of.
+#[derive(Clone, Default)]
+pub struct SystemFacts<'a> {
+    /// The Host header.
+    pub host: String,
+    /// The API key.
+    pub token: &'a str,
+    /// The ACME server's paths, where one was needed and found.
+    pub acme: Option<Paths>,
+    /// True if ACME requests leave audit rows, as they do in certctl as built.
+    pub acme_is_audited: bool,
+    /// The peer of all requests.
+    pub peer: Option<Rc<Peer>>,
+    /// The daemons behind connectors, where they are the system.
+    pub connectors: Option<&'a Connectors>,
+}
+
+/// A certctl, or a server shaped like it, that the preflight has let through.
+pub struct CheckedCertctl {
+    /// The server.
+    pub certctl: Certctl,
+    /// Opens connections to the first of its addresses that answers.
+    pub dialer: Dialer,
+    /// Its ACME server's paths, where one was needed and found.
+    pub acme: Option<Paths>,
+}
+
+impl System for CheckedCertctl {
+    fn describe(&self) -> SystemDescription {
+        let address = (!self.certctl.base.is_address()).then(|| self.dialer.address().to_string());
+        SystemDescription { address, ..self.certctl.system.clone() }
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses { system: vec![self.dialer.address()], rows: self.certctl.rows() }
+    }
+
+    fn facts(&self) -> SystemFacts<'_> {
+        let host = self.certctl.base.host_header();
+        let peer = Some(Rc::new(Peer::certctl(self.dialer.clone(), &host)));
+        SystemFacts {
+            host,
+            token: self.certctl.token.reveal(),
+            acme: self.acme.clone(),
+            acme_is_audited: self.certctl.system.behaviour == Behaviour::AsBuilt,
+            peer,
+            connectors: None,
+        }
+    }
+
+    fn begin_check(&self, scenarios: &[&dyn Scenario], stop: &Arc<AtomicBool>) -> Result<Box<dyn SideEffects + '_>> {
+        Ok(match (&self.certctl.database, self.certctl.system.kind) {
+            (Some(url), _) => {
+                let mut database = seed::open(url, self.certctl.allow_foreign_rows)?;
+                for scenario in scenarios {
+                    scenario.begin_check(&mut database)?;
+                }
+                Box::new(InDatabase(database))
+            }
+            (None, SystemKind::Reference) => {
+                let before = reference::counts(&self.certctl, &self.dialer, stop)?;
+                Box::new(InMemory { server: self, before, stop: stop.clone() })
+            }
+            (None, _) => Box::new(Uncounted),
+        })
+    }
+
+    fn certctl(&self) -> Option<&CheckedCertctl> {
+        Some(self)
+    }
+}
+
+impl System for Connectors {
+    fn describe(&self) -> SystemDescription {
+        self.description()
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses { system: self.listening(), rows: Rows::Nowhere }
+    }
+
+    fn facts(&self) -> SystemFacts<'_> {
+        SystemFacts { connectors: Some(self), ..SystemFacts::default() }
+    }
+
+    fn begin_check(&self, _scenarios: &[&dyn Scenario], _stop: &Arc<AtomicBool>) -> Result<Box<dyn SideEffects + '_>> {
+        Ok(Box::new(AtConnectors(self, self.f5_counts()?)))
+    }
+
+    fn rotate(&self, every: Duration, progress: &Arc<Progress>) -> Result<Option<Rotator>> {
+        Rotator::start(self, every, progress.clone()).map(Some)
+    }
+}
+
+/// The addresses of a system and its database.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// The addresses that receive the load.
+    pub system: Vec<SocketAddr>,
+    /// The database behind them.
+    pub rows: Rows,
+}
+
+/// A certctl, or a server shaped like it. Dropping it stops the processes that were started for it.
+pub struct Certctl {
     /// Its address.
     pub base: BaseUrl,
     /// The verification of its certificate.
@@ -217,7 +367,7 @@ impl SystemDescription {
     }
 }
 
-impl Target {
+impl Certctl {
     /// Creates the description of a system that runs already.
     pub fn external(base: BaseUrl, trust: Trust, token: Token, database: Option<String>) -> Self {
         let system = SystemDescription {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use super::Target;
+use super::Certctl;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::foreign;
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A client that sends a system one request after another.
 pub struct Probe<'a> {
-    target: &'a Target,
+    target: &'a Certctl,
     dialer: Dialer,
     connection: Option<Connection>,
     scratch: Scratch,
@@ -48,7 +48,7 @@ pub struct Answer {
 
 impl<'a> Probe<'a> {
     /// Creates a probe of `target` over connections of `dialer`.
-    pub fn new(target: &'a Target, dialer: Dialer) -> Self {
+    pub fn new(target: &'a Certctl, dialer: Dialer) -> Self {
         Self { target, dialer, connection: None, scratch: Scratch::default(), stop: None, was_limited: false }
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::base_url::BaseUrl;
 use super::counters::Counters;
 use super::probe::Probe;
-use super::{Behaviour, Store, SystemDescription, SystemKind, Target, Token};
+use super::{Behaviour, Certctl, Store, SystemDescription, SystemKind, Token};
 use crate::error::{Error, ErrorKind, Result};
 use crate::load::runtime::runtime;
 use crate::provision::child::{Child, Spec};
@@ -48,7 +48,7 @@ pub fn start(
     behaviour: Behaviour,
     sizes: seed::Sizes,
     notify: &mut dyn FnMut(String),
-) -> Result<Target> {
+) -> Result<Certctl> {
     let (cluster, database) = match store {
         StoreChoice::InMemory => (None, None),
         StoreChoice::Database(url) => {
@@ -109,7 +109,7 @@ fn describe(
     database: Option<String>,
     cluster: Option<Cluster>,
     server: Child,
-) -> Result<Target> {
+) -> Result<Certctl> {
     let text = |key: &str| {
         ready[key].as_str().ok_or_else(|| Error::new(format!("the reference server's ready line lacks {key:?}")))
     };
@@ -135,7 +135,7 @@ fn describe(
         trust: trust.to_string(),
         settings,
     };
-    Ok(Target {
+    Ok(Certctl {
         base,
         trust,
         token,
@@ -152,7 +152,7 @@ fn describe(
 ///
 /// # Errors
 /// If it does not answer.
-pub fn counts(target: &Target, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counters> {
+pub fn counts(target: &Certctl, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counters> {
     let mut probe = Probe::new(target, dialer.clone()).until(stop);
     let answer = runtime()?.block_on(probe.send_with_token(Method::Get, "/reference/work"));
     let counts = answer?.json().and_then(|values| Counters::new(values, "the reference server's own count"));

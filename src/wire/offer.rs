@@ -2,18 +2,21 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
+
 use super::tls::{KeyExchange, TlsVersion};
 
 /// The kinds of handshake that a run declares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Resumption {
-    /// All are full.
+    /// Every handshake is full.
     Full,
-    /// All are resumed.
+    /// Every handshake resumes an earlier session.
     Resumed,
-    /// Full and resumed ones in turn.
+    /// By turns.
     Mixed,
     /// Full ones in turn with ones that offer a session, which the peer may resume or not.
+    #[value(skip)]
     Offered,
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
@@ -113,11 +114,13 @@ pub struct TlsOptions {
 }
 
 /// TLS versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246).
+    #[value(name = "1.2")]
     Tls12,
     /// TLS 1.3 (RFC 8446).
+    #[value(name = "1.3")]
     Tls13,
 }
 
@@ -151,14 +154,16 @@ impl TlsVersion {
 }
 
 /// Key exchange groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum KeyExchange {
     /// X25519 (RFC 7748).
     X25519,
     /// P-256, which TLS calls secp256r1 (RFC 8422).
+    #[value(name = "p-256")]
     P256,
     /// X25519 with ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem), TLS 1.3 only: secure if either holds, and against quantum
     /// computers if ML-KEM-768 does.
+    #[value(name = "x25519mlkem768")]
     X25519MlKem768,
 }
 

@@ -1,11 +1,15 @@
 //! The few fields of an X.509 certificate (RFC 5280) that the TLS library does not show.
 
+use time::PrimitiveDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
 /// Returns beginning and end of the validity of a DER certificate, in seconds since 1970; `None` if they cannot be
 /// read.
 pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let validity = after(certificate, 3)?;
     let (_, validity, _) = element(validity)?;
-    let mut times = elements(validity).map(|(tag, text)| time(tag, std::str::from_utf8(text).ok()?));
+    let mut times = elements(validity).map(|(tag, text)| unix_time(tag, std::str::from_utf8(text).ok()?));
     Some((times.next()??, times.next()??))
 }
 
@@ -96,21 +100,15 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// Parses a UTCTime (23, `YYMMDDhhmmssZ`) or GeneralizedTime (24, `YYYYMMDDhhmmssZ`), as RFC 5280 restricts them.
-fn time(tag: u8, text: &str) -> Option<i64> {
+fn unix_time(tag: u8, text: &str) -> Option<i64> {
     let text = match tag {
         23 if text < "50" => format!("20{text}"),
         23 => format!("19{text}"),
         24 => text.to_owned(),
         _ => return None,
     };
-    let digits = text.strip_suffix('Z').filter(|digits| digits.len() == 14)?;
-    let number = |from: usize, to: usize| digits.get(from..to)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
-    // Years that begin in March, so that the leap day is the last: days of whole years, of whole months, of this month.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    const DAYS_TO_1970: i64 = 719_468;
-    Some((days - DAYS_TO_1970) * 86_400 + number(8, 10)? * 3_600 + number(10, 12)? * 60 + number(12, 14)?)
+    const FORM: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day][hour][minute][second]Z");
+    Some(PrimitiveDateTime::parse(&text, &FORM).ok()?.assume_utc().unix_timestamp())
 }
 
 #[cfg(test)]
@@ -143,8 +141,11 @@ mod tests {
             // A certificate that is cut short anywhere is refused, without a panic.
             assert!((0..certificate.der().len()).all(|length| validity(&certificate.der()[..length]).is_none()));
         }
-        assert_eq!(time(23, "700101000001Z"), Some(1));
-        assert_eq!(time(24, "20240229235959Z"), Some(1_709_251_199));
-        assert_eq!((time(23, "7001010000Z"), time(12, "700101000000Z"), time(23, "")), (None, None, None));
+        assert_eq!(unix_time(23, "700101000001Z"), Some(1));
+        assert_eq!(unix_time(24, "20240229235959Z"), Some(1_709_251_199));
+        assert_eq!(
+            (unix_time(23, "7001010000Z"), unix_time(12, "700101000000Z"), unix_time(23, "")),
+            (None, None, None)
+        );
     }
 }

@@ -25,8 +25,7 @@ fn a_missing_program_skips_its_test_with_a_reason() {
         .output()
         .unwrap();
     assert!(output.status.success());
-    let line =
-        "library harness::nginx_is_found_or_the_test_is_skipped: nginx left out, since CERTCTL_BENCH_NGINX_BIN is empty\n";
+    let line = "library harness::nginx_is_found_or_the_test_is_skipped: nginx left out, since CERTCTL_BENCH_NGINX_BIN is empty\n";
     assert_eq!(std::fs::read_to_string(&list).unwrap(), line);
     // The test runner does not hide it.
     assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("skipped: {line}"));

@@ -11,7 +11,7 @@ use crate::load::runtime::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 use crate::system::probe::Probe;
-use crate::system::{SystemKind, Target};
+use crate::system::{Certctl, SystemKind};
 use crate::wire::Dialer;
 use crate::wire::request::Method;
 
@@ -29,7 +29,7 @@ const PROFILE: &str = "prof-standard-tls";
 
 /// Checks the API over `dialer`. `profiles` are those of the database, where it is known.
 pub fn examine(
-    target: &Target,
+    target: &Certctl,
     dialer: Dialer,
     profiles: Option<Vec<String>>,
     report: Report<'_>,

@@ -6,7 +6,7 @@ use super::{Finding, Report};
 use crate::database::DatabaseClient;
 use crate::error::{Context, Result};
 use crate::load::runtime::runtime;
-use crate::system::Target;
+use crate::system::Certctl;
 use crate::system::probe::Probe;
 use crate::wire::Dialer;
 
@@ -30,7 +30,7 @@ pub async fn ours(probe: &mut Probe<'_>) -> Option<Finding> {
 }
 
 /// Compares the server's clock with its database's, if its answer has a `Date`.
-pub fn examine(target: &Target, dialer: Dialer, database: &mut DatabaseClient, report: Report<'_>) -> Result<()> {
+pub fn examine(target: &Certctl, dialer: Dialer, database: &mut DatabaseClient, report: Report<'_>) -> Result<()> {
     let mut now = || -> Result<SystemTime> {
         let row = database.query_one("SELECT clock_timestamp()", &[]);
         Ok(row.context(|| "reading the database's clock".to_owned())?.get(0))

@@ -7,7 +7,7 @@ use super::{Finding, Report, Severity};
 use crate::error::Result;
 use crate::inspect::preflight;
 use crate::load::runtime::runtime;
-use crate::system::Target;
+use crate::system::Certctl;
 use crate::wire::tls::{self, Trust};
 use crate::wire::{Connection, Dialer, Handshake, x509};
 
@@ -16,7 +16,7 @@ const FEW_DAYS: i64 = 7;
 const DAY_S: i64 = 86_400;
 
 /// Tries every address, and returns the dialer of the first that answers.
-pub fn examine(target: &Target, report: Report<'_>) -> Result<Option<Dialer>> {
+pub fn examine(target: &Certctl, report: Report<'_>) -> Result<Option<Dialer>> {
     let prepared = tls::client_config(&target.trust).and_then(|config| {
         let (addresses, name) = (target.base.addresses()?, target.base.server_name()?);
         Ok(addresses.into_iter().map(|address| Dialer::new(address, name.clone(), config.clone())).collect::<Vec<_>>())
@@ -68,7 +68,7 @@ fn handshake(address: SocketAddr, handshake: Handshake) -> Finding {
     )
 }
 
-fn certificate(target: &Target, connection: &Connection, report: Report<'_>) {
+fn certificate(target: &Certctl, connection: &Connection, report: Report<'_>) {
     if matches!(target.trust, Trust::Insecure) {
         report(Finding::warn(
             "--insecure: the server's certificate is not verified, and may be that of an impostor",

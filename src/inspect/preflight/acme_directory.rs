@@ -5,6 +5,7 @@ use hyper::Uri;
 use super::Inspection;
 use crate::error::{Error, Result};
 use crate::foreign;
+use crate::scenario::acme::Paths;
 use crate::system::base_url::{BaseUrl, redact};
 use crate::system::probe::Answer;
 use crate::wire::request::Method;
@@ -21,6 +22,15 @@ pub struct AcmeDirectory {
 }
 
 impl AcmeDirectory {
+    /// Returns the paths that scenarios request.
+    ///
+    /// # Errors
+    /// If one is missing; `base` is the system's.
+    pub fn paths(&self, base: &BaseUrl) -> Result<Paths> {
+        let renewal_info = self.renewal_info(base)?.to_owned();
+        Ok(Paths { directory: self.directory.clone(), new_nonce: self.new_nonce.clone(), renewal_info })
+    }
+
     /// Returns the path of renewal information.
     ///
     /// # Errors

@@ -13,9 +13,9 @@ use certctl_bench::system::reference::{self, StoreChoice};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
+use super::sessions::{free_port, output_of, program};
 use crate::common::needs::needs;
 use crate::common::postgresql::newest;
-use super::sessions::{free_port, output_of, program};
 
 /// A PostgreSQL on TCP and TLS, and the files that go with it.
 struct Secured {

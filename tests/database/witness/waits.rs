@@ -9,12 +9,12 @@ use certctl_bench::seed::{self, SeedOptions};
 use postgres::{Client, NoTls};
 use serde_json::Value;
 
+use super::sessions::{output_of, program};
 use crate::common::bench::{Bench, Running};
 use crate::common::needs::needs;
 use crate::common::postgresql::{migrated, newest};
 use crate::common::process::until;
 use crate::common::summary::reasons;
-use super::sessions::{output_of, program};
 
 /// A workload that is over soon. Its schedule lag is not the subject of these tests.
 const LOAD: &str = "--bench --mode sustained --agents 20 --connections 5 --rate 20/s --duration 3s --warm-up 0s \

@@ -1,0 +1,96 @@
+//! Preparation of the system under test: it is started if need be, and checked.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::common_flags::Where;
+use crate::error::Result;
+use crate::inspect::preflight::{self, Findings};
+use crate::scenario::need::Need;
+use crate::seed::Sizes;
+use crate::system::connectors::Connectors;
+use crate::system::{CheckedCertctl, System, reference};
+use crate::terminal::errln;
+use crate::wire::tls::Trust;
+
+/// Starts the system if it is not running, and checks everything. `program` is the server of this repository to start.
+///
+/// # Errors
+/// If something does not start, or is not as it must be.
+pub fn prepare(place: Where, program: &Path, needs: &[Need]) -> Result<Box<dyn System>> {
+    let mut certctl = match place {
+        Where::Connectors(choice) => {
+            return Ok(Box::new(Connectors::prepare(*choice, program, &mut |line| errln!("{line}"))?));
+        }
+        Where::Running(certctl) => *certctl,
+        Where::Reference(store, behaviour) => {
+            for need in needs {
+                if let Need::Acme { directory, .. } = need {
+                    preflight::is_path(directory)?;
+                }
+            }
+            reference::start(program, &store, behaviour, sizes(needs), &mut |line| errln!("{line}"))?
+        }
+    };
+    if matches!(certctl.trust, Trust::Insecure) {
+        errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
+    }
+    let waiting = Waiting::start(format!("the answers of {}", certctl.base));
+    let Findings { dialer, version, acme } = preflight::inspect(&certctl, needs)?;
+    drop(waiting);
+    certctl.system.answered(&version);
+    let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
+    Ok(Box::new(CheckedCertctl { certctl, dialer, acme }))
+}
+
+/// The interval between two lines about a wait.
+const WAITING_EVERY: Duration = Duration::from_secs(4);
+
+/// A thread that prints, every few seconds until this is dropped, what is waited for: without that, a silent server
+/// looks like a run that hangs.
+struct Waiting {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Waiting {
+    fn start(what: String) -> Self {
+        let (end, ended) = mpsc::channel();
+        let since = Instant::now();
+        let report = move || {
+            while ended.recv_timeout(WAITING_EVERY) == Err(RecvTimeoutError::Timeout) {
+                // A line that cannot be written is lost, and nothing else.
+                let _ = writeln!(std::io::stderr(), "still waiting for {what}: {} s", since.elapsed().as_secs());
+            }
+        };
+        // Without the thread the lines are missing, and nothing else.
+        let thread = thread::Builder::new().name("waiting".to_owned()).spawn(report).ok();
+        Self { end: Some(end), thread }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            // The thread only prints: it returns nothing.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Returns the sizes of the seeds of a server that is started here: the defaults, or more where more is needed.
+fn sizes(needs: &[Need]) -> Sizes {
+    let mut sizes = Sizes::default();
+    for need in needs {
+        match need {
+            Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
+            Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Acme { .. } => {}
+        }
+    }
+    sizes
+}
