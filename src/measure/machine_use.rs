@@ -17,6 +17,9 @@ pub const MAX_TAKEN: f64 = 0.5;
 const DOUBTFUL_PART: f64 = 0.5;
 /// A second is starved if others and the host took so much of what it left free.
 pub const STARVED: f64 = 0.9;
+/// Others and the host are judged only where they took at least this share of all processors: a system that keeps them
+/// busy itself leaves so little that what a kernel needs would be most of it.
+pub const LEAST_TAKEN: f64 = 0.05;
 /// More than this share of starved seconds makes a run invalid, since p90 is in them; a single one makes it doubtful.
 const MAX_STARVED_SHARE: f64 = 0.1;
 /// A quota may stop a run for this share of its window: beyond, it is in the p99.
@@ -90,7 +93,7 @@ pub struct MachineUse {
     /// Of what the run left free, the share that others and the host took, 0 to 1; null where others cannot be told
     /// from the system under test.
     pub taken_share: Option<f64>,
-    /// Seconds in which nearly all of it was taken.
+    /// Seconds in which nearly all of it was taken, and enough of the processors to be judged.
     pub starved_seconds: u64,
     /// The others that used most.
     pub top_others: Vec<Other>,
@@ -109,6 +112,11 @@ pub struct MachineUse {
 }
 
 impl CpuUse {
+    /// Returns true if others and the host took enough of these processors to be judged.
+    pub fn is_judged(&self, processors: u32) -> bool {
+        self.others + self.steal >= LEAST_TAKEN * f64::from(processors)
+    }
+
     /// Of what the run left free, the share that others and the host took.
     pub fn taken_share(&self) -> f64 {
         let taken = self.others + self.steal;
@@ -141,9 +149,10 @@ impl MachineUse {
         let mut doubtful = Vec::new();
         if let Some(taken) = taken {
             let starved = taken.starved_seconds as f64 > taken.of_seconds as f64 * MAX_STARVED_SHARE;
-            if taken.share > bound || starved {
+            let share = if self.mean.is_judged(self.cpus) { taken.share } else { 0.0 };
+            if share > bound || starved {
                 invalid.push(Invalid::Starved(taken));
-            } else if taken.share > bound * DOUBTFUL_PART || taken.starved_seconds > 0 {
+            } else if share > bound * DOUBTFUL_PART || taken.starved_seconds > 0 {
                 doubtful.push(taken.to_string());
             }
         }
@@ -294,6 +303,18 @@ mod tests {
         };
         // The warm-up's second does not count.
         assert_eq!([judged(0), judged(1), judged(2), judged(3)], [(0, false), (0, true), (0, true), (1, false)]);
+    }
+
+    #[test]
+    fn a_system_that_keeps_the_machine_busy_itself_is_not_blamed_on_others() {
+        let judged = |others: f64| {
+            let mut machine = busy(others, 0.0, &[0.0; 11]);
+            machine.mean = CpuUse { postgresql: Some(1.95 - others), steal: 0.05, idle: 0.0, ..machine.mean };
+            machine.taken_share = Some(machine.mean.taken_share());
+            assert_eq!(machine.taken_share, Some(1.0));
+            (machine.judge(Bound(0.5)).len(), machine.doubtful.is_some())
+        };
+        assert_eq!([judged(0.0), judged(0.04), judged(0.06)], [(0, false), (0, false), (1, false)]);
     }
 
     #[test]
