@@ -17,6 +17,9 @@ pub const MAX_TAKEN: f64 = 0.5;
 const DOUBTFUL_PART: f64 = 0.5;
 /// The share of the CPU left free that others and the host take in a starved second.
 pub const STARVED: f64 = 0.9;
+/// The least share of all processors that others and the host must take to be judged: a system that keeps them busy
+/// itself leaves so little that the kernel's own work would be most of it.
+pub const LEAST_TAKEN: f64 = 0.05;
 /// The share of starved seconds above which a run is invalid, since p90 is in them; a single one makes it doubtful.
 const MAX_STARVED_SHARE: f64 = 0.1;
 /// The share of its window for which a quota may stop a run: beyond it, the stops are in the p99.
@@ -94,7 +97,7 @@ pub struct MachineUse {
     /// The share of the CPU left free by the run that others and the host took, 0 to 1; null if others cannot be
     /// distinguished from the system under test.
     pub taken_share: Option<f64>,
-    /// The number of seconds in which nearly all of it was taken.
+    /// The number of seconds in which nearly all of it was taken, and enough of the processors to be judged.
     pub starved_seconds: u64,
     /// The others with the most CPU time.
     pub top_others: Vec<Other>,
@@ -113,6 +116,11 @@ pub struct MachineUse {
 }
 
 impl CpuUse {
+    /// Returns true if others and the host took enough of these processors to be judged.
+    pub fn is_judged(&self, processors: u32) -> bool {
+        self.others + self.steal >= LEAST_TAKEN * f64::from(processors)
+    }
+
     /// Returns the share of the CPU left free by the run that others and the host took.
     pub fn taken_share(&self) -> f64 {
         let taken = self.others + self.steal;
@@ -145,9 +153,10 @@ impl MachineUse {
         let mut doubtful = Vec::new();
         if let Some(taken) = taken {
             let starved = taken.starved_seconds as f64 > taken.of_seconds as f64 * MAX_STARVED_SHARE;
-            if taken.share > bound || starved {
+            let share = if self.mean.is_judged(self.cpus) { taken.share } else { 0.0 };
+            if share > bound || starved {
                 invalid.push(Invalid::Starved(taken));
-            } else if taken.share > bound * DOUBTFUL_PART || taken.starved_seconds > 0 {
+            } else if share > bound * DOUBTFUL_PART || taken.starved_seconds > 0 {
                 doubtful.push(taken.to_string());
             }
         }
@@ -298,6 +307,18 @@ mod tests {
         };
         // The second of the warm-up does not count.
         assert_eq!([judged(0), judged(1), judged(2), judged(3)], [(0, false), (0, true), (0, true), (1, false)]);
+    }
+
+    #[test]
+    fn a_busy_system_is_not_blamed_on_others() {
+        let judged = |others: f64| {
+            let mut machine = busy(others, 0.0, &[0.0; 11]);
+            machine.mean = CpuUse { postgresql: Some(1.95 - others), steal: 0.05, idle: 0.0, ..machine.mean };
+            machine.taken_share = Some(machine.mean.taken_share());
+            assert_eq!(machine.taken_share, Some(1.0));
+            (machine.judge(CpuBound(0.5)).len(), machine.doubtful.is_some())
+        };
+        assert_eq!([judged(0.0), judged(0.04), judged(0.06)], [(0, false), (0, false), (1, false)]);
     }
 
     #[test]

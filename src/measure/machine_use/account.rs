@@ -240,7 +240,10 @@ impl Account {
             idle: mean(&|sample| sample.cpu.idle),
         }
         .rounded();
-        let starved = |sample: &&&MachineSample| sample.span_s >= MIN_SAMPLE_S && sample.cpu.taken_share() > STARVED;
+        let cpus = self.last.as_ref().map_or(0, |reading| reading.processors.count);
+        let starved = |sample: &&&MachineSample| {
+            sample.span_s >= MIN_SAMPLE_S && sample.cpu.taken_share() > STARVED && sample.cpu.is_judged(cpus)
+        };
         let is_complete = self.roots.is_complete;
         let mut others: Vec<_> = self.others.into_iter().collect();
         others.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
@@ -248,7 +251,7 @@ impl Account {
         let top_others =
             others.into_iter().map(|(name, ticks)| Other { name, cpu_s: ticks as f64 / self.ticks_per_s }).collect();
         Some(MachineUse {
-            cpus: self.last.as_ref().map_or(0, |reading| reading.processors.count),
+            cpus,
             measured_s: rounded(measured_s),
             mean: cpu,
             measuring_thread: rounded(self.measuring_ticks as f64 / self.ticks_per_s / measured_s),
@@ -318,6 +321,20 @@ mod tests {
         assert_eq!([used.timeline[0].at_s, used.timeline[1].at_s], [-1.0, 0.0]);
         let share = used.taken_share.unwrap();
         assert!((share - 0.6 / 1.1).abs() < 1e-4, "{share}");
+    }
+
+    #[test]
+    fn a_second_is_starved_only_by_much_use_of_others() {
+        let starved = |system: u64, rustc: u64| {
+            let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
+            let tree =
+                |system, rustc| vec![process(20, 1, "certctl-referen", system, 0), process(40, 1, "rustc", rustc, 0)];
+            account.add(reading(0, true, 0, tree(0, 0)));
+            account.add(reading(1, true, 0, tree(system, rustc)));
+            account.finish().unwrap().starved_seconds
+        };
+        // Nothing of two processors is idle: a twentieth of both is ten ticks.
+        assert_eq!([starved(195, 5), starved(191, 9), starved(189, 11), starved(0, 200)], [0, 0, 1, 1]);
     }
 
     #[test]
