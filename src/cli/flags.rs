@@ -148,7 +148,8 @@ pub struct LoadFlags {
     #[arg(long, default_value = "10ms", value_parser = duration, env = "CERTCTL_BENCH_MAX_LAG")]
     pub max_lag: Duration,
     /// A run is invalid in which other processes and the host take more than this of the CPU that it left free, and
-    /// doubtful from half of it on. 100% switches this off, and the judgement of CPU quotas too.
+    /// doubtful from half of it on. Less than a twentieth of all processors is not judged. 100% switches this off, and
+    /// the judgement of CPU quotas too.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = other_cpu, env = "CERTCTL_BENCH_MAX_OTHER_CPU")]
     pub max_other_cpu: Bound,
     /// How fast connections are opened before the load.

@@ -19,7 +19,7 @@ const DOUBTFUL_PART: f64 = 0.5;
 pub const STARVED: f64 = 0.9;
 /// Others and the host are judged only where they took at least this share of all processors: a system that keeps them
 /// busy itself leaves so little that what a kernel needs would be most of it.
-pub const LEAST_TAKEN: f64 = 0.05;
+const LEAST_TAKEN: f64 = 0.05;
 /// More than this share of starved seconds makes a run invalid, since p90 is in them; a single one makes it doubtful.
 const MAX_STARVED_SHARE: f64 = 0.1;
 /// A quota may stop a run for this share of its window: beyond, it is in the p99.
