@@ -149,7 +149,8 @@ pub struct LoadFlags {
     #[arg(long, default_value = "10ms", value_parser = duration, env = "CERTCTL_BENCH_MAX_LAG")]
     pub max_lag: Duration,
     /// Largest share that other processes and the host may take of the CPU that the run left free: above it the run is
-    /// invalid, from half of it on doubtful. 100% switches this off, and the judgement of CPU quotas too.
+    /// invalid, from half of it on doubtful. Less than a twentieth of all processors is not judged. 100% switches this
+    /// off, and the judgement of CPU quotas too.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = other_cpu, env = "CERTCTL_BENCH_MAX_OTHER_CPU")]
     pub max_other_cpu: CpuBound,
     /// Rate at which connections are opened before the load.

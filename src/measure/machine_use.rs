@@ -19,7 +19,7 @@ const DOUBTFUL_PART: f64 = 0.5;
 pub const STARVED: f64 = 0.9;
 /// The least share of all processors that others and the host must take to be judged: a system that keeps them busy
 /// itself leaves so little that the kernel's own work would be most of it.
-pub const LEAST_TAKEN: f64 = 0.05;
+const LEAST_TAKEN: f64 = 0.05;
 /// The share of starved seconds above which a run is invalid, since p90 is in them; a single one makes it doubtful.
 const MAX_STARVED_SHARE: f64 = 0.1;
 /// The share of its window for which a quota may stop a run: beyond it, the stops are in the p99.
