@@ -19,7 +19,7 @@ use certctl_bench::seed::Sizes;
 use certctl_bench::system::Behaviour;
 use certctl_bench::system::probe::Probe;
 use certctl_bench::system::reference::{self, StoreChoice};
-use certctl_bench::system::{Target, Token};
+use certctl_bench::system::{Certctl, Token};
 use certctl_bench::wire::request::Method;
 use certctl_bench::wire::tls::Trust;
 use postgres::{Client, NoTls};
@@ -30,7 +30,7 @@ const MARK: &str = "/* certctl_bench */";
 
 /// A reference server on a private PostgreSQL that has no other client.
 struct Quiet {
-    target: Target,
+    certctl: Certctl,
     findings: Findings,
     client: Client,
 }
@@ -38,21 +38,21 @@ struct Quiet {
 impl Quiet {
     fn start() -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        let target =
+        let certctl =
             reference::start(binary, &StoreChoice::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
-        let findings = preflight::inspect(&target, &[]).unwrap();
-        let client = Client::connect(target.database.as_ref().unwrap(), NoTls).unwrap();
-        let mut quiet = Self { target, findings, client };
+        let findings = preflight::inspect(&certctl, &[]).unwrap();
+        let client = Client::connect(certctl.database.as_ref().unwrap(), NoTls).unwrap();
+        let mut quiet = Self { certctl, findings, client };
         quiet.until_audited(1);
         quiet
     }
 
     fn url(&self) -> &str {
-        self.target.database.as_ref().unwrap()
+        self.certctl.database.as_ref().unwrap()
     }
 
     fn heartbeats(&self, count: u64) {
-        let mut probe = Probe::new(&self.target, self.findings.dialer.clone());
+        let mut probe = Probe::new(&self.certctl, self.findings.dialer.clone());
         certctl_bench::load::runtime::runtime().unwrap().block_on(async {
             for number in 1..=count {
                 let answer = probe.send_with_token(Method::Post, &AgentStorm::path(number)).await.unwrap();
@@ -227,9 +227,9 @@ fn read_metrics(reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -
     let path = "/api/v1/metrics/prometheus";
     let peer = Peer::start(move |request| if request.path == path { reply(request) } else { certctl(request) });
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
-    let target = Target::external(peer.base().parse().unwrap(), trust, Token::new(TOKEN.to_owned()), None);
-    let findings = preflight::inspect(&target, &[]).unwrap();
-    metrics::read(&target, &findings.dialer).map_err(|error| error.to_string().replace(&peer.base(), "BASE"))
+    let certctl = Certctl::external(peer.base().parse().unwrap(), trust, Token::new(TOKEN.to_owned()), None);
+    let findings = preflight::inspect(&certctl, &[]).unwrap();
+    metrics::read(&certctl, &findings.dialer).map_err(|error| error.to_string().replace(&peer.base(), "BASE"))
 }
 
 #[test]

@@ -16,7 +16,7 @@ use certctl_bench::inspect::preflight::{self, AcmeDirectory, Findings};
 use certctl_bench::provision::pki::{Authority, KeyType, Purpose};
 use certctl_bench::provision::postgres::find;
 use certctl_bench::scenario::need::Need;
-use certctl_bench::system::{Target, Token};
+use certctl_bench::system::{Certctl, Token};
 use certctl_bench::wire::tls::Trust;
 use tempfile::TempDir;
 
@@ -350,8 +350,8 @@ fn missing_agents_are_refused() {
 fn inspect(needs: &[Need], path: &'static str, reply: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Found {
     let peer = Peer::start(move |request| if request.path == path { reply(request) } else { certctl(request) });
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
-    let target = Target::external(peer.base().parse().unwrap(), trust, Token::new(TOKEN.to_owned()), None);
-    Found { base: peer.base(), findings: preflight::inspect(&target, needs).map_err(|error| error.to_string()) }
+    let certctl = Certctl::external(peer.base().parse().unwrap(), trust, Token::new(TOKEN.to_owned()), None);
+    Found { base: peer.base(), findings: preflight::inspect(&certctl, needs).map_err(|error| error.to_string()) }
 }
 
 struct Found {
