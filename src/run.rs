@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::foreign;
 use crate::load;
 use crate::load::arrival::PlannedRequest;
@@ -15,9 +15,9 @@ use crate::load::plan::{Model, Opening, Plan};
 use crate::load::run::{Client, Completion, Control, Job};
 use crate::load::runtime::runtime;
 use crate::load::schedule::Pattern;
+use crate::measure::threshold::Threshold;
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
-use crate::system::SystemFacts;
 use crate::wire::connection::{Idle, Stopwatch};
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
@@ -26,22 +26,58 @@ use crate::wire::request::Method;
 use crate::wire::scratch::Room;
 use crate::wire::{Connection, Fault, FaultKind, Phases, Scratch};
 
-/// A workload: a scenario, its load, and its system.
-#[derive(Clone)]
+/// A workload as flags define it.
+#[derive(Clone, Debug)]
 pub struct Workload {
-    /// The requests, and the check of their answers.
-    pub scenario: Rc<dyn Scenario>,
+    /// Its name in results.
+    pub name: &'static str,
     /// The load: rate or users, connections, duration.
     pub plan: Plan,
-    /// The system; unknown while flags are only checked.
-    pub peer: Option<Rc<Peer>>,
+    /// The bounds on its latencies.
+    pub thresholds: Vec<Threshold>,
 }
 
-impl Workload {
-    /// Creates a workload that sends its requests to the peer of all workloads at this system.
-    pub fn at(facts: &SystemFacts<'_>, scenario: Rc<dyn Scenario>, plan: Plan) -> Self {
-        Self { scenario, plan, peer: facts.peer.clone() }
+/// The requests of a workload, with the check of their answers, and the peer that they are sent to; `None` if the system
+/// lacks the part that they are for.
+pub type Binding = Option<(Rc<dyn Scenario>, Peer)>;
+type Bind<S> = dyn Fn(&S) -> Result<Binding>;
+
+/// A workload that is not bound to a system `S` yet.
+pub struct PlannedWorkload<S> {
+    /// The workload.
+    pub workload: Workload,
+    bind: Box<Bind<S>>,
+}
+
+impl<S> PlannedWorkload<S> {
+    /// Plans a workload, which `bind` binds to a system.
+    pub fn new(workload: Workload, bind: impl Fn(&S) -> Result<Binding> + 'static) -> Self {
+        Self { workload, bind: Box::new(bind) }
     }
+
+    /// Binds the workload to a system; returns `None` if the system lacks the part that it is for.
+    ///
+    /// # Errors
+    /// If the system cannot be loaded in this way.
+    pub fn bind(&self, system: &S) -> Result<Option<BoundWorkload>> {
+        let bound = (self.bind)(system)?;
+        Ok(bound.map(|(scenario, peer)| BoundWorkload {
+            workload: self.workload.clone(),
+            scenario,
+            peer: Rc::new(peer),
+        }))
+    }
+}
+
+/// A workload at its system.
+#[derive(Clone)]
+pub struct BoundWorkload {
+    /// The workload.
+    pub workload: Workload,
+    /// The requests, and the check of their answers.
+    pub scenario: Rc<dyn Scenario>,
+    /// The system.
+    pub peer: Rc<Peer>,
 }
 
 /// Bounds of the number of connections that may wait for their peer to close them first; beyond that number,
@@ -57,9 +93,9 @@ const LISTENING: Duration = Duration::from_millis(200);
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Returns the sockets that `workloads` need, side by side.
-pub fn sockets(workloads: &[Workload]) -> Sockets {
-    let connections = workloads.iter().map(|workload| workload.plan.connections).sum();
-    let per_s: f64 = workloads.iter().map(closed_per_s).sum();
+pub fn sockets<'w>(workloads: impl Iterator<Item = &'w Workload> + Clone) -> Sockets {
+    let connections = workloads.clone().map(|workload| workload.plan.connections).sum();
+    let per_s: f64 = workloads.map(closed_per_s).sum();
     // Closings by a Poisson process stay within six standard deviations.
     let waiting = per_s * CLOSING_PATIENCE.as_secs_f64();
     let waiting = (waiting + 6.0 * waiting.sqrt()).ceil() as usize;
@@ -82,9 +118,10 @@ fn closed_per_s(workload: &Workload) -> f64 {
 ///
 /// # Errors
 /// If the run cannot start; a failure after that is measured, not returned.
-pub fn run(workloads: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
-    let wiring = Wiring { most_closing: sockets(workloads).closing, ..Wiring::default() };
-    let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect::<Result<_>>()?;
+pub fn run(workloads: &[BoundWorkload], control: &Control) -> Result<Vec<Measurement>> {
+    let wiring =
+        Wiring { most_closing: sockets(workloads.iter().map(|one| &one.workload)).closing, ..Wiring::default() };
+    let jobs = workloads.iter().map(|workload| wiring.job(workload)).collect();
     runtime()?.block_on(load::run::run(jobs, control))
 }
 
@@ -104,12 +141,9 @@ struct Wiring {
 }
 
 impl Wiring {
-    fn job(&self, workload: &Workload) -> Result<Job<HttpClient>> {
-        let peer = workload.peer.clone().filter(|peer| !peer.dialers.is_empty());
-        let peer = peer.ok_or_else(|| {
-            Error::new(format!("{}: there is no server to send requests to", workload.scenario.name()))
-        })?;
-        let (plan, scenario) = (workload.plan.clone(), workload.scenario.clone());
+    fn job(&self, bound: &BoundWorkload) -> Job<HttpClient> {
+        let BoundWorkload { workload, scenario, peer } = bound.clone();
+        let plan = workload.plan;
         let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps())
             .with_connections(plan.connections)
             .with_warm_up(plan.warm_up);
@@ -130,7 +164,7 @@ impl Wiring {
                 opening: false,
             })
         };
-        Ok(Job { plan, client, recorder })
+        Job { plan, client, recorder }
     }
 
     /// Reports whether one more connection may wait for its peer to close.

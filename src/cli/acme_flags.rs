@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::Bench;
+use super::bench::{Bench, Groups};
 use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, TargetFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
-use crate::run::Workload;
-use crate::scenario::Scenario as _;
-use crate::scenario::acme::{Acme as Scenario, DEFAULT_PROFILE, FLOW, Paths};
+use crate::run::{PlannedWorkload, Workload};
+use crate::scenario::acme::{self, Acme as Scenario, DEFAULT_PROFILE, FLOW, STEPS};
 use crate::scenario::need::Need;
-use crate::system::SystemFacts;
+use crate::system::CheckedCertctl;
 
 /// The default timeout: as long as a graceful stop lets requests in flight go on.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,30 +72,28 @@ impl Common {
         users: u32,
         think: Duration,
         load: &LoadFlags,
-        site: &SystemFacts<'_>,
-    ) -> Result<Vec<Vec<Workload>>> {
+    ) -> Result<Groups<CheckedCertctl>> {
         if let Some(profile) = &self.profile
             && !profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         {
             return Err(Error::usage(format!("--profile {profile:?} is not a valid id of a profile")));
         }
-        let paths = match &site.acme {
-            Some(paths) => paths.clone(),
-            None => Paths { directory: self.directory(), new_nonce: String::new(), renewal_info: String::new() },
-        };
-        let token = (!self.no_bearer).then_some(site.token);
-        let scenario = Scenario::new(name, &paths, &site.host, token, site.acme_is_audited);
         let model = match self.rate {
             None => Model::Closed { think, rounds: None },
             Some(rate) => Model::Open { pattern: self.arrivals.at(rate), clients: 1, affinity: Affinity::Any },
         };
-        let mut plan = load.plan(model, users as usize, scenario.steps().len())?;
+        let mut plan = load.plan(model, users as usize, STEPS.len())?;
         plan.timeout = load.timeout.unwrap_or(TIMEOUT);
-        Ok(vec![vec![Workload::at(site, Rc::new(scenario), plan)]])
+        let bearer = !self.no_bearer;
+        let bind = move |certctl: &CheckedCertctl| {
+            let token = bearer.then_some(certctl.token());
+            let scenario = Scenario::new(certctl.acme()?, &certctl.host(), token, certctl.audits_acme());
+            Ok(Some((Rc::new(scenario) as _, certctl.peer())))
+        };
+        let workload = Workload { name, plan, thresholds: acme::thresholds(name) };
+        Ok(vec![vec![PlannedWorkload::new(workload, bind)]])
     }
 }
-
-const LOOPS: &[&str] = &["directory", "new_nonce", "renewal_info_malformed", "renewal_info_unknown"];
 
 /// Flags of `acme_flow`.
 #[derive(Args, Clone, Debug)]
@@ -131,11 +128,11 @@ impl Bench for AcmeFlowFlags {
     }
 
     fn loops(&self) -> &'static [&'static str] {
-        LOOPS
+        STEPS
     }
 
-    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
-        self.common.groups(Self::NAME, self.users, self.think_time, load, site)
+    fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
+        self.common.groups(Self::NAME, self.users, self.think_time, load)
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
@@ -183,11 +180,11 @@ impl Bench for AcmeBurstFlags {
     }
 
     fn loops(&self) -> &'static [&'static str] {
-        LOOPS
+        STEPS
     }
 
-    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
-        self.common.groups(Self::NAME, self.users, Duration::ZERO, load, site)
+    fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
+        self.common.groups(Self::NAME, self.users, Duration::ZERO, load)
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::Bench;
+use super::bench::{Bench, Groups};
 use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -13,14 +13,13 @@ use crate::load::plan::{Model, Opening};
 use crate::load::rate::Rate;
 use crate::load::schedule::{self, Pattern, Restart, Stream};
 use crate::measure::threshold::Threshold;
-use crate::run::Workload;
-use crate::scenario::Scenario as _;
+use crate::run::{PlannedWorkload, Workload};
 use crate::scenario::agent_storm::{
     AgentStorm as Scenario, Fleet, HEARTBEAT, HEARTBEAT_PERMISSION, POLL, POLL_PERMISSION, RECONNECT, SEEDED_AGENTS,
 };
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
-use crate::system::SystemFacts;
+use crate::system::CheckedCertctl;
 
 /// The defaults of certctl's agents.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
@@ -103,14 +102,14 @@ impl Bench for AgentStormFlags {
         if self.fleet == Fleet::Contract { &["heartbeat"] } else { &["heartbeat", "poll"] }
     }
 
-    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
-        let scenario = Scenario::new(self.fleet, self.agents, &site.host, site.token);
+    fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
+        let (fleet, agents) = (self.fleet, self.agents);
         let (connections, affinity) = match (self.fleet, self.connections) {
             (Fleet::Contract, Some(count)) => (count as usize, Affinity::Any),
             _ => (self.agents as usize, Affinity::Own),
         };
         let model = Model::Open { pattern: self.pattern(), clients: self.agents, affinity };
-        let mut plan = load.plan(model, connections, scenario.steps().len())?;
+        let mut plan = load.plan(model, connections, fleet.steps().len())?;
         if self.fleet != Fleet::Contract {
             plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);
         }
@@ -128,7 +127,12 @@ impl Bench for AgentStormFlags {
             plan.warm_up = Duration::ZERO;
             plan.window = window;
         }
-        Ok(vec![vec![Workload::at(site, Rc::new(scenario), plan)]])
+        let workload = Workload { name: Self::NAME, plan, thresholds: fleet.thresholds() };
+        let bind = move |certctl: &CheckedCertctl| {
+            let scenario = Rc::new(Scenario::new(fleet, agents, &certctl.host(), certctl.token()));
+            Ok(Some((scenario as _, certctl.peer())))
+        };
+        Ok(vec![vec![PlannedWorkload::new(workload, bind)]])
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {

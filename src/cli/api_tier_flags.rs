@@ -5,20 +5,19 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::Bench;
+use super::bench::{Bench, Groups};
 use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::Result;
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
-use crate::run::Workload;
-use crate::scenario::Scenario;
+use crate::run::{PlannedWorkload, Workload};
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 use crate::scenario::issuance::{self, Issuance};
 use crate::scenario::list::{self, List, Variant};
 use crate::scenario::need::Need;
-use crate::system::SystemFacts;
+use crate::system::CheckedCertctl;
 
 /// The delay of the second workload after the first.
 const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
@@ -74,21 +73,35 @@ impl Bench for ApiTierFlags {
         &["issuance", "list"]
     }
 
-    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
-        let workload = |scenario: Rc<dyn Scenario>, rate, usual: ArrivalSpread, starts_after| {
+    fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
+        let plan = |rate, usual: ArrivalSpread, steps: usize, starts_after: Duration| {
             let pattern = self.arrivals.unwrap_or(usual).at(rate);
             let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
-            let mut plan = load.plan(model, self.connections as usize, scenario.steps().len())?;
+            let mut plan = load.plan(model, self.connections as usize, steps)?;
             plan.starts_after = starts_after;
             // Two random schedules of one seed would be the same.
             plan.rng_seed = plan.rng_seed.wrapping_add(starts_after.as_millis() as u64);
-            Ok(Workload::at(site, scenario, plan))
+            Ok(plan)
         };
-        let issuance = Rc::new(Issuance::new(&Issuance::run_name(), &site.host, site.token));
-        let list = Rc::new(List::new(self.pages, &site.host, site.token));
+        let posts = Workload {
+            name: issuance::NAME,
+            plan: plan(self.issuance_rate, ArrivalSpread::Constant, issuance::STEPS.len(), Duration::ZERO)?,
+            thresholds: issuance::thresholds(),
+        };
+        let lists = Workload {
+            name: list::NAME,
+            plan: plan(self.list_rate, ArrivalSpread::Jittered, list::STEPS.len(), self.list_starts_after)?,
+            thresholds: list::thresholds(),
+        };
+        let pages = self.pages;
         Ok(vec![vec![
-            workload(issuance, self.issuance_rate, ArrivalSpread::Constant, Duration::ZERO)?,
-            workload(list, self.list_rate, ArrivalSpread::Jittered, self.list_starts_after)?,
+            PlannedWorkload::new(posts, |certctl: &CheckedCertctl| {
+                let issuance = Issuance::new(&Issuance::run_name(), &certctl.host(), certctl.token());
+                Ok(Some((Rc::new(issuance), certctl.peer())))
+            }),
+            PlannedWorkload::new(lists, move |certctl: &CheckedCertctl| {
+                Ok(Some((Rc::new(List::new(pages, &certctl.host(), certctl.token())), certctl.peer())))
+            }),
         ]])
     }
 

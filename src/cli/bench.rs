@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _};
 
-use super::common_flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, Where, variable};
-use super::prepare::prepare;
+use super::common_flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, variable};
+use super::prepare::SystemChoice;
 use super::saved::Saved;
 use super::session::Session;
 use super::signals::{self, Signals};
@@ -22,13 +22,20 @@ use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
 use crate::measure::threshold::Threshold;
 use crate::report::{self, text};
-use crate::run::{Workload, sockets};
+use crate::run::{BoundWorkload, PlannedWorkload, Workload, sockets};
 use crate::scenario::need::Need;
 use crate::summary::{About, Summary};
-use crate::system::SystemFacts;
+use crate::system::System;
 use crate::terminal::{errln, out, outln};
 
-/// A bench target: its own flags, and the workloads that they define.
+/// The choice of the system under test of a bench target.
+pub type ChoiceOf<B> = <<B as Bench>::Target as TargetArgs>::Choice;
+/// The system under test of a bench target.
+pub type SystemOf<B> = <ChoiceOf<B> as SystemChoice>::System;
+/// Planned workloads: those of a group run side by side, one group after another.
+pub type Groups<S> = Vec<Vec<PlannedWorkload<S>>>;
+
+/// A bench target: its own flags, and the workloads that they plan.
 pub trait Bench: Args + Clone + Debug {
     /// The flags that name the system under test.
     type Target: TargetArgs;
@@ -49,11 +56,11 @@ pub trait Bench: Args + Clone + Debug {
     /// Returns the steps that run as Criterion loops.
     fn loops(&self) -> &'static [&'static str];
 
-    /// Returns the workloads: those of a group run side by side, one group after another.
+    /// Plans the workloads.
     ///
     /// # Errors
     /// If the flags contradict one another.
-    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>>;
+    fn groups(&self, load: &LoadFlags) -> Result<Groups<SystemOf<Self>>>;
 
     /// Returns the bound on errors over all workloads together.
     fn error_floor(&self) -> Threshold;
@@ -78,9 +85,12 @@ pub trait Bench: Args + Clone + Debug {
         None
     }
 
-    /// Returns the system without the parts to which these flags send nothing.
-    fn narrow(&self, place: Where) -> Where {
-        place
+    /// Takes out of the choice the parts of a system to which these flags send nothing.
+    fn narrow(&self, _choice: &mut ChoiceOf<Self>) {}
+
+    /// Returns a remark about the workloads at their system, for people.
+    fn remark(&self, _system: &SystemOf<Self>, _workloads: &[&Workload]) -> Option<String> {
+        None
     }
 }
 
@@ -89,11 +99,14 @@ pub trait TargetArgs: Args + Clone + Debug {
     /// The flags that name a system or its database: clap's id, and the old harness's variable where there is one.
     const NAMES: &'static [(&'static str, Option<&'static str>)];
 
+    /// The choice that these flags make.
+    type Choice: SystemChoice;
+
     /// Resolves flags together with the old harness's variables, where those count.
     ///
     /// # Errors
     /// If one of them is wrong.
-    fn resolve(self, environment: EnvironmentUse) -> Result<Where>;
+    fn resolve(self, environment: EnvironmentUse) -> Result<Self::Choice>;
 
     /// Returns the flags that mean nothing with this system, in the form of [`Bench::ignored`].
     fn ignored(&self, _environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {
@@ -206,14 +219,15 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         return Ok(0);
     }
     flags.apply_smoke();
-    // Checks, before anything is started, that the workloads of these flags are possible.
-    let groups = flags.bench.groups(&flags.load, &SystemFacts::default())?;
-    let sockets = groups.iter().map(|group| sockets(group)).max_by_key(|sockets| sockets.descriptors());
+    let planned = flags.bench.groups(&flags.load)?;
+    let of_group = |group: &Vec<PlannedWorkload<_>>| sockets(group.iter().map(|planned| &planned.workload));
+    let sockets = planned.iter().map(of_group).max_by_key(|sockets| sockets.descriptors());
     let environment = if wanted.smoke { EnvironmentUse::Ignored } else { EnvironmentUse::Counts };
     if let Some(names) = ignored_names::<B>().filter(|_| wanted.smoke) {
         errln!("{names} ignored: a smoke run uses a system that it starts itself, or that its command line names");
     }
-    let mut place = flags.bench.narrow(flags.target.clone().resolve(environment)?);
+    let mut choice = flags.target.clone().resolve(environment)?;
+    flags.bench.narrow(&mut choice);
     let (folder, _claim) = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     if wanted.workload {
         set_aside(&folder)?;
@@ -224,8 +238,9 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     };
     sockets.unwrap_or_default().allow(flags.bench.sized())?;
     let signals = Signals::watch()?;
-    remote::clear(&mut place, flags.allow_remote, B::NAME, &groups)?;
-    let system = prepare(place, program, &flags.bench.needs())?;
+    let workloads = planned.iter().flatten().map(|planned| &planned.workload);
+    remote::clear(&choice.destinations()?, flags.allow_remote, B::NAME, workloads)?;
+    let system = choice.prepare(program, &flags.bench.needs())?;
 
     if let Some(certctl) = system.certctl().filter(|_| !wanted.loops.is_empty()) {
         outln!("Criterion: one connection, one request per iteration");
@@ -235,7 +250,11 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     if !wanted.workload {
         return Ok(0);
     }
-    let groups = flags.bench.groups(&flags.load, &system.facts())?;
+    let groups = bind(&planned, &system)?;
+    let workloads: Vec<&Workload> = groups.iter().flatten().map(|bound| &bound.workload).collect();
+    if let Some(remark) = flags.bench.remark(&system, &workloads) {
+        errln!("{remark}");
+    }
     let about = About::new(B::NAME, B::ABOUT, system.describe(), groups.iter().flatten());
     out!("{}", text::heading(&about));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
@@ -248,7 +267,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     };
     let cut = Cut::new(flags.load.limits());
     let session = Session {
-        system: &*system,
+        system: &system,
         groups: &groups,
         floor,
         smoke: wanted.smoke,
@@ -267,6 +286,12 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     out!("\n{}", text::results(&summary));
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
     saved.finish(&summary, &folder)
+}
+
+/// Binds workloads to their system, without those that are for a part that the system lacks.
+pub(super) fn bind<S>(planned: &Groups<S>, system: &S) -> Result<Vec<Vec<BoundWorkload>>> {
+    let bind = |group: &Vec<PlannedWorkload<S>>| group.iter().filter_map(|one| one.bind(system).transpose()).collect();
+    planned.iter().map(bind).collect()
 }
 
 /// Saves the results of a run whose folder does not take them: in a folder for temporary files, or else on standard

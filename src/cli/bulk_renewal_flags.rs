@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::Bench;
+use super::bench::{Bench, Groups};
 use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -13,11 +13,13 @@ use crate::load::plan::{Model, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Schedule;
 use crate::measure::threshold::Threshold;
-use crate::run::Workload;
-use crate::scenario::bulk_renewal::{BulkRenewal as Scenario, CRITERIA, PERMISSION, SEEDED_CERTIFICATES, Selection};
+use crate::run::{PlannedWorkload, Workload};
+use crate::scenario::bulk_renewal::{
+    self, BulkRenewal as Scenario, CRITERIA, PERMISSION, SEEDED_CERTIFICATES, STEPS, Selection,
+};
 use crate::scenario::list;
 use crate::scenario::need::Need;
-use crate::system::SystemFacts;
+use crate::system::CheckedCertctl;
 
 /// The default batch size: with it five minutes and the warm-up, at 5/s, fit into the seeded certificates.
 const DEFAULT_BATCH: u64 = 6;
@@ -72,7 +74,7 @@ impl BulkRenewalFlags {
     fn plan(&self, load: &LoadFlags) -> Result<Plan> {
         let pattern = self.arrivals.at(self.rate);
         let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
-        let mut plan = load.plan(model, self.connections as usize, 1)?;
+        let mut plan = load.plan(model, self.connections as usize, STEPS.len())?;
         plan.window = load.duration.unwrap_or(DEFAULT_WINDOW);
         Ok(plan)
     }
@@ -100,20 +102,26 @@ impl BulkRenewalFlags {
         .with_hint(hint))
     }
 
-    fn sweep(load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn sweep(load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
         let size = |(name, size, requests): (&'static str, u64, u64)| {
             let requests = if load.is_smoke() { 1 } else { requests };
             let model = Model::Closed { think: Duration::ZERO, rounds: Some(requests) };
-            let mut plan = load.plan(model, 1, 1)?;
+            let mut plan = load.plan(model, 1, STEPS.len())?;
             plan.warm_up = Duration::ZERO;
             plan.window = SWEEP_WINDOW;
             plan.timeout = load.timeout.unwrap_or(SWEEP_TIMEOUT);
-            let scenario = Rc::new(Scenario::new(name, Selection::Batches { size }, &site.host, site.token));
-            Ok(vec![Workload::at(site, scenario, plan)])
+            Ok(vec![planned(name, plan, Selection::Batches { size })])
         };
         let sizes = if load.is_smoke() { &SWEEP[..2] } else { &SWEEP[..] };
         sizes.iter().copied().map(size).collect()
     }
+}
+
+fn planned(name: &'static str, plan: Plan, selection: Selection) -> PlannedWorkload<CheckedCertctl> {
+    let workload = Workload { name, plan, thresholds: bulk_renewal::thresholds() };
+    PlannedWorkload::new(workload, move |certctl: &CheckedCertctl| {
+        Ok(Some((Rc::new(Scenario::new(selection, &certctl.host(), certctl.token())), certctl.peer())))
+    })
 }
 
 impl Bench for BulkRenewalFlags {
@@ -149,18 +157,17 @@ impl Bench for BulkRenewalFlags {
         if self.workload == RenewalWorkload::Rescan { &["bulk_renew"] } else { &[] }
     }
 
-    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
         let (name, selection) = match self.workload {
             RenewalWorkload::Enqueue => ("enqueue", Selection::Batches { size: self.batch_size }),
             RenewalWorkload::Rescan => ("rescan", Selection::Criteria),
-            RenewalWorkload::Sweep => return Self::sweep(load, site),
+            RenewalWorkload::Sweep => return Self::sweep(load),
         };
         let plan = self.plan(load)?;
         if self.workload == RenewalWorkload::Enqueue {
             self.refuse_too_many(&plan)?;
         }
-        let scenario = Rc::new(Scenario::new(name, selection, &site.host, site.token));
-        Ok(vec![vec![Workload::at(site, scenario, plan)]])
+        Ok(vec![vec![planned(name, plan, selection)]])
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {

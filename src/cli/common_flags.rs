@@ -18,7 +18,6 @@ use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
 use crate::measure::machine_use::CpuBound;
 use crate::system::base_url::{BaseUrl, redact};
-use crate::system::connectors::DaemonChoice;
 use crate::system::reference::StoreChoice;
 use crate::system::{Behaviour, Certctl, Token};
 use crate::wire::tls::Trust;
@@ -185,21 +184,21 @@ impl EnvironmentUse {
     }
 }
 
-/// The system under test, once flags and environment are resolved.
-pub enum Where {
+/// The choice of a certctl, or of a server shaped like it.
+pub enum CertctlChoice {
     /// A certctl that runs already.
     Running(Box<Certctl>),
     /// The reference server, which is to be started.
     Reference(StoreChoice, Behaviour),
-    /// Daemons behind certctl's connectors.
-    Connectors(Box<DaemonChoice>),
 }
 
 impl TargetArgs for TargetFlags {
+    type Choice = CertctlChoice;
+
     const NAMES: &'static [(&'static str, Option<&'static str>)] =
         &[("target", Some("CERTCTL_BASE")), ("database", None)];
 
-    fn resolve(self, environment: EnvironmentUse) -> Result<Where> {
+    fn resolve(self, environment: EnvironmentUse) -> Result<CertctlChoice> {
         let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
             if self.allow_foreign_rows {
                 return Err(Error::usage(
@@ -212,7 +211,7 @@ impl TargetArgs for TargetFlags {
                 None if self.in_memory => StoreChoice::InMemory,
                 None => StoreChoice::Auto,
             };
-            return Ok(Where::Reference(store, self.behaviour));
+            return Ok(CertctlChoice::Reference(store, self.behaviour));
         };
         if self.in_memory {
             return Err(Error::usage(format!(
@@ -244,7 +243,7 @@ impl TargetArgs for TargetFlags {
         };
         let mut target = Certctl::external(base, trust, Token::new(token), self.database);
         target.allow_foreign_rows = self.allow_foreign_rows;
-        Ok(Where::Running(Box::new(target)))
+        Ok(CertctlChoice::Running(Box::new(target)))
     }
 
     fn ignored(&self, environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, TargetArgs};
-use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, Where, duration};
+use super::bench::{Bench, Groups, TargetArgs};
+use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -16,17 +16,14 @@ use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::provision::daemon::Reload;
 use crate::provision::pki::KeyType;
-use crate::run::{Workload, sockets};
-use crate::scenario::Scenario;
+use crate::run::{PlannedWorkload, Workload, sockets};
 use crate::scenario::connector_kind::ConnectorKind;
-use crate::scenario::f5_deploy::F5Deploy;
-use crate::scenario::f5_deploy::deployment::Credentials;
-use crate::scenario::handshake::ConnectorHandshake;
+use crate::scenario::f5_deploy::deployment::STEPS;
+use crate::scenario::f5_deploy::{self, F5Deploy};
+use crate::scenario::handshake::{self, ConnectorHandshake};
 use crate::scenario::need::Need;
-use crate::system::SystemFacts;
 use crate::system::base_url::BaseUrl;
-use crate::system::connectors::{Connector, DaemonChoice};
-use crate::terminal::errln;
+use crate::system::connectors::{Connector, Connectors, DaemonChoice};
 use crate::wire::offer::{HandshakeOffer, Resumption};
 use crate::wire::tls::{KeyExchange, TlsVersion, Trust};
 
@@ -74,7 +71,9 @@ impl TargetArgs for ConnectorFlags {
         ("f5", Some("F5_TARGET_URL")),
     ];
 
-    fn resolve(self, environment: EnvironmentUse) -> Result<Where> {
+    type Choice = DaemonChoice;
+
+    fn resolve(self, environment: EnvironmentUse) -> Result<DaemonChoice> {
         let urls = [
             (ConnectorKind::Nginx, self.nginx),
             (ConnectorKind::Apache, self.apache),
@@ -96,13 +95,13 @@ impl TargetArgs for ConnectorFlags {
             Some(file) => Trust::from_file(file)?,
             None => Trust::System,
         };
-        Ok(Where::Connectors(Box::new(DaemonChoice {
+        Ok(DaemonChoice {
             kinds: ConnectorKind::ALL.to_vec(),
             named,
             trust,
             key_type: self.key_type,
             haproxy_reload: Reload::Graceful,
-        })))
+        })
     }
 }
 
@@ -150,7 +149,7 @@ pub struct ConnectorTierFlags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ConnectorWorkload {
     /// New connections to all daemons, in parallel.
-    ConnectorHandshake,
+    Handshake,
     /// Certificates are deployed to the F5.
     F5Deploy,
     /// New connections to all daemons while their certificates are replaced.
@@ -219,43 +218,11 @@ impl ConnectorTierFlags {
         }
     }
 
-    /// Returns the workloads of new connections, one for each daemon.
-    fn connecting(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Workload>> {
-        let kinds = ConnectorKind::ALL.into_iter().filter(|kind| self.wants(*kind));
-        let mut workloads = Vec::new();
-        for kind in kinds {
-            let connector = site.connectors.map(|connectors| connectors.all().iter().find(|one| one.kind == kind));
-            match connector {
-                // Only the flags are checked.
-                None => workloads.push(self.one(kind, None, load, site)?),
-                Some(Some(connector)) => workloads.push(self.one(kind, Some(connector), load, site)?),
-                // The daemon is not installed, as was reported.
-                Some(None) => {}
-            }
-        }
-        if workloads.is_empty() {
-            return Err(Error::new("none of the selected daemons is installed or named")
-                .with_hint("install one (Debian: apt-get install nginx apache2 haproxy), or name a running one"));
-        }
-        if let (Some(connectors), Some(ports)) = (site.connectors, Ports::of_this_machine()) {
-            let loopback = connectors.all().iter().all(Connector::is_local);
-            let headroom = ports.headroom(self.rate(), loopback);
-            let warning = if headroom.lasts() { "" } else { "WARNING: " };
-            errln!("{warning}{headroom}\n{}", sockets(&workloads));
-        }
-        Ok(workloads)
-    }
-
-    fn one(
-        &self,
-        kind: ConnectorKind,
-        connector: Option<&Connector>,
-        load: &LoadFlags,
-        site: &SystemFacts<'_>,
-    ) -> Result<Workload> {
+    /// Plans the workload of new connections to a daemon.
+    fn connecting(&self, kind: ConnectorKind, load: &LoadFlags) -> Result<PlannedWorkload<Connectors>> {
         let pattern = self.arrivals.at(self.rate());
         let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
-        let mut plan = load.plan(model, self.connections as usize, 1)?;
+        let mut plan = load.plan(model, self.connections as usize, handshake::STEPS.len())?;
         plan.opening = Opening::ByFirstRequest;
         plan.window = load.duration.unwrap_or(match self.workload {
             ConnectorWorkload::Rotation => ROTATION_WINDOW,
@@ -266,37 +233,37 @@ impl ConnectorTierFlags {
         plan.starts_after = period * kind as u32 / ConnectorKind::ALL.len() as u32;
         // Random schedules of one seed would be the same.
         plan.rng_seed = plan.rng_seed.wrapping_add(kind as u64);
-        let host = connector.map_or_else(String::new, |connector| connector.base.host_header());
-        let mut scenario = ConnectorHandshake::new(kind, self.offer(), &host);
-        if self.workload == ConnectorWorkload::Rotation {
-            let rotations = site.connectors.map_or_else(Default::default, |connectors| connectors.rotations());
-            let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
-            scenario = scenario.through(rotations, self.rotate_every, expected);
-        }
-        let peer = connector
-            .map(|connector| connector.peer(self.offer(), self.connections as usize))
-            .transpose()?
-            .map(Rc::new);
-        Ok(Workload { scenario: Rc::new(scenario), plan, peer })
+        let rotates_every = self.rotates_every();
+        let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
+        let (offer, connections) = (self.offer(), plan.connections);
+        let name = handshake::name(kind, rotates_every.is_some());
+        let workload = Workload { name, plan, thresholds: handshake::thresholds(kind) };
+        let bind = move |connectors: &Connectors| {
+            // A daemon that is not installed was reported when the others were started.
+            let Some(connector) = connectors.all().iter().find(|one| one.kind == kind) else { return Ok(None) };
+            let mut scenario = ConnectorHandshake::new(kind, offer, &connector.base.host_header());
+            if let Some(every) = rotates_every {
+                scenario = scenario.through(connectors.rotations(), every, expected);
+            }
+            Ok(Some((Rc::new(scenario) as _, connector.peer(offer, connections)?)))
+        };
+        Ok(PlannedWorkload::new(workload, bind))
     }
 
-    /// Returns the workload that deploys certificates to the F5, one after another.
-    fn deploying(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Workload> {
-        let connector = site.connectors.map(|connectors| {
-            let mock = connectors.all().iter().find(|one| one.kind == ConnectorKind::F5).zip(connectors.f5());
-            mock.ok_or_else(|| {
+    /// Plans the workload that deploys certificates to the F5, one after another.
+    fn deploying(&self, load: &LoadFlags) -> Result<PlannedWorkload<Connectors>> {
+        let model = Model::Closed { think: Duration::ZERO, rounds: None };
+        let plan = load.plan(model, self.users as usize, STEPS.len())?;
+        let bind = |connectors: &Connectors| {
+            let connector = connectors.all().iter().find(|one| one.kind == ConnectorKind::F5);
+            let (connector, mock) = connector.zip(connectors.f5()).ok_or_else(|| {
                 Error::usage("certificates are deployed only to this suite's mock of an F5")
                     .with_hint("leave the URLs out")
-            })
-        });
-        let connector = connector.transpose()?;
-        let host = connector.map_or_else(String::new, |(connector, _)| connector.base.host_header());
-        let user = connector.map(|(_, mock)| mock.credentials().clone());
-        let scenario = F5Deploy::new(&host, user.unwrap_or_else(Credentials::default))?;
-        let model = Model::Closed { think: Duration::ZERO, rounds: None };
-        let plan = load.plan(model, self.users as usize, scenario.steps().len())?;
-        let peer = connector.map(|(connector, _)| connector.keeping_peer()).transpose()?.map(Rc::new);
-        Ok(Workload { scenario: Rc::new(scenario), plan, peer })
+            })?;
+            let scenario = F5Deploy::new(&connector.base.host_header(), mock.credentials().clone())?;
+            Ok(Some((Rc::new(scenario) as _, connector.keeping_peer()?)))
+        };
+        Ok(PlannedWorkload::new(Workload { name: f5_deploy::NAME, plan, thresholds: Vec::new() }, bind))
     }
 }
 
@@ -325,23 +292,30 @@ impl Bench for ConnectorTierFlags {
         &[]
     }
 
-    fn groups(&self, load: &LoadFlags, site: &SystemFacts<'_>) -> Result<Vec<Vec<Workload>>> {
+    fn groups(&self, load: &LoadFlags) -> Result<Groups<Connectors>> {
         self.check()?;
+        let kinds = ConnectorKind::ALL.into_iter().filter(|kind| self.wants(*kind));
         Ok(vec![match self.workload {
-            ConnectorWorkload::F5Deploy => vec![self.deploying(load, site)?],
-            ConnectorWorkload::ConnectorHandshake | ConnectorWorkload::Rotation => self.connecting(load, site)?,
+            ConnectorWorkload::F5Deploy => vec![self.deploying(load)?],
+            ConnectorWorkload::Handshake | ConnectorWorkload::Rotation => {
+                kinds.map(|kind| self.connecting(kind, load)).collect::<Result<_>>()?
+            }
         }])
     }
 
-    fn narrow(&self, place: Where) -> Where {
-        match place {
-            Where::Connectors(wanted) => {
-                let kinds = ConnectorKind::ALL.into_iter().filter(|kind| self.wants(*kind)).collect();
-                let haproxy_reload = if self.haproxy_commit { Reload::Runtime } else { Reload::Graceful };
-                Where::Connectors(Box::new(DaemonChoice { kinds, haproxy_reload, ..*wanted }))
-            }
-            other => other,
+    fn narrow(&self, choice: &mut DaemonChoice) {
+        choice.kinds.retain(|kind| self.wants(*kind));
+        choice.haproxy_reload = if self.haproxy_commit { Reload::Runtime } else { Reload::Graceful };
+    }
+
+    fn remark(&self, connectors: &Connectors, workloads: &[&Workload]) -> Option<String> {
+        if self.workload == ConnectorWorkload::F5Deploy {
+            return None;
         }
+        let loopback = connectors.all().iter().all(Connector::is_local);
+        let headroom = Ports::of_this_machine()?.headroom(self.rate(), loopback);
+        let warning = if headroom.lasts() { "" } else { "WARNING: " };
+        Some(format!("{warning}{headroom}\n{}", sockets(workloads.iter().copied())))
     }
 
     fn error_floor(&self) -> Threshold {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::bench::TargetArgs as _;
-use super::common_flags::{EnvironmentUse, TargetFlags, Where};
+use super::common_flags::{CertctlChoice, EnvironmentUse, TargetFlags};
 use crate::error::{Error, Result};
 use crate::exit_code;
 use crate::inspect::doctor::{self, Finding, Severity};
@@ -32,12 +32,12 @@ pub struct DoctorFlags {
 /// # Errors
 /// If no running certctl is named, or this process is out of descriptors.
 pub fn run(flags: DoctorFlags) -> Result<u8> {
-    let Where::Running(target) = flags.target.resolve(EnvironmentUse::Counts)? else {
+    let CertctlChoice::Running(certctl) = flags.target.resolve(EnvironmentUse::Counts)? else {
         return Err(Error::usage("doctor checks a running certctl, and none is named")
             .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
     };
     let mut counts = [0; 3];
-    doctor::examine(&target, &mut |finding: Finding| {
+    doctor::examine(&certctl, &mut |finding: Finding| {
         counts[finding.level as usize] += 1;
         outln!("{finding}");
     })?;

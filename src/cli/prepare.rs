@@ -6,44 +6,100 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::common_flags::Where;
+use super::common_flags::CertctlChoice;
+use super::remote::{self, Destination};
 use crate::error::Result;
 use crate::inspect::preflight::{self, Findings};
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
-use crate::system::connectors::Connectors;
+use crate::system::connectors::{Connectors, DaemonChoice};
+use crate::system::reference::StoreChoice;
 use crate::system::{CheckedCertctl, System, reference};
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
-/// Starts the system if it is not running, and checks everything. `program` is the server of this repository to start.
-///
-/// # Errors
-/// If something does not start, or is not as it must be.
-pub fn prepare(place: Where, program: &Path, needs: &[Need]) -> Result<Box<dyn System>> {
-    let mut certctl = match place {
-        Where::Connectors(choice) => {
-            return Ok(Box::new(Connectors::prepare(*choice, program, &mut |line| errln!("{line}"))?));
-        }
-        Where::Running(certctl) => *certctl,
-        Where::Reference(store, behaviour) => {
-            for need in needs {
-                if let Need::Acme { directory, .. } = need {
-                    preflight::is_path(directory)?;
-                }
-            }
-            reference::start(program, &store, behaviour, sizes(needs), &mut |line| errln!("{line}"))?
-        }
-    };
-    if matches!(certctl.trust, Trust::Insecure) {
-        errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
+/// The choice of a system under test, which flags make.
+pub trait SystemChoice {
+    /// The system under test, once it is prepared.
+    type System: System;
+
+    /// Returns every server that it reaches and that is not started here, with its addresses fixed.
+    ///
+    /// # Errors
+    /// If a name cannot be resolved.
+    fn destinations(&mut self) -> Result<Vec<Destination>>;
+
+    /// Starts the system if it is not running, and checks everything. `program` is the server of this repository to
+    /// start.
+    ///
+    /// # Errors
+    /// If something does not start, or is not as it must be.
+    fn prepare(self, program: &Path, needs: &[Need]) -> Result<Self::System>;
+
+    /// Returns the system of a loop process, to which a checked certctl is handed over; `None` for a kind of system
+    /// that has no loops.
+    fn handed_over(_certctl: CheckedCertctl) -> Option<Self::System> {
+        None
     }
-    let waiting = Waiting::start(format!("the answers of {}", certctl.base));
-    let Findings { dialer, version, acme } = preflight::inspect(&certctl, needs)?;
-    drop(waiting);
-    certctl.system.answered(&version);
-    let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
-    Ok(Box::new(CheckedCertctl { certctl, dialer, acme }))
+}
+
+impl SystemChoice for CertctlChoice {
+    type System = CheckedCertctl;
+
+    fn destinations(&mut self) -> Result<Vec<Destination>> {
+        Ok(match self {
+            Self::Running(certctl) => {
+                let mut found = vec![remote::server(&mut certctl.base)?];
+                if let Some(url) = &certctl.database {
+                    found.push(remote::database(url)?);
+                }
+                found
+            }
+            Self::Reference(StoreChoice::Database(url), _) => vec![remote::database(url)?],
+            Self::Reference(StoreChoice::Auto | StoreChoice::InMemory, _) => Vec::new(),
+        })
+    }
+
+    fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
+        let mut certctl = match self {
+            Self::Running(certctl) => *certctl,
+            Self::Reference(store, behaviour) => {
+                for need in needs {
+                    if let Need::Acme { directory, .. } = need {
+                        preflight::is_path(directory)?;
+                    }
+                }
+                reference::start(program, &store, behaviour, sizes(needs), &mut |line| errln!("{line}"))?
+            }
+        };
+        if matches!(certctl.trust, Trust::Insecure) {
+            errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
+        }
+        let waiting = Waiting::start(format!("the answers of {}", certctl.base));
+        let Findings { dialer, version, acme } = preflight::inspect(&certctl, needs)?;
+        drop(waiting);
+        certctl.system.answered(&version);
+        let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
+        Ok(CheckedCertctl { certctl, dialer, acme })
+    }
+
+    fn handed_over(certctl: CheckedCertctl) -> Option<CheckedCertctl> {
+        Some(certctl)
+    }
+}
+
+impl SystemChoice for DaemonChoice {
+    type System = Connectors;
+
+    fn destinations(&mut self) -> Result<Vec<Destination>> {
+        let kinds = &self.kinds;
+        let chosen = self.named.iter_mut().filter(|(kind, _)| kinds.contains(kind));
+        chosen.map(|(_, base)| remote::server(base)).collect()
+    }
+
+    fn prepare(self, program: &Path, _needs: &[Need]) -> Result<Connectors> {
+        Connectors::prepare(self, program, &mut |line| errln!("{line}"))
+    }
 }
 
 /// The interval between two lines about a wait.

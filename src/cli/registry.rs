@@ -9,7 +9,6 @@ use super::connector_tier_flags::ConnectorTierFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
-use crate::system::SystemFacts;
 
 /// A bench target.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +57,6 @@ impl BenchTarget {
 fn load<B: Bench>(flags: &[&str]) -> Result<DefinedLoad> {
     let arguments = [B::NAME, "--bench"].iter().chain(flags).map(Into::into).collect();
     let flags = bench::parse::<B>(arguments).context(|| format!("reading flags of {}", B::NAME))?;
-    let groups = flags.bench.groups(&flags.load, &SystemFacts::default())?;
-    Ok(DefinedLoad { workloads: groups.into_iter().flatten().collect(), error_floor: flags.bench.error_floor() })
+    let planned = flags.bench.groups(&flags.load)?.into_iter().flatten();
+    Ok(DefinedLoad { workloads: planned.map(|one| one.workload).collect(), error_floor: flags.bench.error_floor() })
 }

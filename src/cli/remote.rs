@@ -8,20 +8,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-use super::common_flags::Where;
 use crate::error::{Error, Result};
 use crate::load::plan::Model;
 use crate::run::Workload;
 use crate::seed;
 use crate::system::base_url::BaseUrl;
-use crate::system::reference::StoreChoice;
 use crate::terminal::errln;
 
 /// The time between an announcement and the start of the load.
 const NOTICE: Duration = Duration::from_secs(5);
 
 /// A server to which requests or statements of a run go.
-struct Destination {
+pub struct Destination {
     /// Its name, without secrets.
     name: String,
     addresses: Vec<SocketAddr>,
@@ -39,25 +37,29 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Ensures that the load of `groups` at `place` stays on this machine, or may leave it. A load that leaves it is
-/// announced for five seconds. Fixes the addresses that are dialled.
+/// Ensures that the load of `workloads` at `destinations` stays on this machine, or may leave it. A load that leaves it
+/// is announced for five seconds.
 ///
 /// # Errors
-/// If it would leave this machine and may not (kind `Usage`), or a name cannot be resolved.
-pub fn clear(place: &mut Where, allowed: bool, bench: &str, groups: &[Vec<Workload>]) -> Result<()> {
-    let destinations = destinations(place)?;
+/// If it would leave this machine and may not (kind `Usage`).
+pub fn clear<'w>(
+    destinations: &[Destination],
+    allowed: bool,
+    bench: &str,
+    workloads: impl Iterator<Item = &'w Workload>,
+) -> Result<()> {
     let mut load = String::new();
-    for workload in groups.iter().flatten() {
+    for workload in workloads {
         // Writing to a String cannot fail.
         let _ = write!(load, "\n  {}", describe(bench, workload));
     }
-    permit(&destinations, allowed, &load)
+    permit(destinations, allowed, &load)
 }
 
 /// Does the same as [`clear`] for statements to a database, which `doing` describes.
 ///
 /// # Errors
-/// As [`clear`].
+/// If they would leave this machine and may not (kind `Usage`), or a name cannot be resolved.
 pub fn clear_database(url: &str, allowed: bool, doing: &str) -> Result<()> {
     permit(&[database(url)?], allowed, &format!("\n  {doing}"))
 }
@@ -92,36 +94,24 @@ fn describe(bench: &str, workload: &Workload) -> String {
         Model::Closed { .. } => "as many requests as it answers".to_owned(),
     };
     let span = (plan.starts_after + plan.warm_up + plan.window).as_secs_f64();
-    let name = workload.scenario.name();
+    let name = workload.name;
     let name = if name == bench { name.to_owned() } else { format!("{bench}, {name}") };
     format!("{name}: {pace} for up to {span:.0} s over {} connections", plan.connections)
 }
 
-/// Returns every server that `place` reaches and that is not started here, with its addresses fixed.
-fn destinations(place: &mut Where) -> Result<Vec<Destination>> {
-    Ok(match place {
-        Where::Running(target) => {
-            let mut found = vec![server(&mut target.base)?];
-            if let Some(url) = &target.database {
-                found.push(database(url)?);
-            }
-            found
-        }
-        Where::Reference(StoreChoice::Database(url), _) => vec![database(url)?],
-        Where::Reference(StoreChoice::Auto | StoreChoice::InMemory, _) => Vec::new(),
-        Where::Connectors(wanted) => {
-            let kinds = &wanted.kinds;
-            let chosen = wanted.named.iter_mut().filter(|(kind, _)| kinds.contains(kind));
-            chosen.map(|(_, base)| server(base)).collect::<Result<_>>()?
-        }
-    })
-}
-
-fn server(base: &mut BaseUrl) -> Result<Destination> {
+/// Returns a server that runs already, and fixes the addresses that are dialled.
+///
+/// # Errors
+/// If its name cannot be resolved.
+pub fn server(base: &mut BaseUrl) -> Result<Destination> {
     Ok(Destination { addresses: base.fix_addresses()?.to_vec(), name: base.to_string() })
 }
 
-fn database(url: &str) -> Result<Destination> {
+/// Returns a database that runs already.
+///
+/// # Errors
+/// If its name cannot be resolved.
+pub fn database(url: &str) -> Result<Destination> {
     Ok(Destination { name: format!("the database {}", seed::redact_url(url)), addresses: seed::addresses(url)? })
 }
 

@@ -15,8 +15,9 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::bench::{self, Bench};
+use super::bench::{self, Bench, ChoiceOf};
 use super::criterion::CriterionFlags;
+use super::prepare::SystemChoice as _;
 use super::shield::Shield;
 use super::{elsewhere, exit};
 use crate::clock::Moment;
@@ -26,11 +27,11 @@ use crate::load::plan::Model;
 use crate::load::runtime::runtime;
 use crate::measure::Outcome;
 use crate::measure::machine::Machine;
-use crate::run::Workload;
+use crate::run::BoundWorkload;
 use crate::scenario::Scenario;
 use crate::scenario::acme::Paths;
 use crate::system::base_url::BaseUrl;
-use crate::system::{CheckedCertctl, SystemFacts, Token};
+use crate::system::{Certctl, CheckedCertctl, Token};
 use crate::terminal::outln;
 use crate::wire::connection::Stopwatch;
 use crate::wire::tls::{self, Trust};
@@ -154,15 +155,16 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let hand_over: HandOver = serde_json::from_str(hand_over).context(|| format!("reading {VARIABLE}"))?;
     die_with(hand_over.parent)?;
     let base: BaseUrl = hand_over.base.parse().map_err(|error| Error::new(format!("reading {VARIABLE}: {error}")))?;
-    let config = tls::client_config(&hand_over.trust.into_trust()?)?;
-    let dialer = Dialer::new(hand_over.address, base.server_name()?, config);
+    let trust = hand_over.trust.into_trust()?;
+    let dialer = Dialer::new(hand_over.address, base.server_name()?, tls::client_config(&trust)?);
     let arguments = hand_over.flags.into_iter().map(Into::into).collect();
     let mut flags = bench::parse::<B>(arguments).context(|| format!("reading {VARIABLE}"))?;
     flags.apply_smoke();
     let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
-    let token = Token::new(hand_over.token);
-    let site = SystemFacts { host: base.host_header(), token: token.reveal(), acme, ..SystemFacts::default() };
-    let groups = flags.bench.groups(&flags.load, &site)?;
+    let certctl = Certctl::external(base, trust, Token::new(hand_over.token), None);
+    let handed_over = ChoiceOf::<B>::handed_over(CheckedCertctl { certctl, dialer: dialer.clone(), acme });
+    let system = handed_over.ok_or_else(|| Error::new(format!("{} has no loops", B::NAME)))?;
+    let groups = bench::bind(&flags.bench.groups(&flags.load)?, &system)?;
 
     let _shield = Shield::raise()?;
     let mut criterion = Criterion::default().configure_from_args();
@@ -205,17 +207,17 @@ struct Requests {
 }
 
 impl Requests {
-    fn of<'w>(step: &str, mut workloads: impl Iterator<Item = &'w Workload>, dialer: &Dialer) -> Result<Self> {
-        let found = workloads.find_map(|workload| {
-            let at = workload.scenario.steps().iter().position(|name| *name == step)?;
-            Some((workload, at))
+    fn of<'w>(step: &str, mut workloads: impl Iterator<Item = &'w BoundWorkload>, dialer: &Dialer) -> Result<Self> {
+        let found = workloads.find_map(|bound| {
+            let at = bound.scenario.steps().iter().position(|name| *name == step)?;
+            Some((bound, at))
         });
-        let (workload, step) = found.ok_or_else(|| Error::new(format!("no workload has a step {step}")))?;
-        let client = match workload.plan.model {
+        let (bound, step) = found.ok_or_else(|| Error::new(format!("no workload has a step {step}")))?;
+        let client = match bound.workload.plan.model {
             Model::Open { clients, .. } => clients - 1,
             Model::Closed { .. } => 0,
         };
-        let scenario = workload.scenario.clone();
+        let scenario = bound.scenario.clone();
         Ok(Self { runtime: runtime()?, dialer: dialer.clone(), scenario, client, step, next_seq: Cell::new(0) })
     }
 

@@ -18,7 +18,7 @@ use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
 use crate::report::live::Live;
-use crate::run::{self, Workload};
+use crate::run::{self, BoundWorkload};
 use crate::scenario::Scenario;
 use crate::scenario::audit::{AuditCheck, AuditRows};
 use crate::summary::{About, Results, Summary, Verdict, WorkloadPart};
@@ -37,7 +37,7 @@ pub struct Session<'a> {
     /// The system under test.
     pub system: &'a dyn System,
     /// The workloads: those of a group run side by side, one group after another.
-    pub groups: &'a [Vec<Workload>],
+    pub groups: &'a [Vec<BoundWorkload>],
     /// The bound on errors over all; without one only validity is judged.
     pub floor: Option<Threshold>,
     /// True for a smoke run, which only shows that everything works.
@@ -108,7 +108,7 @@ impl Session<'_> {
                 Ok(done) => all.add(done),
                 Err(error) if all.parts.is_empty() => return Err(error),
                 Err(error) => {
-                    let workload = group.first().map_or("", |workload| workload.scenario.name());
+                    let workload = group.first().map_or("", |bound| bound.workload.name);
                     all.invalid.push(Invalid::NotRun { workload, why: error.to_string().replace('\n', ";") });
                     return Ok(all);
                 }
@@ -118,7 +118,7 @@ impl Session<'_> {
             }
         }
         // If the run was stopped between two groups, no measurement is marked as partial.
-        let left_out = self.groups.iter().flatten().nth(all.parts.len()).map(|workload| workload.scenario.name());
+        let left_out = self.groups.iter().flatten().nth(all.parts.len()).map(|bound| bound.workload.name);
         match (left_out, self.cut.ended()) {
             (Some(workload), Some(ended)) => {
                 all.invalid.push(Invalid::NotRun { workload, why: format!("the run was ended {ended}") });
@@ -131,14 +131,14 @@ impl Session<'_> {
 
     fn run_group(
         &self,
-        group: &[Workload],
+        group: &[BoundWorkload],
         earlier: &GroupResults,
         about: &About,
         stop: &Arc<AtomicBool>,
     ) -> Result<GroupResults> {
         let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
         // The metrics are read once rows are put back, and the audit row of that reading is no part of the evidence.
-        let scenarios: Vec<&dyn Scenario> = group.iter().map(|workload| &*workload.scenario).collect();
+        let scenarios: Vec<&dyn Scenario> = group.iter().map(|bound| &*bound.scenario).collect();
         let mut side_effects = self.system.begin_check(&scenarios, stop)?;
         let warnings = warnings(&mut *side_effects);
         let reading = side_effects.database().map(expect_reading).transpose()?;
@@ -159,9 +159,9 @@ impl Session<'_> {
         }
         let GroupResults { mut invalid, machine_use, .. } = machine;
         // Measurements are kept even if their side effects cannot be counted.
-        let measured = group.iter().zip(&measurements).map(|(workload, measurement)| Measured {
-            scenario: &*workload.scenario,
-            peer: workload.peer.as_deref(),
+        let measured = group.iter().zip(&measurements).map(|(bound, measurement)| Measured {
+            scenario: &*bound.scenario,
+            peer: &bound.peer,
             measurement,
         });
         let work = side_effects.finish(&measured.collect::<Vec<_>>()).unwrap_or_else(|error| {
@@ -184,10 +184,10 @@ impl Session<'_> {
     }
 
     /// Returns the machine use while a group was measured, and the reasons in it for which the run is invalid.
-    fn judge_machine(&self, group: &[Workload], machine_use: Option<MachineUse>) -> GroupResults {
+    fn judge_machine(&self, group: &[BoundWorkload], machine_use: Option<MachineUse>) -> GroupResults {
         let mut done = GroupResults { machine_use: Vec::from_iter(machine_use), ..GroupResults::default() };
         for machine in &mut done.machine_use {
-            machine.workloads = group.iter().map(|workload| workload.scenario.name().to_owned()).collect();
+            machine.workloads = group.iter().map(|bound| bound.workload.name.to_owned()).collect();
             done.invalid.extend(machine.judge(self.max_other_cpu));
         }
         done
@@ -196,7 +196,7 @@ impl Session<'_> {
     /// Saves the measurements of a group, and of those before it, as a run whose side effects are not checked yet.
     fn keep(
         &self,
-        group: &[Workload],
+        group: &[BoundWorkload],
         measurements: &[Measurement],
         machine: &GroupResults,
         earlier: &GroupResults,
@@ -231,22 +231,27 @@ impl Session<'_> {
     }
 
     /// Judges the workloads of a group. No measurement is judged if the load did not begin.
-    fn judge(&self, group: &[Workload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> GroupResults {
+    fn judge(&self, group: &[BoundWorkload], measurements: Vec<Measurement>, work: Vec<Vec<Work>>) -> GroupResults {
         let mut done = GroupResults::default();
-        for ((workload, measurement), work) in group.iter().zip(measurements).zip(work) {
-            let observations = workload.scenario.observations(&measurement);
+        for ((bound, measurement), work) in group.iter().zip(measurements).zip(work) {
+            let observations = bound.scenario.observations(&measurement);
             if self.load_began() {
-                let decisive_span = workload.scenario.decisive_span();
-                done.invalid.extend(validity::judge(&measurement, &work, workload.plan.punctuality(), decisive_span));
+                let decisive_span = bound.scenario.decisive_span();
+                done.invalid.extend(validity::judge(
+                    &measurement,
+                    &work,
+                    bound.workload.plan.punctuality(),
+                    decisive_span,
+                ));
                 let missing = observations.iter().filter(|one| one.value == observation::Value::Never);
                 done.invalid.extend(missing.map(|one| Invalid::Never { what: one.name, hint: self.cut.for_more() }));
             }
-            done.breaches.extend(workload.scenario.broken_rules());
+            done.breaches.extend(bound.scenario.broken_rules());
             done.parts.push(WorkloadPart {
                 measurement,
                 work,
                 observations,
-                thresholds: workload.scenario.thresholds(),
+                thresholds: bound.workload.thresholds.clone(),
             });
         }
         done
@@ -261,15 +266,15 @@ impl Session<'_> {
         self.rotates_every.map_or(Ok(None), |every| self.system.rotate(every, &control.progress))
     }
 
-    fn measure(&self, group: &[Workload], control: &Control) -> Result<Vec<Measurement>> {
-        let _live = Live::start(control.progress.clone(), group.iter().map(|workload| &workload.plan));
+    fn measure(&self, group: &[BoundWorkload], control: &Control) -> Result<Vec<Measurement>> {
+        let _live = Live::start(control.progress.clone(), group.iter().map(|bound| &bound.workload.plan));
         run::run(group, control)
     }
 
     /// Checks every threshold against the measurements.
     fn check(&self, parts: &[WorkloadPart]) -> Vec<Checked> {
         let Some(floor) = self.floor else { return Vec::new() };
-        let names = self.groups.iter().flatten().map(|workload| workload.scenario.name());
+        let names = self.groups.iter().flatten().map(|bound| bound.workload.name);
         let mut checked = Vec::new();
         for (part, name) in parts.iter().zip(names) {
             for threshold in &part.thresholds {

@@ -22,6 +22,9 @@ use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode};
 
+/// The names of the kinds of request.
+pub const STEPS: &[&str] = &["directory", "new_nonce", "renewal_info_malformed", "renewal_info_unknown"];
+
 /// The profile of certctl's demo seed whose ACME server is the default.
 pub const DEFAULT_PROFILE: &str = "prof-standard-tls";
 
@@ -44,6 +47,16 @@ const NONCES_LAST: Duration = Duration::from_secs(240);
 const MALFORMED_TYPE: &str = "urn:ietf:params:acme:error:malformed";
 const RATE_LIMITED_TYPE: &str = "urn:ietf:params:acme:error:rateLimited";
 
+/// Returns the bounds on latencies, and on failures where 429s have a bound of their own.
+pub fn thresholds(workload: &str) -> Vec<Threshold> {
+    let limits_ms = [500, 300, 800, 800];
+    let steps = STEPS.iter().zip(limits_ms);
+    let latencies = steps.map(|(step, ms)| Threshold::Step(step, Quantile::P95, Duration::from_millis(ms)));
+    // Beside the bound on all errors, which is looser: a bound on failures other than by a rate limit.
+    let faults = (workload == FLOW).then_some(Threshold::Faults(0.001));
+    latencies.chain(faults).collect()
+}
+
 /// The paths of the ACME server's resources.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -57,7 +70,6 @@ pub struct Paths {
 
 /// The scenario's state: its requests, and the nonces that were given out.
 pub struct Acme {
-    name: &'static str,
     directory: String,
     requests: [(Method, Vec<u8>); 4],
     /// Right answers by step.
@@ -77,12 +89,11 @@ pub struct Acme {
 
 impl Acme {
     /// Returns the scenario for a system whose Host is `host`; its requests carry `token` if there is one, and leave
-    /// audit rows if `audited`. `name` is that of the workload.
-    pub fn new(name: &'static str, paths: &Paths, host: &str, token: Option<&str>, audited: bool) -> Self {
+    /// audit rows if `audited`.
+    pub fn new(paths: &Paths, host: &str, token: Option<&str>, audited: bool) -> Self {
         let request = |method, target: &str| (method, encode(method, target, host, token, ""));
         let renewal_info = paths.renewal_info.trim_end_matches('/');
         Self {
-            name,
             directory: paths.directory.clone(),
             requests: [
                 request(Method::Get, &paths.directory),
@@ -134,10 +145,6 @@ impl Acme {
 }
 
 impl Scenario for Acme {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     fn title(&self) -> String {
         let token = if self.has_token { "" } else { ", without a token" };
         let directory = &self.directory;
@@ -145,16 +152,7 @@ impl Scenario for Acme {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["directory", "new_nonce", "renewal_info_malformed", "renewal_info_unknown"]
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        let limits_ms = [500, 300, 800, 800];
-        let steps = self.steps().iter().zip(limits_ms);
-        let latencies = steps.map(|(step, ms)| Threshold::Step(step, Quantile::P95, Duration::from_millis(ms)));
-        // Beside the bound on all errors, which is looser: a bound on failures other than by a rate limit.
-        let faults = (self.name == FLOW).then_some(Threshold::Faults(0.001));
-        latencies.chain(faults).collect()
+        STEPS
     }
 
     fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
@@ -295,7 +293,7 @@ mod tests {
         let path = |end: &str| format!("/acme/profile/p/{end}");
         let paths =
             Paths { directory: path("directory"), new_nonce: path("new-nonce"), renewal_info: path("renewal-info") };
-        Acme::new("acme_burst", &paths, "localhost:8443", Some("t0k"), true)
+        Acme::new(&paths, "localhost:8443", Some("t0k"), true)
     }
 
     fn judge(acme: &Acme, step: usize, head: &str, body: &str) -> Outcome {

@@ -58,6 +58,33 @@ pub enum Fleet {
     Restart,
 }
 
+impl Fleet {
+    /// Returns the names of the kinds of request.
+    pub fn steps(self) -> &'static [&'static str] {
+        match self {
+            Self::Contract => &["heartbeat"],
+            Self::Real => &["heartbeat", "poll"],
+            Self::Restart => &["heartbeat", "poll", "reconnect"],
+        }
+    }
+
+    /// Returns the bounds on latencies.
+    pub fn thresholds(self) -> Vec<Threshold> {
+        let (p95, p99) = (Duration::from_millis(500), Duration::from_secs(1));
+        match self {
+            Self::Contract => {
+                vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
+            }
+            Self::Real => ["heartbeat", "poll"]
+                .into_iter()
+                .flat_map(|step| [Threshold::Step(step, Quantile::P95, p95), Threshold::Step(step, Quantile::P99, p99)])
+                .collect(),
+            // A restart is measured, not judged: see the observations.
+            Self::Restart => Vec::new(),
+        }
+    }
+}
+
 /// The scenario's state: its requests, and the heartbeats that were accepted.
 pub struct AgentStorm {
     fleet: Fleet,
@@ -144,10 +171,6 @@ fn heartbeat_template(number: u64, host: &str, token: &str) -> Template {
 }
 
 impl Scenario for AgentStorm {
-    fn name(&self) -> &'static str {
-        "agent_storm"
-    }
-
     fn title(&self) -> String {
         let (agents, path) = (self.agents, Self::path(1).replace("00001", "NNNNN"));
         match self.fleet {
@@ -158,26 +181,7 @@ impl Scenario for AgentStorm {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        match self.fleet {
-            Fleet::Contract => &["heartbeat"],
-            Fleet::Real => &["heartbeat", "poll"],
-            Fleet::Restart => &["heartbeat", "poll", "reconnect"],
-        }
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        let (p95, p99) = (Duration::from_millis(500), Duration::from_secs(1));
-        match self.fleet {
-            Fleet::Contract => {
-                vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
-            }
-            Fleet::Real => ["heartbeat", "poll"]
-                .into_iter()
-                .flat_map(|step| [Threshold::Step(step, Quantile::P95, p95), Threshold::Step(step, Quantile::P99, p99)])
-                .collect(),
-            // A restart is measured, not judged: see the observations.
-            Fleet::Restart => Vec::new(),
-        }
+        self.fleet.steps()
     }
 
     fn starting(&self, start: Moment) {

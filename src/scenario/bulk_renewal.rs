@@ -22,6 +22,8 @@ use crate::wire::request::{Method, encode};
 
 /// The number of certificates in `seed/01_bulk_renewal_certs.sql`.
 pub const SEEDED_CERTIFICATES: u64 = 10_000;
+/// The names of the kinds of request.
+pub const STEPS: &[&str] = &["bulk_renew"];
 /// The permission that it needs.
 pub const PERMISSION: &str = "cert.issue";
 
@@ -33,6 +35,14 @@ pub const CRITERIA_CAP: u64 = 50;
 
 /// The criteria of [`Selection::Criteria`], which every seeded certificate fits.
 pub const CRITERIA: [(&str, &str); 2] = [("team_id", "t-platform"), ("issuer_id", "iss-local")];
+
+/// Returns the bounds on latencies.
+pub fn thresholds() -> Vec<Threshold> {
+    vec![
+        Threshold::Response(Quantile::P95, Duration::from_secs(2)),
+        Threshold::Response(Quantile::P99, Duration::from_secs(5)),
+    ]
+}
 
 /// The certificates that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +59,6 @@ pub enum Selection {
 
 /// The scenario's state: its requests, and the sums of the answers.
 pub struct BulkRenewal {
-    name: &'static str,
     selection: Selection,
     host: String,
     token: String,
@@ -87,10 +96,9 @@ struct Reply {
 }
 
 impl BulkRenewal {
-    /// Returns the scenario for a system whose Host is `host`, with an API key `token`. `name` is that of the workload.
-    pub fn new(name: &'static str, selection: Selection, host: &str, token: &str) -> Self {
+    /// Returns the scenario for a system whose Host is `host`, with an API key `token`.
+    pub fn new(selection: Selection, host: &str, token: &str) -> Self {
         Self {
-            name,
             selection,
             host: host.to_owned(),
             token: token.to_owned(),
@@ -140,10 +148,6 @@ impl Seen {
 }
 
 impl Scenario for BulkRenewal {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     fn title(&self) -> String {
         match self.selection {
             Selection::Batches { size } => format!("renewal of {size} certificates at a time, by id: POST {PATH}"),
@@ -154,14 +158,7 @@ impl Scenario for BulkRenewal {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["bulk_renew"]
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        vec![
-            Threshold::Response(Quantile::P95, Duration::from_secs(2)),
-            Threshold::Response(Quantile::P99, Duration::from_secs(5)),
-        ]
+        STEPS
     }
 
     fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
@@ -273,7 +270,7 @@ mod tests {
 
     #[test]
     fn batches_are_disjoint_and_partial_renewals_are_wrong() {
-        let renewal = BulkRenewal::new("enqueue", Selection::Batches { size: 3 }, "h", "t");
+        let renewal = BulkRenewal::new(Selection::Batches { size: 3 }, "h", "t");
         let ids = |seq: u64| renewal.body(seq).replace("cert-loadtest-bulk-", "");
         assert_eq!(ids(0), r#"{"certificate_ids":["00001","00002","00003"]}"#);
         assert_eq!(ids(1), r#"{"certificate_ids":["00004","00005","00006"]}"#);
@@ -287,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_rescan_counts_requests_without_renewals() {
-        let renewal = BulkRenewal::new("rescan", Selection::Criteria, "h", "t");
+        let renewal = BulkRenewal::new(Selection::Criteria, "h", "t");
         assert_eq!(judge(&renewal, [50, 47, 3, 0]), Outcome::Ok);
         assert_eq!(judge(&renewal, [50, 0, 50, 0]), Outcome::Ok);
         assert_eq!(judge(&renewal, [50, 0, 49, 0]), Outcome::Wrong);

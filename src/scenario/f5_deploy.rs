@@ -12,7 +12,6 @@ use crate::clock::Moment;
 use crate::error::Result;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
-use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::provision::pki::{Authority, KeyType, Purpose};
 use crate::wire::http1::Response;
@@ -73,10 +72,6 @@ impl F5Deploy {
 }
 
 impl Scenario for F5Deploy {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
     fn title(&self) -> String {
         "each user logs in, uploads and installs a certificate and its key, commits a profile that names them, and logs out"
             .to_owned()
@@ -84,10 +79,6 @@ impl Scenario for F5Deploy {
 
     fn steps(&self) -> &'static [&'static str] {
         STEPS
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        Vec::new()
     }
 
     fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {

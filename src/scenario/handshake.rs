@@ -20,6 +20,32 @@ use crate::wire::http1::Response;
 use crate::wire::offer::HandshakeOffer;
 use crate::wire::request::{Method, encode, with_header};
 
+/// The names of the kinds of request.
+pub const STEPS: &[&str] = &["handshake"];
+
+/// Returns the name of the workload of a daemon; `rotates` if its certificate is replaced meanwhile.
+pub fn name(kind: ConnectorKind, rotates: bool) -> &'static str {
+    match (kind, rotates) {
+        (ConnectorKind::Nginx, false) => "nginx_handshake",
+        (ConnectorKind::Apache, false) => "apache_handshake",
+        (ConnectorKind::Haproxy, false) => "haproxy_handshake",
+        (ConnectorKind::F5, false) => "f5_handshake",
+        (ConnectorKind::Nginx, true) => "nginx_rotation",
+        (ConnectorKind::Apache, true) => "apache_rotation",
+        (ConnectorKind::Haproxy, true) => "haproxy_rotation",
+        (ConnectorKind::F5, true) => "f5_rotation",
+    }
+}
+
+/// Returns the bounds on the latencies of a daemon.
+pub fn thresholds(kind: ConnectorKind) -> Vec<Threshold> {
+    let (p95, p99) = match kind {
+        ConnectorKind::F5 => (Duration::from_millis(1_500), Duration::from_secs(5)),
+        _ => (Duration::from_secs(1), Duration::from_secs(3)),
+    };
+    vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
+}
+
 /// A new connection to one daemon for every arrival.
 pub struct ConnectorHandshake {
     kind: ConnectorKind,
@@ -92,19 +118,6 @@ impl ConnectorHandshake {
 }
 
 impl Scenario for ConnectorHandshake {
-    fn name(&self) -> &'static str {
-        match (self.kind, &self.rotated) {
-            (ConnectorKind::Nginx, None) => "nginx_handshake",
-            (ConnectorKind::Apache, None) => "apache_handshake",
-            (ConnectorKind::Haproxy, None) => "haproxy_handshake",
-            (ConnectorKind::F5, None) => "f5_handshake",
-            (ConnectorKind::Nginx, Some(_)) => "nginx_rotation",
-            (ConnectorKind::Apache, Some(_)) => "apache_rotation",
-            (ConnectorKind::Haproxy, Some(_)) => "haproxy_rotation",
-            (ConnectorKind::F5, Some(_)) => "f5_rotation",
-        }
-    }
-
     fn title(&self) -> String {
         let meanwhile = self.rotated.as_ref().map_or_else(String::new, |rotated| {
             format!(", while its certificate is replaced every {}", humantime::format_duration(rotated.every))
@@ -114,15 +127,7 @@ impl Scenario for ConnectorHandshake {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["handshake"]
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        let (p95, p99) = match self.kind {
-            ConnectorKind::F5 => (Duration::from_millis(1_500), Duration::from_secs(5)),
-            _ => (Duration::from_secs(1), Duration::from_secs(3)),
-        };
-        vec![Threshold::Response(Quantile::P95, p95), Threshold::Response(Quantile::P99, p99)]
+        STEPS
     }
 
     fn encode(&self, _planned: PlannedRequest, request: &mut Vec<u8>) -> Method {

@@ -15,6 +15,10 @@ use crate::seed;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, Template, encode};
 
+/// The name of the workload.
+pub const NAME: &str = "issuance_acceptance";
+/// The names of the kinds of request.
+pub const STEPS: &[&str] = &["issuance"];
 /// The permission that it needs.
 pub const PERMISSION: &str = "cert.issue";
 /// The path to which certificates are posted.
@@ -25,6 +29,14 @@ const SLOT: &str = "########";
 /// The stated validity of the certificates: certctl's hourly renewal scan looks 31 days ahead, and would act on those
 /// that expire by then.
 const VALID_FOR: Duration = Duration::from_secs(90 * 86_400);
+
+/// Returns the bounds on latencies.
+pub fn thresholds() -> Vec<Threshold> {
+    vec![
+        Threshold::Response(Quantile::P95, Duration::from_secs(2)),
+        Threshold::Response(Quantile::P99, Duration::from_secs(5)),
+    ]
+}
 
 /// The scenario's state: its request, and the number of certificates accepted.
 pub struct Issuance {
@@ -83,23 +95,12 @@ fn base36(mut number: u128) -> String {
 }
 
 impl Scenario for Issuance {
-    fn name(&self) -> &'static str {
-        "issuance_acceptance"
-    }
-
     fn title(&self) -> String {
         format!("certificates to manage, each with a name of its own: POST {PATH}")
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["issuance"]
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        vec![
-            Threshold::Response(Quantile::P95, Duration::from_secs(2)),
-            Threshold::Response(Quantile::P99, Duration::from_secs(5)),
-        ]
+        STEPS
     }
 
     fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {

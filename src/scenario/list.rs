@@ -20,6 +20,10 @@ use crate::measure::{Measurement, Outcome, Quantile};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode, with_header};
 
+/// The name of the workload.
+pub const NAME: &str = "list_certificates";
+/// The names of the kinds of request.
+pub const STEPS: &[&str] = &["list"];
 /// The permission that it needs.
 pub const PERMISSION: &str = "cert.read";
 
@@ -29,6 +33,14 @@ const PER_PAGE: u64 = 50;
 const MAX_PAGES: u64 = 1_000;
 /// The number of pages after which a walk by cursor starts over: certctl's cursor as built never advances.
 const MAX_CURSOR_PAGES: u64 = 20;
+
+/// Returns the bounds on latencies.
+pub fn thresholds() -> Vec<Threshold> {
+    vec![
+        Threshold::Response(Quantile::P95, Duration::from_millis(800)),
+        Threshold::Response(Quantile::P99, Duration::from_secs(2)),
+    ]
+}
 
 /// The pages that are requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -162,10 +174,6 @@ impl Walk {
 }
 
 impl Scenario for List {
-    fn name(&self) -> &'static str {
-        "list_certificates"
-    }
-
     fn title(&self) -> String {
         let which = match self.variant {
             Variant::FirstPage => "the first page of certificates",
@@ -177,14 +185,7 @@ impl Scenario for List {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["list"]
-    }
-
-    fn thresholds(&self) -> Vec<Threshold> {
-        vec![
-            Threshold::Response(Quantile::P95, Duration::from_millis(800)),
-            Threshold::Response(Quantile::P99, Duration::from_secs(2)),
-        ]
+        STEPS
     }
 
     fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {

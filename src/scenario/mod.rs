@@ -22,7 +22,6 @@ use crate::foreign;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::breach::Breach;
 use crate::measure::observation::Observation;
-use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome};
 use crate::wire::handshake::Record;
@@ -31,17 +30,11 @@ use crate::wire::request::Method;
 
 /// A few kinds of request, sent again and again.
 pub trait Scenario: 'static {
-    /// Returns the name of the workload in results.
-    fn name(&self) -> &'static str;
-
     /// Describes its requests in one line for people.
     fn title(&self) -> String;
 
     /// Returns the names of its kinds of request; [`PlannedRequest::step`] is an index into them.
     fn steps(&self) -> &'static [&'static str];
-
-    /// Returns the bounds on its latencies.
-    fn thresholds(&self) -> Vec<Threshold>;
 
     /// Takes note of a request that starts at `start`, before its connection is opened where it needs one.
     fn starting(&self, _start: Moment) {}

@@ -20,7 +20,7 @@ use crate::measure::machine_use::MachineUse;
 use crate::measure::observation::Observation;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
-use crate::run::Workload;
+use crate::run::BoundWorkload;
 use crate::scenario::connector_kind::ConnectorKind;
 use crate::system::{SystemDescription, SystemKind};
 use facts::{
@@ -168,7 +168,7 @@ impl About {
         name: &'static str,
         about: &str,
         system: SystemDescription,
-        workloads: impl Iterator<Item = &'w Workload>,
+        workloads: impl Iterator<Item = &'w BoundWorkload>,
     ) -> Self {
         let workloads: Vec<_> = workloads.collect();
         let title = match &workloads[..] {

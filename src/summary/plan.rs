@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening, Plan};
-use crate::run::Workload;
+use crate::run::BoundWorkload;
 use crate::scenario::Scenario;
 use crate::wire::peer::Connections;
 
@@ -100,13 +100,11 @@ impl fmt::Display for ConnectionUse {
 
 impl PlanFacts {
     /// Describes a workload.
-    pub fn of_workload(workload: &Workload) -> Self {
-        let facts = Self::of(&*workload.scenario, &workload.plan);
-        match &workload.peer {
-            Some(peer) if peer.connections == Connections::PerArrival => {
-                Self { affinity: ConnectionUse::PerArrival, ..facts }
-            }
-            _ => facts,
+    pub fn of_workload(bound: &BoundWorkload) -> Self {
+        let facts = Self::of(bound.workload.name, &*bound.scenario, &bound.workload.plan);
+        match bound.peer.connections {
+            Connections::PerArrival => Self { affinity: ConnectionUse::PerArrival, ..facts },
+            Connections::Kept(_) => facts,
         }
     }
 
@@ -116,10 +114,10 @@ impl PlanFacts {
         if self.model == LoadModel::Closed { format!("timer ticks late {count}") } else { format!("late {count}") }
     }
 
-    /// Describes `plan` of `scenario`.
-    pub fn of(scenario: &dyn Scenario, plan: &Plan) -> Self {
+    /// Describes the workload `name`: `plan` of `scenario`.
+    pub fn of(name: &'static str, scenario: &dyn Scenario, plan: &Plan) -> Self {
         let facts = Self {
-            name: scenario.name().into(),
+            name: name.into(),
             title: scenario.title(),
             model: LoadModel::Open,
             arrivals: None,

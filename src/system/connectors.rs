@@ -106,6 +106,10 @@ impl Connectors {
         } else {
             connectors.find(&wanted, notify)?;
         }
+        if connectors.all.is_empty() {
+            return Err(Error::new("none of the selected daemons is installed or named")
+                .with_hint("install one (Debian: apt-get install nginx apache2 haproxy), or name a running one"));
+        }
         Ok(connectors)
     }
 
@@ -241,7 +245,7 @@ impl Connectors {
     pub fn work(&self, measured: Measured<'_>, before: Option<&Counters>) -> Result<Vec<Work>> {
         let Measured { scenario, peer, measurement } = measured;
         let mut work = Vec::new();
-        if peer.is_some_and(|peer| peer.connections == Connections::PerArrival) {
+        if peer.connections == Connections::PerArrival {
             let (claimed, found) = (measurement.outcomes.count(Outcome::Ok), measurement.phases.tls.count());
             let name = "right answers on a connection of their own";
             work.push(Work { name, claimed, found, source: "the TLS library" });

@@ -14,7 +14,6 @@ pub mod side_effects;
 use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::foreign;
 use crate::load::progress::Progress;
 use crate::provision::child::Child;
@@ -47,9 +46,6 @@ pub trait System {
     /// Returns the addresses of the system and of its database.
     fn addresses(&self) -> Addresses;
 
-    /// Returns the facts that workloads are made of.
-    fn facts(&self) -> SystemFacts<'_>;
-
     /// Puts back the rows that these scenarios change, and begins to count their side effects. `stop` ends every wait.
     ///
     /// # Errors
@@ -71,23 +67,6 @@ pub trait System {
     }
 }
 
-/// The facts about a system that workloads are made of.
-#[derive(Clone, Default)]
-pub struct SystemFacts<'a> {
-    /// The Host header.
-    pub host: String,
-    /// The API key.
-    pub token: &'a str,
-    /// The ACME server's paths, where one was needed and found.
-    pub acme: Option<Paths>,
-    /// True if ACME requests leave audit rows, as they do in certctl as built.
-    pub acme_is_audited: bool,
-    /// The peer of all requests.
-    pub peer: Option<Rc<Peer>>,
-    /// The daemons behind connectors, where they are the system.
-    pub connectors: Option<&'a Connectors>,
-}
-
 /// A certctl, or a server shaped like it, that the preflight has let through.
 pub struct CheckedCertctl {
     /// The server.
@@ -98,6 +77,36 @@ pub struct CheckedCertctl {
     pub acme: Option<Paths>,
 }
 
+impl CheckedCertctl {
+    /// Returns its Host header.
+    pub fn host(&self) -> String {
+        self.certctl.base.host_header()
+    }
+
+    /// Returns its API key.
+    pub fn token(&self) -> &str {
+        self.certctl.token.reveal()
+    }
+
+    /// Returns the peer of requests to it.
+    pub fn peer(&self) -> Peer {
+        Peer::certctl(self.dialer.clone(), &self.host())
+    }
+
+    /// Returns the paths of its ACME server.
+    ///
+    /// # Errors
+    /// If no scenario needed it, so that the preflight did not look for it.
+    pub fn acme(&self) -> Result<&Paths> {
+        self.acme.as_ref().ok_or_else(|| Error::new("the preflight did not look for an ACME server"))
+    }
+
+    /// Reports whether ACME requests leave audit rows, as they do in certctl as built.
+    pub fn audits_acme(&self) -> bool {
+        self.certctl.system.behaviour == Behaviour::AsBuilt
+    }
+}
+
 impl System for CheckedCertctl {
     fn describe(&self) -> SystemDescription {
         let address = (!self.certctl.base.is_address()).then(|| self.dialer.address().to_string());
@@ -106,19 +115,6 @@ impl System for CheckedCertctl {
 
     fn addresses(&self) -> Addresses {
         Addresses { system: vec![self.dialer.address()], rows: self.certctl.rows() }
-    }
-
-    fn facts(&self) -> SystemFacts<'_> {
-        let host = self.certctl.base.host_header();
-        let peer = Some(Rc::new(Peer::certctl(self.dialer.clone(), &host)));
-        SystemFacts {
-            host,
-            token: self.certctl.token.reveal(),
-            acme: self.acme.clone(),
-            acme_is_audited: self.certctl.system.behaviour == Behaviour::AsBuilt,
-            peer,
-            connectors: None,
-        }
     }
 
     fn begin_check(&self, scenarios: &[&dyn Scenario], stop: &Arc<AtomicBool>) -> Result<Box<dyn SideEffects + '_>> {
@@ -150,10 +146,6 @@ impl System for Connectors {
 
     fn addresses(&self) -> Addresses {
         Addresses { system: self.listening(), rows: Rows::Nowhere }
-    }
-
-    fn facts(&self) -> SystemFacts<'_> {
-        SystemFacts { connectors: Some(self), ..SystemFacts::default() }
     }
 
     fn begin_check(&self, _scenarios: &[&dyn Scenario], _stop: &Arc<AtomicBool>) -> Result<Box<dyn SideEffects + '_>> {

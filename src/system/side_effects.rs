@@ -19,7 +19,7 @@ pub struct Measured<'a> {
     /// Its scenario.
     pub scenario: &'a dyn Scenario,
     /// The peer of its requests.
-    pub peer: Option<&'a Peer>,
+    pub peer: &'a Peer,
     /// Its measurement.
     pub measurement: &'a Measurement,
 }

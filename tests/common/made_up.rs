@@ -67,7 +67,7 @@ pub fn about() -> About {
             memory_is_limited: false,
             commit: "abc".to_owned(),
         },
-        workloads: vec![PlanFacts::of(&AgentStorm::new(Fleet::Contract, 500, "h", "t"), &plan())],
+        workloads: vec![PlanFacts::of("agent_storm", &AgentStorm::new(Fleet::Contract, 500, "h", "t"), &plan())],
     }
 }
 

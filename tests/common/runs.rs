@@ -165,7 +165,7 @@ fn about() -> About {
             rustc: "rustc 1.95.0".to_owned(),
             commit: "abc".to_owned(),
         },
-        workloads: vec![PlanFacts::of(&AgentStorm::new(Fleet::Contract, 200, "h", "t"), &plan)],
+        workloads: vec![PlanFacts::of("agent_storm", &AgentStorm::new(Fleet::Contract, 200, "h", "t"), &plan)],
     }
 }
 

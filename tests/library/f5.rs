@@ -13,7 +13,7 @@ use certctl_bench::load::rate::Rate;
 use certctl_bench::load::run::Control;
 use certctl_bench::measure::{Measurement, Outcome};
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
-use certctl_bench::run::{Workload, run};
+use certctl_bench::run::{BoundWorkload, Workload, run};
 use certctl_bench::scenario::Scenario as _;
 use certctl_bench::scenario::f5_deploy::F5Deploy;
 use certctl_bench::system::f5::{F5Mock, HEALTH_PATH, SERVED_PROFILE};
@@ -421,8 +421,9 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
     let dialer = Dialer::new(mock.address, mock.base.server_name().unwrap(), client_config(&mock.trust).unwrap());
     let greeting = encode(Method::Get, HEALTH_PATH, &mock.base.host_header(), None, "");
     let peer = Peer { dialers: vec![dialer], connections: Connections::Kept(greeting) };
-    let workload = Workload { scenario: scenario.clone(), plan, peer: Some(Rc::new(peer)) };
-    let measured = run(&[workload], &Control::default()).unwrap();
+    let workload = Workload { name: "f5_deploy", plan, thresholds: Vec::new() };
+    let bound = BoundWorkload { workload, scenario: scenario.clone(), peer: Rc::new(peer) };
+    let measured = run(&[bound], &Control::default()).unwrap();
     measured.into_iter().next().unwrap()
 }
 

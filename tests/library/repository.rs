@@ -132,8 +132,8 @@ fn thresholds(entry: &BenchTarget) -> Vec<(String, String)> {
     let several = load.workloads.len() > 1;
     let mut rows = Vec::new();
     for workload in &load.workloads {
-        let prefix = if several { format!("{}: ", workload.scenario.name()) } else { String::new() };
-        for threshold in workload.scenario.thresholds() {
+        let prefix = if several { format!("{}: ", workload.name) } else { String::new() };
+        for &threshold in &workload.thresholds {
             let (measure, limit) = written(threshold);
             rows.push((format!("{prefix}{measure}"), limit));
         }
