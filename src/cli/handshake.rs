@@ -165,11 +165,11 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
         count(flags, &mut floor, &loops)?;
     }
     let _shield = Shield::raise()?;
-    let mut criterion = Criterion::default()
+    let criterion = Criterion::default()
         .sample_size(50)
         .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
+        .measurement_time(Duration::from_secs(2));
+    let mut criterion = flags.criterion.configure(criterion, true);
     for of_group in loops.chunk_by(|one, next| one.group() == next.group()) {
         let mut group = criterion.benchmark_group(of_group[0].group());
         let started = match &of_group[0] {

@@ -54,6 +54,8 @@ struct HandOver {
     steps: Vec<String>,
     flags: Vec<String>,
     system: String,
+    /// True if a step without results to compare with is an error.
+    strict: bool,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -100,14 +102,14 @@ pub fn run_apart(
 ) -> Result<()> {
     let certctl = &checked.certctl;
     let system = elsewhere::id(&certctl.system.label(), &Machine::this());
-    let mut arguments = flags.to_arguments();
+    // Where there is nothing to compare with, Criterion would fail.
+    let mut strict = true;
     let compares = flags.save_baseline.is_none() && !flags.discard_baseline && flags.load_baseline.is_none();
     let name = flags.baseline.as_deref().or(flags.baseline_lenient.as_deref());
     for step in steps.iter().filter(|_| compares) {
         if let Some(why) = elsewhere::incomparable(&elsewhere::home(results), scenario, step, &system, name) {
             outln!("{why}");
-            // With `--baseline` alone, Criterion would fail because it is missing.
-            arguments.iter_mut().filter(|one| *one == "--baseline").for_each(|one| one.push_str("-lenient"));
+            strict = false;
         }
     }
     let hand_over = HandOver {
@@ -120,12 +122,16 @@ pub fn run_apart(
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
         flags: own_arguments()?,
         system,
+        strict,
     };
     let hand_over = serde_json::to_string(&hand_over).context(|| "encoding the input of the loop".to_owned())?;
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
     let mut command = Command::new(program);
-    let status =
-        command.args(arguments).env(VARIABLE, hand_over).status().context(|| "starting the loop".to_owned())?;
+    let status = command
+        .args(flags.to_arguments())
+        .env(VARIABLE, hand_over)
+        .status()
+        .context(|| "starting the loop".to_owned())?;
     if status.success() { Ok(()) } else { Err(Error::new(format!("the Criterion loop ended with {status}"))) }
 }
 
@@ -167,7 +173,7 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let groups = bench::bind(&flags.bench.groups(&flags.load)?, &system)?;
 
     let _shield = Shield::raise()?;
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = flags.criterion.configure(Criterion::default(), hand_over.strict);
     let mut group = criterion.benchmark_group(B::NAME);
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
     for name in &hand_over.steps {

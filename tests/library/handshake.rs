@@ -138,6 +138,31 @@ fn a_run_is_compared_with_a_saved_baseline() {
     assert!(second.stdout.contains("change:"), "{}", second.stdout);
 }
 
+/// Criterion itself panics at some of these values.
+#[test]
+fn criterion_values_out_of_range_are_refused() {
+    for (flag, value) in [
+        ("--sample-size", "9"),
+        ("--nresamples", "0"),
+        ("--warm-up-time", "0"),
+        ("--measurement-time", "NaN"),
+        ("--profile-time", "0.5"),
+        ("--confidence-level", "1"),
+        ("--significance-level", "0"),
+        ("--color", "blue"),
+    ] {
+        let refused = bench(&format!("--bench {flag} {value}")).run().exits(2);
+        assert!(
+            refused.stderr.starts_with(&format!("error: invalid value '{value}' for '{flag}")),
+            "{}",
+            refused.stderr
+        );
+    }
+    let ids =
+        bench("--bench --quick --noplot --profile-time 1 --exact handshake/both/tls12/ed25519/p256/full/client-auth");
+    assert!(profiled.run().exits(0).stderr.contains("Profiling for 1.0000 s"));
+}
+
 #[test]
 fn every_handshake_that_openssl_supports_runs() {
     needs!(Openssl);
