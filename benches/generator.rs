@@ -7,10 +7,10 @@ use certctl_bench::clock::Moment;
 use certctl_bench::load::arrival::{Arrival, PlannedRequest};
 use certctl_bench::load::dispatcher::{Affinity, Dispatcher};
 use certctl_bench::load::rate::Rate;
-use certctl_bench::load::schedule::{Fleet, Pattern, Schedule, Stream};
+use certctl_bench::load::schedule::{FleetSchedule, Pattern, Schedule, Stream};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
 use certctl_bench::scenario::Scenario;
-use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet as Life, HEARTBEAT, POLL};
+use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet, HEARTBEAT, POLL};
 use certctl_bench::wire::Phases;
 use certctl_bench::wire::http1::Parser;
 use certctl_bench::wire::request::Method;
@@ -31,7 +31,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Security-Policy: default-sr
     Content-Length: 32\r\n\r\n{\"status\":\"heartbeat_recorded\"}\n";
 
 fn request(criterion: &mut Criterion) {
-    let storm = AgentStorm::new(Life::Contract, AGENTS, "localhost:8443", "load-test-token");
+    let storm = AgentStorm::new(Fleet::Contract, AGENTS, "localhost:8443", "load-test-token");
     let (mut bytes, mut seq) = (Vec::with_capacity(1024), 0);
     criterion.bench_function("generator/encode_request", |bencher| {
         bencher.iter(|| {
@@ -42,7 +42,7 @@ fn request(criterion: &mut Criterion) {
 }
 
 fn response(criterion: &mut Criterion) {
-    let storm = AgentStorm::new(Life::Contract, AGENTS, "localhost:8443", "load-test-token");
+    let storm = AgentStorm::new(Fleet::Contract, AGENTS, "localhost:8443", "load-test-token");
     let mut parser = Parser::default();
     let mut group = criterion.benchmark_group("generator");
     group.throughput(Throughput::Bytes(RESPONSE.len() as u64));
@@ -98,7 +98,7 @@ fn arrivals(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("generator");
     let rate = Rate::per_second(167);
     let stream = |step, seconds| Stream { step, period: Duration::from_secs(seconds) };
-    let fleet = Fleet { streams: vec![stream(HEARTBEAT, 60), stream(POLL, 30)], jitter: 0.1, restart: None };
+    let fleet = FleetSchedule { streams: vec![stream(HEARTBEAT, 60), stream(POLL, 30)], jitter: 0.1, restart: None };
     for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Fleet(fleet)] {
         let fresh = || Schedule::new(&pattern, AGENTS, 2, Duration::from_secs(86_400), 1);
         let mut schedule = fresh();

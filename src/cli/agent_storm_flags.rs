@@ -62,7 +62,7 @@ impl AgentStormFlags {
             return self.arrivals.unwrap_or_default().at(rate);
         }
         let restart = Restart { within: self.restart_within, step: RECONNECT };
-        Pattern::Fleet(schedule::Fleet {
+        Pattern::Fleet(schedule::FleetSchedule {
             streams: vec![
                 Stream { step: HEARTBEAT, period: HEARTBEAT_EVERY },
                 Stream { step: POLL, period: POLL_EVERY },

@@ -164,14 +164,14 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
 }
 
 /// The parts of a run that the command line selects.
-struct Selection {
+struct SelectedParts {
     /// Steps whose loops are to run.
     loops: Vec<&'static str>,
     workload: bool,
     smoke: bool,
 }
 
-impl Selection {
+impl SelectedParts {
     fn of<B: Bench>(flags: &BenchFlags<B>) -> Result<Self> {
         let wants = |id: &str| {
             flags.criterion.wants(id).map_err(|error| {
@@ -209,7 +209,7 @@ fn workload_id<B: Bench>() -> String {
 }
 
 fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
-    let wanted = Selection::of(&flags)?;
+    let wanted = SelectedParts::of(&flags)?;
     let ids = wanted.ids::<B>();
     if flags.criterion.list {
         ids.iter().for_each(|id| outln!("{id}: benchmark"));

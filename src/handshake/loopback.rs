@@ -40,7 +40,7 @@ pub struct Visitor {
 }
 
 /// The reason for which there was no handshake as offered.
-enum Failure {
+enum NoHandshake {
     /// The server lacks the version or the group.
     Refused(AlertDescription),
     /// The connection or the handshake broke off.
@@ -49,7 +49,7 @@ enum Failure {
     Mismatch(String),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for NoHandshake {
     fn from(error: io::Error) -> Self {
         use AlertDescription::{HandshakeFailure, ProtocolVersion};
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
@@ -80,8 +80,8 @@ impl Visitor {
         let offer = self.offer.priming();
         match self.shake(offer) {
             Ok(_) => Ok(None),
-            Err(Failure::Refused(alert)) => Ok(Some(format!("the server refused it with the alert {alert:?}"))),
-            Err(Failure::Mismatch(mismatch)) => Ok(Some(mismatch)),
+            Err(NoHandshake::Refused(alert)) => Ok(Some(format!("the server refused it with the alert {alert:?}"))),
+            Err(NoHandshake::Mismatch(mismatch)) => Ok(Some(mismatch)),
             Err(fault) => Err(self.error(fault)),
         }
     }
@@ -95,21 +95,23 @@ impl Visitor {
         self.shake(self.offer).map_err(|fault| self.error(fault))
     }
 
-    fn error(&self, fault: Failure) -> Error {
+    fn error(&self, fault: NoHandshake) -> Error {
         let RunningServer { label, address, .. } = &self.peer;
         let error = |what: String| Error::new(format!("handshake {} with {label} at {address}: {what}", self.offer));
         match fault {
-            Failure::Mismatch(mismatch) if self.offer.resumption() == SessionUse::Resumed => error(mismatch)
+            NoHandshake::Mismatch(mismatch) if self.offer.resumption() == SessionUse::Resumed => error(mismatch)
                 .with_hint("let the server issue session tickets, or exclude resumed handshakes with a filter"),
-            Failure::Mismatch(mismatch) => error(mismatch),
-            Failure::Refused(alert) => error(format!("the server refused it with the alert {alert:?}")),
-            Failure::Broken(broken) if broken.kind() == io::ErrorKind::AddrNotAvailable => error(broken.to_string())
-                .with_hint("wait a minute for closed connections to free their ports, or measure for a shorter time"),
-            Failure::Broken(broken) => error(broken.to_string()),
+            NoHandshake::Mismatch(mismatch) => error(mismatch),
+            NoHandshake::Refused(alert) => error(format!("the server refused it with the alert {alert:?}")),
+            NoHandshake::Broken(broken) if broken.kind() == io::ErrorKind::AddrNotAvailable => error(
+                broken.to_string(),
+            )
+            .with_hint("wait a minute for closed connections to free their ports, or measure for a shorter time"),
+            NoHandshake::Broken(broken) => error(broken.to_string()),
         }
     }
 
-    fn shake(&self, offer: HandshakeId) -> Result<Duration, Failure> {
+    fn shake(&self, offer: HandshakeId) -> Result<Duration, NoHandshake> {
         let start = Instant::now();
         let mut tcp = TcpStream::connect_timeout(&self.peer.address, PATIENCE)?;
         tcp.set_nodelay(true)?;
@@ -122,7 +124,7 @@ impl Visitor {
         }
         let took = start.elapsed();
         if let Some(mismatch) = offer.mismatch(&Handshake::of(&client)) {
-            return Err(Failure::Mismatch(mismatch));
+            return Err(NoHandshake::Mismatch(mismatch));
         }
         part(&mut client, &mut tcp)?;
         Ok(took)

@@ -24,12 +24,12 @@ pub enum Pattern {
     /// two, in no fixed phase to anything else. Clients and steps take turns.
     Jittered(Rate),
     /// Each client at its own times.
-    Fleet(Fleet),
+    Fleet(FleetSchedule),
 }
 
 /// A fleet whose clients each send requests periodically.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fleet {
+pub struct FleetSchedule {
     /// The periodic requests of each client.
     pub streams: Vec<Stream>,
     /// The jitter: each period is longer or shorter by up to this share of it, 0 to 1, drawn anew each time.
@@ -76,8 +76,8 @@ impl fmt::Display for Pattern {
             Self::Constant(_) => f.write_str("constant"),
             Self::Poisson(_) => f.write_str("poisson"),
             Self::Jittered(_) => f.write_str("jittered"),
-            Self::Fleet(Fleet { restart: None, .. }) => f.write_str("fleet"),
-            Self::Fleet(Fleet { restart: Some(restart), .. }) => {
+            Self::Fleet(FleetSchedule { restart: None, .. }) => f.write_str("fleet"),
+            Self::Fleet(FleetSchedule { restart: Some(restart), .. }) => {
                 write!(f, "fleet, back within {}", humantime::format_duration(restart.within))
             }
         }
@@ -87,7 +87,7 @@ impl fmt::Display for Pattern {
 /// The intended starts of an open workload, in nanoseconds after its beginning, never decreasing.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    source: Arrivals,
+    source: Source,
     clients: u64,
     steps: u64,
     end_ns: u64,
@@ -95,7 +95,7 @@ pub struct Schedule {
 }
 
 #[derive(Clone, Debug)]
-enum Arrivals {
+enum Source {
     Constant(Rate),
     Poisson { mean_ns: f64, rng: Xoshiro256PlusPlus, at_ns: f64 },
     Jittered { rate: Rate, rng: Xoshiro256PlusPlus },
@@ -108,10 +108,10 @@ impl Schedule {
     pub fn new(pattern: &Pattern, clients: u64, steps: usize, span: Duration, seed: u64) -> Self {
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let source = match pattern {
-            Pattern::Constant(rate) => Arrivals::Constant(*rate),
-            Pattern::Poisson(rate) => Arrivals::Poisson { mean_ns: 1e9 / rate.per_second_f64(), rng, at_ns: 0.0 },
-            Pattern::Jittered(rate) => Arrivals::Jittered { rate: *rate, rng },
-            Pattern::Fleet(fleet) => Arrivals::Fleet(Merge::new(fleet, clients, rng)),
+            Pattern::Constant(rate) => Source::Constant(*rate),
+            Pattern::Poisson(rate) => Source::Poisson { mean_ns: 1e9 / rate.per_second_f64(), rng, at_ns: 0.0 },
+            Pattern::Jittered(rate) => Source::Jittered { rate: *rate, rng },
+            Pattern::Fleet(fleet) => Source::Fleet(Merge::new(fleet, clients, rng)),
         };
         Self { source, clients: clients.max(1), steps: steps.max(1) as u64, end_ns: span.as_nanos() as u64, seq: 0 }
     }
@@ -125,18 +125,18 @@ impl Iterator for Schedule {
         let turn =
             |at_ns| (at_ns, PlannedRequest { seq, client: seq % self.clients, step: (seq % self.steps) as usize });
         let (at_ns, planned) = match &mut self.source {
-            Arrivals::Constant(rate) => turn(rate.offset_ns(seq)),
-            Arrivals::Poisson { mean_ns, rng, at_ns } => {
+            Source::Constant(rate) => turn(rate.offset_ns(seq)),
+            Source::Poisson { mean_ns, rng, at_ns } => {
                 *at_ns += exponential(rng) * *mean_ns;
                 turn(*at_ns as u64)
             }
-            Arrivals::Jittered { rate, rng } => {
+            Source::Jittered { rate, rng } => {
                 let slot = rate.offset_ns(seq)..rate.offset_ns(seq + 1);
                 let at_ns = slot.start + uniform(rng, (slot.end - slot.start) as f64) as u64;
                 // The last slot may end after the span: its arrival is moved into the span.
                 turn(if slot.start < self.end_ns { at_ns.min(self.end_ns - 1) } else { at_ns })
             }
-            Arrivals::Fleet(merge) => {
+            Source::Fleet(merge) => {
                 let due = merge.next()?;
                 (due.at_ns, PlannedRequest { seq, client: due.client, step: due.step })
             }
@@ -149,7 +149,7 @@ impl Iterator for Schedule {
 /// The streams of all clients of a fleet, in order of time.
 #[derive(Clone, Debug)]
 struct Merge {
-    fleet: Fleet,
+    fleet: FleetSchedule,
     rng: Xoshiro256PlusPlus,
     /// One entry per client and stream.
     due: BinaryHeap<Reverse<Due>>,
@@ -165,7 +165,7 @@ struct Due {
 }
 
 impl Merge {
-    fn new(fleet: &Fleet, clients: u64, mut rng: Xoshiro256PlusPlus) -> Self {
+    fn new(fleet: &FleetSchedule, clients: u64, mut rng: Xoshiro256PlusPlus) -> Self {
         let mut due = BinaryHeap::with_capacity(clients as usize * fleet.streams.len());
         for client in 0..clients {
             let back_ns = fleet.restart.map(|restart| uniform(&mut rng, restart.within.as_nanos() as f64));
@@ -223,7 +223,7 @@ mod tests {
 
     fn fleet(restart: Option<Restart>) -> Pattern {
         let stream = |step, seconds| Stream { step, period: Duration::from_secs(seconds) };
-        Pattern::Fleet(Fleet { streams: vec![stream(0, 60), stream(1, 30)], jitter: 0.1, restart })
+        Pattern::Fleet(FleetSchedule { streams: vec![stream(0, 60), stream(1, 30)], jitter: 0.1, restart })
     }
 
     /// Returns the times of each client's requests of each step, in nanoseconds.

@@ -377,19 +377,19 @@ fn tie(command: &mut Command, death_signal: Option<Signal>) {
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type Errand = Box<dyn FnOnce() + Send>;
 
 /// Runs `work` on the one thread that forks all children and lives as long as the process: the death signal comes when
 /// the forking *thread* ends, and callers may be short-lived threads.
 fn on_the_spawning_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    static JOBS: Mutex<Option<Sender<Job>>> = Mutex::new(None);
+    static JOBS: Mutex<Option<Sender<Errand>>> = Mutex::new(None);
     let gone = || io::Error::other("the thread that starts processes has ended");
     let (answer, answered) = mpsc::channel();
-    let job: Job = Box::new(move || drop(answer.send(work())));
+    let job: Errand = Box::new(move || drop(answer.send(work())));
     {
         let mut jobs = JOBS.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.is_none() {
-            let (sender, receiver) = mpsc::channel::<Job>();
+            let (sender, receiver) = mpsc::channel::<Errand>();
             thread::Builder::new()
                 .name("spawner".to_owned())
                 .spawn(move || receiver.into_iter().for_each(|job| job()))?;

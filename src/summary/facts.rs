@@ -16,7 +16,7 @@ use crate::measure::{Distribution, Measurement, Outcome, Quantile, Tally};
 /// The counts of a workload's arrivals.
 #[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Arrivals {
+pub struct ArrivalCounts {
     /// In the warm-up, not measured.
     pub warm_up: u64,
     /// Put into the window by the schedule.
@@ -373,7 +373,7 @@ pub struct SecondFacts {
     pub hdr_us: String,
 }
 
-impl Arrivals {
+impl ArrivalCounts {
     pub(super) fn of(measurement: &Measurement) -> Self {
         Self {
             warm_up: measurement.warm_up_arrivals,

@@ -24,8 +24,8 @@ use crate::run::BoundWorkload;
 use crate::scenario::connector_kind::ConnectorKind;
 use crate::system::{SystemDescription, SystemKind};
 use facts::{
-    Arrivals, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount, SecondFacts,
-    StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds, steps,
+    ArrivalCounts, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount,
+    SecondFacts, StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds, steps,
 };
 use plan::PlanFacts;
 pub use verdict::Verdict;
@@ -102,7 +102,7 @@ pub struct WorkloadResults {
     /// The workload's name.
     pub workload: Cow<'static, str>,
     /// The counts of its arrivals.
-    pub arrivals: Arrivals,
+    pub arrivals: ArrivalCounts,
     /// The outcomes of the arrivals that were sent.
     pub outcomes: Vec<OutcomeCount>,
     /// The share of scheduled arrivals without the right answer, 0 to 1.
@@ -248,7 +248,7 @@ impl WorkloadResults {
         let measurement = &part.measurement;
         Self {
             workload,
-            arrivals: Arrivals::of(measurement),
+            arrivals: ArrivalCounts::of(measurement),
             outcomes: outcomes(&measurement.outcomes, |outcome| example_of(measurement, outcome)),
             error_share: measurement.error_share(),
             work: part.work.iter().map(WorkCount::of).collect(),

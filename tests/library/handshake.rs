@@ -158,7 +158,7 @@ fn criterion_values_out_of_range_are_refused() {
             refused.stderr
         );
     }
-    let ids =
+    let profiled =
         bench("--bench --quick --noplot --profile-time 1 --exact handshake/both/tls12/ed25519/p256/full/client-auth");
     assert!(profiled.run().exits(0).stderr.contains("Profiling for 1.0000 s"));
 }

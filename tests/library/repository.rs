@@ -380,6 +380,26 @@ fn openings_of_doc_comments_are_read() {
 }
 
 #[test]
+fn no_two_public_types_have_the_same_name() {
+    let mut places: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for (path, text) in rust_files("src") {
+        // Two folders are programs of their own.
+        if path.starts_with("src/reference") || path.starts_with("src/f5_mock") {
+            continue;
+        }
+        for line in text.lines() {
+            let kinds = ["pub struct ", "pub enum ", "pub trait ", "pub type "];
+            let Some(rest) = kinds.iter().find_map(|kind| line.strip_prefix(kind)) else { continue };
+            let name = rest.split(|letter: char| !letter.is_alphanumeric()).next().unwrap();
+            places.entry(name.to_owned()).or_default().push(path.clone());
+        }
+    }
+    assert!(places.len() > 100, "types are found");
+    places.retain(|_, paths| paths.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
+}
+
+#[test]
 fn test_names_have_at_most_60_characters() {
     let mut names = BTreeSet::new();
     for folder in ["src", "tests"] {
