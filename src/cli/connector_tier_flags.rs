@@ -150,7 +150,7 @@ pub struct ConnectorTierFlags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ConnectorWorkload {
     /// New connections to all daemons, in parallel.
-    ConnectorHandshake,
+    Handshake,
     /// Certificates are deployed to the F5.
     F5Deploy,
     /// New connections to all daemons while their certificates are replaced.
@@ -329,7 +329,7 @@ impl Bench for ConnectorTierFlags {
         self.check()?;
         Ok(vec![match self.workload {
             ConnectorWorkload::F5Deploy => vec![self.deploying(load, site)?],
-            ConnectorWorkload::ConnectorHandshake | ConnectorWorkload::Rotation => self.connecting(load, site)?,
+            ConnectorWorkload::Handshake | ConnectorWorkload::Rotation => self.connecting(load, site)?,
         }])
     }
 
