@@ -80,7 +80,7 @@ impl Sockets {
     fn lower(self, limit: u64, (flag, each): (&str, u64)) -> Option<String> {
         let left = limit.saturating_sub(SPARE);
         match left.checked_sub(self.closing as u64) {
-            Some(left) if self.closing == 0 => (left >= each).then(|| format!("{flag} {}", left / each)),
+            Some(left) if self.closing == 0 => (left >= each).then(|| format!("give {flag} {}", left / each)),
             Some(1..) => Some(format!("lower {flag}")),
             _ => (left > 0).then(|| format!("lower --rate and {flag}")),
         }
@@ -192,15 +192,15 @@ mod tests {
         sockets(28_232).fit_ports(ports, ("--users", 1)).unwrap();
         let error = sockets(28_233).fit_ports(ports, ("--users", 1)).unwrap_err().to_string();
         assert!(error.contains("28232, 32768 to 60999") && error.contains("ip_local_port_range"), "{error}");
-        assert!(error.ends_with(", or --users 28232"), "{error}");
+        assert!(error.ends_with(", or give --users 28232"), "{error}");
     }
 
     #[test]
     fn a_descriptor_limit_is_reported_as_a_flag_value() {
         let lower = |connections, closing, limit, sized| Sockets { connections, closing }.lower(limit, sized);
         let agents = ("--agents", 1);
-        assert_eq!(lower(20, 0, 70, agents).as_deref(), Some("--agents 6"));
-        assert_eq!(lower(40, 0, 71, ("--connections", 2)).as_deref(), Some("--connections 3"));
+        assert_eq!(lower(20, 0, 70, agents).as_deref(), Some("give --agents 6"));
+        assert_eq!(lower(40, 0, 71, ("--connections", 2)).as_deref(), Some("give --connections 3"));
         assert_eq!(lower(20, 9, 74, agents).as_deref(), Some("lower --agents"));
         assert_eq!(lower(20, 9, 70, agents).as_deref(), Some("lower --rate and --agents"));
         // The limit does not allow even one.

@@ -37,7 +37,7 @@ pub const SCHEMA_VERSION: u32 = 4;
 #[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary {
-    /// [`SCHEMA_VERSION`].
+    /// The version of the schema that it follows.
     pub schema_version: u32,
     /// The suite's version.
     pub suite_version: Cow<'static, str>,

@@ -21,10 +21,24 @@ pub fn observed<'a>(results: &'a Value, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("nothing observed as {name:?}: {observations:?}"))
 }
 
-/// Returns a threshold of a run.
+/// Returns the only threshold of a run that has this name.
+#[track_caller]
 pub fn threshold<'a>(summary: &'a Value, name: &str) -> &'a Value {
+    only_threshold(summary, name, |one| one["name"] == name)
+}
+
+/// Returns the only threshold of one of a run's workloads that has this name.
+#[track_caller]
+pub fn threshold_of<'a>(summary: &'a Value, workload: &str, name: &str) -> &'a Value {
+    only_threshold(summary, name, |one| one["workload"] == workload && one["name"] == name)
+}
+
+#[track_caller]
+fn only_threshold<'a>(summary: &'a Value, name: &str, is_wanted: impl Fn(&Value) -> bool) -> &'a Value {
     let thresholds = summary["thresholds"].as_array().unwrap();
-    thresholds.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name:?}: {thresholds:?}"))
+    let found: Vec<&Value> = thresholds.iter().filter(|one| is_wanted(one)).collect();
+    assert_eq!(found.len(), 1, "{name:?} in {thresholds:?}");
+    found[0]
 }
 
 /// Asserts that a workload's side effects were looked for, by SQL, and found: these many of each kind.

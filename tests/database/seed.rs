@@ -296,9 +296,11 @@ fn no_connection_failure_shows_the_password() {
     assert!(nowhere.contains("refused") && nowhere.contains("check host and port"), "{nowhere}");
     let nameless =
         message_of(&format!("{}x", url.replace("/seed_", "/none_").replace("postgres@", "postgres:hunter2@")));
-    let bad = ["postgres://u:hunter2@h/d?nonsense=1", "postgres://u:hunter2@h:port/d", "hunter2", "password=hunter2 x"];
+    // Secrets are redacted in the messages of all tests of this process: none may be a word of such a message.
+    let bad =
+        ["postgres://u:hunter2@h/d?nonsense=1", "postgres://u:hunter2@h:hunter3/d", "hunter2", "password=hunter2 x"];
     for error in [wrong, nowhere, nameless].into_iter().chain(bad.map(message_of)) {
-        assert!(!error.contains("hunter2") && error.contains("hint:"), "{error}");
+        assert!(!error.contains("hunter") && error.contains("hint:"), "{error}");
     }
     assert!(bad.iter().all(|url| connect(url).err().unwrap().kind() == ErrorKind::Usage));
 }

@@ -108,7 +108,7 @@ fn a_tampered_baseline_is_refused() {
         assert_ne!(changed, text, "{from} is not in the file");
         Baseline::parse("b.json", &changed)
     };
-    let schema = "\"schema_version\": 2";
+    let schema = "\"schema_version\": 3";
     assert_refused(parse(schema, "\"schema_version\": 9"), ErrorKind::Invalid, &["b.json", "schema 9", "bless"]);
     assert_refused(parse(schema, "\"schema_version\": null"), ErrorKind::Usage, &["b.json", "schema_version"]);
     let floor = "\"noise_floor\": 0.0";
@@ -176,10 +176,14 @@ fn only_enough_valid_consistent_runs_are_blessed() {
     assert_refused(
         bless::bless(&astray),
         ErrorKind::Invalid,
-        &["do not agree", "run 3 strays in", "against a median of"],
+        &["do not agree", "run 3 is an outlier in", "against a median of"],
     );
     astray[2] = named(Made { calls: 6, number: 3, ..Made::default() });
-    assert_refused(bless::bless(&astray), ErrorKind::Invalid, &["run 3 strays in database/sql_calls_per_arrival"]);
+    assert_refused(
+        bless::bless(&astray),
+        ErrorKind::Invalid,
+        &["run 3 is an outlier in database/sql_calls_per_arrival"],
+    );
 
     // A run that breaches a threshold can become slower still.
     let breached = spoilt(&|one| one.verdict = Verdict::Breached).unwrap();
@@ -605,7 +609,7 @@ fn the_program_blesses_and_compares() {
     );
     assert!(text_of(&shelf.run("compare base1 worthless", 5).stderr).contains("it is invalid"));
     let old = read_to_string(shelf.path("base1/summary.json")).unwrap();
-    write(shelf.path("old.json"), old.replacen("\"schema_version\": 3", "\"schema_version\": 1", 1)).unwrap();
+    write(shelf.path("old.json"), old.replacen("\"schema_version\": 4", "\"schema_version\": 1", 1)).unwrap();
     assert!(text_of(&shelf.run("compare old.json base1", 5).stderr).contains("old.json has summary schema 1"));
     shelf.run("bless base1 base2 base3 base4 worthless", 5);
 

@@ -60,7 +60,7 @@ fn the_default_run_works_on_postgresql() {
     needs!(Postgresql);
     let finished = &DEFAULT.finished;
     let summary = finished.summary();
-    assert_eq!((&summary["schema_version"], &summary["scenario"]), (&3.into(), &"agent_storm".into()));
+    assert_eq!((&summary["schema_version"], &summary["scenario"]), (&4.into(), &"agent_storm".into()));
     assert_eq!(summary["exit_code"], finished.code.unwrap());
     assert_eq!(summary["system"]["kind"], "reference");
     assert_eq!(summary["system"]["settings"]["fsync"], "on");
@@ -601,9 +601,9 @@ fn a_low_descriptor_limit_is_named_with_its_fix() {
          hint: run ulimit -Hn 264 as root before the run, or give --connections 36\n"
     );
     // Real agents share no connections, and a run without agents cannot be suggested.
-    for (hard, lower) in [(100, ", or --agents 36"), (20, "")] {
+    for (hard, lower) in [(100, ", or give --agents 36"), (20, "")] {
         let refused = limited("--fleet real --agents 200", hard, hard).exits(1).stderr;
-        let hint = format!("\nhint: ulimit -Hn 264 as root before the run{lower}\n");
+        let hint = format!("\nhint: run ulimit -Hn 264 as root before the run{lower}\n");
         assert!(refused.ends_with(&hint), "{refused}");
     }
     // A low soft limit is raised.

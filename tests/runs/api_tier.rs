@@ -17,7 +17,9 @@ use crate::common::certctl::all_of_certctl;
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, Reply, Request, answer, json};
 use crate::common::reference::Reference;
-use crate::common::summary::{assert_calls, assert_schema, assert_work, observed, outcome_of, reasons, threshold};
+use crate::common::summary::{
+    assert_calls, assert_schema, assert_work, observed, outcome_of, reasons, threshold, threshold_of,
+};
 
 /// The delay of the lists after the posts.
 const LIST_STARTS_AFTER: Duration = Duration::from_secs(5);
@@ -47,7 +49,7 @@ fn the_default_run_sums_two_workloads_on_postgresql() {
     let reasons = reasons(&summary);
     assert!(reasons.lines().all(|reason| few.iter().any(|few| reason == few)), "{reasons}");
     let [posts, lists] = ["issuance_acceptance", "list_certificates"]
-        .map(|workload| threshold(&summary, &format!("{workload}: response time p99")));
+        .map(|workload| threshold_of(&summary, workload, "response time p99"));
     // The posts are enough to be judged by the longest, if that is not beyond the limit.
     assert_eq!((&posts["by_maximum"], &lists["by_maximum"]), (&(posts["beyond"] == 0).into(), &false.into()));
     assert_schema(&summary);
@@ -59,16 +61,21 @@ fn the_default_run_sums_two_workloads_on_postgresql() {
     assert_work(lists, &[("audit rows of pages", 140)]);
     // Statements: permissions and the audit row; the INSERT of a post; count, page and targets of a list.
     assert_calls(&summary, 3 * 1_020 + 5 * 140, 1_160);
-    let thresholds: Vec<&str> =
-        summary["thresholds"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let thresholds: Vec<[Option<&str>; 3]> = summary["thresholds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| ["workload", "quantile", "name"].map(|field| one[field].as_str()))
+        .collect();
+    let [posts, lists] = ["issuance_acceptance", "list_certificates"].map(Some);
     assert_eq!(
         thresholds,
         [
-            "issuance_acceptance: response time p95",
-            "issuance_acceptance: response time p99",
-            "list_certificates: response time p95",
-            "list_certificates: response time p99",
-            "errors",
+            [posts, Some("p95"), Some("response time p95")],
+            [posts, Some("p99"), Some("response time p99")],
+            [lists, Some("p95"), Some("response time p95")],
+            [lists, Some("p99"), Some("response time p99")],
+            [None, None, Some("errors")],
         ]
     );
     let workload = "list_certificates: open, jittered 40/s, 200 pooled connections, starts after 5 s";

@@ -276,5 +276,5 @@ fn a_database_with_foreign_rows_is_refused() {
     );
     // It goes on to the next error: one of the seeded certificates is missing.
     let allowed = run("--allow-foreign-rows").exits(1);
-    assert!(allowed.stderr.contains("there are 9999 of the 10000 that this run needs"), "{}", allowed.stderr);
+    assert!(allowed.stderr.contains("only 9999 of the 10000 that this run needs exist"), "{}", allowed.stderr);
 }

@@ -186,11 +186,11 @@ fn flags_that_do_not_apply_are_refused() {
         ("--workload rotation --resumption mixed", "--workload rotation always offers sessions"),
         ("--haproxy-commit", "--haproxy-commit applies only to --workload rotation"),
         ("--workload f5-deploy --rate 5/s", "--rate does not apply to --workload f5-deploy"),
-        ("--workload f5-deploy --arrivals poisson", "--arrivals is none"),
-        ("--workload f5-deploy --resumption resumed", "--resumption is none"),
-        ("--workload f5-deploy --tls-version 1.2", "--tls-version is none"),
-        ("--workload f5-deploy --group p-256", "--group is none"),
-        ("--workload f5-deploy --only f5", "--only is none"),
+        ("--workload f5-deploy --arrivals poisson", "--arrivals does not apply to --workload f5-deploy"),
+        ("--workload f5-deploy --resumption resumed", "--resumption does not apply to --workload f5-deploy"),
+        ("--workload f5-deploy --tls-version 1.2", "--tls-version does not apply to --workload f5-deploy"),
+        ("--workload f5-deploy --group p-256", "--group does not apply to --workload f5-deploy"),
+        ("--workload f5-deploy --only f5", "--only does not apply to --workload f5-deploy"),
     ] {
         let finished = tier(&format!("{flags} --duration 1s --warm-up 0s")).exits(2);
         assert!(finished.stderr.contains(message) && finished.stderr.contains("hint: leave --"), "{}", finished.stderr);

@@ -135,7 +135,7 @@ fn a_ready_certctl_passes_every_check() {
         "warn  PostgreSQL, background loops and side effects are not checked without its database",
         "give --database postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=disable\n",
     );
-    assert!(output.stdout.ends_with(", 0 to fix\n"), "{}", output.stdout);
+    assert!(output.stdout.ends_with(", 0 fail\n"), "{}", output.stdout);
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn doctor_reports_background_loops() {
         ("fail  seeded agents that are retired: 1", "UPDATE agents SET retired_at = NULL"),
         (
             "warn  seeded certificates that are in renewal, so that it cannot be started: 1",
-            "certctl-bench seed --reset",
+            "run `certctl-bench seed --reset --database URL` to put them back\n",
         ),
         (
             "warn  renewal scan (hourly, next in about 30 min unless its interval was changed): it processes 1 \
@@ -441,7 +441,8 @@ fn doctor_checks_the_postgresql_settings() {
     let output = at_peer(&peer, &["--database", &cluster.url("poor")]).exits(1);
     for (finding, hint) in [
         (
-            "fail  17 connections allowed, 0 of them used by other databases; certctl's pool opens up to 50, and we 3",
+            "fail  17 connections allowed, 0 of them used by other databases; certctl's pool opens up to 50, and this suite \
+             3",
             "raise max_connections to 100",
         ),
         ("warn  fsync off, synchronous_commit off: writes are faster than a durable database's", "set both to on"),

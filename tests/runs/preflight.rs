@@ -511,7 +511,7 @@ fn an_invalid_acme_directory_is_refused() {
     refused(|request| directory(request, &FIELDS.replace("newOrder", "x")), "it has no newOrder");
     refused(
         |request| directory(request, &FIELDS.replace("BASE/r", "https://elsewhere.example/r")),
-        "its renewalInfo is elsewhere: https://elsewhere.example/r",
+        "its renewalInfo is on another server: https://elsewhere.example/r",
     );
 }
 

@@ -108,12 +108,12 @@ fn unreportable_inputs_are_named_with_a_hint() {
     write(at.join("text.json"), "certctl").unwrap();
     assert_refused(&report(at, "text.json"), &["reading text.json", "hint: "]);
     let text = read_to_string(at.join("base/summary.json")).unwrap();
-    write(at.join("old.json"), text.replacen("\"schema_version\": 3", "\"schema_version\": 2", 1)).unwrap();
+    write(at.join("old.json"), text.replacen("\"schema_version\": 4", "\"schema_version\": 3", 1)).unwrap();
     let old = report(at, "old.json");
     let stderr = String::from_utf8_lossy(&old.stderr).into_owned();
     assert_eq!(old.status.code(), Some(5), "as compare has it: {stderr}");
     assert!(
-        stderr.contains("old.json has summary schema 2; this version of the suite reads 3\nhint: measure again"),
+        stderr.contains("old.json has summary schema 3; this version of the suite reads 4\nhint: measure again"),
         "{stderr}"
     );
     assert_refused(&report(at, "base --format html"), &["--output"]);

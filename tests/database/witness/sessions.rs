@@ -151,8 +151,8 @@ fn doctor_reports_a_missing_vacuum_permission() {
         let warning_for = |tables: &str| {
             format!(
                 "warn  this role may not vacuum {tables}: dead rows of tables that are put back remain, and WAL is not \
-                 compared\n\
-                       hint: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON \
+                 compared\n      \
+                 hint: give the database URL of the table's owner, or from PostgreSQL 17 on GRANT MAINTAIN ON \
                  {tables}\n"
             )
         };
@@ -267,7 +267,25 @@ struct Pooler {
 }
 
 impl Pooler {
+    /// Starts one and waits until it answers; `None` if it is not installed. It ends if its port was taken meanwhile,
+    /// and another port is tried.
     fn start(cluster: &Cluster) -> Option<Self> {
+        for _ in 0..20 {
+            let mut pooler = Self::spawn(cluster)?;
+            let mut ended = None;
+            until("the pooler answers or ends", || {
+                ended = pooler.child.try_wait().unwrap();
+                ended.is_some() || DatabaseClient::open(&pooler.url(), "setup").is_ok()
+            });
+            match ended {
+                None => return Some(pooler),
+                Some(status) => eprintln!("pgbouncer on port {}: {status}", pooler.port),
+            }
+        }
+        panic!("pgbouncer ends on every port");
+    }
+
+    fn spawn(cluster: &Cluster) -> Option<Self> {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let port = free_port();
         let socket = cluster.folder().display();
@@ -287,6 +305,10 @@ impl Pooler {
         let child = command.arg(&path).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null()).spawn().ok()?;
         Some(Self { child, _folder: folder, port })
     }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/certctl", self.port)
+    }
 }
 
 impl Drop for Pooler {
@@ -302,8 +324,7 @@ fn a_pooler_in_transaction_mode_is_supported() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let (cluster, direct) = migrated(&installation, &[]);
     let Some(pooler) = Pooler::start(&cluster) else { needs!(else "pgbouncer not found (install pgbouncer)") };
-    let url = format!("postgres://postgres@127.0.0.1:{}/certctl", pooler.port);
-    until("the pooler answers", || DatabaseClient::open(&url, "setup").is_ok());
+    let url = pooler.url();
     let mut sessions: Vec<DatabaseClient> = (0..3).map(|_| DatabaseClient::open(&url, "books").unwrap()).collect();
     for _ in 0..3 {
         for session in &mut sessions {
