@@ -85,8 +85,8 @@ const VERSION_SETTING: &str = "server_version";
 impl Environment {
     /// Returns the environment of the figures in `summary`.
     pub fn of(summary: &Summary) -> Self {
-        let (machine, target) = (&summary.about.machine, &summary.about.system);
-        let mut settings = target.settings.clone();
+        let (machine, system) = (&summary.about.machine, &summary.about.system);
+        let mut settings = system.settings.clone();
         let read = summary.evidence.iter().flat_map(|evidence: &Evidence| &evidence.settings);
         for (name, value) in read {
             settings.entry(name.clone()).or_insert_with(|| value.clone().into());
@@ -118,12 +118,12 @@ impl Environment {
             postgresql: postgresql.as_ref().and_then(Value::as_str).unwrap_or("unknown").to_owned(),
             suite_commit: machine.commit.clone(),
             suite_version: summary.suite_version.to_string(),
-            system_behaviour: target.behaviour,
-            system_kind: target.kind,
+            system_behaviour: system.behaviour,
+            system_kind: system.kind,
             system_settings: settings,
-            system_store: target.store.to_string(),
-            system_trust: target.trust.clone(),
-            system_version: target.version.clone(),
+            system_store: system.store.to_string(),
+            system_trust: system.trust.clone(),
+            system_version: system.version.clone(),
             toolchain: machine.rustc.clone(),
             virtualisation: machine.virtualisation.clone(),
         }

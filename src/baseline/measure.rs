@@ -279,7 +279,7 @@ fn quantile(
 }
 
 /// Adds the counts of the database, unless a problem makes them doubtful.
-fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target: SystemKind, rounds_cut_off: u64) {
+fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, system: SystemKind, rounds_cut_off: u64) {
     // The waits of sessions affect no count, and dead rows affect WAL, but no count of statements.
     let harmless = ["pg_stat_activity", DEAD_ROWS];
     let is_harmless = |problem: &String| harmless.iter().any(|start| problem.starts_with(start));
@@ -288,7 +288,7 @@ fn of_evidence(readings: &mut Readings, group: &str, evidence: &Evidence, target
     let statements = evidence.statements.as_ref().and_then(|known| known.yes());
     let (false, Some(statements), true) = (is_doubtful, statements, evidence.arrivals > 0) else { return };
     let arrivals = evidence.arrivals as f64;
-    let background = if target == SystemKind::Reference { FLOAT_NOISE } else { BACKGROUND };
+    let background = if system == SystemKind::Reference { FLOAT_NOISE } else { BACKGROUND };
     // A closed workload ends in the middle of its users' rounds, whose steps do not all cost the same.
     let tolerance = background.max(rounds_cut_off as f64 / arrivals);
     let total = &statements.total;

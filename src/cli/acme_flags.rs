@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups};
-use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, TargetFlags, duration_or_zero};
+use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
@@ -110,7 +110,7 @@ pub struct AcmeFlowFlags {
 }
 
 impl Bench for AcmeFlowFlags {
-    type Target = TargetFlags;
+    type System = CertctlFlags;
 
     const NAME: &'static str = FLOW;
     const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information, with think time in \
@@ -164,7 +164,7 @@ pub struct AcmeBurstFlags {
 }
 
 impl Bench for AcmeBurstFlags {
-    type Target = TargetFlags;
+    type System = CertctlFlags;
 
     const NAME: &'static str = "acme_burst";
     const ABOUT: &'static str = "ACME clients read directory, nonce and renewal information as fast as they can.";

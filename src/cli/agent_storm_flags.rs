@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups};
-use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags, duration};
+use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -74,7 +74,7 @@ impl AgentStormFlags {
 }
 
 impl Bench for AgentStormFlags {
-    type Target = TargetFlags;
+    type System = CertctlFlags;
 
     const NAME: &'static str = "agent_storm";
     const ABOUT: &'static str = "A fleet of agents sends heartbeats to certctl, each agent on its own TLS connection.";

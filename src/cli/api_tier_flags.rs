@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups};
-use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags};
+use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags};
 use crate::error::Result;
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
@@ -48,7 +48,7 @@ pub struct ApiTierFlags {
 }
 
 impl Bench for ApiTierFlags {
-    type Target = TargetFlags;
+    type System = CertctlFlags;
 
     const NAME: &'static str = "api_tier";
     const ABOUT: &'static str = "Certificates are posted to certctl while its certificates are listed.";

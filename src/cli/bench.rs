@@ -29,7 +29,7 @@ use crate::system::System;
 use crate::terminal::{errln, out, outln};
 
 /// The choice of the system under test of a bench target.
-pub type ChoiceOf<B> = <<B as Bench>::Target as TargetArgs>::Choice;
+pub type ChoiceOf<B> = <<B as Bench>::System as SystemArgs>::Choice;
 /// The system under test of a bench target.
 pub type SystemOf<B> = <ChoiceOf<B> as SystemChoice>::System;
 /// Planned workloads: those of a group run side by side, one group after another.
@@ -38,7 +38,7 @@ pub type Groups<S> = Vec<Vec<PlannedWorkload<S>>>;
 /// A bench target: its own flags, and the workloads that they plan.
 pub trait Bench: Args + Clone + Debug {
     /// The flags that name the system under test.
-    type Target: TargetArgs;
+    type System: SystemArgs;
 
     /// The name of the bench target and of its results.
     const NAME: &'static str;
@@ -95,7 +95,7 @@ pub trait Bench: Args + Clone + Debug {
 }
 
 /// Flags that name the system under test.
-pub trait TargetArgs: Args + Clone + Debug {
+pub trait SystemArgs: Args + Clone + Debug {
     /// The flags that name a system or its database: clap's id, and the old harness's variable where there is one.
     const NAMES: &'static [(&'static str, Option<&'static str>)];
 
@@ -153,7 +153,7 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
     // Refused on the command line alone: an environment is set for many runs, a command line for one.
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     let environment = if flags.is_smoke() { EnvironmentUse::Ignored } else { EnvironmentUse::Counts };
-    let mut ignored = flags.bench.ignored().into_iter().chain(flags.target.ignored(environment));
+    let mut ignored = flags.bench.ignored().into_iter().chain(flags.system.ignored(environment));
     match ignored.find(|(id, _)| given(id)) {
         Some((id, what_for)) => {
             let message = format!("--{} {what_for}: leave it out", id.replace('_', "-"));
@@ -226,7 +226,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     if let Some(names) = ignored_names::<B>().filter(|_| wanted.smoke) {
         errln!("{names} ignored: a smoke run uses a system that it starts itself, or that its command line names");
     }
-    let mut choice = flags.target.clone().resolve(environment)?;
+    let mut choice = flags.system.clone().resolve(environment)?;
     flags.bench.narrow(&mut choice);
     let (folder, _claim) = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     if wanted.workload {
@@ -321,7 +321,7 @@ fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
 /// Returns the variables that are set and name a system, as a list for people.
 fn ignored_names<B: Bench>() -> Option<String> {
     let command = BenchFlags::<B>::command();
-    let variables = B::Target::NAMES.iter().flat_map(|(id, old)| {
+    let variables = B::System::NAMES.iter().flat_map(|(id, old)| {
         let flag = command.get_arguments().find(|arg| arg.get_id() == id);
         let new = flag.and_then(|arg| arg.get_env()).map(|name| name.to_string_lossy().into_owned());
         new.into_iter().chain(old.map(str::to_owned))

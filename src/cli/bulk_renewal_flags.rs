@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Groups};
-use super::common_flags::{ArrivalSpread, LoadFlags, TargetFlags};
+use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};
@@ -125,7 +125,7 @@ fn planned(name: &'static str, plan: Plan, selection: Selection) -> PlannedWorkl
 }
 
 impl Bench for BulkRenewalFlags {
-    type Target = TargetFlags;
+    type System = CertctlFlags;
 
     const NAME: &'static str = "bulk_renewal";
     const ABOUT: &'static str = "Seeded certificates are put into renewal, many in one request.";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
-use super::bench::{Bench, TargetArgs};
+use super::bench::{Bench, SystemArgs};
 use super::criterion::CriterionFlags;
 use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ pub struct BenchFlags<B: Bench> {
     pub allow_remote: bool,
     /// The system under test.
     #[command(flatten)]
-    pub target: B::Target,
+    pub system: B::System,
     /// The flags of the load that are the bench target's own.
     #[command(flatten, next_help_heading = "Workload")]
     pub bench: B,
@@ -100,7 +100,7 @@ impl<B: Bench> BenchFlags<B> {
 /// Flags that name the system under test.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "System under test (default: a reference server, started on loopback)")]
-pub struct TargetFlags {
+pub struct CertctlFlags {
     /// A running certctl: https://host:port [env also: CERTCTL_BASE].
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_TARGET")]
     target: Option<String>,
@@ -192,7 +192,7 @@ pub enum CertctlChoice {
     Reference(StoreChoice, Behaviour),
 }
 
-impl TargetArgs for TargetFlags {
+impl SystemArgs for CertctlFlags {
     type Choice = CertctlChoice;
 
     const NAMES: &'static [(&'static str, Option<&'static str>)] =
@@ -241,9 +241,9 @@ impl TargetArgs for TargetFlags {
             Some(file) => Trust::from_file(&file)?,
             None => Trust::System,
         };
-        let mut target = Certctl::external(base, trust, Token::new(token), self.database);
-        target.allow_foreign_rows = self.allow_foreign_rows;
-        Ok(CertctlChoice::Running(Box::new(target)))
+        let mut certctl = Certctl::external(base, trust, Token::new(token), self.database);
+        certctl.allow_foreign_rows = self.allow_foreign_rows;
+        Ok(CertctlChoice::Running(Box::new(certctl)))
     }
 
     fn ignored(&self, environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {

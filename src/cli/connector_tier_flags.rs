@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, Groups, TargetArgs};
+use super::bench::{Bench, Groups, SystemArgs};
 use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -63,7 +63,7 @@ pub struct ConnectorFlags {
     key_type: KeyType,
 }
 
-impl TargetArgs for ConnectorFlags {
+impl SystemArgs for ConnectorFlags {
     const NAMES: &'static [(&'static str, Option<&'static str>)] = &[
         ("nginx", Some("NGINX_TARGET_URL")),
         ("apache", Some("APACHE_TARGET_URL")),
@@ -268,7 +268,7 @@ impl ConnectorTierFlags {
 }
 
 impl Bench for ConnectorTierFlags {
-    type Target = ConnectorFlags;
+    type System = ConnectorFlags;
 
     const NAME: &'static str = "connector_tier";
     const ABOUT: &'static str =

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::bench::TargetArgs as _;
-use super::common_flags::{CertctlChoice, EnvironmentUse, TargetFlags};
+use super::bench::SystemArgs as _;
+use super::common_flags::{CertctlChoice, CertctlFlags, EnvironmentUse};
 use crate::error::{Error, Result};
 use crate::exit_code;
 use crate::inspect::doctor::{self, Finding, Severity};
@@ -19,12 +19,12 @@ use crate::terminal::outln;
     mut_arg("allow_foreign_rows", |flag| flag.hide(true)),
     mut_arg("in_memory", |flag| flag.hide(true)),
     mut_arg("behaviour", |flag| flag.hide(true)),
-    mut_args(|flag| flag.help_heading("Target"))
+    mut_args(|flag| flag.help_heading("System under test"))
 )]
 pub struct DoctorFlags {
     /// The certctl to check.
     #[command(flatten)]
-    target: TargetFlags,
+    system: CertctlFlags,
 }
 
 /// Prints one line for each finding, and under it the hint.
@@ -32,7 +32,7 @@ pub struct DoctorFlags {
 /// # Errors
 /// If no running certctl is named, or this process is out of descriptors.
 pub fn run(flags: DoctorFlags) -> Result<u8> {
-    let CertctlChoice::Running(certctl) = flags.target.resolve(EnvironmentUse::Counts)? else {
+    let CertctlChoice::Running(certctl) = flags.system.resolve(EnvironmentUse::Counts)? else {
         return Err(Error::usage("doctor checks a running certctl, and none is named")
             .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
     };

@@ -267,14 +267,14 @@ fn caption(baselines: &[Baseline], what: &str) -> String {
 fn place(environment: &Environment) -> String {
     let Environment { cpu_model, cores, memory_gib, virtualisation, .. } = environment;
     let machine = if virtualisation == "none" { "no virtual machine" } else { virtualisation };
-    let target = match environment.system_kind {
+    let system = match environment.system_kind {
         SystemKind::Reference => {
             format!("reference server {} on {}", environment.system_version, environment.system_store)
         }
         SystemKind::Connectors => environment.system_version.clone(),
         kind => format!("{kind} {}", environment.system_version),
     };
-    format!("{cpu_model}, {cores} cores, {memory_gib} GiB, {machine}; {target}")
+    format!("{cpu_model}, {cores} cores, {memory_gib} GiB, {machine}; {system}")
 }
 
 fn ms(us: Option<f64>) -> String {

@@ -198,14 +198,14 @@ fn flatten(key: &str, value: &Value, rows: &mut Vec<(String, String)>) {
 }
 
 fn environment(summary: &Summary) -> Table {
-    let (target, machine, generator) = (&summary.about.system, &summary.about.machine, &summary.generator);
+    let (described, machine, generator) = (&summary.about.system, &summary.about.machine, &summary.generator);
     let gib = machine.memory_bytes as f64 / f64::from(1 << 30);
     let mib = |bytes: u64| ticks::digits(bytes as f64 / f64::from(1 << 20));
     let rows = [
-        ("system", text::system(target)),
-        ("address", target.base_url.clone()),
-        ("certificate", target.trust.clone()),
-        ("store", target.store.to_string()),
+        ("system", text::system(described)),
+        ("address", described.base_url.clone()),
+        ("certificate", described.trust.clone()),
+        ("store", described.store.to_string()),
         ("processor", format!("{} × {}", machine.cores, machine.cpu_model)),
         ("memory", format!("{gib:.1} GiB{}", machine.limits())),
         ("virtualisation", machine.virtualisation.clone()),

@@ -19,12 +19,12 @@ use crate::system::{SystemDescription, SystemKind};
 
 /// Renders the heading of a run: system, workloads and machine.
 pub fn heading(about: &About) -> String {
-    let (target, machine) = (&about.system, &about.machine);
+    let (described, machine) = (&about.system, &about.machine);
     let mut text = format!("{}: {}\n", about.scenario, about.title);
-    if target.kind == SystemKind::Connectors {
-        connectors(&mut text, target);
+    if described.kind == SystemKind::Connectors {
+        connectors(&mut text, described);
     } else {
-        certctl(&mut text, target);
+        certctl(&mut text, described);
     }
     for plan in &about.workloads {
         let several = about.workloads.len() > 1;
@@ -48,31 +48,31 @@ pub fn heading(about: &About) -> String {
 }
 
 /// Adds the rows of a certctl, or of the reference server.
-fn certctl(text: &mut String, target: &SystemDescription) {
-    let address = target.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
-    row(text, "system", &format!("{} at {}{address}", system(target), target.base_url));
+fn certctl(text: &mut String, described: &SystemDescription) {
+    let address = described.address.as_ref().map_or_else(String::new, |address| format!(" ({address})"));
+    row(text, "system", &format!("{} at {}{address}", system(described), described.base_url));
     // Figures of writes mean nothing without these settings.
     let durability = ["fsync", "synchronous_commit"]
         .into_iter()
-        .filter_map(|key| target.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
+        .filter_map(|key| described.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
         .collect::<String>();
-    row(text, "", &format!("store {}{durability}; {}", target.store, target.trust));
+    row(text, "", &format!("store {}{durability}; {}", described.store, described.trust));
 }
 
 /// Adds the rows of the daemons behind connectors.
-fn connectors(text: &mut String, target: &SystemDescription) {
-    for (index, daemon) in daemons(target).enumerate() {
+fn connectors(text: &mut String, described: &SystemDescription) {
+    for (index, daemon) in daemons(described).enumerate() {
         row(text, if index == 0 { "system" } else { "" }, &daemon);
     }
-    row(text, "", &target.trust);
-    for skipped in target.settings.get("skipped").and_then(serde_json::Value::as_array).into_iter().flatten() {
+    row(text, "", &described.trust);
+    for skipped in described.settings.get("skipped").and_then(serde_json::Value::as_array).into_iter().flatten() {
         row(text, "", skipped.as_str().unwrap_or(""));
     }
 }
 
 /// Lists the daemons of the system, each with its version and address.
-fn daemons(target: &SystemDescription) -> impl Iterator<Item = String> {
-    target.settings.iter().filter_map(|(name, facts)| {
+fn daemons(described: &SystemDescription) -> impl Iterator<Item = String> {
+    described.settings.iter().filter_map(|(name, facts)| {
         let base_url = facts["base_url"].as_str()?;
         let address = facts["address"].as_str().map_or_else(String::new, |address| format!(" ({address})"));
         let origin = if facts["started"] == true { ", started" } else { "" };
@@ -81,11 +81,13 @@ fn daemons(target: &SystemDescription) -> impl Iterator<Item = String> {
 }
 
 /// Names the system.
-pub(super) fn system(target: &SystemDescription) -> String {
-    match target.kind {
-        SystemKind::Reference => format!("reference server {} ({}), not certctl", target.version, target.behaviour),
-        SystemKind::Connectors => daemons(target).collect::<Vec<_>>().join(", "),
-        kind => format!("{kind} {}", target.version),
+pub(super) fn system(described: &SystemDescription) -> String {
+    match described.kind {
+        SystemKind::Reference => {
+            format!("reference server {} ({}), not certctl", described.version, described.behaviour)
+        }
+        SystemKind::Connectors => daemons(described).collect::<Vec<_>>().join(", "),
+        kind => format!("{kind} {}", described.version),
     }
 }
 

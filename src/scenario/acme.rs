@@ -91,7 +91,7 @@ impl Acme {
     /// Returns the scenario for a system whose Host is `host`; its requests carry `token` if there is one, and leave
     /// audit rows if `audited`.
     pub fn new(paths: &Paths, host: &str, token: Option<&str>, audited: bool) -> Self {
-        let request = |method, target: &str| (method, encode(method, target, host, token, ""));
+        let request = |method, path: &str| (method, encode(method, path, host, token, ""));
         let renewal_info = paths.renewal_info.trim_end_matches('/');
         Self {
             directory: paths.directory.clone(),

@@ -166,8 +166,8 @@ fn heartbeat_template(number: u64, host: &str, token: &str) -> Template {
     let body = format!(
         r#"{{"version":"2.1.0","hostname":"loadtest-{SLOT}.fleet.example.test","os":"{os}","architecture":"{architecture}"}}"#
     );
-    let target = format!("/api/v1/agents/ag-loadtest-{SLOT}/heartbeat");
-    Template::new(encode(Method::Post, &target, host, Some(token), &body), SLOT)
+    let path = format!("/api/v1/agents/ag-loadtest-{SLOT}/heartbeat");
+    Template::new(encode(Method::Post, &path, host, Some(token), &body), SLOT)
 }
 
 impl Scenario for AgentStorm {

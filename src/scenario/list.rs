@@ -189,8 +189,8 @@ impl Scenario for List {
     }
 
     fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
-        let target = format!("{}?{}", issuance::PATH, self.query(planned.seq));
-        *request = encode(Method::Get, &target, &self.host, Some(&self.token), "");
+        let path = format!("{}?{}", issuance::PATH, self.query(planned.seq));
+        *request = encode(Method::Get, &path, &self.host, Some(&self.token), "");
         if self.variant == Variant::Conditional
             && let Some(etag) = &self.walk.borrow().etag
         {

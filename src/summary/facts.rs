@@ -30,14 +30,11 @@ pub struct ArrivalCounts {
     /// Scheduled and never sent.
     pub unsent: u64,
     /// Those among the late and the unsent that the generator caused.
-    #[serde(default)]
     pub by_generator: u64,
     /// Those among the late and the unsent that waited for a connection and would have done so at a system that answers
     /// as it usually did: more connections would have spared them.
-    #[serde(default)]
     pub by_too_few_connections: u64,
     /// Sent after the window, while other workloads were measured; not measured.
-    #[serde(default)]
     pub later: u64,
     /// Measured seconds; fewer than planned in a partial run.
     pub measured_s: f64,
@@ -160,10 +157,8 @@ impl TimerFacts {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HandshakeFacts {
     /// The outcomes of connections that were tried and not opened.
-    #[serde(default)]
     pub failed: Vec<OutcomeCount>,
     /// The duration of each attempt, TCP and TLS together, whatever its result.
-    #[serde(default)]
     pub tried: DistributionFacts,
     /// TCP connect.
     pub dial: DistributionFacts,
@@ -258,10 +253,8 @@ pub struct GeneratorFacts {
     /// Resident memory that connections and window added, per connection, in bytes.
     pub rss_per_connection_bytes: Option<u64>,
     /// The number of memory allocations by the generator's thread within the window; absent where they are not counted.
-    #[serde(default)]
     pub allocations: Option<u64>,
     /// The number of requests that ended within the window: of all workloads, those of a warm-up included.
-    #[serde(default)]
     pub requests: u64,
     /// The kernel's scheduling of the generator's thread.
     pub scheduling: Cow<'static, str>,
@@ -305,13 +298,10 @@ pub struct ThresholdFacts {
     pub passed: Option<bool>,
     /// True if so many samples were beyond the limit by the system's own doing that it cannot be chance, with a
     /// confidence of 99.9%: the breach stands whatever else is wrong with the run.
-    #[serde(default)]
     pub certain: bool,
     /// The number of such samples.
-    #[serde(default)]
     pub beyond: u64,
     /// The number of all samples.
-    #[serde(default)]
     pub of: u64,
 }
 

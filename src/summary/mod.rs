@@ -58,7 +58,6 @@ pub struct Summary {
     /// The system's evidence, once per group of workloads that ran side by side. Empty where no database was given.
     pub evidence: Vec<Evidence>,
     /// The use of the machine, once per group of workloads that ran side by side.
-    #[serde(default)]
     pub machine_use: Vec<MachineUse>,
     /// Each threshold beside its measured value.
     pub thresholds: Vec<ThresholdFacts>,
@@ -68,10 +67,8 @@ pub struct Summary {
     /// The verdict of the run.
     pub verdict: Verdict,
     /// The system's breaches of rules that are not thresholds.
-    #[serde(default)]
     pub breaches: Vec<String>,
     /// The reason for which the run ended itself before its window did; absent if it did not.
-    #[serde(default)]
     pub ended_early: Option<String>,
     /// The reasons for which the run is invalid, unless a breach is clear all the same.
     pub invalid: Vec<String>,
@@ -114,7 +111,6 @@ pub struct WorkloadResults {
     /// Latencies of all steps together.
     pub latency: Latency,
     /// The lag of the generator's own timer.
-    #[serde(default)]
     pub timer: TimerFacts,
     /// The steps, where there is more than one.
     pub steps: Vec<StepFacts>,
@@ -123,7 +119,6 @@ pub struct WorkloadResults {
     /// Connections opened within the window.
     pub reopening: HandshakeFacts,
     /// The warm-up second by second, which no other figure counts; the last second ends where the window begins.
-    #[serde(default)]
     pub warm_up_timeline: Vec<SecondFacts>,
     /// The measured window second by second.
     pub timeline: Vec<SecondFacts>,

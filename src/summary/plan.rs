@@ -29,7 +29,6 @@ pub struct PlanFacts {
     /// The pause of a user after each round, in seconds; absent in an open workload.
     pub think_s: Option<f64>,
     /// The number of rounds after which a user of a closed workload ends; absent where the window ends it.
-    #[serde(default)]
     pub rounds: Option<u64>,
     /// The number of clients that take turns, or of users.
     pub clients: u64,

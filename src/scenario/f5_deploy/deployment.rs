@@ -115,7 +115,7 @@ impl Deployment {
     /// Replaces `request` by that of a step. Values that earlier steps have not brought are empty in it.
     pub fn encode(&self, step: usize, host: &str, user: &Credentials, request: &mut Vec<u8>) -> Method {
         let profile = format!("/mgmt/tm/ltm/profile/client-ssl/~Common~{}", self.profile);
-        let (method, target, body) = match step {
+        let (method, path, body) = match step {
             LOGIN => {
                 let Credentials { username, password } = user;
                 let login = json!({"username": username, "password": password, "loginProviderName": "tmos"});
@@ -131,8 +131,8 @@ impl Deployment {
                 (Method::Patch, profile, names.to_string())
             }
             COMMIT => {
-                let target = format!("/mgmt/tm/transaction/{}", self.transaction);
-                (Method::Patch, target, json!({"state": "VALIDATING"}).to_string())
+                let path = format!("/mgmt/tm/transaction/{}", self.transaction);
+                (Method::Patch, path, json!({"state": "VALIDATING"}).to_string())
             }
             LOGOUT => (Method::Delete, format!("/mgmt/shared/authz/tokens/{}", self.token), String::new()),
             _ => (Method::Get, profile, String::new()),
@@ -143,15 +143,15 @@ impl Deployment {
         } else if step == UPDATE_PROFILE {
             fields.push(("X-F5-REST-Coordination-Id", &self.transaction));
         }
-        *request = encode_as(method, &target, host, &fields, JSON, &body);
+        *request = encode_as(method, &path, host, &fields, JSON, &body);
         method
     }
 
     fn encode_upload(&self, object: &Object, pem: &str, host: &str, request: &mut Vec<u8>) -> Method {
-        let target = format!("/mgmt/shared/file-transfer/uploads/{}.pem", object.name);
+        let path = format!("/mgmt/shared/file-transfer/uploads/{}.pem", object.name);
         let range = format!("0-{}/{}", pem.len().saturating_sub(1), pem.len());
         let fields = [("X-F5-Auth-Token", self.token.as_str()), ("Content-Range", &range)];
-        *request = encode_as(Method::Post, &target, host, &fields, BYTES, pem);
+        *request = encode_as(Method::Post, &path, host, &fields, BYTES, pem);
         Method::Post
     }
 
