@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    certctl_bench::cli::handshake::main()
+    certctl_bench::cli::handshake_bench::main()
 }

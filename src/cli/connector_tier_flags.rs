@@ -17,10 +17,10 @@ use crate::measure::threshold::Threshold;
 use crate::provision::daemon::Reload;
 use crate::provision::pki::KeyType;
 use crate::run::{PlannedWorkload, Workload, sockets};
+use crate::scenario::connector_handshake::{self, ConnectorHandshake};
 use crate::scenario::connector_kind::ConnectorKind;
 use crate::scenario::f5_deploy::deployment::STEPS;
 use crate::scenario::f5_deploy::{self, F5Deploy};
-use crate::scenario::handshake::{self, ConnectorHandshake};
 use crate::scenario::need::Need;
 use crate::system::base_url::BaseUrl;
 use crate::system::connectors::{Connector, Connectors, DaemonChoice};
@@ -222,7 +222,7 @@ impl ConnectorTierFlags {
     fn connecting(&self, kind: ConnectorKind, load: &LoadFlags) -> Result<PlannedWorkload<Connectors>> {
         let pattern = self.arrivals.at(self.rate());
         let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
-        let mut plan = load.plan(model, self.connections as usize, handshake::STEPS.len())?;
+        let mut plan = load.plan(model, self.connections as usize, connector_handshake::STEPS.len())?;
         plan.opening = Opening::ByFirstRequest;
         plan.window = load.duration.unwrap_or(match self.workload {
             ConnectorWorkload::Rotation => ROTATION_WINDOW,
@@ -236,8 +236,8 @@ impl ConnectorTierFlags {
         let rotates_every = self.rotates_every();
         let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
         let (offer, connections) = (self.offer(), plan.connections);
-        let name = handshake::name(kind, rotates_every.is_some());
-        let workload = Workload { name, plan, thresholds: handshake::thresholds(kind) };
+        let name = connector_handshake::name(kind, rotates_every.is_some());
+        let workload = Workload { name, plan, thresholds: connector_handshake::thresholds(kind) };
         let bind = move |connectors: &Connectors| {
             // A daemon that is not installed was reported when the others were started.
             let Some(connector) = connectors.all().iter().find(|one| one.kind == kind) else { return Ok(None) };

@@ -13,7 +13,7 @@ pub mod criterion;
 pub mod doctor;
 mod elsewhere;
 pub mod exit;
-pub mod handshake;
+pub mod handshake_bench;
 pub mod prepare;
 pub mod registry;
 pub mod relative;
