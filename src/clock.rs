@@ -5,6 +5,8 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// A point in time on the monotonic clock, in nanoseconds since an arbitrary start (on Linux, boot).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
@@ -12,10 +14,7 @@ pub struct Moment(u64);
 impl Moment {
     /// Reads the clock.
     pub fn now() -> Self {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid timespec; CLOCK_MONOTONIC exists on every Linux, so the call cannot fail.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-        Self(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        Self(read_ns(ClockId::Monotonic))
     }
 
     /// Returns the moment at `ns` nanoseconds on this clock.
@@ -52,17 +51,15 @@ impl Sub for Moment {
 
 /// Returns the CPU time that the calling thread has used, in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
-    cpu_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+    read_ns(ClockId::ThreadCPUTime)
 }
 
 /// Returns the CPU time that the process has used, all threads together, in nanoseconds.
 pub fn process_cpu_ns() -> u64 {
-    cpu_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
+    read_ns(ClockId::ProcessCPUTime)
 }
 
-fn cpu_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec and both CPU clocks exist on every Linux, so the call cannot fail.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
+fn read_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

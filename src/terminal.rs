@@ -4,12 +4,16 @@
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal as _};
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fstat};
+use rustix::io::Errno;
+use rustix::stdio::{stderr, stdout};
 
 /// The longest wait of all messages together for a reader of standard error.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,6 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const NARROWEST: usize = 20;
 /// The bytes that a ready pipe takes at once: PIPE_BUF of POSIX, with its value on Linux.
 const CHUNK_BYTES: usize = 4_096;
+/// The longest single wait for a descriptor.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Flags to open a file that may be a pipe or a terminal: neither opening it nor its use waits, and it does not become
+/// this process's terminal.
+pub const NEVER_WAIT: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
 
 /// Prints to standard output.
 macro_rules! out {
@@ -50,23 +60,21 @@ pub fn print_bytes(bytes: &[u8]) {
     if OUTPUT_ERROR.load(Ordering::Relaxed) != 0 {
         return;
     }
-    if let Err(error) = write_all(libc::STDOUT_FILENO, bytes) {
+    if let Err(error) = write_all(stdout(), bytes) {
         fail(&error);
     }
 }
 
 /// Records that standard output has failed with `error`.
 pub fn fail(error: &io::Error) {
-    OUTPUT_ERROR.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
+    OUTPUT_ERROR.store(error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()), Ordering::Relaxed);
 }
 
 /// Returns the error that kept standard output from taking everything. A reader that has closed its end has read what
 /// it wanted: that is no failure.
 pub fn failure() -> Option<io::Error> {
-    match OUTPUT_ERROR.load(Ordering::Relaxed) {
-        0 | libc::EPIPE => None,
-        number => Some(io::Error::from_raw_os_error(number)),
-    }
+    let number = OUTPUT_ERROR.load(Ordering::Relaxed);
+    (number != 0 && number != Errno::PIPE.raw_os_error()).then(|| io::Error::from_raw_os_error(number))
 }
 
 /// Writes to standard error. Text that is not read within a second, counted over the whole process, is dropped.
@@ -90,21 +98,16 @@ pub fn line_width() -> Option<usize> {
     if is_dumb || !io::stderr().is_terminal() {
         return None;
     }
-    // SAFETY: a structure of numbers, for which zero is a value.
-    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes the structure, which outlives the call.
-    let known = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0;
-    let columns = usize::from(size.ws_col);
+    let columns = usize::from(rustix::termios::tcgetwinsize(stderr()).ok()?.ws_col);
     // The last column is left free: some terminals begin a new line once it is written.
-    (known && columns >= NARROWEST).then(|| columns - 1)
+    (columns >= NARROWEST).then(|| columns - 1)
 }
 
 /// Returns the descriptor, standard output or error, that has `file` open.
-pub fn descriptor_of(file: &Metadata) -> Option<RawFd> {
-    [libc::STDOUT_FILENO, libc::STDERR_FILENO].into_iter().find(|descriptor| {
-        let ours = borrowed(*descriptor).metadata();
+pub fn descriptor_of(file: &Metadata) -> Option<BorrowedFd<'static>> {
+    [stdout(), stderr()].into_iter().find(|descriptor| {
         // A character device proves nothing: standard output and the file may both be `/dev/null` by chance.
-        ours.is_ok_and(|ours| (ours.dev(), ours.ino()) == (file.dev(), file.ino()))
+        fstat(descriptor).is_ok_and(|ours| (ours.st_dev, ours.st_ino) == (file.dev(), file.ino()))
             && !file.file_type().is_char_device()
     })
 }
@@ -113,7 +116,7 @@ pub fn descriptor_of(file: &Metadata) -> Option<RawFd> {
 ///
 /// # Errors
 /// If the other end is closed or fails.
-pub fn write_all(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     write_within(descriptor, bytes, Duration::MAX)
 }
 
@@ -121,18 +124,18 @@ pub fn write_all(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// If the other end is closed or fails, or, of the kind `TimedOut`, takes nothing for `patience`.
-pub fn write_within(descriptor: RawFd, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
+pub fn write_within(descriptor: BorrowedFd<'_>, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
-        match write_some(descriptor, bytes) {
+        match rustix::io::write(descriptor, bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if !ready(descriptor, libc::POLLOUT, patience)? {
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => {
+                if !ready(descriptor, PollFlags::OUT, patience)? {
                     return Err(ErrorKind::TimedOut.into());
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
@@ -142,42 +145,29 @@ pub fn write_within(descriptor: RawFd, mut bytes: &[u8], patience: Duration) -> 
 ///
 /// # Errors
 /// If the kernel refuses to wait.
-pub fn ready(descriptor: RawFd, events: libc::c_short, patience: Duration) -> io::Result<bool> {
+pub fn ready(descriptor: BorrowedFd<'_>, events: PollFlags, patience: Duration) -> io::Result<bool> {
     let started = Instant::now();
     loop {
-        let left = patience.saturating_sub(started.elapsed()).as_millis().min(60_000) as libc::c_int;
-        let mut poll = libc::pollfd { fd: descriptor, events, revents: 0 };
-        // SAFETY: one structure, which outlives the call.
-        let count = unsafe { libc::poll(&raw mut poll, 1, left) };
-        match count {
-            1.. => return Ok(true),
-            0 if started.elapsed() >= patience => return Ok(false),
-            0 => {}
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        let left = patience.saturating_sub(started.elapsed()).min(LOOK);
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::from_borrowed_fd(descriptor, events)], Some(&left)) {
+            Ok(1..) => return Ok(true),
+            Ok(0) if started.elapsed() >= patience => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn write_some(descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: the bytes outlive the call.
-    let written = unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
-    usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
 /// Writes to standard error, and waits for it for at most `patience`.
 fn write_error(bytes: &[u8], patience: Duration) -> io::Result<()> {
     static AGAIN: OnceLock<Option<File>> = OnceLock::new();
     if let Some(again) = AGAIN.get_or_init(reopened) {
-        return write_within(again.as_raw_fd(), bytes, patience);
+        return write_within(again.as_fd(), bytes, patience);
     }
-    let descriptor = libc::STDERR_FILENO;
+    let descriptor = stderr();
     for chunk in bytes.chunks(CHUNK_BYTES) {
-        if !ready(descriptor, libc::POLLOUT, patience)? {
+        if !ready(descriptor, PollFlags::OUT, patience)? {
             return Err(ErrorKind::TimedOut.into());
         }
         write_within(descriptor, chunk, patience)?;
@@ -188,16 +178,9 @@ fn write_error(bytes: &[u8], patience: Duration) -> io::Result<()> {
 /// Opens standard error once more, for writes that do not block: `O_NONBLOCK` on the existing descriptor would apply to
 /// the other processes that share it, too. Returns `None` where that cannot be done, or is not needed, as for a file.
 fn reopened() -> Option<File> {
-    let kind = borrowed(libc::STDERR_FILENO).metadata().ok()?.file_type();
+    let kind = FileType::from_raw_mode(fstat(stderr()).ok()?.st_mode);
     if !kind.is_fifo() && !io::stderr().is_terminal() {
         return None;
     }
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    OpenOptions::new().write(true).custom_flags(flags).open("/proc/self/fd/2").ok()
-}
-
-fn borrowed(descriptor: RawFd) -> ManuallyDrop<File> {
-    // SAFETY: the standard library keeps the descriptors of standard output and error open for as long as the process
-    // runs, and `ManuallyDrop` does not close this one.
-    ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) })
+    OpenOptions::new().write(true).custom_flags(NEVER_WAIT).open("/proc/self/fd/2").ok()
 }

@@ -18,6 +18,7 @@ use certctl_bench::provision::postgres::{BIN_VARIABLE, Cluster, PostgresInstalla
 use common::needs::needs;
 use common::process::{PATIENCE, Process, copy_program, descendants, until, write_script};
 use postgres::{Client, NoTls};
+use rustix::process::{Signal, geteuid};
 
 const ROLE: &str = "CERTCTL_BENCH_TEST_ROLE";
 
@@ -135,8 +136,7 @@ fn a_parent_killed_during_initdb_leaves_nothing_behind() {
 #[test]
 fn a_cluster_starts_for_every_user() {
     needs!(Postgresql);
-    // SAFETY: plain system call.
-    if unsafe { libc::geteuid() } != 0 {
+    if !geteuid().is_root() {
         // The other tests have shown it for this user then, and no other is available.
         return;
     }
@@ -227,12 +227,12 @@ fn a_missing_program_is_named() {
 
 #[test]
 fn a_child_that_ignores_sigterm_is_killed_with_its_group() {
-    let spec = Spec { stop_signal: Some(libc::SIGTERM), ..Spec::default() };
+    let spec = Spec { stop_signal: Some(Signal::TERM), ..Spec::default() };
     let mut child = shell("trap '' TERM; sleep 600 & echo $!; wait; sleep 600", spec);
     let grandchild = child.wait_for_line(PATIENCE).unwrap().parse().unwrap();
     let began = Instant::now();
     let status = child.stop(Duration::from_millis(50)).unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::KILL.as_raw()));
     assert!(began.elapsed() < PATIENCE / 2);
     until("the grandchild is gone", || !alive(grandchild));
 }
@@ -253,8 +253,7 @@ fn a_child_outlives_the_thread_that_spawned_it() {
 
 #[test]
 fn a_child_drops_supplementary_groups_with_its_user() {
-    // SAFETY: plain system call.
-    if unsafe { libc::geteuid() } != 0 {
+    if !geteuid().is_root() {
         return;
     }
     let user = RunAs::named("nobody").unwrap().expect("the user nobody");

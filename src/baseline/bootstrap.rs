@@ -6,7 +6,7 @@
 //! (1992) close the series to a circle, so that its ends are drawn as often as its middle.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use super::histogram::{Bucket, Histogram};
@@ -154,7 +154,7 @@ pub fn variance(values: &[f64]) -> f64 {
 mod tests {
     use proptest::prelude::*;
     // proptest has another of that name.
-    use rand_xoshiro::rand_core::RngCore;
+    use rand_xoshiro::rand_core::Rng;
 
     use super::*;
 

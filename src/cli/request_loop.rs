@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -190,9 +191,8 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
 
 /// Has the kernel end this process with its parent.
 fn die_with(parent: u32) -> Result<()> {
-    // SAFETY: plain system calls without pointers.
-    let (set, now) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
-    if set < 0 || now as u32 != parent {
+    let set = set_parent_process_death_signal(Some(Signal::KILL));
+    if set.is_err() || getppid() != Pid::from_raw(parent.cast_signed()) {
         return Err(Error::new("the bench target that started this loop has ended"));
     }
     Ok(())

@@ -1,13 +1,15 @@
 //! The shield: Criterion prints by itself, and panics if its output is not taken. A shield takes the output, and passes
 //! it on for as long as the other end takes it.
 
-use std::fs::File;
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{io, thread};
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
 
 use crate::error::{Context as _, Result};
 use crate::terminal;
@@ -20,8 +22,32 @@ static RAISED: Mutex<Vec<Raised>> = Mutex::new(Vec::new());
 /// A relay between this process's output and its reader, until it is dropped.
 pub struct Shield(());
 
+/// A standard stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Output,
+    Error,
+}
+
+impl Stream {
+    fn descriptor(self) -> BorrowedFd<'static> {
+        match self {
+            Self::Output => stdout(),
+            Self::Error => stderr(),
+        }
+    }
+
+    /// Makes this stream's descriptor a duplicate of `other`.
+    fn replace(self, other: &OwnedFd) -> rustix::io::Result<()> {
+        match self {
+            Self::Output => dup2_stdout(other),
+            Self::Error => dup2_stderr(other),
+        }
+    }
+}
+
 struct Raised {
-    descriptor: RawFd,
+    stream: Stream,
     /// A duplicate of the original descriptor.
     before: OwnedFd,
     /// Closed once everything is passed on.
@@ -35,11 +61,9 @@ impl Shield {
     /// If descriptors or threads have run out.
     pub fn raise() -> Result<Self> {
         let shield = Self(());
-        for (descriptor, is_terminal) in
-            [(libc::STDOUT_FILENO, io::stdout().is_terminal()), (libc::STDERR_FILENO, io::stderr().is_terminal())]
-        {
-            if !is_terminal {
-                let raised = Raised::new(descriptor).context(|| "capturing the output of Criterion".to_owned())?;
+        for stream in [Stream::Output, Stream::Error] {
+            if !stream.descriptor().is_terminal() {
+                let raised = Raised::new(stream).context(|| "capturing the output of Criterion".to_owned())?;
                 RAISED.lock().unwrap_or_else(PoisonError::into_inner).push(raised);
             }
         }
@@ -61,42 +85,34 @@ pub fn lower() {
         let _ = io::stdout().flush();
     }
     for one in raised {
-        // SAFETY: both descriptors are open.
-        unsafe { libc::dup2(one.before.as_raw_fd(), one.descriptor) };
+        // Nothing is left to do about a failure.
+        let _ = one.stream.replace(&one.before);
         // The wait is bounded: a child process may still hold the pipe.
         let _ = one.done.recv_timeout(PATIENCE);
     }
 }
 
 impl Raised {
-    fn new(descriptor: RawFd) -> io::Result<Self> {
+    fn new(stream: Stream) -> io::Result<Self> {
         let (mut reader, writer) = io::pipe()?;
-        // SAFETY: the descriptor is open, and nothing else owns the new one.
-        let [before, copy] = [(), ()].map(|()| unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) });
-        if before < 0 || copy < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: as above.
-        let (before, copy) = unsafe { (OwnedFd::from_raw_fd(before), File::from_raw_fd(copy)) };
+        let before = fcntl_dupfd_cloexec(stream.descriptor(), 3)?;
+        let copy = before.try_clone()?;
         let (held, done) = channel::<()>();
         thread::Builder::new().name("printing".to_owned()).spawn(move || {
             let mut chunk = [0; 4_096];
             let mut wanted = true;
             // Read to the end, even if nothing is passed on any more: the printing thread must not block.
             while let Ok(count @ 1..) = reader.read(&mut chunk) {
-                if wanted && let Err(error) = terminal::write_all(copy.as_raw_fd(), &chunk[..count]) {
+                if wanted && let Err(error) = terminal::write_all(copy.as_fd(), &chunk[..count]) {
                     wanted = false;
-                    if descriptor == libc::STDOUT_FILENO {
+                    if stream == Stream::Output {
                         terminal::fail(&error);
                     }
                 }
             }
             drop(held);
         })?;
-        // SAFETY: both are open; the writer's own descriptor is closed when it is dropped.
-        if unsafe { libc::dup2(writer.as_raw_fd(), descriptor) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self { descriptor, before, done })
+        stream.replace(&writer.into())?;
+        Ok(Self { stream, before, done })
     }
 }

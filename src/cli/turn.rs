@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::baseline::source;
@@ -138,7 +139,7 @@ impl Contender {
             }
             let is_late = started.elapsed() > limit;
             if is_late || stop.load(Ordering::Relaxed) {
-                child.stop_group(libc::SIGINT, STOP_GRACE)?;
+                child.stop_group(Signal::INT, STOP_GRACE)?;
                 if is_late {
                     return Ok(None);
                 }

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::Pid;
+use rustix::thread::gettid;
+
 use super::processes::{Occupants, processes};
 use crate::clock::{Moment, thread_cpu_ns};
 use crate::error::Result;
@@ -38,8 +41,7 @@ impl MachineMeter {
     pub fn start(addresses: Addresses, progress: Arc<Progress>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        // SAFETY: plain system call.
-        let measuring_thread = unsafe { libc::gettid() };
+        let measuring_thread = gettid();
         let thread = spawn("meter", move || Watch::new(&addresses, measuring_thread).run(&progress, &stopped))?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -80,16 +82,15 @@ fn read(path: &Path) -> Option<String> {
 }
 
 impl Watch {
-    fn new(addresses: &Addresses, measuring_thread: libc::pid_t) -> Self {
+    fn new(addresses: &Addresses, measuring_thread: Pid) -> Self {
         let occupants = Occupants::find(addresses);
-        // SAFETY: plain system call.
-        let ticks_per_s = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+        let ticks_per_s = rustix::param::clock_ticks_per_second() as f64;
         let used = processors_of(occupants.roots.owners.keys().copied());
         let account = Account::new(occupants.roots.clone(), used.clone(), ticks_per_s);
         Self {
             used,
             cgroup: Cgroup::of_this_process(&read),
-            measuring_stat: format!("/proc/self/task/{measuring_thread}/stat"),
+            measuring_stat: format!("/proc/self/task/{}/stat", measuring_thread.as_raw_pid()),
             occupants,
             account,
             cost: Duration::ZERO,

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::shown;
 use super::write::{UnnamedFile, survive_size_limits};
@@ -26,14 +28,10 @@ pub struct FolderLock {
 pub fn claim(folder: &Path) -> Result<FolderLock> {
     probe(folder)?;
     let lock = File::open(folder).map_err(|error| unfit(folder, &error))?;
-    // SAFETY: a plain system call on a descriptor that is open.
-    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let error = io::Error::last_os_error();
-        // On a file system without locks, it is left to the user to keep runs apart.
-        if error.kind() == io::ErrorKind::WouldBlock {
-            return Err(Error::new(format!("another run writes its results to {}", shown(folder)))
-                .with_hint("wait for its end, or name another folder with --output"));
-        }
+    // On a file system without locks, it is left to the user to keep runs apart.
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return Err(Error::new(format!("another run writes its results to {}", shown(folder)))
+            .with_hint("wait for its end, or name another folder with --output"));
     }
     Ok(FolderLock { _lock: lock })
 }
@@ -46,7 +44,7 @@ pub fn probe(folder: &Path) -> Result<()> {
     survive_size_limits();
     // For a file of that name, `create_dir_all` would report only that something exists.
     if folder.exists() && !folder.is_dir() {
-        return Err(unfit(folder, &io::Error::from_raw_os_error(libc::ENOTDIR)));
+        return Err(unfit(folder, &Errno::NOTDIR.into()));
     }
     let write = |mut part: UnnamedFile| part.file.write_all(&vec![0; ROOM_BYTES]);
     fs::create_dir_all(folder)

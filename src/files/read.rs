@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::terminal::ready;
+use rustix::event::PollFlags;
+
+use crate::terminal::{NEVER_WAIT, ready};
 
 /// The longest wait for a writer to open a named pipe.
 const WRITER_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,7 +58,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Reads the file, and keeps in `held` the number of bytes that were read.
 fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>> {
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let mut file = OpenOptions::new().read(true).custom_flags(NEVER_WAIT).open(path)?;
     let found = file.metadata()?;
     if found.is_dir() {
         return Err(ErrorKind::IsADirectory.into());
@@ -88,7 +90,7 @@ fn read_through(path: &Path, limit: u64, held: &AtomicU64) -> io::Result<Vec<u8>
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 awaits_writer = false;
-                if !ready(file.as_raw_fd(), libc::POLLIN, SILENCE)? {
+                if !ready(file.as_fd(), PollFlags::IN, SILENCE)? {
                     let why = format!("its writer sent no data for {} s", SILENCE.as_secs());
                     return Err(io::Error::new(ErrorKind::TimedOut, why));
                 }

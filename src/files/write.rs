@@ -6,11 +6,9 @@
 //! during the write may then lose the content. Links are followed. A device, pipe or socket is written to, not
 //! replaced.
 
-use std::ffi::CString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,9 +17,12 @@ use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags, fallocate, linkat};
+use rustix::io::Errno;
+
 use super::shown;
 use crate::error::{Error, Result};
-use crate::terminal;
+use crate::terminal::{self, NEVER_WAIT};
 
 /// The longest wait for a reader.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -142,15 +143,13 @@ fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Reserves space for `bytes` bytes from the beginning of a file; its content stays.
 fn reserve(file: &File, bytes: usize) -> io::Result<()> {
-    let Ok(length @ 1..) = libc::off_t::try_from(bytes) else { return Ok(()) };
-    // SAFETY: plain system call, on a descriptor that is open.
-    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
+    if bytes == 0 {
         return Ok(());
     }
-    match io::Error::last_os_error() {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes as u64) {
         // Not every file system supports this.
-        error if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
-        error => Err(error),
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -183,9 +182,13 @@ fn is_in_the_way(error: &io::Error) -> bool {
 /// Waits until the content is on disk. A file system without such a call counts as done.
 fn synced(file: &File) -> io::Result<()> {
     match file.sync_all() {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) => Ok(()),
+        Err(error) if is_one_of(&error, &[Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP]) => Ok(()),
         done => done,
     }
+}
+
+fn is_one_of(error: &io::Error, numbers: &[Errno]) -> bool {
+    Errno::from_io_error(error).is_some_and(|number| numbers.contains(&number))
 }
 
 /// Returns the path to which the links at `path` lead, even if nothing exists there.
@@ -197,7 +200,7 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
             Err(_) => return Ok(path),
         }
     }
-    Err(io::Error::from_raw_os_error(libc::ELOOP))
+    Err(Errno::LOOP.into())
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -214,10 +217,11 @@ pub(super) struct UnnamedFile {
 
 impl UnnamedFile {
     pub fn new(folder: &Path) -> io::Result<Self> {
-        let unnamed = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(0o666).open(folder);
+        let flags = OFlags::TMPFILE.bits().cast_signed();
+        let unnamed = OpenOptions::new().write(true).custom_flags(flags).mode(0o666).open(folder);
         match unnamed {
             Ok(file) => Ok(Self { file, folder: folder.to_owned(), name: OnceLock::new() }),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
+            Err(error) if is_one_of(&error, &[Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL]) => {
                 let path = part_name(folder);
                 let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path)?;
                 Ok(Self { file, folder: folder.to_owned(), name: OnceLock::from(path) })
@@ -246,13 +250,8 @@ impl UnnamedFile {
     }
 
     fn link(&self, path: &Path) -> io::Result<()> {
-        let old = CString::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
-        let new = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: both are strings that end in NUL and outlive the call.
-        let done = unsafe {
-            libc::linkat(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), libc::AT_SYMLINK_FOLLOW)
-        };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        linkat(CWD, format!("/proc/self/fd/{}", self.file.as_raw_fd()), CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+        Ok(())
     }
 }
 
@@ -281,7 +280,7 @@ fn pour(path: &Path, found: &Metadata, content: &[u8]) -> io::Result<()> {
         return socket.write_all(content);
     }
     let file = open_for_writing(path)?;
-    terminal::write_within(file.as_raw_fd(), content, PATIENCE).map_err(|error| match error.kind() {
+    terminal::write_within(file.as_fd(), content, PATIENCE).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => unread(),
         _ => error,
     })
@@ -290,10 +289,9 @@ fn pour(path: &Path, found: &Metadata, content: &[u8]) -> io::Result<()> {
 fn open_for_writing(path: &Path) -> io::Result<File> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+        match OpenOptions::new().write(true).custom_flags(NEVER_WAIT).open(path) {
             // A pipe without a reader.
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            Err(error) if is_one_of(&error, &[Errno::NXIO]) => {
                 if Instant::now() >= deadline {
                     return Err(unread());
                 }

@@ -5,6 +5,9 @@ use std::io;
 use std::path::Path;
 use std::thread::{Builder, JoinHandle};
 
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::error::{Context, Error, Result};
 use crate::load::ports::Ports;
 use crate::measure::cgroup::Cgroup;
@@ -37,26 +40,18 @@ impl Sockets {
             self.fit_ports(ports, sized)?;
         }
         let needed = self.descriptors() as u64;
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is a valid rlimit for the call to fill.
-        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
-            return Err(std::io::Error::last_os_error()).context(|| "reading the descriptor limit".to_owned());
-        }
-        if limit.rlim_cur >= needed {
+        let limit = getrlimit(Resource::Nofile);
+        if limit.current.is_none_or(|limit| limit >= needed) {
             return Ok(());
         }
-        if limit.rlim_max < needed {
-            let text = format!("{self}; the hard limit (RLIMIT_NOFILE) is {}", limit.rlim_max);
-            let lower = self.lower(limit.rlim_max, sized).map_or_else(String::new, |lower| format!(", or {lower}"));
+        if let Some(most) = limit.maximum.filter(|most| *most < needed) {
+            let text = format!("{self}; the hard limit (RLIMIT_NOFILE) is {most}");
+            let lower = self.lower(most, sized).map_or_else(String::new, |lower| format!(", or {lower}"));
             return Err(Error::new(text).with_hint(format!("run ulimit -Hn {needed} as root before the run{lower}")));
         }
-        limit.rlim_cur = needed;
-        // SAFETY: `limit` is a valid rlimit.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
-            return Err(std::io::Error::last_os_error())
-                .context(|| format!("raising the descriptor limit to {needed}"));
-        }
-        Ok(())
+        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
+            .map_err(io::Error::from)
+            .context(|| format!("raising the descriptor limit to {needed}"))
     }
 
     /// Checks the number of ports: each connection to one peer has a port of its own.
@@ -135,39 +130,29 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
 /// Returns the error of starting a thread or a process, which names the limit that may be the reason.
 pub fn unstarted(what: &str, error: &io::Error) -> Error {
     let failed = Error::new(format!("{what}: {error}"));
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOMEM) => {
+    let format_limit = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN | Errno::NOMEM) => {
             let limits = Cgroup::of_this_process(&|path: &Path| std::fs::read_to_string(path).ok())
                 .limits(&|path: &Path| std::fs::read_to_string(path).ok());
-            let format_limit =
-                |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
             let text = format!(
                 "{}; threads and processes of this user (RLIMIT_NPROC): {}; of the control group (pids.max): {}; bytes of \
                  address space (RLIMIT_AS): {}",
                 failed.what(),
-                format_limit(resource_limit(libc::RLIMIT_NPROC)),
+                format_limit(getrlimit(Resource::Nproc).current),
                 format_limit(limits.processes),
-                format_limit(resource_limit(libc::RLIMIT_AS))
+                format_limit(getrlimit(Resource::As).current)
             );
             Error::new(text)
                 .with_hint("raise the one that is reached: ulimit -u 4096, docker's --pids-limit, ulimit -v unlimited")
         }
-        Some(libc::EMFILE | libc::ENFILE) => {
-            let limit =
-                resource_limit(libc::RLIMIT_NOFILE).map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+        Some(Errno::MFILE | Errno::NFILE) => {
+            let limit = format_limit(getrlimit(Resource::Nofile).current);
             Error::new(format!("{}; file descriptors (RLIMIT_NOFILE): {limit}", failed.what()))
                 .with_hint("run ulimit -n 1024 before the run")
         }
         _ => failed,
     }
-}
-
-/// Returns a soft limit of this process; `None` if it is unlimited.
-fn resource_limit(which: libc::__rlimit_resource_t) -> Option<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit for the call to fill. Should it fail, the limit reads 0.
-    unsafe { libc::getrlimit(which, &raw mut limit) };
-    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 impl fmt::Display for Sockets {
@@ -209,10 +194,10 @@ mod tests {
 
     #[test]
     fn a_failed_start_names_the_limits() {
-        let of = |code| unstarted("starting the thread x", &io::Error::from_raw_os_error(code)).to_string();
-        assert!(of(libc::EAGAIN).contains("RLIMIT_NPROC") && of(libc::EAGAIN).contains("pids.max"));
-        assert!(of(libc::EMFILE).contains("RLIMIT_NOFILE"));
-        assert!(!of(libc::ENOENT).contains("RLIMIT"));
+        let of = |code: Errno| unstarted("starting the thread x", &code.into()).to_string();
+        assert!(of(Errno::AGAIN).contains("RLIMIT_NPROC") && of(Errno::AGAIN).contains("pids.max"));
+        assert!(of(Errno::MFILE).contains("RLIMIT_NOFILE"));
+        assert!(!of(Errno::NOENT).contains("RLIMIT"));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! arrival.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use rustix::time::{timerfd_create, timerfd_settime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -22,13 +24,7 @@ impl Timer {
     /// # Errors
     /// If the process is out of file descriptors.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: plain system call without pointers.
-        let raw = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `raw` was just opened and has no other owner.
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         // SAFETY: an `OwnedFd` keeps the one descriptor that it owns until it is dropped.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         Ok(Self { fd: fd.map_err(io::Error::from)? })
@@ -55,25 +51,18 @@ impl Timer {
 
     fn arm(&self, moment: Moment) -> io::Result<()> {
         let at_ns = moment.as_ns().max(1);
-        let spec = libc::itimerspec {
-            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: libc::timespec {
-                tv_sec: (at_ns / 1_000_000_000) as libc::time_t,
-                tv_nsec: (at_ns % 1_000_000_000) as libc::c_long,
-            },
+        let spec = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec { tv_sec: (at_ns / 1_000_000_000) as i64, tv_nsec: (at_ns % 1_000_000_000) as i64 },
         };
-        // SAFETY: `self` owns the descriptor and `spec` outlives the call.
-        let set = unsafe {
-            libc::timerfd_settime(self.fd.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw const spec, std::ptr::null_mut())
-        };
-        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        Ok(())
     }
 }
 
 /// Reads the expiry count, which also clears the readiness.
 fn drain(fd: &OwnedFd) -> io::Result<()> {
-    let mut count = 0u64;
-    // SAFETY: `count` is 8 writable bytes, the size of a timerfd's expiry count.
-    let read = unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
-    if read == 8 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    // The kernel writes all 8 bytes or none.
+    rustix::io::read(fd, &mut [0; 8])?;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::arrival::PlannedRequest;
 use super::rate::Rate;

@@ -124,8 +124,7 @@ fn seconds(ns: u64) -> f64 {
 
 /// Returns the resident memory of this process in bytes; 0 if the kernel does not report it.
 fn rss_bytes() -> u64 {
-    // SAFETY: plain system call without pointers.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
+    let page_bytes = rustix::param::page_size() as u64;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * page_bytes

@@ -23,12 +23,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, geteuid, getpid, getppid, kill_process, kill_process_group,
+    set_parent_process_death_signal, setpgid, setsid, waitid,
+};
+
 use crate::error::{Context, Error, Result};
 use crate::foreign;
 use crate::load::limits::{spawn, unstarted};
-
-/// A signal's number, as libc names it (`libc::SIGINT`).
-pub type Signal = libc::c_int;
 
 /// The part of a child's stderr that is kept, its end, in bytes.
 const TAIL_BYTES: usize = 8 * 1024;
@@ -77,8 +80,7 @@ impl RunAs {
     /// # Errors
     /// If this process runs as root and no such user exists.
     pub fn lesser(names: &[&str]) -> Result<Option<RunAs>> {
-        // SAFETY: plain system call.
-        if unsafe { libc::geteuid() } != 0 {
+        if !geteuid().is_root() {
             return Ok(None);
         }
         for name in names {
@@ -111,7 +113,7 @@ impl Default for Spec {
     /// Killed by SIGKILL when this process dies, stopped by the closed stdin, run as the current user, its stderr read
     /// here.
     fn default() -> Self {
-        Self { death_signal: Some(libc::SIGKILL), stop_signal: None, run_as: None, log: None, log_stdout: false }
+        Self { death_signal: Some(Signal::KILL), stop_signal: None, run_as: None, log: None, log_stdout: false }
     }
 }
 
@@ -213,7 +215,7 @@ impl Child {
     /// group.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         if !self.ended {
-            if !has_ended(self.pid()).context(|| format!("waiting for {}", self.name))? {
+            if !has_ended(&self.process).context(|| format!("waiting for {}", self.name))? {
                 return Ok(None);
             }
             self.ended = true;
@@ -253,8 +255,7 @@ impl Child {
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         // A child that has ended but was not reaped keeps its pid, so the pid cannot belong to another process.
         if self.exited()?.is_none() {
-            // SAFETY: plain system call.
-            unsafe { libc::kill(self.process.id().cast_signed(), signal) };
+            let _ = kill_process(Pid::from_child(&self.process), signal);
         }
         Ok(())
     }
@@ -276,8 +277,8 @@ impl Child {
 
     /// Kills the child's process group. Must be called before the child is reaped.
     fn kill_group(&self) {
-        // SAFETY: plain system call. The child leads its group and is not reaped, so the number still belongs to it.
-        unsafe { libc::kill(-self.process.id().cast_signed(), libc::SIGKILL) };
+        // The child leads its group and is not reaped, so the number still belongs to it.
+        let _ = kill_process_group(Pid::from_child(&self.process), Signal::KILL);
     }
 
     /// Sends `signal` to every process of the child's group, waits up to `grace` until all of them have ended, and
@@ -291,8 +292,8 @@ impl Child {
         }
         self.life_line = None;
         let (group, deadline) = (self.process.id(), Instant::now() + grace);
-        // SAFETY: plain system call. The child leads its group and is not reaped, so the number still belongs to it.
-        unsafe { libc::kill(-group.cast_signed(), signal) };
+        // The child leads its group and is not reaped, so the number still belongs to it.
+        let _ = kill_process_group(Pid::from_child(&self.process), signal);
         while group_runs(group) && Instant::now() < deadline {
             thread::sleep(GROUP_STEP);
         }
@@ -328,17 +329,10 @@ impl Drop for Child {
     }
 }
 
-/// Reports whether the child `pid`, which is not reaped, has ended. It stays unreaped.
-fn has_ended(pid: u32) -> io::Result<bool> {
-    // SAFETY: an all-zero `siginfo_t` is a valid value; waitid fills it.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: `info` is valid for the call.
-    if unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, options) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: after a successful waitid the field holds the number of the child that has ended, or still 0.
-    Ok(unsafe { info.si_pid() } != 0)
+/// Reports whether the child, which is not reaped, has ended. It stays unreaped.
+fn has_ended(process: &std::process::Child) -> io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(Pid::from_child(process)), options)?.is_some())
 }
 
 /// Reports whether a process of this group runs; one that has ended but was not reaped does not count.
@@ -354,25 +348,19 @@ fn group_runs(group: u32) -> bool {
 
 /// Puts the child into a group (or session) of its own and has the kernel signal it when this process dies.
 fn tie(command: &mut Command, death_signal: Option<Signal>) {
-    let parent = std::process::id();
+    let parent = getpid();
     // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.
     unsafe {
         command.pre_exec(move || {
             let Some(signal) = death_signal else {
-                return if libc::setsid() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) };
+                setsid()?;
+                return Ok(());
             };
-            if libc::setpgid(0, 0) == -1 {
-                return Err(io::Error::last_os_error());
-            }
+            setpgid(None, None)?;
             // A change of user clears the death signal; std makes that change before it calls this closure.
-            if libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong) == -1 {
-                return Err(io::Error::last_os_error());
-            }
+            set_parent_process_death_signal(Some(signal))?;
             // If the parent died before the signal was set, the signal never comes.
-            if libc::getppid().cast_unsigned() != parent {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            Ok(())
+            if getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
         });
     }
 }

@@ -22,9 +22,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 
-use super::child::{Child, RunAs, Signal, Spec, file_tail};
+use super::child::{Child, RunAs, Spec, file_tail};
 use super::keeper::{Keeper, Lease};
 use super::pki::Identity;
 use crate::error::{Context, Error, Result};
@@ -83,9 +84,9 @@ impl Daemon {
     /// Returns the signal that makes it load new files without dropping a connection.
     const fn reload_signal(self) -> Signal {
         match self {
-            Self::Nginx => libc::SIGHUP,
-            Self::Apache => libc::SIGUSR1,
-            Self::Haproxy => libc::SIGUSR2,
+            Self::Nginx => Signal::HUP,
+            Self::Apache => Signal::USR1,
+            Self::Haproxy => Signal::USR2,
         }
     }
 }
@@ -276,11 +277,11 @@ impl StartedDaemon {
             DaemonFiles::make(files.run().join(apache::PAGES), user)?.put(apache::PAGE, "ok")?;
         }
         let site =
-            DaemonConfig { installation, options, port: address.port(), connections: descriptors::connections()? };
+            DaemonConfig { installation, options, port: address.port(), connections: descriptors::connections() };
         files.put(CONFIGURATION, &site.configuration()?)?;
         let mut command = site.command(files.run());
         descriptors::raise(&mut command, site.connections);
-        let signal = Some(libc::SIGTERM);
+        let signal = Some(Signal::TERM);
         let spec = Spec { death_signal: signal, stop_signal: signal, run_as: user, ..Spec::default() };
         let master = Child::spawn(daemon.label(), command, spec).map_err(|error| {
             error.with_hint("run as an ordinary user, or as root with the right to become another user")
@@ -425,7 +426,7 @@ fn catches(pid: u32, signal: Signal) -> Result<bool> {
     let has = |field: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix(field)).map(str::trim);
         let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok());
-        mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+        mask.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
     };
     Ok(has("SigCgt:") && !has("SigBlk:"))
 }

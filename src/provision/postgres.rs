@@ -21,6 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::child::{Child, RunAs, Spec};
 use super::keeper::{Keeper, Lease};
@@ -151,7 +152,7 @@ impl Cluster {
     pub fn stop(&mut self) -> Result<()> {
         let data = self.folder().join(LEASE.work);
         let stopped = self.server.take().map_or(Ok(()), |mut server| {
-            server.signal(libc::SIGQUIT)?;
+            server.signal(Signal::QUIT)?;
             if server.wait(STOP_WAIT)?.is_some() {
                 return Ok(());
             }
@@ -208,7 +209,7 @@ fn initdb(installation: &PostgresInstallation, folder: &Path, run_as: Option<Run
     let mut command = program(installation, "initdb", folder);
     command.args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N", "--no-instructions"]);
     // On SIGTERM initdb stops its own children.
-    let spec = Spec { death_signal: Some(libc::SIGTERM), run_as, ..Spec::default() };
+    let spec = Spec { death_signal: Some(Signal::TERM), run_as, ..Spec::default() };
     let mut child = Child::spawn("initdb", command, spec).map_err(|error| {
         error.with_hint("run as an ordinary user, or as root with the right to become another user")
     })?;
@@ -244,7 +245,7 @@ fn start_server(
         set(name, value.as_ref());
     }
     let log = Some(folder.join("postgres.log"));
-    let spec = Spec { death_signal: Some(libc::SIGQUIT), run_as, log, ..Spec::default() };
+    let spec = Spec { death_signal: Some(Signal::QUIT), run_as, log, ..Spec::default() };
     Child::spawn("the private PostgreSQL", command, spec)
 }
 
@@ -265,10 +266,10 @@ fn doom_shared_memory(data: &Path) {
 /// is the data folder.
 fn kill_those_at_work(data: &Path) {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<libc::pid_t>().ok()) {
-        if fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == data) {
-            // SAFETY: plain system call.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
+    for pid in pids.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)) {
+        if fs::read_link(format!("/proc/{}/cwd", pid.as_raw_pid())).is_ok_and(|folder| folder == data) {
+            // One that has just ended needs no signal.
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }

@@ -223,9 +223,8 @@ impl Summary {
 /// Returns 128 random bits; `None` from a kernel without a source of them, which no supported system has.
 fn run_id() -> Option<String> {
     let mut bytes = [0_u8; 16];
-    // SAFETY: the kernel writes the bytes, which outlive the call.
-    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    (count == bytes.len() as isize).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
+    (count == bytes.len()).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Returns the daemons' figures, by the names of the old harness.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
 use rustls::AlertDescription;
 
 use super::http1::ParseError;
@@ -211,11 +212,10 @@ impl Fault {
 
     /// Makes a fault from an error while connecting.
     pub(super) fn from_connect(error: &io::Error) -> Self {
-        let ours = [libc::EADDRNOTAVAIL, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
-        let kind = match error.raw_os_error() {
-            Some(code) if ours.contains(&code) => FaultKind::Exhausted,
+        let kind = match Errno::from_io_error(error) {
+            Some(Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS) => FaultKind::Exhausted,
             // A refused connection gives no reset: this one was open.
-            Some(libc::ECONNRESET) => FaultKind::Closed,
+            Some(Errno::CONNRESET) => FaultKind::Closed,
             _ => FaultKind::Connect,
         };
         Self::new(kind, error)

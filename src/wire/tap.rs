@@ -2,10 +2,11 @@
 //! from beneath, without the TLS library.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -77,17 +78,13 @@ impl Tap {
 /// Reads the bytes that are in the kernel's buffer, without waiting.
 fn receive_now(tcp: &TcpStream, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let room = buffer.initialize_unfilled();
-    // SAFETY: `room` is valid for writes of its length, and the descriptor is open for as long as `tcp` is.
-    let received = unsafe { libc::recv(tcp.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) };
-    match usize::try_from(received) {
-        Ok(length) => {
+    match rustix::net::recv(tcp, room, RecvFlags::DONTWAIT) {
+        Ok((length, _)) => {
             buffer.advance(length);
             Poll::Ready(Ok(()))
         }
-        Err(_) => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            error => Poll::Ready(Err(error)),
-        },
+        Err(Errno::WOULDBLOCK) => Poll::Pending,
+        Err(error) => Poll::Ready(Err(error.into())),
     }
 }
 

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use certctl_bench::provision::postgres::BIN_VARIABLE;
 use certctl_bench::summary::{Summary, consistency};
+use rustix::process::Signal;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::peer::{Peer, TOKEN};
-use super::process::{Process, descendants, heed_hangups, until};
+use super::process::{Process, descendants, heed_hangups, send, until};
 use super::reference::Reference;
 use super::turn::Turn;
 
@@ -233,10 +234,10 @@ impl Running {
     }
 
     /// Sends a signal; one that ends the load ends the turn.
-    pub fn signal(&mut self, signal: libc::c_int) {
-        // SAFETY: plain system call. The child was not reaped, so the number is still its own.
-        unsafe { libc::kill(self.pid().cast_signed(), signal) };
-        if [libc::SIGINT, libc::SIGTERM, libc::SIGKILL].contains(&signal) {
+    pub fn signal(&mut self, signal: Signal) {
+        // The child was not reaped, so the number is still its own.
+        send(self.pid(), signal);
+        if [Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
             self.turn = None;
         }
     }
@@ -244,14 +245,18 @@ impl Running {
     /// Sends this signal and SIGTERM while the program cannot act on the first alone, and asserts that the second ends
     /// it.
     #[track_caller]
-    pub fn interrupt_twice(&mut self, first: libc::c_int) {
-        for signal in [libc::SIGSTOP, first, libc::SIGTERM, libc::SIGCONT] {
+    pub fn interrupt_twice(&mut self, first: Signal) {
+        for signal in [Signal::STOP, first, Signal::TERM, Signal::CONT] {
             self.signal(signal);
         }
         until("the program ends", || self.ended().is_some());
         // The kernel may deliver either of two pending signals first.
         let code = self.ended().unwrap().code();
-        assert!([128 + first, 128 + libc::SIGTERM].map(Some).contains(&code), "{code:?}: {}", self.stderr());
+        assert!(
+            [first, Signal::TERM].map(|signal| Some(128 + signal.as_raw())).contains(&code),
+            "{code:?}: {}",
+            self.stderr()
+        );
     }
 
     pub fn ended(&mut self) -> Option<ExitStatus> {

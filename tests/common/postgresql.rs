@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use certctl_bench::provision::postgres::{Cluster, PostgresInstallation, find};
+use rustix::process::geteuid;
 
 /// The versions that tests want.
 pub const VERSIONS: [u32; 4] = [15, 16, 17, 18];
@@ -18,8 +19,7 @@ pub fn installation(version: u32) -> Result<PostgresInstallation, String> {
         return of_machine.filter(PostgresInstallation::has_statement_statistics).ok_or(missing);
     }
     // As root the server runs as another user.
-    // SAFETY: plain system call.
-    let is_root = unsafe { libc::geteuid() } == 0;
+    let is_root = geteuid().is_root();
     let is_passable = |folder: &Path| folder.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0);
     match !is_root || bin.ancestors().all(is_passable) {
         true => Ok(PostgresInstallation { version: format!("{version}"), bin }),

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
+
 /// The longest wait in a test: one that lasts longer fails.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -37,14 +39,13 @@ impl Process {
 
     /// Stops it until the result is dropped.
     pub fn pause(&self) -> Pause<'_> {
-        self.signal(libc::SIGSTOP);
+        self.signal(Signal::STOP);
         Pause(self)
     }
 
-    fn signal(&self, signal: libc::c_int) {
+    fn signal(&self, signal: Signal) {
         if self.runs() {
-            // SAFETY: plain system call.
-            unsafe { libc::kill(self.pid.cast_signed(), signal) };
+            send(self.pid, signal);
         }
     }
 }
@@ -54,7 +55,7 @@ pub struct Pause<'a>(&'a Process);
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.0.signal(libc::SIGCONT);
+        self.0.signal(Signal::CONT);
     }
 }
 
@@ -81,6 +82,19 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Sends a signal to a process, which may have ended.
+pub fn send(pid: u32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
+}
+
+/// Starts a program with a limit, soft and hard; `None` is no limit.
+pub fn limit(command: &mut Command, resource: Resource, soft: Option<u64>, hard: Option<u64>) {
+    // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
+    unsafe {
+        command.pre_exec(move || Ok(setrlimit(resource, Rlimit { current: soft, maximum: hard })?));
     }
 }
 

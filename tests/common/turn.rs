@@ -2,9 +2,11 @@
 //! test programs, which `./test` runs side by side.
 
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 /// The test of this program that has the turn.
 static HOLDER: Mutex<Option<Holder>> = Mutex::new(None);
@@ -58,10 +60,8 @@ fn lock() -> MutexGuard<'static, Option<Holder>> {
 /// Waits until no other test program has the lock.
 fn lock_programs() -> File {
     let file = File::create(concat!(env!("CARGO_TARGET_TMPDIR"), "/turn")).unwrap();
-    // SAFETY: plain system call on a file that is open.
-    while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
-        let error = std::io::Error::last_os_error();
-        assert_eq!(error.kind(), std::io::ErrorKind::Interrupted, "{error}");
+    while let Err(error) = flock(&file, FlockOperation::LockExclusive) {
+        assert_eq!(error, Errno::INTR);
     }
     file
 }

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::common::process::limit;
 use crate::common::runs::{Made, save};
 use certctl_bench::baseline::compare::{self, CompareOptions};
 use certctl_bench::baseline::local::{self, Keep};
@@ -18,6 +19,7 @@ use certctl_bench::provision::child::RunAs;
 use certctl_bench::summary::facts::ObservationFacts;
 use certctl_bench::summary::{Summary, Verdict};
 use certctl_bench::system::SystemKind;
+use rustix::process::Resource;
 use tempfile::TempDir;
 
 /// The factors by which five runs differ, as runs do.
@@ -505,36 +507,29 @@ fn a_failed_write_keeps_the_old_baseline() {
     for path in [shelf.folder.path(), &folder] {
         chown(path, user.map(|user| user.uid), user.map(|user| user.gid)).unwrap();
     }
-    let bless = |sides: &str, output: &str, most_bytes: libc::rlim_t| {
+    let bless = |sides: &str, output: &str, most_bytes: Option<u64>| {
         let mut command = Command::new(&program);
         command.arg("bless").args(sides.split(' ')).args(["--output", output]).current_dir(&shelf.folder);
         if let Some(user) = user {
             command.uid(user.uid).gid(user.gid);
         }
-        let limit = libc::rlimit { rlim_cur: most_bytes, rlim_max: most_bytes };
-        // SAFETY: between fork and exec only a system call is made, on a structure that was copied.
-        unsafe {
-            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
-        }
+        limit(&mut command, Resource::Fsize, most_bytes, most_bytes);
         let output = command.output().unwrap();
         (output.status.code(), text_of(&output.stderr).to_owned())
     };
     let (bases, heads) = ("base1 base2 base3 base4 base5", "head1 head2 head3 head4 head5");
     let permit = |path: &Path, mode: u32| set_permissions(path, Permissions::from_mode(mode)).unwrap();
     for output in ["kept/b.json", "new.json"] {
-        assert_eq!(bless(if output == "new.json" { heads } else { bases }, output, libc::RLIM_INFINITY).0, Some(0));
+        assert_eq!(bless(if output == "new.json" { heads } else { bases }, output, None).0, Some(0));
     }
     let [old, new] = [&file, &shelf.path("new.json")].map(|path| read_to_string(path).unwrap());
     assert_ne!(old, new);
-    const SMALL: libc::rlim_t = 1_000;
+    const SMALL: Option<u64> = Some(1_000);
     for (of_folder, of_file, most_bytes, message) in [
         (0o755, 0o644, SMALL, "writing kept/b.json: File too large"),
         (0o555, 0o644, SMALL, "writing kept/b.json: File too large"),
-        (0o755, 0o444, libc::RLIM_INFINITY, "writing kept/b.json: Permission denied"),
-        (0o555, 0o444, libc::RLIM_INFINITY, "writing kept/b.json: Permission denied"),
+        (0o755, 0o444, None, "writing kept/b.json: Permission denied"),
+        (0o555, 0o444, None, "writing kept/b.json: Permission denied"),
     ] {
         permit(&file, of_file);
         permit(&folder, of_folder);
@@ -547,8 +542,8 @@ fn a_failed_write_keeps_the_old_baseline() {
     // A file that may be written is, though its folder takes no other.
     permit(&file, 0o644);
     permit(&folder, 0o555);
-    let (code, text) = bless(heads, "kept/b.json", libc::RLIM_INFINITY);
-    let (absent, why) = bless(heads, "kept/c.json", libc::RLIM_INFINITY);
+    let (code, text) = bless(heads, "kept/b.json", None);
+    let (absent, why) = bless(heads, "kept/c.json", None);
     permit(&folder, 0o755);
     assert_eq!((code, read_to_string(&file).unwrap()), (Some(0), new), "{text}");
     assert!(absent == Some(1) && why.contains("writing kept/c.json: Permission denied"), "{why}");

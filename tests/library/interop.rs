@@ -3,7 +3,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use certctl_bench::wire::handshake::{HandshakeFlow, Record};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{KeyExchange, TlsOptions, TlsVersion, Trust, configure};
 use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
+use rustix::net::sockopt::set_socket_linger;
 use rustls::NamedGroup;
 
 /// Sends one request; returns the facts of the connection, and the status of the answer.
@@ -239,13 +239,7 @@ fn relay_and_reset(behind: SocketAddr) -> SocketAddr {
         // So that its clone is closed as well, and the last one to be closed resets.
         client.shutdown(Shutdown::Read).unwrap();
         let _ = upwards.join();
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let size = size_of::<libc::linger>() as libc::socklen_t;
-        // SAFETY: `linger` is a valid value of the size that is given.
-        let set = unsafe {
-            libc::setsockopt(client.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
-        };
-        assert_eq!(set, 0);
+        set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
     });
     address
 }

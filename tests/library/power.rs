@@ -18,7 +18,7 @@ use certctl_bench::baseline::{Comparison, Judgement, Side};
 use certctl_bench::summary::Verdict;
 use certctl_bench::system::{Behaviour, SystemKind};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::common::needs::needs;
-use crate::common::process::{PATIENCE, copy_program, until, write_script};
+use crate::common::process::{PATIENCE, copy_program, send, until, write_script};
 use certctl_bench::clock::Moment;
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::provision::daemon::{
@@ -27,6 +27,7 @@ use certctl_bench::wire::fault::{Fault, FaultKind};
 use certctl_bench::wire::handshake::{Handshake, HandshakeFlow};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::client_config;
+use rustix::process::{Signal, geteuid};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
@@ -77,8 +78,7 @@ fn daemons_are_unprivileged_and_their_keys_private() {
     for daemon in Daemon::ALL {
         let sidecar = start(daemon, &certificate().1, &DaemonOptions::default());
         let own = fs::metadata(sidecar.folder().join("run")).unwrap().uid();
-        // SAFETY: plain system call.
-        let us = unsafe { libc::geteuid() };
+        let us = geteuid().as_raw();
         assert_eq!(own == us, us != 0, "{daemon}");
         for pid in workers(sidecar.folder()) {
             assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), own, "{daemon}: process {pid}");
@@ -299,8 +299,7 @@ fn an_ended_daemon_is_reported() {
         let (_, identity) = certificate();
         let mut sidecar = start(daemon, &identity, &DaemonOptions::default());
         let workers = workers(sidecar.folder());
-        // SAFETY: plain system call.
-        unsafe { libc::kill(sidecar.pid().cast_signed(), libc::SIGKILL) };
+        send(sidecar.pid(), Signal::KILL);
         until(&format!("{daemon} is gone"), || !alive(sidecar.pid()));
         let error = sidecar.replace(&identity).unwrap_err().to_string();
         assert!(error.contains(daemon.label()) && error.contains("signal: 9"), "{error}");
@@ -384,8 +383,7 @@ fn a_killed_parent_leaves_nothing_behind() {
             });
             if end == "masters and parent killed" {
                 for &master in &masters {
-                    // SAFETY: plain system call.
-                    unsafe { libc::kill(master.cast_signed(), libc::SIGKILL) };
+                    send(master, Signal::KILL);
                 }
             }
             parent.kill().unwrap();
@@ -400,8 +398,7 @@ fn a_killed_parent_leaves_nothing_behind() {
 #[test]
 fn daemons_start_for_an_unprivileged_user() {
     needs!(Nginx, Apache, Haproxy);
-    // SAFETY: plain system call.
-    if unsafe { libc::geteuid() } != 0 {
+    if !geteuid().is_root() {
         // The other tests have shown it then.
         return;
     }

@@ -20,9 +20,12 @@ use serde_json::Value;
 use crate::common::bench::{Bench, Finished, Running};
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, TOKEN, answer, certctl, json};
-use crate::common::process::{Process, until};
+use crate::common::process::{Process, limit, send, until};
 use crate::common::summary::{assert_schema, outcome, reasons};
 use certctl_bench::system::Store;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::process::{Resource, Signal, geteuid};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// A workload at which p99 has its thousand samples after a few seconds. Its schedule lag is not the subject of these
 /// tests.
@@ -186,20 +189,15 @@ fn the_default_without_postgresql_is_in_memory() {
     let installed = find().expect("PostgreSQL").bin;
     let hidden = c"/usr/lib/postgresql";
     // Only root can hide it, and only where nothing else is installed beside it.
-    // SAFETY: plain system call.
-    if unsafe { libc::geteuid() } != 0 || !installed.starts_with(hidden.to_str().unwrap()) {
+    if !geteuid().is_root() || !installed.starts_with(hidden.to_str().unwrap()) {
         return;
     }
     let mut bench = Bench::new("--mode sustained");
     let hide = move || {
-        // SAFETY: every pointer is a literal or null, as mount(2) allows.
-        let hidden = unsafe {
-            let (nothing, no_data) = (std::ptr::null(), std::ptr::null());
-            libc::unshare(libc::CLONE_NEWNS) == 0
-                && libc::mount(nothing, c"/".as_ptr(), nothing, libc::MS_REC | libc::MS_PRIVATE, no_data) == 0
-                && libc::mount(c"none".as_ptr(), hidden.as_ptr(), c"tmpfs".as_ptr(), 0, no_data) == 0
-        };
-        if hidden { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        // SAFETY: the new mounts are those of a process that has one thread.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+        mount_change(c"/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+        Ok(mount(c"none", hidden, c"tmpfs", MountFlags::empty(), None)?)
     };
     // SAFETY: the closure makes async-signal-safe system calls and does not allocate.
     unsafe { bench.command.pre_exec(hide) };
@@ -428,7 +426,7 @@ fn no_command_line_contains_a_secret() {
         let line = fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).unwrap();
         assert!(!line.contains("recognisable"), "{line}");
     }
-    running.signal(libc::SIGINT);
+    running.signal(Signal::INT);
     let finished = running.finish().invalid_or_breached();
     assert!(finished.everything().iter().all(|text| !text.contains("recognisable")), "{finished:?}");
 }
@@ -466,7 +464,7 @@ fn long_run() -> (Running, Vec<Process>, PathBuf) {
 fn an_interrupted_run_keeps_its_measurements() {
     needs!(Postgresql);
     let (mut running, started, folder) = long_run();
-    running.signal(libc::SIGINT);
+    running.signal(Signal::INT);
     let finished = running.finish().invalid_or_breached();
     assert_gone(&started, &folder);
     let summary = finished.summary();
@@ -488,7 +486,7 @@ fn an_interrupted_run_keeps_its_measurements() {
 fn a_second_interrupt_ends_at_once_and_leaves_nothing() {
     needs!(Postgresql);
     let (mut running, started, folder) = long_run();
-    running.interrupt_twice(libc::SIGINT);
+    running.interrupt_twice(Signal::INT);
     let finished = running.finish();
     assert_eq!((&finished.json, &finished.text), (&None, &None), "{}", finished.stderr);
     assert_gone(&started, &folder);
@@ -501,8 +499,8 @@ fn a_killed_run_leaves_nothing_behind() {
     // The servers end with the run, not because the shell that keeps the folder removes it some time later.
     let (keepers, servers): (Vec<_>, Vec<_>) = started.iter().partition(|process| process.name == "sh");
     let pauses: Vec<_> = keepers.iter().map(|keeper| keeper.pause()).collect();
-    running.signal(libc::SIGKILL);
-    assert_eq!(running.finish().signal, Some(libc::SIGKILL));
+    running.signal(Signal::KILL);
+    assert_eq!(running.finish().signal, Some(Signal::KILL.as_raw()));
     until("the servers are gone", || servers.iter().all(|server| !server.runs()));
     drop(pauses);
     assert_gone(&started, &folder);
@@ -519,7 +517,7 @@ fn a_run_that_fails_leaves_nothing_behind() {
     });
     let (started, folder) = (running.started(&STARTED), data_folder(&running));
     assert!(folder.exists());
-    running.signal(libc::SIGTERM);
+    running.signal(Signal::TERM);
     let finished = running.finish().exits(1);
     assert!(finished.stderr.contains("of 5000 connections: nothing was measured"), "{}", finished.stderr);
     assert_eq!(finished.json, None);
@@ -536,8 +534,8 @@ fn a_killed_system_is_measured_as_errors() {
     running.wait_until_measuring();
     let (started, folder) = (running.started(&STARTED), data_folder(&running));
     let server = started.iter().find(|process| process.name.starts_with("certctl-referen")).unwrap();
-    // SAFETY: plain system call; the server is the run's own child, and the run still holds it.
-    unsafe { libc::kill(server.pid.cast_signed(), libc::SIGKILL) };
+    // The server is the run's own child, and the run still holds it.
+    send(server.pid, Signal::KILL);
     running.wait_until_measured();
     let finished = running.finish().exits(3);
     let summary = finished.summary();
@@ -554,8 +552,7 @@ fn a_killed_system_is_measured_as_errors() {
 #[test]
 fn an_unprivileged_user_can_run_the_default() {
     needs!(Postgresql);
-    // SAFETY: plain system call.
-    if unsafe { libc::geteuid() } != 0 {
+    if !geteuid().is_root() {
         // Every other test has shown it then.
         return;
     }
@@ -581,17 +578,7 @@ fn an_unprivileged_user_can_run_the_default() {
 fn a_low_descriptor_limit_is_named_with_its_fix() {
     let limited = |arguments: &str, soft: u64, hard: u64| {
         let mut bench = Bench::new(&format!("--bench --mode sustained --in-memory {arguments}"));
-        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-        let set = move || {
-            // SAFETY: `limit` is a valid rlimit.
-            if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
-                Ok(())
-            } else {
-                Err(std::io::Error::last_os_error())
-            }
-        };
-        // SAFETY: the closure makes one async-signal-safe system call and does not allocate.
-        unsafe { bench.command.pre_exec(set) };
+        limit(&mut bench.command, Resource::Nofile, Some(soft), Some(hard));
         bench.run()
     };
     let refused = limited(SHORT, 100, 100).exits(1);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use certctl_bench::provision::postgres::{Cluster, find};
 use postgres::{Client, NoTls};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::bench::Bench;
@@ -227,7 +228,7 @@ fn a_sweep_stopped_between_two_sizes_is_partial() {
     });
     let mut running = bench("--workload sweep").smoke().towards_peer(&peer).database(&url).start();
     until("the first size is over", || readings.load(Ordering::SeqCst) == 2);
-    running.signal(libc::SIGINT);
+    running.signal(Signal::INT);
     let summary = running.finish().exits(5).summary();
     assert_eq!(summary["results"].as_array().unwrap().len(), 1);
     assert!(reasons(&summary).contains("the run was stopped before its end"), "{}", reasons(&summary));

@@ -3,17 +3,18 @@
 //! These tests need nginx, Apache httpd and HAProxy, and are skipped without.
 
 use std::cell::RefCell;
-use std::os::unix::process::CommandExt as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use certctl_bench::cli::registry;
 use certctl_bench::wire::tls::{Trust, client_config};
+use rustix::process::Resource;
 use serde_json::Value;
 
 use crate::common::bench::{Bench, Finished, Running};
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, Step, answer};
+use crate::common::process::limit;
 use crate::common::summary::{assert_only_too_short, assert_schema, observed, outcome_of, reasons, threshold};
 
 const DAEMONS: [&str; 4] = ["nginx", "apache", "haproxy", "f5"];
@@ -140,16 +141,7 @@ fn a_low_descriptor_limit_is_reported_before_the_load() {
     let mut bench =
         Bench::named("connector_tier", "--only f5 --rate 500/s --connections 100 --duration 2s --warm-up 0s")
             .measured();
-    // SAFETY: a plain system call, with a value of its own.
-    unsafe {
-        bench.command.pre_exec(|| {
-            let limit = libc::rlimit { rlim_cur: 300, rlim_max: 300 };
-            match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
-    }
+    limit(&mut bench.command, Resource::Nofile, Some(300), Some(300));
     let stderr = bench.refused(1).stderr;
     // 500/s wait for a second at most, and some more; 64 are spare.
     let expected =

@@ -1,18 +1,19 @@
 //! Files that are named on command lines: an output stays what it was, and an input is read within bounds.
 
-use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use crate::common::bench::Bench;
+use crate::common::process::limit;
 use crate::common::runs::Made;
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Resource;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -69,9 +70,7 @@ fn assert_comparison(bytes: &[u8]) {
 }
 
 fn make_fifo(path: &Path) {
-    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
-    // SAFETY: a string that ends in NUL and outlives the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
 }
 
 #[test]
@@ -154,14 +153,7 @@ fn a_full_disk_keeps_the_old_output() {
     let shelf = Shelf::new();
     fs::write(shelf.path("out.json"), "old").unwrap();
     let mut command = shelf.command(&["compare", "base", "head", "--json", "out.json"]);
-    let limit = libc::rlimit { rlim_cur: 1_000, rlim_max: 1_000 };
-    // SAFETY: between fork and exec only a system call is made, on a structure that was copied.
-    unsafe {
-        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
+    limit(&mut command, Resource::Fsize, Some(1_000), Some(1_000));
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text_of(&output.stderr));
     assert!(text_of(&output.stderr).contains("writing out.json: File too large"), "{}", text_of(&output.stderr));

@@ -11,6 +11,8 @@ use crate::common::process::write_script;
 use crate::common::summary::{assert_schema, reasons};
 use crate::common::turn::Turn;
 use certctl_bench::provision::postgres::{Cluster, find};
+use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, setrlimit};
+use rustix::thread::{set_thread_gid, set_thread_uid};
 use serde_json::Value;
 
 /// A short run that waits for no database.
@@ -217,14 +219,12 @@ fn a_thread_limit_is_named_without_a_panic() {
         // nothing else.
         unsafe {
             command.pre_exec(|| {
-                let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
-                if libc::geteuid() == 0 {
-                    const NOBODYS: libc::uid_t = 64_321;
-                    libc::setgid(NOBODYS);
-                    libc::setuid(NOBODYS);
+                if geteuid().is_root() {
+                    const NOBODYS: u32 = 64_321;
+                    set_thread_gid(Gid::from_raw(NOBODYS))?;
+                    set_thread_uid(Uid::from_raw(NOBODYS))?;
                 }
-                libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit);
-                Ok(())
+                Ok(setrlimit(Resource::Nproc, Rlimit { current: Some(1), maximum: Some(1) })?)
             });
         }
         let output = command.output().unwrap();

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::common::process::{descendants, heed_hangups, until};
+use crate::common::process::{descendants, heed_hangups, send, until};
 use crate::common::runs::Made;
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -303,7 +304,7 @@ fn a_hanging_run_is_ended() {
 }
 
 /// Starts a contest, interrupts it once its first command works, and asserts that both end.
-fn interrupt(contest: &Contest, base: &str, signal: libc::c_int) {
+fn interrupt(contest: &Contest, base: &str, signal: Signal) {
     let mut child = contest.start(base, &contest.command("head", MEASURE), &[]);
     until("the command works", || {
         assert!(child.try_wait().unwrap().is_none(), "ended early: {}", contest.read("stderr"));
@@ -311,8 +312,8 @@ fn interrupt(contest: &Contest, base: &str, signal: libc::c_int) {
     });
     let started = descendants(child.id());
     assert!(!started.is_empty());
-    // SAFETY: plain system call. The child was not reaped, so the number is still its own.
-    unsafe { libc::kill(child.id().cast_signed(), signal) };
+    // The child was not reaped, so the number is still its own.
+    send(child.id(), signal);
     assert_eq!(child.wait().unwrap().code(), Some(5), "{}", contest.read("stderr"));
     assert_eq!(started.iter().filter(|process| process.runs()).count(), 0, "{started:?}");
     assert_eq!(contest.read("out/pair-01/base/summary.json"), "partial\n");
@@ -330,7 +331,7 @@ fn interruptible(contest: &Contest) -> PathBuf {
 
 #[test]
 fn a_signal_ends_the_command_and_the_comparison() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let contest = Contest::new(1.0);
         let script = format!("exec sh {}", interruptible(&contest).display());
         interrupt(&contest, &contest.command("base", &script), signal);
@@ -339,7 +340,7 @@ fn a_signal_ends_the_command_and_the_comparison() {
 
 #[test]
 fn an_interrupted_bless_keeps_the_old_baseline() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let contest = Contest::new(1.0);
         fs::write(contest.path("made.json"), "the old one\n").unwrap();
         // Four runs are there, and the fifth is at work.
@@ -354,8 +355,7 @@ fn an_interrupted_bless_keeps_the_old_baseline() {
             assert!(child.try_wait().unwrap().is_none(), "ended early: {}", contest.read("stderr"));
             contest.path("at-work").exists()
         });
-        // SAFETY: plain system call. The child was not reaped, so the number is still its own.
-        unsafe { libc::kill(child.id().cast_signed(), signal) };
+        send(child.id(), signal);
         assert_eq!(child.wait().unwrap().code(), Some(5), "{}", contest.read("stderr"));
         assert!(contest.read("stderr").contains("stopped while command ran"), "{}", contest.read("stderr"));
         assert_eq!((contest.read("made.json").as_str(), contest.order().len()), ("the old one\n", 5));
@@ -369,7 +369,7 @@ fn a_child_of_an_ended_build_tool_may_write_its_results() {
     let contest = Contest::new(1.0);
     // A shell starts background commands with SIGINT ignored.
     let script = format!("env --default-signal=INT sh {} & wait", interruptible(&contest).display());
-    interrupt(&contest, &contest.command("base", &script), libc::SIGINT);
+    interrupt(&contest, &contest.command("base", &script), Signal::INT);
 }
 
 /// The processes that a build tool has started do not end with it.

@@ -6,6 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::process::Signal;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
 use crate::common::bench::{Bench, clean};
 use crate::common::peer::{Peer, TOKEN, certctl};
 use crate::common::process::until;
@@ -84,14 +87,14 @@ fn allowed_remote_load_is_announced_and_can_be_cancelled() {
         unsafe {
             bench.command.pre_exec(|| {
                 // Without root the address is still not assigned.
-                let _ = libc::unshare(libc::CLONE_NEWNET);
+                let _ = unshare_unsafe(UnshareFlags::NEWNET);
                 Ok(())
             });
         }
         let mut running = bench.start();
         until("the load is announced", || running.ended().is_some() || running.stderr().contains(&announcement[2]));
         if running.ended().is_none() {
-            running.signal(libc::SIGINT);
+            running.signal(Signal::INT);
         }
         let finished = running.finish().exits(1);
         let messages = finished.messages();

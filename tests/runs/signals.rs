@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -19,23 +18,25 @@ use crate::common::peer::{Peer, Request, Step, answer, certctl};
 use crate::common::process::{descendants, until, write_script};
 use crate::common::summary::reasons;
 use certctl_bench::provision::postgres::find;
+use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::Signal;
 
 /// The signals that end a run.
-const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
 /// A fleet of two, so that connections are opened at once.
 const LITTLE: &str = "--agents 2 --rate 20/s --max-lag 2s";
 
 /// Waits until `reached`, sends the signal, and asserts that the run ends with nothing left of it.
 #[track_caller]
-fn stop(mut running: Running, signal: libc::c_int, stage: &str, reached: impl Fn(&Running) -> bool) -> Finished {
+fn stop(mut running: Running, signal: Signal, stage: &str, reached: impl Fn(&Running) -> bool) -> Finished {
     until(stage, || {
         assert!(running.ended().is_none(), "{stage}: ended early: {}", running.stderr());
         reached(&running)
     });
     let (pid, started) = (running.pid(), descendants(running.pid()));
     running.signal(signal);
-    until(&format!("{stage}: signal {signal} ends the run"), || running.ended().is_some());
+    until(&format!("{stage}: {signal:?} ends the run"), || running.ended().is_some());
     until(&format!("{stage}: everything that was started is gone"), || !started.iter().any(|process| process.runs()));
     until(&format!("{stage}: temporary folders are gone"), || folders_of(pid).is_empty());
     running.finish()
@@ -64,7 +65,7 @@ fn ends_with_nothing(stage: &str, start: impl Fn() -> Running, reached: impl Fn(
         );
         assert_eq!((finished.json, finished.text), (None, None), "{stage}");
     }
-    assert_eq!(stop(start(), libc::SIGKILL, stage, &reached).signal, Some(libc::SIGKILL));
+    assert_eq!(stop(start(), Signal::KILL, stage, &reached).signal, Some(Signal::KILL.as_raw()));
 }
 
 /// Asserts that every signal ends a run that has measured something, and that this is on disk.
@@ -77,8 +78,8 @@ fn ends_with_a_part(stage: &str, start: impl Fn() -> Running, reached: impl Fn(&
         assert_eq!(summary["results"][0]["arrivals"]["partial"], true, "{stage}");
         assert!(finished.text.is_some() && finished.stdout.contains("PARTIAL"), "{stage}: {}", finished.stdout);
     }
-    let killed = stop(start(), libc::SIGKILL, stage, &reached);
-    assert_eq!((killed.signal, killed.json), (Some(libc::SIGKILL), None));
+    let killed = stop(start(), Signal::KILL, stage, &reached);
+    assert_eq!((killed.signal, killed.json), (Some(Signal::KILL.as_raw()), None));
 }
 
 fn stderr_contains(what: &'static str) -> impl Fn(&Running) -> bool {
@@ -232,9 +233,7 @@ fn a_signal_ends_the_wait_for_evidence() {
 fn a_signal_ends_a_blocked_report() {
     let peer = Peer::start(certctl);
     let (mut reader, mut writer) = std::io::pipe().unwrap();
-    // SAFETY: plain system call on a descriptor that this process owns.
-    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4_096) };
-    assert_eq!(size, 4_096);
+    assert_eq!(fcntl_setpipe_size(&writer, 4_096), Ok(4_096));
     // All but a few bytes are taken.
     writer.write_all(&[b' '; 4_000]).unwrap();
     let mut bench = Bench::at(&peer, &format!("{LITTLE} --warm-up 0s --duration 500ms"));
@@ -242,7 +241,7 @@ fn a_signal_ends_a_blocked_report() {
     let running = bench.start();
     drop(writer);
     // It blocks when it prints its heading, or at the end.
-    let finished = stop(running, libc::SIGTERM, "report", |running| {
+    let finished = stop(running, Signal::TERM, "report", |running| {
         let blocked = fs::read_to_string(format!("/proc/{}/wchan", running.pid())).unwrap_or_default();
         blocked.contains("pipe")
     });
@@ -266,12 +265,12 @@ fn a_run_that_ignores_hangups_continues() {
     }
     let mut running = bench.start();
     running.wait_until_measuring();
-    running.signal(libc::SIGHUP);
+    running.signal(Signal::HUP);
     // It has had time to act on the signal.
     let heartbeats = peer.connections();
     std::thread::sleep(Duration::from_millis(200));
     assert!(running.ended().is_none() && peer.connections() == heartbeats, "{}", running.stderr());
-    let finished = stop(running, libc::SIGINT, "window", |_| true).exits(5);
+    let finished = stop(running, Signal::INT, "window", |_| true).exits(5);
     assert!(reasons(&finished.summary()).contains("stopped"));
 }
 
@@ -291,14 +290,14 @@ fn inherited_signal_settings_have_no_effect() {
     }
     let mut running = bench.start();
     running.wait_until_measuring();
-    let summary = stop(running, libc::SIGTERM, "window", |_| true).exits(5).summary();
+    let summary = stop(running, Signal::TERM, "window", |_| true).exits(5).summary();
     assert!(reasons(&summary).contains("stopped"));
     assert_eq!(summary["system"]["store"]["kind"], "postgresql", "{}", summary["system"]);
 }
 
 #[test]
 fn a_second_signal_ends_a_run_at_once() {
-    for first in [libc::SIGHUP, libc::SIGINT] {
+    for first in [Signal::HUP, Signal::INT] {
         let peer = Peer::start(certctl);
         let mut running = Bench::at(&peer, &format!("{LITTLE} --warm-up 0s --duration 10m")).start();
         running.wait_until_measuring();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::bench::{Bench, Finished};
@@ -159,10 +160,10 @@ fn an_absence_of_the_generator_is_named_as_its_own() {
         );
         let mut running = Bench::at(&peer, &arguments).start();
         running.wait_until_measuring();
-        running.signal(libc::SIGSTOP);
+        running.signal(Signal::STOP);
         // Long beside any pause of the machine's own.
         std::thread::sleep(Duration::from_secs(2));
-        running.signal(libc::SIGCONT);
+        running.signal(Signal::CONT);
         let finished = running.finish();
         let summary = finished.summary();
         assert_schema(&summary);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::common::bench::program;
 use crate::common::process::{PATIENCE, until};
 use crate::common::runs::Made;
+use rustix::fs::OFlags;
 use tempfile::TempDir;
 
 /// Returns the bench program with its results in a folder: a smoke run on rows in memory, of workload and loop.
@@ -134,7 +135,8 @@ fn an_unread_standard_error_does_not_block_a_run() {
     let (_reader, writer) = std::io::pipe().unwrap();
     // The pipe is filled to the last byte, by a writer that does not block.
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-    let mut filler = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
+    let mut filler =
+        OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).unwrap();
     for size in [4_096, 1] {
         while filler.write(&vec![b'x'; size]).is_ok() {}
     }

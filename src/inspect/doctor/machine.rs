@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{Finding, Report};
 use crate::load::limits::SPARE;
 use crate::load::ports::Ports;
@@ -63,11 +65,7 @@ fn load_of(load: f64, cpus: usize) -> Finding {
 }
 
 fn hard_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit for the call to fill. If the call fails, the limit stays 0 and the check
-    // reports it.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    limit.rlim_max
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 fn load_average() -> Option<f64> {

@@ -1,10 +1,9 @@
 //! The file descriptors of a daemon.
 
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::error::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The most connections that a daemon is set up for: twice those of two seconds at 2,000 new ones per second.
 const CONNECTIONS: u64 = 8192;
@@ -14,16 +13,9 @@ const SPARE: u64 = 256;
 const EACH: u64 = 2;
 
 /// Returns the number of connections, up to 8,192, for which the hard limit on descriptors is enough.
-///
-/// # Errors
-/// If the kernel does not return the limit.
-pub fn connections() -> Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit for the call to fill.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
-        return Err(io::Error::last_os_error()).context(|| "reading the descriptor limit".to_owned());
-    }
-    Ok((limit.rlim_max.saturating_sub(SPARE) / EACH).clamp(1, CONNECTIONS))
+pub fn connections() -> u64 {
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    (most.saturating_sub(SPARE) / EACH).clamp(1, CONNECTIONS)
 }
 
 /// Starts `command` with a limit on descriptors that is enough for `connections`.
@@ -32,14 +24,10 @@ pub fn raise(command: &mut Command, connections: u64) {
     // SAFETY: the closure makes only async-signal-safe system calls and does not allocate.
     unsafe {
         command.pre_exec(move || {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            limit.rlim_cur = limit.rlim_cur.max(wanted.min(limit.rlim_max));
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) < 0 {
-                return Err(io::Error::last_os_error());
-            }
+            let limit = getrlimit(Resource::Nofile);
+            let needed = limit.maximum.map_or(wanted, |most| wanted.min(most));
+            let current = limit.current.map(|current| current.max(needed));
+            setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
             Ok(())
         });
     }

@@ -7,13 +7,14 @@ use std::net::TcpListener;
 use certctl_bench::provision::postgres::Cluster;
 use certctl_bench::seed::{self, SeedOptions};
 use postgres::{Client, NoTls};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::sessions::{output_of, program};
 use crate::common::bench::{Bench, Running};
 use crate::common::needs::needs;
 use crate::common::postgresql::{migrated, newest};
-use crate::common::process::until;
+use crate::common::process::{send, until};
 use crate::common::summary::reasons;
 
 /// A workload that is over soon. Its schedule lag is not the subject of these tests.
@@ -21,20 +22,20 @@ const LOAD: &str = "--bench --mode sustained --agents 20 --connections 5 --rate 
                     --max-lag 1900ms --timeout 2s";
 
 /// Starts a run on a private PostgreSQL of its own; returns it once it measures, with its server processes.
-fn measuring() -> (Running, Vec<i32>) {
+fn measuring() -> (Running, Vec<u32>) {
     let mut bench = Bench::new(LOAD);
     bench.command.env("CERTCTL_BENCH_PG_BIN", newest().unwrap().bin);
     let mut running = bench.start();
     running.wait_until_measuring();
     let servers = running.started(&["postgres"]);
     let pids = servers.iter().filter(|process| process.name.starts_with("postgres"));
-    (running, pids.map(|process| process.pid.cast_signed()).collect())
+    (running, pids.map(|process| process.pid).collect())
 }
 
-fn signal(pids: &[i32], signal: libc::c_int) {
-    for pid in pids {
-        // SAFETY: plain system call; these are the processes of the run, which this test started.
-        unsafe { libc::kill(*pid, signal) };
+/// Sends a signal to processes that the test started.
+fn signal(pids: &[u32], signal: Signal) {
+    for &pid in pids {
+        send(pid, signal);
     }
 }
 
@@ -42,7 +43,7 @@ fn signal(pids: &[i32], signal: libc::c_int) {
 fn a_frozen_database_costs_no_measurement() {
     let Ok(_) = newest() else { needs!(else &newest().unwrap_err()) };
     let (mut running, servers) = measuring();
-    signal(&servers, libc::SIGSTOP);
+    signal(&servers, Signal::STOP);
     // On disk while the database does not answer yet.
     running.wait_until_measured();
     let summary = running.folder().join("results/summary.json");
@@ -63,9 +64,9 @@ fn a_frozen_database_costs_no_measurement() {
 fn a_signal_ends_a_run_with_a_frozen_database() {
     let Ok(_) = newest() else { needs!(else &newest().unwrap_err()) };
     let (mut running, servers) = measuring();
-    signal(&servers, libc::SIGSTOP);
+    signal(&servers, Signal::STOP);
     running.wait_until_measured();
-    running.signal(libc::SIGINT);
+    running.signal(Signal::INT);
     let finished = running.finish();
     assert!(finished.signal.is_none() && matches!(finished.code, Some(3 | 5)), "{finished:?}");
     let reasons = reasons(&finished.summary());
@@ -122,7 +123,7 @@ fn a_signal_ends_the_wait_for_a_lock() {
     let sql = "SELECT count(*) FROM pg_stat_activity \
                WHERE application_name LIKE 'certctl-bench %' AND wait_event_type = 'Lock'";
     until("it waits for the lock", || observer.query_one(sql, &[]).unwrap().get::<_, i64>(0) > 0);
-    running.signal(libc::SIGINT);
+    running.signal(Signal::INT);
     let finished = running.finish();
     assert!(finished.code == Some(1) && finished.stderr.contains("stopped "), "{finished:?}");
     assert_eq!(finished.json, None);
@@ -158,7 +159,7 @@ fn a_killed_postmaster_leaves_no_shared_memory() {
     // It still serves, and starts itself anew when one of its processes is killed.
     let mut session = Client::connect(&cluster.url("postgres"), NoTls).unwrap();
     assert_eq!(session.query_one("SELECT 1", &[]).unwrap().get::<_, i32>(0), 1);
-    signal(&[pid.cast_signed()], libc::SIGKILL);
+    signal(&[pid], Signal::KILL);
     until("the segment is gone", || segments(pid) == 0);
     drop(cluster);
     assert!(!folder.exists());
@@ -169,10 +170,9 @@ fn a_frozen_cluster_is_stopped() {
     let Ok(installation) = newest() else { needs!(else &newest().unwrap_err()) };
     let mut cluster = Cluster::start(&installation, &[]).unwrap();
     let (pid, folder) = (cluster.pid().unwrap(), cluster.folder().to_owned());
-    let mut family: Vec<i32> =
-        crate::common::process::descendants(pid).iter().map(|process| process.pid.cast_signed()).collect();
-    family.push(pid.cast_signed());
-    signal(&family, libc::SIGSTOP);
+    let mut family: Vec<u32> = crate::common::process::descendants(pid).iter().map(|process| process.pid).collect();
+    family.push(pid);
+    signal(&family, Signal::STOP);
     cluster.stop().unwrap();
     assert!(!folder.exists() && segments(pid) == 0);
 }
