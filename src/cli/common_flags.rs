@@ -124,7 +124,7 @@ pub struct CertctlFlags {
     /// Let the reference server keep its rows in memory.
     #[arg(long, env = "CERTCTL_BENCH_IN_MEMORY", conflicts_with_all = ["database", "target"])]
     in_memory: bool,
-    /// Let the reference server behave as certctl was built, or as its documents notify where the two differ.
+    /// Behaviour of the reference server: that of certctl as built, or of its documents where the two differ.
     #[arg(long, value_enum, default_value = "as-built", env = "CERTCTL_BENCH_BEHAVIOUR")]
     behaviour: Behaviour,
 }
