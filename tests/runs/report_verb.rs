@@ -84,17 +84,6 @@ fn markdown_and_html_show_base_and_head_together() {
 }
 
 #[test]
-fn summaries_without_a_warm_up_timeline_are_read() {
-    let folder = folder();
-    let path = folder.path().join("base/summary.json");
-    let mut value: serde_json::Value = serde_json::from_str(&read_to_string(&path).unwrap()).unwrap();
-    value["results"][0].as_object_mut().unwrap().remove("warm_up_timeline");
-    write(&path, value.to_string()).unwrap();
-    stdout_of(report(folder.path(), "base --format html --output r.html"));
-    assert!(!read_to_string(folder.path().join("r.html")).unwrap().contains("<rect class=\"f-warm-up\""));
-}
-
-#[test]
 fn unreportable_inputs_are_named_with_a_hint() {
     let folder = folder();
     let at = folder.path();
