@@ -1,7 +1,7 @@
 //! certctl-bench: benchmark and load-test suite for certctl.
 //!
 //! A run is a scenario, under a load, over the wire, against a system under test; its measurements become a verdict.
-//! The modules, lowest first: each imports only those above it in this table (a test reads their `use` lines).
+//! The modules, lowest first: each imports only those above it in this table (a test checks every `crate::` path).
 //!
 //! | module | responsibility |
 //! |---|---|
@@ -18,7 +18,7 @@
 //! | [`load`] | arrival schedules, pacing, the worker pool, warm-up, drain |
 //! | [`provision`] | what a run starts and stops: processes, PostgreSQL, daemons, certificates |
 //! | [`seed`] | the rows that scenarios need, and their reset |
-//! | [`scenario`] | the requests to certctl, the check of each answer, side effects, thresholds |
+//! | [`scenario`] | the requests of a workload, the check of each answer, side effects, thresholds |
 //! | [`system`] | the system under test: a certctl, the reference server, the daemons behind connectors |
 //! | [`evidence`] | the system's side of a run: PostgreSQL's statistics, certctl's metrics, machine use |
 //! | [`inspect`] | preflight and doctor |
@@ -27,10 +27,10 @@
 //! | [`baseline`] | baselines and comparisons |
 //! | [`report`] | results as text, JSON, Markdown and HTML |
 //! | [`handshake`] | benchmarks of TLS handshakes alone |
-//! | [`cli`] | flags, and one file for each verb |
+//! | [`cli`] | flags, and one file for each command |
 //!
 //! `src/reference/` and `src/f5_mock/` are programs of their own: the reference server, which a run starts by default,
-//! and the F5 that `f5_deploy` deploys to.
+//! and the mock of an F5 that `connector_tier` loads.
 
 #![warn(clippy::unwrap_used)]
 

@@ -26,7 +26,7 @@ use crate::wire::request::Method;
 use crate::wire::scratch::Room;
 use crate::wire::{Connection, Fault, FaultKind, Phases, Scratch};
 
-/// A workload as flags define it.
+/// A workload as flags plan it.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// Its name in results.
@@ -40,7 +40,7 @@ pub struct Workload {
 /// The requests of a workload, with the check of their answers, and the peer that they are sent to; `None` if the system
 /// lacks the part that they are for.
 pub type Binding = Option<(Rc<dyn Scenario>, Peer)>;
-type Bind<S> = dyn Fn(&S) -> Result<Binding>;
+type Bind<S> = dyn FnOnce(&S) -> Result<Binding>;
 
 /// A workload that is not bound to a system `S` yet.
 pub struct PlannedWorkload<S> {
@@ -51,7 +51,7 @@ pub struct PlannedWorkload<S> {
 
 impl<S> PlannedWorkload<S> {
     /// Plans a workload, which `bind` binds to a system.
-    pub fn new(workload: Workload, bind: impl Fn(&S) -> Result<Binding> + 'static) -> Self {
+    pub fn new(workload: Workload, bind: impl FnOnce(&S) -> Result<Binding> + 'static) -> Self {
         Self { workload, bind: Box::new(bind) }
     }
 
@@ -59,13 +59,9 @@ impl<S> PlannedWorkload<S> {
     ///
     /// # Errors
     /// If the system cannot be loaded in this way.
-    pub fn bind(&self, system: &S) -> Result<Option<BoundWorkload>> {
-        let bound = (self.bind)(system)?;
-        Ok(bound.map(|(scenario, peer)| BoundWorkload {
-            workload: self.workload.clone(),
-            scenario,
-            peer: Rc::new(peer),
-        }))
+    pub fn bind(self, system: &S) -> Result<Option<BoundWorkload>> {
+        let (workload, bound) = (self.workload, (self.bind)(system)?);
+        Ok(bound.map(|(scenario, peer)| BoundWorkload { workload, scenario, peer: Rc::new(peer) }))
     }
 }
 
@@ -76,7 +72,7 @@ pub struct BoundWorkload {
     pub workload: Workload,
     /// The requests, and the check of their answers.
     pub scenario: Rc<dyn Scenario>,
-    /// The system.
+    /// The addresses of the system, and the lifetime of connections to it.
     pub peer: Rc<Peer>,
 }
 

@@ -1,18 +1,17 @@
-//! Flags of `acme_flow` and `acme_burst`, and the workloads that they define.
+//! Flags of `acme_flow` and `acme_burst`, and the workloads that they plan.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::{Bench, Groups};
+use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
-use crate::run::{PlannedWorkload, Workload};
+use crate::run::Workload;
 use crate::scenario::acme::{self, Acme as Scenario, DEFAULT_PROFILE, FLOW, STEPS};
 use crate::scenario::need::Need;
 use crate::system::CheckedCertctl;
@@ -85,13 +84,12 @@ impl Common {
         let mut plan = load.plan(model, users as usize, STEPS.len())?;
         plan.timeout = load.timeout.unwrap_or(TIMEOUT);
         let bearer = !self.no_bearer;
-        let bind = move |certctl: &CheckedCertctl| {
+        let make = move |certctl: &CheckedCertctl| {
             let token = bearer.then_some(certctl.token());
-            let scenario = Scenario::new(certctl.acme()?, &certctl.host(), token, certctl.audits_acme());
-            Ok(Some((Rc::new(scenario) as _, certctl.peer())))
+            Ok(Scenario::new(certctl.acme()?, &certctl.host(), token, certctl.audits_acme()))
         };
         let workload = Workload { name, plan, thresholds: acme::thresholds(name) };
-        Ok(vec![vec![PlannedWorkload::new(workload, bind)]])
+        Ok(vec![vec![at_certctl(workload, make)]])
     }
 }
 

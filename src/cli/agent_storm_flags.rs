@@ -1,11 +1,10 @@
-//! Flags of `agent_storm`, and the workload that they define.
+//! Flags of `agent_storm`, and the workload that they plan.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::{Bench, Groups};
+use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -13,7 +12,7 @@ use crate::load::plan::{Model, Opening};
 use crate::load::rate::Rate;
 use crate::load::schedule::{self, Pattern, Restart, Stream};
 use crate::measure::threshold::Threshold;
-use crate::run::{PlannedWorkload, Workload};
+use crate::run::Workload;
 use crate::scenario::agent_storm::{
     AgentStorm as Scenario, Fleet, HEARTBEAT, HEARTBEAT_PERMISSION, POLL, POLL_PERMISSION, RECONNECT, SEEDED_AGENTS,
 };
@@ -128,11 +127,8 @@ impl Bench for AgentStormFlags {
             plan.window = window;
         }
         let workload = Workload { name: Self::NAME, plan, thresholds: fleet.thresholds() };
-        let bind = move |certctl: &CheckedCertctl| {
-            let scenario = Rc::new(Scenario::new(fleet, agents, &certctl.host(), certctl.token()));
-            Ok(Some((scenario as _, certctl.peer())))
-        };
-        Ok(vec![vec![PlannedWorkload::new(workload, bind)]])
+        let make = move |certctl: &CheckedCertctl| Ok(Scenario::new(fleet, agents, &certctl.host(), certctl.token()));
+        Ok(vec![vec![at_certctl(workload, make)]])
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {

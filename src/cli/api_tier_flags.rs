@@ -1,18 +1,17 @@
-//! Flags of `api_tier`, and the workloads that they define.
+//! Flags of `api_tier`, and the workloads that they plan.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::bench::{Bench, Groups};
+use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags};
 use crate::error::Result;
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
-use crate::run::{PlannedWorkload, Workload};
+use crate::run::Workload;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
 use crate::scenario::issuance::{self, Issuance};
 use crate::scenario::list::{self, List, Variant};
@@ -35,7 +34,7 @@ pub struct ApiTierFlags {
     #[arg(long, value_enum, default_value = "first", env = "CERTCTL_BENCH_PAGES")]
     pages: Variant,
     /// Spread of the arrivals: constant, jittered or poisson [default: posts constant, lists jittered, so that they
-    /// meet in no fixed phase].
+    /// keep no fixed distance].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Option<ArrivalSpread>,
     /// Connections that each of the two workloads pools.
@@ -95,13 +94,8 @@ impl Bench for ApiTierFlags {
         };
         let pages = self.pages;
         Ok(vec![vec![
-            PlannedWorkload::new(posts, |certctl: &CheckedCertctl| {
-                let issuance = Issuance::new(&Issuance::run_name(), &certctl.host(), certctl.token());
-                Ok(Some((Rc::new(issuance), certctl.peer())))
-            }),
-            PlannedWorkload::new(lists, move |certctl: &CheckedCertctl| {
-                Ok(Some((Rc::new(List::new(pages, &certctl.host(), certctl.token())), certctl.peer())))
-            }),
+            at_certctl(posts, |certctl| Ok(Issuance::new(&Issuance::run_name(), &certctl.host(), certctl.token()))),
+            at_certctl(lists, move |certctl| Ok(List::new(pages, &certctl.host(), certctl.token()))),
         ]])
     }
 

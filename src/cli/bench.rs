@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -23,9 +24,10 @@ use crate::load::limits::allow_threads;
 use crate::measure::threshold::Threshold;
 use crate::report::{self, text};
 use crate::run::{BoundWorkload, PlannedWorkload, Workload, sockets};
+use crate::scenario::Scenario;
 use crate::scenario::need::Need;
 use crate::summary::{About, Summary};
-use crate::system::System;
+use crate::system::{CheckedCertctl, System};
 use crate::terminal::{errln, out, outln};
 
 /// The choice of the system under test of a bench target.
@@ -85,8 +87,8 @@ pub trait Bench: Args + Clone + Debug {
         None
     }
 
-    /// Takes out of the choice the parts of a system to which these flags send nothing.
-    fn narrow(&self, _choice: &mut ChoiceOf<Self>) {}
+    /// Adjusts the choice of a system to these flags: leaves out the parts that they do not load.
+    fn adjust(&self, _choice: &mut ChoiceOf<Self>) {}
 
     /// Returns a remark about the workloads at their system, for people.
     fn remark(&self, _system: &SystemOf<Self>, _workloads: &[&Workload]) -> Option<String> {
@@ -130,9 +132,9 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
     }
 }
 
-/// The flags that a smoke run takes from the environment, by clap's ids: they name folders of results, or keep the rows
-/// of a server that it starts in memory. All other flags have to be on its command line.
-const SMOKE_VARIABLES: [&str; 3] = ["output", "baselines", "in_memory"];
+/// The flags that a smoke run takes from the environment, by clap's ids: they name the folder of results, or have the
+/// server that it starts keep its rows in memory. All other flags have to be on its command line.
+const SMOKE_VARIABLES: [&str; 2] = ["output", "in_memory"];
 
 /// Parses a command line, which begins with the program's name.
 pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<BenchFlags<B>, clap::Error> {
@@ -227,7 +229,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         errln!("{names} ignored: a smoke run uses a system that it starts itself, or that its command line names");
     }
     let mut choice = flags.system.clone().resolve(environment)?;
-    flags.bench.narrow(&mut choice);
+    flags.bench.adjust(&mut choice);
     let (folder, _claim) = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     if wanted.workload {
         set_aside(&folder)?;
@@ -250,7 +252,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     if !wanted.workload {
         return Ok(0);
     }
-    let groups = bind(&planned, &system)?;
+    let groups = bind(planned, &system)?;
     let workloads: Vec<&Workload> = groups.iter().flatten().map(|bound| &bound.workload).collect();
     if let Some(remark) = flags.bench.remark(&system, &workloads) {
         errln!("{remark}");
@@ -289,9 +291,17 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
 }
 
 /// Binds workloads to their system, without those that are for a part that the system lacks.
-pub(super) fn bind<S>(planned: &Groups<S>, system: &S) -> Result<Vec<Vec<BoundWorkload>>> {
-    let bind = |group: &Vec<PlannedWorkload<S>>| group.iter().filter_map(|one| one.bind(system).transpose()).collect();
-    planned.iter().map(bind).collect()
+pub(super) fn bind<S>(planned: Groups<S>, system: &S) -> Result<Vec<Vec<BoundWorkload>>> {
+    let bind = |group: Vec<PlannedWorkload<S>>| group.into_iter().filter_map(|one| one.bind(system).transpose());
+    planned.into_iter().map(|group| bind(group).collect()).collect()
+}
+
+/// Plans a workload of requests to a certctl, which `make` encodes for it.
+pub(super) fn at_certctl<T: Scenario>(
+    workload: Workload,
+    make: impl FnOnce(&CheckedCertctl) -> Result<T> + 'static,
+) -> PlannedWorkload<CheckedCertctl> {
+    PlannedWorkload::new(workload, |certctl| Ok(Some((Rc::new(make(certctl)?) as _, certctl.peer()))))
 }
 
 /// Saves the results of a run whose folder does not take them: in a folder for temporary files, or else on standard

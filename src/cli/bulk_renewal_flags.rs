@@ -1,11 +1,10 @@
-//! Flags of `bulk_renewal`, and the workloads that they define.
+//! Flags of `bulk_renewal`, and the workloads that they plan.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::bench::{Bench, Groups};
+use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
@@ -119,9 +118,7 @@ impl BulkRenewalFlags {
 
 fn planned(name: &'static str, plan: Plan, selection: Selection) -> PlannedWorkload<CheckedCertctl> {
     let workload = Workload { name, plan, thresholds: bulk_renewal::thresholds() };
-    PlannedWorkload::new(workload, move |certctl: &CheckedCertctl| {
-        Ok(Some((Rc::new(Scenario::new(selection, &certctl.host(), certctl.token())), certctl.peer())))
-    })
+    at_certctl(workload, move |certctl| Ok(Scenario::new(selection, &certctl.host(), certctl.token())))
 }
 
 impl Bench for BulkRenewalFlags {

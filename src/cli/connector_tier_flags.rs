@@ -1,4 +1,4 @@
-//! Flags of `connector_tier`, and the workloads that they define.
+//! Flags of `connector_tier`, and the workloads that they plan.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -303,7 +303,7 @@ impl Bench for ConnectorTierFlags {
         }])
     }
 
-    fn narrow(&self, choice: &mut DaemonChoice) {
+    fn adjust(&self, choice: &mut DaemonChoice) {
         choice.kinds.retain(|kind| self.wants(*kind));
         choice.haproxy_reload = if self.haproxy_commit { Reload::Runtime } else { Reload::Graceful };
     }

@@ -19,11 +19,11 @@ pub struct BenchTarget {
     pub about: &'static str,
     /// The seeds whose rows it needs.
     pub seeds: &'static [&'static str],
-    load: fn(&[&str]) -> Result<DefinedLoad>,
+    load: fn(&[&str]) -> Result<PlannedLoad>,
 }
 
-/// The load that flags of a bench target define.
-pub struct DefinedLoad {
+/// The load that flags of a bench target plan.
+pub struct PlannedLoad {
     /// The workloads.
     pub workloads: Vec<Workload>,
     /// The bound on errors over all of them.
@@ -45,18 +45,18 @@ const fn entry<B: Bench>() -> BenchTarget {
 }
 
 impl BenchTarget {
-    /// Returns the load that these flags define.
+    /// Returns the load that these flags plan.
     ///
     /// # Errors
     /// If the flags are wrong.
-    pub fn load(&self, flags: &[&str]) -> Result<DefinedLoad> {
+    pub fn load(&self, flags: &[&str]) -> Result<PlannedLoad> {
         (self.load)(flags)
     }
 }
 
-fn load<B: Bench>(flags: &[&str]) -> Result<DefinedLoad> {
+fn load<B: Bench>(flags: &[&str]) -> Result<PlannedLoad> {
     let arguments = [B::NAME, "--bench"].iter().chain(flags).map(Into::into).collect();
     let flags = bench::parse::<B>(arguments).context(|| format!("reading flags of {}", B::NAME))?;
     let planned = flags.bench.groups(&flags.load)?.into_iter().flatten();
-    Ok(DefinedLoad { workloads: planned.map(|one| one.workload).collect(), error_floor: flags.bench.error_floor() })
+    Ok(PlannedLoad { workloads: planned.map(|one| one.workload).collect(), error_floor: flags.bench.error_floor() })
 }

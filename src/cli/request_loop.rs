@@ -35,6 +35,7 @@ use crate::system::base_url::BaseUrl;
 use crate::system::{Certctl, CheckedCertctl, Token};
 use crate::terminal::outln;
 use crate::wire::connection::Stopwatch;
+use crate::wire::peer::Peer;
 use crate::wire::tls::{self, Trust};
 use crate::wire::{Connection, Dialer, Phases, Scratch};
 
@@ -169,16 +170,16 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     flags.apply_smoke();
     let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
     let certctl = Certctl::external(base, trust, Token::new(hand_over.token), None);
-    let handed_over = ChoiceOf::<B>::handed_over(CheckedCertctl { certctl, dialer: dialer.clone(), acme });
+    let handed_over = ChoiceOf::<B>::handed_over(CheckedCertctl { certctl, dialer, acme });
     let system = handed_over.ok_or_else(|| Error::new(format!("{} has no loops", B::NAME)))?;
-    let groups = bench::bind(&flags.bench.groups(&flags.load)?, &system)?;
+    let groups = bench::bind(flags.bench.groups(&flags.load)?, &system)?;
 
     let _shield = Shield::raise()?;
     let mut criterion = flags.criterion.configure(Criterion::default(), hand_over.strict);
     let mut group = criterion.benchmark_group(B::NAME);
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
     for name in &hand_over.steps {
-        let requests = Requests::of(name, groups.iter().flatten(), &dialer)?;
+        let requests = Requests::of(name, groups.iter().flatten())?;
         // System and machine are part of the id, so that a saved baseline is never compared with another's.
         group.bench_function(BenchmarkId::new(name.as_str(), &hand_over.system), |bencher| {
             bencher.iter_custom(|iterations| requests.time(iterations))
@@ -205,7 +206,7 @@ fn silent() -> Error {
 /// A step of a scenario whose request is sent again and again for the scenario's last client.
 struct Requests {
     runtime: tokio::runtime::Runtime,
-    dialer: Dialer,
+    peer: Rc<Peer>,
     scenario: Rc<dyn Scenario>,
     client: u64,
     step: usize,
@@ -213,7 +214,7 @@ struct Requests {
 }
 
 impl Requests {
-    fn of<'w>(step: &str, mut workloads: impl Iterator<Item = &'w BoundWorkload>, dialer: &Dialer) -> Result<Self> {
+    fn of<'w>(step: &str, mut workloads: impl Iterator<Item = &'w BoundWorkload>) -> Result<Self> {
         let found = workloads.find_map(|bound| {
             let at = bound.scenario.steps().iter().position(|name| *name == step)?;
             Some((bound, at))
@@ -223,8 +224,8 @@ impl Requests {
             Model::Open { clients, .. } => clients - 1,
             Model::Closed { .. } => 0,
         };
-        let scenario = bound.scenario.clone();
-        Ok(Self { runtime: runtime()?, dialer: dialer.clone(), scenario, client, step, next_seq: Cell::new(0) })
+        let (scenario, peer) = (bound.scenario.clone(), bound.peer.clone());
+        Ok(Self { runtime: runtime()?, peer, scenario, client, step, next_seq: Cell::new(0) })
     }
 
     /// Returns the time that `iterations` requests take, one after another on one connection that is open already.
@@ -262,7 +263,8 @@ impl Requests {
 
     async fn connect(&self) -> Result<Connection> {
         let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
-        let opened = timeout(PATIENCE, self.dialer.open(&mut watch, &mut phases)).await.map_err(|_| silent())?;
+        let opened =
+            timeout(PATIENCE, self.peer.dialer(0).open(&mut watch, &mut phases)).await.map_err(|_| silent())?;
         opened.map_err(|fault| Error::new(format!("opening the loop's connection: {fault}")))
     }
 }

@@ -148,11 +148,11 @@ impl Session<'_> {
             reading.wait_for(&[1], SETTLE_PATIENCE, database)?;
         }
         let witness = self.database().map(|url| DatabaseWitness::start(url, control.progress.clone())).transpose()?;
-        let rotor = self.rotor(&control)?;
+        let rotator = self.rotator(&control)?;
         let meter = MachineMeter::start(self.system.addresses(), control.progress.clone())?;
         let measurements = self.measure(group, &control)?;
         let machine_use = meter.finish();
-        drop(rotor);
+        drop(rotator);
         let machine = self.judge_machine(group, machine_use);
         if self.database().is_some() {
             self.keep(group, &measurements, &machine, earlier, about);
@@ -247,12 +247,7 @@ impl Session<'_> {
                 done.invalid.extend(missing.map(|one| Invalid::Never { what: one.name, hint: self.cut.for_more() }));
             }
             done.breaches.extend(bound.scenario.broken_rules());
-            done.parts.push(WorkloadPart {
-                measurement,
-                work,
-                observations,
-                thresholds: bound.workload.thresholds.clone(),
-            });
+            done.parts.push(WorkloadPart { measurement, work, observations });
         }
         done
     }
@@ -262,7 +257,7 @@ impl Session<'_> {
     }
 
     /// Starts replacing certificates, where that is wanted, until the result is dropped.
-    fn rotor(&self, control: &Control) -> Result<Option<Rotator>> {
+    fn rotator(&self, control: &Control) -> Result<Option<Rotator>> {
         self.rotates_every.map_or(Ok(None), |every| self.system.rotate(every, &control.progress))
     }
 
@@ -274,12 +269,12 @@ impl Session<'_> {
     /// Checks every threshold against the measurements.
     fn check(&self, parts: &[WorkloadPart]) -> Vec<Checked> {
         let Some(floor) = self.floor else { return Vec::new() };
-        let names = self.groups.iter().flatten().map(|bound| bound.workload.name);
+        let workloads = self.groups.iter().flatten().map(|bound| &bound.workload);
         let mut checked = Vec::new();
-        for (part, name) in parts.iter().zip(names) {
-            for threshold in &part.thresholds {
+        for (part, workload) in parts.iter().zip(workloads) {
+            for threshold in &workload.thresholds {
                 let one = threshold.check(&part.measurement);
-                checked.push(if parts.len() > 1 { one.of(name) } else { one });
+                checked.push(if parts.len() > 1 { one.of(workload.name) } else { one });
             }
         }
         let all = || parts.iter().map(|part| &part.measurement);

@@ -185,11 +185,6 @@ impl DatabaseClient {
         Ok(Transaction { client: self })
     }
 
-    /// Reports whether the session was given up, so that further queries would fail at once.
-    pub fn is_given_up(&self) -> bool {
-        self.session.is_none()
-    }
-
     /// Takes the warnings of the server since the last call.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))

@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::validity::Invalid;
 
-/// The share of the CPU left free by a run that others and the host may take before the run is invalid;
-/// docs/METHODOLOGY.md has the experiment.
-pub const MAX_TAKEN: f64 = 0.5;
 /// The part of the bound from which on a run is doubtful.
 const DOUBTFUL_PART: f64 = 0.5;
 /// The share of the CPU left free that others and the host take in a starved second.
@@ -130,6 +127,7 @@ impl CpuUse {
 }
 
 /// The largest share that others may take, 0 to 1; 1 is never exceeded, and disables the judgement of quotas too.
+/// docs/METHODOLOGY.md has the experiment behind the default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuBound(pub f64);
 

@@ -1,4 +1,4 @@
-//! The books: audit rows, which certctl writes for every authenticated request, counted before and after a run.
+//! Audit rows, which certctl writes for every authenticated request, counted before and after a run.
 
 use std::time::{Duration, Instant};
 

@@ -72,7 +72,7 @@ pub trait Scenario: 'static {
     /// If a query fails.
     fn begin_check(&self, database: &mut crate::database::DatabaseClient) -> Result<()>;
 
-    /// Counts the side effects that the database shows since the books were opened. `unanswered` is the number of
+    /// Counts the side effects that the database shows since [`Self::begin_check`]. `unanswered` is the number of
     /// requests without a complete answer, so that their side effects may or may not be there. Not for use inside an
     /// async runtime.
     ///

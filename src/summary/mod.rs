@@ -124,7 +124,7 @@ pub struct WorkloadResults {
     pub timeline: Vec<SecondFacts>,
 }
 
-/// The results of one workload.
+/// The parts of which [`WorkloadResults`] is made.
 #[derive(Clone)]
 pub struct WorkloadPart {
     /// Its measurement.
@@ -133,8 +133,6 @@ pub struct WorkloadPart {
     pub work: Vec<Work>,
     /// Observations of the answers that are neither latencies nor errors.
     pub observations: Vec<Observation>,
-    /// The bounds on its latencies.
-    pub thresholds: Vec<Threshold>,
 }
 
 /// The results of a run.

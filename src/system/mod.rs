@@ -1,5 +1,5 @@
-//! The system under test: one that runs already, or one that a run starts and stops. Only its preflight depends on the
-//! requests to come.
+//! The system under test: one that runs already, or one that a run starts and stops. It sends no load: workloads are
+//! bound to it.
 
 pub mod advice;
 pub mod base_url;
@@ -211,7 +211,7 @@ pub struct SystemDescription {
     pub address: Option<String>,
     /// Its version, as it reports it.
     pub version: String,
-    /// The state of certctl's known defects in it.
+    /// The presence of certctl's known defects in it.
     pub behaviour: Behaviour,
     /// The store that keeps its rows.
     pub store: Store,
@@ -360,7 +360,7 @@ impl SystemDescription {
 }
 
 impl Certctl {
-    /// Creates the description of a system that runs already.
+    /// Creates a certctl that runs already.
     pub fn external(base: BaseUrl, trust: Trust, token: Token, database: Option<String>) -> Self {
         let system = SystemDescription {
             kind: SystemKind::Certctl,

@@ -1,4 +1,4 @@
-//! The rotor: it replaces the certificates of daemons while they are measured.
+//! The certificate rotator: it replaces the certificates of daemons while they are measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ impl Rotator {
         }
         let (stop, rotations) = (Arc::new(AtomicBool::new(false)), connectors.rotations());
         let stopped = stop.clone();
-        let thread = spawn("rotor", move || turn(&daemons, every, &progress, &rotations, &stopped))?;
+        let thread = spawn("rotator", move || turn(&daemons, every, &progress, &rotations, &stopped))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

@@ -131,7 +131,7 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
     let mut invalid = judge(&measurement, &work, plan().punctuality(), None);
     invalid.extend(unjudged(&checked, "lengthen --duration"));
     let verdict = Verdict::of(&[], &invalid, &checked);
-    let part = WorkloadPart { measurement, work, observations: Vec::new(), thresholds: Vec::new() };
+    let part = WorkloadPart { measurement, work, observations: Vec::new() };
     let results = Results {
         parts: &[part],
         checked: &checked,

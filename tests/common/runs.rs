@@ -79,7 +79,7 @@ impl Made {
         let measurement = recorder.finish(GeneratorUse { scheduling: "SCHED_OTHER", ..GeneratorUse::default() });
         let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
         let checked = thresholds.map(|threshold| threshold.check(&measurement));
-        let part = WorkloadPart { measurement, work: Vec::new(), observations: Vec::new(), thresholds: Vec::new() };
+        let part = WorkloadPart { measurement, work: Vec::new(), observations: Vec::new() };
         let results = Results {
             parts: &[part],
             checked: &checked,
