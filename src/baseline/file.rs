@@ -45,7 +45,7 @@ pub struct Baseline {
 pub struct MeasureLine {
     /// The direction that is better.
     pub better: Better,
-    /// The error of each run's value, judged by that run alone; see [`super::measure::Reading::error`].
+    /// The error of each run's value, judged by that run alone; see [`super::measure::MeasureValue::error`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Option<f64>>,
     /// Its kind, which decides how it is compared.

@@ -1,6 +1,6 @@
 //! Baselines and comparisons. docs/BASELINES.md defines the terms and names the sources of the statistics.
 //!
-//! A summary becomes [`measure::Reading`]s; one or more summaries, or a committed [`file::Baseline`], become a
+//! A summary becomes [`measure::MeasureValue`]s; one or more summaries, or a committed [`file::Baseline`], become a
 //! [`side::Side`]; two sides become a [`compare::Comparison`], and that a [`judgement::Judgement`]. Pure but for
 //! [`source`], [`local`] and [`bless`], which read and write files.
 
