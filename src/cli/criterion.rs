@@ -76,8 +76,8 @@ pub struct CriterionFlags {
     /// Format of the loop's results.
     #[arg(long, value_name = "FORMAT", value_parser = ["criterion", "bencher"])]
     output_format: Option<String>,
-    /// Format of --list.
-    #[arg(long, value_name = "FORMAT", value_parser = ["pretty", "terse"])]
+    /// Taken and ignored: a list has one format.
+    #[arg(long, hide = true, value_parser = ["pretty", "terse"])]
     format: Option<String>,
     /// Colours in the loop's results.
     #[arg(short, long, value_name = "WHEN", value_parser = ["auto", "always", "never"])]

@@ -35,21 +35,21 @@ pub struct Change {
 ///
 /// # Errors
 /// If the token may not read them, the server has none, or the answer is in another format.
-pub fn read(target: &Certctl, dialer: &Dialer) -> Result<Metrics> {
-    read_by(Probe::new(target, dialer.clone()), target)
+pub fn read(certctl: &Certctl, dialer: &Dialer) -> Result<Metrics> {
+    read_by(Probe::new(certctl, dialer.clone()), certctl)
 }
 
 /// Reads certctl's metrics, but gives up soon after `stop` is set.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_until(stop: &Arc<AtomicBool>, target: &Certctl, dialer: &Dialer) -> Result<Metrics> {
-    read_by(Probe::new(target, dialer.clone()).until(stop), target)
+pub fn read_until(stop: &Arc<AtomicBool>, certctl: &Certctl, dialer: &Dialer) -> Result<Metrics> {
+    read_by(Probe::new(certctl, dialer.clone()).until(stop), certctl)
 }
 
-fn read_by(mut probe: Probe<'_>, target: &Certctl) -> Result<Metrics> {
+fn read_by(mut probe: Probe<'_>, certctl: &Certctl) -> Result<Metrics> {
     let answer = runtime()?.block_on(probe.send_with_token(Method::Get, PATH))?;
-    let refused = |why: &str| Error::new(format!("{}{PATH}: {why}", target.base));
+    let refused = |why: &str| Error::new(format!("{}{PATH}: {why}", certctl.base));
     match answer.status {
         200 if !answer.is_html() => parse(&String::from_utf8_lossy(&answer.body))
             .map_err(|line| refused(&format!("not the text format of Prometheus: {}", foreign::line(&line)))),

@@ -91,24 +91,24 @@ struct ServerFacts {
     unique_path: Option<String>,
 }
 
-/// Checks the connection to `target`, its API, its database if one is given, and this machine. Not for use inside an
+/// Checks the connection to `certctl`, its API, its database if one is given, and this machine. Not for use inside an
 /// async runtime.
 ///
 /// # Errors
 /// If this process cannot run the checks; anything wrong with the system is a finding.
-pub fn examine(target: &Certctl, report: &mut dyn FnMut(Finding)) -> Result<()> {
+pub fn examine(certctl: &Certctl, report: &mut dyn FnMut(Finding)) -> Result<()> {
     // Opened now, since the API checks need the profiles in it; checked later.
-    let database = target.database.as_ref().map(|url| DatabaseClient::open(url, "doctor"));
+    let database = certctl.database.as_ref().map(|url| DatabaseClient::open(url, "doctor"));
     let (mut client, refused) = match database {
         None => (None, None),
         Some(Ok(client)) => (Some(client), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let facts = match line::examine(target, report)? {
+    let facts = match line::examine(certctl, report)? {
         Some(dialer) => {
-            let facts = api::examine(target, dialer.clone(), client.as_mut().and_then(profiles), report)?;
+            let facts = api::examine(certctl, dialer.clone(), client.as_mut().and_then(profiles), report)?;
             if let Some(client) = &mut client {
-                clock::examine(target, dialer, client, report)?;
+                clock::examine(certctl, dialer, client, report)?;
             }
             facts
         }

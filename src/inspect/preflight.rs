@@ -50,14 +50,14 @@ pub struct Findings {
     pub acme: Option<AcmeDirectory>,
 }
 
-/// Checks `target`: first the needs of every scenario, then `needs` in their order.
+/// Checks `certctl`: first the needs of every scenario, then `needs` in their order.
 ///
 /// # Errors
 /// If a check fails: the first failure, with its fix.
-pub fn inspect(target: &Certctl, needs: &[Need]) -> Result<Findings> {
+pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
     let inspection = async {
-        let dialer = reach(target).await?;
-        let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
+        let dialer = reach(certctl).await?;
+        let mut inspection = Inspection { certctl, probe: Probe::new(certctl, dialer.clone()) };
         inspection.health().await?;
         let version = inspection.version().await?;
         let rights = inspection.token_is_known().await?;
@@ -80,7 +80,7 @@ pub fn inspect(target: &Certctl, needs: &[Need]) -> Result<Findings> {
     };
     let inspected = runtime()?.block_on(async { timeout(WHOLE_PATIENCE, inspection).await });
     inspected.unwrap_or_else(|_| {
-        let base = &target.base;
+        let base = &certctl.base;
         Err(Error::new(format!(
             "{base}: the requests of the preflight were not all answered within {WHOLE_PATIENCE:?}"
         ))
@@ -89,19 +89,19 @@ pub fn inspect(target: &Certctl, needs: &[Need]) -> Result<Findings> {
 }
 
 /// Connects to the first of the system's addresses that completes a handshake.
-async fn reach(target: &Certctl) -> Result<Dialer> {
-    let config = tls::client_config(&target.trust)?;
+async fn reach(certctl: &Certctl) -> Result<Dialer> {
+    let config = tls::client_config(&certctl.trust)?;
     let mut fault = None;
-    for address in target.base.addresses()? {
-        let dialer = Dialer::new(address, target.base.server_name()?, config.clone());
+    for address in certctl.base.addresses()? {
+        let dialer = Dialer::new(address, certctl.base.server_name()?, config.clone());
         match open(&dialer).await {
             Ok(_) => return Ok(dialer),
             Err(found) => fault = Some((address, found)),
         }
     }
     match fault {
-        Some((address, fault)) => Err(unreachable(target, address, &fault)),
-        None => Err(Error::new(format!("{}: the host has no address", target.base)).with_hint("check CERTCTL_BASE")),
+        Some((address, fault)) => Err(unreachable(certctl, address, &fault)),
+        None => Err(Error::new(format!("{}: the host has no address", certctl.base)).with_hint("check CERTCTL_BASE")),
     }
 }
 
@@ -116,8 +116,8 @@ pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
 }
 
 /// Creates the error for a connection that could not be opened.
-pub(super) fn unreachable(target: &Certctl, address: SocketAddr, fault: &Fault) -> Error {
-    let (base, trust) = (&target.base, &target.trust);
+pub(super) fn unreachable(certctl: &Certctl, address: SocketAddr, fault: &Fault) -> Error {
+    let (base, trust) = (&certctl.base, &certctl.trust);
     let named = Named { what: "certctl", base, url_from: "CERTCTL_BASE", ca_flag: "--ca-file", trust };
     let what = match fault.kind {
         FaultKind::Connect => format!("{base} is not reachable at {address}: {}", fault.detail),
@@ -144,14 +144,14 @@ fn granted_by(permission: &str) -> &'static str {
 
 /// The checks of a system, over one probe.
 pub(super) struct Inspection<'a> {
-    pub target: &'a Certctl,
+    pub certctl: &'a Certctl,
     pub probe: Probe<'a>,
 }
 
 impl Inspection<'_> {
     pub(super) fn not_certctl(&self, path: &str, answer: &Answer) -> Error {
         if let Some(coding) = &answer.coding {
-            let (base, status) = (&self.target.base, answer.status);
+            let (base, status) = (&self.certctl.base, answer.status);
             return Error::new(format!(
                 "{base}{path} answers {status} coded as {coding}, though every request says Accept-Encoding: identity"
             ))
@@ -160,7 +160,7 @@ impl Inspection<'_> {
             );
         }
         if answer.status >= 500 && !answer.is_html() {
-            let (base, status, body) = (&self.target.base, answer.status, foreign::line_of_bytes(&answer.body));
+            let (base, status, body) = (&self.certctl.base, answer.status, foreign::line_of_bytes(&answer.body));
             return Error::new(format!("{base}{path} answers {status}: {body}"))
                 .with_hint("check certctl's log, or that of the proxy in front of it");
         }
@@ -171,7 +171,7 @@ impl Inspection<'_> {
         };
         Error::new(format!(
             "{}{path} answers {} with {what}: this is not certctl's API",
-            self.target.base, answer.status
+            self.certctl.base, answer.status
         ))
         .with_hint("point CERTCTL_BASE at certctl's own HTTPS address, not at a proxy, dashboard or other service")
     }
@@ -190,7 +190,7 @@ impl Inspection<'_> {
             Some(status) if answer.status == 200 && status == "ready" => Ok(()),
             Some(_) if answer.status == 503 => Err(Error::new(format!(
                 "{}: certctl does not reach its database: {}",
-                self.target.base,
+                self.certctl.base,
                 answer.reason()
             ))
             .with_hint("start PostgreSQL, or correct certctl's CERTCTL_DATABASE_URL")),
@@ -219,7 +219,7 @@ impl Inspection<'_> {
             200 => {}
             429 => return Err(self.limited()),
             401 => {
-                return Err(Error::new(format!("{}: the token is not known: {}", self.target.base, answer.reason()))
+                return Err(Error::new(format!("{}: the token is not known: {}", self.certctl.base, answer.reason()))
                     .with_hint("set CERTCTL_TOKEN to a key of certctl's CERTCTL_API_KEYS_NAMED (name:key:admin)"));
             }
             _ => return Err(self.not_certctl(path, &answer)),
@@ -237,7 +237,7 @@ impl Inspection<'_> {
     }
 
     fn may_not(&self, user: &str, permission: &str) -> Error {
-        let base = &self.target.base;
+        let base = &self.certctl.base;
         Error::new(format!("{base}: the token of {user:?} lacks the permission {permission}")).with_hint(format!(
             "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or {}",
             granted_by(permission)
@@ -245,10 +245,10 @@ impl Inspection<'_> {
     }
 
     fn database_is_given(&self) -> Result<()> {
-        if self.target.database.is_some() {
+        if self.certctl.database.is_some() {
             return Ok(());
         }
-        let (base, is_reference) = (&self.target.base, self.target.system.kind == SystemKind::Reference);
+        let (base, is_reference) = (&self.certctl.base, self.certctl.system.kind == SystemKind::Reference);
         let hint = match is_reference {
             true => "leave out --in-memory, and install PostgreSQL 15 or newer if there is none",
             false => "give --database URL, with the URL of certctl's own database",
@@ -262,7 +262,7 @@ impl Inspection<'_> {
     fn limited(&self) -> Error {
         Error::new(format!(
             "{}: certctl's rate limiter is on and would answer most requests with 429",
-            self.target.base
+            self.certctl.base
         ))
         .with_hint("start certctl with CERTCTL_RATE_LIMIT_ENABLED=false")
     }
@@ -293,13 +293,13 @@ impl Inspection<'_> {
             200 => Err(self.not_certctl(&path, &answer)),
             403 => Err(self.may_not("?", "agent.heartbeat")),
             429 => Err(self.limited()),
-            410 => Err(Error::new(format!("{}: agent {number} of the seeded fleet is retired", self.target.base))
+            410 => Err(Error::new(format!("{}: agent {number} of the seeded fleet is retired", self.certctl.base))
                 .with_hint("UPDATE agents SET retired_at = NULL WHERE id LIKE 'ag-loadtest-%'")),
             // certctl answers 500 for an unknown agent; its documentation says 404.
             404 | 500 => {
                 let text = format!(
                     "{}: agent {number} of the fleet is not seeded ({}: {})",
-                    self.target.base,
+                    self.certctl.base,
                     answer.status,
                     answer.reason()
                 );
@@ -343,7 +343,7 @@ impl Inspection<'_> {
             // certctl answers 500 for some unknown rows, and 404 in plain text for an unknown route.
             404 | 500 if answer.is_json => Err(Error::new(format!(
                 "{}: certificate {number} of those to renew is not seeded ({}: {})",
-                self.target.base,
+                self.certctl.base,
                 answer.status,
                 answer.reason()
             ))
@@ -355,10 +355,10 @@ impl Inspection<'_> {
     /// Checks that a renewal of the certificate can begin; with a database the run puts the certificates back itself.
     async fn certificate_is_renewable(&mut self, number: u64) -> Result<()> {
         let status = self.certificate_is_seeded(number).await?;
-        if status == "RenewalInProgress" && self.target.database.is_none() {
+        if status == "RenewalInProgress" && self.certctl.database.is_none() {
             return Err(Error::new(format!(
                 "{}: certificate {number} of those to renew is in renewal already, from an earlier run",
-                self.target.base
+                self.certctl.base
             ))
             .with_hint("run `certctl-bench seed --reset --database URL`, or give this run the --database"));
         }

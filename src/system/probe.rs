@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A client that sends a system one request after another.
 pub struct Probe<'a> {
-    target: &'a Certctl,
+    certctl: &'a Certctl,
     dialer: Dialer,
     connection: Option<Connection>,
     scratch: Scratch,
@@ -47,9 +47,9 @@ pub struct Answer {
 }
 
 impl<'a> Probe<'a> {
-    /// Creates a probe of `target` over connections of `dialer`.
-    pub fn new(target: &'a Certctl, dialer: Dialer) -> Self {
-        Self { target, dialer, connection: None, scratch: Scratch::default(), stop: None, was_limited: false }
+    /// Creates a probe of `certctl` over connections of `dialer`.
+    pub fn new(certctl: &'a Certctl, dialer: Dialer) -> Self {
+        Self { certctl, dialer, connection: None, scratch: Scratch::default(), stop: None, was_limited: false }
     }
 
     /// Makes the probe give up soon after `stop` is set.
@@ -76,11 +76,11 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// If there is no complete answer.
     pub async fn send_with_token(&mut self, method: Method, path: &str) -> Result<Answer> {
-        self.send(method, path, Some(self.target.token.reveal())).await
+        self.send(method, path, Some(self.certctl.token.reveal())).await
     }
 
     async fn send(&mut self, method: Method, path: &str, token: Option<&str>) -> Result<Answer> {
-        self.scratch.request = encode(method, path, &self.target.base.host_header(), token, "");
+        self.scratch.request = encode(method, path, &self.certctl.base.host_header(), token, "");
         let stop = self.stop.clone();
         let answered = tokio::select! {
             biased;
@@ -94,7 +94,7 @@ impl<'a> Probe<'a> {
             None => Some("no complete answer when the run was stopped".to_owned()),
         };
         if let Some(why) = failed {
-            return Err(Error::new(format!("{} {path} at {}: {why}", method.token(), self.target.base))
+            return Err(Error::new(format!("{} {path} at {}: {why}", method.token(), self.certctl.base))
                 .with_hint("check that CERTCTL_BASE is certctl, and check its log"));
         }
         let response = self.scratch.response().ok_or_else(|| Error::new(format!("{path}: no complete response")))?;

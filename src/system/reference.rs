@@ -152,8 +152,8 @@ fn describe(
 ///
 /// # Errors
 /// If it does not answer.
-pub fn counts(target: &Certctl, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counters> {
-    let mut probe = Probe::new(target, dialer.clone()).until(stop);
+pub fn counts(certctl: &Certctl, dialer: &Dialer, stop: &Arc<AtomicBool>) -> Result<Counters> {
+    let mut probe = Probe::new(certctl, dialer.clone()).until(stop);
     let answer = runtime()?.block_on(probe.send_with_token(Method::Get, "/reference/work"));
     let counts = answer?.json().and_then(|values| Counters::new(values, "the reference server's own count"));
     counts.ok_or_else(|| Error::new("the reference server's /reference/work is not a JSON object"))

@@ -29,7 +29,7 @@ const PROFILE: &str = "prof-standard-tls";
 
 /// Checks the API over `dialer`. `profiles` are those of the database, where it is known.
 pub fn examine(
-    target: &Certctl,
+    certctl: &Certctl,
     dialer: Dialer,
     profiles: Option<Vec<String>>,
     report: Report<'_>,
@@ -43,7 +43,7 @@ pub fn examine(
         }
     };
     let rights = runtime()?.block_on(async {
-        let mut inspection = Inspection { target, probe: Probe::new(target, dialer.clone()) };
+        let mut inspection = Inspection { certctl, probe: Probe::new(certctl, dialer.clone()) };
         health(&mut inspection, &mut facts, report).await;
         let rights = match inspection.token_is_known().await {
             Ok(rights) => Some(rights),
@@ -66,7 +66,7 @@ pub fn examine(
     });
     // The reference server may have no metrics, and has no loops whose next turn follows from its uptime.
     if rights.is_some_and(|rights| rights.permissions.contains("metrics.read")) && !facts.is_reference {
-        match metrics::read(target, &dialer) {
+        match metrics::read(certctl, &dialer) {
             Ok(metrics) => facts.uptime_s = metrics.get("certctl_uptime_seconds").copied(),
             Err(error) => report(Finding::of(Severity::Warn, &error)),
         }
@@ -92,7 +92,7 @@ async fn health(inspection: &mut Inspection<'_>, facts: &mut ServerFacts, report
     report(finding(inspection.health().await, "healthy, and it reaches its database"));
     match inspection.version().await {
         Ok(version) => {
-            let mut system = inspection.target.system.clone();
+            let mut system = inspection.certctl.system.clone();
             system.answered(&version);
             facts.is_reference = system.kind == SystemKind::Reference;
             let what = format!("version {}", version.version);
@@ -140,7 +140,7 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, re
     for profile in profiles {
         match inspection.acme(&directory(&profile), true).await {
             Ok(found) => {
-                if let Err(error) = found.renewal_info(&inspection.target.base) {
+                if let Err(error) = found.renewal_info(&inspection.certctl.base) {
                     report(Finding::of(Severity::Fail, &error));
                     // It is a setting of certctl as a whole, not of a profile.
                     return;
@@ -191,7 +191,7 @@ async fn agents(inspection: &mut Inspection<'_>) -> Result<()> {
         let id = format!("ag-loadtest-{number:05}");
         let path = format!("/api/v1/agents/{id}");
         let answer = inspection.probe.send_with_token(Method::Get, &path).await?;
-        let base = &inspection.target.base;
+        let base = &inspection.certctl.base;
         match (answer.status, answer.json()) {
             (200, Some(json)) if json["id"] == id.as_str() => {}
             (404 | 500, Some(_)) => {

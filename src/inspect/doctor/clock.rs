@@ -30,13 +30,13 @@ pub async fn ours(probe: &mut Probe<'_>) -> Option<Finding> {
 }
 
 /// Compares the server's clock with its database's, if its answer has a `Date`.
-pub fn examine(target: &Certctl, dialer: Dialer, database: &mut DatabaseClient, report: Report<'_>) -> Result<()> {
+pub fn examine(certctl: &Certctl, dialer: Dialer, database: &mut DatabaseClient, report: Report<'_>) -> Result<()> {
     let mut now = || -> Result<SystemTime> {
         let row = database.query_one("SELECT clock_timestamp()", &[]);
         Ok(row.context(|| "reading the database's clock".to_owned())?.get(0))
     };
     let before = now()?;
-    let Some(theirs) = runtime()?.block_on(time_of(&mut Probe::new(target, dialer))) else { return Ok(()) };
+    let Some(theirs) = runtime()?.block_on(time_of(&mut Probe::new(certctl, dialer))) else { return Ok(()) };
     report(match off(theirs, before, now()?) {
         Some(by) => Finding::fail(
             format!("certctl's clock is {by} its database's: agent_storm would not find its heartbeats"),

@@ -16,9 +16,9 @@ const FEW_DAYS: i64 = 7;
 const DAY_S: i64 = 86_400;
 
 /// Tries every address, and returns the dialer of the first that answers.
-pub fn examine(target: &Certctl, report: Report<'_>) -> Result<Option<Dialer>> {
-    let prepared = tls::client_config(&target.trust).and_then(|config| {
-        let (addresses, name) = (target.base.addresses()?, target.base.server_name()?);
+pub fn examine(certctl: &Certctl, report: Report<'_>) -> Result<Option<Dialer>> {
+    let prepared = tls::client_config(&certctl.trust).and_then(|config| {
+        let (addresses, name) = (certctl.base.addresses()?, certctl.base.server_name()?);
         Ok(addresses.into_iter().map(|address| Dialer::new(address, name.clone(), config.clone())).collect::<Vec<_>>())
     });
     let dialers = match prepared {
@@ -38,7 +38,7 @@ pub fn examine(target: &Certctl, report: Report<'_>) -> Result<Option<Dialer>> {
     let level = if good.is_empty() { Severity::Fail } else { Severity::Warn };
     for (dialer, opened) in bad {
         if let Err(fault) = opened {
-            report(Finding::of(level, &preflight::unreachable(target, dialer.address(), &fault)));
+            report(Finding::of(level, &preflight::unreachable(certctl, dialer.address(), &fault)));
         }
     }
     let mut first = None;
@@ -46,7 +46,7 @@ pub fn examine(target: &Certctl, report: Report<'_>) -> Result<Option<Dialer>> {
         if let Ok(connection) = opened {
             report(handshake(dialer.address(), connection.record().handshake));
             if first.is_none() {
-                certificate(target, &connection, report);
+                certificate(certctl, &connection, report);
             }
             first.get_or_insert(dialer);
         }
@@ -68,8 +68,8 @@ fn handshake(address: SocketAddr, handshake: Handshake) -> Finding {
     )
 }
 
-fn certificate(target: &Certctl, connection: &Connection, report: Report<'_>) {
-    if matches!(target.trust, Trust::Insecure) {
+fn certificate(certctl: &Certctl, connection: &Connection, report: Report<'_>) {
+    if matches!(certctl.trust, Trust::Insecure) {
         report(Finding::warn(
             "--insecure: the server's certificate is not verified, and may be that of an impostor",
             "give its authority's certificate with --ca-file FILE",

@@ -46,7 +46,7 @@ impl AcmeDirectory {
 impl Inspection<'_> {
     /// Reads the directory at `directory`, a path or a URL of the system.
     pub(in crate::inspect) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
-        let path = path_at(Some(&self.target.base), directory)?;
+        let path = path_at(Some(&self.certctl.base), directory)?;
         let answer =
             if bearer { self.probe.send_with_token(Method::Get, &path).await? } else { self.probe.get(&path).await? };
         match answer.status {
@@ -58,7 +58,7 @@ impl Inspection<'_> {
 
     fn read(&self, path: &str, answer: &Answer) -> Result<AcmeDirectory> {
         let no_directory = |what: String| {
-            Error::new(format!("{}{path} is not an ACME directory: {what}", self.target.base)).with_hint(
+            Error::new(format!("{}{path} is not an ACME directory: {what}", self.certctl.base)).with_hint(
                 "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory",
             )
         };
@@ -66,7 +66,7 @@ impl Inspection<'_> {
         let url = |name: &str| match json[name].as_str() {
             // A URL elsewhere would be measured as this system.
             // A fragment is never sent, and has no meaning here.
-            Some(url) => path_at(Some(&self.target.base), url.split('#').next().unwrap_or(url))
+            Some(url) => path_at(Some(&self.certctl.base), url.split('#').next().unwrap_or(url))
                 .map_err(|_| no_directory(format!("its {name} is on another server: {}", foreign::line(&redact(url))))),
             None => Err(no_directory(format!("it has no {name}"))),
         };
@@ -79,7 +79,7 @@ impl Inspection<'_> {
     }
 
     fn no_directory(&self, path: &str, answer: &Answer, bearer: bool) -> Error {
-        let (base, status, reason) = (&self.target.base, answer.status, answer.reason());
+        let (base, status, reason) = (&self.certctl.base, answer.status, answer.reason());
         if answer.is_html() {
             return Error::new(format!("{base}{path} is a page of certctl's dashboard, which hides its ACME server"))
                 .with_hint("run certctl from a folder without web/, so that it serves only its API");

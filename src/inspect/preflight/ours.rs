@@ -57,7 +57,7 @@ impl Inspection<'_> {
                 return Err(Error::new(format!(
                     "{}: more than {} certificates fit the criteria: too many to check that all of them are of the \
                      seeds or of a run",
-                    self.target.base,
+                    self.certctl.base,
                     MOST_PAGES * PAGE
                 ))
                 .with_hint(MEND));
@@ -69,7 +69,7 @@ impl Inspection<'_> {
         Err(Error::new(format!(
             "{}: refusing to renew by criteria: {foreign} of the certificates that fit them are neither of the seeds nor of \
              a run (such as {})",
-            self.target.base,
+            self.certctl.base,
             examples.join(", ")
         ))
         .with_hint(MEND))
