@@ -115,16 +115,17 @@ async fn give_up(session: &OpenSession, address: &Address) {
     let _ = timeout(CANCEL_PATIENCE, address.cancel(&session.client.cancel_token())).await;
 }
 
-/// Determines, over a new session, the cause for which `session` waits.
+/// Determines, over a new session, the cause for which `session` waits. Behind a pooler the new session may itself wait
+/// for the connection that `session` uses, so that its silence says nothing about the server's.
 async fn look(session: &OpenSession, address: &Address) -> Cause {
     let looked = timeout(LOOK_PATIENCE, async {
         let other = open(address, "look", &Arc::default()).await.ok()?;
         blockers(session, &other).await.ok()
     });
     match looked.await {
-        Err(_) => Cause::Silence,
+        Err(_) if session.pid.is_some() => Cause::Silence,
         Ok(Some(Some(by))) => Cause::Lock(by),
-        Ok(_) => Cause::Work,
+        _ => Cause::Work,
     }
 }
 

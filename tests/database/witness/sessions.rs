@@ -331,6 +331,8 @@ fn a_pooler_in_transaction_mode_is_supported() {
             assert_eq!(session.query_one("SELECT $1", &[&"it"]).unwrap().get::<_, String>(0), "it");
         }
     }
+    // A statement that is at work for longer than a silent server is waited for, while it has the only connection.
+    sessions[0].query_one("SELECT pg_sleep(11)", &[]).unwrap();
     drop(sessions);
     everything(&url);
     // No setting of the suite stays with the connection that others get next.
