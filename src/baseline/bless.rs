@@ -44,7 +44,7 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
             return Err(same(name, &runs[twin].0));
         }
         // A copy with another id or time still has the same measurements, to the nanosecond.
-        let measured = |at: usize| serde_json::to_string(&runs[at].1.results).ok();
+        let measured = |at: usize| serde_json::to_string(&runs[at].1.workloads).ok();
         if let Some(twin) = (0..index).find(|twin| measured(*twin) == measured(index)) {
             return Err(same(name, &runs[twin].0));
         }

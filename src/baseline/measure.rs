@@ -85,7 +85,7 @@ const COMPARED_DURATIONS: [&str; 1] = ["time to recovered"];
 /// If one of its histograms cannot be read.
 pub fn read(summary: &Summary) -> Result<Readings> {
     let mut readings = Readings::new();
-    for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
+    for (plan, results) in summary.measured() {
         of_workload(&mut readings, results, plan)?;
     }
     let generator = &summary.generator;
@@ -100,9 +100,12 @@ pub fn read(summary: &Summary) -> Result<Readings> {
     for (index, evidence) in summary.evidence.iter().enumerate() {
         let name = if groups > 1 { format!("database/group_{}", index + 1) } else { "database".into() };
         // Workloads that run one after another are a group each.
-        let all = &summary.about.workloads[..];
+        let all = &summary.workloads[..];
         let plans = if groups > 1 { all.get(index..=index).unwrap_or_default() } else { all };
-        let users = plans.iter().filter(|plan| plan.model == LoadModel::Closed && plan.rounds.is_none());
+        let users = plans
+            .iter()
+            .map(|workload| &workload.plan)
+            .filter(|plan| plan.model == LoadModel::Closed && plan.rounds.is_none());
         let rounds_cut_off = users.map(|plan| plan.clients).sum();
         of_evidence(&mut readings, &name, evidence, summary.about.system.kind, rounds_cut_off);
     }
@@ -110,7 +113,7 @@ pub fn read(summary: &Summary) -> Result<Readings> {
 }
 
 fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFacts) -> Result<()> {
-    let name = &results.workload;
+    let name = &plan.name;
     let closed = plan.model == LoadModel::Closed;
     let doubt = Doubt::of(&Seconds::read(&results.timeline)?, &results.latency.response)?;
     distribution(readings, &format!("{name}/response"), &results.latency.response, Within::Timeline(&doubt))?;

@@ -60,7 +60,7 @@ impl Side {
     /// If a run is invalid, partial or a smoke run, or of another workload or environment than the first.
     pub fn of(summaries: &[(String, Summary)]) -> Result<Self> {
         let [(first_name, first), ..] = summaries else { return Err(Error::usage("no run to compare")) };
-        let (workload, environment) = (WorkloadIdentity::of(&first.about), Environment::of(first));
+        let (workload, environment) = (WorkloadIdentity::of(first), Environment::of(first));
         let mut side = Self {
             scenario: first.about.scenario.to_string(),
             workload,
@@ -105,7 +105,7 @@ impl Side {
     /// Returns the differences in workload and environment that keep a run from this side.
     fn differences(&self, summary: &Summary) -> Vec<String> {
         let environment = Environment::of(summary);
-        let mut differences = self.workload.differences(&WorkloadIdentity::of(&summary.about));
+        let mut differences = self.workload.differences(&WorkloadIdentity::of(summary));
         differences.extend(self.environment.other_target(&environment));
         differences.extend(self.environment.other_place(&environment));
         differences.extend(self.environment.other_wal(&environment));
@@ -151,7 +151,7 @@ fn usable(name: &str, summary: &Summary) -> Result<()> {
         .with_hint("measure again with this version of the suite"));
     }
     let why = match summary.verdict {
-        Verdict::Pass | Verdict::Breached if summary.results.iter().any(|results| results.arrivals.partial) => {
+        Verdict::Pass | Verdict::Breached if summary.measured().any(|(_, results)| results.arrivals.partial) => {
             "it is partial: it was stopped before its end".to_owned()
         }
         Verdict::Pass | Verdict::Breached if summary.ended_early.is_some() => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::summary::About;
+use crate::summary::Summary;
 use crate::summary::plan::PlanFacts;
 
 /// The properties of a workload, with their fingerprint.
@@ -21,9 +21,9 @@ pub struct WorkloadIdentity {
 impl WorkloadIdentity {
     /// Collects the properties of a run's workloads. Not among them: the system's address, the folder of the results,
     /// and the lag from which an arrival counts as late.
-    pub fn of(about: &About) -> Self {
-        let mut properties = BTreeMap::from([("scenario".to_owned(), about.scenario.to_string())]);
-        for plan in &about.workloads {
+    pub fn of(summary: &Summary) -> Self {
+        let mut properties = BTreeMap::from([("scenario".to_owned(), summary.about.scenario.to_string())]);
+        for plan in summary.plans() {
             properties.extend(facts(plan).map(|(name, value)| (format!("{}/{name}", plan.name), value)));
         }
         let fingerprint = Self::hash(&properties);

@@ -26,6 +26,7 @@ use crate::report::{self, text};
 use crate::run::{BoundWorkload, PlannedWorkload, Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::need::Need;
+use crate::summary::plan::PlanFacts;
 use crate::summary::{About, Summary};
 use crate::system::{CheckedCertctl, System};
 use crate::terminal::{errln, out, outln};
@@ -258,7 +259,8 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         errln!("{remark}");
     }
     let about = About::new(B::NAME, B::ABOUT, system.describe(), groups.iter().flatten());
-    out!("{}", text::heading(&about));
+    let plans: Vec<_> = groups.iter().flatten().map(PlanFacts::of_workload).collect();
+    out!("{}", text::heading(&about, plans.iter()));
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
     let rotates_every = flags.bench.rotates_every();
     // A summary that cannot be saved now is saved again at the end, where a failure is an error.

@@ -65,7 +65,7 @@ fn plain(groups: &[ScenarioRuns]) -> String {
     let runs = groups.iter().flat_map(|group| &group.runs);
     let each = runs.map(|run| {
         let label = if run.label.is_empty() { String::new() } else { format!("{}: {}\n", run.label, run.file) };
-        label + &text::heading(&run.summary.about) + "\n" + &text::results(&run.summary)
+        label + &text::heading(&run.summary.about, run.summary.plans()) + "\n" + &text::results(&run.summary)
     });
     each.collect::<Vec<_>>().join("\n")
 }

@@ -21,6 +21,7 @@ use crate::report::live::Live;
 use crate::run::{self, BoundWorkload};
 use crate::scenario::Scenario;
 use crate::scenario::audit::{AuditCheck, AuditRows};
+use crate::summary::plan::PlanFacts;
 use crate::summary::{About, Results, Summary, Verdict, WorkloadPart};
 use crate::system::System;
 use crate::system::rotator::Rotator;
@@ -97,7 +98,8 @@ impl Session<'_> {
         };
         let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
         let (parts, checked, breaches, invalid) = (&parts, &checked, &breaches, &invalid);
-        Summary::new(about, Results { parts, checked, breaches, invalid, verdict, ended, evidence, machine_use })
+        let plans = self.groups.iter().flatten().map(PlanFacts::of_workload).collect();
+        Summary::new(about, plans, Results { parts, checked, breaches, invalid, verdict, ended, evidence, machine_use })
     }
 
     /// Runs one group after another. If a later group cannot start, the results of the earlier ones are kept.

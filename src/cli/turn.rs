@@ -233,8 +233,8 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<FoundSummary>
         let reasons = reasons.collect::<Vec<_>>().join("; ");
         return Ok(FoundSummary::Invalid(if reasons.is_empty() { verdict.to_owned() } else { reasons }));
     }
-    let partial = |results: &Value| results["arrivals"]["partial"] == true;
-    if summary["results"].as_array().into_iter().flatten().any(partial) {
+    let partial = |workload: &Value| workload["results"]["arrivals"]["partial"] == true;
+    if summary["workloads"].as_array().into_iter().flatten().any(partial) {
         return Ok(FoundSummary::Invalid("it was stopped before its end".to_owned()));
     }
     let ended = status.code().unwrap_or_default();

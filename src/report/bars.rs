@@ -25,10 +25,7 @@ pub fn of(group: &ScenarioRuns) -> Vec<Stacked> {
     ];
     for name in group.workloads() {
         for run in &group.runs {
-            let results = run.summary.results.iter().zip(&run.summary.about.workloads);
-            let Some((results, plan)) = results.into_iter().find(|(results, _)| results.workload == name) else {
-                continue;
-            };
+            let Some((plan, results)) = run.summary.measured_named(name) else { continue };
             let label = if run.label.is_empty() { name.to_owned() } else { format!("{name}, {}", run.label) };
             let [whole, requests, opening] = &mut stacks;
             if plan.affinity == ConnectionUse::PerArrival {

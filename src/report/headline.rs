@@ -42,7 +42,8 @@ pub fn meaning(summary: &Summary) -> String {
 /// Describes the handshakes that took another round trip; `None` if none did. An opening with them has other latencies
 /// than one without (RFC 8446, section 4.1.4).
 pub fn retries(summary: &Summary) -> Option<String> {
-    let kinds = summary.results.iter().flat_map(|results| [&results.opening.kinds, &results.reopening.kinds]).flatten();
+    let kinds =
+        summary.measured().flat_map(|(_, results)| [&results.opening.kinds, &results.reopening.kinds]).flatten();
     let (mut retried, mut all) = (0, 0);
     for kind in kinds {
         all += kind.count;

@@ -125,8 +125,7 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
     }
     let found = || {
         group.runs.iter().enumerate().filter_map(|(place, run)| {
-            let results = run.summary.results.iter().zip(&run.summary.about.workloads);
-            let (results, plan) = results.into_iter().find(|(results, _)| results.workload == workload)?;
+            let (plan, results) = run.summary.measured_named(workload)?;
             Some((place, run, results, plan))
         })
     };
@@ -174,8 +173,7 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
             .filter_map(|(_, run, _, plan)| {
                 let used =
                     run.summary.machine_use.iter().find(|used| used.workloads.iter().any(|name| name == workload))?;
-                let plans =
-                    run.summary.about.workloads.iter().filter(|plan| used.workloads.contains(&plan.name.to_string()));
+                let plans = run.summary.plans().filter(|plan| used.workloads.contains(&plan.name.to_string()));
                 // The machine's window begins with the first of the windows that lie side by side.
                 let began = |plan: &PlanFacts| plan.starts_after_s + plan.warm_up_s;
                 let first = plans.map(began).fold(f64::INFINITY, f64::min);

@@ -12,7 +12,7 @@ use crate::summary::Summary;
 /// # Errors
 /// If a file cannot be written.
 pub fn save(summary: &Summary, folder: &Path) -> Result<()> {
-    let text = text::heading(&summary.about) + "\n" + &text::results(summary);
+    let text = text::heading(&summary.about, summary.plans()) + "\n" + &text::results(summary);
     for (name, content) in [("summary.json", summary.to_json()?), ("summary.txt", text)] {
         files::write(&folder.join(name), &content)?;
     }

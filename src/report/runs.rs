@@ -60,9 +60,9 @@ impl ScenarioRuns {
     /// Returns the names of all workloads, in the order in which they first appear.
     pub fn workloads(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
-        for results in self.runs.iter().flat_map(|run| &run.summary.results) {
-            if !names.contains(&&*results.workload) {
-                names.push(&results.workload);
+        for (plan, _) in self.runs.iter().flat_map(|run| run.summary.measured()) {
+            if !names.contains(&&*plan.name) {
+                names.push(&plan.name);
             }
         }
         names
@@ -74,6 +74,7 @@ impl ScenarioRuns {
         let Some((base, others)) = self.runs.split_first() else { return Vec::new() };
         let mut differences = Vec::new();
         for run in others {
+            let (planned, planned_other) = (base.summary.plans(), || run.summary.plans());
             let (base, other) = (&base.summary.about, &run.summary.about);
             let mut differ = |what: &str, base: &str, other: &str| {
                 if base != other {
@@ -87,8 +88,8 @@ impl ScenarioRuns {
             differ("processor", &base.machine.cpu_model, &other.machine.cpu_model);
             differ("kind of machine", &base.machine.virtualisation, &other.machine.virtualisation);
             differ("number of cores", &base.machine.cores.to_string(), &other.machine.cores.to_string());
-            for plan in &base.workloads {
-                let same = other.workloads.iter().find(|one| one.name == plan.name);
+            for plan in planned {
+                let same = planned_other().find(|one| one.name == plan.name);
                 if same.is_none_or(|one| text::workload(one) != text::workload(plan)) {
                     differ(
                         &format!("workload {}", plan.name),

@@ -31,40 +31,39 @@ pub fn overview(group: &ScenarioRuns) -> Table {
         sheet.rows.push([name.into()].into_iter().chain(label).chain(cells).collect());
     };
     for name in group.workloads() {
-        let of = |run: &'_ LoadedRun| run.summary.results.iter().position(|results| results.workload == name);
-        let found: Vec<_> = group.runs.iter().filter_map(|run| Some((run, of(run)?))).collect();
-        for (run, index) in &found {
-            add(name, run, workload_cells(&run.summary, &run.summary.results[*index]));
+        let found = group.runs.iter().filter_map(|run| Some((run, run.summary.measured_named(name)?.1)));
+        let found: Vec<_> = found.collect();
+        for (run, results) in &found {
+            add(name, run, workload_cells(&run.summary, name, results));
         }
         let mut steps: Vec<&str> = Vec::new();
-        for step in found.iter().flat_map(|(run, index)| &run.summary.results[*index].steps) {
+        for step in found.iter().flat_map(|(_, results)| &results.steps) {
             if !steps.contains(&&*step.name) {
                 steps.push(&step.name);
             }
         }
-        for name in steps {
-            for (run, index) in &found {
-                let results = &run.summary.results[*index];
-                if let Some(step) = results.steps.iter().find(|step| step.name == name) {
-                    add(&format!("– {name}"), run, step_cells(&run.summary, results, step));
+        for step in steps {
+            for (run, results) in &found {
+                if let Some(facts) = results.steps.iter().find(|one| one.name == step) {
+                    add(&format!("– {step}"), run, step_cells(&run.summary, name, facts));
                 }
             }
         }
     }
-    for run in group.runs.iter().filter(|run| run.summary.results.len() > 1) {
+    for run in group.runs.iter().filter(|run| run.summary.measured().count() > 1) {
         add("all together", run, all_cells(&run.summary));
     }
     sheet
 }
 
-fn workload_cells(summary: &Summary, results: &WorkloadResults) -> [Cell; 7] {
-    let bound = bound(summary, |threshold| about(summary, threshold) == (Some(&results.workload), None));
+fn workload_cells(summary: &Summary, name: &str, results: &WorkloadResults) -> [Cell; 7] {
+    let bound = bound(summary, |threshold| about(summary, threshold) == (Some(name), None));
     let errors = errors(results.error_share, &results.outcomes, results.arrivals.scheduled);
     row(results.arrivals.scheduled, errors, &results.latency.response, bound)
 }
 
-fn step_cells(summary: &Summary, results: &WorkloadResults, step: &StepFacts) -> [Cell; 7] {
-    let bound = bound(summary, |threshold| about(summary, threshold) == (Some(&results.workload), Some(&step.name)));
+fn step_cells(summary: &Summary, workload: &str, step: &StepFacts) -> [Cell; 7] {
+    let bound = bound(summary, |threshold| about(summary, threshold) == (Some(workload), Some(&step.name)));
     let ok = step.outcomes.iter().find(|entry| entry.outcome == Outcome::Ok).map_or(0, |entry| entry.count);
     let share = (step.scheduled > 0).then(|| step.scheduled.saturating_sub(ok) as f64 / step.scheduled as f64);
     row(step.scheduled, errors(share, &step.outcomes, step.scheduled), &step.response, bound)
@@ -72,7 +71,7 @@ fn step_cells(summary: &Summary, results: &WorkloadResults, step: &StepFacts) ->
 
 fn all_cells(summary: &Summary) -> [Cell; 7] {
     let bound = bound(summary, |threshold| about(summary, threshold) == (None, None));
-    let scheduled = summary.results.iter().map(|results| results.arrivals.scheduled).sum();
+    let scheduled = summary.measured().map(|(_, results)| results.arrivals.scheduled).sum();
     let none = DistributionFacts::default();
     row(scheduled, share(summary.error_share), &none, bound)
 }
@@ -92,12 +91,12 @@ fn row(arrivals: u64, errors: String, response: &DistributionFacts, bound: Limit
 /// Returns the workload and the step that a threshold bounds; no workload where it bounds several together, as one on
 /// errors does.
 fn about<'s>(summary: &'s Summary, threshold: &'s ThresholdFacts) -> (Option<&'s str>, Option<&'s str>) {
-    let workload = match (threshold.workload.as_deref(), &summary.results[..]) {
-        (Some(workload), _) => summary.results.iter().find(|results| results.workload == workload),
-        (None, [only]) => Some(only),
-        (None, _) => None,
+    let mut names = summary.measured().map(|(plan, _)| &*plan.name);
+    let workload = match &threshold.workload {
+        Some(workload) => names.find(|name| name == workload),
+        None => names.next().filter(|_| names.next().is_none()),
     };
-    (workload.map(|results| &*results.workload), threshold.step.as_deref())
+    (workload, threshold.step.as_deref())
 }
 
 fn bound(summary: &Summary, mut belongs: impl FnMut(&ThresholdFacts) -> bool) -> LimitCells {
@@ -165,10 +164,10 @@ pub fn details(summary: &Summary) -> Vec<Table> {
     if !summary.thresholds.is_empty() {
         sheets.push(thresholds(&summary.thresholds));
     }
-    for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
+    for (plan, results) in summary.measured() {
         sheets.push(distributions(results, plan));
         sheets.push(counts(results, plan, summary));
-        sheets.push(handshakes(results));
+        sheets.push(handshakes(results, plan));
     }
     let mut settings = Vec::new();
     for (key, value) in &summary.about.system.settings {
@@ -232,10 +231,9 @@ fn environment(summary: &Summary) -> Table {
 }
 
 fn workloads(summary: &Summary) -> Table {
-    let plans = summary.about.workloads.iter();
     Table::pairs(
         "Workloads",
-        plans.map(|plan| (plan.name.to_string(), format!("{}: {}", plan.title, text::workload(plan)))),
+        summary.plans().map(|plan| (plan.name.to_string(), format!("{}: {}", plan.title, text::workload(plan)))),
     )
 }
 
@@ -255,7 +253,7 @@ fn thresholds(facts: &[ThresholdFacts]) -> Table {
 
 fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     let header = ["ms", "samples", "least", "mean", "p50", "p90", "p95", "p99", "p99.9", "most"];
-    let mut sheet = Table::new(format!("Latencies of {}", results.workload), 1, &header);
+    let mut sheet = Table::new(format!("Latencies of {}", plan.name), 1, &header);
     for (name, facts) in text::distribution_rows(results, plan) {
         let values = [
             facts.min_us,
@@ -302,12 +300,12 @@ fn counts(results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) -> Tab
         rows.push(("work".to_owned(), text::unchecked(summary).to_owned()));
     }
     rows.extend(results.observations.iter().map(|one| (one.name.to_string(), text::observed_value(one))));
-    Table::pairs(format!("Counts of {}", results.workload), rows)
+    Table::pairs(format!("Counts of {}", plan.name), rows)
 }
 
-fn handshakes(results: &WorkloadResults) -> Table {
+fn handshakes(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     let header = ["when", "kind", "version", "suite", "group", "certificate", "chain", "count"];
-    let mut sheet = Table::new(format!("Handshakes of {}", results.workload), 6, &header);
+    let mut sheet = Table::new(format!("Handshakes of {}", plan.name), 6, &header);
     let mut add = |when: &str, facts: &HandshakeFacts| {
         for entry in &facts.kinds {
             let words = [when, &entry.kind, &entry.version, &entry.suite, &entry.group, &entry.key];

@@ -18,7 +18,7 @@ use crate::summary::{About, Summary, WorkloadResults};
 use crate::system::{SystemDescription, SystemKind};
 
 /// Renders the heading of a run: system, workloads and machine.
-pub fn heading(about: &About) -> String {
+pub fn heading<'p>(about: &About, plans: impl Iterator<Item = &'p PlanFacts>) -> String {
     let (described, machine) = (&about.system, &about.machine);
     let mut text = format!("{}: {}\n", about.scenario, about.title);
     if described.kind == SystemKind::Connectors {
@@ -26,9 +26,9 @@ pub fn heading(about: &About) -> String {
     } else {
         certctl(&mut text, described);
     }
-    for plan in &about.workloads {
-        let several = about.workloads.len() > 1;
-        let name = if several { format!("{}: ", plan.name) } else { String::new() };
+    let plans: Vec<_> = plans.collect();
+    for plan in &plans {
+        let name = if plans.len() > 1 { format!("{}: ", plan.name) } else { String::new() };
         row(&mut text, "workload", &format!("{name}{}", workload(plan)));
     }
     row(
@@ -122,8 +122,9 @@ pub(super) fn workload(plan: &PlanFacts) -> String {
 /// Renders everything below the heading: counts, distributions, thresholds and verdict.
 pub fn results(summary: &Summary) -> String {
     let mut text = String::new();
-    for (results, plan) in summary.results.iter().zip(&summary.about.workloads) {
-        if summary.results.len() > 1 {
+    let several = summary.measured().count() > 1;
+    for (plan, results) in summary.measured() {
+        if several {
             let _ = writeln!(text, "{}: {}", plan.name, plan.title);
         }
         counts(&mut text, results, plan, summary);
@@ -133,7 +134,7 @@ pub fn results(summary: &Summary) -> String {
         handshakes(&mut text, "handshakes", &results.opening);
         let again = if plan.affinity == ConnectionUse::PerArrival { "handshakes" } else { "reconnects" };
         handshakes(&mut text, again, &results.reopening);
-        if summary.results.len() > 1 {
+        if several {
             text.push('\n');
         }
     }

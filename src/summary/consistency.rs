@@ -121,14 +121,16 @@ pub fn fields(summary: &Summary) -> Result<(), String> {
         return Err(format!("finished_at: {:?} is not a time", summary.finished_at));
     }
     let mut names = HashSet::new();
-    for (index, one) in summary.results.iter().enumerate() {
-        if !names.insert(&one.workload) {
-            return Err(format!("results[{index}].workload: {} has results already", one.workload));
+    for (index, one) in summary.workloads.iter().enumerate() {
+        if !names.insert(&one.plan.name) {
+            return Err(format!("workloads[{index}].plan.name: {} stands there twice", one.plan.name));
         }
-        results(one).map_err(|why| format!("results[{index}].{why}"))?;
+        if let Some(one) = &one.results {
+            results(one).map_err(|why| format!("workloads[{index}].results.{why}"))?;
+        }
     }
-    let scheduled = sum(summary.results.iter().map(|one| one.arrivals.scheduled));
-    share(summary.error_share, sum(summary.results.iter().map(right)), scheduled)?;
+    let scheduled = sum(summary.measured().map(|(_, results)| results.arrivals.scheduled));
+    share(summary.error_share, sum(summary.measured().map(|(_, results)| right(results))), scheduled)?;
     for (index, threshold) in summary.thresholds.iter().enumerate() {
         self::threshold(threshold).map_err(|why| format!("thresholds[{index}].{why}"))?;
     }

@@ -49,8 +49,8 @@ pub struct Summary {
     /// The description of the run.
     #[serde(flatten)]
     pub about: About,
-    /// The results of each workload, in the order of `workloads`.
-    pub results: Vec<WorkloadResults>,
+    /// The workloads, in the order in which they were planned.
+    pub workloads: Vec<WorkloadSummary>,
     /// The share of scheduled arrivals of all workloads without the right answer, 0 to 1.
     pub error_share: Option<f64>,
     /// Resources that the generator used.
@@ -88,16 +88,22 @@ pub struct About {
     pub system: SystemDescription,
     /// The machine that the generator runs on.
     pub machine: Machine,
-    /// The plans of its workloads.
-    pub workloads: Vec<PlanFacts>,
+}
+
+/// A workload: what was planned, and what came of it.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WorkloadSummary {
+    /// The load that was planned.
+    pub plan: PlanFacts,
+    /// The results; null where the run ended before the workload began.
+    pub results: Option<WorkloadResults>,
 }
 
 /// The results of one workload.
 #[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadResults {
-    /// The workload's name.
-    pub workload: Cow<'static, str>,
     /// The counts of its arrivals.
     pub arrivals: ArrivalCounts,
     /// The outcomes of the arrivals that were sent.
@@ -137,7 +143,7 @@ pub struct WorkloadPart {
 
 /// The results of a run.
 pub struct Results<'a> {
-    /// Its workloads.
+    /// Its workloads, without those that the run did not come to.
     pub parts: &'a [WorkloadPart],
     /// Thresholds beside their measured values.
     pub checked: &'a [Checked],
@@ -168,27 +174,26 @@ impl About {
             [only] => only.scenario.title(),
             _ => about.trim_end_matches('.').to_owned(),
         };
-        let plans = workloads.iter().map(|workload| PlanFacts::of_workload(workload));
-        Self { scenario: name.into(), title, system, machine: Machine::this(), workloads: plans.collect() }
+        Self { scenario: name.into(), title, system, machine: Machine::this() }
     }
 }
 
 impl Summary {
-    /// Summarises a run.
-    pub fn new(about: About, results: Results<'_>) -> Self {
+    /// Summarises a run of the workloads `plans`, in their order.
+    pub fn new(about: About, plans: Vec<PlanFacts>, results: Results<'_>) -> Self {
         let measurements = || results.parts.iter().map(|part| &part.measurement);
         let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
-        let names = about.workloads.iter().map(|plan| plan.name.clone());
-        let parts: Vec<_> = names.zip(results.parts).map(|(name, part)| WorkloadResults::of(name, part)).collect();
         let connector_tier =
-            (about.system.kind == SystemKind::Connectors).then(|| connector_tier(&about.workloads, results.parts));
+            (about.system.kind == SystemKind::Connectors).then(|| connector_tier(&plans, results.parts));
+        let mut parts = results.parts.iter().map(WorkloadResults::of);
+        let workloads = plans.into_iter().map(|plan| WorkloadSummary { plan, results: parts.next() }).collect();
         Self {
             schema_version: SCHEMA_VERSION,
             suite_version: env!("CARGO_PKG_VERSION").into(),
             finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             run_id: run_id(),
             about,
-            results: parts,
+            workloads,
             error_share: Threshold::Errors(0.0).check_over(measurements()).measured,
             generator: GeneratorFacts::of(&generator),
             evidence: results.evidence,
@@ -210,6 +215,21 @@ impl Summary {
     pub fn to_json(&self) -> Result<String> {
         let json = serde_json::to_string_pretty(self).context(|| "writing the summary as JSON".to_owned())?;
         Ok(json + "\n")
+    }
+
+    /// Returns the plans of its workloads.
+    pub fn plans(&self) -> impl Iterator<Item = &PlanFacts> {
+        self.workloads.iter().map(|workload| &workload.plan)
+    }
+
+    /// Returns the workloads that were run, each with its plan.
+    pub fn measured(&self) -> impl Iterator<Item = (&PlanFacts, &WorkloadResults)> {
+        self.workloads.iter().filter_map(|workload| Some((&workload.plan, workload.results.as_ref()?)))
+    }
+
+    /// Returns the workload `name`, if it was run.
+    pub fn measured_named(&self, name: &str) -> Option<(&PlanFacts, &WorkloadResults)> {
+        self.measured().find(|(plan, _)| plan.name == name)
     }
 
     /// Returns the reasons for which its figures are doubtful.
@@ -236,10 +256,9 @@ fn connector_tier(plans: &[PlanFacts], parts: &[WorkloadPart]) -> BTreeMap<Strin
 }
 
 impl WorkloadResults {
-    fn of(workload: Cow<'static, str>, part: &WorkloadPart) -> Self {
+    fn of(part: &WorkloadPart) -> Self {
         let measurement = &part.measurement;
         Self {
-            workload,
             arrivals: ArrivalCounts::of(measurement),
             outcomes: outcomes(&measurement.outcomes, |outcome| example_of(measurement, outcome)),
             error_share: measurement.error_share(),

@@ -40,6 +40,10 @@ pub fn plan() -> Plan {
     }
 }
 
+fn planned() -> PlanFacts {
+    PlanFacts::of("agent_storm", &AgentStorm::new(Fleet::Contract, 500, "h", "t"), &plan())
+}
+
 pub fn about() -> About {
     About {
         scenario: "agent_storm".into(),
@@ -67,7 +71,6 @@ pub fn about() -> About {
             memory_is_limited: false,
             commit: "abc".to_owned(),
         },
-        workloads: vec![PlanFacts::of("agent_storm", &AgentStorm::new(Fleet::Contract, 500, "h", "t"), &plan())],
     }
 }
 
@@ -142,7 +145,7 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
         evidence: Vec::new(),
         machine_use: Vec::new(),
     };
-    let mut summary = Summary::new(about(), results);
+    let mut summary = Summary::new(about(), vec![planned()], results);
     // The process's own memory and the time of day have no place in a golden file.
     summary.generator.peak_rss_bytes = 64 << 20;
     summary.finished_at = "2026-01-01T00:00:00Z".to_owned();

@@ -5,13 +5,19 @@ use serde_json::Value;
 
 /// Returns the count of an outcome in the first workload.
 pub fn outcome(summary: &Value, name: &str) -> u64 {
-    outcome_of(&summary["results"][0], name)
+    outcome_of(&summary["workloads"][0]["results"], name)
 }
 
 /// Returns the count of an outcome in a workload, or in a step of one.
 pub fn outcome_of(results: &Value, name: &str) -> u64 {
     let outcomes = results["outcomes"].as_array().unwrap();
     outcomes.iter().find(|entry| entry["outcome"] == name).map_or(0, |entry| entry["count"].as_u64().unwrap())
+}
+
+/// Returns the workloads that were run: the name and the results of each.
+pub fn measured(summary: &Value) -> Vec<(&str, &Value)> {
+    let workloads = summary["workloads"].as_array().unwrap().iter().filter(|one| one["results"] != Value::Null);
+    workloads.map(|one| (one["plan"]["name"].as_str().unwrap(), &one["results"])).collect()
 }
 
 /// Returns the observation of a workload whose name begins so.

@@ -144,10 +144,14 @@ fn only_enough_valid_consistent_runs_are_blessed() {
     };
     assert_refused(spoilt(&invalid), ErrorKind::Invalid, &["run 4", "invalid: it was late"]);
     assert_refused(spoilt(&|one| one.verdict = Verdict::Smoke), ErrorKind::Invalid, &["run 4", "smoke"]);
-    assert_refused(spoilt(&|one| one.results[0].arrivals.partial = true), ErrorKind::Invalid, &["run 4", "partial"]);
+    assert_refused(
+        spoilt(&|one| one.workloads[0].results.as_mut().unwrap().arrivals.partial = true),
+        ErrorKind::Invalid,
+        &["run 4", "partial"],
+    );
     assert_refused(spoilt(&|one| one.schema_version = 1), ErrorKind::Invalid, &["run 4", "schema 1"]);
     let parts = ["run 4 and run 1 differ in workload or environment", "agent_storm/clients: 200 against 201"];
-    assert_refused(spoilt(&|one| one.about.workloads[0].clients = 201), ErrorKind::Invalid, &parts);
+    assert_refused(spoilt(&|one| one.workloads[0].plan.clients = 201), ErrorKind::Invalid, &parts);
     let cores = |one: &mut Summary| one.about.machine.cores = 4;
     assert_refused(spoilt(&cores), ErrorKind::Invalid, &["run 4", "cores: 2 against 4"]);
     let commit = |one: &mut Summary| one.about.machine.commit = "def".to_owned();
@@ -214,7 +218,7 @@ fn a_quantile_without_samples_is_indistinct() {
     let base = Side::of(&runs()).unwrap();
     let mut head = runs();
     for (index, (_, summary)) in head.iter_mut().enumerate() {
-        summary.results[0].latency.response.p99_us = None;
+        summary.workloads[0].results.as_mut().unwrap().latency.response.p99_us = None;
         summary.finished_at = format!("2026-01-01T01:0{index}:00Z");
     }
     let comparison = compared(&base, &Side::of(&head).unwrap());
@@ -318,7 +322,7 @@ fn a_baseline_without_latency_can_be_read() {
     for (_, summary) in &mut runs {
         let observed =
             |name: &'static str, duration_s| ObservationFacts { name: name.into(), count: None, of: None, duration_s };
-        summary.results[0].observations =
+        summary.workloads[0].results.as_mut().unwrap().observations =
             vec![observed("time to recovered, first to last", Some(0.0)), observed("time to steady state", Some(2.0))];
     }
     let text = bless::bless(&runs).unwrap().to_text().unwrap();
@@ -331,7 +335,7 @@ fn a_baseline_without_latency_can_be_read() {
 fn errors_are_compared_as_shares() {
     let side = |share: f64, minute: u32| {
         let mut summary = Made::default().summary();
-        summary.results[0].error_share = Some(share);
+        summary.workloads[0].results.as_mut().unwrap().error_share = Some(share);
         summary.finished_at = format!("2026-01-01T02:{minute:02}:00Z");
         (String::new(), summary)
     };
@@ -378,7 +382,7 @@ fn another_machine_or_workload_is_incomparable() {
     assert_eq!((counts.verdict, counts.exit_code), (Judgement::Regressed, 4), "{counts}");
     assert!(counts.measures.iter().all(|one| one.kind == MeasureKind::Exact) && !counts.measures.is_empty());
 
-    let workload = changed(&|one| one.about.workloads[0].rate_per_s = Some(41.0));
+    let workload = changed(&|one| one.workloads[0].plan.rate_per_s = Some(41.0));
     let target = changed(&|one| one.about.system.kind = SystemKind::Certctl);
     for (head, why) in
         [(workload, "workload: agent_storm/rate_per_s: 40 against 41"), (target, "system: reference against certctl")]

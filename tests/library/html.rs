@@ -69,8 +69,7 @@ fn foreign_text_in_a_page_is_escaped() {
     summary.about.title = hostile.to_owned();
     summary.about.scenario = hostile.into();
     summary.about.system.version = hostile.to_owned();
-    summary.results[0].workload = hostile.into();
-    summary.about.workloads[0].name = hostile.into();
+    summary.workloads[0].plan.name = hostile.into();
     summary.invalid.push(hostile.to_owned());
     let page = html::report(&[ScenarioRuns { scenario: hostile.to_owned(), ..group([("base", summary)]) }]).unwrap();
     assert_well_formed(&page);

@@ -35,7 +35,7 @@ fn foreign_text_neither_formats_nor_mentions() {
     let hostile = "<img src=x onerror=y>|`**@someone [a](b)\n| x |";
     summary.about.system.version = hostile.to_owned();
     summary.about.machine.cpu_model = hostile.to_owned();
-    summary.results[0].outcomes[0].example = Some(hostile.to_owned());
+    summary.workloads[0].results.as_mut().unwrap().outcomes[0].example = Some(hostile.to_owned());
     summary.invalid.push(hostile.to_owned());
     let text = markdown::report(&[group([("", summary)])]);
     assert!(!text.contains("<img") && !text.contains("@someone") && !text.contains("[a](b)"), "{text}");

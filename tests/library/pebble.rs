@@ -160,7 +160,7 @@ fn pebbles_answers_are_right() {
     });
     for name in ["acme_flow", "acme_burst"] {
         let summary = Bench::named(name, "--directory /dir").smoke().towards_peer(&peer).run().exits(0).summary();
-        let results = &summary["results"][0];
+        let results = &summary["workloads"][0]["results"];
         assert_eq!(outcome(&summary, "ok"), results["arrivals"]["scheduled"].as_u64().unwrap(), "{results:#}");
         // 404 for a certificate of its own authority, 400 for another's.
         let of_another =

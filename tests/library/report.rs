@@ -11,7 +11,7 @@ use crate::common::made_up::{measurement, summary};
 fn rendered(measurement: Measurement, found: u64) -> String {
     let summary = summary(measurement, found);
     // The padding of table cells is removed: a reader does not see it.
-    let text = text::heading(&summary.about) + &text::results(&summary);
+    let text = text::heading(&summary.about, summary.plans()) + &text::results(&summary);
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
@@ -48,9 +48,9 @@ fn retried_handshakes_are_named_beside_the_verdict() {
         alpn: "http/1.1".into(),
         count,
     };
-    summary.results[0].opening.kinds = vec![kind("full", 3)];
+    summary.workloads[0].results.as_mut().unwrap().opening.kinds = vec![kind("full", 3)];
     assert!(!text::results(&summary).contains("retried"));
-    summary.results[0].opening.kinds = vec![kind("full", 3), kind("hello-retry", 5)];
+    summary.workloads[0].results.as_mut().unwrap().opening.kinds = vec![kind("full", 3), kind("hello-retry", 5)];
     let text = text::results(&summary);
     let (_, after) = text.split_once("verdict ").unwrap();
     assert!(after.contains("5 of 8 handshakes were retried"), "{text}");

@@ -15,8 +15,8 @@ fn runs(connecting: bool) -> Vec<(String, Summary)> {
     let one = |(number, slowness)| {
         let mut summary = Made { slowness, number, ..Made::default() }.summary();
         if connecting {
-            summary.about.workloads[0].affinity = ConnectionUse::PerArrival;
-            summary.about.workloads[0].title = "nginx: connections; full TLS handshakes".to_owned();
+            summary.workloads[0].plan.affinity = ConnectionUse::PerArrival;
+            summary.workloads[0].plan.title = "nginx: connections; full TLS handshakes".to_owned();
         }
         (format!("run {number}"), summary)
     };

@@ -45,7 +45,7 @@ fn every(nth: u64, other: impl Fn(&Request) -> Reply + Send + Sync + 'static) ->
 
 /// Returns the number of requests of a run at such a peer that were answered otherwise.
 fn odd(summary: &Value, nth: u64) -> u64 {
-    let arrivals = &summary["results"][0]["arrivals"];
+    let arrivals = &summary["workloads"][0]["results"]["arrivals"];
     assert_eq!(arrivals["warm_up"], 0);
     // The preflight's comes first.
     (arrivals["scheduled"].as_u64().unwrap() + 1) / nth
@@ -56,7 +56,8 @@ fn odd(summary: &Value, nth: u64) -> u64 {
 #[track_caller]
 fn assert_breached(finished: &Finished, floor: &str, nth: u64, name: &str) {
     let summary = finished.summary();
-    let (failed, scheduled) = (odd(&summary, nth), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
+    let (failed, scheduled) =
+        (odd(&summary, nth), summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap());
     assert_eq!((outcome(&summary, name), outcome(&summary, "ok")), (failed, scheduled - failed));
     assert_eq!(threshold(&summary, floor)["measured"].as_f64(), Some(failed as f64 / scheduled as f64));
     let breached: Vec<&Value> =
@@ -73,7 +74,7 @@ fn assert_breached(finished: &Finished, floor: &str, nth: u64, name: &str) {
 fn assert_right_on_postgresql(finished: &Finished) {
     let summary = finished.summary();
     assert_schema(&summary);
-    let results = &summary["results"][0];
+    let results = &summary["workloads"][0]["results"];
     let arrivals = |name: &str| results["arrivals"][name].as_u64().unwrap();
     assert_eq!(outcome(&summary, "ok"), arrivals("scheduled"));
     let steps: Vec<&str> =
@@ -135,7 +136,7 @@ fn the_query_of_a_directory_is_sent_and_a_fragment_refused() {
     let path = "/acme/profile/prof-standard-tls/directory?of=a%20b&c";
     for directory in [path.to_owned(), format!("{}{path}", peer.base())] {
         let run = burst(BRIEF).arguments(&format!("--directory {directory}")).towards_peer(&peer).run();
-        let directories = run.summary()["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
+        let directories = run.summary()["workloads"][0]["results"]["steps"][0]["scheduled"].as_u64().unwrap();
         let requests = std::mem::take(&mut *requests.lock().unwrap());
         // The preflight's request included.
         assert_eq!(requests.len() as u64, directories + 1);
@@ -191,10 +192,10 @@ fn requests_in_flight_never_exceed_the_users() {
     let arguments = "--users 12 --duration 2s --warm-up 0s";
     let summary = burst(arguments).towards_peer(&peer).run().worked().summary();
     assert_eq!(in_flight.most.load(Ordering::SeqCst), 12);
-    assert_eq!(summary["results"][0]["opening"]["tls"]["count"], 12);
+    assert_eq!(summary["workloads"][0]["results"]["opening"]["tls"]["count"], 12);
     // Every request was answered.
     assert_eq!(in_flight.now.load(Ordering::SeqCst), 0);
-    assert_eq!(outcome(&summary, "ok"), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
+    assert_eq!(outcome(&summary, "ok"), summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap());
 }
 
 /// The moment of the last answer of a user's round, and the times from there to the next directory.
@@ -226,10 +227,10 @@ fn users_pause_between_rounds() {
     let thoughts: Vec<&Duration> = rounds.values().flat_map(|(_, thoughts)| thoughts).collect();
     assert!(thoughts.iter().all(|thought| **thought >= THINK), "{thoughts:?}");
     // No pause comes before a user's first round.
-    let directories = summary["results"][0]["steps"][0]["scheduled"].as_u64().unwrap();
+    let directories = summary["workloads"][0]["results"]["steps"][0]["scheduled"].as_u64().unwrap();
     assert_eq!(thoughts.len() as u64, directories - 10);
     assert_eq!(
-        (&summary["workloads"][0]["model"], summary["workloads"][0]["think_s"].as_f64()),
+        (&summary["workloads"][0]["plan"]["model"], summary["workloads"][0]["plan"]["think_s"].as_f64()),
         (&"closed".into(), Some(0.2))
     );
 }
@@ -251,12 +252,15 @@ fn the_drain_waits_for_the_last_answers() {
         burst(&format!("{arguments} --timeout {timeout}")).towards_peer(&peer).run().invalid_or_breached().summary()
     };
     let summary = run(Duration::from_secs(1), "100s --max-lag 99s");
-    assert_eq!((&summary["results"][0]["arrivals"]["scheduled"], outcome(&summary, "ok")), (&103.into(), 103));
-    assert!(summary["results"][0]["latency"]["response"]["max_us"].as_f64().unwrap() >= 1e6);
+    assert_eq!(
+        (&summary["workloads"][0]["results"]["arrivals"]["scheduled"], outcome(&summary, "ok")),
+        (&103.into(), 103)
+    );
+    assert!(summary["workloads"][0]["results"]["latency"]["response"]["max_us"].as_f64().unwrap() >= 1e6);
     // They are waited for up to the timeout, and no longer.
     let summary = run(Duration::from_secs(100), "4s --max-lag 3s");
     let outcomes = ["ok", "timed out"].map(|name| outcome(&summary, name));
-    assert_eq!((&summary["results"][0]["arrivals"]["started"], outcomes), (&103.into(), [99, 4]));
+    assert_eq!((&summary["workloads"][0]["results"]["arrivals"]["started"], outcomes), (&103.into(), [99, 4]));
 }
 
 /// The peer freezes for a second. Five users wait for it once each: fewer than one request in a hundred, so that p99
@@ -284,11 +288,15 @@ fn closed_users_hide_a_stall_that_open_arrivals_show() {
     let closed = closed.towards_peer(&freezing_peer(&frozen)).run().worked().summary();
     let open = burst("--users 300 --rate 200/s --duration 6s --warm-up 0s");
     let open = open.towards_peer(&freezing_peer(&Arc::default())).run().invalid_or_breached().summary();
-    assert_eq!((&closed["workloads"][0]["model"], &open["workloads"][0]["model"]), (&"closed".into(), &"open".into()));
+    assert_eq!(
+        (&closed["workloads"][0]["plan"]["model"], &open["workloads"][0]["plan"]["model"]),
+        (&"closed".into(), &"open".into())
+    );
     assert_eq!([&closed, &open].map(|summary| outcome(summary, "ok")), [1_200, 1_200]);
 
-    let seconds =
-        |summary: &Value, what: &str| summary["results"][0]["latency"]["response"][what].as_f64().unwrap() / 1e6;
+    let seconds = |summary: &Value, what: &str| {
+        summary["workloads"][0]["results"]["latency"]["response"][what].as_f64().unwrap() / 1e6
+    };
     // No user met the freeze twice.
     assert!((1..=5).contains(&frozen.load(Ordering::SeqCst)), "{frozen:?}");
     assert!(seconds(&closed, "max_us") >= 0.9);
@@ -311,7 +319,7 @@ fn a_repeated_nonce_is_a_breach() {
     let finished = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&peer).run().exits(3);
     let summary = finished.summary();
     let wrong = outcome(&summary, "wrong answer");
-    let of = observed(&summary["results"][0], "unique Replay-Nonces")["of"].as_u64().unwrap();
+    let of = observed(&summary["workloads"][0]["results"], "unique Replay-Nonces")["of"].as_u64().unwrap();
     assert!(wrong > 0, "{}", finished.stdout);
     let reason = format!("{wrong} of {of} Replay-Nonces were given out before: none is allowed");
     assert_eq!((&summary["breaches"][0], &threshold(&summary, "errors")["passed"]), (&reason.into(), &true.into()));
@@ -337,11 +345,11 @@ fn repeated_nonces_are_wrong_answers() {
     let summary = finished.summary();
     // Half of the answers have a nonce, and each but the first of these is the same again.
     let wrong = outcome(&summary, "wrong answer");
-    let repeated = observed(&summary["results"][0], "unique Replay-Nonces");
+    let repeated = observed(&summary["workloads"][0]["results"], "unique Replay-Nonces");
     assert!(wrong > 0, "{}", finished.stdout);
     assert_eq!(repeated["of"].as_u64().unwrap() - repeated["count"].as_u64().unwrap(), wrong);
     assert_eq!(threshold(&summary, "errors but 429")["passed"], false);
-    let total = summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap();
+    let total = summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap();
     assert_eq!(outcome(&summary, "ok") + wrong, total);
 }
 
@@ -357,7 +365,7 @@ fn two_nonces_in_one_answer_are_a_wrong_answer() {
         _ => acme(request),
     });
     let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
-    let steps = summary["results"][0]["steps"].as_array().unwrap();
+    let steps = summary["workloads"][0]["results"]["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
     assert!(all(0, "wrong answer") && all(1, "wrong answer") && all(2, "ok") && all(3, "ok"), "{steps:?}");
 }
@@ -403,7 +411,7 @@ fn wrong_answers_are_reported_with_their_flaw() {
             _ => acme(request),
         });
         let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().invalid_or_breached().summary();
-        let outcomes = summary["results"][0]["outcomes"].as_array().unwrap();
+        let outcomes = summary["workloads"][0]["results"]["outcomes"].as_array().unwrap();
         let wrong = outcomes.iter().find(|one| one["outcome"] == "wrong answer").expect("a wrong answer");
         assert!(wrong["example"].as_str().unwrap().starts_with(example), "{wrong}");
     }
@@ -439,11 +447,11 @@ fn a_429_in_acme_form_is_an_error_of_a_flow_not_of_a_burst() {
     let summary = burst(BRIEF).towards_peer(&peer).run().worked().summary();
     let refused = odd(&summary, 21);
     assert_eq!((outcome(&summary, "refused (429)"), outcome(&summary, "wrong answer")), (refused, 0));
-    let shape = observed(&summary["results"][0], "429s of the right shape");
+    let shape = observed(&summary["workloads"][0]["results"], "429s of the right shape");
     assert_eq!((shape["count"].as_u64(), shape["of"].as_u64()), (Some(refused), Some(refused)));
     assert_eq!(threshold(&summary, "errors but 429")["measured"].as_f64(), Some(0.0));
     // They are counted all the same.
-    let scheduled = summary["results"][0]["arrivals"]["scheduled"].as_f64().unwrap();
+    let scheduled = summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_f64().unwrap();
     assert_eq!(summary["error_share"].as_f64(), Some(refused as f64 / scheduled));
 
     let finished = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&every(21, limited)).run().exits(3);
@@ -457,7 +465,7 @@ fn a_429_in_plain_text_is_a_wrong_answer() {
     let wrong = odd(&finished.summary(), 21);
     assert_eq!(outcome(&finished.summary(), "wrong answer"), wrong);
     assert_eq!(threshold(&finished.summary(), "errors but 429")["passed"], false);
-    let shape = observed(&finished.summary()["results"][0], "429s of the right shape").clone();
+    let shape = observed(&finished.summary()["workloads"][0]["results"], "429s of the right shape").clone();
     assert_eq!((shape["count"].as_u64(), shape["of"].as_u64()), (Some(0), Some(odd(&finished.summary(), 21))));
 }
 
@@ -469,7 +477,7 @@ fn an_id_refused_with_the_wrong_status_is_a_failure() {
         _ => acme(request),
     });
     let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
-    let steps = summary["results"][0]["steps"].as_array().unwrap();
+    let steps = summary["workloads"][0]["results"]["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
     assert!(all(0, "ok") && all(1, "ok") && all(2, "failed (404)") && all(3, "failed (403)"), "{steps:?}");
 }
@@ -506,10 +514,16 @@ fn answers_that_rfc_8555_allows_are_right() {
     let peer = Peer::start(|request| unusual(request, "Application/Problem+JSON;charset=utf-8"));
     for name in ["acme_flow", "acme_burst"] {
         let summary = Bench::named(name, "").smoke().towards_peer(&peer).run().exits(0).summary();
-        assert_eq!(outcome(&summary, "ok"), summary["results"][0]["arrivals"]["scheduled"].as_u64().unwrap());
+        assert_eq!(
+            outcome(&summary, "ok"),
+            summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap()
+        );
         // Observations include those of the warm-up.
-        let refused = &observed(&summary["results"][0], "unknown certificates answered 400 in place of 404")["count"];
-        assert!(refused.as_u64() >= summary["results"][0]["steps"][3]["scheduled"].as_u64(), "{refused}");
+        let refused = &observed(
+            &summary["workloads"][0]["results"],
+            "unknown certificates answered 400 in place of 404",
+        )["count"];
+        assert!(refused.as_u64() >= summary["workloads"][0]["results"]["steps"][3]["scheduled"].as_u64(), "{refused}");
     }
 }
 
@@ -517,7 +531,7 @@ fn answers_that_rfc_8555_allows_are_right() {
 fn a_problem_of_another_media_type_is_a_wrong_answer() {
     let peer = Peer::start(|request| unusual(request, "application/problem+jsonx"));
     let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
-    let steps = summary["results"][0]["steps"].as_array().unwrap();
+    let steps = summary["workloads"][0]["results"]["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
     assert!(all(0, "ok") && all(1, "ok") && all(2, "wrong answer") && all(3, "wrong answer"), "{steps:?}");
 }

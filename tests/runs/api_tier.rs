@@ -18,7 +18,7 @@ use crate::common::needs::needs;
 use crate::common::peer::{Peer, Reply, Request, answer, json};
 use crate::common::reference::Reference;
 use crate::common::summary::{
-    assert_calls, assert_schema, assert_work, observed, outcome_of, reasons, threshold, threshold_of,
+    assert_calls, assert_schema, assert_work, measured, observed, outcome_of, reasons, threshold, threshold_of,
 };
 
 /// The delay of the lists after the posts.
@@ -30,8 +30,9 @@ fn bench(arguments: &str) -> Bench {
 
 /// Returns the results of the posts and of the lists.
 fn results(summary: &Value) -> [&Value; 2] {
-    let [posts, lists] = &summary["results"].as_array().unwrap()[..] else { panic!("{}", summary["results"]) };
-    assert_eq!((&posts["workload"], &lists["workload"]), (&"issuance_acceptance".into(), &"list_certificates".into()));
+    let [("issuance_acceptance", posts), ("list_certificates", lists)] = measured(summary)[..] else {
+        panic!("{summary:#}")
+    };
     [posts, lists]
 }
 
@@ -134,7 +135,7 @@ fn the_threshold_spans_both_workloads_and_lists_start_later() {
     let [post, list] = [0, 1].map(|which| first[which].lock().unwrap().expect("a request"));
     // Both are seen a little after they were sent.
     assert!(list - post > LIST_STARTS_AFTER - Duration::from_millis(500), "{:?}", list - post);
-    let starts = [0, 1].map(|which| summary["workloads"][which]["starts_after_s"].as_f64().unwrap());
+    let starts = [0, 1].map(|which| summary["workloads"][which]["plan"]["starts_after_s"].as_f64().unwrap());
     assert_eq!(starts, [0.0, 5.0]);
 }
 
@@ -242,7 +243,7 @@ fn posts_and_lists_have_no_fixed_phase() {
     let arrivals = |arguments: &str| {
         let peer = Peer::start(all_of_certctl);
         let summary = bench(arguments).smoke().towards_peer(&peer).run().exits(0).summary();
-        [0, 1].map(|workload| summary["workloads"][workload]["arrivals"].as_str().unwrap().to_owned())
+        [0, 1].map(|workload| summary["workloads"][workload]["plan"]["arrivals"].as_str().unwrap().to_owned())
     };
     assert_eq!(arrivals(""), ["constant", "jittered"]);
     assert_eq!(arrivals("--arrivals constant"), ["constant", "constant"]);

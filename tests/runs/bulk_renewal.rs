@@ -17,7 +17,7 @@ use crate::common::needs::needs;
 use crate::common::peer::{Peer, Step, answer, json};
 use crate::common::process::until;
 use crate::common::summary::{
-    assert_calls, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
+    assert_calls, assert_schema, assert_work, measured, observed, outcome, outcome_of, reasons, threshold,
 };
 
 fn bench(arguments: &str) -> Bench {
@@ -37,8 +37,8 @@ fn the_default_run_passes_its_side_effect_check() {
     let finished = bench(arguments).measured().run().worked();
     let summary = finished.summary();
     assert_schema(&summary);
-    let results = &summary["results"][0];
-    assert_eq!((&results["workload"], outcome(&summary, "ok")), (&"enqueue".into(), 60));
+    let [(name, results)] = measured(&summary)[..] else { panic!("{summary:#}") };
+    assert_eq!((name, outcome(&summary, "ok")), ("enqueue", 60));
     assert_work(results, &[("audit rows of renewals", 70), ("renewal jobs", 140), ("certificates in renewal", 140)]);
     assert_eq!(put_into_renewal(results), 140);
     // For each of the two certificates: itself, its targets, its UPDATE, its job. For the request: permissions, the
@@ -79,7 +79,7 @@ fn a_missing_renewal_is_a_wrong_answer() {
     assert_eq!(threshold(&summary, "errors")["passed"], false);
     assert!(reasons(&summary).contains("no arrival got the right answer"), "{}", reasons(&summary));
     // The work that was done counts.
-    assert_eq!(put_into_renewal(&summary["results"][0]), 1_000);
+    assert_eq!(put_into_renewal(&summary["workloads"][0]["results"]), 1_000);
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn a_few_wrong_answers_are_a_breach() {
 fn a_rescan_reports_requests_without_renewals() {
     let finished = bench("--workload rescan --in-memory").smoke().run().exits(0);
     let summary = finished.summary();
-    let results = &summary["results"][0];
-    assert_eq!((&results["workload"], outcome(&summary, "ok")), (&"rescan".into(), 20));
+    let [(name, results)] = measured(&summary)[..] else { panic!("{summary:#}") };
+    assert_eq!((name, outcome(&summary, "ok")), ("rescan", 20));
     // As built, the oldest 50 are looked at: the first request renews them, and 23 find nothing, warm-up included.
     let idle = observed(results, "requests that put nothing into renewal");
     assert_eq!((&idle["count"], &idle["of"]), (&23.into(), &24.into()));
@@ -127,11 +127,10 @@ fn a_sweep_runs_each_batch_size() {
     let summary = bench("--workload sweep").smoke().run().exits(0).summary();
     assert_schema(&summary);
     assert_eq!((summary["verdict"].as_str(), summary["thresholds"].as_array().unwrap().len()), (Some("smoke"), 0));
-    let results = summary["results"].as_array().unwrap();
-    let sizes: Vec<_> =
-        results.iter().map(|size| (size["workload"].as_str().unwrap(), put_into_renewal(size))).collect();
+    let measured = measured(&summary);
+    let sizes: Vec<_> = measured.iter().map(|(size, results)| (*size, put_into_renewal(results))).collect();
     assert_eq!(sizes, [("sweep_50", 50), ("sweep_100", 100)]);
-    for (size, certificates) in results.iter().zip([50, 100]) {
+    for ((_, size), certificates) in measured.into_iter().zip([50, 100]) {
         assert_work(
             size,
             &[("audit rows of renewals", 1), ("renewal jobs", certificates), ("certificates in renewal", certificates)],
@@ -190,7 +189,7 @@ fn a_sweep_with_wrong_answers_is_invalid() {
     // One certificate cannot be renewed: it is in one request of 50, in one of 100, and so on.
     let (_cluster, url) = database_with(&refusing("NEW.id = 'cert-loadtest-bulk-00075' AND NEW.status <> 'Active'"));
     let summary = bench("--workload sweep").database(&url).smoke().run().exits(5).summary();
-    assert_eq!((outcome(&summary, "ok"), outcome_of(&summary["results"][1], "wrong answer")), (1, 1));
+    assert_eq!((outcome(&summary, "ok"), outcome_of(&summary["workloads"][1]["results"], "wrong answer")), (1, 1));
     let reasons = reasons(&summary);
     assert!(reasons.ends_with("1 of 2 arrivals did not get the right answer: something does not work"), "{reasons}");
 }
@@ -202,8 +201,9 @@ fn a_failed_size_of_a_sweep_keeps_earlier_sizes() {
     let finished = bench("--workload sweep").smoke().database(&url).run().exits(5);
     let summary = finished.summary();
     assert_schema(&summary);
-    let results = summary["results"].as_array().unwrap();
-    assert_eq!((results.len(), put_into_renewal(&results[0])), (1, 50));
+    assert_eq!(summary["workloads"][1]["plan"]["name"], "sweep_100");
+    let [(_, results)] = measured(&summary)[..] else { panic!("{summary:#}") };
+    assert_eq!(put_into_renewal(results), 50);
     let why = "sweep_100 was not run: putting the seeded certificates back to their first state: ERROR: not today";
     assert_eq!(reasons(&summary), why);
     assert!(finished.stdout.contains(why), "{}", finished.stdout);
@@ -230,7 +230,7 @@ fn a_sweep_stopped_between_two_sizes_is_partial() {
     until("the first size is over", || readings.load(Ordering::SeqCst) == 2);
     running.signal(Signal::INT);
     let summary = running.finish().exits(5).summary();
-    assert_eq!(summary["results"].as_array().unwrap().len(), 1);
+    assert_eq!(measured(&summary).len(), 1);
     assert!(reasons(&summary).contains("the run was stopped before its end"), "{}", reasons(&summary));
 }
 
@@ -243,7 +243,7 @@ fn each_run_starts_from_reset_rows() {
     for _ in 0..2 {
         let summary = bench("").smoke().database(&url).run().exits(0).summary();
         // 24 requests of 6, warm-up included.
-        assert_eq!((outcome(&summary, "ok"), put_into_renewal(&summary["results"][0])), (20, 144));
+        assert_eq!((outcome(&summary, "ok"), put_into_renewal(&summary["workloads"][0]["results"])), (20, 144));
         // certctl's own metrics begin at the reset rows too, and the statements of reading them are not counted.
         let pending = &summary["evidence"][0]["metrics"]["certctl_job_pending"];
         assert_eq!((pending["before"].as_f64(), pending["after"].as_f64()), (Some(0.0), Some(144.0)));

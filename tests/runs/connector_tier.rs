@@ -15,7 +15,9 @@ use crate::common::bench::{Bench, Finished, Running};
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, Step, answer};
 use crate::common::process::limit;
-use crate::common::summary::{assert_only_too_short, assert_schema, observed, outcome_of, reasons, threshold};
+use crate::common::summary::{
+    assert_only_too_short, assert_schema, measured, observed, outcome_of, reasons, threshold,
+};
 
 const DAEMONS: [&str; 4] = ["nginx", "apache", "haproxy", "f5"];
 /// Two seconds of 20 connections/s to each daemon, on a machine that may have other things to do.
@@ -37,10 +39,10 @@ fn every_arrival_is_a_connection_with_a_full_handshake() {
     let summary = finished.summary();
     assert_schema(&summary);
     assert_only_too_short(&summary);
-    let results = summary["results"].as_array().unwrap();
-    assert_eq!(results.len(), DAEMONS.len());
-    for (results, daemon) in results.iter().zip(DAEMONS) {
-        assert_eq!(results["workload"], format!("{daemon}_handshake"));
+    let measured = measured(&summary);
+    assert_eq!(measured.len(), DAEMONS.len());
+    for ((name, results), daemon) in measured.into_iter().zip(DAEMONS) {
+        assert_eq!(name, format!("{daemon}_handshake"));
         assert_eq!(outcome_of(results, "ok"), 40, "{daemon}");
         assert_work(results, daemon);
         assert_eq!(handshakes(results), [("full".to_owned(), 40)], "{daemon}");
@@ -88,7 +90,7 @@ fn sessions_are_resumed_as_declared() {
     for (declared, full, resumed) in [("resumed", 0, 40), ("mixed", 20, 20)] {
         let summary = tier(&format!("{BRIEF} --resumption {declared}")).summary();
         assert_only_too_short(&summary);
-        for results in summary["results"].as_array().unwrap() {
+        for (_, results) in measured(&summary) {
             let kinds = handshakes(results);
             let count = |name: &str| kinds.iter().filter(|(kind, _)| kind == name).map(|(_, count)| count).sum::<u64>();
             assert_eq!((count("full"), count("resumed")), (full, resumed), "{declared}: {results:#}");
@@ -119,7 +121,7 @@ fn concurrent_connections_have_a_session_each() {
     let arguments = "--rate 100/s --duration 2s --warm-up 0s --resumption resumed";
     let summary = at(&peer, arguments).env("NGINX_TARGET_URL", &late).run().summary();
     assert_only_too_short(&summary);
-    assert_eq!(handshakes(&summary["results"][0]), [("resumed".to_owned(), 200)]);
+    assert_eq!(handshakes(&summary["workloads"][0]["results"]), [("resumed".to_owned(), 200)]);
 }
 
 #[test]
@@ -128,7 +130,7 @@ fn only_the_selected_daemon_starts_with_the_selected_key() {
         let finished = tier(&format!("{BRIEF} --only f5 --key-type {key}"));
         let summary = finished.summary();
         assert_only_too_short(&summary);
-        assert_eq!(summary["results"][0]["reopening"]["kinds"][0]["key"], key);
+        assert_eq!(summary["workloads"][0]["results"]["reopening"]["kinds"][0]["key"], key);
         let settings = summary["system"]["settings"].as_object().unwrap();
         assert_eq!(settings.keys().collect::<Vec<_>>(), ["f5"]);
         assert_eq!(settings["f5"]["key_type"], key);
@@ -168,7 +170,7 @@ fn connections_closed_first_by_the_generator_are_counted() {
     let summary = at(&peer, "--rate 100/s --duration 2s --warm-up 0s --connections 300").run().summary();
     assert_only_too_short(&summary);
     // 100/s and some more may wait, 160 in all; 200 come at once.
-    let observation = observed(&summary["results"][0], "connections that we closed first");
+    let observation = observed(&summary["workloads"][0]["results"], "connections that we closed first");
     assert!((20..=40).contains(&observation["count"].as_u64().unwrap()), "{observation}");
 }
 
@@ -247,7 +249,7 @@ fn an_answer_that_is_not_200_is_an_error() {
     let peer = Peer::start(|request| answer(if request.connection > 1 { 503 } else { 200 }, "text/plain", "ok"));
     let finished = at(&peer, BRIEF).run();
     let summary = finished.summary();
-    assert_eq!(outcome_of(&summary["results"][0], "failed (503)"), 40);
+    assert_eq!(outcome_of(&summary["workloads"][0]["results"], "failed (503)"), 40);
     // Installed daemons are not started beside one that is named, and that is reported.
     for (daemon, variable) in [("apache", "APACHE"), ("haproxy", "HAPROXY"), ("f5", "F5")] {
         let message = format!("skipped: {daemon} not named ({variable}_TARGET_URL)");
@@ -312,11 +314,11 @@ fn rotation(arguments: &str, has_happened: impl Fn(&Value) -> bool, beside: impl
         running.wait_until_measuring();
         beside(&running);
         summary = running.finish().summary();
-        let results = summary["results"].as_array().unwrap();
-        for results in results {
+        let measured = measured(&summary);
+        for (_, results) in &measured {
             assert_eq!(outcome_of(results, "ok"), 40 * duration_s, "{results:#}");
         }
-        if results.iter().all(&has_happened) {
+        if measured.iter().all(|(_, results)| has_happened(results)) {
             return summary;
         }
     }
@@ -333,7 +335,7 @@ fn certificate_rotation_fails_no_connection() {
     let summary = rotation("", is_taken_up, |_| {});
     assert_schema(&summary);
     assert_only_too_short(&summary);
-    for results in summary["results"].as_array().unwrap() {
+    for (_, results) in measured(&summary) {
         assert!(observed(results, "certificates replaced")["count"].as_u64().unwrap() > 0, "{results:#}");
     }
 }
@@ -344,7 +346,7 @@ fn certificate_rotation_reports_full_and_resumed_handshakes() {
     let resumed = |results: &Value| observed(results, "longest time that a resumed handshake")["duration_s"].is_f64();
     let summary =
         rotation("--only haproxy --haproxy-commit", |results| is_taken_up(results) && resumed(results), |_| {});
-    let results = &summary["results"][0];
+    let results = &summary["workloads"][0]["results"];
     assert_eq!(summary["system"]["settings"]["haproxy"]["replaced_by"], "commit ssl cert");
     // The running process takes tickets from before the commit, and its full handshakes show the new certificate.
     let old = observed(results, "resumed handshakes with a certificate that was replaced");
@@ -372,7 +374,7 @@ fn an_idle_connection_keeps_an_old_worker_alive() {
     // A life of one second counts; of the run's six, four come after the first replacement.
     let longest = |results: &Value| observed(results, "longest life of a worker process")["duration_s"].as_f64();
     let summary = rotation("--only nginx", |results| longest(results) >= Some(1.0), hold);
-    let results = &summary["results"][0];
+    let results = &summary["workloads"][0]["results"];
     // The one of the last replacement may be among them.
     assert!(observed(results, "replaced worker processes alive")["count"].as_u64() >= Some(1), "{results:#}");
 }
@@ -382,7 +384,7 @@ fn certificates_are_deployed_to_the_f5_step_by_step() {
     let summary = tier("--workload f5-deploy --duration 2s --warm-up 0s").summary();
     assert_schema(&summary);
     assert_only_too_short(&summary);
-    let results = &summary["results"][0];
+    let results = &summary["workloads"][0]["results"];
     let steps = results["steps"].as_array().unwrap();
     assert!(steps.iter().any(|step| step["name"] == "commit") && steps.len() >= 9, "{steps:?}");
     for step in steps {
@@ -419,7 +421,7 @@ fn a_threshold_that_every_connection_exceeds_is_breached() {
     let finished = at(&peer, "--rate 30/s --duration 2s --warm-up 0s").run().exits(3);
     let summary = finished.summary();
     assert_schema(&summary);
-    assert_eq!(outcome_of(&summary["results"][0], "ok"), 60);
+    assert_eq!(outcome_of(&summary["workloads"][0]["results"], "ok"), 60);
     for quantile in ["response time p95", "response time p99"] {
         let one = threshold(&summary, quantile);
         assert_eq!((&one["measured"], &one["passed"], &one["certain"]), (&Value::Null, &false.into(), &true.into()));
@@ -452,7 +454,7 @@ fn unopened_connections_are_counted_and_a_breach() {
     let finished = at(&peer, BRIEF).env("NGINX_TARGET_URL", &format!("https://{address}")).run().exits(3);
     let summary = finished.summary();
     assert_schema(&summary);
-    let results = &summary["results"][0];
+    let results = &summary["workloads"][0]["results"];
     let failed = &results["reopening"]["failed"];
     assert_eq!((failed[0]["count"].as_u64(), outcome_of(results, "ok")), (Some(30), 10), "{failed}");
     assert_eq!(

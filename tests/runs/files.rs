@@ -219,35 +219,52 @@ fn a_summary_that_contradicts_itself_is_refused() {
     let shelf = Shelf::new();
     let text = fs::read_to_string(shelf.path("base/summary.json")).unwrap();
     let sound: Value = serde_json::from_str(&text).unwrap();
-    let other = Made { slowness: 2.0, ..Made::default() }.summary().results[0].latency.response.hdr_ns.clone();
-    let results = sound["results"][0].clone();
+    let slow = Made { slowness: 2.0, ..Made::default() }.summary();
+    let other = slow.measured().next().unwrap().1.latency.response.hdr_ns.clone();
+    let workload = sound["workloads"][0].clone();
     for (field, value, message) in [
         ("/run_id", json!(""), "run_id: it is empty"),
         ("/finished_at", json!("yesterday"), "finished_at: \"yesterday\" is not a time"),
         ("/finished_at", json!("9999-99-99T99:99:99Z"), "is not a time"),
-        ("/results", json!([results, results]), "results[1].workload: agent_storm has results already"),
-        ("/results/0/arrivals/scheduled", json!(0), "results[0].arrivals: of 0 scheduled, 2400 were started"),
-        ("/results/0/outcomes/0/count", json!(7), "results[0].outcomes: they are 7, of 2400 arrivals"),
+        ("/workloads", json!([workload, workload]), "workloads[1].plan.name: agent_storm stands there twice"),
         (
-            "/results/0/outcomes/0/outcome",
-            json!("failed (500)"),
-            "results[0].error_share: it is 0, but outcomes give 1",
+            "/workloads/0/results/arrivals/scheduled",
+            json!(0),
+            "workloads[0].results.arrivals: of 0 scheduled, 2400 were started",
         ),
-        ("/results/0/error_share", json!(7.5), "results[0].error_share: it is 7.5"),
-        ("/error_share", json!(-1), "error_share: it is -1"),
-        ("/results/0/latency/response/count", json!(10), "holds 2400 samples, not the 10 of count"),
-        ("/results/0/latency/response/count", json!(1_u64 << 63), "no figure of a run is as large as 9.2"),
-        ("/results/0/latency/response/p50_us", json!(-1.0), "response.p50_us: it is -1, less than"),
-        ("/results/0/latency/response/p50_us", json!(9e9), "response.p90_us: it is "),
-        ("/results/0/latency/response/p50_us", json!(1400.0), "response.p50_us: it is 1400, but hdr_ns holds"),
-        ("/results/0/latency/response/max_us", json!(1e308), "results[0].latency.response.max_us: no figure"),
-        ("/results/0/latency/response/hdr_ns", json!(other), "response.min_us: it is "),
-        ("/results/0/latency/response/hdr_ns", json!("AAAA"), "response.hdr_ns: reading an HDR histogram"),
-        ("/results/0/timeline/0/hdr_us", json!("AAAA"), "timeline[0].hdr_us: reading an HDR histogram"),
-        ("/results/0/latency/dial/p50_us", json!(1.0), "latency.dial.p50_us: it is 1, without a sample"),
         (
-            "/results/0/latency/service",
-            sound["results"][0]["latency"]["dial"].clone(),
+            "/workloads/0/results/outcomes/0/count",
+            json!(7),
+            "workloads[0].results.outcomes: they are 7, of 2400 arrivals",
+        ),
+        (
+            "/workloads/0/results/outcomes/0/outcome",
+            json!("failed (500)"),
+            "workloads[0].results.error_share: it is 0, but outcomes give 1",
+        ),
+        ("/workloads/0/results/error_share", json!(7.5), "workloads[0].results.error_share: it is 7.5"),
+        ("/error_share", json!(-1), "error_share: it is -1"),
+        ("/workloads/0/results/latency/response/count", json!(10), "holds 2400 samples, not the 10 of count"),
+        ("/workloads/0/results/latency/response/count", json!(1_u64 << 63), "no figure of a run is as large as 9.2"),
+        ("/workloads/0/results/latency/response/p50_us", json!(-1.0), "response.p50_us: it is -1, less than"),
+        ("/workloads/0/results/latency/response/p50_us", json!(9e9), "response.p90_us: it is "),
+        (
+            "/workloads/0/results/latency/response/p50_us",
+            json!(1400.0),
+            "response.p50_us: it is 1400, but hdr_ns holds",
+        ),
+        (
+            "/workloads/0/results/latency/response/max_us",
+            json!(1e308),
+            "workloads[0].results.latency.response.max_us: no figure",
+        ),
+        ("/workloads/0/results/latency/response/hdr_ns", json!(other), "response.min_us: it is "),
+        ("/workloads/0/results/latency/response/hdr_ns", json!("AAAA"), "response.hdr_ns: reading an HDR histogram"),
+        ("/workloads/0/results/timeline/0/hdr_us", json!("AAAA"), "timeline[0].hdr_us: reading an HDR histogram"),
+        ("/workloads/0/results/latency/dial/p50_us", json!(1.0), "latency.dial.p50_us: it is 1, without a sample"),
+        (
+            "/workloads/0/results/latency/service",
+            sound["workloads"][0]["results"]["latency"]["dial"].clone(),
             "latency.service.count: it is 0",
         ),
         ("/thresholds/0/limit", json!(-1), "thresholds[0].limit: it is -1"),

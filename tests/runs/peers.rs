@@ -213,9 +213,9 @@ impl Preflight {
 #[track_caller]
 fn assert_outcomes(summary: &serde_json::Value, expected: &HashMap<&'static str, u64>) {
     for (name, count) in expected {
-        assert_eq!(outcome(summary, name), *count, "{name}: {}", summary["results"][0]["outcomes"]);
+        assert_eq!(outcome(summary, name), *count, "{name}: {}", summary["workloads"][0]["results"]["outcomes"]);
     }
-    assert_eq!(&summary["results"][0]["arrivals"]["started"], expected.values().sum::<u64>());
+    assert_eq!(&summary["workloads"][0]["results"]["arrivals"]["started"], expected.values().sum::<u64>());
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn pages_held_on_200_connections_share_a_byte_budget() {
          --timeout 5s --max-lag 4s"
     );
     let (summary, peak) = run_and_watch(Bench::named("api_tier", &arguments).measured().towards_peer(&peer));
-    let lists = &summary["results"][1];
+    let lists = &summary["workloads"][1]["results"];
     let given_up = outcome_of(lists, "broken (out of ports, descriptors or room)");
     let timed_out = outcome_of(lists, "timed out");
     // Room for 64 whole pages, each of which takes up to twice its length while it grows.

@@ -217,7 +217,7 @@ fn an_unwritable_output_keeps_earlier_runs() {
 
 /// Returns a script that leaves the summary of an invalid run.
 fn invalid() -> String {
-    r#"echo '{"verdict":"invalid","invalid":["too late"],"results":[]}' > "$CERTCTL_BENCH_OUTPUT/summary.json""#
+    r#"echo '{"verdict":"invalid","invalid":["too late"],"workloads":[]}' > "$CERTCTL_BENCH_OUTPUT/summary.json""#
         .to_owned()
 }
 

@@ -53,7 +53,7 @@ fn a_summary_with_a_warm_up_follows_its_schema() {
     let text = read_to_string(folder.path().join("base/summary.json")).unwrap();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_schema(&value);
-    let warm_up = value["results"][0]["warm_up_timeline"].as_array().unwrap();
+    let warm_up = value["workloads"][0]["results"]["warm_up_timeline"].as_array().unwrap();
     assert_eq!(warm_up.iter().map(|second| second["ok"].as_u64().unwrap()).collect::<Vec<_>>(), [200; 5]);
     let read: Summary = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), value);
@@ -114,11 +114,12 @@ fn unreportable_inputs_are_named_with_a_hint() {
 fn a_damaged_histogram_is_named() {
     let folder = folder();
     let mut summary = summary(measurement(|_| Outcome::Ok), 2_000);
-    summary.results[0].latency.response.hdr_ns = Some("AAAA".to_owned());
+    summary.workloads[0].results.as_mut().unwrap().latency.response.hdr_ns = Some("AAAA".to_owned());
     save(folder.path(), "damaged", &summary);
     for format in ["text", "markdown", "html"] {
         let output = report(folder.path(), &format!("damaged --format {format} --output r"));
-        let message = "damaged/summary.json is damaged: results[0].latency.response.hdr_ns: reading an HDR histogram";
+        let message =
+            "damaged/summary.json is damaged: workloads[0].results.latency.response.hdr_ns: reading an HDR histogram";
         assert_refused(&output, &[message, "hint: "]);
     }
 }

@@ -49,7 +49,7 @@ fn a_frozen_database_costs_no_measurement() {
     let summary = running.folder().join("results/summary.json");
     let kept: Value = serde_json::from_str(&fs::read_to_string(&summary).unwrap()).unwrap();
     assert!(reasons(&kept).contains("the run ended before the database had answered"), "{}", reasons(&kept));
-    assert_eq!(kept["results"][0]["arrivals"]["scheduled"], 60);
+    assert_eq!(kept["workloads"][0]["results"]["arrivals"]["scheduled"], 60);
     let finished = running.finish();
     let reasons = reasons(&finished.summary());
     assert!(
