@@ -253,7 +253,7 @@ impl Scenario for Acme {
             observations.push(Observation { name, value: Value::Count(self.unknown_refused.get()) });
         }
         if nonces.unchecked() > 0 {
-            let name = "Replay-Nonces beyond the most that are told apart";
+            let name = "Replay-Nonces beyond the most that are distinguished";
             observations.push(Observation { name, value: Value::Count(nonces.unchecked()) });
         }
         observations

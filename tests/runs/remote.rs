@@ -13,7 +13,7 @@ use crate::common::bench::{Bench, clean};
 use crate::common::peer::{Peer, TOKEN, certctl};
 use crate::common::process::until;
 
-const MEND: &str = "\nhint: add --allow-remote if you are allowed to load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
+const HINT: &str = "\nhint: add --allow-remote if you are allowed to load it (CERTCTL_BENCH_ALLOW_REMOTE=true)\n";
 
 /// An address that is not assigned (RFC 5737): a run that were let through would reach nothing.
 const NOBODY: &str = "192.0.2.1";
@@ -42,13 +42,13 @@ fn remote_load_is_refused_before_anything_is_sent() {
     ] {
         let refused = Bench::named(bench, arguments).refused(2);
         let is_refused =
-            refused.stderr.contains(" is not on this machine's loopback") && refused.stderr.ends_with(MEND);
+            refused.stderr.contains(" is not on this machine's loopback") && refused.stderr.ends_with(HINT);
         assert!(is_refused, "{bench} {arguments}: {}", refused.stderr);
         assert!(refused.stderr.contains(NOBODY) && !refused.stderr.contains("geheim"), "{}", refused.stderr);
         assert_eq!((refused.stdout.as_str(), refused.json), ("", None));
     }
     let refused = Bench::new("--bench").env("CERTCTL_BASE", &format!("https://{NOBODY}:8443")).refused(2);
-    assert!(refused.stderr.ends_with(MEND), "{}", refused.stderr);
+    assert!(refused.stderr.ends_with(HINT), "{}", refused.stderr);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_remote_database_is_not_seeded() {
         let output = seed.args(["seed", "--database", &url]).args(flags).stdin(Stdio::null()).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
-        assert!(stderr.ends_with(MEND) && !stderr.contains("geheim"), "{stderr}");
+        assert!(stderr.ends_with(HINT) && !stderr.contains("geheim"), "{stderr}");
     }
 }
 

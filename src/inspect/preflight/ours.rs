@@ -60,7 +60,7 @@ impl Inspection<'_> {
                     self.certctl.base,
                     MOST_PAGES * PAGE
                 ))
-                .with_hint(MEND));
+                .with_hint(HINT));
             }
         }
         if foreign == 0 {
@@ -72,11 +72,11 @@ impl Inspection<'_> {
             self.certctl.base,
             examples.join(", ")
         ))
-        .with_hint(MEND))
+        .with_hint(HINT))
     }
 }
 
-const MEND: &str = "renew by id, with --workload enqueue, or load a certctl that holds only the seeds";
+const HINT: &str = "renew by id, with --workload enqueue, or load a certctl that holds only the seeds";
 
 fn is_ours(row: &Value) -> bool {
     let text = |key: &str| row[key].as_str().unwrap_or("");
