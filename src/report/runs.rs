@@ -72,31 +72,35 @@ impl ScenarioRuns {
     /// eye.
     pub fn differences(&self) -> Vec<String> {
         let Some((base, others)) = self.runs.split_first() else { return Vec::new() };
+        let facts = |summary: &Summary| {
+            let (system, machine) = (&summary.about.system, &summary.about.machine);
+            [
+                ("system", system.kind.label().to_owned()),
+                ("system version", system.version.clone()),
+                ("behaviour", system.behaviour.label().to_owned()),
+                ("store", system.store.to_string()),
+                ("processor", machine.cpu_model.clone()),
+                ("kind of machine", machine.virtualisation.clone()),
+                ("number of cores", machine.cores.to_string()),
+            ]
+        };
+        let load = |summary: &Summary, name: &str| {
+            let plan = summary.plans().find(|plan| plan.name == name);
+            plan.map_or_else(|| "none".to_owned(), text::workload)
+        };
         let mut differences = Vec::new();
         for run in others {
-            let (planned, planned_other) = (base.summary.plans(), || run.summary.plans());
-            let (base, other) = (&base.summary.about, &run.summary.about);
+            let (base, other) = (&base.summary, &run.summary);
             let mut differ = |what: &str, base: &str, other: &str| {
                 if base != other {
                     differences.push(format!("{} has another {what}: {other}, not {base}", run.label));
                 }
             };
-            differ("system", base.system.kind.label(), other.system.kind.label());
-            differ("system version", &base.system.version, &other.system.version);
-            differ("behaviour", base.system.behaviour.label(), other.system.behaviour.label());
-            differ("store", &base.system.store.to_string(), &other.system.store.to_string());
-            differ("processor", &base.machine.cpu_model, &other.machine.cpu_model);
-            differ("kind of machine", &base.machine.virtualisation, &other.machine.virtualisation);
-            differ("number of cores", &base.machine.cores.to_string(), &other.machine.cores.to_string());
-            for plan in planned {
-                let same = planned_other().find(|one| one.name == plan.name);
-                if same.is_none_or(|one| text::workload(one) != text::workload(plan)) {
-                    differ(
-                        &format!("workload {}", plan.name),
-                        &text::workload(plan),
-                        &same.map_or_else(|| "none".to_owned(), text::workload),
-                    );
-                }
+            for ((what, base), (_, other)) in facts(base).iter().zip(&facts(other)) {
+                differ(what, base, other);
+            }
+            for plan in base.plans() {
+                differ(&format!("workload {}", plan.name), &load(base, &plan.name), &load(other, &plan.name));
             }
         }
         differences
