@@ -89,6 +89,7 @@ fn record(criterion: &mut Criterion) {
                 outcome: Outcome::Ok,
                 handshake: None,
                 unconnected: false,
+                answer_bytes: 0,
             }));
         });
     });

@@ -147,6 +147,12 @@ impl Wiring {
             Model::Open { .. } => recorder,
             Model::Closed { .. } => recorder.of_users(),
         };
+        let recorder = match (plan.side, &plan.model) {
+            (Some(_), Model::Open { pattern, clients, .. }) => {
+                recorder.keeping_answers((pattern.per_second(*clients) * plan.window.as_secs_f64()) as usize)
+            }
+            _ => recorder,
+        };
         let recorder = Rc::new(RefCell::new(recorder));
         let wiring = self.clone();
         let client = {
@@ -240,8 +246,10 @@ impl Client for HttpClient {
         let mut watch = Stopwatch::from(start);
         let (mut phases, mut handshake) = (Phases::default(), None);
         let answered = self.exchange(planned, start, &mut scratch, &mut watch, &mut phases, &mut handshake).await;
+        let mut answer_bytes = 0;
         let outcome = match (answered, scratch.response()) {
             (Ok(()), Some(response)) => {
+                answer_bytes = response.size();
                 self.scenario.answered(start, watch.last());
                 let outcome = self.scenario.judge(planned, start, &response);
                 if outcome != Outcome::Ok {
@@ -268,7 +276,7 @@ impl Client for HttpClient {
             }
         }
         let unconnected = std::mem::take(&mut self.opening);
-        Completion { end: watch.last(), phases, outcome, handshake, unconnected }
+        Completion { end: watch.last(), phases, outcome, handshake, unconnected, answer_bytes }
     }
 
     fn abandon(&mut self) -> bool {

@@ -49,6 +49,7 @@ fn request(
         outcome,
         handshake: None,
         unconnected: false,
+        answer_bytes: 0,
     });
 }
 

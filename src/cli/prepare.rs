@@ -13,8 +13,8 @@ use crate::inspect::preflight::{self, Findings};
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::connectors::{Connectors, DaemonChoice};
-use crate::system::reference::StoreChoice;
-use crate::system::{CheckedCertctl, System, reference};
+use crate::system::reference::{ReferenceStart, StoreChoice};
+use crate::system::{Certctl, CheckedCertctl, System, reference};
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
@@ -61,7 +61,7 @@ impl SystemChoice for CertctlChoice {
     }
 
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
-        let mut certctl = match self {
+        let certctl = match self {
             Self::Running(certctl) => *certctl,
             Self::Reference(store, behaviour) => {
                 for need in needs {
@@ -69,18 +69,14 @@ impl SystemChoice for CertctlChoice {
                         preflight::is_path(directory)?;
                     }
                 }
-                reference::start(program, &store, behaviour, sizes(needs), &mut |line| errln!("{line}"))?
+                let start = ReferenceStart { behaviour, sizes: sizes(needs), ..ReferenceStart::new(program, store) };
+                reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };
         if matches!(certctl.trust, Trust::Insecure) {
             errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
         }
-        let waiting = Waiting::start(format!("the answers of {}", certctl.base));
-        let Findings { dialer, version, acme } = preflight::inspect(&certctl, needs)?;
-        drop(waiting);
-        certctl.system.answered(&version);
-        let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
-        Ok(CheckedCertctl { certctl, dialer, acme })
+        check(certctl, needs)
     }
 
     fn handed_over(certctl: CheckedCertctl) -> Option<CheckedCertctl> {
@@ -100,6 +96,19 @@ impl SystemChoice for DaemonChoice {
     fn prepare(self, program: &Path, _needs: &[Need]) -> Result<Connectors> {
         Connectors::prepare(self, program, &mut |line| errln!("{line}"))
     }
+}
+
+/// Checks that a certctl that runs can be loaded as `needs` say.
+///
+/// # Errors
+/// If something is not as it must be.
+pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertctl> {
+    let waiting = Waiting::start(format!("the answers of {}", certctl.base));
+    let Findings { dialer, version, acme } = preflight::inspect(&certctl, needs)?;
+    drop(waiting);
+    certctl.system.answered(&version);
+    let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
+    Ok(CheckedCertctl { certctl, dialer, acme })
 }
 
 /// The interval between two lines about a wait.
@@ -139,7 +148,7 @@ impl Drop for Waiting {
 }
 
 /// Returns the sizes of the seeds of a server that is started here: the defaults, or more where more is needed.
-fn sizes(needs: &[Need]) -> Sizes {
+pub(super) fn sizes(needs: &[Need]) -> Sizes {
     let mut sizes = Sizes::default();
     for need in needs {
         match need {

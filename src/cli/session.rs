@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::signals::Signals;
-use crate::database::{self, DatabaseClient};
+use crate::database::{self as db, DatabaseClient};
 use crate::error::Result;
 use crate::evidence::meter::MachineMeter;
 use crate::evidence::metrics::{self, Metrics};
@@ -63,7 +63,7 @@ impl Session<'_> {
     pub fn run(self, about: About) -> Result<Summary> {
         let stop = self.signals.measuring()?;
         // Once it is set, no wait for a database goes on.
-        database::heed(&stop);
+        db::heed(&stop);
         let done = self.run_groups(&about, &stop)?;
         Ok(self.sum_up(about, done))
     }
@@ -139,45 +139,19 @@ impl Session<'_> {
         stop: &Arc<AtomicBool>,
     ) -> Result<GroupResults> {
         let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
-        // The metrics are read once rows are put back, and the audit row of that reading is no part of the evidence.
-        let scenarios: Vec<&dyn Scenario> = group.iter().map(|bound| &*bound.scenario).collect();
-        let mut side_effects = self.system.begin_check(&scenarios, stop)?;
-        let warnings = warnings(&mut *side_effects);
-        let reading = side_effects.database().map(expect_reading).transpose()?;
-        let before = self.metrics(stop);
-        // The audit row of a reading is written after certctl answers.
-        if let (Some(reading), Ok(_), Some(database)) = (reading, &before, side_effects.database()) {
-            reading.wait_for(&[1], SETTLE_PATIENCE, database)?;
-        }
-        let witness = self.database().map(|url| DatabaseWitness::start(url, control.progress.clone())).transpose()?;
+        let observer = Observer::begin(self.system, group, &control)?;
         let rotator = self.rotator(&control)?;
         let meter = MachineMeter::start(self.system.addresses(), control.progress.clone())?;
         let measurements = self.measure(group, &control)?;
         let machine_use = meter.finish();
         drop(rotator);
         let machine = self.judge_machine(group, machine_use);
-        if self.database().is_some() {
+        if database(self.system).is_some() {
             self.keep(group, &measurements, &machine, earlier, about);
         }
         let GroupResults { mut invalid, machine_use, .. } = machine;
-        // Measurements are kept even if their side effects cannot be counted.
-        let measured = group.iter().zip(&measurements).map(|(bound, measurement)| Measured {
-            scenario: &*bound.scenario,
-            peer: &bound.peer,
-            measurement,
-        });
-        let work = side_effects.finish(&measured.collect::<Vec<_>>()).unwrap_or_else(|error| {
-            invalid.push(Invalid::WorkUncounted(error.to_string().replace('\n', ";")));
-            vec![Vec::new(); group.len()]
-        });
-        // The side effects are complete by now, so that the system is quiet again.
-        let sent = measurements.iter();
-        let sent = sent.map(|one| one.warm_up_arrivals + one.started + one.later_arrivals).sum();
-        let evidence = witness.map(|witness| {
-            let mut evidence = witness.finish(sent).with_metrics(before, self.metrics(stop));
-            evidence.problems.extend(warnings);
-            evidence
-        });
+        let Observed { work, evidence, uncounted } = observer.finish(group, &measurements);
+        invalid.extend(uncounted);
         let mut done = self.judge(group, measurements, work);
         done.invalid.splice(..0, invalid);
         done.evidence.extend(evidence);
@@ -217,16 +191,6 @@ impl Session<'_> {
         (self.keep)(&self.sum_up(about.clone(), done));
     }
 
-    /// Reads certctl's own metrics, where there is other evidence to put them beside.
-    fn metrics(&self, stop: &Arc<AtomicBool>) -> Result<Metrics> {
-        match self.system.certctl() {
-            Some(checked) if checked.certctl.database.is_some() => {
-                metrics::read_until(stop, &checked.certctl, &checked.dialer)
-            }
-            _ => Ok(Metrics::default()),
-        }
-    }
-
     /// True if the load of the last group began: its connections could be opened.
     fn load_began(&self) -> bool {
         !matches!(self.cut.ended(), Some(Ended::NotOpened { .. }))
@@ -252,10 +216,6 @@ impl Session<'_> {
             done.parts.push(WorkloadPart { measurement, work, observations });
         }
         done
-    }
-
-    fn database(&self) -> Option<&str> {
-        self.system.certctl()?.certctl.database.as_deref()
     }
 
     /// Starts replacing certificates, where that is wanted, until the result is dropped.
@@ -285,6 +245,87 @@ impl Session<'_> {
             checked.push(Threshold::Opening(floor.limit()).check_over(all()));
         }
         checked
+    }
+}
+
+/// The observation of a system beside a group of workloads: its side effects, its database, its own metrics.
+pub(super) struct Observer<'a> {
+    system: &'a dyn System,
+    side_effects: Box<dyn SideEffects + 'a>,
+    metrics: Result<Metrics>,
+    witness: Option<DatabaseWitness>,
+    warnings: Vec<String>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What [`Observer::finish`] returns.
+pub(super) struct Observed {
+    /// The side effects of each workload.
+    pub work: Vec<Vec<Work>>,
+    /// The evidence of the database, where it is known.
+    pub evidence: Option<Evidence>,
+    /// The reason for which side effects could not be counted.
+    pub uncounted: Option<Invalid>,
+}
+
+impl<'a> Observer<'a> {
+    /// Puts back the rows that `group` changes, and begins to observe.
+    ///
+    /// # Errors
+    /// If the database or the system does not answer.
+    pub fn begin(system: &'a dyn System, group: &[BoundWorkload], control: &Control) -> Result<Self> {
+        // The metrics are read once rows are put back, and the audit row of that reading is no part of the evidence.
+        let scenarios: Vec<&dyn Scenario> = group.iter().map(|bound| &*bound.scenario).collect();
+        let mut side_effects = system.begin_check(&scenarios, &control.stop)?;
+        let warnings = warnings(&mut *side_effects);
+        let reading = side_effects.database().map(expect_reading).transpose()?;
+        let metrics = metrics(system, &control.stop);
+        // The audit row of a reading is written after certctl answers.
+        if let (Some(reading), Ok(_), Some(database)) = (reading, &metrics, side_effects.database()) {
+            reading.wait_for(&[1], SETTLE_PATIENCE, database)?;
+        }
+        let witness = database(system).map(|url| DatabaseWitness::start(url, control.progress.clone())).transpose()?;
+        Ok(Self { system, side_effects, metrics, witness, warnings, stop: control.stop.clone() })
+    }
+
+    /// Finishes, once `group` gave these measurements. They are kept even if their side effects cannot be counted.
+    pub fn finish(self, group: &[BoundWorkload], measurements: &[Measurement]) -> Observed {
+        let measured = group.iter().zip(measurements).map(|(bound, measurement)| Measured {
+            scenario: &*bound.scenario,
+            peer: &bound.peer,
+            measurement,
+        });
+        let (work, uncounted) = match self.side_effects.finish(&measured.collect::<Vec<_>>()) {
+            Ok(work) => (work, None),
+            Err(error) => {
+                let why = Invalid::WorkUncounted(error.to_string().replace('\n', ";"));
+                (vec![Vec::new(); group.len()], Some(why))
+            }
+        };
+        // The side effects are complete by now, so that the system is quiet again.
+        let sent = measurements.iter();
+        let sent = sent.map(|one| one.warm_up_arrivals + one.started + one.later_arrivals).sum();
+        let evidence = self.witness.map(|witness| {
+            let mut evidence = witness.finish(sent).with_metrics(self.metrics, metrics(self.system, &self.stop));
+            evidence.problems.extend(self.warnings);
+            evidence
+        });
+        Observed { work, evidence, uncounted }
+    }
+}
+
+/// Returns the URL of a system's database, where it is known.
+fn database(system: &dyn System) -> Option<&str> {
+    system.certctl()?.certctl.database.as_deref()
+}
+
+/// Reads certctl's own metrics, where there is other evidence to put them beside.
+fn metrics(system: &dyn System, stop: &Arc<AtomicBool>) -> Result<Metrics> {
+    match system.certctl() {
+        Some(checked) if checked.certctl.database.is_some() => {
+            metrics::read_until(stop, &checked.certctl, &checked.dialer)
+        }
+        _ => Ok(Metrics::default()),
     }
 }
 

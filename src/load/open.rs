@@ -7,7 +7,7 @@ use super::dispatcher::Dispatcher;
 use super::pacer::Timer;
 use super::plan::Model;
 use super::run::Client;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Shifted};
 use super::worker_pool::{Shared, perform};
 use crate::clock::Moment;
 use crate::error::{Context, Result};
@@ -57,6 +57,13 @@ async fn pace(
     let window_end = window_start + plan.window;
     let span = plan.warm_up + plan.window + plan.goes_on;
     let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed);
+    let schedule: Box<dyn Iterator<Item = _>> = match plan.side {
+        None => Box::new(schedule),
+        Some(side) => {
+            let half_ns = (0.5e9 / pattern.per_second(*clients)) as u64;
+            Box::new(Shifted::new(schedule, side, half_ns, plan.rng_seed))
+        }
+    };
     // Stands for the beginning of the window if the run ends before it.
     let mut at_start = GeneratorReading::take();
     let (mut measuring, mut at_end) = (false, None);

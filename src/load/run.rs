@@ -40,6 +40,8 @@ pub struct Completion {
     pub handshake: Option<Record>,
     /// True if the request needed a connection and could not open one.
     pub unconnected: bool,
+    /// The bytes of the answer, head and body; 0 without one.
+    pub answer_bytes: u64,
 }
 
 /// A client with one connection, which a worker drives.

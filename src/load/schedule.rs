@@ -4,12 +4,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
+use std::iter::Peekable;
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::arrival::PlannedRequest;
+use super::plan::Side;
 use super::rate::Rate;
 
 /// The distribution of arrivals over time.
@@ -143,6 +145,47 @@ impl Iterator for Schedule {
         };
         self.seq += 1;
         (at_ns < self.end_ns).then_some((at_ns, planned))
+    }
+}
+
+/// The arrivals of one side of a duet: those of a schedule, each at its time or half an interval later. The other side
+/// has the same arrivals, and each is late on one side alone, drawn at random.
+#[derive(Clone, Debug)]
+pub struct Shifted {
+    inner: Peekable<Schedule>,
+    side: Side,
+    by_ns: u64,
+    draw: Xoshiro256PlusPlus,
+    /// Arrivals that were shifted beyond later ones.
+    due: BinaryHeap<Reverse<(u64, u64, PlannedBy)>>,
+}
+
+/// The client and step of a request, whose sequence number stands beside it.
+type PlannedBy = (u64, usize);
+
+impl Shifted {
+    /// Shifts the arrivals of `inner` for `side`, by `by_ns`. `seed` is the same on both sides.
+    pub fn new(inner: Schedule, side: Side, by_ns: u64, seed: u64) -> Self {
+        // Not the sequence that the schedule itself draws from.
+        let draw = Xoshiro256PlusPlus::seed_from_u64(!seed);
+        Self { inner: inner.peekable(), side, by_ns, draw, due: BinaryHeap::new() }
+    }
+}
+
+impl Iterator for Shifted {
+    type Item = (u64, PlannedRequest);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // An arrival of the schedule that is not before the first one due cannot come before it once it is shifted.
+        while let Some((at_ns, planned)) =
+            self.inner.next_if(|(at_ns, _)| self.due.peek().is_none_or(|Reverse((first_ns, ..))| at_ns < first_ns))
+        {
+            let late = if self.draw.next_u64() >> 63 == 0 { Side::Base } else { Side::Head };
+            let shift_ns = if late == self.side { self.by_ns } else { 0 };
+            self.due.push(Reverse((at_ns + shift_ns, planned.seq, (planned.client, planned.step))));
+        }
+        let Reverse((at_ns, seq, (client, step))) = self.due.pop()?;
+        Some((at_ns, PlannedRequest { seq, client, step }))
     }
 }
 
@@ -344,5 +387,33 @@ mod tests {
             Schedule::new(&pattern, 3, 2, Duration::from_secs(1), 1).map(|(_, planned)| planned).collect();
         assert_eq!(planned[7], PlannedRequest { seq: 7, client: 1, step: 1 });
         assert_eq!(planned.len(), 10);
+    }
+
+    #[test]
+    fn of_each_pair_one_side_comes_half_an_interval_later() {
+        let half_ns = 3_000_000;
+        let of = |side, pattern: &Pattern| {
+            let schedule = Schedule::new(pattern, 7, 1, Duration::from_secs(20), 4);
+            let shifted: Vec<_> = Shifted::new(schedule.clone(), side, half_ns, 4).collect();
+            assert!(shifted.is_sorted_by_key(|(at_ns, _)| *at_ns));
+            let mut by_seq = shifted;
+            by_seq.sort_by_key(|(_, planned)| planned.seq);
+            (schedule.collect::<Vec<_>>(), by_seq)
+        };
+        let rate = Rate::per_second(167);
+        for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Jittered(rate)] {
+            let (schedule, base) = of(Side::Base, &pattern);
+            let (_, head) = of(Side::Head, &pattern);
+            assert_eq!([base.len(), head.len()], [schedule.len(); 2]);
+            let mut base_first = 0;
+            for ((at_ns, planned), (base, head)) in schedule.iter().zip(base.iter().zip(&head)) {
+                assert_eq!([base.1, head.1], [*planned; 2]);
+                let later = [base.0 - at_ns, head.0 - at_ns];
+                assert!([[0, half_ns], [half_ns, 0]].contains(&later), "{later:?}");
+                base_first += u64::from(later[0] == 0);
+            }
+            // Of 3,340 draws, half within eight standard deviations.
+            assert!((1_440..=1_900).contains(&base_first), "{base_first}");
+        }
     }
 }

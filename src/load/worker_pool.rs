@@ -315,7 +315,7 @@ pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival,
     let done = done.unwrap_or_else(|| {
         let unconnected = client.abandon();
         let (end, phases) = (Moment::now(), Phases::default());
-        Completion { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected }
+        Completion { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected, answer_bytes: 0 }
     });
     let sample = Sample {
         step: arrival.planned.step,
@@ -329,6 +329,7 @@ pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival,
         outcome: done.outcome,
         handshake: done.handshake,
         unconnected: done.unconnected,
+        answer_bytes: done.answer_bytes,
     };
     shared.recorder.borrow_mut().record(&sample);
     shared.control.progress.count(sample.outcome);

@@ -39,6 +39,8 @@ pub struct Sample {
     pub handshake: Option<Record>,
     /// True if the request needed a connection and could not open one.
     pub unconnected: bool,
+    /// The bytes of the answer, head and body; 0 without one.
+    pub answer_bytes: u64,
 }
 
 impl Sample {
@@ -56,6 +58,15 @@ impl Sample {
     pub fn lag_ns(&self) -> u64 {
         self.actual.ns_since(self.intended)
     }
+}
+
+/// A right answer in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RightAnswer {
+    /// The intended start of its arrival, in nanoseconds from the beginning of the window.
+    pub at_ns: u64,
+    /// Its response time, in nanoseconds.
+    pub response_ns: u64,
 }
 
 /// The distributions of the phases of requests that got the right answer.
@@ -188,6 +199,10 @@ pub struct Measurement {
     /// Connections, warm-up included, that this side closed before their peer did, since too many waited for their
     /// peer: each keeps its port in TIME_WAIT.
     pub closed_first: u64,
+    /// The bytes of all right answers, head and body.
+    pub answer_bytes: u64,
+    /// Each right answer, in the order of their ends, where they are kept: on the sides of a duet.
+    pub answers: Vec<RightAnswer>,
     /// The window and its warm-up second by second.
     pub timeline: Timeline,
     /// The first fault or wrong answer of each outcome, as text for people.
@@ -241,6 +256,7 @@ pub struct Recorder {
     closed: bool,
     /// True once the run was ended early: the system is not the reason for arrivals that are given up from then on.
     cut: bool,
+    keeps_answers: bool,
     attribution: Attribution,
     measurement: Measurement,
 }
@@ -265,6 +281,7 @@ impl Recorder {
             late_bound_ns: late_bound.as_nanos() as u64,
             closed: false,
             cut: false,
+            keeps_answers: false,
             attribution: Attribution::new(1, late_bound.as_nanos() as u64),
             measurement,
         }
@@ -283,6 +300,13 @@ impl Recorder {
     /// Makes room for the seconds of a warm-up before the window.
     pub fn with_warm_up(mut self, warm_up: Duration) -> Self {
         self.measurement.timeline = self.measurement.timeline.with_warm_up(warm_up);
+        self
+    }
+
+    /// Keeps each right answer, with room for so many, and a tenth more, before recording allocates.
+    pub fn keeping_answers(mut self, expected: usize) -> Self {
+        self.measurement.answers.reserve(expected + expected / 10 + 1);
+        self.keeps_answers = true;
         self
     }
 
@@ -377,6 +401,10 @@ impl Recorder {
         let from = if late { sample.actual } else { sample.intended };
         let away_ns = measurement.timer.away_ns(from, sample.end, self.late_bound_ns);
         if sample.outcome == Outcome::Ok {
+            measurement.answer_bytes += sample.answer_bytes;
+            if self.keeps_answers {
+                measurement.answers.push(RightAnswer { at_ns: offset_ns, response_ns: sample.response_ns() });
+            }
             measurement.response.record(sample.response_ns());
             measurement.service.record(sample.service_ns());
             step.response.record(sample.response_ns());

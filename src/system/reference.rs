@@ -38,18 +38,38 @@ pub enum StoreChoice {
     Database(String),
 }
 
-/// Starts the reference server `binary` over `store`, with seeds of these sizes.
+/// The start of a reference server.
+#[derive(Clone, Debug)]
+pub struct ReferenceStart<'a> {
+    /// The program.
+    pub binary: &'a Path,
+    /// The place of its rows.
+    pub store: StoreChoice,
+    /// The behaviour where certctl's code and documents differ.
+    pub behaviour: Behaviour,
+    /// The sizes of its seeds.
+    pub sizes: seed::Sizes,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Further variables of its environment.
+    pub environment: &'a [(String, String)],
+}
+
+impl<'a> ReferenceStart<'a> {
+    /// Makes the start of `binary` over `store`: as built, with seeds of the usual sizes, at a free port.
+    pub fn new(binary: &'a Path, store: StoreChoice) -> Self {
+        let (behaviour, sizes) = (Behaviour::AsBuilt, seed::Sizes::default());
+        Self { binary, store, behaviour, sizes, port: 0, environment: &[] }
+    }
+}
+
+/// Starts a reference server, with its PostgreSQL where it has one.
 ///
 /// # Errors
-/// If the server, or its PostgreSQL, does not start.
-pub fn start(
-    binary: &Path,
-    store: &StoreChoice,
-    behaviour: Behaviour,
-    sizes: seed::Sizes,
-    notify: &mut dyn FnMut(String),
-) -> Result<Certctl> {
-    let (cluster, database) = match store {
+/// If one of them does not start.
+pub fn start(start: &ReferenceStart<'_>, notify: &mut dyn FnMut(String)) -> Result<Certctl> {
+    let sizes = start.sizes;
+    let (cluster, database) = match &start.store {
         StoreChoice::InMemory => (None, None),
         StoreChoice::Database(url) => {
             // The server creates tables and grants in this database.
@@ -62,9 +82,10 @@ pub fn start(
         },
     };
     let token = Token::generate()?;
-    let mut command = Command::new(binary);
-    command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", "127.0.0.1:0"]);
-    command.args(["--behaviour", behaviour.label()]);
+    let mut command = Command::new(start.binary);
+    command.envs(start.environment.iter().map(|(name, value)| (name, value)));
+    command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", &format!("127.0.0.1:{}", start.port)]);
+    command.args(["--behaviour", start.behaviour.label()]);
     match &database {
         // In the environment, since the URL may hold a password and command lines are visible to every user.
         Some(url) => command.env(DATABASE_VARIABLE, url),

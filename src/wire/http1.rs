@@ -112,6 +112,11 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
+    /// Returns the number of its bytes, head and body, without a transfer coding.
+    pub fn size(&self) -> u64 {
+        (self.head.len() + self.body.len()) as u64
+    }
+
     /// Returns the value of the first field of this name, case-insensitively, without surrounding white space.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers(name).next()

@@ -31,6 +31,7 @@ pub fn plan() -> Plan {
         starts_after: Duration::ZERO,
         goes_on: Duration::ZERO,
         rng_seed: 1,
+        side: None,
         warm_up: Duration::from_secs(5),
         window: WINDOW,
         connections: 500,
@@ -121,6 +122,7 @@ fn measure(warm_up: u64, first_byte_ns: impl Fn(u64) -> u64, outcome: impl Fn(u6
             outcome,
             handshake: None,
             unconnected: false,
+            answer_bytes: 0,
         });
     }
     recorder.finish(GeneratorUse { connections: 500, scheduling: "SCHED_OTHER", ..GeneratorUse::default() })

@@ -74,6 +74,7 @@ impl Made {
                 outcome: Outcome::Ok,
                 handshake: None,
                 unconnected: false,
+                answer_bytes: 0,
             });
         }
         let measurement = recorder.finish(GeneratorUse { scheduling: "SCHED_OTHER", ..GeneratorUse::default() });
@@ -131,6 +132,7 @@ fn planned() -> PlanFacts {
         starts_after: Duration::ZERO,
         goes_on: Duration::ZERO,
         rng_seed: 1,
+        side: None,
         warm_up: Duration::from_secs(5),
         window: Duration::from_secs(60),
         connections: 200,

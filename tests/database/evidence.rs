@@ -15,10 +15,8 @@ use certctl_bench::load::progress::{Progress, Stage};
 use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::report::evidence::lines;
 use certctl_bench::scenario::agent_storm::AgentStorm;
-use certctl_bench::seed::Sizes;
-use certctl_bench::system::Behaviour;
 use certctl_bench::system::probe::Probe;
-use certctl_bench::system::reference::{self, StoreChoice};
+use certctl_bench::system::reference::{self, ReferenceStart, StoreChoice};
 use certctl_bench::system::{Certctl, Token};
 use certctl_bench::wire::request::Method;
 use certctl_bench::wire::tls::Trust;
@@ -38,8 +36,7 @@ struct Quiet {
 impl Quiet {
     fn start() -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        let certctl =
-            reference::start(binary, &StoreChoice::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
+        let certctl = reference::start(&ReferenceStart::new(binary, StoreChoice::Auto), &mut |_| {}).unwrap();
         let findings = preflight::inspect(&certctl, &[]).unwrap();
         let client = Client::connect(certctl.database.as_ref().unwrap(), NoTls).unwrap();
         let mut quiet = Self { certctl, findings, client };

@@ -12,9 +12,7 @@ use crate::common::needs::needs;
 use crate::common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use crate::common::reference::{Reference, VIEWER_TOKEN};
 use certctl_bench::provision::postgres::{Cluster, find};
-use certctl_bench::seed::Sizes;
-use certctl_bench::system::Behaviour;
-use certctl_bench::system::reference::{self, StoreChoice};
+use certctl_bench::system::reference::{self, ReferenceStart, StoreChoice};
 use postgres::{Client, NoTls};
 
 const LIMITER_UNSEEN: &str =
@@ -488,8 +486,7 @@ fn doctor_checks_the_postgresql_settings() {
 fn doctor_recognises_a_reference_server_and_its_database() {
     needs!(Postgresql);
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    let target =
-        reference::start(binary, &StoreChoice::Auto, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
+    let target = reference::start(&ReferenceStart::new(binary, StoreChoice::Auto), &mut |_| {}).unwrap();
     let url = target.database.as_ref().unwrap();
     let base = target.base.to_string();
     let arguments = ["--target", &base, "--insecure", "--token", target.token.reveal(), "--database", url];

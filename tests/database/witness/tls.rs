@@ -7,9 +7,8 @@ use certctl_bench::database::DatabaseClient;
 use certctl_bench::evidence::DatabaseWitness;
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::provision::postgres::{Cluster, PostgresInstallation};
-use certctl_bench::seed::{self, SeedOptions, Sizes};
-use certctl_bench::system::Behaviour;
-use certctl_bench::system::reference::{self, StoreChoice};
+use certctl_bench::seed::{self, SeedOptions};
+use certctl_bench::system::reference::{self, ReferenceStart, StoreChoice};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
@@ -146,14 +145,8 @@ fn a_database_that_requires_tls_is_reached_over_tls() {
     // The reference server speaks it too, and so does all that the suite does with a database.
     let url = secured.url("localhost", &format!("sslmode=verify-full&{root}"));
     let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
-    let target = reference::start(
-        binary,
-        &StoreChoice::Database(url.clone()),
-        Behaviour::AsBuilt,
-        Sizes::default(),
-        &mut |_| {},
-    )
-    .unwrap();
+    let store = StoreChoice::Database(url.clone());
+    let target = reference::start(&ReferenceStart::new(binary, store), &mut |_| {}).unwrap();
     let witness = DatabaseWitness::start(&url, Arc::default()).unwrap();
     assert_eq!(seed::reset(&mut seed::open(&url, false).unwrap()).unwrap().restored(), 15_000);
     seed::apply(&url, &SeedOptions::default(), &mut Vec::new()).unwrap();
@@ -219,7 +212,7 @@ fn a_required_client_certificate_is_sent() {
         let url = url(&format!("{root}&{good}"));
         let binary = Path::new(env!("CARGO_BIN_EXE_certctl-reference"));
         let store = StoreChoice::Database(url.clone());
-        let target = reference::start(binary, &store, Behaviour::AsBuilt, Sizes::default(), &mut |_| {}).unwrap();
+        let target = reference::start(&ReferenceStart::new(binary, store), &mut |_| {}).unwrap();
         drop(target);
         let (code, text) = output_of(&mut program(&["seed", "--reset", "--database", &url]));
         assert!(code == Some(0) && text.contains("10000 put back"), "{text}");
