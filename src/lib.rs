@@ -25,6 +25,7 @@
 //! | [`run`] | workloads bound to a system, and their run |
 //! | [`summary`] | the result of a run as data, and its verdict |
 //! | [`baseline`] | baselines and comparisons |
+//! | [`duet`] | two systems at once, paired arrivals, one verdict |
 //! | [`report`] | results as text, JSON, Markdown and HTML |
 //! | [`handshake`] | benchmarks of TLS handshakes alone |
 //! | [`cli`] | flags, and one file for each command |
@@ -41,6 +42,7 @@ pub mod baseline;
 pub mod cli;
 pub mod clock;
 pub mod database;
+pub mod duet;
 pub mod error;
 pub mod evidence;
 pub mod exit_code;

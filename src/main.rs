@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, compare, doctor, exit, relative, report, seed, signals, splice};
+use certctl_bench::cli::{bless, compare, doctor, duet, exit, relative, report, seed, signals, splice};
 use certctl_bench::load::limits::allow_threads;
 use clap::{Parser, Subcommand};
 
@@ -31,6 +31,8 @@ enum Verb {
     Compare(compare::CompareFlags),
     /// Make a baseline to commit, from at least five runs that agree.
     Bless(bless::BlessFlags),
+    /// Load two systems at once, with paired requests, and compare them: two builds, or two settings.
+    Duet(duet::DuetFlags),
     /// Run two commands in turn on this machine, and compare what they measured.
     Relative(relative::RelativeFlags),
     /// Report the results of runs: as text, as Markdown for a pull request, or as an HTML file with figures.
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Doctor(flags) => doctor::run(flags),
         Verb::Compare(flags) => compare::run(flags),
         Verb::Bless(flags) => bless::run(flags).map(|()| 0),
+        Verb::Duet(flags) => duet::run(flags),
         Verb::Relative(flags) => relative::run(flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),

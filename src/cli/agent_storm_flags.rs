@@ -29,6 +29,9 @@ const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// minutes show the restart to its end.
 const RESTART_WINDOW: Duration = Duration::from_secs(120);
 
+/// The connections of a duet's fleet.
+const POOLED: u32 = 50;
+
 /// Flags of `agent_storm`.
 #[derive(Args, Clone, Debug)]
 pub struct AgentStormFlags {
@@ -143,6 +146,12 @@ impl Bench for AgentStormFlags {
                 let warm_up = ("warm_up", "does not apply to --fleet restart, which measures the restart itself");
                 of_contract.into_iter().chain([warm_up]).collect()
             }
+        }
+    }
+
+    fn pool(&mut self) {
+        if self.fleet == Fleet::Contract {
+            self.connections.get_or_insert(POOLED);
         }
     }
 

@@ -83,6 +83,9 @@ pub trait Bench: Args + Clone + Debug {
         ("--connections", 1)
     }
 
+    /// Pools connections, unless flags say otherwise: a duet opens all of them before each block.
+    fn pool(&mut self) {}
+
     /// Returns the interval at which the system's certificates are replaced under load, if they are.
     fn rotates_every(&self) -> Option<Duration> {
         None

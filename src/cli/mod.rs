@@ -11,6 +11,7 @@ pub mod compare;
 pub mod connector_tier_flags;
 pub mod criterion;
 pub mod doctor;
+pub mod duet;
 mod elsewhere;
 pub mod exit;
 pub mod handshake_bench;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::audit::AuditLog;
 use crate::auth::Key;
 use crate::cli::{Args, Behaviour};
+use crate::delay::Delay;
 use crate::ids::Ids;
 use crate::limiter::Limiter;
 use crate::store::Store;
@@ -24,8 +25,8 @@ pub struct App<S> {
     pub store: Arc<S>,
     pub keys: Vec<Key>,
     pub behaviour: Behaviour,
-    /// The wait of each request but the probes before it is handled.
-    pub delay: Duration,
+    /// The wait of requests, but for the probes, before they are handled.
+    pub delay: Delay,
     /// Limiters for requests with and without a key, when limits are on: certctl keeps two tables.
     pub limiters: Option<Limiters>,
     pub ids: Arc<Ids>,
@@ -53,7 +54,7 @@ impl<S: Store> App<S> {
             store,
             keys,
             behaviour: args.behaviour,
-            delay: args.delay,
+            delay: Delay::new(args.delay, args.delayed),
             limiters: args.rate_limit.then(Limiters::default),
             ids,
             work: Work::default(),

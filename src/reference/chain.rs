@@ -40,8 +40,8 @@ pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<I
     let received = ReceivedRequest { head, body, id: app.ids.request() };
     let path = received.head.uri.path();
     let probe = matches!(path, "/health" | "/ready" | "/api/v1/auth/info" | "/api/v1/version");
-    if !probe && !app.delay.is_zero() {
-        tokio::time::sleep(app.delay).await;
+    if !probe {
+        app.delay.pass().await;
     }
     let open_acme = app.behaviour == Behaviour::AsDocumented && path.starts_with("/acme/");
     let limiter =

@@ -53,6 +53,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "0s", env = "CERTCTL_REFERENCE_DELAY", value_parser = delay)]
     pub delay: Duration,
 
+    /// Share of the requests that wait so long (2%), evenly spread
+    #[arg(long, value_name = "SHARE", default_value = "100%", env = "CERTCTL_REFERENCE_DELAYED", value_parser = share)]
+    pub delayed: f64,
+
     /// Worker threads
     #[arg(long, value_name = "N", default_value = "2")]
     pub workers: NonZeroUsize,
@@ -93,6 +97,14 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 fn delay(text: &str) -> Result<Duration, String> {
     let delay = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 2ms"))?;
     if delay <= LONGEST_DELAY { Ok(delay) } else { Err(format!("at most {LONGEST_DELAY:?}")) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+    match percent {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("write it as 2%, from 0% to 100%".to_owned()),
+    }
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

@@ -21,6 +21,7 @@
 //! | `reply`, `etag` | envelopes, content types and headers; entity tags |
 //! | `store` | the store of all rows: PostgreSQL or memory |
 //! | `clock`, `ids` | timestamps; identifiers |
+//! | `delay` | a delay of known size |
 //!
 //! Sockets, certificates and the requests to stop are [`certctl_bench::servers`].
 
@@ -37,6 +38,7 @@ mod certificate_answers;
 mod chain;
 mod cli;
 mod clock;
+mod delay;
 mod etag;
 mod handlers;
 mod heartbeat;

@@ -4,6 +4,7 @@
 pub mod bars;
 pub mod comparison_markdown;
 mod comparison_text;
+pub mod duet;
 pub mod escape;
 pub mod evidence;
 pub mod headline;

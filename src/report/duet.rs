@@ -1,0 +1,158 @@
+//! A duet as text and as Markdown: the verdict first, then one table.
+
+use std::fmt::Write as _;
+
+use super::escape::markdown as escape;
+use super::markdown::table as markdown_table;
+use super::table::{Cell, Table};
+use crate::duet::block::{Block, StatementPair};
+use crate::duet::verdict::{Judged, Verdict};
+use crate::duet::{Duet, Sides};
+
+/// The most statements that are listed.
+const MOST_STATEMENTS: usize = 12;
+
+/// Describes a block in a line.
+pub fn block_line(block: &Block, of: usize) -> String {
+    let workloads = block.workloads.iter().map(|workload| {
+        let answers = &workload.answers;
+        let p50 = match (answers.base.p50_us, answers.head.p50_us) {
+            (Some(base), Some(head)) => format!("p50 {:.3} and {:.3} ms", base / 1e3, head / 1e3),
+            _ => "too few right answers".to_owned(),
+        };
+        let change = workload.logarithms.get("response_p50_us").map(|one| format!(" ({})", percent(one.exp_m1())));
+        format!("{} {p50}{}", workload.name, change.unwrap_or_default())
+    });
+    format!("{:<12} {}", format!("block {}/{of}", block.number), workloads.collect::<Vec<_>>().join("; "))
+}
+
+/// Renders a duet as text.
+pub fn text(duet: &Duet) -> String {
+    let mut text = format!("{:<12} {}: {}\n", "verdict", duet.verdict, meaning(duet));
+    for (word, lines) in [("invalid", &duet.invalid), ("repeated", &duet.repeated), ("note", &duet.notes)] {
+        for line in lines {
+            let _ = writeln!(text, "{word:<12} {line}");
+        }
+    }
+    for (side, described) in systems(duet) {
+        let _ = writeln!(text, "{side:<12} {described}");
+    }
+    let _ = write!(text, "\n{}", measures(&duet.measures));
+    let statements = statements(&duet.statements);
+    if !statements.rows.is_empty() {
+        let _ = write!(text, "\n{}\n{statements}", statements.title);
+    }
+    text
+}
+
+/// Renders a duet as a section of Markdown.
+pub fn markdown(duet: &Duet) -> String {
+    let mut text = format!("### {}: {}\n\n{}\n\n", escape(duet.scenario), duet.verdict, escape(&meaning(duet)));
+    for (word, lines) in [("invalid", &duet.invalid), ("repeated", &duet.repeated), ("note", &duet.notes)] {
+        for line in lines {
+            let _ = writeln!(text, "- {word}: {}", escape(line));
+        }
+    }
+    let _ = writeln!(text, "\n{}", markdown_table(&measures(&duet.measures)));
+    let statements = statements(&duet.statements);
+    if !statements.rows.is_empty() {
+        let _ = writeln!(
+            text,
+            "<details><summary>{}</summary>\n\n{}\n</details>\n",
+            escape(&statements.title),
+            markdown_table(&statements)
+        );
+    }
+    for (side, described) in systems(duet) {
+        let _ = writeln!(text, "{side}: {}  ", escape(&described));
+    }
+    text
+}
+
+/// Returns the meaning of the verdict in a sentence.
+fn meaning(duet: &Duet) -> String {
+    let with = |verdict| -> Vec<String> {
+        let such = duet.measures.iter().filter(|one| one.verdict == Some(verdict));
+        such.map(|one| match one.change {
+            Some(change) => format!("{} {} by {}", one.of, one.measure, percent(change)),
+            None => format!("{} {}", one.of, one.measure),
+        })
+        .collect()
+    };
+    let blocks = duet.blocks.len();
+    let bound = percent(duet.settings.threshold);
+    match duet.verdict {
+        Verdict::Regressed => format!("the head is worse: {}", with(Verdict::Regressed).join(", ")),
+        Verdict::Improved => format!("the head is better: {}", with(Verdict::Improved).join(", ")),
+        Verdict::Unchanged => format!("in {blocks} blocks nothing differs by as much as would count ({bound})"),
+        Verdict::Indistinct => {
+            format!(
+                "no difference found, but {blocks} blocks cannot rule one out for {}",
+                with(Verdict::Indistinct).join(", ")
+            )
+        }
+        Verdict::Invalid => "nothing may be concluded".to_owned(),
+    }
+}
+
+fn systems(duet: &Duet) -> Vec<(&'static str, String)> {
+    let Some(systems) = &duet.systems else { return Vec::new() };
+    let described = systems
+        .as_ref()
+        .map(|system| format!("{} {} on {} at {}", system.kind, system.version, system.store, system.base_url));
+    vec![("base", described.base), ("head", described.head)]
+}
+
+fn measures(measures: &[Judged]) -> Table {
+    let header =
+        ["of", "measure", "verdict", "base", "head", "change", "interval of 95%", "p", "found 19 times in 20 from"];
+    let mut table = Table::new("", 3, &header);
+    for one in measures {
+        let verdict = one.verdict.map_or("(not judged)".to_owned(), |verdict| verdict.to_string());
+        let alarming = one.verdict == Some(Verdict::Regressed);
+        let none = || "–".to_owned();
+        let cells = [
+            value(one, one.values.base),
+            value(one, one.values.head),
+            one.change.map_or_else(none, percent),
+            one.interval.map_or_else(none, |[low, high]| format!("{} … {}", percent(low), percent(high))),
+            one.p.map_or_else(none, probability),
+            one.detectable.map_or_else(none, percent),
+        ];
+        let words = [one.of.as_str().into(), one.measure.into(), Cell { text: verdict, alarming }];
+        table.rows.push(words.into_iter().chain(cells.map(Into::into)).collect());
+    }
+    table
+}
+
+/// Lists the statements that differ in calls or in blocks of shared buffers by more than a hundredth.
+fn statements(pairs: &[StatementPair]) -> Table {
+    let title = "statements whose calls or blocks per right answer differ";
+    let header = ["statement", "calls, base", "head", "rows, base", "head", "blocks, base", "head"];
+    let mut table = Table::new(title, 1, &header);
+    let differs = |sides: &Sides<f64>| (sides.head - sides.base).abs() > 0.01 * sides.base.max(sides.head).max(0.1);
+    let pairs = pairs.iter().filter(|pair| differs(&pair.calls) || differs(&pair.shared_blocks));
+    for pair in pairs.take(MOST_STATEMENTS) {
+        let figures = [pair.calls, pair.rows, pair.shared_blocks].into_iter().flat_map(|one| [one.base, one.head]);
+        let figures = figures.map(|figure| format!("{figure:.3}").into());
+        table.rows.push(std::iter::once(pair.outline.as_str().into()).chain(figures).collect());
+    }
+    table
+}
+
+fn value(one: &Judged, value: Option<f64>) -> String {
+    match value {
+        None => "–".to_owned(),
+        Some(value) if one.measure.ends_with("_share") => format!("{:.3}%", value * 100.0),
+        Some(value) if value >= 1_000.0 => format!("{value:.0}"),
+        Some(value) => format!("{value:.2}"),
+    }
+}
+
+fn percent(change: f64) -> String {
+    format!("{:+.1}%", change * 100.0)
+}
+
+fn probability(p: f64) -> String {
+    if p < 0.0001 { "<0.0001".to_owned() } else { format!("{p:.4}") }
+}
