@@ -267,6 +267,10 @@ impl Running {
         read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
+    pub fn stdout(&self) -> String {
+        read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
     /// Waits until the measured window has begun.
     pub fn wait_until_measuring(&mut self) {
         until("the program measures", || {
@@ -312,7 +316,9 @@ impl Running {
             signal: status.signal(),
             stdout: read("stdout").unwrap(),
             stderr: read("stderr").unwrap(),
-            json: read("results/summary.json").or_else(|| read("results/smoke/summary.json")),
+            json: read("results/summary.json")
+                .or_else(|| read("results/smoke/summary.json"))
+                .or_else(|| read("results/duet.json")),
             text: read("results/summary.txt").or_else(|| read("results/smoke/summary.txt")),
         }
     }

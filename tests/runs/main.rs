@@ -8,6 +8,7 @@ mod bulk_renewal;
 mod common;
 mod connector_tier;
 mod doctor;
+mod duet;
 mod faults;
 mod files;
 mod fleet;

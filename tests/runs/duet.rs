@@ -1,0 +1,152 @@
+//! `certctl-bench duet` from its front door.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::common::bench::{Bench, Finished};
+use crate::common::needs::needs;
+use crate::common::peer::TOKEN;
+use crate::common::process::{descendants, until};
+use crate::common::reference::Reference;
+
+const REFERENCE: &str = env!("CARGO_BIN_EXE_certctl-reference");
+/// Few arrivals, however slow the machine is.
+const LOAD: &str = "--agents 30 --connections 30 --rate 20/s --duration 2s";
+
+fn duet(arguments: &str) -> Bench {
+    Bench::of(Path::new(env!("CARGO_BIN_EXE_certctl-bench")), &format!("duet {arguments}"))
+}
+
+/// Returns a duet of two servers of this build.
+fn of_references(arguments: &str) -> Bench {
+    duet(&format!("--base {REFERENCE} --head {REFERENCE} {arguments}"))
+}
+
+fn json(done: &Finished) -> Value {
+    serde_json::from_str(done.json.as_ref().expect("a duet.json")).unwrap()
+}
+
+/// Returns a measure of the system or of the workload.
+fn measure<'a>(json: &'a Value, name: &str) -> &'a Value {
+    json["measures"].as_array().unwrap().iter().find(|one| one["measure"] == name).unwrap()
+}
+
+#[test]
+fn a_head_that_answers_a_second_later_has_regressed() {
+    needs!(Postgresql);
+    let markdown = tempfile::tempdir().unwrap();
+    let path = markdown.path().join("comment.md");
+    // A second is long beside whatever a busy machine adds to an answer; only a doubling counts.
+    let arguments = format!(
+        "--blocks 4 --threshold 100% --alpha 20% --head-env CERTCTL_REFERENCE_DELAY=1s --markdown {} -- {LOAD}",
+        path.display()
+    );
+    let done = of_references(&arguments).run().exits(4);
+    let json = json(&done);
+    assert_eq!((&json["verdict"], &json["exit_code"]), (&"regressed".into(), &4.into()));
+    let p50 = measure(&json, "response_p50_us");
+    assert_eq!((&p50["verdict"], &p50["of"]), (&"regressed".into(), &"agent_storm".into()));
+    assert!(p50["values"]["head"].as_f64().unwrap() >= 1e6, "{p50}");
+    // The same work, so that the same counts show on both sides, whatever the pace.
+    for (cost, value) in [("sql_calls", 4.0), ("sql_rows", 85.0)] {
+        let cost = measure(&json, cost);
+        assert_eq!(cost["verdict"], "unchanged", "{cost}");
+        for side in ["base", "head"] {
+            assert!((cost["values"][side].as_f64().unwrap() - value).abs() < 1e-9, "{cost}");
+        }
+    }
+    for name in ["shared_blocks", "wal_bytes", "cpu_postgresql_us", "answer_bytes"] {
+        assert!(measure(&json, name)["values"]["head"].as_f64().unwrap() > 0.0, "{name}");
+    }
+    // Ports and order of start are exchanged.
+    let blocks = json["blocks"].as_array().unwrap();
+    let first: Vec<&str> = blocks.iter().map(|block| block["first"].as_str().unwrap()).collect();
+    assert_eq!(first, ["base", "head", "base", "head"]);
+    let ports: Vec<[u64; 2]> =
+        blocks.iter().map(|block| ["base", "head"].map(|side| block["ports"][side].as_u64().unwrap())).collect();
+    let [a, b] = ports[0];
+    assert_eq!(ports, [[a, b], [a, b], [b, a], [b, a]]);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.starts_with("### agent_storm: regressed\n\nthe head is worse: agent_storm response_p50_us by "),
+        "{text}"
+    );
+    assert!(done.stdout.contains("\nverdict      regressed: the head is worse: "), "{}", done.stdout);
+}
+
+#[test]
+fn two_that_run_already_are_compared_in_place() {
+    let (base, head) = (Reference::start(&[]), Reference::start(&[]));
+    let folder = tempfile::tempdir().unwrap();
+    let authorities = folder.path().join("ca.pem");
+    let both = [base.ca_file(), head.ca_file()].map(|file| fs::read_to_string(file).unwrap()).concat();
+    fs::write(&authorities, both).unwrap();
+    let arguments = format!(
+        "--base {} --head {} --token {TOKEN} --ca-file {} --blocks 2 --threshold 1000% -- {LOAD}",
+        base.base(),
+        head.base(),
+        authorities.display()
+    );
+    let done = duet(&arguments).run();
+    let json = json(&done);
+    // Two blocks seldom decide, and a tenfold difference is none of equal servers.
+    assert!(["unchanged", "indistinct"].contains(&json["verdict"].as_str().unwrap()), "{json:#}");
+    done.exits(0);
+    assert_eq!(json["blocks"][0]["ports"]["base"], 0);
+    assert_eq!(measure(&json, "errors_share")["values"]["head"], 0.0);
+    // Nobody counts what happens behind them.
+    assert!(!json["measures"].as_array().unwrap().iter().any(|one| one["measure"] == "sql_calls"));
+}
+
+#[test]
+fn a_stopped_duet_keeps_its_blocks_and_concludes_nothing() {
+    let mut running = of_references(&format!("--blocks 100 -- {LOAD}")).start();
+    let pid = running.pid();
+    until("the first block is played", || running.stdout().contains("block 1/100"));
+    let started = descendants(pid);
+    running.signal(Signal::INT);
+    let done = running.finish().exits(5);
+    let json = json(&done);
+    assert_eq!(json["verdict"], "invalid");
+    assert!(json["invalid"].as_array().unwrap().contains(&"the duet was stopped".into()), "{json:#}");
+    assert!(!json["blocks"].as_array().unwrap().is_empty());
+    until("all that it started has ended", || !started.iter().any(|process| process.runs()));
+}
+
+#[test]
+fn what_cannot_be_a_duet_is_refused_with_the_fix() {
+    let server = Reference::start(&[]);
+    let url = server.base();
+    let script = tempfile::tempdir().unwrap();
+    let script = script.path().join("server");
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    let script = script.display();
+    for (arguments, message) in [
+        (format!("--base {REFERENCE}"), "--head"),
+        (format!("--base {REFERENCE} --head {url} --token x"), "one side runs already"),
+        (format!("--base {REFERENCE} --head /nowhere/server"), "--head /nowhere/server: No such file"),
+        (format!("--base {script} --head {REFERENCE}"), "it is no certctl-reference"),
+        (format!("--base {url} --head {url}"), "give --token"),
+        (format!("--base {url} --head {url} --token x --head-env A=b"), "--head-env does not apply"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --head-env A"), "write it as NAME=VALUE"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --base-database postgres://x"), "applies only to a running"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --bench connector_tier"), "no bench target of that name"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --bench acme_burst"), "give a rate after `--`"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --blocks 1"), "1 is not in 2..=100"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --alpha 0%"), "must be above 0%"),
+        (format!("--base {REFERENCE} --head {REFERENCE} -- --rate never"), "the flags after `--`"),
+        (format!("--base {REFERENCE} --head {REFERENCE} -- --fleet real --rate 1/s"), "--rate applies only to"),
+    ] {
+        let refused = duet(&arguments).refused(2);
+        assert!(refused.stderr.contains(message), "{arguments}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_start_is_an_error_that_names_it() {
+    let done: Finished = of_references(&format!("--head-env CERTCTL_REFERENCE_DELAY=soon -- {LOAD}")).run().exits(1);
+    assert!(done.stderr.contains("the reference server") && done.stderr.contains("soon"), "{}", done.stderr);
+}
