@@ -68,8 +68,11 @@ fn certctl(text: &mut String, described: &SystemDescription) {
 
 /// Adds rows with the settings of a certctl that was started: those that differ from its defaults.
 fn settings(text: &mut String, described: &SystemDescription) {
-    let given = described.settings.get("certctl").and_then(serde_json::Value::as_object);
-    let each = given.into_iter().flatten().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("")));
+    let each = described
+        .certctl_settings()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("")));
     let mut line = match described.settings.get("network").and_then(serde_json::Value::as_str) {
         Some(network) => format!("network: {network}; settings:"),
         None => "settings:".to_owned(),

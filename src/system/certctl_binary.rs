@@ -188,7 +188,7 @@ impl PreparedCertctl {
         Err(Error::new(format!(
             "{program} --migrate-only made no table managed_certificates: it is not certctl-server"
         ))
-        .with_hint("give --certctl the path of a certctl-server binary"))
+        .with_hint("give the path of a certctl-server binary"))
     }
 
     /// Applies certctl's demo seed, to whose rows the suite's seeds refer, and switches the rows off that would have
@@ -278,8 +278,8 @@ impl PreparedCertctl {
             Spec { stop_signal: Some(Signal::KILL), run_as: self.run_as, log, log_stdout: true, ..Spec::default() };
         Child::spawn(name, command, spec).map_err(|error| {
             error.with_hint(
-                "give --certctl a certctl-server that is built for this machine; it is copied to TMPDIR (or /tmp), \
-                 where programs must be allowed to run",
+                "give the path of a certctl-server that is built for this machine; it is copied to TMPDIR (or \
+                 /tmp), where programs must be allowed to run",
             )
         })
     }

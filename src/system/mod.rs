@@ -354,6 +354,11 @@ impl SystemDescription {
         }
     }
 
+    /// Returns the settings of a certctl that was started, by name: those that differ from its defaults.
+    pub fn certctl_settings(&self) -> Option<&Map<String, Value>> {
+        self.settings.get("certctl")?.as_object()
+    }
+
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
     pub fn label(&self) -> String {
         let store = match self.store {

@@ -45,8 +45,9 @@ pub(super) fn find(choice: &BinaryChoice) -> Result<Source> {
     let program = choice.program.canonicalize().map_err(|error| {
         Error::usage(format!("--certctl {shown}: {error}")).with_hint("give the path of a certctl-server binary")
     })?;
-    if !program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0) {
-        return Err(Error::usage(format!("--certctl {shown}: it is not a program"))
+    let may_run = program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    if !may_run || !is_of_this_machine(&program) {
+        return Err(Error::usage(format!("--certctl {shown}: it is not a program for this machine"))
             .with_hint("give the path of a certctl-server binary"));
     }
     let has_seed = |folder: &Path| folder.join(DEMO_SEED).is_file();
@@ -68,6 +69,18 @@ pub(super) fn find(choice: &BinaryChoice) -> Result<Source> {
             "give the folder `migrations` of certctl's source, of the binary's commit: --certctl-migrations FOLDER",
         )),
     }
+}
+
+/// Reports whether a file is a script, or a program for the processor that this program is for. Otherwise a shell would
+/// be given it (execvp(3)).
+fn is_of_this_machine(program: &Path) -> bool {
+    let head = |path: &Path| {
+        let mut head = Vec::new();
+        File::open(path).and_then(|file| file.take(20).read_to_end(&mut head)).ok().map(|_| head)
+    };
+    let (Some(theirs), Some(ours)) = (head(program), head(Path::new("/proc/self/exe"))) else { return false };
+    // ELF's magic, class and byte order; and the processor.
+    theirs.starts_with(b"#!") || (theirs.get(..6), theirs.get(18..)) == (ours.get(..6), ours.get(18..))
 }
 
 impl BinaryFiles {
