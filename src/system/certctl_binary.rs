@@ -154,7 +154,13 @@ impl PreparedCertctl {
         };
         self.wait_until_quiet(&database, notify)?;
         let options = seed::SeedOptions { sizes, ..seed::SeedOptions::default() };
+        let began = Instant::now();
         seed::apply(&self.cluster.url(&database), &options, &mut std::io::sink())?;
+        let seed::Sizes { agents, certificates } = sizes;
+        notify(format!(
+            "seeded {agents} agents and {certificates} certificates in {:.1} s",
+            began.elapsed().as_secs_f64()
+        ));
         Ok(certctl)
     }
 

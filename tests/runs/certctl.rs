@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use certctl_bench::provision::child::RunAs;
+use certctl_bench::provision::postgres::{Cluster, find};
+use certctl_bench::seed::Sizes;
+use certctl_bench::system::certctl_binary::{BinaryChoice, ChosenSettings, PreparedCertctl};
 use postgres::{Client, NoTls};
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
@@ -314,6 +317,35 @@ fn what_is_no_certctl_is_one_clear_error() {
 }
 
 #[test]
+fn each_start_has_a_fresh_copy_of_one_database() {
+    needs!(Postgresql);
+    let stand_in = StandIn::new();
+    let choice = BinaryChoice {
+        program: stand_in.program(),
+        migrations: None,
+        settings: ChosenSettings::new(&[]).unwrap(),
+        shares_network: true,
+    };
+    let mut prepared = PreparedCertctl::new(choice, &mut |_| {}).unwrap();
+    assert_eq!(prepared.sha256(), stand_in.sha256());
+    let mut tokens = Vec::new();
+    for agents in [20, 30] {
+        let server = prepared.start(Sizes { agents, certificates: 40 }, &mut |_| {}).unwrap();
+        let mut client = Client::connect(server.database.as_ref().unwrap(), NoTls).unwrap();
+        let mut count = |sql: &str| -> i64 { client.query_one(sql, &[]).unwrap().get(0) };
+        assert_eq!(count("SELECT count(*) FROM agents"), i64::try_from(agents).unwrap());
+        assert_eq!(count("SELECT count(*) FROM managed_certificates"), 40);
+        assert_eq!(count("SELECT count(*) FROM pg_database WHERE datname LIKE 'certctl_%'"), 2);
+        let counts_statements = find().unwrap().has_statement_statistics();
+        let extensions = count("SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'");
+        assert_eq!(extensions, i64::from(counts_statements));
+        tokens.push(server.token.reveal().to_owned());
+        client.batch_execute("INSERT INTO teams (id, name) VALUES ('t-first', 'first')").unwrap();
+    }
+    assert_ne!(tokens[0], tokens[1]);
+}
+
+#[test]
 fn flags_that_do_not_go_with_a_binary_are_refused() {
     let refused = |arguments: &str, what: &str| {
         let refused = Bench::new(arguments).measured().refused(2);
@@ -339,9 +371,7 @@ fn flags_that_do_not_go_with_a_binary_are_refused() {
 #[test]
 fn flags_size_the_seeds_of_any_bench_target() {
     needs!(Postgresql);
-    let cluster =
-        certctl_bench::provision::postgres::Cluster::start(&certctl_bench::provision::postgres::find().unwrap(), &[]);
-    let cluster = cluster.unwrap();
+    let cluster = Cluster::start(&find().unwrap(), &[]).unwrap();
     cluster.create_database("sized").unwrap();
     let arguments = "--agents 5001 --certificates 10002";
     Bench::named("api_tier", arguments).smoke().database(&cluster.url("sized")).run().exits(0);
