@@ -25,7 +25,7 @@ struct Cli {
 enum Verb {
     /// Apply the seeds to a load-test database, put them back, or clean up after runs.
     Seed(seed::SeedFlags),
-    /// Check a running certctl for conditions that disturb a run or make one impossible.
+    /// Check a certctl, running or to be started, for conditions that disturb a run or make one impossible.
     Doctor(doctor::DoctorFlags),
     /// Compare two sides: summaries of runs, or a baseline.
     Compare(compare::CompareFlags),
@@ -47,7 +47,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    if let Err(error) = allow_threads() {
+    // Before any thread is started: it would stay in the old network.
+    let network = match &cli.verb {
+        Verb::Doctor(flags) => flags.enter_network(),
+        Verb::Duet(flags) => flags.enter_network(),
+        _ => Ok(()),
+    };
+    if let Err(error) = network.and_then(|()| allow_threads()) {
         return exit::fail(&error);
     }
     let done = match cli.verb {

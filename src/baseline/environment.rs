@@ -41,6 +41,9 @@ pub struct Environment {
     pub suite_commit: String,
     /// The suite's version.
     pub suite_version: String,
+    /// The SHA-256 of the binary that the system was started from; absent where it ran already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_binary_sha256: Option<String>,
     /// `as-built` or `as-documented`.
     pub system_behaviour: Behaviour,
     /// `certctl`, `reference` or `connectors`.
@@ -118,6 +121,7 @@ impl Environment {
             postgresql: postgresql.as_ref().and_then(Value::as_str).unwrap_or("unknown").to_owned(),
             suite_commit: machine.commit.clone(),
             suite_version: summary.suite_version.to_string(),
+            system_binary_sha256: system.binary_sha256.clone(),
             system_behaviour: system.behaviour,
             system_kind: system.kind,
             system_settings: settings,
@@ -240,6 +244,8 @@ impl Environment {
             ("toolchain", &self.toolchain, &other.toolchain),
             ("PostgreSQL", &self.postgresql, &other.postgresql),
         ]);
+        let [mine, theirs] = [self, other].map(|one| one.system_binary_sha256.as_deref().unwrap_or("none"));
+        notes.extend(differing([("system's binary (SHA-256)", mine, theirs)]));
         notes.extend(one_sided);
         notes
     }

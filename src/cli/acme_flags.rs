@@ -121,7 +121,7 @@ impl Bench for AcmeFlowFlags {
         self.think_time = self.think_time.min(Duration::from_millis(100));
     }
 
-    fn needs(&self) -> Vec<Need> {
+    fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
         self.common.needs()
     }
 
@@ -173,7 +173,7 @@ impl Bench for AcmeBurstFlags {
         self.users = self.users.min(10);
     }
 
-    fn needs(&self) -> Vec<Need> {
+    fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
         self.common.needs()
     }
 

@@ -17,7 +17,6 @@ use crate::scenario::agent_storm::{
     AgentStorm as Scenario, Fleet, HEARTBEAT, HEARTBEAT_PERMISSION, POLL, POLL_PERMISSION, RECONNECT, SEEDED_AGENTS,
 };
 use crate::scenario::need::Need;
-use crate::seed::Sizes;
 use crate::system::CheckedCertctl;
 
 /// The defaults of certctl's agents.
@@ -28,6 +27,8 @@ const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The default window of a restart: an agent whose first heartbeat fails sends the next after a minute, so that two
 /// minutes show the restart to its end.
 const RESTART_WINDOW: Duration = Duration::from_secs(120);
+/// The most agents of a smoke run.
+const SMOKE_AGENTS: u64 = 100;
 
 /// The connections of a duet's fleet.
 const POOLED: u32 = 50;
@@ -44,10 +45,6 @@ pub struct AgentStormFlags {
     /// Spread of the arrivals: constant or poisson [default: constant].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Option<ArrivalSpread>,
-    /// Number of agents. A running certctl needs as many seeds: certctl-bench seed --agents N.
-    #[arg(long, default_value_t = SEEDED_AGENTS, value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
-          env = "CERTCTL_BENCH_AGENTS")]
-    agents: u64,
     /// Pool this many connections instead of one per agent.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_CONNECTIONS")]
@@ -75,6 +72,12 @@ impl AgentStormFlags {
     }
 }
 
+/// Returns the number of agents in the fleet.
+fn agents(load: &LoadFlags) -> u64 {
+    let agents = load.agents.unwrap_or(SEEDED_AGENTS);
+    if load.is_smoke() { agents.min(SMOKE_AGENTS) } else { agents }
+}
+
 impl Bench for AgentStormFlags {
     type System = CertctlFlags;
 
@@ -83,7 +86,6 @@ impl Bench for AgentStormFlags {
     const SEEDS: &'static [&'static str] = &["02_agent_fleet.sql"];
 
     fn smoke(&mut self) {
-        self.agents = self.agents.min(100);
         self.connections = self.connections.map(|count| count.min(100));
         if self.fleet == Fleet::Contract {
             self.rate = Some(Rate::per_second(100));
@@ -91,12 +93,12 @@ impl Bench for AgentStormFlags {
         self.restart_within = Duration::from_millis(500);
     }
 
-    fn needs(&self) -> Vec<Need> {
+    fn needs(&self, load: &LoadFlags) -> Vec<Need> {
         let mut needs = vec![Need::Permission(HEARTBEAT_PERMISSION)];
         if self.fleet != Fleet::Contract {
             needs.push(Need::Permission(POLL_PERMISSION));
         }
-        needs.extend([Need::Agent(1), Need::Agent(self.agents)]);
+        needs.extend([Need::Agent(1), Need::Agent(agents(load))]);
         needs
     }
 
@@ -105,12 +107,12 @@ impl Bench for AgentStormFlags {
     }
 
     fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
-        let (fleet, agents) = (self.fleet, self.agents);
+        let (fleet, agents) = (self.fleet, agents(load));
         let (connections, affinity) = match (self.fleet, self.connections) {
             (Fleet::Contract, Some(count)) => (count as usize, Affinity::Any),
-            _ => (self.agents as usize, Affinity::Own),
+            _ => (agents as usize, Affinity::Own),
         };
-        let model = Model::Open { pattern: self.pattern(), clients: self.agents, affinity };
+        let model = Model::Open { pattern: self.pattern(), clients: agents, affinity };
         let mut plan = load.plan(model, connections, fleet.steps().len())?;
         if self.fleet != Fleet::Contract {
             plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);

@@ -58,7 +58,7 @@ impl Bench for ApiTierFlags {
         self.list_starts_after = Duration::from_millis(200);
     }
 
-    fn needs(&self) -> Vec<Need> {
+    fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
         vec![
             Need::Permission(issuance::PERMISSION),
             Need::Permission(list::PERMISSION),

@@ -22,6 +22,7 @@ use crate::files::{self, FolderLock};
 use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
 use crate::measure::threshold::Threshold;
+use crate::provision::network;
 use crate::report::{self, text};
 use crate::run::{BoundWorkload, PlannedWorkload, Workload, sockets};
 use crate::scenario::Scenario;
@@ -53,8 +54,8 @@ pub trait Bench: Args + Clone + Debug {
     /// Cuts the workload down to what a second or two can hold.
     fn smoke(&mut self);
 
-    /// Returns the conditions that the system must meet.
-    fn needs(&self) -> Vec<Need>;
+    /// Returns the conditions that the system must meet, beside the rows that `load` wants.
+    fn needs(&self, load: &LoadFlags) -> Vec<Need>;
 
     /// Returns the steps that run as Criterion loops.
     fn loops(&self) -> &'static [&'static str];
@@ -114,6 +115,11 @@ pub trait SystemArgs: Args + Clone + Debug {
     /// If one of them is wrong.
     fn resolve(self, environment: EnvironmentUse) -> Result<Self::Choice>;
 
+    /// Reports whether the run is to reach no network but loopback.
+    fn wants_loopback_alone(&self) -> bool {
+        false
+    }
+
     /// Returns the flags that mean nothing with this system, in the form of [`Bench::ignored`].
     fn ignored(&self, _environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {
         Vec::new()
@@ -130,7 +136,12 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => return exit::usage(&error),
     };
-    match allow_threads().and_then(|()| bench(flags, Path::new(program))) {
+    // Before any thread is started: it would stay in the old network.
+    let network = match flags.system.wants_loopback_alone() && !flags.criterion.list {
+        true => network::enter_loopback(),
+        false => Ok(()),
+    };
+    match network.and_then(|()| allow_threads()).and_then(|()| bench(flags, Path::new(program))) {
         Ok(code) => exit::done(code),
         Err(error) => exit::fail(&error),
     }
@@ -246,7 +257,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let signals = Signals::watch()?;
     let workloads = planned.iter().flatten().map(|planned| &planned.workload);
     remote::clear(&choice.destinations()?, flags.allow_remote, B::NAME, workloads)?;
-    let system = choice.prepare(program, &flags.bench.needs())?;
+    let system = choice.prepare(program, &[flags.bench.needs(&flags.load), flags.load.needs()].concat())?;
 
     if let Some(certctl) = system.certctl().filter(|_| !wanted.loops.is_empty()) {
         outln!("Criterion: one connection, one request per iteration");

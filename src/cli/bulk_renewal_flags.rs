@@ -134,7 +134,7 @@ impl Bench for BulkRenewalFlags {
         self.connections = self.connections.min(10);
     }
 
-    fn needs(&self) -> Vec<Need> {
+    fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
         let mut needs = vec![
             Need::Permission(PERMISSION),
             Need::Permission(list::PERMISSION),

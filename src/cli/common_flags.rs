@@ -17,7 +17,10 @@ use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
 use crate::load::schedule::Pattern;
 use crate::measure::machine_use::CpuBound;
+use crate::scenario::need::Need;
+use crate::seed::Sizes;
 use crate::system::base_url::{BaseUrl, redact};
+use crate::system::certctl_binary::{BinaryChoice, ChosenSettings};
 use crate::system::reference::StoreChoice;
 use crate::system::{Behaviour, Certctl, Token};
 use crate::wire::tls::Trust;
@@ -26,6 +29,7 @@ use crate::wire::tls::Trust;
 const DEFAULT_TOKEN: &str = "load-test-token";
 
 const OF_RUNNING: &str = "applies only to a running certctl, and none is named";
+const OF_BINARY: &str = "applies only to --certctl, which starts a certctl";
 
 /// The parts of a bench target that a run executes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,6 +108,30 @@ pub struct CertctlFlags {
     /// A running certctl: https://host:port [env also: CERTCTL_BASE].
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_TARGET")]
     target: Option<String>,
+    /// A certctl-server binary. The run starts it on loopback, with a private PostgreSQL, its demo rows and the seeds,
+    /// in a network namespace of its own, and removes all of it afterwards.
+    #[arg(long, value_name = "PATH", env = "CERTCTL_BENCH_CERTCTL",
+          conflicts_with_all = ["target", "token", "ca_file", "insecure", "database", "allow_foreign_rows", "in_memory",
+                                "behaviour"])]
+    certctl: Option<PathBuf>,
+    /// With --certctl: the folder of its migrations and demo seed [default: `migrations` in the binary's folder or one
+    /// of the three above it].
+    #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_CERTCTL_MIGRATIONS")]
+    certctl_migrations: Option<PathBuf>,
+    /// With --certctl: a setting of certctl's, CERTCTL_…, or of Go's runtime, GO…. Can be given several times; in the
+    /// environment, one a line.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "CERTCTL_BENCH_CERTCTL_ENV",
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
+    certctl_env: Vec<String>,
+    /// With --certctl: leave it in this machine's network. Its demo rows name private networks; those that make it
+    /// connect there are switched off before it starts.
+    #[arg(long, env = "CERTCTL_BENCH_SHARE_NETWORK")]
+    share_network: bool,
     /// The API key, for a running certctl [env also: CERTCTL_TOKEN; default: load-test-token].
     #[arg(long, value_name = "KEY", env = "CERTCTL_BENCH_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -161,6 +189,15 @@ pub struct LoadFlags {
     /// Send no more requests than this, warm-up included, and judge what was measured by then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
+    /// Agents to have, and in agent_storm to send [default: 5000]. A running certctl needs as many seeds:
+    /// certctl-bench seed --agents N.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
+          env = "CERTCTL_BENCH_AGENTS")]
+    pub agents: Option<u64>,
+    /// Certificates to have for renewal, likewise [default: 10000].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
+          env = "CERTCTL_BENCH_CERTIFICATES")]
+    pub certificates: Option<u64>,
     /// Seed of random schedules, which makes them repeatable.
     #[arg(long, default_value_t = 1, env = "CERTCTL_BENCH_RNG_SEED")]
     pub rng_seed: u64,
@@ -188,6 +225,8 @@ impl EnvironmentUse {
 pub enum CertctlChoice {
     /// A certctl that runs already.
     Running(Box<Certctl>),
+    /// A certctl-server binary, which is to be started.
+    Binary(BinaryChoice),
     /// The reference server, which is to be started.
     Reference(StoreChoice, Behaviour),
 }
@@ -196,9 +235,21 @@ impl SystemArgs for CertctlFlags {
     type Choice = CertctlChoice;
 
     const NAMES: &'static [(&'static str, Option<&'static str>)] =
-        &[("target", Some("CERTCTL_BASE")), ("database", None)];
+        &[("target", Some("CERTCTL_BASE")), ("database", None), ("certctl", None)];
 
     fn resolve(self, environment: EnvironmentUse) -> Result<CertctlChoice> {
+        if let Some(program) = self.certctl {
+            if let Some(base) = environment.variable("CERTCTL_BASE") {
+                return Err(Error::usage(format!(
+                    "--certctl starts a certctl, but CERTCTL_BASE names a running one, {}",
+                    redact(&base)
+                ))
+                .with_hint("leave out --certctl, or unset CERTCTL_BASE"));
+            }
+            let settings = ChosenSettings::new(&self.certctl_env)?;
+            let (migrations, shares_network) = (self.certctl_migrations, self.share_network);
+            return Ok(CertctlChoice::Binary(BinaryChoice { program, migrations, settings, shares_network }));
+        }
         let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
             if self.allow_foreign_rows {
                 return Err(Error::usage(
@@ -246,15 +297,24 @@ impl SystemArgs for CertctlFlags {
         Ok(CertctlChoice::Running(Box::new(certctl)))
     }
 
+    fn wants_loopback_alone(&self) -> bool {
+        self.certctl.is_some() && !self.share_network
+    }
+
     fn ignored(&self, environment: EnvironmentUse) -> Vec<(&'static str, &'static str)> {
+        let of_binary = ["certctl_migrations", "certctl_env", "share_network"].map(|id| (id, OF_BINARY)).to_vec();
+        if self.certctl.is_some() {
+            return vec![("allow_remote", OF_RUNNING)];
+        }
         if self.target.is_some() || environment.variable("CERTCTL_BASE").is_some() {
-            return Vec::new();
+            return of_binary;
         }
         let mut ignored = ["token", "ca_file", "insecure"].map(|id| (id, OF_RUNNING)).to_vec();
         // The reference server's database may be on another machine.
         if self.database.is_none() {
             ignored.push(("allow_remote", OF_RUNNING));
         }
+        ignored.extend(of_binary);
         ignored
     }
 }
@@ -283,6 +343,11 @@ impl LoadFlags {
             return Err(Error::usage("--max-lag must be below --timeout: otherwise no arrival could be late"));
         }
         Ok(plan)
+    }
+
+    /// Returns the rows that the system must have beside those of the workloads.
+    pub fn needs(&self) -> Vec<Need> {
+        self.agents.map(Need::Agent).into_iter().chain(self.certificates.map(Need::Certificate)).collect()
     }
 
     /// Returns the limits that end the run early.

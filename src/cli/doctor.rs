@@ -1,13 +1,17 @@
-//! `certctl-bench doctor`: checks a running certctl before anything is measured.
+//! `certctl-bench doctor`: checks a certctl before anything is measured.
 
 use clap::Args;
 
 use super::bench::SystemArgs as _;
 use super::common_flags::{CertctlChoice, CertctlFlags, EnvironmentUse};
+use super::prepare::announce_shared;
 use crate::error::{Error, Result};
 use crate::exit_code;
 use crate::inspect::doctor::{self, Finding, Severity};
-use crate::terminal::outln;
+use crate::provision::network;
+use crate::seed::Sizes;
+use crate::system::certctl_binary;
+use crate::terminal::{errln, outln};
 
 /// Flags of `certctl-bench doctor`.
 #[derive(Args, Clone, Debug)]
@@ -27,14 +31,33 @@ pub struct DoctorFlags {
     system: CertctlFlags,
 }
 
+impl DoctorFlags {
+    /// Enters a network of loopback alone, where a certctl is to be started in one. Call it before any thread is
+    /// started.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn enter_network(&self) -> Result<()> {
+        if self.system.wants_loopback_alone() { network::enter_loopback() } else { Ok(()) }
+    }
+}
+
 /// Prints one line for each finding, and under it the hint.
 ///
 /// # Errors
-/// If no running certctl is named, or this process is out of descriptors.
+/// If no certctl is named, or the one to start does not start, or this process is out of descriptors.
 pub fn run(flags: DoctorFlags) -> Result<u8> {
-    let CertctlChoice::Running(certctl) = flags.system.resolve(EnvironmentUse::Counts)? else {
-        return Err(Error::usage("doctor checks a running certctl, and none is named")
-            .with_hint("give --target https://host:port, or set CERTCTL_BASE"));
+    let certctl = match flags.system.resolve(EnvironmentUse::Counts)? {
+        CertctlChoice::Running(certctl) => *certctl,
+        CertctlChoice::Binary(choice) => {
+            announce_shared(&choice);
+            certctl_binary::start(choice, Sizes::default(), &mut |line| errln!("{line}"))?
+        }
+        CertctlChoice::Reference(..) => {
+            return Err(Error::usage("doctor checks a running certctl, and none is named").with_hint(
+                "give --target https://host:port, or set CERTCTL_BASE; or a binary to start: --certctl PATH",
+            ));
+        }
     };
     let mut counts = [0; 3];
     doctor::examine(&certctl, &mut |finding: Finding| {

@@ -1,7 +1,5 @@
 //! `certctl-bench duet`: two systems at once, under paired arrivals of one generator.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +8,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use regex::bytes::Regex;
 
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
@@ -30,7 +29,6 @@ use crate::error::{Context, Error, Result};
 use crate::evidence::Evidence;
 use crate::evidence::meter::MachineMeter;
 use crate::files;
-use crate::foreign;
 use crate::load::cut::Cut;
 use crate::load::plan::{Model, Side};
 use crate::load::run::Control;
@@ -38,12 +36,14 @@ use crate::measure::Measurement;
 use crate::measure::machine::Machine;
 use crate::measure::machine_use::MachineUse;
 use crate::measure::validity::{self, Invalid};
+use crate::provision::network;
 use crate::report::duet as report;
 use crate::report::live::Live;
 use crate::run::{self, BoundWorkload, PlannedWorkload, sockets};
 use crate::scenario::need::Need;
 use crate::summary::plan::PlanFacts;
 use crate::system::base_url::BaseUrl;
+use crate::system::certctl_binary::{BinaryChoice, ChosenSettings, PreparedCertctl};
 use crate::system::reference::{self, ReferenceStart, StoreChoice};
 use crate::system::{Certctl, CheckedCertctl, System as _, Token};
 use crate::terminal::{errln, out, outln};
@@ -60,9 +60,11 @@ const OTHERS_MENTIONED: f64 = 0.25;
 
 /// Flags of `certctl-bench duet`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "A side is the URL of a running certctl, or a certctl-reference program.\n\
+#[command(
+    after_help = "A side is a certctl-server binary, a certctl-reference program, or the URL of a running certctl.\n\
                   Flags of the bench target follow after `--`: certctl-bench duet --base A --head B -- --rate 100/s\n\
-                  Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 nothing may be concluded.")]
+                  Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 nothing may be concluded."
+)]
 pub struct DuetFlags {
     /// The system before a change.
     #[arg(long, value_name = "PROGRAM|URL")]
@@ -82,12 +84,22 @@ pub struct DuetFlags {
     /// Probability with which two equal systems may be told apart.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = alpha)]
     alpha: f64,
-    /// Variable of the base's environment; may be repeated. Not for a running one.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
-    base_env: Vec<(String, String)>,
+    /// Setting of a base that is started, such as CERTCTL_LOG_LEVEL=info. Can be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    base_env: Vec<String>,
     /// The same for the head.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
-    head_env: Vec<(String, String)>,
+    #[arg(long, value_name = "NAME=VALUE")]
+    head_env: Vec<String>,
+    /// Folder of a certctl-server base's migrations and demo seed [default: `migrations` in the binary's folder or one
+    /// of the three above it].
+    #[arg(long, value_name = "FOLDER")]
+    base_migrations: Option<PathBuf>,
+    /// The same for the head.
+    #[arg(long, value_name = "FOLDER")]
+    head_migrations: Option<PathBuf>,
+    /// Leave certctl-server sides in this machine's network, instead of one with nothing but loopback.
+    #[arg(long, env = "CERTCTL_BENCH_SHARE_NETWORK")]
+    share_network: bool,
     /// PostgreSQL URL of a running base, to count its work.
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_BASE_DATABASE", hide_env_values = true)]
     base_database: Option<String>,
@@ -115,6 +127,21 @@ pub struct DuetFlags {
     /// Flags of the bench target.
     #[arg(last = true, value_name = "FLAGS")]
     load: Vec<String>,
+}
+
+impl DuetFlags {
+    /// Moves this process into a network of its own, where a certctl-server is to be started. Call it before any thread
+    /// is started.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, or a program cannot be read.
+    pub fn enter_network(&self) -> Result<()> {
+        let starts = |side: &str, flag| Ok::<_, Error>(!is_url(side) && !is_reference(Path::new(side), flag)?);
+        if !self.share_network && (starts(&self.base, "base")? || starts(&self.head, "head")?) {
+            network::enter_loopback()?;
+        }
+        Ok(())
+    }
 }
 
 /// Runs the duet, and prints a table and a verdict. Returns the exit code.
@@ -218,8 +245,8 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     let settings = Settings { threshold: flags.threshold, alpha: flags.alpha, blocks: usize::from(flags.blocks) };
     let mut stage = Stage {
         load: &load,
-        players: &players,
-        needs: load.bench.needs(),
+        players,
+        needs: load.bench.needs(&load.load),
         ports: free_ports()?,
         stop: Arc::new(AtomicBool::new(false)),
         cut: Cut::new(load.load.limits()),
@@ -258,7 +285,7 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
 /// The state of a duet while it runs.
 struct Stage<'a, B: Bench> {
     load: &'a BenchLoad<B>,
-    players: &'a Sides<Player>,
+    players: Sides<Player>,
     needs: Vec<Need>,
     /// The ports that the two sides take in turn.
     ports: [u16; 2],
@@ -377,7 +404,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         };
         let mut started = Sides::<Option<CheckedCertctl>>::default();
         for side in order {
-            let certctl = self.players.of(side).start(*ports.of(side), &self.needs)?;
+            let certctl = self.players.of_mut(side).start(*ports.of(side), &self.needs)?;
             *started.of_mut(side) = Some(prepare::check(certctl, &self.needs)?);
         }
         let Sides { base: Some(base), head: Some(head) } = started else {
@@ -515,6 +542,13 @@ enum Player {
         /// Variables of its environment.
         environment: Vec<(String, String)>,
     },
+    /// A certctl-server, which is started for each block.
+    Certctl {
+        /// The program.
+        choice: BinaryChoice,
+        /// Its database, once it is prepared.
+        prepared: Option<Box<PreparedCertctl>>,
+    },
 }
 
 /// A certctl that runs already.
@@ -527,12 +561,12 @@ struct Running {
 
 impl Player {
     fn of(flags: &DuetFlags, side: Side) -> Result<Self> {
-        let (name, environment, database) = match side {
-            Side::Base => (&flags.base, &flags.base_env, &flags.base_database),
-            Side::Head => (&flags.head, &flags.head_env, &flags.head_database),
+        let (name, environment, database, migrations) = match side {
+            Side::Base => (&flags.base, &flags.base_env, &flags.base_database, &flags.base_migrations),
+            Side::Head => (&flags.head, &flags.head_env, &flags.head_database, &flags.head_migrations),
         };
         let flag = side.label();
-        if name.contains("://") {
+        if is_url(name) {
             if !environment.is_empty() {
                 return Err(Error::usage(format!("--{flag}-env does not apply to a running system: {name}"))
                     .with_hint("set the variable where it is started"));
@@ -555,8 +589,16 @@ impl Player {
                 .with_hint("leave it out: a program that is started gets a PostgreSQL of its own"));
         }
         let program = PathBuf::from(name);
-        is_reference(&program, flag)?;
-        Ok(Self::Reference { program, environment: environment.clone() })
+        if is_reference(&program, flag)? {
+            if migrations.is_some() {
+                return Err(Error::usage(format!("--{flag}-migrations applies only to a certctl-server")));
+            }
+            let environment = environment.iter().map(|one| assignment(one, flag)).collect::<Result<_>>()?;
+            return Ok(Self::Reference { program, environment });
+        }
+        let settings = ChosenSettings::new(environment)?;
+        let (migrations, shares_network) = (migrations.clone(), flags.share_network);
+        Ok(Self::Certctl { choice: BinaryChoice { program, migrations, settings, shares_network }, prepared: None })
     }
 
     fn is_running(&self) -> bool {
@@ -567,6 +609,7 @@ impl Player {
         match self {
             Self::Running(running) => running.base.to_string(),
             Self::Reference { program, .. } => files::shown(program),
+            Self::Certctl { choice, .. } => files::shown(&choice.program),
         }
     }
 
@@ -577,11 +620,12 @@ impl Player {
                 found.extend(running.database.as_deref().map(remote::database).transpose()?);
                 Ok(found)
             }
-            Self::Reference { .. } => Ok(Vec::new()),
+            Self::Reference { .. } | Self::Certctl { .. } => Ok(Vec::new()),
         }
     }
 
-    fn start(&self, port: u16, needs: &[Need]) -> Result<Certctl> {
+    /// Starts it; what was started before must be gone.
+    fn start(&mut self, port: u16, needs: &[Need]) -> Result<Certctl> {
         match self {
             Self::Running(running) => {
                 let Running { base, trust, token, database } = &**running;
@@ -596,25 +640,29 @@ impl Player {
                 };
                 reference::start(&start, &mut |_| {})
             }
+            Self::Certctl { choice, prepared } => {
+                let prepared = match prepared {
+                    Some(prepared) => prepared,
+                    none => none.insert(Box::new(PreparedCertctl::new(choice.clone(), &mut |line| errln!("{line}"))?)),
+                };
+                prepared.start(sizes(needs), port, &mut |_| {})
+            }
         }
     }
 }
 
-/// Checks that a program is a certctl-reference: it names the variable that holds its key.
-fn is_reference(program: &Path, flag: &str) -> Result<()> {
-    const MARK: &[u8] = b"CERTCTL_REFERENCE_TOKEN";
-    let unreadable = |error: std::io::Error| {
+fn is_url(side: &str) -> bool {
+    side.contains("://")
+}
+
+/// Reports whether a program is a certctl-reference: it names the variable that holds its key.
+fn is_reference(program: &Path, flag: &str) -> Result<bool> {
+    let content = std::fs::read(program).map_err(|error| {
         Error::usage(format!("--{flag} {}: {error}", program.display()))
             .with_hint("give a program, or a URL that begins with https://")
-    };
-    let mut file = File::open(program).map_err(unreadable)?;
-    let mut content = Vec::new();
-    file.read_to_end(&mut content).map_err(unreadable)?;
-    if content.windows(MARK.len()).any(|part| part == MARK) {
-        return Ok(());
-    }
-    Err(Error::usage(format!("--{flag} {}: it is no certctl-reference", program.display()))
-        .with_hint("build one: cargo build --release --bin certctl-reference"))
+    })?;
+    let mark = Regex::new("CERTCTL_REFERENCE_TOKEN").context(|| "making a pattern".to_owned())?;
+    Ok(mark.is_match(&content))
 }
 
 /// Finds two ports that are free now.
@@ -627,22 +675,14 @@ fn free_ports() -> Result<[u16; 2]> {
     Ok([port(&first)?, port(&second)?])
 }
 
-/// The words in the names of variables whose values are not shown.
-const SECRET: [&str; 5] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "CREDENTIAL"];
-
 fn alpha(text: &str) -> Result<f64, String> {
     let alpha = share(text)?;
     if alpha > 0.0 && alpha <= 0.5 { Ok(alpha) } else { Err("must be above 0% and at most 50%".to_owned()) }
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+fn assignment(text: &str, flag: &str) -> Result<(String, String)> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => {
-            if SECRET.iter().any(|word| name.to_ascii_uppercase().contains(word)) {
-                foreign::keep_secret(value, "[secret]");
-            }
-            Ok((name.to_owned(), value.to_owned()))
-        }
-        _ => Err("write it as NAME=VALUE".to_owned()),
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Error::usage(format!("--{flag}-env needs NAME=VALUE"))),
     }
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::inspect::preflight::{self, Findings};
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
+use crate::system::certctl_binary::{self, BinaryChoice};
 use crate::system::connectors::{Connectors, DaemonChoice};
 use crate::system::reference::{ReferenceStart, StoreChoice};
 use crate::system::{Certctl, CheckedCertctl, System, reference};
@@ -56,13 +57,17 @@ impl SystemChoice for CertctlChoice {
                 found
             }
             Self::Reference(StoreChoice::Database(url), _) => vec![remote::database(url)?],
-            Self::Reference(StoreChoice::Auto | StoreChoice::InMemory, _) => Vec::new(),
+            Self::Binary(_) | Self::Reference(StoreChoice::Auto | StoreChoice::InMemory, _) => Vec::new(),
         })
     }
 
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
         let certctl = match self {
             Self::Running(certctl) => *certctl,
+            Self::Binary(choice) => {
+                announce_shared(&choice);
+                certctl_binary::start(choice, sizes(needs), &mut |line| errln!("{line}"))?
+            }
             Self::Reference(store, behaviour) => {
                 for need in needs {
                     if let Need::Acme { directory, .. } = need {
@@ -109,6 +114,13 @@ pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertc
     certctl.system.answered(&version);
     let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
     Ok(CheckedCertctl { certctl, dialer, acme })
+}
+
+/// Warns of a certctl that is started in this machine's network.
+pub(super) fn announce_shared(choice: &BinaryChoice) {
+    if choice.shares_network {
+        errln!("WARNING: --share-network: certctl can reach every network that this machine can");
+    }
 }
 
 /// The interval between two lines about a wait.

@@ -120,7 +120,7 @@ pub fn examine(certctl: &Certctl, report: &mut dyn FnMut(Finding)) -> Result<()>
             if facts.is_reference {
                 report(Finding::ok("no background loops: a reference server has none"));
             } else {
-                upkeep::examine(client, facts.uptime_s, report);
+                upkeep::examine(client, facts.uptime_s, certctl.system.certctl_settings(), report);
             }
         }
         (None, Some(error)) => report(Finding::of(Severity::Fail, &error)),

@@ -9,7 +9,12 @@ use crate::cli::Behaviour;
 use crate::store::Settings;
 
 /// Prints the line that the parent process waits for.
-pub fn print(address: SocketAddr, ca_pem: &str, behaviour: Behaviour, settings: &Settings) -> Result<(), String> {
+pub fn print(
+    address: SocketAddr,
+    ca_pem: Option<&str>,
+    behaviour: Behaviour,
+    settings: &Settings,
+) -> Result<(), String> {
     let line = json!({
         "address": address.to_string(),
         "ca_pem": ca_pem,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
@@ -23,6 +24,14 @@ pub struct Args {
     /// Loopback address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT", value_parser = loopback)]
     pub listen: SocketAddr,
+
+    /// Present the certificates of this PEM file instead of one made at the start
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 
     /// Keep agents, certificates, jobs, grants and audit rows in this PostgreSQL database (15 or later)
     #[arg(long, value_name = "URL", env = "CERTCTL_REFERENCE_DATABASE", hide_env_values = true)]

@@ -69,7 +69,7 @@ use crate::cli::{Args, Tokens};
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::{Settings, Store};
-use certctl_bench::servers::leaf::Leaf;
+use crate::tls::Identity;
 use certctl_bench::servers::{process, socket};
 
 fn main() -> ExitCode {
@@ -116,14 +116,14 @@ fn run(args: Args, tokens: Tokens) -> Result<(), String> {
 
 /// Listens, announces the address, and serves until it is to stop.
 async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, settings: Settings) -> Result<(), String> {
-    let leaf = Leaf::generate("certctl-reference", &tls::NAMES)?;
-    let ca_pem = leaf.ca_pem.clone();
-    let tls = tls::server_config(leaf)?;
+    let identity = Identity::of(args)?;
+    let ca_pem = identity.ca_pem.clone();
+    let tls = identity.into_server_config()?;
     let app = Arc::new(App::new(store, tokens.into_keys(), args)?);
     let stop = process::stop_requested()?;
     let listener = socket::bind(args.listen)?;
     let address = listener.local_addr().map_err(|e| format!("cannot read the listening address: {e}"))?;
-    announce::print(address, &ca_pem, args.behaviour, &settings)?;
+    announce::print(address, ca_pem.as_deref(), args.behaviour, &settings)?;
     tokio::select! {
         () = listener::accept(listener, tls, Arc::clone(&app)) => {}
         () = stop => {}

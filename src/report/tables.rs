@@ -227,7 +227,8 @@ fn environment(summary: &Summary) -> Table {
             format!("{} MiB at the end, {} MiB at most", mib(generator.rss_bytes), mib(generator.peak_rss_bytes)),
         ),
     ];
-    Table::pairs("Environment", rows.map(|(key, value)| (key.to_owned(), value)))
+    let binary = described.binary_sha256.clone().map(|sha256| ("binary's SHA-256", sha256));
+    Table::pairs("Environment", binary.into_iter().chain(rows).map(|(key, value)| (key.to_owned(), value)))
 }
 
 fn workloads(summary: &Summary) -> Table {

@@ -17,6 +17,9 @@ use crate::summary::verdict::Verdict;
 use crate::summary::{About, Summary, WorkloadResults};
 use crate::system::{SystemDescription, SystemKind};
 
+/// The width of a line of settings.
+const SETTINGS_COLUMNS: usize = 106;
+
 /// Renders the heading of a run: system, workloads and machine.
 pub fn heading<'p>(about: &About, plans: impl Iterator<Item = &'p PlanFacts>) -> String {
     let (described, machine) = (&about.system, &about.machine);
@@ -57,6 +60,32 @@ fn certctl(text: &mut String, described: &SystemDescription) {
         .filter_map(|key| described.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
         .collect::<String>();
     row(text, "", &format!("store {}{durability}; {}", described.store, described.trust));
+    if let Some(sha256) = &described.binary_sha256 {
+        row(text, "", &format!("started from the binary of SHA-256 {sha256}"));
+        settings(text, described);
+    }
+}
+
+/// Adds rows with the settings of a certctl that was started: those that differ from its defaults.
+fn settings(text: &mut String, described: &SystemDescription) {
+    let each = described
+        .certctl_settings()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("")));
+    let mut line = match described.settings.get("network").and_then(serde_json::Value::as_str) {
+        Some(network) => format!("network: {network}; settings:"),
+        None => "settings:".to_owned(),
+    };
+    for setting in each {
+        if line.len() + setting.len() >= SETTINGS_COLUMNS {
+            row(text, "", &line);
+            line.clear();
+        }
+        line.push_str(if line.is_empty() { "" } else { " " });
+        line.push_str(&setting);
+    }
+    row(text, "", &line);
 }
 
 /// Adds the rows of the daemons behind connectors.

@@ -3,6 +3,7 @@
 
 pub mod advice;
 pub mod base_url;
+pub mod certctl_binary;
 pub mod connectors;
 pub mod counters;
 pub mod f5;
@@ -34,6 +35,7 @@ use crate::wire::Dialer;
 use crate::wire::peer::Peer;
 use crate::wire::tls::Trust;
 use base_url::BaseUrl;
+use certctl_binary::PreparedCertctl;
 use connectors::Connectors;
 use rotator::Rotator;
 use side_effects::{AtConnectors, InDatabase, InMemory, SideEffects, Uncounted};
@@ -183,6 +185,7 @@ pub struct Certctl {
     // Dropped, and so stopped, in this order.
     server: Option<Child>,
     _cluster: Option<Cluster>,
+    _prepared: Option<Box<PreparedCertctl>>,
 }
 
 /// The place of a system's rows.
@@ -211,6 +214,9 @@ pub struct SystemDescription {
     pub address: Option<String>,
     /// Its version, as it reports it.
     pub version: String,
+    /// The SHA-256 of the binary that it was started from, in hexadecimal digits; absent where it ran already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary_sha256: Option<String>,
     /// The presence of certctl's known defects in it.
     pub behaviour: Behaviour,
     /// The store that keeps its rows.
@@ -226,7 +232,7 @@ pub struct SystemDescription {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SystemKind {
-    /// A certctl, which ran already.
+    /// A certctl.
     Certctl,
     /// The reference server.
     Reference,
@@ -348,6 +354,11 @@ impl SystemDescription {
         }
     }
 
+    /// Returns the settings of a certctl that was started, by name: those that differ from its defaults.
+    pub fn certctl_settings(&self) -> Option<&Map<String, Value>> {
+        self.settings.get("certctl")?.as_object()
+    }
+
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
     pub fn label(&self) -> String {
         let store = match self.store {
@@ -367,12 +378,23 @@ impl Certctl {
             base_url: base.to_string(),
             address: None,
             version: "unknown".to_owned(),
+            binary_sha256: None,
             behaviour: Behaviour::AsBuilt,
             store: Store::ItsOwn,
             trust: trust.to_string(),
             settings: Map::new(),
         };
-        Self { base, trust, token, system, database, allow_foreign_rows: false, server: None, _cluster: None }
+        Self {
+            base,
+            trust,
+            token,
+            system,
+            database,
+            allow_foreign_rows: false,
+            server: None,
+            _cluster: None,
+            _prepared: None,
+        }
     }
 
     /// Returns the place of its rows.

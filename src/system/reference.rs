@@ -151,6 +151,7 @@ fn describe(
         base_url: base.to_string(),
         address: None,
         version: text("version")?.to_owned(),
+        binary_sha256: None,
         behaviour: Behaviour::reported(Some(text("behaviour")?)),
         store,
         trust: trust.to_string(),
@@ -165,6 +166,7 @@ fn describe(
         allow_foreign_rows: false,
         server: Some(server),
         _cluster: cluster,
+        _prepared: None,
     })
 }
 

@@ -16,5 +16,6 @@ pub mod postgresql;
 pub mod process;
 pub mod reference;
 pub mod runs;
+pub mod stand_in;
 pub mod summary;
 pub mod turn;

@@ -98,6 +98,31 @@ pub fn limit(command: &mut Command, resource: Resource, soft: Option<u64>, hard:
     }
 }
 
+/// Starts a program whose kernel refuses it namespaces (unshare), as a container's may.
+pub fn forbid_unshare(command: &mut Command) {
+    const fn step(code: u32, if_true: u8, if_false: u8, value: u32) -> libc::sock_filter {
+        libc::sock_filter { code: code as u16, jt: if_true, jf: if_false, k: value }
+    }
+    const FORBIDDEN: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    // The number of the system call is the first field of the data.
+    let program = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_unshare as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, FORBIDDEN),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    // SAFETY: the closure makes two async-signal-safe system calls, whose structures are valid for them, and does not
+    // allocate.
+    unsafe {
+        command.pre_exec(move || {
+            let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+            let is_done = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) == 0;
+            if is_done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+}
+
 /// Lets a program end by SIGHUP though the tests were started by `nohup`, and ignore it.
 pub fn heed_hangups(command: &mut Command) {
     // SAFETY: the closure makes one async-signal-safe system call and does not allocate.

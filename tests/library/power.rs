@@ -240,6 +240,7 @@ fn environment() -> Environment {
         postgresql: text(),
         suite_commit: text(),
         suite_version: text(),
+        system_binary_sha256: None,
         system_behaviour: Behaviour::AsBuilt,
         system_kind: SystemKind::Reference,
         system_settings: serde_json::Map::new(),

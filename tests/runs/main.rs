@@ -4,6 +4,7 @@ mod acme;
 mod agent_storm;
 mod api_tier;
 mod bulk_renewal;
+mod certctl;
 #[path = "../common/mod.rs"]
 mod common;
 mod connector_tier;

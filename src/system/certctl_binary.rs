@@ -1,0 +1,397 @@
+//! A certctl that a run starts from a certctl-server binary, and stops: on loopback, with a private PostgreSQL.
+//!
+//! [`PreparedCertctl::new`] does once what takes seconds: PostgreSQL, certctl's migrations, its demo seed, and the rows
+//! off that would have it call others. [`PreparedCertctl::start`] starts a server on a fresh copy of that database.
+//! Everything blocks the calling thread, which is a panic inside a tokio runtime.
+
+mod binary_files;
+mod binary_settings;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Map, Value};
+
+use super::base_url::BaseUrl;
+use super::probe::Probe;
+use super::{Behaviour, Certctl, Store, SystemDescription, SystemKind, Token};
+use crate::database::DatabaseClient;
+use crate::error::{Context, Error, Result};
+use crate::load::runtime::runtime;
+use crate::provision::child::{Child, RunAs, Spec};
+use crate::provision::keeper::{Keeper, Lease};
+use crate::provision::pki::{Authority, KeyType, Purpose};
+use crate::provision::postgres::{self, Cluster};
+use crate::seed;
+use crate::wire::Dialer;
+use crate::wire::request::Method;
+use crate::wire::tls::{self, Trust};
+use binary_files::BinaryFiles;
+
+pub use binary_settings::{ChosenSettings, DAY};
+
+/// The database that is copied for each server.
+const TEMPLATE: &str = "certctl_template";
+/// The longest time of certctl's migrations.
+const MIGRATION_WAIT: Duration = Duration::from_secs(120);
+/// The longest wait for a started server to answer.
+const READY_WAIT: Duration = Duration::from_secs(60);
+/// The interval at which a wait looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The time without any work of the server after which its start is over.
+const QUIET: Duration = Duration::from_millis(400);
+/// The longest wait for that; a server whose settings keep it at work is then loaded as it is.
+const QUIET_WAIT: Duration = Duration::from_secs(20);
+/// The attempts to start it, if its port turns out to be taken.
+const PORT_ATTEMPTS: u32 = 5;
+/// The rows of the demo seed with which certctl would call others as soon as it starts.
+const ROWS_OFF: [(&str, &str); 2] = [
+    ("network_scan_targets", "UPDATE network_scan_targets SET enabled = false"),
+    ("issuers", "UPDATE issuers SET enabled = false WHERE id <> 'iss-local'"),
+];
+/// The connections to PostgreSQL beyond those of certctl's pool: the suite's own, and those kept for superusers.
+const SPARE_CONNECTIONS: u32 = 50;
+
+/// The server works in a folder that holds nothing, least of all `web`: certctl's dashboard would answer for its ACME
+/// server.
+const LEASE: Lease =
+    Lease { what: "certctl", name: "certctl", socket: "", work: "run", patience: Duration::from_secs(2) };
+
+/// The choice of a certctl-server binary to start.
+#[derive(Clone, Debug)]
+pub struct BinaryChoice {
+    /// The binary.
+    pub program: PathBuf,
+    /// The folder of its migrations and its demo seed; `None`: `migrations` beside the binary or above it.
+    pub migrations: Option<PathBuf>,
+    /// Settings of the user's.
+    pub settings: ChosenSettings,
+    /// True if it shares the machine's networks.
+    pub shares_network: bool,
+}
+
+/// A certctl that can be started again and again, each time on a fresh copy of one prepared database. Dropping it
+/// removes everything; drop the server that it started first.
+pub struct PreparedCertctl {
+    choice: BinaryChoice,
+    files: BinaryFiles,
+    trust: Trust,
+    run_as: Option<RunAs>,
+    starts: u32,
+    // Dropped, and so stopped, in this order.
+    cluster: Cluster,
+    keeper: Keeper,
+}
+
+/// The random secrets of one server.
+struct Secrets {
+    token: Token,
+    auth: Token,
+    encryption: Token,
+}
+
+/// Starts a certctl that keeps everything that belongs to it, with seeds of these sizes.
+///
+/// # Errors
+/// If anything does not start.
+pub fn start(choice: BinaryChoice, sizes: seed::Sizes, notify: &mut dyn FnMut(String)) -> Result<Certctl> {
+    let mut prepared = PreparedCertctl::new(choice, notify)?;
+    let mut certctl = prepared.start(sizes, 0, notify)?;
+    certctl._prepared = Some(Box::new(prepared));
+    Ok(certctl)
+}
+
+impl PreparedCertctl {
+    /// Starts a private PostgreSQL and prepares certctl's database in it.
+    ///
+    /// # Errors
+    /// If the binary or its migrations are not there (kind `Usage`), there is no PostgreSQL, or certctl's migrations or
+    /// its demo seed fail; the error then has the end of certctl's log.
+    pub fn new(choice: BinaryChoice, notify: &mut dyn FnMut(String)) -> Result<Self> {
+        let source = binary_files::find(&choice)?;
+        let installation = postgres::find()?;
+        // The same user as PostgreSQL's, in whose folder the socket is.
+        let run_as = RunAs::lesser(&["postgres", "nobody"])?;
+        notify(format!("starting a private PostgreSQL {}", installation.version));
+        let connections = choice.settings.pool().saturating_add(SPARE_CONNECTIONS).to_string();
+        let cluster = Cluster::start(&installation, &[("max_connections", &connections)])?;
+        let keeper = Keeper::start(&LEASE, run_as)?;
+        let authority = Authority::root(KeyType::EcdsaP256)?;
+        let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1", "::1"])?;
+        let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity)?;
+        let mut prepared = Self { choice, files, trust: authority.trust(), run_as, starts: 0, cluster, keeper };
+        notify(format!("preparing the database of {}", prepared.choice.program.display()));
+        prepared.migrate()?;
+        prepared.apply_demo_seed()?;
+        Ok(prepared)
+    }
+
+    /// Returns the SHA-256 of the binary, in hexadecimal digits.
+    pub fn sha256(&self) -> &str {
+        &self.files.sha256
+    }
+
+    /// Starts a server on a fresh copy of the database, waits until its work at the start is over, and seeds these
+    /// numbers of rows. It listens at `port`, or at a free one if that is 0. A server that was started before must have been dropped: its database is removed.
+    ///
+    /// # Errors
+    /// If it does not answer as certctl within a minute; the error then has the end of its log.
+    pub fn start(&mut self, sizes: seed::Sizes, port: u16, notify: &mut dyn FnMut(String)) -> Result<Certctl> {
+        let database = self.copy_database()?;
+        notify(format!("starting {}", self.choice.program.display()));
+        let mut attempt = 1;
+        let certctl = loop {
+            match self.launch(&database, port) {
+                Ok(certctl) => break certctl,
+                // A port cannot be reserved for another process: some process was quicker.
+                Err(error) if port == 0 && attempt < PORT_ATTEMPTS && is_port_conflict(error.what()) => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        self.wait_until_quiet(&database, notify)?;
+        let options = seed::SeedOptions { sizes, ..seed::SeedOptions::default() };
+        let began = Instant::now();
+        seed::apply(&self.cluster.url(&database), &options, &mut std::io::sink())?;
+        let seed::Sizes { agents, certificates } = sizes;
+        notify(format!(
+            "seeded {agents} agents and {certificates} certificates in {:.1} s",
+            began.elapsed().as_secs_f64()
+        ));
+        Ok(certctl)
+    }
+
+    /// Has certctl make its tables.
+    fn migrate(&mut self) -> Result<()> {
+        self.cluster.create_database(TEMPLATE)?;
+        let secrets = Secrets::generate()?;
+        let address = free_address()?;
+        let mut command = self.command(TEMPLATE, address, &secrets);
+        command.arg("--migrate-only");
+        let mut child = self.spawn("certctl's migrations", command, "migrations.log")?;
+        let deadline = Instant::now() + MIGRATION_WAIT;
+        loop {
+            match child.exited()? {
+                Some(status) if status.success() => break,
+                Some(_) => return Err(child.failure("they failed")),
+                // A certctl of before May 14, 2026, does not know the flag: it migrates, and then serves.
+                None if TcpStream::connect(address).is_ok() => break,
+                None if Instant::now() > deadline => {
+                    return Err(child.failure(&format!("they did not end within {MIGRATION_WAIT:?}")));
+                }
+                None => thread::sleep(LOOK_EVERY),
+            }
+        }
+        drop(child);
+        let mut client = self.open(TEMPLATE)?;
+        if has_table(&mut client, "managed_certificates")? {
+            return Ok(());
+        }
+        let program = self.choice.program.display();
+        Err(Error::new(format!(
+            "{program} --migrate-only made no table managed_certificates: it is not certctl-server"
+        ))
+        .with_hint("give the path of a certctl-server binary"))
+    }
+
+    /// Applies certctl's demo seed, to whose rows the suite's seeds refer, and switches the rows off that would have
+    /// certctl call others.
+    fn apply_demo_seed(&self) -> Result<()> {
+        let (sql, path) = self.files.demo_seed()?;
+        let mut client = self.open(TEMPLATE)?;
+        client.batch_execute(&sql).context(|| format!("applying {}", path.display())).map_err(|error| {
+            error.with_hint("give the migrations of the binary's own commit with --certctl-migrations FOLDER")
+        })?;
+        for (table, statement) in ROWS_OFF {
+            // Older certctls lack the one or the other.
+            if has_table(&mut client, table)? {
+                client.batch_execute(statement).context(|| format!("switching off the rows of {table}"))?;
+            }
+        }
+        client.batch_execute("ANALYZE").context(|| "analyzing certctl's tables".to_owned())
+    }
+
+    /// Copies the prepared database, and returns the copy's name. The copy before it is removed.
+    fn copy_database(&mut self) -> Result<String> {
+        let name = |number: u32| format!("certctl_{number}");
+        let mut client = self.open("postgres")?;
+        if self.starts > 0 {
+            let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(self.starts));
+            client.batch_execute(&drop).context(|| "removing the database of the last certctl".to_owned())?;
+        }
+        self.starts += 1;
+        let copy = format!("CREATE DATABASE {} TEMPLATE {TEMPLATE}", name(self.starts));
+        client.batch_execute(&copy).context(|| "copying certctl's database".to_owned())?;
+        Ok(name(self.starts))
+    }
+
+    /// Starts a server on a port, 0 for a free one, and waits until it answers as certctl.
+    fn launch(&self, database: &str, port: u16) -> Result<Certctl> {
+        let secrets = Secrets::generate()?;
+        let address = if port == 0 { free_address()? } else { (Ipv4Addr::LOCALHOST, port).into() };
+        let command = self.command(database, address, &secrets);
+        let log = format!("certctl-{}-{}.log", self.starts, address.port());
+        let server = self.spawn("certctl", command, &log)?;
+        let base = BaseUrl::local(address.port());
+        let mut certctl = Certctl {
+            system: self.describe(&base),
+            base,
+            trust: self.trust.clone(),
+            token: secrets.token,
+            database: Some(self.cluster.url(database)),
+            allow_foreign_rows: false,
+            server: Some(server),
+            _cluster: None,
+            _prepared: None,
+        };
+        wait_until_ready(&mut certctl, address)?;
+        Ok(certctl)
+    }
+
+    /// Returns the command of a server, with nothing of this process's environment but its path.
+    fn command(&self, database: &str, address: SocketAddr, secrets: &Secrets) -> Command {
+        let mut command = Command::new(&self.files.program);
+        command.env_clear().current_dir(&self.files.work).env("HOME", &self.files.work).env("TZ", "UTC");
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        let url = format!("{}&sslmode=disable", self.cluster.url(database));
+        let token = secrets.token.reveal();
+        command
+            .env("CERTCTL_DATABASE_URL", url)
+            .env("CERTCTL_DATABASE_MIGRATIONS_PATH", &self.files.migrations)
+            .env("CERTCTL_SERVER_HOST", address.ip().to_string())
+            .env("CERTCTL_SERVER_PORT", address.port().to_string())
+            .env("CERTCTL_SERVER_TLS_CERT_PATH", &self.files.chain)
+            .env("CERTCTL_SERVER_TLS_KEY_PATH", &self.files.key)
+            .env("CERTCTL_AUTH_TYPE", "api-key")
+            // Demanded, though named keys alone count.
+            .env("CERTCTL_AUTH_SECRET", secrets.auth.reveal())
+            .env("CERTCTL_API_KEYS_NAMED", format!("loadtest:{token}:admin"))
+            .env("CERTCTL_AGENT_BOOTSTRAP_TOKEN", token)
+            .env("CERTCTL_CONFIG_ENCRYPTION_KEY", secrets.encryption.reveal());
+        command.envs(self.choice.settings.all());
+        command
+    }
+
+    fn spawn(&self, name: &str, command: Command, log: &str) -> Result<Child> {
+        let log = Some(self.keeper.folder().join(log));
+        // Nothing of it is kept: it need not end by itself.
+        let spec =
+            Spec { stop_signal: Some(Signal::KILL), run_as: self.run_as, log, log_stdout: true, ..Spec::default() };
+        Child::spawn(name, command, spec).map_err(|error| {
+            error.with_hint(
+                "give the path of a certctl-server that is built for this machine; it is copied to TMPDIR (or \
+                 /tmp), where programs must be allowed to run",
+            )
+        })
+    }
+
+    fn describe(&self, base: &BaseUrl) -> SystemDescription {
+        let mut settings: Map<String, Value> =
+            self.cluster.settings().iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        settings.insert("certctl".to_owned(), Value::Object(self.choice.settings.shown()));
+        let network = if self.choice.shares_network { "shared" } else { "loopback alone" };
+        settings.insert("network".to_owned(), network.into());
+        let version = self.cluster.settings().get("server_version").map_or("", String::as_str);
+        let version = version.split(' ').next().unwrap_or_default().to_owned();
+        SystemDescription {
+            kind: SystemKind::Certctl,
+            base_url: base.to_string(),
+            address: None,
+            version: "unknown".to_owned(),
+            binary_sha256: Some(self.files.sha256.clone()),
+            behaviour: Behaviour::AsBuilt,
+            store: Store::Postgresql { version, private: true },
+            trust: self.trust.to_string(),
+            settings,
+        }
+    }
+
+    fn open(&self, database: &str) -> Result<DatabaseClient> {
+        DatabaseClient::open(&self.cluster.url(database), "setup")
+    }
+
+    /// Waits until the server has done nothing in its database for a moment: each background loop has a first turn at
+    /// the start, and the renewal scan would take the seeded certificates if it came after them.
+    fn wait_until_quiet(&self, database: &str, notify: &mut dyn FnMut(String)) -> Result<()> {
+        const SQL: &str = "SELECT coalesce(bool_and(state = 'idle' AND clock_timestamp() - state_change > $1::text::interval), \
+                           true) FROM pg_stat_activity WHERE datname = current_database() \
+                           AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        let mut client = self.open(database)?;
+        let quiet = format!("{} milliseconds", QUIET.as_millis());
+        let deadline = Instant::now() + QUIET_WAIT;
+        loop {
+            let row = client.query_one(SQL, &[&quiet]).context(|| "watching certctl's start".to_owned())?;
+            if row.get(0) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                notify(format!("certctl is still at work {QUIET_WAIT:?} after its start; it is loaded all the same"));
+                return Ok(());
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Secrets {
+    fn generate() -> Result<Self> {
+        Ok(Self { token: Token::generate()?, auth: Token::generate()?, encryption: Token::generate()? })
+    }
+}
+
+fn has_table(client: &mut DatabaseClient, table: &str) -> Result<bool> {
+    let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]);
+    row.map(|row| row.get(0)).context(|| format!("looking for the table {table}"))
+}
+
+/// Waits until the server reaches its database and knows the key.
+fn wait_until_ready(certctl: &mut Certctl, address: SocketAddr) -> Result<()> {
+    let deadline = Instant::now() + READY_WAIT;
+    loop {
+        let answer = runtime()?.block_on(knock(certctl, address));
+        let Some(server) = &mut certctl.server else { return Ok(()) };
+        let why = match answer {
+            Ok(()) => return Ok(()),
+            Err(why) => why,
+        };
+        if server.exited()?.is_some() {
+            return Err(server.failure("it ended before it answered"));
+        }
+        if Instant::now() > deadline {
+            return Err(server.failure(&format!("it did not answer as certctl within {READY_WAIT:?} ({why})")));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Asks once whether the server is ready and knows the key.
+async fn knock(certctl: &Certctl, address: SocketAddr) -> Result<()> {
+    let dialer = Dialer::new(address, certctl.base.server_name()?, tls::client_config(&certctl.trust)?);
+    let mut probe = Probe::new(certctl, dialer);
+    let ready = probe.get("/ready").await?;
+    if ready.status != 200 || ready.json().is_none_or(|json| json["status"] != "ready") {
+        return Err(Error::new(format!("/ready answers {}: {}", ready.status, ready.reason())));
+    }
+    let check = probe.send_with_token(Method::Get, "/api/v1/auth/check").await?;
+    let permissions = check.json().and_then(|json| Some(json["effective_permissions"].as_array()?.len()));
+    match permissions {
+        Some(1..) if check.status == 200 => Ok(()),
+        _ => Err(Error::new(format!("/api/v1/auth/check answers {}, and no permissions", check.status))),
+    }
+}
+
+/// Returns an address that was free a moment ago.
+fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    listener.context(|| "looking for a free port on 127.0.0.1".to_owned())
+}
+
+/// Reports whether a server's output ends with the error that its port is taken.
+fn is_port_conflict(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("address already in use")
+}

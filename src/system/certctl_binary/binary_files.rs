@@ -1,0 +1,163 @@
+//! The files of a certctl that is started: copies that its user can read, in a folder that only that user may enter.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{BinaryChoice, LEASE};
+use crate::error::{Context, Error, Result};
+use crate::provision::child::RunAs;
+use crate::provision::pki::Identity;
+
+/// The folder of migrations in certctl's source tree and in its image.
+const MIGRATIONS: &str = "migrations";
+const DEMO_SEED: &str = "seed_demo.sql";
+/// The folders that are searched for migrations: the binary's own, and those above it, as `bin` in a source tree.
+const SEARCHED: usize = 4;
+
+/// The files that are copied.
+pub(super) struct Source {
+    program: PathBuf,
+    migrations: PathBuf,
+}
+
+/// The files of a server.
+pub(super) struct BinaryFiles {
+    pub program: PathBuf,
+    /// The SHA-256 of the program, in hexadecimal digits.
+    pub sha256: String,
+    pub migrations: PathBuf,
+    pub chain: PathBuf,
+    pub key: PathBuf,
+    /// The working folder, which is empty.
+    pub work: PathBuf,
+}
+
+/// Finds the binary and its migrations.
+///
+/// # Errors
+/// If one of them is not there (kind `Usage`).
+pub(super) fn find(choice: &BinaryChoice) -> Result<Source> {
+    let shown = choice.program.display();
+    let program = choice.program.canonicalize().map_err(|error| {
+        Error::usage(format!("--certctl {shown}: {error}")).with_hint("give the path of a certctl-server binary")
+    })?;
+    let may_run = program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    if !may_run || !is_of_this_machine(&program) {
+        return Err(Error::usage(format!("--certctl {shown}: it is not a program for this machine"))
+            .with_hint("give the path of a certctl-server binary"));
+    }
+    let has_seed = |folder: &Path| folder.join(DEMO_SEED).is_file();
+    if let Some(folder) = &choice.migrations {
+        if has_seed(folder) {
+            return Ok(Source { program, migrations: folder.clone() });
+        }
+        return Err(Error::usage(format!("--certctl-migrations {}: it has no {DEMO_SEED}", folder.display()))
+            .with_hint("give the folder `migrations` of certctl's source, of the binary's commit"));
+    }
+    let around = program.ancestors().skip(1).take(SEARCHED).map(|folder| folder.join(MIGRATIONS));
+    match around.clone().find(|folder| has_seed(folder)) {
+        Some(migrations) => Ok(Source { program, migrations }),
+        None => Err(Error::usage(format!(
+            "--certctl {shown}: no {MIGRATIONS}/{DEMO_SEED} in its folder, nor in the {} above it",
+            SEARCHED - 1
+        ))
+        .with_hint(
+            "give the folder `migrations` of certctl's source, of the binary's commit: --certctl-migrations FOLDER",
+        )),
+    }
+}
+
+/// Reports whether a file is a script, or a program for the processor that this program is for. Otherwise a shell would
+/// be given it (execvp(3)).
+fn is_of_this_machine(program: &Path) -> bool {
+    let head = |path: &Path| {
+        let mut head = Vec::new();
+        File::open(path).and_then(|file| file.take(20).read_to_end(&mut head)).ok().map(|_| head)
+    };
+    let (Some(theirs), Some(ours)) = (head(program), head(Path::new("/proc/self/exe"))) else { return false };
+    // ELF's magic, class and byte order; and the processor.
+    theirs.starts_with(b"#!") || (theirs.get(..6), theirs.get(18..)) == (ours.get(..6), ours.get(18..))
+}
+
+impl BinaryFiles {
+    /// Copies the files into `folder`, for `user` to read.
+    pub fn make(folder: &Path, user: Option<RunAs>, source: &Source, identity: &Identity) -> Result<Self> {
+        let place = Place { user };
+        let name = source.program.file_name().unwrap_or_default();
+        let [bin, migrations, tls, work] = ["bin", MIGRATIONS, "tls", LEASE.work].map(|name| folder.join(name));
+        for folder in [&bin, &migrations, &tls, &work] {
+            place.folder(folder)?;
+        }
+        let files = Self {
+            program: bin.join(name),
+            sha256: place.copy(&source.program, &bin.join(name), 0o500)?,
+            chain: tls.join("server.pem"),
+            key: tls.join("server.key"),
+            migrations,
+            work,
+        };
+        place.put(&files.chain, &identity.chain_pem)?;
+        place.put(&files.key, &identity.key_pem)?;
+        let reading = || format!("reading {}", source.migrations.display());
+        for entry in fs::read_dir(&source.migrations).context(reading)? {
+            let path = entry.context(reading)?.path();
+            if path.extension().is_some_and(|ending| ending == "sql") && path.is_file() {
+                place.copy(&path, &files.migrations.join(path.file_name().unwrap_or_default()), 0o400)?;
+            }
+        }
+        Ok(files)
+    }
+
+    /// Reads the demo seed; returns its path too.
+    pub fn demo_seed(&self) -> Result<(String, PathBuf)> {
+        let path = self.migrations.join(DEMO_SEED);
+        let sql = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
+        Ok((sql, path))
+    }
+}
+
+/// The owner of new files and folders.
+struct Place {
+    user: Option<RunAs>,
+}
+
+impl Place {
+    fn folder(&self, path: &Path) -> Result<()> {
+        let what = || format!("making the folder {}", path.display());
+        DirBuilder::new().mode(0o700).create(path).context(what)?;
+        self.user.map_or(Ok(()), |user| chown(path, Some(user.uid), Some(user.gid)).context(what))
+    }
+
+    fn create(&self, path: &Path, mode: u32) -> Result<File> {
+        let what = || format!("writing {}", path.display());
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).context(what)?;
+        if let Some(user) = self.user {
+            fchown(&file, Some(user.uid), Some(user.gid)).context(what)?;
+        }
+        Ok(file)
+    }
+
+    fn put(&self, path: &Path, content: &str) -> Result<()> {
+        self.create(path, 0o400)?.write_all(content.as_bytes()).context(|| format!("writing {}", path.display()))
+    }
+
+    /// Copies a file, and returns its SHA-256.
+    fn copy(&self, from: &Path, to: &Path, mode: u32) -> Result<String> {
+        let what = || format!("copying {} to {}", from.display(), to.display());
+        let (mut source, mut copy) = (File::open(from).context(what)?, self.create(to, mode)?);
+        let (mut hash, mut part) = (Sha256::new(), vec![0; 64 * 1024]);
+        loop {
+            let length = source.read(&mut part).context(what)?;
+            if length == 0 {
+                break;
+            }
+            hash.update(&part[..length]);
+            copy.write_all(&part[..length]).context(what)?;
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}

@@ -1,0 +1,163 @@
+//! certctl's settings that differ from its defaults: those that a load test needs, and the user's.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::database;
+use crate::error::{Error, Result};
+use crate::foreign;
+
+/// An interval that no run reaches.
+pub const DAY: &str = "24h";
+/// The value that stands for a secret.
+const HIDDEN: &str = "[secret]";
+/// The shortest secret that is looked for in all output; a shorter one, such as a number, would be found everywhere.
+const LEAST_SECRET: usize = 8;
+/// The pool of database connections, and its default.
+const POOL: (&str, u32) = ("CERTCTL_DATABASE_MAX_CONNS", 50);
+
+/// The settings that a load test needs, and that the user may change.
+const NEEDED: [(&str, &str); 3] = [
+    ("CERTCTL_ACME_SERVER_ENABLED", "true"),
+    // One line a request would be written otherwise.
+    ("CERTCTL_LOG_LEVEL", "warn"),
+    ("CERTCTL_RATE_LIMIT_ENABLED", "false"),
+];
+
+/// The intervals of background loops, which are to have no turn in a run but their first, at certctl's start. The one
+/// of agents' health is also the time after which an agent counts as silent.
+const LOOPS: [&str; 14] = [
+    "CERTCTL_ACME_SERVER_GC_INTERVAL",
+    "CERTCTL_AUDIT_CHAIN_VERIFY_INTERVAL",
+    "CERTCTL_CRL_GENERATION_INTERVAL",
+    "CERTCTL_JOB_TIMEOUT_INTERVAL",
+    "CERTCTL_NETWORK_SCAN_INTERVAL",
+    "CERTCTL_NOTIFICATION_RETRY_INTERVAL",
+    "CERTCTL_RATE_LIMIT_JANITOR_INTERVAL",
+    "CERTCTL_SCHEDULER_AGENT_HEALTH_CHECK_INTERVAL",
+    "CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL",
+    "CERTCTL_SCHEDULER_NOTIFICATION_PROCESS_INTERVAL",
+    "CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL",
+    "CERTCTL_SCHEDULER_RETRY_INTERVAL",
+    "CERTCTL_SESSION_GC_INTERVAL",
+    "CERTCTL_SHORT_LIVED_EXPIRY_CHECK_INTERVAL",
+];
+
+/// The settings by which the suite reaches the server that it starts.
+const OURS: [&str; 11] = [
+    "CERTCTL_AGENT_BOOTSTRAP_TOKEN",
+    "CERTCTL_API_KEYS_NAMED",
+    "CERTCTL_AUTH_SECRET",
+    "CERTCTL_AUTH_TYPE",
+    "CERTCTL_CONFIG_ENCRYPTION_KEY",
+    "CERTCTL_DATABASE_MIGRATIONS_PATH",
+    "CERTCTL_DATABASE_URL",
+    "CERTCTL_SERVER_HOST",
+    "CERTCTL_SERVER_PORT",
+    "CERTCTL_SERVER_TLS_CERT_PATH",
+    "CERTCTL_SERVER_TLS_KEY_PATH",
+];
+
+/// The settings of a certctl that is started, by name, beside those by which the suite reaches it.
+#[derive(Clone, Debug)]
+pub struct ChosenSettings(BTreeMap<String, String>);
+
+impl ChosenSettings {
+    /// Takes the user's settings, each `NAME=VALUE`, over those that a load test needs. Values that look secret are
+    /// registered, so that no output shows them.
+    ///
+    /// # Errors
+    /// If one is no setting of certctl's, or one that the suite itself sets (kind `Usage`). The error shows no value.
+    pub fn new(given: &[String]) -> Result<Self> {
+        let needed = NEEDED.into_iter().chain(LOOPS.map(|name| (name, DAY)));
+        let mut all: BTreeMap<String, String> =
+            needed.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        for setting in given {
+            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+            database::keep_passwords(value);
+            if is_secret(name) && value.len() >= LEAST_SECRET {
+                foreign::keep_secret(value, HIDDEN);
+            }
+            let is_name = |start: &str| {
+                let rest = name.strip_prefix(start).unwrap_or_default();
+                !rest.is_empty()
+                    && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+            };
+            if !setting.contains('=') || !(is_name("CERTCTL_") || is_name("GO")) || value.contains('\0') {
+                return Err(Error::usage("--certctl-env needs NAME=VALUE, and a NAME that begins with CERTCTL_ or GO")
+                    .with_hint("write it as --certctl-env CERTCTL_LOG_LEVEL=info"));
+            }
+            if OURS.contains(&name) {
+                return Err(Error::usage(format!(
+                    "--certctl-env {name}: the suite itself sets it, to reach the certctl that it starts"
+                ))
+                .with_hint("leave it out, or start certctl yourself and give --target https://host:port"));
+            }
+            all.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(Self(all))
+    }
+
+    /// Returns every setting.
+    pub fn all(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+
+    /// Returns every setting for results: values that look secret are hidden.
+    pub fn shown(&self) -> Map<String, Value> {
+        let shown = |name: &str, value: &str| match is_secret(name) {
+            true => HIDDEN.to_owned(),
+            false => foreign::redact(value).into_owned(),
+        };
+        self.0.iter().map(|(name, value)| (name.clone(), shown(name, value).into())).collect()
+    }
+
+    /// Returns the most connections that the server opens to its database.
+    pub(super) fn pool(&self) -> u32 {
+        self.0.get(POOL.0).and_then(|value| value.parse().ok()).unwrap_or(POOL.1)
+    }
+}
+
+/// Reports whether the value of such a setting is a secret: a word of its name says so.
+fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL"];
+    name.split('_').any(|word| WORDS.iter().any(|secret| word.trim_end_matches('S').ends_with(secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_which_values_are_secret() {
+        for name in ["CERTCTL_X_KEY", "CERTCTL_APIKEYS", "CERTCTL_TOKEN_2", "CERTCTL_VAULT_CREDENTIALS", "GO_SECRET"] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["CERTCTL_KEYGEN_MODE", "CERTCTL_LOG_LEVEL", "GOMAXPROCS"] {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_setting_of_the_users_wins() {
+        let given = ["CERTCTL_LOG_LEVEL=info=x", "CERTCTL_NEW=", "GOGC=off"].map(str::to_owned);
+        let settings = ChosenSettings::new(&given).unwrap();
+        let value = |name: &str| settings.all().get(name).map(String::as_str);
+        assert_eq!(value("CERTCTL_LOG_LEVEL"), Some("info=x"));
+        assert_eq!([value("CERTCTL_NEW"), value("GOGC")], [Some(""), Some("off")]);
+        assert_eq!(value("CERTCTL_SCHEDULER_RETRY_INTERVAL"), Some(DAY));
+        assert_eq!(settings.pool(), 50);
+    }
+
+    #[test]
+    fn what_the_suite_sets_is_refused() {
+        for name in OURS {
+            let refused = ChosenSettings::new(&[format!("{name}=recognisable-value")]).unwrap_err().to_string();
+            assert!(refused.contains(name) && !refused.contains("recognisable"), "{refused}");
+        }
+        for wrong in ["CERTCTL_X", "PATH=/x", "certctl_x=1", "CERTCTL_=1", "=1", "CERTCTL-X=1", ""] {
+            assert!(ChosenSettings::new(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+    }
+}
