@@ -153,6 +153,18 @@ fn the_load_test_runs_every_scenario_each_monday() {
     }
 }
 
+#[test]
+fn the_documented_inputs_are_those_of_the_workflow() {
+    let (_, workflow) = workflows().into_iter().find(|(name, _)| name == "certctl-duet.yml").unwrap();
+    let inputs = workflow.split("    inputs:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let inputs = inputs.lines().filter_map(|line| line.strip_prefix("      ")?.strip_suffix(':'));
+    let inputs: BTreeSet<&str> = inputs.filter(|name| !name.starts_with(' ')).collect();
+    let page = fs::read_to_string(root().join("docs/CI.md")).unwrap();
+    let table = page.split("\n\n").find(|block| block.starts_with("| input |")).unwrap();
+    let documented: BTreeSet<&str> = table.lines().skip(2).map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(documented, inputs);
+}
+
 /// A workflow that keeps every rule.
 const GOOD: &str = "\
 on: push
