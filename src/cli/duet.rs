@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use regex::bytes::Regex;
+use sha2::{Digest as _, Sha256};
 
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
@@ -269,6 +270,9 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
             blocks: Vec::new(),
         },
     };
+    if (&flags.base, &flags.base_env) == (&flags.head, &flags.head_env) {
+        stage.result.notes.push("both sides are the same: only chance can tell them apart".to_owned());
+    }
     stage.announce();
     stage.play(&signals, &file)?;
     let duet = stage.result;
@@ -539,6 +543,8 @@ enum Player {
     Reference {
         /// The program.
         program: PathBuf,
+        /// Its SHA-256, in hexadecimal digits.
+        sha256: String,
         /// Variables of its environment.
         environment: Vec<(String, String)>,
     },
@@ -594,7 +600,8 @@ impl Player {
                 return Err(Error::usage(format!("--{flag}-migrations applies only to a certctl-server")));
             }
             let environment = environment.iter().map(|one| assignment(one, flag)).collect::<Result<_>>()?;
-            return Ok(Self::Reference { program, environment });
+            let sha256 = Sha256::digest(read(&program, flag)?).iter().map(|byte| format!("{byte:02x}")).collect();
+            return Ok(Self::Reference { program, sha256, environment });
         }
         let settings = ChosenSettings::new(environment)?;
         let (migrations, shares_network) = (migrations.clone(), flags.share_network);
@@ -631,14 +638,16 @@ impl Player {
                 let Running { base, trust, token, database } = &**running;
                 Ok(Certctl::external(base.clone(), trust.clone(), token.clone(), database.clone()))
             }
-            Self::Reference { program, environment } => {
+            Self::Reference { program, sha256, environment } => {
                 let start = ReferenceStart {
                     sizes: sizes(needs),
                     port,
                     environment,
                     ..ReferenceStart::new(program, StoreChoice::Auto)
                 };
-                reference::start(&start, &mut |_| {})
+                let mut certctl = reference::start(&start, &mut |_| {})?;
+                certctl.system.binary_sha256 = Some(sha256.clone());
+                Ok(certctl)
             }
             Self::Certctl { choice, prepared } => {
                 let prepared = match prepared {
@@ -657,12 +666,15 @@ fn is_url(side: &str) -> bool {
 
 /// Reports whether a program is a certctl-reference: it names the variable that holds its key.
 fn is_reference(program: &Path, flag: &str) -> Result<bool> {
-    let content = std::fs::read(program).map_err(|error| {
+    let mark = Regex::new("CERTCTL_REFERENCE_TOKEN").context(|| "making a pattern".to_owned())?;
+    Ok(mark.is_match(&read(program, flag)?))
+}
+
+fn read(program: &Path, flag: &str) -> Result<Vec<u8>> {
+    std::fs::read(program).map_err(|error| {
         Error::usage(format!("--{flag} {}: {error}", program.display()))
             .with_hint("give a program, or a URL that begins with https://")
-    })?;
-    let mark = Regex::new("CERTCTL_REFERENCE_TOKEN").context(|| "making a pattern".to_owned())?;
-    Ok(mark.is_match(&content))
+    })
 }
 
 /// Finds two ports that are free now.

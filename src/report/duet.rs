@@ -97,9 +97,10 @@ fn meaning(duet: &Duet) -> String {
 
 fn systems(duet: &Duet) -> Vec<(&'static str, String)> {
     let Some(systems) = &duet.systems else { return Vec::new() };
-    let described = systems
-        .as_ref()
-        .map(|system| format!("{} {} on {} at {}", system.kind, system.version, system.store, system.base_url));
+    let described = systems.as_ref().map(|system| {
+        let sha256 = system.binary_sha256.as_deref().map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
+        format!("{} {}{sha256}, on {}", system.kind, system.version, system.store)
+    });
     vec![("base", described.base), ("head", described.head)]
 }
 

@@ -1,14 +1,23 @@
-//! The rules that keep workflows safe and repeatable, and a check that they name only what exists. actionlint and
-//! zizmor look deeper; they run in ci.yml.
+//! The rules that keep workflows and actions safe and repeatable, a check that they name only what exists, and the
+//! script of the action `duet`. actionlint and zizmor look deeper; they run in ci.yml.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the paths in a folder.
+fn entries(folder: &str) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path())
+}
 
 /// Returns the workflows by name, whole.
 fn workflows() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows");
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let paths = entries(".github/workflows");
     let mut all: Vec<_> = paths
         .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
         .collect();
@@ -18,7 +27,7 @@ fn workflows() -> Vec<(String, String)> {
 
 /// Returns the faults of a workflow, a line each.
 fn faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
-    let mut faults = Vec::new();
+    let mut faults = step_faults(text, benches);
     let mut expect = |holds: bool, what: String| {
         if !holds {
             faults.push(what);
@@ -28,16 +37,39 @@ fn faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
     for needed in ["permissions: {}", "concurrency:", "    shell: bash"] {
         expect(lines.contains(&needed), format!("no line `{needed}`"));
     }
-    let count = |key: &str| lines.iter().filter(|line| line.trim_start().starts_with(key)).count();
-    let jobs = count("runs-on:");
-    expect(count("timeout-minutes:") == jobs, "a job without timeout-minutes".to_owned());
-    expect(
-        lines.iter().filter(|line| **line == "    permissions:").count() == jobs,
-        "a job without permissions".to_owned(),
-    );
+    let count = |key: &str| lines.iter().filter(|line| line.starts_with(key)).count();
+    let (jobs, calls) = (count("    runs-on:"), count("    uses:"));
+    expect(count("    timeout-minutes:") == jobs, "a job without timeout-minutes".to_owned());
+    expect(count("    permissions:") == jobs + calls, "a job without permissions".to_owned());
+    faults
+}
+
+/// Returns the faults of an action, a line each.
+fn action_faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
+    let mut faults = step_faults(text, benches);
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.iter().filter(|line| line.trim() == "shell: bash").count() != scripts(&lines).len() {
+        faults.push("a script without `shell: bash`".to_owned());
+    }
+    faults
+}
+
+/// Returns the faults that the steps of a workflow or of an action can have.
+fn step_faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut expect = |holds: bool, what: String| {
+        if !holds {
+            faults.push(what);
+        }
+    };
+    let lines: Vec<&str> = text.lines().collect();
     for (index, line) in lines.iter().enumerate() {
         let line = line.trim_start().trim_start_matches("- ");
-        if let Some(action) = line.strip_prefix("uses: ") {
+        // This repository, at the commit that runs.
+        if let Some(path) = line.strip_prefix("uses: $/") {
+            let place = root().join(path);
+            expect(place.is_file() || place.join("action.yml").is_file(), format!("there is no {path}"));
+        } else if let Some(action) = line.strip_prefix("uses: ") {
             expect(is_pinned(action), format!("`{action}` is not pinned by commit, with its version beside it"));
             let keeps = lines[index..].iter().take(3).any(|line| line.trim() == "persist-credentials: false");
             expect(keeps || !action.starts_with("actions/checkout@"), "a checkout that keeps credentials".to_owned());
@@ -51,8 +83,13 @@ fn faults(text: &str, benches: &BTreeSet<String>) -> Vec<String> {
     }
     let words = text.split(|letter: char| letter.is_whitespace() || letter == '"').filter(|word| !word.is_empty());
     let words: Vec<&str> = words.collect();
-    let named = words.windows(2).filter(|pair| ["--bench", "bench:"].contains(&pair[0])).map(|pair| pair[1]);
-    let listed = lines.iter().filter_map(|line| line.trim().strip_prefix("BENCHES: ")).flat_map(str::split_whitespace);
+    let named = words.windows(2).filter(|pair| pair[0] == "--bench").map(|pair| pair[1]);
+    let given = lines.iter().filter_map(|line| line.trim().strip_prefix("bench: "));
+    // An input's default comes after its description and its type.
+    let inputs = lines.iter().enumerate().filter(|(_, line)| line.trim() == "bench:").map(|(index, _)| index);
+    let defaults = inputs
+        .filter_map(|index| lines[index + 1..].iter().take(3).find_map(|line| line.trim().strip_prefix("default: ")));
+    let listed = given.chain(defaults).filter(|value| !value.starts_with("${{")).flat_map(str::split_whitespace);
     for bench in named.chain(listed).filter(|bench| !bench.starts_with('$')) {
         expect(benches.contains(bench), format!("there is no bench target `{bench}`"));
     }
@@ -93,9 +130,15 @@ fn benches() -> BTreeSet<String> {
 fn the_workflows_follow_the_rules() {
     let workflows = workflows();
     let names: Vec<&str> = workflows.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["ci.yml", "loadtest.yml", "relative.yml"]);
+    assert_eq!(names, ["certctl-duet.yml", "ci.yml", "duet.yml", "loadtest.yml"]);
     for (name, text) in &workflows {
         assert_eq!(faults(text, &benches()), Vec::<String>::new(), "{name}");
+    }
+    let actions: Vec<PathBuf> = entries(".github/actions").map(|folder| folder.join("action.yml")).collect();
+    assert_eq!(actions, [root().join(".github/actions/duet/action.yml")]);
+    for path in actions {
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(action_faults(&text, &benches()), Vec::<String>::new(), "{}", path.display());
     }
 }
 
@@ -108,6 +151,18 @@ fn the_load_test_runs_every_scenario_each_monday() {
     for scenario in ["bulk-renewal", "acme-burst", "agent-storm"] {
         assert!(text.contains(&format!("scenario: {scenario}\n            bench: {}\n", scenario.replace('-', "_"))));
     }
+}
+
+#[test]
+fn the_documented_inputs_are_those_of_the_workflow() {
+    let (_, workflow) = workflows().into_iter().find(|(name, _)| name == "certctl-duet.yml").unwrap();
+    let inputs = workflow.split("    inputs:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let inputs = inputs.lines().filter_map(|line| line.strip_prefix("      ")?.strip_suffix(':'));
+    let inputs: BTreeSet<&str> = inputs.filter(|name| !name.starts_with(' ')).collect();
+    let page = fs::read_to_string(root().join("docs/CI.md")).unwrap();
+    let table = page.split("\n\n").find(|block| block.starts_with("| input |")).unwrap();
+    let documented: BTreeSet<&str> = table.lines().skip(2).map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(documented, inputs);
 }
 
 /// A workflow that keeps every rule.
@@ -155,9 +210,73 @@ fn each_rule_detects_its_violation() {
         ("--bench some", "--bench other", "no bench target `other`"),
         ("--bench some", "--bench some ${{ github.event.sender.login }}", "an expression in a script"),
         ("run: |\n          cargo bench --bench some", "run: echo ${{ inputs.a }}", "an expression in a script"),
+        ("jobs:\n", "bench:\n  type: string\n  default: some other\njobs:\n", "no bench target `other`"),
+        ("jobs:\n", "bench: some other\njobs:\n", "no bench target `other`"),
+        ("jobs:\n", "jobs:\n  two:\n    uses: $/.github/workflows/ci.yml\n", "a job without permissions"),
+        ("    steps:\n", "    steps:\n      - uses: $/.github/actions/none\n", "there is no "),
     ] {
         assert!(GOOD.contains(from));
         let broken = faults(&GOOD.replace(from, to), &benches);
         assert!(broken.len() == 1 && broken[0].contains(fault), "{to:?}: {broken:?}");
+    }
+    let action = "runs:\n  steps:\n    - run: a\n      shell: bash\n";
+    assert_eq!(action_faults(action, &benches), Vec::<String>::new());
+    assert_eq!(
+        action_faults(&action.replace("shell: bash", "shell: sh"), &benches),
+        ["a script without `shell: bash`"]
+    );
+}
+
+/// A duet that ends as the file named after its bench target says: with a code, and a verdict in its report.
+const PRETENDED: &str = r#"
+[ -x "$2" ] && [ -x "$4" ] || exit 99
+read -r code verdict <"ends/$6"
+[ -z "$verdict" ] || printf '### %s: %s\n' "$6" "$verdict" >"${10}"
+exit "$code"
+"#;
+
+#[test]
+fn the_action_concludes_from_all_its_duets() {
+    for (storm, tier, code, verdict) in [
+        ("0 unchanged", "0 unchanged", 0, "unchanged"),
+        ("0 unchanged", "0 indistinct", 0, "indistinct"),
+        ("0 improved", "0 indistinct", 0, "improved"),
+        ("0 unchanged", "4 regressed", 4, "regressed"),
+        ("5 invalid", "4 regressed", 4, "regressed"),
+        ("5 invalid", "0 improved", 5, "invalid"),
+        ("5 invalid", "1", 1, "failed"),
+        ("2", "0 unchanged", 2, "failed"),
+        // Green needs a verdict.
+        ("0", "0 unchanged", 1, "failed"),
+        ("0 regressed", "0 unchanged", 1, "failed"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for side in ["base", "head", "ends"] {
+            fs::create_dir(path(side)).unwrap();
+        }
+        // As in an artifact: not executable.
+        fs::write(path("base/certctl-reference"), "").unwrap();
+        fs::write(path("head/certctl-reference"), "").unwrap();
+        fs::write(path("ends/agent_storm"), format!("{storm}\n")).unwrap();
+        fs::write(path("ends/api_tier"), format!("{tier}\n")).unwrap();
+        // `sh duet --base …` is what the script calls.
+        fs::write(path("duet"), PRETENDED).unwrap();
+        let output = Command::new(root().join(".github/actions/duet/run"))
+            .current_dir(folder.path())
+            .envs([("BASE", "base"), ("HEAD", "head"), ("PROGRAM", "/bin/sh"), ("BENCH", "agent_storm\napi_tier")])
+            .envs([("OUTPUT", "results"), ("GITHUB_OUTPUT", "outputs"), ("GITHUB_STEP_SUMMARY", "summary")])
+            .env_remove("BLOCKS")
+            .env_remove("THRESHOLD")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{storm}, {tier}: {said}");
+        let report = fs::read_to_string(path("results/report.md")).unwrap();
+        assert!(report.starts_with(&format!("**{verdict}** (exit {code}): agent_storm ")), "{storm}, {tier}: {report}");
+        assert!(report.contains("\n### agent_storm: ") && report.contains("\n### api_tier: "), "{report}");
+        assert_eq!(fs::read_to_string(path("summary")).unwrap(), report);
+        let outputs = fs::read_to_string(path("outputs")).unwrap();
+        assert_eq!(outputs, format!("verdict={verdict}\nreport=results/report.md\n"));
     }
 }
