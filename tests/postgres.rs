@@ -57,6 +57,25 @@ fn a_cluster_answers_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_restarted_cluster_keeps_its_data_and_ends_sessions() {
+    needs!(Postgresql);
+    let mut cluster = cluster();
+    let (pid, folder) = (cluster.pid().unwrap(), cluster.folder().to_owned());
+    let mut before = Client::connect(&cluster.url("postgres"), NoTls).unwrap();
+    before.batch_execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").unwrap();
+    for _ in 0..2 {
+        cluster.restart().unwrap();
+    }
+    assert!(!alive(pid) && before.batch_execute("SELECT 1").is_err());
+    let mut client = Client::connect(&cluster.url("postgres"), NoTls).unwrap();
+    assert_eq!(client.query_one("SELECT n FROM kept", &[]).unwrap().get::<_, i32>(0), 7);
+    let now = cluster.pid().unwrap();
+    assert!(now != pid && alive(now));
+    drop(cluster);
+    assert!(!alive(now) && !folder.exists());
+}
+
+#[test]
 fn the_url_works_for_the_async_client() {
     needs!(Postgresql);
     let cluster = cluster();

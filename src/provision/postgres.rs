@@ -15,7 +15,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ const SUPERUSER: &str = "postgres";
 const PORT: u16 = 5432;
 /// The name of the library, and of the extension that shows its counters.
 const STATEMENT_STATISTICS: &str = "pg_stat_statements";
+/// The server's log; after a restart, with the number of the start.
+const LOG: &str = "postgres.log";
 const INITDB_WAIT: Duration = Duration::from_secs(120);
 const READY_WAIT: Duration = Duration::from_secs(60);
 const STOP_WAIT: Duration = Duration::from_secs(3);
@@ -64,8 +66,13 @@ const LEASE: Lease = Lease {
 #[derive(Debug)]
 pub struct Cluster {
     settings: BTreeMap<String, String>,
-    version: String,
+    installation: PostgresInstallation,
+    run_as: Option<RunAs>,
+    /// Additional settings.
+    extra: Vec<(String, String)>,
     port: u16,
+    /// The number of times that the server was started.
+    starts: u32,
     // `None` once stopped.
     server: Option<Child>,
     // Dropped after the server, since it waits for the server's end.
@@ -83,7 +90,10 @@ impl Cluster {
         let run_as = RunAs::lesser(&["postgres", "nobody"])?;
         let mut cluster = Cluster {
             settings: BTreeMap::new(),
-            version: installation.version.clone(),
+            installation: installation.clone(),
+            run_as,
+            extra: extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            starts: 0,
             port: extra
                 .iter()
                 .rev()
@@ -94,9 +104,7 @@ impl Cluster {
             keeper: Keeper::start(&LEASE, run_as)?,
         };
         initdb(installation, cluster.folder(), run_as)?;
-        cluster.server = Some(start_server(installation, cluster.folder(), run_as, extra)?);
-        let mut client = cluster.wait_until_ready()?;
-        doom_shared_memory(&cluster.folder().join(LEASE.work));
+        let mut client = cluster.start_server()?;
         for name in REPORTED_SETTINGS {
             let row = client
                 .query_one("SELECT current_setting($1)", &[&name])
@@ -104,6 +112,30 @@ impl Cluster {
             cluster.settings.insert(name.to_owned(), row.get(0));
         }
         Ok(cluster)
+    }
+
+    /// Stops the server by fast shutdown, and starts it anew over the same data: every session ends.
+    ///
+    /// # Errors
+    /// If it does not end within a minute, or does not answer within another.
+    pub fn restart(&mut self) -> Result<()> {
+        if let Some(mut server) = self.server.take() {
+            server.signal(Signal::INT)?;
+            if server.wait(READY_WAIT)?.is_none() {
+                return Err(server.failure(&format!("it did not end within {READY_WAIT:?}")));
+            }
+        }
+        self.start_server().map(drop)
+    }
+
+    /// Starts the server, and returns a session once it answers.
+    fn start_server(&mut self) -> Result<DatabaseClient> {
+        self.starts += 1;
+        let log = self.folder().join(if self.starts == 1 { LOG.to_owned() } else { format!("{LOG}.{}", self.starts) });
+        self.server = Some(start_server(&self.installation, self.folder(), self.run_as, &self.extra, log)?);
+        let client = self.wait_until_ready()?;
+        doom_shared_memory(&self.folder().join(LEASE.work));
+        Ok(client)
     }
 
     /// Returns the URL of a database in this cluster, for `postgres`, `tokio-postgres`, libpq and lib/pq alike.
@@ -128,7 +160,7 @@ impl Cluster {
 
     /// Returns the version that `postgres --version` prints.
     pub fn version(&self) -> &str {
-        &self.version
+        &self.installation.version
     }
 
     /// Returns the settings that a result has to name, by name, as the running server reports them.
@@ -224,7 +256,8 @@ fn start_server(
     installation: &PostgresInstallation,
     folder: &Path,
     run_as: Option<RunAs>,
-    extra: &[(&str, &str)],
+    extra: &[(String, String)],
+    log: PathBuf,
 ) -> Result<Child> {
     let mut command = program(installation, "postgres", folder);
     let mut set = |name: &str, value: &std::ffi::OsStr| {
@@ -244,8 +277,7 @@ fn start_server(
     for (name, value) in extra {
         set(name, value.as_ref());
     }
-    let log = Some(folder.join("postgres.log"));
-    let spec = Spec { death_signal: Some(Signal::QUIT), run_as, log, ..Spec::default() };
+    let spec = Spec { death_signal: Some(Signal::QUIT), run_as, log: Some(log), ..Spec::default() };
     Child::spawn("the private PostgreSQL", command, spec)
 }
 

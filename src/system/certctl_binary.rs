@@ -141,6 +141,10 @@ impl PreparedCertctl {
     /// # Errors
     /// If it does not answer as certctl within a minute; the error then has the end of its log.
     pub fn start(&mut self, sizes: seed::Sizes, port: u16, notify: &mut dyn FnMut(String)) -> Result<Certctl> {
+        if self.starts > 0 {
+            // Its backends would share the memory layout of the last one's.
+            self.cluster.restart()?;
+        }
         let database = self.copy_database()?;
         notify(format!("starting {}", self.choice.program.display()));
         let mut attempt = 1;
