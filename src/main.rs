@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, compare, doctor, exit, relative, report, seed, signals, splice};
+use certctl_bench::cli::{bless, compare, doctor, exit, report, seed, signals, splice};
 use certctl_bench::load::limits::allow_threads;
 use clap::{Parser, Subcommand};
 
@@ -31,8 +31,6 @@ enum Verb {
     Compare(compare::CompareFlags),
     /// Make a baseline to commit, from at least five runs that agree.
     Bless(bless::BlessFlags),
-    /// Run two commands in turn on this machine, and compare what they measured.
-    Relative(relative::RelativeFlags),
     /// Report the results of runs: as text, as Markdown for a pull request, or as an HTML file with figures.
     Report(report::ReportFlags),
     /// Renew the tables of documents from committed baselines.
@@ -53,7 +51,6 @@ fn main() -> ExitCode {
         Verb::Doctor(flags) => doctor::run(flags),
         Verb::Compare(flags) => compare::run(flags),
         Verb::Bless(flags) => bless::run(flags).map(|()| 0),
-        Verb::Relative(flags) => relative::run(flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
     };

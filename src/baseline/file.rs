@@ -1,7 +1,7 @@
 //! The committed file, `baselines/ENVIRONMENT/SCENARIO.json`: sorted keys, and a line for each measure, so that its
 //! difference in a pull request can be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use super::environment::Environment;
 use super::measure::{Better, MeasureKind};
 use super::side::{RunIdentity, Series, Side};
-use super::statistics::noise_floor;
+use super::statistics::spread;
 use super::workload::WorkloadIdentity;
 use crate::error::{Context, Error, Result};
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 3;
-/// Significant digits of a value, of a count, and of an estimate.
+pub const SCHEMA_VERSION: u32 = 4;
+/// Significant digits of a value, of a count, and of a tolerance.
 const VALUE_DIGITS: i32 = 5;
 const COUNT_DIGITS: i32 = 9;
-const ESTIMATE_DIGITS: i32 = 3;
+const TOLERANCE_DIGITS: i32 = 3;
 
 /// A baseline as it is committed. Reading one and writing it again changes no byte.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -45,14 +45,9 @@ pub struct Baseline {
 pub struct MeasureLine {
     /// The direction that is better.
     pub better: Better,
-    /// The error of each run's value, judged by that run alone; see [`super::measure::MeasureValue::error`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Option<f64>>,
     /// Its kind, which decides how it is compared.
     pub kind: MeasureKind,
-    /// The difference that is typical between two runs: a share of the value; for a share of arrivals, a difference.
-    pub noise_floor: f64,
-    /// The share up to which a difference of an exact measure is none.
+    /// [`super::measure::MeasureValue::tolerance`]; absent from kinds that have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
     /// The value of each run; null where a run has too few samples.
@@ -79,7 +74,7 @@ impl Baseline {
                 return Err(Error::invalid(format!(
                     "{name} has baseline schema {version}; this version of the suite reads {SCHEMA_VERSION}"
                 ))
-                .with_hint("bless it again from runs of this version of the suite"));
+                .with_hint("make it again: `certctl-bench bless` of runs of this version of the suite"));
             }
             None => return Err(wrong(name, "it has no schema_version")),
         }
@@ -97,21 +92,17 @@ impl Baseline {
         }
         for (name, line) in &self.measures {
             let runs = self.runs.len();
-            let fits = |column: &Vec<Option<f64>>| column.len() == runs;
-            if !fits(&line.values) || !(line.errors.is_empty() || fits(&line.errors)) {
+            if line.values.len() != runs {
                 return Err(format!("{name} does not have one value for each of {runs} runs"));
             }
             let is_sane =
                 |value: &f64| value.is_finite() && (*value > 0.0 || (*value == 0.0 && line.kind != MeasureKind::Timed));
-            if !line.values.iter().flatten().all(is_sane) || line.errors.iter().flatten().any(|error| *error < 0.0) {
+            if !line.values.iter().flatten().all(is_sane) {
                 return Err(format!("{name} has an impossible value"));
             }
-            if line.noise_floor != line.floor() {
-                return Err(format!(
-                    "{name} has a noise floor of {}, but its values give {}",
-                    line.noise_floor,
-                    line.floor()
-                ));
+            let is_known = line.tolerance.is_some_and(|tolerance| tolerance >= 0.0 && tolerance.is_finite());
+            if line.tolerance.is_some() != has_a_tolerance(line.kind) || line.tolerance.is_some() != is_known {
+                return Err(format!("{name} has an impossible tolerance"));
             }
         }
         Ok(())
@@ -121,7 +112,7 @@ impl Baseline {
     pub fn into_side(self) -> Side {
         let measures = self.measures.into_iter().map(|(name, line)| (name, line.into_series())).collect();
         let Self { environment, runs, scenario, workload, .. } = self;
-        Side { scenario, workload, environment, runs, measures }
+        Side { scenario, workload, environment, runs, measures, doubts: BTreeSet::new() }
     }
 
     /// Returns the file's text.
@@ -156,45 +147,31 @@ impl Baseline {
 
 impl MeasureLine {
     fn of(series: Series) -> Self {
-        let digits = if series.kind == MeasureKind::Exact { COUNT_DIGITS } else { VALUE_DIGITS };
-        let round_all = |column: &[Option<f64>], digits| {
-            column.iter().map(|value| value.map(|value| round(value, digits))).collect::<Vec<_>>()
-        };
-        let exact = series.kind == MeasureKind::Exact;
-        let mut line = Self {
+        let counts = matches!(series.kind, MeasureKind::Exact | MeasureKind::Shown);
+        let digits = if counts { COUNT_DIGITS } else { VALUE_DIGITS };
+        Self {
             better: series.better,
-            errors: if exact { Vec::new() } else { round_all(&series.errors, ESTIMATE_DIGITS) },
             kind: series.kind,
-            noise_floor: 0.0,
-            tolerance: exact.then_some(round(series.tolerance, ESTIMATE_DIGITS)),
-            values: round_all(&series.values, digits),
-        };
-        if line.errors.iter().all(Option::is_none) {
-            line.errors.clear();
+            tolerance: has_a_tolerance(series.kind).then(|| round(series.tolerance, TOLERANCE_DIGITS)),
+            values: series.values.iter().map(|value| value.map(|value| round(value, digits))).collect(),
         }
-        line.noise_floor = line.floor();
-        line
     }
 
-    fn floor(&self) -> f64 {
-        let known = self.values.iter().flatten().copied();
-        let floor = match self.kind {
-            MeasureKind::Timed => noise_floor(&known.map(f64::ln).collect::<Vec<_>>()).exp_m1(),
-            MeasureKind::Share => noise_floor(&known.collect::<Vec<_>>()),
-            MeasureKind::Exact => {
-                let known: Vec<f64> = known.collect();
-                let mean = super::statistics::mean(&known);
-                if mean > 0.0 { noise_floor(&known) / mean } else { 0.0 }
-            }
-        };
-        round(floor, ESTIMATE_DIGITS)
+    /// Returns the share by which runs differ: the standard deviation of their values' logarithms. `None` where fewer
+    /// than two runs have a value above zero.
+    pub fn spread(&self) -> Option<f64> {
+        spread(&self.values.iter().flatten().copied().filter(|value| *value > 0.0).collect::<Vec<_>>())
     }
 
     fn into_series(self) -> Series {
-        let errors = if self.errors.is_empty() { vec![None; self.values.len()] } else { self.errors };
         let tolerance = self.tolerance.unwrap_or(0.0);
-        Series { kind: self.kind, better: self.better, tolerance, values: self.values, errors }
+        Series { kind: self.kind, better: self.better, tolerance, values: self.values, lost: 0 }
     }
+}
+
+/// Reports whether measures of this kind have a tolerance.
+fn has_a_tolerance(kind: MeasureKind) -> bool {
+    matches!(kind, MeasureKind::Exact | MeasureKind::Share)
 }
 
 fn wrong(name: &str, why: &str) -> Error {

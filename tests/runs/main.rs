@@ -3,6 +3,7 @@
 mod acme;
 mod agent_storm;
 mod api_tier;
+mod bless;
 mod bulk_renewal;
 #[path = "../common/mod.rs"]
 mod common;
@@ -15,7 +16,6 @@ mod foreign_text;
 mod machine;
 mod peers;
 mod preflight;
-mod relative;
 mod remote;
 mod report_verb;
 mod saved;
