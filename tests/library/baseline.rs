@@ -413,28 +413,38 @@ fn a_flapping_tail_does_not_hide_a_head_twice_as_slow() {
     }
 }
 
-/// Returns so many runs whose speeds scatter by a fifth around a head's.
-fn scattered(slowness: f64, runs: u64, first: u64) -> Side {
-    let speed = |index: u64| slowness * (0.2 * ((index * 7) % 11) as f64 / 3.3 - 0.3).exp();
-    let runs: Vec<_> = (0..runs)
-        .map(|index| named(Made { slowness: speed(index), number: first + index, ..Made::default() }))
-        .collect();
-    Side::of(&runs).unwrap()
+/// Returns sides of so many runs, in turn, whose speeds scatter by a fifth; the head is so many times slower.
+fn scattered(slowness: f64, runs: u64) -> [Side; 2] {
+    let speed = |index: u64| (0.2 * ((index * 7) % 11) as f64 / 3.3 - 0.3).exp();
+    let side = |side: u64, slowness: f64| {
+        let made = |index| Made {
+            slowness: slowness * speed(index),
+            number: 2 * index + (index + side) % 2,
+            ..Made::default()
+        };
+        Side::of(&(0..runs).map(made).map(named).collect::<Vec<_>>()).unwrap()
+    };
+    [side(0, 1.0), side(1, slowness)]
 }
 
 #[test]
 fn a_difference_of_means_is_found_where_single_runs_scatter() {
-    let few = compared(&scattered(1.0, 4, 1), &scattered(1.2, 4, 5));
-    assert_eq!(verdict(&few, "agent_storm/response_p50_us"), Judgement::Indistinct, "{few}");
-    let many = compared(&scattered(1.0, 66, 1), &scattered(1.2, 66, 101));
-    assert_eq!(verdict(&many, "agent_storm/response_p50_us"), Judgement::Regressed, "{many}");
+    let verdict = |runs| {
+        let [base, head] = scattered(1.2, runs);
+        verdict(&compared(&base, &head), "agent_storm/response_p50_us")
+    };
+    assert_eq!((verdict(4), verdict(45)), (Judgement::Indistinct, Judgement::Regressed));
 }
 
 #[test]
 fn only_an_equivalence_test_says_unchanged() {
     let name = "agent_storm/response_p50_us";
-    let scatters = compared(&scattered(1.0, 5, 1), &scattered(1.0, 5, 11));
-    assert_eq!(verdict(&scatters, name), Judgement::Indistinct, "{scatters}");
+    // Within what single runs differ by, and yet not within the threshold for certain.
+    for (slowness, runs) in [(1.0, 5), (1.08, 45)] {
+        let [base, head] = scattered(slowness, runs);
+        let scatters = compared(&base, &head);
+        assert_eq!(verdict(&scatters, name), Judgement::Indistinct, "{scatters}");
+    }
     let settled = compared(&Side::of(&runs()).unwrap(), &head(1.0, 5));
     assert_eq!(verdict(&settled, name), Judgement::Unchanged, "{settled}");
     let measure = settled.measures.iter().find(|one| one.name == name).unwrap();
