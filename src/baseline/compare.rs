@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::environment::Consequence;
 use super::judgement::Judgement;
 use super::measure::{Better, MeasureKind};
 use super::side::{Series, Side};
@@ -99,10 +100,14 @@ impl Comparison {
 
 /// Compares the runs of two sides.
 pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
-    let (everywhere, timed) = strangeness(base, head);
+    let mut everywhere = base.environment.differences(&head.environment, Consequence::Nothing);
+    everywhere.extend(given_twice(base, head));
+    everywhere.extend(base.workload.differences(&head.workload).into_iter().map(|one| format!("workload: {one}")));
+    let timed = base.environment.differences(&head.environment, Consequence::CountsAlone);
     let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
-    let mut notes = base.environment.notes(&head.environment);
-    let (wal, sql) = (base.environment.other_wal(&head.environment), base.environment.other_sql(&head.environment));
+    let differences = |consequence| base.environment.differences(&head.environment, consequence);
+    let mut notes = differences(Consequence::Noted);
+    let (wal, sql) = (differences(Consequence::NoWal), differences(Consequence::NoStatements));
     for (what, why) in [("WAL", &wal), ("statements", &sql)] {
         if !why.is_empty() {
             notes.push(format!("{what} cannot be compared: {}", why.join("; ")));
@@ -178,16 +183,6 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
         notes,
         measures,
     }
-}
-
-/// Returns the reasons for which nothing can be compared, and those for which nothing that depends on time can.
-fn strangeness(base: &Side, head: &Side) -> (Vec<String>, Vec<String>) {
-    let mut everywhere: Vec<String> = base.environment.other_target(&head.environment);
-    everywhere.extend(given_twice(base, head));
-    if base.workload.fingerprint != head.workload.fingerprint {
-        everywhere.extend(base.workload.differences(&head.workload).into_iter().map(|one| format!("workload: {one}")));
-    }
-    (everywhere, base.environment.other_place(&head.environment))
 }
 
 /// Returns the runs that were given more than once, by their ids: a repeated run does not show how much runs differ.

@@ -2,7 +2,6 @@
 //! difference in a pull request can be read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,7 +21,7 @@ const COUNT_DIGITS: i32 = 9;
 const TOLERANCE_DIGITS: i32 = 3;
 
 /// A baseline as it is committed. Reading one and writing it again changes no byte.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// The environment in which the figures were measured.
@@ -120,28 +119,8 @@ impl Baseline {
     /// # Errors
     /// If a part cannot be written as JSON, which does not happen with finite numbers.
     pub fn to_text(&self) -> Result<String> {
-        let writing = || "writing a baseline as JSON".to_owned();
-        let Value::Object(environment) = serde_json::to_value(&self.environment).context(writing)? else {
-            return Err(Error::new("writing a baseline as JSON: the environment has no keys"));
-        };
-        let measures = self.measures.iter().map(|(name, line)| Ok((name.clone(), serde_json::to_value(line)?)));
-        let measures: BTreeMap<String, Value> = measures.collect::<Result<_, serde_json::Error>>().context(writing)?;
-        let runs: Vec<Value> = self.runs.iter().map(serde_json::to_value).collect::<Result<_, _>>().context(writing)?;
-        let properties: BTreeMap<String, Value> =
-            self.workload.properties.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-
-        let mut text = String::from("{\n  \"environment\": ");
-        object(&mut text, 2, environment.into_iter().collect());
-        text.push_str(",\n  \"measures\": ");
-        object(&mut text, 2, measures);
-        let runs: Vec<String> = runs.iter().map(|run| format!("    {}", line(run))).collect();
-        let _ = write!(text, ",\n  \"runs\": [\n{}\n  ],\n", runs.join(",\n"));
-        let _ = writeln!(text, "  \"scenario\": {},", json!(self.scenario));
-        let _ = writeln!(text, "  \"schema_version\": {},", self.schema_version);
-        text.push_str("  \"workload\": {\n    \"properties\": ");
-        object(&mut text, 4, properties);
-        let _ = write!(text, ",\n    \"fingerprint\": {}\n  }}\n}}\n", json!(self.workload.fingerprint));
-        Ok(text)
+        let value = serde_json::to_value(self).context(|| "writing a baseline as JSON".to_owned())?;
+        Ok(lines(&value, 2, 0) + "\n")
     }
 }
 
@@ -185,22 +164,24 @@ fn round(value: f64, digits: i32) -> f64 {
     format!("{value:.*e}", (digits - 1) as usize).parse().unwrap_or(value)
 }
 
-/// Adds an object with a line for each key, sorted, whose braces have this indentation.
-fn object(text: &mut String, indent: usize, entries: BTreeMap<String, Value>) {
-    let entries: Vec<String> =
-        entries.iter().map(|(key, value)| format!("{:indent$}  {}: {}", "", json!(key), line(value))).collect();
-    let _ = write!(text, "{{\n{}\n{:indent$}}}", entries.join(",\n"), "");
-}
-
-/// Renders a value on one line, with a space after each colon and comma.
-fn line(value: &Value) -> String {
-    match value {
+/// Renders a value whose entries have lines of their own, for so many levels (one more for what the workload has), at
+/// this indentation. Deeper values are on one line, with a space after each colon and comma.
+fn lines(value: &Value, levels: usize, indent: usize) -> String {
+    let deeper = |key: &str| if key == "workload" { levels } else { levels.saturating_sub(1) };
+    let (entries, open, close): (Vec<String>, _, _) = match value {
         Value::Object(entries) => {
-            let entries: Vec<String> =
-                entries.iter().map(|(key, value)| format!("{}: {}", json!(key), line(value))).collect();
-            format!("{{{}}}", entries.join(", "))
+            let entry =
+                |(key, value): (&String, _)| format!("{}: {}", json!(key), lines(value, deeper(key), indent + 2));
+            (entries.iter().map(entry).collect(), '{', '}')
         }
-        Value::Array(entries) => format!("[{}]", entries.iter().map(line).collect::<Vec<_>>().join(", ")),
-        plain => plain.to_string(),
+        Value::Array(entries) => (entries.iter().map(|value| lines(value, deeper(""), indent + 2)).collect(), '[', ']'),
+        plain => return plain.to_string(),
+    };
+    match levels {
+        0 => format!("{open}{}{close}", entries.join(", ")),
+        _ => {
+            let entries: Vec<String> = entries.iter().map(|entry| format!("{:indent$}  {entry}", "")).collect();
+            format!("{open}\n{}\n{:indent$}{close}", entries.join(",\n"), "")
+        }
     }
 }

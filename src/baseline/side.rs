@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::environment::Environment;
+use super::environment::{Consequence, Environment};
 use super::measure::{self, Better, MeasureKind};
 use super::workload::WorkloadIdentity;
 use crate::error::{Error, Result};
@@ -108,13 +108,11 @@ impl Side {
     fn differences(&self, summary: &Summary) -> Vec<String> {
         let environment = Environment::of(summary);
         let mut differences = self.workload.differences(&WorkloadIdentity::of(summary));
-        differences.extend(self.environment.other_target(&environment));
-        differences.extend(self.environment.other_place(&environment));
-        differences.extend(self.environment.other_wal(&environment));
-        differences.extend(self.environment.other_sql(&environment));
+        let grave = [Consequence::Nothing, Consequence::CountsAlone, Consequence::NoWal, Consequence::NoStatements];
+        differences.extend(grave.into_iter().flat_map(|grave| self.environment.differences(&environment, grave)));
         let version = |one: &Environment| format!("{} {}", one.system_version, one.suite_commit);
         if version(&self.environment) != version(&environment) {
-            differences.extend(self.environment.notes(&environment));
+            differences.extend(self.environment.differences(&environment, Consequence::Noted));
         }
         differences
     }
