@@ -100,12 +100,11 @@ impl Comparison {
 
 /// Compares the runs of two sides.
 pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
-    let mut everywhere = base.environment.differences(&head.environment, Consequence::Nothing);
+    let differences = |consequence| base.environment.differences(&head.environment, consequence);
+    let mut everywhere = differences(Consequence::Nothing);
     everywhere.extend(given_twice(base, head));
     everywhere.extend(base.workload.differences(&head.workload).into_iter().map(|one| format!("workload: {one}")));
-    let timed = base.environment.differences(&head.environment, Consequence::CountsAlone);
-    let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
-    let differences = |consequence| base.environment.differences(&head.environment, consequence);
+    let timed = differences(Consequence::CountsAlone);
     let mut notes = differences(Consequence::Noted);
     let (wal, sql) = (differences(Consequence::NoWal), differences(Consequence::NoStatements));
     for (what, why) in [("WAL", &wal), ("statements", &sql)] {
@@ -117,6 +116,7 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
     let counts_otherwise =
         |name: &str| (name.contains("/wal_") && !wal.is_empty()) || (name.contains("/sql_") && !sql.is_empty());
     let mut open = Vec::new();
+    let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
     for name in names {
         let pair = [base.measures.get(name), head.measures.get(name)];
         let Some(one) = pair[0].or(pair[1]) else { continue };
@@ -159,17 +159,11 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
     if incomparable.is_empty() && missing.is_empty() && !measures.iter().any(on_both) {
         incomparable.push("no measure is present on both sides".to_owned());
     }
-    let verdict = match incomparable.is_empty() {
-        true => Judgement::of_all(
-            // A measure that is counted differently says nothing of the rest.
-            measures
-                .iter()
-                .filter(|measure| !counts_otherwise(&measure.name))
-                .map(|measure| measure.verdict)
-                .chain((!missing.is_empty()).then_some(Judgement::Missing)),
-        ),
-        false => Judgement::Incomparable,
-    };
+    // A measure that is counted differently says nothing of the rest.
+    let judged = measures.iter().filter(|measure| !counts_otherwise(&measure.name)).map(|measure| measure.verdict);
+    let reasons = [(&missing, Judgement::Missing), (&incomparable, Judgement::Incomparable)];
+    let in_all = reasons.into_iter().filter(|(reasons, _)| !reasons.is_empty()).map(|(_, verdict)| verdict);
+    let verdict = Judgement::of_all(judged.chain(in_all));
     Comparison {
         schema_version: SCHEMA_VERSION,
         scenario: base.scenario.clone(),
