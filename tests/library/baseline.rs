@@ -750,7 +750,16 @@ fn the_program_blesses_and_compares() {
 
     // A single run against itself, and runs against runs.
     shelf.run("compare base1 base1", 0);
-    let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json"), 4);
+    let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json --markdown red.md"), 4);
+    let comment = read_to_string(shelf.path("red.md")).unwrap();
+    assert!(comment.starts_with("### agent_storm: regressed\n\n**6 of 17 measures became worse**"), "{comment}");
+    let place = |text: &str| comment.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{comment}"));
+    assert!(
+        place("/response_p50_us | **regressed** | ") < place("<details>"),
+        "what changed is not folded:\n{comment}"
+    );
+    assert!(place("5 × base and 5 × head") < place("**regressed**"), "{comment}");
+    assert!(place("<details>") < place("| unchanged |"), "{comment}");
     assert!(text_of(&red.stdout).contains("verdict      regressed (exit 4)"), "{}", text_of(&red.stdout));
     let json = read_to_string(shelf.path("red.json")).unwrap();
     let comparison: Comparison = serde_json::from_str(&json).unwrap();
@@ -773,6 +782,14 @@ fn the_program_blesses_and_compares() {
     shelf.run("compare chosen.json base2", 0);
 
     // Neither red nor green.
+    let mut lost = Made::default().summary();
+    lost.evidence.clear();
+    save(&lost, &shelf.path("lost"));
+    let without = shelf.run("compare chosen.json lost --markdown lost.md", 5);
+    assert!(text_of(&without.stdout).contains("verdict      missing (exit 5)"), "{}", text_of(&without.stdout));
+    let comment = read_to_string(shelf.path("lost.md")).unwrap();
+    assert!(comment.starts_with("### agent_storm: missing\n\nevidence is missing"), "{comment}");
+    assert!(comment.contains("\n- missing: database/sql_calls_per_answer: only the base reports it"), "{comment}");
     let mut other = Made::default().summary();
     other.about.machine.cores = 64;
     save(&other, &shelf.path("elsewhere"));
@@ -808,6 +825,7 @@ fn the_program_blesses_and_compares() {
         ("compare --base base1", "--head"),
         ("compare base1 base2 --threshold much", "5% or 0.05"),
         ("compare --base chosen.json base1 --head base2", "cannot be combined"),
+        ("compare base1 base2 --markdown base1/summary.json", "base1/summary.json"),
         ("bless base1 base2", "at least 5 runs"),
         ("bless base1 base2 base3 base4 chosen.json", "is a baseline, not a run's summary"),
         ("bless base1 base2 base3 base4 base1", "are the same run"),
