@@ -10,8 +10,8 @@ pub const USAGE: u8 = 2;
 pub const BREACHED: u8 = 3;
 /// A measure regressed against its baseline.
 pub const REGRESSED: u8 = 4;
-/// A measurement is invalid, or two cannot be compared. Outranks [`REGRESSED`], and [`BREACHED`] unless the breach is
-/// clear all the same.
+/// A measurement is invalid, two cannot be compared, or one lacks evidence. The first two outrank [`REGRESSED`], and
+/// [`BREACHED`] unless the breach is clear all the same.
 pub const INVALID: u8 = 5;
 /// The list of them, for `--help`.
 pub const HELP: &str = "Exit codes: 0 pass, 1 could not run, 2 usage, 3 threshold breached, 4 regressed against the \

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, compare, doctor, duet, exit, relative, report, seed, signals, splice};
+use certctl_bench::cli::{bless, compare, doctor, duet, exit, report, seed, signals, splice};
 use certctl_bench::load::limits::allow_threads;
 use clap::{Parser, Subcommand};
 
@@ -33,8 +33,6 @@ enum Verb {
     Bless(bless::BlessFlags),
     /// Load two systems at once, with paired requests, and compare them: two builds, or two settings.
     Duet(duet::DuetFlags),
-    /// Run two commands in turn on this machine, and compare what they measured.
-    Relative(relative::RelativeFlags),
     /// Report the results of runs: as text, as Markdown for a pull request, or as an HTML file with figures.
     Report(report::ReportFlags),
     /// Renew the tables of documents from committed baselines.
@@ -62,7 +60,6 @@ fn main() -> ExitCode {
         Verb::Compare(flags) => compare::run(flags),
         Verb::Bless(flags) => bless::run(flags).map(|()| 0),
         Verb::Duet(flags) => duet::run(flags),
-        Verb::Relative(flags) => relative::run(flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
     };

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::file::Baseline;
-use super::measure::{MeasureKind, assumed_spread};
+use super::measure::MeasureKind;
 use super::side::{Series, Side};
 use super::statistics::median;
 use crate::error::{Context, Error, Result};
@@ -14,10 +14,10 @@ use crate::summary::Summary;
 
 /// The fewest runs that show how much runs differ.
 pub const FEWEST_RUNS: usize = 5;
-/// A run strays if it is further from the median of all than this, in assumed standard deviations between runs ...
-const STRAYS_FROM: f64 = 3.0;
-/// ... and than this, in the median distance of runs from their median: if all are far apart, the machine is noisy, and
-/// the noise floor shows it.
+/// A run is an outlier in a timed measure if it differs from the median of all by a quarter ...
+const STRAYS_FROM: f64 = 1.25;
+/// ... and by this many times the median distance of runs from their median: if all are far apart, the machine is
+/// noisy, and the values show it.
 const STRAYS_FROM_NOISE: f64 = 8.0;
 
 /// Makes a baseline of `runs`.
@@ -52,8 +52,18 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
             return Err(same(name, &runs[twin].0));
         }
     }
+    let missing = |what: String| {
+        Error::invalid(format!("the runs lack evidence: {what}"))
+            .with_hint("see `evidence` in their summary.json, and repeat them once its problems are solved")
+    };
+    if let Some(doubt) = side.doubts.first() {
+        return Err(missing(format!("counts are doubtful: {doubt}")));
+    }
     for (measure, series) in &side.measures {
-        if let Some((index, why)) = stray(measure, series) {
+        if series.kind == MeasureKind::Exact && series.lost > 0 {
+            return Err(missing(format!("{} of {} do not report {measure}", series.lost, runs.len())));
+        }
+        if let Some((index, why)) = stray(series) {
             return Err(Error::invalid(format!(
                 "the runs do not agree: {} is an outlier in {measure}: {why}",
                 runs[index].0
@@ -82,27 +92,22 @@ pub fn write(baseline: &Baseline, path: &Path) -> Result<()> {
 }
 
 /// Returns the run that does not agree with the others, and the reason.
-fn stray(measure: &str, series: &Series) -> Option<(usize, String)> {
+fn stray(series: &Series) -> Option<(usize, String)> {
     let known: Vec<(usize, f64)> =
         series.values.iter().enumerate().filter_map(|(index, value)| value.map(|value| (index, value))).collect();
-    let values: Vec<f64> = known.iter().map(|(_, value)| *value).collect();
-    if values.len() < 2 {
-        return None;
-    }
-    let middle = median(&values);
+    let middle = median(&series.known());
     let distance = |value: f64| match series.kind {
         MeasureKind::Timed => (value / middle).ln().abs(),
-        MeasureKind::Share | MeasureKind::Exact => (value - middle).abs(),
+        MeasureKind::Share | MeasureKind::Exact | MeasureKind::Shown => (value - middle).abs(),
     };
-    let typical = median(&values.iter().map(|value| distance(*value)).collect::<Vec<_>>());
-    let within = median(&series.errors.iter().flatten().copied().collect::<Vec<_>>());
-    let within = if within.is_finite() { within } else { 0.0 };
     let bound = match series.kind {
-        MeasureKind::Timed => (STRAYS_FROM * assumed_spread(measure).hypot(within)).max(STRAYS_FROM_NOISE * typical),
-        // The bound that scenarios set on errors.
-        MeasureKind::Share => 0.001_f64.max(STRAYS_FROM_NOISE * typical),
-        // Counts do not vary: a difference within the tolerance is none.
-        MeasureKind::Exact => 2.0 * series.tolerance * middle.abs(),
+        MeasureKind::Timed => {
+            let distances: Vec<f64> = known.iter().map(|(_, value)| distance(*value)).collect();
+            STRAYS_FROM.ln().max(STRAYS_FROM_NOISE * median(&distances))
+        }
+        MeasureKind::Share => series.tolerance,
+        MeasureKind::Exact => series.tolerance * middle.abs(),
+        MeasureKind::Shown => return None,
     };
     let (index, value) = known.into_iter().max_by(|a, b| distance(a.1).total_cmp(&distance(b.1)))?;
     (distance(value) > bound).then(|| (index, format!("{value:.6} against a median of {middle:.6}")))

@@ -5,17 +5,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::environment::Consequence;
 use super::judgement::Judgement;
-use super::measure::{Better, MeasureKind, assumed_spread};
+use super::measure::{Better, MeasureKind};
 use super::side::{Series, Side};
-use super::statistics::{Difference, RunValues, common_noise_floor, levels, mean, median, noise};
+use super::statistics::{EQUIVALENCE, MeanChange, levels, mean, median};
 use crate::error::{Context as _, Result};
 use crate::files;
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 1;
-/// Shares of errors that differ by less are the same: the bound that scenarios set on errors.
-const SHARE_FLOOR: f64 = 0.001;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The user's settings of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,12 +46,12 @@ pub struct Comparison {
     pub base_runs: usize,
     /// The number of the head's runs.
     pub head_runs: usize,
-    /// True if the runs of both sides alternated, so that conditions were the same for both.
-    pub in_turn: bool,
     /// The share by which a timed measure has to change at least; a smaller change is none.
     pub threshold: f64,
     /// The reasons for which all measures, or all latencies, are incomparable.
     pub incomparable: Vec<String>,
+    /// The evidence that a side lost.
+    pub missing: Vec<String>,
     /// Other differences between the sides.
     pub notes: Vec<String>,
     /// The measures.
@@ -69,20 +68,23 @@ pub struct Compared {
     pub kind: MeasureKind,
     /// The direction that is better.
     pub better: Better,
-    /// The base's value: the mean of its runs (of logarithms, where it is timed; the median of counts).
+    /// The base's value: the geometric mean of its runs where it is timed, else their median.
     pub base: Option<f64>,
-    /// The head's value.
+    /// The head's value, likewise; of a count that regressed, that of its worst run.
     pub head: Option<f64>,
     /// The change from base to head.
     pub change: Option<f64>,
-    /// The lower end of the change's interval.
+    /// The lower end of the change's interval: 95% for all timed measures together, and 90% for this one where it is
+    /// unchanged.
     pub change_low: Option<f64>,
     /// The upper end of the change's interval.
     pub change_high: Option<f64>,
-    /// The difference that is typical between runs of the same thing; of a count, the difference that is allowed.
-    pub noise_floor: Option<f64>,
+    /// The change up to which there is none, of a count or a share of arrivals.
+    pub tolerance: Option<f64>,
     /// Its verdict.
     pub verdict: Judgement,
+    /// The reason for a verdict that the figures do not show.
+    pub reason: Option<String>,
 }
 
 impl Comparison {
@@ -98,13 +100,13 @@ impl Comparison {
 
 /// Compares the runs of two sides.
 pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
-    let (everywhere, timed) = strangeness(base, head);
-    let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
-    let in_turn = in_turn(base, head);
-    let mut open = Vec::new();
-    let mut notes = base.environment.notes(&head.environment);
-    let mut lost = Vec::new();
-    let (wal, sql) = (base.environment.other_wal(&head.environment), base.environment.other_sql(&head.environment));
+    let differences = |consequence| base.environment.differences(&head.environment, consequence);
+    let mut everywhere = differences(Consequence::Nothing);
+    everywhere.extend(given_twice(base, head));
+    everywhere.extend(base.workload.differences(&head.workload).into_iter().map(|one| format!("workload: {one}")));
+    let timed = differences(Consequence::CountsAlone);
+    let mut notes = differences(Consequence::Noted);
+    let (wal, sql) = (differences(Consequence::NoWal), differences(Consequence::NoStatements));
     for (what, why) in [("WAL", &wal), ("statements", &sql)] {
         if !why.is_empty() {
             notes.push(format!("{what} cannot be compared: {}", why.join("; ")));
@@ -113,55 +115,55 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
     // True for a measure of the database that is counted differently on the two sides.
     let counts_otherwise =
         |name: &str| (name.contains("/wal_") && !wal.is_empty()) || (name.contains("/sql_") && !sql.is_empty());
+    let mut open = Vec::new();
+    let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
     for name in names {
         let pair = [base.measures.get(name), head.measures.get(name)];
         let Some(one) = pair[0].or(pair[1]) else { continue };
         if options.counts_only && one.kind != MeasureKind::Exact {
             continue;
         }
-        match pair {
-            [Some(_), None] if options.counts_only => lost.push(format!("{name}: the head does not report it")),
-            [Some(_), None] => notes.push(format!("{name}: only the base reports it")),
-            [None, Some(_)] => notes.push(format!("{name}: only the head reports it")),
-            _ => {}
+        if pair[0].is_none() {
+            notes.push(format!("{name}: only the head reports it"));
         }
-        open.push(
-            if !everywhere.is_empty() || (one.kind != MeasureKind::Exact && !timed.is_empty()) || counts_otherwise(name)
-            {
-                Open::closed(name, one, pair, Judgement::Incomparable)
-            } else {
-                Open::of(name, one, pair)
-            },
-        );
+        let mut measure = Open::new(name, one, pair);
+        let is_timed = matches!(one.kind, MeasureKind::Timed | MeasureKind::Share);
+        if !everywhere.is_empty() || (is_timed && !timed.is_empty()) || counts_otherwise(name) {
+            measure.compared.verdict = Judgement::Incomparable;
+        } else {
+            measure.compare(pair);
+        }
+        open.push(measure);
     }
-    let timed_samples = open.iter().filter_map(|one| Some((one.samples.as_ref()?.each_ref(), one.assumed()?)));
-    let noise = noise(timed_samples);
-    let differences: Vec<_> = open.iter().map(|one| one.difference(noise, in_turn)).collect();
-    // One error budget for all measures that depend on time; counts need none.
-    let p: Vec<f64> = differences.iter().flatten().map(Difference::p).collect();
+    // One budget of false alarms for all measures that depend on time; counts need none.
+    let limit = options.threshold.ln_1p();
+    let p: Vec<f64> = open.iter().filter_map(|one| Some(one.change?.p_beyond(limit))).collect();
     let mut levels = levels(&p).into_iter();
-    let measures: Vec<Compared> = open
-        .into_iter()
-        .zip(differences)
-        .map(|(one, difference)| {
-            one.close(difference.and_then(|difference| Some((difference, levels.next()?))), options)
-        })
-        .collect();
+    for one in &mut open {
+        if let Some(change) = one.change {
+            one.judge(change, levels.next().unwrap_or_default(), limit);
+        }
+    }
+    let measures: Vec<Compared> = open.into_iter().map(|one| one.compared).collect();
+    let mut missing = Vec::new();
+    for (label, side) in [("base", base), ("head", head)] {
+        missing.extend(side.doubts.iter().map(|why| format!("counts of the {label} are doubtful: {why}")));
+    }
+    let lost = measures.iter().filter(|measure| measure.verdict == Judgement::Missing);
+    missing.extend(lost.map(|one| format!("{}: {}", one.name, one.reason.as_deref().unwrap_or_default())));
     let mut incomparable = everywhere;
-    incomparable.extend(lost);
     if !options.counts_only {
         incomparable.extend(timed);
     }
-    if incomparable.is_empty() && !measures.iter().any(|measure| measure.base.is_some() && measure.head.is_some()) {
+    let on_both = |one: &Compared| one.base.is_some() && one.head.is_some();
+    if incomparable.is_empty() && missing.is_empty() && !measures.iter().any(on_both) {
         incomparable.push("no measure is present on both sides".to_owned());
     }
-    let verdict = match incomparable.is_empty() {
-        // A measure that is counted differently says nothing of the rest.
-        true => Judgement::of_all(
-            measures.iter().filter(|measure| !counts_otherwise(&measure.name)).map(|measure| measure.verdict),
-        ),
-        false => Judgement::Incomparable,
-    };
+    // A measure that is counted differently says nothing of the rest.
+    let judged = measures.iter().filter(|measure| !counts_otherwise(&measure.name)).map(|measure| measure.verdict);
+    let reasons = [(&missing, Judgement::Missing), (&incomparable, Judgement::Incomparable)];
+    let in_all = reasons.into_iter().filter(|(reasons, _)| !reasons.is_empty()).map(|(_, verdict)| verdict);
+    let verdict = Judgement::of_all(judged.chain(in_all));
     Comparison {
         schema_version: SCHEMA_VERSION,
         scenario: base.scenario.clone(),
@@ -169,22 +171,12 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
         exit_code: verdict.exit_code(),
         base_runs: base.runs.len(),
         head_runs: head.runs.len(),
-        in_turn,
         threshold: options.threshold,
         incomparable,
+        missing,
         notes,
         measures,
     }
-}
-
-/// Returns the reasons for which nothing can be compared, and those for which nothing that depends on time can.
-fn strangeness(base: &Side, head: &Side) -> (Vec<String>, Vec<String>) {
-    let mut everywhere: Vec<String> = base.environment.other_target(&head.environment);
-    everywhere.extend(given_twice(base, head));
-    if base.workload.fingerprint != head.workload.fingerprint {
-        everywhere.extend(base.workload.differences(&head.workload).into_iter().map(|one| format!("workload: {one}")));
-    }
-    (everywhere, base.environment.other_place(&head.environment))
 }
 
 /// Returns the runs that were given more than once, by their ids: a repeated run does not show how much runs differ.
@@ -196,106 +188,122 @@ fn given_twice(base: &Side, head: &Side) -> Vec<String> {
     twice.map(|(id, label, earlier)| format!("the same run, {id}, is in the {earlier} and in the {label}")).collect()
 }
 
-/// Reports whether the runs of both sides alternated: in rows of at most two, and at least three rows, as in ABBA. In
-/// AABB, each side is a sitting of its own. RFC 3339 in UTC sorts as text.
-fn in_turn(base: &Side, head: &Side) -> bool {
-    let sides = [(base, 0), (head, 1)];
-    let mut runs: Vec<_> =
-        sides.iter().flat_map(|(side, label)| side.runs.iter().map(move |run| (&run.finished_at, *label))).collect();
-    runs.sort();
-    let rows: Vec<usize> = runs.chunk_by(|a, b| a.1 == b.1).map(<[_]>::len).collect();
-    rows.len() >= 3 && rows.iter().all(|row| *row <= 2) && base.runs.len() > 1 && head.runs.len() > 1
-}
-
 /// A measure whose comparison is not finished.
 struct Open {
     compared: Compared,
-    /// The samples of base and head, where they depend on time: in logarithms where the measure is timed.
-    samples: Option<[RunValues; 2]>,
+    /// The change of its logarithm, where it is timed and some side shows how much runs differ.
+    change: Option<MeanChange>,
 }
 
 impl Open {
-    /// Returns a measure with a verdict that needs no further comparison.
-    fn closed(name: &str, series: &Series, pair: [Option<&Series>; 2], verdict: Judgement) -> Self {
+    /// Returns a measure with its figures, and without a verdict.
+    fn new(name: &str, series: &Series, pair: [Option<&Series>; 2]) -> Self {
         let [base, head] = pair.map(|side| side.and_then(|side| center(series.kind, &side.known())));
+        let change = base.zip(head).and_then(|(base, head)| change(series.kind, base, head));
         let compared = Compared {
             name: name.to_owned(),
             kind: series.kind,
             better: series.better,
             base,
             head,
-            change: None,
+            change,
             change_low: None,
             change_high: None,
-            noise_floor: None,
-            verdict,
+            tolerance: None,
+            verdict: Judgement::Indistinct,
+            reason: None,
         };
-        Self { compared, samples: None }
+        Self { compared, change: None }
     }
 
-    fn of(name: &str, series: &Series, pair: [Option<&Series>; 2]) -> Self {
-        let mut open = Self::closed(name, series, pair, Judgement::Indistinct);
-        let ([Some(base), Some(head)], Some(_), Some(_)) = (pair, open.compared.base, open.compared.head) else {
-            return open;
+    fn conclude(&mut self, verdict: Judgement, reason: impl Into<String>) {
+        (self.compared.verdict, self.compared.reason) = (verdict, Some(reason.into()));
+    }
+
+    /// Judges what needs no other measure, and prepares what does.
+    fn compare(&mut self, pair: [Option<&Series>; 2]) {
+        let kind = self.compared.kind;
+        let [Some(base), Some(head)] = pair else {
+            return match (pair[0], kind) {
+                (None, _) => self.conclude(Judgement::NotJudged, "only the head reports it"),
+                (_, MeasureKind::Shown) => self.conclude(Judgement::NotJudged, "only the base reports it"),
+                _ => self.conclude(Judgement::Missing, "only the base reports it"),
+            };
         };
         if base.kind != head.kind {
-            open.compared.verdict = Judgement::Incomparable;
-        } else if series.kind == MeasureKind::Exact {
-            open.compare_counts(base, head);
-        } else {
-            let samples = [base, head].map(|side| sample(series.kind, side));
-            open.compared.noise_floor = Some(as_change(series.kind, common_noise_floor(samples.each_ref())));
-            open.samples = Some(samples);
+            return self.conclude(Judgement::Incomparable, "the sides count it differently");
         }
-        open
+        let [from, to] = [base, head].map(Series::known);
+        match (from.is_empty(), to.is_empty(), kind) {
+            (_, _, MeasureKind::Shown) => self.compared.verdict = Judgement::NotJudged,
+            (false, _, MeasureKind::Exact) if head.lost > 0 => {
+                let of = head.values.len();
+                self.conclude(Judgement::Missing, format!("{} of {of} runs of the head do not report it", head.lost));
+            }
+            // Whole pages follow a checkpoint, which comes when it comes.
+            (false, true, MeasureKind::Exact) => self.conclude(Judgement::Indistinct, "the head wrote whole pages"),
+            (false, true, _) => self.conclude(Judgement::Missing, "the head has too few samples"),
+            (true, ..) => self.conclude(Judgement::Indistinct, "the base has too few samples"),
+            (.., MeasureKind::Timed) => {
+                let logarithms = [&from, &to].map(|side| side.iter().map(|value| value.ln()).collect::<Vec<_>>());
+                self.change = MeanChange::between(&logarithms[0], &logarithms[1]);
+                if self.change.is_none() {
+                    self.conclude(Judgement::Indistinct, "one run a side");
+                }
+            }
+            (.., MeasureKind::Exact | MeasureKind::Share) => {
+                self.count(&from, &to, base.tolerance.max(head.tolerance));
+            }
+        }
     }
 
-    /// Returns the standard deviation between runs that is assumed of a timed measure.
-    fn assumed(&self) -> Option<f64> {
-        (self.compared.kind == MeasureKind::Timed).then(|| assumed_spread(&self.compared.name))
-    }
-
-    fn difference(&self, noise: f64, in_turn: bool) -> Option<Difference> {
-        let [base, head] = self.samples.as_ref()?;
-        Some(match self.assumed() {
-            Some(assumed) => Difference::between(base, head, assumed, noise, in_turn),
-            None => Difference::between(base, head, 0.0, 1.0, in_turn),
-        })
-    }
-
-    /// Compares counts. A difference between the runs of one side is not one between the sides.
-    fn compare_counts(&mut self, base: &Series, head: &Series) {
-        let (Some(from), Some(to)) = (self.compared.base, self.compared.head) else { return };
-        let scatter = [base, head].map(|side| half_range(&side.known()));
-        let tolerance = base.tolerance.max(head.tolerance);
-        let change = if from == to { 0.0 } else { (to - from) / from.abs().max(f64::MIN_POSITIVE) };
-        let room = tolerance * from.abs() + scatter[0] + scatter[1];
-        self.compared.noise_floor = (from != 0.0).then(|| room / from.abs());
-        self.compared.change = (from != 0.0 || from == to).then_some(change);
-        self.compared.verdict = match (to - from).abs() > room {
-            false => Judgement::Unchanged,
-            true => direction(self.compared.better, to - from),
+    /// Compares counts: each run of the head with the base's median, within the tolerance and nothing else. Runs of a
+    /// side that disagree by more make no room for the other side's.
+    fn count(&mut self, from: &[f64], to: &[f64], tolerance: f64) {
+        let kind = self.compared.kind;
+        let middle = median(from);
+        let room = if kind == MeasureKind::Exact { tolerance * middle.abs() } else { tolerance };
+        let worse = |value: f64| if self.compared.better == Better::Lower { value - middle } else { middle - value };
+        let worst = to.iter().copied().max_by(|a, b| worse(*a).total_cmp(&worse(*b))).unwrap_or(middle);
+        let differ = |side: &str, values: &[f64]| {
+            let (least, most) = range(values);
+            let far = values.iter().any(|value| (value - median(values)).abs() > room);
+            far.then(|| format!("runs of the {side} differ: {} to {}", figure(kind, least), figure(kind, most)))
         };
+        let disagree: Vec<String> = [differ("base", from), differ("head", to)].into_iter().flatten().collect();
+        let is_worse = worse(worst) > room;
+        let is_better = to.iter().all(|value| worse(*value) < -room);
+        self.compared.verdict = match (is_worse, disagree.is_empty()) {
+            (true, _) => Judgement::Regressed,
+            (false, false) => Judgement::Indistinct,
+            (false, true) if is_better => Judgement::Improved,
+            (false, true) => Judgement::Unchanged,
+        };
+        if is_worse {
+            self.compared.head = Some(worst);
+            self.compared.change = change(kind, middle, worst);
+        }
+        self.compared.tolerance = Some(tolerance);
+        self.compared.reason = (!disagree.is_empty()).then(|| disagree.join("; "));
     }
 
-    /// Judges a difference at the level that [`levels`] leaves for it.
-    fn close(self, difference: Option<(Difference, f64)>, options: CompareOptions) -> Compared {
-        let mut compared = self.compared;
-        let Some((difference, level)) = difference else { return compared };
-        let kind = compared.kind;
-        let (low, high) = difference.interval(level);
-        let (change, low, high) = (as_change(kind, difference.estimate), as_change(kind, low), as_change(kind, high));
-        let least = if kind == MeasureKind::Share { SHARE_FLOOR } else { options.threshold };
-        let counts_from = least.max(compared.noise_floor.unwrap_or(0.0));
-        (compared.change, compared.change_low, compared.change_high) = (Some(change), Some(low), Some(high));
-        compared.verdict = if (low > 0.0 || high < 0.0) && change.abs() > counts_from {
-            direction(compared.better, change)
-        } else if low >= -counts_from && high <= counts_from {
-            Judgement::Unchanged
+    /// Judges a change of logarithms at the level that [`levels`] leaves for it. It counts beyond `limit`, a logarithm
+    /// too, and there is none where it is within that (Schuirmann's two one-sided tests).
+    fn judge(&mut self, change: MeanChange, level: f64, limit: f64) {
+        let (mut low, mut high) = change.interval(level);
+        self.compared.verdict = if low > limit || high < -limit {
+            direction(self.compared.better, change.estimate)
         } else {
-            Judgement::Indistinct
+            let (least, most) = change.interval(EQUIVALENCE);
+            if least >= -limit && most <= limit {
+                (low, high) = (least, most);
+                Judgement::Unchanged
+            } else {
+                Judgement::Indistinct
+            }
         };
-        compared
+        self.compared.change_low = Some(low.exp_m1());
+        self.compared.change_high = Some(high.exp_m1());
     }
 }
 
@@ -303,33 +311,28 @@ fn direction(better: Better, change: f64) -> Judgement {
     if (change < 0.0) == (better == Better::Lower) { Judgement::Improved } else { Judgement::Regressed }
 }
 
-/// Returns the value that represents several runs.
+/// Returns the value that represents several runs. A cause of slowness multiplies durations, hence the geometric mean.
 fn center(kind: MeasureKind, values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| match kind {
         MeasureKind::Timed => mean(&values.iter().map(|value| value.ln()).collect::<Vec<_>>()).exp(),
-        MeasureKind::Share => mean(values),
-        MeasureKind::Exact => median(values),
+        MeasureKind::Share | MeasureKind::Exact | MeasureKind::Shown => median(values),
     })
 }
 
-/// Returns the sample of a side's runs, in logarithms where the measure is timed: a cause of slowness multiplies
-/// durations.
-fn sample(kind: MeasureKind, series: &Series) -> RunValues {
-    let pairs = series.values.iter().zip(&series.errors);
-    let (values, errors) = pairs
-        .filter_map(|(value, error)| value.map(|value| (value, error.unwrap_or(0.0))))
-        .map(|(value, error)| if kind == MeasureKind::Timed { (value.ln(), error) } else { (value, error) })
-        .unzip();
-    RunValues { values, errors }
+/// Returns a change as it is shown: a difference of shares of arrivals, else a share of the base; `None` of a base of
+/// zero.
+fn change(kind: MeasureKind, base: f64, head: f64) -> Option<f64> {
+    match kind {
+        MeasureKind::Share => Some(head - base),
+        _ if base == head => Some(0.0),
+        _ => (base != 0.0).then(|| head / base - 1.0),
+    }
 }
 
-/// Converts a difference of logarithms into a share of the base.
-fn as_change(kind: MeasureKind, difference: f64) -> f64 {
-    if kind == MeasureKind::Timed { difference.exp_m1() } else { difference }
+fn range(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(*value), most.max(*value)))
 }
 
-fn half_range(values: &[f64]) -> f64 {
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    if values.is_empty() { 0.0 } else { (most - least) / 2.0 }
+fn figure(kind: MeasureKind, value: f64) -> String {
+    if kind == MeasureKind::Share { format!("{:.3}%", value * 100.0) } else { format!("{value:.3}") }
 }

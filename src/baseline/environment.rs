@@ -74,16 +74,34 @@ const WAL_SETTINGS: [&str; 9] = [
     "wal_log_hints",
     "wal_segment_size",
 ];
-/// Settings that decide which statements are counted. Statements within others are not counted, whatever `track` says.
-const SQL_SETTINGS: [&str; 1] = ["pg_stat_statements.track_utility"];
+/// The setting that decides which statements are counted. Statements within others are not, whatever `track` says.
+const SQL_SETTING: &str = "pg_stat_statements.track_utility";
 /// Settings that are evidence, but do not affect a comparison.
 const NO_PLACE: [&str; 4] =
     ["compute_query_id", "pg_stat_statements.max", "pg_stat_statements.track", "pg_stat_statements.track_planning"];
 /// A setting of counts that stays among those of the system: it was there before the others of its kind.
 const PLACE_TOO: &str = "wal_level";
 
+/// The name of the processor among the properties.
+const PROCESSOR: &str = "processor";
 /// The setting that becomes `postgresql`.
 const VERSION_SETTING: &str = "server_version";
+
+/// The consequence of a difference between two environments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// Nothing can be compared: another kind of system, or other certificates.
+    Nothing,
+    /// Counts alone can be compared: another machine, store or setting.
+    CountsAlone,
+    /// WAL cannot be compared: the same work makes more or less of it. A setting that only one side states is no
+    /// difference.
+    NoWal,
+    /// Statements cannot be compared, likewise.
+    NoStatements,
+    /// It is noted: it may be the subject of the comparison, or explain a change.
+    Noted,
+}
 
 impl Environment {
     /// Returns the environment of the figures in `summary`.
@@ -95,7 +113,7 @@ impl Environment {
             settings.entry(name.clone()).or_insert_with(|| value.clone().into());
         }
         let mut counting_settings = Map::new();
-        for name in WAL_SETTINGS.into_iter().chain(SQL_SETTINGS).filter(|name| *name != PLACE_TOO) {
+        for name in WAL_SETTINGS.into_iter().chain([SQL_SETTING]).filter(|name| *name != PLACE_TOO) {
             if let Some(value) = settings.remove(name) {
                 counting_settings.insert(name.to_owned(), value);
             }
@@ -133,21 +151,65 @@ impl Environment {
         }
     }
 
-    /// Returns the differences that make every figure of `other` incomparable with this one's: another kind of system,
-    /// or other certificates.
-    pub fn other_target(&self, other: &Self) -> Vec<String> {
-        let [mine, theirs] = [self, other].map(|one| if one.is_connectors() { one.settings() } else { String::new() });
-        differing([
-            ("daemons", &mine, &theirs),
-            ("system", self.system_kind.label(), other.system_kind.label()),
-            ("system's behaviour", self.system_behaviour.label(), other.system_behaviour.label()),
-        ])
+    /// Returns the differences from `other` that have this consequence, a line each.
+    pub fn differences(&self, other: &Self, consequence: Consequence) -> Vec<String> {
+        let pairs = self.properties().into_iter().zip(other.properties());
+        let differing = pairs.filter_map(|((of, name, mine), (.., theirs))| match (mine, theirs) {
+            (Some(mine), Some(theirs)) if mine != theirs => {
+                (of == consequence).then(|| format!("{name}: {mine} against {theirs}"))
+            }
+            // Two machines that both lack a name are not known to be the same.
+            (Some(mine), Some(_)) => (of == consequence && name == PROCESSOR && mine == UNKNOWN)
+                .then(|| format!("{name}: {UNKNOWN} on both sides")),
+            // Older baselines lack it.
+            (mine, theirs) if mine != theirs && of == Consequence::CountsAlone => {
+                let [mine, theirs] = [mine, theirs].map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned()));
+                (consequence == Consequence::Noted).then(|| format!("{name}: {mine} against {theirs}"))
+            }
+            _ => None,
+        });
+        differing.collect()
     }
 
-    /// Reports whether the system is the daemons behind connectors: the bytes of their handshakes depend on their
-    /// certificates.
-    fn is_connectors(&self) -> bool {
-        self.system_kind == SystemKind::Connectors
+    /// Returns what may differ, each with its consequence; `None` where it is not known.
+    fn properties(&self) -> Vec<(Consequence, &'static str, Option<String>)> {
+        use Consequence::{CountsAlone, NoStatements, NoWal, Noted, Nothing};
+        // The bytes of daemons' handshakes depend on their certificates, which are among their settings.
+        let [daemons, settings] = match self.system_kind {
+            SystemKind::Connectors => [self.settings(), String::new()],
+            _ => [String::new(), self.settings()],
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let version = major(&self.postgresql);
+        let mut properties = vec![
+            (Nothing, "daemons", Some(daemons)),
+            (Nothing, "system", text(self.system_kind.label())),
+            (Nothing, "system's behaviour", text(self.system_behaviour.label())),
+            (CountsAlone, PROCESSOR, text(&self.cpu_model)),
+            (CountsAlone, "cores", Some(self.cores.to_string())),
+            (CountsAlone, "CPU quota", Some(self.quota())),
+            (CountsAlone, "memory", Some(format!("{} GiB", self.memory_gib))),
+            (CountsAlone, "virtualisation", text(&self.virtualisation)),
+            (CountsAlone, "system's store", text(&self.system_store)),
+            (CountsAlone, "PostgreSQL's major version", text(version)),
+            (CountsAlone, "system's settings", Some(settings)),
+            (CountsAlone, "system's certificate", text(&self.system_trust)),
+            (CountsAlone, "generator's scheduling", text(&self.generator_scheduling)),
+            (CountsAlone, "processor's part", self.cpu_part.clone()),
+            (CountsAlone, "processor's microcode", self.microcode.clone()),
+            (NoWal, "PostgreSQL's major version", text(version).filter(|version| version != UNKNOWN)),
+            (Noted, "suite", text(&self.suite_version)),
+            (Noted, "suite's commit", text(&self.suite_commit)),
+            (Noted, "system's version", text(&self.system_version)),
+            (Noted, "system's binary (SHA-256)", Some(self.system_binary_sha256.clone().unwrap_or("none".to_owned()))),
+            (Noted, "kernel", text(&self.kernel)),
+            (Noted, "toolchain", text(&self.toolchain)),
+            (Noted, "PostgreSQL", text(&self.postgresql)),
+        ];
+        let setting = |name: &str| self.counting_settings.get(name).or_else(|| self.system_settings.get(name));
+        let counting = WAL_SETTINGS.map(|name| (NoWal, name)).into_iter().chain([(NoStatements, SQL_SETTING)]);
+        properties.extend(counting.map(|(of, name)| (of, name, setting(name).and_then(Value::as_str).and_then(text))));
+        properties
     }
 
     fn quota(&self) -> String {
@@ -156,98 +218,6 @@ impl Environment {
 
     fn settings(&self) -> String {
         Value::Object(self.system_settings.clone()).to_string()
-    }
-
-    /// Returns the differences that make latencies incomparable: another machine, store or setting. They do not affect
-    /// counts.
-    pub fn other_place(&self, other: &Self) -> Vec<String> {
-        let [mine, theirs] = [self, other].map(|one| {
-            [
-                one.cores.to_string(),
-                format!("{} GiB", one.memory_gib),
-                major(&one.postgresql).to_owned(),
-                if one.is_connectors() { String::new() } else { one.settings() },
-                one.quota(),
-            ]
-        });
-        // Two machines that both lack a name are not known to be the same.
-        let nameless = |name: &str, mine: &String, theirs: &String| {
-            (mine == UNKNOWN && theirs == UNKNOWN).then(|| format!("{name}: unknown on both sides"))
-        };
-        let mut differences = differing([
-            ("processor", &self.cpu_model, &other.cpu_model),
-            ("cores", &mine[0], &theirs[0]),
-            ("CPU quota", &mine[4], &theirs[4]),
-            ("memory", &mine[1], &theirs[1]),
-            ("virtualisation", &self.virtualisation, &other.virtualisation),
-            ("system's store", &self.system_store, &other.system_store),
-            ("PostgreSQL's major version", &mine[2], &theirs[2]),
-            ("system's settings", &mine[3], &theirs[3]),
-            ("system's certificate", &self.system_trust, &other.system_trust),
-            ("generator's scheduling", &self.generator_scheduling, &other.generator_scheduling),
-        ]);
-        differences.extend(nameless("processor", &self.cpu_model, &other.cpu_model));
-        for (name, mine, theirs) in self.numbers(other) {
-            // Older baselines lack them, which is reported among the notes.
-            if let (Some(mine), Some(theirs)) = (mine, theirs) {
-                differences.extend(differing([(name, mine, theirs)]));
-            }
-        }
-        differences
-    }
-
-    /// Returns the details that the processor's name leaves open, of both environments.
-    fn numbers<'a>(&'a self, other: &'a Self) -> [(&'static str, Option<&'a String>, Option<&'a String>); 2] {
-        [
-            ("processor's part", self.cpu_part.as_ref(), other.cpu_part.as_ref()),
-            ("processor's microcode", self.microcode.as_ref(), other.microcode.as_ref()),
-        ]
-    }
-
-    /// Returns the differences that make WAL incomparable: with them, the same work makes more or less of it. A setting
-    /// that only one side states is no difference.
-    pub fn other_wal(&self, other: &Self) -> Vec<String> {
-        let mut differing = self.other_settings(other, &WAL_SETTINGS);
-        let [mine, theirs] = [self, other].map(|one| major(&one.postgresql));
-        if mine != theirs && ![mine, theirs].contains(&"unknown") {
-            differing.push(format!("PostgreSQL's major version: {mine} against {theirs}"));
-        }
-        differing
-    }
-
-    /// Returns the differences that make counts of statements incomparable. A setting that only one side states is no
-    /// difference.
-    pub fn other_sql(&self, other: &Self) -> Vec<String> {
-        self.other_settings(other, &SQL_SETTINGS)
-    }
-
-    fn other_settings(&self, other: &Self, names: &[&str]) -> Vec<String> {
-        let differing = names.iter().filter_map(|name| {
-            let [mine, theirs] = [self, other]
-                .map(|one| one.counting_settings.get(*name).or_else(|| one.system_settings.get(*name))?.as_str());
-            (mine? != theirs?).then(|| format!("{name}: {} against {}", mine.unwrap_or(""), theirs.unwrap_or("")))
-        });
-        differing.collect()
-    }
-
-    /// Returns all other differences: one may be the subject of the comparison, or explain a change.
-    pub fn notes(&self, other: &Self) -> Vec<String> {
-        let unknown = UNKNOWN.to_owned();
-        let one_sided = self.numbers(other).into_iter().filter(|(_, mine, theirs)| mine.is_some() != theirs.is_some());
-        let one_sided = one_sided
-            .flat_map(|(name, mine, theirs)| differing([(name, mine.unwrap_or(&unknown), theirs.unwrap_or(&unknown))]));
-        let mut notes = differing([
-            ("suite", &self.suite_version, &other.suite_version),
-            ("suite's commit", &self.suite_commit, &other.suite_commit),
-            ("system's version", &self.system_version, &other.system_version),
-            ("kernel", &self.kernel, &other.kernel),
-            ("toolchain", &self.toolchain, &other.toolchain),
-            ("PostgreSQL", &self.postgresql, &other.postgresql),
-        ]);
-        let [mine, theirs] = [self, other].map(|one| one.system_binary_sha256.as_deref().unwrap_or("none"));
-        notes.extend(differing([("system's binary (SHA-256)", mine, theirs)]));
-        notes.extend(one_sided);
-        notes
     }
 
     /// Returns a short and stable name for a folder, made of all that decides whether latencies can be compared.
@@ -285,11 +255,6 @@ impl Environment {
             &short_hash(&place)[..6]
         )
     }
-}
-
-fn differing<const N: usize>(pairs: [(&str, &str, &str); N]) -> Vec<String> {
-    let differing = pairs.into_iter().filter(|(_, mine, theirs)| mine != theirs);
-    differing.map(|(name, mine, theirs)| format!("{name}: {mine} against {theirs}")).collect()
 }
 
 /// Returns the major version: `15` of `15.18 (Debian 15.18-0+deb12u1)`.

@@ -1,8 +1,7 @@
 //! The committed file, `baselines/ENVIRONMENT/SCENARIO.json`: sorted keys, and a line for each measure, so that its
 //! difference in a pull request can be read.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,19 +9,19 @@ use serde_json::{Value, json};
 use super::environment::Environment;
 use super::measure::{Better, MeasureKind};
 use super::side::{RunIdentity, Series, Side};
-use super::statistics::noise_floor;
+use super::statistics::spread;
 use super::workload::WorkloadIdentity;
 use crate::error::{Context, Error, Result};
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
-pub const SCHEMA_VERSION: u32 = 3;
-/// Significant digits of a value, of a count, and of an estimate.
+pub const SCHEMA_VERSION: u32 = 4;
+/// Significant digits of a value, of a count, and of a tolerance.
 const VALUE_DIGITS: i32 = 5;
 const COUNT_DIGITS: i32 = 9;
-const ESTIMATE_DIGITS: i32 = 3;
+const TOLERANCE_DIGITS: i32 = 3;
 
 /// A baseline as it is committed. Reading one and writing it again changes no byte.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// The environment in which the figures were measured.
@@ -45,14 +44,9 @@ pub struct Baseline {
 pub struct MeasureLine {
     /// The direction that is better.
     pub better: Better,
-    /// The error of each run's value, judged by that run alone; see [`super::measure::MeasureValue::error`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Option<f64>>,
     /// Its kind, which decides how it is compared.
     pub kind: MeasureKind,
-    /// The difference that is typical between two runs: a share of the value; for a share of arrivals, a difference.
-    pub noise_floor: f64,
-    /// The share up to which a difference of an exact measure is none.
+    /// [`super::measure::MeasureValue::tolerance`]; absent from kinds that have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
     /// The value of each run; null where a run has too few samples.
@@ -79,7 +73,7 @@ impl Baseline {
                 return Err(Error::invalid(format!(
                     "{name} has baseline schema {version}; this version of the suite reads {SCHEMA_VERSION}"
                 ))
-                .with_hint("bless it again from runs of this version of the suite"));
+                .with_hint("make it again: `certctl-bench bless` of runs of this version of the suite"));
             }
             None => return Err(wrong(name, "it has no schema_version")),
         }
@@ -97,21 +91,17 @@ impl Baseline {
         }
         for (name, line) in &self.measures {
             let runs = self.runs.len();
-            let fits = |column: &Vec<Option<f64>>| column.len() == runs;
-            if !fits(&line.values) || !(line.errors.is_empty() || fits(&line.errors)) {
+            if line.values.len() != runs {
                 return Err(format!("{name} does not have one value for each of {runs} runs"));
             }
             let is_sane =
                 |value: &f64| value.is_finite() && (*value > 0.0 || (*value == 0.0 && line.kind != MeasureKind::Timed));
-            if !line.values.iter().flatten().all(is_sane) || line.errors.iter().flatten().any(|error| *error < 0.0) {
+            if !line.values.iter().flatten().all(is_sane) {
                 return Err(format!("{name} has an impossible value"));
             }
-            if line.noise_floor != line.floor() {
-                return Err(format!(
-                    "{name} has a noise floor of {}, but its values give {}",
-                    line.noise_floor,
-                    line.floor()
-                ));
+            let is_known = line.tolerance.is_some_and(|tolerance| tolerance >= 0.0 && tolerance.is_finite());
+            if line.tolerance.is_some() != has_a_tolerance(line.kind) || line.tolerance.is_some() != is_known {
+                return Err(format!("{name} has an impossible tolerance"));
             }
         }
         Ok(())
@@ -121,7 +111,7 @@ impl Baseline {
     pub fn into_side(self) -> Side {
         let measures = self.measures.into_iter().map(|(name, line)| (name, line.into_series())).collect();
         let Self { environment, runs, scenario, workload, .. } = self;
-        Side { scenario, workload, environment, runs, measures }
+        Side { scenario, workload, environment, runs, measures, doubts: BTreeSet::new() }
     }
 
     /// Returns the file's text.
@@ -129,72 +119,38 @@ impl Baseline {
     /// # Errors
     /// If a part cannot be written as JSON, which does not happen with finite numbers.
     pub fn to_text(&self) -> Result<String> {
-        let writing = || "writing a baseline as JSON".to_owned();
-        let Value::Object(environment) = serde_json::to_value(&self.environment).context(writing)? else {
-            return Err(Error::new("writing a baseline as JSON: the environment has no keys"));
-        };
-        let measures = self.measures.iter().map(|(name, line)| Ok((name.clone(), serde_json::to_value(line)?)));
-        let measures: BTreeMap<String, Value> = measures.collect::<Result<_, serde_json::Error>>().context(writing)?;
-        let runs: Vec<Value> = self.runs.iter().map(serde_json::to_value).collect::<Result<_, _>>().context(writing)?;
-        let properties: BTreeMap<String, Value> =
-            self.workload.properties.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-
-        let mut text = String::from("{\n  \"environment\": ");
-        object(&mut text, 2, environment.into_iter().collect());
-        text.push_str(",\n  \"measures\": ");
-        object(&mut text, 2, measures);
-        let runs: Vec<String> = runs.iter().map(|run| format!("    {}", line(run))).collect();
-        let _ = write!(text, ",\n  \"runs\": [\n{}\n  ],\n", runs.join(",\n"));
-        let _ = writeln!(text, "  \"scenario\": {},", json!(self.scenario));
-        let _ = writeln!(text, "  \"schema_version\": {},", self.schema_version);
-        text.push_str("  \"workload\": {\n    \"properties\": ");
-        object(&mut text, 4, properties);
-        let _ = write!(text, ",\n    \"fingerprint\": {}\n  }}\n}}\n", json!(self.workload.fingerprint));
-        Ok(text)
+        let value = serde_json::to_value(self).context(|| "writing a baseline as JSON".to_owned())?;
+        Ok(lines(&value, 2, 0) + "\n")
     }
 }
 
 impl MeasureLine {
     fn of(series: Series) -> Self {
-        let digits = if series.kind == MeasureKind::Exact { COUNT_DIGITS } else { VALUE_DIGITS };
-        let round_all = |column: &[Option<f64>], digits| {
-            column.iter().map(|value| value.map(|value| round(value, digits))).collect::<Vec<_>>()
-        };
-        let exact = series.kind == MeasureKind::Exact;
-        let mut line = Self {
+        let counts = matches!(series.kind, MeasureKind::Exact | MeasureKind::Shown);
+        let digits = if counts { COUNT_DIGITS } else { VALUE_DIGITS };
+        Self {
             better: series.better,
-            errors: if exact { Vec::new() } else { round_all(&series.errors, ESTIMATE_DIGITS) },
             kind: series.kind,
-            noise_floor: 0.0,
-            tolerance: exact.then_some(round(series.tolerance, ESTIMATE_DIGITS)),
-            values: round_all(&series.values, digits),
-        };
-        if line.errors.iter().all(Option::is_none) {
-            line.errors.clear();
+            tolerance: has_a_tolerance(series.kind).then(|| round(series.tolerance, TOLERANCE_DIGITS)),
+            values: series.values.iter().map(|value| value.map(|value| round(value, digits))).collect(),
         }
-        line.noise_floor = line.floor();
-        line
     }
 
-    fn floor(&self) -> f64 {
-        let known = self.values.iter().flatten().copied();
-        let floor = match self.kind {
-            MeasureKind::Timed => noise_floor(&known.map(f64::ln).collect::<Vec<_>>()).exp_m1(),
-            MeasureKind::Share => noise_floor(&known.collect::<Vec<_>>()),
-            MeasureKind::Exact => {
-                let known: Vec<f64> = known.collect();
-                let mean = super::statistics::mean(&known);
-                if mean > 0.0 { noise_floor(&known) / mean } else { 0.0 }
-            }
-        };
-        round(floor, ESTIMATE_DIGITS)
+    /// Returns the share by which runs differ: the standard deviation of their values' logarithms. `None` where fewer
+    /// than two runs have a value above zero.
+    pub fn spread(&self) -> Option<f64> {
+        spread(&self.values.iter().flatten().copied().filter(|value| *value > 0.0).collect::<Vec<_>>())
     }
 
     fn into_series(self) -> Series {
-        let errors = if self.errors.is_empty() { vec![None; self.values.len()] } else { self.errors };
         let tolerance = self.tolerance.unwrap_or(0.0);
-        Series { kind: self.kind, better: self.better, tolerance, values: self.values, errors }
+        Series { kind: self.kind, better: self.better, tolerance, values: self.values, lost: 0 }
     }
+}
+
+/// Reports whether measures of this kind have a tolerance.
+fn has_a_tolerance(kind: MeasureKind) -> bool {
+    matches!(kind, MeasureKind::Exact | MeasureKind::Share)
 }
 
 fn wrong(name: &str, why: &str) -> Error {
@@ -208,22 +164,24 @@ fn round(value: f64, digits: i32) -> f64 {
     format!("{value:.*e}", (digits - 1) as usize).parse().unwrap_or(value)
 }
 
-/// Adds an object with a line for each key, sorted, whose braces have this indentation.
-fn object(text: &mut String, indent: usize, entries: BTreeMap<String, Value>) {
-    let entries: Vec<String> =
-        entries.iter().map(|(key, value)| format!("{:indent$}  {}: {}", "", json!(key), line(value))).collect();
-    let _ = write!(text, "{{\n{}\n{:indent$}}}", entries.join(",\n"), "");
-}
-
-/// Renders a value on one line, with a space after each colon and comma.
-fn line(value: &Value) -> String {
-    match value {
+/// Renders a value whose entries have lines of their own, for so many levels (one more for what the workload has), at
+/// this indentation. Deeper values are on one line, with a space after each colon and comma.
+fn lines(value: &Value, levels: usize, indent: usize) -> String {
+    let deeper = |key: &str| if key == "workload" { levels } else { levels.saturating_sub(1) };
+    let (entries, open, close): (Vec<String>, _, _) = match value {
         Value::Object(entries) => {
-            let entries: Vec<String> =
-                entries.iter().map(|(key, value)| format!("{}: {}", json!(key), line(value))).collect();
-            format!("{{{}}}", entries.join(", "))
+            let entry =
+                |(key, value): (&String, _)| format!("{}: {}", json!(key), lines(value, deeper(key), indent + 2));
+            (entries.iter().map(entry).collect(), '{', '}')
         }
-        Value::Array(entries) => format!("[{}]", entries.iter().map(line).collect::<Vec<_>>().join(", ")),
-        plain => plain.to_string(),
+        Value::Array(entries) => (entries.iter().map(|value| lines(value, deeper(""), indent + 2)).collect(), '[', ']'),
+        plain => return plain.to_string(),
+    };
+    match levels {
+        0 => format!("{open}{}{close}", entries.join(", ")),
+        _ => {
+            let entries: Vec<String> = entries.iter().map(|entry| format!("{:indent$}  {entry}", "")).collect();
+            format!("{open}\n{}\n{:indent$}{close}", entries.join(",\n"), "")
+        }
     }
 }

@@ -5,11 +5,9 @@
 //! [`source`], [`local`] and [`bless`], which read and write files.
 
 pub mod bless;
-pub mod bootstrap;
 pub mod compare;
 pub mod environment;
 pub mod file;
-pub mod histogram;
 pub mod judgement;
 pub mod local;
 pub mod measure;

@@ -1,10 +1,10 @@
 //! One side of a comparison: one or more runs of one workload in one environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::environment::Environment;
+use super::environment::{Consequence, Environment};
 use super::measure::{self, Better, MeasureKind};
 use super::workload::WorkloadIdentity;
 use crate::error::{Error, Result};
@@ -23,6 +23,8 @@ pub struct Side {
     pub runs: Vec<RunIdentity>,
     /// The measures, each with its value in each run.
     pub measures: BTreeMap<String, Series>,
+    /// The reasons for which counts of the database were lost, each once.
+    pub doubts: BTreeSet<String>,
 }
 
 /// One run.
@@ -45,12 +47,12 @@ pub struct Series {
     pub kind: MeasureKind,
     /// The direction that is better.
     pub better: Better,
-    /// The share up to which a difference of an exact measure is none.
+    /// [`measure::MeasureValue::tolerance`], the greatest of all runs.
     pub tolerance: f64,
-    /// The value of each run; `None` where it has too few samples.
+    /// The value of each run; `None` where it has too few samples, or does not report the measure.
     pub values: Vec<Option<f64>>,
-    /// The error of each run's value; see [`measure::MeasureValue::error`].
-    pub errors: Vec<Option<f64>>,
+    /// The number of runs that do not report the measure.
+    pub lost: usize,
 }
 
 impl Side {
@@ -67,6 +69,7 @@ impl Side {
             environment,
             runs: Vec::new(),
             measures: BTreeMap::new(),
+            doubts: BTreeSet::new(),
         };
         for (name, summary) in summaries {
             usable(name, summary)?;
@@ -79,24 +82,23 @@ impl Side {
                 ))
                 .with_hint("combine only runs of the same workload against the same system on the same machine"));
             }
-            let readings = measure::read(summary).map_err(|error| Error::usage(format!("{name}: {}", error.what())))?;
             let before = side.runs.len();
-            for (measure, reading) in readings {
+            for (measure, reading) in measure::read(summary) {
                 let series = side.measures.entry(measure).or_insert_with(|| Series {
                     kind: reading.kind,
                     better: reading.better,
                     tolerance: 0.0,
                     values: vec![None; before],
-                    errors: vec![None; before],
+                    lost: before,
                 });
                 series.tolerance = series.tolerance.max(reading.tolerance);
                 series.values.push(reading.value);
-                series.errors.push(reading.error);
             }
-            for series in side.measures.values_mut() {
-                series.values.resize(before + 1, None);
-                series.errors.resize(before + 1, None);
+            for series in side.measures.values_mut().filter(|series| series.values.len() == before) {
+                series.values.push(None);
+                series.lost += 1;
             }
+            side.doubts.extend(measure::doubts(summary));
             side.runs.push(RunIdentity::of(summary));
         }
         Ok(side)
@@ -106,13 +108,11 @@ impl Side {
     fn differences(&self, summary: &Summary) -> Vec<String> {
         let environment = Environment::of(summary);
         let mut differences = self.workload.differences(&WorkloadIdentity::of(summary));
-        differences.extend(self.environment.other_target(&environment));
-        differences.extend(self.environment.other_place(&environment));
-        differences.extend(self.environment.other_wal(&environment));
-        differences.extend(self.environment.other_sql(&environment));
+        let grave = [Consequence::Nothing, Consequence::CountsAlone, Consequence::NoWal, Consequence::NoStatements];
+        differences.extend(grave.into_iter().flat_map(|grave| self.environment.differences(&environment, grave)));
         let version = |one: &Environment| format!("{} {}", one.system_version, one.suite_commit);
         if version(&self.environment) != version(&environment) {
-            differences.extend(self.environment.notes(&environment));
+            differences.extend(self.environment.differences(&environment, Consequence::Noted));
         }
         differences
     }

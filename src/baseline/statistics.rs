@@ -1,28 +1,15 @@
-//! The difference between two sides, as pure numbers. docs/BASELINES.md derives it and names the sources.
+//! The change between two sides as pure numbers, with runs as the unit. docs/BASELINES.md names the sources.
 
-use super::bootstrap::variance;
 use super::student::{t_above, t_tail};
 
-/// The weight of an assumption about the spread of runs, as a number of runs.
-const ASSUMED_RUNS: f64 = 4.0;
-/// The part of the variance between runs that the runs of one sitting share, and those of another do not: the machine's
-/// neighbours, a cold cache, a database grown old. Sides whose runs alternated share it.
-const SITTING: f64 = 0.5;
-/// The probability with which a comparison of two equal sides may flag anything at all.
-pub const FALSE_ALARMS: f64 = 0.01;
+/// The probability with which a comparison of two equal sides may flag any timed measure at all.
+pub const FALSE_ALARMS: f64 = 0.05;
+/// The probability that is left outside of the interval of an equivalence test: two one-sided tests at 5% each.
+pub const EQUIVALENCE: f64 = 0.10;
 
-/// The values of one measure in a side's runs.
-#[derive(Clone, Debug, Default)]
-pub struct RunValues {
-    /// The value of each run.
-    pub values: Vec<f64>,
-    /// The error of each value, judged by its run alone; zero where nothing is known.
-    pub errors: Vec<f64>,
-}
-
-/// The difference between two sides, with all that is needed for an interval.
+/// The change from base to head, with all that is needed for an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Difference {
+pub struct MeanChange {
     /// The head's mean minus the base's.
     pub estimate: f64,
     /// Its standard error.
@@ -31,74 +18,68 @@ pub struct Difference {
     pub freedom: f64,
 }
 
-impl Difference {
-    /// Compares two samples of at least one run each. `assumed` is the standard deviation between runs that is assumed
-    /// until runs show better; `noise` is the factor by which all measures together exceed the assumed variance
-    /// ([`noise`]); `in_turn` states that the runs of the sides alternated.
-    ///
-    /// The variance of a run is estimated from all runs of both sides together, and moderated as in Smyth (2004): few
-    /// runs say little about their own spread, and chance makes it look small. The assumption is the sum of the
-    /// variance within a run, which its own samples show, and that between runs.
-    pub fn between(base: &RunValues, head: &RunValues, assumed: f64, noise: f64, in_turn: bool) -> Self {
-        let [runs_base, runs_head] = [base, head].map(|side| side.values.len() as f64);
-        let observed_freedom = runs_base + runs_head - 2.0;
-        let within = within([base, head]);
-        let assumed = (assumed * assumed + within) * noise;
-        let freedom = ASSUMED_RUNS + observed_freedom;
-        let variance = (ASSUMED_RUNS * assumed + squares(base) + squares(head)) / freedom;
-        // The variance within a run is no part of what the runs of a sitting share.
-        let sitting = if in_turn { 0.0 } else { SITTING * (variance - within).max(0.0) };
-        Self {
-            estimate: mean(&head.values) - mean(&base.values),
-            error: (variance * (1.0 / runs_base + 1.0 / runs_head) + sitting).sqrt(),
-            freedom,
+impl MeanChange {
+    /// Compares the values of two sides, one of each run. With two runs or more on both sides this is Welch's t (1947);
+    /// a single run is compared with the other side's prediction interval. `None` where neither side has two runs.
+    pub fn between(base: &[f64], head: &[f64]) -> Option<Self> {
+        if base.is_empty() || head.is_empty() {
+            return None;
+        }
+        let (square, freedom) = match (variance(base), variance(head)) {
+            (None, None) => return None,
+            (Some(variance), None) => predicted(variance, base.len()),
+            (None, Some(variance)) => predicted(variance, head.len()),
+            (Some(of_base), Some(of_head)) => welch([(of_base, base.len()), (of_head, head.len())]),
+        };
+        Some(Self { estimate: mean(head) - mean(base), error: square.sqrt(), freedom })
+    }
+
+    /// Returns the probability of a change so far beyond `limit` (not negative), on either side, where none is beyond
+    /// it.
+    pub fn p_beyond(&self, limit: f64) -> f64 {
+        let beyond = self.estimate.abs() - limit;
+        match beyond > 0.0 {
+            false => 1.0,
+            true if self.error == 0.0 => 0.0,
+            true => 2.0 * t_tail(beyond / self.error, self.freedom),
         }
     }
 
-    /// Returns the probability of so large a difference between equal sides.
-    pub fn p(&self) -> f64 {
-        if self.error == 0.0 {
-            return if self.estimate == 0.0 { 1.0 } else { 0.0 };
-        }
-        2.0 * t_tail(self.estimate.abs() / self.error, self.freedom)
-    }
-
-    /// Returns the interval that misses the true difference with this probability.
+    /// Returns the interval that misses the true change with this probability.
     pub fn interval(&self, missed: f64) -> (f64, f64) {
-        let reach = t_above(missed / 2.0, self.freedom) * self.error;
+        let reach = if self.error == 0.0 { 0.0 } else { t_above(missed / 2.0, self.freedom) * self.error };
         (self.estimate - reach, self.estimate + reach)
     }
 }
 
-/// Returns the factor by which the variance of the runs exceeds the assumed one: the largest of all measures, each
-/// given by its two samples and the standard deviation between runs that is assumed of it; not below one. Measures of
-/// the same runs share their noise: where one of them shows a machine noisier than assumed, another of few runs looks
-/// calm by chance.
-pub fn noise<'a>(measures: impl Iterator<Item = ([&'a RunValues; 2], f64)>) -> f64 {
-    let ratios = measures.filter_map(|(sides, assumed)| {
-        let expected = assumed * assumed + within(sides);
-        let observed = common_variance(sides)?;
-        (expected > 0.0).then_some(observed / expected)
-    });
-    ratios.fold(1.0, f64::max)
+/// Returns the squared error and the degrees of freedom of one more run than the `runs` that have this variance.
+fn predicted(variance: f64, runs: usize) -> (f64, f64) {
+    (variance * (1.0 + 1.0 / runs as f64), runs as f64 - 1.0)
 }
 
-/// Returns the mean variance within a run, which its own samples show.
-fn within(sides: [&RunValues; 2]) -> f64 {
-    let errors = sides.into_iter().flat_map(|side| &side.errors).map(|error| error * error);
-    mean(&errors.collect::<Vec<_>>())
-}
+/// The number of runs from which Welch's degrees of freedom hold for sides of unequal number too.
+const ENOUGH_RUNS: usize = 5;
 
-/// Returns the variance of a run within its side; `None` where neither side has two.
-fn common_variance(sides: [&RunValues; 2]) -> Option<f64> {
-    let freedom: f64 = sides.iter().map(|side| side.values.len() as f64 - 1.0).sum();
-    (freedom > 0.0).then(|| sides.into_iter().map(squares).sum::<f64>() / freedom)
+/// Returns the squared error of a difference of means, and its degrees of freedom.
+///
+/// They are those of Welch and Satterthwaite, which a few runs beside many make too many: of two equal sides, two runs
+/// beside ten then differ in 10% of cases where 5% are meant. There they are those of the smaller side, their lower
+/// bound.
+fn welch(sides: [(f64, usize); 2]) -> (f64, f64) {
+    let [(base, base_below), (head, head_below)] =
+        sides.map(|(variance, runs)| (variance / runs as f64, runs as f64 - 1.0));
+    let square = base + head;
+    let fewest = sides[0].1.min(sides[1].1);
+    if square == 0.0 || (sides[0].1 != sides[1].1 && fewest < ENOUGH_RUNS) {
+        return (square, fewest as f64 - 1.0);
+    }
+    (square, square * square / (base * base / base_below + head * head / head_below))
 }
 
 /// Returns the level of each of several measures, so that all together raise a false alarm with a probability of at
 /// most [`FALSE_ALARMS`]: Holm's procedure (1979). A measure differs if its `p` is not above its level.
 ///
-/// The levels fit intervals too: each interval excludes zero exactly if its measure differs.
+/// The levels fit intervals too: each interval excludes what its `p` is about exactly if its measure differs.
 pub fn levels(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
@@ -115,24 +96,17 @@ pub fn levels(p: &[f64]) -> Vec<f64> {
     levels
 }
 
-/// Returns the noise floor: the average difference between two runs of the same thing, which is 2/√π standard
-/// deviations of normal ones (Gini's mean difference).
-pub fn noise_floor(values: &[f64]) -> f64 {
-    mean_difference(variance(values))
+/// Returns the standard deviation of the logarithms of positive values: for small ones, the share by which runs differ.
+/// `None` where there are fewer than two.
+pub fn spread(values: &[f64]) -> Option<f64> {
+    variance(&values.iter().map(|value| value.ln()).collect::<Vec<_>>()).map(f64::sqrt)
 }
 
-/// Returns the noise floor of both sides' runs together; 0 where neither has two.
-pub fn common_noise_floor(sides: [&RunValues; 2]) -> f64 {
-    common_variance(sides).map_or(0.0, mean_difference)
-}
-
-fn mean_difference(variance: f64) -> f64 {
-    2.0 * (variance / std::f64::consts::PI).sqrt()
-}
-
-/// Returns the sum of the squared distances of runs from their mean.
-fn squares(side: &RunValues) -> f64 {
-    variance(&side.values) * (side.values.len() as f64 - 1.0)
+/// Returns the variance of a sample; `None` where it has fewer than two values.
+fn variance(values: &[f64]) -> Option<f64> {
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| squares / (values.len() - 1) as f64)
 }
 
 /// Returns the arithmetic mean.
@@ -154,83 +128,125 @@ pub fn median(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    // proptest has another of that name.
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
     use super::*;
 
-    fn sample(values: &[f64]) -> RunValues {
-        RunValues { values: values.to_vec(), errors: vec![0.0; values.len()] }
+    #[test]
+    fn welch_matches_a_worked_example() {
+        // Variances of means 2.5/5 and 10/5; freedom 2.5² / (0.5²/4 + 2²/4).
+        let change = MeanChange::between(&[1.0, 2.0, 3.0, 4.0, 5.0], &[2.0, 4.0, 6.0, 8.0, 10.0]).unwrap();
+        assert_eq!(change.estimate, 3.0);
+        assert!((change.error - 2.5_f64.sqrt()).abs() < 1e-9 && (change.freedom - 5.882_353).abs() < 1e-6);
+        // Of sides of unequal number the smaller one decides, unless it has five.
+        let freedom = |base: &[f64], head: &[f64]| MeanChange::between(base, head).unwrap().freedom;
+        assert_eq!(freedom(&[1.0, 2.0], &[2.0, 4.0, 6.0, 8.0, 10.0]), 1.0);
+        assert!(freedom(&[1.0, 2.0, 3.0, 4.0, 5.0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) > 8.0);
+    }
+
+    #[test]
+    fn a_single_run_has_a_prediction_interval() {
+        // Mean 3, variance 2.5: 3 ± 2.776 · √2.5 · √1.2 for the sixth run.
+        let change = MeanChange::between(&[1.0, 2.0, 3.0, 4.0, 5.0], &[3.0]).unwrap();
+        let (low, high) = change.interval(0.05);
+        assert!((high - 4.809).abs() < 1e-3 && (low + 4.809).abs() < 1e-3, "{low} {high}");
+        let back = MeanChange::between(&[3.0], &[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        assert_eq!((back.error, back.freedom), (change.error, 4.0));
+        assert_eq!((MeanChange::between(&[1.0], &[2.0]), MeanChange::between(&[], &[1.0, 2.0])), (None, None));
+    }
+
+    #[test]
+    fn equal_runs_have_a_point_for_an_interval() {
+        let change = MeanChange::between(&[1.0, 1.0], &[1.5, 1.5]).unwrap();
+        assert_eq!((change.interval(0.05), change.freedom), ((0.5, 0.5), 1.0));
+        assert_eq!((change.p_beyond(0.1), change.p_beyond(0.5)), (0.0, 1.0));
     }
 
     #[test]
     fn holm_stops_at_the_first_non_significant_p_value() {
-        let levels = levels(&[0.004, 0.000_1, 0.5, 0.001]);
-        // 0.0001 ≤ 1%/4, 0.001 ≤ 1%/3, 0.004 ≤ 1%/2, 0.5 > 1%.
-        for (level, wanted) in levels.iter().zip([0.005, 0.002_5, 0.01, 0.01 / 3.0]) {
+        let levels = levels(&[0.02, 0.000_5, 0.9, 0.005]);
+        // 0.0005 ≤ 5%/4, 0.005 ≤ 5%/3, 0.02 ≤ 5%/2, 0.9 > 5%.
+        for (level, wanted) in levels.iter().zip([0.025, 0.012_5, 0.05, 0.05 / 3.0]) {
             assert!((level - wanted).abs() < 1e-12, "{levels:?}");
         }
-        // The second smallest fails at 1%/2, so that the largest, which 1% would let pass, is held to that too.
-        assert_eq!(super::levels(&[0.006, 0.001, 0.009])[2], 0.005);
+        // The second smallest fails at 5%/2, so that the largest, which 5% would let pass, is held to that too.
+        assert_eq!(super::levels(&[0.03, 0.005, 0.045])[2], 0.025);
     }
 
     #[test]
-    fn single_runs_have_the_assumed_error() {
-        let difference = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, 1.0, true);
-        assert!((difference.error - 0.02 * 2.0_f64.sqrt()).abs() < 1e-12 && difference.freedom == ASSUMED_RUNS);
-        let apart = Difference::between(&sample(&[1.0]), &sample(&[1.1]), 0.02, 1.0, false);
-        assert!(apart.error > difference.error);
-    }
-
-    #[test]
-    fn many_runs_outweigh_the_assumed_error() {
-        let runs: Vec<f64> = (0..200).map(|index| f64::from(index % 2) * 0.2).collect();
-        let difference = Difference::between(&sample(&runs), &sample(&runs), 0.02, 1.0, true);
-        let truth = 0.1 * (2.0_f64 / 200.0).sqrt();
-        assert!((difference.error / truth - 1.0).abs() < 0.03, "{difference:?}");
-    }
-
-    #[test]
-    fn contradicting_runs_raise_the_assumed_error() {
-        let runs = sample(&[0.0, 0.4]);
-        let contradicted = noise([([&runs, &runs], 0.04)].into_iter());
-        assert!((contradicted - 50.0).abs() < 1e-9, "0.08 where 0.0016 is assumed: {contradicted}");
-        let difference = Difference::between(&runs, &runs, 0.04, contradicted, true);
-        assert!((difference.error - 0.08_f64.sqrt()).abs() < 1e-9, "{difference:?}");
-        let quiet = sample(&[0.0, 0.01]);
-        assert_eq!(noise([([&quiet, &quiet], 0.04)].into_iter()), 1.0);
-        assert_eq!(noise([([&quiet, &quiet], 0.04), ([&runs, &runs], 0.04)].into_iter()), contradicted);
-        assert_eq!(noise(std::iter::empty()), 1.0);
-    }
-
-    #[test]
-    fn medians_and_noise_floors_are_exact() {
+    fn medians_and_spreads_are_exact() {
         assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
-        assert!((noise_floor(&[1.0, 3.0]) - 1.595_77).abs() < 1e-5);
-        assert_eq!(noise_floor(&[1.0]), 0.0);
+        let spread = super::spread(&[1.0, std::f64::consts::E]).unwrap();
+        assert!((spread - 0.5_f64.sqrt()).abs() < 1e-12 && super::spread(&[1.0]).is_none());
+    }
+
+    /// Normal values with a fixed seed.
+    struct Random(Xoshiro256PlusPlus);
+
+    impl Random {
+        fn uniform(&mut self) -> f64 {
+            (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+        }
+
+        fn normal(&mut self) -> f64 {
+            let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+            radius * (2.0 * std::f64::consts::PI * self.uniform()).cos()
+        }
+
+        fn runs(&mut self, count: usize, spread: f64) -> Vec<f64> {
+            (0..count).map(|_| spread * self.normal()).collect()
+        }
+    }
+
+    #[test]
+    fn intervals_cover_the_truth_as_often_as_stated() {
+        const TRIALS: u32 = 4_000;
+        let mut random = Random(Xoshiro256PlusPlus::seed_from_u64(13));
+        // The last one's sides differ in number and in spread, for which a pooled variance would not do.
+        for (runs, spreads) in
+            [([5, 5], [0.1, 0.1]), ([5, 1], [0.1, 0.1]), ([1, 10], [0.1, 0.1]), ([3, 12], [0.3, 0.05])]
+        {
+            for missed in [0.05, 0.10] {
+                let mut covered = 0;
+                for _ in 0..TRIALS {
+                    let [base, head] = [0, 1].map(|side| random.runs(runs[side], spreads[side]));
+                    let (low, high) = MeanChange::between(&base, &head).unwrap().interval(missed);
+                    covered += u32::from(low <= 0.0 && 0.0 <= high);
+                }
+                let share = f64::from(covered) / f64::from(TRIALS);
+                assert!((share - (1.0 - missed)).abs() < 0.015, "{runs:?}, {missed}: {share}");
+            }
+        }
     }
 
     proptest! {
         #[test]
-        fn an_interval_excludes_zero_exactly_if_its_measure_differs(
-            sides in prop::collection::vec((-0.3..0.3_f64, 0.001..0.1_f64), 1..12)
+        fn an_interval_is_beyond_exactly_if_its_measure_differs(
+            changes in prop::collection::vec((-0.3..0.3_f64, 0.001..0.1_f64), 1..12), limit in 0.0..0.1_f64
         ) {
-            let differences: Vec<_> = sides.iter()
-                .map(|(estimate, error)| Difference { estimate: *estimate, error: *error, freedom: 8.0 }).collect();
-            let p: Vec<f64> = differences.iter().map(Difference::p).collect();
-            for ((difference, p), level) in differences.iter().zip(&p).zip(levels(&p)) {
-                let (low, high) = difference.interval(level);
-                prop_assert!(low <= difference.estimate && difference.estimate <= high);
+            let changes: Vec<_> = changes.iter()
+                .map(|(estimate, error)| MeanChange { estimate: *estimate, error: *error, freedom: 8.0 }).collect();
+            let p: Vec<f64> = changes.iter().map(|change| change.p_beyond(limit)).collect();
+            for ((change, p), level) in changes.iter().zip(&p).zip(levels(&p)) {
+                let (low, high) = change.interval(level);
+                prop_assert!(low <= change.estimate && change.estimate <= high);
                 // On the edge itself either answer will do.
                 if (p / level - 1.0).abs() > 1e-6 {
-                    prop_assert_eq!(low > 0.0 || high < 0.0, *p < level);
+                    prop_assert_eq!(low > limit || high < -limit, *p < level);
                 }
             }
         }
 
         #[test]
-        fn swapped_sides_swap_the_sign(base in prop::collection::vec(0.5..2.0_f64, 1..8), head in prop::collection::vec(0.5..2.0_f64, 1..8)) {
-            let there = Difference::between(&sample(&base), &sample(&head), 0.03, 1.0, false);
-            let back = Difference::between(&sample(&head), &sample(&base), 0.03, 1.0, false);
+        fn swapped_sides_swap_the_sign(
+            base in prop::collection::vec(0.5..2.0_f64, 1..8), head in prop::collection::vec(0.5..2.0_f64, 2..8)
+        ) {
+            let there = MeanChange::between(&base, &head).unwrap();
+            let back = MeanChange::between(&head, &base).unwrap();
             prop_assert!((there.estimate + back.estimate).abs() < 1e-12 && (there.error - back.error).abs() < 1e-12);
+            prop_assert!((there.freedom - back.freedom).abs() < 1e-9);
         }
     }
 }

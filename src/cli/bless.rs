@@ -10,12 +10,12 @@ use super::common_flags::duration;
 use super::signals::Signals;
 use super::turn::{Contender, Ran};
 use crate::baseline::{bless, source};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::files;
 use crate::summary::Verdict;
 use crate::terminal::{err, errln, outln};
 
-/// The most repetitions of a run that is unfit.
+/// The most repetitions of a run that is invalid for reasons of the generator or its machine.
 const MOST_REPEATS: u32 = 2;
 
 /// Flags of `certctl-bench bless`.
@@ -69,12 +69,11 @@ pub fn run(flags: BlessFlags) -> Result<()> {
         // Blessed all the same: a run that breaches a threshold can still regress, which is what a baseline is for.
         outln!("{:<12} {breached} of them breach a threshold; the baseline is valid nevertheless", "note");
     }
-    let floors = baseline
-        .measures
-        .iter()
-        .filter(|(name, _)| name.ends_with("/response_p50_us") || name.ends_with("/response_p99_us"));
-    for (name, line) in floors {
-        outln!("{:<12} {name}: {:.1}%", "noise floor", line.noise_floor * 100.0);
+    for (name, line) in &baseline.measures {
+        let is_told = name.ends_with("/response_p50_us") || name.ends_with("/response_p99_us");
+        if let (true, Some(spread)) = (is_told, line.spread()) {
+            outln!("{:<12} by {:.1}% in {name}", "runs differ", spread * 100.0);
+        }
     }
     outln!("{:<12} {}", "written", path.display());
     Ok(())
@@ -88,22 +87,41 @@ fn make(flags: &BlessFlags, command: &str) -> Result<Vec<PathBuf>> {
         std::path::absolute(&flags.results).context(|| format!("finding the folder {}", flags.results.display()))?;
     let _claim = files::claim(&results)?;
     let stop = Signals::flag()?;
-    let mut folders = Vec::new();
+    let (mut folders, mut repeated) = (Vec::new(), Vec::new());
     for number in 1..=flags.times {
         let folder = results.join(format!("run-{number:02}"));
         for repeat in 0..=MOST_REPEATS {
             empty(&folder)?;
             err!("run {number} of {} … ", flags.times);
-            match contender.run(&folder, flags.longest_run, &stop)? {
-                Ran::Fit { verdict, took, .. } => {
+            match contender.run(&folder, flags.longest_run, &stop).inspect_err(|_| errln!("ended"))? {
+                Ran::Fit { verdict, took } => {
                     errln!("{verdict}, {:.0} s", took.as_secs_f64());
                     break;
                 }
-                Ran::Unfit(trouble) if repeat == MOST_REPEATS => return Err(trouble),
-                Ran::Unfit(trouble) => errln!("again: {}", trouble.what()),
+                Ran::Ours(why) => {
+                    errln!("invalid");
+                    repeated.push(format!("run {number}: {why}"));
+                }
+            }
+            if repeat == MOST_REPEATS {
+                let why = repeated.last().map_or("", String::as_str);
+                return Err(Error::invalid(format!(
+                    "{} attempts were all invalid, the last of {why}",
+                    MOST_REPEATS + 1
+                ))
+                .with_hint("use a less busy machine"));
             }
         }
         folders.push(folder);
+    }
+    outln!(
+        "{:<12} {} of {} runs, each for a reason of the generator or this machine",
+        "repeated",
+        repeated.len(),
+        flags.times
+    );
+    for why in repeated {
+        outln!("{:<12} {why}", "");
     }
     Ok(folders)
 }

@@ -8,14 +8,15 @@ use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::source;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::report::comparison_markdown;
 use crate::terminal::out;
 
 /// Flags of `certctl-bench compare`.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "A side is a baseline file, or the summary.json of one or more runs (or the folders that hold them).\n\
-                  Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 a run is invalid or the sides \
-                  are incomparable.",
+                  Exit codes: 0 nothing regressed, 1 could not run, 2 usage, 4 regressed, 5 a run is invalid, evidence \
+                  is missing, or the sides are incomparable.",
     override_usage = "certctl-bench compare [OPTIONS] BASE HEAD\n       \
                       certctl-bench compare [OPTIONS] --base FILE... --head FILE..."
 )]
@@ -38,6 +39,9 @@ pub struct CompareFlags {
     /// Write the comparison as JSON too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write it as Markdown too, for a pull request's comment.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 /// Compares, and prints a table and a verdict.
@@ -54,13 +58,16 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
         _ => (flags.base.clone(), flags.head.clone()),
     };
     let options = CompareOptions { threshold: flags.threshold, counts_only: flags.counts };
-    if let Some(path) = &flags.json {
+    for path in [&flags.json, &flags.markdown].into_iter().flatten() {
         files::refuse_input(path, &[&base[..], &head[..]].concat())?;
     }
     let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
     out!("{comparison}");
     if let Some(path) = &flags.json {
         comparison.save(path)?;
+    }
+    if let Some(path) = &flags.markdown {
+        files::write(path, comparison_markdown::section(&comparison))?;
     }
     Ok(comparison.exit_code)
 }

@@ -24,14 +24,14 @@ use super::session::{Observed, Observer};
 use super::signals::Signals;
 use crate::database as db;
 use crate::duet::block::{Block, SideWork, WorkloadBlock, pair_statements};
-use crate::duet::verdict::{self, Settings, Verdict};
+use crate::duet::verdict::{self, DuetVerdict, Settings};
 use crate::duet::{Duet, SCHEMA_VERSION, Sides};
 use crate::error::{Context, Error, Result};
 use crate::evidence::Evidence;
 use crate::evidence::meter::MachineMeter;
 use crate::files;
 use crate::load::cut::Cut;
-use crate::load::plan::{Model, Side};
+use crate::load::plan::{DuetSide, Model};
 use crate::load::run::Control;
 use crate::measure::Measurement;
 use crate::measure::machine::Machine;
@@ -206,7 +206,7 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
     }
 
     /// Plans the workloads of one side.
-    fn groups(&self, side: Side) -> Result<Groups<CheckedCertctl>> {
+    fn groups(&self, side: DuetSide) -> Result<Groups<CheckedCertctl>> {
         let mut groups = self.bench.groups(&self.load)?;
         for PlannedWorkload { workload, .. } in groups.iter_mut().flatten() {
             if matches!(workload.plan.model, Model::Closed { .. }) {
@@ -235,7 +235,7 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     let widest = widest.map(|(base, head)| sockets(base.iter().chain(head).map(|planned| &planned.workload)));
     widest.max_by_key(|sockets| sockets.descriptors()).unwrap_or_default().allow(load.bench.sized())?;
     let mut destinations = Vec::new();
-    for side in Side::BOTH {
+    for side in DuetSide::BOTH {
         destinations.extend(players.of_mut(side).destinations()?);
     }
     let (folder, _claim) = bench::output_folder(flags.output.clone(), "duet", false)?;
@@ -256,8 +256,8 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
             schema_version: SCHEMA_VERSION,
             scenario: B::NAME,
             finished_at: String::new(),
-            verdict: Verdict::Invalid,
-            exit_code: Verdict::Invalid.exit_code(),
+            verdict: DuetVerdict::Invalid,
+            exit_code: DuetVerdict::Invalid.exit_code(),
             invalid: Vec::new(),
             notes: Vec::new(),
             settings,
@@ -399,7 +399,8 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
     /// Starts both systems, loads them, and stops them.
     fn attempt(&mut self, number: usize, signals: &Signals) -> Result<Attempt> {
         let index = number - 1;
-        let order = if index.is_multiple_of(2) { [Side::Base, Side::Head] } else { [Side::Head, Side::Base] };
+        let order =
+            if index.is_multiple_of(2) { [DuetSide::Base, DuetSide::Head] } else { [DuetSide::Head, DuetSide::Base] };
         let [first, second] = self.ports;
         let ports = if (index / 2).is_multiple_of(2) {
             Sides { base: first, head: second }
@@ -447,7 +448,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         }
         attempt.block.work = gathered
             .map(|one| SideWork::of(&one.measurements.iter().collect::<Vec<_>>(), &one.evidence, &one.machine_use));
-        for side in Side::BOTH {
+        for side in DuetSide::BOTH {
             let problems = &attempt.block.work.of(side).problems;
             attempt.fatal.extend(problems.iter().map(|problem| format!("{}: {problem}", side.label())));
         }
@@ -459,7 +460,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         &self,
         systems: &Sides<CheckedCertctl>,
         group: &Sides<Vec<BoundWorkload>>,
-        order: [Side; 2],
+        order: [DuetSide; 2],
         gathered: &mut Sides<Gathered>,
         attempt: &mut Attempt,
     ) -> Result<()> {
@@ -480,7 +481,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         *of_sides.of_mut(order[0]) = measurements;
         *of_sides.of_mut(order[1]) = second;
         let machine_use = meters.map(MachineMeter::finish);
-        for side in Side::BOTH {
+        for side in DuetSide::BOTH {
             let (measurements, group) = (of_sides.of(side), group.of(side));
             let Some(observer) = observers.of_mut(side).take() else { continue };
             let Observed { work, evidence, uncounted } = observer.finish(group, measurements);
@@ -520,7 +521,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             let both = Sides { base: &of_sides.base[index], head: &of_sides.head[index] };
             attempt.block.workloads.push(WorkloadBlock::of(bound.workload.name, both));
         }
-        for side in Side::BOTH {
+        for side in DuetSide::BOTH {
             gathered.of_mut(side).measurements.append(of_sides.of_mut(side));
         }
         Ok(())
@@ -566,10 +567,10 @@ struct Running {
 }
 
 impl Player {
-    fn of(flags: &DuetFlags, side: Side) -> Result<Self> {
+    fn of(flags: &DuetFlags, side: DuetSide) -> Result<Self> {
         let (name, environment, database, migrations) = match side {
-            Side::Base => (&flags.base, &flags.base_env, &flags.base_database, &flags.base_migrations),
-            Side::Head => (&flags.head, &flags.head_env, &flags.head_database, &flags.head_migrations),
+            DuetSide::Base => (&flags.base, &flags.base_env, &flags.base_database, &flags.base_migrations),
+            DuetSide::Head => (&flags.head, &flags.head_env, &flags.head_database, &flags.head_migrations),
         };
         let flag = side.label();
         if is_url(name) {

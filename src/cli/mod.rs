@@ -17,7 +17,6 @@ pub mod exit;
 pub mod handshake_bench;
 pub mod prepare;
 pub mod registry;
-pub mod relative;
 mod remote;
 pub mod report;
 pub mod request_loop;

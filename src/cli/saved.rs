@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::criterion::CriterionFlags;
 use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::local::{self, Keep};
-use crate::baseline::{Comparison, Side, source};
+use crate::baseline::{Comparison, Judgement, Side, source};
 use crate::error::Result;
 use crate::exit_code;
 use crate::files;
@@ -85,11 +85,11 @@ impl Saved {
     }
 }
 
-/// Returns the exit code of both: 5 outranks a breach, and a breach a regression.
+/// Returns the exit code of both: what is incomparable outranks a breach, and a breach a regression and what is missing.
 fn both(verdict: Verdict, comparison: &Comparison) -> u8 {
-    match (verdict.exit_code(), comparison.exit_code) {
-        (_, exit_code::INVALID) => exit_code::INVALID,
-        (0, compared) => compared,
+    match (verdict.exit_code(), comparison.verdict) {
+        (_, Judgement::Incomparable) => exit_code::INVALID,
+        (exit_code::PASS, _) => comparison.exit_code,
         (judged, _) => judged,
     }
 }

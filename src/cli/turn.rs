@@ -1,4 +1,4 @@
-//! A bench command that this process runs: a side of a relative comparison, or a run of a new baseline.
+//! A bench command that this process runs: a run of a new baseline.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,7 +12,6 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::baseline::source;
-use crate::baseline::workload::short_hash;
 use crate::error::{Context, Error, Result};
 use crate::exit_code;
 use crate::provision::child::{Child, Spec};
@@ -35,7 +34,7 @@ const REDACTED: &str = "[not shown]";
 
 /// A bench command.
 pub struct Contender {
-    /// The flag that named it: `base`, `head` or `command`.
+    /// The flag that named it.
     pub label: &'static str,
     program: String,
     arguments: Vec<String>,
@@ -49,11 +48,11 @@ pub enum Ran {
         verdict: String,
         /// The time from start to end, the parts that are not measured included.
         took: Duration,
-        /// Identifies the run among all others: its id, or without one a hash of its whole summary.
-        identity: String,
     },
-    /// It cannot be compared, for this reason; another run may be.
-    Unfit(Error),
+    /// It is invalid for reasons of the generator or its machine alone, which the text states: another run may take its
+    /// place. A run that the system spoilt is an error instead, since repeating it would keep the runs in which it did
+    /// not.
+    Ours(String),
 }
 
 impl Contender {
@@ -81,7 +80,8 @@ impl Contender {
     /// Runs it once, with a new folder for its output.
     ///
     /// # Errors
-    /// If it cannot be started, does not understand its own arguments, or this process is stopped.
+    /// If it cannot be started, does not understand its own arguments, measures nothing that can be compared for a reason
+    /// that is not ours, or this process is stopped.
     pub fn run(&self, folder: &Path, limit: Duration, stop: &AtomicBool) -> Result<Ran> {
         let label = self.label;
         fs::create_dir_all(folder).context(|| format!("making the folder {}", folder.display()))?;
@@ -97,29 +97,29 @@ impl Contender {
         // The log may hold the command: a build tool repeats one that failed.
         self.redact(&log)?;
         let Some(status) = ended? else {
-            return Ok(Ran::Unfit(
-                Error::new(format!("{label} took longer than {limit:?}; its output is in {}", log.display()))
-                    .with_hint("raise --longest-run, or shorten the run"),
-            ));
+            return Err(Error::new(format!("{label} took longer than {limit:?}; its output is in {}", log.display()))
+                .with_hint("raise --longest-run, or shorten the run"));
         };
         if stop.load(Ordering::Relaxed) {
             return Err(Error::invalid(format!("stopped while {label} ran; its output is in {}", folder.display())));
         }
         let took = started.elapsed();
         match judge(label, folder, status)? {
-            FoundSummary::Fit { verdict, identity } => Ok(Ran::Fit { verdict, took, identity }),
-            FoundSummary::Invalid(why) => {
-                Ok(Ran::Unfit(Error::invalid(format!("the run of {label} is invalid: {why}"))))
-            }
+            FoundSummary::Fit { verdict } => Ok(Ran::Fit { verdict, took }),
+            FoundSummary::Ours(why) => Ok(Ran::Ours(why)),
+            FoundSummary::Invalid(why) => Err(Error::invalid(format!("the run of {label} is invalid: {why}"))
+                .with_hint(format!(
+                    "the reason is not one of the generator or this machine, so the run is not repeated; its output is \
+                     in {}",
+                    folder.display()
+                ))),
             FoundSummary::Nothing if status.code() == Some(exit_code::USAGE.into()) => Err(Error::usage(format!(
                 "the command of --{label} is wrong: {}",
                 child.failure("it refused its arguments").what()
             ))),
-            FoundSummary::Nothing => Ok(Ran::Unfit(
-                child
-                    .failure("it wrote no summary.json of a run")
-                    .with_hint("try the command by itself; it must not contain --output"),
-            )),
+            FoundSummary::Nothing => Err(child
+                .failure("it wrote no summary.json of a run")
+                .with_hint("try the command by itself; it must not contain --output")),
         }
     }
 }
@@ -204,8 +204,10 @@ impl Guard {
 /// The summary that a run left.
 enum FoundSummary {
     /// One that can be compared.
-    Fit { verdict: String, identity: String },
-    /// One that cannot.
+    Fit { verdict: String },
+    /// One that cannot, for reasons of the generator or its machine alone.
+    Ours(String),
+    /// One that cannot, for another reason.
     Invalid(String),
     /// None.
     Nothing,
@@ -228,10 +230,12 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<FoundSummary>
     // Read as plain JSON: the comparison checks whether this version supports the summary.
     let summary: Value = serde_json::from_str(&text).unwrap_or_default();
     let verdict = summary["verdict"].as_str().unwrap_or("no verdict");
-    if !["pass", "breached"].contains(&verdict) {
-        let reasons = summary["invalid"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let reasons = reasons.collect::<Vec<_>>().join("; ");
-        return Ok(FoundSummary::Invalid(if reasons.is_empty() { verdict.to_owned() } else { reasons }));
+    let reasons = summary["invalid"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let reasons = reasons.collect::<Vec<_>>().join("; ");
+    if !["pass", "breached"].contains(&verdict) || !reasons.is_empty() {
+        let reasons = if reasons.is_empty() { verdict.to_owned() } else { reasons };
+        let is_ours = summary["repeatable"] == true;
+        return Ok(if is_ours { FoundSummary::Ours(reasons) } else { FoundSummary::Invalid(reasons) });
     }
     let partial = |workload: &Value| workload["results"]["arrivals"]["partial"] == true;
     if summary["workloads"].as_array().into_iter().flatten().any(partial) {
@@ -242,6 +246,5 @@ fn judge(label: &str, folder: &Path, status: ExitStatus) -> Result<FoundSummary>
     if !is_consistent {
         return Ok(FoundSummary::Invalid(format!("its summary says {verdict}, but it ended with exit code {ended}")));
     }
-    let identity = summary["run_id"].as_str().map_or_else(|| short_hash(&text), str::to_owned);
-    Ok(FoundSummary::Fit { verdict: verdict.to_owned(), identity })
+    Ok(FoundSummary::Fit { verdict: verdict.to_owned() })
 }

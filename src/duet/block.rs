@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Sides;
 use crate::evidence::Evidence;
 use crate::evidence::Statement;
-use crate::load::plan::Side;
+use crate::load::plan::DuetSide;
 use crate::measure::distribution::Quantile;
 use crate::measure::machine_use::MachineUse;
 use crate::measure::recorder::RightAnswer;
@@ -242,7 +242,7 @@ pub fn pair_statements(blocks: &[Block]) -> Vec<StatementPair> {
     let mut sums: BTreeMap<&str, Sides<Sum>> = BTreeMap::new();
     let mut answers = Sides::<f64>::default();
     for block in blocks {
-        for side in Side::BOTH {
+        for side in DuetSide::BOTH {
             let work = block.work.of(side);
             *answers.of_mut(side) += work.answers as f64;
             for statement in &work.statements {

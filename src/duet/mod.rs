@@ -12,12 +12,12 @@ pub mod verdict;
 
 use serde::Serialize;
 
-use crate::load::plan::Side;
+use crate::load::plan::DuetSide;
 use crate::measure::machine::Machine;
 use crate::summary::plan::PlanFacts;
 use crate::system::SystemDescription;
 use block::Block;
-use verdict::{Judged, Settings, Verdict};
+use verdict::{DuetVerdict, Judged, Settings};
 
 /// A value for each side of a duet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -33,23 +33,23 @@ impl<T> Sides<T> {
     ///
     /// # Errors
     /// The first error of `make`.
-    pub fn try_make<E>(mut make: impl FnMut(Side) -> Result<T, E>) -> Result<Self, E> {
-        Ok(Self { base: make(Side::Base)?, head: make(Side::Head)? })
+    pub fn try_make<E>(mut make: impl FnMut(DuetSide) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self { base: make(DuetSide::Base)?, head: make(DuetSide::Head)? })
     }
 
     /// Returns the value of one side.
-    pub fn of(&self, side: Side) -> &T {
+    pub fn of(&self, side: DuetSide) -> &T {
         match side {
-            Side::Base => &self.base,
-            Side::Head => &self.head,
+            DuetSide::Base => &self.base,
+            DuetSide::Head => &self.head,
         }
     }
 
     /// Returns the value of one side.
-    pub fn of_mut(&mut self, side: Side) -> &mut T {
+    pub fn of_mut(&mut self, side: DuetSide) -> &mut T {
         match side {
-            Side::Base => &mut self.base,
-            Side::Head => &mut self.head,
+            DuetSide::Base => &mut self.base,
+            DuetSide::Head => &mut self.head,
         }
     }
 
@@ -74,7 +74,7 @@ pub struct Duet {
     /// The moment of its end, UTC, RFC 3339.
     pub finished_at: String,
     /// The verdict over all judged measures.
-    pub verdict: Verdict,
+    pub verdict: DuetVerdict,
     /// The exit code that follows.
     pub exit_code: u8,
     /// The reasons for which nothing may be concluded.

@@ -35,7 +35,7 @@ pub struct Settings {
 /// What follows from a measure, or from all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum DuetVerdict {
     /// The head is worse.
     Regressed,
     /// The head is better.
@@ -48,7 +48,7 @@ pub enum Verdict {
     Invalid,
 }
 
-impl Verdict {
+impl DuetVerdict {
     /// Returns the exit code of a duet that ends with it.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -59,7 +59,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for DuetVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Regressed => "regressed",
@@ -90,7 +90,7 @@ pub struct Judged {
     /// judged.
     pub p: Option<f64>,
     /// What follows; absent of a measure that is only shown.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<DuetVerdict>,
 }
 
 /// Returns the least growth of a cost per right answer that counts: background work touches the same tables, pages
@@ -186,10 +186,10 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
     for (error, p) in errors.into_iter().zip(of_errors) {
         let grew = error.values.head.unwrap_or(0.0) - error.values.base.unwrap_or(0.0);
         let regressed = *p <= settings.alpha && grew > LEAST_ERRORS;
-        let verdict = if regressed { Verdict::Regressed } else { Verdict::Unchanged };
+        let verdict = if regressed { DuetVerdict::Regressed } else { DuetVerdict::Unchanged };
         all.push(Judged { p: Some(*p), verdict: Some(verdict), ..error });
     }
-    let broken = all.iter().any(|one| one.measure == "errors_share" && one.verdict == Some(Verdict::Regressed));
+    let broken = all.iter().any(|one| one.measure == "errors_share" && one.verdict == Some(DuetVerdict::Regressed));
     for measured in shown {
         // Where the head fails, its errors say so already.
         if measured.measure == JUDGED[0] && !broken {
@@ -201,14 +201,14 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
 }
 
 /// Returns the verdict that follows from all measures.
-pub fn overall(measures: &[Judged], invalid: bool) -> Verdict {
+pub fn overall(measures: &[Judged], invalid: bool) -> DuetVerdict {
     let any = |verdict| measures.iter().any(|one| one.verdict == Some(verdict));
     match () {
-        () if invalid => Verdict::Invalid,
-        () if any(Verdict::Regressed) => Verdict::Regressed,
-        () if any(Verdict::Improved) => Verdict::Improved,
-        () if any(Verdict::Indistinct) => Verdict::Indistinct,
-        () => Verdict::Unchanged,
+        () if invalid => DuetVerdict::Invalid,
+        () if any(DuetVerdict::Regressed) => DuetVerdict::Regressed,
+        () if any(DuetVerdict::Improved) => DuetVerdict::Improved,
+        () if any(DuetVerdict::Indistinct) => DuetVerdict::Indistinct,
+        () => DuetVerdict::Unchanged,
     }
 }
 
@@ -236,10 +236,10 @@ fn finish(measured: Measured, p: Option<f64>, settings: &Settings, bound: f64, i
         let better = estimate.below(-limit);
         let bounded = estimate.below(limit).max(estimate.above(-limit));
         match () {
-            () if p <= settings.alpha => Verdict::Regressed,
-            () if better <= settings.alpha => Verdict::Improved,
-            () if bounded <= EQUIVALENCE => Verdict::Unchanged,
-            () => Verdict::Indistinct,
+            () if p <= settings.alpha => DuetVerdict::Regressed,
+            () if better <= settings.alpha => DuetVerdict::Improved,
+            () if bounded <= EQUIVALENCE => DuetVerdict::Unchanged,
+            () => DuetVerdict::Indistinct,
         }
     });
     let detectable = estimate.filter(|_| is_time).map(|one| one.detectable(bound, settings.alpha));
@@ -327,7 +327,7 @@ mod tests {
         scatter.into_iter().enumerate().map(block).collect()
     }
 
-    fn verdict_of(blocks: &[Block], measure: &str) -> Option<Verdict> {
+    fn verdict_of(blocks: &[Block], measure: &str) -> Option<DuetVerdict> {
         let (measures, invalid) = judge(blocks, &SETTINGS);
         assert_eq!(invalid, [] as [&str; 0]);
         measures.iter().find(|one| one.measure == measure).unwrap().verdict
@@ -336,11 +336,11 @@ mod tests {
     #[test]
     fn five_percent_are_found_and_nothing_is_not() {
         for measure in JUDGED {
-            assert_eq!(verdict_of(&blocks(0.05), measure), Some(Verdict::Regressed));
-            assert_eq!(verdict_of(&blocks(-0.05), measure), Some(Verdict::Improved));
-            assert_eq!(verdict_of(&blocks(0.0), measure), Some(Verdict::Unchanged));
+            assert_eq!(verdict_of(&blocks(0.05), measure), Some(DuetVerdict::Regressed));
+            assert_eq!(verdict_of(&blocks(-0.05), measure), Some(DuetVerdict::Improved));
+            assert_eq!(verdict_of(&blocks(0.0), measure), Some(DuetVerdict::Unchanged));
             // Close to the threshold, the blocks cannot decide.
-            assert_eq!(verdict_of(&blocks(0.02), measure), Some(Verdict::Indistinct));
+            assert_eq!(verdict_of(&blocks(0.02), measure), Some(DuetVerdict::Indistinct));
         }
     }
 
@@ -354,13 +354,13 @@ mod tests {
 
     #[test]
     fn a_cost_that_grows_is_found_however_fast_the_answers_are() {
-        assert_eq!(verdict_of(&with_cost("sql_calls", |_| 5.0), "sql_calls"), Some(Verdict::Regressed));
-        assert_eq!(verdict_of(&with_cost("shared_blocks", |_| 200.0), "shared_blocks"), Some(Verdict::Regressed));
-        assert_eq!(verdict_of(&with_cost("sql_calls", |_| 4.01), "sql_calls"), Some(Verdict::Unchanged));
-        assert_eq!(verdict_of(&with_cost("sql_calls", |_| 3.0), "sql_calls"), Some(Verdict::Improved));
+        assert_eq!(verdict_of(&with_cost("sql_calls", |_| 5.0), "sql_calls"), Some(DuetVerdict::Regressed));
+        assert_eq!(verdict_of(&with_cost("shared_blocks", |_| 200.0), "shared_blocks"), Some(DuetVerdict::Regressed));
+        assert_eq!(verdict_of(&with_cost("sql_calls", |_| 4.01), "sql_calls"), Some(DuetVerdict::Unchanged));
+        assert_eq!(verdict_of(&with_cost("sql_calls", |_| 3.0), "sql_calls"), Some(DuetVerdict::Improved));
         // One block alone, such as the one that a background loop ran in.
         let once = |index| if index == 2 { 4.3 } else { 4.0 };
-        assert_ne!(verdict_of(&with_cost("sql_calls", once), "sql_calls"), Some(Verdict::Regressed));
+        assert_ne!(verdict_of(&with_cost("sql_calls", once), "sql_calls"), Some(DuetVerdict::Regressed));
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
             block.work = Sides::default();
         }
         let (measures, invalid) = judge(&neither, &SETTINGS);
-        assert_eq!((invalid.len(), overall(&measures, false)), (0, Verdict::Unchanged));
+        assert_eq!((invalid.len(), overall(&measures, false)), (0, DuetVerdict::Unchanged));
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
             block.workloads[0].logarithms = BTreeMap::new();
         }
         let (measures, invalid) = judge(&blocks, &SETTINGS);
-        assert_eq!((invalid.len(), overall(&measures, false)), (0, Verdict::Regressed));
+        assert_eq!((invalid.len(), overall(&measures, false)), (0, DuetVerdict::Regressed));
         // Of both: no verdict.
         for block in &mut blocks {
             block.workloads[0].answers.base = block.workloads[0].answers.head;
@@ -407,10 +407,10 @@ mod tests {
             blocks[0].workloads[0].answers.head.right -= head;
             verdict_of(&blocks, "errors_share")
         };
-        assert_eq!(with_errors(10, 12), Some(Verdict::Unchanged));
+        assert_eq!(with_errors(10, 12), Some(DuetVerdict::Unchanged));
         // Significant, but one in 1,200.
-        assert_eq!(with_errors(0, 25), Some(Verdict::Unchanged));
-        assert_eq!(with_errors(10, 100), Some(Verdict::Regressed));
-        assert_eq!(with_errors(100, 10), Some(Verdict::Unchanged));
+        assert_eq!(with_errors(0, 25), Some(DuetVerdict::Unchanged));
+        assert_eq!(with_errors(10, 100), Some(DuetVerdict::Regressed));
+        assert_eq!(with_errors(100, 10), Some(DuetVerdict::Unchanged));
     }
 }

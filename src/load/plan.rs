@@ -34,20 +34,20 @@ pub struct Plan {
     /// The seed that makes a random schedule repeatable.
     pub rng_seed: u64,
     /// The side of a duet whose arrivals these are; `None` if the workload has no twin.
-    pub side: Option<Side>,
+    pub side: Option<DuetSide>,
 }
 
 /// One of the two sides of a duet. Both have the same schedule. Of each pair of arrivals one comes half an interval
 /// after the other, on which side is drawn at random (Bulej et al., "Duet Benchmarking", ICPE 2020).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
+pub enum DuetSide {
     /// What there was before.
     Base,
     /// What it is compared with.
     Head,
 }
 
-impl Side {
+impl DuetSide {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::Base, Self::Head];
 

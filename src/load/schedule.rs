@@ -11,7 +11,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::arrival::PlannedRequest;
-use super::plan::Side;
+use super::plan::DuetSide;
 use super::rate::Rate;
 
 /// The distribution of arrivals over time.
@@ -153,7 +153,7 @@ impl Iterator for Schedule {
 #[derive(Clone, Debug)]
 pub struct Shifted {
     inner: Peekable<Schedule>,
-    side: Side,
+    side: DuetSide,
     by_ns: u64,
     draw: Xoshiro256PlusPlus,
     /// Arrivals that were shifted beyond later ones.
@@ -165,7 +165,7 @@ type PlannedBy = (u64, usize);
 
 impl Shifted {
     /// Shifts the arrivals of `inner` for `side`, by `by_ns`. `seed` is the same on both sides.
-    pub fn new(inner: Schedule, side: Side, by_ns: u64, seed: u64) -> Self {
+    pub fn new(inner: Schedule, side: DuetSide, by_ns: u64, seed: u64) -> Self {
         // Not the sequence that the schedule itself draws from.
         let draw = Xoshiro256PlusPlus::seed_from_u64(!seed);
         Self { inner: inner.peekable(), side, by_ns, draw, due: BinaryHeap::new() }
@@ -180,7 +180,7 @@ impl Iterator for Shifted {
         while let Some((at_ns, planned)) =
             self.inner.next_if(|(at_ns, _)| self.due.peek().is_none_or(|Reverse((first_ns, ..))| at_ns < first_ns))
         {
-            let late = if self.draw.next_u64() >> 63 == 0 { Side::Base } else { Side::Head };
+            let late = if self.draw.next_u64() >> 63 == 0 { DuetSide::Base } else { DuetSide::Head };
             let shift_ns = if late == self.side { self.by_ns } else { 0 };
             self.due.push(Reverse((at_ns + shift_ns, planned.seq, (planned.client, planned.step))));
         }
@@ -402,8 +402,8 @@ mod tests {
         };
         let rate = Rate::per_second(167);
         for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Jittered(rate)] {
-            let (schedule, base) = of(Side::Base, &pattern);
-            let (_, head) = of(Side::Head, &pattern);
+            let (schedule, base) = of(DuetSide::Base, &pattern);
+            let (_, head) = of(DuetSide::Head, &pattern);
             assert_eq!([base.len(), head.len()], [schedule.len(); 2]);
             let mut base_first = 0;
             for ((at_ns, planned), (base, head)) in schedule.iter().zip(base.iter().zip(&head)) {

@@ -137,6 +137,19 @@ impl Invalid {
         matches!(self, Self::Handshakes { .. })
     }
 
+    /// Returns true if the reason lies with the generator or its machine, so that another run hides nothing that the
+    /// system did. Lateness and arrivals that were never sent are charged to this side only as far as they would have
+    /// been there at a system that never stalls (`attribution.rs`); too few connections are another matter, since a
+    /// slower system needs more.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Saturated { .. } | Self::Starved(_) | Self::Throttled(_) => true,
+            Self::Lag { late, for_connection, .. } => for_connection * 2 <= *late,
+            Self::Unsent { unsent, for_connection, .. } => for_connection * 2 <= *unsent,
+            _ => false,
+        }
+    }
+
     /// Returns true if every sample may be slow through no fault of the system: the generator was the bottleneck, or
     /// others kept the system from working. The speed and timeliness of its answers then say nothing about it; their
     /// content does.
@@ -476,6 +489,41 @@ mod tests {
         let judged = |beyond| (run(beyond).measured, run(beyond).certain, run(beyond).passed());
         assert_eq!([judged(5), judged(13)], [(None, false, None); 2]);
         assert_eq!([judged(15), judged(500)], [(None, true, Some(false)); 2]);
+    }
+
+    #[test]
+    fn only_our_own_reasons_repeat_a_run() {
+        let punctuality = ARRIVALS;
+        let lag = |for_connection| Invalid::Lag {
+            late: 100,
+            for_connection,
+            timed: 1_000,
+            within: None,
+            punctuality,
+            away: Away::default(),
+        };
+        let unsent =
+            |for_connection| Invalid::Unsent { unsent: 9, for_connection, scheduled: 90, away: Away::default() };
+        let stopped = Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 };
+        for reason in [lag(0), unsent(0), Invalid::Saturated { busy_share: 1.0 }, Invalid::Throttled(stopped)] {
+            assert!(reason.is_ours(), "{reason}");
+        }
+        // More connections are needed, or the system failed, or nobody knows.
+        let work = Work { name: "rows", claimed: 2, found: 1, source: "SQL" };
+        for reason in [
+            lag(100),
+            unsent(9),
+            Invalid::Partial,
+            Invalid::NothingMeasured,
+            Invalid::Broken { wrong: 1, scheduled: 9 },
+            Invalid::Exhausted { connections: 1 },
+            Invalid::Handshakes { undeclared: 9, of: 9 },
+            Invalid::Never { what: "recovery", hint: "" },
+            Invalid::Work(work),
+            Invalid::WorkUncounted(String::new()),
+        ] {
+            assert!(!reason.is_ours(), "{reason}");
+        }
     }
 
     #[test]

@@ -12,18 +12,21 @@ use crate::baseline::judgement::Judgement;
 /// Renders a comparison as a section of its own.
 pub fn section(comparison: &Comparison) -> String {
     let mut text = format!("### {}: {}\n\n", markdown(&comparison.scenario), comparison.verdict);
-    let turns = if comparison.in_turn { ", run in turn on one machine" } else { "" };
     let (base, head) = (comparison.base_runs, comparison.head_runs);
-    let _ = writeln!(text, "{}; {base} × base and {head} × head{turns}.\n", meaning(comparison));
+    let _ = writeln!(text, "{}; {base} × base and {head} × head.\n", meaning(comparison));
     for why in &comparison.incomparable {
         let _ = writeln!(text, "- incomparable: {}", markdown(why));
+    }
+    for why in &comparison.missing {
+        let _ = writeln!(text, "- missing: {}", markdown(why));
     }
     for note in &comparison.notes {
         let _ = writeln!(text, "- differs: {}", markdown(note));
     }
-    let changed = |one: &&Compared| matches!(one.verdict, Judgement::Regressed | Judgement::Improved);
-    let (mut changes, rest): (Vec<_>, Vec<_>) = comparison.measures.iter().partition(changed);
-    changes.sort_by_key(|one| one.verdict == Judgement::Improved);
+    let order = [Judgement::Regressed, Judgement::Missing, Judgement::Improved];
+    let place = |one: &&Compared| order.iter().position(|verdict| *verdict == one.verdict);
+    let (mut changes, rest): (Vec<_>, Vec<_>) = comparison.measures.iter().partition(|one| place(one).is_some());
+    changes.sort_by_key(place);
     if !changes.is_empty() {
         text.push_str(&table(&changes));
     }
@@ -50,21 +53,24 @@ fn meaning(comparison: &Comparison) -> String {
                 count(Judgement::Indistinct)
             )
         }
+        Judgement::Missing => "evidence is missing, so that nothing is called unchanged or better".to_owned(),
+        Judgement::NotJudged => "nothing is judged".to_owned(),
         Judgement::Incomparable => "base and head differ in workload or environment, so nothing is judged".to_owned(),
     }
 }
 
 fn table(measures: &[&Compared]) -> String {
-    let header = ["measure", "verdict", "base", "head", "change", "interval", "noise floor"];
+    let header = ["measure", "verdict", "base", "head", "change", "interval", "tolerance"];
     let rows = measures.iter().map(|one| {
         let interval = one.change_low.zip(one.change_high);
-        let verdict = Cell { text: one.verdict.to_string(), alarming: one.verdict == Judgement::Regressed };
+        let reason = one.reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let verdict = Cell { text: format!("{}{reason}", one.verdict), alarming: one.verdict == Judgement::Regressed };
         let figures = [
             one.base.map(|value| one.value(value)),
             one.head.map(|value| one.value(value)),
             one.change.map(|change| one.change(change)),
             interval.map(|(low, high)| format!("{} … {}", one.change(low), one.change(high))),
-            one.noise_floor.filter(|floor| *floor > 0.0).map(|floor| one.floor(floor)),
+            one.tolerance.map(|tolerance| one.tolerance_text(tolerance)),
         ];
         let figures = figures.into_iter().map(|figure| figure.unwrap_or_else(|| "–".to_owned()).into());
         [one.name.as_str().into(), verdict].into_iter().chain(figures).collect()

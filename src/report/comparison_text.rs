@@ -10,8 +10,7 @@ use crate::baseline::measure::MeasureKind;
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs = |count: usize| if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
-        let turns = if self.in_turn { ", in turn" } else { "" };
-        writeln!(f, "{}: base {}, head {}{turns}", self.scenario, runs(self.base_runs), runs(self.head_runs))?;
+        writeln!(f, "{}: base {}, head {}", self.scenario, runs(self.base_runs), runs(self.head_runs))?;
         for note in &self.notes {
             writeln!(f, "{:<12} {note}", "differs")?;
         }
@@ -21,9 +20,20 @@ impl fmt::Display for Comparison {
         for why in &self.incomparable {
             writeln!(f, "{:<12} {why}", "incomparable")?;
         }
+        for why in &self.missing {
+            writeln!(f, "{:<12} {why}", "missing")?;
+        }
         if self.incomparable.is_empty() {
-            let counted = [Judgement::Regressed, Judgement::Improved, Judgement::Unchanged, Judgement::Indistinct]
-                .map(|verdict| (verdict, self.measures.iter().filter(|one| one.verdict == verdict).count()));
+            let counted = [
+                Judgement::Regressed,
+                Judgement::Missing,
+                Judgement::Improved,
+                Judgement::Unchanged,
+                Judgement::Indistinct,
+                Judgement::NotJudged,
+            ];
+            let counted =
+                counted.map(|verdict| (verdict, self.measures.iter().filter(|one| one.verdict == verdict).count()));
             let counted = counted.iter().filter(|(_, count)| *count > 0);
             let counts: Vec<String> = counted.map(|(verdict, count)| format!("{count} {verdict}")).collect();
             writeln!(
@@ -39,7 +49,7 @@ impl fmt::Display for Comparison {
 
 impl Comparison {
     fn table(&self) -> Table {
-        let header = ["measure", "base", "head", "change", "interval", "noise", "verdict"];
+        let header = ["measure", "base", "head", "change", "interval", "tolerance", "verdict"];
         let mut table = Table::new("", 1, &header);
         for measure in &self.measures {
             let dash = || "–".to_owned();
@@ -50,10 +60,12 @@ impl Comparison {
                 measure.head.map_or_else(dash, |value| measure.value(value)),
                 measure.change.map_or_else(dash, |change| measure.change(change)),
                 interval.map_or_else(dash, |(low, high)| format!("{} … {}", measure.change(low), measure.change(high))),
-                measure.noise_floor.filter(|floor| *floor > 0.0).map_or_else(dash, |floor| measure.floor(floor)),
-                match measure.verdict {
-                    Judgement::Regressed => "REGRESSED".to_owned(),
-                    other => other.to_string(),
+                measure.tolerance.map_or_else(dash, |tolerance| measure.tolerance_text(tolerance)),
+                match (measure.verdict, &measure.reason) {
+                    (Judgement::Regressed, None) => "REGRESSED".to_owned(),
+                    (Judgement::Regressed, Some(why)) => format!("REGRESSED ({why})"),
+                    (other, None) => other.to_string(),
+                    (other, Some(why)) => format!("{other} ({why})"),
                 },
             ];
             table.rows.push(row.map(Cell::from).into());
@@ -66,7 +78,7 @@ impl Compared {
     pub(super) fn value(&self, value: f64) -> String {
         match self.kind {
             MeasureKind::Share => format!("{:.3}%", value * 100.0),
-            MeasureKind::Exact => format!("{value:.3}"),
+            MeasureKind::Exact | MeasureKind::Shown => format!("{value:.3}"),
             MeasureKind::Timed if value >= 1_000.0 => format!("{value:.0}"),
             MeasureKind::Timed => format!("{value:.1}"),
         }
@@ -75,16 +87,14 @@ impl Compared {
     pub(super) fn change(&self, change: f64) -> String {
         match self.kind {
             MeasureKind::Share => format!("{:+.3} pp", change * 100.0),
-            MeasureKind::Exact => format!("{:+.2}%", change * 100.0),
+            MeasureKind::Exact | MeasureKind::Shown => format!("{:+.2}%", change * 100.0),
             MeasureKind::Timed => format!("{:+.1}%", change * 100.0),
         }
     }
 
-    pub(super) fn floor(&self, floor: f64) -> String {
-        match self.kind {
-            MeasureKind::Share => format!("{:.3} pp", floor * 100.0),
-            MeasureKind::Exact => format!("{:.2}%", floor * 100.0),
-            MeasureKind::Timed => format!("{:.1}%", floor * 100.0),
-        }
+    pub(super) fn tolerance_text(&self, tolerance: f64) -> String {
+        let unit = if self.kind == MeasureKind::Share { " pp" } else { "%" };
+        // As many digits as it has: one in a million is 0.0001%.
+        format!("{}{unit}", (tolerance * 1e6).round() / 1e4)
     }
 }

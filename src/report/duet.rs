@@ -6,7 +6,7 @@ use super::escape::markdown as escape;
 use super::markdown::table as markdown_table;
 use super::table::{Cell, Table};
 use crate::duet::block::{Block, StatementPair};
-use crate::duet::verdict::{Judged, Verdict};
+use crate::duet::verdict::{DuetVerdict, Judged};
 use crate::duet::{Duet, Sides};
 
 /// The most statements that are listed.
@@ -82,16 +82,16 @@ fn meaning(duet: &Duet) -> String {
     let blocks = duet.blocks.len();
     let bound = percent(duet.settings.threshold);
     match duet.verdict {
-        Verdict::Regressed => format!("the head is worse: {}", with(Verdict::Regressed).join(", ")),
-        Verdict::Improved => format!("the head is better: {}", with(Verdict::Improved).join(", ")),
-        Verdict::Unchanged => format!("in {blocks} blocks nothing differs by as much as would count ({bound})"),
-        Verdict::Indistinct => {
+        DuetVerdict::Regressed => format!("the head is worse: {}", with(DuetVerdict::Regressed).join(", ")),
+        DuetVerdict::Improved => format!("the head is better: {}", with(DuetVerdict::Improved).join(", ")),
+        DuetVerdict::Unchanged => format!("in {blocks} blocks nothing differs by as much as would count ({bound})"),
+        DuetVerdict::Indistinct => {
             format!(
                 "no difference found, but {blocks} blocks cannot rule one out for {}",
-                with(Verdict::Indistinct).join(", ")
+                with(DuetVerdict::Indistinct).join(", ")
             )
         }
-        Verdict::Invalid => "nothing may be concluded".to_owned(),
+        DuetVerdict::Invalid => "nothing may be concluded".to_owned(),
     }
 }
 
@@ -110,7 +110,7 @@ fn measures(measures: &[Judged]) -> Table {
     let mut table = Table::new("", 3, &header);
     for one in measures {
         let verdict = one.verdict.map_or("(not judged)".to_owned(), |verdict| verdict.to_string());
-        let alarming = one.verdict == Some(Verdict::Regressed);
+        let alarming = one.verdict == Some(DuetVerdict::Regressed);
         let none = || "–".to_owned();
         let cells = [
             value(one, one.values.base),

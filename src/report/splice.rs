@@ -192,23 +192,26 @@ fn middle(line: &MeasureLine) -> Option<f64> {
 fn latency(baselines: &[Baseline]) -> String {
     let header = ["workload", "load", "p50", "p95", "p99", "runs differ by (p50)", "answers/s", "errors"];
     let rows = BaselineWorkload::all(baselines).map(|workload| {
-        let noise = workload.line("response_p50_us").map(|line| format!("{:.0}%", line.noise_floor * 100.0));
+        let spread = workload.line("response_p50_us").and_then(MeasureLine::spread);
+        let spread = spread.map(|spread| format!("{:.0}%", spread * 100.0));
         let answers = workload.us("answers_per_s").map(|per_s| format!("{per_s:.0}"));
         let errors = workload.us("error_share").map(|share| format!("{:.3}%", share * 100.0));
         let [p50, p95, p99] = ["p50", "p95", "p99"].map(|name| ms(workload.us(&format!("response_{name}_us"))));
         let text = [Some(workload.name.to_owned()), Some(workload.load())];
-        text.into_iter().chain([Some(p50), Some(p95), Some(p99), noise, answers, errors]).map(or_dash).collect()
+        text.into_iter().chain([Some(p50), Some(p95), Some(p99), spread, answers, errors]).map(or_dash).collect()
     });
     self::rows(header, rows) + &caption(baselines, "Response times in ms, medians of runs")
 }
 
 fn counts(baselines: &[Baseline]) -> String {
     let rows = baselines.iter().flat_map(|baseline| {
-        let exact = baseline.measures.iter().filter(|(_, line)| line.kind == MeasureKind::Exact);
-        exact.map(|(name, line)| {
+        let is_count = |line: &MeasureLine| matches!(line.kind, MeasureKind::Exact | MeasureKind::Shown);
+        let counts = baseline.measures.iter().filter(move |(_, line)| is_count(line));
+        counts.map(|(name, line)| {
             let value = middle(line).map(|value| format!("{value:.3}"));
             let tolerance = line.tolerance.map(|share| format!("{}%", (share * 1e6).round() / 1e4));
-            vec![baseline.scenario.clone(), name.clone(), or_dash(value), or_dash(tolerance)]
+            let tolerance = tolerance.unwrap_or_else(|| "not judged".to_owned());
+            vec![baseline.scenario.clone(), name.clone(), or_dash(value), tolerance]
         })
     });
     self::rows(["scenario", "measure", "median", "tolerance"], rows) + &caption(baselines, "Counts")

@@ -210,6 +210,9 @@ fn verdict(summary: &Summary) -> Result<(), String> {
         Verdict::Pass if breached || !summary.breaches.is_empty() => {
             Err("verdict: it is pass, but a threshold was breached".to_owned())
         }
+        Verdict::Pass | Verdict::Breached | Verdict::Smoke if summary.repeatable => {
+            Err("repeatable: the run is not invalid".to_owned())
+        }
         Verdict::Invalid if summary.invalid.is_empty() => Err("invalid: the verdict has no reason".to_owned()),
         _ => Ok(()),
     }

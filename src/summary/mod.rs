@@ -72,6 +72,10 @@ pub struct Summary {
     pub ended_early: Option<String>,
     /// The reasons for which the run is invalid, unless a breach is clear all the same.
     pub invalid: Vec<String>,
+    /// True where the run is invalid for reasons of the generator and its machine alone: another run in its place hides
+    /// nothing that the system did. Absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeatable: bool,
     /// The exit code of the run.
     pub exit_code: u8,
 }
@@ -204,6 +208,7 @@ impl Summary {
             breaches: results.breaches.iter().map(ToString::to_string).collect(),
             ended_early: results.ended.map(|ended| ended.to_string()),
             invalid: results.invalid.iter().map(ToString::to_string).collect(),
+            repeatable: results.verdict == Verdict::Invalid && results.invalid.iter().all(Invalid::is_ours),
             exit_code: results.verdict.exit_code(),
         }
     }

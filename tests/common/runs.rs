@@ -29,13 +29,15 @@ pub struct Made {
     pub slowness: f64,
     /// The number of the run: the minute of its end, and the source of its samples.
     pub number: u64,
-    /// SQL statements per arrival.
+    /// SQL statements per right answer.
     pub calls: u64,
+    /// One arrival in so many is answered by a 500, without a statement.
+    pub broken_every: Option<u64>,
 }
 
 impl Default for Made {
     fn default() -> Self {
-        Self { slowness: 1.0, number: 1, calls: 5 }
+        Self { slowness: 1.0, number: 1, calls: 5, broken_every: None }
     }
 }
 
@@ -71,7 +73,7 @@ impl Made {
                 actual,
                 end,
                 phases,
-                outcome: Outcome::Ok,
+                outcome: if self.breaks(index) { Outcome::Failed(500) } else { Outcome::Ok },
                 handshake: None,
                 unconnected: false,
                 answer_bytes: 0,
@@ -98,17 +100,22 @@ impl Made {
         summary
     }
 
+    fn breaks(self, arrival: u64) -> bool {
+        self.broken_every.is_some_and(|every| arrival.is_multiple_of(every))
+    }
+
     /// Writes its summary into `folder`.
     pub fn save(self, folder: &Path) {
         save(&self.summary(), folder);
     }
 
     fn evidence(self, arrivals: u64) -> Evidence {
+        let right = (0..arrivals).filter(|index| !self.breaks(*index)).count() as u64;
         let total = Cost {
-            calls: self.calls * arrivals,
-            rows: 8 * arrivals,
-            wal_bytes: 1_500 * arrivals + self.number * 1_000,
-            wal_records: 12 * arrivals,
+            calls: self.calls * right,
+            rows: 8 * right,
+            wal_bytes: 1_500 * right + self.number * 1_000,
+            wal_records: 12 * right,
             ..Cost::default()
         };
         let each = |count: u64| count as f64 / arrivals as f64;

@@ -34,10 +34,13 @@ fn named(made: Made) -> (String, Summary) {
 }
 
 /// Returns runs of a system that is so many times slower, numbered after those of the base.
+fn head_runs(slowness: f64, calls: u64) -> Vec<(String, Summary)> {
+    let made = |(number, own)| Made { slowness: own * slowness, number, calls, ..Made::default() };
+    (11..).zip(SLOWNESS).map(made).map(named).collect()
+}
+
 fn head(slowness: f64, calls: u64) -> Side {
-    let runs: Vec<_> =
-        (11..).zip(SLOWNESS).map(|(number, own)| named(Made { slowness: own * slowness, number, calls })).collect();
-    Side::of(&runs).unwrap()
+    Side::of(&head_runs(slowness, calls)).unwrap()
 }
 
 fn compared(base: &Side, head: &Side) -> Comparison {
@@ -81,6 +84,7 @@ fn a_parsed_baseline_is_written_back_byte_for_byte() {
     assert_eq!(comparison.exit_code, 0, "{comparison}");
     for measure in &comparison.measures {
         assert_eq!(measure.change.is_some(), measure.name != "agent_storm/opening_tls_p99_us", "{measure:?}");
+        assert_ne!(measure.verdict, Judgement::Regressed, "{measure:?}");
         assert!(measure.change.unwrap_or(0.0).abs() < 1e-3, "{measure:?}");
     }
 }
@@ -88,12 +92,12 @@ fn a_parsed_baseline_is_written_back_byte_for_byte() {
 #[test]
 fn numbers_are_parsed_to_their_last_digit() {
     let text = bless::bless(&runs()).unwrap().to_text().unwrap();
-    let (before, after) = text.split_once("\"errors\": [").expect("a measure with errors");
-    let rest = &after[after.find([',', ']']).unwrap()..];
-    let text = format!("{before}\"errors\": [0.1077777777777778{rest}");
+    let (before, after) = text.split_once("\"kind\": \"timed\", \"values\": [").expect("a timed measure");
+    let rest = &after[after.find(',').unwrap()..];
+    let text = format!("{before}\"kind\": \"timed\", \"values\": [0.1077777777777778{rest}");
     let baseline = Baseline::parse("it", &text).unwrap();
-    let mut errors = baseline.measures.values().filter_map(|line| line.errors.first().copied().flatten());
-    assert!(errors.any(|error| error == 0.107_777_777_777_777_8), "{text}");
+    let mut values = baseline.measures.values().filter_map(|line| line.values.first().copied().flatten());
+    assert!(values.any(|value| value == 0.107_777_777_777_777_8), "{text}");
 }
 
 #[test]
@@ -110,11 +114,16 @@ fn a_tampered_baseline_is_refused() {
         assert_ne!(changed, text, "{from} is not in the file");
         Baseline::parse("b.json", &changed)
     };
-    let schema = "\"schema_version\": 3";
+    let schema = "\"schema_version\": 4";
     assert_refused(parse(schema, "\"schema_version\": 9"), ErrorKind::Invalid, &["b.json", "schema 9", "bless"]);
+    for old in ["2", "3"] {
+        let parts = [&*format!("b.json has baseline schema {old}"), "reads 4", "certctl-bench bless"];
+        assert_refused(parse(schema, &format!("\"schema_version\": {old}")), ErrorKind::Invalid, &parts);
+    }
     assert_refused(parse(schema, "\"schema_version\": null"), ErrorKind::Usage, &["b.json", "schema_version"]);
-    let floor = "\"noise_floor\": 0.0";
-    assert_refused(parse(floor, "\"noise_floor\": 0.9"), ErrorKind::Usage, &["noise floor of 0.9"]);
+    let tolerance = "\"tolerance\": 0.02, ";
+    assert_refused(parse(tolerance, ""), ErrorKind::Usage, &["impossible tolerance"]);
+    assert_refused(parse("\"tolerance\": 0.02", "\"tolerance\": -0.02"), ErrorKind::Usage, &["impossible tolerance"]);
     let clients = "\"agent_storm/clients\": \"200\"";
     assert_refused(parse(clients, "\"agent_storm/clients\": \"300\""), ErrorKind::Usage, &["fingerprint"]);
     assert_refused(
@@ -188,7 +197,7 @@ fn only_enough_valid_consistent_runs_are_blessed() {
     assert_refused(
         bless::bless(&astray),
         ErrorKind::Invalid,
-        &["run 3 is an outlier in database/sql_calls_per_arrival"],
+        &["run 3 is an outlier in database/sql_calls_per_answer"],
     );
 
     // A run that breaches a threshold can become slower still.
@@ -202,38 +211,48 @@ fn a_slower_head_regresses_and_a_faster_one_improves() {
     let slower = compared(&base, &head(1.25, 5));
     assert_eq!((slower.verdict, slower.exit_code), (Judgement::Regressed, 4), "{slower}");
     assert_eq!(verdict(&slower, "agent_storm/response_p50_us"), Judgement::Regressed);
-    assert_eq!(verdict(&slower, "database/sql_calls_per_arrival"), Judgement::Unchanged);
+    assert_eq!(verdict(&slower, "database/sql_calls_per_answer"), Judgement::Unchanged);
     let faster = compared(&base, &head(0.8, 5));
     assert_eq!((faster.verdict, faster.exit_code), (Judgement::Improved, 0), "{faster}");
     let equal = compared(&base, &head(1.0, 5));
     assert_eq!(equal.exit_code, 0, "{equal}");
-    assert!(equal.measures.iter().all(|one| matches!(one.verdict, Judgement::Unchanged | Judgement::Indistinct)));
+    let changed = |one: &compare::Compared| matches!(one.verdict, Judgement::Regressed | Judgement::Improved);
+    assert!(!equal.measures.iter().any(changed), "{equal}");
     // A change within the threshold does not count.
     let options = CompareOptions { threshold: 0.5, ..CompareOptions::default() };
     assert_eq!(compare::run(&base, &head(1.25, 5), options).exit_code, 0);
 }
 
 #[test]
-fn a_quantile_without_samples_is_indistinct() {
+fn a_quantile_that_only_the_base_has_is_missing() {
     let base = Side::of(&runs()).unwrap();
     let mut head = runs();
     for (index, (_, summary)) in head.iter_mut().enumerate() {
         summary.workloads[0].results.as_mut().unwrap().latency.response.p99_us = None;
         summary.finished_at = format!("2026-01-01T01:0{index}:00Z");
     }
-    let comparison = compared(&base, &Side::of(&head).unwrap());
-    let p99 = comparison.measures.iter().find(|one| one.name == "agent_storm/response_p99_us").unwrap();
-    assert_eq!((p99.verdict, p99.head, p99.change), (Judgement::Indistinct, None, None));
-    assert_eq!(comparison.exit_code, 0, "{comparison}");
+    let head = Side::of(&head).unwrap();
+    let lost = compared(&base, &head);
+    let p99 = |comparison: &Comparison| {
+        comparison.measures.iter().find(|one| one.name == "agent_storm/response_p99_us").unwrap().clone()
+    };
+    assert_eq!((p99(&lost).verdict, p99(&lost).head, p99(&lost).change), (Judgement::Missing, None, None));
+    assert_eq!((lost.verdict, lost.exit_code), (Judgement::Missing, 5), "{lost}");
+    assert_eq!(lost.missing, ["agent_storm/response_p99_us: the head has too few samples"]);
+    // Neither side has it, or the head alone.
+    for (base, head, code) in [(&head, &head, 0), (&head, &base, 0)] {
+        let comparison = compared(base, head);
+        assert_eq!((p99(&comparison).verdict, comparison.exit_code), (Judgement::Indistinct, code), "{comparison}");
+    }
 }
 
 #[test]
 fn a_changed_count_regresses_or_improves() {
     let base = Side::of(&runs()).unwrap();
     let more = compared(&base, &head(1.0, 6));
-    assert_eq!((verdict(&more, "database/sql_calls_per_arrival"), more.exit_code), (Judgement::Regressed, 4));
+    assert_eq!((verdict(&more, "database/sql_calls_per_answer"), more.exit_code), (Judgement::Regressed, 4));
     let fewer = compared(&base, &head(1.0, 4));
-    assert_eq!((verdict(&fewer, "database/sql_calls_per_arrival"), fewer.exit_code), (Judgement::Improved, 0));
+    assert_eq!((verdict(&fewer, "database/sql_calls_per_answer"), fewer.exit_code), (Judgement::Improved, 0));
 
     // One statement more in the whole run: at the reference server that is a regression, at a certctl it may be of its
     // own loops.
@@ -247,18 +266,199 @@ fn a_changed_count_regresses_or_improves() {
             statements.total.calls += extra;
             Side::of(&[("it".to_owned(), summary)]).unwrap()
         };
-        verdict(&compared(&side(0), &side(1)), "database/sql_calls_per_arrival")
+        verdict(&compared(&side(0), &side(1)), "database/sql_calls_per_answer")
     };
     assert_eq!(
         (one_more(SystemKind::Reference), one_more(SystemKind::Certctl)),
         (Judgement::Regressed, Judgement::Unchanged)
     );
+}
 
-    // Counts that are doubtful are not compared.
-    let mut doubtful = Made::default().summary();
-    doubtful.evidence[0].problems = vec!["pg_stat_statements lost counters".to_owned()];
-    let doubtful = Side::of(&[("it".to_owned(), doubtful)]).unwrap();
-    assert!(!doubtful.measures.keys().any(|name| name.starts_with("database/")));
+#[test]
+fn lost_evidence_is_never_green() {
+    let spoilt = |spoil: &dyn Fn(&mut Summary)| {
+        let mut runs = head_runs(1.0, 5);
+        spoil(&mut runs[2].1);
+        runs
+    };
+    let evict = |one: &mut Summary| {
+        one.evidence[0].problems =
+            vec!["pg_stat_statements lost counters (reset, or more statements than pg_stat_statements.max)".to_owned()];
+    };
+    let uncount = |one: &mut Summary| {
+        one.evidence[0].statements =
+            Some(Known::No { unavailable: "pg_stat_statements counts nothing".to_owned(), hint: None });
+    };
+    let forget = |one: &mut Summary| one.evidence.clear();
+    let base = Side::of(&runs()).unwrap();
+    type Spoil<'a> = &'a dyn Fn(&mut Summary);
+    let spoils: [(Spoil<'_>, &str); 3] = [
+        (&evict, "counts of the head are doubtful: pg_stat_statements lost counters"),
+        (&uncount, "database/sql_calls_per_answer: 1 of 5 runs of the head do not report it"),
+        (&forget, "database/sql_calls_per_answer: 1 of 5 runs of the head do not report it"),
+    ];
+    for (spoil, why) in spoils {
+        // In one run of five, and in all.
+        let some = compared(&base, &Side::of(&spoilt(spoil)).unwrap());
+        let mut all = head_runs(1.0, 5);
+        all.iter_mut().for_each(|(_, one)| spoil(one));
+        let all = compared(&base, &Side::of(&all).unwrap());
+        for comparison in [&some, &all] {
+            assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Missing, 5), "{comparison}");
+            assert_eq!(verdict(comparison, "database/sql_calls_per_answer"), Judgement::Missing);
+            assert!(comparison.to_string().contains("verdict      missing (exit 5)"), "{comparison}");
+        }
+        assert!(some.missing.iter().any(|one| one.starts_with(why)), "{:?}", some.missing);
+        // A regression beside it stands.
+        let slower: Vec<_> = spoilt(spoil)
+            .into_iter()
+            .zip(head_runs(2.0, 5))
+            .map(|(lost, (name, mut slow))| {
+                slow.evidence = lost.1.evidence;
+                (name, slow)
+            })
+            .collect();
+        assert_eq!(compared(&base, &Side::of(&slower).unwrap()).exit_code, 4);
+        // Nor does it make a baseline.
+        assert_refused(bless::bless(&spoilt(spoil)), ErrorKind::Invalid, &["the runs lack evidence: "]);
+    }
+    // Evicted on both sides, nothing is there to be compared, and nothing is green.
+    let evicted = |numbers: fn() -> Vec<(String, Summary)>| {
+        let mut runs = numbers();
+        runs.iter_mut().for_each(|(_, one)| evict(one));
+        Side::of(&runs).unwrap()
+    };
+    assert_eq!(compared(&evicted(runs), &evicted(|| head_runs(1.0, 5))).exit_code, 5);
+}
+
+#[test]
+fn a_count_that_scatters_to_twice_the_base_regresses() {
+    let side = |calls: &[u64], first: u64| {
+        let runs: Vec<_> = (first..)
+            .zip(calls)
+            .map(|(number, calls)| named(Made { number, calls: *calls, ..Made::default() }))
+            .collect();
+        Side::of(&runs).unwrap()
+    };
+    let name = "database/sql_calls_per_answer";
+    let (steady, scattered) = (side(&[4; 5], 1), side(&[4, 4, 4, 8, 8], 11));
+    let red = compared(&steady, &scattered);
+    assert_eq!((verdict(&red, name), red.exit_code), (Judgement::Regressed, 4), "{red}");
+    assert!(red.to_string().contains("REGRESSED (runs of the head differ: 4.000 to 8.000)"), "{red}");
+    let measure = red.measures.iter().find(|one| one.name == name).unwrap();
+    assert_eq!((measure.base, measure.head, measure.change), (Some(4.0), Some(8.0), Some(1.0)));
+    // As a base it makes no room for the head, nor does it allow an improvement.
+    let other = side(&[8; 5], 21);
+    assert_eq!(verdict(&compared(&scattered, &other), name), Judgement::Regressed);
+    let back = compared(&scattered, &steady);
+    assert_eq!(verdict(&back, name), Judgement::Indistinct);
+    assert!(back.to_string().contains("indistinct (runs of the base differ: 4.000 to 8.000)"), "{back}");
+}
+
+#[test]
+fn broken_arrivals_do_not_improve_counts() {
+    // One arrival in twenty is a 500 that costs no statement; the others cost as many as ever.
+    let broken = |every: u64| Made { number: 11, broken_every: Some(every), ..Made::default() }.summary();
+    let base = Side::of(&[named(Made::default())]).unwrap();
+    let head = Side::of(&[("it".to_owned(), broken(20))]).unwrap();
+    let comparison = compared(&base, &head);
+    for name in ["database/sql_calls_per_answer", "database/sql_rows_per_answer"] {
+        assert_eq!(verdict(&comparison, name), Judgement::Unchanged, "{comparison}");
+    }
+    assert_eq!(verdict(&comparison, "agent_storm/error_share"), Judgement::Regressed, "{comparison}");
+}
+
+#[test]
+fn a_longer_certificate_or_more_allocations_are_not_red() {
+    let base = Side::of(&runs()).unwrap();
+    for kind in [SystemKind::Certctl, SystemKind::Reference] {
+        let of_kind = |runs: Vec<(String, Summary)>, longer: f64, more: u64| {
+            let change = |(name, mut one): (String, Summary)| {
+                one.about.system.kind = kind;
+                let results = one.workloads[0].results.as_mut().unwrap();
+                results.opening.read_bytes.as_mut().unwrap().mean += longer;
+                (one.generator.requests, one.generator.allocations) = (2_400, Some(2_400 * 20 + more));
+                (name, one)
+            };
+            Side::of(&runs.into_iter().map(change).collect::<Vec<_>>()).unwrap()
+        };
+        let comparison = compared(&of_kind(runs(), 0.0, 0), &of_kind(head_runs(1.0, 5), 30.0, 2_400));
+        assert_eq!(comparison.exit_code, 0, "{comparison}");
+        for name in ["generator/allocations_per_request", "agent_storm/opening_read_bytes_per_handshake"] {
+            assert_eq!(verdict(&comparison, name), Judgement::NotJudged, "{comparison}");
+            let change = comparison.measures.iter().find(|one| one.name == name).unwrap().change.unwrap();
+            assert!(change > 0.02, "it is shown: {name} {change}");
+        }
+    }
+    // Without them on the head, nothing that is judged is missing.
+    let mut head = head(1.0, 5);
+    head.measures.retain(|_, series| series.kind != MeasureKind::Shown);
+    assert_eq!(compared(&base, &head).exit_code, 0);
+}
+
+#[test]
+fn a_flapping_tail_does_not_hide_a_head_twice_as_slow() {
+    let flapping = |mut side: Side| {
+        let tail = side.measures.get_mut("agent_storm/service_p99_us").unwrap();
+        for (value, flap) in tail.values.iter_mut().zip([1.0, 9.0, 0.5, 20.0, 3.0]) {
+            *value = value.map(|value| value * flap);
+        }
+        side
+    };
+    let base = Side::of(&runs()).unwrap();
+    for (base, head) in [(base.clone(), flapping(head(2.0, 5))), (flapping(base), head(2.0, 5))] {
+        let comparison = compared(&base, &head);
+        assert_eq!(verdict(&comparison, "agent_storm/response_p50_us"), Judgement::Regressed, "{comparison}");
+        assert_eq!(comparison.exit_code, 4);
+    }
+}
+
+/// Returns sides of so many runs, in turn, whose speeds scatter by a fifth; the head is so many times slower.
+fn scattered(slowness: f64, runs: u64) -> [Side; 2] {
+    let speed = |index: u64| (0.2 * ((index * 7) % 11) as f64 / 3.3 - 0.3).exp();
+    let side = |side: u64, slowness: f64| {
+        let made = |index| Made {
+            slowness: slowness * speed(index),
+            number: 2 * index + (index + side) % 2,
+            ..Made::default()
+        };
+        Side::of(&(0..runs).map(made).map(named).collect::<Vec<_>>()).unwrap()
+    };
+    [side(0, 1.0), side(1, slowness)]
+}
+
+#[test]
+fn a_difference_of_means_is_found_where_single_runs_scatter() {
+    let verdict = |runs| {
+        let [base, head] = scattered(1.2, runs);
+        verdict(&compared(&base, &head), "agent_storm/response_p50_us")
+    };
+    assert_eq!((verdict(4), verdict(45)), (Judgement::Indistinct, Judgement::Regressed));
+}
+
+#[test]
+fn only_an_equivalence_test_says_unchanged() {
+    let name = "agent_storm/response_p50_us";
+    // Within what single runs differ by, and yet not within the threshold for certain.
+    for (slowness, runs) in [(1.0, 5), (1.08, 45)] {
+        let [base, head] = scattered(slowness, runs);
+        let scatters = compared(&base, &head);
+        assert_eq!(verdict(&scatters, name), Judgement::Indistinct, "{scatters}");
+    }
+    let settled = compared(&Side::of(&runs()).unwrap(), &head(1.0, 5));
+    assert_eq!(verdict(&settled, name), Judgement::Unchanged, "{settled}");
+    let measure = settled.measures.iter().find(|one| one.name == name).unwrap();
+    assert!(measure.change_low.unwrap() > -0.05 && measure.change_high.unwrap() < 0.05, "{measure:?}");
+    // One run a side shows nothing about how much runs differ.
+    let single = |number| Side::of(&[named(Made { number, ..Made::default() })]).unwrap();
+    let alone = compared(&single(1), &single(2));
+    let measure = alone.measures.iter().find(|one| one.name == name).unwrap();
+    assert_eq!((measure.verdict, measure.reason.as_deref()), (Judgement::Indistinct, Some("one run a side")));
+    assert_eq!((measure.change_low, alone.exit_code), (None, 0));
+    // One run against several is judged by their prediction interval.
+    let slow = Side::of(&[named(Made { slowness: 2.0, number: 9, ..Made::default() })]).unwrap();
+    assert_eq!(verdict(&compared(&Side::of(&runs()).unwrap(), &slow), name), Judgement::Regressed);
+    assert_eq!(verdict(&compared(&slow, &head(1.0, 5)), name), Judgement::Improved);
 }
 
 #[test]
@@ -268,7 +468,7 @@ fn many_full_page_images_exclude_the_wal_bytes() {
         let Some(Known::Yes(statements)) = &mut summary.evidence[0].statements else { panic!("statements") };
         statements.total.wal_full_page_images = whole_pages;
         let side = Side::of(&[("it".to_owned(), summary)]).unwrap();
-        side.measures["database/wal_bytes_per_arrival"].values[0]
+        side.measures["database/wal_bytes_per_answer"].values[0]
     };
     assert!(bytes(0).is_some() && bytes(1).is_some() && bytes(100).is_none());
 }
@@ -279,41 +479,29 @@ fn surplus_evidence_groups_cause_no_panic() {
     let twice = [0, 0].map(|index| summary["evidence"][index].clone());
     summary["evidence"] = twice.to_vec().into();
     let side = Side::of(&[("it".to_owned(), serde_json::from_value(summary).unwrap())]).unwrap();
-    assert!(side.measures.contains_key("database/group_2/sql_calls_per_arrival"));
+    assert!(side.measures.contains_key("database/group_2/sql_calls_per_answer"));
 }
 
 #[test]
-fn a_lost_count_is_incomparable() {
+fn a_measure_that_only_the_base_has_is_missing() {
     let base = Side::of(&runs()).unwrap();
     let mut lost = head(1.0, 5);
     lost.measures.retain(|name, _| !name.starts_with("database/sql_calls"));
+    for counts_only in [false, true] {
+        let options = CompareOptions { counts_only, ..CompareOptions::default() };
+        let comparison = compare::run(&base, &lost, options);
+        assert_eq!(comparison.missing, ["database/sql_calls_per_answer: only the base reports it"]);
+        assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Missing, 5), "{comparison}");
+        let new = compare::run(&lost, &base, options);
+        assert_eq!(new.exit_code, 0, "what is new has nothing to be compared with");
+        assert_eq!(new.notes, ["database/sql_calls_per_answer: only the head reports it"]);
+    }
     let counts = CompareOptions { counts_only: true, ..CompareOptions::default() };
-    let comparison = compare::run(&base, &lost, counts);
-    assert_eq!(comparison.incomparable, ["database/sql_calls_per_arrival: the head does not report it"]);
-    assert_eq!(comparison.exit_code, 5);
-    assert_eq!(compare::run(&lost, &base, counts).exit_code, 0, "what is new has nothing to be compared with");
-    // Beside latencies it is reported.
-    let with_latencies = compared(&base, &lost);
-    assert_eq!(
-        (&with_latencies.notes[..], with_latencies.exit_code),
-        (&["database/sql_calls_per_arrival: only the base reports it".to_owned()][..], 0)
-    );
     lost.measures.retain(|_, series| series.kind != MeasureKind::Exact);
     let mut none = Side::of(&runs()).unwrap();
     none.measures.retain(|_, series| series.kind != MeasureKind::Exact);
     let nothing = compare::run(&none, &lost, counts);
     assert_eq!((nothing.exit_code, &*nothing.incomparable[0]), (5, "no measure is present on both sides"));
-}
-
-#[test]
-fn only_alternating_runs_are_marked_in_turn() {
-    let side = |numbers: &[u64]| {
-        let runs: Vec<_> = numbers.iter().map(|number| named(Made { number: *number, ..Made::default() })).collect();
-        Side::of(&runs).unwrap()
-    };
-    let in_turn = |base: &[u64], head: &[u64]| compared(&side(base), &side(head)).in_turn;
-    assert!(in_turn(&[1, 4], &[2, 3]) && in_turn(&[1, 3], &[2, 4]) && in_turn(&[2, 3, 5], &[1, 4, 6]));
-    assert!(!in_turn(&[1, 2], &[3, 4]) && !in_turn(&[1, 5, 6, 7], &[2, 3, 4]) && !in_turn(&[1], &[2]));
 }
 
 #[test]
@@ -351,7 +539,7 @@ fn errors_are_compared_as_shares() {
 fn another_machine_or_workload_is_incomparable() {
     let base = Side::of(&runs()).unwrap();
     let changed = |change: &dyn Fn(&mut Summary)| {
-        let mut summary = Made { slowness: 2.0, calls: 6, number: 20 }.summary();
+        let mut summary = Made { slowness: 2.0, calls: 6, number: 20, ..Made::default() }.summary();
         change(&mut summary);
         Side::of(&[("it".to_owned(), summary)]).unwrap()
     };
@@ -377,7 +565,7 @@ fn another_machine_or_workload_is_incomparable() {
     let nameless = || changed(&|one| one.about.machine.cpu_model = "unknown".to_owned());
     assert_eq!(compared(&nameless(), &nameless()).incomparable, ["processor: unknown on both sides"]);
     // Counts do not depend on the machine.
-    assert_eq!(verdict(&comparison, "database/sql_calls_per_arrival"), Judgement::Regressed);
+    assert_eq!(verdict(&comparison, "database/sql_calls_per_answer"), Judgement::Regressed);
     let counts = compare::run(&base, &machine, CompareOptions { counts_only: true, ..CompareOptions::default() });
     assert_eq!((counts.verdict, counts.exit_code), (Judgement::Regressed, 4), "{counts}");
     assert!(counts.measures.iter().all(|one| one.kind == MeasureKind::Exact) && !counts.measures.is_empty());
@@ -562,7 +750,16 @@ fn the_program_blesses_and_compares() {
 
     // A single run against itself, and runs against runs.
     shelf.run("compare base1 base1", 0);
-    let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json"), 4);
+    let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json --markdown red.md"), 4);
+    let comment = read_to_string(shelf.path("red.md")).unwrap();
+    assert!(comment.starts_with("### agent_storm: regressed\n\n**6 of 17 measures became worse**"), "{comment}");
+    let place = |text: &str| comment.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{comment}"));
+    assert!(
+        place("/response_p50_us | **regressed** | ") < place("<details>"),
+        "what changed is not folded:\n{comment}"
+    );
+    assert!(place("5 × base and 5 × head") < place("**regressed**"), "{comment}");
+    assert!(place("<details>") < place("| unchanged |"), "{comment}");
     assert!(text_of(&red.stdout).contains("verdict      regressed (exit 4)"), "{}", text_of(&red.stdout));
     let json = read_to_string(shelf.path("red.json")).unwrap();
     let comparison: Comparison = serde_json::from_str(&json).unwrap();
@@ -585,6 +782,14 @@ fn the_program_blesses_and_compares() {
     shelf.run("compare chosen.json base2", 0);
 
     // Neither red nor green.
+    let mut lost = Made::default().summary();
+    lost.evidence.clear();
+    save(&lost, &shelf.path("lost"));
+    let without = shelf.run("compare chosen.json lost --markdown lost.md", 5);
+    assert!(text_of(&without.stdout).contains("verdict      missing (exit 5)"), "{}", text_of(&without.stdout));
+    let comment = read_to_string(shelf.path("lost.md")).unwrap();
+    assert!(comment.starts_with("### agent_storm: missing\n\nevidence is missing"), "{comment}");
+    assert!(comment.contains("\n- missing: database/sql_calls_per_answer: only the base reports it"), "{comment}");
     let mut other = Made::default().summary();
     other.about.machine.cores = 64;
     save(&other, &shelf.path("elsewhere"));
@@ -620,6 +825,7 @@ fn the_program_blesses_and_compares() {
         ("compare --base base1", "--head"),
         ("compare base1 base2 --threshold much", "5% or 0.05"),
         ("compare --base chosen.json base1 --head base2", "cannot be combined"),
+        ("compare base1 base2 --markdown base1/summary.json", "base1/summary.json"),
         ("bless base1 base2", "at least 5 runs"),
         ("bless base1 base2 base3 base4 chosen.json", "is a baseline, not a run's summary"),
         ("bless base1 base2 base3 base4 base1", "are the same run"),

@@ -179,3 +179,13 @@ fn documents_state_the_flags_of_the_baselines() {
 fn humantime_s(text: &str) -> u64 {
     certctl_bench::cli::common_flags::duration(text).unwrap().as_secs()
 }
+
+#[test]
+fn committed_baselines_are_as_the_suite_writes_them() {
+    let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines")).unwrap();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    for path in files.map(|file| file.unwrap().path()) {
+        let text = certctl_bench::baseline::source::baseline(&path).unwrap().to_text().unwrap();
+        assert!(text == read_to_string(&path).unwrap(), "{}", path.display());
+    }
+}

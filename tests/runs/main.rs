@@ -3,6 +3,7 @@
 mod acme;
 mod agent_storm;
 mod api_tier;
+mod bless;
 mod bulk_renewal;
 mod certctl;
 #[path = "../common/mod.rs"]
@@ -17,7 +18,6 @@ mod foreign_text;
 mod machine;
 mod peers;
 mod preflight;
-mod relative;
 mod remote;
 mod report_verb;
 mod saved;

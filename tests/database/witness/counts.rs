@@ -157,7 +157,7 @@ fn wal_is_compared_only_under_equal_settings() {
     let options = CompareOptions { counts_only: true, ..CompareOptions::default() };
     let verdict = |base: &Side, head: &Side, name: &str| {
         let comparison = compare::run(base, head, options);
-        comparison.measures.iter().find(|one| one.name == format!("database/{name}_per_arrival")).unwrap().verdict
+        comparison.measures.iter().find(|one| one.name == format!("database/{name}_per_answer")).unwrap().verdict
     };
     for setting in ["wal_level", "data_checksums", "full_page_writes", "wal_compression", "wal_log_hints"] {
         let (base, head) = (side(5, &[(setting, "a")]), side(6, &[(setting, "b")]));
@@ -188,8 +188,7 @@ fn uncounted_statements_are_no_improvement() {
     uncounted.evidence[0].statements = Some(Known::No { unavailable: "track is none".to_owned(), hint: None });
     let head = Side::of(&[("head".to_owned(), uncounted)]).unwrap();
     let comparison = compare::run(&base, &head, CompareOptions { counts_only: true, ..CompareOptions::default() });
-    assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Incomparable, 5), "{comparison}");
-    assert!(
-        comparison.incomparable.iter().any(|why| why.contains("sql_calls_per_arrival: the head does not report it"))
-    );
+    assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Missing, 5), "{comparison}");
+    let why = "database/sql_calls_per_answer: only the base reports it";
+    assert!(comparison.missing.iter().any(|one| one == why), "{comparison}");
 }
