@@ -80,6 +80,8 @@ pub struct PreparedCertctl {
     choice: BinaryChoice,
     files: BinaryFiles,
     trust: Trust,
+    // The same for every start: certctl may have encrypted rows of the prepared database with one of them.
+    secrets: Secrets,
     run_as: Option<RunAs>,
     starts: u32,
     // Dropped, and so stopped, in this order.
@@ -87,7 +89,7 @@ pub struct PreparedCertctl {
     keeper: Keeper,
 }
 
-/// The random secrets of one server.
+/// Random secrets.
 struct Secrets {
     token: Token,
     auth: Token,
@@ -123,7 +125,8 @@ impl PreparedCertctl {
         let authority = Authority::root(KeyType::EcdsaP256)?;
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1", "::1"])?;
         let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity)?;
-        let mut prepared = Self { choice, files, trust: authority.trust(), run_as, starts: 0, cluster, keeper };
+        let (trust, secrets) = (authority.trust(), Secrets::generate()?);
+        let mut prepared = Self { choice, files, trust, secrets, run_as, starts: 0, cluster, keeper };
         notify(format!("preparing the database of {}", prepared.choice.program.display()));
         prepared.migrate()?;
         prepared.apply_demo_seed()?;
@@ -171,9 +174,8 @@ impl PreparedCertctl {
     /// Has certctl make its tables.
     fn migrate(&mut self) -> Result<()> {
         self.cluster.create_database(TEMPLATE)?;
-        let secrets = Secrets::generate()?;
         let address = free_address()?;
-        let mut command = self.command(TEMPLATE, address, &secrets);
+        let mut command = self.command(TEMPLATE, address);
         command.arg("--migrate-only");
         let mut child = self.spawn("certctl's migrations", command, "migrations.log")?;
         let deadline = Instant::now() + MIGRATION_WAIT;
@@ -234,9 +236,8 @@ impl PreparedCertctl {
 
     /// Starts a server on a port, 0 for a free one, and waits until it answers as certctl.
     fn launch(&self, database: &str, port: u16) -> Result<Certctl> {
-        let secrets = Secrets::generate()?;
         let address = if port == 0 { free_address()? } else { (Ipv4Addr::LOCALHOST, port).into() };
-        let command = self.command(database, address, &secrets);
+        let command = self.command(database, address);
         let log = format!("certctl-{}-{}.log", self.starts, address.port());
         let server = self.spawn("certctl", command, &log)?;
         let base = BaseUrl::local(address.port());
@@ -244,7 +245,7 @@ impl PreparedCertctl {
             system: self.describe(&base),
             base,
             trust: self.trust.clone(),
-            token: secrets.token,
+            token: self.secrets.token.clone(),
             database: Some(self.cluster.url(database)),
             allow_foreign_rows: false,
             server: Some(server),
@@ -256,14 +257,15 @@ impl PreparedCertctl {
     }
 
     /// Returns the command of a server, with nothing of this process's environment but its path.
-    fn command(&self, database: &str, address: SocketAddr, secrets: &Secrets) -> Command {
+    fn command(&self, database: &str, address: SocketAddr) -> Command {
         let mut command = Command::new(&self.files.program);
         command.env_clear().current_dir(&self.files.work).env("HOME", &self.files.work).env("TZ", "UTC");
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
         let url = format!("{}&sslmode=disable", self.cluster.url(database));
-        let token = secrets.token.reveal();
+        let Secrets { token, auth, encryption } = &self.secrets;
+        let token = token.reveal();
         command
             .env("CERTCTL_DATABASE_URL", url)
             .env("CERTCTL_DATABASE_MIGRATIONS_PATH", &self.files.migrations)
@@ -273,10 +275,10 @@ impl PreparedCertctl {
             .env("CERTCTL_SERVER_TLS_KEY_PATH", &self.files.key)
             .env("CERTCTL_AUTH_TYPE", "api-key")
             // Demanded, though named keys alone count.
-            .env("CERTCTL_AUTH_SECRET", secrets.auth.reveal())
+            .env("CERTCTL_AUTH_SECRET", auth.reveal())
             .env("CERTCTL_API_KEYS_NAMED", format!("loadtest:{token}:admin"))
             .env("CERTCTL_AGENT_BOOTSTRAP_TOKEN", token)
-            .env("CERTCTL_CONFIG_ENCRYPTION_KEY", secrets.encryption.reveal());
+            .env("CERTCTL_CONFIG_ENCRYPTION_KEY", encryption.reveal());
         command.envs(self.choice.settings.all());
         command
     }
@@ -286,11 +288,11 @@ impl PreparedCertctl {
         // Nothing of it is kept: it need not end by itself.
         let spec =
             Spec { stop_signal: Some(Signal::KILL), run_as: self.run_as, log, log_stdout: true, ..Spec::default() };
-        Child::spawn(name, command, spec).map_err(|error| {
-            error.with_hint(
-                "give the path of a certctl-server that is built for this machine; it is copied to TMPDIR (or \
-                 /tmp), where programs must be allowed to run",
-            )
+        Child::spawn(name, command, spec).map_err(|error| match error.hint() {
+            Some(_) => error,
+            None => error.with_hint(
+                "it is started from a copy below TMPDIR (or /tmp): set TMPDIR to a folder from which programs may run",
+            ),
         })
     }
 
@@ -367,6 +369,7 @@ fn wait_until_ready(certctl: &mut Certctl, address: SocketAddr) -> Result<()> {
             return Err(server.failure("it ended before it answered"));
         }
         if Instant::now() > deadline {
+            let why = why.what();
             return Err(server.failure(&format!("it did not answer as certctl within {READY_WAIT:?} ({why})")));
         }
         thread::sleep(LOOK_EVERY);

@@ -3,10 +3,12 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use certctl_bench::provision::daemon::{self, Daemon};
 use certctl_bench::provision::postgres;
 
+use super::bench::clean;
 use super::browser::Browser;
 
 /// A program that `./test` installs where it can.
@@ -23,6 +25,8 @@ pub enum Program {
     /// f5-sdk and bigrest, in Python.
     F5Clients,
     Pebble,
+    /// A network namespace, which a kernel may forbid.
+    Namespace,
 }
 
 /// Returns the folder of the programs that `./test` installs for the tests alone.
@@ -40,14 +44,24 @@ impl Program {
             Self::Apache => Self::lack_of(Daemon::Apache),
             Self::Haproxy => Self::lack_of(Daemon::Haproxy),
             Self::Openssl => {
-                let version = std::process::Command::new("openssl").arg("version").output();
+                let version = Command::new("openssl").arg("version").output();
                 version.err().map(|error| format!("openssl: {error} (install openssl)"))
             }
             Self::Openssl35 => Self::lack_of_tool("openssl-3.5"),
             Self::F5Clients => Self::lack_of_tool("f5-clients"),
             Self::Pebble => Self::lack_of_tool("pebble"),
+            Self::Namespace => Self::lack_of_namespace(),
             Self::Browser => Browser::find().is_none().then(|| "chromium not found (install chromium)".to_owned()),
         }
+    }
+
+    /// Has the suite make a namespace, and then end for want of a binary.
+    fn lack_of_namespace() -> Option<String> {
+        let mut doctor = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
+        let output = doctor.args(["doctor", "--certctl", "/nonexistent"]).stdin(Stdio::null()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let refused = stderr.strip_prefix("error: ").filter(|text| text.starts_with("making a network namespace"));
+        refused.map(|text| text.replace("\nhint:", ";"))
     }
 
     /// Looks for the note that each installer leaves of its installation.
