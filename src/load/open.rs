@@ -7,7 +7,7 @@ use super::dispatcher::Dispatcher;
 use super::pacer::Timer;
 use super::plan::Model;
 use super::run::Client;
-use super::schedule::{Schedule, Shifted};
+use super::schedule::{Paired, Schedule};
 use super::worker_pool::{Shared, perform};
 use crate::clock::Moment;
 use crate::error::{Context, Result};
@@ -59,10 +59,7 @@ async fn pace(
     let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed);
     let schedule: Box<dyn Iterator<Item = _>> = match plan.side {
         None => Box::new(schedule),
-        Some(side) => {
-            let half_ns = (0.5e9 / pattern.per_second(*clients)) as u64;
-            Box::new(Shifted::new(schedule, side, half_ns, plan.rng_seed))
-        }
+        Some(side) => Box::new(Paired::new(schedule, side, plan.rng_seed)),
     };
     // Stands for the beginning of the window if the run ends before it.
     let mut at_start = GeneratorReading::take();

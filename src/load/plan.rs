@@ -37,8 +37,8 @@ pub struct Plan {
     pub side: Option<DuetSide>,
 }
 
-/// One of the two sides of a duet. Both have the same schedule. Of each pair of arrivals one comes half an interval
-/// after the other, on which side is drawn at random (Bulej et al., "Duet Benchmarking", ICPE 2020).
+/// One of the two sides of a duet, which share a schedule in pairs of arrivals (Bulej et al., "Duet Benchmarking", ICPE
+/// 2020).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DuetSide {
     /// What there was before.

@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
-use std::iter::Peekable;
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -117,6 +116,11 @@ impl Schedule {
         };
         Self { source, clients: clients.max(1), steps: steps.max(1) as u64, end_ns: span.as_nanos() as u64, seq: 0 }
     }
+
+    /// Returns the request with this number where clients and steps take turns.
+    fn turn(&self, seq: u64) -> PlannedRequest {
+        PlannedRequest { seq, client: seq % self.clients, step: (seq % self.steps) as usize }
+    }
 }
 
 impl Iterator for Schedule {
@@ -124,8 +128,8 @@ impl Iterator for Schedule {
 
     fn next(&mut self) -> Option<Self::Item> {
         let seq = self.seq;
-        let turn =
-            |at_ns| (at_ns, PlannedRequest { seq, client: seq % self.clients, step: (seq % self.steps) as usize });
+        let in_turn = self.turn(seq);
+        let turn = |at_ns| (at_ns, in_turn);
         let (at_ns, planned) = match &mut self.source {
             Source::Constant(rate) => turn(rate.offset_ns(seq)),
             Source::Poisson { mean_ns, rng, at_ns } => {
@@ -148,44 +152,41 @@ impl Iterator for Schedule {
     }
 }
 
-/// The arrivals of one side of a duet: those of a schedule, each at its time or half an interval later. The other side
-/// has the same arrivals, and each is late on one side alone, drawn at random.
+/// The arrivals of one side of a duet. Two successive arrivals of a schedule are a pair: the same request on both sides,
+/// on one at the earlier time and on the other at the later, as a coin decides. So both sides together have the
+/// schedule's rate.
 #[derive(Clone, Debug)]
-pub struct Shifted {
-    inner: Peekable<Schedule>,
+pub struct Paired {
+    inner: Schedule,
     side: DuetSide,
-    by_ns: u64,
-    draw: Xoshiro256PlusPlus,
-    /// Arrivals that were shifted beyond later ones.
-    due: BinaryHeap<Reverse<(u64, u64, PlannedBy)>>,
+    coin: Xoshiro256PlusPlus,
+    pairs: u64,
 }
 
-/// The client and step of a request, whose sequence number stands beside it.
-type PlannedBy = (u64, usize);
-
-impl Shifted {
-    /// Shifts the arrivals of `inner` for `side`, by `by_ns`. `seed` is the same on both sides.
-    pub fn new(inner: Schedule, side: DuetSide, by_ns: u64, seed: u64) -> Self {
+impl Paired {
+    /// Makes the arrivals of `side`. `seed` is the same on both sides.
+    pub fn new(inner: Schedule, side: DuetSide, seed: u64) -> Self {
         // Not the sequence that the schedule itself draws from.
-        let draw = Xoshiro256PlusPlus::seed_from_u64(!seed);
-        Self { inner: inner.peekable(), side, by_ns, draw, due: BinaryHeap::new() }
+        Self { inner, side, coin: Xoshiro256PlusPlus::seed_from_u64(!seed), pairs: 0 }
     }
 }
 
-impl Iterator for Shifted {
+impl Iterator for Paired {
     type Item = (u64, PlannedRequest);
 
     fn next(&mut self) -> Option<Self::Item> {
-        // An arrival of the schedule that is not before the first one due cannot come before it once it is shifted.
-        while let Some((at_ns, planned)) =
-            self.inner.next_if(|(at_ns, _)| self.due.peek().is_none_or(|Reverse((first_ns, ..))| at_ns < first_ns))
-        {
-            let late = if self.draw.next_u64() >> 63 == 0 { DuetSide::Base } else { DuetSide::Head };
-            let shift_ns = if late == self.side { self.by_ns } else { 0 };
-            self.due.push(Reverse((at_ns + shift_ns, planned.seq, (planned.client, planned.step))));
-        }
-        let Reverse((at_ns, seq, (client, step))) = self.due.pop()?;
-        Some((at_ns, PlannedRequest { seq, client, step }))
+        // An arrival without a partner is left out.
+        let ((early_ns, planned), (late_ns, _)) = (self.inner.next()?, self.inner.next()?);
+        let first = if self.coin.next_u64() >> 63 == 0 { DuetSide::Base } else { DuetSide::Head };
+        let at_ns = if first == self.side { early_ns } else { late_ns };
+        let seq = self.pairs;
+        self.pairs += 1;
+        let planned = match self.inner.source {
+            // Its clients have their own times.
+            Source::Fleet(_) => PlannedRequest { seq, ..planned },
+            _ => self.inner.turn(seq),
+        };
+        Some((at_ns, planned))
     }
 }
 
@@ -390,30 +391,30 @@ mod tests {
     }
 
     #[test]
-    fn of_each_pair_one_side_comes_half_an_interval_later() {
-        let half_ns = 3_000_000;
-        let of = |side, pattern: &Pattern| {
-            let schedule = Schedule::new(pattern, 7, 1, Duration::from_secs(20), 4);
-            let shifted: Vec<_> = Shifted::new(schedule.clone(), side, half_ns, 4).collect();
-            assert!(shifted.is_sorted_by_key(|(at_ns, _)| *at_ns));
-            let mut by_seq = shifted;
-            by_seq.sort_by_key(|(_, planned)| planned.seq);
-            (schedule.collect::<Vec<_>>(), by_seq)
-        };
+    fn of_each_pair_a_coin_decides_which_side_comes_first() {
+        let streams = vec![Stream { step: 1, period: Duration::from_secs(5) }];
+        let fleet = FleetSchedule { streams, jitter: 0.1, restart: None };
         let rate = Rate::per_second(167);
-        for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Jittered(rate)] {
-            let (schedule, base) = of(DuetSide::Base, &pattern);
-            let (_, head) = of(DuetSide::Head, &pattern);
-            assert_eq!([base.len(), head.len()], [schedule.len(); 2]);
-            let mut base_first = 0;
-            for ((at_ns, planned), (base, head)) in schedule.iter().zip(base.iter().zip(&head)) {
-                assert_eq!([base.1, head.1], [*planned; 2]);
-                let later = [base.0 - at_ns, head.0 - at_ns];
-                assert!([[0, half_ns], [half_ns, 0]].contains(&later), "{later:?}");
-                base_first += u64::from(later[0] == 0);
+        for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Jittered(rate), Pattern::Fleet(fleet)]
+        {
+            let schedule = Schedule::new(&pattern, 700, 2, Duration::from_secs(20), 4);
+            let of = |side| Paired::new(schedule.clone(), side, 4).collect::<Vec<_>>();
+            let (base, head) = (of(DuetSide::Base), of(DuetSide::Head));
+            let all: Vec<_> = schedule.clone().collect();
+            assert_eq!([base.len(), head.len()], [all.len() / 2; 2]);
+            assert!(base.is_sorted_by_key(|(at_ns, _)| *at_ns) && head.is_sorted_by_key(|(at_ns, _)| *at_ns));
+            let (mut base_first, mut steps) = (0, [0_usize; 2]);
+            for (pair, (base, head)) in all.chunks_exact(2).zip(base.iter().zip(&head)) {
+                assert_eq!(base.1, head.1, "the same request");
+                let times = [base.0, head.0];
+                assert!([[pair[0].0, pair[1].0], [pair[1].0, pair[0].0]].contains(&times), "{times:?}");
+                base_first += u64::from(times[0] == pair[0].0);
+                steps[base.1.step] += 1;
             }
-            // Of 3,340 draws, half within eight standard deviations.
-            assert!((1_440..=1_900).contains(&base_first), "{base_first}");
+            // Of 1,400 to 1,700 draws, half within eight standard deviations.
+            assert!((530..=1_000).contains(&base_first), "{base_first}");
+            let expected = if matches!(pattern, Pattern::Fleet(_)) { 0 } else { base.len() / 2 };
+            assert!(steps[0].abs_diff(expected) <= 1, "{steps:?}");
         }
     }
 }
