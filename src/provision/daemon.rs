@@ -16,7 +16,7 @@ mod workers;
 
 use std::fmt;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -28,6 +28,7 @@ use rustls::pki_types::CertificateDer;
 use super::child::{Child, RunAs, Spec, file_tail};
 use super::keeper::{Keeper, Lease};
 use super::pki::Identity;
+use super::port::{free_address, is_port_conflict};
 use crate::error::{Context, Error, Result};
 use daemon_files::DaemonFiles;
 
@@ -431,19 +432,10 @@ fn catches(pid: u32, signal: Signal) -> Result<bool> {
     Ok(has("SigCgt:") && !has("SigBlk:"))
 }
 
-/// Returns an address that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
-    let what = || "looking for a free port on 127.0.0.1".to_owned();
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).context(what)
-}
-
-/// Reports whether a daemon's output ends with the error that its port is taken.
-fn is_port_conflict(words: &str) -> bool {
-    words.to_ascii_lowercase().contains("address already in use")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
     use super::*;
     use crate::provision::pki::{Authority, KeyType, Purpose};
 

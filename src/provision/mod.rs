@@ -6,4 +6,5 @@ pub mod daemon;
 pub mod keeper;
 pub mod network;
 pub mod pki;
+pub mod port;
 pub mod postgres;

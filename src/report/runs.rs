@@ -77,6 +77,7 @@ impl ScenarioRuns {
             [
                 ("system", system.kind.label().to_owned()),
                 ("system version", system.version.clone()),
+                ("binary", system.binary_sha256.clone().unwrap_or_else(|| "none".to_owned())),
                 ("behaviour", system.behaviour.label().to_owned()),
                 ("store", system.store.to_string()),
                 ("processor", machine.cpu_model.clone()),

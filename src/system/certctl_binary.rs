@@ -7,7 +7,7 @@
 mod binary_files;
 mod binary_settings;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -25,6 +25,7 @@ use crate::load::runtime::runtime;
 use crate::provision::child::{Child, RunAs, Spec};
 use crate::provision::keeper::{Keeper, Lease};
 use crate::provision::pki::{Authority, KeyType, Purpose};
+use crate::provision::port::{free_address, is_port_conflict};
 use crate::provision::postgres::{self, Cluster};
 use crate::seed;
 use crate::wire::Dialer;
@@ -225,8 +226,8 @@ impl PreparedCertctl {
         let name = |number: u32| format!("certctl_{number}");
         let mut client = self.open("postgres")?;
         if self.starts > 0 {
-            let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(self.starts));
-            client.batch_execute(&drop).context(|| "removing the database of the last certctl".to_owned())?;
+            let removal = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(self.starts));
+            client.batch_execute(&removal).context(|| "removing the database of the last certctl".to_owned())?;
         }
         self.starts += 1;
         let copy = format!("CREATE DATABASE {} TEMPLATE {TEMPLATE}", name(self.starts));
@@ -390,15 +391,4 @@ async fn knock(certctl: &Certctl, address: SocketAddr) -> Result<()> {
         Some(1..) if check.status == 200 => Ok(()),
         _ => Err(Error::new(format!("/api/v1/auth/check answers {}, and no permissions", check.status))),
     }
-}
-
-/// Returns an address that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    listener.context(|| "looking for a free port on 127.0.0.1".to_owned())
-}
-
-/// Reports whether a server's output ends with the error that its port is taken.
-fn is_port_conflict(words: &str) -> bool {
-    words.to_ascii_lowercase().contains("address already in use")
 }
