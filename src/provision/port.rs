@@ -9,8 +9,29 @@ use crate::error::{Context, Result};
 /// # Errors
 /// If there is none.
 pub fn free_address() -> Result<SocketAddr> {
-    let what = || "looking for a free port on 127.0.0.1".to_owned();
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).context(what)
+    address(&listen()?)
+}
+
+/// Returns two ports that were free a moment ago.
+///
+/// # Errors
+/// If there are none.
+pub fn free_pair() -> Result<[u16; 2]> {
+    // Both are held at once, so that they differ.
+    let held = [listen()?, listen()?];
+    Ok([address(&held[0])?.port(), address(&held[1])?.port()])
+}
+
+fn listen() -> Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(doing)
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().context(doing)
+}
+
+fn doing() -> String {
+    "looking for a free port on 127.0.0.1".to_owned()
 }
 
 /// Reports whether a server's output ends with the error that its port is taken.

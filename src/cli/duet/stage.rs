@@ -1,0 +1,289 @@
+//! The blocks of a duet: both systems started, loaded side by side, and stopped, again and again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::player::Player;
+use super::{BenchLoad, WARM_UP, WINDOW};
+use crate::cli::bench::{self, Bench};
+use crate::cli::common_flags::CertctlFlags;
+use crate::cli::prepare;
+use crate::cli::session::{Observed, Observer};
+use crate::cli::signals::Signals;
+use crate::database as db;
+use crate::duet::block::{Block, SideWork, WorkloadBlock, pair_statements};
+use crate::duet::{Duet, Sides, verdict};
+use crate::error::{Error, Result};
+use crate::evidence::Evidence;
+use crate::evidence::meter::MachineMeter;
+use crate::files;
+use crate::load::cut::Cut;
+use crate::load::plan::DuetSide;
+use crate::load::run::Control;
+use crate::measure::Measurement;
+use crate::measure::machine_use::MachineUse;
+use crate::measure::validity::{self, Invalid};
+use crate::report::duet as report;
+use crate::report::live::Live;
+use crate::run::{self, BoundWorkload};
+use crate::scenario::need::Need;
+use crate::summary::plan::PlanFacts;
+use crate::system::{CheckedCertctl, System as _};
+use crate::terminal::{errln, outln};
+
+/// The most blocks that are repeated because this machine or the generator was at fault.
+const MOST_REPEATED: usize = 3;
+/// The share of the CPU left free that others must take to be mentioned.
+const OTHERS_MENTIONED: f64 = 0.25;
+
+/// The state of a duet while it runs.
+pub(super) struct Stage<'a, B: Bench> {
+    pub(super) load: &'a BenchLoad<B>,
+    pub(super) players: Sides<Player>,
+    pub(super) needs: Vec<Need>,
+    /// The ports that the two sides take in turn.
+    pub(super) ports: [u16; 2],
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) cut: Cut,
+    /// The reasons so far for which nothing may be concluded.
+    pub(super) reasons: Vec<String>,
+    pub(super) result: Duet,
+}
+
+/// The result of an attempt at a block.
+struct Attempt {
+    block: Block,
+    /// The reasons for which it says nothing about the systems: this machine or the generator was at fault.
+    ours: Vec<String>,
+    /// The reasons for which nothing may be concluded from the duet.
+    fatal: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
+    pub(super) fn announce(&self) {
+        let span = self.load.load.duration.unwrap_or(WINDOW) + self.load.load.warm_up.unwrap_or(WARM_UP);
+        let blocks = self.result.settings.blocks as u32;
+        outln!("{:<12} {} against {}", "duet", self.players.base.shown(), self.players.head.shown());
+        outln!(
+            "{:<12} {blocks} of {} s, with a start of both before each: about {:.0} minutes",
+            "blocks",
+            span.as_secs(),
+            ((span + Duration::from_secs(5)) * blocks).as_secs_f64() / 60.0
+        );
+    }
+
+    /// Plays every block, and judges after each; whatever was measured by then is in `file`.
+    pub(super) fn play(&mut self, signals: &Signals, file: &Path) -> Result<()> {
+        let wanted = self.result.settings.blocks;
+        while self.result.blocks.len() < wanted {
+            let number = self.result.blocks.len() + 1;
+            let attempt = match self.attempt(number, signals) {
+                Ok(attempt) => attempt,
+                Err(error) if self.result.blocks.is_empty() => return Err(error),
+                Err(error) => {
+                    self.reasons.push(format!("block {number} could not run: {error}").replace('\n', "; "));
+                    break;
+                }
+            };
+            let Attempt { block, ours, fatal, notes } = attempt;
+            if let Some(why) = ours.first().filter(|_| !self.is_over()) {
+                errln!("block {number} is void: {why}");
+                self.result.repeated.push(format!("block {number}: {}", ours.join("; ")));
+                if self.result.repeated.len() > MOST_REPEATED {
+                    self.reasons.push(format!("more than {MOST_REPEATED} blocks were void, the last because {why}"));
+                    break;
+                }
+                continue;
+            }
+            let is_fatal = !fatal.is_empty();
+            self.reasons.extend(fatal);
+            for note in notes {
+                if !self.result.notes.contains(&note) {
+                    self.result.notes.push(note);
+                }
+            }
+            if self.is_over() {
+                break;
+            }
+            outln!("{}", report::block_line(&block, wanted));
+            self.result.blocks.push(block);
+            self.judge();
+            files::write(file, serde_json::to_string_pretty(&self.result).unwrap_or_default())?;
+            if is_fatal {
+                break;
+            }
+        }
+        if self.is_over() {
+            let why = match self.cut.ended() {
+                Some(ended) => format!("the duet was ended {ended}"),
+                None => "the duet was stopped".to_owned(),
+            };
+            self.reasons.push(why);
+        }
+        self.judge();
+        files::write(file, serde_json::to_string_pretty(&self.result).unwrap_or_default())?;
+        signals.kept();
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.cut.is_over()
+    }
+
+    /// Judges the blocks so far.
+    fn judge(&mut self) {
+        let result = &mut self.result;
+        let (measures, invalid) = verdict::judge(&result.blocks, &result.settings);
+        result.invalid = [&self.reasons[..], &invalid].concat();
+        if result.blocks.len() < result.settings.blocks {
+            result.invalid.push(format!("{} of {} blocks were played", result.blocks.len(), result.settings.blocks));
+        }
+        result.verdict = verdict::overall(&measures, !result.invalid.is_empty());
+        result.exit_code = result.verdict.exit_code();
+        result.measures = measures;
+        result.statements = pair_statements(&result.blocks);
+        result.finished_at = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    }
+
+    /// Starts both systems, loads them, and stops them.
+    fn attempt(&mut self, number: usize, signals: &Signals) -> Result<Attempt> {
+        let index = number - 1;
+        let order =
+            if index.is_multiple_of(2) { [DuetSide::Base, DuetSide::Head] } else { [DuetSide::Head, DuetSide::Base] };
+        let [first, second] = self.ports;
+        let ports = if (index / 2).is_multiple_of(2) {
+            Sides { base: first, head: second }
+        } else {
+            Sides { base: second, head: first }
+        };
+        let mut started = Sides::<Option<CheckedCertctl>>::default();
+        for side in order {
+            let certctl = self.players.of_mut(side).start(*ports.of(side), &self.needs)?;
+            *started.of_mut(side) = Some(prepare::check(certctl, &self.needs)?);
+        }
+        let Sides { base: Some(base), head: Some(head) } = started else {
+            return Err(Error::new("starting a block: a side is missing"));
+        };
+        let systems = Sides { base, head };
+        if self.result.blocks.is_empty() {
+            self.stop = signals.measuring().or_else(|error| match number {
+                1 if self.result.repeated.is_empty() => Err(error),
+                _ => Ok(self.stop.clone()),
+            })?;
+            db::heed(&self.stop);
+        }
+        let mut attempt = Attempt {
+            block: Block {
+                number,
+                first: order[0].label(),
+                ports: if self.players.base.is_running() { Sides::default() } else { ports },
+                workloads: Vec::new(),
+                work: Sides::default(),
+            },
+            ours: Vec::new(),
+            fatal: Vec::new(),
+            notes: Vec::new(),
+        };
+        self.result.systems = Some(systems.as_ref().map(|system| system.describe()));
+        let groups = Sides::try_make(|side| bench::bind(self.load.groups(side)?, systems.of(side)))?;
+        self.result.plans = groups.base.iter().flatten().map(PlanFacts::of_workload).collect();
+        let mut gathered = Sides::<Gathered>::default();
+        for (base, head) in groups.base.into_iter().zip(groups.head) {
+            let group = Sides { base, head };
+            self.play_group(&systems, &group, order, &mut gathered, &mut attempt)?;
+            if self.is_over() {
+                break;
+            }
+        }
+        attempt.block.work = gathered
+            .map(|one| SideWork::of(&one.measurements.iter().collect::<Vec<_>>(), &one.evidence, &one.machine_use));
+        for side in DuetSide::BOTH {
+            let problems = &attempt.block.work.of(side).problems;
+            attempt.fatal.extend(problems.iter().map(|problem| format!("{}: {problem}", side.label())));
+        }
+        Ok(attempt)
+    }
+
+    /// Loads both systems with one group of workloads each, side by side.
+    fn play_group(
+        &self,
+        systems: &Sides<CheckedCertctl>,
+        group: &Sides<Vec<BoundWorkload>>,
+        order: [DuetSide; 2],
+        gathered: &mut Sides<Gathered>,
+        attempt: &mut Attempt,
+    ) -> Result<()> {
+        let control = Control { progress: Arc::default(), stop: self.stop.clone(), cut: self.cut.clone() };
+        let mut observers = Sides::<Option<Observer<'_>>>::default();
+        for side in order {
+            *observers.of_mut(side) = Some(Observer::begin(systems.of(side), group.of(side), &control)?);
+        }
+        let meters =
+            Sides::try_make(|side| MachineMeter::start(systems.of(side).addresses(), control.progress.clone()))?;
+        let workloads: Vec<BoundWorkload> = order.into_iter().flat_map(|side| group.of(side).clone()).collect();
+        let mut measurements = {
+            let _live = Live::start(control.progress.clone(), workloads.iter().map(|bound| &bound.workload.plan));
+            run::run(&workloads, &control)?
+        };
+        let second = measurements.split_off(group.of(order[0]).len());
+        let mut of_sides = Sides::<Vec<Measurement>>::default();
+        *of_sides.of_mut(order[0]) = measurements;
+        *of_sides.of_mut(order[1]) = second;
+        let machine_use = meters.map(MachineMeter::finish);
+        for side in DuetSide::BOTH {
+            let (measurements, group) = (of_sides.of(side), group.of(side));
+            let Some(observer) = observers.of_mut(side).take() else { continue };
+            let Observed { work, evidence, uncounted } = observer.finish(group, measurements);
+            attempt.fatal.extend(uncounted.map(|why| format!("{}: {why}", side.label())));
+            for ((bound, measurement), work) in group.iter().zip(measurements).zip(&work) {
+                let punctuality = bound.workload.plan.punctuality();
+                for why in validity::judge(measurement, work, punctuality, bound.scenario.decisive_span()) {
+                    let reason = format!("{}: {}: {why}", side.label(), bound.workload.name);
+                    match why {
+                        Invalid::Work(_) => attempt.fatal.push(reason),
+                        // Errors and missing answers are measures.
+                        Invalid::NothingMeasured | Invalid::Partial => {}
+                        _ => attempt.ours.push(reason),
+                    }
+                }
+                let broken = bound.scenario.broken_rules();
+                attempt.fatal.extend(broken.iter().map(|rule| format!("{}: {rule}", side.label())));
+                let example = measurement.examples.first();
+                attempt
+                    .notes
+                    .extend(example.map(|(outcome, detail)| format!("{}: first {outcome}: {detail}", side.label())));
+            }
+            let gathered = gathered.of_mut(side);
+            gathered.evidence.extend(evidence);
+            gathered.machine_use.push(machine_use.of(side).clone());
+        }
+        let share = machine_use.base.as_ref().map(|one| one.mean.others + one.mean.steal).unwrap_or_default();
+        let head = machine_use.head.as_ref().and_then(|one| one.mean.system.zip(one.mean.postgresql));
+        // The head is among the base's others.
+        let others = share - head.map_or(0.0, |(system, postgresql)| system + postgresql);
+        let cpus = machine_use.base.as_ref().map_or(1.0, |one| f64::from(one.cpus));
+        if others > OTHERS_MENTIONED * cpus {
+            let number = attempt.block.number;
+            attempt.notes.push(format!("block {number}: other processes and the host took {others:.1} processors"));
+        }
+        for (index, bound) in group.base.iter().enumerate() {
+            let both = Sides { base: &of_sides.base[index], head: &of_sides.head[index] };
+            attempt.block.workloads.push(WorkloadBlock::of(bound.workload.name, both));
+        }
+        for side in DuetSide::BOTH {
+            gathered.of_mut(side).measurements.append(of_sides.of_mut(side));
+        }
+        Ok(())
+    }
+}
+
+/// What was observed of one side in a block.
+#[derive(Default)]
+struct Gathered {
+    measurements: Vec<Measurement>,
+    evidence: Vec<Evidence>,
+    machine_use: Vec<Option<MachineUse>>,
+}
