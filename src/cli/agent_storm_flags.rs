@@ -31,7 +31,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(120);
 const SMOKE_AGENTS: u64 = 100;
 
 /// The connections of a duet's fleet.
-const POOLED: u32 = 50;
+const POOLED: u32 = 100;
 
 /// Flags of `agent_storm`.
 #[derive(Args, Clone, Debug)]

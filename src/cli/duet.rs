@@ -4,8 +4,6 @@ mod player;
 mod stage;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -229,7 +227,7 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
         players,
         needs: load.bench.needs(&load.load),
         ports: port::free_pair()?,
-        stop: Arc::new(AtomicBool::new(false)),
+        stop: None,
         cut: Cut::new(load.load.limits()),
         reasons: Vec::new(),
         result: Duet {
@@ -255,10 +253,14 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     }
     stage.announce();
     stage.play(&signals, &file)?;
+    let json = stage.json();
     let duet = stage.result;
     let text = report::text(&duet);
+    // Before files are written: a full disk costs nothing that was measured.
     out!("\n{text}");
+    files::write(&file, json)?;
     files::write(&folder.join("duet.txt"), &text)?;
+    signals.kept();
     outln!("{:<12} {}", "written", files::shown(&folder.join("duet.{json,txt}")));
     if let Some(path) = &flags.markdown {
         files::write(path, report::markdown(&duet))?;

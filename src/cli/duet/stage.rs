@@ -45,7 +45,8 @@ pub(super) struct Stage<'a, B: Bench> {
     pub(super) needs: Vec<Need>,
     /// The ports that the two sides take in turn.
     pub(super) ports: [u16; 2],
-    pub(super) stop: Arc<AtomicBool>,
+    /// Ends the duet once set; `None` before the first block.
+    pub(super) stop: Option<Arc<AtomicBool>>,
     pub(super) cut: Cut,
     /// The reasons so far for which nothing may be concluded.
     pub(super) reasons: Vec<String>,
@@ -111,7 +112,8 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             outln!("{}", report::block_line(&block, wanted));
             self.result.blocks.push(block);
             self.judge();
-            files::write(file, serde_json::to_string_pretty(&self.result).unwrap_or_default())?;
+            // What cannot be saved now is saved again at the end, where a failure is an error.
+            let _ = files::write(file, self.json());
             if is_fatal {
                 break;
             }
@@ -124,13 +126,17 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             self.reasons.push(why);
         }
         self.judge();
-        files::write(file, serde_json::to_string_pretty(&self.result).unwrap_or_default())?;
-        signals.kept();
         Ok(())
     }
 
+    /// Returns the result so far as JSON.
+    pub(super) fn json(&self) -> String {
+        // It has no map whose keys are not text.
+        serde_json::to_string_pretty(&self.result).unwrap_or_default()
+    }
+
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.cut.is_over()
+        self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) || self.cut.is_over()
     }
 
     /// Judges the blocks so far.
@@ -168,13 +174,14 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             return Err(Error::new("starting a block: a side is missing"));
         };
         let systems = Sides { base, head };
-        if self.result.blocks.is_empty() {
-            self.stop = signals.measuring().or_else(|error| match number {
-                1 if self.result.repeated.is_empty() => Err(error),
-                _ => Ok(self.stop.clone()),
-            })?;
-            db::heed(&self.stop);
-        }
+        let stop = match &self.stop {
+            Some(stop) => stop.clone(),
+            None => {
+                let stop = signals.measuring()?;
+                db::heed(&stop);
+                self.stop.insert(stop).clone()
+            }
+        };
         let mut attempt = Attempt {
             block: Block {
                 number,
@@ -193,7 +200,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         let mut gathered = Sides::<Gathered>::default();
         for (base, head) in groups.base.into_iter().zip(groups.head) {
             let group = Sides { base, head };
-            self.play_group(&systems, &group, order, &mut gathered, &mut attempt)?;
+            self.play_group(&systems, &group, order, &stop, &mut gathered, &mut attempt)?;
             if self.is_over() {
                 break;
             }
@@ -213,10 +220,11 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         systems: &Sides<CheckedCertctl>,
         group: &Sides<Vec<BoundWorkload>>,
         order: [DuetSide; 2],
+        stop: &Arc<AtomicBool>,
         gathered: &mut Sides<Gathered>,
         attempt: &mut Attempt,
     ) -> Result<()> {
-        let control = Control { progress: Arc::default(), stop: self.stop.clone(), cut: self.cut.clone() };
+        let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
         let mut observers = Sides::<Option<Observer<'_>>>::default();
         for side in order {
             *observers.of_mut(side) = Some(Observer::begin(systems.of(side), group.of(side), &control)?);
@@ -243,10 +251,12 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
                 for why in validity::judge(measurement, work, punctuality, bound.scenario.decisive_span()) {
                     let reason = format!("{}: {}: {why}", side.label(), bound.workload.name);
                     match why {
-                        Invalid::Work(_) => attempt.fatal.push(reason),
                         // Errors and missing answers are measures.
                         Invalid::NothingMeasured | Invalid::Partial => {}
-                        _ => attempt.ours.push(reason),
+                        why if why.is_ours() => attempt.ours.push(reason),
+                        // A wait for a connection is part of the response time.
+                        Invalid::Lag { .. } | Invalid::Unsent { .. } => attempt.notes.push(reason),
+                        _ => attempt.fatal.push(reason),
                     }
                 }
                 let broken = bound.scenario.broken_rules();
