@@ -11,6 +11,7 @@ use crate::common::needs::needs;
 use crate::common::peer::TOKEN;
 use crate::common::process::{descendants, until};
 use crate::common::reference::Reference;
+use crate::common::stand_in::{REPORT, StandIn};
 
 const REFERENCE: &str = env!("CARGO_BIN_EXE_certctl-reference");
 /// Few arrivals, however slow the machine is.
@@ -149,4 +150,33 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
 fn a_server_that_does_not_start_is_an_error_that_names_it() {
     let done: Finished = of_references(&format!("--head-env CERTCTL_REFERENCE_DELAY=soon -- {LOAD}")).run().exits(1);
     assert!(done.stderr.contains("the reference server") && done.stderr.contains("soon"), "{}", done.stderr);
+}
+
+#[test]
+fn two_binaries_of_certctl_are_started_for_each_block() {
+    needs!(Postgresql, Namespace);
+    let (base, head) = (StandIn::new(), StandIn::new());
+    let report = head.report();
+    let arguments = format!(
+        "--base {} --head {} --head-env {REPORT}={} --blocks 2 --threshold 1000% -- {LOAD}",
+        base.program().display(),
+        head.program().display(),
+        report.display()
+    );
+    let done = duet(&arguments).run();
+    let json = json(&done);
+    done.exits(0);
+    for (side, stand_in) in [("base", &base), ("head", &head)] {
+        let system = &json["systems"][side];
+        assert_eq!(system["settings"]["network"], "loopback alone");
+        assert_eq!(system["binary_sha256"], stand_in.sha256().as_str());
+    }
+    assert_eq!(json["systems"]["head"]["settings"]["certctl"][REPORT], report.to_str().unwrap());
+    assert_eq!(json["systems"]["base"]["settings"]["certctl"][REPORT], Value::Null);
+    let blocks = json["blocks"].as_array().unwrap();
+    // Each server listened where it was told to.
+    let port = blocks[1]["ports"]["head"].to_string();
+    assert!(fs::read_to_string(&report).unwrap().contains(&format!("\nCERTCTL_SERVER_PORT={port}\n")));
+    let calls = measure(&json, "sql_calls");
+    assert_eq!((&calls["values"]["base"], &calls["verdict"]), (&calls["values"]["head"], &"unchanged".into()));
 }

@@ -149,9 +149,9 @@ pub(super) fn is_url(side: &str) -> bool {
     side.contains("://")
 }
 
-/// Reports whether a program is a certctl-reference: it names the variable that holds its key.
+/// Reports whether a program is a certctl-reference: its help says so.
 pub(super) fn is_reference(program: &Path, flag: &str) -> Result<bool> {
-    let mark = Regex::new("CERTCTL_REFERENCE_TOKEN").context(|| "making a pattern".to_owned())?;
+    let mark = Regex::new("A certctl-shaped HTTPS server for benchmarks").context(|| "making a pattern".to_owned())?;
     Ok(mark.is_match(&read(program, flag)?))
 }
 
