@@ -147,7 +147,7 @@ impl Wiring {
             Model::Open { .. } => recorder,
             Model::Closed { .. } => recorder.of_users(),
         };
-        let recorder = match (plan.side, &plan.model) {
+        let recorder = match (plan.part, &plan.model) {
             (Some(_), Model::Open { pattern, clients, .. }) => {
                 recorder.keeping_answers((pattern.per_second(*clients) * plan.window.as_secs_f64()) as usize)
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use certctl_bench::cli::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use certctl_bench::cli::agent_storm_flags::AgentStormFlags;
 use certctl_bench::cli::api_tier_flags::ApiTierFlags;
-use certctl_bench::cli::bench::{Bench, SystemFacts};
+use certctl_bench::cli::bench::Bench;
 use certctl_bench::cli::bulk_renewal_flags::BulkRenewalFlags;
 use certctl_bench::cli::common_flags::{duration, duration_or_zero, ArrivalSpread, BenchFlags};
 use certctl_bench::cli::compare::share;
@@ -64,7 +64,7 @@ fn single(text: &str) {
 
 fn command_line<B: Bench>(words: &[String]) {
     let Ok(mut flags) = BenchFlags::<B>::try_parse_from(words) else { return };
-    let _ = flags.bench.groups(&flags.load, &SystemFacts::default());
+    let _ = flags.bench.groups(&flags.load);
     flags.apply_smoke();
-    let _ = (flags.is_smoke(), flags.bench.needs(), flags.bench.groups(&flags.load, &SystemFacts::default()));
+    let _ = (flags.is_smoke(), flags.bench.needs(&flags.load), flags.bench.groups(&flags.load));
 }

@@ -337,7 +337,7 @@ impl LoadFlags {
             timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
             max_lag: self.max_lag,
             rng_seed: self.rng_seed,
-            side: None,
+            part: None,
         };
         if plan.max_lag >= plan.timeout {
             return Err(Error::usage("--max-lag must be below --timeout: otherwise no arrival could be late"));

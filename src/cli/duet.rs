@@ -23,7 +23,7 @@ use crate::duet::{Duet, SCHEMA_VERSION, Sides};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::load::cut::Cut;
-use crate::load::plan::{DuetSide, Model};
+use crate::load::plan::{DuetPart, DuetSide, Model};
 use crate::measure::machine::Machine;
 use crate::provision::{network, port};
 use crate::report::duet as report;
@@ -34,9 +34,9 @@ use player::{Player, is_reference, is_url};
 use stage::Stage;
 
 /// The measured window of a block, unless another is given.
-const WINDOW: Duration = Duration::from_secs(25);
+const WINDOW: Duration = Duration::from_secs(18);
 /// The load before it.
-const WARM_UP: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(2);
 /// Flags of `certctl-bench duet`.
 #[derive(Args, Clone, Debug)]
 #[command(
@@ -55,10 +55,10 @@ pub struct DuetFlags {
     #[arg(long, value_name = "NAME", default_value = AgentStormFlags::NAME)]
     bench: String,
     /// Number of blocks: both systems are restarted before each. A multiple of four balances ports and order of start.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=100))]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(2..=100))]
     blocks: u16,
-    /// Smallest change of a response time that counts as one: 2%, 0.5%.
-    #[arg(long, value_name = "SHARE", default_value = "2%", value_parser = share)]
+    /// Smallest change of a response time that counts as one: 1%, 0.5%.
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
     threshold: f64,
     /// Probability with which two equal systems may be told apart.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = alpha)]
@@ -183,9 +183,12 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
         Ok(parsed)
     }
 
-    /// Plans the workloads of one side.
-    fn groups(&self, side: DuetSide) -> Result<Groups<CheckedCertctl>> {
+    /// Plans the workloads of one side in a block. Two successive blocks have the same schedule and the same coin, with
+    /// the sides exchanged.
+    fn groups(&self, side: DuetSide, block: usize) -> Result<Groups<CheckedCertctl>> {
         let mut groups = self.bench.groups(&self.load)?;
+        let parts = [DuetPart::Heads, DuetPart::Tails];
+        let part = parts[(side as usize + block) % 2];
         for PlannedWorkload { workload, .. } in groups.iter_mut().flatten() {
             if matches!(workload.plan.model, Model::Closed { .. }) {
                 return Err(Error::usage(format!(
@@ -194,7 +197,8 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
                 ))
                 .with_hint("give a rate after `--`: -- --rate 300/s"));
             }
-            workload.plan.side = Some(side);
+            workload.plan.part = Some(part);
+            workload.plan.rng_seed = workload.plan.rng_seed.wrapping_add((block / 2) as u64);
         }
         Ok(groups)
     }
@@ -202,7 +206,7 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
 
 fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     let load = BenchLoad::<B>::parse(&flags.load)?;
-    let groups = Sides::try_make(|side| load.groups(side))?;
+    let groups = Sides::try_make(|side| load.groups(side, 0))?;
     let mut players = Sides::try_make(|side| Player::of(&flags, side))?;
     if players.base.is_running() != players.head.is_running() {
         return Err(Error::usage("one side runs already, and the other is to be started: their lives would differ")

@@ -100,6 +100,12 @@ impl WorkloadBlock {
         let slices = measurements.map(|one| slices(&one.answers, window_ns, slice_ns));
         let ratio = |base: f64, head: f64| (base > 0.0 && head > 0.0).then(|| (head / base).ln());
         for (measure, quantile) in [("response_p50_us", Quantile::P50), ("response_p95_us", Quantile::P95)] {
+            if measurements.base.response.quantile_ns(quantile).is_none()
+                || measurements.head.response.quantile_ns(quantile).is_none()
+            {
+                // A quantile with fewer than ten right answers beyond it is none of the block either.
+                continue;
+            }
             let both = slices.base.iter().zip(&slices.head);
             let of_slices: Vec<f64> = both
                 .filter_map(|(base, head)| ratio(exact_quantile(base, quantile)?, exact_quantile(head, quantile)?))

@@ -95,7 +95,7 @@ pub struct Judged {
 
 /// Returns the least growth of a cost per right answer that counts: background work touches the same tables, pages
 /// split, and tuples are pruned at other times.
-fn tolerance(cost: &str) -> f64 {
+pub fn tolerance(cost: &str) -> f64 {
     match cost {
         "sql_calls" | "sql_rows" => 0.005,
         "shared_blocks" => 0.05,

@@ -57,9 +57,9 @@ async fn pace(
     let window_end = window_start + plan.window;
     let span = plan.warm_up + plan.window + plan.goes_on;
     let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed);
-    let schedule: Box<dyn Iterator<Item = _>> = match plan.side {
+    let schedule: Box<dyn Iterator<Item = _>> = match plan.part {
         None => Box::new(schedule),
-        Some(side) => Box::new(Paired::new(schedule, side, plan.rng_seed)),
+        Some(part) => Box::new(Paired::new(schedule, part, plan.rng_seed)),
     };
     // Stands for the beginning of the window if the run ends before it.
     let mut at_start = GeneratorReading::take();

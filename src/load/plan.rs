@@ -33,12 +33,21 @@ pub struct Plan {
     pub max_lag: Duration,
     /// The seed that makes a random schedule repeatable.
     pub rng_seed: u64,
-    /// The side of a duet whose arrivals these are; `None` if the workload has no twin.
-    pub side: Option<DuetSide>,
+    /// The part in a duet whose arrivals these are; `None` if the workload has no twin.
+    pub part: Option<DuetPart>,
 }
 
-/// One of the two sides of a duet, which share a schedule in pairs of arrivals (Bulej et al., "Duet Benchmarking", ICPE
+/// One of the two parts of a duet, which share a schedule in pairs of arrivals (Bulej et al., "Duet Benchmarking", ICPE
 /// 2020).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DuetPart {
+    /// Comes first in a pair where the coin shows heads.
+    Heads,
+    /// Comes first where it shows tails.
+    Tails,
+}
+
+/// One of the two sides of a duet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DuetSide {
     /// What there was before.

@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::arrival::PlannedRequest;
-use super::plan::DuetSide;
+use super::plan::DuetPart;
 use super::rate::Rate;
 
 /// The distribution of arrivals over time.
@@ -152,22 +152,22 @@ impl Iterator for Schedule {
     }
 }
 
-/// The arrivals of one side of a duet. Two successive arrivals of a schedule are a pair: the same request on both sides,
+/// The arrivals of one part of a duet. Two successive arrivals of a schedule are a pair: the same request on both sides,
 /// on one at the earlier time and on the other at the later, as a coin decides. So both sides together have the
 /// schedule's rate.
 #[derive(Clone, Debug)]
 pub struct Paired {
     inner: Schedule,
-    side: DuetSide,
+    part: DuetPart,
     coin: Xoshiro256PlusPlus,
     pairs: u64,
 }
 
 impl Paired {
-    /// Makes the arrivals of `side`. `seed` is the same on both sides.
-    pub fn new(inner: Schedule, side: DuetSide, seed: u64) -> Self {
+    /// Makes the arrivals of `part`. `seed` is the same for both.
+    pub fn new(inner: Schedule, part: DuetPart, seed: u64) -> Self {
         // Not the sequence that the schedule itself draws from.
-        Self { inner, side, coin: Xoshiro256PlusPlus::seed_from_u64(!seed), pairs: 0 }
+        Self { inner, part, coin: Xoshiro256PlusPlus::seed_from_u64(!seed), pairs: 0 }
     }
 }
 
@@ -177,8 +177,8 @@ impl Iterator for Paired {
     fn next(&mut self) -> Option<Self::Item> {
         // An arrival without a partner is left out.
         let ((early_ns, planned), (late_ns, _)) = (self.inner.next()?, self.inner.next()?);
-        let first = if self.coin.next_u64() >> 63 == 0 { DuetSide::Base } else { DuetSide::Head };
-        let at_ns = if first == self.side { early_ns } else { late_ns };
+        let first = if self.coin.next_u64() >> 63 == 0 { DuetPart::Heads } else { DuetPart::Tails };
+        let at_ns = if first == self.part { early_ns } else { late_ns };
         let seq = self.pairs;
         self.pairs += 1;
         let planned = match self.inner.source {
@@ -398,8 +398,8 @@ mod tests {
         for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Jittered(rate), Pattern::Fleet(fleet)]
         {
             let schedule = Schedule::new(&pattern, 700, 2, Duration::from_secs(20), 4);
-            let of = |side| Paired::new(schedule.clone(), side, 4).collect::<Vec<_>>();
-            let (base, head) = (of(DuetSide::Base), of(DuetSide::Head));
+            let of = |part| Paired::new(schedule.clone(), part, 4).collect::<Vec<_>>();
+            let (base, head) = (of(DuetPart::Heads), of(DuetPart::Tails));
             let all: Vec<_> = schedule.clone().collect();
             assert_eq!([base.len(), head.len()], [all.len() / 2; 2]);
             assert!(base.is_sorted_by_key(|(at_ns, _)| *at_ns) && head.is_sorted_by_key(|(at_ns, _)| *at_ns));

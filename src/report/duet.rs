@@ -6,9 +6,11 @@ use super::escape::markdown as escape;
 use super::markdown::table as markdown_table;
 use super::table::{Cell, Table};
 use crate::duet::block::{Block, StatementPair};
-use crate::duet::verdict::{DuetVerdict, Judged};
+use crate::duet::verdict::{DuetVerdict, Judged, tolerance};
 use crate::duet::{Duet, Sides};
 
+/// The least calls or blocks per right answer that a difference is a share of: a background loop has fewer.
+const LEAST: f64 = 0.1;
 /// The most statements that are listed.
 const MOST_STATEMENTS: usize = 12;
 
@@ -37,10 +39,10 @@ pub fn text(duet: &Duet) -> String {
     for (side, described) in systems(duet) {
         let _ = writeln!(text, "{side:<12} {described}");
     }
-    let _ = write!(text, "\n{}", measures(&duet.measures));
+    let _ = writeln!(text, "\n{}", measures(&duet.measures));
     let statements = statements(&duet.statements);
     if !statements.rows.is_empty() {
-        let _ = write!(text, "\n{}\n{statements}", statements.title);
+        let _ = writeln!(text, "\n{}\n{statements}", statements.title);
     }
     text
 }
@@ -126,13 +128,16 @@ fn measures(measures: &[Judged]) -> Table {
     table
 }
 
-/// Lists the statements that differ in calls or in blocks of shared buffers by more than a hundredth.
+/// Lists the statements that differ in calls, or in blocks of shared buffers, by more than what counts in their sum.
 fn statements(pairs: &[StatementPair]) -> Table {
     let title = "statements whose calls or blocks per right answer differ";
     let header = ["statement", "calls, base", "head", "rows, base", "head", "blocks, base", "head"];
     let mut table = Table::new(title, 1, &header);
-    let differs = |sides: &Sides<f64>| (sides.head - sides.base).abs() > 0.01 * sides.base.max(sides.head).max(0.1);
-    let pairs = pairs.iter().filter(|pair| differs(&pair.calls) || differs(&pair.shared_blocks));
+    let differs = |cost, sides: &Sides<f64>| {
+        (sides.head - sides.base).abs() > tolerance(cost) * sides.base.max(sides.head).max(LEAST)
+    };
+    let pairs = pairs.iter();
+    let pairs = pairs.filter(|pair| differs("sql_calls", &pair.calls) || differs("shared_blocks", &pair.shared_blocks));
     for pair in pairs.take(MOST_STATEMENTS) {
         let figures = [pair.calls, pair.rows, pair.shared_blocks].into_iter().flat_map(|one| [one.base, one.head]);
         let figures = figures.map(|figure| format!("{figure:.3}").into());

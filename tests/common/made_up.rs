@@ -31,7 +31,7 @@ pub fn plan() -> Plan {
         starts_after: Duration::ZERO,
         goes_on: Duration::ZERO,
         rng_seed: 1,
-        side: None,
+        part: None,
         warm_up: Duration::from_secs(5),
         window: WINDOW,
         connections: 500,

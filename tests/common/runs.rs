@@ -139,7 +139,7 @@ fn planned() -> PlanFacts {
         starts_after: Duration::ZERO,
         goes_on: Duration::ZERO,
         rng_seed: 1,
-        side: None,
+        part: None,
         warm_up: Duration::from_secs(5),
         window: Duration::from_secs(60),
         connections: 200,

@@ -417,7 +417,7 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
         timeout: Duration::from_secs(30),
         max_lag: Duration::from_secs(10),
         rng_seed: 1,
-        side: None,
+        part: None,
     };
     let dialer = Dialer::new(mock.address, mock.base.server_name().unwrap(), client_config(&mock.trust).unwrap());
     let greeting = encode(Method::Get, HEALTH_PATH, &mock.base.host_header(), None, "");

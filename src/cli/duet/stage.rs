@@ -195,7 +195,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             notes: Vec::new(),
         };
         self.result.systems = Some(systems.as_ref().map(|system| system.describe()));
-        let groups = Sides::try_make(|side| bench::bind(self.load.groups(side)?, systems.of(side)))?;
+        let groups = Sides::try_make(|side| bench::bind(self.load.groups(side, index)?, systems.of(side)))?;
         self.result.plans = groups.base.iter().flatten().map(PlanFacts::of_workload).collect();
         let mut gathered = Sides::<Gathered>::default();
         for (base, head) in groups.base.into_iter().zip(groups.head) {
