@@ -34,7 +34,7 @@ use player::{Player, is_reference, is_url};
 use stage::Stage;
 
 /// The measured window of a block, unless another is given.
-const WINDOW: Duration = Duration::from_secs(18);
+const WINDOW: Duration = Duration::from_secs(13);
 /// The load before it.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Flags of `certctl-bench duet`.
@@ -55,7 +55,7 @@ pub struct DuetFlags {
     #[arg(long, value_name = "NAME", default_value = AgentStormFlags::NAME)]
     bench: String,
     /// Number of blocks: both systems are restarted before each. A multiple of four balances ports and order of start.
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(2..=100))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=100))]
     blocks: u16,
     /// Smallest change of a response time that counts as one: 1%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]

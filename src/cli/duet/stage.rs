@@ -33,6 +33,8 @@ use crate::summary::plan::PlanFacts;
 use crate::system::{CheckedCertctl, System as _};
 use crate::terminal::{errln, outln};
 
+/// The time that the start of both systems took, more or less, on 2 cores.
+const START: Duration = Duration::from_secs(4);
 /// The most blocks that are repeated because this machine or the generator was at fault.
 const MOST_REPEATED: usize = 3;
 /// The share of the CPU left free that others must take to be mentioned.
@@ -72,7 +74,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             "{:<12} {blocks} of {} s, with a start of both before each: about {:.0} minutes",
             "blocks",
             span.as_secs(),
-            ((span + Duration::from_secs(5)) * blocks).as_secs_f64() / 60.0
+            ((span + START) * blocks).as_secs_f64() / 60.0
         );
     }
 
