@@ -20,7 +20,7 @@ pub use failure::Failure;
 pub use outline::outline;
 pub use tokio_postgres::Row;
 pub use tokio_postgres::error::{ErrorPosition, SqlState};
-pub use watch::heed;
+pub use watch::{heed, is_stopped};
 
 /// The beginning of the `application_name` of each session.
 pub const NAME: &str = "certctl-bench";

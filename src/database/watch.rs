@@ -33,7 +33,7 @@ pub fn heed(stop: &Arc<AtomicBool>) {
 }
 
 /// Reports whether a signal has requested the end and the grace is over.
-pub(super) fn is_stopped() -> bool {
+pub fn is_stopped() -> bool {
     let Some((stop, seen)) = STOP.get() else { return false };
     if !stop.load(Ordering::Relaxed) {
         return false;

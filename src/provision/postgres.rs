@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::child::{Child, RunAs, Spec};
 use super::keeper::{Keeper, Lease};
-use crate::database::DatabaseClient;
+use crate::database::{self, DatabaseClient};
 use crate::error::{Context, Error, Result};
 
 pub use postgres_installation::{BIN_VARIABLE, OLDEST_MAJOR, PostgresInstallation, find};
@@ -211,6 +211,9 @@ impl Cluster {
             };
             if server.exited()?.is_some() {
                 return Err(server.failure("it ended before it answered"));
+            }
+            if database::is_stopped() {
+                return Err(Error::new("waiting for a private PostgreSQL: stopped by a signal"));
             }
             if Instant::now() > deadline {
                 return Err(server.failure(&format!("it did not answer within {READY_WAIT:?} ({refused})")));
