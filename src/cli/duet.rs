@@ -252,7 +252,8 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
             blocks: Vec::new(),
         },
     };
-    if (&flags.base, &flags.base_env) == (&flags.head, &flags.head_env) {
+    let of_base = (&flags.base, &flags.base_env, &flags.base_migrations);
+    if of_base == (&flags.head, &flags.head_env, &flags.head_migrations) {
         stage.result.notes.push("both sides are the same: only chance can tell them apart".to_owned());
     }
     stage.announce();

@@ -258,7 +258,7 @@ pub(super) struct Observer<'a> {
     stop: Arc<AtomicBool>,
 }
 
-/// What [`Observer::finish`] returns.
+/// The result of [`Observer::finish`].
 pub(super) struct Observed {
     /// The side effects of each workload.
     pub work: Vec<Vec<Work>>,

@@ -87,7 +87,7 @@ pub struct StatementPair {
     pub shared_blocks: Sides<f64>,
 }
 
-/// The name of each cost of the database per right answer, and how it is taken from the evidence.
+/// The names of the database's costs per right answer.
 pub const COSTS: [&str; 5] = ["sql_calls", "sql_rows", "wal_records", "wal_bytes", "shared_blocks"];
 
 impl WorkloadBlock {

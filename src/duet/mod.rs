@@ -81,13 +81,13 @@ pub struct Duet {
     pub invalid: Vec<String>,
     /// Remarks that do not change the verdict.
     pub notes: Vec<String>,
-    /// What was judged, and how strictly.
+    /// The bounds of the judgement.
     pub settings: Settings,
     /// The two systems, as they were in the last block; absent before the first.
     pub systems: Option<Sides<SystemDescription>>,
     /// The machine.
     pub machine: Machine,
-    /// The workloads.
+    /// The workloads, as both sides together get them.
     pub plans: Vec<PlanFacts>,
     /// The measures with what follows from each.
     pub measures: Vec<Judged>,

@@ -32,7 +32,7 @@ pub struct Settings {
     pub blocks: usize,
 }
 
-/// What follows from a measure, or from all of them.
+/// The conclusion from a measure, or from all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DuetVerdict {
@@ -89,7 +89,7 @@ pub struct Judged {
     /// The probability of such blocks if the head were not worse, adjusted for the number of measures; only of what is
     /// judged.
     pub p: Option<f64>,
-    /// What follows; absent of a measure that is only shown.
+    /// The conclusion; absent of a measure that is only shown.
     pub verdict: Option<DuetVerdict>,
 }
 
@@ -174,14 +174,14 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
         let measured = Measured { of: "system".to_owned(), measure: cost, values, estimate: Estimate::of(&logarithms) };
         if COSTS.contains(&cost) { counts.push(measured) } else { shown.push(measured) }
     }
-    let mut all = judge_family(times, settings, |_| settings.threshold, true);
+    let mut all = judge_times(times, settings);
     let regress = errors.iter().map(|one| one.p.unwrap_or(1.0));
     let counted: Vec<f64> = counts.iter().map(|one| worse(one, tolerance(one.measure))).chain(regress).collect();
     let adjusted = holm(&counted);
     let (of_counts, of_errors) = adjusted.split_at(counts.len());
     for (measured, p) in counts.into_iter().zip(of_counts) {
         let bound = tolerance(measured.measure);
-        all.push(finish(measured, Some(*p), settings, bound, false));
+        all.push(finish(measured, Some(*p), settings, bound));
     }
     for (error, p) in errors.into_iter().zip(of_errors) {
         let grew = error.values.head.unwrap_or(0.0) - error.values.base.unwrap_or(0.0);
@@ -195,7 +195,7 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
         if measured.measure == JUDGED[0] && !broken {
             invalid.push(format!("{}: too few right answers for a median in every block", measured.of));
         }
-        all.push(finish(measured, None, settings, 0.0, false));
+        all.push(finish(measured, None, settings, 0.0));
     }
     (all, invalid)
 }
@@ -212,15 +212,15 @@ pub fn overall(measures: &[Judged], invalid: bool) -> DuetVerdict {
     }
 }
 
-fn judge_family(family: Vec<Measured>, settings: &Settings, bound: impl Fn(&str) -> f64, is_time: bool) -> Vec<Judged> {
-    let adjusted = holm(&family.iter().map(|one| worse(one, bound(one.measure))).collect::<Vec<_>>());
-    let judged = family.into_iter().zip(adjusted);
-    judged
-        .map(|(measured, p)| {
-            let bound = bound(measured.measure);
-            finish(measured, Some(p), settings, bound, is_time)
-        })
-        .collect()
+/// Judges response times, each together with the slowdown that these blocks would have shown.
+fn judge_times(times: Vec<Measured>, settings: &Settings) -> Vec<Judged> {
+    let bound = settings.threshold;
+    let adjusted = holm(&times.iter().map(|one| worse(one, bound)).collect::<Vec<_>>());
+    let judged = times.into_iter().zip(adjusted).map(|(measured, p)| {
+        let detectable = measured.estimate.map(|one| one.detectable(bound, settings.alpha));
+        Judged { detectable, ..finish(measured, Some(p), settings, bound) }
+    });
+    judged.collect()
 }
 
 /// Returns the probability of such blocks if the head were worse by no more than `bound`.
@@ -228,7 +228,7 @@ fn worse(measured: &Measured, bound: f64) -> f64 {
     measured.estimate.map_or(1.0, |estimate| estimate.above(bound.ln_1p()))
 }
 
-fn finish(measured: Measured, p: Option<f64>, settings: &Settings, bound: f64, is_time: bool) -> Judged {
+fn finish(measured: Measured, p: Option<f64>, settings: &Settings, bound: f64) -> Judged {
     let Measured { of, measure, values, estimate } = measured;
     let (change, interval) = estimate.map(|one| one.change(CONFIDENCE)).unzip();
     let verdict = p.zip(estimate).map(|(p, estimate)| {
@@ -242,8 +242,7 @@ fn finish(measured: Measured, p: Option<f64>, settings: &Settings, bound: f64, i
             () => DuetVerdict::Indistinct,
         }
     });
-    let detectable = estimate.filter(|_| is_time).map(|one| one.detectable(bound, settings.alpha));
-    Judged { of, measure, values, change, interval, detectable, p, verdict }
+    Judged { of, measure, values, change, interval, detectable: None, p, verdict }
 }
 
 /// Returns the share of errors with the probability that the head has so many of all by chance: given their sum, each

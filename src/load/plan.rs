@@ -50,9 +50,9 @@ pub enum DuetPart {
 /// One of the two sides of a duet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DuetSide {
-    /// What there was before.
+    /// The system before a change.
     Base,
-    /// What it is compared with.
+    /// The system after it.
     Head,
 }
 

@@ -1,4 +1,4 @@
-//! What a run starts and stops: child processes that cannot outlive it, a private PostgreSQL, daemons, certificates; and
+//! Things that a run starts and stops: child processes that cannot outlive it, a private PostgreSQL, daemons, certificates; and
 //! the network namespace that it enters.
 
 pub mod child;

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::DuetFlags;
 use crate::cli::common_flags::EnvironmentUse;
-use crate::cli::prepare::sizes;
+use crate::cli::prepare::{announce_shared, sizes};
 use crate::cli::remote;
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -137,7 +137,10 @@ impl Player {
             Self::Certctl { choice, prepared } => {
                 let prepared = match prepared {
                     Some(prepared) => prepared,
-                    none => none.insert(Box::new(PreparedCertctl::new(choice.clone(), &mut |line| errln!("{line}"))?)),
+                    none => {
+                        announce_shared(choice);
+                        none.insert(Box::new(PreparedCertctl::new(choice.clone(), &mut |line| errln!("{line}"))?))
+                    }
                 };
                 prepared.start(sizes(needs), port, &mut |_| {})
             }

@@ -13,7 +13,7 @@ use crate::cli::prepare;
 use crate::cli::session::{Observed, Observer};
 use crate::cli::signals::Signals;
 use crate::database as db;
-use crate::duet::block::{Block, SideWork, WorkloadBlock, pair_statements};
+use crate::duet::block::{Block, COSTS, SideWork, WorkloadBlock, pair_statements};
 use crate::duet::{Duet, Sides, verdict};
 use crate::error::{Error, Result};
 use crate::evidence::Evidence;
@@ -37,7 +37,7 @@ use crate::terminal::{errln, outln};
 const START: Duration = Duration::from_secs(4);
 /// The most blocks that are repeated because this machine or the generator was at fault.
 const MOST_REPEATED: usize = 3;
-/// The share of the CPU left free that others must take to be mentioned.
+/// The share of all processors that others must take to be mentioned.
 const OTHERS_MENTIONED: f64 = 0.25;
 
 /// The state of a duet while it runs.
@@ -102,6 +102,10 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
                 continue;
             }
             let is_fatal = !fatal.is_empty();
+            if self.result.blocks.is_empty() && !block.work.base.per_answer.contains_key(COSTS[0]) {
+                let what = "SQL, WAL and shared blocks are not counted: no database of the systems is known";
+                self.result.notes.push(what.to_owned());
+            }
             self.reasons.extend(fatal);
             for note in notes {
                 if !self.result.notes.contains(&note) {
@@ -292,7 +296,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
     }
 }
 
-/// What was observed of one side in a block.
+/// The observations of one side in a block.
 #[derive(Default)]
 struct Gathered {
     measurements: Vec<Measurement>,
