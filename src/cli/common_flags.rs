@@ -132,29 +132,62 @@ pub struct CertctlFlags {
     /// connect there are switched off before it starts.
     #[arg(long, env = "CERTCTL_BENCH_SHARE_NETWORK")]
     share_network: bool,
-    /// The API key, for a running certctl [env also: CERTCTL_TOKEN; default: load-test-token].
-    #[arg(long, value_name = "KEY", env = "CERTCTL_BENCH_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The CA that signed the server's certificate, PEM [env also: CERTCTL_CA_FILE; default: the system's].
-    #[arg(long, value_name = "FILE", env = "CERTCTL_BENCH_CA_FILE")]
-    ca_file: Option<PathBuf>,
-    /// Accept any server certificate.
-    #[arg(long, env = "CERTCTL_BENCH_INSECURE", conflicts_with = "ca_file")]
-    insecure: bool,
+    #[command(flatten)]
+    access: AccessFlags,
     /// PostgreSQL URL. With a running certctl: its database, to check the work done. Without: where the reference
     /// server keeps its rows, instead of a private PostgreSQL.
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_DATABASE", hide_env_values = true)]
     database: Option<String>,
-    /// With a running certctl: use its database although it holds agents or certificates that are neither this suite's
-    /// nor certctl's demo ones.
-    #[arg(long, env = "CERTCTL_BENCH_ALLOW_FOREIGN_ROWS")]
-    allow_foreign_rows: bool,
     /// Let the reference server keep its rows in memory.
     #[arg(long, env = "CERTCTL_BENCH_IN_MEMORY", conflicts_with_all = ["database", "target"])]
     in_memory: bool,
     /// Behaviour of the reference server: that of certctl as built, or of its documents where the two differ.
     #[arg(long, value_enum, default_value = "as-built", env = "CERTCTL_BENCH_BEHAVIOUR")]
     behaviour: Behaviour,
+}
+
+/// Flags of the access to a certctl that runs already.
+#[derive(Args, Clone, Debug)]
+pub struct AccessFlags {
+    /// The API key, for a running certctl [env also: CERTCTL_TOKEN; default: load-test-token].
+    #[arg(long, value_name = "KEY", env = "CERTCTL_BENCH_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The CA that signed its certificate, PEM [env also: CERTCTL_CA_FILE; default: the system's].
+    #[arg(long, value_name = "FILE", env = "CERTCTL_BENCH_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// Accept any certificate of a running certctl.
+    #[arg(long, env = "CERTCTL_BENCH_INSECURE", conflicts_with = "ca_file")]
+    insecure: bool,
+    /// With a running certctl: use its database although it holds agents or certificates that are neither this suite's
+    /// nor certctl's demo ones.
+    #[arg(long, env = "CERTCTL_BENCH_ALLOW_FOREIGN_ROWS")]
+    allow_foreign_rows: bool,
+}
+
+impl AccessFlags {
+    /// Returns the certctl at `base`, whose database is perhaps known.
+    ///
+    /// # Errors
+    /// If the key or the CA's file is not one.
+    pub(super) fn certctl(&self, base: BaseUrl, database: Option<String>) -> Result<Certctl> {
+        let token = self.token.clone().or_else(|| variable("CERTCTL_TOKEN"));
+        let token = token.unwrap_or_else(|| DEFAULT_TOKEN.to_owned());
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::usage(
+                "the token (--token, CERTCTL_TOKEN) is empty, or contains a space, a control character or a letter \
+                 beyond ASCII",
+            )
+            .with_hint("give only the key, without quotes or line ends"));
+        }
+        let trust = match self.ca_file.clone().or_else(|| variable("CERTCTL_CA_FILE").map(PathBuf::from)) {
+            _ if self.insecure => Trust::Insecure,
+            Some(file) => Trust::from_file(&file)?,
+            None => Trust::System,
+        };
+        let mut certctl = Certctl::external(base, trust, Token::new(token), database);
+        certctl.allow_foreign_rows = self.allow_foreign_rows;
+        Ok(certctl)
+    }
 }
 
 /// Flags that size the load.
@@ -251,7 +284,7 @@ impl SystemArgs for CertctlFlags {
             return Ok(CertctlChoice::Binary(BinaryChoice { program, migrations, settings, shares_network }));
         }
         let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
-            if self.allow_foreign_rows {
+            if self.access.allow_foreign_rows {
                 return Err(Error::usage(
                     "--allow-foreign-rows applies only to the database of a running certctl, and none is named",
                 )
@@ -279,22 +312,7 @@ impl SystemArgs for CertctlFlags {
         let base: BaseUrl = base
             .parse()
             .map_err(|error| Error::usage(format!("the system's URL (--target, CERTCTL_BASE): {error}")))?;
-        let token = self.token.or_else(|| variable("CERTCTL_TOKEN")).unwrap_or_else(|| DEFAULT_TOKEN.to_owned());
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::usage(
-                "the token (--token, CERTCTL_TOKEN) is empty, or contains a space, a control character or a letter \
-                 beyond ASCII",
-            )
-            .with_hint("give only the key, without quotes or line ends"));
-        }
-        let trust = match self.ca_file.or_else(|| variable("CERTCTL_CA_FILE").map(PathBuf::from)) {
-            _ if self.insecure => Trust::Insecure,
-            Some(file) => Trust::from_file(&file)?,
-            None => Trust::System,
-        };
-        let mut certctl = Certctl::external(base, trust, Token::new(token), self.database);
-        certctl.allow_foreign_rows = self.allow_foreign_rows;
-        Ok(CertctlChoice::Running(Box::new(certctl)))
+        Ok(CertctlChoice::Running(Box::new(self.access.certctl(base, self.database)?)))
     }
 
     fn wants_loopback_alone(&self) -> bool {

@@ -14,8 +14,9 @@ use super::agent_storm_flags::AgentStormFlags;
 use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench, Groups};
 use super::bulk_renewal_flags::BulkRenewalFlags;
-use super::common_flags::{CertctlFlags, LoadFlags};
+use super::common_flags::{AccessFlags, CertctlFlags, LoadFlags};
 use super::compare::share;
+use super::prepare::announce_insecure;
 use super::remote;
 use super::signals::Signals;
 use crate::duet::verdict::{DuetVerdict, Settings};
@@ -60,14 +61,28 @@ pub struct DuetFlags {
     /// Smallest change of a response time that counts as one: 1%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
     threshold: f64,
-    /// Probability with which two equal systems may be told apart.
+    /// Probability with which a duet of two equal systems may end as `regressed`: for response times, counts and errors
+    /// each.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = alpha)]
     alpha: f64,
-    /// Setting of a base that is started, such as CERTCTL_LOG_LEVEL=info. Can be given several times.
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Setting of a base that is started, such as CERTCTL_LOG_LEVEL=info. Can be given several times; in the
+    /// environment, one a line.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "CERTCTL_BENCH_BASE_ENV",
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
     base_env: Vec<String>,
     /// The same for the head.
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "CERTCTL_BENCH_HEAD_ENV",
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
     head_env: Vec<String>,
     /// Folder of a certctl-server base's migrations and demo seed [default: `migrations` in the binary's folder or one
     /// of the three above it].
@@ -85,15 +100,8 @@ pub struct DuetFlags {
     /// The same for the head.
     #[arg(long, value_name = "URL", env = "CERTCTL_BENCH_HEAD_DATABASE", hide_env_values = true)]
     head_database: Option<String>,
-    /// The API key of running systems.
-    #[arg(long, value_name = "KEY", env = "CERTCTL_BENCH_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The CAs that signed the certificates of running systems, PEM [default: the system's].
-    #[arg(long, value_name = "FILE", env = "CERTCTL_BENCH_CA_FILE")]
-    ca_file: Option<PathBuf>,
-    /// Accept any certificate of running systems.
-    #[arg(long, env = "CERTCTL_BENCH_INSECURE", conflicts_with = "ca_file")]
-    insecure: bool,
+    #[command(flatten)]
+    access: AccessFlags,
     /// Load systems that are not on this machine's loopback.
     #[arg(long, env = "CERTCTL_BENCH_ALLOW_REMOTE")]
     allow_remote: bool,
@@ -174,6 +182,10 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
         let matches = command.try_get_matches_from(words).map_err(refused)?;
         let mut parsed = Self::from_arg_matches(&matches).map_err(refused)?;
         let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if given("max_other_cpu") {
+            return Err(Error::usage("--max-other-cpu has no effect in a duet, whose sides meet the same others")
+                .with_hint("leave it out"));
+        }
         if let Some((id, what_for)) = parsed.bench.ignored().into_iter().find(|(id, _)| given(id)) {
             return Err(Error::usage(format!("--{} {what_for}: leave it out", id.replace('_', "-"))));
         }
@@ -212,6 +224,20 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
         return Err(Error::usage("one side runs already, and the other is to be started: their lives would differ")
             .with_hint("give two programs, or two URLs"));
     }
+    if let (Player::Running(base), Player::Running(head)) = (&players.base, &players.head) {
+        let shared = match () {
+            () if base.base == head.base => Some(format!("both sides are {}", base.base)),
+            () if base.database.is_some() && base.database == head.database => {
+                Some("--base-database and --head-database are the same".to_owned())
+            }
+            () => None,
+        };
+        if let Some(shared) = shared {
+            return Err(Error::usage(format!("{shared}: each side would have the other's load too"))
+                .with_hint("give two that run side by side, each with a database of its own"));
+        }
+        announce_insecure(&base.trust);
+    }
     let all = || groups.base.iter().chain(&groups.head).flatten().map(|planned| &planned.workload);
     let widest = groups.base.iter().zip(&groups.head);
     let widest = widest.map(|(base, head)| sockets(base.iter().chain(head).map(|planned| &planned.workload)));
@@ -222,14 +248,16 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     }
     let (folder, _claim) = bench::output_folder(flags.output.clone(), "duet", false)?;
     let file = folder.join("duet.json");
-    files::forget(&file)?;
+    for old in [Some(&file), Some(&folder.join("duet.txt")), flags.markdown.as_ref()].into_iter().flatten() {
+        files::forget(old)?;
+    }
     let signals = Signals::watch()?;
     remote::clear(&destinations, flags.allow_remote, B::NAME, all())?;
     let settings = Settings { threshold: flags.threshold, alpha: flags.alpha, blocks: usize::from(flags.blocks) };
     let mut stage = Stage {
         load: &load,
         players,
-        needs: load.bench.needs(&load.load),
+        needs: [load.bench.needs(&load.load), load.load.needs()].concat(),
         ports: port::free_pair()?,
         stop: None,
         cut: Cut::new(load.load.limits()),
@@ -276,4 +304,27 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
 fn alpha(text: &str) -> Result<f64, String> {
     let alpha = share(text)?;
     if alpha > 0.0 && alpha <= 0.5 { Ok(alpha) } else { Err("must be above 0% and at most 50%".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_blocks_exchange_the_halves_of_one_schedule() {
+        let load = BenchLoad::<AgentStormFlags>::parse(&[]).unwrap();
+        let of = |side, block| {
+            let groups = load.groups(side, block).unwrap();
+            let plan = &groups[0][0].workload.plan;
+            (plan.part.unwrap(), plan.rng_seed)
+        };
+        let blocks = [0, 1, 2, 3].map(|block| Sides { base: of(DuetSide::Base, block), head: of(DuetSide::Head, block) });
+        let first = blocks[0].base.1;
+        for (index, Sides { base, head }) in blocks.into_iter().enumerate() {
+            let halves = [DuetPart::Heads, DuetPart::Tails];
+            let [one, other] = if index % 2 == 0 { halves } else { [halves[1], halves[0]] };
+            assert_eq!((base.0, head.0), (one, other), "block {index}");
+            assert_eq!((base.1, head.1), (first + index as u64 / 2, first + index as u64 / 2), "block {index}");
+        }
+    }
 }

@@ -78,9 +78,7 @@ impl SystemChoice for CertctlChoice {
                 reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };
-        if matches!(certctl.trust, Trust::Insecure) {
-            errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
-        }
+        announce_insecure(&certctl.trust);
         check(certctl, needs)
     }
 
@@ -114,6 +112,13 @@ pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertc
     certctl.system.answered(&version);
     let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
     Ok(CheckedCertctl { certctl, dialer, acme })
+}
+
+/// Warns of a server whose certificate is not verified.
+pub(super) fn announce_insecure(trust: &Trust) {
+    if matches!(trust, Trust::Insecure) {
+        errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
+    }
 }
 
 /// Warns of a certctl that is started in this machine's network.

@@ -61,12 +61,14 @@ pub struct Answers {
     pub bytes: Option<f64>,
 }
 
-/// The work of one side. Costs are per right answer, of warm-up and window together; CPU times are of the window.
+/// The work of one side. Costs are per right answer, of warm-up and window together. CPU times are of the time in which
+/// any workload was measured, per right answer of all windows.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SideWork {
     /// The costs, by name; without a database that is known, those of the CPU alone.
     pub per_answer: BTreeMap<&'static str, f64>,
-    /// The statements, most called first.
+    /// The statements; those of all blocks are paired in the result.
+    #[serde(skip)]
     pub statements: Vec<Statement>,
     /// The right answers that the statements are for.
     pub answers: u64,
@@ -203,7 +205,7 @@ impl SideWork {
             for (name, count) in COSTS.into_iter().zip(counted) {
                 *costs.entry(name).or_insert(0.0) += count as f64;
             }
-            work.statements.extend(statements.most_called.iter().cloned());
+            work.statements.extend(statements.all.iter().cloned());
         }
         if work.answers > 0 {
             work.per_answer.extend(costs.into_iter().map(|(name, count)| (name, count / work.answers as f64)));
@@ -211,7 +213,7 @@ impl SideWork {
         for (name, of) in [("cpu_system_us", Occupant::System), ("cpu_postgresql_us", Occupant::Postgresql)] {
             let seconds = machine_use.iter().map(|one| one.as_ref().and_then(|one| of.seconds(one)));
             let seconds: Option<f64> = seconds.sum();
-            if let Some(seconds) = seconds.filter(|seconds| *seconds > 0.0 && right_in_window > 0) {
+            if let Some(seconds) = seconds.filter(|_| right_in_window > 0) {
                 work.per_answer.insert(name, seconds * 1e6 / right_in_window as f64);
             }
         }

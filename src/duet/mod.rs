@@ -93,7 +93,7 @@ pub struct Duet {
     pub measures: Vec<Judged>,
     /// Statements whose cost per right answer differs, with those that only one side has.
     pub statements: Vec<block::StatementPair>,
-    /// Blocks that were repeated, with the reason: this machine or the generator was at fault.
+    /// Blocks that were repeated, with the reason: the generator was at fault, or a port was taken.
     pub repeated: Vec<String>,
     /// The blocks.
     pub blocks: Vec<Block>,

@@ -5,13 +5,18 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Sides;
-use super::block::{Block, COSTS};
+use super::block::{Answers, Block, COSTS, WorkloadBlock};
 use super::estimate::{Estimate, holm};
 use crate::exit_code;
+use crate::load::plan::DuetSide;
 use crate::measure::binomial;
 
-/// The measures of response time: the first is primary, the others are secondary.
-const JUDGED: [&str; 3] = ["response_p50_us", "response_p95_us", "response_p99_us"];
+/// The measures of response time: without the first there is no duet.
+const JUDGED: [(&str, fn(&Answers) -> Option<f64>); 3] = [
+    ("response_p50_us", |answers| answers.p50_us),
+    ("response_p95_us", |answers| answers.p95_us),
+    ("response_p99_us", |answers| answers.p99_us),
+];
 /// The share of arrivals by which errors must grow to count, beside being no accident.
 const LEAST_ERRORS: f64 = 0.001;
 /// The confidence of the intervals that are shown.
@@ -25,8 +30,8 @@ const EQUIVALENCE: f64 = 0.05;
 pub struct Settings {
     /// The least change of a response time that counts: 0.02 is 2%.
     pub threshold: f64,
-    /// The probability with which a duet of equal systems may end as `regressed`, for response times and for counts
-    /// each.
+    /// The probability with which a duet of equal systems may end as `regressed`, and likewise as `improved`: for
+    /// response times, counts and errors each.
     pub alpha: f64,
     /// The number of blocks.
     pub blocks: usize,
@@ -78,7 +83,7 @@ pub struct Judged {
     pub of: String,
     /// Its name, which ends in its unit.
     pub measure: &'static str,
-    /// The geometric mean of the blocks' values; of errors, the share of all arrivals.
+    /// The geometric mean of the values of the blocks that have it; of errors, the share of all arrivals.
     pub values: Sides<Option<f64>>,
     /// The change: 0.1 is 10% more at the head. Absent where it cannot be estimated.
     pub change: Option<f64>,
@@ -86,8 +91,8 @@ pub struct Judged {
     pub interval: Option<[f64; 2]>,
     /// The slowdown that this duet would have found 19 times in 20; only of judged response times.
     pub detectable: Option<f64>,
-    /// The probability of such blocks if the head were not worse, adjusted for the number of measures; only of what is
-    /// judged.
+    /// The probability of such blocks if the head were worse by no more than would count, adjusted for the number of
+    /// measures; only of what is judged.
     pub p: Option<f64>,
     /// The conclusion; absent of a measure that is only shown.
     pub verdict: Option<DuetVerdict>,
@@ -103,101 +108,115 @@ pub fn tolerance(cost: &str) -> f64 {
     }
 }
 
-/// A measure with its estimate, before it is judged.
+/// A measure over all blocks, before it is judged.
 struct Measured {
     of: String,
     measure: &'static str,
     values: Sides<Option<f64>>,
-    estimate: Option<Estimate>,
+    /// ln(head / base) of the blocks.
+    logarithms: Vec<f64>,
 }
 
 /// Judges every measure; returns with them the reasons for which nothing may be concluded.
 pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>) {
-    let mut invalid = Vec::new();
-    let mut times = Vec::new();
-    let mut shown = Vec::new();
-    let mut errors = Vec::new();
-    let workloads = blocks.first().map(|block| block.workloads.len()).unwrap_or(0);
+    let (mut invalid, mut lost) = (Vec::new(), Vec::new());
+    let (mut times, mut shown, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    let workloads = blocks.first().map_or(0, |block| block.workloads.len());
     for index in 0..workloads {
         let of_workload: Vec<_> = blocks.iter().filter_map(|block| block.workloads.get(index)).collect();
-        let name = of_workload.first().map(|workload| workload.name.clone()).unwrap_or_default();
-        let values = |take: fn(&super::block::Answers) -> Option<f64>| {
-            let of = |answers: Vec<Option<f64>>| geometric_mean(&answers);
-            Sides {
-                base: of(of_workload.iter().map(|one| take(&one.answers.base)).collect()),
-                head: of(of_workload.iter().map(|one| take(&one.answers.head)).collect()),
+        for (measure, take) in JUDGED {
+            let measured = Measured::of_answers(&of_workload, measure, take);
+            let at_base_alone =
+                of_workload.iter().filter(|one| take(&one.answers.base).is_some() && take(&one.answers.head).is_none());
+            match at_base_alone.count() {
+                0 => {}
+                some => lost.push(format!(
+                    "{} {measure}: in {some} of {} blocks the head has too few right answers for it, and the base enough",
+                    measured.of,
+                    of_workload.len()
+                )),
             }
-        };
-        let logarithms = |measure: &str| {
-            let all: Option<Vec<f64>> = of_workload.iter().map(|one| one.logarithms.get(measure).copied()).collect();
-            all.and_then(|all| Estimate::of(&all))
-        };
-        for (measure, values) in JUDGED.into_iter().zip([
-            values(|answers| answers.p50_us),
-            values(|answers| answers.p95_us),
-            values(|answers| answers.p99_us),
-        ]) {
-            let estimate = logarithms(measure);
-            let measured = Measured { of: name.clone(), measure, values, estimate };
             // Without enough answers for it a tail is shown and not judged; without a median there is no duet.
-            if measured.estimate.is_some() { times.push(measured) } else { shown.push(measured) }
+            if measured.is_in_enough(of_workload.len()) { times.push(measured) } else { shown.push(measured) }
         }
-        let bytes = values(|answers| answers.bytes);
-        shown.push(Measured {
-            of: name.clone(),
-            measure: "answer_bytes",
-            values: bytes,
-            estimate: logarithms("answer_bytes"),
-        });
-        errors.push(errors_of(&name, of_workload.iter().map(|one| &one.answers)));
+        shown.push(Measured::of_answers(&of_workload, "answer_bytes", |answers| answers.bytes));
+        errors.push(Errors::of(&of_workload));
     }
     let mut counts = Vec::new();
-    let has = |cost: &str, take: fn(&Block) -> &super::block::SideWork| {
-        blocks.iter().all(|block| take(block).per_answer.contains_key(cost))
-    };
-    for cost in COSTS.into_iter().chain(["cpu_system_us", "cpu_postgresql_us"]) {
-        let sides = Sides { base: has(cost, |block| &block.work.base), head: has(cost, |block| &block.work.head) };
-        if sides.base != sides.head {
-            let (with, without) = if sides.base { ("base", "head") } else { ("head", "base") };
-            invalid.push(format!("{cost}: counted at the {with}, but not in every block at the {without}"));
+    for cost in COSTS {
+        let measured = Measured::of_work(blocks, cost);
+        match (measured.values.base.is_some(), measured.values.head.is_some()) {
+            (true, true) => counts.push(measured),
+            (false, false) => {}
+            (base, _) => {
+                let (with, without) = if base { ("base", "head") } else { ("head", "base") };
+                invalid.push(format!("{cost}: counted at the {with}, but not in every block at the {without}"));
+            }
         }
-        if !(sides.base && sides.head) {
-            continue;
-        }
-        let of = |take: fn(&Block) -> &super::block::SideWork| -> Vec<f64> {
-            blocks.iter().filter_map(|block| take(block).per_answer.get(cost).copied()).collect()
-        };
-        let (base, head) = (of(|block| &block.work.base), of(|block| &block.work.head));
-        let logarithms: Vec<f64> = base.iter().zip(&head).map(|(base, head)| log_ratio(*base, *head)).collect();
-        let some = |values: &[f64]| geometric_mean(&values.iter().copied().map(Some).collect::<Vec<_>>());
-        let values = Sides { base: some(&base), head: some(&head) };
-        let measured = Measured { of: "system".to_owned(), measure: cost, values, estimate: Estimate::of(&logarithms) };
-        if COSTS.contains(&cost) { counts.push(measured) } else { shown.push(measured) }
     }
-    let mut all = judge_times(times, settings);
-    let regress = errors.iter().map(|one| one.p.unwrap_or(1.0));
-    let counted: Vec<f64> = counts.iter().map(|one| worse(one, tolerance(one.measure))).chain(regress).collect();
-    let adjusted = holm(&counted);
-    let (of_counts, of_errors) = adjusted.split_at(counts.len());
-    for (measured, p) in counts.into_iter().zip(of_counts) {
-        let bound = tolerance(measured.measure);
-        all.push(finish(measured, Some(*p), settings, bound));
+    shown.extend(["cpu_system_us", "cpu_postgresql_us"].map(|cost| Measured::of_work(blocks, cost)));
+    // The first of a family to be found has to be as improbable as this.
+    let alpha = settings.alpha / times.len() as f64;
+    let detectable = |one: &Measured| Some(Estimate::of(&one.logarithms)?.detectable(settings.threshold, alpha));
+    let detectable: Vec<_> = times.iter().map(detectable).collect();
+    let mut all = judge_family(times, settings, |_| settings.threshold, |_, _| None);
+    for (one, detectable) in all.iter_mut().zip(detectable) {
+        one.detectable = detectable;
     }
-    for (error, p) in errors.into_iter().zip(of_errors) {
-        let grew = error.values.head.unwrap_or(0.0) - error.values.base.unwrap_or(0.0);
-        let regressed = *p <= settings.alpha && grew > LEAST_ERRORS;
-        let verdict = if regressed { DuetVerdict::Regressed } else { DuetVerdict::Unchanged };
-        all.push(Judged { p: Some(*p), verdict: Some(verdict), ..error });
-    }
-    let broken = all.iter().any(|one| one.measure == "errors_share" && one.verdict == Some(DuetVerdict::Regressed));
-    for measured in shown {
+    all.extend(judge_family(counts, settings, tolerance, recurring));
+    let errors = judge_errors(errors, settings);
+    if !errors.iter().any(|one| one.verdict == Some(DuetVerdict::Regressed)) {
         // Where the head fails, its errors say so already.
-        if measured.measure == JUDGED[0] && !broken {
-            invalid.push(format!("{}: too few right answers for a median in every block", measured.of));
-        }
-        all.push(finish(measured, None, settings, 0.0));
+        invalid.extend(lost);
+        let without_median = shown.iter().filter(|one| one.measure == JUDGED[0].0);
+        invalid.extend(without_median.map(|one| format!("{}: too few right answers for a median in every block", one.of)));
     }
+    all.extend(errors);
+    let is_there = |one: &Measured| one.values.base.is_some() || one.values.head.is_some();
+    all.extend(shown.into_iter().filter(is_there).map(|one| one.concluded(None, None)));
     (all, invalid)
+}
+
+impl Measured {
+    /// Gathers a measure of the answers to a workload.
+    fn of_answers(blocks: &[&WorkloadBlock], measure: &'static str, take: fn(&Answers) -> Option<f64>) -> Self {
+        let values = |side| geometric_mean(blocks.iter().filter_map(|one| take(one.answers.of(side))));
+        Self {
+            of: blocks.first().map(|one| one.name.clone()).unwrap_or_default(),
+            measure,
+            values: Sides { base: values(DuetSide::Base), head: values(DuetSide::Head) },
+            logarithms: blocks.iter().filter_map(|one| one.logarithms.get(measure).copied()).collect(),
+        }
+    }
+
+    /// Gathers a cost per right answer; a side that lacks it in any block has no value.
+    fn of_work(blocks: &[Block], cost: &'static str) -> Self {
+        let of = |side| -> Option<Vec<f64>> {
+            blocks.iter().map(|block| block.work.of(side).per_answer.get(cost).copied()).collect()
+        };
+        let sides = Sides { base: of(DuetSide::Base), head: of(DuetSide::Head) };
+        let pairs = sides.base.iter().flatten().zip(sides.head.iter().flatten());
+        Self {
+            of: "system".to_owned(),
+            measure: cost,
+            logarithms: pairs.map(|(base, head)| log_ratio(*base, *head, least(cost))).collect(),
+            values: sides.map(|values| geometric_mean(values?.into_iter())),
+        }
+    }
+
+    /// True if enough of the blocks have it: a window of random arrivals may have too few for a tail.
+    fn is_in_enough(&self, blocks: usize) -> bool {
+        let needed = if self.measure == JUDGED[0].0 { blocks } else { (blocks * 3).div_ceil(4) };
+        self.logarithms.len() >= needed.max(1)
+    }
+
+    /// Returns it with what follows from it.
+    fn concluded(self, p: Option<f64>, verdict: Option<DuetVerdict>) -> Judged {
+        let estimate = Estimate::of(&self.logarithms);
+        let (change, interval) = estimate.map(|one| one.change(CONFIDENCE)).unzip();
+        let Self { of, measure, values, .. } = self;
+        Judged { of, measure, values, change, interval, detectable: None, p, verdict }
+    }
 }
 
 /// Returns the verdict that follows from all measures.
@@ -212,81 +231,156 @@ pub fn overall(measures: &[Judged], invalid: bool) -> DuetVerdict {
     }
 }
 
-/// Judges response times, each together with the slowdown that these blocks would have shown.
-fn judge_times(times: Vec<Measured>, settings: &Settings) -> Vec<Judged> {
-    let bound = settings.threshold;
-    let adjusted = holm(&times.iter().map(|one| worse(one, bound)).collect::<Vec<_>>());
-    let judged = times.into_iter().zip(adjusted).map(|(measured, p)| {
-        let detectable = measured.estimate.map(|one| one.detectable(bound, settings.alpha));
-        Judged { detectable, ..finish(measured, Some(p), settings, bound) }
+/// Judges the measures of a family, adjusted for their number in each direction. `bound` is the least change that
+/// counts; `rule` decides before the test does.
+fn judge_family(
+    family: Vec<Measured>,
+    settings: &Settings,
+    bound: impl Fn(&str) -> f64,
+    rule: fn(&[f64], f64) -> Option<DuetVerdict>,
+) -> Vec<Judged> {
+    let estimate = |one: &Measured| (Estimate::of(&one.logarithms), bound(one.measure).ln_1p());
+    let estimates: Vec<_> = family.iter().map(estimate).collect();
+    let adjusted = |p: fn(&Estimate, f64) -> f64| {
+        let each = estimates.iter().map(|(estimate, limit)| estimate.as_ref().map_or(1.0, |one| p(one, *limit)));
+        holm(&each.collect::<Vec<_>>())
+    };
+    let (worse, better) = (adjusted(Estimate::above), adjusted(|one, limit| one.below(-limit)));
+    let judged = family.into_iter().zip(&estimates).enumerate().map(|(index, (measured, (estimate, limit)))| {
+        let bounded = estimate.map_or(1.0, |one| one.below(*limit).max(one.above(-limit)));
+        let tested = match () {
+            () if worse[index] <= settings.alpha => DuetVerdict::Regressed,
+            () if better[index] <= settings.alpha => DuetVerdict::Improved,
+            () if bounded <= EQUIVALENCE => DuetVerdict::Unchanged,
+            () => DuetVerdict::Indistinct,
+        };
+        let verdict = rule(&measured.logarithms, *limit).unwrap_or(tested);
+        measured.concluded(Some(worse[index]), Some(verdict))
     });
     judged.collect()
 }
 
-/// Returns the probability of such blocks if the head were worse by no more than `bound`.
-fn worse(measured: &Measured, bound: f64) -> f64 {
-    measured.estimate.map_or(1.0, |estimate| estimate.above(bound.ln_1p()))
+/// Returns what follows from a count that is beyond its tolerance in two blocks or more, an eighth of them at least, and
+/// in none the other way: a count hardly scatters, so that blocks that differ are no reason to forgive it.
+fn recurring(logarithms: &[f64], limit: f64) -> Option<DuetVerdict> {
+    let beyond = |sign: f64| logarithms.iter().filter(|one| sign * **one > limit).count();
+    let recurs = |times: usize| times >= 2 && times * 8 >= logarithms.len();
+    match (beyond(1.0), beyond(-1.0)) {
+        (worse, 0) if recurs(worse) => Some(DuetVerdict::Regressed),
+        (0, better) if recurs(better) => Some(DuetVerdict::Improved),
+        _ => None,
+    }
 }
 
-fn finish(measured: Measured, p: Option<f64>, settings: &Settings, bound: f64) -> Judged {
-    let Measured { of, measure, values, estimate } = measured;
-    let (change, interval) = estimate.map(|one| one.change(CONFIDENCE)).unzip();
-    let verdict = p.zip(estimate).map(|(p, estimate)| {
-        let limit = bound.ln_1p();
-        let better = estimate.below(-limit);
-        let bounded = estimate.below(limit).max(estimate.above(-limit));
-        match () {
-            () if p <= settings.alpha => DuetVerdict::Regressed,
-            () if better <= settings.alpha => DuetVerdict::Improved,
-            () if bounded <= EQUIVALENCE => DuetVerdict::Unchanged,
+/// The errors of a workload, over all blocks.
+struct Errors {
+    of: String,
+    scheduled: Sides<u64>,
+    wrong: Sides<u64>,
+    /// The blocks in which a side had more of them than the other.
+    more: Sides<usize>,
+}
+
+impl Errors {
+    fn of(blocks: &[&WorkloadBlock]) -> Self {
+        let mut all = Self {
+            of: blocks.first().map(|one| one.name.clone()).unwrap_or_default(),
+            scheduled: Sides::default(),
+            wrong: Sides::default(),
+            more: Sides::default(),
+        };
+        for one in blocks {
+            let wrong = one.answers.map(|answers| answers.scheduled - answers.right);
+            for side in DuetSide::BOTH {
+                *all.scheduled.of_mut(side) += one.answers.of(side).scheduled;
+                *all.wrong.of_mut(side) += wrong.of(side);
+            }
+            all.more.base += usize::from(wrong.base > wrong.head);
+            all.more.head += usize::from(wrong.head > wrong.base);
+        }
+        all
+    }
+
+    fn share(&self, side: DuetSide) -> Option<f64> {
+        let scheduled = *self.scheduled.of(side);
+        (scheduled > 0).then(|| *self.wrong.of(side) as f64 / scheduled as f64)
+    }
+
+    /// Returns the probability that a side has so many of all errors by chance: given their sum, each falls on a side in
+    /// proportion to its arrivals (Przyborowski and Wilenski, Biometrika 1940).
+    fn by_chance(&self, side: DuetSide) -> f64 {
+        let (wrong, scheduled) = (&self.wrong, &self.scheduled);
+        let arrivals = (scheduled.base + scheduled.head).max(1) as f64;
+        binomial::at_least(*wrong.of(side), wrong.base + wrong.head, *scheduled.of(side) as f64 / arrivals)
+    }
+
+    /// Returns the upper bound of the growth of their share, with a confidence of 95% (Agresti and Caffo, The American
+    /// Statistician 2000).
+    fn most_growth(&self) -> f64 {
+        const Z: f64 = 1.644_854;
+        let of = |side| {
+            let arrivals = *self.scheduled.of(side) as f64 + 2.0;
+            let share = (*self.wrong.of(side) as f64 + 1.0) / arrivals;
+            (share, share * (1.0 - share) / arrivals)
+        };
+        let ((base, base_variance), (head, head_variance)) = (of(DuetSide::Base), of(DuetSide::Head));
+        head - base + Z * (base_variance + head_variance).sqrt()
+    }
+}
+
+/// Judges the errors of all workloads. They come in bursts, so that those of one block alone decide nothing.
+fn judge_errors(errors: Vec<Errors>, settings: &Settings) -> Vec<Judged> {
+    const LEAST_BLOCKS: usize = 2;
+    let by_chance = |side| holm(&errors.iter().map(|one| one.by_chance(side)).collect::<Vec<_>>());
+    let (worse, better) = (by_chance(DuetSide::Head), by_chance(DuetSide::Base));
+    let judged = errors.iter().enumerate().map(|(index, one)| {
+        let values = Sides { base: one.share(DuetSide::Base), head: one.share(DuetSide::Head) };
+        let growth = values.head.unwrap_or_default() - values.base.unwrap_or_default();
+        let found = |p: f64, growth: f64, blocks| p <= settings.alpha && growth > LEAST_ERRORS && blocks >= LEAST_BLOCKS;
+        let verdict = match () {
+            () if found(worse[index], growth, one.more.head) => DuetVerdict::Regressed,
+            () if found(better[index], -growth, one.more.base) => DuetVerdict::Improved,
+            () if growth <= 0.0 || one.most_growth() <= LEAST_ERRORS => DuetVerdict::Unchanged,
             () => DuetVerdict::Indistinct,
+        };
+        Judged {
+            of: one.of.clone(),
+            measure: "errors_share",
+            values,
+            change: None,
+            interval: None,
+            detectable: None,
+            p: Some(worse[index]),
+            verdict: Some(verdict),
         }
     });
-    Judged { of, measure, values, change, interval, detectable: None, p, verdict }
+    judged.collect()
 }
 
-/// Returns the share of errors with the probability that the head has so many of all by chance: given their sum, each
-/// falls on a side in proportion to its arrivals (Przyborowski and Wilenski, Biometrika 1940).
-fn errors_of<'a>(name: &str, answers: impl Iterator<Item = &'a Sides<super::block::Answers>>) -> Judged {
-    let (mut scheduled, mut wrong) = (Sides::<u64>::default(), Sides::<u64>::default());
-    for one in answers {
-        scheduled.base += one.base.scheduled;
-        scheduled.head += one.head.scheduled;
-        wrong.base += one.base.scheduled - one.base.right;
-        wrong.head += one.head.scheduled - one.head.right;
-    }
-    let all = scheduled.base + scheduled.head;
-    let share = |wrong: u64, of: u64| (of > 0).then(|| wrong as f64 / of as f64);
-    let p = binomial::at_least(wrong.head, wrong.base + wrong.head, scheduled.head as f64 / all.max(1) as f64);
-    Judged {
-        of: name.to_owned(),
-        measure: "errors_share",
-        values: Sides { base: share(wrong.base, scheduled.base), head: share(wrong.head, scheduled.head) },
-        change: None,
-        interval: None,
-        detectable: None,
-        p: Some(p),
-        verdict: None,
+/// Returns the least cost per right answer that is taken for one: below it is what a background loop does.
+fn least(cost: &str) -> f64 {
+    match cost {
+        "wal_bytes" | "cpu_system_us" | "cpu_postgresql_us" => 1.0,
+        _ => 0.01,
     }
 }
 
-/// Returns ln(head / base); of a cost that one side does not have at all, that of one in a million instead of none.
-fn log_ratio(base: f64, head: f64) -> f64 {
-    const NEXT_TO_NOTHING: f64 = 1e-6;
-    if base == head { 0.0 } else { (head.max(NEXT_TO_NOTHING) / base.max(NEXT_TO_NOTHING)).ln() }
+/// Returns ln(head / base), of costs of `least` or more.
+fn log_ratio(base: f64, head: f64, least: f64) -> f64 {
+    (head.max(least) / base.max(least)).ln()
 }
 
-/// Returns the geometric mean, if every value is there.
-fn geometric_mean(values: &[Option<f64>]) -> Option<f64> {
-    let sum: Option<f64> = values.iter().map(|value| value.map(f64::ln)).sum();
-    sum.filter(|_| !values.is_empty()).map(|sum| (sum / values.len() as f64).exp())
+/// Returns the geometric mean; `None` of nothing.
+fn geometric_mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, number) = values.fold((0.0, 0_u32), |(sum, number), value| (sum + value.ln(), number + 1));
+    (number > 0).then(|| (sum / f64::from(number)).exp())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::block::{Answers, SideWork, WorkloadBlock};
+    use super::super::block::SideWork;
     use super::*;
 
     const SETTINGS: Settings = Settings { threshold: 0.02, alpha: 0.01, blocks: 6 };
@@ -334,7 +428,7 @@ mod tests {
 
     #[test]
     fn five_percent_are_found_and_nothing_is_not() {
-        for measure in JUDGED {
+        for (measure, _) in JUDGED {
             assert_eq!(verdict_of(&blocks(0.05), measure), Some(DuetVerdict::Regressed));
             assert_eq!(verdict_of(&blocks(-0.05), measure), Some(DuetVerdict::Improved));
             assert_eq!(verdict_of(&blocks(0.0), measure), Some(DuetVerdict::Unchanged));
@@ -359,7 +453,78 @@ mod tests {
         assert_eq!(verdict_of(&with_cost("sql_calls", |_| 3.0), "sql_calls"), Some(DuetVerdict::Improved));
         // One block alone, such as the one that a background loop ran in.
         let once = |index| if index == 2 { 4.3 } else { 4.0 };
-        assert_ne!(verdict_of(&with_cost("sql_calls", once), "sql_calls"), Some(DuetVerdict::Regressed));
+        assert_eq!(verdict_of(&with_cost("sql_calls", once), "sql_calls"), Some(DuetVerdict::Indistinct));
+    }
+
+    #[test]
+    fn a_count_is_not_forgiven_by_its_own_scatter() {
+        let twice = |index| if index % 3 == 0 { 8.0 } else { 4.0 };
+        assert_eq!(verdict_of(&with_cost("sql_calls", twice), "sql_calls"), Some(DuetVerdict::Regressed));
+        let half = |index| if index % 3 == 0 { 2.0 } else { 4.0 };
+        assert_eq!(verdict_of(&with_cost("sql_calls", half), "sql_calls"), Some(DuetVerdict::Improved));
+        let either = |index| if index % 2 == 0 { 2.0 } else { 8.0 };
+        assert_eq!(verdict_of(&with_cost("sql_calls", either), "sql_calls"), Some(DuetVerdict::Indistinct));
+    }
+
+    #[test]
+    fn a_cost_next_to_nothing_is_no_ratio() {
+        let mut blocks = with_cost("wal_records", |_| 1.0 / 1_300.0);
+        for block in &mut blocks {
+            block.work.base.per_answer.insert("wal_records", 0.0);
+        }
+        assert_eq!(verdict_of(&blocks, "wal_records"), Some(DuetVerdict::Unchanged));
+        for block in &mut blocks {
+            block.work.head.per_answer.insert("wal_records", 1.0);
+        }
+        assert_eq!(verdict_of(&blocks, "wal_records"), Some(DuetVerdict::Regressed));
+    }
+
+    #[test]
+    fn cpu_time_of_one_side_alone_is_shown() {
+        let mut blocks = blocks(0.0);
+        for block in &mut blocks {
+            block.work.base.per_answer.insert("cpu_system_us", 700.0);
+        }
+        let (measures, invalid) = judge(&blocks, &SETTINGS);
+        assert_eq!(invalid, [] as [&str; 0]);
+        let shown = measures.iter().find(|one| one.measure == "cpu_system_us").unwrap();
+        assert!(shown.values.head.is_none() && shown.change.is_none() && shown.verdict.is_none(), "{shown:?}");
+        assert!((shown.values.base.unwrap() - 700.0).abs() < 1e-6, "{shown:?}");
+        assert!(!measures.iter().any(|one| one.measure == "cpu_postgresql_us"));
+    }
+
+    #[test]
+    fn a_tail_that_the_head_lacks_is_never_green() {
+        let mut blocks = blocks(0.0);
+        let head_lacks = |block: &mut Block| {
+            block.workloads[0].answers.head.p99_us = None;
+            block.workloads[0].logarithms.remove("response_p99_us");
+        };
+        head_lacks(&mut blocks[2]);
+        let (_, invalid) = judge(&blocks, &SETTINGS);
+        let why = "w response_p99_us: in 1 of 6 blocks the head has too few right answers for it, and the base enough";
+        assert_eq!(invalid, [why]);
+        // Of both, by chance in one block: the others decide.
+        blocks[2].workloads[0].answers.base.p99_us = None;
+        assert_eq!(verdict_of(&blocks, "response_p99_us"), Some(DuetVerdict::Unchanged));
+        // In most of them: it is shown, and not judged.
+        for block in &mut blocks[..4] {
+            head_lacks(block);
+            block.workloads[0].answers.base.p99_us = None;
+        }
+        assert_eq!(verdict_of(&blocks, "response_p99_us"), None);
+    }
+
+    #[test]
+    fn what_is_called_detectable_counts_the_family() {
+        let (measures, _) = judge(&blocks(0.0), &SETTINGS);
+        let [alone, of_three] = [1.0, 3.0].map(|tests| {
+            let logarithms: Vec<f64> =
+                blocks(0.0).iter().map(|block| block.workloads[0].logarithms[JUDGED[0].0]).collect();
+            Estimate::of(&logarithms).unwrap().detectable(SETTINGS.threshold, SETTINGS.alpha / tests)
+        });
+        assert!(of_three > alone, "{of_three} and {alone}");
+        assert_eq!(measures[0].detectable, Some(of_three));
     }
 
     #[test]
@@ -400,16 +565,33 @@ mod tests {
 
     #[test]
     fn a_few_more_errors_are_no_accident_only_if_they_are_many() {
-        let with_errors = |base: u64, head: u64| {
+        let with_errors = |base: u64, head: u64, in_blocks: u64| {
             let mut blocks = blocks(0.0);
-            blocks[0].workloads[0].answers.base.right -= base;
-            blocks[0].workloads[0].answers.head.right -= head;
+            for block in &mut blocks[..in_blocks as usize] {
+                block.workloads[0].answers.base.right -= base / in_blocks;
+                block.workloads[0].answers.head.right -= head / in_blocks;
+            }
             verdict_of(&blocks, "errors_share")
         };
-        assert_eq!(with_errors(10, 12), Some(DuetVerdict::Unchanged));
-        // Significant, but one in 1,200.
-        assert_eq!(with_errors(0, 25), Some(DuetVerdict::Unchanged));
-        assert_eq!(with_errors(10, 100), Some(DuetVerdict::Regressed));
-        assert_eq!(with_errors(100, 10), Some(DuetVerdict::Unchanged));
+        assert_eq!(with_errors(0, 0, 2), Some(DuetVerdict::Unchanged));
+        assert_eq!(with_errors(10, 12, 2), Some(DuetVerdict::Unchanged));
+        // Significant, but one in 1,500.
+        assert_eq!(with_errors(0, 20, 2), Some(DuetVerdict::Unchanged));
+        assert_eq!(with_errors(10, 100, 2), Some(DuetVerdict::Regressed));
+        assert_eq!(with_errors(100, 10, 2), Some(DuetVerdict::Improved));
+        // One burst may be an accident; it is not called unchanged either.
+        assert_eq!(with_errors(0, 100, 1), Some(DuetVerdict::Indistinct));
+        assert_eq!(with_errors(100, 0, 1), Some(DuetVerdict::Unchanged));
+    }
+
+    #[test]
+    fn errors_of_few_arrivals_are_not_called_unchanged() {
+        let mut blocks = blocks(0.0);
+        for block in &mut blocks {
+            block.workloads[0].answers.base = Answers { scheduled: 85, right: 85, ..block.workloads[0].answers.base };
+            block.workloads[0].answers.head = Answers { scheduled: 85, right: 84, ..block.workloads[0].answers.head };
+        }
+        // 6 of 510: more than one in a hundred, and yet perhaps an accident.
+        assert_eq!(verdict_of(&blocks, "errors_share"), Some(DuetVerdict::Indistinct));
     }
 }

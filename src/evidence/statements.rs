@@ -21,6 +21,9 @@ pub struct Statements {
     pub per_arrival: Option<PerArrival>,
     /// The statements with the most calls.
     pub most_called: Vec<Statement>,
+    /// All of them, most called first; not part of results.
+    #[serde(skip)]
+    pub all: Vec<Statement>,
     /// The number of different statements.
     pub different: usize,
 }
@@ -296,9 +299,9 @@ impl Snapshot {
         executed.sort_by(|a, b| b.cost.calls.cmp(&a.cost.calls).then_with(|| a.outline.cmp(&b.outline)));
         let total = executed.iter().fold(Cost::default(), |total, statement| total.plus(&statement.cost));
         let different = executed.len();
-        executed.truncate(KEPT);
         let per_arrival = PerArrival::of(&total, arrivals);
-        (Statements { total, per_arrival, most_called: executed, different }, problems)
+        let most_called = executed.iter().take(KEPT).cloned().collect();
+        (Statements { total, per_arrival, most_called, all: executed, different }, problems)
     }
 }
 

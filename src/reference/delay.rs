@@ -6,8 +6,9 @@ use std::time::Duration;
 use certctl_bench::clock::Moment;
 use certctl_bench::load::pacer::Timer;
 
-/// The part of a delay that is spent on a CPU: a task that waits for a timer is woken some time after it.
-const AWAKE: Duration = Duration::from_micros(100);
+/// The part of a delay that is spent on a CPU, as by slow code: a task that waits for a timer is woken some time after
+/// it, and a processor that falls asleep in between makes others' requests slower or faster.
+const AWAKE: Duration = Duration::from_millis(1);
 
 /// A delay, and the requests that it is for.
 pub struct Delay {

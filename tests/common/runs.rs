@@ -121,7 +121,7 @@ impl Made {
         let each = |count: u64| count as f64 / arrivals as f64;
         let per_arrival =
             PerArrival { calls: each(total.calls), rows: each(total.rows), wal_bytes: each(total.wal_bytes) };
-        let statements = Statements { total, per_arrival: Some(per_arrival), most_called: Vec::new(), different: 5 };
+        let statements = Statements { total, per_arrival: Some(per_arrival), most_called: Vec::new(), all: Vec::new(), different: 5 };
         Evidence { arrivals, statements: Some(Known::Yes(statements)), ..Evidence::default() }
     }
 }

@@ -85,13 +85,9 @@ fn two_that_run_already_are_compared_in_place() {
     let authorities = folder.path().join("ca.pem");
     let both = [base.ca_file(), head.ca_file()].map(|file| fs::read_to_string(file).unwrap()).concat();
     fs::write(&authorities, both).unwrap();
-    let arguments = format!(
-        "--base {} --head {} --token {TOKEN} --ca-file {} --blocks 2 --threshold 1000% -- {LOAD}",
-        base.base(),
-        head.base(),
-        authorities.display()
-    );
-    let done = duet(&arguments).run();
+    let both =
+        format!("--base {} --head {} --token {TOKEN} --ca-file {}", base.base(), head.base(), authorities.display());
+    let done = duet(&format!("{both} --blocks 2 --threshold 1000% -- {LOAD}")).run();
     let json = json(&done);
     // Two blocks seldom decide, and a tenfold difference is none of equal servers.
     assert!(["unchanged", "indistinct"].contains(&json["verdict"].as_str().unwrap()), "{json:#}");
@@ -101,6 +97,9 @@ fn two_that_run_already_are_compared_in_place() {
     // Nobody counts what happens behind them, and the report says so.
     assert!(json["notes"].to_string().contains("no database of the systems is known"), "{}", json["notes"]);
     assert!(!json["measures"].as_array().unwrap().iter().any(|one| one["measure"] == "sql_calls"));
+    // The rows that the load asks for are looked for.
+    let done = duet(&format!("{both} --bench api_tier -- --certificates 20000")).run().exits(1);
+    assert!(done.stderr.contains("certificate 20000 of those to renew is not seeded"), "{}", done.stderr);
 }
 
 #[test]
@@ -108,7 +107,12 @@ fn a_stopped_duet_keeps_its_blocks_and_concludes_nothing() {
     let mut running = of_references(&format!("--blocks 100 -- {LOAD}")).start();
     let pid = running.pid();
     until("the first block is played", || running.stdout().contains("block 1/100"));
-    let started = descendants(pid);
+    // Two servers, two clusters, and what these start.
+    let mut started = Vec::new();
+    until("the second block's systems are there", || {
+        started = descendants(pid);
+        started.len() >= 8
+    });
     running.signal(Signal::INT);
     let done = running.finish().exits(5);
     let json = json(&done);
@@ -131,7 +135,11 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
         (format!("--base {REFERENCE} --head {url} --token x"), "one side runs already"),
         (format!("--base {REFERENCE} --head /nowhere/server"), "--head /nowhere/server: No such file"),
         (format!("--base {script} --head {REFERENCE}"), "it is not a program for this machine"),
-        (format!("--base {url} --head {url}"), "give --token"),
+        (format!("--base {url} --head {url}"), "each side would have the other's load too"),
+        (
+            format!("--base {url} --head https://localhost:1 --base-database postgres://d --head-database postgres://d"),
+            "--base-database and --head-database are the same",
+        ),
         (format!("--base {url} --head {url} --token x --head-env A=b"), "--head-env does not apply"),
         (format!("--base {REFERENCE} --head {REFERENCE} --head-env A"), "--head-env needs NAME=VALUE"),
         (format!("--base {REFERENCE} --head {REFERENCE} --base-database postgres://x"), "applies only to a running"),
@@ -140,6 +148,7 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
         (format!("--base {REFERENCE} --head {REFERENCE} --blocks 1"), "1 is not in 2..=100"),
         (format!("--base {REFERENCE} --head {REFERENCE} --alpha 0%"), "must be above 0%"),
         (format!("--base {REFERENCE} --head {REFERENCE} -- --rate never"), "the flags after `--`"),
+        (format!("--base {REFERENCE} --head {REFERENCE} -- --max-other-cpu 5%"), "has no effect in a duet"),
         (format!("--base {REFERENCE} --head {REFERENCE} -- --fleet real --rate 1/s"), "--rate applies only to"),
     ] {
         let refused = duet(&arguments).refused(2);

@@ -6,24 +6,22 @@ use regex::bytes::Regex;
 use sha2::{Digest as _, Sha256};
 
 use super::DuetFlags;
-use crate::cli::common_flags::EnvironmentUse;
 use crate::cli::prepare::{announce_shared, sizes};
 use crate::cli::remote;
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::load::plan::DuetSide;
 use crate::scenario::need::Need;
-use crate::system::base_url::BaseUrl;
+use crate::system::base_url::redact;
 use crate::system::certctl_binary::{BinaryChoice, ChosenSettings, PreparedCertctl};
 use crate::system::reference::{self, ReferenceStart, StoreChoice};
-use crate::system::{Certctl, Token};
+use crate::system::Certctl;
 use crate::terminal::errln;
-use crate::wire::tls::Trust;
 
 /// One side of a duet.
 pub(super) enum Player {
     /// A certctl that runs already.
-    Running(Box<Running>),
+    Running(Box<Certctl>),
     /// A reference server, which is started for each block.
     Reference {
         /// The program.
@@ -42,14 +40,6 @@ pub(super) enum Player {
     },
 }
 
-/// A certctl that runs already.
-pub(super) struct Running {
-    base: BaseUrl,
-    trust: Trust,
-    token: Token,
-    database: Option<String>,
-}
-
 impl Player {
     pub(super) fn of(flags: &DuetFlags, side: DuetSide) -> Result<Self> {
         let (name, environment, database, migrations) = match side {
@@ -59,21 +49,11 @@ impl Player {
         let flag = side.label();
         if is_url(name) {
             if !environment.is_empty() {
-                return Err(Error::usage(format!("--{flag}-env does not apply to a running system: {name}"))
+                return Err(Error::usage(format!("--{flag}-env does not apply to a running system: {}", redact(name)))
                     .with_hint("set the variable where it is started"));
             }
-            let base: BaseUrl = name.parse().map_err(|error| Error::usage(format!("--{flag}: {error}")))?;
-            let trust = match &flags.ca_file {
-                _ if flags.insecure => Trust::Insecure,
-                Some(file) => Trust::from_file(file)?,
-                None => Trust::System,
-            };
-            let token = flags.token.clone().or_else(|| EnvironmentUse::Counts.variable("CERTCTL_TOKEN"));
-            let token = token.ok_or_else(|| {
-                Error::usage("the API key of the running systems is not given").with_hint("give --token")
-            })?;
-            let running = Running { base, trust, token: Token::new(token), database: database.clone() };
-            return Ok(Self::Running(Box::new(running)));
+            let base = name.parse().map_err(|error| Error::usage(format!("--{flag}: {error}")))?;
+            return Ok(Self::Running(Box::new(flags.access.certctl(base, database.clone())?)));
         }
         if database.is_some() {
             return Err(Error::usage(format!("--{flag}-database applies only to a running system"))
@@ -85,7 +65,7 @@ impl Player {
                 return Err(Error::usage(format!("--{flag}-migrations applies only to a certctl-server")));
             }
             let environment = environment.iter().map(|one| assignment(one, flag)).collect::<Result<_>>()?;
-            let sha256 = Sha256::digest(read(&program, flag)?).iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = sha256(&read(&program, flag)?);
             return Ok(Self::Reference { program, sha256, environment });
         }
         let settings = ChosenSettings::new(environment)?;
@@ -99,7 +79,7 @@ impl Player {
 
     pub(super) fn shown(&self) -> String {
         match self {
-            Self::Running(running) => running.base.to_string(),
+            Self::Running(certctl) => certctl.base.to_string(),
             Self::Reference { program, .. } => files::shown(program),
             Self::Certctl { choice, .. } => files::shown(&choice.program),
         }
@@ -107,9 +87,9 @@ impl Player {
 
     pub(super) fn destinations(&mut self) -> Result<Vec<remote::Destination>> {
         match self {
-            Self::Running(running) => {
-                let mut found = vec![remote::server(&mut running.base)?];
-                found.extend(running.database.as_deref().map(remote::database).transpose()?);
+            Self::Running(certctl) => {
+                let mut found = vec![remote::server(&mut certctl.base)?];
+                found.extend(certctl.database.as_deref().map(remote::database).transpose()?);
                 Ok(found)
             }
             Self::Reference { .. } | Self::Certctl { .. } => Ok(Vec::new()),
@@ -119,11 +99,18 @@ impl Player {
     /// Starts it; what was started before must be gone.
     pub(super) fn start(&mut self, port: u16, needs: &[Need]) -> Result<Certctl> {
         match self {
-            Self::Running(running) => {
-                let Running { base, trust, token, database } = &**running;
-                Ok(Certctl::external(base.clone(), trust.clone(), token.clone(), database.clone()))
+            Self::Running(certctl) => {
+                let Certctl { base, trust, token, database, allow_foreign_rows, .. } = &**certctl;
+                let mut again = Certctl::external(base.clone(), trust.clone(), token.clone(), database.clone());
+                again.allow_foreign_rows = *allow_foreign_rows;
+                Ok(again)
             }
-            Self::Reference { program, sha256, environment } => {
+            Self::Reference { program, sha256: of_first, environment } => {
+                let bytes = std::fs::read(&*program).context(|| format!("reading {}", program.display()))?;
+                if sha256(&bytes) != *of_first {
+                    return Err(Error::new(format!("{} was replaced since the duet began", program.display()))
+                        .with_hint("build in another folder, or give copies"));
+                }
                 let start = ReferenceStart {
                     sizes: sizes(needs),
                     port,
@@ -131,7 +118,7 @@ impl Player {
                     ..ReferenceStart::new(program, StoreChoice::Auto)
                 };
                 let mut certctl = reference::start(&start, &mut |_| {})?;
-                certctl.system.binary_sha256 = Some(sha256.clone());
+                certctl.system.binary_sha256 = Some(of_first.clone());
                 Ok(certctl)
             }
             Self::Certctl { choice, prepared } => {
@@ -163,6 +150,11 @@ fn read(program: &Path, flag: &str) -> Result<Vec<u8>> {
         Error::usage(format!("--{flag} {}: {error}", program.display()))
             .with_hint("give a program, or a URL that begins with https://")
     })
+}
+
+/// Returns the SHA-256 of a program, in hexadecimal digits.
+fn sha256(program: &[u8]) -> String {
+    Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn assignment(text: &str, flag: &str) -> Result<(String, String)> {

@@ -25,6 +25,7 @@ use crate::load::run::Control;
 use crate::measure::Measurement;
 use crate::measure::machine_use::MachineUse;
 use crate::measure::validity::{self, Invalid};
+use crate::provision::port::{self, is_port_conflict};
 use crate::report::duet as report;
 use crate::report::live::Live;
 use crate::run::{self, BoundWorkload};
@@ -35,7 +36,7 @@ use crate::terminal::{errln, outln};
 
 /// The time that the start of both systems took, more or less, on 2 cores.
 const START: Duration = Duration::from_secs(4);
-/// The most blocks that are repeated because this machine or the generator was at fault.
+/// The most blocks that are repeated because the generator was at fault, or a port was taken.
 const MOST_REPEATED: usize = 3;
 /// The share of all processors that others must take to be mentioned.
 const OTHERS_MENTIONED: f64 = 0.25;
@@ -58,11 +59,18 @@ pub(super) struct Stage<'a, B: Bench> {
 /// The result of an attempt at a block.
 struct Attempt {
     block: Block,
-    /// The reasons for which it says nothing about the systems: this machine or the generator was at fault.
+    /// The reasons for which it says nothing about the speed of the systems: the generator was at fault.
     ours: Vec<String>,
     /// The reasons for which nothing may be concluded from the duet.
     fatal: Vec<String>,
     notes: Vec<String>,
+}
+
+impl Attempt {
+    /// Returns the reason to play the block again, unless that would hide what was found out about a system.
+    fn void(&self) -> Option<&str> {
+        self.ours.first().filter(|_| self.fatal.is_empty()).map(String::as_str)
+    }
 }
 
 impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
@@ -85,28 +93,34 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             let number = self.result.blocks.len() + 1;
             let attempt = match self.attempt(number, signals) {
                 Ok(attempt) => attempt,
+                Err(error) if is_port_conflict(error.what()) && self.result.repeated.len() < MOST_REPEATED => {
+                    // Nobody holds the ports between two blocks.
+                    self.result.repeated.push(format!("block {number}: another process had taken a port"));
+                    self.ports = port::free_pair()?;
+                    continue;
+                }
                 Err(error) if self.result.blocks.is_empty() => return Err(error),
                 Err(error) => {
                     self.reasons.push(format!("block {number} could not run: {error}").replace('\n', "; "));
                     break;
                 }
             };
-            let Attempt { block, ours, fatal, notes } = attempt;
-            if let Some(why) = ours.first().filter(|_| !self.is_over()) {
+            if let Some(why) = attempt.void().filter(|_| !self.is_over()) {
                 errln!("block {number} is void: {why}");
-                self.result.repeated.push(format!("block {number}: {}", ours.join("; ")));
+                self.result.repeated.push(format!("block {number}: {}", attempt.ours.join("; ")));
                 if self.result.repeated.len() > MOST_REPEATED {
                     self.reasons.push(format!("more than {MOST_REPEATED} blocks were void, the last because {why}"));
                     break;
                 }
                 continue;
             }
+            let Attempt { block, ours, fatal, notes } = attempt;
             let is_fatal = !fatal.is_empty();
             if self.result.blocks.is_empty() && !block.work.base.per_answer.contains_key(COSTS[0]) {
                 let what = "SQL, WAL and shared blocks are not counted: no database of the systems is known";
                 self.result.notes.push(what.to_owned());
             }
-            self.reasons.extend(fatal);
+            self.reasons.extend(fatal.into_iter().chain(ours));
             for note in notes {
                 if !self.result.notes.contains(&note) {
                     self.result.notes.push(note);
@@ -246,8 +260,15 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         let mut of_sides = Sides::<Vec<Measurement>>::default();
         *of_sides.of_mut(order[0]) = measurements;
         *of_sides.of_mut(order[1]) = second;
-        let machine_use = meters.map(MachineMeter::finish);
-        for side in DuetSide::BOTH {
+        let mut machine_use = meters.map(MachineMeter::finish);
+        if let Sides { base: Some(base), head: Some(head) } = &mut machine_use
+            && base.postgresql_is == head.postgresql_is
+        {
+            // Of a PostgreSQL that both have, neither has a share of its own.
+            (base.mean.postgresql, head.mean.postgresql) = (None, None);
+        }
+        // In the order of the beginning: each is then observed for as long.
+        for side in order {
             let (measurements, group) = (of_sides.of(side), group.of(side));
             let Some(observer) = observers.of_mut(side).take() else { continue };
             let Observed { work, evidence, uncounted } = observer.finish(group, measurements);
@@ -277,9 +298,10 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             gathered.machine_use.push(machine_use.of(side).clone());
         }
         let share = machine_use.base.as_ref().map(|one| one.mean.others + one.mean.steal).unwrap_or_default();
-        let head = machine_use.head.as_ref().and_then(|one| one.mean.system.zip(one.mean.postgresql));
-        // The head is among the base's others.
-        let others = share - head.map_or(0.0, |(system, postgresql)| system + postgresql);
+        // A head that runs already is among the base's others; one that was started is among the generator's children.
+        let head = machine_use.head.as_ref().filter(|_| self.players.head.is_running());
+        let others = share
+            - head.map_or(0.0, |one| one.mean.system.unwrap_or_default() + one.mean.postgresql.unwrap_or_default());
         let cpus = machine_use.base.as_ref().map_or(1.0, |one| f64::from(one.cpus));
         if others > OTHERS_MENTIONED * cpus {
             let number = attempt.block.number;
@@ -302,4 +324,23 @@ struct Gathered {
     measurements: Vec<Measurement>,
     evidence: Vec<Evidence>,
     machine_use: Vec<Option<MachineUse>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_not_repeated_where_that_would_hide_a_finding() {
+        let attempt = |ours: &[&str], fatal: &[&str]| {
+            let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+            let work = Sides::default();
+            let block = Block { number: 1, first: "base", ports: Sides::default(), workloads: Vec::new(), work };
+            Attempt { block, ours: owned(ours), fatal: owned(fatal), notes: Vec::new() }
+        };
+        assert_eq!(attempt(&["late"], &[]).void(), Some("late"));
+        assert_eq!(attempt(&["late"], &["audit rows are missing"]).void(), None);
+        assert_eq!(attempt(&[], &["audit rows are missing"]).void(), None);
+        assert_eq!(attempt(&[], &[]).void(), None);
+    }
 }
