@@ -374,3 +374,38 @@ fn the_comment_begins_with_the_verdict() {
         assert!(comment.len() < 65_536, "{}", comment.len());
     }
 }
+
+#[test]
+fn settings_of_the_load_test_reach_certctl_alone() {
+    for (settings, lines) in [
+        ("", Some("")),
+        (" CERTCTL_LOG_LEVEL=info  GOGC=50\n", Some("CERTCTL_LOG_LEVEL=info GOGC=50")),
+        ("CERTCTL_A=b\nEND\nPATH=/tmp", None),
+        ("CERTCTL_A=b PATH=/tmp", None),
+        ("LD_PRELOAD=/tmp/it", None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Command::new(root().join(".ci/certctl-from-image"))
+            .args(["image", settings])
+            .env("PATH", pretend(folder.path(), &["docker", "sudo"]))
+            .env("RUNNER_TEMP", folder.path())
+            .env("GITHUB_ENV", folder.path().join("variables"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(if lines.is_some() { 0 } else { 2 }), "{settings:?}: {said}");
+        let written = fs::read_to_string(folder.path().join("variables"));
+        let Some(lines) = lines else {
+            assert!(written.is_err() && said.contains("of the settings is none of certctl's"), "{settings:?}: {said}");
+            continue;
+        };
+        let written = written.unwrap();
+        let written: Vec<&str> = written.lines().skip(1).collect();
+        if let [first, within @ .., last] = &written[..] {
+            assert_eq!(first.strip_prefix("CERTCTL_BENCH_CERTCTL_ENV<<"), Some(*last), "{settings:?}");
+            assert_eq!(within.join(" "), lines, "{settings:?}");
+        } else {
+            assert!(lines.is_empty() && written.is_empty(), "{settings:?}: {written:?}");
+        }
+    }
+}
