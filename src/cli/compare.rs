@@ -30,10 +30,10 @@ pub struct CompareFlags {
     /// The runs to compare.
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "base")]
     head: Vec<PathBuf>,
-    /// Smallest change of a latency that counts as one: 5%, 0.5%.
+    /// Least change of a latency that counts: 5%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share, env = "CERTCTL_BENCH_THRESHOLD")]
     threshold: f64,
-    /// Compare only counts, such as SQL calls per arrival, which are comparable between machines.
+    /// Compare only counts, such as SQL calls per right answer, which are comparable between machines.
     #[arg(long)]
     counts: bool,
     /// Write the comparison as JSON too.

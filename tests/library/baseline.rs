@@ -247,6 +247,26 @@ fn a_quantile_that_only_the_base_has_is_missing() {
 }
 
 #[test]
+fn a_measure_that_a_run_of_the_head_lacks_is_missing() {
+    let base = Side::of(&runs()).unwrap();
+    for name in ["agent_storm/response_p99_us", "agent_storm/error_share"] {
+        let lacking = |mut side: Side, runs: usize| {
+            side.measures.get_mut(name).unwrap().values[..runs].fill(None);
+            side
+        };
+        // The others are as ever, and no fair sample.
+        let some = lacking(head(1.0, 5), 4);
+        let comparison = compared(&base, &some);
+        assert_eq!(comparison.missing, [format!("{name}: 4 of 5 runs of the head have too few samples")]);
+        assert_eq!((verdict(&comparison, name), comparison.exit_code), (Judgement::Missing, 5), "{comparison}");
+        // Where the base lacks it in a run too, that is not the head's doing.
+        let comparison = compared(&lacking(base.clone(), 1), &some);
+        assert_ne!(verdict(&comparison, name), Judgement::Missing, "{comparison}");
+        assert_eq!(comparison.exit_code, 0, "{comparison}");
+    }
+}
+
+#[test]
 fn a_changed_count_regresses_or_improves() {
     let base = Side::of(&runs()).unwrap();
     let more = compared(&base, &head(1.0, 6));
@@ -353,6 +373,19 @@ fn a_count_that_scatters_to_twice_the_base_regresses() {
     let back = compared(&scattered, &steady);
     assert_eq!(verdict(&back, name), Judgement::Indistinct);
     assert!(back.to_string().contains("indistinct (runs of the base differ: 4.000 to 8.000)"), "{back}");
+}
+
+#[test]
+fn a_slower_head_does_not_widen_the_tolerance_of_counts() {
+    let name = "database/sql_calls_per_answer";
+    let base = Side::of(&runs()).unwrap();
+    // As in a closed workload whose users got few answers.
+    let mut slower = head(1.0, 6);
+    slower.measures.get_mut(name).unwrap().tolerance = 0.5;
+    let comparison = compared(&base, &slower);
+    assert_eq!((verdict(&comparison, name), comparison.exit_code), (Judgement::Regressed, 4), "{comparison}");
+    let measure = comparison.measures.iter().find(|one| one.name == name).unwrap();
+    assert_eq!(measure.tolerance, Some(base.measures[name].tolerance));
 }
 
 #[test]

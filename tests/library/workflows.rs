@@ -1,10 +1,12 @@
-//! The rules that keep workflows and actions safe and repeatable, a check that they name only what exists, and the
-//! script of the action `duet`. actionlint and zizmor look deeper; they run in ci.yml.
+//! The rules that keep workflows and actions safe and repeatable, a check that they name only what exists, and their
+//! scripts: of the action `duet`, of its comment, and of the load test. actionlint and zizmor look deeper; they run in
+//! ci.yml.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -23,6 +25,11 @@ fn workflows() -> Vec<(String, String)> {
         .collect();
     all.sort();
     all
+}
+
+/// Returns the workflow of this name, whole.
+fn workflow(name: &str) -> String {
+    fs::read_to_string(root().join(".github/workflows").join(name)).unwrap()
 }
 
 /// Returns the faults of a workflow, a line each.
@@ -144,7 +151,7 @@ fn the_workflows_follow_the_rules() {
 
 #[test]
 fn the_load_test_runs_every_scenario_each_monday() {
-    let (_, text) = workflows().into_iter().find(|(name, _)| name == "loadtest.yml").unwrap();
+    let text = workflow("loadtest.yml");
     for needed in ["cron: '0 6 * * 1'", "workflow_dispatch:", "fail-fast: false", "retention-days: 90"] {
         assert!(text.contains(needed), "no {needed:?}");
     }
@@ -155,7 +162,7 @@ fn the_load_test_runs_every_scenario_each_monday() {
 
 #[test]
 fn the_documented_inputs_are_those_of_the_workflow() {
-    let (_, workflow) = workflows().into_iter().find(|(name, _)| name == "certctl-duet.yml").unwrap();
+    let workflow = workflow("certctl-duet.yml");
     let inputs = workflow.split("    inputs:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let inputs = inputs.lines().filter_map(|line| line.strip_prefix("      ")?.strip_suffix(':'));
     let inputs: BTreeSet<&str> = inputs.filter(|name| !name.starts_with(' ')).collect();
@@ -227,13 +234,39 @@ fn each_rule_detects_its_violation() {
     );
 }
 
-/// A duet that ends as the file named after its bench target says: with a code, and a verdict in its report.
+/// A duet that ends as the file named after its bench target says: with a code, and a verdict in its report. It keeps
+/// its arguments.
 const PRETENDED: &str = r#"
 [ -x "$2" ] && [ -x "$4" ] || exit 99
+printf '%s\n' "$@" >"arguments-$6"
 read -r code verdict <"ends/$6"
 [ -z "$verdict" ] || printf '### %s: %s\n' "$6" "$verdict" >"${10}"
 exit "$code"
 "#;
+
+/// Runs the script of the action `duet` in `folder`, where duets are pretended.
+fn act(folder: &Path, environment: &[(&str, &str)]) -> Output {
+    // `sh duet --base …` is what the script calls.
+    fs::write(folder.join("duet"), PRETENDED).unwrap();
+    Command::new(root().join(".github/actions/duet/run"))
+        .current_dir(folder)
+        .envs([("BASE", "base"), ("HEAD", "head"), ("PROGRAM", "/bin/sh"), ("BENCH", "agent_storm\napi_tier")])
+        .envs([("OUTPUT", "results"), ("GITHUB_OUTPUT", "outputs"), ("GITHUB_STEP_SUMMARY", "summary")])
+        .env_remove("BLOCKS")
+        .env_remove("THRESHOLD")
+        .env_remove("FLAGS")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// Puts a program that does nothing into `folder` under these names. Returns a search path that begins there.
+fn pretend(folder: &Path, names: &[&str]) -> String {
+    for name in names {
+        symlink("/bin/true", folder.join(name)).unwrap();
+    }
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
+}
 
 #[test]
 fn the_action_concludes_from_all_its_duets() {
@@ -260,23 +293,119 @@ fn the_action_concludes_from_all_its_duets() {
         fs::write(path("head/certctl-reference"), "").unwrap();
         fs::write(path("ends/agent_storm"), format!("{storm}\n")).unwrap();
         fs::write(path("ends/api_tier"), format!("{tier}\n")).unwrap();
-        // `sh duet --base …` is what the script calls.
-        fs::write(path("duet"), PRETENDED).unwrap();
-        let output = Command::new(root().join(".github/actions/duet/run"))
-            .current_dir(folder.path())
-            .envs([("BASE", "base"), ("HEAD", "head"), ("PROGRAM", "/bin/sh"), ("BENCH", "agent_storm\napi_tier")])
-            .envs([("OUTPUT", "results"), ("GITHUB_OUTPUT", "outputs"), ("GITHUB_STEP_SUMMARY", "summary")])
-            .env_remove("BLOCKS")
-            .env_remove("THRESHOLD")
-            .output()
-            .unwrap();
+        let output = act(folder.path(), &[]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{storm}, {tier}: {said}");
         let report = fs::read_to_string(path("results/report.md")).unwrap();
         assert!(report.starts_with(&format!("**{verdict}** (exit {code}): agent_storm ")), "{storm}, {tier}: {report}");
         assert!(report.contains("\n### agent_storm: ") && report.contains("\n### api_tier: "), "{report}");
+        assert_eq!(report.contains("**An input is wrong** (exit 2)"), storm == "2", "{report}");
         assert_eq!(fs::read_to_string(path("summary")).unwrap(), report);
         let outputs = fs::read_to_string(path("outputs")).unwrap();
         assert_eq!(outputs, format!("verdict={verdict}\nreport=results/report.md\n"));
+    }
+}
+
+#[test]
+fn the_action_passes_flags_and_each_sides_migrations() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for side in ["base", "head"] {
+        fs::create_dir_all(path(side).join("migrations")).unwrap();
+        fs::write(path(side).join("certctl-server"), "").unwrap();
+    }
+    fs::create_dir(path("ends")).unwrap();
+    fs::write(path("ends/acme_burst"), "0 unchanged\n").unwrap();
+    // The machine that tests this keeps its settings.
+    let search = pretend(folder.path(), &["sudo"]);
+    let environment = [
+        ("PATH", search.as_str()),
+        ("BENCH", "acme_burst"),
+        ("BLOCKS", "8"),
+        ("FLAGS", " --rate 300/s\n --only *"),
+    ];
+    let output = act(folder.path(), &environment);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let arguments = fs::read_to_string(path("arguments-acme_burst")).unwrap();
+    let arguments: Vec<&str> = arguments.lines().skip(10).collect();
+    let of_duet = "--blocks 8 --base-migrations base/migrations --head-migrations head/migrations";
+    assert_eq!(arguments.join(" "), format!("{of_duet} -- --rate 300/s --only *"));
+    // Those of another commit may be near.
+    fs::rename(path("head/migrations"), path("migrations")).unwrap();
+    let output = act(folder.path(), &environment);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("HEAD: there is no folder migrations beside head/certctl-server"), "{said}");
+    assert!(!path("results/report.md").exists(), "an earlier report is left");
+}
+
+#[test]
+fn the_comment_begins_with_the_verdict() {
+    let workflow = workflow("certctl-duet.yml");
+    let lines: Vec<&str> = workflow.lines().collect();
+    let script = scripts(&lines).into_iter().find(|script| script.contains("gh api")).unwrap();
+    let script = script.trim_start().strip_prefix('|').unwrap();
+    let short = "**unchanged** (exit 0): agent_storm unchanged\n\n### agent_storm: unchanged\n";
+    let long = format!("**regressed** (exit 4): agent_storm regressed\n\n{}\n", "é…".repeat(20_000));
+    for (report, first) in [
+        // Nothing was built, or the machine went away.
+        (None, "**failed**: "),
+        (Some(short), "**unchanged** (exit 0): "),
+        (Some(long.as_str()), "**regressed** (exit 4): "),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        if let Some(report) = report {
+            fs::create_dir(path("report")).unwrap();
+            fs::write(path("report/report.md"), report).unwrap();
+        }
+        let output = Command::new("bash")
+            .args(["-e", "-o", "pipefail", "-c", script])
+            .current_dir(folder.path())
+            .env("PATH", pretend(folder.path(), &["gh"]))
+            .envs([("HEAD", "0123abc"), ("RUN", "https://here/1"), ("MARKER", "<!-- it -->")])
+            .envs([("GITHUB_REPOSITORY", "owner/name"), ("PULL_REQUEST", "7")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let comment = fs::read_to_string(path("comment.md")).unwrap();
+        assert!(comment.starts_with(first) && comment.ends_with("\n\n<!-- it -->\n"), "{comment}");
+        assert!(comment.contains("\n\n0123abc against its base, by [this run](https://here/1).\n"), "{comment}");
+        assert!(comment.len() < 65_536, "{}", comment.len());
+    }
+}
+
+#[test]
+fn settings_of_the_load_test_reach_certctl_alone() {
+    for (settings, lines) in [
+        ("", Some("")),
+        (" CERTCTL_LOG_LEVEL=info  GOGC=50\n", Some("CERTCTL_LOG_LEVEL=info GOGC=50")),
+        ("CERTCTL_A=b\nEND\nPATH=/tmp", None),
+        ("CERTCTL_A=b PATH=/tmp", None),
+        ("LD_PRELOAD=/tmp/it", None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Command::new(root().join(".ci/certctl-from-image"))
+            .args(["image", settings])
+            .env("PATH", pretend(folder.path(), &["docker", "sudo"]))
+            .env("RUNNER_TEMP", folder.path())
+            .env("GITHUB_ENV", folder.path().join("variables"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(if lines.is_some() { 0 } else { 2 }), "{settings:?}: {said}");
+        let written = fs::read_to_string(folder.path().join("variables"));
+        let Some(lines) = lines else {
+            assert!(written.is_err() && said.contains("of the settings is none of certctl's"), "{settings:?}: {said}");
+            continue;
+        };
+        let written = written.unwrap();
+        let written: Vec<&str> = written.lines().skip(1).collect();
+        if let [first, within @ .., last] = &written[..] {
+            assert_eq!(first.strip_prefix("CERTCTL_BENCH_CERTCTL_ENV<<"), Some(*last), "{settings:?}");
+            assert_eq!(within.join(" "), lines, "{settings:?}");
+        } else {
+            assert!(lines.is_empty() && written.is_empty(), "{settings:?}: {written:?}");
+        }
     }
 }

@@ -179,6 +179,15 @@ fn wal_is_compared_only_under_equal_settings() {
     );
     assert_eq!(verdict(&base, &head, "sql_calls"), Judgement::Incomparable);
     assert_eq!(verdict(&base, &head, "wal_records"), Judgement::Unchanged);
+    // What is left is not called unchanged, but what became worse is red.
+    let comparison = compare::run(&base, &head, options);
+    assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Missing, 5), "{comparison}");
+    let why = "statements cannot be compared: pg_stat_statements.track_utility: on against off";
+    assert_eq!(comparison.missing, [why], "{comparison}");
+    let mut worse = head;
+    worse.measures.get_mut("database/wal_records_per_answer").unwrap().values.fill(Some(24.0));
+    let comparison = compare::run(&base, &worse, options);
+    assert_eq!((comparison.verdict, comparison.exit_code), (Judgement::Regressed, 4), "{comparison}");
 }
 
 #[test]
