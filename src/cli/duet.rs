@@ -58,7 +58,7 @@ pub struct DuetFlags {
     /// Number of blocks: both systems are restarted before each. A multiple of four balances ports and order of start.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=100))]
     blocks: u16,
-    /// Smallest change of a response time that counts as one: 1%, 0.5%.
+    /// Least change of a response time that counts: 1%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
     threshold: f64,
     /// Probability with which a duet of two equal systems may end as `regressed`: for response times, counts and errors

@@ -40,7 +40,7 @@ pub struct WorkloadBlock {
     pub answers: Sides<Answers>,
     /// ln(head / base) by measure, where both sides have enough right answers.
     pub logarithms: BTreeMap<&'static str, f64>,
-    /// The spans of the window that p50 and p95 are the means over, in seconds.
+    /// The length of the slices of the window that p50 and p95 are the means over, in seconds.
     pub slice_s: f64,
 }
 

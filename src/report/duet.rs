@@ -9,7 +9,7 @@ use crate::duet::block::{Block, StatementPair};
 use crate::duet::verdict::{DuetVerdict, Judged, tolerance};
 use crate::duet::{Duet, Sides};
 
-/// The least calls or blocks per right answer that a difference is a share of: a background loop has fewer.
+/// The least calls or shared blocks per right answer that a difference is a share of: a background loop has fewer.
 const LEAST: f64 = 0.1;
 /// The most statements that are listed.
 const MOST_STATEMENTS: usize = 12;
@@ -130,8 +130,8 @@ fn measures(measures: &[Judged]) -> Table {
 
 /// Lists the statements that differ in calls, or in blocks of shared buffers, by more than what counts in their sum.
 fn statements(pairs: &[StatementPair]) -> Table {
-    let title = "statements whose calls or blocks per right answer differ";
-    let header = ["statement", "calls, base", "head", "rows, base", "head", "blocks, base", "head"];
+    let title = "statements whose calls or shared blocks per right answer differ";
+    let header = ["statement", "calls, base", "head", "rows, base", "head", "shared blocks, base", "head"];
     let mut table = Table::new(title, 1, &header);
     let differs = |cost, sides: &Sides<f64>| {
         (sides.head - sides.base).abs() > tolerance(cost) * sides.base.max(sides.head).max(LEAST)
