@@ -397,6 +397,11 @@ impl Certctl {
         }
     }
 
+    /// Reports whether its database was made for the run and ends with it, so that all of its rows may be changed.
+    pub fn has_private_database(&self) -> bool {
+        matches!(self.system.store, Store::Postgresql { private: true, .. })
+    }
+
     /// Returns the place of its rows.
     pub fn rows(&self) -> Rows {
         match &self.database {

@@ -90,6 +90,11 @@ impl StandIn {
         self.folder.path().join("migrations/seed_demo.sql")
     }
 
+    /// Appends statements to the demo seed.
+    pub fn add_to_demo_seed(&self, sql: &str) {
+        fs::write(self.demo_seed(), [DEMO_SEED, sql].concat()).unwrap();
+    }
+
     /// Returns the SHA-256 of the program.
     pub fn sha256(&self) -> String {
         Sha256::digest(fs::read(self.program()).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()

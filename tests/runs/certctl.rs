@@ -343,6 +343,23 @@ fn each_start_has_a_fresh_copy_of_one_database() {
 }
 
 #[test]
+fn rows_of_a_newer_demo_seed_are_not_foreign() {
+    needs!(Postgresql, Namespace);
+    let stand_in = StandIn::new();
+    stand_in.add_to_demo_seed(
+        "INSERT INTO agents (id, name, hostname, api_key_hash) VALUES ('ag-new', 'new', 'new.example.test', '');
+         INSERT INTO managed_certificates (id, name, common_name, environment, owner_id, team_id, issuer_id,
+             renewal_policy_id, status, expires_at)
+         VALUES ('mc-new', 'new', 'new.example.test', 'demo', 'o-alice', 't-platform', 'iss-local', 'rp-standard',
+             'Active', now());",
+    );
+    at(&stand_in, BRIEF).run().worked();
+    let mut rescan = Bench::named("bulk_renewal", "--workload rescan --rate 20/s --duration 500ms").measured();
+    rescan.command.args(certctl(&stand_in.program()));
+    rescan.run().worked();
+}
+
+#[test]
 fn flags_that_do_not_go_with_a_binary_are_refused() {
     let refused = |arguments: &str, what: &str| {
         let refused = Bench::new(arguments).measured().refused(2);
