@@ -64,6 +64,9 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
         counts[finding.level as usize] += 1;
         outln!("{finding}");
     })?;
+    if let Some(error) = certctl.ended() {
+        return Err(error);
+    }
     let [ok, warnings, failures] = counts;
     outln!("{ok} ok, {warnings} warn, {failures} fail");
     Ok(if counts[Severity::Fail as usize] == 0 { 0 } else { exit_code::COULD_NOT_RUN })

@@ -109,7 +109,9 @@ impl SystemChoice for DaemonChoice {
 /// If something is not as it must be.
 pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertctl> {
     let waiting = Waiting::start(format!("the answers of {}", certctl.base));
-    let Findings { dialer, version, acme } = preflight::inspect(&certctl, needs)?;
+    // A refused connection says less than the last words of the server that refused it.
+    let found = preflight::inspect(&certctl, needs).map_err(|error| certctl.ended().unwrap_or(error));
+    let Findings { dialer, version, acme } = found?;
     drop(waiting);
     certctl.system.answered(&version);
     let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;

@@ -10,6 +10,7 @@ mod binary_settings;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -241,21 +242,27 @@ impl PreparedCertctl {
         let address = if port == 0 { free_address()? } else { (Ipv4Addr::LOCALHOST, port).into() };
         let command = self.command(database, address);
         let log = format!("certctl-{}-{}.log", self.starts, address.port());
-        let server = self.spawn("certctl", command, &log)?;
+        let mut server = self.spawn("certctl", command, &log)?;
+        let mut certctl = self.certctl(database, address);
+        wait_until_ready(&certctl, address, &mut server)?;
+        certctl.server = Some(Mutex::new(server));
+        Ok(certctl)
+    }
+
+    /// Returns a certctl at this address, whose server is not known yet.
+    fn certctl(&self, database: &str, address: SocketAddr) -> Certctl {
         let base = BaseUrl::local(address.port());
-        let mut certctl = Certctl {
+        Certctl {
             system: self.describe(&base),
             base,
             trust: self.trust.clone(),
             token: self.secrets.token.clone(),
             database: Some(self.cluster.url(database)),
             allow_foreign_rows: true,
-            server: Some(server),
+            server: None,
             _cluster: None,
             _prepared: None,
-        };
-        wait_until_ready(&mut certctl, address)?;
-        Ok(certctl)
+        }
     }
 
     /// Returns the command of a server, with nothing of this process's environment but its path.
@@ -358,11 +365,10 @@ fn has_table(client: &mut DatabaseClient, table: &str) -> Result<bool> {
 }
 
 /// Waits until the server reaches its database and knows the key.
-fn wait_until_ready(certctl: &mut Certctl, address: SocketAddr) -> Result<()> {
+fn wait_until_ready(certctl: &Certctl, address: SocketAddr, server: &mut Child) -> Result<()> {
     let deadline = Instant::now() + READY_WAIT;
     loop {
         let answer = runtime()?.block_on(knock(certctl, address));
-        let Some(server) = &mut certctl.server else { return Ok(()) };
         let why = match answer {
             Ok(()) => return Ok(()),
             Err(why) => why,

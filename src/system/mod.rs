@@ -15,8 +15,8 @@ pub mod side_effects;
 use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -183,7 +183,7 @@ pub struct Certctl {
     /// True if its database may hold rows from neither this suite nor certctl's demo seed.
     pub allow_foreign_rows: bool,
     // Dropped, and so stopped, in this order.
-    server: Option<Child>,
+    server: Option<Mutex<Child>>,
     _cluster: Option<Cluster>,
     _prepared: Option<Box<PreparedCertctl>>,
 }
@@ -284,6 +284,8 @@ pub struct ServerVersion {
     pub behaviour: Option<String>,
 }
 
+/// The wait for the end of a server that may just have closed its sockets: they close before it has ended.
+const ENDING: Duration = Duration::from_millis(50);
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";
 
@@ -400,6 +402,17 @@ impl Certctl {
     /// Reports whether its database was made for the run and ends with it, so that all of its rows may be changed.
     pub fn has_private_database(&self) -> bool {
         matches!(self.system.store, Store::Postgresql { private: true, .. })
+    }
+
+    /// Returns the error of a server that was started here and has ended, with its last words; `None` if it runs, or was
+    /// not started here.
+    pub fn ended(&self) -> Option<Error> {
+        let mut server = self.server.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        match server.wait(ENDING) {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(server.failure("it ended after its start")),
+            Err(error) => Some(error),
+        }
     }
 
     /// Returns the place of its rows.

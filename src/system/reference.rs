@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -164,7 +164,7 @@ fn describe(
         system,
         database,
         allow_foreign_rows: false,
-        server: Some(server),
+        server: Some(Mutex::new(server)),
         _cluster: cluster,
         _prepared: None,
     })

@@ -33,7 +33,8 @@ if [ "${1-}" = --migrate-only ]; then "$reference" </dev/null >/dev/null; exit; 
 "#;
 const SERVE: &str = r#"
 if [ -n "${CERTCTL_STAND_IN_REPORT-}" ]; then
-    { readlink /proc/self/ns/net; cat /proc/net/dev /proc/net/route; env; } >"$CERTCTL_STAND_IN_REPORT"
+    { readlink /proc/self/ns/net; cat /proc/net/dev /proc/net/route; env; echo "SERVER_PID=$$"; } \
+        >"$CERTCTL_STAND_IN_REPORT"
 fi
 exec "$reference" --listen "$CERTCTL_SERVER_HOST:$CERTCTL_SERVER_PORT" \
     --tls-cert "$CERTCTL_SERVER_TLS_CERT_PATH" --tls-key "$CERTCTL_SERVER_TLS_KEY_PATH"
@@ -64,6 +65,11 @@ impl StandIn {
     /// Returns one that migrates, and then does this in place of serving.
     pub fn that_then(script: &str) -> Self {
         Self::with_script(&[SETTINGS, MIGRATE, script].concat())
+    }
+
+    /// Returns one that does so, and then serves.
+    pub fn that_serves_after(script: &str) -> Self {
+        Self::that_then(&[script, SERVE].concat())
     }
 
     /// Returns one that is this shell script.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::common::bench::{Bench, Running, clean};
 use crate::common::needs::needs;
-use crate::common::process::{copy_program, descendants, forbid_unshare, until, write_script};
+use crate::common::process::{copy_program, descendants, forbid_unshare, send, until, write_script};
 use crate::common::stand_in::{REPORT, StandIn, certctl};
 
 const BRIEF: &str = "--rate 50/s --duration 500ms --agents 10";
@@ -179,6 +179,37 @@ fn a_run_ended_by_a_signal_leaves_nothing_of_its_certctl() {
             |running| descendants(running.pid()).iter().any(|process| process.name == "sleep"),
         );
     }
+}
+
+#[test]
+fn the_end_of_a_started_certctl_is_reported_with_its_log() {
+    needs!(Postgresql, Namespace);
+    const WHY: &str = "certctl: it ended after its start; it ended with signal: 9 (SIGKILL); it last wrote:";
+    let stand_in = StandIn::that_serves_after("echo 'recognisable last words' >&2");
+    let mut running = at(&stand_in, LONG).arguments("--abort-on-errors 50%/1s").start();
+    running.wait_until_measuring();
+    let started = running.started(&["certctl-referen"]);
+    let server = started.iter().find(|process| process.name.starts_with("certctl-referen")).unwrap();
+    send(server.pid, Signal::KILL);
+    let finished = running.finish().invalid_or_breached();
+    let why = format!("{WHY}; recognisable last words; ");
+    let invalid = finished.summary()["invalid"].clone();
+    assert!(invalid.as_array().unwrap().iter().any(|one| one.as_str().unwrap().starts_with(&why)), "{invalid}");
+    assert!(finished.stdout.contains(&why), "{}", finished.stdout);
+
+    // It ends before the preflight: its database kills it while agents are seeded.
+    let report = stand_in.report();
+    stand_in.add_to_demo_seed(&format!(
+        "CREATE FUNCTION end_server() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+             COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; pid=$(sed -n s/^SERVER_PID=//p {}); kill -KILL $pid;
+                 while [ -e /proc/$pid/exe ]; do sleep 0.01; done';
+             RETURN NULL;
+         END $body$;
+         CREATE TRIGGER end_server AFTER INSERT ON agents EXECUTE FUNCTION end_server();",
+        report.display()
+    ));
+    let ended = at(&stand_in, BRIEF).arguments(&format!("--certctl-env {REPORT}={}", report.display())).refused(1);
+    assert!(ended.stderr.contains(&format!("error: {WHY}\nrecognisable last words\n")), "{}", ended.stderr);
 }
 
 #[test]
