@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use super::base_url::BaseUrl;
 use super::probe::Probe;
-use super::{Behaviour, Certctl, Store, SystemDescription, SystemKind, Token};
+use super::{Behaviour, Certctl, STILL_AT_WORK, Store, SystemDescription, SystemKind, Token};
 use crate::database::DatabaseClient;
 use crate::error::{Context, Error, Result};
 use crate::load::runtime::runtime;
@@ -153,7 +153,7 @@ impl PreparedCertctl {
         let database = self.copy_database()?;
         notify(format!("starting {}", self.choice.program.display()));
         let mut attempt = 1;
-        let certctl = loop {
+        let mut certctl = loop {
             match self.launch(&database, port) {
                 Ok(certctl) => break certctl,
                 // A port cannot be reserved for another process: some process was quicker.
@@ -161,7 +161,10 @@ impl PreparedCertctl {
                 Err(error) => return Err(error),
             }
         };
-        self.wait_until_quiet(&database, notify)?;
+        if !self.is_quiet(&database)? {
+            notify(format!("certctl is still at work {QUIET_WAIT:?} after its start; it is loaded all the same"));
+            certctl.system.settings.insert(STILL_AT_WORK.to_owned(), true.into());
+        }
         // Every row in it is ours, whatever certctl's demo seed has by now.
         let options = seed::SeedOptions { sizes, allow_foreign: true, ..seed::SeedOptions::default() };
         let began = Instant::now();
@@ -331,8 +334,9 @@ impl PreparedCertctl {
     }
 
     /// Waits until the server has done nothing in its database for a moment: each background loop has a first turn at
-    /// the start, and the renewal scan would take the seeded certificates if it came after them.
-    fn wait_until_quiet(&self, database: &str, notify: &mut dyn FnMut(String)) -> Result<()> {
+    /// the start, and the renewal scan would take the seeded certificates if it came after them. Returns false if it is
+    /// still at work after [`QUIET_WAIT`].
+    fn is_quiet(&self, database: &str) -> Result<bool> {
         const SQL: &str = "SELECT coalesce(bool_and(state = 'idle' AND clock_timestamp() - state_change > $1::text::interval), \
                            true) FROM pg_stat_activity WHERE datname = current_database() \
                            AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
@@ -342,11 +346,10 @@ impl PreparedCertctl {
         loop {
             let row = client.query_one(SQL, &[&quiet]).context(|| "watching certctl's start".to_owned())?;
             if row.get(0) {
-                return Ok(());
+                return Ok(true);
             }
             if Instant::now() > deadline {
-                notify(format!("certctl is still at work {QUIET_WAIT:?} after its start; it is loaded all the same"));
-                return Ok(());
+                return Ok(false);
             }
             thread::sleep(LOOK_EVERY);
         }

@@ -286,6 +286,9 @@ pub struct ServerVersion {
 
 /// The wait for the end of a server that may just have closed its sockets: they close before it has ended.
 const ENDING: Duration = Duration::from_millis(50);
+/// The name among the settings of a certctl that is loaded before the work of its start has ended: its figures are
+/// not those of a quiet one.
+const STILL_AT_WORK: &str = "still_at_work";
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";
 
@@ -359,6 +362,11 @@ impl SystemDescription {
     /// Returns the settings of a certctl that was started, by name: those that differ from its defaults.
     pub fn certctl_settings(&self) -> Option<&Map<String, Value>> {
         self.settings.get("certctl")?.as_object()
+    }
+
+    /// Reports whether a certctl that was started had not ended the work of its start when it was loaded.
+    pub fn still_at_work(&self) -> bool {
+        self.settings.contains_key(STILL_AT_WORK)
     }
 
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.

@@ -30,6 +30,12 @@ fn at(stand_in: &StandIn, arguments: &str) -> Bench {
     bench
 }
 
+/// Returns the choice of a stand-in in this process's network.
+fn choice(stand_in: &StandIn) -> BinaryChoice {
+    let settings = ChosenSettings::new(&[]).unwrap();
+    BinaryChoice { program: stand_in.program(), migrations: None, settings, shares_network: true }
+}
+
 /// Returns the temporary folders of a run.
 fn folders_of(pid: u32) -> Vec<PathBuf> {
     let entries = fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|entry| entry.path());
@@ -351,13 +357,7 @@ fn what_is_no_certctl_is_one_clear_error() {
 fn each_start_has_a_fresh_copy_of_one_database() {
     needs!(Postgresql);
     let stand_in = StandIn::new();
-    let choice = BinaryChoice {
-        program: stand_in.program(),
-        migrations: None,
-        settings: ChosenSettings::new(&[]).unwrap(),
-        shares_network: true,
-    };
-    let mut prepared = PreparedCertctl::new(choice, &mut |_| {}).unwrap();
+    let mut prepared = PreparedCertctl::new(choice(&stand_in), &mut |_| {}).unwrap();
     assert_eq!(prepared.sha256(), stand_in.sha256());
     for agents in [20, 30] {
         let server = prepared.start(Sizes { agents, certificates: 40 }, 0, &mut |_| {}).unwrap();
@@ -371,6 +371,38 @@ fn each_start_has_a_fresh_copy_of_one_database() {
         assert_eq!(extensions, i64::from(counts_statements));
         client.batch_execute("INSERT INTO teams (id, name) VALUES ('t-first', 'first')").unwrap();
     }
+}
+
+#[test]
+fn seeds_come_after_the_work_of_the_start() {
+    needs!(Postgresql);
+    let psql = find().unwrap().bin.join("psql");
+    if !psql.is_file() {
+        needs!(else "psql not found beside PostgreSQL's server programs (install postgresql-client)");
+    }
+    // A turn that has begun before the server answers, and ends long after that.
+    let turn = r#"
+        psql="PSQL -XAtq -d $CERTCTL_DATABASE_URL"
+        $psql -c 'INSERT INTO turns SELECT 1 FROM pg_sleep(3)' </dev/null >&2 &
+        began="SELECT (SELECT count(*) FROM turns) +
+            (SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO turns%' AND state = 'active')"
+        until [ "$($psql -c "$began")" = 1 ]; do sleep 0.05; done
+    "#;
+    let stand_in = StandIn::that_serves_after(&turn.replace("PSQL", psql.to_str().unwrap()));
+    stand_in.add_to_demo_seed(
+        "CREATE TABLE turns (number integer);
+         CREATE TABLE turns_before_seeds (count bigint);
+         CREATE FUNCTION count_turns() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+             INSERT INTO turns_before_seeds SELECT count(*) FROM turns;
+             RETURN NULL;
+         END $body$;
+         CREATE TRIGGER count_turns AFTER INSERT ON agents EXECUTE FUNCTION count_turns();",
+    );
+    let mut prepared = PreparedCertctl::new(choice(&stand_in), &mut |_| {}).unwrap();
+    let server = prepared.start(Sizes { agents: 20, certificates: 40 }, 0, &mut |_| {}).unwrap();
+    let mut client = Client::connect(server.database.as_ref().unwrap(), NoTls).unwrap();
+    let turns: i64 = client.query_one("SELECT count FROM turns_before_seeds", &[]).unwrap().get(0);
+    assert_eq!(turns, 1);
 }
 
 #[test]
