@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use clean::{Cleaned, TableCleaned, clean, clean_issued, reset};
-pub use connection::{addresses, connect, redact_url};
+pub use connection::{addresses, connect, exists, redact_url};
 pub use foreign_rows::{is_own_certificate, refuse_foreign};
 pub use restore::{DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_fleet};
 
 use crate::database::{DatabaseClient, ErrorPosition, Failure, SqlState};
 use crate::error::{Context, Error, Result};
-use connection::{exists, failed};
+use connection::failed;
 
 /// The seeds in this program, by file name, in the order in which they are applied.
 pub const EMBEDDED: [(&str, &str); 2] =

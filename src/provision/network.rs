@@ -34,7 +34,7 @@ pub fn enter_loopback() -> Result<()> {
         entered => entered.map_err(io::Error::from),
     };
     entered.and_then(|()| bring_loopback_up()).map_err(|error| {
-        Error::new(format!("making a network namespace with nothing but loopback, for --certctl: {error}"))
+        Error::new(format!("making a network namespace with nothing but loopback, for certctl: {error}"))
             .with_hint(format!("{}, or let certctl reach this machine's networks: --share-network", way_to_allow()))
     })
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::seed::Sizes;
-use certctl_bench::system::certctl_binary::{BinaryChoice, ChosenSettings, PreparedCertctl};
+use certctl_bench::system::certctl_binary::{BinaryChoice, ChosenSettings, FlagNames, PreparedCertctl};
 use postgres::{Client, NoTls};
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
@@ -32,8 +32,9 @@ fn at(stand_in: &StandIn, arguments: &str) -> Bench {
 
 /// Returns the choice of a stand-in in this process's network.
 fn choice(stand_in: &StandIn) -> BinaryChoice {
-    let settings = ChosenSettings::new(&[]).unwrap();
-    BinaryChoice { program: stand_in.program(), migrations: None, settings, shares_network: true }
+    let flags = FlagNames::CERTCTL;
+    let settings = ChosenSettings::new(&[], flags).unwrap();
+    BinaryChoice { flags, program: stand_in.program(), migrations: None, settings, shares_network: true }
 }
 
 /// Returns the temporary folders of a run.
@@ -170,6 +171,7 @@ fn leaves_nothing(start: impl Fn() -> Running, signal: Signal, stage: &str, reac
 fn a_run_ended_by_a_signal_leaves_nothing_of_its_certctl() {
     needs!(Postgresql, Namespace);
     let stand_in = StandIn::new();
+    let migrating = StandIn::with_script("exec sleep 1000");
     let silent = StandIn::that_then("exec sleep 1000");
     for signal in [Signal::KILL, Signal::TERM] {
         leaves_nothing(
@@ -178,12 +180,14 @@ fn a_run_ended_by_a_signal_leaves_nothing_of_its_certctl() {
             "under load",
             |running| running.stderr().contains("measuring"),
         );
-        leaves_nothing(
-            || at(&silent, LONG).start_without_load(),
-            signal,
-            "certctl is silent",
-            |running| descendants(running.pid()).iter().any(|process| process.name == "sleep"),
-        );
+        for (stand_in, stage) in [(&migrating, "certctl migrates"), (&silent, "certctl is silent")] {
+            leaves_nothing(
+                || at(stand_in, LONG).start_without_load(),
+                signal,
+                stage,
+                |running| descendants(running.pid()).iter().any(|process| process.name == "sleep"),
+            );
+        }
     }
 }
 
@@ -257,7 +261,7 @@ fn without_a_network_of_its_own_certctl_is_not_started() {
     let mut command = doctor(&stand_in.program());
     forbid_unshare(&mut command);
     let refused = output(command).exits(1);
-    let what = "error: making a network namespace with nothing but loopback, for --certctl: Operation not permitted";
+    let what = "error: making a network namespace with nothing but loopback, for certctl: Operation not permitted";
     assert!(refused.stderr.starts_with(what), "{}", refused.stderr);
     assert!(refused.stderr.contains("\nhint: run as "), "{}", refused.stderr);
     assert!(refused.stderr.ends_with(", or let certctl reach this machine's networks: --share-network\n"));
@@ -327,6 +331,12 @@ fn what_is_no_certctl_is_one_clear_error() {
     let dying = StandIn::with_script("echo 'no such database' >&2; exit 3");
     fails(&dying.program(), 1, "certctl's migrations: they failed; it ended with exit status: 3; ", "no such database");
     fails(&StandIn::with_script("exit 0").program(), 1, "made no table managed_certificates", hint);
+    let settings = "\nhint: check its settings (--certctl-env), and that the migrations are of the binary's own commit";
+    let stranger = StandIn::that_serves_after("CERTCTL_REFERENCE_TOKEN=another");
+    fails(&stranger.program(), 1, "it is ready, but /api/v1/auth/check answers 401, and no permissions; ", settings);
+    // As certctl, it goes on without its port.
+    let deaf = StandIn::that_then("echo 'bind: address already in use' >&2; exec sleep 1000");
+    fails(&deaf.program(), 1, "error: certctl: its port is taken; ", "\nhint: start again");
     let stand_in = StandIn::new();
     let missing = stand_in.program().with_file_name("nothing");
     fails(&missing, 2, "nothing: No such file or directory", hint);
@@ -338,6 +348,9 @@ fn what_is_no_certctl_is_one_clear_error() {
     write_script(&missing, "");
     fs::write(&missing, head).unwrap();
     fails(&missing, 2, "it is not a program for this machine", hint);
+    write_script(&missing, "");
+    fs::set_permissions(&missing, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    fails(&missing, 2, "nothing: it may not be executed\nhint: run chmod +x ", "/nothing\n");
 
     // Its migrations are looked for around it alone.
     fs::rename(stand_in.demo_seed(), stand_in.demo_seed().with_extension("old")).unwrap();

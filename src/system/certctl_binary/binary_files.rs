@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{BinaryChoice, LEASE};
+use super::{BinaryChoice, FlagNames, LEASE};
 use crate::error::{Context, Error, Result};
 use crate::provision::child::RunAs;
 use crate::provision::pki::Identity;
@@ -41,33 +41,37 @@ pub(super) struct BinaryFiles {
 /// # Errors
 /// If one of them is not there (kind `Usage`).
 pub(super) fn find(choice: &BinaryChoice) -> Result<Source> {
+    let FlagNames { program: flag, migrations: migrations_flag, .. } = choice.flags;
     let shown = choice.program.display();
-    let program = choice.program.canonicalize().map_err(|error| {
-        Error::usage(format!("--certctl {shown}: {error}")).with_hint("give the path of a certctl-server binary")
-    })?;
-    let may_run = program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    if !may_run || !is_of_this_machine(&program) {
-        return Err(Error::usage(format!("--certctl {shown}: it is not a program for this machine"))
-            .with_hint("give the path of a certctl-server binary"));
+    let refused = |why: &str| Error::usage(format!("{flag} {shown}: {why}"));
+    let hint = "give the path of a certctl-server binary";
+    let program = choice.program.canonicalize().map_err(|error| refused(&error.to_string()).with_hint(hint))?;
+    let meta = program.metadata().ok().filter(|meta| meta.is_file() && is_of_this_machine(&program));
+    let Some(meta) = meta else {
+        return Err(refused("it is not a program for this machine").with_hint(hint));
+    };
+    // Artifacts of CI lose that.
+    if meta.permissions().mode() & 0o111 == 0 {
+        return Err(refused("it may not be executed").with_hint(format!("run chmod +x {shown}")));
     }
     let has_seed = |folder: &Path| folder.join(DEMO_SEED).is_file();
     if let Some(folder) = &choice.migrations {
         if has_seed(folder) {
             return Ok(Source { program, migrations: folder.clone() });
         }
-        return Err(Error::usage(format!("--certctl-migrations {}: it has no {DEMO_SEED}", folder.display()))
+        return Err(Error::usage(format!("{migrations_flag} {}: it has no {DEMO_SEED}", folder.display()))
             .with_hint("give the folder `migrations` of certctl's source, of the binary's commit"));
     }
     let around = program.ancestors().skip(1).take(SEARCHED).map(|folder| folder.join(MIGRATIONS));
     match around.clone().find(|folder| has_seed(folder)) {
         Some(migrations) => Ok(Source { program, migrations }),
-        None => Err(Error::usage(format!(
-            "--certctl {shown}: no {MIGRATIONS}/{DEMO_SEED} in its folder, nor in the {} above it",
+        None => Err(refused(&format!(
+            "no {MIGRATIONS}/{DEMO_SEED} in its folder, nor in the {} above it",
             SEARCHED - 1
         ))
-        .with_hint(
-            "give the folder `migrations` of certctl's source, of the binary's commit: --certctl-migrations FOLDER",
-        )),
+        .with_hint(format!(
+            "give the folder `migrations` of certctl's source, of the binary's commit: {migrations_flag} FOLDER"
+        ))),
     }
 }
 

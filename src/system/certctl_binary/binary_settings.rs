@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::FlagNames;
 use crate::database;
 use crate::error::{Error, Result};
 use crate::foreign;
@@ -69,7 +70,8 @@ impl ChosenSettings {
     ///
     /// # Errors
     /// If one is no setting of certctl's, or one that the suite itself sets (kind `Usage`). The error shows no value.
-    pub fn new(given: &[String]) -> Result<Self> {
+    pub fn new(given: &[String], flags: FlagNames) -> Result<Self> {
+        let flag = flags.settings;
         let needed = NEEDED.into_iter().chain(LOOPS.map(|name| (name, DAY)));
         let mut all: BTreeMap<String, String> =
             needed.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -85,14 +87,14 @@ impl ChosenSettings {
                     && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
             };
             if !setting.contains('=') || !(is_name("CERTCTL_") || is_name("GO")) || value.contains('\0') {
-                return Err(Error::usage("--certctl-env needs NAME=VALUE, and a NAME that begins with CERTCTL_ or GO")
-                    .with_hint("write it as --certctl-env CERTCTL_LOG_LEVEL=info"));
+                return Err(Error::usage(format!("{flag} needs NAME=VALUE, and a NAME that begins with CERTCTL_ or GO"))
+                    .with_hint(format!("write it as {flag} CERTCTL_LOG_LEVEL=info")));
             }
             if OURS.contains(&name) {
                 return Err(Error::usage(format!(
-                    "--certctl-env {name}: the suite itself sets it, to reach the certctl that it starts"
+                    "{flag} {name}: the suite itself sets it, to reach the certctl that it starts"
                 ))
-                .with_hint("leave it out, or start certctl yourself and give --target https://host:port"));
+                .with_hint("leave it out, or start certctl yourself and give its URL, https://host:port"));
             }
             all.insert(name.to_owned(), value.to_owned());
         }
@@ -142,7 +144,7 @@ mod tests {
     #[test]
     fn a_setting_of_the_users_wins() {
         let given = ["CERTCTL_LOG_LEVEL=info=x", "CERTCTL_NEW=", "GOGC=off"].map(str::to_owned);
-        let settings = ChosenSettings::new(&given).unwrap();
+        let settings = ChosenSettings::new(&given, FlagNames::CERTCTL).unwrap();
         let value = |name: &str| settings.all().get(name).map(String::as_str);
         assert_eq!(value("CERTCTL_LOG_LEVEL"), Some("info=x"));
         assert_eq!([value("CERTCTL_NEW"), value("GOGC")], [Some(""), Some("off")]);
@@ -153,11 +155,15 @@ mod tests {
     #[test]
     fn what_the_suite_sets_is_refused() {
         for name in OURS {
-            let refused = ChosenSettings::new(&[format!("{name}=recognisable-value")]).unwrap_err().to_string();
-            assert!(refused.contains(name) && !refused.contains("recognisable"), "{refused}");
+            let given = [format!("{name}=recognisable-value")];
+            let refused = ChosenSettings::new(&given, FlagNames::HEAD).unwrap_err().to_string();
+            assert!(
+                refused.starts_with("--head-env ") && refused.contains(name) && !refused.contains("recognisable"),
+                "{refused}"
+            );
         }
         for wrong in ["CERTCTL_X", "PATH=/x", "certctl_x=1", "CERTCTL_=1", "=1", "CERTCTL-X=1", ""] {
-            assert!(ChosenSettings::new(&[wrong.to_owned()]).is_err(), "{wrong}");
+            assert!(ChosenSettings::new(&[wrong.to_owned()], FlagNames::CERTCTL).is_err(), "{wrong}");
         }
     }
 }
