@@ -19,8 +19,14 @@ const LEAST_SECRET: usize = 8;
 const POOL: (&str, u32) = ("CERTCTL_DATABASE_MAX_CONNS", 50);
 
 /// The settings that a load test needs, and that the user may change.
-const NEEDED: [(&str, &str); 3] = [
+const NEEDED: [(&str, &str); 8] = [
     ("CERTCTL_ACME_SERVER_ENABLED", "true"),
+    // Zero is no limit.
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_CHALLENGE_RESPONDS_PER_HOUR", "0"),
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS", "0"),
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_KEY_CHANGE_PER_HOUR", "0"),
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR", "0"),
+    ("CERTCTL_OCSP_RATE_LIMIT_PER_IP_MIN", "0"),
     // One line a request would be written otherwise.
     ("CERTCTL_LOG_LEVEL", "warn"),
     ("CERTCTL_RATE_LIMIT_ENABLED", "false"),
@@ -121,10 +127,13 @@ impl ChosenSettings {
     }
 }
 
-/// Reports whether the value of such a setting is a secret: a word of its name says so.
+/// Reports whether the value of such a setting is a secret: a word of its name says so, and the last does not say that
+/// it is something about a secret. The path of a webhook is one.
 fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 6] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL"];
-    name.split('_').any(|word| WORDS.iter().any(|secret| word.trim_end_matches('S').ends_with(secret)))
+    const WORDS: [&str; 7] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "WEBHOOK"];
+    const ABOUT: [&str; 6] = ["PATH", "FILE", "DIR", "RETENTION", "EMPTY", "MODE"];
+    !name.rsplit('_').next().is_some_and(|last| ABOUT.contains(&last))
+        && name.split('_').any(|word| WORDS.iter().any(|secret| word.trim_end_matches('S').ends_with(secret)))
 }
 
 #[cfg(test)]
@@ -133,10 +142,27 @@ mod tests {
 
     #[test]
     fn names_tell_which_values_are_secret() {
-        for name in ["CERTCTL_X_KEY", "CERTCTL_APIKEYS", "CERTCTL_TOKEN_2", "CERTCTL_VAULT_CREDENTIALS", "GO_SECRET"] {
+        for name in [
+            "CERTCTL_X_KEY",
+            "CERTCTL_APIKEYS",
+            "CERTCTL_TOKEN_2",
+            "CERTCTL_VAULT_CREDENTIALS",
+            "CERTCTL_SLACK_WEBHOOK_URL",
+            "CERTCTL_KEY_PEM",
+            "GO_SECRET",
+        ] {
             assert!(is_secret(name), "{name}");
         }
-        for name in ["CERTCTL_KEYGEN_MODE", "CERTCTL_LOG_LEVEL", "GOMAXPROCS"] {
+        for name in [
+            "CERTCTL_KEYGEN_MODE",
+            "CERTCTL_LOG_LEVEL",
+            "CERTCTL_CA_KEY_PATH",
+            "CERTCTL_OCSP_RESPONDER_KEY_DIR",
+            "CERTCTL_SIGNING_KEY_RETENTION",
+            "CERTCTL_TOKEN_FILE",
+            "CERTCTL_BOOTSTRAP_TOKEN_DENY_EMPTY",
+            "GOMAXPROCS",
+        ] {
             assert!(!is_secret(name), "{name}");
         }
     }
