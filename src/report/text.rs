@@ -62,6 +62,9 @@ fn certctl(text: &mut String, described: &SystemDescription) {
     row(text, "", &format!("store {}{durability}; {}", described.store, described.trust));
     if let Some(sha256) = &described.binary_sha256 {
         row(text, "", &format!("started from the binary of SHA-256 {sha256}"));
+        if let Some(sha256) = &described.migrations_sha256 {
+            row(text, "", &format!("with migrations of SHA-256 {sha256}"));
+        }
         if described.still_at_work() {
             row(text, "", "loaded before the work of its start had ended");
         }

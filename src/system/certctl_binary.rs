@@ -147,7 +147,7 @@ impl PreparedCertctl {
         notify(format!("starting a private PostgreSQL {}", installation.version));
         let connections = choice.settings.pool().saturating_add(SPARE_CONNECTIONS).to_string();
         let cluster = Cluster::start(&installation, &[("max_connections", &connections)])?;
-        let keeper = Keeper::start(&LEASE, run_as)?;
+        let keeper = Keeper::reserve(&LEASE, run_as)?;
         let authority = Authority::root(KeyType::EcdsaP256)?;
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1", "::1"])?;
         let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity)?;
@@ -157,11 +157,6 @@ impl PreparedCertctl {
         prepared.migrate()?;
         prepared.apply_demo_seed()?;
         Ok(prepared)
-    }
-
-    /// Returns the SHA-256 of the binary, in hexadecimal digits.
-    pub fn sha256(&self) -> &str {
-        &self.files.sha256
     }
 
     /// Starts a server on a fresh copy of the database, waits until its work at the start is over, and seeds these
@@ -398,6 +393,7 @@ impl PreparedCertctl {
             address: None,
             version: "unknown".to_owned(),
             binary_sha256: Some(self.files.sha256.clone()),
+            migrations_sha256: Some(self.files.migrations_sha256.clone()),
             behaviour: Behaviour::AsBuilt,
             store: Store::Postgresql { version, private: true },
             trust: self.trust.to_string(),

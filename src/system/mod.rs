@@ -217,6 +217,10 @@ pub struct SystemDescription {
     /// The SHA-256 of the binary that it was started from, in hexadecimal digits; absent where it ran already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary_sha256: Option<String>,
+    /// The SHA-256 of what `sha256sum *.sql` prints in the folder of the migrations that it was started with; absent
+    /// where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations_sha256: Option<String>,
     /// The presence of certctl's known defects in it.
     pub behaviour: Behaviour,
     /// The store that keeps its rows.
@@ -389,6 +393,7 @@ impl Certctl {
             address: None,
             version: "unknown".to_owned(),
             binary_sha256: None,
+            migrations_sha256: None,
             behaviour: Behaviour::AsBuilt,
             store: Store::ItsOwn,
             trust: trust.to_string(),
@@ -453,13 +458,18 @@ impl Token {
         let mut bytes = [0; 16];
         let mut source = std::fs::File::open("/dev/urandom").context(|| "opening /dev/urandom".to_owned())?;
         source.read_exact(&mut bytes).context(|| "reading /dev/urandom".to_owned())?;
-        Ok(Self::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Self::new(hex(&bytes)))
     }
 
     /// Returns the key itself, for the code that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Token {

@@ -152,6 +152,7 @@ fn describe(
         address: None,
         version: text("version")?.to_owned(),
         binary_sha256: None,
+        migrations_sha256: None,
         behaviour: Behaviour::reported(Some(text("behaviour")?)),
         store,
         trust: trust.to_string(),

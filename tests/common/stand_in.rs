@@ -103,7 +103,12 @@ impl StandIn {
 
     /// Returns the SHA-256 of the program.
     pub fn sha256(&self) -> String {
-        Sha256::digest(fs::read(self.program()).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256(fs::read(self.program()).unwrap())
+    }
+
+    /// Returns the SHA-256 of what `sha256sum *.sql` prints in the folder of the migrations.
+    pub fn migrations_sha256(&self) -> String {
+        sha256(format!("{}  seed_demo.sql\n", sha256(fs::read(self.demo_seed()).unwrap())))
     }
 
     /// Makes a file that every user can write, for [`REPORT`].
@@ -113,6 +118,10 @@ impl StandIn {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         path
     }
+}
+
+fn sha256(content: impl AsRef<[u8]>) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the arguments that select a program.
