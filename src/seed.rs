@@ -122,10 +122,9 @@ pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<Se
     let mut report = SeedReport { files: seeds.into_iter().map(|(name, _)| name).collect(), tables: Vec::new() };
     for (table, before) in tables.into_iter().zip(before) {
         let after = count(&mut client, &table)?;
-        // Otherwise the planner's statistics of a table that grew a hundredfold would last until autovacuum runs.
-        client
-            .batch_execute(&format!("ANALYZE {table}"))
-            .map_err(|error| failed(&format!("analyzing {table}"), &error))?;
+        // Otherwise autovacuum would take a table that grew a hundredfold, perhaps within a window, and the planner's
+        // statistics would last until then.
+        restore::vacuum(&mut client, &table)?;
         writeln!(out, "  {table}: {before} rows before, {after} after").context(printing)?;
         report.tables.push(TableRows { table, before, after });
     }

@@ -160,15 +160,14 @@ impl PreparedCertctl {
     }
 
     /// Starts a server on a fresh copy of the database, waits until its work at the start is over, and seeds these
-    /// numbers of rows. It listens at `port`, or at a free one if that is 0. A server that was started before must have been dropped: its database is removed.
+    /// numbers of rows. It listens at `port`, or at a free one if that is 0. A server that was started before must have
+    /// been dropped: its database is removed.
     ///
     /// # Errors
     /// If it does not answer as certctl within a minute; the error then has the end of its log.
     pub fn start(&mut self, sizes: seed::Sizes, port: u16, notify: &mut dyn FnMut(String)) -> Result<Certctl> {
-        if self.starts > 0 {
-            // Its backends would share the memory layout of the last one's.
-            self.cluster.restart()?;
-        }
+        // Its backends would share the memory layout of the last one's; the first is to start as all others do.
+        self.cluster.restart()?;
         let database = self.copy_database()?;
         notify(format!("starting {}", self.choice.program.display()));
         let mut attempt = 1;
@@ -188,6 +187,8 @@ impl PreparedCertctl {
         let options = seed::SeedOptions { sizes, allow_foreign: true, ..seed::SeedOptions::default() };
         let began = Instant::now();
         seed::apply(&self.cluster.url(&database), &options, &mut std::io::sink())?;
+        // Otherwise one that is due within a window would write all of this.
+        self.open(&database)?.batch_execute("CHECKPOINT").context(|| "writing the seeded rows".to_owned())?;
         let seed::Sizes { agents, certificates } = sizes;
         notify(format!(
             "seeded {agents} agents and {certificates} certificates in {:.1} s",
