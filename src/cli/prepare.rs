@@ -64,10 +64,7 @@ impl SystemChoice for CertctlChoice {
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
         let certctl = match self {
             Self::Running(certctl) => *certctl,
-            Self::Binary(choice) => {
-                announce_shared(&choice);
-                certctl_binary::start(choice, sizes(needs), &mut |line| errln!("{line}"))?
-            }
+            Self::Binary(choice) => start(choice, sizes(needs))?,
             Self::Reference(store, behaviour) => {
                 for need in needs {
                     if let Need::Acme { directory, .. } = need {
@@ -116,6 +113,15 @@ pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertc
     certctl.system.answered(&version);
     let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
     Ok(CheckedCertctl { certctl, dialer, acme })
+}
+
+/// Starts a certctl from its binary, and tells how far that is.
+///
+/// # Errors
+/// If anything does not start.
+pub(super) fn start(choice: BinaryChoice, sizes: Sizes) -> Result<Certctl> {
+    announce_shared(&choice);
+    certctl_binary::start(choice, sizes, &mut |line| errln!("{line}"))
 }
 
 /// Warns of a certctl that is started in this machine's network.
