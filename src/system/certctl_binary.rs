@@ -179,7 +179,7 @@ impl PreparedCertctl {
                 Err(error) => return Err(error),
             }
         };
-        if !self.is_quiet(&database)? {
+        if !self.becomes_quiet(&database)? {
             notify(format!("certctl is still at work {QUIET_WAIT:?} after its start; it is loaded all the same"));
             certctl.system.settings.insert(STILL_AT_WORK.to_owned(), true.into());
         }
@@ -215,7 +215,7 @@ impl PreparedCertctl {
             // A certctl of before May 14, 2026, does not know the flag: it migrates, and then serves. The first turns
             // of its background loops are part of the prepared database, whole.
             if !matches!(knock(&certctl, address)?, Knock::NotYet(_)) {
-                self.is_quiet(TEMPLATE)?;
+                self.becomes_quiet(TEMPLATE)?;
                 break;
             }
             if is_port_conflict(&child.stderr_tail()) {
@@ -370,7 +370,7 @@ impl PreparedCertctl {
             let is = |cause: &str| error.hint().is_none() && error.what().contains(cause);
             if is("Permission denied") {
                 error.with_hint(
-                    "it is started from a copy below TMPDIR (or /tmp): set TMPDIR to a folder that programs may run from",
+                    "it is started from a copy below TMPDIR (or /tmp): set TMPDIR to a folder where programs may run",
                 )
             } else if is("No such file or directory") {
                 error.with_hint("the loader that it was linked for is not here: build it for this machine, or static")
@@ -409,7 +409,7 @@ impl PreparedCertctl {
     /// Waits until the server has done nothing in its database for a moment: each background loop has a first turn at
     /// the start, and the renewal scan would take the seeded certificates if it came after them. Returns false if it is
     /// still at work after [`QUIET_WAIT`].
-    fn is_quiet(&self, database: &str) -> Result<bool> {
+    fn becomes_quiet(&self, database: &str) -> Result<bool> {
         const SQL: &str = "SELECT coalesce(bool_and(state = 'idle' AND clock_timestamp() - state_change > $1::text::interval), \
                            true) FROM pg_stat_activity WHERE datname = current_database() \
                            AND backend_type = 'client backend' AND pid <> pg_backend_pid()";

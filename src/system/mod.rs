@@ -417,8 +417,8 @@ impl Certctl {
         matches!(self.system.store, Store::Postgresql { private: true, .. })
     }
 
-    /// Returns the error of a server that was started here and has ended, with its last words; `None` if it runs, or was
-    /// not started here.
+    /// Returns the error of a server that was started here and has ended, with its last words; `None` if it runs, or if
+    /// it was not started here.
     pub fn ended(&self) -> Option<Error> {
         let mut server = self.server.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         match server.wait(ENDING) {
