@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use clean::{Cleaned, TableCleaned, clean, clean_issued, reset};
-pub use connection::{addresses, connect, redact_url};
+pub use connection::{addresses, connect, exists, redact_url};
 pub use foreign_rows::{is_own_certificate, refuse_foreign};
 pub use restore::{DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_fleet};
 
 use crate::database::{DatabaseClient, ErrorPosition, Failure, SqlState};
 use crate::error::{Context, Error, Result};
-use connection::{exists, failed};
+use connection::failed;
 
 /// The seeds in this program, by file name, in the order in which they are applied.
 pub const EMBEDDED: [(&str, &str); 2] =
@@ -122,10 +122,9 @@ pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<Se
     let mut report = SeedReport { files: seeds.into_iter().map(|(name, _)| name).collect(), tables: Vec::new() };
     for (table, before) in tables.into_iter().zip(before) {
         let after = count(&mut client, &table)?;
-        // Otherwise the planner's statistics of a table that grew a hundredfold would last until autovacuum runs.
-        client
-            .batch_execute(&format!("ANALYZE {table}"))
-            .map_err(|error| failed(&format!("analyzing {table}"), &error))?;
+        // Otherwise autovacuum would take a table that grew a hundredfold, perhaps within a window, and the planner's
+        // statistics would last until then.
+        restore::vacuum(&mut client, &table)?;
         writeln!(out, "  {table}: {before} rows before, {after} after").context(printing)?;
         report.tables.push(TableRows { table, before, after });
     }

@@ -48,6 +48,9 @@ pub struct Environment {
     pub system_behaviour: Behaviour,
     /// `certctl`, `reference` or `connectors`.
     pub system_kind: SystemKind,
+    /// The SHA-256 of what `sha256sum *.sql` prints in the folder of its migrations; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_migrations_sha256: Option<String>,
     /// Settings on which the system's speed depends, its database's included, where they are known.
     pub system_settings: Map<String, Value>,
     /// The store that keeps the system's rows.
@@ -142,6 +145,7 @@ impl Environment {
             system_binary_sha256: system.binary_sha256.clone(),
             system_behaviour: system.behaviour,
             system_kind: system.kind,
+            system_migrations_sha256: system.migrations_sha256.clone(),
             system_settings: settings,
             system_store: system.store.to_string(),
             system_trust: system.trust.clone(),
@@ -180,6 +184,7 @@ impl Environment {
             _ => [String::new(), self.settings()],
         };
         let text = |text: &str| Some(text.to_owned());
+        let or_none = |sha256: &Option<String>| Some(sha256.clone().unwrap_or_else(|| "none".to_owned()));
         let version = major(&self.postgresql);
         let mut properties = vec![
             (Nothing, "daemons", Some(daemons)),
@@ -201,7 +206,8 @@ impl Environment {
             (Noted, "suite", text(&self.suite_version)),
             (Noted, "suite's commit", text(&self.suite_commit)),
             (Noted, "system's version", text(&self.system_version)),
-            (Noted, "system's binary (SHA-256)", Some(self.system_binary_sha256.clone().unwrap_or("none".to_owned()))),
+            (Noted, "system's binary (SHA-256)", or_none(&self.system_binary_sha256)),
+            (Noted, "system's migrations (SHA-256)", or_none(&self.system_migrations_sha256)),
             (Noted, "kernel", text(&self.kernel)),
             (Noted, "toolchain", text(&self.toolchain)),
             (Noted, "PostgreSQL", text(&self.postgresql)),

@@ -20,7 +20,7 @@ use crate::measure::machine_use::CpuBound;
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::base_url::{BaseUrl, redact};
-use crate::system::certctl_binary::{BinaryChoice, ChosenSettings};
+use crate::system::certctl_binary::{BinaryChoice, ChosenSettings, FlagNames};
 use crate::system::reference::StoreChoice;
 use crate::system::{Behaviour, Certctl, Token};
 use crate::wire::tls::Trust;
@@ -279,9 +279,10 @@ impl SystemArgs for CertctlFlags {
                 ))
                 .with_hint("leave out --certctl, or unset CERTCTL_BASE"));
             }
-            let settings = ChosenSettings::new(&self.certctl_env)?;
+            let flags = FlagNames::CERTCTL;
+            let settings = ChosenSettings::new(&self.certctl_env, flags)?;
             let (migrations, shares_network) = (self.certctl_migrations, self.share_network);
-            return Ok(CertctlChoice::Binary(BinaryChoice { program, migrations, settings, shares_network }));
+            return Ok(CertctlChoice::Binary(BinaryChoice { flags, program, migrations, settings, shares_network }));
         }
         let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
             if self.access.allow_foreign_rows {

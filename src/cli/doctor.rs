@@ -4,14 +4,13 @@ use clap::Args;
 
 use super::bench::SystemArgs as _;
 use super::common_flags::{CertctlChoice, CertctlFlags, EnvironmentUse};
-use super::prepare::announce_shared;
+use super::prepare;
 use crate::error::{Error, Result};
 use crate::exit_code;
 use crate::inspect::doctor::{self, Finding, Severity};
 use crate::provision::network;
 use crate::seed::Sizes;
-use crate::system::certctl_binary;
-use crate::terminal::{errln, outln};
+use crate::terminal::outln;
 
 /// Flags of `certctl-bench doctor`.
 #[derive(Args, Clone, Debug)]
@@ -49,10 +48,7 @@ impl DoctorFlags {
 pub fn run(flags: DoctorFlags) -> Result<u8> {
     let certctl = match flags.system.resolve(EnvironmentUse::Counts)? {
         CertctlChoice::Running(certctl) => *certctl,
-        CertctlChoice::Binary(choice) => {
-            announce_shared(&choice);
-            certctl_binary::start(choice, Sizes::default(), &mut |line| errln!("{line}"))?
-        }
+        CertctlChoice::Binary(choice) => prepare::start(choice, Sizes::default())?,
         CertctlChoice::Reference(..) => {
             return Err(Error::usage("doctor checks a running certctl, and none is named").with_hint(
                 "give --target https://host:port, or set CERTCTL_BASE; or a binary to start: --certctl PATH",
@@ -64,6 +60,9 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
         counts[finding.level as usize] += 1;
         outln!("{finding}");
     })?;
+    if let Some(error) = certctl.ended() {
+        return Err(error);
+    }
     let [ok, warnings, failures] = counts;
     outln!("{ok} ok, {warnings} warn, {failures} fail");
     Ok(if counts[Severity::Fail as usize] == 0 { 0 } else { exit_code::COULD_NOT_RUN })

@@ -318,7 +318,8 @@ mod tests {
             let plan = &groups[0][0].workload.plan;
             (plan.part.unwrap(), plan.rng_seed)
         };
-        let blocks = [0, 1, 2, 3].map(|block| Sides { base: of(DuetSide::Base, block), head: of(DuetSide::Head, block) });
+        let blocks =
+            [0, 1, 2, 3].map(|block| Sides { base: of(DuetSide::Base, block), head: of(DuetSide::Head, block) });
         let first = blocks[0].base.1;
         for (index, Sides { base, head }) in blocks.into_iter().enumerate() {
             let halves = [DuetPart::Heads, DuetPart::Tails];

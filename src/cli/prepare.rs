@@ -64,10 +64,7 @@ impl SystemChoice for CertctlChoice {
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
         let certctl = match self {
             Self::Running(certctl) => *certctl,
-            Self::Binary(choice) => {
-                announce_shared(&choice);
-                certctl_binary::start(choice, sizes(needs), &mut |line| errln!("{line}"))?
-            }
+            Self::Binary(choice) => start(choice, sizes(needs))?,
             Self::Reference(store, behaviour) => {
                 for need in needs {
                     if let Need::Acme { directory, .. } = need {
@@ -107,7 +104,9 @@ impl SystemChoice for DaemonChoice {
 /// If something is not as it must be.
 pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertctl> {
     let waiting = Waiting::start(format!("the answers of {}", certctl.base));
-    let Findings { dialer, version, acme } = preflight::inspect(&certctl, needs)?;
+    // A refused connection says less than the last words of the server that refused it.
+    let found = preflight::inspect(&certctl, needs).map_err(|error| certctl.ended().unwrap_or(error));
+    let Findings { dialer, version, acme } = found?;
     drop(waiting);
     certctl.system.answered(&version);
     let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
@@ -119,6 +118,15 @@ pub(super) fn announce_insecure(trust: &Trust) {
     if matches!(trust, Trust::Insecure) {
         errln!("WARNING: --insecure: the server's certificate is not verified, and may be that of an impostor");
     }
+}
+
+/// Starts a certctl from its binary, and tells how far that is.
+///
+/// # Errors
+/// If anything does not start.
+pub(super) fn start(choice: BinaryChoice, sizes: Sizes) -> Result<Certctl> {
+    announce_shared(&choice);
+    certctl_binary::start(choice, sizes, &mut |line| errln!("{line}"))
 }
 
 /// Warns of a certctl that is started in this machine's network.

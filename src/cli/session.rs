@@ -145,7 +145,9 @@ impl Session<'_> {
         let measurements = self.measure(group, &control)?;
         let machine_use = meter.finish();
         drop(rotator);
-        let machine = self.judge_machine(group, machine_use);
+        let mut machine = self.judge_machine(group, machine_use);
+        let ended = self.system.certctl().and_then(|checked| checked.certctl.ended());
+        machine.invalid.extend(ended.map(|error| Invalid::Ended(error.to_string().replace('\n', "; "))));
         if database(self.system).is_some() {
             self.keep(group, &measurements, &machine, earlier, about);
         }

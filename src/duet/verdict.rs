@@ -169,7 +169,8 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
         // Where the head fails, its errors say so already.
         invalid.extend(lost);
         let without_median = shown.iter().filter(|one| one.measure == JUDGED[0].0);
-        invalid.extend(without_median.map(|one| format!("{}: too few right answers for a median in every block", one.of)));
+        invalid
+            .extend(without_median.map(|one| format!("{}: too few right answers for a median in every block", one.of)));
     }
     all.extend(errors);
     let is_there = |one: &Measured| one.values.base.is_some() || one.values.head.is_some();
@@ -336,7 +337,8 @@ fn judge_errors(errors: Vec<Errors>, settings: &Settings) -> Vec<Judged> {
     let judged = errors.iter().enumerate().map(|(index, one)| {
         let values = Sides { base: one.share(DuetSide::Base), head: one.share(DuetSide::Head) };
         let growth = values.head.unwrap_or_default() - values.base.unwrap_or_default();
-        let found = |p: f64, growth: f64, blocks| p <= settings.alpha && growth > LEAST_ERRORS && blocks >= LEAST_BLOCKS;
+        let found =
+            |p: f64, growth: f64, blocks| p <= settings.alpha && growth > LEAST_ERRORS && blocks >= LEAST_BLOCKS;
         let verdict = match () {
             () if found(worse[index], growth, one.more.head) => DuetVerdict::Regressed,
             () if found(better[index], -growth, one.more.base) => DuetVerdict::Improved,

@@ -71,6 +71,8 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                     inspection.certificate_is_seeded(*number).await?;
                 }
                 Need::Renewable(number) => inspection.certificate_is_renewable(*number).await?,
+                // Nobody else has rows there, whatever certctl's demo seed has by now.
+                Need::OnlyOurs(_) if certctl.has_private_database() => {}
                 Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
                 Need::Database => inspection.database_is_given()?,
                 Need::Acme { directory, bearer } => acme = Some(inspection.acme(directory, *bearer).await?),

@@ -110,6 +110,8 @@ pub enum Invalid {
     Starved(Taken),
     /// A CPU quota stopped the run.
     Throttled(Stopped),
+    /// The server that was started for the run ended before its load did; the text has its last words.
+    Ended(String),
     /// A threshold cannot be judged: it has too few samples.
     TooFewSamples {
         /// The threshold, with the measured value.
@@ -202,6 +204,7 @@ impl fmt::Display for Invalid {
             }
             Self::Starved(taken) => taken.fmt(f),
             Self::Throttled(stopped) => stopped.fmt(f),
+            Self::Ended(why) => f.write_str(why),
             Self::TooFewSamples { checked, hint } => {
                 let (needed, had) = (checked.threshold.samples_needed(), checked.had);
                 write!(f, "{checked} needs {needed} right answers, this run has {had} ({hint})")

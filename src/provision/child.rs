@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write as _};
+use std::os::unix::fs::lchown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -90,6 +91,14 @@ impl RunAs {
         }
         Err(Error::new(format!("finding a user other than root to start a server as: no user {}", names.join(" or ")))
             .with_hint("run as an ordinary user"))
+    }
+
+    /// Makes the user the owner of a file or folder. A link that somebody put in its place is not followed.
+    ///
+    /// # Errors
+    /// If this process may not do that.
+    pub fn take(self, path: &Path) -> Result<()> {
+        lchown(path, Some(self.uid), Some(self.gid)).context(|| format!("changing the owner of {}", path.display()))
     }
 }
 

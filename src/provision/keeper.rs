@@ -7,14 +7,14 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::child::{Child, RunAs, Spec};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
 /// The longest path of a unix socket on Linux, in bytes, without the NUL at its end.
 const SOCKET_PATH_BYTES: usize = 107;
@@ -81,13 +81,18 @@ impl Keeper {
     /// # Errors
     /// If no folder for temporary files is suitable, or the shell cannot be started.
     pub fn start(lease: &Lease, user: Option<RunAs>) -> Result<Keeper> {
-        let keeper = make(lease, &room(lease, user)?)?;
-        if let Some(user) = user {
-            let folder = &keeper.folder;
-            chown(folder, Some(user.uid), Some(user.gid))
-                .context(|| format!("changing the owner of {}", folder.display()))?;
-        }
+        let keeper = Self::reserve(lease, user)?;
+        user.map_or(Ok(()), |user| user.take(&keeper.folder))?;
         Ok(keeper)
+    }
+
+    /// Creates a folder of mode 0700 that belongs to the current user, until everything in it is made and `user`
+    /// [takes](RunAs::take) it: in a folder of another user, a path may lead anywhere.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn reserve(lease: &Lease, user: Option<RunAs>) -> Result<Keeper> {
+        make(lease, &room(lease, user)?)
     }
 
     /// Returns the folder, which no longer exists after [`stop`](Self::stop).

@@ -14,11 +14,13 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::error::{Error, Result};
 
-/// The kernel settings that can forbid an ordinary user to make a namespace, each with the value that does.
-const FORBIDDING: [(&str, &str); 3] = [
-    ("kernel.unprivileged_userns_clone", "0"),
-    ("kernel.apparmor_restrict_unprivileged_userns", "1"),
-    ("user.max_user_namespaces", "0"),
+/// The kernel setting that can forbid anybody to make a namespace, with the value that does, and one that does not.
+const FORBIDDING_ALL: (&str, &str, &str) = ("user.max_net_namespaces", "0", "1024");
+/// Those that can forbid it to an ordinary user.
+const FORBIDDING_USERS: [(&str, &str, &str); 3] = [
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("user.max_user_namespaces", "0", "1024"),
 ];
 const LOOPBACK: &[u8] = b"lo";
 
@@ -34,7 +36,7 @@ pub fn enter_loopback() -> Result<()> {
         entered => entered.map_err(io::Error::from),
     };
     entered.and_then(|()| bring_loopback_up()).map_err(|error| {
-        Error::new(format!("making a network namespace with nothing but loopback, for --certctl: {error}"))
+        Error::new(format!("making a network namespace with nothing but loopback, for certctl: {error}"))
             .with_hint(format!("{}, or let certctl reach this machine's networks: --share-network", way_to_allow()))
     })
 }
@@ -71,24 +73,17 @@ fn bring_loopback_up() -> io::Result<()> {
 
 /// Returns what would allow the namespace, as far as the kernel's settings tell.
 fn way_to_allow() -> String {
-    if geteuid().is_root() {
-        return "run as an ordinary user, or give this container CAP_SYS_ADMIN".to_owned();
-    }
     let is_set = |name: &str, value: &str| {
         let read = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
         read.is_ok_and(|now| now.trim() == value)
     };
-    match FORBIDDING.iter().find(|(name, value)| is_set(name, value)) {
-        Some((name, value)) => {
-            let allowed = if *name == "user.max_user_namespaces" {
-                "1024"
-            } else if *value == "0" {
-                "1"
-            } else {
-                "0"
-            };
-            format!("run as root, or run sysctl {name}={allowed} as root before")
-        }
-        None => "run as root, or allow unprivileged user namespaces".to_owned(),
+    let (name, forbids, allows) = FORBIDDING_ALL;
+    if is_set(name, forbids) {
+        return format!("run sysctl {name}={allows} as root before");
+    }
+    let is_root = geteuid().is_root();
+    match FORBIDDING_USERS.iter().find(|(name, forbids, _)| !is_root && is_set(name, forbids)) {
+        Some((name, _, allows)) => format!("run as root, or run sysctl {name}={allows} as root before"),
+        None => "run as root with CAP_SYS_ADMIN (docker run --cap-add SYS_ADMIN)".to_owned(),
     }
 }

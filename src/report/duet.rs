@@ -8,6 +8,7 @@ use super::table::{Cell, Table};
 use crate::duet::block::{Block, StatementPair};
 use crate::duet::verdict::{DuetVerdict, Judged, tolerance};
 use crate::duet::{Duet, Sides};
+use crate::system::SystemDescription;
 
 /// The least calls or shared blocks per right answer that a difference is a share of: a background loop has fewer.
 const LEAST: f64 = 0.1;
@@ -97,13 +98,30 @@ fn meaning(duet: &Duet) -> String {
     }
 }
 
+/// Describes both systems, each with the settings that the other does not have.
 fn systems(duet: &Duet) -> Vec<(&'static str, String)> {
     let Some(systems) = &duet.systems else { return Vec::new() };
-    let described = systems.as_ref().map(|system| {
-        let sha256 = system.binary_sha256.as_deref().map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
-        format!("{} {}{sha256}, on {}", system.kind, system.version, system.store)
-    });
-    vec![("base", described.base), ("head", described.head)]
+    let describe = |system: &SystemDescription, other: &SystemDescription| {
+        let mut text = format!("{} {}", system.kind, system.version);
+        for (of, sha256) in [("", &system.binary_sha256), ("migrations of ", &system.migrations_sha256)] {
+            let _ = sha256.as_ref().map(|sha256| write!(text, ", {of}SHA-256 {sha256}"));
+        }
+        let _ = write!(text, ", on {}", system.store);
+        let _ = network(system).map(|network| write!(text, ", network: {network}"));
+        let theirs = other.certctl_settings();
+        let differing = system.certctl_settings().into_iter().flatten();
+        let differing = differing.filter(|(name, value)| theirs.and_then(|one| one.get(*name)) != Some(*value));
+        let settings = super::text::settings(differing);
+        if !settings.is_empty() {
+            let _ = write!(text, ", with {settings}");
+        }
+        text
+    };
+    vec![("base", describe(&systems.base, &systems.head)), ("head", describe(&systems.head, &systems.base))]
+}
+
+fn network(system: &SystemDescription) -> Option<&str> {
+    system.settings.get("network")?.as_str()
 }
 
 fn measures(measures: &[Judged]) -> Table {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::plot::ink::RUNS;
 use super::text;
 use crate::baseline::source;
@@ -78,6 +80,8 @@ impl ScenarioRuns {
                 ("system", system.kind.label().to_owned()),
                 ("system version", system.version.clone()),
                 ("binary", system.binary_sha256.clone().unwrap_or_else(|| "none".to_owned())),
+                ("set of migrations", system.migrations_sha256.clone().unwrap_or_else(|| "none".to_owned())),
+                ("network", system.settings.get("network").and_then(Value::as_str).unwrap_or("none").to_owned()),
                 ("behaviour", system.behaviour.label().to_owned()),
                 ("store", system.store.to_string()),
                 ("processor", machine.cpu_model.clone()),
@@ -99,6 +103,14 @@ impl ScenarioRuns {
             };
             for ((what, base), (_, other)) in facts(base).iter().zip(&facts(other)) {
                 differ(what, base, other);
+            }
+            if let [Some(mine), Some(theirs)] = [base, other].map(|run| run.about.system.certctl_settings()) {
+                let [mine, theirs] = [(mine, theirs), (theirs, mine)].map(|(of, than)| {
+                    let differing = of.iter().filter(|(name, value)| than.get(*name) != Some(*value));
+                    Some(text::settings(differing)).filter(|line| !line.is_empty())
+                });
+                let [mine, theirs] = [mine, theirs].map(|line| line.unwrap_or_else(|| "the defaults".to_owned()));
+                differ("set of certctl's settings", &mine, &theirs);
             }
             for plan in base.plans() {
                 differ(&format!("workload {}", plan.name), &load(base, &plan.name), &load(other, &plan.name));

@@ -228,7 +228,9 @@ fn environment(summary: &Summary) -> Table {
         ),
     ];
     let binary = described.binary_sha256.clone().map(|sha256| ("binary's SHA-256", sha256));
-    Table::pairs("Environment", binary.into_iter().chain(rows).map(|(key, value)| (key.to_owned(), value)))
+    let migrations = described.migrations_sha256.clone().map(|sha256| ("migrations' SHA-256", sha256));
+    let started = binary.into_iter().chain(migrations);
+    Table::pairs("Environment", started.chain(rows).map(|(key, value)| (key.to_owned(), value)))
 }
 
 fn workloads(summary: &Summary) -> Table {

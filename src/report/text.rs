@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::table::{Cell, Table};
 use super::{evidence, headline, machine_use};
 use crate::foreign;
@@ -62,18 +64,26 @@ fn certctl(text: &mut String, described: &SystemDescription) {
     row(text, "", &format!("store {}{durability}; {}", described.store, described.trust));
     if let Some(sha256) = &described.binary_sha256 {
         row(text, "", &format!("started from the binary of SHA-256 {sha256}"));
-        settings(text, described);
+        if let Some(sha256) = &described.migrations_sha256 {
+            row(text, "", &format!("with migrations of SHA-256 {sha256}"));
+        }
+        if described.still_at_work() {
+            row(text, "", "loaded before the work of its start had ended");
+        }
+        setting_rows(text, described);
     }
 }
 
+/// Returns settings of certctl's on one line.
+pub(super) fn settings<'a>(settings: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
+    let each = settings.into_iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("")));
+    each.collect::<Vec<_>>().join(" ")
+}
+
 /// Adds rows with the settings of a certctl that was started: those that differ from its defaults.
-fn settings(text: &mut String, described: &SystemDescription) {
-    let each = described
-        .certctl_settings()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("")));
-    let mut line = match described.settings.get("network").and_then(serde_json::Value::as_str) {
+fn setting_rows(text: &mut String, described: &SystemDescription) {
+    let each = described.certctl_settings().into_iter().flatten().map(|setting| settings([setting]));
+    let mut line = match described.settings.get("network").and_then(Value::as_str) {
         Some(network) => format!("network: {network}; settings:"),
         None => "settings:".to_owned(),
     };
@@ -94,7 +104,7 @@ fn connectors(text: &mut String, described: &SystemDescription) {
         row(text, if index == 0 { "system" } else { "" }, &daemon);
     }
     row(text, "", &described.trust);
-    for skipped in described.settings.get("skipped").and_then(serde_json::Value::as_array).into_iter().flatten() {
+    for skipped in described.settings.get("skipped").and_then(Value::as_array).into_iter().flatten() {
         row(text, "", skipped.as_str().unwrap_or(""));
     }
 }

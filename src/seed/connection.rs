@@ -41,7 +41,11 @@ pub fn addresses(url: &str) -> Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-pub(super) fn exists(client: &mut DatabaseClient, table: &str) -> Result<bool> {
+/// Reports whether the database has such a table.
+///
+/// # Errors
+/// If the server does not answer.
+pub fn exists(client: &mut DatabaseClient, table: &str) -> Result<bool> {
     let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]);
     row.map(|row| row.get(0)).map_err(|error| failed(&format!("looking for the table {table}"), &error))
 }

@@ -7,19 +7,21 @@
 mod binary_files;
 mod binary_settings;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Map, Value};
+use tokio::time::sleep;
 
 use super::base_url::BaseUrl;
 use super::probe::Probe;
-use super::{Behaviour, Certctl, Store, SystemDescription, SystemKind, Token};
-use crate::database::DatabaseClient;
+use super::{Behaviour, Certctl, STILL_AT_WORK, Store, SystemDescription, SystemKind, Token};
+use crate::database::{self, DatabaseClient};
 use crate::error::{Context, Error, Result};
 use crate::load::runtime::runtime;
 use crate::provision::child::{Child, RunAs, Spec};
@@ -33,7 +35,7 @@ use crate::wire::request::Method;
 use crate::wire::tls::{self, Trust};
 use binary_files::BinaryFiles;
 
-pub use binary_settings::{ChosenSettings, DAY};
+pub use binary_settings::{ChosenSettings, DAY, shown};
 
 /// The database that is copied for each server.
 const TEMPLATE: &str = "certctl_template";
@@ -62,9 +64,32 @@ const SPARE_CONNECTIONS: u32 = 50;
 const LEASE: Lease =
     Lease { what: "certctl", name: "certctl", socket: "", work: "run", patience: Duration::from_secs(2) };
 
+/// The flags that choose a certctl-server binary, as errors name them.
+#[derive(Clone, Copy, Debug)]
+pub struct FlagNames {
+    /// The flag of the binary.
+    pub program: &'static str,
+    /// The flag of its migrations.
+    pub migrations: &'static str,
+    /// The flag of a setting.
+    pub settings: &'static str,
+}
+
+impl FlagNames {
+    /// The flags of bench targets and the doctor.
+    pub const CERTCTL: Self =
+        Self { program: "--certctl", migrations: "--certctl-migrations", settings: "--certctl-env" };
+    /// The flags of a duet's base.
+    pub const BASE: Self = Self { program: "--base", migrations: "--base-migrations", settings: "--base-env" };
+    /// The flags of a duet's head.
+    pub const HEAD: Self = Self { program: "--head", migrations: "--head-migrations", settings: "--head-env" };
+}
+
 /// The choice of a certctl-server binary to start.
 #[derive(Clone, Debug)]
 pub struct BinaryChoice {
+    /// The flags that made it.
+    pub flags: FlagNames,
     /// The binary.
     pub program: PathBuf,
     /// The folder of its migrations and its demo seed; `None`: `migrations` beside the binary or above it.
@@ -122,7 +147,7 @@ impl PreparedCertctl {
         notify(format!("starting a private PostgreSQL {}", installation.version));
         let connections = choice.settings.pool().saturating_add(SPARE_CONNECTIONS).to_string();
         let cluster = Cluster::start(&installation, &[("max_connections", &connections)])?;
-        let keeper = Keeper::start(&LEASE, run_as)?;
+        let keeper = Keeper::reserve(&LEASE, run_as)?;
         let authority = Authority::root(KeyType::EcdsaP256)?;
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1", "::1"])?;
         let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity)?;
@@ -134,25 +159,19 @@ impl PreparedCertctl {
         Ok(prepared)
     }
 
-    /// Returns the SHA-256 of the binary, in hexadecimal digits.
-    pub fn sha256(&self) -> &str {
-        &self.files.sha256
-    }
-
     /// Starts a server on a fresh copy of the database, waits until its work at the start is over, and seeds these
-    /// numbers of rows. It listens at `port`, or at a free one if that is 0. A server that was started before must have been dropped: its database is removed.
+    /// numbers of rows. It listens at `port`, or at a free one if that is 0. A server that was started before must have
+    /// been dropped: its database is removed.
     ///
     /// # Errors
     /// If it does not answer as certctl within a minute; the error then has the end of its log.
     pub fn start(&mut self, sizes: seed::Sizes, port: u16, notify: &mut dyn FnMut(String)) -> Result<Certctl> {
-        if self.starts > 0 {
-            // Its backends would share the memory layout of the last one's.
-            self.cluster.restart()?;
-        }
+        // Its backends would share the memory layout of the last one's; the first is to start as all others do.
+        self.cluster.restart()?;
         let database = self.copy_database()?;
         notify(format!("starting {}", self.choice.program.display()));
         let mut attempt = 1;
-        let certctl = loop {
+        let mut certctl = loop {
             match self.launch(&database, port) {
                 Ok(certctl) => break certctl,
                 // A port cannot be reserved for another process: some process was quicker.
@@ -160,10 +179,16 @@ impl PreparedCertctl {
                 Err(error) => return Err(error),
             }
         };
-        self.wait_until_quiet(&database, notify)?;
-        let options = seed::SeedOptions { sizes, ..seed::SeedOptions::default() };
+        if !self.becomes_quiet(&database)? {
+            notify(format!("certctl is still at work {QUIET_WAIT:?} after its start; it is loaded all the same"));
+            certctl.system.settings.insert(STILL_AT_WORK.to_owned(), true.into());
+        }
+        // Every row in it is ours, whatever certctl's demo seed has by now.
+        let options = seed::SeedOptions { sizes, allow_foreign: true, ..seed::SeedOptions::default() };
         let began = Instant::now();
         seed::apply(&self.cluster.url(&database), &options, &mut std::io::sink())?;
+        // Otherwise one that is due within a window would write all of this.
+        self.open(&database)?.batch_execute("CHECKPOINT").context(|| "writing the seeded rows".to_owned())?;
         let seed::Sizes { agents, certificates } = sizes;
         notify(format!(
             "seeded {agents} agents and {certificates} certificates in {:.1} s",
@@ -179,22 +204,35 @@ impl PreparedCertctl {
         let mut command = self.command(TEMPLATE, address);
         command.arg("--migrate-only");
         let mut child = self.spawn("certctl's migrations", command, "migrations.log")?;
+        let certctl = self.certctl(TEMPLATE, address);
         let deadline = Instant::now() + MIGRATION_WAIT;
         loop {
             match child.exited()? {
                 Some(status) if status.success() => break,
-                Some(_) => return Err(child.failure("they failed")),
-                // A certctl of before May 14, 2026, does not know the flag: it migrates, and then serves.
-                None if TcpStream::connect(address).is_ok() => break,
-                None if Instant::now() > deadline => {
-                    return Err(child.failure(&format!("they did not end within {MIGRATION_WAIT:?}")));
-                }
-                None => thread::sleep(LOOK_EVERY),
+                Some(_) => return Err(self.unstarted(&mut child, "they failed")),
+                None => {}
             }
+            // A certctl of before May 14, 2026, does not know the flag: it migrates, and then serves. The first turns
+            // of its background loops are part of the prepared database, whole.
+            if !matches!(knock(&certctl, address)?, Knock::NotYet(_)) {
+                self.becomes_quiet(TEMPLATE)?;
+                break;
+            }
+            if is_port_conflict(&child.stderr_tail()) {
+                return Err(port_taken(&mut child));
+            }
+            if Instant::now() > deadline {
+                return Err(self.unstarted(&mut child, &format!("they did not end within {MIGRATION_WAIT:?}")));
+            }
+            thread::sleep(LOOK_EVERY);
         }
         drop(child);
         let mut client = self.open(TEMPLATE)?;
-        if has_table(&mut client, "managed_certificates")? {
+        // Sessions of a server that was killed may not have noticed, and a database in use cannot be copied.
+        let ending = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        client.batch_execute(ending).context(|| "ending the sessions of certctl's migrations".to_owned())?;
+        if seed::exists(&mut client, "managed_certificates")? {
             return Ok(());
         }
         let program = self.choice.program.display();
@@ -210,11 +248,12 @@ impl PreparedCertctl {
         let (sql, path) = self.files.demo_seed()?;
         let mut client = self.open(TEMPLATE)?;
         client.batch_execute(&sql).context(|| format!("applying {}", path.display())).map_err(|error| {
-            error.with_hint("give the migrations of the binary's own commit with --certctl-migrations FOLDER")
+            let flag = self.choice.flags.migrations;
+            error.with_hint(format!("give the migrations of the binary's own commit with {flag} FOLDER"))
         })?;
         for (table, statement) in ROWS_OFF {
             // Older certctls lack the one or the other.
-            if has_table(&mut client, table)? {
+            if seed::exists(&mut client, table)? {
                 client.batch_execute(statement).context(|| format!("switching off the rows of {table}"))?;
             }
         }
@@ -240,21 +279,59 @@ impl PreparedCertctl {
         let address = if port == 0 { free_address()? } else { (Ipv4Addr::LOCALHOST, port).into() };
         let command = self.command(database, address);
         let log = format!("certctl-{}-{}.log", self.starts, address.port());
-        let server = self.spawn("certctl", command, &log)?;
+        let mut server = self.spawn("certctl", command, &log)?;
+        let mut certctl = self.certctl(database, address);
+        self.wait_until_ready(&certctl, address, &mut server)?;
+        certctl.server = Some(Mutex::new(server));
+        Ok(certctl)
+    }
+
+    /// Waits until the server reaches its database and knows the key.
+    fn wait_until_ready(&self, certctl: &Certctl, address: SocketAddr, server: &mut Child) -> Result<()> {
+        let deadline = Instant::now() + READY_WAIT;
+        loop {
+            let why = match knock(certctl, address)? {
+                Knock::Ready => return Ok(()),
+                Knock::Wrong(why) => return Err(self.unstarted(server, &format!("it is ready, but {why}"))),
+                Knock::NotYet(why) => why,
+            };
+            if server.exited()?.is_some() {
+                return Err(self.unstarted(server, "it ended before it answered"));
+            }
+            // certctl logs that, and stays.
+            if is_port_conflict(&server.stderr_tail()) {
+                return Err(port_taken(server));
+            }
+            if Instant::now() > deadline {
+                let what = format!("it did not answer as certctl within {READY_WAIT:?} ({why})");
+                return Err(self.unstarted(server, &what));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Returns the error of a server that does not start, with the end of its log.
+    fn unstarted(&self, server: &mut Child, why: &str) -> Error {
+        let FlagNames { migrations, settings, .. } = self.choice.flags;
+        server.failure(why).with_hint(format!(
+            "check its settings ({settings}), and that the migrations are of the binary's own commit ({migrations})"
+        ))
+    }
+
+    /// Returns a certctl at this address, whose server is not known yet.
+    fn certctl(&self, database: &str, address: SocketAddr) -> Certctl {
         let base = BaseUrl::local(address.port());
-        let mut certctl = Certctl {
+        Certctl {
             system: self.describe(&base),
             base,
             trust: self.trust.clone(),
             token: self.secrets.token.clone(),
             database: Some(self.cluster.url(database)),
-            allow_foreign_rows: false,
-            server: Some(server),
+            allow_foreign_rows: true,
+            server: None,
             _cluster: None,
             _prepared: None,
-        };
-        wait_until_ready(&mut certctl, address)?;
-        Ok(certctl)
+        }
     }
 
     /// Returns the command of a server, with nothing of this process's environment but its path.
@@ -289,11 +366,17 @@ impl PreparedCertctl {
         // Nothing of it is kept: it need not end by itself.
         let spec =
             Spec { stop_signal: Some(Signal::KILL), run_as: self.run_as, log, log_stdout: true, ..Spec::default() };
-        Child::spawn(name, command, spec).map_err(|error| match error.hint() {
-            Some(_) => error,
-            None => error.with_hint(
-                "it is started from a copy below TMPDIR (or /tmp): set TMPDIR to a folder from which programs may run",
-            ),
+        Child::spawn(name, command, spec).map_err(|error| {
+            let is = |cause: &str| error.hint().is_none() && error.what().contains(cause);
+            if is("Permission denied") {
+                error.with_hint(
+                    "it is started from a copy below TMPDIR (or /tmp): set TMPDIR to a folder where programs may run",
+                )
+            } else if is("No such file or directory") {
+                error.with_hint("the loader that it was linked for is not here: build it for this machine, or static")
+            } else {
+                error
+            }
         })
     }
 
@@ -311,6 +394,7 @@ impl PreparedCertctl {
             address: None,
             version: "unknown".to_owned(),
             binary_sha256: Some(self.files.sha256.clone()),
+            migrations_sha256: Some(self.files.migrations_sha256.clone()),
             behaviour: Behaviour::AsBuilt,
             store: Store::Postgresql { version, private: true },
             trust: self.trust.to_string(),
@@ -323,8 +407,9 @@ impl PreparedCertctl {
     }
 
     /// Waits until the server has done nothing in its database for a moment: each background loop has a first turn at
-    /// the start, and the renewal scan would take the seeded certificates if it came after them.
-    fn wait_until_quiet(&self, database: &str, notify: &mut dyn FnMut(String)) -> Result<()> {
+    /// the start, and the renewal scan would take the seeded certificates if it came after them. Returns false if it is
+    /// still at work after [`QUIET_WAIT`].
+    fn becomes_quiet(&self, database: &str) -> Result<bool> {
         const SQL: &str = "SELECT coalesce(bool_and(state = 'idle' AND clock_timestamp() - state_change > $1::text::interval), \
                            true) FROM pg_stat_activity WHERE datname = current_database() \
                            AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
@@ -334,15 +419,19 @@ impl PreparedCertctl {
         loop {
             let row = client.query_one(SQL, &[&quiet]).context(|| "watching certctl's start".to_owned())?;
             if row.get(0) {
-                return Ok(());
+                return Ok(true);
             }
             if Instant::now() > deadline {
-                notify(format!("certctl is still at work {QUIET_WAIT:?} after its start; it is loaded all the same"));
-                return Ok(());
+                return Ok(false);
             }
             thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+/// Returns the error of a server whose port another process has taken.
+fn port_taken(server: &mut Child) -> Error {
+    server.failure("its port is taken").with_hint("start again: another process was quicker")
 }
 
 impl Secrets {
@@ -351,44 +440,49 @@ impl Secrets {
     }
 }
 
-fn has_table(client: &mut DatabaseClient, table: &str) -> Result<bool> {
-    let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]);
-    row.map(|row| row.get(0)).context(|| format!("looking for the table {table}"))
+/// The state of a server as its answers show it.
+enum Knock {
+    /// It is ready and knows the key.
+    Ready,
+    /// It is ready, and does not know the key.
+    Wrong(String),
+    /// It does not answer as certctl yet, for this reason.
+    NotYet(String),
 }
 
-/// Waits until the server reaches its database and knows the key.
-fn wait_until_ready(certctl: &mut Certctl, address: SocketAddr) -> Result<()> {
-    let deadline = Instant::now() + READY_WAIT;
-    loop {
-        let answer = runtime()?.block_on(knock(certctl, address));
-        let Some(server) = &mut certctl.server else { return Ok(()) };
-        let why = match answer {
-            Ok(()) => return Ok(()),
-            Err(why) => why,
-        };
-        if server.exited()?.is_some() {
-            return Err(server.failure("it ended before it answered"));
+/// Asks once whether the server is ready and knows the key. It can be no other server: its certificate is our own.
+///
+/// # Errors
+/// If a signal ends the wait for the answers.
+fn knock(certctl: &Certctl, address: SocketAddr) -> Result<Knock> {
+    runtime()?.block_on(async {
+        tokio::select! {
+            biased;
+            () = stopped() => Err(Error::new("waiting for certctl to start: stopped by a signal")),
+            answer = ask(certctl, address) => Ok(answer.unwrap_or_else(|why| Knock::NotYet(why.what().to_owned()))),
         }
-        if Instant::now() > deadline {
-            let why = why.what();
-            return Err(server.failure(&format!("it did not answer as certctl within {READY_WAIT:?} ({why})")));
-        }
-        thread::sleep(LOOK_EVERY);
+    })
+}
+
+async fn stopped() {
+    while !database::is_stopped() {
+        sleep(LOOK_EVERY).await;
     }
 }
 
-/// Asks once whether the server is ready and knows the key.
-async fn knock(certctl: &Certctl, address: SocketAddr) -> Result<()> {
+async fn ask(certctl: &Certctl, address: SocketAddr) -> Result<Knock> {
     let dialer = Dialer::new(address, certctl.base.server_name()?, tls::client_config(&certctl.trust)?);
     let mut probe = Probe::new(certctl, dialer);
     let ready = probe.get("/ready").await?;
     if ready.status != 200 || ready.json().is_none_or(|json| json["status"] != "ready") {
-        return Err(Error::new(format!("/ready answers {}: {}", ready.status, ready.reason())));
+        return Ok(Knock::NotYet(format!("/ready answers {}: {}", ready.status, ready.reason())));
     }
     let check = probe.send_with_token(Method::Get, "/api/v1/auth/check").await?;
     let permissions = check.json().and_then(|json| Some(json["effective_permissions"].as_array()?.len()));
-    match permissions {
-        Some(1..) if check.status == 200 => Ok(()),
-        _ => Err(Error::new(format!("/api/v1/auth/check answers {}, and no permissions", check.status))),
-    }
+    let what = format!("/api/v1/auth/check answers {}, and no permissions", check.status);
+    Ok(match (check.status, permissions) {
+        (200, Some(1..)) => Knock::Ready,
+        (200 | 401, _) => Knock::Wrong(what),
+        _ => Knock::NotYet(what),
+    })
 }

@@ -288,6 +288,7 @@ impl Connectors {
             address: None,
             version: versions.join(", "),
             binary_sha256: None,
+            migrations_sha256: None,
             behaviour: Behaviour::AsBuilt,
             store: Store::None,
             trust: self.all.first().map_or_else(String::new, |one| one.trust.to_string()),

@@ -15,8 +15,8 @@ pub mod side_effects;
 use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -183,7 +183,7 @@ pub struct Certctl {
     /// True if its database may hold rows from neither this suite nor certctl's demo seed.
     pub allow_foreign_rows: bool,
     // Dropped, and so stopped, in this order.
-    server: Option<Child>,
+    server: Option<Mutex<Child>>,
     _cluster: Option<Cluster>,
     _prepared: Option<Box<PreparedCertctl>>,
 }
@@ -217,6 +217,10 @@ pub struct SystemDescription {
     /// The SHA-256 of the binary that it was started from, in hexadecimal digits; absent where it ran already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary_sha256: Option<String>,
+    /// The SHA-256 of what `sha256sum *.sql` prints in the folder of the migrations that it was started with; absent
+    /// where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations_sha256: Option<String>,
     /// The presence of certctl's known defects in it.
     pub behaviour: Behaviour,
     /// The store that keeps its rows.
@@ -284,6 +288,11 @@ pub struct ServerVersion {
     pub behaviour: Option<String>,
 }
 
+/// The wait for the end of a server that may just have closed its sockets: they close before it has ended.
+const ENDING: Duration = Duration::from_millis(50);
+/// The name among the settings of a certctl that is loaded before the work of its start has ended: its figures are
+/// not those of a quiet one.
+const STILL_AT_WORK: &str = "still_at_work";
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";
 
@@ -354,9 +363,14 @@ impl SystemDescription {
         }
     }
 
-    /// Returns the settings of a certctl that was started, by name: those that differ from its defaults.
+    /// Returns the settings of a server that was started, by name: those that differ from its defaults.
     pub fn certctl_settings(&self) -> Option<&Map<String, Value>> {
         self.settings.get("certctl")?.as_object()
+    }
+
+    /// Reports whether a certctl that was started had not ended the work of its start when it was loaded.
+    pub fn still_at_work(&self) -> bool {
+        self.settings.contains_key(STILL_AT_WORK)
     }
 
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
@@ -379,6 +393,7 @@ impl Certctl {
             address: None,
             version: "unknown".to_owned(),
             binary_sha256: None,
+            migrations_sha256: None,
             behaviour: Behaviour::AsBuilt,
             store: Store::ItsOwn,
             trust: trust.to_string(),
@@ -394,6 +409,22 @@ impl Certctl {
             server: None,
             _cluster: None,
             _prepared: None,
+        }
+    }
+
+    /// Reports whether its database was made for the run and ends with it, so that all of its rows may be changed.
+    pub fn has_private_database(&self) -> bool {
+        matches!(self.system.store, Store::Postgresql { private: true, .. })
+    }
+
+    /// Returns the error of a server that was started here and has ended, with its last words; `None` if it runs, or if
+    /// it was not started here.
+    pub fn ended(&self) -> Option<Error> {
+        let mut server = self.server.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        match server.wait(ENDING) {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(server.failure("it ended after its start")),
+            Err(error) => Some(error),
         }
     }
 
@@ -427,13 +458,18 @@ impl Token {
         let mut bytes = [0; 16];
         let mut source = std::fs::File::open("/dev/urandom").context(|| "opening /dev/urandom".to_owned())?;
         source.read_exact(&mut bytes).context(|| "reading /dev/urandom".to_owned())?;
-        Ok(Self::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Self::new(hex(&bytes)))
     }
 
     /// Returns the key itself, for the code that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Token {

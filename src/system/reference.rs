@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -152,6 +152,7 @@ fn describe(
         address: None,
         version: text("version")?.to_owned(),
         binary_sha256: None,
+        migrations_sha256: None,
         behaviour: Behaviour::reported(Some(text("behaviour")?)),
         store,
         trust: trust.to_string(),
@@ -164,7 +165,7 @@ fn describe(
         system,
         database,
         allow_foreign_rows: false,
-        server: Some(server),
+        server: Some(Mutex::new(server)),
         _cluster: cluster,
         _prepared: None,
     })

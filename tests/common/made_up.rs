@@ -55,6 +55,7 @@ pub fn about() -> About {
             base_url: "https://localhost:8443".to_owned(),
             version: "0.1.0".to_owned(),
             binary_sha256: None,
+            migrations_sha256: None,
             behaviour: Behaviour::AsBuilt,
             store: Store::InMemory,
             trust: "certificate verified against the given CA".to_owned(),

@@ -121,7 +121,13 @@ impl Made {
         let each = |count: u64| count as f64 / arrivals as f64;
         let per_arrival =
             PerArrival { calls: each(total.calls), rows: each(total.rows), wal_bytes: each(total.wal_bytes) };
-        let statements = Statements { total, per_arrival: Some(per_arrival), most_called: Vec::new(), all: Vec::new(), different: 5 };
+        let statements = Statements {
+            total,
+            per_arrival: Some(per_arrival),
+            most_called: Vec::new(),
+            all: Vec::new(),
+            different: 5,
+        };
         Evidence { arrivals, statements: Some(Known::Yes(statements)), ..Evidence::default() }
     }
 }
@@ -161,6 +167,7 @@ fn about() -> About {
             base_url: "https://localhost:8443".to_owned(),
             version: "0.1.0".to_owned(),
             binary_sha256: None,
+            migrations_sha256: None,
             behaviour: Behaviour::AsBuilt,
             store: Store::Postgresql { version: "15".to_owned(), private: true },
             trust: "certificate verified against the given CA".to_owned(),

@@ -33,7 +33,8 @@ if [ "${1-}" = --migrate-only ]; then "$reference" </dev/null >/dev/null; exit; 
 "#;
 const SERVE: &str = r#"
 if [ -n "${CERTCTL_STAND_IN_REPORT-}" ]; then
-    { readlink /proc/self/ns/net; cat /proc/net/dev /proc/net/route; env; } >"$CERTCTL_STAND_IN_REPORT"
+    { readlink /proc/self/ns/net; cat /proc/net/dev /proc/net/route; env; echo "SERVER_PID=$$"; } \
+        >"$CERTCTL_STAND_IN_REPORT"
 fi
 exec "$reference" --listen "$CERTCTL_SERVER_HOST:$CERTCTL_SERVER_PORT" \
     --tls-cert "$CERTCTL_SERVER_TLS_CERT_PATH" --tls-key "$CERTCTL_SERVER_TLS_KEY_PATH"
@@ -66,6 +67,11 @@ impl StandIn {
         Self::with_script(&[SETTINGS, MIGRATE, script].concat())
     }
 
+    /// Returns one that does so, and then serves.
+    pub fn that_serves_after(script: &str) -> Self {
+        Self::that_then(&[script, SERVE].concat())
+    }
+
     /// Returns one that is this shell script.
     pub fn with_script(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -90,9 +96,19 @@ impl StandIn {
         self.folder.path().join("migrations/seed_demo.sql")
     }
 
+    /// Appends statements to the demo seed.
+    pub fn add_to_demo_seed(&self, sql: &str) {
+        fs::write(self.demo_seed(), [DEMO_SEED, sql].concat()).unwrap();
+    }
+
     /// Returns the SHA-256 of the program.
     pub fn sha256(&self) -> String {
-        Sha256::digest(fs::read(self.program()).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256(fs::read(self.program()).unwrap())
+    }
+
+    /// Returns the SHA-256 of what `sha256sum *.sql` prints in the folder of the migrations.
+    pub fn migrations_sha256(&self) -> String {
+        sha256(format!("{}  seed_demo.sql\n", sha256(fs::read(self.demo_seed()).unwrap())))
     }
 
     /// Makes a file that every user can write, for [`REPORT`].
@@ -102,6 +118,10 @@ impl StandIn {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         path
     }
+}
+
+fn sha256(content: impl AsRef<[u8]>) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the arguments that select a program.

@@ -127,6 +127,7 @@ fn environment() -> Environment {
         system_binary_sha256: None,
         system_behaviour: Behaviour::AsBuilt,
         system_kind: SystemKind::Reference,
+        system_migrations_sha256: None,
         system_settings: serde_json::Map::new(),
         system_store: text(),
         system_trust: text(),

@@ -318,12 +318,8 @@ fn the_action_passes_flags_and_each_sides_migrations() {
     fs::write(path("ends/acme_burst"), "0 unchanged\n").unwrap();
     // The machine that tests this keeps its settings.
     let search = pretend(folder.path(), &["sudo"]);
-    let environment = [
-        ("PATH", search.as_str()),
-        ("BENCH", "acme_burst"),
-        ("BLOCKS", "8"),
-        ("FLAGS", " --rate 300/s\n --only *"),
-    ];
+    let environment =
+        [("PATH", search.as_str()), ("BENCH", "acme_burst"), ("BLOCKS", "8"), ("FLAGS", " --rate 300/s\n --only *")];
     let output = act(folder.path(), &environment);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let arguments = fs::read_to_string(path("arguments-acme_burst")).unwrap();

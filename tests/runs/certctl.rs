@@ -9,14 +9,14 @@ use std::process::{Command, Stdio};
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::seed::Sizes;
-use certctl_bench::system::certctl_binary::{BinaryChoice, ChosenSettings, PreparedCertctl};
+use certctl_bench::system::certctl_binary::{BinaryChoice, ChosenSettings, FlagNames, PreparedCertctl};
 use postgres::{Client, NoTls};
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
 use crate::common::bench::{Bench, Running, clean};
 use crate::common::needs::needs;
-use crate::common::process::{copy_program, descendants, forbid_unshare, until, write_script};
+use crate::common::process::{copy_program, descendants, forbid_unshare, send, until, write_script};
 use crate::common::stand_in::{REPORT, StandIn, certctl};
 
 const BRIEF: &str = "--rate 50/s --duration 500ms --agents 10";
@@ -28,6 +28,13 @@ fn at(stand_in: &StandIn, arguments: &str) -> Bench {
     let mut bench = Bench::new(arguments).measured();
     bench.command.args(certctl(&stand_in.program()));
     bench
+}
+
+/// Returns the choice of a stand-in in this process's network.
+fn choice(stand_in: &StandIn) -> BinaryChoice {
+    let flags = FlagNames::CERTCTL;
+    let settings = ChosenSettings::new(&[], flags).unwrap();
+    BinaryChoice { flags, program: stand_in.program(), migrations: None, settings, shares_network: true }
 }
 
 /// Returns the temporary folders of a run.
@@ -45,6 +52,10 @@ fn network_of(pid: &str) -> String {
     fs::read_link(format!("/proc/{pid}/ns/net")).unwrap().to_str().unwrap().to_owned()
 }
 
+/// The tunnels that kernels add to each network namespace, which are down.
+const FALLBACK_TUNNELS: [&str; 9] =
+    ["erspan0", "gre0", "gretap0", "ip6_vti0", "ip6gre0", "ip6tnl0", "ip_vti0", "sit0", "tunl0"];
+
 /// Asserts that a stand-in's report shows a network with no way out; returns the network's identifier.
 #[track_caller]
 fn assert_closed(report: &str) -> &str {
@@ -52,9 +63,9 @@ fn assert_closed(report: &str) -> &str {
     // Two lines of headings, and no route: those over loopback are in no table of /proc.
     let (interfaces, rest) = rest.split_once("Iface\tDestination").unwrap_or((rest, ""));
     let names = interfaces.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
-    // Kernels add interfaces of tunnels to each namespace, which are down.
-    let real: Vec<&str> = names.filter(|name| !name.ends_with('0')).collect();
+    let real: Vec<&str> = names.filter(|name| !FALLBACK_TUNNELS.contains(name)).collect();
     assert_eq!(real, ["lo"], "{report}");
+    assert_ne!(network, network_of("self"));
     let routes = rest.lines().skip(1).take_while(|line| line.split('\t').count() > 2).count();
     assert_eq!(routes, 0, "{report}");
     network
@@ -100,6 +111,7 @@ fn a_certctl_is_started_loaded_and_removed() {
     let summary = finished.summary();
     let system = &summary["system"];
     assert_eq!(system["binary_sha256"], stand_in.sha256().as_str());
+    assert_eq!(system["migrations_sha256"], stand_in.migrations_sha256().as_str());
     let store = &system["store"];
     assert!(store.to_string().contains("\"private\":true"), "{store}");
     let settings = &system["settings"];
@@ -115,6 +127,7 @@ fn a_certctl_is_started_loaded_and_removed() {
     }
     for text in [&finished.stdout, finished.text.as_ref().unwrap()] {
         assert!(text.contains(&format!("binary of SHA-256 {}\n", stand_in.sha256())), "{text}");
+        assert!(text.contains(&format!("migrations of SHA-256 {}\n", stand_in.migrations_sha256())), "{text}");
         assert!(text.contains("network: loopback alone; settings: CERTCTL_ACME_SERVER_ENABLED=true "), "{text}");
     }
     assert_closed(&fs::read_to_string(&report).unwrap());
@@ -129,7 +142,6 @@ fn the_run_and_its_certctl_share_a_network_of_loopback() {
     running.wait_until_measuring();
     let report = fs::read_to_string(&report).unwrap();
     assert_eq!(assert_closed(&report), network_of(&running.pid().to_string()));
-    assert_ne!(assert_closed(&report), network_of("self"));
     // The rows that would have certctl call others are off in the database that the server has.
     let folders = folders_of(running.pid());
     let socket = folders.iter().find(|folder| folder.to_str().unwrap().contains("-pg-")).unwrap();
@@ -164,6 +176,7 @@ fn leaves_nothing(start: impl Fn() -> Running, signal: Signal, stage: &str, reac
 fn a_run_ended_by_a_signal_leaves_nothing_of_its_certctl() {
     needs!(Postgresql, Namespace);
     let stand_in = StandIn::new();
+    let migrating = StandIn::with_script("exec sleep 1000");
     let silent = StandIn::that_then("exec sleep 1000");
     for signal in [Signal::KILL, Signal::TERM] {
         leaves_nothing(
@@ -172,13 +185,46 @@ fn a_run_ended_by_a_signal_leaves_nothing_of_its_certctl() {
             "under load",
             |running| running.stderr().contains("measuring"),
         );
-        leaves_nothing(
-            || at(&silent, LONG).start_without_load(),
-            signal,
-            "certctl is silent",
-            |running| descendants(running.pid()).iter().any(|process| process.name == "sleep"),
-        );
+        for (stand_in, stage) in [(&migrating, "certctl migrates"), (&silent, "certctl is silent")] {
+            leaves_nothing(
+                || at(stand_in, LONG).start_without_load(),
+                signal,
+                stage,
+                |running| descendants(running.pid()).iter().any(|process| process.name == "sleep"),
+            );
+        }
     }
+}
+
+#[test]
+fn the_end_of_a_started_certctl_is_reported_with_its_log() {
+    needs!(Postgresql, Namespace);
+    const WHY: &str = "certctl: it ended after its start; it ended with signal: 9 (SIGKILL); it last wrote:";
+    let stand_in = StandIn::that_serves_after("echo 'recognisable last words' >&2");
+    let mut running = at(&stand_in, LONG).arguments("--abort-on-errors 50%/1s").start();
+    running.wait_until_measuring();
+    let started = running.started(&["certctl-referen"]);
+    let server = started.iter().find(|process| process.name.starts_with("certctl-referen")).unwrap();
+    send(server.pid, Signal::KILL);
+    let finished = running.finish().invalid_or_breached();
+    let why = format!("{WHY}; recognisable last words; ");
+    let invalid = finished.summary()["invalid"].clone();
+    assert!(invalid.as_array().unwrap().iter().any(|one| one.as_str().unwrap().starts_with(&why)), "{invalid}");
+    assert!(finished.stdout.contains(&why), "{}", finished.stdout);
+
+    // It ends before the preflight: its database kills it while agents are seeded.
+    let report = stand_in.report();
+    stand_in.add_to_demo_seed(&format!(
+        "CREATE FUNCTION end_server() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+             COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; pid=$(sed -n s/^SERVER_PID=//p {}); kill -KILL $pid;
+                 while [ -e /proc/$pid/exe ]; do sleep 0.01; done';
+             RETURN NULL;
+         END $body$;
+         CREATE TRIGGER end_server AFTER INSERT ON agents EXECUTE FUNCTION end_server();",
+        report.display()
+    ));
+    let ended = at(&stand_in, BRIEF).arguments(&format!("--certctl-env {REPORT}={}", report.display())).refused(1);
+    assert!(ended.stderr.contains(&format!("error: {WHY}\nrecognisable last words\n")), "{}", ended.stderr);
 }
 
 #[test]
@@ -209,7 +255,7 @@ fn doctor_checks_a_certctl_that_it_starts() {
             needs!(else "this kernel forbids ordinary users to make namespaces");
         }
         assert!(checked.exits(0).stdout.ends_with(" 0 fail\n"));
-        assert_ne!(assert_closed(&fs::read_to_string(&report).unwrap()), network_of("self"));
+        assert_closed(&fs::read_to_string(&report).unwrap());
     }
 }
 
@@ -220,7 +266,7 @@ fn without_a_network_of_its_own_certctl_is_not_started() {
     let mut command = doctor(&stand_in.program());
     forbid_unshare(&mut command);
     let refused = output(command).exits(1);
-    let what = "error: making a network namespace with nothing but loopback, for --certctl: Operation not permitted";
+    let what = "error: making a network namespace with nothing but loopback, for certctl: Operation not permitted";
     assert!(refused.stderr.starts_with(what), "{}", refused.stderr);
     assert!(refused.stderr.contains("\nhint: run as "), "{}", refused.stderr);
     assert!(refused.stderr.ends_with(", or let certctl reach this machine's networks: --share-network\n"));
@@ -290,6 +336,12 @@ fn what_is_no_certctl_is_one_clear_error() {
     let dying = StandIn::with_script("echo 'no such database' >&2; exit 3");
     fails(&dying.program(), 1, "certctl's migrations: they failed; it ended with exit status: 3; ", "no such database");
     fails(&StandIn::with_script("exit 0").program(), 1, "made no table managed_certificates", hint);
+    let settings = "\nhint: check its settings (--certctl-env), and that the migrations are of the binary's own commit";
+    let stranger = StandIn::that_serves_after("CERTCTL_REFERENCE_TOKEN=another");
+    fails(&stranger.program(), 1, "it is ready, but /api/v1/auth/check answers 401, and no permissions; ", settings);
+    // As certctl, it goes on without its port.
+    let deaf = StandIn::that_then("echo 'bind: address already in use' >&2; exec sleep 1000");
+    fails(&deaf.program(), 1, "error: certctl: its port is taken; ", "\nhint: start again");
     let stand_in = StandIn::new();
     let missing = stand_in.program().with_file_name("nothing");
     fails(&missing, 2, "nothing: No such file or directory", hint);
@@ -301,6 +353,9 @@ fn what_is_no_certctl_is_one_clear_error() {
     write_script(&missing, "");
     fs::write(&missing, head).unwrap();
     fails(&missing, 2, "it is not a program for this machine", hint);
+    write_script(&missing, "");
+    fs::set_permissions(&missing, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    fails(&missing, 2, "nothing: it may not be executed\nhint: run chmod +x ", "/nothing\n");
 
     // Its migrations are looked for around it alone.
     fs::rename(stand_in.demo_seed(), stand_in.demo_seed().with_extension("old")).unwrap();
@@ -320,14 +375,7 @@ fn what_is_no_certctl_is_one_clear_error() {
 fn each_start_has_a_fresh_copy_of_one_database() {
     needs!(Postgresql);
     let stand_in = StandIn::new();
-    let choice = BinaryChoice {
-        program: stand_in.program(),
-        migrations: None,
-        settings: ChosenSettings::new(&[]).unwrap(),
-        shares_network: true,
-    };
-    let mut prepared = PreparedCertctl::new(choice, &mut |_| {}).unwrap();
-    assert_eq!(prepared.sha256(), stand_in.sha256());
+    let mut prepared = PreparedCertctl::new(choice(&stand_in), &mut |_| {}).unwrap();
     for agents in [20, 30] {
         let server = prepared.start(Sizes { agents, certificates: 40 }, 0, &mut |_| {}).unwrap();
         let mut client = Client::connect(server.database.as_ref().unwrap(), NoTls).unwrap();
@@ -340,6 +388,55 @@ fn each_start_has_a_fresh_copy_of_one_database() {
         assert_eq!(extensions, i64::from(counts_statements));
         client.batch_execute("INSERT INTO teams (id, name) VALUES ('t-first', 'first')").unwrap();
     }
+}
+
+#[test]
+fn seeds_come_after_the_work_of_the_start() {
+    needs!(Postgresql);
+    let psql = find().unwrap().bin.join("psql");
+    if !psql.is_file() {
+        needs!(else "psql not found beside PostgreSQL's server programs (install postgresql-client)");
+    }
+    // A turn that has begun before the server answers, and ends long after that.
+    let turn = r#"
+        psql="PSQL -XAtq -d $CERTCTL_DATABASE_URL"
+        $psql -c 'INSERT INTO turns SELECT 1 FROM pg_sleep(3)' </dev/null >&2 &
+        began="SELECT (SELECT count(*) FROM turns) +
+            (SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO turns%' AND state = 'active')"
+        until [ "$($psql -c "$began")" = 1 ]; do sleep 0.05; done
+    "#;
+    let stand_in = StandIn::that_serves_after(&turn.replace("PSQL", psql.to_str().unwrap()));
+    stand_in.add_to_demo_seed(
+        "CREATE TABLE turns (number integer);
+         CREATE TABLE turns_before_seeds (count bigint);
+         CREATE FUNCTION count_turns() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+             INSERT INTO turns_before_seeds SELECT count(*) FROM turns;
+             RETURN NULL;
+         END $body$;
+         CREATE TRIGGER count_turns AFTER INSERT ON agents EXECUTE FUNCTION count_turns();",
+    );
+    let mut prepared = PreparedCertctl::new(choice(&stand_in), &mut |_| {}).unwrap();
+    let server = prepared.start(Sizes { agents: 20, certificates: 40 }, 0, &mut |_| {}).unwrap();
+    let mut client = Client::connect(server.database.as_ref().unwrap(), NoTls).unwrap();
+    let turns: i64 = client.query_one("SELECT count FROM turns_before_seeds", &[]).unwrap().get(0);
+    assert_eq!(turns, 1);
+}
+
+#[test]
+fn rows_of_a_newer_demo_seed_are_not_foreign() {
+    needs!(Postgresql, Namespace);
+    let stand_in = StandIn::new();
+    stand_in.add_to_demo_seed(
+        "INSERT INTO agents (id, name, hostname, api_key_hash) VALUES ('ag-new', 'new', 'new.example.test', '');
+         INSERT INTO managed_certificates (id, name, common_name, environment, owner_id, team_id, issuer_id,
+             renewal_policy_id, status, expires_at)
+         VALUES ('mc-new', 'new', 'new.example.test', 'demo', 'o-alice', 't-platform', 'iss-local', 'rp-standard',
+             'Active', now());",
+    );
+    at(&stand_in, BRIEF).run().worked();
+    let mut rescan = Bench::named("bulk_renewal", "--workload rescan --rate 20/s --duration 500ms").measured();
+    rescan.command.args(certctl(&stand_in.program()));
+    rescan.run().worked();
 }
 
 #[test]

@@ -137,7 +137,9 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
         (format!("--base {script} --head {REFERENCE}"), "it is not a program for this machine"),
         (format!("--base {url} --head {url}"), "each side would have the other's load too"),
         (
-            format!("--base {url} --head https://localhost:1 --base-database postgres://d --head-database postgres://d"),
+            format!(
+                "--base {url} --head https://localhost:1 --base-database postgres://d --head-database postgres://d"
+            ),
             "--base-database and --head-database are the same",
         ),
         (format!("--base {url} --head {url} --token x --head-env A=b"), "--head-env does not apply"),

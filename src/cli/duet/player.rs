@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use regex::bytes::Regex;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::DuetFlags;
@@ -13,9 +14,9 @@ use crate::files;
 use crate::load::plan::DuetSide;
 use crate::scenario::need::Need;
 use crate::system::base_url::redact;
-use crate::system::certctl_binary::{BinaryChoice, ChosenSettings, PreparedCertctl};
+use crate::system::certctl_binary::{BinaryChoice, ChosenSettings, FlagNames, PreparedCertctl, shown};
 use crate::system::reference::{self, ReferenceStart, StoreChoice};
-use crate::system::Certctl;
+use crate::system::{Certctl, hex};
 use crate::terminal::errln;
 
 /// One side of a duet.
@@ -68,9 +69,14 @@ impl Player {
             let sha256 = sha256(&read(&program, flag)?);
             return Ok(Self::Reference { program, sha256, environment });
         }
-        let settings = ChosenSettings::new(environment)?;
+        let names = match side {
+            DuetSide::Base => FlagNames::BASE,
+            DuetSide::Head => FlagNames::HEAD,
+        };
+        let settings = ChosenSettings::new(environment, names)?;
         let (migrations, shares_network) = (migrations.clone(), flags.share_network);
-        Ok(Self::Certctl { choice: BinaryChoice { program, migrations, settings, shares_network }, prepared: None })
+        let choice = BinaryChoice { flags: names, program, migrations, settings, shares_network };
+        Ok(Self::Certctl { choice, prepared: None })
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -119,6 +125,8 @@ impl Player {
                 };
                 let mut certctl = reference::start(&start, &mut |_| {})?;
                 certctl.system.binary_sha256 = Some(of_first.clone());
+                let shown = environment.iter().map(|(name, value)| (name.clone(), shown(name, value).into())).collect();
+                certctl.system.settings.insert("certctl".to_owned(), Value::Object(shown));
                 Ok(certctl)
             }
             Self::Certctl { choice, prepared } => {
@@ -129,6 +137,7 @@ impl Player {
                         none.insert(Box::new(PreparedCertctl::new(choice.clone(), &mut |line| errln!("{line}"))?))
                     }
                 };
+                // What it tells of each start is in the result.
                 prepared.start(sizes(needs), port, &mut |_| {})
             }
         }
@@ -154,7 +163,7 @@ fn read(program: &Path, flag: &str) -> Result<Vec<u8>> {
 
 /// Returns the SHA-256 of a program, in hexadecimal digits.
 fn sha256(program: &[u8]) -> String {
-    Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(program))
 }
 
 fn assignment(text: &str, flag: &str) -> Result<(String, String)> {

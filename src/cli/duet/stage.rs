@@ -228,6 +228,11 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         attempt.block.work = gathered
             .map(|one| SideWork::of(&one.measurements.iter().collect::<Vec<_>>(), &one.evidence, &one.machine_use));
         for side in DuetSide::BOTH {
+            let certctl = &systems.of(side).certctl;
+            let ended = certctl.ended().map(|error| error.to_string().replace('\n', "; "));
+            let at_work = certctl.system.still_at_work();
+            let at_work = at_work.then(|| "it was loaded before the work of its start had ended".to_owned());
+            attempt.fatal.extend(ended.into_iter().chain(at_work).map(|why| format!("{}: {why}", side.label())));
             let problems = &attempt.block.work.of(side).problems;
             attempt.fatal.extend(problems.iter().map(|problem| format!("{}: {problem}", side.label())));
         }

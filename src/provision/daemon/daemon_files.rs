@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use super::Daemon;
@@ -31,9 +31,7 @@ impl DaemonFiles {
     pub fn make(run: PathBuf, user: Option<RunAs>) -> Result<Self> {
         let what = || format!("making the folder {}", run.display());
         DirBuilder::new().mode(0o700).create(&run).context(what)?;
-        if let Some(user) = user {
-            chown(&run, Some(user.uid), Some(user.gid)).context(what)?;
-        }
+        user.map_or(Ok(()), |user| user.take(&run))?;
         Ok(Self { run, user })
     }
 

@@ -2,15 +2,16 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{BinaryChoice, LEASE};
+use super::{BinaryChoice, FlagNames, LEASE};
 use crate::error::{Context, Error, Result};
 use crate::provision::child::RunAs;
 use crate::provision::pki::Identity;
+use crate::system::hex;
 
 /// The folder of migrations in certctl's source tree and in its image.
 const MIGRATIONS: &str = "migrations";
@@ -30,6 +31,8 @@ pub(super) struct BinaryFiles {
     /// The SHA-256 of the program, in hexadecimal digits.
     pub sha256: String,
     pub migrations: PathBuf,
+    /// The SHA-256 of what `sha256sum *.sql` prints in their folder.
+    pub migrations_sha256: String,
     pub chain: PathBuf,
     pub key: PathBuf,
     /// The working folder, which is empty.
@@ -41,33 +44,36 @@ pub(super) struct BinaryFiles {
 /// # Errors
 /// If one of them is not there (kind `Usage`).
 pub(super) fn find(choice: &BinaryChoice) -> Result<Source> {
+    let FlagNames { program: flag, migrations: migrations_flag, .. } = choice.flags;
     let shown = choice.program.display();
-    let program = choice.program.canonicalize().map_err(|error| {
-        Error::usage(format!("--certctl {shown}: {error}")).with_hint("give the path of a certctl-server binary")
-    })?;
-    let may_run = program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    if !may_run || !is_of_this_machine(&program) {
-        return Err(Error::usage(format!("--certctl {shown}: it is not a program for this machine"))
-            .with_hint("give the path of a certctl-server binary"));
+    let refused = |why: &str| Error::usage(format!("{flag} {shown}: {why}"));
+    let hint = "give the path of a certctl-server binary";
+    let program = choice.program.canonicalize().map_err(|error| refused(&error.to_string()).with_hint(hint))?;
+    let meta = program.metadata().ok().filter(|meta| meta.is_file() && is_of_this_machine(&program));
+    let Some(meta) = meta else {
+        return Err(refused("it is not a program for this machine").with_hint(hint));
+    };
+    // Artifacts of CI lose that.
+    if meta.permissions().mode() & 0o111 == 0 {
+        return Err(refused("it may not be executed").with_hint(format!("run chmod +x {shown}")));
     }
     let has_seed = |folder: &Path| folder.join(DEMO_SEED).is_file();
     if let Some(folder) = &choice.migrations {
         if has_seed(folder) {
             return Ok(Source { program, migrations: folder.clone() });
         }
-        return Err(Error::usage(format!("--certctl-migrations {}: it has no {DEMO_SEED}", folder.display()))
+        return Err(Error::usage(format!("{migrations_flag} {}: it has no {DEMO_SEED}", folder.display()))
             .with_hint("give the folder `migrations` of certctl's source, of the binary's commit"));
     }
     let around = program.ancestors().skip(1).take(SEARCHED).map(|folder| folder.join(MIGRATIONS));
     match around.clone().find(|folder| has_seed(folder)) {
         Some(migrations) => Ok(Source { program, migrations }),
-        None => Err(Error::usage(format!(
-            "--certctl {shown}: no {MIGRATIONS}/{DEMO_SEED} in its folder, nor in the {} above it",
-            SEARCHED - 1
-        ))
-        .with_hint(
-            "give the folder `migrations` of certctl's source, of the binary's commit: --certctl-migrations FOLDER",
-        )),
+        None => {
+            Err(refused(&format!("no {MIGRATIONS}/{DEMO_SEED} in its folder, nor in the {} above it", SEARCHED - 1))
+                .with_hint(format!(
+                    "give the folder `migrations` of certctl's source, of the binary's commit: {migrations_flag} FOLDER"
+                )))
+        }
     }
 }
 
@@ -84,32 +90,32 @@ fn is_of_this_machine(program: &Path) -> bool {
 }
 
 impl BinaryFiles {
-    /// Copies the files into `folder`, for `user` to read.
+    /// Copies the files into `folder`, which is ours, and gives it to `user`.
     pub fn make(folder: &Path, user: Option<RunAs>, source: &Source, identity: &Identity) -> Result<Self> {
         let place = Place { user };
-        let name = source.program.file_name().unwrap_or_default();
-        let [bin, migrations, tls, work] = ["bin", MIGRATIONS, "tls", LEASE.work].map(|name| folder.join(name));
-        for folder in [&bin, &migrations, &tls, &work] {
-            place.folder(folder)?;
+        let folders = ["bin", MIGRATIONS, "tls", LEASE.work].map(|name| folder.join(name));
+        for path in &folders {
+            let what = || format!("making the folder {}", path.display());
+            DirBuilder::new().mode(0o700).create(path).context(what)?;
         }
-        let files = Self {
-            program: bin.join(name),
-            sha256: place.copy(&source.program, &bin.join(name), 0o500)?,
-            chain: tls.join("server.pem"),
-            key: tls.join("server.key"),
-            migrations,
-            work,
-        };
-        place.put(&files.chain, &identity.chain_pem)?;
-        place.put(&files.key, &identity.key_pem)?;
-        let reading = || format!("reading {}", source.migrations.display());
-        for entry in fs::read_dir(&source.migrations).context(reading)? {
-            let path = entry.context(reading)?.path();
-            if path.extension().is_some_and(|ending| ending == "sql") && path.is_file() {
-                place.copy(&path, &files.migrations.join(path.file_name().unwrap_or_default()), 0o400)?;
-            }
+        let [bin, migrations, tls, work] = &folders;
+        let program = bin.join(source.program.file_name().unwrap_or_default());
+        let sha256 = place.copy(&source.program, &program, 0o500)?;
+        let (chain, key) = (tls.join("server.pem"), tls.join("server.key"));
+        place.put(&chain, &identity.chain_pem)?;
+        place.put(&key, &identity.key_pem)?;
+        let mut listed = Sha256::new();
+        for path in scripts(&source.migrations)? {
+            let name = path.file_name().unwrap_or_default();
+            let sha256 = place.copy(&path, &migrations.join(name), 0o400)?;
+            listed.update(format!("{sha256}  {}\n", name.display()));
         }
-        Ok(files)
+        let (migrations, migrations_sha256, work) = (migrations.clone(), hex(&listed.finalize()), work.clone());
+        // Last: from then on a path may lead anywhere.
+        if let Some(user) = user {
+            folders.iter().map(PathBuf::as_path).chain([folder]).try_for_each(|path| user.take(path))?;
+        }
+        Ok(Self { program, sha256, migrations, migrations_sha256, chain, key, work })
     }
 
     /// Reads the demo seed; returns its path too.
@@ -120,18 +126,26 @@ impl BinaryFiles {
     }
 }
 
-/// The owner of new files and folders.
+/// Returns the paths of the migrations in a folder, sorted.
+fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
+    let reading = || format!("reading {}", folder.display());
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(folder).context(reading)? {
+        let path = entry.context(reading)?.path();
+        if path.extension().is_some_and(|ending| ending == "sql") && path.is_file() {
+            scripts.push(path);
+        }
+    }
+    scripts.sort();
+    Ok(scripts)
+}
+
+/// The owner of new files.
 struct Place {
     user: Option<RunAs>,
 }
 
 impl Place {
-    fn folder(&self, path: &Path) -> Result<()> {
-        let what = || format!("making the folder {}", path.display());
-        DirBuilder::new().mode(0o700).create(path).context(what)?;
-        self.user.map_or(Ok(()), |user| chown(path, Some(user.uid), Some(user.gid)).context(what))
-    }
-
     fn create(&self, path: &Path, mode: u32) -> Result<File> {
         let what = || format!("writing {}", path.display());
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).context(what)?;
@@ -158,6 +172,6 @@ impl Place {
             hash.update(&part[..length]);
             copy.write_all(&part[..length]).context(what)?;
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hash.finalize()))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::FlagNames;
 use crate::database;
 use crate::error::{Error, Result};
 use crate::foreign;
@@ -18,8 +19,14 @@ const LEAST_SECRET: usize = 8;
 const POOL: (&str, u32) = ("CERTCTL_DATABASE_MAX_CONNS", 50);
 
 /// The settings that a load test needs, and that the user may change.
-const NEEDED: [(&str, &str); 3] = [
+const NEEDED: [(&str, &str); 8] = [
     ("CERTCTL_ACME_SERVER_ENABLED", "true"),
+    // Zero is no limit.
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_CHALLENGE_RESPONDS_PER_HOUR", "0"),
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_CONCURRENT_ORDERS", "0"),
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_KEY_CHANGE_PER_HOUR", "0"),
+    ("CERTCTL_ACME_SERVER_RATE_LIMIT_ORDERS_PER_HOUR", "0"),
+    ("CERTCTL_OCSP_RATE_LIMIT_PER_IP_MIN", "0"),
     // One line a request would be written otherwise.
     ("CERTCTL_LOG_LEVEL", "warn"),
     ("CERTCTL_RATE_LIMIT_ENABLED", "false"),
@@ -69,7 +76,8 @@ impl ChosenSettings {
     ///
     /// # Errors
     /// If one is no setting of certctl's, or one that the suite itself sets (kind `Usage`). The error shows no value.
-    pub fn new(given: &[String]) -> Result<Self> {
+    pub fn new(given: &[String], flags: FlagNames) -> Result<Self> {
+        let flag = flags.settings;
         let needed = NEEDED.into_iter().chain(LOOPS.map(|name| (name, DAY)));
         let mut all: BTreeMap<String, String> =
             needed.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -85,14 +93,16 @@ impl ChosenSettings {
                     && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
             };
             if !setting.contains('=') || !(is_name("CERTCTL_") || is_name("GO")) || value.contains('\0') {
-                return Err(Error::usage("--certctl-env needs NAME=VALUE, and a NAME that begins with CERTCTL_ or GO")
-                    .with_hint("write it as --certctl-env CERTCTL_LOG_LEVEL=info"));
+                return Err(Error::usage(format!(
+                    "{flag} needs NAME=VALUE, and a NAME that begins with CERTCTL_ or GO"
+                ))
+                .with_hint(format!("write it as {flag} CERTCTL_LOG_LEVEL=info")));
             }
             if OURS.contains(&name) {
                 return Err(Error::usage(format!(
-                    "--certctl-env {name}: the suite itself sets it, to reach the certctl that it starts"
+                    "{flag} {name}: the suite itself sets it, to reach the certctl that it starts"
                 ))
-                .with_hint("leave it out, or start certctl yourself and give --target https://host:port"));
+                .with_hint("leave it out, or start certctl yourself and give its URL, https://host:port"));
             }
             all.insert(name.to_owned(), value.to_owned());
         }
@@ -106,10 +116,6 @@ impl ChosenSettings {
 
     /// Returns every setting for results: values that look secret are hidden.
     pub fn shown(&self) -> Map<String, Value> {
-        let shown = |name: &str, value: &str| match is_secret(name) {
-            true => HIDDEN.to_owned(),
-            false => foreign::redact(value).into_owned(),
-        };
         self.0.iter().map(|(name, value)| (name.clone(), shown(name, value).into())).collect()
     }
 
@@ -119,10 +125,18 @@ impl ChosenSettings {
     }
 }
 
-/// Reports whether the value of such a setting is a secret: a word of its name says so.
+/// Returns the value of a setting for results; one that looks secret is hidden.
+pub fn shown(name: &str, value: &str) -> String {
+    if is_secret(name) { HIDDEN.to_owned() } else { foreign::redact(value).into_owned() }
+}
+
+/// Reports whether the value of such a setting is a secret: a word of its name says so, and the last does not say that
+/// it is something about a secret. The path of a webhook is one.
 fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 6] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL"];
-    name.split('_').any(|word| WORDS.iter().any(|secret| word.trim_end_matches('S').ends_with(secret)))
+    const WORDS: [&str; 7] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "WEBHOOK"];
+    const ABOUT: [&str; 6] = ["PATH", "FILE", "DIR", "RETENTION", "EMPTY", "MODE"];
+    !name.rsplit('_').next().is_some_and(|last| ABOUT.contains(&last))
+        && name.split('_').any(|word| WORDS.iter().any(|secret| word.trim_end_matches('S').ends_with(secret)))
 }
 
 #[cfg(test)]
@@ -131,10 +145,27 @@ mod tests {
 
     #[test]
     fn names_tell_which_values_are_secret() {
-        for name in ["CERTCTL_X_KEY", "CERTCTL_APIKEYS", "CERTCTL_TOKEN_2", "CERTCTL_VAULT_CREDENTIALS", "GO_SECRET"] {
+        for name in [
+            "CERTCTL_X_KEY",
+            "CERTCTL_APIKEYS",
+            "CERTCTL_TOKEN_2",
+            "CERTCTL_VAULT_CREDENTIALS",
+            "CERTCTL_SLACK_WEBHOOK_URL",
+            "CERTCTL_KEY_PEM",
+            "GO_SECRET",
+        ] {
             assert!(is_secret(name), "{name}");
         }
-        for name in ["CERTCTL_KEYGEN_MODE", "CERTCTL_LOG_LEVEL", "GOMAXPROCS"] {
+        for name in [
+            "CERTCTL_KEYGEN_MODE",
+            "CERTCTL_LOG_LEVEL",
+            "CERTCTL_CA_KEY_PATH",
+            "CERTCTL_OCSP_RESPONDER_KEY_DIR",
+            "CERTCTL_SIGNING_KEY_RETENTION",
+            "CERTCTL_TOKEN_FILE",
+            "CERTCTL_BOOTSTRAP_TOKEN_DENY_EMPTY",
+            "GOMAXPROCS",
+        ] {
             assert!(!is_secret(name), "{name}");
         }
     }
@@ -142,7 +173,7 @@ mod tests {
     #[test]
     fn a_setting_of_the_users_wins() {
         let given = ["CERTCTL_LOG_LEVEL=info=x", "CERTCTL_NEW=", "GOGC=off"].map(str::to_owned);
-        let settings = ChosenSettings::new(&given).unwrap();
+        let settings = ChosenSettings::new(&given, FlagNames::CERTCTL).unwrap();
         let value = |name: &str| settings.all().get(name).map(String::as_str);
         assert_eq!(value("CERTCTL_LOG_LEVEL"), Some("info=x"));
         assert_eq!([value("CERTCTL_NEW"), value("GOGC")], [Some(""), Some("off")]);
@@ -153,11 +184,15 @@ mod tests {
     #[test]
     fn what_the_suite_sets_is_refused() {
         for name in OURS {
-            let refused = ChosenSettings::new(&[format!("{name}=recognisable-value")]).unwrap_err().to_string();
-            assert!(refused.contains(name) && !refused.contains("recognisable"), "{refused}");
+            let given = [format!("{name}=recognisable-value")];
+            let refused = ChosenSettings::new(&given, FlagNames::HEAD).unwrap_err().to_string();
+            assert!(
+                refused.starts_with("--head-env ") && refused.contains(name) && !refused.contains("recognisable"),
+                "{refused}"
+            );
         }
         for wrong in ["CERTCTL_X", "PATH=/x", "certctl_x=1", "CERTCTL_=1", "=1", "CERTCTL-X=1", ""] {
-            assert!(ChosenSettings::new(&[wrong.to_owned()]).is_err(), "{wrong}");
+            assert!(ChosenSettings::new(&[wrong.to_owned()], FlagNames::CERTCTL).is_err(), "{wrong}");
         }
     }
 }
