@@ -11,8 +11,11 @@ use crate::exit_code;
 use crate::load::plan::DuetSide;
 use crate::measure::binomial;
 
+/// A figure of one side's answers in a block; `None` where they are too few.
+type Figure = fn(&Answers) -> Option<f64>;
+
 /// The measures of response time: without the first there is no duet.
-const JUDGED: [(&str, fn(&Answers) -> Option<f64>); 3] = [
+const JUDGED: [(&str, Figure); 3] = [
     ("response_p50_us", |answers| answers.p50_us),
     ("response_p95_us", |answers| answers.p95_us),
     ("response_p99_us", |answers| answers.p99_us),
@@ -180,7 +183,7 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
 
 impl Measured {
     /// Gathers a measure of the answers to a workload.
-    fn of_answers(blocks: &[&WorkloadBlock], measure: &'static str, take: fn(&Answers) -> Option<f64>) -> Self {
+    fn of_answers(blocks: &[&WorkloadBlock], measure: &'static str, take: Figure) -> Self {
         let values = |side| geometric_mean(blocks.iter().filter_map(|one| take(one.answers.of(side))));
         Self {
             of: blocks.first().map(|one| one.name.clone()).unwrap_or_default(),
