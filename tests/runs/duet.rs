@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::common::bench::{Bench, Finished};
 use crate::common::needs::needs;
 use crate::common::peer::TOKEN;
-use crate::common::process::{descendants, until};
+use crate::common::process::{descendants, until, write_script};
 use crate::common::reference::Reference;
 use crate::common::stand_in::{REPORT, StandIn};
 
@@ -128,7 +128,7 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
     let url = server.base();
     let script = tempfile::tempdir().unwrap();
     let script = script.path().join("server");
-    fs::write(&script, "#!/bin/sh\n").unwrap();
+    write_script(&script, "");
     let script = script.display();
     for (arguments, message) in [
         (format!("--base {REFERENCE}"), "--head"),
