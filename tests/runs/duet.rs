@@ -15,7 +15,7 @@ use crate::common::stand_in::{REPORT, StandIn};
 
 const REFERENCE: &str = env!("CARGO_BIN_EXE_certctl-reference");
 /// Few arrivals, however slow the machine is.
-const LOAD: &str = "--agents 30 --connections 30 --rate 20/s --duration 2s";
+const LOAD: &str = "--agents 30 --connections 30 --rate 40/s --duration 1s --warm-up 100ms";
 
 fn duet(arguments: &str) -> Bench {
     Bench::of(Path::new(env!("CARGO_BIN_EXE_certctl-bench")), &format!("duet {arguments}"))
