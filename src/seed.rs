@@ -128,6 +128,9 @@ pub fn apply(url: &str, options: &SeedOptions, out: &mut dyn Write) -> Result<Se
         writeln!(out, "  {table}: {before} rows before, {after} after").context(printing)?;
         report.tables.push(TableRows { table, before, after });
     }
+    for warning in client.take_warnings() {
+        writeln!(out, "  warning: {warning}").context(printing)?;
+    }
     Ok(report)
 }
 

@@ -61,8 +61,7 @@ pub struct DuetFlags {
     /// Least change of a response time that counts: 1%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
     threshold: f64,
-    /// Probability with which a duet of two equal systems may end as `regressed`: for response times, counts and errors
-    /// each.
+    /// Probability with which a duet of two equal systems may end as `regressed` for a response time.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = alpha)]
     alpha: f64,
     /// Setting of a base that is started, such as CERTCTL_LOG_LEVEL=info. Can be given several times; in the

@@ -57,6 +57,14 @@ pub enum DuetSide {
 }
 
 impl DuetSide {
+    /// Returns the side that it is compared with.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Base => Self::Head,
+            Self::Head => Self::Base,
+        }
+    }
+
     /// Both.
     pub const BOTH: [Self; 2] = [Self::Base, Self::Head];
 

@@ -110,6 +110,8 @@ pub struct PreparedCertctl {
     secrets: Secrets,
     run_as: Option<RunAs>,
     starts: u32,
+    /// True if a certctl that only serves was still at work when its prepared database was taken from it.
+    prepared_at_work: bool,
     // Dropped, and so stopped, in this order.
     cluster: Cluster,
     keeper: Keeper,
@@ -152,7 +154,8 @@ impl PreparedCertctl {
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1", "::1"])?;
         let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity)?;
         let (trust, secrets) = (authority.trust(), Secrets::generate()?);
-        let mut prepared = Self { choice, files, trust, secrets, run_as, starts: 0, cluster, keeper };
+        let mut prepared =
+            Self { choice, files, trust, secrets, run_as, starts: 0, prepared_at_work: false, cluster, keeper };
         notify(format!("preparing the database of {}", prepared.choice.program.display()));
         prepared.migrate()?;
         prepared.apply_demo_seed()?;
@@ -179,7 +182,8 @@ impl PreparedCertctl {
                 Err(error) => return Err(error),
             }
         };
-        if !self.becomes_quiet(&database)? {
+        let is_quiet = self.becomes_quiet(&database)?;
+        if self.prepared_at_work || !is_quiet {
             notify(format!("certctl is still at work {QUIET_WAIT:?} after its start; it is loaded all the same"));
             certctl.system.settings.insert(STILL_AT_WORK.to_owned(), true.into());
         }
@@ -187,8 +191,6 @@ impl PreparedCertctl {
         let options = seed::SeedOptions { sizes, allow_foreign: true, ..seed::SeedOptions::default() };
         let began = Instant::now();
         seed::apply(&self.cluster.url(&database), &options, &mut std::io::sink())?;
-        // Otherwise one that is due within a window would write all of this.
-        self.open(&database)?.batch_execute("CHECKPOINT").context(|| "writing the seeded rows".to_owned())?;
         let seed::Sizes { agents, certificates } = sizes;
         notify(format!(
             "seeded {agents} agents and {certificates} certificates in {:.1} s",
@@ -215,7 +217,7 @@ impl PreparedCertctl {
             // A certctl of before May 14, 2026, does not know the flag: it migrates, and then serves. The first turns
             // of its background loops are part of the prepared database, whole.
             if !matches!(knock(&certctl, address)?, Knock::NotYet(_)) {
-                self.becomes_quiet(TEMPLATE)?;
+                self.prepared_at_work = !self.becomes_quiet(TEMPLATE)?;
                 break;
             }
             if is_port_conflict(&child.stderr_tail()) {

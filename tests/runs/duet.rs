@@ -104,6 +104,7 @@ fn two_that_run_already_are_compared_in_place() {
 
 #[test]
 fn a_stopped_duet_keeps_its_blocks_and_concludes_nothing() {
+    needs!(Postgresql);
     let mut running = of_references(&format!("--blocks 100 -- {LOAD}")).start();
     let pid = running.pid();
     until("the first block is played", || running.stdout().contains("block 1/100"));
@@ -143,6 +144,10 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
             "--base-database and --head-database are the same",
         ),
         (format!("--base {url} --head {url} --token x --head-env A=b"), "--head-env does not apply"),
+        (
+            format!("--base {url} --head {url} --head-migrations m"),
+            "--head-migrations applies only to a certctl-server",
+        ),
         (format!("--base {REFERENCE} --head {REFERENCE} --head-env A"), "--head-env needs NAME=VALUE"),
         (format!("--base {REFERENCE} --head {REFERENCE} --base-database postgres://x"), "applies only to a running"),
         (format!("--base {REFERENCE} --head {REFERENCE} --bench connector_tier"), "no bench target of that name"),
@@ -177,7 +182,8 @@ fn two_binaries_of_certctl_are_started_for_each_block() {
     );
     let done = duet(&arguments).run();
     let json = json(&done);
-    done.exits(0);
+    // So few answers decide nothing about WAL.
+    assert_eq!(json["invalid"], Value::Array(Vec::new()), "{json:#}");
     for (side, stand_in) in [("base", &base), ("head", &head)] {
         let system = &json["systems"][side];
         assert_eq!(system["settings"]["network"], "loopback alone");

@@ -48,7 +48,13 @@ impl Player {
             DuetSide::Head => (&flags.head, &flags.head_env, &flags.head_database, &flags.head_migrations),
         };
         let flag = side.label();
+        // A variable with one a line ends with a line end, or is empty.
+        let environment: Vec<String> = environment.iter().filter(|one| !one.trim().is_empty()).cloned().collect();
+        let only_of_binaries = || Error::usage(format!("--{flag}-migrations applies only to a certctl-server"));
         if is_url(name) {
+            if migrations.is_some() {
+                return Err(only_of_binaries());
+            }
             if !environment.is_empty() {
                 return Err(Error::usage(format!("--{flag}-env does not apply to a running system: {}", redact(name)))
                     .with_hint("set the variable where it is started"));
@@ -63,7 +69,7 @@ impl Player {
         let program = PathBuf::from(name);
         if is_reference(&program, flag)? {
             if migrations.is_some() {
-                return Err(Error::usage(format!("--{flag}-migrations applies only to a certctl-server")));
+                return Err(only_of_binaries());
             }
             let environment = environment.iter().map(|one| assignment(one, flag)).collect::<Result<_>>()?;
             let sha256 = sha256(&read(&program, flag)?);
@@ -73,7 +79,7 @@ impl Player {
             DuetSide::Base => FlagNames::BASE,
             DuetSide::Head => FlagNames::HEAD,
         };
-        let settings = ChosenSettings::new(environment, names)?;
+        let settings = ChosenSettings::new(&environment, names)?;
         let (migrations, shares_network) = (migrations.clone(), flags.share_network);
         let choice = BinaryChoice { flags: names, program, migrations, settings, shares_network };
         Ok(Self::Certctl { choice, prepared: None })

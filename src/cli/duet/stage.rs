@@ -108,6 +108,8 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             if let Some(why) = attempt.void().filter(|_| !self.is_over()) {
                 errln!("block {number} is void: {why}");
                 self.result.repeated.push(format!("block {number}: {}", attempt.ours.join("; ")));
+                let notes = attempt.notes.iter().map(|note| format!("block {number}, void: {note}"));
+                self.result.notes.extend(notes);
                 if self.result.repeated.len() > MOST_REPEATED {
                     self.reasons.push(format!("more than {MOST_REPEATED} blocks were void, the last because {why}"));
                     break;

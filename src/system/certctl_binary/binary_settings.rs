@@ -81,7 +81,8 @@ impl ChosenSettings {
         let needed = NEEDED.into_iter().chain(LOOPS.map(|name| (name, DAY)));
         let mut all: BTreeMap<String, String> =
             needed.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        for setting in given {
+        // A variable with one a line ends with a line end, or is empty.
+        for setting in given.iter().filter(|setting| !setting.trim().is_empty()) {
             let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
             database::keep_passwords(value);
             if is_secret(name) && value.len() >= LEAST_SECRET {
@@ -172,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_setting_of_the_users_wins() {
-        let given = ["CERTCTL_LOG_LEVEL=info=x", "CERTCTL_NEW=", "GOGC=off"].map(str::to_owned);
+        // As a variable of several lines is split.
+        let given = ["CERTCTL_LOG_LEVEL=info=x", "CERTCTL_NEW=", "GOGC=off", ""].map(str::to_owned);
         let settings = ChosenSettings::new(&given, FlagNames::CERTCTL).unwrap();
         let value = |name: &str| settings.all().get(name).map(String::as_str);
         assert_eq!(value("CERTCTL_LOG_LEVEL"), Some("info=x"));
@@ -191,7 +193,7 @@ mod tests {
                 "{refused}"
             );
         }
-        for wrong in ["CERTCTL_X", "PATH=/x", "certctl_x=1", "CERTCTL_=1", "=1", "CERTCTL-X=1", ""] {
+        for wrong in ["CERTCTL_X", "PATH=/x", "certctl_x=1", "CERTCTL_=1", "=1", "CERTCTL-X=1"] {
             assert!(ChosenSettings::new(&[wrong.to_owned()], FlagNames::CERTCTL).is_err(), "{wrong}");
         }
     }
