@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use certctl_bench::cli::{bless, compare, doctor, duet, exit, report, seed, signals, splice};
 use certctl_bench::load::limits::allow_threads;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Benchmark and load-test suite for certctl.
 ///
@@ -41,10 +41,16 @@ enum Verb {
 
 fn main() -> ExitCode {
     signals::reset();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return exit::usage(&error),
     };
+    if let (Verb::Duet(flags), Some((_, given))) = (&cli.verb, matches.subcommand())
+        && let Err(error) = flags.check(given)
+    {
+        return exit::fail(&error);
+    }
     // Before any thread is started: it would stay in the old network.
     let network = match &cli.verb {
         Verb::Doctor(flags) => flags.enter_network(),

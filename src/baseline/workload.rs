@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::summary::Summary;
 use crate::summary::plan::PlanFacts;
+use crate::system::hex;
 
 /// The properties of a workload, with their fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -54,7 +55,7 @@ impl WorkloadIdentity {
 
 /// Returns the first 64 bits of a text's SHA-256, in hexadecimal.
 pub fn short_hash(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text)[..8])
 }
 
 /// Returns the properties of one workload. Its title holds what only its scenario knows, such as the size of a batch.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
@@ -116,6 +116,24 @@ pub struct DuetFlags {
 }
 
 impl DuetFlags {
+    /// Refuses the access to running systems on the command line that these flags were parsed from, where both sides
+    /// are started. The environment may have it: it is set for many runs.
+    ///
+    /// # Errors
+    /// If a flag of access is there.
+    pub fn check(&self, command_line: &ArgMatches) -> Result<()> {
+        let is_given = |id: &&str| command_line.value_source(id) == Some(ValueSource::CommandLine);
+        let mut access = ["token", "ca_file", "insecure", "allow_foreign_rows", "allow_remote"].into_iter();
+        match access.find(is_given).filter(|_| !is_url(&self.base) && !is_url(&self.head)) {
+            Some(id) => Err(Error::usage(format!(
+                "--{} applies only to systems that run already, and both sides are to be started",
+                id.replace('_', "-")
+            ))
+            .with_hint("leave it out, or give two URLs")),
+            None => Ok(()),
+        }
+    }
+
     /// Moves this process into a network of its own, where a certctl-server is to be started. Call it before any thread
     /// is started.
     ///

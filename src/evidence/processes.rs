@@ -12,7 +12,7 @@ use tokio_postgres::config::Host;
 use crate::database::Address;
 use crate::measure::machine_use::account::{Owner, Roots};
 use crate::measure::machine_use::procfs::{self, Process};
-use crate::system::{Addresses, Rows};
+use crate::system::{Addresses, Rows, hex};
 
 /// Docker's proxy, which holds the port of a container on the host. Its command line names the container's address.
 const STAND_IN: &str = "docker-proxy";
@@ -164,7 +164,7 @@ fn namespace_of(ip: IpAddr) -> Option<PathBuf> {
             table.lines().any(|line| line.trim_end().ends_with(&wanted))
         }
         IpAddr::V6(ip) => {
-            let wanted: String = ip.octets().iter().map(|byte| format!("{byte:02x}")).collect();
+            let wanted = hex(&ip.octets());
             fs::read_to_string(folder.join("net/if_inet6")).unwrap_or_default().contains(&wanted)
         }
     };

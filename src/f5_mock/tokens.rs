@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use certctl_bench::servers::hex;
 use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, StatusCode};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
@@ -187,9 +188,8 @@ fn unknown(name: &str) -> Refusal {
 
 /// Returns a user's id, which a BIG-IP puts into messages in place of the name.
 fn user_id(user: &str) -> String {
-    let digest = Sha256::digest(user.as_bytes());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    let digits = hex(&Sha256::digest(user.as_bytes())[..16]);
+    format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
 }
 
 /// Returns 26 letters and digits, as a BIG-IP writes its tokens (RFC 4648, section 6, without padding).

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write as _};
-use std::os::unix::fs::lchown;
+use std::os::unix::fs::{OpenOptionsExt as _, fchown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -99,6 +99,20 @@ impl RunAs {
     /// If this process may not do that.
     pub fn take(self, path: &Path) -> Result<()> {
         lchown(path, Some(self.uid), Some(self.gid)).context(|| format!("changing the owner of {}", path.display()))
+    }
+
+    /// Creates a file of `user`, or for `None` of the current one. Nothing that is at `path` already is written to: a
+    /// link there would lead elsewhere.
+    ///
+    /// # Errors
+    /// If there is something at `path`, or this process may not do that.
+    pub fn create(user: Option<RunAs>, path: &Path, mode: u32) -> Result<File> {
+        let what = || format!("writing {}", path.display());
+        let file = File::options().write(true).create_new(true).mode(mode).open(path).context(what)?;
+        if let Some(user) = user {
+            fchown(&file, Some(user.uid), Some(user.gid)).context(what)?;
+        }
+        Ok(file)
     }
 }
 

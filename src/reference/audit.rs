@@ -1,10 +1,10 @@
 //! The audit log: one row per authenticated request, inserted without delaying the response, and one per bulk renewal.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use certctl_bench::servers::hex;
 use certctl_bench::terminal;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
@@ -146,12 +146,5 @@ impl Call<'_> {
 
 /// Returns the body's SHA-256 in hex; empty for an empty body.
 fn body_hash(body: &[u8]) -> String {
-    let mut hex = String::new();
-    if !body.is_empty() {
-        for byte in Sha256::digest(body) {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-    }
-    hex
+    if body.is_empty() { String::new() } else { hex(&Sha256::digest(body)) }
 }

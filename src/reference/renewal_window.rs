@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use certctl_bench::servers::hex;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -26,7 +27,7 @@ impl SerialNumber {
         let (key, serial) = id.split_once('.')?;
         let decode = |part| LENIENT.decode(part).ok().filter(|bytes: &Vec<u8>| !bytes.is_empty());
         let (_, serial) = (decode(key)?, decode(serial)?);
-        let digits: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex(&serial);
         let digits = digits.trim_start_matches('0');
         Some(Self(if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }))
     }

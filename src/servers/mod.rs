@@ -3,3 +3,14 @@
 pub mod leaf;
 pub mod process;
 pub mod socket;
+
+use std::fmt::Write as _;
+
+/// Returns bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}

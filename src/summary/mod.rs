@@ -22,7 +22,7 @@ use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{Invalid, Work};
 use crate::run::BoundWorkload;
 use crate::scenario::connector_kind::ConnectorKind;
-use crate::system::{SystemDescription, SystemKind};
+use crate::system::{SystemDescription, SystemKind, hex};
 use facts::{
     ArrivalCounts, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount,
     SecondFacts, StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds, steps,
@@ -247,7 +247,7 @@ impl Summary {
 fn run_id() -> Option<String> {
     let mut bytes = [0_u8; 16];
     let count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
-    (count == bytes.len()).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    (count == bytes.len()).then(|| hex(&bytes))
 }
 
 /// Returns the daemons' figures, by the names of the old harness.

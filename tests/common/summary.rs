@@ -3,9 +3,14 @@
 use certctl_bench::summary::Summary;
 use serde_json::Value;
 
+/// Returns the results of the first workload.
+pub fn results(summary: &Value) -> &Value {
+    &summary["workloads"][0]["results"]
+}
+
 /// Returns the count of an outcome in the first workload.
 pub fn outcome(summary: &Value, name: &str) -> u64 {
-    outcome_of(&summary["workloads"][0]["results"], name)
+    outcome_of(results(summary), name)
 }
 
 /// Returns the count of an outcome in a workload, or in a step of one.

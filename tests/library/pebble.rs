@@ -22,7 +22,7 @@ use crate::common::bench::Bench;
 use crate::common::needs::{needs, tools};
 use crate::common::peer::{Peer, Step, certctl};
 use crate::common::process::PATIENCE;
-use crate::common::summary::{observed, outcome};
+use crate::common::summary::{observed, outcome, results};
 
 /// Two parts of base64url, of a certificate that does not exist: the id in the scenarios' requests.
 const UNKNOWN: &str = "aaaa.bbbb";
@@ -160,7 +160,7 @@ fn pebbles_answers_are_right() {
     });
     for name in ["acme_flow", "acme_burst"] {
         let summary = Bench::named(name, "--directory /dir").smoke().towards_peer(&peer).run().exits(0).summary();
-        let results = &summary["workloads"][0]["results"];
+        let results = results(&summary);
         assert_eq!(outcome(&summary, "ok"), results["arrivals"]["scheduled"].as_u64().unwrap(), "{results:#}");
         // 404 for a certificate of its own authority, 400 for another's.
         let of_another =

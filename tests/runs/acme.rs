@@ -15,7 +15,8 @@ use crate::common::needs::needs;
 use crate::common::peer::{Peer, Reply, Request, Step, answer, json};
 use crate::common::reference::Reference;
 use crate::common::summary::{
-    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
+    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, results,
+    threshold,
 };
 
 /// A workload with 400 samples of each step, however long they take. Its schedule lag is not the subject of these
@@ -45,7 +46,7 @@ fn every(nth: u64, other: impl Fn(&Request) -> Reply + Send + Sync + 'static) ->
 
 /// Returns the number of requests of a run at such a peer that were answered otherwise.
 fn odd(summary: &Value, nth: u64) -> u64 {
-    let arrivals = &summary["workloads"][0]["results"]["arrivals"];
+    let arrivals = &results(summary)["arrivals"];
     assert_eq!(arrivals["warm_up"], 0);
     // The preflight's comes first.
     (arrivals["scheduled"].as_u64().unwrap() + 1) / nth
@@ -56,8 +57,7 @@ fn odd(summary: &Value, nth: u64) -> u64 {
 #[track_caller]
 fn assert_breached(finished: &Finished, floor: &str, nth: u64, name: &str) {
     let summary = finished.summary();
-    let (failed, scheduled) =
-        (odd(&summary, nth), summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap());
+    let (failed, scheduled) = (odd(&summary, nth), results(&summary)["arrivals"]["scheduled"].as_u64().unwrap());
     assert_eq!((outcome(&summary, name), outcome(&summary, "ok")), (failed, scheduled - failed));
     assert_eq!(threshold(&summary, floor)["measured"].as_f64(), Some(failed as f64 / scheduled as f64));
     let breached: Vec<&Value> =
@@ -74,7 +74,7 @@ fn assert_breached(finished: &Finished, floor: &str, nth: u64, name: &str) {
 fn assert_right_on_postgresql(finished: &Finished) {
     let summary = finished.summary();
     assert_schema(&summary);
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     let arrivals = |name: &str| results["arrivals"][name].as_u64().unwrap();
     assert_eq!(outcome(&summary, "ok"), arrivals("scheduled"));
     let steps: Vec<&str> =
@@ -136,7 +136,7 @@ fn the_query_of_a_directory_is_sent_and_a_fragment_refused() {
     let path = "/acme/profile/prof-standard-tls/directory?of=a%20b&c";
     for directory in [path.to_owned(), format!("{}{path}", peer.base())] {
         let run = burst(BRIEF).arguments(&format!("--directory {directory}")).towards_peer(&peer).run();
-        let directories = run.summary()["workloads"][0]["results"]["steps"][0]["scheduled"].as_u64().unwrap();
+        let directories = results(&run.summary())["steps"][0]["scheduled"].as_u64().unwrap();
         let requests = std::mem::take(&mut *requests.lock().unwrap());
         // The preflight's request included.
         assert_eq!(requests.len() as u64, directories + 1);
@@ -192,10 +192,10 @@ fn requests_in_flight_never_exceed_the_users() {
     let arguments = "--users 12 --duration 2s --warm-up 0s";
     let summary = burst(arguments).towards_peer(&peer).run().worked().summary();
     assert_eq!(in_flight.most.load(Ordering::SeqCst), 12);
-    assert_eq!(summary["workloads"][0]["results"]["opening"]["tls"]["count"], 12);
+    assert_eq!(results(&summary)["opening"]["tls"]["count"], 12);
     // Every request was answered.
     assert_eq!(in_flight.now.load(Ordering::SeqCst), 0);
-    assert_eq!(outcome(&summary, "ok"), summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap());
+    assert_eq!(outcome(&summary, "ok"), results(&summary)["arrivals"]["scheduled"].as_u64().unwrap());
 }
 
 /// The moment of the last answer of a user's round, and the times from there to the next directory.
@@ -227,7 +227,7 @@ fn users_pause_between_rounds() {
     let thoughts: Vec<&Duration> = rounds.values().flat_map(|(_, thoughts)| thoughts).collect();
     assert!(thoughts.iter().all(|thought| **thought >= THINK), "{thoughts:?}");
     // No pause comes before a user's first round.
-    let directories = summary["workloads"][0]["results"]["steps"][0]["scheduled"].as_u64().unwrap();
+    let directories = results(&summary)["steps"][0]["scheduled"].as_u64().unwrap();
     assert_eq!(thoughts.len() as u64, directories - 10);
     assert_eq!(
         (&summary["workloads"][0]["plan"]["model"], summary["workloads"][0]["plan"]["think_s"].as_f64()),
@@ -252,15 +252,12 @@ fn the_drain_waits_for_the_last_answers() {
         burst(&format!("{arguments} --timeout {timeout}")).towards_peer(&peer).run().invalid_or_breached().summary()
     };
     let summary = run(Duration::from_secs(1), "100s --max-lag 99s");
-    assert_eq!(
-        (&summary["workloads"][0]["results"]["arrivals"]["scheduled"], outcome(&summary, "ok")),
-        (&103.into(), 103)
-    );
-    assert!(summary["workloads"][0]["results"]["latency"]["response"]["max_us"].as_f64().unwrap() >= 1e6);
+    assert_eq!((&results(&summary)["arrivals"]["scheduled"], outcome(&summary, "ok")), (&103.into(), 103));
+    assert!(results(&summary)["latency"]["response"]["max_us"].as_f64().unwrap() >= 1e6);
     // They are waited for up to the timeout, and no longer.
     let summary = run(Duration::from_secs(100), "4s --max-lag 3s");
     let outcomes = ["ok", "timed out"].map(|name| outcome(&summary, name));
-    assert_eq!((&summary["workloads"][0]["results"]["arrivals"]["started"], outcomes), (&103.into(), [99, 4]));
+    assert_eq!((&results(&summary)["arrivals"]["started"], outcomes), (&103.into(), [99, 4]));
 }
 
 /// The peer freezes for a second. Five users wait for it once each: fewer than one request in a hundred, so that p99
@@ -294,9 +291,7 @@ fn closed_users_hide_a_stall_that_open_arrivals_show() {
     );
     assert_eq!([&closed, &open].map(|summary| outcome(summary, "ok")), [1_200, 1_200]);
 
-    let seconds = |summary: &Value, what: &str| {
-        summary["workloads"][0]["results"]["latency"]["response"][what].as_f64().unwrap() / 1e6
-    };
+    let seconds = |summary: &Value, what: &str| results(summary)["latency"]["response"][what].as_f64().unwrap() / 1e6;
     // No user met the freeze twice.
     assert!((1..=5).contains(&frozen.load(Ordering::SeqCst)), "{frozen:?}");
     assert!(seconds(&closed, "max_us") >= 0.9);
@@ -319,7 +314,7 @@ fn a_repeated_nonce_is_a_breach() {
     let finished = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&peer).run().exits(3);
     let summary = finished.summary();
     let wrong = outcome(&summary, "wrong answer");
-    let of = observed(&summary["workloads"][0]["results"], "unique Replay-Nonces")["of"].as_u64().unwrap();
+    let of = observed(results(&summary), "unique Replay-Nonces")["of"].as_u64().unwrap();
     assert!(wrong > 0, "{}", finished.stdout);
     let reason = format!("{wrong} of {of} Replay-Nonces were given out before: none is allowed");
     assert_eq!((&summary["breaches"][0], &threshold(&summary, "errors")["passed"]), (&reason.into(), &true.into()));
@@ -345,11 +340,11 @@ fn repeated_nonces_are_wrong_answers() {
     let summary = finished.summary();
     // Half of the answers have a nonce, and each but the first of these is the same again.
     let wrong = outcome(&summary, "wrong answer");
-    let repeated = observed(&summary["workloads"][0]["results"], "unique Replay-Nonces");
+    let repeated = observed(results(&summary), "unique Replay-Nonces");
     assert!(wrong > 0, "{}", finished.stdout);
     assert_eq!(repeated["of"].as_u64().unwrap() - repeated["count"].as_u64().unwrap(), wrong);
     assert_eq!(threshold(&summary, "errors but 429")["passed"], false);
-    let total = summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap();
+    let total = results(&summary)["arrivals"]["scheduled"].as_u64().unwrap();
     assert_eq!(outcome(&summary, "ok") + wrong, total);
 }
 
@@ -365,7 +360,7 @@ fn two_nonces_in_one_answer_are_a_wrong_answer() {
         _ => acme(request),
     });
     let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
-    let steps = summary["workloads"][0]["results"]["steps"].as_array().unwrap();
+    let steps = results(&summary)["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
     assert!(all(0, "wrong answer") && all(1, "wrong answer") && all(2, "ok") && all(3, "ok"), "{steps:?}");
 }
@@ -411,7 +406,7 @@ fn wrong_answers_are_reported_with_their_flaw() {
             _ => acme(request),
         });
         let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().invalid_or_breached().summary();
-        let outcomes = summary["workloads"][0]["results"]["outcomes"].as_array().unwrap();
+        let outcomes = results(&summary)["outcomes"].as_array().unwrap();
         let wrong = outcomes.iter().find(|one| one["outcome"] == "wrong answer").expect("a wrong answer");
         assert!(wrong["example"].as_str().unwrap().starts_with(example), "{wrong}");
     }
@@ -447,11 +442,11 @@ fn a_429_in_acme_form_is_an_error_of_a_flow_not_of_a_burst() {
     let summary = burst(BRIEF).towards_peer(&peer).run().worked().summary();
     let refused = odd(&summary, 21);
     assert_eq!((outcome(&summary, "refused (429)"), outcome(&summary, "wrong answer")), (refused, 0));
-    let shape = observed(&summary["workloads"][0]["results"], "429s of the right shape");
+    let shape = observed(results(&summary), "429s of the right shape");
     assert_eq!((shape["count"].as_u64(), shape["of"].as_u64()), (Some(refused), Some(refused)));
     assert_eq!(threshold(&summary, "errors but 429")["measured"].as_f64(), Some(0.0));
     // They are counted all the same.
-    let scheduled = summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_f64().unwrap();
+    let scheduled = results(&summary)["arrivals"]["scheduled"].as_f64().unwrap();
     assert_eq!(summary["error_share"].as_f64(), Some(refused as f64 / scheduled));
 
     let finished = flow(&format!("{BRIEF} --think-time 0s")).towards_peer(&every(21, limited)).run().exits(3);
@@ -465,7 +460,7 @@ fn a_429_in_plain_text_is_a_wrong_answer() {
     let wrong = odd(&finished.summary(), 21);
     assert_eq!(outcome(&finished.summary(), "wrong answer"), wrong);
     assert_eq!(threshold(&finished.summary(), "errors but 429")["passed"], false);
-    let shape = observed(&finished.summary()["workloads"][0]["results"], "429s of the right shape").clone();
+    let shape = observed(results(&finished.summary()), "429s of the right shape").clone();
     assert_eq!((shape["count"].as_u64(), shape["of"].as_u64()), (Some(0), Some(odd(&finished.summary(), 21))));
 }
 
@@ -477,7 +472,7 @@ fn an_id_refused_with_the_wrong_status_is_a_failure() {
         _ => acme(request),
     });
     let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
-    let steps = summary["workloads"][0]["results"]["steps"].as_array().unwrap();
+    let steps = results(&summary)["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
     assert!(all(0, "ok") && all(1, "ok") && all(2, "failed (404)") && all(3, "failed (403)"), "{steps:?}");
 }
@@ -514,16 +509,10 @@ fn answers_that_rfc_8555_allows_are_right() {
     let peer = Peer::start(|request| unusual(request, "Application/Problem+JSON;charset=utf-8"));
     for name in ["acme_flow", "acme_burst"] {
         let summary = Bench::named(name, "").smoke().towards_peer(&peer).run().exits(0).summary();
-        assert_eq!(
-            outcome(&summary, "ok"),
-            summary["workloads"][0]["results"]["arrivals"]["scheduled"].as_u64().unwrap()
-        );
+        assert_eq!(outcome(&summary, "ok"), results(&summary)["arrivals"]["scheduled"].as_u64().unwrap());
         // Observations include those of the warm-up.
-        let refused = &observed(
-            &summary["workloads"][0]["results"],
-            "unknown certificates answered 400 in place of 404",
-        )["count"];
-        assert!(refused.as_u64() >= summary["workloads"][0]["results"]["steps"][3]["scheduled"].as_u64(), "{refused}");
+        let refused = &observed(results(&summary), "unknown certificates answered 400 in place of 404")["count"];
+        assert!(refused.as_u64() >= results(&summary)["steps"][3]["scheduled"].as_u64(), "{refused}");
     }
 }
 
@@ -531,7 +520,7 @@ fn answers_that_rfc_8555_allows_are_right() {
 fn a_problem_of_another_media_type_is_a_wrong_answer() {
     let peer = Peer::start(|request| unusual(request, "application/problem+jsonx"));
     let summary = Bench::named("acme_burst", "").smoke().towards_peer(&peer).run().exits(5).summary();
-    let steps = summary["workloads"][0]["results"]["steps"].as_array().unwrap();
+    let steps = results(&summary)["steps"].as_array().unwrap();
     let all = |step: usize, name: &str| outcome_of(&steps[step], name) == steps[step]["scheduled"].as_u64().unwrap();
     assert!(all(0, "ok") && all(1, "ok") && all(2, "wrong answer") && all(3, "wrong answer"), "{steps:?}");
 }

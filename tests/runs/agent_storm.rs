@@ -21,7 +21,7 @@ use crate::common::bench::{Bench, Finished, Running};
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, TOKEN, answer, certctl, json};
 use crate::common::process::{Process, limit, send, until};
-use crate::common::summary::{assert_schema, outcome, reasons};
+use crate::common::summary::{assert_schema, outcome, reasons, results};
 use certctl_bench::system::Store;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Resource, Signal, geteuid};
@@ -81,27 +81,17 @@ fn the_default_run_works_on_postgresql() {
     assert!(finished.stdout.contains(arrivals) && finished.stdout.contains(&verdict), "{}", finished.stdout);
     assert!(finished.stdout.contains("results/summary.{json,txt}"));
 
-    assert_eq!(
-        (outcome(&summary, "ok"), &summary["workloads"][0]["results"]["arrivals"]["warm_up"]),
-        (1_200, &300.into())
-    );
+    assert_eq!((outcome(&summary, "ok"), &results(&summary)["arrivals"]["warm_up"]), (1_200, &300.into()));
     // 200 agents, each with an accepted heartbeat in its row; 1,500 audit rows, warm-up included.
-    let work: Vec<_> = summary["workloads"][0]["results"]["work"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|work| (&work["claimed"], &work["found"]))
-        .collect();
+    let work: Vec<_> =
+        results(&summary)["work"].as_array().unwrap().iter().map(|work| (&work["claimed"], &work["found"])).collect();
     assert_eq!(work, [(&200.into(), &200.into()), (&1_500.into(), &1_500.into())]);
     // A connection of its own for each agent, opened before the window, and none after.
     assert_eq!(
-        (
-            &summary["workloads"][0]["results"]["opening"]["tls"]["count"],
-            &summary["workloads"][0]["results"]["reopening"]["tls"]["count"]
-        ),
+        (&results(&summary)["opening"]["tls"]["count"], &results(&summary)["reopening"]["tls"]["count"]),
         (&200.into(), &0.into())
     );
-    let kinds = summary["workloads"][0]["results"]["opening"]["kinds"].as_array().unwrap();
+    let kinds = results(&summary)["opening"]["kinds"].as_array().unwrap();
     assert_eq!((kinds.len(), &kinds[0]["kind"], &kinds[0]["version"]), (1, &"full".into(), &"TLS1.3".into()));
     assert_eq!(kinds[0]["count"], 200);
 }
@@ -140,16 +130,15 @@ fn decoded_histograms_agree_with_the_summary() {
     }
     // Response, service, lag, send, first byte, receive, dial, handshake.
     assert_eq!(decoded, 8);
-    let count = |what: &str| summary["workloads"][0]["results"]["latency"][what]["count"].as_u64().unwrap();
+    let count = |what: &str| results(&summary)["latency"][what]["count"].as_u64().unwrap();
     assert_eq!((count("response"), count("service"), count("schedule_lag")), (1_200, 1_200, 1_200));
 }
 
 /// Returns every distribution of a summary.
 fn distributions(summary: &Value) -> impl Iterator<Item = &Value> {
-    let latency = summary["workloads"][0]["results"]["latency"].as_object().unwrap().values();
-    let handshakes = ["opening", "reopening"].map(|when| {
-        [&summary["workloads"][0]["results"][when]["dial"], &summary["workloads"][0]["results"][when]["tls"]]
-    });
+    let latency = results(summary)["latency"].as_object().unwrap().values();
+    let handshakes =
+        ["opening", "reopening"].map(|when| [&results(summary)[when]["dial"], &results(summary)[when]["tls"]]);
     latency.chain(handshakes.into_iter().flatten())
 }
 
@@ -162,21 +151,21 @@ fn decode(base64: &Value) -> Histogram<u64> {
 fn the_timeline_has_every_second_and_every_arrival() {
     needs!(Postgresql);
     let summary = DEFAULT.finished.summary();
-    let timeline = summary["workloads"][0]["results"]["timeline"].as_array().unwrap();
+    let timeline = results(&summary)["timeline"].as_array().unwrap();
     let column = |name: &str| -> Vec<u64> { timeline.iter().map(|second| second[name].as_u64().unwrap()).collect() };
     assert_eq!(column("second"), [0, 1, 2, 3, 4, 5]);
     assert_eq!((column("started"), column("ok")), (vec![200; 6], vec![200; 6]));
     // Merged, its histograms are the whole run's, to within their 1%.
     let mut merged = Histogram::<u64>::new(3).unwrap();
     timeline.iter().for_each(|second| merged.add(decode(&second["hdr_us"])).unwrap());
-    let stated = summary["workloads"][0]["results"]["latency"]["response"]["p95_us"].as_f64().unwrap();
+    let stated = results(&summary)["latency"]["response"]["p95_us"].as_f64().unwrap();
     let ratio = merged.value_at_quantile(0.95) as f64 / stated;
     assert!(merged.len() == 1_200 && (ratio - 1.0).abs() < 0.02, "{ratio}");
     // The warm-up is kept apart, complete, and counted nowhere else.
-    let warm_up = summary["workloads"][0]["results"]["warm_up_timeline"].as_array().unwrap();
+    let warm_up = results(&summary)["warm_up_timeline"].as_array().unwrap();
     let started: u64 = warm_up.iter().map(|second| second["started"].as_u64().unwrap()).sum();
     assert!(started > 0);
-    assert_eq!(started, summary["workloads"][0]["results"]["arrivals"]["warm_up"]);
+    assert_eq!(started, results(&summary)["arrivals"]["warm_up"]);
     assert_eq!(warm_up.len() as f64, summary["workloads"][0]["plan"]["warm_up_s"].as_f64().unwrap().ceil());
 }
 
@@ -185,7 +174,7 @@ fn an_in_memory_run_works_and_is_marked() {
     let finished = Bench::new(&format!("--bench --mode sustained --in-memory {SHORT}")).run().worked();
     assert_store(&finished, "in-memory");
     let summary = finished.summary();
-    let work = &summary["workloads"][0]["results"]["work"][0];
+    let work = &results(&summary)["work"][0];
     assert_eq!((&work["claimed"], &work["found"]), (&1_350.into(), &1_350.into()));
     assert!(!finished.stderr.contains("PostgreSQL"), "{}", finished.stderr);
 }
@@ -324,10 +313,10 @@ fn errors_beyond_the_threshold_exit_3() {
     // 4 of 200 agents, six times each.
     assert_eq!((outcome(&summary, "failed (500)"), outcome(&summary, "ok")), (24, 1_176));
     assert_eq!(
-        (&summary["error_share"], &summary["workloads"][0]["results"]["latency"]["failed_response"]["count"]),
+        (&summary["error_share"], &results(&summary)["latency"]["failed_response"]["count"]),
         (&0.02.into(), &24.into())
     );
-    assert_eq!(summary["workloads"][0]["results"]["latency"]["response"]["count"], 1_176);
+    assert_eq!(results(&summary)["latency"]["response"]["count"], 1_176);
     let thresholds: Vec<_> = summary["thresholds"].as_array().unwrap().iter().map(|one| &one["passed"]).collect();
     assert_eq!(thresholds, [true, true, false]);
     let example = "first failed (500): 500: {\"message\":\"Failed to record heartbeat\"}";
@@ -475,15 +464,15 @@ fn an_interrupted_run_keeps_its_measurements() {
     let finished = running.finish().invalid_or_breached();
     assert_gone(&started, &folder);
     let summary = finished.summary();
-    let arrivals = &summary["workloads"][0]["results"]["arrivals"];
+    let arrivals = &results(&summary)["arrivals"];
     assert_eq!(arrivals["partial"], true);
     let (measured_s, count) = (arrivals["measured_s"].as_f64().unwrap(), arrivals["scheduled"].as_u64().unwrap());
     assert!(measured_s > 0.0 && measured_s < 120.0 && count > 0, "{arrivals}");
     assert!((count as f64 / 200.0 - measured_s).abs() < 0.3, "{arrivals}");
-    let timeline = summary["workloads"][0]["results"]["timeline"].as_array().unwrap();
+    let timeline = results(&summary)["timeline"].as_array().unwrap();
     assert_eq!(timeline.len(), measured_s.ceil() as usize);
     assert_eq!(timeline.iter().map(|second| second["started"].as_u64().unwrap()).sum::<u64>(), arrivals["started"]);
-    let outcomes = summary["workloads"][0]["results"]["outcomes"].as_array().unwrap();
+    let outcomes = results(&summary)["outcomes"].as_array().unwrap();
     assert_eq!(outcomes.iter().map(|one| one["count"].as_u64().unwrap()).sum::<u64>(), arrivals["started"]);
     assert!(reasons(&summary).contains("stopped"), "{}", reasons(&summary));
     assert!(finished.stdout.contains("PARTIAL"), "{}", finished.stdout);
@@ -547,13 +536,10 @@ fn a_killed_system_is_measured_as_errors() {
     let finished = running.finish().exits(3);
     let summary = finished.summary();
     assert_eq!(
-        (
-            &summary["workloads"][0]["results"]["arrivals"]["scheduled"],
-            &summary["workloads"][0]["results"]["arrivals"]["started"]
-        ),
+        (&results(&summary)["arrivals"]["scheduled"], &results(&summary)["arrivals"]["started"]),
         (&800.into(), &800.into())
     );
-    assert!(outcome(&summary, "broken (connect)") > 0, "{}", summary["workloads"][0]["results"]["outcomes"]);
+    assert!(outcome(&summary, "broken (connect)") > 0, "{}", results(&summary)["outcomes"]);
     assert_gone(&started, &folder);
 }
 

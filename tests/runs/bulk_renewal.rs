@@ -17,7 +17,7 @@ use crate::common::needs::needs;
 use crate::common::peer::{Peer, Step, answer, json};
 use crate::common::process::until;
 use crate::common::summary::{
-    assert_calls, assert_schema, assert_work, measured, observed, outcome, outcome_of, reasons, threshold,
+    assert_calls, assert_schema, assert_work, measured, observed, outcome, outcome_of, reasons, results, threshold,
 };
 
 fn bench(arguments: &str) -> Bench {
@@ -79,7 +79,7 @@ fn a_missing_renewal_is_a_wrong_answer() {
     assert_eq!(threshold(&summary, "errors")["passed"], false);
     assert!(reasons(&summary).contains("no arrival got the right answer"), "{}", reasons(&summary));
     // The work that was done counts.
-    assert_eq!(put_into_renewal(&summary["workloads"][0]["results"]), 1_000);
+    assert_eq!(put_into_renewal(results(&summary)), 1_000);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn each_run_starts_from_reset_rows() {
     for _ in 0..2 {
         let summary = bench("").smoke().database(&url).run().exits(0).summary();
         // 24 requests of 6, warm-up included.
-        assert_eq!((outcome(&summary, "ok"), put_into_renewal(&summary["workloads"][0]["results"])), (20, 144));
+        assert_eq!((outcome(&summary, "ok"), put_into_renewal(results(&summary))), (20, 144));
         // certctl's own metrics begin at the reset rows too, and the statements of reading them are not counted.
         let pending = &summary["evidence"][0]["metrics"]["certctl_job_pending"];
         assert_eq!((pending["before"].as_f64(), pending["after"].as_f64()), (Some(0.0), Some(144.0)));

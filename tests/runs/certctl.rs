@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::provision::postgres::{Cluster, find};
@@ -14,7 +13,7 @@ use postgres::{Client, NoTls};
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
-use crate::common::bench::{Bench, Running, clean};
+use crate::common::bench::{Bench, Finished, Running};
 use crate::common::needs::needs;
 use crate::common::process::{copy_program, descendants, forbid_unshare, send, until, write_script};
 use crate::common::stand_in::{REPORT, StandIn, certctl};
@@ -71,32 +70,15 @@ fn assert_closed(report: &str) -> &str {
     network
 }
 
-/// The output of the doctor.
-struct DoctorOutput {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl DoctorOutput {
-    #[track_caller]
-    fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
-        self
-    }
-}
-
 /// Returns the doctor at this program.
-fn doctor(program: &Path) -> Command {
-    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
-    command.arg("doctor").args(certctl(program)).stdin(Stdio::null());
-    command
+fn doctor(program: &Path) -> Bench {
+    let mut bench = Bench::of(Path::new(env!("CARGO_BIN_EXE_certctl-bench")), "doctor");
+    bench.command.args(certctl(program));
+    bench
 }
 
-fn output(mut command: Command) -> DoctorOutput {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    DoctorOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+fn output(doctor: Bench) -> Finished {
+    doctor.start_without_load().finish()
 }
 
 #[test]
@@ -247,10 +229,11 @@ fn doctor_checks_a_certctl_that_it_starts() {
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         copy_program(env!("CARGO_BIN_EXE_certctl-bench"), &program);
         let report = stand_in.report();
-        let mut command = clean(Command::new(program));
-        command.arg("doctor").args(certctl(&stand_in.program())).stdin(Stdio::null()).current_dir("/");
-        command.args(["--certctl-env", &format!("{REPORT}={}", report.display())]).uid(nobody.uid).gid(nobody.gid);
-        let checked = output(command);
+        let mut copied = Bench::of(&program, "doctor");
+        copied.command.args(certctl(&stand_in.program())).current_dir("/");
+        let given = format!("{REPORT}={}", report.display());
+        copied.command.args(["--certctl-env", &given]).uid(nobody.uid).gid(nobody.gid);
+        let checked = output(copied);
         if checked.stderr.contains("making a network namespace") {
             needs!(else "this kernel forbids ordinary users to make namespaces");
         }
@@ -263,9 +246,9 @@ fn doctor_checks_a_certctl_that_it_starts() {
 fn without_a_network_of_its_own_certctl_is_not_started() {
     needs!(Postgresql);
     let stand_in = StandIn::new();
-    let mut command = doctor(&stand_in.program());
-    forbid_unshare(&mut command);
-    let refused = output(command).exits(1);
+    let mut confined = doctor(&stand_in.program());
+    forbid_unshare(&mut confined.command);
+    let refused = confined.refused(1);
     let what = "error: making a network namespace with nothing but loopback, for certctl: Operation not permitted";
     assert!(refused.stderr.starts_with(what), "{}", refused.stderr);
     assert!(refused.stderr.contains("\nhint: run as "), "{}", refused.stderr);
@@ -277,10 +260,10 @@ fn without_a_network_of_its_own_certctl_is_not_started() {
     assert!(refused.stderr.starts_with(what), "{}", refused.stderr);
 
     let report = stand_in.report();
-    let mut command = doctor(&stand_in.program());
-    forbid_unshare(&mut command);
-    command.args(["--share-network", "--certctl-env", &format!("{REPORT}={}", report.display())]);
-    let shared = output(command).exits(0);
+    let mut sharing = doctor(&stand_in.program());
+    forbid_unshare(&mut sharing.command);
+    sharing.command.args(["--share-network", "--certctl-env", &format!("{REPORT}={}", report.display())]);
+    let shared = output(sharing).exits(0);
     assert!(shared.stderr.contains("WARNING: --share-network: "), "{}", shared.stderr);
     assert_eq!(fs::read_to_string(&report).unwrap().lines().next(), Some(network_of("self").as_str()));
 }
@@ -315,9 +298,9 @@ fn a_setting_reaches_certctl_and_its_secrets_stay_hidden() {
 
     // A server that prints all that it was given, and ends.
     let teller = StandIn::that_then("env >&2; exit 7");
-    let mut command = doctor(&teller.program());
-    command.args(["--certctl-env", &given[2]]);
-    let failed = output(command).exits(1);
+    let mut at_teller = doctor(&teller.program());
+    at_teller.command.args(["--certctl-env", &given[2]]);
+    let failed = at_teller.refused(1);
     assert!(failed.stderr.contains("error: certctl: it ended before it answered; it ended with exit status: 7; "));
     assert!(failed.stderr.contains("CERTCTL_API_KEYS_NAMED=loadtest:[token]:admin"), "{}", failed.stderr);
     assert!(failed.stderr.contains("CERTCTL_VAULT_TOKEN=[secret]"), "{}", failed.stderr);
@@ -328,7 +311,7 @@ fn a_setting_reaches_certctl_and_its_secrets_stay_hidden() {
 fn what_is_no_certctl_is_one_clear_error() {
     needs!(Postgresql, Namespace);
     let fails = |program: &Path, code: i32, what: &str, hint: &str| {
-        let failed = output(doctor(program)).exits(code);
+        let failed = doctor(program).refused(code);
         assert!(failed.stderr.contains(what) && failed.stderr.contains(hint), "{}", failed.stderr);
         assert_eq!((failed.stdout.as_str(), failed.stderr.matches("error: ").count()), ("", 1), "{}", failed.stderr);
     };
@@ -360,13 +343,12 @@ fn what_is_no_certctl_is_one_clear_error() {
     // Its migrations are looked for around it alone.
     fs::rename(stand_in.demo_seed(), stand_in.demo_seed().with_extension("old")).unwrap();
     fails(&stand_in.program(), 2, "no migrations/seed_demo.sql in its folder", ": --certctl-migrations FOLDER\n");
-    let mut command = doctor(&stand_in.program());
-    command.args(["--certctl-migrations", "/nonexistent"]);
-    assert!(output(command).exits(2).stderr.contains("--certctl-migrations /nonexistent: it has no seed_demo.sql"));
+    let nowhere = doctor(&stand_in.program()).arguments("--certctl-migrations /nonexistent").refused(2);
+    assert!(nowhere.stderr.contains("--certctl-migrations /nonexistent: it has no seed_demo.sql"));
     let elsewhere = StandIn::new();
-    let mut command = doctor(&stand_in.program());
-    command.arg("--certctl-migrations").arg(elsewhere.demo_seed().parent().unwrap());
-    output(command).exits(0);
+    let mut with_others = doctor(&stand_in.program());
+    with_others.command.arg("--certctl-migrations").arg(elsewhere.demo_seed().parent().unwrap());
+    output(with_others).exits(0);
     fs::write(elsewhere.demo_seed(), "INSERT INTO no_such_table VALUES (1)").unwrap();
     fails(&elsewhere.program(), 1, "seed_demo.sql: ERROR: relation \"no_such_table\" does not exist", "commit with");
 }

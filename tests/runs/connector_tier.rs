@@ -16,7 +16,7 @@ use crate::common::needs::needs;
 use crate::common::peer::{Peer, Step, answer};
 use crate::common::process::limit;
 use crate::common::summary::{
-    assert_only_too_short, assert_schema, measured, observed, outcome_of, reasons, threshold,
+    assert_only_too_short, assert_schema, measured, observed, outcome_of, reasons, results, threshold,
 };
 
 const DAEMONS: [&str; 4] = ["nginx", "apache", "haproxy", "f5"];
@@ -121,7 +121,7 @@ fn concurrent_connections_have_a_session_each() {
     let arguments = "--rate 100/s --duration 2s --warm-up 0s --resumption resumed";
     let summary = at(&peer, arguments).env("NGINX_TARGET_URL", &late).run().summary();
     assert_only_too_short(&summary);
-    assert_eq!(handshakes(&summary["workloads"][0]["results"]), [("resumed".to_owned(), 200)]);
+    assert_eq!(handshakes(results(&summary)), [("resumed".to_owned(), 200)]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn only_the_selected_daemon_starts_with_the_selected_key() {
         let finished = tier(&format!("{BRIEF} --only f5 --key-type {key}"));
         let summary = finished.summary();
         assert_only_too_short(&summary);
-        assert_eq!(summary["workloads"][0]["results"]["reopening"]["kinds"][0]["key"], key);
+        assert_eq!(results(&summary)["reopening"]["kinds"][0]["key"], key);
         let settings = summary["system"]["settings"].as_object().unwrap();
         assert_eq!(settings.keys().collect::<Vec<_>>(), ["f5"]);
         assert_eq!(settings["f5"]["key_type"], key);
@@ -170,7 +170,7 @@ fn connections_closed_first_by_the_generator_are_counted() {
     let summary = at(&peer, "--rate 100/s --duration 2s --warm-up 0s --connections 300").run().summary();
     assert_only_too_short(&summary);
     // 100/s and some more may wait, 160 in all; 200 come at once.
-    let observation = observed(&summary["workloads"][0]["results"], "connections that we closed first");
+    let observation = observed(results(&summary), "connections that we closed first");
     assert!((20..=40).contains(&observation["count"].as_u64().unwrap()), "{observation}");
 }
 
@@ -249,7 +249,7 @@ fn an_answer_that_is_not_200_is_an_error() {
     let peer = Peer::start(|request| answer(if request.connection > 1 { 503 } else { 200 }, "text/plain", "ok"));
     let finished = at(&peer, BRIEF).run();
     let summary = finished.summary();
-    assert_eq!(outcome_of(&summary["workloads"][0]["results"], "failed (503)"), 40);
+    assert_eq!(outcome_of(results(&summary), "failed (503)"), 40);
     // Installed daemons are not started beside one that is named, and that is reported.
     for (daemon, variable) in [("apache", "APACHE"), ("haproxy", "HAPROXY"), ("f5", "F5")] {
         let message = format!("skipped: {daemon} not named ({variable}_TARGET_URL)");
@@ -346,7 +346,7 @@ fn certificate_rotation_reports_full_and_resumed_handshakes() {
     let resumed = |results: &Value| observed(results, "longest time that a resumed handshake")["duration_s"].is_f64();
     let summary =
         rotation("--only haproxy --haproxy-commit", |results| is_taken_up(results) && resumed(results), |_| {});
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     assert_eq!(summary["system"]["settings"]["haproxy"]["replaced_by"], "commit ssl cert");
     // The running process takes tickets from before the commit, and its full handshakes show the new certificate.
     let old = observed(results, "resumed handshakes with a certificate that was replaced");
@@ -374,7 +374,7 @@ fn an_idle_connection_keeps_an_old_worker_alive() {
     // A life of one second counts; of the run's six, four come after the first replacement.
     let longest = |results: &Value| observed(results, "longest life of a worker process")["duration_s"].as_f64();
     let summary = rotation("--only nginx", |results| longest(results) >= Some(1.0), hold);
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     // The one of the last replacement may be among them.
     assert!(observed(results, "replaced worker processes alive")["count"].as_u64() >= Some(1), "{results:#}");
 }
@@ -384,7 +384,7 @@ fn certificates_are_deployed_to_the_f5_step_by_step() {
     let summary = tier("--workload f5-deploy --duration 2s --warm-up 0s").summary();
     assert_schema(&summary);
     assert_only_too_short(&summary);
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     let steps = results["steps"].as_array().unwrap();
     assert!(steps.iter().any(|step| step["name"] == "commit") && steps.len() >= 9, "{steps:?}");
     for step in steps {
@@ -421,7 +421,7 @@ fn a_threshold_that_every_connection_exceeds_is_breached() {
     let finished = at(&peer, "--rate 30/s --duration 2s --warm-up 0s").run().exits(3);
     let summary = finished.summary();
     assert_schema(&summary);
-    assert_eq!(outcome_of(&summary["workloads"][0]["results"], "ok"), 60);
+    assert_eq!(outcome_of(results(&summary), "ok"), 60);
     for quantile in ["response time p95", "response time p99"] {
         let one = threshold(&summary, quantile);
         assert_eq!((&one["measured"], &one["passed"], &one["certain"]), (&Value::Null, &false.into(), &true.into()));
@@ -454,7 +454,7 @@ fn unopened_connections_are_counted_and_a_breach() {
     let finished = at(&peer, BRIEF).env("NGINX_TARGET_URL", &format!("https://{address}")).run().exits(3);
     let summary = finished.summary();
     assert_schema(&summary);
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     let failed = &results["reopening"]["failed"];
     assert_eq!((failed[0]["count"].as_u64(), outcome_of(results, "ok")), (Some(30), 10), "{failed}");
     assert_eq!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::common::bench::Bench;
 use crate::common::certctl::all_of_certctl;
 use crate::common::peer::{Peer, RECORDED, Reply, Step, TOKEN, answer, certctl, json};
-use crate::common::summary::{assert_schema, measured, outcome, reasons, threshold};
+use crate::common::summary::{assert_schema, measured, outcome, reasons, results, threshold};
 use certctl_bench::clock::Moment;
 use certctl_bench::system::base_url::BaseUrl;
 use certctl_bench::wire::connection::Stopwatch;
@@ -63,24 +63,21 @@ fn every_fault_is_counted_under_its_kind() {
         "--rate 100/s --duration 2800ms --warm-up 0s --connections 100 --agents 100 --timeout 5s --max-lag 4s";
     let finished = Bench::at(&peer, arguments).run().exits(3);
     let summary = finished.summary();
-    assert_eq!(
-        (dealt.load(Ordering::SeqCst), &summary["workloads"][0]["results"]["arrivals"]["started"]),
-        (280, &280.into())
-    );
+    assert_eq!((dealt.load(Ordering::SeqCst), &results(&summary)["arrivals"]["started"]), (280, &280.into()));
     for (name, _) in WAYS {
         let expected = 20 * WAYS.iter().filter(|(other, _)| *other == name).count() as u64;
-        assert_eq!(outcome(&summary, name), expected, "{name}: {}", summary["workloads"][0]["results"]["outcomes"]);
+        assert_eq!(outcome(&summary, name), expected, "{name}: {}", results(&summary)["outcomes"]);
     }
     // Every outcome but the right one is shown with an example; a timeout has nothing to show.
-    for entry in summary["workloads"][0]["results"]["outcomes"].as_array().unwrap() {
+    for entry in results(&summary)["outcomes"].as_array().unwrap() {
         let silent = entry["outcome"] == "ok" || entry["outcome"] == "timed out";
         assert_eq!(entry["example"].is_null(), silent, "{entry}");
     }
     assert_eq!(
-        (&summary["error_share"], &summary["workloads"][0]["results"]["latency"]["failed_response"]["count"]),
+        (&summary["error_share"], &results(&summary)["latency"]["failed_response"]["count"]),
         (&(240.0 / 280.0).into(), &240.into())
     );
-    let timed_out = summary["workloads"][0]["results"]["latency"]["failed_response"]["max_us"].as_f64().unwrap();
+    let timed_out = results(&summary)["latency"]["failed_response"]["max_us"].as_f64().unwrap();
     assert!(timed_out >= 2e6, "{timed_out}");
     assert!(reasons(&summary).contains("response time p99 needs 1000 right answers, this run has 40"));
 }
@@ -112,7 +109,7 @@ fn a_wrong_answer_is_reported_with_its_content_type() {
             _ => certctl(request),
         });
         let summary = Bench::new("").smoke().towards_peer(&peer).run().invalid_or_breached().summary();
-        let outcomes = summary["workloads"][0]["results"]["outcomes"].as_array().unwrap();
+        let outcomes = results(&summary)["outcomes"].as_array().unwrap();
         let wrong = outcomes.iter().find(|one| one["outcome"] == "wrong answer").expect("a wrong answer");
         assert_eq!(wrong["example"], format!("200, but {flaw}: {}", body.trim()));
     }
@@ -130,25 +127,16 @@ fn a_reconnect_is_counted_in_the_service_time() {
     assert_eq!(outcome(&summary, "ok"), 200);
     // The first ten went over the open connections; each of the others opened one.
     assert_eq!(
-        (
-            &summary["workloads"][0]["results"]["opening"]["tls"]["count"],
-            &summary["workloads"][0]["results"]["reopening"]["tls"]["count"]
-        ),
+        (&results(&summary)["opening"]["tls"]["count"], &results(&summary)["reopening"]["tls"]["count"]),
         (&10.into(), &190.into())
     );
     assert_eq!(
-        (
-            &summary["workloads"][0]["results"]["reopening"]["dial"]["count"],
-            &summary["workloads"][0]["results"]["reopening"]["kinds"][0]["count"]
-        ),
+        (&results(&summary)["reopening"]["dial"]["count"], &results(&summary)["reopening"]["kinds"][0]["count"]),
         (&190.into(), &190.into())
     );
     assert!(finished.stdout.contains("reconnects   190 full TLS1.3 "), "{}", finished.stdout);
     let p50 = |facts: &serde_json::Value| facts["p50_us"].as_f64().unwrap();
-    assert!(
-        p50(&summary["workloads"][0]["results"]["latency"]["service"])
-            > p50(&summary["workloads"][0]["results"]["reopening"]["tls"])
-    );
+    assert!(p50(&results(&summary)["latency"]["service"]) > p50(&results(&summary)["reopening"]["tls"]));
 }
 
 #[test]
@@ -160,10 +148,7 @@ fn a_connection_closed_while_idle_is_no_fault() {
     });
     let arguments = "--rate 40/s --duration 2s --warm-up 0s --connections 20 --agents 20";
     let summary = Bench::at(&peer, arguments).run().summary();
-    assert_eq!(
-        (outcome(&summary, "ok"), &summary["workloads"][0]["results"]["reopening"]["tls"]["count"]),
-        (80, &60.into())
-    );
+    assert_eq!((outcome(&summary, "ok"), &results(&summary)["reopening"]["tls"]["count"]), (80, &60.into()));
 }
 
 #[test]
@@ -188,7 +173,7 @@ fn connections_that_cannot_be_opened_are_a_breach() {
         assert_eq!(summary["invalid"], serde_json::json!([]), "{}", finished.stdout);
         let opening = threshold(&summary, "failed attempts to connect");
         assert_eq!(opening["passed"], false, "{opening}");
-        assert_eq!(summary["workloads"][0]["results"]["arrivals"]["scheduled"], 0, "{}", finished.stdout);
+        assert_eq!(results(&summary)["arrivals"]["scheduled"], 0, "{}", finished.stdout);
         assert!(summary["ended_early"].as_str().unwrap().starts_with("before the load"), "{summary}");
         assert_eq!(summary["generator"]["busy_share"], 0.0);
     }
@@ -223,7 +208,7 @@ fn an_overloaded_system_ends_the_run_at_the_error_limit() {
     assert!(breach.contains("of the requests that ended within 1s failed") && breach.contains("--abort-on-errors"));
     assert!(summary["ended_early"].as_str().unwrap().starts_with("by --abort-on-errors: "));
     // The measurement is complete, to the last answer.
-    let arrivals = &summary["workloads"][0]["results"]["arrivals"];
+    let arrivals = &results(&summary)["arrivals"];
     assert_eq!((arrivals["started"].as_u64(), outcome(&summary, "ok")), (Some(beats.load(Ordering::SeqCst)), 200));
     assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&false.into(), &0.into()));
     assert!(finished.stdout.contains("\nended early  ") && finished.stdout.contains("\nbreached     "));
@@ -250,7 +235,7 @@ fn the_request_limit_is_exact() {
     let summary = finished.summary();
     assert_schema(&summary);
     assert_eq!(beats.load(Ordering::SeqCst), 350);
-    let arrivals = &summary["workloads"][0]["results"]["arrivals"];
+    let arrivals = &results(&summary)["arrivals"];
     assert_eq!((&arrivals["warm_up"], &arrivals["scheduled"], outcome(&summary, "ok")), (&50.into(), &300.into(), 300));
     assert_eq!((&arrivals["partial"], &arrivals["unsent"]), (&false.into(), &0.into()));
     assert!(arrivals["measured_s"].as_f64().unwrap() >= 2.9, "{arrivals}");

@@ -12,6 +12,7 @@ use std::thread;
 use crate::common::bench::Bench;
 use crate::common::process::limit;
 use crate::common::runs::Made;
+use crate::common::summary::results;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Resource;
 use serde_json::{Value, json};
@@ -264,7 +265,7 @@ fn a_summary_that_contradicts_itself_is_refused() {
         ("/workloads/0/results/latency/dial/p50_us", json!(1.0), "latency.dial.p50_us: it is 1, without a sample"),
         (
             "/workloads/0/results/latency/service",
-            sound["workloads"][0]["results"]["latency"]["dial"].clone(),
+            results(&sound)["latency"]["dial"].clone(),
             "latency.service.count: it is 0",
         ),
         ("/thresholds/0/limit", json!(-1), "thresholds[0].limit: it is -1"),

@@ -14,7 +14,8 @@ use crate::common::certctl::all_of_certctl;
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, Request, Step, json};
 use crate::common::summary::{
-    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, threshold,
+    assert_calls, assert_only_too_short, assert_schema, assert_work, observed, outcome, outcome_of, reasons, results,
+    threshold,
 };
 
 /// The requests of one agent, as the peer saw them.
@@ -33,7 +34,7 @@ fn agent(request: &Request) -> Option<String> {
 
 /// Returns the results of a step, by name.
 fn step<'a>(summary: &'a Value, name: &str) -> &'a Value {
-    let steps = summary["workloads"][0]["results"]["steps"].as_array().unwrap();
+    let steps = results(summary)["steps"].as_array().unwrap();
     steps.iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("no step {name}: {steps:?}"))
 }
 
@@ -63,7 +64,7 @@ fn a_real_fleet_passes_its_side_effect_check() {
     assert_schema(&summary);
     // Real agents are too quiet for the p99 of a few seconds.
     assert_only_too_short(&summary);
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     let count = |arrivals: &str| results["arrivals"][arrivals].as_u64().unwrap();
     assert_eq!(outcome(&summary, "ok"), count("scheduled"));
     let work = results["work"].as_array().unwrap();
@@ -102,7 +103,7 @@ fn each_real_agent_has_its_own_connection() {
     let summary = Bench::new(arguments).measured().towards_peer(&peer).run().invalid_or_breached().summary();
     assert_only_too_short(&summary);
     assert_eq!(
-        (&summary["workloads"][0]["results"]["opening"]["tls"]["count"], outcome(&summary, "broken (closed)")),
+        (&results(&summary)["opening"]["tls"]["count"], outcome(&summary, "broken (closed)")),
         (&1_500.into(), 0)
     );
     // The preflight's connections are the rest.
@@ -159,7 +160,7 @@ fn a_restarted_fleet_returns_on_new_connections() {
     let finished = Bench::new(arguments).measured().towards_peer(&peer).run().worked();
     let summary = finished.summary();
     assert_schema(&summary);
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     // Nothing was opened before the load, and each agent's first request opened its connection.
     assert_eq!((&results["opening"]["tls"]["count"], &results["reopening"]["tls"]["count"]), (&0.into(), &300.into()));
     assert_eq!((outcome_of(step(&summary, "reconnect"), "ok"), &results["arrivals"]["warm_up"]), (300, &0.into()));
@@ -214,7 +215,7 @@ fn recovery_time_starts_at_the_first_connection() {
     let base = format!("https://{}", delaying(peer.address(), DELAY));
     let arguments = "--fleet restart --agents 20 --restart-within 100ms --duration 3s";
     let summary = Bench::at_base(&base, &peer.ca_file(), arguments).run().worked().summary();
-    let recovered = observed(&summary["workloads"][0]["results"], "time to recovered")["duration_s"].as_f64().unwrap();
+    let recovered = observed(results(&summary), "time to recovered")["duration_s"].as_f64().unwrap();
     assert!(recovered >= DELAY.as_secs_f64(), "{recovered} s");
 }
 
@@ -222,7 +223,7 @@ fn recovery_time_starts_at_the_first_connection() {
 fn a_restarted_fleet_passes_its_side_effect_check() {
     needs!(Postgresql);
     let summary = Bench::new("--fleet restart").smoke().run().exits(0).summary();
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     let polls = results["work"][2]["found"].as_u64().unwrap();
     assert_work(
         results,
@@ -254,7 +255,7 @@ fn a_fleet_with_refused_agents_never_recovers() {
     let arguments = "--fleet restart --agents 100 --restart-within 500ms --duration 2s";
     let finished = Bench::new(arguments).measured().towards_peer(&peer).run().exits(5);
     let summary = finished.summary();
-    let results = &summary["workloads"][0]["results"];
+    let results = results(&summary);
     let recovered = observed(results, "time to recovered");
     assert_eq!((&recovered["duration_s"], &recovered["count"]), (&Value::Null, &Value::Null));
     assert_eq!(
@@ -290,7 +291,7 @@ fn variables_for_other_fleets_are_ignored() {
     }
     let summary = bench.run().invalid_or_breached().summary();
     assert_only_too_short(&summary);
-    assert_eq!(summary["workloads"][0]["results"]["opening"]["tls"]["count"], 50);
+    assert_eq!(results(&summary)["opening"]["tls"]["count"], 50);
 }
 
 /// The peer falls silent for longer than agents wait. The requests that could not be sent meanwhile are its fault, not

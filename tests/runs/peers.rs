@@ -12,7 +12,7 @@ use crate::common::certctl::all_of_certctl;
 use crate::common::misbehaviour::{CASES, Case, Layer};
 use crate::common::peer::{Manners, Peer, RECORDED, Reply, Step, certctl, json};
 use crate::common::process::PATIENCE;
-use crate::common::summary::{outcome, outcome_of};
+use crate::common::summary::{outcome, outcome_of, results};
 use certctl_bench::clock::Moment;
 use certctl_bench::load::arrival::PlannedRequest;
 use certctl_bench::measure::Outcome;
@@ -213,9 +213,9 @@ impl Preflight {
 #[track_caller]
 fn assert_outcomes(summary: &serde_json::Value, expected: &HashMap<&'static str, u64>) {
     for (name, count) in expected {
-        assert_eq!(outcome(summary, name), *count, "{name}: {}", summary["workloads"][0]["results"]["outcomes"]);
+        assert_eq!(outcome(summary, name), *count, "{name}: {}", results(summary)["outcomes"]);
     }
-    assert_eq!(&summary["workloads"][0]["results"]["arrivals"]["started"], expected.values().sum::<u64>());
+    assert_eq!(&results(summary)["arrivals"]["started"], expected.values().sum::<u64>());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::made_up::{measurement, stalled, summary};
-use crate::common::summary::assert_schema;
+use crate::common::summary::{assert_schema, results};
 use certctl_bench::measure::Outcome;
 use certctl_bench::summary::Summary;
 use tempfile::TempDir;
@@ -53,7 +53,7 @@ fn a_summary_with_a_warm_up_follows_its_schema() {
     let text = read_to_string(folder.path().join("base/summary.json")).unwrap();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_schema(&value);
-    let warm_up = value["workloads"][0]["results"]["warm_up_timeline"].as_array().unwrap();
+    let warm_up = results(&value)["warm_up_timeline"].as_array().unwrap();
     assert_eq!(warm_up.iter().map(|second| second["ok"].as_u64().unwrap()).collect::<Vec<_>>(), [200; 5]);
     let read: Summary = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), value);

@@ -16,7 +16,7 @@ use crate::common::bench::{Bench, Finished, Running};
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, Request, Step, answer, certctl};
 use crate::common::process::{descendants, until, write_script};
-use crate::common::summary::reasons;
+use crate::common::summary::{reasons, results};
 use certctl_bench::provision::postgres::find;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::Signal;
@@ -75,7 +75,7 @@ fn ends_with_a_part(stage: &str, start: impl Fn() -> Running, reached: impl Fn(&
         let finished = stop(start(), signal, stage, &reached).exits(5);
         let summary = finished.summary();
         assert!(reasons(&summary).contains("stopped"), "{stage}: {}", reasons(&summary));
-        assert_eq!(summary["workloads"][0]["results"]["arrivals"]["partial"], true, "{stage}");
+        assert_eq!(results(&summary)["arrivals"]["partial"], true, "{stage}");
         assert!(finished.text.is_some() && finished.stdout.contains("PARTIAL"), "{stage}: {}", finished.stdout);
     }
     let killed = stop(start(), Signal::KILL, stage, &reached);
@@ -222,7 +222,7 @@ fn a_signal_ends_the_wait_for_evidence() {
         let running = Bench::at(&peer, &arguments).database(&url).start();
         let finished = stop(running, signal, "evidence", |_| readings.load(Ordering::SeqCst) == 2).exits(3);
         let summary = finished.summary();
-        assert_eq!(summary["workloads"][0]["results"]["arrivals"]["scheduled"], 10);
+        assert_eq!(results(&summary)["arrivals"]["scheduled"], 10);
         let metrics = summary["evidence"][0]["metrics"].to_string();
         assert!(metrics.contains("no complete answer when the run was stopped"), "{metrics}");
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::common::bench::{Bench, Finished};
 use crate::common::peer::{Peer, Step, certctl};
-use crate::common::summary::{assert_schema, outcome, reasons, threshold};
+use crate::common::summary::{assert_schema, outcome, reasons, results, threshold};
 
 /// The time for which the peer withholds every answer.
 const FREEZE: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ static STALLS: LazyLock<[Finished; 2]> = LazyLock::new(|| {
 });
 
 fn seconds(summary: &Value, what: &str, quantile: &str) -> f64 {
-    summary["workloads"][0]["results"]["latency"][what][quantile].as_f64().expect(what) / 1e6
+    results(summary)["latency"][what][quantile].as_f64().expect(what) / 1e6
 }
 
 /// Asserts a time that no machine shortens, and bounds the time that one may take to catch up with the arrivals that
@@ -57,7 +57,7 @@ fn assert_analytic(measured: f64, analytic: f64, what: &str) {
 fn a_stall_has_its_analytic_quantiles() {
     let finished = &STALLS[0];
     let summary = finished.summary();
-    let arrivals = &summary["workloads"][0]["results"]["arrivals"];
+    let arrivals = &results(&summary)["arrivals"];
     assert_eq!((&arrivals["scheduled"], &arrivals["started"]), (&4_000.into(), &4_000.into()));
     assert_eq!((&arrivals["unsent"], &arrivals["warm_up"]), (&0.into(), &200.into()));
     assert_eq!(outcome(&summary, "ok"), 4_000);
@@ -78,7 +78,7 @@ fn a_stall_has_its_analytic_quantiles() {
     assert_eq!((&summary["verdict"], &summary["exit_code"]), (&"breached".into(), &3.into()));
     // The timeline shows the stall in its place: some two seconds, next to one another.
     let slow = |second: &Value| second["max_us"].as_f64().unwrap() > 0.5e6;
-    let timeline = summary["workloads"][0]["results"]["timeline"].as_array().unwrap();
+    let timeline = results(&summary)["timeline"].as_array().unwrap();
     let slow: Vec<usize> = (0..20).filter(|second| slow(&timeline[*second])).collect();
     assert!((2..=4).contains(&slow.len()) && [8, 9].contains(&slow[0]), "{slow:?}");
     assert!(slow.windows(2).all(|pair| pair[1] == pair[0] + 1), "{slow:?}");
@@ -93,10 +93,7 @@ fn a_stall_has_its_analytic_quantiles() {
 fn a_small_pool_does_not_hide_a_stall() {
     let summary = STALLS[1].summary();
     assert_schema(&summary);
-    assert_eq!(
-        (outcome(&summary, "ok"), &summary["workloads"][0]["results"]["arrivals"]["unsent"]),
-        (4_000, &0.into())
-    );
+    assert_eq!((outcome(&summary, "ok"), &results(&summary)["arrivals"]["unsent"]), (4_000, &0.into()));
     for (quantile, analytic) in [("p95_us", 1.0), ("p99_us", 1.8)] {
         let seconds = |what: &str| seconds(&summary, what, quantile);
         assert_analytic(seconds("response"), analytic, &format!("response time {quantile}"));
@@ -104,7 +101,7 @@ fn a_small_pool_does_not_hide_a_stall() {
         // The schedule lag beside them states the rest.
         assert_analytic(seconds("schedule_lag"), analytic, &format!("schedule lag {quantile}"));
     }
-    let arrivals = &summary["workloads"][0]["results"]["arrivals"];
+    let arrivals = &results(&summary)["arrivals"];
     let count = |name: &str| arrivals[name].as_u64().unwrap();
     // 350 arrivals are due more than 250 ms before the thaw.
     assert!(count("late_for_connection") >= 300, "{arrivals}");
@@ -120,20 +117,20 @@ fn unsent_arrivals_of_a_frozen_server_are_its_errors() {
         "--rate 200/s --duration 6s --warm-up 500ms --connections 20 --agents 200 --timeout 1s --max-lag 250ms";
     let finished = Bench::at(&peer, arguments).run().exits(3);
     let summary = finished.summary();
-    let count = |name: &str| summary["workloads"][0]["results"]["arrivals"][name].as_u64().unwrap();
+    let count = |name: &str| results(&summary)["arrivals"][name].as_u64().unwrap();
     assert_eq!((count("scheduled"), count("started") + count("unsent")), (1_200, 1_200));
     // 400 arrivals fell into the freeze. The 20 connections took some of them, and those of the last second could
     // wait for its end.
     assert!((50..400).contains(&count("unsent")), "{} unsent", count("unsent"));
     assert!(count("late") >= 100, "{} late", count("late"));
-    assert!(outcome(&summary, "timed out") >= 20, "{}", summary["workloads"][0]["results"]["outcomes"]);
+    assert!(outcome(&summary, "timed out") >= 20, "{}", results(&summary)["outcomes"]);
     let answered = outcome(&summary, "ok") as f64;
     assert!((summary["error_share"].as_f64().unwrap() - (1.0 - answered / 1_200.0)).abs() < 1e-9);
     let errors = threshold(&summary, "errors");
     assert_eq!((&errors["passed"], &errors["certain"], &errors["of"]), (&false.into(), &true.into(), &1_200.into()));
     assert!(errors["beyond"].as_u64().unwrap() >= 70, "{errors}");
     // The server's stall shows in the response time; service time alone would have hidden it.
-    let p90 = |what: &str| summary["workloads"][0]["results"]["latency"][what]["p90_us"].as_f64().unwrap();
+    let p90 = |what: &str| results(&summary)["latency"][what]["p90_us"].as_f64().unwrap();
     assert!(p90("response") > 2.0 * p90("service"), "response {}, service {}", p90("response"), p90("service"));
 }
 
@@ -172,7 +169,7 @@ fn an_absence_of_the_generator_is_named_as_its_own() {
         assert_schema(&summary);
         let reasons = reasons(&summary);
         assert!(reasons.contains("stopped or starved of a CPU"), "{reasons}");
-        let timer = &summary["workloads"][0]["results"]["timer"];
+        let timer = &results(&summary)["timer"];
         let longest_s = timer["longest_away_s"].as_f64().unwrap();
         // The stop may begin up to a second before the window does.
         assert!(longest_s >= 1.0 && reasons.contains(&format!("{longest_s:.3} s at once")), "{timer} {reasons}");
@@ -193,7 +190,7 @@ fn a_frozen_system_is_not_reported_as_an_absence() {
     let peer = freezing_peer(400);
     let arguments = "--rate 200/s --duration 6s --warm-up 500ms --connections 500 --agents 500 --max-lag 250ms";
     let summary = Bench::at(&peer, arguments).run().exits(3).summary();
-    let longest_s = summary["workloads"][0]["results"]["timer"]["longest_away_s"].as_f64().unwrap();
+    let longest_s = results(&summary)["timer"]["longest_away_s"].as_f64().unwrap();
     assert!(longest_s < FREEZE.as_secs_f64() / 2.0, "away for {longest_s} s");
     assert_eq!(threshold(&summary, "response time p95")["certain"], true);
 }

@@ -1,8 +1,8 @@
 //! The files of a daemon, in a folder that only its user may enter.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Daemon;
@@ -46,13 +46,9 @@ impl DaemonFiles {
         let path = self.run.join(name);
         let what = || format!("writing {}", path.display());
         let new = self.run.join(format!("{name}.new"));
-        // Always a new file: a link there would lead elsewhere. A file may be left from a write that failed.
+        // A file may be left from a write that failed.
         let _ = fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).context(what)?;
-        if let Some(user) = self.user {
-            fchown(&file, Some(user.uid), Some(user.gid)).context(what)?;
-        }
-        file.write_all(content.as_bytes()).context(what)?;
+        RunAs::create(self.user, &new, 0o600)?.write_all(content.as_bytes()).context(what)?;
         fs::rename(&new, &path).context(what)
     }
 

@@ -5,11 +5,11 @@ mod certificate_memory;
 mod job_memory;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use certctl_bench::servers::hex;
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
@@ -131,12 +131,7 @@ fn link(previous: &str, event: &AuditEvent) -> String {
         &at,
         event.category,
     ];
-    let digest = Sha256::digest(fields.join("|"));
-    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&Sha256::digest(fields.join("|")))
 }
 
 /// Returns agent `n` of the fleet, as `seed/02_agent_fleet.sql` has it.

@@ -1,8 +1,8 @@
 //! The files of a certctl that is started: copies that its user can read, in a folder that only that user may enter.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -92,7 +92,6 @@ fn is_of_this_machine(program: &Path) -> bool {
 impl BinaryFiles {
     /// Copies the files into `folder`, which is ours, and gives it to `user`.
     pub fn make(folder: &Path, user: Option<RunAs>, source: &Source, identity: &Identity) -> Result<Self> {
-        let place = Place { user };
         let folders = ["bin", MIGRATIONS, "tls", LEASE.work].map(|name| folder.join(name));
         for path in &folders {
             let what = || format!("making the folder {}", path.display());
@@ -100,14 +99,14 @@ impl BinaryFiles {
         }
         let [bin, migrations, tls, work] = &folders;
         let program = bin.join(source.program.file_name().unwrap_or_default());
-        let sha256 = place.copy(&source.program, &program, 0o500)?;
+        let sha256 = copy(&source.program, &program, 0o500, user)?;
         let (chain, key) = (tls.join("server.pem"), tls.join("server.key"));
-        place.put(&chain, &identity.chain_pem)?;
-        place.put(&key, &identity.key_pem)?;
+        put(&chain, &identity.chain_pem, user)?;
+        put(&key, &identity.key_pem, user)?;
         let mut listed = Sha256::new();
         for path in scripts(&source.migrations)? {
             let name = path.file_name().unwrap_or_default();
-            let sha256 = place.copy(&path, &migrations.join(name), 0o400)?;
+            let sha256 = copy(&path, &migrations.join(name), 0o400, user)?;
             listed.update(format!("{sha256}  {}\n", name.display()));
         }
         let (migrations, migrations_sha256, work) = (migrations.clone(), hex(&listed.finalize()), work.clone());
@@ -140,38 +139,23 @@ fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(scripts)
 }
 
-/// The owner of new files.
-struct Place {
-    user: Option<RunAs>,
+fn put(path: &Path, content: &str, user: Option<RunAs>) -> Result<()> {
+    let what = || format!("writing {}", path.display());
+    RunAs::create(user, path, 0o400)?.write_all(content.as_bytes()).context(what)
 }
 
-impl Place {
-    fn create(&self, path: &Path, mode: u32) -> Result<File> {
-        let what = || format!("writing {}", path.display());
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).context(what)?;
-        if let Some(user) = self.user {
-            fchown(&file, Some(user.uid), Some(user.gid)).context(what)?;
+/// Copies a file, and returns its SHA-256.
+fn copy(from: &Path, to: &Path, mode: u32, user: Option<RunAs>) -> Result<String> {
+    let what = || format!("copying {} to {}", from.display(), to.display());
+    let (mut source, mut copy) = (File::open(from).context(what)?, RunAs::create(user, to, mode)?);
+    let (mut hash, mut part) = (Sha256::new(), vec![0; 64 * 1024]);
+    loop {
+        let length = source.read(&mut part).context(what)?;
+        if length == 0 {
+            break;
         }
-        Ok(file)
+        hash.update(&part[..length]);
+        copy.write_all(&part[..length]).context(what)?;
     }
-
-    fn put(&self, path: &Path, content: &str) -> Result<()> {
-        self.create(path, 0o400)?.write_all(content.as_bytes()).context(|| format!("writing {}", path.display()))
-    }
-
-    /// Copies a file, and returns its SHA-256.
-    fn copy(&self, from: &Path, to: &Path, mode: u32) -> Result<String> {
-        let what = || format!("copying {} to {}", from.display(), to.display());
-        let (mut source, mut copy) = (File::open(from).context(what)?, self.create(to, mode)?);
-        let (mut hash, mut part) = (Sha256::new(), vec![0; 64 * 1024]);
-        loop {
-            let length = source.read(&mut part).context(what)?;
-            if length == 0 {
-                break;
-            }
-            hash.update(&part[..length]);
-            copy.write_all(&part[..length]).context(what)?;
-        }
-        Ok(hex(&hash.finalize()))
-    }
+    Ok(hex(&hash.finalize()))
 }

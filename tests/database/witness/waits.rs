@@ -15,7 +15,7 @@ use crate::common::bench::{Bench, Running};
 use crate::common::needs::needs;
 use crate::common::postgresql::{migrated, newest};
 use crate::common::process::{send, until};
-use crate::common::summary::reasons;
+use crate::common::summary::{reasons, results};
 
 /// A workload that is over soon. Its schedule lag is not the subject of these tests.
 const LOAD: &str = "--bench --mode sustained --agents 20 --connections 5 --rate 20/s --duration 3s --warm-up 0s \
@@ -49,7 +49,7 @@ fn a_frozen_database_costs_no_measurement() {
     let summary = running.folder().join("results/summary.json");
     let kept: Value = serde_json::from_str(&fs::read_to_string(&summary).unwrap()).unwrap();
     assert!(reasons(&kept).contains("the run ended before the database had answered"), "{}", reasons(&kept));
-    assert_eq!(kept["workloads"][0]["results"]["arrivals"]["scheduled"], 60);
+    assert_eq!(results(&kept)["arrivals"]["scheduled"], 60);
     let finished = running.finish();
     let reasons = reasons(&finished.summary());
     assert!(
