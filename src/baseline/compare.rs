@@ -1,13 +1,13 @@
 //! The comparison of two sides, measure by measure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::environment::Consequence;
 use super::judgement::Judgement;
-use super::measure::{Better, MeasureKind};
+use super::measure::{Better, MeasureKind, SHARE_ERRORS, SHARE_FLOOR, WAL_BYTES};
 use super::side::{Series, Side};
 use super::statistics::{EQUIVALENCE, MeanChange, levels, mean, median};
 use crate::error::{Context as _, Result};
@@ -181,13 +181,16 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
     }
 }
 
-/// Returns the runs that were given more than once, by their ids: a repeated run does not show how much runs differ.
+/// Returns the runs that were given more than once: a repeated run does not show how much runs differ.
 fn given_twice(base: &Side, head: &Side) -> Vec<String> {
-    let sides = [(base, "base"), (head, "head")];
-    let mut seen = BTreeMap::new();
-    let runs = sides.iter().flat_map(|(side, label)| side.runs.iter().map(move |run| (run.run_id.as_ref(), *label)));
-    let twice = runs.filter_map(|(id, label)| Some((id?, label, seen.insert(id?, label)?)));
-    twice.map(|(id, label, earlier)| format!("the same run, {id}, is in the {earlier} and in the {label}")).collect()
+    let runs = [(base, "base"), (head, "head")];
+    let runs: Vec<_> = runs.iter().flat_map(|(side, label)| side.runs.iter().map(move |run| (run, *label))).collect();
+    let twice = runs.iter().enumerate().filter_map(|(index, (run, label))| {
+        let (_, earlier) = runs[..index].iter().find(|(other, _)| other.is(run))?;
+        let name = run.run_id.as_ref().unwrap_or(&run.finished_at);
+        Some(format!("the same run, {name}, is in the {earlier} and in the {label}"))
+    });
+    twice.collect()
 }
 
 /// A measure whose comparison is not finished.
@@ -232,15 +235,17 @@ impl Open {
                 _ => self.conclude(Judgement::Missing, "only the base reports it"),
             };
         };
-        if base.kind != head.kind {
+        if base.kind != head.kind || base.better != head.better {
             return self.conclude(Judgement::Incomparable, "the sides count it differently");
         }
         let [from, to] = [base, head].map(Series::known);
+        let pages = self.compared.name.ends_with(WAL_BYTES);
+        let lost = if pages { head.lost } else { head.values.len() - to.len() };
         match (from.is_empty(), to.is_empty(), kind) {
             (_, _, MeasureKind::Shown) => self.compared.verdict = Judgement::NotJudged,
-            (false, _, MeasureKind::Exact) if head.lost > 0 => {
+            (false, _, MeasureKind::Exact) if lost > 0 => {
                 let of = head.values.len();
-                self.conclude(Judgement::Missing, format!("{} of {of} runs of the head do not report it", head.lost));
+                self.conclude(Judgement::Missing, format!("{lost} of {of} runs of the head do not report it"));
             }
             // Whole pages follow a checkpoint, which comes when it comes.
             (false, true, MeasureKind::Exact) => self.conclude(Judgement::Indistinct, "the head wrote whole pages"),
@@ -262,8 +267,7 @@ impl Open {
             }
             // That of a closed workload grows as its answers get fewer: a slower head would be allowed more.
             (.., MeasureKind::Exact) => self.count(&from, &to, base.tolerance),
-            // Chance is in both shares.
-            (.., MeasureKind::Share) => self.count(&from, &to, base.tolerance.max(head.tolerance)),
+            (.., MeasureKind::Share) => self.share(&from, &to, [base.tolerance, head.tolerance]),
         }
     }
 
@@ -295,6 +299,26 @@ impl Open {
         }
         self.compared.tolerance = Some(tolerance);
         self.compared.reason = (!disagree.is_empty()).then(|| disagree.join("; "));
+    }
+
+    /// Compares shares of errors: each run of the head as a count is, and the means of all runs, which show what no run
+    /// shows alone. A growth is none where its upper bound, with a confidence of 95%, is within the bound on errors.
+    fn share(&mut self, from: &[f64], to: &[f64], tolerances: [f64; 2]) {
+        const Z: f64 = 1.644_854;
+        // Chance is in both shares.
+        self.count(from, to, tolerances[0].max(tolerances[1]));
+        let of_mean = |(tolerance, runs): (f64, &[f64])| (tolerance / SHARE_ERRORS).powi(2) / runs.len() as f64;
+        let error = tolerances.into_iter().zip([from, to]).map(of_mean).sum::<f64>().sqrt();
+        let (base, head) = (mean(from), mean(to));
+        let (growth, room) = (head - base, SHARE_FLOOR.max(SHARE_ERRORS * error));
+        let compared = &mut self.compared;
+        if compared.verdict != Judgement::Regressed && growth > room {
+            (compared.base, compared.head, compared.change) = (Some(base), Some(head), Some(growth));
+            compared.tolerance = Some(room);
+            self.conclude(Judgement::Regressed, "means of all runs");
+        } else if compared.verdict == Judgement::Unchanged && growth > 0.0 && growth + Z * error > SHARE_FLOOR {
+            self.conclude(Judgement::Indistinct, "too few arrivals to tell");
+        }
     }
 
     /// Judges a change of logarithms at the level that [`levels`] leaves for it. It counts beyond `limit`, a logarithm

@@ -1,5 +1,7 @@
 //! The environment of a run. A difference in kind makes latencies incomparable; a difference in version is reported.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -87,6 +89,9 @@ const PLACE_TOO: &str = "wal_level";
 
 /// The name of the processor among the properties.
 const PROCESSOR: &str = "processor";
+/// The names of those that are settings, of which only the differing ones are described.
+const SETTINGS: &str = "system's settings";
+const DAEMONS: &str = "daemons";
 /// The setting that becomes `postgresql`.
 const VERSION_SETTING: &str = "server_version";
 
@@ -159,9 +164,14 @@ impl Environment {
     pub fn differences(&self, other: &Self, consequence: Consequence) -> Vec<String> {
         let pairs = self.properties().into_iter().zip(other.properties());
         let differing = pairs.filter_map(|((of, name, mine), (.., theirs))| match (mine, theirs) {
-            (Some(mine), Some(theirs)) if mine != theirs => {
-                (of == consequence).then(|| format!("{name}: {mine} against {theirs}"))
-            }
+            (Some(mine), Some(theirs)) if mine != theirs => (of == consequence).then(|| {
+                let differing = [SETTINGS, DAEMONS].contains(&name);
+                let differing = differing.then(|| differing_settings(&self.system_settings, &other.system_settings));
+                differing.map_or_else(
+                    || format!("{name}: {mine} against {theirs}"),
+                    |differing| format!("{name}: {}", differing.join("; ")),
+                )
+            }),
             // Two machines that both lack a name are not known to be the same.
             (Some(mine), Some(_)) => (of == consequence && name == PROCESSOR && mine == UNKNOWN)
                 .then(|| format!("{name}: {UNKNOWN} on both sides")),
@@ -187,7 +197,7 @@ impl Environment {
         let or_none = |sha256: &Option<String>| Some(sha256.clone().unwrap_or_else(|| "none".to_owned()));
         let version = major(&self.postgresql);
         let mut properties = vec![
-            (Nothing, "daemons", Some(daemons)),
+            (Nothing, DAEMONS, Some(daemons)),
             (Nothing, "system", text(self.system_kind.label())),
             (Nothing, "system's behaviour", text(self.system_behaviour.label())),
             (CountsAlone, PROCESSOR, text(&self.cpu_model)),
@@ -197,7 +207,7 @@ impl Environment {
             (CountsAlone, "virtualisation", text(&self.virtualisation)),
             (CountsAlone, "system's store", text(&self.system_store)),
             (CountsAlone, "PostgreSQL's major version", text(version)),
-            (CountsAlone, "system's settings", Some(settings)),
+            (CountsAlone, SETTINGS, Some(settings)),
             (CountsAlone, "system's certificate", text(&self.system_trust)),
             (CountsAlone, "generator's scheduling", text(&self.generator_scheduling)),
             (CountsAlone, "processor's part", self.cpu_part.clone()),
@@ -261,6 +271,24 @@ impl Environment {
             &short_hash(&place)[..6]
         )
     }
+}
+
+/// Describes the settings that differ, those within a group by themselves.
+fn differing_settings(mine: &Map<String, Value>, theirs: &Map<String, Value>) -> Vec<String> {
+    let names: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
+    let differing = names.into_iter().filter(|name| mine.get(*name) != theirs.get(*name));
+    let described = differing.flat_map(|name| match (mine.get(name), theirs.get(name)) {
+        (Some(Value::Object(mine)), Some(Value::Object(theirs))) => differing_settings(mine, theirs),
+        (mine, theirs) => {
+            let [mine, theirs] = [mine, theirs].map(|one| match one {
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+                None => "none".to_owned(),
+            });
+            vec![format!("{name}: {mine} against {theirs}")]
+        }
+    });
+    described.collect()
 }
 
 /// Returns the major version: `15` of `15.18 (Debian 15.18-0+deb12u1)`.

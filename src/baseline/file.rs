@@ -12,6 +12,7 @@ use super::side::{RunIdentity, Series, Side};
 use super::statistics::spread;
 use super::workload::WorkloadIdentity;
 use crate::error::{Context, Error, Result};
+use crate::summary::consistency::LARGEST;
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 4;
@@ -94,12 +95,13 @@ impl Baseline {
             if line.values.len() != runs {
                 return Err(format!("{name} does not have one value for each of {runs} runs"));
             }
+            let largest = if line.kind == MeasureKind::Share { 1.0 } else { LARGEST };
             let is_sane =
-                |value: &f64| value.is_finite() && (*value > 0.0 || (*value == 0.0 && line.kind != MeasureKind::Timed));
+                |value: &f64| (0.0..=largest).contains(value) && (*value > 0.0 || line.kind != MeasureKind::Timed);
             if !line.values.iter().flatten().all(is_sane) {
                 return Err(format!("{name} has an impossible value"));
             }
-            let is_known = line.tolerance.is_some_and(|tolerance| tolerance >= 0.0 && tolerance.is_finite());
+            let is_known = line.tolerance.is_some_and(|tolerance| (0.0..=1.0).contains(&tolerance));
             if line.tolerance.is_some() != has_a_tolerance(line.kind) || line.tolerance.is_some() != is_known {
                 return Err(format!("{name} has an impossible tolerance"));
             }

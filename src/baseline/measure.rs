@@ -49,6 +49,9 @@ pub struct MeasureValue {
     pub tolerance: f64,
 }
 
+/// The end of the name of the one exact measure that a run may leave open, as it wrote whole pages.
+pub const WAL_BYTES: &str = "wal_bytes_per_answer";
+
 /// The readings of a run, by name.
 pub type Readings = BTreeMap<String, MeasureValue>;
 
@@ -62,13 +65,13 @@ const BACKGROUND: f64 = 0.005;
 /// The tolerance for WAL, which depends a little on what else a page holds: index splits, pages pruned on the way.
 const WAL_VARIES: f64 = 0.02;
 /// The whole pages per right answer from which bytes of WAL say more about checkpoints than about answers.
-const WHOLE_PAGES: f64 = 0.001;
+pub const WHOLE_PAGES: f64 = 0.001;
 /// The tolerance for round trips: a peer may decline to resume now and then, as a run allows it to.
 const DECLINED: f64 = 0.01;
 /// The difference of error shares up to which there is none: the bound that scenarios set on errors.
-const SHARE_FLOOR: f64 = 0.001;
+pub const SHARE_FLOOR: f64 = 0.001;
 /// The standard errors of a share of so many arrivals up to which a difference may be chance.
-const SHARE_ERRORS: f64 = 3.0;
+pub const SHARE_ERRORS: f64 = 3.0;
 /// The observed durations that are compared. Of the others, one is the longest of many and one is in whole seconds: in
 /// these, two runs of the same thing differ by any factor.
 const COMPARED_DURATIONS: [&str; 1] = ["time to recovered"];

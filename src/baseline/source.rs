@@ -78,6 +78,10 @@ fn read(path: &Path) -> Result<Content> {
     };
     let text = files::read_text(&file, LARGEST_BYTES).map_err(|error| unread(error.to_string()))?;
     let head = json::head(&text).map_err(|error| unread(error.to_string()))?;
+    if head.has_measures && head.has_blocks {
+        return Err(Error::usage(format!("{name} is the result of a duet, which holds both of its sides"))
+            .with_hint("its verdict is in it, and in the report that `duet` prints"));
+    }
     if head.has_measures {
         return Baseline::parse(&name, &text).map(|baseline| Content::Baseline(Box::new(baseline)));
     }

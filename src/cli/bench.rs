@@ -233,7 +233,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         return Ok(0);
     }
     if ids.is_empty() {
-        return Ok(0);
+        return flags.criterion.nothing_matches(B::NAME).map(|()| 0);
     }
     flags.apply_smoke();
     let planned = flags.bench.groups(&flags.load)?;
@@ -390,10 +390,11 @@ fn baselines(chosen: Option<PathBuf>) -> Result<PathBuf> {
     })
 }
 
-/// Returns `target/certctl-bench`.
+/// Returns `target/certctl-bench`: below the build's folder for a bench target that Cargo built, which is
+/// `target/PROFILE/deps/PROGRAM`, and else below the working folder.
 fn results() -> Result<PathBuf> {
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
-    // target/PROFILE/deps/PROGRAM
-    let build = program.ancestors().nth(3).unwrap_or(Path::new("target"));
+    let is_built = program.parent().is_some_and(|folder| folder.ends_with("deps"));
+    let build = program.ancestors().nth(3).filter(|_| is_built).unwrap_or(Path::new("target"));
     Ok(build.join("certctl-bench"))
 }

@@ -72,9 +72,13 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
     Ok(comparison.exit_code)
 }
 
-/// Parses a share: `5%` or `0.05`, from 0% to 1000%.
+/// Parses a share: `5%` or `0.05`, from 0% to 1000%. A number of 1 or more needs the sign: a `2` may be meant for 2%.
 pub fn share(text: &str) -> Result<f64, String> {
     let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
     let share = number.trim().parse::<f64>().map_err(|_| "write it as 5% or 0.05".to_owned())? * scale;
-    if (0.0..=10.0).contains(&share) { Ok(share) } else { Err("must be from 0% to 1000%".to_owned()) }
+    match share {
+        share if scale == 1.0 && share >= 1.0 => Err(format!("write it with %, as {number}% or {}%", share * 100.0)),
+        share if (0.0..=10.0).contains(&share) => Ok(share),
+        _ => Err("must be from 0% to 1000%".to_owned()),
+    }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use criterion::Criterion;
 
+use crate::error::Error;
+use crate::terminal::errln;
+
 /// Flags of Criterion 0.8. Its own parser accepts no others, so that this one has to know them.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Criterion")]
@@ -177,6 +180,21 @@ impl CriterionFlags {
             Some(filter) if self.exact => Ok(filter == id),
             Some(filter) => Ok(regex::Regex::new(filter)?.is_match(id)),
         }
+    }
+
+    /// Says that no benchmark of a bench target is selected. That is no failure: `cargo bench FILTER` gives the filter to
+    /// every bench target.
+    ///
+    /// # Errors
+    /// If the filter looks like a setting whose flag is missing.
+    pub fn nothing_matches(&self, bench: &str) -> Result<(), Error> {
+        let Some(filter) = self.filter.as_ref().filter(|_| !self.ignored) else { return Ok(()) };
+        if filter.contains('=') {
+            return Err(Error::usage(format!("{filter}: it is taken for a filter, and no benchmark has such an id"))
+                .with_hint("write the flag before each value: --certctl-env A=1 --certctl-env B=2"));
+        }
+        errln!("{bench}: the filter {filter} matches no benchmark here; --list shows their ids");
+        Ok(())
     }
 }
 

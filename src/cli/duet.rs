@@ -116,11 +116,12 @@ pub struct DuetFlags {
 }
 
 impl DuetFlags {
-    /// Refuses the access to running systems on the command line that these flags were parsed from, where both sides
-    /// are started. The environment may have it: it is set for many runs.
+    /// Refuses flags without effect on the command line that these were parsed from: the access to running systems where
+    /// both sides are started, and the network of a certctl-server where none is. The environment may have them: it is
+    /// set for many runs.
     ///
     /// # Errors
-    /// If a flag of access is there.
+    /// If such a flag is there, or a program cannot be read.
     pub fn check(&self, command_line: &ArgMatches) -> Result<()> {
         let is_given = |id: &&str| command_line.value_source(id) == Some(ValueSource::CommandLine);
         let mut access = ["token", "ca_file", "insecure", "allow_foreign_rows", "allow_remote"].into_iter();
@@ -130,8 +131,17 @@ impl DuetFlags {
                 id.replace('_', "-")
             ))
             .with_hint("leave it out, or give two URLs")),
+            None if is_given(&"share_network") && !self.starts_certctl()? => {
+                Err(Error::usage("--share-network applies only to a certctl-server").with_hint("leave it out"))
+            }
             None => Ok(()),
         }
+    }
+
+    /// Reports whether a side is a certctl-server that is to be started.
+    fn starts_certctl(&self) -> Result<bool> {
+        let starts = |side: &str, flag| Ok::<_, Error>(!is_url(side) && !is_reference(Path::new(side), flag)?);
+        Ok(starts(&self.base, "base")? || starts(&self.head, "head")?)
     }
 
     /// Moves this process into a network of its own, where a certctl-server is to be started. Call it before any thread
@@ -140,8 +150,7 @@ impl DuetFlags {
     /// # Errors
     /// If the kernel refuses it, or a program cannot be read.
     pub fn enter_network(&self) -> Result<()> {
-        let starts = |side: &str, flag| Ok::<_, Error>(!is_url(side) && !is_reference(Path::new(side), flag)?);
-        if !self.share_network && (starts(&self.base, "base")? || starts(&self.head, "head")?) {
+        if !self.share_network && self.starts_certctl()? {
             network::enter_loopback()?;
         }
         Ok(())
@@ -241,6 +250,10 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
         return Err(Error::usage("one side runs already, and the other is to be started: their lives would differ")
             .with_hint("give two programs, or two URLs"));
     }
+    if players.base.is_reference() != players.head.is_reference() {
+        return Err(Error::usage("one side is a certctl-server, and the other a reference server: they are not compared")
+            .with_hint("give two builds of the same program"));
+    }
     if let (Player::Running(base), Player::Running(head)) = (&players.base, &players.head) {
         let shared = match () {
             () if base.base == head.base => Some(format!("both sides are {}", base.base)),
@@ -286,6 +299,7 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
             verdict: DuetVerdict::Invalid,
             exit_code: DuetVerdict::Invalid.exit_code(),
             invalid: Vec::new(),
+            lost: Vec::new(),
             notes: Vec::new(),
             settings,
             systems: None,

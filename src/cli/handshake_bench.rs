@@ -154,7 +154,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
         return compare_with(&flags.against);
     }
     if loops.is_empty() {
-        return Ok(());
+        return flags.criterion.nothing_matches(NAME);
     }
     if !is_handed_over {
         return hand_over(flags);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Sides;
+use crate::baseline::measure::WHOLE_PAGES;
 use crate::evidence::Evidence;
 use crate::evidence::Statement;
 use crate::load::plan::DuetSide;
@@ -67,6 +68,8 @@ pub struct Answers {
 pub struct SideWork {
     /// The costs, by name; without a database that is known, those of the CPU alone.
     pub per_answer: BTreeMap<&'static str, f64>,
+    /// Whole pages in the WAL, which follow a checkpoint, per right answer.
+    pub whole_pages: f64,
     /// The statements; those of all blocks are paired in the result.
     #[serde(skip)]
     pub statements: Vec<Statement>,
@@ -182,12 +185,13 @@ impl SideWork {
     pub fn of(measurements: &[&Measurement], evidence: &[Evidence], machine_use: &[Option<MachineUse>]) -> Self {
         let mut work = Self::default();
         let right_in_window: u64 = measurements.iter().map(|one| one.outcomes.count(Outcome::Ok)).sum();
-        // What is sent outside of the window is counted by the database, but not by outcome.
-        let sent: u64 = measurements.iter().map(|one| one.warm_up_arrivals + one.started + one.later_arrivals).sum();
-        let started: u64 = measurements.iter().map(|one| one.started).sum();
-        work.answers =
-            if started == 0 { 0 } else { (sent as f64 * right_in_window as f64 / started as f64).round() as u64 };
+        // Arrivals after a window, while other workloads are measured, are not judged, and taken to be right.
+        let outside = measurements
+            .iter()
+            .map(|one| one.timeline.warm_up().map(|second| second.ok).sum::<u64>() + one.later_arrivals);
+        work.answers = right_in_window + outside.sum::<u64>();
         let mut costs = BTreeMap::new();
+        let mut whole_pages = 0;
         for one in evidence {
             work.problems.extend(one.problems.iter().cloned());
             let Some(statements) = one.statements.as_ref().and_then(|known| known.yes()) else {
@@ -205,10 +209,12 @@ impl SideWork {
             for (name, count) in COSTS.into_iter().zip(counted) {
                 *costs.entry(name).or_insert(0.0) += count as f64;
             }
+            whole_pages += total.wal_full_page_images;
             work.statements.extend(statements.all.iter().cloned());
         }
         if work.answers > 0 {
             work.per_answer.extend(costs.into_iter().map(|(name, count)| (name, count / work.answers as f64)));
+            work.whole_pages = whole_pages as f64 / work.answers as f64;
         }
         for (name, of) in [("cpu_system_us", Occupant::System), ("cpu_postgresql_us", Occupant::Postgresql)] {
             let seconds = machine_use.iter().map(|one| one.as_ref().and_then(|one| of.seconds(one)));
@@ -218,6 +224,11 @@ impl SideWork {
             }
         }
         work
+    }
+
+    /// Reports whether bytes of WAL say more about a checkpoint, which comes when it comes, than about answers.
+    pub fn has_whole_pages(&self) -> bool {
+        self.whole_pages > WHOLE_PAGES
     }
 }
 
@@ -287,6 +298,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::measure::timeline::Timeline;
 
     fn measurement(answers: impl IntoIterator<Item = (u64, u64)>) -> Measurement {
         let mut measurement = Measurement { window: Duration::from_secs(4), ..Measurement::default() };
@@ -315,6 +327,18 @@ mod tests {
         assert_eq!(block.logarithms["answer_bytes"], 0.0);
         // 800 right answers are too few for a p99.
         assert!(!block.logarithms.contains_key("response_p99_us"));
+    }
+
+    #[test]
+    fn broken_arrivals_of_the_warm_up_are_no_divisor() {
+        let mut measurement = measurement((0..400).map(|n| (n * 10, 1_000)));
+        measurement.timeline = Timeline::new(Duration::from_secs(4)).with_warm_up(Duration::from_secs(1));
+        for n in 1..=100 {
+            let outcome = if n % 4 == 0 { Outcome::Ok } else { Outcome::Failed(500) };
+            measurement.timeline.record_warm_up(n * 10_000_000, outcome, 1_000_000);
+        }
+        (measurement.warm_up_arrivals, measurement.later_arrivals) = (100, 50);
+        assert_eq!(SideWork::of(&[&measurement], &[], &[]).answers, 400 + 25 + 50);
     }
 
     #[test]

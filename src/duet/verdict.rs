@@ -120,9 +120,9 @@ struct Measured {
     logarithms: Vec<f64>,
 }
 
-/// Judges every measure; returns with them the reasons for which nothing may be concluded.
+/// Judges every measure; returns with them the evidence that is lost, without which nothing is green.
 pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>) {
-    let (mut invalid, mut lost) = (Vec::new(), Vec::new());
+    let (mut lost, mut tails) = (Vec::new(), Vec::new());
     let (mut times, mut shown, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     let workloads = blocks.first().map_or(0, |block| block.workloads.len());
     for index in 0..workloads {
@@ -138,11 +138,12 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
             };
             let lost_in = of_workload.iter().filter(lost_here).count();
             if lost_in > 0 && at_base >= needed(measure, of_workload.len()) {
-                lost.push(format!(
+                let why = format!(
                     "{} {measure}: in {lost_in} of {} blocks the head has too few right answers for it, and the base enough",
                     measured.of,
                     of_workload.len()
-                ));
+                );
+                tails.push((index, why));
             }
             // Without enough answers for it a tail is shown and not judged; without a median there is no duet.
             let is_judged = measured.logarithms.len() >= needed(measure, of_workload.len());
@@ -159,7 +160,7 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
             (false, false) => {}
             (base, _) => {
                 let (with, without) = if base { ("base", "head") } else { ("head", "base") };
-                invalid.push(format!("{cost}: counted at the {with}, but not in every block at the {without}"));
+                lost.push(format!("{cost}: counted at the {with}, but not in every block at the {without}"));
             }
         }
     }
@@ -174,17 +175,23 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
     }
     all.extend(judge_family(counts, settings, tolerance, recurring));
     let errors = errors::judge(errors, settings);
-    if !errors.iter().any(|one| one.verdict == Some(DuetVerdict::Regressed)) {
+    let concluded = |verdict| move |one: &Judged| one.verdict == Some(verdict);
+    if errors.iter().any(concluded(DuetVerdict::Regressed)) {
         // Where the head fails, its errors say so already.
-        invalid.extend(lost);
+        lost.clear();
+    } else {
+        // A tail of those blocks that have it is a fair one if the head has no more errors than the base.
+        let is_fair = |index: usize| concluded(DuetVerdict::Unchanged)(&errors[index]);
+        lost.extend(tails.into_iter().filter(|(index, _)| !is_fair(*index)).map(|(_, why)| why));
         let without_median = shown.iter().filter(|one| one.measure == JUDGED[0].0);
-        invalid
-            .extend(without_median.map(|one| format!("{}: too few right answers for a median in every block", one.of)));
+        lost.extend(without_median.map(|one| format!("{}: too few right answers for a median in every block", one.of)));
+        let bursts = errors.iter().filter(|one| concluded(DuetVerdict::Invalid)(one));
+        lost.extend(bursts.map(|one| format!("{}: errors of the head, most of them in one block", one.of)));
     }
     all.extend(errors);
     let is_there = |one: &Measured| one.values.base.is_some() || one.values.head.is_some();
     all.extend(shown.into_iter().filter(is_there).map(|one| one.concluded(None, None)));
-    (all, invalid)
+    (all, lost)
 }
 
 /// Returns the number of blocks, of so many, that must have a measure of response time for it to be judged: a window of
@@ -206,8 +213,11 @@ impl Measured {
         }
     }
 
-    /// Gathers a cost per right answer; a side that lacks it in any block has no value.
+    /// Gathers a cost per right answer; a side that lacks it in any block has no value. Bytes of WAL are those of the
+    /// blocks in which neither side wrote whole pages, and none where there is no such block.
     fn of_work(blocks: &[Block], cost: &'static str) -> Self {
+        let whole_pages = |block: &Block| DuetSide::BOTH.into_iter().any(|side| block.work.of(side).has_whole_pages());
+        let blocks: Vec<_> = blocks.iter().filter(|block| cost != "wal_bytes" || !whole_pages(block)).collect();
         let of = |side| -> Option<Vec<f64>> {
             blocks.iter().map(|block| block.work.of(side).per_answer.get(cost).copied()).collect()
         };
@@ -230,12 +240,14 @@ impl Measured {
     }
 }
 
-/// Returns the verdict that follows from all measures.
-pub fn overall(measures: &[Judged], invalid: bool) -> DuetVerdict {
+/// Returns the verdict that follows from all measures. `invalid` is true if nothing may be concluded from any of them,
+/// and `lost` if evidence is missing: what remains may still show that the head is worse.
+pub fn overall(measures: &[Judged], invalid: bool, lost: bool) -> DuetVerdict {
     let any = |verdict| measures.iter().any(|one| one.verdict == Some(verdict));
     match () {
         () if invalid => DuetVerdict::Invalid,
         () if any(DuetVerdict::Regressed) => DuetVerdict::Regressed,
+        () if lost => DuetVerdict::Invalid,
         () if any(DuetVerdict::Improved) => DuetVerdict::Improved,
         () if any(DuetVerdict::Indistinct) => DuetVerdict::Indistinct,
         () => DuetVerdict::Unchanged,
@@ -271,15 +283,17 @@ fn judge_family(
     judged.collect()
 }
 
-/// Returns what follows from a count that is beyond its tolerance in two blocks or more, an eighth of them at least, and
-/// in none the other way by a quarter as much: a count hardly scatters, so that blocks that differ are no reason to
-/// forgive it.
+/// Returns what follows from a count that is beyond its tolerance in two blocks or more: in three of four, or in an
+/// eighth of them and in none the other way by a quarter as much. A count hardly scatters, so that blocks that differ are
+/// no reason to forgive it.
 fn recurring(logarithms: &[f64], limit: f64) -> Option<DuetVerdict> {
     let speaks = |sign: f64| {
         let most = |sign: f64| logarithms.iter().map(|one| sign * one).fold(0.0, f64::max);
         let beyond = logarithms.iter().filter(|one| sign * **one > limit).count();
         let (most, against) = (most(sign), most(-sign));
-        beyond >= 2 && beyond * 8 >= logarithms.len() && (against <= limit || against * 4.0 < most)
+        let is_rule = beyond * 4 >= logarithms.len() * 3;
+        let is_frequent = beyond * 8 >= logarithms.len() && (against <= limit || against * 4.0 < most);
+        beyond >= 2 && (is_rule || is_frequent)
     };
     match (speaks(1.0), speaks(-1.0)) {
         (true, false) => Some(DuetVerdict::Regressed),
@@ -395,6 +409,8 @@ mod tests {
         assert_eq!(verdict_of(&with_cost("sql_calls", half), "sql_calls"), Some(DuetVerdict::Improved));
         let either = |index| if index % 2 == 0 { 2.0 } else { 8.0 };
         assert_eq!(verdict_of(&with_cost("sql_calls", either), "sql_calls"), Some(DuetVerdict::Indistinct));
+        let all_but_one = |index| if index == 1 { 2.0 } else { 5.0 };
+        assert_eq!(verdict_of(&with_cost("sql_calls", all_but_one), "sql_calls"), Some(DuetVerdict::Regressed));
         // A statement of the background at the base, in one block, does not speak against it.
         let but_one = |index| if index == 1 { 3.96 } else { twice(index) };
         assert_eq!(verdict_of(&with_cost("sql_calls", but_one), "sql_calls"), Some(DuetVerdict::Regressed));
@@ -437,10 +453,14 @@ mod tests {
         head_lacks(&mut blocks[2]);
         // By an arrival less, at the edge of the window: the others decide.
         assert_eq!(verdict_of(&blocks, "response_p99_us"), Some(DuetVerdict::Unchanged));
-        blocks[2].workloads[0].answers.head.right -= 1;
-        let (_, invalid) = judge(&blocks, &SETTINGS);
+        // By errors that are not known to be of either side: the blocks that are left may be the fast ones.
+        blocks[2].workloads[0].answers.head.right -= 60;
+        let (measures, lost) = judge(&blocks, &SETTINGS);
         let why = "w response_p99_us: in 1 of 6 blocks the head has too few right answers for it, and the base enough";
-        assert_eq!(invalid, [why]);
+        assert_eq!((&lost[..], overall(&measures, false, true)), (&[why.to_owned()][..], DuetVerdict::Invalid));
+        // Of as many errors of both, none is the reason.
+        blocks[3].workloads[0].answers.base.right -= 60;
+        assert_eq!(verdict_of(&blocks, "response_p99_us"), Some(DuetVerdict::Unchanged));
         // Of both, by chance in one block: the others decide.
         blocks[2].workloads[0].answers.base.p99_us = None;
         assert_eq!(verdict_of(&blocks, "response_p99_us"), Some(DuetVerdict::Unchanged));
@@ -473,14 +493,34 @@ mod tests {
             side.per_answer.remove("wal_bytes");
             let (measures, invalid) = judge(&blocks, &SETTINGS);
             assert!(invalid[0].starts_with("wal_bytes: counted at the"), "{invalid:?}");
-            assert_eq!(overall(&measures, !invalid.is_empty()).exit_code(), exit_code::INVALID);
+            assert_eq!(overall(&measures, false, true).exit_code(), exit_code::INVALID);
+            // What is left may still be worse.
+            for block in &mut blocks {
+                block.work.head.per_answer.insert("sql_calls", 5.0);
+            }
+            assert_eq!(overall(&judge(&blocks, &SETTINGS).0, false, true).exit_code(), exit_code::REGRESSED);
         }
         let mut neither = blocks(0.0);
         for block in &mut neither {
             block.work = Sides::default();
         }
         let (measures, invalid) = judge(&neither, &SETTINGS);
-        assert_eq!((invalid.len(), overall(&measures, false)), (0, DuetVerdict::Unchanged));
+        assert_eq!((invalid.len(), overall(&measures, false, false)), (0, DuetVerdict::Unchanged));
+    }
+
+    #[test]
+    fn bytes_of_wal_after_a_checkpoint_are_left_out() {
+        let mut blocks = with_cost("wal_bytes", |index| if index < 2 { 9_000.0 } else { 2_000.0 });
+        assert_eq!(verdict_of(&blocks, "wal_bytes"), Some(DuetVerdict::Regressed));
+        for block in &mut blocks[..2] {
+            block.work.head.whole_pages = 0.9;
+        }
+        assert_eq!(verdict_of(&blocks, "wal_bytes"), Some(DuetVerdict::Unchanged));
+        // In all blocks: there is nothing to compare.
+        for block in &mut blocks {
+            block.work.base.whole_pages = 0.9;
+        }
+        assert!(!judge(&blocks, &SETTINGS).0.iter().any(|one| one.measure == "wal_bytes"));
     }
 
     #[test]
@@ -489,12 +529,15 @@ mod tests {
         for block in &mut blocks {
             block.workloads[0].answers.head = Answers { scheduled: 5_000, ..Answers::default() };
             block.workloads[0].logarithms = BTreeMap::new();
+            // Without a right answer there is no cost of one.
+            block.work.head.per_answer.clear();
         }
-        let (measures, invalid) = judge(&blocks, &SETTINGS);
-        assert_eq!((invalid.len(), overall(&measures, false)), (0, DuetVerdict::Regressed));
+        let (measures, lost) = judge(&blocks, &SETTINGS);
+        assert_eq!((lost.len(), overall(&measures, false, false)), (0, DuetVerdict::Regressed));
         // Of both: no verdict.
         for block in &mut blocks {
             block.workloads[0].answers.base = block.workloads[0].answers.head;
+            block.work.base.per_answer.clear();
         }
         let (_, invalid) = judge(&blocks, &SETTINGS);
         assert_eq!(invalid, ["w: too few right answers for a median in every block"]);

@@ -16,6 +16,8 @@ pub struct Head {
     pub schema_version: Option<u64>,
     /// True if there is a key `measures`.
     pub has_measures: bool,
+    /// True if there is a key `blocks`.
+    pub has_blocks: bool,
 }
 
 /// Checks `text`, and returns what its top level shows.
@@ -76,6 +78,7 @@ impl<'de> Visitor<'de> for Nesting<'_> {
                 match &*key {
                     "schema_version" => self.look.head.schema_version = number,
                     "measures" => self.look.head.has_measures = true,
+                    "blocks" => self.look.head.has_blocks = true,
                     _ => {}
                 }
             }

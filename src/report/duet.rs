@@ -23,7 +23,9 @@ pub fn block_line(block: &Block, of: usize) -> String {
             (Some(base), Some(head)) => format!("p50 {:.3} and {:.3} ms", base / 1e3, head / 1e3),
             _ => "too few right answers".to_owned(),
         };
-        let change = workload.logarithms.get("response_p50_us").map(|one| format!(" ({})", percent(one.exp_m1())));
+        // The mean of seconds, which the quotient of the two is not.
+        let change = workload.logarithms.get("response_p50_us");
+        let change = change.map(|one| format!(", second by second {}", percent(one.exp_m1())));
         format!("{} {p50}{}", workload.name, change.unwrap_or_default())
     });
     format!("{:<12} {}", format!("block {}/{of}", block.number), workloads.collect::<Vec<_>>().join("; "))
@@ -32,10 +34,8 @@ pub fn block_line(block: &Block, of: usize) -> String {
 /// Renders a duet as text.
 pub fn text(duet: &Duet) -> String {
     let mut text = format!("{:<12} {}: {}\n", "verdict", duet.verdict, meaning(duet));
-    for (word, lines) in [("invalid", &duet.invalid), ("repeated", &duet.repeated), ("note", &duet.notes)] {
-        for line in lines {
-            let _ = writeln!(text, "{word:<12} {line}");
-        }
+    for (word, line) in remarks(duet) {
+        let _ = writeln!(text, "{word:<12} {line}");
     }
     for (side, described) in systems(duet) {
         let _ = writeln!(text, "{side:<12} {described}");
@@ -51,10 +51,8 @@ pub fn text(duet: &Duet) -> String {
 /// Renders a duet as a section of Markdown.
 pub fn markdown(duet: &Duet) -> String {
     let mut text = format!("### {}: {}\n\n{}\n\n", escape(duet.scenario), duet.verdict, escape(&meaning(duet)));
-    for (word, lines) in [("invalid", &duet.invalid), ("repeated", &duet.repeated), ("note", &duet.notes)] {
-        for line in lines {
-            let _ = writeln!(text, "- {word}: {}", escape(line));
-        }
+    for (word, line) in remarks(duet) {
+        let _ = writeln!(text, "- {word}: {}", escape(line));
     }
     let _ = writeln!(text, "\n{}", markdown_table(&measures(&duet.measures)));
     let statements = statements(&duet.statements);
@@ -70,6 +68,12 @@ pub fn markdown(duet: &Duet) -> String {
         let _ = writeln!(text, "{side}: {}  ", escape(&described));
     }
     text
+}
+
+/// Returns what is said beside the verdict, each line with its kind.
+fn remarks(duet: &Duet) -> impl Iterator<Item = (&'static str, &String)> {
+    let kinds = [("invalid", &duet.invalid), ("lost", &duet.lost), ("repeated", &duet.repeated), ("note", &duet.notes)];
+    kinds.into_iter().flat_map(|(word, lines)| lines.iter().map(move |line| (word, line)))
 }
 
 /// Returns the meaning of the verdict in a sentence.

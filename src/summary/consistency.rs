@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use super::facts::{DistributionFacts, ThresholdFacts};
 use super::verdict::Verdict;
-use super::{Summary, WorkloadResults};
+use super::{Summary, WorkloadResults, WorkloadSummary};
+use crate::evidence::{Evidence, Statements};
 use crate::measure::{Distribution, Outcome};
 
 /// The exit code of a run whose results could not be written to their folder.
 const ELSEWHERE: u8 = 1;
 /// The largest plausible figure of a run: nanoseconds of eleven days, bytes of a petabyte.
-const LARGEST: f64 = 1e15;
+pub const LARGEST: f64 = 1e15;
 /// Histograms keep values to within a thousandth, and means are rounded to a hundredth of a microsecond.
 const RESOLUTION: f64 = 1e-3;
 const ROUNDED_US: f64 = 0.02;
@@ -131,6 +132,13 @@ pub fn fields(summary: &Summary) -> Result<(), String> {
     }
     let scheduled = sum(summary.measured().map(|(_, results)| results.arrivals.scheduled));
     share(summary.error_share, sum(summary.measured().map(|(_, results)| right(results))), scheduled)?;
+    let groups = summary.evidence.len();
+    for (index, one) in summary.evidence.iter().enumerate() {
+        // Workloads that run one after another have evidence each.
+        let all = &summary.workloads[..];
+        let workloads = if groups > 1 { all.get(index..=index).unwrap_or_default() } else { all };
+        evidence(one, workloads).map_err(|why| format!("evidence[{index}].{why}"))?;
+    }
     for (index, threshold) in summary.thresholds.iter().enumerate() {
         self::threshold(threshold).map_err(|why| format!("thresholds[{index}].{why}"))?;
     }
@@ -169,6 +177,46 @@ fn results(results: &WorkloadResults) -> Result<(), String> {
         }
         None => Ok(()),
     }
+}
+
+fn evidence(evidence: &Evidence, workloads: &[WorkloadSummary]) -> Result<(), String> {
+    let arrivals = workloads.iter().map(|one| one.results.as_ref().map(|results| &results.arrivals));
+    let sent: Option<Vec<u64>> =
+        arrivals.map(|one| one.map(|one| sum([one.warm_up, one.started, one.later].into_iter()))).collect();
+    if let Some(sent) = sent.map(|sent| sum(sent.into_iter()))
+        && sent != evidence.arrivals
+    {
+        return Err(format!("arrivals: they are {}, but {sent} were sent", evidence.arrivals));
+    }
+    let statements = evidence.statements.as_ref().and_then(|known| known.yes());
+    statements.map_or(Ok(()), |one| self::statements(one, evidence.arrivals).map_err(|why| format!("statements.{why}")))
+}
+
+fn statements(statements: &Statements, arrivals: u64) -> Result<(), String> {
+    let total = &statements.total;
+    let listed = statements.most_called.iter().map(|one| &one.cost);
+    for (name, total, listed) in [
+        ("calls", total.calls, sum(listed.clone().map(|cost| cost.calls))),
+        ("rows", total.rows, sum(listed.clone().map(|cost| cost.rows))),
+        ("wal_records", total.wal_records, sum(listed.clone().map(|cost| cost.wal_records))),
+        ("wal_bytes", total.wal_bytes, sum(listed.map(|cost| cost.wal_bytes))),
+    ] {
+        if listed > total {
+            return Err(format!("total.{name}: it is {total}, but those of most_called are {listed}"));
+        }
+    }
+    let Some(each) = &statements.per_arrival else { return Ok(()) };
+    for (name, each, total) in [
+        ("calls", each.calls, total.calls),
+        ("rows", each.rows, total.rows),
+        ("wal_bytes", each.wal_bytes, total.wal_bytes),
+    ] {
+        let held = total as f64 / arrivals.max(1) as f64;
+        if (each - held).abs() > held * SHARE_DIGITS {
+            return Err(format!("per_arrival.{name}: it is {each}, but total and arrivals give {held}"));
+        }
+    }
+    Ok(())
 }
 
 fn share(stated: Option<f64>, right: u64, scheduled: u64) -> Result<(), String> {

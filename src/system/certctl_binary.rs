@@ -100,6 +100,16 @@ pub struct BinaryChoice {
     pub shares_network: bool,
 }
 
+impl BinaryChoice {
+    /// Looks for the files, without reading them.
+    ///
+    /// # Errors
+    /// If the binary or its migrations are not there, or the binary cannot be run (kind `Usage`).
+    pub fn check(&self) -> Result<()> {
+        binary_files::find(self).map(drop)
+    }
+}
+
 /// A certctl that can be started again and again, each time on a fresh copy of one prepared database. Dropping it
 /// removes everything; drop the server that it started first.
 pub struct PreparedCertctl {

@@ -440,7 +440,7 @@ fn doctor_checks_the_postgresql_settings() {
     for (finding, hint) in [
         (
             "fail  17 connections allowed, 0 of them used by other databases; certctl's pool opens up to 50, and this suite \
-             3",
+             4",
             "raise max_connections to 100",
         ),
         ("warn  fsync off, synchronous_commit off: writes are faster than a durable database's", "set both to on"),

@@ -48,6 +48,7 @@ fn a_head_that_answers_late_has_regressed() {
     let done = of_references(&arguments).run().exits(4);
     let json = json(&done);
     assert_eq!((&json["verdict"], &json["exit_code"]), (&"regressed".into(), &4.into()));
+    assert_eq!((&json["invalid"], &json["lost"]), (&Value::Array(Vec::new()), &Value::Array(Vec::new())), "{json:#}");
     let p50 = measure(&json, "response_p50_us");
     assert_eq!((&p50["verdict"], &p50["of"]), (&"regressed".into(), &"agent_storm".into()));
     assert!(p50["values"]["head"].as_f64().unwrap() >= 100e3, "{p50}");
@@ -135,7 +136,8 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
         (format!("--base {REFERENCE}"), "--head"),
         (format!("--base {REFERENCE} --head {url} --token x"), "one side runs already"),
         (format!("--base {REFERENCE} --head /nowhere/server"), "--head /nowhere/server: No such file"),
-        (format!("--base {script} --head {REFERENCE}"), "of the binary's commit: --base-migrations FOLDER"),
+        (format!("--base {script} --head {script}"), "of the binary's commit: --base-migrations FOLDER"),
+        (format!("--base {script} --head {REFERENCE}"), "one side is a certctl-server, and the other a reference"),
         (format!("--base {url} --head {url}"), "each side would have the other's load too"),
         (
             format!(
@@ -158,6 +160,8 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
             "--allow-foreign-rows applies only to systems that run",
         ),
         (format!("--base {REFERENCE} --head {REFERENCE} --allow-remote"), "hint: leave it out, or give two URLs"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --share-network"), "applies only to a certctl-server"),
+        (format!("--base {REFERENCE} --head {REFERENCE} --threshold 2"), "write it with %, as 2% or 200%"),
         (format!("--base {REFERENCE} --head {REFERENCE} --bench connector_tier"), "no bench target of that name"),
         (format!("--base {REFERENCE} --head {REFERENCE} --bench acme_burst"), "give a rate after `--`"),
         (format!("--base {REFERENCE} --head {REFERENCE} --blocks 1"), "1 is not in 2..=100"),

@@ -71,6 +71,8 @@ impl Player {
             if migrations.is_some() {
                 return Err(only_of_binaries());
             }
+            // One without a folder would be looked for in PATH.
+            let program = std::path::absolute(&program).context(|| format!("finding {name}"))?;
             let environment = environment.iter().map(|one| assignment(one, flag)).collect::<Result<_>>()?;
             let sha256 = sha256(&read(&program, flag)?);
             return Ok(Self::Reference { program, sha256, environment });
@@ -82,11 +84,16 @@ impl Player {
         let settings = ChosenSettings::new(&environment, names)?;
         let (migrations, shares_network) = (migrations.clone(), flags.share_network);
         let choice = BinaryChoice { flags: names, program, migrations, settings, shares_network };
+        choice.check()?;
         Ok(Self::Certctl { choice, prepared: None })
     }
 
     pub(super) fn is_running(&self) -> bool {
         matches!(self, Self::Running(_))
+    }
+
+    pub(super) fn is_reference(&self) -> bool {
+        matches!(self, Self::Reference { .. })
     }
 
     pub(super) fn shown(&self) -> String {

@@ -34,8 +34,8 @@ use crate::summary::plan::PlanFacts;
 use crate::system::{CheckedCertctl, System as _};
 use crate::terminal::{errln, outln};
 
-/// The time that the start of both systems took, more or less, on 2 cores.
-const START: Duration = Duration::from_secs(4);
+/// The time that the start and the end of both systems took, more or less, on 2 cores.
+const START: Duration = Duration::from_secs(6);
 /// The most blocks that are repeated because the generator was at fault, or a port was taken.
 const MOST_REPEATED: usize = 3;
 /// The share of all processors that others must take to be mentioned.
@@ -79,7 +79,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         let blocks = self.result.settings.blocks as u32;
         outln!("{:<12} {} against {}", "duet", self.players.base.shown(), self.players.head.shown());
         outln!(
-            "{:<12} {blocks} of {} s, with a start of both before each: about {:.0} minutes",
+            "{:<12} {blocks} of {} s, with a start of both before each: about {:.1} minutes",
             "blocks",
             span.as_secs(),
             ((span + START) * blocks).as_secs_f64() / 60.0
@@ -123,13 +123,17 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
                 self.result.notes.push(what.to_owned());
             }
             self.reasons.extend(fatal.into_iter().chain(ours));
-            for note in notes {
+            if self.is_over() {
+                break;
+            }
+            let whole_pages = DuetSide::BOTH.into_iter().filter(|side| block.work.of(*side).has_whole_pages());
+            let whole_pages = whole_pages.map(|side| {
+                format!("block {number}: its bytes of WAL are not compared: the {} wrote whole pages", side.label())
+            });
+            for note in notes.into_iter().chain(whole_pages) {
                 if !self.result.notes.contains(&note) {
                     self.result.notes.push(note);
                 }
-            }
-            if self.is_over() {
-                break;
             }
             outln!("{}", report::block_line(&block, wanted));
             self.result.blocks.push(block);
@@ -164,12 +168,13 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
     /// Judges the blocks so far.
     fn judge(&mut self) {
         let result = &mut self.result;
-        let (measures, invalid) = verdict::judge(&result.blocks, &result.settings);
-        result.invalid = [&self.reasons[..], &invalid].concat();
+        let (measures, lost) = verdict::judge(&result.blocks, &result.settings);
+        result.invalid.clone_from(&self.reasons);
         if result.blocks.len() < result.settings.blocks {
             result.invalid.push(format!("{} of {} blocks were played", result.blocks.len(), result.settings.blocks));
         }
-        result.verdict = verdict::overall(&measures, !result.invalid.is_empty());
+        result.verdict = verdict::overall(&measures, !result.invalid.is_empty(), !lost.is_empty());
+        result.lost = lost;
         result.exit_code = result.verdict.exit_code();
         result.measures = measures;
         result.statements = pair_statements(&result.blocks);

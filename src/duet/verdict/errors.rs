@@ -9,6 +9,8 @@ use crate::measure::binomial;
 
 /// The share of arrivals by which errors must grow to count, beside being no accident.
 const LEAST_ERRORS: f64 = 0.001;
+/// The share of all arrivals from which errors of one block alone are too many to be passed over.
+const LARGE_BURST: f64 = 0.01;
 
 /// The errors of a workload, block by block.
 pub(super) struct Errors {
@@ -94,6 +96,7 @@ pub(super) fn judge(errors: Vec<Errors>, settings: &Settings) -> Vec<Judged> {
         let verdict = match () {
             () if one.grew(DuetSide::Head, worse[index], settings.alpha) => DuetVerdict::Regressed,
             () if one.grew(DuetSide::Base, better[index], settings.alpha) => DuetVerdict::Improved,
+            () if worse[index] <= settings.alpha && growth(all, DuetSide::Head) > LARGE_BURST => DuetVerdict::Invalid,
             () if growth(all, DuetSide::Head) <= 0.0 || most_growth(all) <= LEAST_ERRORS => DuetVerdict::Unchanged,
             () => DuetVerdict::Indistinct,
         };
@@ -140,6 +143,9 @@ mod tests {
         assert_eq!(with_errors(0, 100, 1), Some(DuetVerdict::Indistinct));
         let burst = [(0, 0), (0, 0), (0, 100), (0, 0), (0, 1), (0, 0)];
         assert_eq!(verdict_of(5_000, burst), Some(DuetVerdict::Indistinct));
+        // A block of which most failed is never green.
+        assert_eq!(with_errors(0, 3_000, 1), Some(DuetVerdict::Invalid));
+        assert_eq!(with_errors(3_000, 0, 1), Some(DuetVerdict::Unchanged));
         assert_eq!(with_errors(100, 0, 1), Some(DuetVerdict::Unchanged));
     }
 
