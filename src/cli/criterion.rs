@@ -189,11 +189,11 @@ impl CriterionFlags {
     /// If the filter looks like a setting whose flag is missing.
     pub fn nothing_matches(&self, bench: &str) -> Result<(), Error> {
         let Some(filter) = self.filter.as_ref().filter(|_| !self.ignored) else { return Ok(()) };
-        if filter.contains('=') {
-            return Err(Error::usage(format!("{filter}: it is taken for a filter, and no benchmark has such an id"))
+        if let Some((name, _)) = filter.split_once('=') {
+            return Err(Error::usage(format!("{name}=… is taken for a filter, and no benchmark has such an id"))
                 .with_hint("write the flag before each value: --certctl-env A=1 --certctl-env B=2"));
         }
-        errln!("{bench}: the filter {filter} matches no benchmark here; --list shows their ids");
+        errln!("{bench}: the filter matches no benchmark here; --list shows their ids");
         Ok(())
     }
 }

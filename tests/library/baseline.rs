@@ -1,5 +1,6 @@
 //! Baselines from their front door: saved runs in; a file, a table, an exit code out.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{Permissions, read_to_string, set_permissions, write};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -79,7 +80,11 @@ fn a_parsed_baseline_is_written_back_byte_for_byte() {
     let baseline = Baseline::parse("it", &text).unwrap();
     assert_eq!(baseline.to_text().unwrap(), text);
     // It is equal to the runs that it was made of.
-    let (file, fresh) = (baseline.into_side(), Side::of(&runs()).unwrap());
+    let (mut file, fresh) = (baseline.into_side(), Side::of(&runs()).unwrap());
+    for (index, run) in file.runs.iter_mut().enumerate() {
+        // As if it had been made of runs of another hour.
+        run.finished_at = format!("2026-01-01T01:0{index}:00Z");
+    }
     let comparison = compared(&fresh, &file);
     assert_eq!(comparison.exit_code, 0, "{comparison}");
     for measure in &comparison.measures {
@@ -127,8 +132,8 @@ fn a_tampered_baseline_is_refused() {
         let changed = format!("\"tolerance\": {impossible}");
         assert_refused(parse("\"tolerance\": 0.02", &changed), ErrorKind::Usage, &["impossible tolerance"]);
     }
-    let errors = "\"kind\": \"share\", \"tolerance\": 0.00125, \"values\": [0";
-    let many = errors.replace("[0", "[1e300");
+    let errors = "\"kind\": \"share\", \"tolerance\": 0.00125, \"values\": [0.0";
+    let many = errors.replace("[0.0", "[1e300");
     assert_refused(parse(errors, &many), ErrorKind::Usage, &["error_share has an impossible value"]);
     let clients = "\"agent_storm/clients\": \"200\"";
     assert_refused(parse(clients, "\"agent_storm/clients\": \"300\""), ErrorKind::Usage, &["fingerprint"]);
@@ -246,7 +251,9 @@ fn a_quantile_that_only_the_base_has_is_missing() {
     assert_eq!((lost.verdict, lost.exit_code), (Judgement::Missing, 5), "{lost}");
     assert_eq!(lost.missing, ["agent_storm/response_p99_us: the head has too few samples"]);
     // Neither side has it, or the head alone.
-    for (base, head, code) in [(&head, &head, 0), (&head, &base, 0)] {
+    let mut neither = head.clone();
+    neither.runs.clone_from(&base.runs);
+    for (base, head, code) in [(&neither, &head, 0), (&head, &base, 0)] {
         let comparison = compared(base, head);
         assert_eq!((p99(&comparison).verdict, comparison.exit_code), (Judgement::Indistinct, code), "{comparison}");
     }
@@ -599,8 +606,11 @@ fn errors_are_compared_as_shares() {
 #[test]
 fn another_machine_or_workload_is_incomparable() {
     let base = Side::of(&runs()).unwrap();
+    let ids = Cell::new(0);
     let changed = |change: &dyn Fn(&mut Summary)| {
         let mut summary = Made { slowness: 2.0, calls: 6, number: 20, ..Made::default() }.summary();
+        ids.set(ids.get() + 1);
+        summary.run_id = Some(ids.get().to_string());
         change(&mut summary);
         Side::of(&[("it".to_owned(), summary)]).unwrap()
     };
@@ -809,8 +819,8 @@ fn the_program_blesses_and_compares() {
     let bases = "base1 base2 base3 base4/summary.json base5";
     let heads = "head1 head2 head3 head4 head5";
 
-    // A single run against itself, and runs against runs.
-    shelf.run("compare base1 base1", 0);
+    // A single run against another, and runs against runs.
+    shelf.run("compare base1 base2", 0);
     let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json --markdown red.md"), 4);
     let comment = read_to_string(shelf.path("red.md")).unwrap();
     assert!(comment.starts_with("### agent_storm: regressed\n\n**6 of 17 measures became worse**"), "{comment}");
@@ -840,10 +850,11 @@ fn the_program_blesses_and_compares() {
     shelf.run(&format!("bless {bases} --output chosen.json"), 0);
     assert_eq!(read_to_string(shelf.path(written_path)).unwrap(), read_to_string(shelf.path("chosen.json")).unwrap());
     shelf.run(&format!("compare --base chosen.json --head {heads}"), 4);
-    shelf.run("compare chosen.json base2", 0);
+    Made { number: 31, ..Made::default() }.save(&shelf.path("another"));
+    shelf.run("compare chosen.json another", 0);
 
     // Neither red nor green.
-    let mut lost = Made::default().summary();
+    let mut lost = Made { number: 32, ..Made::default() }.summary();
     lost.evidence.clear();
     save(&lost, &shelf.path("lost"));
     let without = shelf.run("compare chosen.json lost --markdown lost.md", 5);
@@ -851,7 +862,7 @@ fn the_program_blesses_and_compares() {
     let comment = read_to_string(shelf.path("lost.md")).unwrap();
     assert!(comment.starts_with("### agent_storm: missing\n\nevidence is missing"), "{comment}");
     assert!(comment.contains("\n- missing: database/sql_calls_per_answer: only the base reports it"), "{comment}");
-    let mut other = Made::default().summary();
+    let mut other = Made { number: 33, ..Made::default() }.summary();
     other.about.machine.cores = 64;
     save(&other, &shelf.path("elsewhere"));
     let elsewhere = shelf.run("compare chosen.json elsewhere", 5);

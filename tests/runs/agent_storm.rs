@@ -235,6 +235,7 @@ fn usage_errors_exit_2_and_name_the_fault() {
         ("--target https://localhost:1 --insecure --ca-file x", "cannot be used with"),
         ("--target https://localhost:1 --in-memory", "cannot be used with"),
         ("[", "the filter is not a regular expression"),
+        ("CERTCTL_LOG_LEVEL=info", "CERTCTL_LOG_LEVEL=… is taken for a filter"),
     ] {
         let finished = Bench::new(&format!("--bench {arguments}")).refused(2);
         assert!(finished.stderr.contains(message), "{arguments}: {}", finished.stderr);
@@ -273,7 +274,8 @@ fn list_and_filter_follow_criterion() {
     }
     // A filter that matches nothing starts nothing.
     let finished = Bench::new("--bench nothing_of_the_kind").run().exits(0);
-    assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("", ""));
+    let why = "agent_storm: the filter matches no benchmark here; --list shows their ids\n";
+    assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("", why));
     // One that matches the workload leaves the loop out.
     let finished = Bench::new("--in-memory sustained").run().exits(0);
     assert!(finished.stdout.contains("(exit 0)") && !finished.stdout.contains("Criterion loop"));
