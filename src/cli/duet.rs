@@ -251,8 +251,10 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
             .with_hint("give two programs, or two URLs"));
     }
     if players.base.is_reference() != players.head.is_reference() {
-        return Err(Error::usage("one side is a certctl-server, and the other a reference server: they are not compared")
-            .with_hint("give two builds of the same program"));
+        return Err(Error::usage(
+            "one side is a certctl-server, and the other a reference server: they are not compared",
+        )
+        .with_hint("give two builds of the same program"));
     }
     if let (Player::Running(base), Player::Running(head)) = (&players.base, &players.head) {
         let shared = match () {
