@@ -1,6 +1,7 @@
 //! The statistics, and the evidence that is made of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use certctl_bench::baseline::compare::{self, CompareOptions};
 use certctl_bench::baseline::{Judgement, Side};
@@ -141,9 +142,11 @@ fn a_partial_reset_of_counters_is_reported() {
 
 /// Returns runs at a PostgreSQL with these settings; none of them for a suite that did not record them yet.
 fn side(calls: u64, settings: &[(&str, &str)]) -> Side {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
     let runs: Vec<_> = (1..=2)
         .map(|number| {
             let mut summary = Made { number, calls, ..Made::default() }.summary();
+            summary.run_id = Some(RUNS.fetch_add(1, Ordering::Relaxed).to_string());
             let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             summary.evidence[0].settings.extend(settings);
             (format!("run {number}"), summary)
