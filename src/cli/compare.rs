@@ -31,7 +31,7 @@ pub struct CompareFlags {
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "base")]
     head: Vec<PathBuf>,
     /// Least change of a latency that counts: 5%, 0.5%.
-    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share, env = "CERTCTL_BENCH_THRESHOLD")]
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = threshold, env = "CERTCTL_BENCH_THRESHOLD")]
     threshold: f64,
     /// Compare only counts, such as SQL calls per right answer, which are comparable between machines.
     #[arg(long)]
@@ -72,13 +72,19 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
     Ok(comparison.exit_code)
 }
 
-/// Parses a share: `5%` or `0.05`, from 0% to 1000%. A number of 1 or more needs the sign: a `2` may be meant for 2%.
+/// Parses a share: `5%` or `0.05`, from 0% to 1000%.
 pub fn share(text: &str) -> Result<f64, String> {
     let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
     let share = number.trim().parse::<f64>().map_err(|_| "write it as 5% or 0.05".to_owned())? * scale;
-    match share {
-        share if scale == 1.0 && share >= 1.0 => Err(format!("write it with %, as {number}% or {}%", share * 100.0)),
-        share if (0.0..=10.0).contains(&share) => Ok(share),
-        _ => Err("must be from 0% to 1000%".to_owned()),
+    if (0.0..=10.0).contains(&share) { Ok(share) } else { Err("must be from 0% to 1000%".to_owned()) }
+}
+
+/// Parses a share of which 1 or more needs the sign: a `2` may be meant for 2%.
+pub fn threshold(text: &str) -> Result<f64, String> {
+    match share(text)? {
+        share if share >= 1.0 && !text.ends_with('%') => {
+            Err(format!("write it with %, as {text}% or {}%", share * 100.0))
+        }
+        share => Ok(share),
     }
 }

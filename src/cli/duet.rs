@@ -15,7 +15,7 @@ use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench, Groups};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{AccessFlags, CertctlFlags, LoadFlags};
-use super::compare::share;
+use super::compare::{share, threshold};
 use super::prepare::announce_insecure;
 use super::remote;
 use super::signals::Signals;
@@ -59,7 +59,7 @@ pub struct DuetFlags {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=100))]
     blocks: u16,
     /// Least change of a response time that counts: 1%, 0.5%.
-    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = threshold)]
     threshold: f64,
     /// Probability with which a duet of two equal systems may end as `regressed` for a response time.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = alpha)]
@@ -245,16 +245,16 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
 fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     let load = BenchLoad::<B>::parse(&flags.load)?;
     let groups = Sides::try_make(|side| load.groups(side, 0))?;
+    let is_reference = |side: &str, flag| is_reference(Path::new(side), flag);
+    let are_programs = !is_url(&flags.base) && !is_url(&flags.head);
+    if are_programs && is_reference(&flags.base, "base")? != is_reference(&flags.head, "head")? {
+        return Err(Error::usage("one side is a certctl-server, the other a reference server: they are not compared")
+            .with_hint("give two builds of the same program"));
+    }
     let mut players = Sides::try_make(|side| Player::of(&flags, side))?;
     if players.base.is_running() != players.head.is_running() {
         return Err(Error::usage("one side runs already, and the other is to be started: their lives would differ")
             .with_hint("give two programs, or two URLs"));
-    }
-    if players.base.is_reference() != players.head.is_reference() {
-        return Err(Error::usage(
-            "one side is a certctl-server, and the other a reference server: they are not compared",
-        )
-        .with_hint("give two builds of the same program"));
     }
     if let (Player::Running(base), Player::Running(head)) = (&players.base, &players.head) {
         let shared = match () {

@@ -137,7 +137,7 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
         (format!("--base {REFERENCE} --head {url} --token x"), "one side runs already"),
         (format!("--base {REFERENCE} --head /nowhere/server"), "--head /nowhere/server: No such file"),
         (format!("--base {script} --head {script}"), "of the binary's commit: --base-migrations FOLDER"),
-        (format!("--base {script} --head {REFERENCE}"), "one side is a certctl-server, and the other a reference"),
+        (format!("--base {script} --head {REFERENCE}"), "one side is a certctl-server, the other a reference"),
         (format!("--base {url} --head {url}"), "each side would have the other's load too"),
         (
             format!(

@@ -92,10 +92,6 @@ impl Player {
         matches!(self, Self::Running(_))
     }
 
-    pub(super) fn is_reference(&self) -> bool {
-        matches!(self, Self::Reference { .. })
-    }
-
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Running(certctl) => certctl.base.to_string(),
