@@ -301,7 +301,7 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
             verdict: DuetVerdict::Invalid,
             exit_code: DuetVerdict::Invalid.exit_code(),
             invalid: Vec::new(),
-            lost: Vec::new(),
+            missing: Vec::new(),
             notes: Vec::new(),
             settings,
             systems: None,

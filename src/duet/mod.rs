@@ -79,8 +79,8 @@ pub struct Duet {
     pub exit_code: u8,
     /// The reasons for which nothing may be concluded.
     pub invalid: Vec<String>,
-    /// Evidence that is lost: without it the verdict is never green, and is `regressed` where what is left shows that.
-    pub lost: Vec<String>,
+    /// Missing evidence: without it the verdict is never green, and is `regressed` where what is left shows that.
+    pub missing: Vec<String>,
     /// Remarks that do not change the verdict.
     pub notes: Vec<String>,
     /// The bounds of the judgement.

@@ -120,9 +120,9 @@ struct Measured {
     logarithms: Vec<f64>,
 }
 
-/// Judges every measure; returns with them the evidence that is lost, without which nothing is green.
+/// Judges every measure; returns with them the evidence that is missing, without which nothing is green.
 pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>) {
-    let (mut lost, mut tails) = (Vec::new(), Vec::new());
+    let (mut missing, mut tails) = (Vec::new(), Vec::new());
     let (mut times, mut shown, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     let workloads = blocks.first().map_or(0, |block| block.workloads.len());
     for index in 0..workloads {
@@ -160,7 +160,7 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
             (false, false) => {}
             (base, _) => {
                 let (with, without) = if base { ("base", "head") } else { ("head", "base") };
-                lost.push(format!("{cost}: counted at the {with}, but not in every block at the {without}"));
+                missing.push(format!("{cost}: counted at the {with}, but not in every block at the {without}"));
             }
         }
     }
@@ -178,20 +178,21 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
     let concluded = |verdict| move |one: &Judged| one.verdict == Some(verdict);
     if errors.iter().any(concluded(DuetVerdict::Regressed)) {
         // Where the head fails, its errors say so already.
-        lost.clear();
+        missing.clear();
     } else {
         // A tail of those blocks that have it is a fair one if the head has no more errors than the base.
         let is_fair = |index: usize| concluded(DuetVerdict::Unchanged)(&errors[index]);
-        lost.extend(tails.into_iter().filter(|(index, _)| !is_fair(*index)).map(|(_, why)| why));
+        missing.extend(tails.into_iter().filter(|(index, _)| !is_fair(*index)).map(|(_, why)| why));
         let without_median = shown.iter().filter(|one| one.measure == JUDGED[0].0);
-        lost.extend(without_median.map(|one| format!("{}: too few right answers for a median in every block", one.of)));
+        missing
+            .extend(without_median.map(|one| format!("{}: too few right answers for a median in every block", one.of)));
         let bursts = errors.iter().filter(|one| concluded(DuetVerdict::Invalid)(one));
-        lost.extend(bursts.map(|one| format!("{}: errors of the head, most of them in one block", one.of)));
+        missing.extend(bursts.map(|one| format!("{}: errors of the head, most of them in one block", one.of)));
     }
     all.extend(errors);
     let is_there = |one: &Measured| one.values.base.is_some() || one.values.head.is_some();
     all.extend(shown.into_iter().filter(is_there).map(|one| one.concluded(None, None)));
-    (all, lost)
+    (all, missing)
 }
 
 /// Returns the number of blocks, of so many, that must have a measure of response time for it to be judged: a window of
@@ -241,13 +242,13 @@ impl Measured {
 }
 
 /// Returns the verdict that follows from all measures. `invalid` is true if nothing may be concluded from any of them,
-/// and `lost` if evidence is missing: what remains may still show that the head is worse.
-pub fn overall(measures: &[Judged], invalid: bool, lost: bool) -> DuetVerdict {
+/// and `missing` if evidence is: what remains may still show that the head is worse.
+pub fn overall(measures: &[Judged], invalid: bool, missing: bool) -> DuetVerdict {
     let any = |verdict| measures.iter().any(|one| one.verdict == Some(verdict));
     match () {
         () if invalid => DuetVerdict::Invalid,
         () if any(DuetVerdict::Regressed) => DuetVerdict::Regressed,
-        () if lost => DuetVerdict::Invalid,
+        () if missing => DuetVerdict::Invalid,
         () if any(DuetVerdict::Improved) => DuetVerdict::Improved,
         () if any(DuetVerdict::Indistinct) => DuetVerdict::Indistinct,
         () => DuetVerdict::Unchanged,
@@ -455,9 +456,9 @@ mod tests {
         assert_eq!(verdict_of(&blocks, "response_p99_us"), Some(DuetVerdict::Unchanged));
         // By errors that are not known to be of either side: the blocks that are left may be the fast ones.
         blocks[2].workloads[0].answers.head.right -= 60;
-        let (measures, lost) = judge(&blocks, &SETTINGS);
+        let (measures, missing) = judge(&blocks, &SETTINGS);
         let why = "w response_p99_us: in 1 of 6 blocks the head has too few right answers for it, and the base enough";
-        assert_eq!((&lost[..], overall(&measures, false, true)), (&[why.to_owned()][..], DuetVerdict::Invalid));
+        assert_eq!((&missing[..], overall(&measures, false, true)), (&[why.to_owned()][..], DuetVerdict::Invalid));
         // Of as many errors of both, none is the reason.
         blocks[3].workloads[0].answers.base.right -= 60;
         assert_eq!(verdict_of(&blocks, "response_p99_us"), Some(DuetVerdict::Unchanged));
@@ -532,8 +533,8 @@ mod tests {
             // Without a right answer there is no cost of one.
             block.work.head.per_answer.clear();
         }
-        let (measures, lost) = judge(&blocks, &SETTINGS);
-        assert_eq!((lost.len(), overall(&measures, false, false)), (0, DuetVerdict::Regressed));
+        let (measures, missing) = judge(&blocks, &SETTINGS);
+        assert_eq!((missing.len(), overall(&measures, false, false)), (0, DuetVerdict::Regressed));
         // Of both: no verdict.
         for block in &mut blocks {
             block.workloads[0].answers.base = block.workloads[0].answers.head;

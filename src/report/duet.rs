@@ -72,7 +72,8 @@ pub fn markdown(duet: &Duet) -> String {
 
 /// Returns what is said beside the verdict, each line with its kind.
 fn remarks(duet: &Duet) -> impl Iterator<Item = (&'static str, &String)> {
-    let kinds = [("invalid", &duet.invalid), ("lost", &duet.lost), ("repeated", &duet.repeated), ("note", &duet.notes)];
+    let kinds =
+        [("invalid", &duet.invalid), ("missing", &duet.missing), ("repeated", &duet.repeated), ("note", &duet.notes)];
     kinds.into_iter().flat_map(|(word, lines)| lines.iter().map(move |line| (word, line)))
 }
 

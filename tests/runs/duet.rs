@@ -48,7 +48,11 @@ fn a_head_that_answers_late_has_regressed() {
     let done = of_references(&arguments).run().exits(4);
     let json = json(&done);
     assert_eq!((&json["verdict"], &json["exit_code"]), (&"regressed".into(), &4.into()));
-    assert_eq!((&json["invalid"], &json["lost"]), (&Value::Array(Vec::new()), &Value::Array(Vec::new())), "{json:#}");
+    assert_eq!(
+        (&json["invalid"], &json["missing"]),
+        (&Value::Array(Vec::new()), &Value::Array(Vec::new())),
+        "{json:#}"
+    );
     let p50 = measure(&json, "response_p50_us");
     assert_eq!((&p50["verdict"], &p50["of"]), (&"regressed".into(), &"agent_storm".into()));
     assert!(p50["values"]["head"].as_f64().unwrap() >= 100e3, "{p50}");

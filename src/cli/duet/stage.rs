@@ -168,13 +168,13 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
     /// Judges the blocks so far.
     fn judge(&mut self) {
         let result = &mut self.result;
-        let (measures, lost) = verdict::judge(&result.blocks, &result.settings);
+        let (measures, missing) = verdict::judge(&result.blocks, &result.settings);
         result.invalid.clone_from(&self.reasons);
         if result.blocks.len() < result.settings.blocks {
             result.invalid.push(format!("{} of {} blocks were played", result.blocks.len(), result.settings.blocks));
         }
-        result.verdict = verdict::overall(&measures, !result.invalid.is_empty(), !lost.is_empty());
-        result.lost = lost;
+        result.verdict = verdict::overall(&measures, !result.invalid.is_empty(), !missing.is_empty());
+        result.missing = missing;
         result.exit_code = result.verdict.exit_code();
         result.measures = measures;
         result.statements = pair_statements(&result.blocks);
