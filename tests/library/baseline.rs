@@ -821,6 +821,9 @@ fn the_program_blesses_and_compares() {
 
     // A single run against another, and runs against runs.
     shelf.run("compare base1 base2", 0);
+    // Without ids, the end of a run tells.
+    let twice = shelf.run("compare base1 base1", 5);
+    assert!(text_of(&twice.stdout).contains("the same run, 2026-01-01T00:01:00Z, is in the base and in the head"));
     let red = shelf.run(&format!("compare --base {bases} --head {heads} --json red.json --markdown red.md"), 4);
     let comment = read_to_string(shelf.path("red.md")).unwrap();
     assert!(comment.starts_with("### agent_storm: regressed\n\n**6 of 17 measures became worse**"), "{comment}");
