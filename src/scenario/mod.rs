@@ -9,6 +9,7 @@ pub mod connector_handshake;
 pub mod connector_kind;
 pub mod f5_deploy;
 pub mod issuance;
+pub mod journey;
 pub mod list;
 pub mod need;
 mod nonces;
@@ -27,6 +28,7 @@ use crate::measure::{Measurement, Outcome};
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
 use crate::wire::request::Method;
+use journey::Journeys;
 
 /// A few kinds of request, sent again and again.
 pub trait Scenario: 'static {
@@ -63,6 +65,12 @@ pub trait Scenario: 'static {
             true => "its JSON is not the right answer".to_owned(),
             false => other_type(response, "JSON"),
         }
+    }
+
+    /// Returns its journeys, if its arrivals begin journeys and not single requests: then [`Self::encode`] and
+    /// [`Self::judge`] are not called.
+    fn journeys(&self) -> Option<&dyn Journeys> {
+        None
     }
 
     /// Restores the rows that the scenario writes to the state in which every run starts, and counts those to which it
