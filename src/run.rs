@@ -12,9 +12,9 @@ use crate::load;
 use crate::load::arrival::PlannedRequest;
 use crate::load::limits::Sockets;
 use crate::load::plan::{Model, Opening, Plan};
+use crate::load::rate::Rate;
 use crate::load::run::{Client, Completion, Control, Job};
 use crate::load::runtime::runtime;
-use crate::load::schedule::Pattern;
 use crate::measure::threshold::Threshold;
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::scenario::Scenario;
@@ -99,15 +99,10 @@ pub fn sockets<'w>(workloads: impl Iterator<Item = &'w Workload> + Clone) -> Soc
     Sockets { connections, closing }
 }
 
-/// Returns the number of connections that a workload closes per second, if each arrival has its own.
+/// Returns the most connections that a workload closes per second, if each arrival has its own.
 fn closed_per_s(workload: &Workload) -> f64 {
-    match (&workload.plan.model, workload.plan.opening) {
-        (
-            Model::Open { pattern: Pattern::Constant(rate) | Pattern::Poisson(rate) | Pattern::Jittered(rate), .. },
-            Opening::ByFirstRequest,
-        ) => rate.per_second_f64(),
-        _ => 0.0,
-    }
+    let peak = workload.plan.model.peak().filter(|_| workload.plan.opening == Opening::ByFirstRequest);
+    peak.map_or(0.0, Rate::per_second_f64)
 }
 
 /// Runs workloads side by side and measures them, on the calling thread; returns the measurements in the same order.
@@ -143,8 +138,11 @@ impl Wiring {
         let recorder = Recorder::new(plan.window, plan.max_lag, scenario.steps())
             .with_connections(plan.connections)
             .with_warm_up(plan.warm_up);
-        let recorder = match plan.model {
-            Model::Open { .. } => recorder,
+        let recorder = match &plan.model {
+            Model::Open { pattern, .. } => match pattern.curve() {
+                Some(curve) => recorder.with_segments(curve.segments()),
+                None => recorder,
+            },
             Model::Closed { .. } => recorder.of_users(),
         };
         let recorder = match (plan.part, &plan.model) {

@@ -180,11 +180,15 @@ fn a_markdown_table_is_parsed() {
 #[test]
 fn flags_without_effect_are_refused() {
     for (name, flags, why) in [
-        ("acme_burst", "--arrivals poisson", "--arrivals applies only to --rate: users have no schedule"),
+        (
+            "acme_burst",
+            "--arrivals poisson",
+            "--arrivals applies only to --rate and --rate-profile: users have no schedule",
+        ),
         (
             "acme_flow",
             "--rate 100/s --think-time 2s",
-            "--think-time does not apply to --rate: an open workload has no think time",
+            "--think-time does not apply to an open workload (--rate, --rate-profile)",
         ),
         ("acme_flow", "--directory /d --profile p", "--profile does not apply to --directory"),
         ("agent_storm", "--restart-within 3s", "--restart-within applies only to --fleet restart"),
