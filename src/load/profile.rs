@@ -1,10 +1,10 @@
 //! Rate profiles: arrival rates that change over the measured window, and the exact times of their arrivals.
 //!
-//! The arrivals of a varying rate are those of the rate 1 on another scale of time: an arrival at u there is due here when
-//! the integral of the rate has reached u. Evenly spaced arrivals become arrivals that always have the rate of the moment,
-//! and a Poisson process becomes the inhomogeneous one of this rate (Daley and Vere-Jones, "An Introduction to the Theory
-//! of Point Processes", volume I, 2nd edition, 2003, section 7.4; Devroye, "Non-Uniform Random Variate Generation", 1986,
-//! VI.1.3).
+//! The arrivals of a varying rate are those of the rate 1 on another scale of time: an arrival at u there is due here
+//! when the integral of the rate has reached u. Evenly spaced arrivals become arrivals that always have the rate of the
+//! moment, and a Poisson process becomes the inhomogeneous one of this rate (Daley and Vere-Jones, "An Introduction to
+//! the Theory of Point Processes", volume I, 2nd edition, 2003, section 7.4; Devroye, "Non-Uniform Random Variate
+//! Generation", 1986, VI.1.3).
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,8 +24,8 @@ pub const MOST_POINTS: usize = 200;
 const RAMP_SEGMENTS: u128 = 5;
 /// The longest profile: no window is longer.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
-const FORMS: &str = "write ramp:FROM-TO, step:RATE,RATE,…, spike:BASE,PEAK@AT+FOR or file:PATH, as in ramp:10/s-100/s or \
-                     spike:10/s,100/s@20s+5s";
+const FORMS: &str = "write ramp:FROM-TO, step:RATE,RATE,…, spike:BASE,PEAK@AT+FOR or file:PATH, as in \
+                     ramp:10/s-100/s or spike:10/s,100/s@20s+5s";
 
 /// A rate that changes over the window, before the window's length is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,8 +64,8 @@ pub struct RatePoint {
 }
 
 impl RateProfile {
-    /// Parses the points of a file: on each line a second, with up to three decimals, and a rate. The first second is 0.
-    /// The same second twice makes the rate jump. Empty lines are skipped, and so is everything after a `#`.
+    /// Parses the points of a file: on each line a second, with up to three decimals, and a rate. The first second is
+    /// 0. The same second twice makes the rate jump. Empty lines are skipped, and so is everything after a `#`.
     ///
     /// # Errors
     /// If a line is anything else, or there are no points, or more than [`MOST_POINTS`]; the message names the line.
@@ -321,7 +321,8 @@ impl fmt::Display for RateCurve {
 /// One event, in the unit of [`RateClock`]: half an event a common period, so that the area of a trapezium is whole.
 pub(super) const EVENT: u128 = 2 * COMMON_PERIOD_NS as u128;
 
-/// The integral of a rate over time, and its inverse, in whole numbers: a day at the largest rate stays below 2⁹⁰ units.
+/// The integral of a rate over time, and its inverse, in whole numbers: a day at the largest rate is less than 2⁹⁰
+/// units.
 #[derive(Clone, Debug)]
 pub(super) struct RateClock {
     /// The rate before the first piece, in events a common period.
@@ -384,9 +385,9 @@ impl RateClock {
 }
 
 impl ClockPiece {
-    /// Returns the time, from the beginning, at which the integral since then reaches `units`, rounded down. With rates a
-    /// and b and the length d it is the largest t with 2at + (b − a)t²/d ≤ `units`. A floating-point root is the first
-    /// guess, and whole numbers decide.
+    /// Returns the time, from the beginning, at which the integral since then reaches `units`, rounded down. With rates
+    /// a and b and the length d it is the largest t with 2at + (b − a)t²/d ≤ `units`. A floating-point root is the
+    /// first guess, and whole numbers decide.
     fn offset_ns(self, units: u128) -> u64 {
         if self.from == self.to {
             return u64::try_from(units / (2 * u128::from(self.from))).unwrap_or(u64::MAX);
@@ -462,7 +463,8 @@ pub(super) mod tests {
                 _ => format!(".{:0width$}", digits % scale, width = decimals as usize),
             };
             let text = format!("{}{fraction}/{unit}", digits / scale);
-            text.parse().unwrap_or(Rate::per_second(7))
+            // A rate of 0, or beyond the largest.
+            text.parse().unwrap_or(Rate::per_second(1_000_000))
         })
     }
 
@@ -503,17 +505,19 @@ pub(super) mod tests {
         ) {
             let [from, to] = [from, to].map(Rate::in_common_period);
             let piece = ClockPiece { begin_ns: 0, begins_at: 0, length_ns, from, to };
-            let whole = u128::from(from + to) * u128::from(length_ns);
-            let units = ((whole as f64 * share) as u128).min(whole - 1);
-            let at = piece.offset_ns(units);
             // The integral times the length, which fits into 128 bits for so short a piece.
             let integral = |t: u64| {
                 let [a, b, t, d] = [from, to, t, length_ns].map(i128::from);
                 2 * a * t * d + (b - a) * t * t
             };
-            let wanted = (units * u128::from(length_ns)) as i128;
-            prop_assert!(at < length_ns);
-            prop_assert!(integral(at) <= wanted && wanted < integral(at + 1), "{} of {}", at, length_ns);
+            // The units at which a nanosecond begins, and one less: there rounding decides.
+            let begins = integral((length_ns as f64 * share) as u64).unsigned_abs().div_ceil(u128::from(length_ns));
+            for units in [begins, begins.saturating_sub(1)] {
+                let at = piece.offset_ns(units);
+                let wanted = (units * u128::from(length_ns)) as i128;
+                prop_assert!(at < length_ns);
+                prop_assert!(integral(at) <= wanted && wanted < integral(at + 1), "{} of {}", at, length_ns);
+            }
         }
 
         #[test]
