@@ -26,8 +26,8 @@ pub enum Pattern {
     /// One in each slot of 1/rate, at a random time within it: any span has as many as with even spacing, to within
     /// two, in no fixed phase to anything else. Clients and steps take turns.
     Jittered(Rate),
-    /// At a rate that varies: the warm-up has its first rate, the time after the window its last. Clients and steps take
-    /// turns.
+    /// At a rate that varies: the warm-up has its first rate, the time after the window its last. Clients and steps
+    /// take turns.
     Varying(ArrivalSpread, RateCurve),
     /// Each client at its own times.
     Fleet(FleetSchedule),
@@ -371,8 +371,8 @@ mod tests {
         (curve, schedule.map(|(at_ns, _)| at_ns).collect())
     }
 
-    /// Returns the arrivals that each part of the span should have, and those that it has: of the warm-up, the segments,
-    /// and the time after the window.
+    /// Returns the arrivals that each part of the span should have, and those that it has: of the warm-up, the
+    /// segments, and the time after the window.
     fn counts(curve: &RateCurve, starts: &[u64]) -> Vec<(f64, f64)> {
         let in_s = |from: f64, to: f64| starts.iter().filter(|at| (from..to).contains(&(**at as f64 / 1e9))).count();
         let segments = curve.segments();
