@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::audit::AuditLog;
 use crate::auth::Key;
+use crate::authority::Authority;
 use crate::cli::{Args, Behaviour};
 use crate::delay::Delay;
 use crate::ids::Ids;
@@ -30,6 +31,8 @@ pub struct App<S> {
     /// Limiters for requests with and without a key, when limits are on: certctl keeps two tables.
     pub limiters: Option<Limiters>,
     pub ids: Arc<Ids>,
+    /// The local issuer.
+    pub authority: Authority,
     pub audit: AuditLog<S>,
     pub work: Work,
     pub started: Instant,
@@ -57,6 +60,7 @@ impl<S: Store> App<S> {
             delay: Delay::new(args.delay, args.delayed),
             limiters: args.rate_limit.then(Limiters::default),
             ids,
+            authority: Authority::generate()?,
             work: Work::default(),
             started: Instant::now(),
             connections: Gauge::default(),

@@ -14,6 +14,7 @@
 //! | `auth`, `limiter`, `permissions` | bearer keys; token buckets; certctl's roles |
 //! | `handlers`, `heartbeat` | the small answers; a heartbeat |
 //! | `certificate_answers`, `new_certificate` | creating, listing and showing certificates; the fields of a new one |
+//! | `authority`, `signing_request` | the local issuer; the requests that it signs |
 //! | `bulk_renewal`, `work_poll` | renewing many certificates; the jobs that an agent fetches |
 //! | `acme_answers`, `renewal_window` | ACME's unsigned requests; the time of a renewal |
 //! | `metrics`, `work` | certctl's metrics; this server's own counts of work done |
@@ -32,6 +33,7 @@ mod announce;
 mod app;
 mod audit;
 mod auth;
+mod authority;
 mod body;
 mod bulk_renewal;
 mod certificate_answers;
@@ -52,6 +54,7 @@ mod query;
 mod renewal_window;
 mod reply;
 mod routes;
+mod signing_request;
 mod store;
 mod tls;
 mod work;
