@@ -1,8 +1,8 @@
 // Enrols at an ACME server with lego's library: registers, obtains a certificate, asks for its renewal information,
 // changes the account's key, revokes the certificate. Prints one JSON object of what it has seen.
 //
-// Arguments: the URL of the directory, the name, and for http-01 the port at which to present the proof.
-// LEGO_CA_CERTIFICATES names the file with the authority of the server's own certificate.
+// Arguments: the URL of the directory and the name. LEGO_CA_CERTIFICATES names the file with the authority of the
+// server's own certificate.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -19,7 +20,6 @@ import (
 	"github.com/go-acme/lego/v5/acme"
 	"github.com/go-acme/lego/v5/certcrypto"
 	"github.com/go-acme/lego/v5/certificate"
-	"github.com/go-acme/lego/v5/challenge/http01"
 	"github.com/go-acme/lego/v5/lego"
 	"github.com/go-acme/lego/v5/registration"
 )
@@ -45,26 +45,26 @@ type seen struct {
 }
 
 func main() {
-	if len(os.Args) < 3 {
-		fail("usage: lego-enroll DIRECTORY NAME [PORT]", nil)
+	if len(os.Args) != 3 {
+		fail(errors.New("usage: lego-enroll DIRECTORY NAME"))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	result, err := enroll(ctx, os.Args[1], os.Args[2], os.Args[3:])
+	result, err := enroll(ctx, os.Args[1], os.Args[2])
 	if err != nil {
-		fail("lego-enroll", err)
+		fail(err)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
-		fail("lego-enroll", err)
+		fail(err)
 	}
 }
 
-func fail(message string, err error) {
-	fmt.Fprintln(os.Stderr, message, err)
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
 
-func enroll(ctx context.Context, directory, name string, port []string) (*seen, error) {
+func enroll(ctx context.Context, directory, name string) (*seen, error) {
 	key, err := newKey()
 	if err != nil {
 		return nil, err
@@ -75,11 +75,6 @@ func enroll(ctx context.Context, directory, name string, port []string) (*seen, 
 	client, err := lego.NewClient(config)
 	if err != nil {
 		return nil, err
-	}
-	if len(port) > 0 {
-		if err := client.Challenge.SetHTTP01Provider(http01.NewProviderServer("127.0.0.1", port[0])); err != nil {
-			return nil, err
-		}
 	}
 	person.account, err = client.Registration.Register(ctx, registration.RegisterOptions{TermsOfServiceAgreed: true})
 	if err != nil {

@@ -5,6 +5,7 @@
 mod acme;
 mod acme_certificates;
 mod acme_client;
+mod acme_clients;
 mod acme_orders;
 mod acme_signatures;
 mod bulk_renewal;
