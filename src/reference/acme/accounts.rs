@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::jwk::Jwk;
 use super::problem::{Kind, Problem};
-use super::{Place, actor, issue_nonce, profile, signed, with_location, with_nonce};
+use super::{Place, client_event, issue_nonce, profile, signed, with_location, with_nonce};
 use crate::app::App;
 use crate::body;
 use crate::reply::{self, Reply};
@@ -59,9 +59,9 @@ async fn register<S: Store>(app: &App<S>, profile_id: &str, key: &Jwk, wanted: N
         "contact_count": account.contact.as_ref().map_or(0, Vec::len),
         "tos_agreed": wanted.terms_of_service_agreed,
     });
-    let event = app.audit.event(actor(&account.id), "acme_account_created", "acme_account", &account.id, &details);
+    let event = client_event(app, &account.id, "acme_account_created", "acme_account", &account.id, details);
     app.store.insert_acme_account(&account, &event).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     app.work.accounts_created.one();
     Ok(account)
 }
@@ -92,7 +92,7 @@ pub async fn show_or_change<S: Store>(
             "deactivated" => {
                 let change = AccountChange::Status(Status::Deactivated);
                 let details = json!({"account_id": id, "new_status": Status::Deactivated.label()});
-                account = apply(app, id, &change, "acme_account_deactivated", &details).await?;
+                account = apply(app, id, &change, "acme_account_deactivated", details).await?;
             }
             other => {
                 let detail = format!("only `deactivated` is a valid status for account update; got {other}");
@@ -101,7 +101,7 @@ pub async fn show_or_change<S: Store>(
         }
         if let Some(contact) = update.contact {
             let details = json!({"account_id": id, "contact_count": contact.len()});
-            account = apply(app, id, &AccountChange::Contact(contact), "acme_account_updated", &details).await?;
+            account = apply(app, id, &AccountChange::Contact(contact), "acme_account_updated", details).await?;
         }
     }
     Ok(with_nonce(shown(place, StatusCode::OK, &account), issue_nonce(app).await))
@@ -112,15 +112,15 @@ async fn apply<S: Store>(
     app: &App<S>,
     id: &str,
     change: &AccountChange,
-    action: &str,
-    details: &serde_json::Value,
+    action: &'static str,
+    details: Value,
 ) -> Result<Account, Problem> {
     let missing = || Problem::new(StatusCode::BAD_REQUEST, Kind::AccountDoesNotExist, "account not found");
-    let event = app.audit.event(actor(id), action, "acme_account", id, details);
+    let event = client_event(app, id, action, "acme_account", id, details);
     if !app.store.change_acme_account(id, change, &event).await? {
         return Err(missing());
     }
-    app.audit.written_within();
+    app.audit.inserted();
     app.store.acme_account(id).await?.ok_or_else(missing)
 }
 

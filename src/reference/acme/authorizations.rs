@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::limits::Action;
 use super::problem::Problem;
-use super::{Place, actor, issue_nonce, signed, with_nonce};
+use super::{Place, client_event, issue_nonce, signed, with_nonce};
 use crate::app::App;
 use crate::clock::rfc3339_seconds;
 use crate::reply::{self, Reply};
@@ -98,10 +98,9 @@ async fn begin<S: Store>(app: &Arc<App<S>>, account: &Account, mut challenge: Ch
     let details = json!({
         "authz_id": authorization.id, "type": challenge.kind, "identifier": authorization.identifier.value,
     });
-    let event =
-        app.audit.event(actor(&account.id), "acme_challenge_processing", "acme_challenge", &challenge.id, &details);
+    let event = client_event(app, &account.id, "acme_challenge_processing", "acme_challenge", &challenge.id, details);
     app.store.update_acme_challenge(&challenge, &event).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     let (app, account_id) = (Arc::clone(app), account.id.clone());
     // The key authorization (RFC 8555, section 8.1).
     let expected = format!("{}.{}", challenge.token, account.key.thumbprint);
@@ -131,9 +130,8 @@ async fn settle<S: Store>(
             (challenge.status, challenge.error) = (Status::Invalid, Some(fault));
         }
     }
-    let event =
-        app.audit.event(actor(account_id), "acme_challenge_completed", "acme_challenge", &challenge.id, &details);
+    let event = client_event(app, account_id, "acme_challenge_completed", "acme_challenge", &challenge.id, details);
     if app.store.settle_acme_challenge(&challenge, &authorization.order_id, &event).await.is_ok() {
-        app.audit.written_within();
+        app.audit.inserted();
     }
 }

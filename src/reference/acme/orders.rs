@@ -8,14 +8,15 @@ use serde_json::json;
 
 use super::limits::{Action, rate_limited};
 use super::problem::{Kind, Problem};
-use super::{Place, actor, issue_nonce, profile, signed, with_location, with_nonce};
+use super::{Place, client_event, issue_nonce, profile, signed, with_location, with_nonce};
 use crate::app::App;
 use crate::body;
 use crate::clock::{parse_rfc3339, rfc3339_seconds};
 use crate::reply::{self, Reply};
 use crate::store::Store;
 use crate::store::acme_order_rows::{Authorization, Challenge, Fault, Identifier, Order};
-use crate::store::acme_rows::{AuthMode, Status};
+use crate::store::acme_rows::Status;
+use crate::store::profile_rows::AuthMode;
 
 /// The life of an order, and that of its authorizations.
 const LIFE: Duration = Duration::from_secs(24 * 3_600);
@@ -49,9 +50,9 @@ pub async fn create<S: Store>(app: &App<S>, place: &Place<'_>, body: &[u8]) -> R
     // certctl resolves the profile, and then fetches it.
     profile(app, place).await?;
     let (profile_id, profile) = profile(app, place).await?;
-    let (order, authorizations) = open(app, &account.id, wanted, profile.auth_mode)?;
+    let (order, authorizations) = open(app, &account.id, wanted, profile.acme_auth_mode)?;
     let names: Vec<&str> = order.identifiers.iter().map(|identifier| identifier.value.as_str()).collect();
-    let auth_mode = match profile.auth_mode {
+    let auth_mode = match profile.acme_auth_mode {
         AuthMode::TrustAuthenticated => "trust_authenticated",
         AuthMode::Challenge => "challenge",
     };
@@ -62,9 +63,9 @@ pub async fn create<S: Store>(app: &App<S>, place: &Place<'_>, body: &[u8]) -> R
         "identifier_n": names.len(),
         "identifiers": names,
     });
-    let event = app.audit.event(actor(&account.id), "acme_order_created", "acme_order", &order.id, &details);
+    let event = client_event(app, &account.id, "acme_order_created", "acme_order", &order.id, details);
     app.store.insert_acme_order(&order, &authorizations, &event).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     app.work.orders_created.one();
     let nonce = issue_nonce(app).await;
     let reply = with_nonce(shown(app, place, StatusCode::CREATED, &order).await, nonce);

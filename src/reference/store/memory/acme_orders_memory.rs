@@ -1,13 +1,14 @@
-//! ACME's orders, authorizations, challenges and certificates in memory.
+//! ACME's orders, authorizations and challenges in memory.
 
 use std::collections::HashMap;
 
 use super::MemoryStore;
 use super::acme_memory::MAX_ROWS;
-use crate::store::acme_issuance_rows::{AcmeIssuanceStore, NewVersion};
+use crate::store::acme_issuance_rows::AcmeIssuanceStore;
 use crate::store::acme_order_rows::{AcmeOrderStore, Authorization, Challenge, Order};
-use crate::store::acme_rows::{Status, Version};
+use crate::store::acme_rows::Status;
 use crate::store::certificate_rows::{Certificate, CertificateStore as _};
+use crate::store::version_rows::{CertificateVersion, VersionStore as _};
 use crate::store::{AuditEvent, Store as _, StoreError};
 
 /// Orders, with indexes as in the database.
@@ -22,19 +23,9 @@ pub struct OrderTables {
     order_of: HashMap<String, String>,
     /// The authorization of each challenge.
     authorization_of: HashMap<String, String>,
-    /// The newest version of each certificate.
-    versions: HashMap<String, NewVersion>,
-    /// The certificate of each serial number.
-    by_serial: HashMap<String, String>,
 }
 
 impl OrderTables {
-    /// Returns the version with this serial number.
-    pub fn version_by_serial(&self, serial: &str) -> Option<Version> {
-        let version = self.versions.get(self.by_serial.get(serial)?)?;
-        Some(Version { certificate_id: version.certificate_id.clone(), not_before: version.not_before })
-    }
-
     fn write(&mut self, order: &Order) {
         let before = self.orders.insert(order.id.clone(), order.clone()).is_some_and(|old| old.status.is_active());
         let active = self.active.entry(order.account_id.clone()).or_default();
@@ -163,20 +154,12 @@ impl AcmeIssuanceStore for MemoryStore {
 
     async fn finish_acme_order(
         &self,
-        version: &NewVersion,
+        version: &CertificateVersion,
         order: &Order,
         event: &AuditEvent,
     ) -> Result<(), StoreError> {
-        {
-            let tables = &mut self.acme().orders;
-            tables.by_serial.insert(version.serial.clone(), version.certificate_id.clone());
-            tables.versions.insert(version.certificate_id.clone(), version.clone());
-            tables.write(order);
-        }
+        self.insert_version(version).await?;
+        self.acme().orders.write(order);
         self.append_audit(event).await
-    }
-
-    async fn newest_chain(&self, certificate_id: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.acme().orders.versions.get(certificate_id).map(|version| version.chain_pem.clone()))
     }
 }
