@@ -119,8 +119,8 @@ impl AcmeOrderStore for MemoryStore {
     async fn acme_challenge(&self, id: &str) -> Result<Option<Challenge>, StoreError> {
         let tables = &self.acme().orders;
         let authorization = tables.authorization_of.get(id).and_then(|id| tables.authorization(id));
-        let challenges = authorization.into_iter().flat_map(|authorization| &authorization.challenges);
-        Ok(challenges.cloned().find(|challenge| challenge.id == id))
+        let mut challenges = authorization.into_iter().flat_map(|authorization| &authorization.challenges);
+        Ok(challenges.find(|challenge| challenge.id == id).cloned())
     }
 
     async fn update_acme_challenge(&self, changed: &Challenge, event: &AuditEvent) -> Result<(), StoreError> {
