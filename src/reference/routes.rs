@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn acme_paths_have_a_long_and_a_short_form() {
-        let call = |profile, resource| Route::Acme(acme_answers::Call { profile, resource });
+        let call = |profile, resource| Route::Acme(acme::Call { profile, resource });
         assert_eq!(get("/acme/profile/p/directory"), call(Some("p"), Resource::Directory));
         assert_eq!(route(&Method::HEAD, "/acme/profile/p/new-nonce"), call(Some("p"), Resource::NewNonce));
         assert_eq!(get("/acme/profile/p/renewal-info/a.b"), call(Some("p"), Resource::RenewalInfo("a.b")));
