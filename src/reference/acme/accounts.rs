@@ -14,7 +14,7 @@ use crate::body;
 use crate::reply::{self, Reply};
 use crate::store::Store;
 use crate::store::acme_account_rows::{Account, AccountChange, AccountKey};
-use crate::store::acme_rows::Status;
+use crate::store::acme_rows::AcmeStatus;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -49,7 +49,7 @@ async fn register<S: Store>(app: &App<S>, profile_id: &str, key: &Jwk, wanted: N
         id: format!("acme-acc-{thumbprint}"),
         key: AccountKey { thumbprint, pem: key.to_pem() },
         contact: wanted.contact,
-        status: Status::Valid,
+        status: AcmeStatus::Valid,
         profile_id: profile_id.to_owned(),
         created_at: SystemTime::now(),
     };
@@ -90,8 +90,8 @@ pub async fn show_or_change<S: Store>(
         match update.status.as_str() {
             "" => {}
             "deactivated" => {
-                let change = AccountChange::Status(Status::Deactivated);
-                let details = json!({"account_id": id, "new_status": Status::Deactivated.label()});
+                let change = AccountChange::Status(AcmeStatus::Deactivated);
+                let details = json!({"account_id": id, "new_status": AcmeStatus::Deactivated.label()});
                 account = apply(app, id, &change, "acme_account_deactivated", details).await?;
             }
             other => {

@@ -18,8 +18,8 @@ use crate::cli::AcmeFinalize;
 use crate::reply::{self, Reply};
 use crate::signing_request::SigningRequest;
 use crate::store::Store;
-use crate::store::acme_order_rows::{Identifier, Order};
-use crate::store::acme_rows::Status;
+use crate::store::acme_order_rows::{AcmeOrder, Identifier};
+use crate::store::acme_rows::AcmeStatus;
 use crate::store::certificate_rows::{ACTIVE, Certificate};
 use crate::store::profile_rows::Profile;
 use crate::store::version_rows::CertificateVersion;
@@ -48,7 +48,7 @@ pub async fn finalize<S: Store>(app: &App<S>, place: &Place<'_>, id: &str, body:
     CertReq::from_der(&der).map_err(|_| bad("csr did not parse as a valid PKCS#10"))?;
     let csr_pem = pem::encode("CERTIFICATE REQUEST", &der);
     let mut order = orders::own(app, id, &account.id).await?;
-    if !matches!(order.status, Status::Ready | Status::Processing) {
+    if !matches!(order.status, AcmeStatus::Ready | AcmeStatus::Processing) {
         let detail = "order is not in the `ready` state; complete authorizations first";
         return Err(Problem::new(StatusCode::FORBIDDEN, Kind::OrderNotReady, detail));
     }
@@ -63,7 +63,7 @@ pub async fn finalize<S: Store>(app: &App<S>, place: &Place<'_>, id: &str, body:
     // certctl resolves the profile, and then fetches it.
     profile(app, place).await?;
     let (profile_id, profile) = profile(app, place).await?;
-    order.status = Status::Processing;
+    order.status = AcmeStatus::Processing;
     let details = json!({"profile_id": profile_id});
     let event = client_event(app, &account.id, "acme_order_processing", "acme_order", &order.id, details);
     app.store.update_acme_order(&order, Some(&event)).await?;
@@ -105,13 +105,13 @@ fn match_names(request: &SigningRequest, identifiers: &[Identifier]) -> Result<(
 }
 
 /// Marks an order as failed for this reason, which it returns. If that cannot be written, it is left as it is.
-async fn give_up<S: Store>(app: &App<S>, mut order: Order, problem: Problem) -> Problem {
-    (order.status, order.error) = (Status::Invalid, Some(problem.to_fault()));
+async fn give_up<S: Store>(app: &App<S>, mut order: AcmeOrder, problem: Problem) -> Problem {
+    (order.status, order.error) = (AcmeStatus::Invalid, Some(problem.to_fault()));
     let _ = app.store.update_acme_order(&order, None).await;
     problem
 }
 
-fn terms(order: &Order, profile: &Profile) -> Terms {
+fn terms(order: &AcmeOrder, profile: &Profile) -> Terms {
     Terms {
         names: order.identifiers.iter().map(|identifier| identifier.value.clone()).collect(),
         purposes: profile.purposes.clone(),
@@ -122,12 +122,12 @@ fn terms(order: &Order, profile: &Profile) -> Terms {
 /// Stores a certificate and its version, and returns the order, which is valid then.
 async fn keep<S: Store>(
     app: &App<S>,
-    mut order: Order,
+    mut order: AcmeOrder,
     profile_id: &str,
     common_name: String,
     issued: IssuedCertificate,
     csr_pem: String,
-) -> Result<Order, Problem> {
+) -> Result<AcmeOrder, Problem> {
     let certificate_id = format!("mc-acme-{}", app.ids.short().ok_or_else(Problem::internal)?);
     let certificate = certificate(app, &certificate_id, &order, profile_id, common_name, &issued);
     let details = json!({"common_name": certificate.common_name});
@@ -151,7 +151,7 @@ async fn keep<S: Store>(
     let details = json!({"profile_id": profile_id, "certificate_id": certificate_id, "serial": issued.serial});
     let event = client_event(app, &order.account_id, "acme_order_finalized", "acme_order", &order.id, details);
     (order.status, order.csr_pem, order.certificate_id, order.error) =
-        (Status::Valid, csr_pem, Some(certificate_id), None);
+        (AcmeStatus::Valid, csr_pem, Some(certificate_id), None);
     app.store.finish_acme_order(&version, &order, &event).await?;
     app.audit.inserted();
     Ok(order)
@@ -160,7 +160,7 @@ async fn keep<S: Store>(
 fn certificate<S: Store>(
     app: &App<S>,
     id: &str,
-    order: &Order,
+    order: &AcmeOrder,
     profile_id: &str,
     common_name: String,
     issued: &IssuedCertificate,

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::acme_order_rows::Order;
+use super::acme_order_rows::AcmeOrder;
 use super::certificate_rows::Certificate;
 use super::version_rows::CertificateVersion;
 use super::{AuditEvent, StoreError};
@@ -19,7 +19,7 @@ pub trait AcmeIssuanceStore {
     fn finish_acme_order(
         &self,
         version: &CertificateVersion,
-        order: &Order,
+        order: &AcmeOrder,
         event: &AuditEvent,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -32,7 +32,7 @@ pub struct Version {
 
 /// The status of an account, an order, an authorization or a challenge (RFC 8555, section 7.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum AcmeStatus {
     Pending,
     Ready,
     Processing,
@@ -43,7 +43,7 @@ pub enum Status {
     Revoked,
 }
 
-impl Status {
+impl AcmeStatus {
     const ALL: [Self; 8] = [
         Self::Pending,
         Self::Ready,
@@ -75,7 +75,7 @@ impl Status {
     }
 }
 
-impl FromStr for Status {
+impl FromStr for AcmeStatus {
     type Err = StoreError;
 
     fn from_str(label: &str) -> Result<Self, StoreError> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::MemoryStore;
 use super::acme_memory::MAX_ROWS;
 use crate::store::acme_issuance_rows::AcmeIssuanceStore;
-use crate::store::acme_order_rows::{AcmeOrderStore, Authorization, Challenge, Order};
-use crate::store::acme_rows::Status;
+use crate::store::acme_order_rows::{AcmeOrder, AcmeOrderStore, Authorization, Challenge};
+use crate::store::acme_rows::AcmeStatus;
 use crate::store::certificate_rows::{Certificate, CertificateStore as _};
 use crate::store::version_rows::{CertificateVersion, VersionStore as _};
 use crate::store::{AuditEvent, Store as _, StoreError};
@@ -14,7 +14,7 @@ use crate::store::{AuditEvent, Store as _, StoreError};
 /// Orders, with indexes as in the database.
 #[derive(Default)]
 pub struct OrderTables {
-    orders: HashMap<String, Order>,
+    orders: HashMap<String, AcmeOrder>,
     /// The number of active orders of each account.
     active: HashMap<String, u64>,
     /// The authorizations of each order, in their order.
@@ -26,7 +26,7 @@ pub struct OrderTables {
 }
 
 impl OrderTables {
-    fn write(&mut self, order: &Order) {
+    fn write(&mut self, order: &AcmeOrder) {
         let before = self.orders.insert(order.id.clone(), order.clone()).is_some_and(|old| old.status.is_active());
         let active = self.active.entry(order.account_id.clone()).or_default();
         *active = (*active + u64::from(order.status.is_active())).saturating_sub(u64::from(before));
@@ -56,7 +56,7 @@ impl OrderTables {
         if let Some(authorization) = self.authorization_mut(&settled.authorization_id) {
             authorization.status = settled.status;
         }
-        let statuses: Vec<Status> =
+        let statuses: Vec<AcmeStatus> =
             self.authorizations.get(order_id).into_iter().flatten().map(|authorization| authorization.status).collect();
         if let Some(mut order) = self.orders.get(order_id).cloned()
             && order.settle(&statuses)
@@ -73,7 +73,7 @@ impl AcmeOrderStore for MemoryStore {
 
     async fn insert_acme_order(
         &self,
-        new: &Order,
+        new: &AcmeOrder,
         authorizations: &[Authorization],
         event: &AuditEvent,
     ) -> Result<(), StoreError> {
@@ -94,11 +94,11 @@ impl AcmeOrderStore for MemoryStore {
         self.append_audit(event).await
     }
 
-    async fn acme_order(&self, id: &str) -> Result<Option<Order>, StoreError> {
+    async fn acme_order(&self, id: &str) -> Result<Option<AcmeOrder>, StoreError> {
         Ok(self.acme().orders.orders.get(id).cloned())
     }
 
-    async fn update_acme_order(&self, changed: &Order, event: Option<&AuditEvent>) -> Result<(), StoreError> {
+    async fn update_acme_order(&self, changed: &AcmeOrder, event: Option<&AuditEvent>) -> Result<(), StoreError> {
         self.acme().orders.write(changed);
         match event {
             Some(event) => self.append_audit(event).await,
@@ -155,7 +155,7 @@ impl AcmeIssuanceStore for MemoryStore {
     async fn finish_acme_order(
         &self,
         version: &CertificateVersion,
-        order: &Order,
+        order: &AcmeOrder,
         event: &AuditEvent,
     ) -> Result<(), StoreError> {
         self.insert_version(version).await?;

@@ -5,7 +5,7 @@ use super::certificate_sql::add_certificate;
 use super::version_sql::add_version;
 use super::{PostgresStore, insert_audit};
 use crate::store::acme_issuance_rows::AcmeIssuanceStore;
-use crate::store::acme_order_rows::Order;
+use crate::store::acme_order_rows::AcmeOrder;
 use crate::store::certificate_rows::Certificate;
 use crate::store::version_rows::CertificateVersion;
 use crate::store::{AuditEvent, StoreError};
@@ -22,7 +22,7 @@ impl AcmeIssuanceStore for PostgresStore {
     async fn finish_acme_order(
         &self,
         version: &CertificateVersion,
-        order: &Order,
+        order: &AcmeOrder,
         event: &AuditEvent,
     ) -> Result<(), StoreError> {
         let mut client = self.pool.get().await?;
