@@ -58,6 +58,17 @@ impl<'a> Change<'a> {
         Self { actor_type: "System", ..Self::by_key("system", action, certificate_id, details) }
     }
 
+    /// Returns a change by an ACME client.
+    pub fn by_client(
+        actor: &'a str,
+        action: &'static str,
+        resource_type: &'static str,
+        resource_id: &'a str,
+        details: Value,
+    ) -> Self {
+        Self { actor, actor_type: "User", action, resource_type, resource_id, details }
+    }
+
     /// Returns a change by an agent.
     pub fn by_agent(
         agent_id: &'a str,

@@ -79,7 +79,7 @@ async fn revoke<S: Store>(app: &App<S>, key: &Key, matched: &[Certificate], reas
             outcome.total_skipped += 1;
             continue;
         }
-        match revocation::revoke(app, key, id, reason).await {
+        match revocation::revoke(app, key.actor, id, reason).await {
             Ok(()) => outcome.total_revoked += 1,
             Err(refusal) => {
                 outcome.total_failed += 1;

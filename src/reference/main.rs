@@ -24,24 +24,25 @@
 //! | `notifications` | notifications to owners |
 //! | `pki_answers`, `ocsp`, `crl` | relying parties' requests; the status of serial numbers; lists of revoked ones |
 //! | `responder`, `ocsp_limiter`, `flights` | OCSP responses; the limit on them; work that requests share |
-//! | `acme_answers`, `renewal_window` | ACME's unsigned requests; the time of a renewal |
+//! | `acme`, `renewal_window` | ACME: accounts, orders, certificates; the time of a renewal |
 //! | `metrics`, `work` | certctl's metrics; this server's own counts of work done |
 //! | `audit` | the audit log |
 //! | `reply`, `etag` | envelopes, content types and headers; entity tags |
 //! | `store` | the store of all rows: PostgreSQL or memory |
-//! | `clock`, `ids` | timestamps; identifiers |
+//! | `base64url`, `pem`, `clock`, `ids` | base64url and PEM; timestamps; identifiers |
 //! | `delay` | a delay of known size |
 //!
 //! Sockets, certificates and the requests to stop are [`certctl_bench::servers`].
 
 #![warn(clippy::unwrap_used)]
 
-mod acme_answers;
+mod acme;
 mod announce;
 mod app;
 mod audit;
 mod auth;
 mod authority;
+mod base64url;
 mod body;
 mod bulk_renewal;
 mod bulk_revocation;
@@ -69,6 +70,7 @@ mod new_certificate;
 mod notifications;
 mod ocsp;
 mod ocsp_limiter;
+mod pem;
 mod permissions;
 mod pki_answers;
 mod query;
@@ -155,6 +157,7 @@ async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, mut settings: Se
     let listener = socket::bind(args.listen)?;
     start_loops(args, &app, &mut settings);
     let address = listener.local_addr().map_err(|e| format!("cannot read the listening address: {e}"))?;
+    settings.values.extend(args.acme_deviations());
     announce::print(address, ca_pem.as_deref(), args.behaviour, &settings)?;
     tokio::select! {
         () = listener::accept(listener, tls, Arc::clone(&app)) => {}

@@ -60,6 +60,11 @@ pub fn reason_code(reason: &str) -> Option<u8> {
     REASONS.iter().find(|(name, _)| *name == reason).map(|(_, code)| *code)
 }
 
+/// Returns the reason of this number; the unspecified one for any other.
+pub fn reason_name(code: i64) -> &'static str {
+    REASONS.iter().find(|(_, known)| i64::from(*known) == code).map_or(REASONS[0].0, |(name, _)| name)
+}
+
 /// Answers a request to revoke one certificate; it may give a reason.
 pub async fn answer<S: Store>(app: &App<S>, key: &Key, id: &str, request: &ReceivedRequest) -> Reply {
     let refuse = |status, message: &str| reply::failure(status, message, &request.id);
@@ -70,7 +75,7 @@ pub async fn answer<S: Store>(app: &App<S>, key: &Key, id: &str, request: &Recei
         };
         reason = body.reason.unwrap_or_default();
     }
-    match revoke(app, key, id, &reason).await {
+    match revoke(app, key.actor, id, &reason).await {
         Ok(()) => reply::json(StatusCode::OK, &json!({"status": "revoked"})),
         Err(Refusal::Invalid(message)) => refuse(StatusCode::BAD_REQUEST, &message),
         Err(Refusal::NotFound(_)) => refuse(StatusCode::NOT_FOUND, "Certificate not found"),
@@ -79,7 +84,7 @@ pub async fn answer<S: Store>(app: &App<S>, key: &Key, id: &str, request: &Recei
 }
 
 /// Revokes the newest version of a certificate. What OCSP has answered about it is dropped; the CRL is not.
-pub async fn revoke<S: Store>(app: &App<S>, key: &Key, id: &str, reason: &str) -> Result<(), Refusal> {
+pub async fn revoke<S: Store>(app: &App<S>, actor: &str, id: &str, reason: &str) -> Result<(), Refusal> {
     let unread = |why: String| Refusal::NotFound(format!("failed to fetch certificate: {why}"));
     let found = app.store.certificate(id).await.map_err(|error| unread(error.to_string()))?;
     let mut certificate = found.ok_or_else(|| unread("not found".to_owned()))?;
@@ -105,12 +110,12 @@ pub async fn revoke<S: Store>(app: &App<S>, key: &Key, id: &str, reason: &str) -
         certificate_id: id.to_owned(),
         serial_number: serial.clone(),
         reason: reason.to_owned(),
-        revoked_by: key.actor.to_owned(),
+        revoked_by: actor.to_owned(),
         revoked_at: now,
         issuer_id: certificate.issuer_id.clone(),
     };
     let details = json!({"common_name": certificate.common_name, "serial": serial, "reason": reason});
-    let event = app.audit.event(&Change::by_key(key.actor, "certificate_revoked", id, details));
+    let event = app.audit.event(&Change::by_key(actor, "certificate_revoked", id, details));
     let inserted = app.store.insert_revocation(&certificate, &revocation, &event).await;
     inserted.map_err(|error| Refusal::Failed(error.to_string()))?;
     app.audit.inserted();

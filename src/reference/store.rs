@@ -1,5 +1,8 @@
 //! The store of agents, certificates and their versions, jobs, revocations, nonces, grants and audit rows.
 
+pub mod acme_account_rows;
+pub mod acme_issuance_rows;
+pub mod acme_order_rows;
 pub mod acme_rows;
 pub mod certificate_rows;
 pub mod job_rows;
@@ -20,6 +23,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tokio_postgres::error::SqlState;
 
+use self::acme_account_rows::AcmeAccountStore;
+use self::acme_issuance_rows::AcmeIssuanceStore;
+use self::acme_order_rows::AcmeOrderStore;
 use self::acme_rows::AcmeStore;
 use self::certificate_rows::CertificateStore;
 use self::job_rows::JobStore;
@@ -47,6 +53,9 @@ pub trait Store:
     + PublicationStore
     + NotificationStore
     + AcmeStore
+    + AcmeAccountStore
+    + AcmeOrderStore
+    + AcmeIssuanceStore
     + Send
     + Sync
     + 'static

@@ -1,6 +1,7 @@
 //! The in-memory store: for machines without PostgreSQL. Its numbers say nothing about a database.
 
 mod acme_memory;
+mod acme_orders_memory;
 mod certificate_memory;
 mod job_memory;
 mod publication_memory;
@@ -16,6 +17,7 @@ use certctl_bench::servers::hex;
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
+use self::acme_memory::AcmeTables;
 use self::certificate_memory::Table;
 use self::job_memory::Jobs;
 use self::publication_memory::Publications;
@@ -31,7 +33,7 @@ const OWNER: &str = "o-alice";
 const TEAM: &str = "t-platform";
 const ISSUER: &str = "iss-local";
 const POLICIES: [&str; 2] = ["rp-default", "rp-standard"];
-const PROFILE: &str = "prof-standard-tls";
+const PROFILES: [&str; 2] = ["prof-standard-tls", "prof-challenge"];
 
 /// The numbers of rows that an in-memory store begins with.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,7 @@ pub struct MemoryStore {
     jobs: Mutex<Jobs>,
     revocations: RwLock<Revocations>,
     publications: RwLock<Publications>,
+    acme: Mutex<AcmeTables>,
     grants: Vec<Grant>,
     chain: Mutex<Chain>,
 }
@@ -80,6 +83,7 @@ impl MemoryStore {
             jobs: Mutex::default(),
             revocations: RwLock::default(),
             publications: RwLock::default(),
+            acme: Mutex::default(),
             grants,
             chain: Mutex::default(),
         };

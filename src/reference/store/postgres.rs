@@ -5,6 +5,9 @@
 //! reason. (tokio-postgres also closes the statement afterwards, without waiting for it.) A statement without
 //! parameters takes lib/pq one round trip only, as `query_typed` does.
 
+mod acme_account_sql;
+mod acme_issuance_sql;
+mod acme_order_sql;
 mod acme_sql;
 mod certificate_sql;
 mod job_sql;

@@ -24,6 +24,16 @@ pub struct Profile {
     /// No limit if zero.
     pub max_ttl_seconds: i32,
     pub allow_short_lived: bool,
+    pub acme_auth_mode: AuthMode,
+}
+
+/// The proof that a profile wants of an account's control over names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// None: orders are ready at once.
+    TrustAuthenticated,
+    /// A challenge for each name.
+    Challenge,
 }
 
 /// A family of keys, and its shortest key in bits.
@@ -71,6 +81,7 @@ mod tests {
             purposes: Vec::new(),
             max_ttl_seconds: 3_599,
             allow_short_lived: true,
+            acme_auth_mode: AuthMode::TrustAuthenticated,
         };
         assert!(profile.check("ECDSA", 256).is_ok() && profile.check("RSA", 4_096).is_ok());
         assert!(profile.check("RSA", 2_048).is_err() && profile.check("Ed25519", 256).is_err());

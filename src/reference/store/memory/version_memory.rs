@@ -1,11 +1,11 @@
-//! Issued versions, and the one profile, in memory.
+//! Issued versions, and the profiles, in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use super::{ISSUER, MemoryStore, PROFILE};
+use super::{ISSUER, MemoryStore, PROFILES};
 use crate::store::certificate_rows::{Certificate, CertificateStore as _};
-use crate::store::profile_rows::{AllowedKey, Profile, ProfileStore};
+use crate::store::profile_rows::{AllowedKey, AuthMode, Profile, ProfileStore};
 use crate::store::version_rows::{CertificateVersion, VersionStore};
 use crate::store::{AuditEvent, Store as _, StoreError, Violation};
 
@@ -84,12 +84,19 @@ impl ProfileStore for MemoryStore {
     async fn profile(&self, id: &str) -> Result<Option<Profile>, StoreError> {
         let rule = |(family, min_size): (&str, i32)| AllowedKey { algorithm: family.to_owned(), min_size };
         // As in `schema.sql`.
-        Ok((id == PROFILE).then(|| Profile {
-            name: "reference TLS".to_owned(),
+        let [standard, challenge] = PROFILES;
+        let (name, acme_auth_mode) = match id {
+            _ if id == standard => ("reference TLS", AuthMode::TrustAuthenticated),
+            _ if id == challenge => ("reference TLS with challenges", AuthMode::Challenge),
+            _ => return Ok(None),
+        };
+        Ok(Some(Profile {
+            name: name.to_owned(),
             allowed_keys: [("ECDSA", 256), ("RSA", 2_048)].map(rule).to_vec(),
             purposes: vec!["serverAuth".to_owned()],
             max_ttl_seconds: 7_776_000,
             allow_short_lived: false,
+            acme_auth_mode,
         }))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::PostgresStore;
 use crate::store::StoreError;
-use crate::store::profile_rows::{Profile, ProfileStore};
+use crate::store::profile_rows::{AuthMode, Profile, ProfileStore};
 
 impl ProfileStore for PostgresStore {
     async fn profile(&self, id: &str) -> Result<Option<Profile>, StoreError> {
@@ -12,12 +12,18 @@ impl ProfileStore for PostgresStore {
                 updated_at
             FROM certificate_profiles WHERE id = $1";
         let Some(row) = self.pool.get().await?.query_opt(sql, &[&id]).await? else { return Ok(None) };
+        // The column has a CHECK for these two.
+        let acme_auth_mode = match row.try_get(11)? {
+            "challenge" => AuthMode::Challenge,
+            _ => AuthMode::TrustAuthenticated,
+        };
         Ok(Some(Profile {
             name: row.try_get(1)?,
             allowed_keys: serde_json::from_str(row.try_get(3)?)?,
             max_ttl_seconds: row.try_get(4)?,
             purposes: serde_json::from_str(row.try_get(5)?)?,
             allow_short_lived: row.try_get(8)?,
+            acme_auth_mode,
         }))
     }
 }

@@ -15,7 +15,7 @@ const COLUMNS: &str =
 
 impl VersionStore for PostgresStore {
     async fn insert_version(&self, new: &CertificateVersion) -> Result<(), StoreError> {
-        insert(&**self.pool.get().await?, new).await
+        add_version(&**self.pool.get().await?, new).await
     }
 
     async fn insert_renewal(
@@ -26,7 +26,7 @@ impl VersionStore for PostgresStore {
     ) -> Result<(), StoreError> {
         let mut client = self.pool.get().await?;
         let transaction = (**client).transaction().await?;
-        insert(&transaction, new).await?;
+        add_version(&transaction, new).await?;
         if !write_certificate(&transaction, certificate).await? {
             return Err(StoreError::because("failed to update certificate: certificate not found"));
         }
@@ -64,7 +64,8 @@ impl VersionStore for PostgresStore {
     }
 }
 
-async fn insert(client: &impl GenericClient, new: &CertificateVersion) -> Result<(), StoreError> {
+/// Inserts a version, inside a transaction or not.
+pub async fn add_version(client: &impl GenericClient, new: &CertificateVersion) -> Result<(), StoreError> {
     let sql = format!(
         "INSERT INTO certificate_versions ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         RETURNING id"
