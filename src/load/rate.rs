@@ -35,6 +35,14 @@ impl Rate {
         Self { events, period_ns: 60 * SECOND_NS }
     }
 
+    /// Returns a rate given in events per second, exact to a thousandth of an event; `None` if it is not above 0 by as
+    /// much, or above the largest rate.
+    pub fn of_per_second(per_s: f64) -> Option<Self> {
+        let events = (per_s * 1e3).round();
+        let is_possible = events >= 1.0 && per_s <= MAX_PER_SECOND;
+        is_possible.then_some(Self { events: events as u64, period_ns: 1_000 * SECOND_NS })
+    }
+
     /// Returns the rate in events per second.
     pub fn per_second_f64(self) -> f64 {
         self.events as f64 * SECOND_NS as f64 / self.period_ns as f64
@@ -105,6 +113,14 @@ mod tests {
         for text in ["", "/s", "0/s", "-1/s", "1/x", "1e9/s", "+5/s", "2000000/s", "1.2345/s", "1.5.5/s"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn rates_are_made_of_numbers() {
+        for (per_s, text) in [(167.0, "167/s"), (0.5, "30/m"), (12.345, "12.345/s")] {
+            assert_eq!(Rate::of_per_second(per_s).unwrap().to_string(), text);
+        }
+        assert_eq!([0.0, -1.0, 0.000_1, f64::NAN, 2e6].map(Rate::of_per_second), [None; 5]);
     }
 
     #[test]
