@@ -75,14 +75,16 @@ pub struct PointBounds {
 
 /// The limit that was met first: what was breached at the lowest rate that did not hold, and what stood beside it. An
 /// observation: it does not show the cause.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct FirstLimit {
     /// That rate.
     pub rate_per_s: f64,
     /// The number of the point that is described.
     pub point: usize,
-    /// The bounds that were breached, with the measured values.
-    pub breached: Vec<String>,
+    /// The thresholds that were breached.
+    pub thresholds: Vec<ThresholdFacts>,
+    /// The breaches that no threshold states.
+    pub breaches: Vec<String>,
     /// The use of processors, and waits for locks, in the same window.
     pub beside: Vec<String>,
 }
@@ -129,19 +131,21 @@ impl Capacity {
             conclusion.confirmed_per_s().map_or_else(Vec::new, |per_s| translation::translate(&self.unit, per_s));
         self.first_limit = self.first_limit(&conclusion);
         self.why = why.or_else(|| match conclusion {
-            Conclusion::Unmeasurable { at_per_s, .. } => self.reason_at(at_per_s),
+            Conclusion::Unmeasurable { at_per_s, .. } => {
+                self.void_at(at_per_s).and_then(|point| point.reasons.first().cloned())
+            }
             Conclusion::Unfinished { .. } => Some(format!("{} points were not enough", self.points.len())),
             _ => None,
         });
         self.conclusion = conclusion;
     }
 
-    /// Returns the reason for which the last point at this rate is invalid.
-    fn reason_at(&self, per_s: f64) -> Option<String> {
+    /// Returns the last point at this rate that is invalid, or could not be planned.
+    pub fn void_at(&self, per_s: f64) -> Option<&MeasuredPoint> {
         let is_void = |point: &&MeasuredPoint| {
             matches!(point.verdict, PointVerdict::Invalid | PointVerdict::Unplanned) && point.rate_per_s == per_s
         };
-        self.points.iter().rev().find(is_void).and_then(|point| point.reasons.first().cloned())
+        self.points.iter().rev().find(is_void)
     }
 
     fn first_limit(&self, conclusion: &Conclusion) -> Option<FirstLimit> {
@@ -155,28 +159,14 @@ impl Capacity {
         let mut breached: Vec<_> = breached.filter(|point| point.rate_per_s == at).collect();
         breached.sort_by_key(|point| point.ended_early.is_some());
         let point = *breached.first()?;
-        let bounds = point.thresholds.iter().filter(|one| one.passed == Some(false)).map(describe_breach);
         Some(FirstLimit {
             rate_per_s: at,
             point: point.number,
-            breached: bounds.chain(point.reasons.iter().cloned()).collect(),
+            thresholds: point.thresholds.iter().filter(|one| one.passed == Some(false)).cloned().collect(),
+            breaches: point.reasons.clone(),
             beside: point.observations(),
         })
     }
-}
-
-/// Describes a threshold that was breached: `response time p99 1.24 s (bound 1 s)`.
-fn describe_breach(threshold: &ThresholdFacts) -> String {
-    use crate::summary::facts::Unit;
-    let shown = |value: f64| match threshold.unit {
-        Unit::Ms => format!("{value:.0} ms"),
-        Unit::Share => format!("{:.2}%", value * 100.0),
-    };
-    let measured = threshold.measured.map_or_else(
-        || format!("{} of {} samples beyond", threshold.beyond, threshold.of),
-        shown,
-    );
-    format!("{} {measured} (bound {})", threshold.title(), shown(threshold.limit))
 }
 
 #[cfg(test)]

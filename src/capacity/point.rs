@@ -20,6 +20,8 @@ pub struct MeasuredPoint {
     pub verdict: PointVerdict,
     /// The reasons for which it is invalid, or the breaches that no threshold states.
     pub reasons: Vec<String>,
+    /// True if it is invalid for reasons of the generator and its machine alone.
+    pub by_generator: bool,
     /// The reason for which it ended early, if it did.
     pub ended_early: Option<String>,
     /// The planned window, in seconds.
@@ -122,6 +124,7 @@ impl MeasuredPoint {
             rate_per_s,
             verdict,
             reasons: reasons.clone(),
+            by_generator: summary.repeatable,
             ended_early: summary.ended_early.clone(),
             window_s: summary.plans().next().map_or(0.0, |plan| plan.window_s),
             figures,
@@ -138,6 +141,7 @@ impl MeasuredPoint {
             rate_per_s,
             verdict: PointVerdict::Unplanned,
             reasons: vec![why],
+            by_generator: false,
             ended_early: None,
             window_s: 0.0,
             figures: None,

@@ -250,7 +250,10 @@ mod tests {
     }
 
     /// Runs a search at a system whose points have these verdicts: by their number and rate.
-    fn search(settings: &SearchSettings, mut judge: impl FnMut(usize, f64) -> PointVerdict) -> (Conclusion, Vec<Tried>) {
+    fn search(
+        settings: &SearchSettings,
+        mut judge: impl FnMut(usize, f64) -> PointVerdict,
+    ) -> (Conclusion, Vec<Tried>) {
         let mut tried = Vec::new();
         loop {
             match next(settings, &tried) {
@@ -274,7 +277,9 @@ mod tests {
     }
 
     fn confirmed(conclusion: Conclusion, capacity: f64, tried: &[Tried]) {
-        let Conclusion::Between { held_per_s, breached_per_s } = conclusion else { panic!("{conclusion:?}: {tried:?}") };
+        let Conclusion::Between { held_per_s, breached_per_s } = conclusion else {
+            panic!("{conclusion:?}: {tried:?}")
+        };
         assert!(held_per_s <= capacity && capacity < breached_per_s, "{conclusion:?} of {capacity}");
         assert!(breached_per_s <= held_per_s * 1.05, "{conclusion:?}");
         assert!(count(tried, held_per_s, PointVerdict::Within) >= 2, "{tried:?}");
@@ -337,7 +342,9 @@ mod tests {
     fn a_rate_that_cannot_be_planned_is_tried_once() {
         let judge = |_, rate| if rate > 300.0 { PointVerdict::Unplanned } else { PointVerdict::Within };
         let (conclusion, tried) = search(&settings(100.0), judge);
-        let Conclusion::Unmeasurable { held_per_s: Some(held), at_per_s } = conclusion else { panic!("{conclusion:?}") };
+        let Conclusion::Unmeasurable { held_per_s: Some(held), at_per_s } = conclusion else {
+            panic!("{conclusion:?}")
+        };
         assert!(held <= 300.0 && 300.0 < at_per_s && at_per_s <= held * 1.05, "{conclusion:?}");
         assert_eq!(count(&tried, at_per_s, PointVerdict::Unplanned), 1);
     }

@@ -50,13 +50,18 @@ fn bounded(threshold: Threshold) -> Option<(Quantile, Duration)> {
     }
 }
 
-/// Returns the shortest window in which every threshold of a workload has its samples at `per_s`, in whole seconds.
-pub fn window(workload: &Workload, per_s: f64) -> Duration {
+/// Returns the time in which every threshold of a workload has its samples at `per_s`, in seconds.
+pub fn sampling_s(workload: &Workload, per_s: f64) -> f64 {
     let seconds = workload.thresholds.iter().map(|threshold| {
         let samples = threshold.samples_needed() as f64 * (1.0 + SPARE_SAMPLES);
         samples / (per_s * part(*threshold, &workload.plan))
     });
-    Duration::from_secs(seconds.fold(0.0, f64::max).ceil() as u64)
+    seconds.fold(0.0, f64::max)
+}
+
+/// Returns the shortest window in which every threshold of a workload has its samples at `per_s`, in whole seconds.
+pub fn window(workload: &Workload, per_s: f64) -> Duration {
+    Duration::from_secs(sampling_s(workload, per_s).ceil() as u64)
 }
 
 /// Returns the number of arrivals in flight at which a point of these workloads ends: so many that a threshold is

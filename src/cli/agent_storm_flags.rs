@@ -142,8 +142,12 @@ impl Bench for AgentStormFlags {
         if self.fleet == Fleet::Contract {
             return Ok(Some(self.rate.unwrap_or(CANONICAL)));
         }
-        Err(Error::usage("--fleet real and restart: their rate follows from the number of agents, of which each has a row")
-            .with_hint("leave out --fleet: the heartbeats of --fleet contract have a rate, and the answer states the agents"))
+        Err(Error::usage(
+            "--fleet real and restart: their rate follows from the number of agents, of which each has a row",
+        )
+        .with_hint(
+            "leave out --fleet: the heartbeats of --fleet contract have a rate, and the answer states the agents",
+        ))
     }
 
     fn set_rate(&mut self, rate: Rate) {

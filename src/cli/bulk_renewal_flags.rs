@@ -171,10 +171,10 @@ impl Bench for BulkRenewalFlags {
     fn rate(&self) -> Result<Option<Rate>> {
         match self.workload {
             RenewalWorkload::Enqueue | RenewalWorkload::Rescan => Ok(Some(self.rate)),
-            RenewalWorkload::Sweep => Err(Error::usage(
-                "--workload sweep: one request waits for the other, so that the system sets its pace",
-            )
-            .with_hint("search with --workload enqueue or rescan, which have a rate")),
+            RenewalWorkload::Sweep => {
+                Err(Error::usage("--workload sweep: one request waits for the other, so that the system sets its pace")
+                    .with_hint("search with --workload enqueue or rescan, which have a rate"))
+            }
         }
     }
 
