@@ -206,6 +206,7 @@ impl fmt::Display for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Outcome;
 
     #[test]
     fn error_limits_are_parsed() {
@@ -229,6 +230,24 @@ mod tests {
         assert_eq!(shares[3..6], [Some(110.0 / 200.0), Some(0.5), Some(0.2)]);
         assert_eq!(shares[6], Some(1.0 / 206.0));
         assert_eq!(recent.share(296, 111), None);
+    }
+
+    #[tokio::test]
+    async fn too_many_arrivals_in_flight_end_a_run() {
+        let limits = RunLimits { in_flight: Some(10), ..RunLimits::default() };
+        let (cut, progress) = (Cut::new(limits), Progress::default());
+        let watched = cut.clone();
+        // Answered, failed and given up: of 14 sent, ten are under way, which is as many as may be.
+        assert!((0..14).all(|_| cut.may_send()));
+        [Outcome::Ok, Outcome::Ok, Outcome::Refused].into_iter().for_each(|outcome| progress.count(outcome));
+        progress.gave_up();
+        let send = async {
+            tokio::time::sleep(2 * LOOK_EVERY).await;
+            assert!(!watched.is_over());
+            assert!(watched.may_send());
+        };
+        tokio::join!(cut.watch(&progress), send);
+        assert_eq!(cut.ended(), Some(Ended::InFlight { in_flight: 11, most: 10 }));
     }
 
     #[test]

@@ -252,3 +252,46 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::api_tier_flags::ApiTierFlags;
+    use crate::cli::bulk_renewal_flags::BulkRenewalFlags;
+    use crate::load::plan::Plan;
+
+    const BOUNDS: PointBounds = PointBounds { least_s: 2.0, most_s: 300.0, search_s: 3_600.0 };
+
+    fn plans<B: Bench<System = CertctlFlags>>(flags: &[&str], per_s: f64) -> Result<Vec<(Plan, f64)>> {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let load = BenchLoad::<B>::parse("capacity", &flags, &[])?;
+        let groups = plan(&load, &BOUNDS, per_s)?;
+        let workloads = groups.into_iter().flatten().map(|planned| planned.workload);
+        workloads.map(|workload| Ok((workload.plan.clone(), stop_rule::rate_per_s(&workload)?))).collect()
+    }
+
+    #[test]
+    fn a_window_is_as_long_as_its_quantiles_need() {
+        let window = |per_s| plans::<ApiTierFlags>(&["--warm-up", "1s"], per_s).unwrap()[0].0.window.as_secs();
+        // 1,000 right answers for p99, and a tenth more.
+        assert_eq!([window(50.0), window(200.0), window(5_000.0)], [22, 6, 2]);
+        assert!(plans::<ApiTierFlags>(&[], 3.0).unwrap_err().to_string().contains("--longest-point 300s"));
+    }
+
+    #[test]
+    fn further_workloads_keep_their_proportion() {
+        let rates = |flags: &[&str]| {
+            let found = plans::<ApiTierFlags>(flags, 100.0).unwrap();
+            found.into_iter().map(|(_, per_s)| per_s).collect::<Vec<_>>()
+        };
+        assert_eq!(rates(&[]), [100.0, 100.0]);
+        assert_eq!(rates(&["--issuance-rate", "50/s", "--list-rate", "25/s"]), [100.0, 50.0]);
+    }
+
+    #[test]
+    fn a_rate_beyond_the_seeded_rows_cannot_be_planned() {
+        plans::<BulkRenewalFlags>(&["--warm-up", "500ms"], 400.0).unwrap();
+        let error = plans::<BulkRenewalFlags>(&["--warm-up", "500ms"], 900.0).unwrap_err();
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("seeded certificates"), "{error}");
+    }
+}
