@@ -161,7 +161,7 @@ pub fn run(flags: CapacityFlags) -> Result<u8> {
 }
 
 fn seek<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {
-    let mut load = BenchLoad::<B>::parse(
+    let load = BenchLoad::<B>::parse(
         "capacity",
         &flags.load,
         &[
@@ -169,7 +169,6 @@ fn seek<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {
             ("max_requests", "has no effect in a search: a point has as many requests as its quantiles need"),
         ],
     )?;
-    load.bench.pool();
     let bounds = flags.bounds()?;
     let own = load.bench.rate()?;
     let Some(from) = flags.from.or(own) else {

@@ -41,6 +41,11 @@ pub enum Breach {
 }
 
 impl Breach {
+    /// Returns true if arrivals that start late, or never, on the generator's side would show the breach too.
+    pub fn depends_on_starts(&self) -> bool {
+        matches!(self, Self::Overrun { .. })
+    }
+
     /// Returns true if a system that other processes keep from working would show the breach too.
     pub fn depends_on_speed(&self) -> bool {
         matches!(self, Self::Drowned { .. } | Self::NotOpened { .. } | Self::Overrun { .. })

@@ -76,7 +76,7 @@ fn a_silent_system_is_not_drowned_by_its_points() {
         true => vec![Step::Silence],
         false => certctl(request),
     });
-    let done = at(&peer, "--from 400/s --floor 400/s --point 60s -- --agents 2 --timeout 3s").run().exits(3);
+    let done = at(&peer, "--from 400/s --floor 400/s --point 60s -- --agents 1000 --timeout 3s").run().exits(3);
     let json = json(&done);
     assert_eq!((&json["conclusion"]["kind"], &json["exit_code"]), (&"below".into(), &3.into()));
     // Confirmed, with the system quiet in between, and each long before its window's end.
@@ -104,7 +104,7 @@ fn points_of_a_late_generator_are_no_capacity() {
 #[test]
 fn a_stopped_search_keeps_its_points() {
     let peer = Peer::start(certctl);
-    let mut running = at(&peer, "--from 400/s --point 3s -- --agents 2").start();
+    let mut running = at(&peer, "--from 400/s --point 3s -- --agents 20").start();
     until("the first point is measured", || {
         assert!(running.ended().is_none(), "ended early: {}", running.stderr());
         running.folder().join("results/capacity.json").exists()
@@ -120,7 +120,7 @@ fn a_stopped_search_keeps_its_points() {
 #[test]
 fn a_search_stopped_in_its_first_point_has_no_result() {
     let peer = Peer::start(certctl);
-    let mut running = at(&peer, "--point 5m -- --agents 2").start();
+    let mut running = at(&peer, "--point 5m -- --agents 20").start();
     running.wait_until_measuring();
     running.signal(Signal::TERM);
     let done = running.finish().exits(1);
