@@ -134,7 +134,9 @@ impl Capacity {
             Conclusion::Unmeasurable { at_per_s, .. } => {
                 self.void_at(at_per_s).and_then(|point| point.reasons.first().cloned())
             }
-            Conclusion::Unfinished { .. } => Some(format!("{} points were not enough", self.points.len())),
+            Conclusion::Unfinished { .. } => {
+                Some(format!("{} points were not enough (raise --max-points)", self.points.len()))
+            }
             _ => None,
         });
         self.conclusion = conclusion;

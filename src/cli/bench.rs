@@ -96,7 +96,7 @@ pub trait Bench: Args + Clone + Debug {
     /// If it has none. The error names the fix.
     fn rate(&self) -> Result<Option<Rate>> {
         Err(Error::usage(format!("{}: no one rate decides its load, so that no capacity can be searched", Self::NAME))
-            .with_hint("search with another bench target: agent_storm, api_tier, bulk_renewal, acme_flow, acme_burst"))
+            .with_hint("search with another bench target: certctl-bench capacity --help"))
     }
 
     /// Sets that rate. Those of further workloads keep their proportion to it.

@@ -1,12 +1,15 @@
 //! `certctl-bench capacity` from its front door.
 
+use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::bench::{Bench, Finished};
-use crate::common::peer::{Peer, Request, Step, TOKEN, certctl};
+use crate::common::peer::{Peer, Request, Step, TOKEN, certctl, json as json_answer};
 use crate::common::process::until;
 use crate::common::reference::Reference;
 
@@ -36,37 +39,62 @@ fn points(json: &Value) -> &[Value] {
     json["points"].as_array().unwrap()
 }
 
-/// The server admits 50 requests a second, whatever the machine is; the thresholds of the scenario are wide.
+/// The heartbeats that the peer admits in a second, and at once.
+const LIMIT: f64 = 220.0;
+const BURST: f64 = 200.0;
+
+/// Starts a peer that admits so many heartbeats, whatever the machine is, and refuses the rest.
+fn limited() -> Peer {
+    let bucket = Mutex::new((BURST, Instant::now()));
+    Peer::start(move |request| {
+        if !request.is_heartbeat() {
+            return certctl(request);
+        }
+        let mut bucket = bucket.lock().unwrap();
+        let (tokens, refilled) = *bucket;
+        let tokens = (tokens + refilled.elapsed().as_secs_f64() * LIMIT).min(BURST);
+        let is_admitted = tokens >= 1.0;
+        *bucket = (if is_admitted { tokens - 1.0 } else { tokens }, Instant::now());
+        if is_admitted { certctl(request) } else { json_answer(429, "{\"error\":\"rate limit exceeded\"}\n") }
+    })
+}
+
 #[test]
 fn a_rate_limit_is_found_as_the_capacity() {
-    let server = Reference::start(&["--rate-limit"]);
-    let search = "--bench bulk_renewal --from 200/s --floor 50/s --factor 4 --precision 50% --point 2s";
-    let done = at_reference(&server, &format!("{search} -- --workload rescan --abort-on-errors 20%/1s")).run();
-    let json = json(&done);
+    let search = "--from 800/s --floor 50/s --factor 4 --precision 50% --point 2s";
+    let folder = tempfile::tempdir().unwrap();
+    let output = format!("--output {0} --markdown {0}/comment.md", folder.path().display());
+    let search = format!("{search} {output} -- --agents 200 --abort-on-errors 20%/1s");
+    let done = at(&limited(), &search).run();
+    let json = fs::read_to_string(folder.path().join("capacity.json")).expect("a capacity.json");
+    let json: Value = serde_json::from_str(&json).unwrap();
     let conclusion = &json["conclusion"];
-    let errors_at = |per_s: f64| {
-        let here = points(&json).iter().filter(|point| point["rate_per_s"] == per_s);
-        here.map(|point| point["figures"]["error_share"].as_f64().unwrap()).collect::<Vec<_>>()
-    };
-    assert!(errors_at(200.0).iter().all(|share| *share > 0.2), "{json:#}");
-    assert!(errors_at(50.0).iter().all(|share| *share < 0.01), "{json:#}");
-    if done.code == Some(3) {
-        // A machine so busy that even the wide bounds on response times are breached.
-        assert_eq!(conclusion["kind"], "below", "{json:#}");
+    let is_slow = |point: &Value| point["rate_per_s"].as_f64().unwrap() <= LIMIT && point["verdict"] == "breached";
+    for point in points(&json).iter().filter(|point| point["rate_per_s"].as_f64().unwrap() > LIMIT) {
+        assert_eq!(point["verdict"], "breached", "{point:#}");
+    }
+    if points(&json).iter().any(is_slow) {
+        // The machine is so busy that the scenario's bounds on response times do not hold either.
+        assert!(conclusion["held_per_s"].as_f64().is_none_or(|held| held <= LIMIT), "{json:#}");
         return;
     }
     let done = done.exits(0);
     assert_eq!(
         (&conclusion["kind"], &conclusion["held_per_s"], &conclusion["breached_per_s"]),
-        (&"between".into(), &50.0.into(), &70.71.into()),
+        (&"between".into(), &200.0.into(), &282.8.into()),
         "{json:#}"
     );
-    let first = &json["first_limit"];
-    assert_eq!((&first["rate_per_s"], &first["thresholds"][0]["name"]), (&70.71.into(), &"errors".into()), "{first:#}");
-    // What is renewed again and again is no number of certificates.
-    assert_eq!(json["translations"], Value::Array(Vec::new()));
-    assert!(done.stdout.contains("\ncapacity     50 renewal requests per second: "), "{}", done.stdout);
-    assert!(done.stdout.contains("first limit  at 70.71/s"), "{}", done.stdout);
+    let rates: Vec<_> = points(&json).iter().map(|point| point["rate_per_s"].as_f64().unwrap()).collect();
+    assert_eq!(rates, [800.0, 200.0, 400.0, 282.8, 200.0, 282.8]);
+    assert_eq!(json["first_limit"]["rate_per_s"], 282.8);
+    let counts: Vec<_> = json["translations"].as_array().unwrap().iter().map(|one| &one["count"]).collect();
+    assert_eq!(counts, [12_000, 4_000]);
+    assert!(done.stdout.contains("\ncapacity     200 heartbeats per second: "), "{}", done.stdout);
+    assert!(done.stdout.contains("first limit  at 282.8/s (point "), "{}", done.stdout);
+    let page = fs::read_to_string(folder.path().join("capacity.html")).unwrap();
+    assert!(page.contains("Response time by rate") && page.contains("200 heartbeats per second"));
+    let markdown = fs::read_to_string(folder.path().join("comment.md")).unwrap();
+    assert!(markdown.starts_with("### Capacity, agent_storm\n\n200 heartbeats per second"), "{markdown}");
 }
 
 #[test]
@@ -76,7 +104,8 @@ fn a_silent_system_is_not_drowned_by_its_points() {
         true => vec![Step::Silence],
         false => certctl(request),
     });
-    let done = at(&peer, "--from 400/s --floor 400/s --point 60s -- --agents 1000 --timeout 3s").run().exits(3);
+    let done =
+        at(&peer, "--from 400/s --floor 400/s --point 60s -- --agents 1000 --timeout 6s --max-lag 5s").run().exits(3);
     let json = json(&done);
     assert_eq!((&json["conclusion"]["kind"], &json["exit_code"]), (&"below".into(), &3.into()));
     // Confirmed, with the system quiet in between, and each long before its window's end.
