@@ -81,7 +81,8 @@ impl Session<'_> {
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
         }
         let checked = self.check(&parts);
-        if self.load_began() {
+        // A run that was ended because the system fell behind is not short of samples for want of time.
+        if self.load_began() && !matches!(ended, Some(Ended::InFlight { .. })) {
             invalid.extend(validity::unjudged(&checked, self.cut.for_more()));
         }
         invalid.extend(match (self.smoke, self.floor) {
