@@ -41,7 +41,9 @@ fn searched(capacity_per_s: f64, measurable_per_s: f64) -> Capacity {
         plans: Vec::new(),
         points: Vec::new(),
     };
-    let outcome = |is_within| move |index: u64| if is_within || index % 9 > 0 { Outcome::Ok } else { Outcome::Refused };
+    let outcome = |is_within| {
+        move |index: u64| if is_within || !index.is_multiple_of(9) { Outcome::Ok } else { Outcome::Refused }
+    };
     loop {
         let per_s = match next(&search, &capacity.tried()) {
             SearchStep::Done(conclusion) => {
