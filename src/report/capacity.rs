@@ -12,6 +12,7 @@ use super::{tables, text};
 use crate::capacity::Capacity;
 use crate::capacity::point::MeasuredPoint;
 use crate::capacity::search::{Conclusion, PointVerdict};
+use crate::summary::facts::ThresholdFacts;
 
 /// The heights of the first chart, and of those below, wide and narrow.
 const HIGH: (i32, i32) = (340, 300);
@@ -39,7 +40,7 @@ pub fn head() -> String {
     line(COLUMNS.map(|(name, _)| name.to_owned()))
 }
 
-/// Describes a point in a row, and in further lines the reasons for which it is invalid or ended early.
+/// Describes a point in a row, and in further lines its breaches, and why it is invalid or ended early.
 pub fn row(point: &MeasuredPoint) -> String {
     let mut text = line(cells(point));
     for reason in remarks(point) {
@@ -89,7 +90,18 @@ fn word(verdict: PointVerdict) -> &'static str {
 fn remarks(point: &MeasuredPoint) -> Vec<String> {
     let ended = point.ended_early.iter().map(|why| format!("ended early {why}"));
     let is_void = matches!(point.verdict, PointVerdict::Invalid | PointVerdict::Unplanned);
-    ended.chain(point.reasons.iter().filter(|_| is_void).cloned()).collect()
+    let broken: Vec<_> = point.thresholds.iter().filter(|one| !is_void && one.passed == Some(false)).collect();
+    let broken = (!broken.is_empty()).then(|| format!("breached: {}", breaches(broken).join("; ")));
+    ended.chain(broken).chain(point.reasons.iter().filter(|_| is_void).cloned()).collect()
+}
+
+/// Describes thresholds that were breached.
+fn breaches<'t>(thresholds: impl IntoIterator<Item = &'t ThresholdFacts>) -> Vec<String> {
+    let described = thresholds.into_iter().map(|threshold| {
+        let (measured, limit) = (tables::measured(threshold), tables::limit(threshold));
+        format!("{} {measured}, limit {limit}", threshold.title())
+    });
+    described.collect()
 }
 
 /// Returns the answer in a sentence.
@@ -138,11 +150,7 @@ fn beside(capacity: &Capacity) -> Vec<(&'static str, String)> {
         lines.push(("that is", format!("{count} {} ({}); {}", one.of, one.formula, one.provided)));
     }
     if let Some(first) = &capacity.first_limit {
-        let broken = first.thresholds.iter().map(|threshold| {
-            let (measured, limit) = (tables::measured(threshold), tables::limit(threshold));
-            format!("{} {measured}, limit {limit}", threshold.title())
-        });
-        let all: Vec<_> = broken.chain(first.breaches.iter().cloned()).collect();
+        let all = [breaches(&first.thresholds), first.breaches.clone()].concat();
         lines.push(("first limit", format!("at {}/s (point {}): {}", first.rate_per_s, first.point, all.join("; "))));
         let beside = first.beside.iter().map(|line| ("beside it", line.clone()));
         lines.extend(beside);

@@ -97,6 +97,12 @@ pub(super) fn plan<B: Bench<System = CertctlFlags>>(
     if window == least { Ok(groups) } else { planned(load, window, per_s) }
 }
 
+/// Returns an error on one line, with its hint.
+fn reason(error: &Error) -> String {
+    let hint = error.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+    format!("{}{hint}", error.what()).replace('\n', "; ")
+}
+
 impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
     /// Measures one point after another until there is a conclusion; whatever was measured by then is in `file`.
     ///
@@ -119,7 +125,7 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
                 Err(error) => {
                     let why = match self.is_stopped() {
                         true => "the search was stopped".to_owned(),
-                        false => error.to_string().replace('\n', "; "),
+                        false => reason(&error),
                     };
                     self.conclude(unfinished(&tried), Some(why));
                     return Ok(());
@@ -158,7 +164,7 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
         let groups = match plan(self.load, &self.result.point_bounds, per_s) {
             // The first rate is the user's own.
             Err(error) if error.kind() == ErrorKind::Usage && number > 1 => {
-                return Ok(MeasuredPoint::unplanned(number, per_s, error.to_string().replace('\n', "; ")));
+                return Ok(MeasuredPoint::unplanned(number, per_s, reason(&error)));
             }
             groups => bench::bind(groups?, self.system)?,
         };
@@ -214,7 +220,7 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
     /// If it has ended, is not quiet within a bound, or the search was stopped.
     fn recover(&self) -> Result<()> {
         if let Some(error) = self.system.certctl.ended() {
-            return Err(Error::new(format!("the system ended: {}", error.to_string().replace('\n', "; "))));
+            return Err(Error::new(format!("the system ended: {}", reason(&error))));
         }
         let Some(last) = self.result.points.last() else { return Ok(()) };
         if last.verdict != PointVerdict::Breached && last.ended_early.is_none() {

@@ -42,7 +42,10 @@ pub fn charts(capacity: &Capacity) -> Vec<Chart> {
     let mut times = line("p99", Ink::Run(1), &points, figure(|one| one.p99_us));
     times.extend(line("p95", Ink::Run(2), &points, figure(|one| one.p95_us)));
     times.extend(line("p50", Ink::Run(0), &points, figure(|one| one.p50_us)));
-    let limits = points[0].thresholds.iter().filter_map(|threshold| limit(threshold, to));
+    // The lines are those of the first workload.
+    let first = capacity.plans.first().map(|plan| &plan.name);
+    let is_drawn = |threshold: &&ThresholdFacts| threshold.workload.is_none() || threshold.workload.as_ref() == first;
+    let limits = points[0].thresholds.iter().filter(is_drawn).filter_map(|threshold| limit(threshold, to));
     let mut drawn: Vec<Polyline> = limits.collect();
     drawn.extend(times);
     let (least_us, most_us) = ticks::log_range(heights(&drawn));
