@@ -26,6 +26,7 @@
 //! | [`summary`] | the result of a run as data, and its verdict |
 //! | [`baseline`] | baselines and comparisons |
 //! | [`duet`] | two systems at once, paired arrivals, one verdict |
+//! | [`capacity`] | the search for the highest rate within the thresholds |
 //! | [`report`] | results as text, JSON, Markdown and HTML |
 //! | [`handshake`] | benchmarks of TLS handshakes alone |
 //! | [`cli`] | flags, and one file for each command |
@@ -39,6 +40,7 @@
 compile_error!("certctl-bench runs on Linux: it needs timerfd, parent-death signals and /proc");
 
 pub mod baseline;
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod database;

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, compare, doctor, duet, exit, report, seed, signals, splice};
+use certctl_bench::cli::{bless, capacity, compare, doctor, duet, exit, report, seed, signals, splice};
 use certctl_bench::load::limits::allow_threads;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -14,7 +14,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 done, 1 could not run, 2 usage, 4 regressed, 5 invalid or incomparable."
+    after_help = "Exit codes: 0 done, 1 could not run, 2 usage, 3 threshold breached, 4 regressed, 5 invalid or incomparable."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -33,6 +33,8 @@ enum Verb {
     Bless(bless::BlessFlags),
     /// Load two systems at once, with paired requests, and compare them: two builds, or two settings.
     Duet(duet::DuetFlags),
+    /// Search for the highest rate at which a system keeps a scenario's thresholds.
+    Capacity(Box<capacity::CapacityFlags>),
     /// Report the results of runs: as text, as Markdown for a pull request, or as an HTML file with figures.
     Report(report::ReportFlags),
     /// Renew the tables of documents from committed baselines.
@@ -46,14 +48,18 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return exit::usage(&error),
     };
-    if let (Verb::Duet(flags), Some((_, given))) = (&cli.verb, matches.subcommand())
-        && let Err(error) = flags.check(given)
-    {
+    let checked = match (&cli.verb, matches.subcommand()) {
+        (Verb::Duet(flags), Some((_, given))) => flags.check(given),
+        (Verb::Capacity(flags), Some((_, given))) => flags.check(given),
+        _ => Ok(()),
+    };
+    if let Err(error) = checked {
         return exit::fail(&error);
     }
     // Before any thread is started: it would stay in the old network.
     let network = match &cli.verb {
         Verb::Doctor(flags) => flags.enter_network(),
+        Verb::Capacity(flags) => flags.enter_network(),
         Verb::Duet(flags) => flags.enter_network(),
         _ => Ok(()),
     };
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Compare(flags) => compare::run(flags),
         Verb::Bless(flags) => bless::run(flags).map(|()| 0),
         Verb::Duet(flags) => duet::run(flags),
+        Verb::Capacity(flags) => capacity::run(*flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
     };

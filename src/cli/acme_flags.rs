@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, RateProfileFlag, duration_or_zero};
+use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
@@ -151,6 +152,18 @@ impl Bench for AcmeFlowFlags {
         ignored
     }
 
+    fn rate(&self) -> Result<Option<Rate>> {
+        Ok(self.common.rate)
+    }
+
+    fn set_rate(&mut self, rate: Rate) {
+        self.common.rate = Some(rate);
+    }
+
+    fn unit(&self) -> ArrivalUnit {
+        ArrivalUnit::new("ACME requests", ArrivalMeaning::Other)
+    }
+
     fn sized(&self) -> (&'static str, u64) {
         ("--users", 1)
     }
@@ -197,6 +210,18 @@ impl Bench for AcmeBurstFlags {
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         self.common.ignored()
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        Ok(self.common.rate)
+    }
+
+    fn set_rate(&mut self, rate: Rate) {
+        self.common.rate = Some(rate);
+    }
+
+    fn unit(&self) -> ArrivalUnit {
+        ArrivalUnit::new("ACME requests", ArrivalMeaning::Other)
     }
 
     fn sized(&self) -> (&'static str, u64) {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, RateProfileFlag, duration};
+use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -19,6 +20,8 @@ use crate::scenario::agent_storm::{
 use crate::scenario::need::Need;
 use crate::system::CheckedCertctl;
 
+/// The default rate of `--fleet contract`.
+const CANONICAL: Rate = Rate::per_second(167);
 /// The defaults of certctl's agents.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_secs(30);
@@ -59,7 +62,7 @@ pub struct AgentStormFlags {
 impl AgentStormFlags {
     fn pattern(&self, load: &LoadFlags) -> Result<Pattern> {
         if self.fleet == Fleet::Contract {
-            let rate = self.rate.unwrap_or(Rate::per_second(167));
+            let rate = self.rate.unwrap_or(CANONICAL);
             let spread = self.arrivals.unwrap_or_default();
             return load.pattern(self.profile.rate_profile.as_ref(), rate, spread, load.window());
         }
@@ -137,6 +140,26 @@ impl Bench for AgentStormFlags {
         let workload = Workload { name: Self::NAME, plan, thresholds: fleet.thresholds() };
         let make = move |certctl: &CheckedCertctl| Ok(Scenario::new(fleet, agents, &certctl.host(), certctl.token()));
         Ok(vec![vec![at_certctl(workload, make)]])
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        if self.fleet == Fleet::Contract {
+            return Ok(Some(self.rate.unwrap_or(CANONICAL)));
+        }
+        Err(Error::usage(
+            "--fleet real and restart: their rate follows from the number of agents, of which each has a row",
+        )
+        .with_hint(
+            "leave out --fleet: the heartbeats of --fleet contract have a rate, and the answer states the agents",
+        ))
+    }
+
+    fn set_rate(&mut self, rate: Rate) {
+        self.rate = Some(rate);
+    }
+
+    fn unit(&self) -> ArrivalUnit {
+        ArrivalUnit::new("heartbeats", ArrivalMeaning::Heartbeat)
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {

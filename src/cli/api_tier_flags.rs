@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, ProfileChoice};
+use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
@@ -106,6 +107,21 @@ impl Bench for ApiTierFlags {
             at_certctl(posts, |certctl| Ok(Issuance::new(&Issuance::run_name(), &certctl.host(), certctl.token()))),
             at_certctl(lists, move |certctl| Ok(List::new(pages, &certctl.host(), certctl.token()))),
         ]])
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        Ok(Some(self.issuance_rate))
+    }
+
+    fn set_rate(&mut self, rate: Rate) {
+        let lists = self.list_rate.per_second_f64() / self.issuance_rate.per_second_f64();
+        // Beyond the bounds of a rate the lists stay as they are.
+        self.list_rate = Rate::of_per_second(rate.per_second_f64() * lists).unwrap_or(self.list_rate);
+        self.issuance_rate = rate;
+    }
+
+    fn unit(&self) -> ArrivalUnit {
+        ArrivalUnit::new("certificates posted", ArrivalMeaning::Issuance)
     }
 
     fn sized(&self) -> (&'static str, u64) {

@@ -15,11 +15,13 @@ use super::saved::Saved;
 use super::session::Session;
 use super::signals::{self, Signals};
 use super::{exit, remote, request_loop};
+use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Context, Error, Result};
 use crate::exit_code;
 use crate::files::{self, FolderLock};
 use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
+use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::provision::network;
 use crate::report::{self, text};
@@ -85,6 +87,24 @@ pub trait Bench: Args + Clone + Debug {
 
     /// Pools connections, unless flags say otherwise: a duet opens all of them before each block.
     fn pool(&mut self) {}
+
+    /// Returns the rate that a search for the capacity varies: that of the first workload, where there are several;
+    /// `None` where the workload is open once a rate is given.
+    ///
+    /// # Errors
+    /// If it has none. The error names the fix.
+    fn rate(&self) -> Result<Option<Rate>> {
+        Err(Error::usage(format!("{}: no one rate decides its load, so that no capacity can be searched", Self::NAME))
+            .with_hint("search with another bench target: certctl-bench capacity --help"))
+    }
+
+    /// Sets that rate. Those of further workloads keep their proportion to it.
+    fn set_rate(&mut self, _rate: Rate) {}
+
+    /// Returns the event that an arrival of the first workload stands for.
+    fn unit(&self) -> ArrivalUnit {
+        ArrivalUnit::new("arrivals", ArrivalMeaning::Other)
+    }
 
     /// Returns the interval at which the system's certificates are replaced under load, if they are.
     fn rotates_every(&self) -> Option<Duration> {
@@ -291,7 +311,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         max_other_cpu: flags.load.max_other_cpu,
         rotates_every,
         cut,
-        signals: &signals,
+        stop: signals.measuring()?,
         keep: &keep,
     };
     let mut summary = session.run(about)?;

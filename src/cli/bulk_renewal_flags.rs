@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, RateProfileFlag};
+use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};
@@ -170,6 +171,30 @@ impl Bench for BulkRenewalFlags {
             self.refuse_too_many(&plan)?;
         }
         Ok(vec![vec![planned(name, plan, selection)]])
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        match self.workload {
+            RenewalWorkload::Enqueue | RenewalWorkload::Rescan => Ok(Some(self.rate)),
+            RenewalWorkload::Sweep => {
+                Err(Error::usage("--workload sweep: one request waits for the other, so that the system sets its pace")
+                    .with_hint("search with --workload enqueue or rescan, which have a rate"))
+            }
+        }
+    }
+
+    fn set_rate(&mut self, rate: Rate) {
+        self.rate = rate;
+    }
+
+    fn unit(&self) -> ArrivalUnit {
+        match self.workload {
+            RenewalWorkload::Enqueue => {
+                ArrivalUnit::new("renewal requests", ArrivalMeaning::Renewal { certificates: self.batch_size })
+            }
+            // Nothing is left to renew after the first of them.
+            _ => ArrivalUnit::new("renewal requests", ArrivalMeaning::Other),
+        }
     }
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {

@@ -412,7 +412,7 @@ impl LoadFlags {
 
     /// Returns the limits that end the run early.
     pub fn limits(&self) -> RunLimits {
-        RunLimits { requests: self.max_requests, errors: self.abort_on_errors }
+        RunLimits { requests: self.max_requests, errors: self.abort_on_errors, in_flight: None }
     }
 
     /// Cuts the workload down to a second or two: a smoke run shows that every part works.

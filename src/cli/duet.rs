@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgMatches, Args};
 
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
 use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench, Groups};
+use super::bench_load::BenchLoad;
 use super::bulk_renewal_flags::BulkRenewalFlags;
-use super::common_flags::{AccessFlags, CertctlFlags, LoadFlags};
+use super::common_flags::{AccessFlags, CertctlFlags};
 use super::compare::{share, threshold};
 use super::prepare::announce_insecure;
 use super::remote;
@@ -182,39 +183,11 @@ pub fn run(flags: DuetFlags) -> Result<u8> {
     }
 }
 
-/// The flags after `--`.
-#[derive(Clone, Debug, Parser)]
-#[command(args_override_self = true)]
-struct BenchLoad<B: Bench> {
-    #[command(flatten, next_help_heading = "Workload")]
-    bench: B,
-    #[command(flatten)]
-    load: LoadFlags,
-}
-
 impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
-    fn parse(flags: &[String]) -> Result<Self> {
-        let words = std::iter::once("certctl-bench duet --").chain(flags.iter().map(String::as_str));
-        let command = Self::command().no_binary_name(false).about(B::ABOUT);
-        let refused = |error: clap::Error| match error.use_stderr() {
-            true => {
-                let text = error.to_string();
-                let text = text.strip_prefix("error: ").unwrap_or(&text);
-                Error::usage(format!("the flags after `--`: {}", text.lines().next().unwrap_or_default()))
-                    .with_hint(format!("see cargo bench --bench {} -- --help", B::NAME))
-            }
-            false => Error::usage(error.to_string()),
-        };
-        let matches = command.try_get_matches_from(words).map_err(refused)?;
-        let mut parsed = Self::from_arg_matches(&matches).map_err(refused)?;
-        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        if given("max_other_cpu") {
-            return Err(Error::usage("--max-other-cpu has no effect in a duet, whose sides meet the same others")
-                .with_hint("leave it out"));
-        }
-        if let Some((id, what_for)) = parsed.bench.ignored().into_iter().find(|(id, _)| given(id)) {
-            return Err(Error::usage(format!("--{} {what_for}: leave it out", id.replace('_', "-"))));
-        }
+    /// Parses the flags after the `--` of a duet.
+    fn of_duet(flags: &[String]) -> Result<Self> {
+        let no_effect = ("max_other_cpu", "has no effect in a duet, whose sides meet the same others");
+        let mut parsed = Self::parse("duet", flags, &[no_effect])?;
         parsed.load.duration.get_or_insert(WINDOW);
         parsed.load.warm_up.get_or_insert(WARM_UP);
         parsed.bench.pool();
@@ -243,7 +216,7 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
 }
 
 fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
-    let load = BenchLoad::<B>::parse(&flags.load)?;
+    let load = BenchLoad::<B>::of_duet(&flags.load)?;
     let groups = Sides::try_make(|side| load.groups(side, 0))?;
     let is_reference = |side: &str, flag| is_reference(Path::new(side), flag);
     let are_programs = !is_url(&flags.base) && !is_url(&flags.head);
@@ -345,7 +318,7 @@ mod tests {
 
     #[test]
     fn two_blocks_exchange_the_halves_of_one_schedule() {
-        let load = BenchLoad::<AgentStormFlags>::parse(&[]).unwrap();
+        let load = BenchLoad::<AgentStormFlags>::of_duet(&[]).unwrap();
         let of = |side, block| {
             let groups = load.groups(side, block).unwrap();
             let plan = &groups[0][0].workload.plan;

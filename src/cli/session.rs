@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::signals::Signals;
 use crate::database::{self as db, DatabaseClient};
 use crate::error::Result;
 use crate::evidence::meter::MachineMeter;
@@ -47,8 +46,8 @@ pub struct Session<'a> {
     pub max_other_cpu: CpuBound,
     /// The interval at which certificates are replaced meanwhile.
     pub rotates_every: Option<Duration>,
-    /// Signals, which end the session early.
-    pub signals: &'a Signals,
+    /// Ends the session early once set.
+    pub stop: Arc<AtomicBool>,
     /// Limits at which the session ends early.
     pub cut: Cut,
     /// Saves the measurements before the database is queried about them, which may take long or never end.
@@ -61,10 +60,9 @@ impl Session<'_> {
     /// # Errors
     /// If the first group cannot start; later failures are part of the summary, not errors.
     pub fn run(self, about: About) -> Result<Summary> {
-        let stop = self.signals.measuring()?;
         // Once it is set, no wait for a database goes on.
-        db::heed(&stop);
-        let done = self.run_groups(&about, &stop)?;
+        db::heed(&self.stop);
+        let done = self.run_groups(&about, &self.stop)?;
         Ok(self.sum_up(about, done))
     }
 
@@ -74,6 +72,7 @@ impl Session<'_> {
         let ended = self.cut.ended();
         breaches.extend(match ended.clone() {
             Some(Ended::Errors { share, limit }) => Some(Breach::Drowned { share, within: limit.within }),
+            Some(Ended::InFlight { in_flight, most }) => Some(Breach::Overrun { in_flight, most }),
             Some(Ended::NotOpened { opened, wanted, why }) => Some(Breach::NotOpened { opened, wanted, why }),
             Some(Ended::Requests(_)) | None => None,
         });
@@ -82,7 +81,8 @@ impl Session<'_> {
             invalid.retain(|reason| *reason != Invalid::NothingMeasured);
         }
         let checked = self.check(&parts);
-        if self.load_began() {
+        // A run that was ended because the system fell behind is not short of samples for want of time.
+        if self.load_began() && !matches!(ended, Some(Ended::InFlight { .. })) {
             invalid.extend(validity::unjudged(&checked, self.cut.for_more()));
         }
         invalid.extend(match (self.smoke, self.floor) {

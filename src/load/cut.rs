@@ -1,5 +1,5 @@
-//! The early end of a run by its own limits: after a number of requests, at a share of errors that shows an overloaded
-//! system, or because a connection cannot be opened.
+//! The early end of a run by its own limits: after a number of requests, at a share of errors or a number of arrivals in
+//! flight that shows an overloaded system, or because a connection cannot be opened.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,6 +39,13 @@ pub enum Ended {
     },
     /// The run had sent as many requests as it may.
     Requests(u64),
+    /// More arrivals were in flight than the run may have.
+    InFlight {
+        /// The number of arrivals that were neither answered nor given up.
+        in_flight: u64,
+        /// The largest number that the run may have.
+        most: u64,
+    },
     /// The share of failed requests reached the limit.
     Errors {
         /// The share, 0 to 1.
@@ -64,6 +71,8 @@ pub struct RunLimits {
     pub requests: Option<u64>,
     /// The share of them that may fail.
     pub errors: Option<ErrorLimit>,
+    /// The largest number of arrivals that may be in flight at once, those that wait for a connection included.
+    pub in_flight: Option<u64>,
 }
 
 impl Cut {
@@ -74,10 +83,8 @@ impl Cut {
 
     /// Counts a request that is to be sent; returns `false` if it may not be.
     pub fn may_send(&self) -> bool {
-        let Some(most) = self.limits.requests else { return true };
-        if self.sent.fetch_add(1, Ordering::Relaxed) < most {
-            return true;
-        }
+        let sent = self.sent.fetch_add(1, Ordering::Relaxed);
+        let Some(most) = self.limits.requests.filter(|most| sent >= *most) else { return true };
         self.end(Ended::Requests(most));
         false
     }
@@ -100,14 +107,26 @@ impl Cut {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Checks a run's errors until a limit is reached; returns at once if there is no limit to errors.
+    /// Checks a run's errors, and its arrivals in flight, until a limit is reached; returns at once if there is no such
+    /// limit.
     pub async fn watch(&self, progress: &Progress) {
-        let Some(limit) = self.limits.errors else { return };
-        let mut recent = Recent::new(limit);
+        let RunLimits { errors, in_flight, .. } = self.limits;
+        if errors.is_none() && in_flight.is_none() {
+            return;
+        }
+        let mut recent = errors.map(|limit| (limit, Recent::new(limit)));
         while !self.is_over() {
             let (ok, failed) = progress.answered();
-            if let Some(share) = recent.share(ok, failed - progress.exhausted()).filter(|share| *share >= limit.share) {
-                self.end(Ended::Errors { share, limit });
+            if let Some((limit, recent)) = &mut recent
+                && let Some(share) = recent.share(ok, failed - progress.exhausted())
+                && share >= limit.share
+            {
+                self.end(Ended::Errors { share, limit: *limit });
+            }
+            let sent = self.sent.load(Ordering::Relaxed);
+            let under_way = sent.saturating_sub(ok + failed + progress.unsent());
+            if let Some(most) = in_flight.filter(|most| under_way > *most) {
+                self.end(Ended::InFlight { in_flight: under_way, most });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -171,6 +190,9 @@ impl fmt::Display for Ended {
                 write!(f, "before the load, with {opened} of {wanted} connections opened")
             }
             Self::Requests(most) => write!(f, "after {most} requests, the limit of --max-requests"),
+            Self::InFlight { in_flight, most } => {
+                write!(f, "with {in_flight} arrivals in flight, above the bound of {most}")
+            }
             Self::Errors { share, limit } => write!(
                 f,
                 "by --abort-on-errors: {:.1}% of the requests that ended within {} failed",
@@ -184,6 +206,7 @@ impl fmt::Display for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Outcome;
 
     #[test]
     fn error_limits_are_parsed() {
@@ -209,9 +232,27 @@ mod tests {
         assert_eq!(recent.share(296, 111), None);
     }
 
+    #[tokio::test]
+    async fn too_many_arrivals_in_flight_end_a_run() {
+        let limits = RunLimits { in_flight: Some(10), ..RunLimits::default() };
+        let (cut, progress) = (Cut::new(limits), Progress::default());
+        let watched = cut.clone();
+        // Answered, failed and given up: of 14 sent, ten are under way, which is as many as may be.
+        assert!((0..14).all(|_| cut.may_send()));
+        [Outcome::Ok, Outcome::Ok, Outcome::Refused].into_iter().for_each(|outcome| progress.count(outcome));
+        progress.gave_up();
+        let send = async {
+            tokio::time::sleep(2 * LOOK_EVERY).await;
+            assert!(!watched.is_over());
+            assert!(watched.may_send());
+        };
+        tokio::join!(cut.watch(&progress), send);
+        assert_eq!(cut.ended(), Some(Ended::InFlight { in_flight: 11, most: 10 }));
+    }
+
     #[test]
     fn no_more_requests_than_the_cap_are_sent() {
-        let cut = Cut::new(RunLimits { requests: Some(3), errors: None });
+        let cut = Cut::new(RunLimits { requests: Some(3), ..RunLimits::default() });
         let sent = (0..10).filter(|_| cut.clone().may_send()).count();
         assert_eq!((sent, cut.ended(), cut.is_over()), (3, Some(Ended::Requests(3)), true));
         let unlimited = Cut::default();

@@ -27,6 +27,7 @@ pub struct Progress {
     ok: AtomicU64,
     not_ok: AtomicU64,
     exhausted: AtomicU64,
+    unsent: AtomicU64,
 }
 
 impl Progress {
@@ -47,6 +48,16 @@ impl Progress {
         if outcome == Outcome::Broken(FaultKind::Exhausted) {
             self.exhausted.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts an arrival that was given up before it was sent.
+    pub fn gave_up(&self) {
+        self.unsent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of arrivals that were given up before they were sent.
+    pub fn unsent(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
     }
 
     /// Returns the current stage.

@@ -38,6 +38,14 @@ impl Rate {
         Self { events, period_ns: 60 * SECOND_NS }
     }
 
+    /// Returns a rate given in events per second, exact to a thousandth of an event; `None` if it is not above 0 by as
+    /// much, or above the largest rate.
+    pub fn of_per_second(per_s: f64) -> Option<Self> {
+        let events = (per_s * 1e3).round();
+        let is_possible = events >= 1.0 && per_s <= MAX_PER_SECOND;
+        is_possible.then_some(Self { events: events as u64, period_ns: 1_000 * SECOND_NS })
+    }
+
     /// Returns the rate in events per second.
     pub fn per_second_f64(self) -> f64 {
         self.events as f64 * SECOND_NS as f64 / self.period_ns as f64
@@ -120,6 +128,14 @@ mod tests {
         for (text, events) in [("0.001/h", 1), ("1/h", 1_000), ("2.5/m", 150_000), ("1000000/s", 3_600_000_000_000)] {
             assert_eq!(text.parse::<Rate>().unwrap().in_common_period(), events, "{text}");
         }
+    }
+
+    #[test]
+    fn rates_are_made_of_numbers() {
+        for (per_s, text) in [(167.0, "167/s"), (0.5, "30/m"), (12.345, "12.345/s")] {
+            assert_eq!(Rate::of_per_second(per_s).unwrap().to_string(), text);
+        }
+        assert_eq!([0.0, -1.0, 0.000_1, f64::NAN, 2e6].map(Rate::of_per_second), [None; 5]);
     }
 
     #[test]

@@ -71,8 +71,9 @@ impl WorkerPool {
         let (work, expected) = match &plan.model {
             Model::Open { pattern, clients, affinity } => {
                 let expected = (pattern.peak_per_second(*clients) * plan.timeout.as_secs_f64()) as usize;
-                let recorder = job.recorder.clone();
+                let (recorder, progress) = (job.recorder.clone(), control.progress.clone());
                 let on_unsent = move |arrival: Arrival, only: Option<usize>| {
+                    progress.gave_up();
                     recorder.borrow_mut().unsent(only, arrival.intended, arrival.handed);
                 };
                 let dispatcher = Dispatcher::new(plan.connections, *affinity, plan.timeout, Box::new(on_unsent));

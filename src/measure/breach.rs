@@ -24,6 +24,13 @@ pub enum Breach {
         /// The fault of the next connection.
         why: String,
     },
+    /// So many arrivals were in flight that the run was ended.
+    Overrun {
+        /// The number of arrivals that were neither answered nor given up.
+        in_flight: u64,
+        /// The largest number that the run may have.
+        most: u64,
+    },
     /// So many requests failed that the run was ended, as `--abort-on-errors` demands.
     Drowned {
         /// The share that failed, 0 to 1.
@@ -34,9 +41,14 @@ pub enum Breach {
 }
 
 impl Breach {
+    /// Returns true if arrivals that start late, or never, on the generator's side would show the breach too.
+    pub fn depends_on_starts(&self) -> bool {
+        matches!(self, Self::Overrun { .. })
+    }
+
     /// Returns true if a system that other processes keep from working would show the breach too.
     pub fn depends_on_speed(&self) -> bool {
-        matches!(self, Self::Drowned { .. } | Self::NotOpened { .. })
+        matches!(self, Self::Drowned { .. } | Self::NotOpened { .. } | Self::Overrun { .. })
     }
 }
 
@@ -45,6 +57,9 @@ impl fmt::Display for Breach {
         match self {
             Self::Rule { what, count, of } => write!(f, "{count} of {of} {what}: none is allowed"),
             Self::NotOpened { opened, wanted, why } => write!(f, "opened {opened} of {wanted} connections, then {why}"),
+            Self::Overrun { in_flight, most } => {
+                write!(f, "{in_flight} arrivals were in flight, above the bound of {most}: the run was ended")
+            }
             Self::Drowned { share, within } => write!(
                 f,
                 "{:.1}% of the requests that ended within {} failed: the run was ended by --abort-on-errors",

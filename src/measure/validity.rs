@@ -152,6 +152,12 @@ impl Invalid {
         }
     }
 
+    /// Returns true if arrivals waited on the generator's side, for it or for a connection: those in flight are then not
+    /// all at the system.
+    pub fn delays_arrivals(&self) -> bool {
+        matches!(self, Self::Lag { .. } | Self::Unsent { .. })
+    }
+
     /// Returns true if every sample may be slow through no fault of the system: the generator was the bottleneck, or
     /// others kept the system from working. The speed and timeliness of its answers then say nothing about it; their
     /// content does.

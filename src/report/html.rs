@@ -23,41 +23,59 @@ const NARROW: Size = Size { width: 400, height: 300 };
 /// The height of the charts below the latencies.
 const LOW: i32 = 200;
 
+/// A page while it is written.
+pub(super) struct Page(String);
+
+impl Page {
+    /// Begins a page with this title, which is its heading too.
+    pub fn new(title: &str) -> Self {
+        let title = html(title);
+        Self(format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+             <meta name=\"color-scheme\" content=\"light dark\"/>\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"/>\n\
+             <link rel=\"icon\" href=\"data:,\"/>\n\
+             <title>{title} – certctl-bench</title>\n<style>\n{}{}{}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n",
+            ink::variables(),
+            ink::style(),
+            include_str!("page.css")
+        ))
+    }
+
+    /// Adds a part, which is HTML.
+    pub fn add(&mut self, part: &str) {
+        self.0.push_str(part);
+    }
+
+    /// Ends the page.
+    pub fn end(self) -> String {
+        self.0 + "</main>\n</body>\n</html>\n"
+    }
+}
+
 /// Renders a whole report.
 ///
 /// # Errors
 /// If a run's histograms are damaged (a usage error), or a figure cannot be drawn.
 pub fn report(groups: &[ScenarioRuns]) -> Result<String> {
-    let names: Vec<_> = groups.iter().map(|group| html(&group.scenario)).collect();
-    let title = names.join(", ");
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <meta name=\"color-scheme\" content=\"light dark\"/>\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"/>\n\
-         <link rel=\"icon\" href=\"data:,\"/>\n\
-         <title>{title} – certctl-bench</title>\n<style>\n{}{}{}</style>\n</head>\n<body>\n<main>\n",
-        ink::variables(),
-        ink::style(),
-        include_str!("page.css")
-    );
-    let _ = writeln!(page, "<h1>{title}</h1>");
+    let names: Vec<_> = groups.iter().map(|group| group.scenario.as_str()).collect();
+    let mut page = Page::new(&names.join(", "));
     for group in groups {
         for run in &group.runs {
-            page.push_str(&verdict(group, run, groups.len() > 1));
+            page.add(&verdict(group, run, groups.len() > 1));
         }
     }
     if groups.len() > 1 {
         let links = (0..)
             .zip(groups)
             .map(|(at, group): (usize, _)| format!("<a href=\"#s{at}\">{}</a>", html(&group.scenario)));
-        let _ = writeln!(page, "<nav aria-label=\"Scenarios\">{}</nav>", links.collect::<Vec<_>>().join(" "));
+        page.add(&format!("<nav aria-label=\"Scenarios\">{}</nav>\n", links.collect::<Vec<_>>().join(" ")));
     }
     for (at, group) in groups.iter().enumerate() {
-        page.push_str(&section(at, group, groups.len() == 1)?);
+        page.add(&section(at, group, groups.len() == 1)?);
     }
-    page.push_str("</main>\n</body>\n</html>\n");
-    Ok(page)
+    Ok(page.end())
 }
 
 fn verdict(group: &ScenarioRuns, run: &LoadedRun, several: bool) -> String {
@@ -198,7 +216,7 @@ fn twice(wide: &str, narrow: &str) -> String {
 }
 
 /// Renders charts under one caption, each with its legend and its heights; `grounds` stand in the first legend.
-fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note: &str) -> String {
+pub(super) fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note: &str) -> String {
     let titles: Vec<_> = charts.iter().map(|(chart, ..)| html(&chart.title)).collect();
     let mut text = format!("<figure>\n<figcaption>{}</figcaption>\n", titles.join("; "));
     for (place, (chart, wide, narrow)) in charts.iter().enumerate() {

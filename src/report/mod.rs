@@ -2,6 +2,7 @@
 //! Markdown and HTML.
 
 pub mod bars;
+pub mod capacity;
 pub mod comparison_markdown;
 mod comparison_text;
 pub mod duet;

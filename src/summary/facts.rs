@@ -275,7 +275,7 @@ pub enum Unit {
 }
 
 /// A threshold beside its measured value.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ThresholdFacts {
     /// The workload that it bounds; absent where it bounds all together, or there is only one.

@@ -27,11 +27,15 @@ pub enum Verdict {
 impl Verdict {
     /// Judges a run. The system's certain breaches come first: one that cannot be chance stands whatever else is wrong,
     /// unless the run measured something other than it states. Where the generator or other processes may have slowed
-    /// everything, only breaches that do not depend on speed are certain. All else counts only if the run is valid.
+    /// everything, only breaches that do not depend on speed are certain; where arrivals started late on our side, only
+    /// those that do not depend on their starts. All else counts only if the run is valid.
     pub fn of(breaches: &[Breach], invalid: &[Invalid], checked: &[Checked]) -> Self {
         let void = invalid.iter().any(Invalid::voids_breaches);
         let slowed = invalid.iter().any(Invalid::slows_all);
-        let certain = breaches.iter().any(|breach| !(slowed && breach.depends_on_speed()))
+        let belated = invalid.iter().any(Invalid::delays_arrivals);
+        let is_doubtful =
+            |breach: &Breach| slowed && breach.depends_on_speed() || belated && breach.depends_on_starts();
+        let certain = breaches.iter().any(|breach| !is_doubtful(breach))
             || !slowed && checked.iter().any(|checked| checked.certain);
         if certain && !void {
             Self::Breached
@@ -70,6 +74,7 @@ mod tests {
     use super::*;
     use crate::measure::machine_use::Stopped;
     use crate::measure::threshold::Threshold;
+    use crate::measure::validity::Away;
 
     fn checked(measured: Option<f64>, certain: bool) -> Checked {
         let (threshold, by_maximum) = (Threshold::Errors(0.01), false);
@@ -83,6 +88,8 @@ mod tests {
         let (late, void) = ([Invalid::Partial], [Invalid::Handshakes { undeclared: 1, of: 2 }]);
         let saturated = [Invalid::Saturated { busy_share: 1.0 }];
         let slowed = [Invalid::Throttled(Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 })];
+        let unsent = [Invalid::Unsent { unsent: 9, for_connection: 9, scheduled: 90, away: Away::default() }];
+        let overrun = || Breach::Overrun { in_flight: 11, most: 10 };
         let drowned = Breach::Drowned { share: 1.0, within: std::time::Duration::from_secs(10) };
         for (breaches, invalid, checked, verdict) in [
             (&[][..], &[][..], kept, Verdict::Pass),
@@ -93,6 +100,10 @@ mod tests {
             (&[], &void, clear, Verdict::Invalid),
             (&[], &slowed, clear, Verdict::Invalid),
             (&[drowned], &slowed, clear, Verdict::Invalid),
+            (&[overrun()], &late, kept, Verdict::Breached),
+            (&[overrun()], &slowed, kept, Verdict::Invalid),
+            (&[overrun()], &unsent, kept, Verdict::Invalid),
+            (&[rule()], &unsent, kept, Verdict::Breached),
             (&[rule()], &slowed, kept, Verdict::Breached),
             (&[], &saturated, clear, Verdict::Invalid),
             (&[rule()], &saturated, kept, Verdict::Breached),

@@ -318,7 +318,8 @@ impl Running {
             stderr: read("stderr").unwrap(),
             json: read("results/summary.json")
                 .or_else(|| read("results/smoke/summary.json"))
-                .or_else(|| read("results/duet.json")),
+                .or_else(|| read("results/duet.json"))
+                .or_else(|| read("results/capacity.json")),
             text: read("results/summary.txt").or_else(|| read("results/smoke/summary.txt")),
         }
     }

@@ -16,7 +16,7 @@ fn groups() -> [ScenarioRuns; 2] {
 }
 
 /// Panics unless every tag is closed by its own, names are unique, and every reference has its target.
-fn assert_well_formed(page: &str) {
+pub fn assert_well_formed(page: &str) {
     let page = page.strip_prefix("<!DOCTYPE html>\n").expect("a doctype");
     let (mut open, mut ids, mut referred) = (Vec::new(), HashSet::new(), Vec::new());
     for part in page.split('<').skip(1) {

@@ -1,6 +1,7 @@
 //! The library and the tools around a run: comparison, reports, F5, daemons, handshakes, and the repository itself.
 
 mod baseline;
+mod capacity;
 #[path = "../reference/client.rs"]
 #[allow(dead_code, reason = "the reference server's tests use the rest")]
 mod client;

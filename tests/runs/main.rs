@@ -5,6 +5,7 @@ mod agent_storm;
 mod api_tier;
 mod bless;
 mod bulk_renewal;
+mod capacity;
 mod certctl;
 #[path = "../common/mod.rs"]
 mod common;

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::player::Player;
-use super::{BenchLoad, WARM_UP, WINDOW};
+use super::{WARM_UP, WINDOW};
 use crate::cli::bench::{self, Bench};
+use crate::cli::bench_load::BenchLoad;
 use crate::cli::common_flags::CertctlFlags;
 use crate::cli::prepare;
 use crate::cli::session::{Observed, Observer};

@@ -6,5 +6,6 @@ pub mod ink;
 pub mod machine;
 pub mod percentiles;
 pub mod phases;
+pub mod rates;
 pub mod seconds;
 pub mod ticks;

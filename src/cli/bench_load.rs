@@ -1,0 +1,49 @@
+//! The flags of a bench target after `--`, for verbs that play its workloads themselves.
+
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+
+use super::bench::Bench;
+use super::common_flags::LoadFlags;
+use crate::error::{Error, Result};
+
+/// The flags after `--`.
+#[derive(Clone, Debug, Parser)]
+#[command(args_override_self = true)]
+pub(super) struct BenchLoad<B: Bench> {
+    #[command(flatten, next_help_heading = "Workload")]
+    pub(super) bench: B,
+    #[command(flatten)]
+    pub(super) load: LoadFlags,
+}
+
+impl<B: Bench> BenchLoad<B> {
+    /// Parses the flags after the `--` of a verb. `refused` are those that have no effect there: clap's ids, and what a
+    /// user may do instead.
+    ///
+    /// # Errors
+    /// If a flag is wrong, or has no effect.
+    pub(super) fn parse(verb: &str, flags: &[String], refused: &[(&str, &str)]) -> Result<Self> {
+        let words = std::iter::once(format!("certctl-bench {verb} --")).chain(flags.iter().cloned());
+        let command = Self::command().no_binary_name(false).about(B::ABOUT);
+        let wrong = |error: clap::Error| match error.use_stderr() {
+            true => {
+                let text = error.to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text);
+                Error::usage(format!("the flags after `--`: {}", text.lines().next().unwrap_or_default()))
+                    .with_hint(format!("see cargo bench --bench {} -- --help", B::NAME))
+            }
+            false => Error::usage(error.to_string()),
+        };
+        let matches = command.try_get_matches_from(words).map_err(wrong)?;
+        let parsed = Self::from_arg_matches(&matches).map_err(wrong)?;
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if let Some((id, why)) = refused.iter().find(|(id, _)| given(id)) {
+            return Err(Error::usage(format!("--{} {why}", id.replace('_', "-"))).with_hint("leave it out"));
+        }
+        if let Some((id, what_for)) = parsed.bench.ignored().into_iter().find(|(id, _)| given(id)) {
+            return Err(Error::usage(format!("--{} {what_for}: leave it out", id.replace('_', "-"))));
+        }
+        Ok(parsed)
+    }
+}
