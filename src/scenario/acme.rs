@@ -1,7 +1,7 @@
 //! `acme_flow` and `acme_burst`: the requests of an ACME client before it signs anything (RFC 8555, sections 7.1.1 and
 //! 7.2; RFC 9773).
 
-mod answer;
+pub(super) mod answer;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -64,8 +64,12 @@ pub struct Paths {
     pub directory: String,
     /// The resource that gives out nonces.
     pub new_nonce: String,
-    /// The resource that states when to renew.
-    pub renewal_info: String,
+    /// The resource that states when to renew; absent if the server has none.
+    pub renewal_info: Option<String>,
+    /// The URL of new accounts, as the directory has it: signed requests repeat it.
+    pub new_account: String,
+    /// The URL of new orders.
+    pub new_order: String,
 }
 
 /// The scenario's state: its requests, and the nonces that were given out.
