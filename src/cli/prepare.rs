@@ -109,7 +109,6 @@ pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertc
     let Findings { dialer, version, acme } = found?;
     drop(waiting);
     certctl.system.answered(&version);
-    let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
     Ok(CheckedCertctl { certctl, dialer, acme })
 }
 
@@ -179,7 +178,7 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
         match need {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
-            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Acme { .. } => {}
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::AcmeAlone | Need::Acme { .. } => {}
         }
     }
     sizes

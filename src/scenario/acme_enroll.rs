@@ -84,8 +84,6 @@ pub struct Options {
     /// The authorities that may have issued the certificates; if there are none, the last certificate of each chain is
     /// taken for one.
     pub authorities: Vec<CertificateDer<'static>>,
-    /// The longest time that a server may take to validate a challenge, or to issue a certificate.
-    pub patience: Duration,
     /// The number of enrolments for which keys are made ahead.
     pub enrolments: u64,
     /// The most enrolments that are under way at once: each may need a new account.
@@ -103,7 +101,6 @@ struct State {
     finalize: bool,
     orders_per_account: u32,
     authorities: Vec<CertificateDer<'static>>,
-    patience: Duration,
     /// The contact of this run's accounts, by which their rows are found.
     contact: String,
     keys: Keys,
@@ -196,7 +193,6 @@ impl AcmeEnroll {
             finalize: options.finalize,
             orders_per_account: options.orders_per_account,
             authorities: options.authorities.clone(),
-            patience: options.patience,
             contact: enrolment_contact(&run),
             keys,
             idle: RefCell::default(),

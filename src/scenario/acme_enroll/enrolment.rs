@@ -21,8 +21,10 @@ use crate::measure::Outcome;
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode, encode_as};
 
-/// The shortest pause between two looks at a resource, whatever the server says.
+/// The bounds of a pause between two looks at a resource, whatever the server says. The looks end with the time that an
+/// arrival may take.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// The first pause where the server names none; each further one is twice as long, up to [`LONGEST_OWN_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_OWN_PAUSE: Duration = Duration::from_millis(1_600);
@@ -48,7 +50,8 @@ pub struct Enrolment {
     retries: bool,
     pause: Option<Duration>,
     order: Places,
-    poll: Poll,
+    /// Looks at the same resource so far.
+    looks: u32,
 }
 
 /// The request that is next or under way.
@@ -87,24 +90,6 @@ struct Places {
     challenges: VecDeque<(String, String)>,
 }
 
-/// Looks at a resource, again and again.
-#[derive(Default)]
-struct Poll {
-    since: Option<Moment>,
-    looks: u32,
-}
-
-impl Poll {
-    /// Returns the pause before the next look; `None` once `patience` has ended. `wished` is the server's wish.
-    fn pause(&mut self, sent: Moment, end: Moment, wished: Option<Duration>, patience: Duration) -> Option<Duration> {
-        let spent = end - *self.since.get_or_insert(sent);
-        let left = patience.checked_sub(spent).filter(|left| *left > Duration::ZERO)?;
-        let own = FIRST_PAUSE.saturating_mul(1 << self.looks.min(10)).min(LONGEST_OWN_PAUSE);
-        self.looks += 1;
-        Some(wished.unwrap_or(own).max(SHORTEST_PAUSE).min(left))
-    }
-}
-
 /// The failure of a step: its outcome, and the flaw in words.
 type Failure = (Outcome, String);
 
@@ -128,7 +113,7 @@ impl Enrolment {
             retries: false,
             pause: None,
             order: Places::default(),
-            poll: Poll::default(),
+            looks: 0,
         }
     }
 
@@ -173,7 +158,7 @@ impl Enrolment {
     }
 
     /// Takes the answer to a signed request. Returns true if the step that began before it is done.
-    fn take(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> Result<bool, Failure> {
+    fn take(&mut self, end: Moment, response: &Response<'_>) -> Result<bool, Failure> {
         let counts = &self.state.counts;
         let succeeded = (200..300).contains(&response.status);
         match Nonce::of(response) {
@@ -202,8 +187,8 @@ impl Enrolment {
             Stage::NewOrder => self.order_made(response),
             Stage::Authorization => self.authorization_seen(response),
             Stage::Challenge => self.challenge_answered(response),
-            Stage::Validation => self.validation_seen(sent, end, response),
-            Stage::Finalize | Stage::Issuance => self.order_seen(sent, end, response),
+            Stage::Validation => self.validation_seen(response),
+            Stage::Finalize | Stage::Issuance => self.order_seen(response),
             Stage::Certificate | Stage::Ended => self.certificate_fetched(response),
         }
     }
@@ -284,16 +269,16 @@ impl Enrolment {
             _ => return wrong("it is no challenge"),
         }
         self.state.counts.challenges.add(1);
-        self.poll = Poll::default();
+        self.looks = 0;
         self.stage = Stage::Validation;
         Ok(false)
     }
 
-    fn validation_seen(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> Result<bool, Failure> {
+    fn validation_seen(&mut self, response: &Response<'_>) -> Result<bool, Failure> {
         match self.authorization(response)?.status {
             Status::Valid => {}
             Status::Pending | Status::Processing => {
-                self.pause = Some(self.wait(sent, end, response, "valid authorization")?);
+                self.wait(response);
                 return Ok(false);
             }
             _ => return wrong("the authorization failed"),
@@ -304,7 +289,7 @@ impl Enrolment {
         Ok(all)
     }
 
-    fn order_seen(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> Result<bool, Failure> {
+    fn order_seen(&mut self, response: &Response<'_>) -> Result<bool, Failure> {
         let Some(order) = resources::read::<Order>(response).filter(|order| order.is_for(&self.wanted.name)) else {
             return wrong("it is not the order that was finalized");
         };
@@ -318,7 +303,7 @@ impl Enrolment {
             }
             // A server may take a moment to begin.
             (Status::Processing | Status::Ready, _) => {
-                self.pause = Some(self.wait(sent, end, response, "certificate")?);
+                self.wait(response);
                 self.stage = Stage::Issuance;
                 Ok(false)
             }
@@ -341,7 +326,7 @@ impl Enrolment {
     }
 
     fn after_authorizations(&mut self) -> Stage {
-        self.poll = Poll::default();
+        self.looks = 0;
         if self.wanted.request.is_some() { Stage::Finalize } else { Stage::Ended }
     }
 
@@ -353,11 +338,11 @@ impl Enrolment {
         }
     }
 
-    /// Returns the pause before the next look at a resource.
-    fn wait(&mut self, sent: Moment, end: Moment, response: &Response<'_>, due: &str) -> Result<Duration, Failure> {
-        let patience = self.state.patience;
-        let pause = self.poll.pause(sent, end, retry_after::pause(response), patience);
-        pause.ok_or_else(|| (Outcome::TimedOut, format!("no {due} within {patience:?}")))
+    /// Waits before the next look at a resource: as long as the server wishes, or else longer each time.
+    fn wait(&mut self, response: &Response<'_>) {
+        let own = FIRST_PAUSE.saturating_mul(1 << self.looks.min(10)).min(LONGEST_OWN_PAUSE);
+        self.looks += 1;
+        self.pause = Some(retry_after::pause(response).unwrap_or(own).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
 
     fn location(&self, response: &Response<'_>) -> Result<String, Failure> {
@@ -426,10 +411,10 @@ impl Journey for Enrolment {
         Next::Send(0, Method::Post)
     }
 
-    fn answered(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> Progress {
+    fn answered(&mut self, _sent: Moment, end: Moment, response: &Response<'_>) -> Progress {
         let taken = match self.sent {
             Sent::Nonce => self.take_nonce(end, response).map(|()| false),
-            Sent::Signed => self.take(sent, end, response),
+            Sent::Signed => self.take(end, response),
         };
         match taken {
             Ok(false) => Progress::Continues,

@@ -67,12 +67,12 @@ impl Keys {
         let orders = if finalize { orders.clamp(1, MOST_AHEAD) } else { 0 };
         let accounts = (0..accounts.clamp(1, MOST_AHEAD)).into_par_iter().map(|_| AccountKey::generate());
         let accounts = accounts.collect::<Result<_>>()?;
-        let request = |number| {
-            let name = name(number, &suffix);
+        let request = |number: usize| {
+            let name = name(number as u64, &suffix);
             SigningRequest::new(&name).map(|request| (name, request))
         };
         // The first is taken from the end.
-        let requests = (0..orders).into_par_iter().rev().map(request).collect::<Result<_>>()?;
+        let requests = (0..orders as usize).into_par_iter().rev().map(request).collect::<Result<_>>()?;
         Ok(Self {
             suffix,
             finalize,
