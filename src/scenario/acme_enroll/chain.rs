@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn another_key_name_or_time_is_refused() {
         let root = Authority::root(KeyType::EcdsaP256).unwrap();
-        let mut issued = |names: &[&str], days: i64| {
+        let issued = |names: &[&str], days: i64| {
             root.issue_with(KeyType::EcdsaP256, Purpose::Server, names, |parameters| {
                 let now = time::OffsetDateTime::now_utc();
                 parameters.not_before = now + time::Duration::days(days - 2);
