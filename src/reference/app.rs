@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use certctl_bench::terminal;
 use tokio::sync::watch;
 
+use crate::acme::{Limits, Validator};
 use crate::audit::AuditLog;
 use crate::auth::Key;
-use crate::cli::{Args, Behaviour};
+use crate::authority::Authority;
+use crate::cli::{AcmeFinalize, Args, Behaviour};
 use crate::delay::Delay;
 use crate::ids::Ids;
 use crate::limiter::Limiter;
@@ -25,11 +27,16 @@ pub struct App<S> {
     pub store: Arc<S>,
     pub keys: Vec<Key>,
     pub behaviour: Behaviour,
+    pub acme_finalize: AcmeFinalize,
+    pub acme_limits: Limits,
+    pub acme_validator: Validator,
     /// The wait of requests, but for the probes, before they are handled.
     pub delay: Delay,
     /// Limiters for requests with and without a key, when limits are on: certctl keeps two tables.
     pub limiters: Option<Limiters>,
     pub ids: Arc<Ids>,
+    /// The local issuer.
+    pub authority: Authority,
     pub audit: AuditLog<S>,
     pub work: Work,
     pub started: Instant,
@@ -54,14 +61,23 @@ impl<S: Store> App<S> {
             store,
             keys,
             behaviour: args.behaviour,
+            acme_finalize: args.acme_finalize(),
+            acme_limits: Limits::new(args.acme_orders_per_hour, args.acme_concurrent_orders),
+            acme_validator: Validator::new(args.acme_http01_port),
             delay: Delay::new(args.delay, args.delayed),
             limiters: args.rate_limit.then(Limiters::default),
             ids,
+            authority: Authority::generate()?,
             work: Work::default(),
             started: Instant::now(),
             connections: Gauge::default(),
             stop: watch::Sender::new(false),
         })
+    }
+
+    /// Returns true if certctl's code is followed where its documents say otherwise.
+    pub fn is_as_built(&self) -> bool {
+        self.behaviour == Behaviour::AsBuilt
     }
 
     /// Waits until the server is to stop.

@@ -1,5 +1,6 @@
 //! The audit log: one row per authenticated request, inserted without delaying the response, and one per bulk renewal.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -8,6 +9,7 @@ use certctl_bench::servers::hex;
 use certctl_bench::terminal;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::app::Gauge;
@@ -66,19 +68,47 @@ impl<S: Store> AuditLog<S> {
 
     /// Inserts a row about a change to certificates, and waits for it. A failure is only counted.
     pub async fn append(&self, actor: &'static str, action: &str, resource_id: &str, details: String) {
-        let event = AuditEvent {
+        let event = self.row(actor.into(), action, "certificate", resource_id, details);
+        let _guard = self.pending.enter();
+        self.counts.note(self.store.append_audit(&event).await);
+    }
+
+    /// Returns a row about a change, for the transaction that makes the change.
+    pub fn event(
+        &self,
+        actor: String,
+        action: &str,
+        resource_type: &'static str,
+        resource_id: &str,
+        details: &Value,
+    ) -> AuditEvent {
+        self.row(actor.into(), action, resource_type, resource_id, details.to_string())
+    }
+
+    fn row(
+        &self,
+        actor: Cow<'static, str>,
+        action: &str,
+        resource_type: &'static str,
+        resource_id: &str,
+        details: String,
+    ) -> AuditEvent {
+        AuditEvent {
             id: self.ids.row("audit"),
             actor,
             actor_type: "User",
             action: action.to_owned(),
-            resource_type: "certificate",
+            resource_type,
             resource_id: resource_id.to_owned(),
             details,
             at: SystemTime::now(),
             category: "cert_lifecycle",
-        };
-        let _guard = self.pending.enter();
-        self.counts.note(self.store.append_audit(&event).await);
+        }
+    }
+
+    /// Counts a row that a transaction has written.
+    pub fn written_within(&self) {
+        self.counts.written.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the number of rows under way.
@@ -131,7 +161,7 @@ impl Call<'_> {
         };
         AuditEvent {
             id,
-            actor: self.actor,
+            actor: self.actor.into(),
             actor_type: "User",
             action: format!("api_{}", method.to_ascii_lowercase()),
             resource_type: "api",

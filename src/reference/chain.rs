@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::acme_answers;
+use crate::acme;
 use crate::app::App;
 use crate::audit::Call;
 use crate::auth::{Refusal, authenticate};
@@ -73,6 +73,7 @@ async fn answer_probe<S: Store>(app: &App<S>, head: &Parts) -> Reply {
             "commit": "", "modified": false, "build_time": "", "go_version": "",
             // This server's own: certctl has no such field.
             "behaviour": app.behaviour.label(),
+            "acme_finalize": app.acme_finalize.label(),
         })),
     })
 }
@@ -87,15 +88,15 @@ async fn ready<S: Store>(app: &App<S>) -> Reply {
 }
 
 /// Answers ACME as documented: open to everyone, like the probes.
-async fn answer_open_acme<S: Store>(app: &App<S>, request: &ReceivedRequest) -> Reply {
+async fn answer_open_acme<S: Store>(app: &Arc<App<S>>, request: &ReceivedRequest) -> Reply {
     match routes::route(&request.head.method, request.head.uri.path()) {
-        Route::Acme(call) => acme_answers::answer(app, &call, request).await,
+        Route::Acme(call) => acme::answer(app, &call, request).await,
         other => routes::misrouted(other),
     }
 }
 
 /// Answers a request that needs a key: authentication, then an audit row for everything behind it.
-async fn answer_with_key<S: Store>(app: &App<S>, request: &ReceivedRequest) -> Reply {
+async fn answer_with_key<S: Store>(app: &Arc<App<S>>, request: &ReceivedRequest) -> Reply {
     let (method, path) = (&request.head.method, request.head.uri.path());
     if method == Method::OPTIONS {
         return reply::empty(StatusCode::NO_CONTENT);

@@ -6,12 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
+use serde_json::{Map, Value};
 
 use crate::auth::Key;
 use crate::store::Grant;
 
 const TOKEN_VARIABLE: &str = "CERTCTL_REFERENCE_TOKEN";
 const VIEWER_TOKEN_VARIABLE: &str = "CERTCTL_REFERENCE_VIEWER_TOKEN";
+
+/// certctl's default limits of ACME orders.
+const ORDERS_PER_HOUR: u32 = 100;
+const CONCURRENT_ORDERS: u32 = 5;
 
 /// A certctl-shaped HTTPS server for benchmarks, on loopback only. It stops when its standard input ends.
 ///
@@ -53,6 +58,24 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Behaviour::AsBuilt)]
     pub behaviour: Behaviour,
 
+    /// The end of ACME orders: as built it fails with 500, and works on a certctl whose database was patched for it; as
+    /// documented it works
+    #[arg(long, value_enum, value_name = "OUTCOME", env = "CERTCTL_REFERENCE_ACME_FINALIZE")]
+    acme_finalize: Option<AcmeFinalize>,
+
+    /// The most ACME orders of an account within an hour; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = ORDERS_PER_HOUR, env = "CERTCTL_REFERENCE_ACME_ORDERS_PER_HOUR")]
+    pub acme_orders_per_hour: u32,
+
+    /// The most open ACME orders of an account; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = CONCURRENT_ORDERS, env = "CERTCTL_REFERENCE_ACME_CONCURRENT_ORDERS")]
+    pub acme_concurrent_orders: u32,
+
+    /// The port of 127.0.0.1 at which http-01 challenges of every name are checked; without it they all fail, as
+    /// certctl's do on loopback
+    #[arg(long, value_name = "PORT")]
+    pub acme_http01_port: Option<u16>,
+
     /// Limit each client address to 50 requests a second, burst 100, as certctl does by default
     #[arg(long)]
     pub rate_limit: bool,
@@ -71,16 +94,59 @@ pub struct Args {
     pub workers: NonZeroUsize,
 }
 
+impl Args {
+    /// Returns the end of ACME orders.
+    pub fn acme_finalize(&self) -> AcmeFinalize {
+        self.acme_finalize.unwrap_or(match self.behaviour {
+            Behaviour::AsBuilt => AcmeFinalize::Fails,
+            Behaviour::AsDocumented => AcmeFinalize::Works,
+        })
+    }
+
+    /// Returns the settings that differ from those of the behaviour, for results to state.
+    pub fn deviations(&self) -> Map<String, Value> {
+        let finalize = self.acme_finalize.map(|finalize| Value::from(finalize.label()));
+        let limit = |limit: u32, usual: u32| (limit != usual).then(|| Value::from(limit));
+        let settings = [
+            ("acme_finalize", finalize),
+            ("acme_orders_per_hour", limit(self.acme_orders_per_hour, ORDERS_PER_HOUR)),
+            ("acme_concurrent_orders", limit(self.acme_concurrent_orders, CONCURRENT_ORDERS)),
+        ];
+        settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+}
+
+/// The end of an ACME order once its signing request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AcmeFinalize {
+    /// The certificate is signed, kept, and can be downloaded
+    Works,
+    /// The certificate is signed and cannot be kept: 500, and the order stays open
+    Fails,
+}
+
+impl AcmeFinalize {
+    /// Returns the name used on the command line and among the settings.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Works => "works",
+            Self::Fails => "fails",
+        }
+    }
+}
+
 /// The certctl that is imitated, where its code and its documents differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Behaviour {
     /// Unknown agent or ACME profile: 500. A heartbeat of an agent that was not Online puts its old row back. A
     /// certificate of a taken name or an unknown owner: 500. A cursor leads to the first page for ever. A bulk renewal
-    /// by criteria, and the metrics, look at the 50 oldest certificates. ACME needs a bearer token
+    /// by criteria, and the metrics, look at the 50 oldest certificates. ACME needs a bearer token, its errors carry no nonce, every
+    /// account may download every certificate, and a signing request for other names is answered with 500
     AsBuilt,
     /// Unknown agent or ACME profile: 404. Every accepted heartbeat leaves its own time and metadata. A certificate of
     /// a taken name: 409, of an unknown owner: 400. A cursor leads to the next page. A bulk renewal by criteria, and
-    /// the metrics, look at all certificates. ACME is open to everyone
+    /// the metrics, look at all certificates. ACME is open to everyone, its errors carry nonces, certificates are for
+    /// the accounts that ordered them, and a signing request for other names is answered with 400
     AsDocumented,
 }
 

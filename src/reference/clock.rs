@@ -29,6 +29,12 @@ pub fn rfc3339_micros(time: SystemTime) -> String {
     formatted(time, &MICROS)
 }
 
+/// Formats a time as RFC 3339 in UTC to the second, as ACME answers.
+pub fn rfc3339_seconds(time: SystemTime) -> String {
+    const SECONDS: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    formatted(time, &SECONDS)
+}
+
 /// Formats a time as RFC 3339 in UTC without trailing zeros in the fraction, as the API answers.
 pub fn rfc3339(time: SystemTime) -> String {
     formatted(time, &Rfc3339)

@@ -44,6 +44,17 @@ impl Ids {
         format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
     }
 
+    /// Returns 80 random bits in 16 characters of Crockford's base 32, as certctl names ACME's rows; `None` where there are
+    /// no random numbers any more.
+    pub fn short(&self) -> Option<String> {
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes[6..]).ok()?;
+        let number = u128::from_be_bytes(bytes);
+        // Five bits each: always within the alphabet.
+        Some((0..16).rev().map(|place| char::from(ALPHABET[(number >> (5 * place) & 31) as usize])).collect())
+    }
+
     /// Returns a nonce: 32 random bytes; `None` where there are no random numbers any more.
     pub fn nonce(&self) -> Option<String> {
         let mut bytes = [0; 32];

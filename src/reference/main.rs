@@ -14,24 +14,27 @@
 //! | `auth`, `limiter`, `permissions` | bearer keys; token buckets; certctl's roles |
 //! | `handlers`, `heartbeat` | the small answers; a heartbeat |
 //! | `certificate_answers`, `new_certificate` | creating, listing and showing certificates; the fields of a new one |
+//! | `authority`, `signing_request` | the local issuer; the requests that it signs |
 //! | `bulk_renewal`, `work_poll` | renewing many certificates; the jobs that an agent fetches |
-//! | `acme_answers`, `renewal_window` | ACME's unsigned requests; the time of a renewal |
+//! | `acme`, `renewal_window` | ACME: accounts, orders, certificates; the time of a renewal |
 //! | `metrics`, `work` | certctl's metrics; this server's own counts of work done |
 //! | `audit` | the audit log |
 //! | `reply`, `etag` | envelopes, content types and headers; entity tags |
 //! | `store` | the store of all rows: PostgreSQL or memory |
-//! | `clock`, `ids` | timestamps; identifiers |
+//! | `base64url`, `pem`, `clock`, `ids` | base64url and PEM; timestamps; identifiers |
 //! | `delay` | a delay of known size |
 //!
 //! Sockets, certificates and the requests to stop are [`certctl_bench::servers`].
 
 #![warn(clippy::unwrap_used)]
 
-mod acme_answers;
+mod acme;
 mod announce;
 mod app;
 mod audit;
 mod auth;
+mod authority;
+mod base64url;
 mod body;
 mod bulk_renewal;
 mod certificate_answers;
@@ -47,11 +50,13 @@ mod limiter;
 mod listener;
 mod metrics;
 mod new_certificate;
+mod pem;
 mod permissions;
 mod query;
 mod renewal_window;
 mod reply;
 mod routes;
+mod signing_request;
 mod store;
 mod tls;
 mod work;
@@ -115,7 +120,7 @@ fn run(args: Args, tokens: Tokens) -> Result<(), String> {
 }
 
 /// Listens, announces the address, and serves until it is to stop.
-async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, settings: Settings) -> Result<(), String> {
+async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, mut settings: Settings) -> Result<(), String> {
     let identity = Identity::of(args)?;
     let ca_pem = identity.ca_pem.clone();
     let tls = identity.into_server_config()?;
@@ -123,6 +128,7 @@ async fn serve<S: Store>(args: &Args, tokens: Tokens, store: S, settings: Settin
     let stop = process::stop_requested()?;
     let listener = socket::bind(args.listen)?;
     let address = listener.local_addr().map_err(|e| format!("cannot read the listening address: {e}"))?;
+    settings.values.extend(args.deviations());
     announce::print(address, ca_pem.as_deref(), args.behaviour, &settings)?;
     tokio::select! {
         () = listener::accept(listener, tls, Arc::clone(&app)) => {}

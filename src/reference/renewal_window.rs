@@ -2,20 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use certctl_bench::servers::hex;
 
-const DAY: Duration = Duration::from_secs(86_400);
+use crate::base64url;
 
-/// Go's unpadded base64url, which ignores the bits left over.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
-);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// A serial number in certctl's form: lower-case hexadecimal digits without zeros in front.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,11 +16,16 @@ impl SerialNumber {
     /// Returns the serial number in an id of the form KEY.SERIAL; `None` when the id is malformed.
     pub fn of_certificate_id(id: &str) -> Option<Self> {
         let (key, serial) = id.split_once('.')?;
-        let decode = |part| LENIENT.decode(part).ok().filter(|bytes: &Vec<u8>| !bytes.is_empty());
+        let decode = |part| base64url::decode(part).filter(|bytes| !bytes.is_empty());
         let (_, serial) = (decode(key)?, decode(serial)?);
-        let digits = hex(&serial);
+        Some(Self::of_bytes(&serial))
+    }
+
+    /// Returns the serial number of these bytes, the highest first.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let digits = hex(bytes);
         let digits = digits.trim_start_matches('0');
-        Some(Self(if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }))
+        Self(if digits.is_empty() { "0".to_owned() } else { digits.to_owned() })
     }
 
     /// Returns the digits.

@@ -1,9 +1,11 @@
 //! Routes: the handler of each path, and the permission that it needs.
 
+use std::sync::Arc;
+
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use crate::acme_answers::{self, Resource};
+use crate::acme;
 use crate::app::App;
 use crate::auth::Key;
 use crate::chain::ReceivedRequest;
@@ -23,7 +25,7 @@ pub enum Route<'p> {
     Certificate(&'p str),
     BulkRenewal,
     Metrics,
-    Acme(acme_answers::Call<'p>),
+    Acme(acme::Call<'p>),
     /// This server's own: the counts of work done.
     Work,
     /// HEAD where certctl's router passes it on and its handler, behind this permission, does not support it.
@@ -69,8 +71,9 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
     };
     let posting = |route, allow| if *method == Method::POST { route } else { Route::WrongMethod(allow) };
     let Some(rest) = path.strip_prefix("/api/v1/") else {
-        return match path.strip_prefix("/acme/").and_then(acme_call) {
-            Some(call) => reading(Route::Acme(call), "GET, HEAD"),
+        return match path.strip_prefix("/acme/").and_then(acme::Call::parse) {
+            Some(call) if call.is_unsigned() => reading(Route::Acme(call), "GET, HEAD"),
+            Some(call) => posting(Route::Acme(call), "POST"),
             None if path == "/reference/work" => reading(Route::Work, "GET, HEAD"),
             None => Route::Nothing,
         };
@@ -91,23 +94,8 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
     }
 }
 
-/// Parses the part of an ACME path below `/acme/`.
-fn acme_call(rest: &str) -> Option<acme_answers::Call<'_>> {
-    let (profile, resource) = match rest.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
-        Some((profile, resource)) => (Some(profile), resource),
-        None => (None, rest),
-    };
-    let resource = match resource.split_once('/') {
-        None if resource == "directory" => Resource::Directory,
-        None if resource == "new-nonce" => Resource::NewNonce,
-        Some(("renewal-info", id)) if !id.is_empty() && !id.contains('/') => Resource::RenewalInfo(id),
-        _ => return None,
-    };
-    Some(acme_answers::Call { profile, resource })
-}
-
 /// Answers a request by its route, if the key has the permission.
-pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, request: &ReceivedRequest) -> Reply {
+pub async fn dispatch<S: Store>(app: &Arc<App<S>>, key: &Key, route: Route<'_>, request: &ReceivedRequest) -> Reply {
     if let Some(needed) = route.permission()
         && let Err(reply) = handlers::gate(app, key, needed).await
     {
@@ -123,7 +111,7 @@ pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, reque
         Route::Certificate(id) => certificate_answers::show(app, id, &request.id).await,
         Route::BulkRenewal => bulk_renewal::answer(app, key, request).await,
         Route::Metrics => metrics::answer(app, &request.id).await,
-        Route::Acme(call) => acme_answers::answer(app, &call, request).await,
+        Route::Acme(call) => acme::answer(app, &call, request).await,
         Route::Work => handlers::work(app),
         other => misrouted(other),
     }
@@ -177,6 +165,8 @@ mod tests {
         assert_eq!(get("/api/v1/metrics/prometheus"), Route::Metrics);
     }
 
+    use crate::acme::Resource;
+
     #[test]
     fn acme_paths_have_a_long_and_a_short_form() {
         let call = |profile, resource| Route::Acme(acme_answers::Call { profile, resource });
@@ -186,7 +176,20 @@ mod tests {
         assert_eq!(get("/acme/renewal-info/a.b"), call(None, Resource::RenewalInfo("a.b")));
         assert_eq!(get("/acme/directory"), call(None, Resource::Directory));
         assert_eq!(post("/acme/directory"), Route::WrongMethod("GET, HEAD"));
-        for nothing in ["/acme/", "/acme/profile/p", "/acme/profile/p/renewal-info/", "/acme/profile/p/x", "/acme/x"] {
+        assert_eq!(post("/acme/profile/p/new-account"), call(Some("p"), Resource::NewAccount));
+        assert_eq!(post("/acme/profile/p/order/o/finalize"), call(Some("p"), Resource::Finalize("o")));
+        assert_eq!(post("/acme/authz/a"), call(None, Resource::Authorization("a")));
+        assert_eq!(get("/acme/profile/p/cert/c"), Route::WrongMethod("POST"));
+        for nothing in [
+            "/acme/",
+            "/acme/profile/p",
+            "/acme/profile/p/renewal-info/",
+            "/acme/profile/p/x",
+            "/acme/x",
+            "/acme/profile/p/account/a/orders",
+            "/acme/order/",
+            "/acme/new-order/x",
+        ] {
             assert_eq!(get(nothing), Route::Nothing, "{nothing}");
         }
     }

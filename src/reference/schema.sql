@@ -367,6 +367,65 @@ CREATE TABLE acme_nonces (
 );
 CREATE INDEX acme_nonces_unused ON acme_nonces (expires_at) WHERE NOT used;
 
+CREATE TABLE acme_accounts (
+    account_id     text PRIMARY KEY,
+    jwk_thumbprint text NOT NULL,
+    jwk_pem        text NOT NULL,
+    contact        text[],
+    status         text NOT NULL,
+    profile_id     text NOT NULL REFERENCES certificate_profiles,
+    owner_id       text REFERENCES owners,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (profile_id, jwk_thumbprint)
+);
+-- The same columns as the constraint's own index.
+CREATE INDEX acme_accounts_by_key ON acme_accounts (profile_id, jwk_thumbprint);
+CREATE INDEX acme_accounts_valid ON acme_accounts (status) WHERE status = 'valid';
+
+CREATE TABLE acme_orders (
+    order_id       text PRIMARY KEY,
+    account_id     text NOT NULL REFERENCES acme_accounts,
+    identifiers    jsonb NOT NULL,
+    status         text NOT NULL,
+    expires_at     timestamptz NOT NULL,
+    not_before     timestamptz,
+    not_after      timestamptz,
+    error          jsonb,
+    csr_pem        text,
+    certificate_id text REFERENCES managed_certificates,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX acme_orders_by_account ON acme_orders (account_id);
+CREATE INDEX acme_orders_active ON acme_orders (status) WHERE status IN ('pending', 'ready', 'processing');
+CREATE INDEX acme_orders_by_expiry ON acme_orders (expires_at);
+
+CREATE TABLE acme_authorizations (
+    authz_id   text PRIMARY KEY,
+    order_id   text NOT NULL REFERENCES acme_orders,
+    identifier jsonb NOT NULL,
+    status     text NOT NULL,
+    expires_at timestamptz NOT NULL,
+    wildcard   boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX acme_authorizations_by_order ON acme_authorizations (order_id);
+CREATE INDEX acme_authorizations_open ON acme_authorizations (status) WHERE status IN ('pending', 'processing');
+
+CREATE TABLE acme_challenges (
+    challenge_id text PRIMARY KEY,
+    authz_id     text NOT NULL REFERENCES acme_authorizations,
+    type         text NOT NULL,
+    status       text NOT NULL,
+    token        text NOT NULL,
+    validated_at timestamptz,
+    error        jsonb,
+    created_at   timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX acme_challenges_by_authorization ON acme_challenges (authz_id);
+
 -- Rows that requests refer to ---------------------------------------------------------------------------------------
 
 INSERT INTO teams (id, name) VALUES ('t-platform', 'reference platform team');
@@ -377,3 +436,6 @@ INSERT INTO renewal_policies (id, name, renewal_window_days) VALUES
     ('rp-standard', 'reference 30 days', 30);
 INSERT INTO certificate_profiles (id, name, max_ttl_seconds) VALUES
     ('prof-standard-tls', 'reference TLS', 7776000);
+-- This server's own: none of certctl's demo profiles wants challenges.
+INSERT INTO certificate_profiles (id, name, max_ttl_seconds, acme_auth_mode) VALUES
+    ('prof-challenge', 'reference TLS with challenges', 7776000, 'challenge');

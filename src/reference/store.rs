@@ -1,5 +1,8 @@
 //! The store of agents, certificates, jobs, nonces, grants and audit rows.
 
+pub mod acme_account_rows;
+pub mod acme_issuance_rows;
+pub mod acme_order_rows;
 pub mod acme_rows;
 pub mod certificate_rows;
 pub mod job_rows;
@@ -7,6 +10,7 @@ pub mod memory;
 pub mod postgres;
 mod schema;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::time::SystemTime;
@@ -15,6 +19,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tokio_postgres::error::SqlState;
 
+use self::acme_account_rows::AcmeAccountStore;
+use self::acme_issuance_rows::AcmeIssuanceStore;
+use self::acme_order_rows::AcmeOrderStore;
 use self::acme_rows::AcmeStore;
 use self::certificate_rows::CertificateStore;
 use self::job_rows::JobStore;
@@ -28,7 +35,9 @@ pub const ONLINE: &str = "Online";
 
 /// The operations that requests need of a store. Each method is one statement of certctl's, or those that it names, in
 /// their order; each statement outside a transaction takes whichever connection is free.
-pub trait Store: CertificateStore + JobStore + AcmeStore + Send + Sync + 'static {
+pub trait Store:
+    CertificateStore + JobStore + AcmeStore + AcmeAccountStore + AcmeOrderStore + AcmeIssuanceStore + Send + Sync + 'static
+{
     /// Checks that the store answers at all.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Returns the ids of the actor's roles, oldest grant first.
@@ -140,7 +149,7 @@ impl Metadata {
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
     pub id: String,
-    pub actor: &'static str,
+    pub actor: Cow<'static, str>,
     pub actor_type: &'static str,
     pub action: String,
     pub resource_type: &'static str,

@@ -37,6 +37,18 @@ pub struct Work {
     pub renewals_skipped: Count,
     /// ACME nonces inserted.
     pub nonces_issued: Count,
+    /// ACME nonces refused: unknown, used or expired.
+    pub nonces_rejected: Count,
+    /// ACME accounts inserted.
+    pub accounts_created: Count,
+    /// ACME orders inserted.
+    pub orders_created: Count,
+    /// ACME authorizations shown.
+    pub authorizations_read: Count,
+    /// ACME orders that became valid.
+    pub orders_finalized: Count,
+    /// ACME certificates downloaded.
+    pub certificates_downloaded: Count,
 }
 
 impl Work {
@@ -50,6 +62,12 @@ impl Work {
             ("renewals_enqueued", &self.renewals_enqueued),
             ("renewals_skipped", &self.renewals_skipped),
             ("nonces_issued", &self.nonces_issued),
+            ("nonces_rejected", &self.nonces_rejected),
+            ("accounts_created", &self.accounts_created),
+            ("orders_created", &self.orders_created),
+            ("authorizations_read", &self.authorizations_read),
+            ("orders_finalized", &self.orders_finalized),
+            ("certificates_downloaded", &self.certificates_downloaded),
         ];
         counts.into_iter().map(|(name, count)| (name.to_owned(), count.get().into())).collect()
     }

@@ -261,9 +261,9 @@ impl Scenario for AcmeEnroll {
         let Counts { accounts, orders, certificates, .. } = &self.0.counts;
         let claim = |name, counter, claimed: &Count| Claim { name, counter, claimed: claimed.get() };
         let mut claims =
-            vec![claim("ACME accounts", "acme_accounts", accounts), claim("ACME orders", "acme_orders", orders)];
+            vec![claim("ACME accounts", "accounts_created", accounts), claim("ACME orders", "orders_created", orders)];
         if self.0.finalize {
-            claims.push(claim("ACME certificates", "acme_certificates", certificates));
+            claims.push(claim("ACME certificates", "orders_finalized", certificates));
         }
         claims
     }

@@ -1,6 +1,7 @@
 //! The in-memory store: for machines without PostgreSQL. Its numbers say nothing about a database.
 
 mod acme_memory;
+mod acme_orders_memory;
 mod certificate_memory;
 mod job_memory;
 
@@ -13,6 +14,7 @@ use certctl_bench::servers::hex;
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
+use self::acme_memory::AcmeTables;
 use self::certificate_memory::Table;
 use super::{Agent, AuditEvent, Grant, Metadata, ONLINE, Permission, Settings, Store, StoreError};
 use crate::clock::rfc3339_micros;
@@ -23,13 +25,14 @@ const OWNER: &str = "o-alice";
 const TEAM: &str = "t-platform";
 const ISSUER: &str = "iss-local";
 const POLICIES: [&str; 2] = ["rp-default", "rp-standard"];
-const PROFILE: &str = "prof-standard-tls";
+const PROFILES: [&str; 2] = ["prof-standard-tls", "prof-challenge"];
 
-/// Agents, certificates, grants and the head of the audit chain; of jobs their number.
+/// Agents, certificates, grants, ACME's tables and the head of the audit chain; of jobs their number.
 pub struct MemoryStore {
     agents: HashMap<String, Mutex<Agent>>,
     certificates: RwLock<Table>,
     jobs: AtomicU64,
+    acme: Mutex<AcmeTables>,
     grants: Vec<Grant>,
     chain: Mutex<Chain>,
 }
@@ -50,7 +53,17 @@ impl MemoryStore {
         let values = Map::from_iter([("agents".to_owned(), json!(agents.len()))]);
         let settings = Settings { store: "in-memory".to_owned(), values };
         let certificates = RwLock::new(Table::seeded(certificates, now));
-        (Self { agents, certificates, jobs: AtomicU64::new(0), grants, chain: Mutex::default() }, settings)
+        (
+            Self {
+                agents,
+                certificates,
+                jobs: AtomicU64::new(0),
+                acme: Mutex::default(),
+                grants,
+                chain: Mutex::default(),
+            },
+            settings,
+        )
     }
 
     fn locked(&self, id: &str) -> Option<MutexGuard<'_, Agent>> {
@@ -122,7 +135,7 @@ fn link(previous: &str, event: &AuditEvent) -> String {
     let fields = [
         previous,
         &event.id,
-        event.actor,
+        &event.actor,
         event.actor_type,
         &event.action,
         event.resource_type,

@@ -7,7 +7,7 @@ use crate::permissions::{PERMISSIONS, ROLES};
 
 /// The number of the lock that keeps two servers from creating the schema at once.
 const SCHEMA_LOCK: i64 = 0x6365_7274_6265_6e63;
-const NEEDED_TABLES: [&str; 15] = [
+const NEEDED_TABLES: [&str; 19] = [
     "agents",
     "actor_roles",
     "role_permissions",
@@ -22,6 +22,10 @@ const NEEDED_TABLES: [&str; 15] = [
     "renewal_policies",
     "jobs",
     "acme_nonces",
+    "acme_accounts",
+    "acme_orders",
+    "acme_authorizations",
+    "acme_challenges",
     "notification_events",
 ];
 

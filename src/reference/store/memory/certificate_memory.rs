@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
-use super::{ISSUER, MemoryStore, OWNER, POLICIES, PROFILE, TEAM};
+use super::{ISSUER, MemoryStore, OWNER, POLICIES, PROFILES, TEAM};
 use crate::store::certificate_rows::{Certificate, CertificateStore, Field, Listing, Order, Page};
 use crate::store::{StoreError, Violation};
 
@@ -53,7 +53,7 @@ impl Table {
             && new.team_id == TEAM
             && new.issuer_id == ISSUER
             && POLICIES.contains(&new.renewal_policy_id.as_str())
-            && new.profile_id.as_ref().is_none_or(|id| id == PROFILE);
+            && new.profile_id.as_ref().is_none_or(|id| PROFILES.contains(&id.as_str()));
         if !known {
             return Err(StoreError::violation_of(Violation::UnknownReference, "a row referred to does not exist"));
         }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{GenericClient, Row};
 
 use super::PostgresStore;
 use crate::store::StoreError;
@@ -17,42 +17,7 @@ const COLUMNS: &str = "id, name, common_name, sans, environment, owner_id, team_
 
 impl CertificateStore for PostgresStore {
     async fn insert_certificate(&self, new: &Certificate) -> Result<(), StoreError> {
-        let sql = "INSERT INTO managed_certificates
-                (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id,
-                certificate_profile_id, status, expires_at, tags, last_renewal_at, last_deployment_at, revoked_at,
-                revocation_reason, source, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::text::jsonb, $14, $15, $16, $17, $18,
-                $19, $20)
-            RETURNING id";
-        let Certificate { id, name, common_name, sans, environment, owner_id, team_id, issuer_id, .. } = new;
-        let Certificate { renewal_policy_id, profile_id, status, expires_at, tags, .. } = new;
-        let Certificate { last_renewal_at, last_deployment_at, revoked_at, revocation_reason, .. } = new;
-        let Certificate { source, created_at, updated_at, .. } = new;
-        let tags = serde_json::to_string(tags)?;
-        let parameters: [Parameter<'_>; 20] = [
-            id,
-            name,
-            common_name,
-            sans,
-            environment,
-            owner_id,
-            team_id,
-            issuer_id,
-            renewal_policy_id,
-            profile_id,
-            status,
-            expires_at,
-            &tags,
-            last_renewal_at,
-            last_deployment_at,
-            revoked_at,
-            revocation_reason,
-            source,
-            created_at,
-            updated_at,
-        ];
-        self.pool.get().await?.query_one(sql, &parameters).await?;
-        Ok(())
+        insert_certificate(&**self.pool.get().await?, new).await
     }
 
     async fn certificate(&self, id: &str) -> Result<Option<Certificate>, StoreError> {
@@ -127,6 +92,46 @@ impl CertificateStore for PostgresStore {
         ];
         Ok(self.pool.get().await?.execute(sql, &parameters).await? > 0)
     }
+}
+
+/// Inserts a certificate, alone or within a transaction.
+pub(super) async fn insert_certificate(client: &impl GenericClient, new: &Certificate) -> Result<(), StoreError> {
+    let sql = "INSERT INTO managed_certificates
+            (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id,
+            certificate_profile_id, status, expires_at, tags, last_renewal_at, last_deployment_at, revoked_at,
+            revocation_reason, source, created_at, updated_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::text::jsonb, $14, $15, $16, $17, $18,
+            $19, $20)
+        RETURNING id";
+    let Certificate { id, name, common_name, sans, environment, owner_id, team_id, issuer_id, .. } = new;
+    let Certificate { renewal_policy_id, profile_id, status, expires_at, tags, .. } = new;
+    let Certificate { last_renewal_at, last_deployment_at, revoked_at, revocation_reason, .. } = new;
+    let Certificate { source, created_at, updated_at, .. } = new;
+    let tags = serde_json::to_string(tags)?;
+    let parameters: [Parameter<'_>; 20] = [
+        id,
+        name,
+        common_name,
+        sans,
+        environment,
+        owner_id,
+        team_id,
+        issuer_id,
+        renewal_policy_id,
+        profile_id,
+        status,
+        expires_at,
+        &tags,
+        last_renewal_at,
+        last_deployment_at,
+        revoked_at,
+        revocation_reason,
+        source,
+        created_at,
+        updated_at,
+    ];
+    client.query_one(sql, &parameters).await?;
+    Ok(())
 }
 
 impl PostgresStore {
