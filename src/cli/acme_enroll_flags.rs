@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::acme_flags::Common;
 use super::bench::{Bench, Groups, at_certctl};
-use super::common_flags::{CertctlChoice, CertctlFlags, EnvironmentUse, LoadFlags};
+use super::common_flags::{CertctlFlags, EnvironmentUse, LoadFlags};
 use crate::error::{Error, Result};
 use crate::load::plan::{Model, Plan};
 use crate::measure::threshold::Threshold;
@@ -42,7 +42,7 @@ pub struct AcmeEnrollFlags {
     orders_per_account: u32,
     /// Enrolments of users for which keys are made before the load; more are made under load, and counted. With --rate
     /// the schedule says how many there are.
-    #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=MOST_AHEAD),
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST_AHEAD),
           env = "CERTCTL_BENCH_KEYS")]
     keys: u64,
     /// Domain of the names that are ordered.
@@ -94,7 +94,8 @@ impl Bench for AcmeEnrollFlags {
     fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
         let Need::Acme { directory, renewal_info, .. } = self.common.need(false) else { return Vec::new() };
         let acme = Need::Acme { directory, bearer: self.has_token(), renewal_info };
-        if self.acme_server { vec![Need::AcmeAlone, acme] } else { vec![acme] }
+        let needs = [(self.acme_server, Need::AcmeAlone), (self.finalize, Need::AcmeFinalization), (true, acme)];
+        needs.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, need)| need).collect()
     }
 
     /// A step of an enrolment needs those before it, so that none can be repeated by itself.
@@ -153,15 +154,6 @@ impl Bench for AcmeEnrollFlags {
 
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
-    }
-
-    fn adjust(&self, choice: &mut CertctlChoice) {
-        match choice {
-            CertctlChoice::Running(certctl) if self.acme_server => certctl.is_acme_server_alone(),
-            CertctlChoice::Running(certctl) if self.finalize => certctl.system.patched("stated by --finalize"),
-            CertctlChoice::Binary(choice) => choice.patched_for_acme = self.finalize,
-            CertctlChoice::Running(_) | CertctlChoice::Reference(..) => {}
-        }
     }
 }
 

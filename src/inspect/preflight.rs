@@ -78,7 +78,7 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                 Need::OnlyOurs(_) if certctl.has_private_database() => {}
                 Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
                 Need::Database => inspection.database_is_given()?,
-                Need::AcmeAlone => {}
+                Need::AcmeAlone | Need::AcmeFinalization => {}
                 Need::Acme { directory, bearer, renewal_info: needs_renewal_info } => {
                     let found = inspection.acme(directory, *bearer).await?;
                     if *needs_renewal_info {

@@ -18,6 +18,9 @@ pub enum Need {
     Database,
     /// It is an ACME server, and is not certctl: of certctl's own API nothing is needed.
     AcmeAlone,
+    /// It finalizes ACME orders, as stock certctl cannot: one that is started is changed for it, and one that runs is
+    /// believed.
+    AcmeFinalization,
     /// An ACME server answers.
     Acme {
         /// The path of its directory, or a URL at the system.

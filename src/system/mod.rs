@@ -386,14 +386,23 @@ impl SystemDescription {
         self.settings.contains_key(STILL_AT_WORK)
     }
 
-    /// Records that the database is not a stock certctl's; `how` states the changes, or who says so.
+    /// Records that the database is not a stock certctl's, if it is a certctl and that is not known yet; `how` states
+    /// the changes, or who says so.
     pub fn patched(&mut self, how: &str) {
-        self.settings.insert(PATCHED.to_owned(), how.into());
+        if self.kind == SystemKind::Certctl {
+            self.settings.entry(PATCHED).or_insert_with(|| how.into());
+        }
     }
 
-    /// Returns the words of [`Self::patched`] for a certctl.
+    /// Returns the words of [`Self::patched`].
     pub fn patch(&self) -> Option<&str> {
-        self.settings.get(PATCHED).filter(|_| self.kind == SystemKind::Certctl)?.as_str()
+        self.settings.get(PATCHED)?.as_str()
+    }
+
+    /// Records that it is an ACME server other than certctl.
+    pub fn is_acme_server_alone(&mut self) {
+        self.kind = SystemKind::AcmeServer;
+        self.behaviour = Behaviour::Unknown;
     }
 
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.
@@ -433,12 +442,6 @@ impl Certctl {
             _cluster: None,
             _prepared: None,
         }
-    }
-
-    /// Records that it is an ACME server other than certctl.
-    pub fn is_acme_server_alone(&mut self) {
-        self.system.kind = SystemKind::AcmeServer;
-        self.system.behaviour = Behaviour::Unknown;
     }
 
     /// Reports whether its database was made for the run and ends with it, so that all of its rows may be changed.

@@ -130,6 +130,7 @@ impl Player {
                     sizes: sizes(needs),
                     port,
                     environment,
+                    finalizes: needs.contains(&Need::AcmeFinalization),
                     ..ReferenceStart::new(program, StoreChoice::Auto)
                 };
                 let mut certctl = reference::start(&start, &mut |_| {})?;
@@ -143,6 +144,7 @@ impl Player {
                     Some(prepared) => prepared,
                     none => {
                         announce_shared(choice);
+                        choice.patched_for_acme = needs.contains(&Need::AcmeFinalization);
                         none.insert(Box::new(PreparedCertctl::new(choice.clone(), &mut |line| errln!("{line}"))?))
                     }
                 };
