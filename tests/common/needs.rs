@@ -25,6 +25,7 @@ pub enum Program {
     /// f5-sdk and bigrest, in Python.
     F5Clients,
     Pebble,
+    StepCa,
     /// A network namespace, which a kernel may forbid.
     Namespace,
 }
@@ -50,6 +51,7 @@ impl Program {
             Self::Openssl35 => Self::lack_of_tool("openssl-3.5"),
             Self::F5Clients => Self::lack_of_tool("f5-clients"),
             Self::Pebble => Self::lack_of_tool("pebble"),
+            Self::StepCa => Self::lack_of_tool("step-ca"),
             Self::Namespace => Self::lack_of_namespace(),
             Self::Browser => Browser::find().is_none().then(|| "chromium not found (install chromium)".to_owned()),
         }
