@@ -122,6 +122,10 @@ impl<'r> Place<'r> {
         self.url(&format!("account/{id}"))
     }
 
+    fn authorization(&self, id: &str) -> String {
+        self.url(&format!("authz/{id}"))
+    }
+
     fn order(&self, id: &str) -> String {
         self.url(&format!("order/{id}"))
     }

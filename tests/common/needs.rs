@@ -26,6 +26,10 @@ pub enum Program {
     F5Clients,
     Pebble,
     StepCa,
+    /// An ACME client in Python.
+    Certbot,
+    /// An ACME client on lego's library, in Go.
+    Lego,
     /// A network namespace, which a kernel may forbid.
     Namespace,
 }
@@ -52,6 +56,8 @@ impl Program {
             Self::F5Clients => Self::lack_of_tool("f5-clients"),
             Self::Pebble => Self::lack_of_tool("pebble"),
             Self::StepCa => Self::lack_of_tool("step-ca"),
+            Self::Certbot => Self::lack_of_tool("certbot"),
+            Self::Lego => Self::lack_of_tool("lego"),
             Self::Namespace => Self::lack_of_namespace(),
             Self::Browser => Browser::find().is_none().then(|| "chromium not found (install chromium)".to_owned()),
         }

@@ -186,6 +186,9 @@ fn flags_without_effect_are_refused() {
             "--rate 100/s --think-time 2s",
             "--think-time does not apply to --rate: an open workload has no think time",
         ),
+        ("acme_enroll", "--acme-ca /ca.pem", "--acme-ca applies only to --finalize: no certificate is fetched"),
+        ("acme_enroll", "--rate 9/s --keys 9", "--keys does not apply to --rate: the schedule says how many keys"),
+        ("acme_enroll", "--acme-server --profile p", "--profile does not apply to --acme-server"),
         ("acme_flow", "--directory /d --profile p", "--profile does not apply to --directory"),
         ("agent_storm", "--restart-within 3s", "--restart-within applies only to --fleet restart"),
         ("agent_storm", "--fleet real --restart-within 3s", "--restart-within applies only to --fleet restart"),
@@ -209,6 +212,7 @@ fn flags_without_effect_are_refused() {
     // Where they mean something, they are taken.
     for (name, flags) in [
         ("acme_burst", "--rate 100/s --arrivals poisson"),
+        ("acme_enroll", "--finalize --users 2 --keys 9 --orders-per-account 1 --domain a.test"),
         ("agent_storm", "--fleet restart --restart-within 3s"),
         ("bulk_renewal", "--batch-size 2 --rate 4/s --duration 5s"),
         ("agent_storm", "--target https://h --insecure --token t --allow-remote"),

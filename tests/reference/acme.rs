@@ -14,8 +14,8 @@ fn get(server: &Server, path: &str) -> Answer {
     server.exchange("GET", path, Some(VIEWER), "")
 }
 
-/// Returns status, kind and detail of a problem, which must carry no nonce.
-fn problem(answer: &Answer) -> (u16, String, String) {
+/// Returns status, kind and detail of a problem, which must carry no nonce, as certctl's.
+pub fn problem(answer: &Answer) -> (u16, String, String) {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.body);
     for absent in ["replay-nonce", "cache-control", "retry-after"] {
         assert_eq!(answer.header(absent), None);
@@ -26,7 +26,7 @@ fn problem(answer: &Answer) -> (u16, String, String) {
     (answer.status, kind.expect("a kind").to_owned(), json["detail"].as_str().expect("a detail").to_owned())
 }
 
-fn expect(status: u16, kind: &str, detail: &str) -> (u16, String, String) {
+pub fn expect(status: u16, kind: &str, detail: &str) -> (u16, String, String) {
     (status, kind.to_owned(), detail.to_owned())
 }
 

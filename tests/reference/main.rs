@@ -3,6 +3,11 @@
 //! Some of these tests need PostgreSQL 15 or newer; the part of them that does is skipped without.
 
 mod acme;
+mod acme_certificates;
+mod acme_client;
+mod acme_clients;
+mod acme_orders;
+mod acme_signatures;
 mod bulk_renewal;
 mod certificates;
 mod client;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hyper::StatusCode;
+use hyper::header;
 use serde::Serialize;
 use serde_json::json;
 
@@ -75,7 +76,13 @@ pub async fn respond<S: Store>(app: &Arc<App<S>>, place: &Place<'_>, id: &str, b
     let challenge = app.store.acme_challenge(id).await?.ok_or_else(|| Problem::not_found("challenge not found"))?;
     let challenge =
         if challenge.status == Status::Pending { begin(app, &account, challenge).await? } else { challenge };
-    let reply = reply::json(StatusCode::OK, &ShownChallenge::of(place, &challenge));
+    let mut reply = reply::json(StatusCode::OK, &ShownChallenge::of(place, &challenge));
+    // RFC 8555, section 7.1, which certctl passes over; certbot wants it.
+    if !app.is_as_built()
+        && let Ok(up) = format!("<{}>;rel=\"up\"", place.authorization(&challenge.authorization_id)).parse()
+    {
+        reply = reply::with_header(reply, header::LINK, up);
+    }
     Ok(with_nonce(reply, issue_nonce(app).await))
 }
 

@@ -191,7 +191,7 @@ pub async fn shown<S: Store>(app: &App<S>, place: &Place<'_>, status: StatusCode
         not_before: order.not_before.map(rfc3339_seconds),
         not_after: order.not_after.map(rfc3339_seconds),
         identifiers: &order.identifiers,
-        authorizations: authorizations.iter().map(|id| place.url(&format!("authz/{id}"))).collect(),
+        authorizations: authorizations.iter().map(|id| place.authorization(id)).collect(),
         finalize: format!("{}/finalize", place.order(&order.id)),
         certificate: certificate.map(|id| place.url(&format!("cert/{id}"))),
         error: &order.error,
