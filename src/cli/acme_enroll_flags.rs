@@ -165,6 +165,8 @@ fn domain(text: &str) -> Result<String, Error> {
     };
     match text.len() <= LONGEST_DOMAIN && text.split('.').all(is_label) {
         true => Ok(text.to_ascii_lowercase()),
-        false => Err(Error::usage(format!("is no domain of at most {LONGEST_DOMAIN} letters, digits, hyphens and dots"))),
+        false => {
+            Err(Error::usage(format!("is no domain of at most {LONGEST_DOMAIN} letters, digits, hyphens and dots")))
+        }
     }
 }

@@ -21,10 +21,7 @@ const ENROLLED: [(&str, &str); 4] = [
         "authz_id IN (SELECT authz_id FROM acme_authorizations JOIN acme_orders USING (order_id) \
          JOIN pg_temp.enrolled USING (account_id))",
     ),
-    (
-        "acme_authorizations",
-        "order_id IN (SELECT order_id FROM acme_orders JOIN pg_temp.enrolled USING (account_id))",
-    ),
+    ("acme_authorizations", "order_id IN (SELECT order_id FROM acme_orders JOIN pg_temp.enrolled USING (account_id))"),
     ("acme_orders", "account_id IN (SELECT account_id FROM pg_temp.enrolled)"),
     ("acme_accounts", "account_id IN (SELECT account_id FROM pg_temp.enrolled)"),
 ];

@@ -83,11 +83,7 @@ pub(super) fn refuse_foreign_rows(client: &mut DatabaseClient, shown: &str) -> R
     let mut foreign = Vec::new();
     for (table, ours, demo) in [
         ("agents", "id LIKE 'ag-loadtest-%'", DEMO_AGENTS.as_slice()),
-        (
-            "managed_certificates",
-            &format!("(name LIKE 'loadtest-%' OR {ACME_ISSUED})"),
-            DEMO_CERTIFICATES.as_slice(),
-        ),
+        ("managed_certificates", &format!("(name LIKE 'loadtest-%' OR {ACME_ISSUED})"), DEMO_CERTIFICATES.as_slice()),
     ] {
         if !exists(client, table)? {
             continue;

@@ -157,7 +157,8 @@ fn enrolments_at_pebble_end_with_certificates() {
     assert_eq!(ok + twice, 60, "{results:#}");
     assert!(ok > 30 && retried > twice, "{retried} retried, {twice} twice");
     assert_eq!(count("certificates verified"), ok);
-    let steps: Vec<_> = results["steps"].as_array().unwrap().iter().map(|step| (&step["name"], &step["scheduled"])).collect();
+    let steps: Vec<_> =
+        results["steps"].as_array().unwrap().iter().map(|step| (&step["name"], &step["scheduled"])).collect();
     assert_eq!(steps.len(), 6, "{steps:?}");
     assert!(count("challenges answered") >= ok && count("accounts made") >= 12, "{results:#}");
     assert_eq!(summary["system"]["kind"], "acme-server");

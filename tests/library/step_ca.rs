@@ -122,8 +122,7 @@ impl Files {
         let jwk = &protected["jwk"];
         if let (Some(location), true) = (location, jwk.is_object()) {
             let member = |name: &str| jwk[name].as_str().unwrap();
-            let canonical =
-                format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, member("x"), member("y"));
+            let canonical = format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, member("x"), member("y"));
             let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(canonical));
             self.thumbprints.insert(location.to_owned(), thumbprint);
         }

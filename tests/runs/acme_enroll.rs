@@ -21,9 +21,7 @@ use crate::common::bench::{Bench, clean};
 use crate::common::needs::needs;
 use crate::common::peer::{Peer, Reply, Request, Step};
 use crate::common::reference::Reference;
-use crate::common::summary::{
-    assert_schema, assert_work, assert_work_by, observed, outcome, outcome_of, results,
-};
+use crate::common::summary::{assert_schema, assert_work, assert_work_by, observed, outcome, outcome_of, results};
 
 /// So many enrolments, however long they take.
 const FORTY: &str = "--users 2 --keys 40 --duration 10m --warm-up 0s --max-requests 40";
@@ -61,10 +59,7 @@ fn finalized_enrolments_leave_their_rows_and_are_cleaned() {
         assert_eq!(outcome(&summary, "ok"), 40, "{}", run.stdout);
         let accounts = count(&summary, "accounts made");
         assert!((8..=16).contains(&accounts), "{accounts}");
-        assert_work(
-            results(&summary),
-            &[("ACME accounts", accounts), ("ACME orders", 40), ("ACME certificates", 40)],
-        );
+        assert_work(results(&summary), &[("ACME accounts", accounts), ("ACME orders", 40), ("ACME certificates", 40)]);
         assert_eq!(count(&summary, "certificates verified"), 40);
         let expected = [("new_account", accounts), ("new_order", 40), ("authz", 40), ("challenge", 0)];
         let expected: Vec<_> = expected.into_iter().chain([("finalize", 40), ("certificate", 40)]).collect();
@@ -304,7 +299,9 @@ fn success_without_a_nonce_breaks_a_rule() {
 #[test]
 fn a_429_of_another_shape_is_a_wrong_answer() {
     let peer = Server::start(|_, signed| match (signed.call, signed.number % 4) {
-        (Call::NewOrder, 0) => Some(crate::common::peer::answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}")),
+        (Call::NewOrder, 0) => {
+            Some(crate::common::peer::answer(429, "text/plain", "{\"error\":\"Rate limit exceeded\"}"))
+        }
         (Call::NewOrder, 1) => Some(problem(429, "rateLimited")),
         _ => None,
     });

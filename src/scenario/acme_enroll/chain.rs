@@ -47,7 +47,10 @@ pub fn verify(
         ([], Some((last, between))) => (std::slice::from_ref(last), between),
         (authorities, _) => (authorities, above),
     };
-    let anchors: Vec<_> = anchors.iter().map(anchor_from_trusted_cert).collect::<Result<_, _>>()
+    let anchors: Vec<_> = anchors
+        .iter()
+        .map(anchor_from_trusted_cert)
+        .collect::<Result<_, _>>()
         .map_err(|error| format!("an authority's certificate is not X.509: {error}"))?;
     let begins = x509::validity(leaf).map_or(0, |(begins, _)| u64::try_from(begins).unwrap_or(0));
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(begins)));

@@ -205,7 +205,10 @@ fn enrolments_at_once_never_share_an_account() {
     let failed = begin(&scenario);
     drop(failed);
     sent(&mut *broken);
-    assert_eq!(problem(&mut *broken, 500, "serverInternal", ""), Progress::Failed(Outcome::Failed(500), "201 was due".to_owned()));
+    assert_eq!(
+        problem(&mut *broken, 500, "serverInternal", ""),
+        Progress::Failed(Outcome::Failed(500), "201 was due".to_owned())
+    );
 }
 
 #[test]
