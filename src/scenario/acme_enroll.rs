@@ -225,6 +225,7 @@ impl Scenario for AcmeEnroll {
         steps(self.0.finalize)
     }
 
+    /// Is not called, and neither is [`Self::judge`]: arrivals begin journeys.
     fn encode(&self, _planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
         request.clear();
         Method::Head
