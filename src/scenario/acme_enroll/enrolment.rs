@@ -318,8 +318,7 @@ impl Enrolment {
         }
         let Some(request) = &self.wanted.request else { return wrong("no certificate was ordered") };
         let (name, authorities) = (&self.wanted.name, &self.state.authorities);
-        chain::verify(response.body, &request.public_key, name, authorities, UnixTime::now())
-            .or_else(wrong)?;
+        chain::verify(response.body, &request.public_key, name, authorities, UnixTime::now()).or_else(wrong)?;
         self.state.counts.verified.add(1);
         self.stage = Stage::Ended;
         Ok(true)
