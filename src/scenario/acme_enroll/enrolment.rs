@@ -14,7 +14,7 @@ use super::super::journey::{Journey, Next, Progress};
 use super::super::unwanted;
 use super::jws::{AccountKey, CONTENT_TYPE};
 use super::keys::Wanted;
-use super::resources::{self, Account, Authorization, Order, Status, path_at, shown};
+use super::resources::{self, Authorization, MadeAccount, Order, Status, path_at, shown};
 use super::{AUTHORIZATION, CERTIFICATE, CHALLENGE, FINALIZE, NEW_ACCOUNT, NEW_ORDER, State, chain, retry_after};
 use crate::clock::Moment;
 use crate::measure::Outcome;
@@ -210,7 +210,7 @@ impl Enrolment {
 
     fn account_made(&mut self, response: &Response<'_>) -> Result<bool, Failure> {
         self.state.counts.accounts.add(1);
-        let Some(account) = resources::read::<Account>(response) else { return wrong("it is no account") };
+        let Some(account) = resources::read::<MadeAccount>(response) else { return wrong("it is no account") };
         if !account.is_valid() {
             return wrong("the new account is not valid");
         }

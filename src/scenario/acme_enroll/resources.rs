@@ -15,9 +15,9 @@ pub const PEM_CHAIN: &str = "application/pem-certificate-chain";
 /// The most authorizations of an order for one name: a server may ask for more than one.
 const MOST_AUTHORIZATIONS: usize = 16;
 
-/// An account (section 7.1.2).
+/// An account, as the answer that makes it shows it (section 7.1.2).
 #[derive(Deserialize)]
-pub struct Account {
+pub struct MadeAccount {
     status: Status,
 }
 
@@ -86,7 +86,7 @@ pub enum Status {
     Other,
 }
 
-impl Account {
+impl MadeAccount {
     /// Reports whether orders may be made with it.
     pub fn is_valid(&self) -> bool {
         self.status == Status::Valid
