@@ -28,7 +28,7 @@ const ANNOUNCED: Duration = Duration::from_millis(500);
 /// Flags of `acme_enroll`.
 #[derive(Args, Clone, Debug)]
 pub struct AcmeEnrollFlags {
-    /// Users, each with a connection of its own; with --rate: connections that are pooled.
+    /// Users, each with a connection of its own; with --rate or --rate-profile: connections that are pooled.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_USERS")]
     users: u32,
@@ -40,8 +40,8 @@ pub struct AcmeEnrollFlags {
     #[arg(long, value_name = "COUNT", default_value_t = ORDERS_PER_ACCOUNT, value_parser = clap::value_parser!(u32).range(1..),
           env = "CERTCTL_BENCH_ORDERS_PER_ACCOUNT")]
     orders_per_account: u32,
-    /// Enrolments of users for which keys are made before the load; more are made under load, and counted. With --rate
-    /// the schedule says how many there are.
+    /// Enrolments of users for which keys are made before the load; more are made under load, and counted. In an open
+    /// workload the schedule says how many there are.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST_AHEAD),
           env = "CERTCTL_BENCH_KEYS")]
     keys: u64,
@@ -142,8 +142,8 @@ impl Bench for AcmeEnrollFlags {
             ignored.push(("no_bearer", "goes without saying for --acme-server"));
             ignored.push(("profile", "does not apply to --acme-server: profiles are certctl's"));
         }
-        if self.common.rate.is_some() {
-            ignored.push(("keys", "does not apply to --rate: the schedule says how many keys are needed"));
+        if self.common.is_open() {
+            ignored.push(("keys", "does not apply to an open workload: its schedule says how many keys are needed"));
         }
         ignored
     }

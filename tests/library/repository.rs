@@ -180,14 +180,22 @@ fn a_markdown_table_is_parsed() {
 #[test]
 fn flags_without_effect_are_refused() {
     for (name, flags, why) in [
-        ("acme_burst", "--arrivals poisson", "--arrivals applies only to --rate: users have no schedule"),
+        (
+            "acme_burst",
+            "--arrivals poisson",
+            "--arrivals applies only to --rate and --rate-profile: users have no schedule",
+        ),
         (
             "acme_flow",
             "--rate 100/s --think-time 2s",
-            "--think-time does not apply to --rate: an open workload has no think time",
+            "--think-time does not apply to an open workload (--rate, --rate-profile)",
         ),
         ("acme_enroll", "--acme-ca /ca.pem", "--acme-ca applies only to --finalize: no certificate is fetched"),
-        ("acme_enroll", "--rate 9/s --keys 9", "--keys does not apply to --rate: the schedule says how many keys"),
+        (
+            "acme_enroll",
+            "--rate 9/s --keys 9",
+            "--keys does not apply to an open workload: its schedule says how many keys",
+        ),
         ("acme_enroll", "--acme-server --profile p", "--profile does not apply to --acme-server"),
         ("acme_flow", "--directory /d --profile p", "--profile does not apply to --directory"),
         ("agent_storm", "--restart-within 3s", "--restart-within applies only to --fleet restart"),
@@ -195,6 +203,7 @@ fn flags_without_effect_are_refused() {
         ("bulk_renewal", "--workload rescan --batch-size 7", "--batch-size applies only to --workload enqueue"),
         ("bulk_renewal", "--workload sweep --batch-size 7", "--batch-size applies only to --workload enqueue"),
         ("bulk_renewal", "--workload sweep --rate 7/s", "--rate does not apply to --workload sweep"),
+        ("agent_storm", "--fleet real --rate-profile ramp:1/s-2/s", "--rate-profile applies only to --fleet contract"),
         ("bulk_renewal", "--workload sweep --arrivals poisson", "--arrivals does not apply to --workload sweep"),
         ("bulk_renewal", "--workload sweep --connections 7", "--connections does not apply to --workload sweep"),
         ("bulk_renewal", "--workload sweep --duration 7s", "--duration does not apply to --workload sweep"),
@@ -213,6 +222,7 @@ fn flags_without_effect_are_refused() {
     for (name, flags) in [
         ("acme_burst", "--rate 100/s --arrivals poisson"),
         ("acme_enroll", "--finalize --users 2 --keys 9 --orders-per-account 1 --domain a.test"),
+        ("acme_burst", "--rate-profile ramp:10/s-100/s --arrivals poisson --profile p"),
         ("agent_storm", "--fleet restart --restart-within 3s"),
         ("bulk_renewal", "--batch-size 2 --rate 4/s --duration 5s"),
         ("agent_storm", "--target https://h --insecure --token t --allow-remote"),
