@@ -19,20 +19,24 @@ use std::time::{Duration, SystemTime};
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
+use serde_json::Value;
 
 pub use self::limits::Limits;
 use self::problem::{Kind, Problem};
 pub use self::validator::Validator;
 use crate::app::App;
+use crate::audit::Change;
+use crate::authority::LOCAL_ISSUER;
 use crate::chain::ReceivedRequest;
 use crate::reply::{self, Reply};
+use crate::store::AuditEvent;
 use crate::store::Store;
-use crate::store::acme_rows::Profile;
+use crate::store::profile_rows::Profile;
 
 const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 const NONCE_LIFE: Duration = Duration::from_secs(5 * 60);
 /// certctl takes any issuer that it has loaded; where benchmarks run, this is the only one.
-const ISSUER: &str = "iss-local";
+const ISSUER: &str = LOCAL_ISSUER;
 
 /// The subject of an ACME request.
 #[derive(Debug, PartialEq, Eq)]
@@ -198,4 +202,16 @@ fn with_location(reply: Reply, url: String) -> Reply {
 /// Returns the actor of audit rows about an account's requests.
 fn actor(account_id: &str) -> String {
     format!("acme:{account_id}")
+}
+
+/// Returns an audit row about a change that an account has requested.
+fn client_event<S: Store>(
+    app: &App<S>,
+    account_id: &str,
+    action: &'static str,
+    resource_type: &'static str,
+    resource_id: &str,
+    details: Value,
+) -> AuditEvent {
+    app.audit.event(&Change::by_client(&actor(account_id), action, resource_type, resource_id, details))
 }

@@ -6,21 +6,34 @@ use std::time::{Duration, SystemTime};
 
 use certctl_bench::servers::hex;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RevocationReason, RevokedCertParams, RsaKeySize, SanType, SerialNumber,
 };
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
+use crate::clock::since_epoch;
 use crate::signing_request::SigningRequest;
+use crate::store::publication_rows::{Publication, ResponderRow};
 
+/// The id of the only issuer that can sign here.
+pub const LOCAL_ISSUER: &str = "iss-local";
 /// certctl's name for it.
 const COMMON_NAME: &str = "CertCtl Local CA";
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_VALIDITY: Duration = DAY.saturating_mul(3_652);
 /// The validity of a certificate whose profile sets no shorter one.
 const VALIDITY: Duration = DAY.saturating_mul(90);
+/// The validity of the OCSP responder's certificate, which begins a little before now for clocks that are behind.
+const RESPONDER_VALIDITY: Duration = DAY.saturating_mul(30);
+const RESPONDER_HEAD_START: Duration = Duration::from_secs(5 * 60);
+/// The time for which a CRL holds.
+const CRL_VALIDITY: Duration = DAY;
+/// id-pkix-ocsp-nocheck (RFC 6960, section 4.2.2.2.1), and its value, NULL.
+const NO_CHECK: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 48, 1, 5];
+const NULL: [u8; 2] = [5, 0];
 /// The length of a serial number: 159 random bits.
 const SERIAL_BYTES: usize = 20;
 
@@ -39,6 +52,15 @@ pub struct Terms {
     pub purposes: Vec<String>,
     /// The profile's longest validity.
     pub max_validity: Option<Duration>,
+}
+
+/// A revoked serial number.
+#[derive(Debug)]
+pub struct RevokedSerial {
+    pub serial: Vec<u8>,
+    pub at: SystemTime,
+    /// The reason's number in RFC 5280, section 5.3.1.
+    pub reason: u8,
 }
 
 /// A certificate just signed.
@@ -82,14 +104,24 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Returns the authority's certificate, DER.
+    pub fn certificate(&self) -> &[u8] {
+        self.issuer.der()
+    }
+
+    fn serial(&self) -> Result<[u8; SERIAL_BYTES], String> {
+        let mut serial = [0; SERIAL_BYTES];
+        self.random.fill(&mut serial).map_err(|_| "failed to generate serial number".to_owned())?;
+        serial[0] &= 0x7f;
+        Ok(serial)
+    }
+
     /// Signs a certificate over the key, the subject and the names of the request.
     ///
     /// # Errors
     /// If a name cannot be in a certificate, or there are no random numbers.
     pub fn sign(&self, request: &SigningRequest, terms: &Terms) -> Result<IssuedCertificate, String> {
-        let mut serial = [0; SERIAL_BYTES];
-        self.random.fill(&mut serial).map_err(|_| "failed to generate serial number".to_owned())?;
-        serial[0] &= 0x7f;
+        let serial = self.serial()?;
         let not_before = whole_seconds(SystemTime::now());
         let not_after = not_before + terms.max_validity.map_or(VALIDITY, |longest| longest.min(VALIDITY));
         let mut params = CertificateParams::default();
@@ -113,6 +145,68 @@ impl Authority {
             not_after,
         })
     }
+
+    /// Signs the certificate of a key that is to sign OCSP responses; returns its DER too.
+    ///
+    /// # Errors
+    /// If that fails, or there are no random numbers.
+    pub fn sign_responder(&self, key: &KeyPair) -> Result<(Vec<u8>, ResponderRow), String> {
+        let (serial, now) = (self.serial()?, whole_seconds(SystemTime::now()));
+        let (not_before, not_after) = (now - RESPONDER_HEAD_START, now + RESPONDER_VALIDITY);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(&format!("OCSP Responder for {COMMON_NAME}"));
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(NO_CHECK, NULL.to_vec())];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        (params.not_before, params.not_after) = (not_before.into(), not_after.into());
+        let certificate = params.signed_by(key, &self.issuer).map_err(|error| error.to_string())?;
+        let row = ResponderRow { certificate_pem: certificate.pem(), serial: hex(&serial), not_before, not_after };
+        Ok((certificate.der().to_vec(), row))
+    }
+
+    /// Signs a CRL, whose number is the time in seconds since 1970; returns the number too.
+    ///
+    /// # Errors
+    /// If the signature fails.
+    pub fn sign_crl(&self, revoked: &[RevokedSerial]) -> Result<(Publication, i64), String> {
+        let now = whole_seconds(SystemTime::now());
+        let (next_update, seconds) = (now + CRL_VALIDITY, since_epoch(now).as_secs());
+        let entry = |one: &RevokedSerial| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&one.serial),
+            revocation_time: one.at.into(),
+            reason_code: reason_of(one.reason),
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: next_update.into(),
+            crl_number: SerialNumber::from(seconds),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let crl = params.signed_by(&self.issuer).map_err(|error| format!("failed to create CRL: {error}"))?;
+        let publication = Publication { der: crl.der().to_vec(), this_update: now, next_update };
+        // Lossless for some hundred thousand million years.
+        Ok((publication, i64::try_from(seconds).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Returns the reason of this number; an unspecified one is left out, as RFC 5280 demands.
+fn reason_of(code: u8) -> Option<RevocationReason> {
+    match code {
+        1 => Some(RevocationReason::KeyCompromise),
+        2 => Some(RevocationReason::CaCompromise),
+        3 => Some(RevocationReason::AffiliationChanged),
+        4 => Some(RevocationReason::Superseded),
+        5 => Some(RevocationReason::CessationOfOperation),
+        6 => Some(RevocationReason::CertificateHold),
+        9 => Some(RevocationReason::PrivilegeWithdrawn),
+        _ => None,
+    }
 }
 
 fn named(common_name: &str) -> DistinguishedName {
@@ -127,7 +221,7 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
 }
 
 /// Returns each name once, by its kind; certctl takes `localhost` for 127.0.0.1.
-fn alternatives<'n>(names: impl Iterator<Item = &'n String>) -> Result<Vec<SanType>, String> {
+pub fn alternatives<'n>(names: impl Iterator<Item = &'n String>) -> Result<Vec<SanType>, String> {
     let mut found = Vec::new();
     for name in names.filter(|name| !name.is_empty()) {
         let host = if name == "localhost" { "127.0.0.1" } else { name.as_str() };

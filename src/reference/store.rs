@@ -1,4 +1,4 @@
-//! The store of agents, certificates, jobs, nonces, grants and audit rows.
+//! The store of agents, certificates and their versions, jobs, revocations, nonces, grants and audit rows.
 
 pub mod acme_account_rows;
 pub mod acme_issuance_rows;
@@ -7,10 +7,14 @@ pub mod acme_rows;
 pub mod certificate_rows;
 pub mod job_rows;
 pub mod memory;
+pub mod notification_rows;
 pub mod postgres;
+pub mod profile_rows;
+pub mod publication_rows;
+pub mod revocation_rows;
 mod schema;
+pub mod version_rows;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::time::SystemTime;
@@ -25,6 +29,11 @@ use self::acme_order_rows::AcmeOrderStore;
 use self::acme_rows::AcmeStore;
 use self::certificate_rows::CertificateStore;
 use self::job_rows::JobStore;
+use self::notification_rows::NotificationStore;
+use self::profile_rows::ProfileStore;
+use self::publication_rows::PublicationStore;
+use self::revocation_rows::RevocationStore;
+use self::version_rows::VersionStore;
 
 /// The only tenant.
 pub const TENANT: &str = "t-default";
@@ -36,7 +45,20 @@ pub const ONLINE: &str = "Online";
 /// The operations that requests need of a store. Each method is one statement of certctl's, or those that it names, in
 /// their order; each statement outside a transaction takes whichever connection is free.
 pub trait Store:
-    CertificateStore + JobStore + AcmeStore + AcmeAccountStore + AcmeOrderStore + AcmeIssuanceStore + Send + Sync + 'static
+    CertificateStore
+    + VersionStore
+    + ProfileStore
+    + JobStore
+    + RevocationStore
+    + PublicationStore
+    + NotificationStore
+    + AcmeStore
+    + AcmeAccountStore
+    + AcmeOrderStore
+    + AcmeIssuanceStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Checks that the store answers at all.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -149,7 +171,7 @@ impl Metadata {
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
     pub id: String,
-    pub actor: Cow<'static, str>,
+    pub actor: String,
     pub actor_type: &'static str,
     pub action: String,
     pub resource_type: &'static str,

@@ -4,17 +4,17 @@ use std::time::SystemTime;
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::jwk::Jwk;
 use super::problem::{Kind, Problem};
-use super::{Place, actor, issue_nonce, profile, signed, with_location, with_nonce};
+use super::{Place, client_event, issue_nonce, profile, signed, with_location, with_nonce};
 use crate::app::App;
 use crate::body;
 use crate::reply::{self, Reply};
 use crate::store::Store;
 use crate::store::acme_account_rows::{Account, AccountChange, AccountKey};
-use crate::store::acme_rows::Status;
+use crate::store::acme_rows::AcmeStatus;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -49,7 +49,7 @@ async fn register<S: Store>(app: &App<S>, profile_id: &str, key: &Jwk, wanted: N
         id: format!("acme-acc-{thumbprint}"),
         key: AccountKey { thumbprint, pem: key.to_pem() },
         contact: wanted.contact,
-        status: Status::Valid,
+        status: AcmeStatus::Valid,
         profile_id: profile_id.to_owned(),
         created_at: SystemTime::now(),
     };
@@ -59,9 +59,9 @@ async fn register<S: Store>(app: &App<S>, profile_id: &str, key: &Jwk, wanted: N
         "contact_count": account.contact.as_ref().map_or(0, Vec::len),
         "tos_agreed": wanted.terms_of_service_agreed,
     });
-    let event = app.audit.event(actor(&account.id), "acme_account_created", "acme_account", &account.id, &details);
+    let event = client_event(app, &account.id, "acme_account_created", "acme_account", &account.id, details);
     app.store.insert_acme_account(&account, &event).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     app.work.accounts_created.one();
     Ok(account)
 }
@@ -90,9 +90,9 @@ pub async fn show_or_change<S: Store>(
         match update.status.as_str() {
             "" => {}
             "deactivated" => {
-                let change = AccountChange::Status(Status::Deactivated);
-                let details = json!({"account_id": id, "new_status": Status::Deactivated.label()});
-                account = apply(app, id, &change, "acme_account_deactivated", &details).await?;
+                let change = AccountChange::Status(AcmeStatus::Deactivated);
+                let details = json!({"account_id": id, "new_status": AcmeStatus::Deactivated.label()});
+                account = apply(app, id, &change, "acme_account_deactivated", details).await?;
             }
             other => {
                 let detail = format!("only `deactivated` is a valid status for account update; got {other}");
@@ -101,7 +101,7 @@ pub async fn show_or_change<S: Store>(
         }
         if let Some(contact) = update.contact {
             let details = json!({"account_id": id, "contact_count": contact.len()});
-            account = apply(app, id, &AccountChange::Contact(contact), "acme_account_updated", &details).await?;
+            account = apply(app, id, &AccountChange::Contact(contact), "acme_account_updated", details).await?;
         }
     }
     Ok(with_nonce(shown(place, StatusCode::OK, &account), issue_nonce(app).await))
@@ -112,15 +112,15 @@ async fn apply<S: Store>(
     app: &App<S>,
     id: &str,
     change: &AccountChange,
-    action: &str,
-    details: &serde_json::Value,
+    action: &'static str,
+    details: Value,
 ) -> Result<Account, Problem> {
     let missing = || Problem::new(StatusCode::BAD_REQUEST, Kind::AccountDoesNotExist, "account not found");
-    let event = app.audit.event(actor(id), action, "acme_account", id, details);
+    let event = client_event(app, id, action, "acme_account", id, details);
     if !app.store.change_acme_account(id, change, &event).await? {
         return Err(missing());
     }
-    app.audit.written_within();
+    app.audit.inserted();
     app.store.acme_account(id).await?.ok_or_else(missing)
 }
 

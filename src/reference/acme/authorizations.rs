@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::limits::Action;
 use super::problem::Problem;
-use super::{Place, actor, issue_nonce, signed, with_nonce};
+use super::{Place, client_event, issue_nonce, signed, with_nonce};
 use crate::app::App;
 use crate::clock::rfc3339_seconds;
 use crate::reply::{self, Reply};
 use crate::store::Store;
 use crate::store::acme_account_rows::Account;
 use crate::store::acme_order_rows::{Authorization, Challenge, Fault, Identifier};
-use crate::store::acme_rows::Status;
+use crate::store::acme_rows::AcmeStatus;
 
 /// Answers with an authorization, whichever account it belongs to.
 pub async fn show<S: Store>(app: &App<S>, place: &Place<'_>, id: &str, body: &[u8]) -> Result<Reply, Problem> {
@@ -75,7 +75,7 @@ pub async fn respond<S: Store>(app: &Arc<App<S>>, place: &Place<'_>, id: &str, b
     app.acme_limits.take(Action::ChallengeResponse, id)?;
     let challenge = app.store.acme_challenge(id).await?.ok_or_else(|| Problem::not_found("challenge not found"))?;
     let challenge =
-        if challenge.status == Status::Pending { begin(app, &account, challenge).await? } else { challenge };
+        if challenge.status == AcmeStatus::Pending { begin(app, &account, challenge).await? } else { challenge };
     let mut reply = reply::json(StatusCode::OK, &ShownChallenge::of(place, &challenge));
     // RFC 8555, section 7.1, which certctl passes over; certbot wants it.
     if !app.is_as_built()
@@ -94,14 +94,13 @@ async fn begin<S: Store>(app: &Arc<App<S>>, account: &Account, mut challenge: Ch
     if order.account_id != account.id {
         return Err(Problem::unauthorized("account does not own this resource"));
     }
-    challenge.status = Status::Processing;
+    challenge.status = AcmeStatus::Processing;
     let details = json!({
         "authz_id": authorization.id, "type": challenge.kind, "identifier": authorization.identifier.value,
     });
-    let event =
-        app.audit.event(actor(&account.id), "acme_challenge_processing", "acme_challenge", &challenge.id, &details);
+    let event = client_event(app, &account.id, "acme_challenge_processing", "acme_challenge", &challenge.id, details);
     app.store.update_acme_challenge(&challenge, &event).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     let (app, account_id) = (Arc::clone(app), account.id.clone());
     // The key authorization (RFC 8555, section 8.1).
     let expected = format!("{}.{}", challenge.token, account.key.thumbprint);
@@ -124,16 +123,15 @@ async fn settle<S: Store>(
         "authz_id": authorization.id, "type": challenge.kind, "identifier": host, "valid": outcome.is_ok(),
     });
     match outcome {
-        Ok(()) => (challenge.status, challenge.validated_at) = (Status::Valid, Some(SystemTime::now())),
+        Ok(()) => (challenge.status, challenge.validated_at) = (AcmeStatus::Valid, Some(SystemTime::now())),
         Err(problem) => {
             let fault = problem.to_fault();
             details["error"] = fault.detail.as_str().into();
-            (challenge.status, challenge.error) = (Status::Invalid, Some(fault));
+            (challenge.status, challenge.error) = (AcmeStatus::Invalid, Some(fault));
         }
     }
-    let event =
-        app.audit.event(actor(account_id), "acme_challenge_completed", "acme_challenge", &challenge.id, &details);
+    let event = client_event(app, account_id, "acme_challenge_completed", "acme_challenge", &challenge.id, details);
     if app.store.settle_acme_challenge(&challenge, &authorization.order_id, &event).await.is_ok() {
-        app.audit.written_within();
+        app.audit.inserted();
     }
 }

@@ -1,7 +1,7 @@
 //! The end of an ACME order: its signing request becomes a certificate, which is then downloaded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -11,17 +11,18 @@ use x509_cert::der::Decode as _;
 use x509_cert::request::CertReq;
 
 use super::problem::{Kind, Problem};
-use super::{ISSUER, Place, actor, issue_nonce, orders, profile, signed, with_location, with_nonce};
+use super::{ISSUER, Place, client_event, issue_nonce, orders, profile, signed, with_location, with_nonce};
 use crate::app::App;
 use crate::authority::{IssuedCertificate, Terms};
 use crate::cli::AcmeFinalize;
 use crate::reply::{self, Reply};
 use crate::signing_request::SigningRequest;
 use crate::store::Store;
-use crate::store::acme_issuance_rows::NewVersion;
-use crate::store::acme_order_rows::{Identifier, Order};
-use crate::store::acme_rows::{Profile, Status};
-use crate::store::certificate_rows::Certificate;
+use crate::store::acme_order_rows::{AcmeOrder, Identifier};
+use crate::store::acme_rows::AcmeStatus;
+use crate::store::certificate_rows::{ACTIVE, Certificate};
+use crate::store::profile_rows::Profile;
+use crate::store::version_rows::CertificateVersion;
 use crate::{base64url, body, pem};
 
 const PEM_CHAIN: HeaderValue = HeaderValue::from_static("application/pem-certificate-chain");
@@ -47,7 +48,7 @@ pub async fn finalize<S: Store>(app: &App<S>, place: &Place<'_>, id: &str, body:
     CertReq::from_der(&der).map_err(|_| bad("csr did not parse as a valid PKCS#10"))?;
     let csr_pem = pem::encode("CERTIFICATE REQUEST", &der);
     let mut order = orders::own(app, id, &account.id).await?;
-    if !matches!(order.status, Status::Ready | Status::Processing) {
+    if !matches!(order.status, AcmeStatus::Ready | AcmeStatus::Processing) {
         let detail = "order is not in the `ready` state; complete authorizations first";
         return Err(Problem::new(StatusCode::FORBIDDEN, Kind::OrderNotReady, detail));
     }
@@ -62,13 +63,13 @@ pub async fn finalize<S: Store>(app: &App<S>, place: &Place<'_>, id: &str, body:
     // certctl resolves the profile, and then fetches it.
     profile(app, place).await?;
     let (profile_id, profile) = profile(app, place).await?;
-    order.status = Status::Processing;
+    order.status = AcmeStatus::Processing;
     let details = json!({"profile_id": profile_id});
-    let event = app.audit.event(actor(&account.id), "acme_order_processing", "acme_order", &order.id, &details);
+    let event = client_event(app, &account.id, "acme_order_processing", "acme_order", &order.id, details);
     app.store.update_acme_order(&order, Some(&event)).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     let issued = request.and_then(|request| {
-        let issued = app.authority.sign(&request, &terms(&order, profile))?;
+        let issued = app.authority.sign(&request, &terms(&order, &profile))?;
         Ok((request.common_name, issued))
     });
     let (common_name, issued) = match issued {
@@ -104,66 +105,62 @@ fn match_names(request: &SigningRequest, identifiers: &[Identifier]) -> Result<(
 }
 
 /// Marks an order as failed for this reason, which it returns. If that cannot be written, it is left as it is.
-async fn give_up<S: Store>(app: &App<S>, mut order: Order, problem: Problem) -> Problem {
-    (order.status, order.error) = (Status::Invalid, Some(problem.to_fault()));
+async fn give_up<S: Store>(app: &App<S>, mut order: AcmeOrder, problem: Problem) -> Problem {
+    (order.status, order.error) = (AcmeStatus::Invalid, Some(problem.to_fault()));
     let _ = app.store.update_acme_order(&order, None).await;
     problem
 }
 
-fn terms(order: &Order, profile: Profile) -> Terms {
-    let longest = u64::try_from(profile.max_ttl_seconds).unwrap_or_default();
+fn terms(order: &AcmeOrder, profile: &Profile) -> Terms {
     Terms {
         names: order.identifiers.iter().map(|identifier| identifier.value.clone()).collect(),
-        purposes: vec!["serverAuth".to_owned()],
-        max_validity: (longest > 0).then(|| Duration::from_secs(longest)),
+        purposes: profile.purposes.clone(),
+        max_validity: profile.max_validity(),
     }
 }
 
 /// Stores a certificate and its version, and returns the order, which is valid then.
 async fn keep<S: Store>(
     app: &App<S>,
-    mut order: Order,
+    mut order: AcmeOrder,
     profile_id: &str,
     common_name: String,
     issued: IssuedCertificate,
     csr_pem: String,
-) -> Result<Order, Problem> {
+) -> Result<AcmeOrder, Problem> {
     let certificate_id = format!("mc-acme-{}", app.ids.short().ok_or_else(Problem::internal)?);
     let certificate = certificate(app, &certificate_id, &order, profile_id, common_name, &issued);
-    let actor = actor(&order.account_id);
     let details = json!({"common_name": certificate.common_name});
-    let event = app.audit.event(actor.clone(), "certificate_created", "certificate", &certificate_id, &details);
+    let event = client_event(app, &order.account_id, "certificate_created", "certificate", &certificate_id, details);
     app.store.insert_acme_certificate(&certificate, &event).await?;
-    app.audit.written_within();
-    let serial = match app.is_as_built() {
-        true => issued.serial.as_str(),
-        // Without zeros in front, as requests for a certificate of this serial number look for it.
-        false => issued.serial.trim_start_matches('0'),
-    };
-    let version = NewVersion {
-        id: app.ids.row("ver"),
+    app.audit.inserted();
+    let version = CertificateVersion {
+        id: app.ids.row("certver"),
         certificate_id: certificate_id.clone(),
-        serial: serial.to_owned(),
+        serial_number: issued.serial.clone(),
         not_before: issued.not_before,
         not_after: issued.not_after,
-        fingerprint: issued.fingerprint,
-        chain_pem: issued.certificate_pem + &issued.chain_pem,
+        fingerprint_sha256: issued.fingerprint,
+        pem_chain: issued.certificate_pem + &issued.chain_pem,
         csr_pem: csr_pem.clone(),
-        at: SystemTime::now(),
+        // certctl leaves these two out.
+        key_algorithm: String::new(),
+        key_size: 0,
+        created_at: SystemTime::now(),
     };
-    let details = json!({"profile_id": profile_id, "certificate_id": certificate_id, "serial": serial});
-    let event = app.audit.event(actor, "acme_order_finalized", "acme_order", &order.id, &details);
+    let details = json!({"profile_id": profile_id, "certificate_id": certificate_id, "serial": issued.serial});
+    let event = client_event(app, &order.account_id, "acme_order_finalized", "acme_order", &order.id, details);
     (order.status, order.csr_pem, order.certificate_id, order.error) =
-        (Status::Valid, csr_pem, Some(certificate_id), None);
+        (AcmeStatus::Valid, csr_pem, Some(certificate_id), None);
     app.store.finish_acme_order(&version, &order, &event).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     Ok(order)
 }
 
 fn certificate<S: Store>(
     app: &App<S>,
     id: &str,
-    order: &Order,
+    order: &AcmeOrder,
     profile_id: &str,
     common_name: String,
     issued: &IssuedCertificate,
@@ -184,7 +181,7 @@ fn certificate<S: Store>(
         target_ids: None,
         renewal_policy_id,
         profile_id: Some(profile_id.to_owned()),
-        status: "Active".to_owned(),
+        status: ACTIVE.to_owned(),
         expires_at: issued.not_after,
         tags: BTreeMap::new(),
         last_renewal_at: None,
@@ -215,7 +212,7 @@ pub async fn certificate_chain<S: Store>(
     if !app.is_as_built() && !app.store.owns_certificate(&account.id, &certificate.id).await? {
         return Err(Problem::unauthorized("account does not own this resource"));
     }
-    let chain = app.store.newest_chain(&certificate.id).await?.ok_or_else(Problem::internal)?;
+    let version = app.store.latest_version(&certificate.id).await?.ok_or_else(Problem::internal)?;
     app.work.certificates_downloaded.one();
-    Ok(with_nonce(reply::with_body(StatusCode::OK, PEM_CHAIN, chain), issue_nonce(app).await))
+    Ok(with_nonce(reply::with_body(StatusCode::OK, PEM_CHAIN, version.pem_chain), issue_nonce(app).await))
 }

@@ -8,7 +8,7 @@ use super::jwk::Jwk;
 use super::jws::Jws;
 use super::limits::Action;
 use super::problem::{Kind, Problem};
-use super::{Place, accounts, actor, issue_nonce, signed, with_nonce};
+use super::{Place, accounts, client_event, issue_nonce, signed, with_nonce};
 use crate::app::App;
 use crate::body;
 use crate::reply::Reply;
@@ -26,9 +26,9 @@ pub async fn change<S: Store>(app: &App<S>, place: &Place<'_>, body: &[u8]) -> R
     }
     let old = account.key.thumbprint.clone();
     let details = json!({"old_thumbprint": old, "new_thumbprint": new.thumbprint, "profile_id": account.profile_id});
-    let event = app.audit.event(actor(&account.id), "acme_account_key_rolled", "acme_account", &account.id, &details);
+    let event = client_event(app, &account.id, "acme_account_key_rolled", "acme_account", &account.id, details);
     match app.store.change_acme_key(&account.id, &old, &new, &event).await? {
-        KeyChange::Done => app.audit.written_within(),
+        KeyChange::Done => app.audit.inserted(),
         KeyChange::OldKeyGone => return Err(unavailable("the account got another key meanwhile")),
         KeyChange::NewKeyTaken => return Err(unavailable("another account has it")),
     }

@@ -8,14 +8,15 @@ use serde_json::json;
 
 use super::limits::{Action, rate_limited};
 use super::problem::{Kind, Problem};
-use super::{Place, actor, issue_nonce, profile, signed, with_location, with_nonce};
+use super::{Place, client_event, issue_nonce, profile, signed, with_location, with_nonce};
 use crate::app::App;
 use crate::body;
 use crate::clock::{parse_rfc3339, rfc3339_seconds};
 use crate::reply::{self, Reply};
 use crate::store::Store;
-use crate::store::acme_order_rows::{Authorization, Challenge, Fault, Identifier, Order};
-use crate::store::acme_rows::{AuthMode, Status};
+use crate::store::acme_order_rows::{AcmeOrder, Authorization, Challenge, Fault, Identifier};
+use crate::store::acme_rows::AcmeStatus;
+use crate::store::profile_rows::AuthMode;
 
 /// The life of an order, and that of its authorizations.
 const LIFE: Duration = Duration::from_secs(24 * 3_600);
@@ -49,9 +50,9 @@ pub async fn create<S: Store>(app: &App<S>, place: &Place<'_>, body: &[u8]) -> R
     // certctl resolves the profile, and then fetches it.
     profile(app, place).await?;
     let (profile_id, profile) = profile(app, place).await?;
-    let (order, authorizations) = open(app, &account.id, wanted, profile.auth_mode)?;
+    let (order, authorizations) = open(app, &account.id, wanted, profile.acme_auth_mode)?;
     let names: Vec<&str> = order.identifiers.iter().map(|identifier| identifier.value.as_str()).collect();
-    let auth_mode = match profile.auth_mode {
+    let auth_mode = match profile.acme_auth_mode {
         AuthMode::TrustAuthenticated => "trust_authenticated",
         AuthMode::Challenge => "challenge",
     };
@@ -62,9 +63,9 @@ pub async fn create<S: Store>(app: &App<S>, place: &Place<'_>, body: &[u8]) -> R
         "identifier_n": names.len(),
         "identifiers": names,
     });
-    let event = app.audit.event(actor(&account.id), "acme_order_created", "acme_order", &order.id, &details);
+    let event = client_event(app, &account.id, "acme_order_created", "acme_order", &order.id, details);
     app.store.insert_acme_order(&order, &authorizations, &event).await?;
-    app.audit.written_within();
+    app.audit.inserted();
     app.work.orders_created.one();
     let nonce = issue_nonce(app).await;
     let reply = with_nonce(shown(app, place, StatusCode::CREATED, &order).await, nonce);
@@ -97,14 +98,14 @@ fn open<S: Store>(
     account_id: &str,
     wanted: NewOrder,
     mode: AuthMode,
-) -> Result<(Order, Vec<Authorization>), Problem> {
+) -> Result<(AcmeOrder, Vec<Authorization>), Problem> {
     let now = SystemTime::now();
     let (order_status, status, validated_at) = match mode {
-        AuthMode::TrustAuthenticated => (Status::Ready, Status::Valid, Some(now)),
-        AuthMode::Challenge => (Status::Pending, Status::Pending, None),
+        AuthMode::TrustAuthenticated => (AcmeStatus::Ready, AcmeStatus::Valid, Some(now)),
+        AuthMode::Challenge => (AcmeStatus::Pending, AcmeStatus::Pending, None),
     };
     let id = |prefix: &str| Some(format!("{prefix}-{}", app.ids.short()?));
-    let order = Order {
+    let order = AcmeOrder {
         id: id("acme-ord").ok_or_else(Problem::internal)?,
         account_id: account_id.to_owned(),
         identifiers: wanted.identifiers,
@@ -156,7 +157,7 @@ pub async fn show<S: Store>(app: &App<S>, place: &Place<'_>, id: &str, body: &[u
 }
 
 /// Returns an order of this account.
-pub async fn own<S: Store>(app: &App<S>, id: &str, account_id: &str) -> Result<Order, Problem> {
+pub async fn own<S: Store>(app: &App<S>, id: &str, account_id: &str) -> Result<AcmeOrder, Problem> {
     let order = app.store.acme_order(id).await?.ok_or_else(|| Problem::not_found("resource not found"))?;
     if order.account_id != account_id {
         return Err(Problem::unauthorized("account does not own this resource"));
@@ -165,7 +166,7 @@ pub async fn own<S: Store>(app: &App<S>, id: &str, account_id: &str) -> Result<O
 }
 
 /// Returns an answer with an order. Without its authorizations certctl answers all the same.
-pub async fn shown<S: Store>(app: &App<S>, place: &Place<'_>, status: StatusCode, order: &Order) -> Reply {
+pub async fn shown<S: Store>(app: &App<S>, place: &Place<'_>, status: StatusCode, order: &AcmeOrder) -> Reply {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Shown<'a> {
@@ -184,7 +185,7 @@ pub async fn shown<S: Store>(app: &App<S>, place: &Place<'_>, status: StatusCode
         error: &'a Option<Fault>,
     }
     let authorizations = app.store.acme_authorization_ids(&order.id).await.unwrap_or_default();
-    let certificate = order.certificate_id.as_ref().filter(|_| order.status == Status::Valid);
+    let certificate = order.certificate_id.as_ref().filter(|_| order.status == AcmeStatus::Valid);
     let shown = Shown {
         status: order.status.label(),
         expires: rfc3339_seconds(order.expires_at),

@@ -1,10 +1,7 @@
 //! The revocation of a certificate by an ACME client (RFC 8555, section 7.6).
 
-use std::time::SystemTime;
-
 use hyper::StatusCode;
 use serde::Deserialize;
-use serde_json::json;
 use x509_cert::Certificate as X509;
 use x509_cert::der::Decode as _;
 
@@ -14,11 +11,12 @@ use super::{ISSUER, Place, actor, issue_nonce, signed, with_nonce};
 use crate::app::App;
 use crate::base64url;
 use crate::body;
+use crate::ocsp;
 use crate::renewal_window::SerialNumber;
 use crate::reply::{self, Reply};
+use crate::revocation;
 use crate::store::Store;
-
-const REVOKED: &str = "Revoked";
+use crate::store::certificate_rows::REVOKED;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -39,9 +37,10 @@ pub async fn revoke<S: Store>(app: &App<S>, place: &Place<'_>, body: &[u8]) -> R
     let serial = SerialNumber::of_bytes(x509.tbs_certificate.serial_number.as_bytes());
     // Failures count as there being none.
     let unknown = || Problem::not_found("the supplied certificate is not known to this server");
-    let version = app.store.version_by_serial(ISSUER, serial.hex()).await.ok().flatten().ok_or_else(unknown)?;
+    let stored = ocsp::lookup_form(app.behaviour, serial.hex());
+    let version = app.store.version_by_serial(ISSUER, &stored).await.ok().flatten().ok_or_else(unknown)?;
     let found = app.store.certificate(&version.certificate_id).await.ok().flatten();
-    let mut certificate = found.ok_or_else(unknown)?;
+    let certificate = found.ok_or_else(unknown)?;
     if certificate.status == REVOKED {
         let detail = "the certificate has already been revoked";
         return Err(Problem::new(StatusCode::BAD_REQUEST, Kind::AlreadyRevoked, detail));
@@ -56,27 +55,7 @@ pub async fn revoke<S: Store>(app: &App<S>, place: &Place<'_>, body: &[u8]) -> R
     if !allowed {
         return Err(Problem::unauthorized("the requester is not authorized to revoke this certificate"));
     }
-    let reason = reason(wanted.reason);
-    REVOKED.clone_into(&mut certificate.status);
-    (certificate.revoked_at, certificate.revocation_reason) = (Some(SystemTime::now()), Some(reason.to_owned()));
-    let details = json!({"reason": reason, "serial": serial.hex()});
-    let event = app.audit.event(actor, "certificate_revoked", "certificate", &certificate.id, &details);
-    app.store.update_certificate(&certificate).await?;
-    app.store.append_audit(&event).await?;
-    app.audit.written_within();
+    let reason = revocation::reason_name(wanted.reason);
+    revocation::revoke(app, &actor, &certificate.id, reason).await.map_err(|_| Problem::internal())?;
     Ok(with_nonce(reply::empty(StatusCode::OK), issue_nonce(app).await))
-}
-
-/// Returns certctl's name for a reason of RFC 5280, section 5.3.1.
-fn reason(code: i64) -> &'static str {
-    match code {
-        1 => "keyCompromise",
-        2 => "caCompromise",
-        3 => "affiliationChanged",
-        4 => "superseded",
-        5 => "cessationOfOperation",
-        6 => "certificateHold",
-        9 => "privilegeWithdrawn",
-        _ => "unspecified",
-    }
 }

@@ -11,7 +11,7 @@ use super::problem::{Kind, Problem};
 use crate::app::App;
 use crate::store::Store;
 use crate::store::acme_account_rows::Account;
-use crate::store::acme_rows::Status;
+use crate::store::acme_rows::AcmeStatus;
 
 /// certctl's limit on signed bodies.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -19,7 +19,7 @@ const CONTENT_TYPE: &str = "application/jose+json";
 
 /// The key by which a resource wants its requests to be signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signer {
+enum Signer {
     /// A registered account, by its URL (`kid`).
     Account,
     /// The key in the request itself (`jwk`).
@@ -28,7 +28,7 @@ pub enum Signer {
 
 /// The reason for which a signed request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+enum Refusal {
     TooLarge,
     Malformed,
     WrongType,
@@ -48,7 +48,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns certctl's problem for it.
-    pub fn problem(self) -> Problem {
+    fn problem(self) -> Problem {
         match self {
             Self::TooLarge => Problem::malformed("request body too large"),
             Self::Malformed | Self::WrongAccountUrl => Problem::malformed("malformed JWS"),
@@ -171,5 +171,5 @@ async fn account<S: Store>(app: &App<S>, place: &Place<'_>, url: &str) -> Result
     let id = id.filter(|id| place.account(id) == url).ok_or(Refusal::WrongAccountUrl)?;
     let account = app.store.acme_account(id).await.map_err(|_| Refusal::Failed)?;
     let account = account.ok_or(Refusal::UnknownAccount)?;
-    if account.status == Status::Valid { Ok(account) } else { Err(Refusal::InactiveAccount) }
+    if account.status == AcmeStatus::Valid { Ok(account) } else { Err(Refusal::InactiveAccount) }
 }

@@ -11,6 +11,7 @@ use super::problem::{Kind, Problem};
 use super::{ISSUER, Place, issue_nonce, profile, with_nonce};
 use crate::app::App;
 use crate::clock;
+use crate::ocsp;
 use crate::renewal_window::{SerialNumber, Window};
 use crate::reply::{self, Reply};
 use crate::store::Store;
@@ -63,7 +64,7 @@ pub async fn renewal_info<S: Store>(app: &App<S>, place: &Place<'_>, id: &str) -
     let Some(serial) = SerialNumber::of_certificate_id(id) else {
         return Err(Problem::malformed("ARI cert-id is malformed"));
     };
-    let Some(Window { start, end }) = find_window(&*app.store, &serial).await else {
+    let Some(Window { start, end }) = find_window(app, &serial).await else {
         return Err(Problem::not_found("resource not found"));
     };
     let window = json!({"suggestedWindow": {"start": clock::rfc3339(start), "end": clock::rfc3339(end)}});
@@ -72,9 +73,10 @@ pub async fn renewal_info<S: Store>(app: &App<S>, place: &Place<'_>, id: &str) -
 }
 
 /// Returns the window of the certificate with this serial number; failures count as there being none.
-async fn find_window<S: Store>(store: &S, serial: &SerialNumber) -> Option<Window> {
-    let version = store.version_by_serial(ISSUER, serial.hex()).await.ok()??;
-    let certificate = store.certificate(&version.certificate_id).await.ok()??;
-    let days = store.renewal_window_days(&certificate.renewal_policy_id).await.ok().flatten();
+async fn find_window<S: Store>(app: &App<S>, serial: &SerialNumber) -> Option<Window> {
+    let serial = ocsp::lookup_form(app.behaviour, serial.hex());
+    let version = app.store.version_by_serial(ISSUER, &serial).await.ok()??;
+    let certificate = app.store.certificate(&version.certificate_id).await.ok()??;
+    let days = app.store.renewal_window_days(&certificate.renewal_policy_id).await.ok().flatten();
     Some(Window::of(version.not_before, certificate.expires_at, days, SystemTime::now()))
 }

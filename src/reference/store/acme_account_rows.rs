@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::SystemTime;
 
-use super::acme_rows::Status;
+use super::acme_rows::AcmeStatus;
 use super::{AuditEvent, StoreError};
 
 /// The operations that requests need of the table of accounts. Each change is one transaction with its audit row.
@@ -45,7 +45,7 @@ pub struct Account {
     pub id: String,
     pub key: AccountKey,
     pub contact: Option<Vec<String>>,
-    pub status: Status,
+    pub status: AcmeStatus,
     pub profile_id: String,
     pub created_at: SystemTime,
 }
@@ -61,7 +61,7 @@ pub struct AccountKey {
 #[derive(Clone, Debug)]
 pub enum AccountChange {
     Contact(Vec<String>),
-    Status(Status),
+    Status(AcmeStatus),
 }
 
 /// The outcome of a change of keys.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::acme_rows::Status;
+use super::acme_rows::AcmeStatus;
 use super::{AuditEvent, StoreError};
 
 /// The operations that requests need of orders and what belongs to them.
@@ -15,16 +15,16 @@ pub trait AcmeOrderStore {
     /// Inserts an order, its authorizations and their challenges one by one, and an audit row, in one transaction.
     fn insert_acme_order(
         &self,
-        new: &Order,
+        new: &AcmeOrder,
         authorizations: &[Authorization],
         event: &AuditEvent,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Returns the order of this id.
-    fn acme_order(&self, id: &str) -> impl Future<Output = Result<Option<Order>, StoreError>> + Send;
+    fn acme_order(&self, id: &str) -> impl Future<Output = Result<Option<AcmeOrder>, StoreError>> + Send;
     /// Writes an order's status, error, request and certificate, and an audit row if there is one, in one transaction.
     fn update_acme_order(
         &self,
-        changed: &Order,
+        changed: &AcmeOrder,
         event: Option<&AuditEvent>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Returns the ids of an order's authorizations, oldest first. certctl fetches them whole.
@@ -57,11 +57,11 @@ pub trait AcmeOrderStore {
 
 /// A row of the table of orders.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct AcmeOrder {
     pub id: String,
     pub account_id: String,
     pub identifiers: Vec<Identifier>,
-    pub status: Status,
+    pub status: AcmeStatus,
     pub expires_at: SystemTime,
     pub not_before: Option<SystemTime>,
     pub not_after: Option<SystemTime>,
@@ -96,7 +96,7 @@ pub struct Authorization {
     pub id: String,
     pub order_id: String,
     pub identifier: Identifier,
-    pub status: Status,
+    pub status: AcmeStatus,
     pub expires_at: SystemTime,
     pub wildcard: bool,
     pub created_at: SystemTime,
@@ -109,7 +109,7 @@ pub struct Challenge {
     pub id: String,
     pub authorization_id: String,
     pub kind: String,
-    pub status: Status,
+    pub status: AcmeStatus,
     pub token: String,
     pub validated_at: Option<SystemTime>,
     pub error: Option<Fault>,
@@ -124,16 +124,16 @@ impl Fault {
     }
 }
 
-impl Order {
+impl AcmeOrder {
     /// Takes the statuses of its authorizations into account; true if the order has changed.
-    pub fn settle(&mut self, authorizations: &[Status]) -> bool {
-        if self.status != Status::Pending {
+    pub fn settle(&mut self, authorizations: &[AcmeStatus]) -> bool {
+        if self.status != AcmeStatus::Pending {
             return false;
         }
-        if authorizations.iter().all(|status| *status == Status::Valid) {
-            self.status = Status::Ready;
-        } else if authorizations.contains(&Status::Invalid) {
-            self.status = Status::Invalid;
+        if authorizations.iter().all(|status| *status == AcmeStatus::Valid) {
+            self.status = AcmeStatus::Ready;
+        } else if authorizations.contains(&AcmeStatus::Invalid) {
+            self.status = AcmeStatus::Invalid;
             self.error = Some(Fault::of_authorizations());
         } else {
             return false;

@@ -1,4 +1,4 @@
-//! The part of a store that every ACME request needs: profiles, nonces, versions of certificates.
+//! The part of a store that every ACME request needs: nonces, versions of certificates.
 
 use std::future::Future;
 use std::str::FromStr;
@@ -8,8 +8,6 @@ use super::StoreError;
 
 /// The operations that ACME requests need of a store.
 pub trait AcmeStore {
-    /// Returns the profile of this id. certctl fetches it whole.
-    fn profile(&self, id: &str) -> impl Future<Output = Result<Option<Profile>, StoreError>> + Send;
     /// Stores a nonce.
     fn insert_nonce(&self, nonce: &str, expires_at: SystemTime) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Marks a nonce as used; false when it is unknown, used or expired.
@@ -25,23 +23,6 @@ pub trait AcmeStore {
     fn renewal_window_days(&self, policy_id: &str) -> impl Future<Output = Result<Option<i32>, StoreError>> + Send;
 }
 
-/// A profile of certificates, as far as ACME has a use for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Profile {
-    pub auth_mode: AuthMode,
-    /// The longest validity of a certificate; zero for no limit.
-    pub max_ttl_seconds: i32,
-}
-
-/// The proof that a profile wants of an account's control over names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMode {
-    /// None: orders are ready at once.
-    TrustAuthenticated,
-    /// A challenge for each name.
-    Challenge,
-}
-
 /// An issued version of a certificate.
 #[derive(Debug)]
 pub struct Version {
@@ -51,7 +32,7 @@ pub struct Version {
 
 /// The status of an account, an order, an authorization or a challenge (RFC 8555, section 7.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum AcmeStatus {
     Pending,
     Ready,
     Processing,
@@ -62,7 +43,7 @@ pub enum Status {
     Revoked,
 }
 
-impl Status {
+impl AcmeStatus {
     const ALL: [Self; 8] = [
         Self::Pending,
         Self::Ready,
@@ -94,7 +75,7 @@ impl Status {
     }
 }
 
-impl FromStr for Status {
+impl FromStr for AcmeStatus {
     type Err = StoreError;
 
     fn from_str(label: &str) -> Result<Self, StoreError> {

@@ -11,6 +11,11 @@ mod acme_order_sql;
 mod acme_sql;
 mod certificate_sql;
 mod job_sql;
+mod notification_sql;
+mod profile_sql;
+mod publication_sql;
+mod revocation_sql;
+mod version_sql;
 
 use std::time::{Duration, SystemTime};
 
@@ -157,7 +162,7 @@ impl Store for PostgresStore {
     }
 }
 
-/// Appends an audit row, alone or within a transaction.
+/// Inserts an audit row, inside a transaction or not.
 async fn insert_audit(client: &impl GenericClient, event: &AuditEvent) -> Result<(), StoreError> {
     let sql = "INSERT INTO audit_events
             (id, actor, actor_type, action, resource_type, resource_id, details, timestamp, event_category)

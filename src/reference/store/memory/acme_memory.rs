@@ -1,14 +1,14 @@
-//! ACME in memory: profiles, nonces, accounts.
+//! ACME in memory: nonces and accounts.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::acme_orders_memory::OrderTables;
-use super::{ISSUER, MemoryStore, POLICIES, PROFILES};
+use super::{ISSUER, MemoryStore, POLICIES};
 use crate::base64url;
 use crate::store::acme_account_rows::{Account, AccountChange, AccountKey, AcmeAccountStore, KeyChange};
-use crate::store::acme_rows::{AcmeStore, AuthMode, Profile, Version};
+use crate::store::acme_rows::{AcmeStore, Version};
 use crate::store::{AuditEvent, Store as _, StoreError, Violation};
 
 /// The most nonces: the oldest are forgotten first, as if they had expired.
@@ -69,17 +69,6 @@ impl MemoryStore {
 }
 
 impl AcmeStore for MemoryStore {
-    async fn profile(&self, id: &str) -> Result<Option<Profile>, StoreError> {
-        // As in schema.sql.
-        let [standard, challenge] = PROFILES;
-        let auth_mode = match id {
-            _ if id == standard => AuthMode::TrustAuthenticated,
-            _ if id == challenge => AuthMode::Challenge,
-            _ => return Ok(None),
-        };
-        Ok(Some(Profile { auth_mode, max_ttl_seconds: 7_776_000 }))
-    }
-
     async fn insert_nonce(&self, nonce: &str, expires_at: SystemTime) -> Result<(), StoreError> {
         let nonce = nonce_bytes(nonce).ok_or_else(|| StoreError::because("a nonce that this server did not make"))?;
         self.acme().nonces.insert(nonce, expires_at);
@@ -91,10 +80,9 @@ impl AcmeStore for MemoryStore {
     }
 
     async fn version_by_serial(&self, issuer_id: &str, serial: &str) -> Result<Option<Version>, StoreError> {
-        if issuer_id != ISSUER {
-            return Ok(None);
-        }
-        Ok(self.acme().orders.version_by_serial(serial))
+        let version = self.versions.read().unwrap_or_else(PoisonError::into_inner).by_serial(serial);
+        let version = version.filter(|_| issuer_id == ISSUER);
+        Ok(version.map(|found| Version { certificate_id: found.certificate_id, not_before: found.not_before }))
     }
 
     async fn renewal_window_days(&self, policy_id: &str) -> Result<Option<i32>, StoreError> {

@@ -1,19 +1,20 @@
-//! ACME's orders, authorizations, challenges and certificates in memory.
+//! ACME's orders, authorizations and challenges in memory.
 
 use std::collections::HashMap;
 
 use super::MemoryStore;
 use super::acme_memory::MAX_ROWS;
-use crate::store::acme_issuance_rows::{AcmeIssuanceStore, NewVersion};
-use crate::store::acme_order_rows::{AcmeOrderStore, Authorization, Challenge, Order};
-use crate::store::acme_rows::{Status, Version};
+use crate::store::acme_issuance_rows::AcmeIssuanceStore;
+use crate::store::acme_order_rows::{AcmeOrder, AcmeOrderStore, Authorization, Challenge};
+use crate::store::acme_rows::AcmeStatus;
 use crate::store::certificate_rows::{Certificate, CertificateStore as _};
+use crate::store::version_rows::{CertificateVersion, VersionStore as _};
 use crate::store::{AuditEvent, Store as _, StoreError};
 
 /// Orders, with indexes as in the database.
 #[derive(Default)]
 pub struct OrderTables {
-    orders: HashMap<String, Order>,
+    orders: HashMap<String, AcmeOrder>,
     /// The number of active orders of each account.
     active: HashMap<String, u64>,
     /// The authorizations of each order, in their order.
@@ -22,20 +23,10 @@ pub struct OrderTables {
     order_of: HashMap<String, String>,
     /// The authorization of each challenge.
     authorization_of: HashMap<String, String>,
-    /// The newest version of each certificate.
-    versions: HashMap<String, NewVersion>,
-    /// The certificate of each serial number.
-    by_serial: HashMap<String, String>,
 }
 
 impl OrderTables {
-    /// Returns the version with this serial number.
-    pub fn version_by_serial(&self, serial: &str) -> Option<Version> {
-        let version = self.versions.get(self.by_serial.get(serial)?)?;
-        Some(Version { certificate_id: version.certificate_id.clone(), not_before: version.not_before })
-    }
-
-    fn write(&mut self, order: &Order) {
+    fn write(&mut self, order: &AcmeOrder) {
         let before = self.orders.insert(order.id.clone(), order.clone()).is_some_and(|old| old.status.is_active());
         let active = self.active.entry(order.account_id.clone()).or_default();
         *active = (*active + u64::from(order.status.is_active())).saturating_sub(u64::from(before));
@@ -65,7 +56,7 @@ impl OrderTables {
         if let Some(authorization) = self.authorization_mut(&settled.authorization_id) {
             authorization.status = settled.status;
         }
-        let statuses: Vec<Status> =
+        let statuses: Vec<AcmeStatus> =
             self.authorizations.get(order_id).into_iter().flatten().map(|authorization| authorization.status).collect();
         if let Some(mut order) = self.orders.get(order_id).cloned()
             && order.settle(&statuses)
@@ -82,7 +73,7 @@ impl AcmeOrderStore for MemoryStore {
 
     async fn insert_acme_order(
         &self,
-        new: &Order,
+        new: &AcmeOrder,
         authorizations: &[Authorization],
         event: &AuditEvent,
     ) -> Result<(), StoreError> {
@@ -103,11 +94,11 @@ impl AcmeOrderStore for MemoryStore {
         self.append_audit(event).await
     }
 
-    async fn acme_order(&self, id: &str) -> Result<Option<Order>, StoreError> {
+    async fn acme_order(&self, id: &str) -> Result<Option<AcmeOrder>, StoreError> {
         Ok(self.acme().orders.orders.get(id).cloned())
     }
 
-    async fn update_acme_order(&self, changed: &Order, event: Option<&AuditEvent>) -> Result<(), StoreError> {
+    async fn update_acme_order(&self, changed: &AcmeOrder, event: Option<&AuditEvent>) -> Result<(), StoreError> {
         self.acme().orders.write(changed);
         match event {
             Some(event) => self.append_audit(event).await,
@@ -128,8 +119,8 @@ impl AcmeOrderStore for MemoryStore {
     async fn acme_challenge(&self, id: &str) -> Result<Option<Challenge>, StoreError> {
         let tables = &self.acme().orders;
         let authorization = tables.authorization_of.get(id).and_then(|id| tables.authorization(id));
-        let challenges = authorization.into_iter().flat_map(|authorization| &authorization.challenges);
-        Ok(challenges.cloned().find(|challenge| challenge.id == id))
+        let mut challenges = authorization.into_iter().flat_map(|authorization| &authorization.challenges);
+        Ok(challenges.find(|challenge| challenge.id == id).cloned())
     }
 
     async fn update_acme_challenge(&self, changed: &Challenge, event: &AuditEvent) -> Result<(), StoreError> {
@@ -163,20 +154,12 @@ impl AcmeIssuanceStore for MemoryStore {
 
     async fn finish_acme_order(
         &self,
-        version: &NewVersion,
-        order: &Order,
+        version: &CertificateVersion,
+        order: &AcmeOrder,
         event: &AuditEvent,
     ) -> Result<(), StoreError> {
-        {
-            let tables = &mut self.acme().orders;
-            tables.by_serial.insert(version.serial.clone(), version.certificate_id.clone());
-            tables.versions.insert(version.certificate_id.clone(), version.clone());
-            tables.write(order);
-        }
+        self.insert_version(version).await?;
+        self.acme().orders.write(order);
         self.append_audit(event).await
-    }
-
-    async fn newest_chain(&self, certificate_id: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.acme().orders.versions.get(certificate_id).map(|version| version.chain_pem.clone()))
     }
 }

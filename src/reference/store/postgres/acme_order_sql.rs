@@ -8,8 +8,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
 use super::{PostgresStore, insert_audit};
-use crate::store::acme_order_rows::{AcmeOrderStore, Authorization, Challenge, Fault, Order};
-use crate::store::acme_rows::Status;
+use crate::store::acme_order_rows::{AcmeOrder, AcmeOrderStore, Authorization, Challenge, Fault};
+use crate::store::acme_rows::AcmeStatus;
 use crate::store::{AuditEvent, StoreError};
 
 type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -34,7 +34,7 @@ impl AcmeOrderStore for PostgresStore {
 
     async fn insert_acme_order(
         &self,
-        new: &Order,
+        new: &AcmeOrder,
         authorizations: &[Authorization],
         event: &AuditEvent,
     ) -> Result<(), StoreError> {
@@ -51,12 +51,12 @@ impl AcmeOrderStore for PostgresStore {
         Ok(transaction.commit().await?)
     }
 
-    async fn acme_order(&self, id: &str) -> Result<Option<Order>, StoreError> {
+    async fn acme_order(&self, id: &str) -> Result<Option<AcmeOrder>, StoreError> {
         let row = self.pool.get().await?.query_opt(ORDER, &[&id]).await?;
         row.as_ref().map(order_of).transpose()
     }
 
-    async fn update_acme_order(&self, changed: &Order, event: Option<&AuditEvent>) -> Result<(), StoreError> {
+    async fn update_acme_order(&self, changed: &AcmeOrder, event: Option<&AuditEvent>) -> Result<(), StoreError> {
         let mut client = self.pool.get().await?;
         let transaction = (**client).transaction().await?;
         update_order(&transaction, changed).await?;
@@ -116,7 +116,7 @@ impl AcmeOrderStore for PostgresStore {
         transaction.execute(sql, &[&settled.authorization_id, &settled.status.label()]).await?;
         let sql = format!("{AUTHORIZATION} WHERE order_id = $1 ORDER BY created_at");
         let rows = transaction.query(&sql, &[&order_id]).await?;
-        let statuses: Vec<Status> = rows.iter().map(|row| status_of(row, 3)).collect::<Result<_, _>>()?;
+        let statuses: Vec<AcmeStatus> = rows.iter().map(|row| status_of(row, 3)).collect::<Result<_, _>>()?;
         let mut order = order_of(&transaction.query_one(ORDER, &[&order_id]).await?)?;
         if order.settle(&statuses) {
             update_order(&transaction, &order).await?;
@@ -132,12 +132,12 @@ impl AcmeOrderStore for PostgresStore {
     }
 }
 
-async fn insert_order(transaction: &Transaction<'_>, new: &Order) -> Result<(), StoreError> {
+async fn insert_order(transaction: &Transaction<'_>, new: &AcmeOrder) -> Result<(), StoreError> {
     let sql = "INSERT INTO acme_orders
             (order_id, account_id, identifiers, status, expires_at, not_before, not_after, error, csr_pem,
             certificate_id, created_at, updated_at)
         VALUES ($1, $2, $3::text::jsonb, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $11)";
-    let Order { id, account_id, expires_at, not_before, not_after, csr_pem, certificate_id, created_at, .. } = new;
+    let AcmeOrder { id, account_id, expires_at, not_before, not_after, csr_pem, certificate_id, created_at, .. } = new;
     let (identifiers, status, error) = (json(&new.identifiers)?, new.status.label(), fault(&new.error)?);
     let parameters: [Parameter<'_>; 11] = [
         id,
@@ -179,7 +179,7 @@ async fn insert_challenge(transaction: &Transaction<'_>, new: &Challenge) -> Res
 }
 
 /// Writes an order within a transaction.
-pub(super) async fn update_order(transaction: &Transaction<'_>, changed: &Order) -> Result<(), StoreError> {
+pub(super) async fn update_order(transaction: &Transaction<'_>, changed: &AcmeOrder) -> Result<(), StoreError> {
     let sql = "UPDATE acme_orders SET (status, error, csr_pem, certificate_id, updated_at)
         = ($2, $3::text::jsonb, $4, $5, $6) WHERE order_id = $1";
     let (status, error, now) = (changed.status.label(), fault(&changed.error)?, SystemTime::now());
@@ -205,7 +205,7 @@ fn fault(fault: &Option<Fault>) -> Result<Option<String>, StoreError> {
     fault.as_ref().map(json).transpose()
 }
 
-fn status_of(row: &Row, column: usize) -> Result<Status, StoreError> {
+fn status_of(row: &Row, column: usize) -> Result<AcmeStatus, StoreError> {
     row.try_get::<_, &str>(column)?.parse()
 }
 
@@ -213,8 +213,8 @@ fn optional<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>, 
     Ok(row.try_get::<_, Option<&str>>(column)?.map(serde_json::from_str).transpose()?)
 }
 
-fn order_of(row: &Row) -> Result<Order, StoreError> {
-    Ok(Order {
+fn order_of(row: &Row) -> Result<AcmeOrder, StoreError> {
+    Ok(AcmeOrder {
         id: row.try_get(0)?,
         account_id: row.try_get(1)?,
         identifiers: serde_json::from_str(row.try_get(2)?)?,

@@ -1,27 +1,12 @@
-//! ACME's profiles, nonces and versions in PostgreSQL.
+//! ACME's nonces and versions in PostgreSQL.
 
 use std::time::SystemTime;
 
 use super::PostgresStore;
 use crate::store::StoreError;
-use crate::store::acme_rows::{AcmeStore, AuthMode, Profile, Version};
+use crate::store::acme_rows::{AcmeStore, Version};
 
 impl AcmeStore for PostgresStore {
-    async fn profile(&self, id: &str) -> Result<Option<Profile>, StoreError> {
-        let sql = "SELECT id, name, description, allowed_key_algorithms::text, max_ttl_seconds, allowed_ekus::text,
-                required_san_patterns::text, spiffe_uri_pattern, allow_short_lived, must_staple,
-                required_csr_attributes::text, coalesce(acme_auth_mode, 'trust_authenticated'), enabled, created_at,
-                updated_at
-            FROM certificate_profiles WHERE id = $1";
-        let Some(row) = self.pool.get().await?.query_opt(sql, &[&id]).await? else { return Ok(None) };
-        // The column has a CHECK for these two.
-        let auth_mode = match row.try_get(11)? {
-            "challenge" => AuthMode::Challenge,
-            _ => AuthMode::TrustAuthenticated,
-        };
-        Ok(Some(Profile { auth_mode, max_ttl_seconds: row.try_get(4)? }))
-    }
-
     async fn insert_nonce(&self, nonce: &str, expires_at: SystemTime) -> Result<(), StoreError> {
         let sql = "INSERT INTO acme_nonces (nonce, issued_at, expires_at, used) VALUES ($1, now(), $2, false)";
         self.pool.get().await?.execute(sql, &[&nonce, &expires_at]).await?;
