@@ -37,13 +37,13 @@ pub struct AcmeEnrollFlags {
     #[arg(long, env = "CERTCTL_BENCH_FINALIZE")]
     finalize: bool,
     /// Orders of an account, after which it is used no more: certctl lets it have 5 open ones.
-    #[arg(long, value_name = "COUNT", default_value_t = ORDERS_PER_ACCOUNT, value_parser = clap::value_parser!(u32).range(1..),
-          env = "CERTCTL_BENCH_ORDERS_PER_ACCOUNT")]
+    #[arg(long, value_name = "COUNT", default_value_t = ORDERS_PER_ACCOUNT,
+          value_parser = clap::value_parser!(u32).range(1..), env = "CERTCTL_BENCH_ORDERS_PER_ACCOUNT")]
     orders_per_account: u32,
     /// Enrolments of users for which keys are made before the load; more are made under load, and counted. In an open
     /// workload the schedule says how many there are.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST_AHEAD),
-          env = "CERTCTL_BENCH_KEYS")]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(1..=MOST_AHEAD), env = "CERTCTL_BENCH_KEYS")]
     keys: u64,
     /// Domain of the names that are ordered.
     #[arg(long, value_name = "NAME", default_value = DOMAIN, value_parser = domain, env = "CERTCTL_BENCH_DOMAIN")]

@@ -14,8 +14,8 @@ const LONGEST_CHAIN: usize = 10;
 
 /// Checks a PEM chain, leaf first: the leaf has this public key (SubjectPublicKeyInfo, DER) and this one DNS name, may
 /// be a TLS server's, has not expired, and is signed, over the certificates after it, by one of `authorities`; if there
-/// are none, by the last certificate of the chain. A leaf whose validity begins after `now` is checked at that beginning:
-/// the two clocks may differ.
+/// are none, by the last certificate of the chain. A leaf whose validity begins after `now` is checked at that
+/// beginning: the two clocks may differ.
 ///
 /// # Errors
 /// The flaw, in words.

@@ -58,8 +58,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Makes so many account keys and, with `finalize`, so many signing requests: at least one and at most [`MOST_AHEAD`]
-    /// of each. Every name has the end `suffix`, and differs from the others of this set.
+    /// Makes so many account keys and, with `finalize`, so many signing requests: at least one and at most
+    /// [`MOST_AHEAD`] of each. Every name has the end `suffix`, and differs from the others of this set.
     ///
     /// # Errors
     /// If the suffix is invalid, or no key can be made.
