@@ -8,8 +8,9 @@ use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, RateProfileFlag, duration_or_zero};
 use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Error, Result};
+use crate::inspect::preflight;
 use crate::load::dispatcher::Affinity;
-use crate::load::plan::Model;
+use crate::load::plan::{Model, Plan};
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
@@ -39,10 +40,10 @@ pub struct Common {
     directory: Option<String>,
     /// Send no token: for a certctl whose ACME server accepts requests without one (as built, none does).
     #[arg(long, env = "CERTCTL_BENCH_NO_BEARER")]
-    no_bearer: bool,
+    pub(super) no_bearer: bool,
     /// The old harness's variable counts, except in a smoke run.
     #[arg(skip = EnvironmentUse::Counts)]
-    environment: EnvironmentUse,
+    pub(super) environment: EnvironmentUse,
 }
 
 impl Common {
@@ -54,11 +55,11 @@ impl Common {
     }
 
     /// Reports whether the workload is open.
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.rate.is_some() || self.varying.rate_profile.is_some()
     }
 
-    fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+    pub(super) fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         let mut ignored = Vec::new();
         if !self.is_open() {
             ignored.push(("arrivals", "applies only to --rate and --rate-profile: users have no schedule"));
@@ -69,17 +70,16 @@ impl Common {
         ignored
     }
 
-    fn needs(&self) -> Vec<Need> {
-        vec![Need::Acme { directory: self.directory(), bearer: !self.no_bearer }]
+    pub(super) fn need(&self, renewal_info: bool) -> Need {
+        Need::Acme { directory: self.directory(), bearer: !self.no_bearer, renewal_info }
     }
 
-    fn groups(
-        &self,
-        name: &'static str,
-        users: u32,
-        think: Duration,
-        load: &LoadFlags,
-    ) -> Result<Groups<CheckedCertctl>> {
+    /// Returns the plan of a load over so many connections, each a user's unless there is a rate, and checks the
+    /// profile.
+    ///
+    /// # Errors
+    /// If the flags contradict one another, or the profile is none.
+    pub(super) fn plan(&self, users: u32, think: Duration, load: &LoadFlags, steps: usize) -> Result<Plan> {
         if let Some(profile) = &self.profile
             && !profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         {
@@ -92,12 +92,24 @@ impl Common {
             (None, Some(rate)) => open(self.arrivals.at(rate)),
             (None, None) => Model::Closed { think, rounds: None },
         };
-        let mut plan = load.plan(model, users as usize, STEPS.len())?;
+        let mut plan = load.plan(model, users as usize, steps)?;
         plan.timeout = load.timeout.unwrap_or(TIMEOUT);
+        Ok(plan)
+    }
+
+    fn groups(
+        &self,
+        name: &'static str,
+        users: u32,
+        think: Duration,
+        load: &LoadFlags,
+    ) -> Result<Groups<CheckedCertctl>> {
+        let plan = self.plan(users, think, load, STEPS.len())?;
         let bearer = !self.no_bearer;
         let make = move |certctl: &CheckedCertctl| {
-            let token = bearer.then_some(certctl.token());
-            Ok(Scenario::new(certctl.acme()?, &certctl.host(), token, certctl.audits_acme()))
+            let (token, paths) = (bearer.then_some(certctl.token()), certctl.acme()?);
+            let renewal_info = preflight::renewal_info(paths, &certctl.certctl.base)?;
+            Ok(Scenario::new(paths, renewal_info, &certctl.host(), token, certctl.audits_acme()))
         };
         let workload = Workload { name, plan, thresholds: acme::thresholds(name) };
         Ok(vec![vec![at_certctl(workload, make)]])
@@ -133,7 +145,7 @@ impl Bench for AcmeFlowFlags {
     }
 
     fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
-        self.common.needs()
+        vec![self.common.need(true)]
     }
 
     fn loops(&self) -> &'static [&'static str] {
@@ -197,7 +209,7 @@ impl Bench for AcmeBurstFlags {
     }
 
     fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
-        self.common.needs()
+        vec![self.common.need(true)]
     }
 
     fn loops(&self) -> &'static [&'static str] {

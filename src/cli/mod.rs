@@ -1,5 +1,6 @@
 //! The front door: flags, bench targets, verbs and exit codes.
 
+pub mod acme_enroll_flags;
 pub mod acme_flags;
 pub mod agent_storm_flags;
 pub mod api_tier_flags;

@@ -62,16 +62,18 @@ impl SystemChoice for CertctlChoice {
     }
 
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
+        let finalizes = needs.contains(&Need::AcmeFinalization);
         let certctl = match self {
             Self::Running(certctl) => *certctl,
-            Self::Binary(choice) => start(choice, sizes(needs))?,
+            Self::Binary(choice) => start(BinaryChoice { patched_for_acme: finalizes, ..choice }, sizes(needs))?,
             Self::Reference(store, behaviour) => {
                 for need in needs {
                     if let Need::Acme { directory, .. } = need {
                         preflight::is_path(directory)?;
                     }
                 }
-                let start = ReferenceStart { behaviour, sizes: sizes(needs), ..ReferenceStart::new(program, store) };
+                let (sizes, new) = (sizes(needs), ReferenceStart::new(program, store));
+                let start = ReferenceStart { behaviour, sizes, finalizes, ..new };
                 reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };
@@ -109,7 +111,11 @@ pub(super) fn check(mut certctl: Certctl, needs: &[Need]) -> Result<CheckedCertc
     let Findings { dialer, version, acme } = found?;
     drop(waiting);
     certctl.system.answered(&version);
-    let acme = acme.map(|found| found.paths(&certctl.base)).transpose()?;
+    if needs.contains(&Need::AcmeAlone) {
+        certctl.system.is_acme_server_alone();
+    } else if needs.contains(&Need::AcmeFinalization) {
+        certctl.system.patched("so says --finalize");
+    }
     Ok(CheckedCertctl { certctl, dialer, acme })
 }
 
@@ -179,7 +185,8 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
         match need {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
-            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Acme { .. } => {}
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) => {}
+            Need::AcmeAlone | Need::AcmeFinalization | Need::Acme { .. } => {}
         }
     }
     sizes

@@ -1,5 +1,6 @@
 //! The registry: every bench target that runs scenarios. A test compares it with the benches, the seeds and the docs.
 
+use super::acme_enroll_flags::AcmeEnrollFlags;
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
 use super::api_tier_flags::ApiTierFlags;
@@ -31,8 +32,9 @@ pub struct PlannedLoad {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [BenchTarget; 6] = [
+pub const ALL: [BenchTarget; 7] = [
     entry::<AcmeBurstFlags>(),
+    entry::<AcmeEnrollFlags>(),
     entry::<AcmeFlowFlags>(),
     entry::<AgentStormFlags>(),
     entry::<ApiTierFlags>(),

@@ -52,7 +52,7 @@ struct HandOver {
     address: SocketAddr,
     trust: TrustSpec,
     token: String,
-    acme: Option<[String; 3]>,
+    acme: Option<Paths>,
     steps: Vec<String>,
     flags: Vec<String>,
     system: String,
@@ -120,7 +120,7 @@ pub fn run_apart(
         address: checked.dialer.address(),
         trust: TrustSpec::of(&certctl.trust),
         token: certctl.token.reveal().to_owned(),
-        acme: checked.acme.clone().map(|acme| [acme.directory, acme.new_nonce, acme.renewal_info]),
+        acme: checked.acme.clone(),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
         flags: own_arguments()?,
         system,
@@ -168,9 +168,8 @@ fn run<B: Bench>(hand_over: &str) -> Result<()> {
     let arguments = hand_over.flags.into_iter().map(Into::into).collect();
     let mut flags = bench::parse::<B>(arguments).context(|| format!("reading {VARIABLE}"))?;
     flags.apply_smoke();
-    let acme = hand_over.acme.map(|[directory, new_nonce, renewal_info]| Paths { directory, new_nonce, renewal_info });
     let certctl = Certctl::external(base, trust, Token::new(hand_over.token), None);
-    let handed_over = ChoiceOf::<B>::handed_over(CheckedCertctl { certctl, dialer, acme });
+    let handed_over = ChoiceOf::<B>::handed_over(CheckedCertctl { certctl, dialer, acme: hand_over.acme });
     let system = handed_over.ok_or_else(|| Error::new(format!("{} has no loops", B::NAME)))?;
     let groups = bench::bind(flags.bench.groups(&flags.load)?, &system)?;
 

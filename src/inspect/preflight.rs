@@ -14,6 +14,7 @@ use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::load::runtime::runtime;
+use crate::scenario::acme::Paths;
 use crate::scenario::agent_storm::AgentStorm;
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
@@ -24,7 +25,7 @@ use crate::wire::connection::Stopwatch;
 use crate::wire::request::Method;
 use crate::wire::{Connection, Dialer, Fault, FaultKind, Phases, tls};
 
-pub use acme_directory::{AcmeDirectory, is_path};
+pub use acme_directory::{is_path, renewal_info};
 
 /// The burst of requests that certctl's default limiter lets through, and the requests per second after it.
 const LIMITER_BURST: f64 = 100.0;
@@ -47,7 +48,7 @@ pub struct Findings {
     /// The version that the server reports.
     pub version: ServerVersion,
     /// The ACME server's directory, if a scenario needs one.
-    pub acme: Option<AcmeDirectory>,
+    pub acme: Option<Paths>,
 }
 
 /// Checks `certctl`: first the needs of every scenario, then `needs` in their order.
@@ -58,11 +59,13 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
     let inspection = async {
         let dialer = reach(certctl).await?;
         let mut inspection = Inspection { certctl, probe: Probe::new(certctl, dialer.clone()) };
-        inspection.health().await?;
-        let version = inspection.version().await?;
-        let rights = inspection.token_is_known().await?;
-        inspection.rate_limiter_is_off(LIMITER_PROBES).await?;
-        let mut acme = None;
+        let (mut version, mut rights, mut acme) = (ServerVersion::unknown(), Rights::default(), None);
+        if !needs.contains(&Need::AcmeAlone) {
+            inspection.health().await?;
+            version = inspection.version().await?;
+            rights = inspection.token_is_known().await?;
+            inspection.rate_limiter_is_off(LIMITER_PROBES).await?;
+        }
         for need in needs {
             match need {
                 Need::Permission(permission) => inspection.token_may(&rights, permission)?,
@@ -75,7 +78,14 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                 Need::OnlyOurs(_) if certctl.has_private_database() => {}
                 Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
                 Need::Database => inspection.database_is_given()?,
-                Need::Acme { directory, bearer } => acme = Some(inspection.acme(directory, *bearer).await?),
+                Need::AcmeAlone | Need::AcmeFinalization => {}
+                Need::Acme { directory, bearer, renewal_info: needs_renewal_info } => {
+                    let found = inspection.acme(directory, *bearer).await?;
+                    if *needs_renewal_info {
+                        renewal_info(&found, &certctl.base)?;
+                    }
+                    acme = Some(found);
+                }
             }
         }
         Ok(Findings { dialer, version, acme })
@@ -129,6 +139,7 @@ pub(super) fn unreachable(certctl: &Certctl, address: SocketAddr, fault: &Fault)
 }
 
 /// The token's user and permissions.
+#[derive(Default)]
 pub(super) struct Rights {
     pub user: String,
     pub permissions: BTreeSet<String>,

@@ -1,10 +1,12 @@
 //! `acme_flow` and `acme_burst`: the requests of an ACME client before it signs anything (RFC 8555, sections 7.1.1 and
 //! 7.2; RFC 9773).
 
-mod answer;
+pub(super) mod answer;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use self::answer::{Nonce, is_directory, is_problem, is_problem_type};
 use super::audit::{AuditCheck, AuditRows};
@@ -57,15 +59,19 @@ pub fn thresholds(workload: &str) -> Vec<Threshold> {
     latencies.chain(faults).collect()
 }
 
-/// The paths of the ACME server's resources.
-#[derive(Clone, Debug)]
+/// The resources of an ACME server, all at the system under test.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Paths {
-    /// The directory.
+    /// The path of the directory itself.
     pub directory: String,
-    /// The resource that gives out nonces.
+    /// The path of new nonces.
     pub new_nonce: String,
-    /// The resource that states when to renew.
-    pub renewal_info: String,
+    /// The path of renewal information (RFC 9773); absent if the server has none.
+    pub renewal_info: Option<String>,
+    /// The URL of new accounts, as the directory has it: signed requests repeat it.
+    pub new_account: String,
+    /// The URL of new orders.
+    pub new_order: String,
 }
 
 /// The scenario's state: its requests, and the nonces that were given out.
@@ -89,10 +95,10 @@ pub struct Acme {
 
 impl Acme {
     /// Returns the scenario for a system whose Host is `host`; its requests carry `token` if there is one, and leave
-    /// audit rows if `audited`.
-    pub fn new(paths: &Paths, host: &str, token: Option<&str>, audited: bool) -> Self {
+    /// audit rows if `audited`. `renewal_info` is the path of renewal information.
+    pub fn new(paths: &Paths, renewal_info: &str, host: &str, token: Option<&str>, audited: bool) -> Self {
         let request = |method, path: &str| (method, encode(method, path, host, token, ""));
-        let renewal_info = paths.renewal_info.trim_end_matches('/');
+        let renewal_info = renewal_info.trim_end_matches('/');
         Self {
             directory: paths.directory.clone(),
             requests: [
@@ -291,9 +297,14 @@ mod tests {
 
     fn acme() -> Acme {
         let path = |end: &str| format!("/acme/profile/p/{end}");
-        let paths =
-            Paths { directory: path("directory"), new_nonce: path("new-nonce"), renewal_info: path("renewal-info") };
-        Acme::new(&paths, "localhost:8443", Some("t0k"), true)
+        let paths = Paths {
+            directory: path("directory"),
+            new_nonce: path("new-nonce"),
+            renewal_info: None,
+            new_account: String::new(),
+            new_order: String::new(),
+        };
+        Acme::new(&paths, &path("renewal-info"), "localhost:8443", Some("t0k"), true)
     }
 
     fn judge(acme: &Acme, step: usize, head: &str, body: &str) -> Outcome {

@@ -2,6 +2,7 @@
 //! no rate.
 
 pub mod acme;
+pub mod acme_enroll;
 pub mod agent_storm;
 pub mod audit;
 pub mod bulk_renewal;

@@ -16,11 +16,18 @@ pub enum Need {
     OnlyOurs(&'static [(&'static str, &'static str)]),
     /// Its database can be reached: changes by a workload can be undone before the next one.
     Database,
+    /// It is an ACME server, and is not certctl: of certctl's own API nothing is needed.
+    AcmeAlone,
+    /// It finalizes ACME orders, as stock certctl cannot: one that is started is changed for it, and one that runs is
+    /// believed.
+    AcmeFinalization,
     /// An ACME server answers.
     Acme {
         /// The path of its directory, or a URL at the system.
         directory: String,
         /// True if ACME requests carry the token, as certctl as built requires.
         bearer: bool,
+        /// True if it must have renewal information (RFC 9773).
+        renewal_info: bool,
     },
 }

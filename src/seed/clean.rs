@@ -11,7 +11,23 @@ use crate::error::{Error, Result};
 /// Selects the certificates that runs of `api_tier` posted. It requires both marks, so that a certificate of a similar
 /// name stays, and so does a seeded one.
 const ISSUED: &str = "name LIKE 'loadtest-api-%' AND tags->>'source' = 'certctl-bench'";
-const DOING: &str = "removing the certificates that runs have posted";
+/// The contact of the ACME accounts of a run of `acme_enroll`, before and after the run's number.
+const CONTACT: (&str, &str) = ("mailto:enrol-", "@loadtest.example.test");
+/// Selects the rows of the accounts in a temporary table, by table, in an order in which nothing refers to a removed
+/// row.
+const ENROLLED: [(&str, &str); 4] = [
+    (
+        "acme_challenges",
+        "authz_id IN (SELECT authz_id FROM acme_authorizations JOIN acme_orders USING (order_id) \
+         JOIN pg_temp.enrolled USING (account_id))",
+    ),
+    ("acme_authorizations", "order_id IN (SELECT order_id FROM acme_orders JOIN pg_temp.enrolled USING (account_id))"),
+    ("acme_orders", "account_id IN (SELECT account_id FROM pg_temp.enrolled)"),
+    ("acme_accounts", "account_id IN (SELECT account_id FROM pg_temp.enrolled)"),
+];
+/// Selects the certificates that certctl issued for orders of such a run, whatever their domain.
+pub(super) const ACME_ISSUED: &str = "name LIKE 'acme-%' AND common_name ~ '^e[0-9]+-[0-9a-f]{16}[.]'";
+const DOING: &str = "removing the rows that runs have made";
 
 /// The result of [`clean`] or [`reset`], by table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,14 +76,17 @@ impl fmt::Display for TableCleaned {
     }
 }
 
-/// Removes the rows that runs created, and no others: the certificates that they posted with all rows that depend on
-/// them, and the jobs of seeded certificates. Puts all seeded certificates and agents back.
+/// Removes the rows that runs created, and no others: the ACME accounts that they made, with their orders; the
+/// certificates that they posted, or that were issued for these orders, with all rows that depend on them; and the jobs
+/// of seeded certificates. Puts all seeded certificates and agents back.
 ///
 /// Audit rows stay, since certctl permits no one to delete them, and so do ACME nonces, which cannot be attributed to a
 /// run.
 pub fn clean(client: &mut DatabaseClient) -> Result<Cleaned> {
-    let mut cleaned = remove_issued(client)?;
-    for table in reset(client)?.tables {
+    // Orders refer to certificates.
+    let enrolled = remove_enrolled(client)?;
+    let mut cleaned = remove_certificates(client, &format!("({ISSUED}) OR ({ACME_ISSUED})"))?;
+    for table in reset(client)?.tables.into_iter().chain(enrolled.tables) {
         cleaned.add(&table.table, table.removed, table.restored);
     }
     Ok(cleaned)
@@ -78,7 +97,7 @@ pub fn clean(client: &mut DatabaseClient) -> Result<Cleaned> {
 ///
 /// Each run of `api_tier` begins with this, since a list costs certctl a scan of the whole table.
 pub fn clean_issued(client: &mut DatabaseClient) -> Result<u64> {
-    Ok(remove_issued(client)?.tables[0].removed)
+    Ok(remove_certificates(client, ISSUED)?.tables[0].removed)
 }
 
 /// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates.
@@ -92,8 +111,43 @@ pub fn reset(client: &mut DatabaseClient) -> Result<Cleaned> {
     Ok(cleaned)
 }
 
-/// Removes the certificates that runs posted. Their table is the first in the result.
-fn remove_issued(client: &mut DatabaseClient) -> Result<Cleaned> {
+/// Returns the contact of the ACME accounts of a run, by which their rows are found.
+pub fn enrolment_contact(run: &str) -> String {
+    format!("{}{run}{}", CONTACT.0, CONTACT.1)
+}
+
+/// Removes the ACME accounts that runs made, with all that belongs to them but certificates.
+fn remove_enrolled(client: &mut DatabaseClient) -> Result<Cleaned> {
+    let mut cleaned = Cleaned::default();
+    for (table, _) in ENROLLED {
+        // Older certctls have no ACME server.
+        if !exists(client, table)? {
+            return Ok(cleaned);
+        }
+    }
+    let mut transaction = client.transaction().map_err(|error| unremoved(&error))?;
+    let ours = format!(
+        "CREATE TEMPORARY TABLE enrolled ON COMMIT DROP AS SELECT account_id FROM acme_accounts \
+         WHERE EXISTS (SELECT FROM unnest(contact) AS one WHERE one LIKE '{}')",
+        enrolment_contact("%")
+    );
+    transaction.batch_execute(&ours).map_err(|error| unremoved(&error))?;
+    for (table, condition) in ENROLLED {
+        let delete = format!("DELETE FROM {table} WHERE {condition}");
+        let removed = transaction.execute(&delete, &[]).map_err(|error| unremoved(&error))?;
+        if removed > 0 {
+            cleaned.add(table, removed, 0);
+        }
+    }
+    transaction.commit().map_err(|error| unremoved(&error))?;
+    for table in &cleaned.tables {
+        vacuum(client, &table.table)?;
+    }
+    Ok(cleaned)
+}
+
+/// Removes the certificates that `condition` selects. Their table is the first in the result.
+fn remove_certificates(client: &mut DatabaseClient, condition: &str) -> Result<Cleaned> {
     if !exists(client, "managed_certificates")? {
         return Err(Error::new(format!("{DOING}: the database has no table managed_certificates")).with_hint(MIGRATE));
     }
@@ -102,11 +156,11 @@ fn remove_issued(client: &mut DatabaseClient) -> Result<Cleaned> {
     // The deletion would cascade to these rows; they are deleted separately to be counted.
     for (table, column) in dependents(&mut transaction)? {
         let delete =
-            format!("DELETE FROM {table} WHERE {column} IN (SELECT id FROM managed_certificates WHERE {ISSUED})");
+            format!("DELETE FROM {table} WHERE {column} IN (SELECT id FROM managed_certificates WHERE {condition})");
         let removed = transaction.execute(&delete, &[]).map_err(|error| unremoved(&error))?;
         hanging.push((table, removed));
     }
-    let delete = format!("DELETE FROM managed_certificates WHERE {ISSUED}");
+    let delete = format!("DELETE FROM managed_certificates WHERE {condition}");
     let issued = transaction.execute(&delete, &[]).map_err(|error| unremoved(&error))?;
     transaction.commit().map_err(|error| unremoved(&error))?;
 

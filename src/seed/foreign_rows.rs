@@ -1,5 +1,6 @@
 //! The protection of foreign rows: a database that holds any is not for load tests.
 
+use super::clean::ACME_ISSUED;
 use super::connection::{connect, exists, failed, redact_url};
 use super::{elsewhere, require_writable};
 use crate::database::DatabaseClient;
@@ -82,7 +83,7 @@ pub(super) fn refuse_foreign_rows(client: &mut DatabaseClient, shown: &str) -> R
     let mut foreign = Vec::new();
     for (table, ours, demo) in [
         ("agents", "id LIKE 'ag-loadtest-%'", DEMO_AGENTS.as_slice()),
-        ("managed_certificates", "name LIKE 'loadtest-%'", DEMO_CERTIFICATES.as_slice()),
+        ("managed_certificates", &format!("(name LIKE 'loadtest-%' OR {ACME_ISSUED})"), DEMO_CERTIFICATES.as_slice()),
     ] {
         if !exists(client, table)? {
             continue;

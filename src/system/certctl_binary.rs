@@ -56,6 +56,21 @@ const ROWS_OFF: [(&str, &str); 2] = [
     ("network_scan_targets", "UPDATE network_scan_targets SET enabled = false"),
     ("issuers", "UPDATE issuers SET enabled = false WHERE id <> 'iss-local'"),
 ];
+/// The changes of a stock database with which ACME orders can be finalized. certctl stores their certificates with
+/// empty references, to rows that do not exist, and with an empty fingerprint each, of which it lets only one exist.
+const PATCHES: [(&str, &str); 4] = [
+    ("teams", "INSERT INTO teams (id, name) VALUES ('', 'certctl-bench: no team')"),
+    ("owners", "INSERT INTO owners (id, name, email, team_id) VALUES ('', 'certctl-bench: no owner', '', '')"),
+    (
+        "renewal_policies",
+        "INSERT INTO renewal_policies (id, name, renewal_window_days, auto_renew) \
+         VALUES ('', 'certctl-bench: no policy', 30, false)",
+    ),
+    (
+        "certificate_versions",
+        "ALTER TABLE certificate_versions DROP CONSTRAINT certificate_versions_fingerprint_sha256_key",
+    ),
+];
 /// The connections to PostgreSQL beyond those of certctl's pool: the suite's own, and those kept for superusers.
 const SPARE_CONNECTIONS: u32 = 50;
 
@@ -98,6 +113,8 @@ pub struct BinaryChoice {
     pub settings: ChosenSettings,
     /// True if it shares the machine's networks.
     pub shares_network: bool,
+    /// True if its database is changed so that ACME orders can be finalized.
+    pub patched_for_acme: bool,
 }
 
 impl BinaryChoice {
@@ -269,6 +286,9 @@ impl PreparedCertctl {
                 client.batch_execute(statement).context(|| format!("switching off the rows of {table}"))?;
             }
         }
+        for (table, statement) in PATCHES.iter().filter(|_| self.choice.patched_for_acme) {
+            client.batch_execute(statement).context(|| format!("patching {table} for ACME orders"))?;
+        }
         client.batch_execute("ANALYZE").context(|| "analyzing certctl's tables".to_owned())
     }
 
@@ -400,7 +420,7 @@ impl PreparedCertctl {
         settings.insert("network".to_owned(), network.into());
         let version = self.cluster.settings().get("server_version").map_or("", String::as_str);
         let version = version.split(' ').next().unwrap_or_default().to_owned();
-        SystemDescription {
+        let mut description = SystemDescription {
             kind: SystemKind::Certctl,
             base_url: base.to_string(),
             address: None,
@@ -411,7 +431,11 @@ impl PreparedCertctl {
             store: Store::Postgresql { version, private: true },
             trust: self.trust.to_string(),
             settings,
+        };
+        if self.choice.patched_for_acme {
+            description.patched("rows for empty references, no unique fingerprints");
         }
+        description
     }
 
     fn open(&self, database: &str) -> Result<DatabaseClient> {

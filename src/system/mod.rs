@@ -242,6 +242,8 @@ pub enum SystemKind {
     Reference,
     /// The daemons behind certctl's connectors.
     Connectors,
+    /// An ACME server other than certctl.
+    AcmeServer,
 }
 
 /// The state of certctl's known defects in a system.
@@ -293,8 +295,18 @@ const ENDING: Duration = Duration::from_millis(50);
 /// The name among the settings of a certctl that is loaded before the work of its start has ended: its figures are
 /// not those of a quiet one.
 const STILL_AT_WORK: &str = "still_at_work";
+/// The name among the settings of a certctl whose database was changed so that ACME orders can be finalized: its figures
+/// are not those of a stock one.
+const PATCHED: &str = "patched_database";
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";
+
+impl ServerVersion {
+    /// Returns that of a server that does not report its own.
+    pub fn unknown() -> Self {
+        Self { version: "unknown".to_owned(), behaviour: None }
+    }
+}
 
 impl SystemKind {
     /// Returns its word in results.
@@ -303,6 +315,7 @@ impl SystemKind {
             Self::Certctl => "certctl",
             Self::Reference => "reference",
             Self::Connectors => "connectors",
+            Self::AcmeServer => "acme-server",
         }
     }
 }
@@ -371,6 +384,25 @@ impl SystemDescription {
     /// Reports whether a certctl that was started had not ended the work of its start when it was loaded.
     pub fn still_at_work(&self) -> bool {
         self.settings.contains_key(STILL_AT_WORK)
+    }
+
+    /// Records that the database is not a stock certctl's, if it is a certctl and that is not known yet; `how` states
+    /// the changes, or who says so.
+    pub fn patched(&mut self, how: &str) {
+        if self.kind == SystemKind::Certctl {
+            self.settings.entry(PATCHED).or_insert_with(|| how.into());
+        }
+    }
+
+    /// Returns the words of [`Self::patched`].
+    pub fn patch(&self) -> Option<&str> {
+        self.settings.get(PATCHED)?.as_str()
+    }
+
+    /// Records that it is an ACME server other than certctl.
+    pub fn is_acme_server_alone(&mut self) {
+        self.kind = SystemKind::AcmeServer;
+        self.behaviour = Behaviour::Unknown;
     }
 
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.

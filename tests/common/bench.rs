@@ -159,7 +159,8 @@ impl Bench {
         self.towards(&reference.base(), &reference.ca_file())
     }
 
-    fn towards(mut self, base: &str, ca_file: &Path) -> Self {
+    /// Sends the load to the system at `base`.
+    pub fn towards(mut self, base: &str, ca_file: &Path) -> Self {
         if self.is_smoke {
             self.command.args(["--target", base, "--token", TOKEN, "--ca-file"]).arg(ca_file);
         } else {

@@ -15,6 +15,7 @@ pub mod peer;
 pub mod postgresql;
 pub mod process;
 pub mod reference;
+pub mod relay;
 pub mod runs;
 pub mod stand_in;
 pub mod summary;

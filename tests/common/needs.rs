@@ -25,6 +25,7 @@ pub enum Program {
     /// f5-sdk and bigrest, in Python.
     F5Clients,
     Pebble,
+    StepCa,
     /// An ACME client in Python.
     Certbot,
     /// An ACME client on lego's library, in Go.
@@ -54,6 +55,7 @@ impl Program {
             Self::Openssl35 => Self::lack_of_tool("openssl-3.5"),
             Self::F5Clients => Self::lack_of_tool("f5-clients"),
             Self::Pebble => Self::lack_of_tool("pebble"),
+            Self::StepCa => Self::lack_of_tool("step-ca"),
             Self::Certbot => Self::lack_of_tool("certbot"),
             Self::Lego => Self::lack_of_tool("lego"),
             Self::Namespace => Self::lack_of_namespace(),

@@ -22,4 +22,5 @@ mod report;
 mod repository;
 mod sidecars;
 mod splice;
+mod step_ca;
 mod workflows;

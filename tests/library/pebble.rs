@@ -1,8 +1,8 @@
-//! `acme_flow` and `acme_burst` against the answers of Pebble, the ACME server with which Let's Encrypt tests clients.
+//! The ACME scenarios at Pebble, the ACME server with which Let's Encrypt tests clients.
 //!
-//! Pebble has no certctl around it: a peer answers as certctl does, and passes each ACME request on to Pebble.
+//! `acme_enroll` enrols there. For `acme_flow` and `acme_burst`, Pebble lacks the certctl around it: a peer answers as
+//! certctl does, and passes each ACME request on to Pebble.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use certctl_bench::provision::pki::{Authority, KeyType, Purpose};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -22,6 +22,7 @@ use crate::common::bench::Bench;
 use crate::common::needs::{needs, tools};
 use crate::common::peer::{Peer, Step, certctl};
 use crate::common::process::PATIENCE;
+use crate::common::relay::{Relay, trusting};
 use crate::common::summary::{observed, outcome, results};
 
 /// Two parts of base64url, of a certificate that does not exist: the id in the scenarios' requests.
@@ -30,24 +31,22 @@ const UNKNOWN: &str = "aaaa.bbbb";
 /// A running Pebble; it ends when dropped.
 struct Pebble {
     child: Child,
-    _folder: TempDir,
+    folder: TempDir,
     config: Arc<ClientConfig>,
     ports: [u16; 2],
 }
 
 impl Pebble {
-    fn start() -> Self {
+    /// Starts it with these variables, and these pauses that it asks for, in seconds.
+    fn start(variables: &[(&str, &str)], retry_after: [u32; 2]) -> Self {
         let authority = Authority::root(KeyType::EcdsaP256).unwrap();
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1"]).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+        let config = trusting(&authority.pem());
         // A port cannot be held free for another process: a third one may be quicker.
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
             let file = |name: &str| folder.path().join(name);
+            std::fs::write(file("ca.pem"), authority.pem()).unwrap();
             std::fs::write(file("cert.pem"), &identity.chain_pem).unwrap();
             std::fs::write(file("key.pem"), &identity.key_pem).unwrap();
             let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
@@ -60,14 +59,14 @@ impl Pebble {
                 "httpPort": 5002,
                 "tlsPort": 5001,
                 "externalAccountBindingRequired": false,
-                "retryAfter": {"authz": 3, "order": 5},
+                "retryAfter": {"authz": retry_after[0], "order": retry_after[1]},
             }});
             std::fs::write(file("config.json"), settings.to_string()).unwrap();
             let mut child = Command::new(tools().join("pebble/pebble"))
                 .arg("-config")
                 .arg(file("config.json"))
-                .env("PEBBLE_WFE_NONCEREJECT", "0")
                 .env("PEBBLE_VA_NOSLEEP", "1")
+                .envs(variables.iter().copied())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
@@ -75,7 +74,7 @@ impl Pebble {
             let deadline = Instant::now() + PATIENCE;
             while child.try_wait().unwrap().is_none() {
                 if ports.iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok()) {
-                    return Self { child, _folder: folder, config, ports };
+                    return Self { child, folder, config, ports };
                 }
                 assert!(Instant::now() < deadline, "Pebble does not listen");
                 std::thread::sleep(Duration::from_millis(10));
@@ -84,18 +83,19 @@ impl Pebble {
         panic!("Pebble ends as soon as it is started");
     }
 
-    fn connect(&self, port: u16) -> BufReader<StreamOwned<ClientConnection, TcpStream>> {
-        let tls = ClientConnection::new(self.config.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
-        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        BufReader::new(StreamOwned::new(tls, tcp))
+    fn connect(&self, port: u16) -> Relay {
+        Relay::connect(&self.config, port)
+    }
+
+    fn base(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports[0])
     }
 
     /// Returns the key identifier of Pebble's own authority, as the first part of a certificate's id (RFC 9773, section
     /// 4.1).
     fn issuer(&self) -> String {
         let mut management = self.connect(self.ports[1]);
-        let answer = exchange(&mut management, "GET", "/intermediates/0", "localhost");
+        let answer = management.exchange("GET", "/intermediates/0", "localhost", "");
         let pem_at = answer.windows(10).position(|bytes| bytes == b"-----BEGIN").unwrap();
         let der = CertificateDer::from_pem_slice(&answer[pem_at..]).unwrap();
         // subjectKeyIdentifier (RFC 5280, section 4.2.1.2): an octet string in an octet string.
@@ -112,39 +112,10 @@ impl Drop for Pebble {
     }
 }
 
-/// Makes one exchange, and returns the answer as it came.
-fn exchange(
-    stream: &mut BufReader<StreamOwned<ClientConnection, TcpStream>>,
-    method: &str,
-    path: &str,
-    host: &str,
-) -> Vec<u8> {
-    stream
-        .get_mut()
-        .write_all(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: relay\r\n\r\n").as_bytes())
-        .unwrap();
-    let (mut answer, mut length) = (Vec::new(), 0);
-    while !answer.ends_with(b"\r\n\r\n") {
-        let line = answer.len();
-        assert!(stream.read_until(b'\n', &mut answer).unwrap() > 0, "Pebble closes");
-        let line = String::from_utf8_lossy(&answer[line..]).to_ascii_lowercase();
-        assert!(!line.starts_with("transfer-encoding"), "{line}");
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    if method != "HEAD" {
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
-        answer.extend(body);
-    }
-    answer
-}
-
 #[test]
 fn pebbles_answers_are_right() {
     needs!(Pebble);
-    let pebble = Pebble::start();
+    let pebble = Pebble::start(&[("PEBBLE_WFE_NONCEREJECT", "0")], [3, 5]);
     let (issuer, unknown) = (pebble.issuer(), Arc::new(AtomicU64::new(0)));
     let seen = unknown.clone();
     // One connection is enough: requests are passed on one by one.
@@ -156,7 +127,7 @@ fn pebbles_answers_are_right() {
         // Every other certificate is one of Pebble's own authority.
         let own = request.path.ends_with(UNKNOWN) && seen.fetch_add(1, Ordering::SeqCst) % 2 == 0;
         let path = if own { request.path.replace("aaaa", &issuer) } else { request.path.clone() };
-        vec![Step::Send(exchange(&mut stream.lock().unwrap(), &request.method, &path, &request.host))]
+        vec![Step::Send(stream.lock().unwrap().exchange(&request.method, &path, &request.host, ""))]
     });
     for name in ["acme_flow", "acme_burst"] {
         let summary = Bench::named(name, "--directory /dir").smoke().towards_peer(&peer).run().exits(0).summary();
@@ -168,4 +139,27 @@ fn pebbles_answers_are_right() {
         let handed_on = unknown.swap(0, Ordering::SeqCst);
         assert!(of_another > 0 && of_another <= handed_on / 2 + 1, "{of_another} of {handed_on}");
     }
+}
+
+#[test]
+fn enrolments_at_pebble_end_with_certificates() {
+    needs!(Pebble);
+    // It refuses one in twenty nonces, and asks for pauses by a number and by a date in turn.
+    let pebble = Pebble::start(&[("PEBBLE_VA_ALWAYS_VALID", "1")], [1, 1]);
+    let load = "--users 8 --keys 60 --warm-up 0s --duration 10m --max-requests 60";
+    let arguments = format!("--acme-server --directory /dir --finalize {load}");
+    let bench = Bench::named("acme_enroll", &arguments).measured();
+    let summary = bench.towards(&pebble.base(), &pebble.folder.path().join("ca.pem")).run().summary();
+    let results = results(&summary);
+    let count = |name: &str| observed(results, name)["count"].as_u64().unwrap();
+    // A nonce that is refused twice in a row fails its enrolment: about one in sixty.
+    let (ok, twice, retried) = (outcome(&summary, "ok"), outcome(&summary, "failed (400)"), count("badNonce, retried"));
+    assert_eq!(ok + twice, 60, "{results:#}");
+    assert!(ok > 30 && retried > twice, "{retried} retried, {twice} twice");
+    assert_eq!(count("certificates verified"), ok);
+    let steps: Vec<_> =
+        results["steps"].as_array().unwrap().iter().map(|step| (&step["name"], &step["scheduled"])).collect();
+    assert_eq!(steps.len(), 6, "{steps:?}");
+    assert!(count("challenges answered") >= ok && count("accounts made") >= 12, "{results:#}");
+    assert_eq!(summary["system"]["kind"], "acme-server");
 }

@@ -190,6 +190,13 @@ fn flags_without_effect_are_refused() {
             "--rate 100/s --think-time 2s",
             "--think-time does not apply to an open workload (--rate, --rate-profile)",
         ),
+        ("acme_enroll", "--acme-ca /ca.pem", "--acme-ca applies only to --finalize: no certificate is fetched"),
+        (
+            "acme_enroll",
+            "--rate 9/s --keys 9",
+            "--keys does not apply to an open workload: its schedule says how many keys",
+        ),
+        ("acme_enroll", "--acme-server --profile p", "--profile does not apply to --acme-server"),
         ("acme_flow", "--directory /d --profile p", "--profile does not apply to --directory"),
         ("agent_storm", "--restart-within 3s", "--restart-within applies only to --fleet restart"),
         ("agent_storm", "--fleet real --restart-within 3s", "--restart-within applies only to --fleet restart"),
@@ -214,6 +221,7 @@ fn flags_without_effect_are_refused() {
     // Where they mean something, they are taken.
     for (name, flags) in [
         ("acme_burst", "--rate 100/s --arrivals poisson"),
+        ("acme_enroll", "--finalize --users 2 --keys 9 --orders-per-account 1 --domain a.test"),
         ("acme_burst", "--rate-profile ramp:10/s-100/s --arrivals poisson --profile p"),
         ("agent_storm", "--fleet restart --restart-within 3s"),
         ("bulk_renewal", "--batch-size 2 --rate 4/s --duration 5s"),

@@ -17,6 +17,7 @@ use crate::common::bench::{Bench, Finished, Running};
 use crate::common::needs::needs;
 use crate::common::process::{copy_program, descendants, forbid_unshare, send, until, write_script};
 use crate::common::stand_in::{REPORT, StandIn, certctl};
+use crate::common::summary::outcome;
 
 const BRIEF: &str = "--rate 50/s --duration 500ms --agents 10";
 /// A load that lasts until it is stopped.
@@ -33,7 +34,14 @@ fn at(stand_in: &StandIn, arguments: &str) -> Bench {
 fn choice(stand_in: &StandIn) -> BinaryChoice {
     let flags = FlagNames::CERTCTL;
     let settings = ChosenSettings::new(&[], flags).unwrap();
-    BinaryChoice { flags, program: stand_in.program(), migrations: None, settings, shares_network: true }
+    BinaryChoice {
+        flags,
+        program: stand_in.program(),
+        migrations: None,
+        settings,
+        shares_network: true,
+        patched_for_acme: false,
+    }
 }
 
 /// Returns the temporary folders of a run.
@@ -82,6 +90,24 @@ fn output(doctor: Bench) -> Finished {
 }
 
 #[test]
+fn a_started_certctl_is_patched_for_finalization() {
+    needs!(Postgresql, Namespace);
+    // As built: without the patch it answers 500.
+    let stand_in = StandIn::new();
+    let load = "--finalize --users 2 --keys 10 --duration 10m --warm-up 0s --max-requests 10";
+    let mut bench = Bench::named("acme_enroll", load).measured();
+    bench.command.args(certctl(&stand_in.program()));
+    let run = bench.run();
+    let summary = run.summary();
+    assert_eq!(outcome(&summary, "ok"), 10, "{}", run.stdout);
+    let how = "rows for empty references, no unique fingerprints";
+    assert_eq!(summary["system"]["settings"]["patched_database"], how);
+    for text in [&run.stdout, run.text.as_ref().unwrap()] {
+        assert!(text.contains(&format!("patched database ({how})")), "{text}");
+    }
+}
+
+#[test]
 fn a_certctl_is_started_loaded_and_removed() {
     needs!(Postgresql, Namespace);
     let stand_in = StandIn::new();
@@ -98,6 +124,7 @@ fn a_certctl_is_started_loaded_and_removed() {
     assert!(store.to_string().contains("\"private\":true"), "{store}");
     let settings = &system["settings"];
     assert_eq!(settings["network"], "loopback alone");
+    assert_eq!(settings["patched_database"], Value::Null);
     assert!(settings["server_version"].is_string() && settings["fsync"] == "on", "{settings}");
     let given = &settings["certctl"];
     assert_eq!(given["CERTCTL_RATE_LIMIT_ENABLED"], "false");

@@ -1,6 +1,7 @@
 //! Whole runs from the front door: bench targets and verbs, at the reference server, at real daemons and at scripted peers.
 
 mod acme;
+mod acme_enroll;
 mod agent_storm;
 mod api_tier;
 mod bless;

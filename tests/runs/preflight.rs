@@ -12,7 +12,7 @@ use crate::common::openssl::Server;
 use crate::common::peer::{Peer, Request, Step, TOKEN, answer, certctl, json};
 use crate::common::reference::{Reference, VIEWER_TOKEN};
 use crate::common::summary::outcome;
-use certctl_bench::inspect::preflight::{self, AcmeDirectory, Findings};
+use certctl_bench::inspect::preflight::{self, Findings};
 use certctl_bench::provision::pki::{Authority, KeyType, Purpose};
 use certctl_bench::provision::postgres::find;
 use certctl_bench::scenario::need::Need;
@@ -429,7 +429,7 @@ fn directory(request: &Request, fields: &str) -> Vec<Step> {
 }
 
 fn acme(bearer: bool) -> [Need; 1] {
-    [Need::Acme { directory: DIRECTORY.to_owned(), bearer }]
+    [Need::Acme { directory: DIRECTORY.to_owned(), bearer, renewal_info: false }]
 }
 
 #[test]
@@ -439,16 +439,21 @@ fn an_acme_directory_is_read_with_and_without_the_token() {
         // A nonce is required in answers to POST alone (RFC 8555, section 6.5).
         json(200, &FIELDS.replace("BASE", &format!("https://{}", request.host)))
     });
-    let (directory_path, new_nonce, renewal_info) = (DIRECTORY.to_owned(), "/n".to_owned(), Some("/r".to_owned()));
-    let paths = AcmeDirectory { directory: directory_path, new_nonce, renewal_info };
-    assert_eq!(found.findings.unwrap().acme, Some(paths));
+    let found = found.findings.unwrap().acme.unwrap();
+    let paths = [&found.directory, &found.new_nonce, found.renewal_info.as_ref().unwrap()];
+    assert_eq!(paths, [DIRECTORY, "/n", "/r"]);
+    // Signed requests repeat the whole URLs.
+    for (url, path) in [(found.new_account, "/a"), (found.new_order, "/o")] {
+        assert!(url.starts_with("https://") && url.ends_with(path), "{url}");
+    }
     let found = inspect(&acme(false), DIRECTORY, |request| {
         assert_eq!(request.token, None);
         directory(request, &FIELDS.replace("renewalInfo", "other"))
     });
     assert_eq!(found.findings.unwrap().acme.unwrap().renewal_info, None);
     // The whole URL means the same, and another host's is refused before any request.
-    let needs = [Need::Acme { directory: format!("https://elsewhere.example{DIRECTORY}"), bearer: true }];
+    let directory_url = format!("https://elsewhere.example{DIRECTORY}");
+    let needs = [Need::Acme { directory: directory_url, bearer: true, renewal_info: false }];
     let error = inspect(&needs, "", certctl).findings.map(|_| ()).unwrap_err();
     assert!(error.contains("is not on the system under test"), "{error}");
 }

@@ -83,7 +83,8 @@ impl Player {
         };
         let settings = ChosenSettings::new(&environment, names)?;
         let (migrations, shares_network) = (migrations.clone(), flags.share_network);
-        let choice = BinaryChoice { flags: names, program, migrations, settings, shares_network };
+        let choice =
+            BinaryChoice { flags: names, program, migrations, settings, shares_network, patched_for_acme: false };
         choice.check()?;
         Ok(Self::Certctl { choice, prepared: None })
     }
@@ -130,6 +131,7 @@ impl Player {
                     sizes: sizes(needs),
                     port,
                     environment,
+                    finalizes: needs.contains(&Need::AcmeFinalization),
                     ..ReferenceStart::new(program, StoreChoice::Auto)
                 };
                 let mut certctl = reference::start(&start, &mut |_| {})?;
@@ -143,6 +145,7 @@ impl Player {
                     Some(prepared) => prepared,
                     none => {
                         announce_shared(choice);
+                        choice.patched_for_acme = needs.contains(&Need::AcmeFinalization);
                         none.insert(Box::new(PreparedCertctl::new(choice.clone(), &mut |line| errln!("{line}"))?))
                     }
                 };

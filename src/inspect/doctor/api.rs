@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Finding, Report, SEED, ServerFacts, Severity, clock};
 use crate::error::{Error, Result};
 use crate::evidence::metrics;
-use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights};
+use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights, renewal_info};
 use crate::load::runtime::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
@@ -140,7 +140,7 @@ async fn acme(inspection: &mut Inspection<'_>, profiles: Option<Vec<String>>, re
     for profile in profiles {
         match inspection.acme(&directory(&profile), true).await {
             Ok(found) => {
-                if let Err(error) = found.renewal_info(&inspection.certctl.base) {
+                if let Err(error) = renewal_info(&found, &inspection.certctl.base) {
                     report(Finding::of(Severity::Fail, &error));
                     // It is a setting of certctl as a whole, not of a profile.
                     return;

@@ -10,42 +10,20 @@ use crate::system::base_url::{BaseUrl, redact};
 use crate::system::probe::Answer;
 use crate::wire::request::Method;
 
-/// The paths of an ACME server, all at the system under test.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AcmeDirectory {
-    /// The path of the directory itself.
-    pub directory: String,
-    /// The path of new nonces.
-    pub new_nonce: String,
-    /// The path of renewal information (RFC 9773); absent if the server has none.
-    pub renewal_info: Option<String>,
-}
-
-impl AcmeDirectory {
-    /// Returns the paths that scenarios request.
-    ///
-    /// # Errors
-    /// If one is missing; `base` is the system's.
-    pub fn paths(&self, base: &BaseUrl) -> Result<Paths> {
-        let renewal_info = self.renewal_info(base)?.to_owned();
-        Ok(Paths { directory: self.directory.clone(), new_nonce: self.new_nonce.clone(), renewal_info })
-    }
-
-    /// Returns the path of renewal information.
-    ///
-    /// # Errors
-    /// If there is none; `base` is the system's.
-    pub fn renewal_info(&self, base: &BaseUrl) -> Result<&str> {
-        self.renewal_info.as_deref().ok_or_else(|| {
-            Error::new(format!("{base}: the ACME server has no renewalInfo"))
-                .with_hint("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
-        })
-    }
+/// Returns the path of renewal information.
+///
+/// # Errors
+/// If there is none; `base` is the system's.
+pub fn renewal_info<'p>(paths: &'p Paths, base: &BaseUrl) -> Result<&'p str> {
+    paths.renewal_info.as_deref().ok_or_else(|| {
+        Error::new(format!("{base}: the ACME server has no renewalInfo"))
+            .with_hint("start certctl with CERTCTL_ACME_SERVER_ARI_ENABLED=true")
+    })
 }
 
 impl Inspection<'_> {
     /// Reads the directory at `directory`, a path or a URL of the system.
-    pub(in crate::inspect) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<AcmeDirectory> {
+    pub(in crate::inspect) async fn acme(&mut self, directory: &str, bearer: bool) -> Result<Paths> {
         let path = path_at(Some(&self.certctl.base), directory)?;
         let answer =
             if bearer { self.probe.send_with_token(Method::Get, &path).await? } else { self.probe.get(&path).await? };
@@ -56,7 +34,7 @@ impl Inspection<'_> {
         }
     }
 
-    fn read(&self, path: &str, answer: &Answer) -> Result<AcmeDirectory> {
+    fn read(&self, path: &str, answer: &Answer) -> Result<Paths> {
         let no_directory = |what: String| {
             Error::new(format!("{}{path} is not an ACME directory: {what}", self.certctl.base)).with_hint(
                 "name the directory of certctl's ACME server, such as /acme/profile/prof-standard-tls/directory",
@@ -71,11 +49,11 @@ impl Inspection<'_> {
             None => Err(no_directory(format!("it has no {name}"))),
         };
         let new_nonce = url("newNonce")?;
-        for name in ["newAccount", "newOrder"] {
-            url(name)?;
-        }
+        // Signed requests repeat these as they are.
+        let whole = |name: &str| url(name).map(|_| json[name].as_str().unwrap_or_default().to_owned());
+        let [new_account, new_order] = [whole("newAccount")?, whole("newOrder")?];
         let renewal_info = if json["renewalInfo"].is_null() { None } else { Some(url("renewalInfo")?) };
-        Ok(AcmeDirectory { directory: path.to_owned(), new_nonce, renewal_info })
+        Ok(Paths { directory: path.to_owned(), new_nonce, renewal_info, new_account, new_order })
     }
 
     fn no_directory(&self, path: &str, answer: &Answer, bearer: bool) -> Error {
