@@ -179,7 +179,7 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
         match need {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
-            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Acme { .. } => {}
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Ocsp { .. } | Need::Acme { .. } => {}
         }
     }
     sizes

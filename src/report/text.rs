@@ -271,11 +271,13 @@ fn observed(facts: &ObservationFacts) -> String {
 
 /// Renders the value of an observation.
 pub(super) fn observed_value(facts: &ObservationFacts) -> String {
-    match (facts.count, facts.of, facts.duration_s) {
-        (Some(count), Some(of), _) => format!("{count} of {of}"),
-        (Some(count), None, _) => count.to_string(),
-        (None, _, Some(duration_s)) => show(Duration::from_secs_f64(duration_s)),
-        (None, _, None) => "never".to_owned(),
+    let shown = |seconds| show(Duration::from_secs_f64(seconds));
+    match (facts.count, facts.of, facts.duration_s, facts.not_within_s) {
+        (Some(count), Some(of), ..) => format!("{count} of {of}"),
+        (Some(count), None, ..) => count.to_string(),
+        (None, _, Some(duration_s), _) => shown(duration_s),
+        (None, _, None, Some(span_s)) => format!("not within {}", shown(span_s)),
+        (None, _, None, None) => "never".to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod journey;
 pub mod list;
 pub mod need;
 mod nonces;
+pub mod revocation;
 pub mod rotation;
 pub mod signing;
 

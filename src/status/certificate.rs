@@ -26,7 +26,7 @@ pub fn serial_of(certificate: &[u8]) -> Option<Serial> {
 }
 
 /// A certificate, as far as verification by its key needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerCertificate {
     /// The subject, DER.
     pub(super) subject: Vec<u8>,
@@ -67,6 +67,16 @@ impl IssuerCertificate {
             signs_ocsp: usages.is_some_and(|usages| usages.0.contains(&OCSP_SIGNING)),
             subject,
         })
+    }
+
+    /// Verifies that this issuer signed a DER certificate. Nothing else about it is checked.
+    ///
+    /// # Errors
+    /// If it did not, or its bytes are no certificate.
+    pub fn verify(&self, certificate: &[u8]) -> Result<(), Flaw> {
+        let signed = Signed::from_der(certificate).map_err(|_| Flaw::Encoding)?;
+        let subject = Self::from_content(signed.content).ok_or(Flaw::Encoding)?;
+        if subject.issuer != self.subject { Err(Flaw::Issuer) } else { signed.verify(&self.key) }
     }
 
     /// Reads the certificate of a responder that this issuer authorises (RFC 6960, section 4.2.2.2): it is signed by

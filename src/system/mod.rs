@@ -9,6 +9,7 @@ pub mod counters;
 pub mod f5;
 pub mod probe;
 pub mod reference;
+pub mod revocable;
 pub mod rotator;
 pub mod side_effects;
 
