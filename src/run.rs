@@ -253,7 +253,8 @@ impl Client for HttpClient {
                 self.scenario.answered(start, watch.last());
                 let outcome = self.scenario.judge(planned, start, &response);
                 if outcome != Outcome::Ok {
-                    let is_in_content = outcome == Outcome::Wrong || (outcome, response.status) == (Outcome::Refused, 200);
+                    let is_in_content =
+                        outcome == Outcome::Wrong || (outcome, response.status) == (Outcome::Refused, 200);
                     let flaw = || is_in_content.then(|| self.scenario.flaw(planned, &response));
                     self.recorder.borrow_mut().example(outcome, || describe(&response, flaw()));
                 }

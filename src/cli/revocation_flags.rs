@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups};
-use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, duration};
+use super::common_flags::{ArrivalSpread, CertctlChoice, CertctlFlags, LoadFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening, Plan};
@@ -18,7 +18,7 @@ use crate::scenario::issuance::{self, Issuance};
 use crate::scenario::list;
 use crate::scenario::need::Need;
 use crate::scenario::revocation::batch::CSR_PERMISSION;
-use crate::scenario::revocation::herd::{self, Herd};
+use crate::scenario::revocation::herd::{self, Herd, Sources};
 use crate::scenario::revocation::ledger::Ledger;
 use crate::scenario::revocation::order::{self, RevocationOrder};
 use crate::scenario::revocation::{ISSUER, MOST_CERTIFICATES};
@@ -26,8 +26,6 @@ use crate::system::{CheckedCertctl, revocable};
 
 const DEFAULT_BATCH: u64 = 200;
 const SMOKE_BATCH: u64 = 10;
-/// The kinds of OCSP request among the herd's.
-const OCSP_STEPS: f64 = 3.0;
 
 /// Flags of `revocation`.
 #[derive(Args, Clone, Debug)]
@@ -36,6 +34,9 @@ pub struct RevocationFlags {
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_BATCH,
           value_parser = clap::value_parser!(u64).range(1..=MOST_CERTIFICATES), env = "CERTCTL_BENCH_BATCH")]
     batch: u64,
+    /// Sources of a status that are asked.
+    #[arg(long, value_enum, default_value = "all", env = "CERTCTL_BENCH_SOURCES")]
+    sources: Sources,
     /// Certificates that a request to revoke names.
     #[arg(long, value_name = "COUNT", default_value_t = 50,
           value_parser = clap::value_parser!(u64).range(1..=MOST_CERTIFICATES), env = "CERTCTL_BENCH_PER_REQUEST")]
@@ -46,8 +47,7 @@ pub struct RevocationFlags {
     /// Time after the confirmation of a revocation from which an OCSP answer that says good is a breach.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, env = "CERTCTL_BENCH_STALE_WITHIN")]
     stale_within: Duration,
-    /// Requests for a status: 200/s, 100/m. OCSP by GET, by POST, by POST with a nonce, and the revocation list take
-    /// turns.
+    /// Requests for a status: 200/s, 100/m. The kinds of request take turns.
     #[arg(long, default_value = "200/s", env = "CERTCTL_BENCH_RATE")]
     rate: Rate,
     /// Spread of the arrivals: constant, jittered or poisson.
@@ -64,14 +64,18 @@ impl RevocationFlags {
     fn plans(&self, load: &LoadFlags) -> Result<(Plan, Plan)> {
         let pattern = self.arrivals.at(self.rate);
         let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
-        let herd = load.plan(model, self.connections as usize, herd::STEPS.len())?;
+        let herd = load.plan(model, self.connections as usize, self.sources.steps().len())?;
         let revoke_at = self.revoke_at.unwrap_or(herd.window / 2);
         let Some(rest) = herd.window.checked_sub(revoke_at).filter(|rest| !rest.is_zero()) else {
             let [revoke_at, window] = [revoke_at, herd.window].map(humantime::format_duration);
             return Err(Error::usage(format!("--revoke-at {revoke_at} must be below --duration {window}"))
                 .with_hint("lower --revoke-at, or lengthen --duration"));
         };
-        let turn_s = herd::STEPS.len() as f64 * self.batch as f64 / self.rate.per_second_f64();
+        // A list shows all certificates at once.
+        let turn_s = match self.sources {
+            Sources::All => self.sources.steps().len() as f64 * self.batch as f64 / self.rate.per_second_f64(),
+            Sources::Crl => 0.0,
+        };
         if turn_s > rest.as_secs_f64() {
             return Err(Error::usage(format!(
                 "at {} each kind of request comes to all {} certificates within {turn_s:.1} s, but only {} are left \
@@ -83,7 +87,8 @@ impl RevocationFlags {
             .with_hint("raise --rate, lower --batch, or lengthen --duration"));
         }
         let requests = self.batch.div_ceil(self.per_request);
-        let mut order = load.plan(Model::Closed { think: Duration::ZERO, rounds: Some(requests) }, 1, order::STEPS.len())?;
+        let mut order =
+            load.plan(Model::Closed { think: Duration::ZERO, rounds: Some(requests) }, 1, order::STEPS.len())?;
         order.opening = Opening::ByFirstRequest;
         order.starts_after = herd.warm_up + revoke_at;
         order.warm_up = Duration::ZERO;
@@ -109,15 +114,18 @@ impl Bench for RevocationFlags {
     fn needs(&self, load: &LoadFlags) -> Vec<Need> {
         let window = load.duration.unwrap_or(Duration::from_secs(30)) + load.warm_up.unwrap_or(Duration::from_secs(5));
         let minute = window.min(Duration::from_secs(60)).as_secs_f64();
-        let per_minute = self.rate.per_second_f64() * minute * OCSP_STEPS / herd::STEPS.len() as f64;
-        vec![
+        let per_minute = (self.rate.per_second_f64() * minute * self.sources.ocsp_share()).ceil() as u64;
+        let mut needs = vec![
             Need::Permission(order::PERMISSION),
             Need::Permission(issuance::PERMISSION),
             Need::Permission(list::PERMISSION),
             Need::Permission(CSR_PERMISSION),
             Need::Agent(1),
-            Need::Ocsp { issuer: ISSUER, per_minute: per_minute.ceil() as u64 },
-        ]
+        ];
+        if self.sources == Sources::All {
+            needs.push(Need::Ocsp { issuer: ISSUER, per_minute });
+        }
+        needs
     }
 
     fn loops(&self) -> &'static [&'static str] {
@@ -127,10 +135,11 @@ impl Bench for RevocationFlags {
 
     fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
         let (herd_plan, order_plan) = self.plans(load)?;
-        let herd = Workload { name: herd::NAME, plan: herd_plan, thresholds: herd::thresholds() };
+        let herd = Workload { name: herd::NAME, plan: herd_plan, thresholds: self.sources.thresholds() };
         // A handful of requests is too few for a quantile.
         let order = Workload { name: order::NAME, plan: order_plan, thresholds: Vec::new() };
-        let (batch, per_request, stale_within) = (self.batch, self.per_request as usize, self.stale_within);
+        let (sources, batch, stale_within) = (self.sources, self.batch, self.stale_within);
+        let per_request = self.per_request as usize;
         // The workload that is bound first has the certificates made.
         let made = Rc::new(RefCell::new(None::<Rc<Ledger>>));
         let ledger = move |certctl: &CheckedCertctl| -> Result<Rc<Ledger>> {
@@ -143,7 +152,7 @@ impl Bench for RevocationFlags {
         let same = ledger.clone();
         Ok(vec![vec![
             PlannedWorkload::new(herd, move |certctl: &CheckedCertctl| {
-                let herd = Herd::new(ledger(certctl)?, stale_within, &certctl.host())?;
+                let herd = Herd::new(sources, ledger(certctl)?, stale_within, &certctl.host())?;
                 Ok(Some((Rc::new(herd) as _, certctl.peer())))
             }),
             PlannedWorkload::new(order, move |certctl: &CheckedCertctl| {
@@ -151,6 +160,12 @@ impl Bench for RevocationFlags {
                 Ok(Some((Rc::new(order) as _, certctl.peer())))
             }),
         ]])
+    }
+
+    fn adjust(&self, choice: &mut CertctlChoice) {
+        if let CertctlChoice::Binary(choice) = choice {
+            choice.patched_for_ocsp = self.sources == Sources::All;
+        }
     }
 
     fn error_floor(&self) -> Threshold {

@@ -315,7 +315,10 @@ impl Inspection<'_> {
                 (status, _) => {
                     let (base, reason) = (&self.certctl.base, answer.reason());
                     return Err(Error::new(format!("{base}: the OCSP responder of {issuer} answers {status}: {reason}"))
-                        .with_hint("check certctl's log: the issuer has to be there and sign OCSP answers"));
+                        .with_hint(
+                        "as built, certctl refuses to write the key of its responder: have the run start it (--certctl), \
+                         which gives it one, or ask for the revocation list alone (--sources crl)",
+                    ));
                 }
             }
         }

@@ -62,6 +62,9 @@ fn certctl(text: &mut String, described: &SystemDescription) {
         .filter_map(|key| described.settings.get(key)?.as_str().map(|value| format!(", {key} {value}")))
         .collect::<String>();
     row(text, "", &format!("store {}{durability}; {}", described.store, described.trust));
+    if let Some(how) = described.patch() {
+        row(text, "", &format!("patched database ({how})"));
+    }
     if let Some(sha256) = &described.binary_sha256 {
         row(text, "", &format!("started from the binary of SHA-256 {sha256}"));
         if let Some(sha256) = &described.migrations_sha256 {

@@ -89,7 +89,8 @@ pub fn clean_issued(client: &mut DatabaseClient) -> Result<u64> {
 ///
 /// Each run of `revocation` begins with this, so that its lists hold its own certificates alone.
 pub fn clean_revoked(client: &mut DatabaseClient, kept: &str) -> Result<u64> {
-    let removed = remove_issued(client, &format!("{ISSUED} AND NOT starts_with(name, $1)"), &[&kept])?.tables[0].removed;
+    let removed =
+        remove_issued(client, &format!("{ISSUED} AND NOT starts_with(name, $1)"), &[&kept])?.tables[0].removed;
     for table in STATUS_CACHES {
         if exists(client, table)? {
             client.execute(&format!("DELETE FROM {table}"), &[]).map_err(|error| unremoved(&error))?;

@@ -171,7 +171,11 @@ pub fn verify(der: &[u8], issuer: &IssuerCertificate) -> Result<Answer, Flaw> {
 }
 
 /// Reads the one status in a response whose signature is right.
-fn status(data: &ResponseData, issuer: &IssuerCertificate, responder: Option<(i64, i64)>) -> Result<SignedStatus, Flaw> {
+fn status(
+    data: &ResponseData,
+    issuer: &IssuerCertificate,
+    responder: Option<(i64, i64)>,
+) -> Result<SignedStatus, Flaw> {
     let [single] = &data.responses[..] else { return Err(Flaw::NotOneCertificate) };
     let id = &single.cert_id;
     if id.hash_algorithm.oid != SHA1 {
@@ -187,10 +191,7 @@ fn status(data: &ResponseData, issuer: &IssuerCertificate, responder: Option<(i6
             CertStatus::Revoked(info) => Status::Revoked(seconds(info.revocation_time)),
             CertStatus::Unknown(_) => Status::Unknown,
         },
-        freshness: Freshness {
-            this_update: seconds(single.this_update),
-            next_update: single.next_update.map(seconds),
-        },
+        freshness: Freshness { this_update: seconds(single.this_update), next_update: single.next_update.map(seconds) },
         nonce: nonce(data.response_extensions.as_ref(), true)
             .or_else(|| nonce(single.single_extensions.as_ref(), false)),
         responder,

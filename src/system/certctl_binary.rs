@@ -6,6 +6,7 @@
 
 mod binary_files;
 mod binary_settings;
+mod ocsp_responder;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use tokio::time::sleep;
 
 use super::base_url::BaseUrl;
 use super::probe::Probe;
-use super::{Behaviour, Certctl, STILL_AT_WORK, Store, SystemDescription, SystemKind, Token};
+use super::{Behaviour, Certctl, PATCHED, STILL_AT_WORK, Store, SystemDescription, SystemKind, Token};
 use crate::database::{self, DatabaseClient};
 use crate::error::{Context, Error, Result};
 use crate::load::runtime::runtime;
@@ -34,6 +35,7 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 use crate::wire::tls::{self, Trust};
 use binary_files::BinaryFiles;
+use ocsp_responder::{OcspResponder, ResponderFiles};
 
 pub use binary_settings::{ChosenSettings, DAY, shown};
 
@@ -98,6 +100,8 @@ pub struct BinaryChoice {
     pub settings: ChosenSettings,
     /// True if it shares the machine's networks.
     pub shares_network: bool,
+    /// True if its database is changed so that it has an OCSP responder.
+    pub patched_for_ocsp: bool,
 }
 
 impl BinaryChoice {
@@ -162,13 +166,19 @@ impl PreparedCertctl {
         let keeper = Keeper::reserve(&LEASE, run_as)?;
         let authority = Authority::root(KeyType::EcdsaP256)?;
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1", "::1"])?;
-        let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity)?;
+        let responder = choice.patched_for_ocsp.then(OcspResponder::make).transpose()?;
+        let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity, responder.as_ref())?;
         let (trust, secrets) = (authority.trust(), Secrets::generate()?);
         let mut prepared =
             Self { choice, files, trust, secrets, run_as, starts: 0, prepared_at_work: false, cluster, keeper };
         notify(format!("preparing the database of {}", prepared.choice.program.display()));
         prepared.migrate()?;
         prepared.apply_demo_seed()?;
+        if let Some(responder) = responder {
+            let BinaryFiles { issuer, issuer_key, responder_key, .. } = &prepared.files;
+            let files = ResponderFiles { issuer, issuer_key, responder_key };
+            responder.enter(&mut prepared.open(TEMPLATE)?, &files)?;
+        }
         Ok(prepared)
     }
 
@@ -400,6 +410,9 @@ impl PreparedCertctl {
         settings.insert("network".to_owned(), network.into());
         let version = self.cluster.settings().get("server_version").map_or("", String::as_str);
         let version = version.split(' ').next().unwrap_or_default().to_owned();
+        if self.choice.patched_for_ocsp {
+            settings.insert(PATCHED.to_owned(), ocsp_responder::PATCH.into());
+        }
         SystemDescription {
             kind: SystemKind::Certctl,
             base_url: base.to_string(),

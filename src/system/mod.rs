@@ -294,6 +294,9 @@ const ENDING: Duration = Duration::from_millis(50);
 /// The name among the settings of a certctl that is loaded before the work of its start has ended: its figures are
 /// not those of a quiet one.
 const STILL_AT_WORK: &str = "still_at_work";
+/// The name among the settings of the way in which a certctl's database was changed: its figures are not those of a stock
+/// one.
+const PATCHED: &str = "patched_database";
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";
 
@@ -372,6 +375,11 @@ impl SystemDescription {
     /// Reports whether a certctl that was started had not ended the work of its start when it was loaded.
     pub fn still_at_work(&self) -> bool {
         self.settings.contains_key(STILL_AT_WORK)
+    }
+
+    /// Returns the way in which the database of a certctl was changed, if it was.
+    pub fn patch(&self) -> Option<&str> {
+        self.settings.get(PATCHED)?.as_str()
     }
 
     /// Returns the word for it in the id of a benchmark: `certctl`, `reference-postgresql`, `reference-in-memory`.

@@ -33,7 +33,14 @@ fn at(stand_in: &StandIn, arguments: &str) -> Bench {
 fn choice(stand_in: &StandIn) -> BinaryChoice {
     let flags = FlagNames::CERTCTL;
     let settings = ChosenSettings::new(&[], flags).unwrap();
-    BinaryChoice { flags, program: stand_in.program(), migrations: None, settings, shares_network: true }
+    BinaryChoice {
+        flags,
+        program: stand_in.program(),
+        migrations: None,
+        settings,
+        shares_network: true,
+        patched_for_ocsp: false,
+    }
 }
 
 /// Returns the temporary folders of a run.

@@ -83,7 +83,8 @@ impl Player {
         };
         let settings = ChosenSettings::new(&environment, names)?;
         let (migrations, shares_network) = (migrations.clone(), flags.share_network);
-        let choice = BinaryChoice { flags: names, program, migrations, settings, shares_network };
+        let choice =
+            BinaryChoice { flags: names, program, migrations, settings, shares_network, patched_for_ocsp: false };
         choice.check()?;
         Ok(Self::Certctl { choice, prepared: None })
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use clap::ValueEnum;
 
 use super::ISSUER;
 use super::held_list::{HeldList, revoked_of};
@@ -29,8 +30,8 @@ use crate::wire::request::{Method, encode, encode_as, with_header};
 
 /// The name of the workload.
 pub const NAME: &str = "status_herd";
-/// The names of the kinds of request; they take turns.
-pub const STEPS: &[&str] = &["ocsp_get", "ocsp_post", "ocsp_post_nonce", "crl"];
+/// The names of the kinds of request.
+const STEPS: &[&str] = &["ocsp_get", "ocsp_post", "ocsp_post_nonce", "crl"];
 
 const OCSP_PATH: &str = "/.well-known/pki/ocsp";
 const CRL_PATH: &str = "/.well-known/pki/crl";
@@ -43,13 +44,55 @@ const MOST_LISTS: usize = 16;
 /// revoked before the run are in it too.
 const LONGEST_LIST: usize = 16 * 1024 * 1024;
 
-/// Returns the bounds on latencies: guards against regressions, which certctl keeps with room to spare.
-pub fn thresholds() -> Vec<Threshold> {
-    let of = |step: &&'static str| {
-        [(Quantile::P95, Duration::from_millis(500)), (Quantile::P99, Duration::from_secs(1))]
-            .map(|(quantile, limit)| Threshold::Step(step, quantile, limit))
-    };
-    STEPS.iter().flat_map(of).collect()
+/// The sources of a status that are asked; their kinds of request take turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sources {
+    /// OCSP by GET, by POST and by POST with a nonce, and the revocation list.
+    #[default]
+    All,
+    /// The revocation list alone: a stock certctl answers every OCSP request with a 500.
+    Crl,
+}
+
+impl Sources {
+    /// Returns the names of the kinds of request.
+    pub const fn steps(self) -> &'static [&'static str] {
+        match self {
+            Self::All => STEPS,
+            Self::Crl => &["crl"],
+        }
+    }
+
+    /// Returns the share of the requests that are OCSP's, 0 to 1.
+    pub const fn ocsp_share(self) -> f64 {
+        match self {
+            Self::All => 0.75,
+            Self::Crl => 0.0,
+        }
+    }
+
+    /// Returns the bounds on latencies: guards against regressions, which certctl keeps with room to spare.
+    pub fn thresholds(self) -> Vec<Threshold> {
+        const BOUNDS: [(Quantile, Duration); 2] =
+            [(Quantile::P95, Duration::from_millis(500)), (Quantile::P99, Duration::from_secs(1))];
+        match self {
+            Self::All => {
+                let of = |step: &&'static str| BOUNDS.map(|(quantile, limit)| Threshold::Step(step, quantile, limit));
+                STEPS.iter().flat_map(of).collect()
+            }
+            // The times of a single step are those of the workload.
+            Self::Crl => BOUNDS.map(|(quantile, limit)| Threshold::Response(quantile, limit)).to_vec(),
+        }
+    }
+
+    /// Returns the kind of a request, and its place among all kinds.
+    fn kind(self, planned: PlannedRequest) -> (usize, Kind) {
+        let index = match self {
+            Self::All => planned.step % Kind::ALL.len(),
+            Self::Crl => Kind::ALL.len() - 1,
+        };
+        (index, Kind::ALL[index])
+    }
 }
 
 /// The kinds of request.
@@ -65,11 +108,6 @@ enum Kind {
 
 impl Kind {
     const ALL: [Self; 4] = [Self::Get, Self::Post { nonce: false }, Self::Post { nonce: true }, Self::List];
-
-    fn of(planned: PlannedRequest) -> (usize, Self) {
-        let step = planned.step % Self::ALL.len();
-        (step, Self::ALL[step])
-    }
 }
 
 /// The reason for which an answer is not the right one.
@@ -90,6 +128,7 @@ impl From<Flaw> for Fault {
 
 /// The scenario's state.
 pub struct Herd {
+    sources: Sources,
     ledger: Rc<Ledger>,
     host: String,
     /// The OCSP request without a nonce for each certificate.
@@ -137,13 +176,14 @@ impl Herd {
     ///
     /// # Errors
     /// If a request cannot be encoded.
-    pub fn new(ledger: Rc<Ledger>, stale_within: Duration, host: &str) -> Result<Self> {
+    pub fn new(sources: Sources, ledger: Rc<Ledger>, stale_within: Duration, host: &str) -> Result<Self> {
         let batch = &ledger.batch;
         let requests = batch.certificates.iter().map(|one| ocsp::encode(&batch.issuer, &one.serial, None));
         let requests = requests.collect::<Result<Vec<_>, _>>();
         let requests = requests.map_err(|flaw| Error::new(format!("encoding an OCSP request: {flaw}")))?;
         let shown = RefCell::new(std::array::from_fn(|_| Shown::new(ledger.len())));
         Ok(Self {
+            sources,
             ledger,
             host: host.to_owned(),
             requests,
@@ -161,7 +201,7 @@ impl Herd {
 
     /// Returns the certificate of a request: each kind of request goes through all of them.
     fn certificate(&self, seq: u64) -> usize {
-        (seq / STEPS.len() as u64 % self.ledger.len().max(1) as u64) as usize
+        (seq / self.steps().len() as u64 % self.ledger.len().max(1) as u64) as usize
     }
 
     /// Returns the nonce of a request: no other request of any run has it.
@@ -177,7 +217,7 @@ impl Herd {
     }
 
     fn judge_ocsp(&self, planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Result<(), Fault> {
-        let (step, kind) = Kind::of(planned);
+        let (step, kind) = self.sources.kind(planned);
         require_type(response, ocsp::RESPONSE_TYPE)?;
         let issuer = &self.ledger.batch.issuer;
         let nonce = (kind == Kind::Post { nonce: true }).then(|| self.nonce(planned.seq));
@@ -240,7 +280,7 @@ impl Herd {
     }
 
     fn judge_list(&self, planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Result<(), Fault> {
-        let (step, _) = Kind::of(planned);
+        let (step, _) = self.sources.kind(planned);
         let sent = self.conditional.borrow_mut().remove(&planned.seq);
         let list = match (response.status, sent) {
             (304, Some(sent)) => {
@@ -327,15 +367,17 @@ fn unix_time() -> i64 {
 
 impl Scenario for Herd {
     fn title(&self) -> String {
-        format!(
-            "status of {} certificates in turn: OCSP by GET, by POST, and by POST with a nonce; the revocation list, \
-             unless it is unchanged",
-            self.ledger.len()
-        )
+        let asked = match self.sources {
+            Sources::All => {
+                "OCSP by GET, by POST, and by POST with a nonce; the revocation list, unless it is unchanged"
+            }
+            Sources::Crl => "the revocation list, unless it is unchanged",
+        };
+        format!("status of {} certificates: {asked}", self.ledger.len())
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        STEPS
+        self.sources.steps()
     }
 
     fn encode(&self, planned: PlannedRequest, request: &mut Vec<u8>) -> Method {
@@ -345,7 +387,7 @@ impl Scenario for Herd {
             encode_as(Method::Post, &path, &self.host, &[], ocsp::REQUEST_TYPE, body)
         };
         let serial = &self.ledger.batch.certificates[index].serial;
-        match Kind::of(planned).1 {
+        match self.sources.kind(planned).1 {
             Kind::Get => {
                 let path = format!("{OCSP_PATH}/{ISSUER}/{}", serial.padded_hex());
                 *request = encode(Method::Get, &path, &self.host, None, "");
@@ -384,7 +426,7 @@ impl Scenario for Herd {
     }
 
     fn judge(&self, planned: PlannedRequest, start: Moment, response: &Response<'_>) -> Outcome {
-        let judged = match Kind::of(planned).1 {
+        let judged = match self.sources.kind(planned).1 {
             Kind::List => self.judge_list(planned, start, response),
             Kind::Get | Kind::Post { .. } => self.judge_ocsp(planned, start, response),
         };
@@ -437,14 +479,18 @@ impl Scenario for Herd {
         let (ordered, confirmed) = (self.ledger.first_order(), self.ledger.confirmed());
         let share = |name, count, of| Observation { name, value: Value::Share { count, of } };
         let mut observations = Vec::new();
-        for (name, shown) in UNTIL.into_iter().zip(&*shown) {
+        let skipped = Kind::ALL.len() - self.steps().len();
+        for (name, shown) in UNTIL.into_iter().zip(&*shown).skip(skipped) {
             let value = ordered.map_or(Value::Never, |ordered| shown.until(ordered, &confirmed));
             observations.push(Observation { name, value });
         }
-        for (name, shown) in STALE.into_iter().zip(&*shown) {
+        for (name, shown) in STALE.into_iter().zip(&*shown).skip(skipped) {
             observations.push(share(name, shown.stale(), shown.after_confirmation()));
         }
         observations.push(share("revocation lists answered 304 Not Modified", counts.unchanged_lists, counts.lists));
+        if self.sources == Sources::Crl {
+            return observations;
+        }
         observations.push(share(
             "OCSP answers by POST that say unknown about a serial number with a leading zero (certctl's defect)",
             counts.padded_unknown,
@@ -471,6 +517,8 @@ impl Scenario for Herd {
         ];
         let shown = self.shown.borrow();
         let broken = OVERDUE.into_iter().zip(&*shown).filter(|(_, shown)| shown.overdue() > 0);
-        broken.map(|(what, shown)| Breach::Rule { what, count: shown.overdue(), of: shown.after_confirmation() }).collect()
+        broken
+            .map(|(what, shown)| Breach::Rule { what, count: shown.overdue(), of: shown.after_confirmation() })
+            .collect()
     }
 }

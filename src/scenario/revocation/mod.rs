@@ -5,8 +5,8 @@
 //! ordered, and by that at which certctl confirmed it.
 
 pub mod batch;
-pub mod herd;
 mod held_list;
+pub mod herd;
 pub mod ledger;
 pub mod order;
 mod shown;

@@ -13,8 +13,8 @@ use crate::clock::Moment;
 use crate::database::DatabaseClient;
 use crate::error::Result;
 use crate::load::arrival::PlannedRequest;
-use crate::measure::Outcome;
 use crate::measure::Measurement;
+use crate::measure::Outcome;
 use crate::measure::observation::{Observation, Value};
 use crate::measure::validity::Work;
 use crate::scenario::audit::{self, AuditCheck, AuditRows};
@@ -132,7 +132,10 @@ impl Scenario for RevocationOrder {
         let names = format!("{}%", Batch::prefix(&self.ledger.batch.run));
         let (revoked, in_doubt) = (self.revoked.get(), unanswered * self.per_request as u64);
         for (name, sql) in [
-            ("certificates revoked", "SELECT count(*) FROM managed_certificates WHERE name LIKE $1 AND status = 'Revoked'"),
+            (
+                "certificates revoked",
+                "SELECT count(*) FROM managed_certificates WHERE name LIKE $1 AND status = 'Revoked'",
+            ),
             (
                 "revocations recorded",
                 "SELECT count(*) FROM certificate_revocations JOIN managed_certificates AS c ON c.id = certificate_id \
