@@ -19,6 +19,9 @@ use crate::system::{Certctl, CheckedCertctl, System, reference};
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
+/// The reference server's limit of OCSP requests; 0 is none.
+const OCSP_LIMIT: &str = "CERTCTL_REFERENCE_OCSP_LIMIT";
+
 /// The choice of a system under test, which flags make.
 pub trait SystemChoice {
     /// The system under test, once it is prepared.
@@ -71,7 +74,13 @@ impl SystemChoice for CertctlChoice {
                         preflight::is_path(directory)?;
                     }
                 }
-                let start = ReferenceStart { behaviour, sizes: sizes(needs), ..ReferenceStart::new(program, store) };
+                let sizes = sizes(needs);
+                let environment: Vec<_> = match needs.iter().any(|need| matches!(need, Need::Ocsp { .. })) {
+                    true => vec![(OCSP_LIMIT.to_owned(), "0".to_owned())],
+                    false => Vec::new(),
+                };
+                let start = ReferenceStart::new(program, store);
+                let start = ReferenceStart { behaviour, sizes, environment: &environment, ..start };
                 reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };

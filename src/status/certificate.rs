@@ -48,11 +48,15 @@ impl IssuerCertificate {
     /// If it is not one.
     pub fn from_der(der: &[u8]) -> Result<Self, Flaw> {
         let signed = Signed::from_der(der).map_err(|_| Flaw::Encoding)?;
-        Self::from_content(signed.content).ok_or(Flaw::Encoding)
+        Self::of_signed(&signed).ok_or(Flaw::Encoding)
     }
 
-    fn from_content(content: &[u8]) -> Option<Self> {
-        let certificate = TbsCertificate::from_der(content).ok()?;
+    fn of_signed(signed: &Signed<'_>) -> Option<Self> {
+        let certificate = TbsCertificate::from_der(signed.content).ok()?;
+        // The algorithm is stated within the signed content too (RFC 5280, section 4.1.1.2).
+        if certificate.signature.to_der().ok()? != signed.algorithm.to_der().ok()? {
+            return None;
+        }
         let key_bits = certificate.subject_public_key_info.subject_public_key.as_bytes()?;
         let usages = certificate.extensions.iter().flatten().find(|one| one.extn_id == EXTENDED_KEY_USAGE);
         let usages = usages.and_then(|usages| ExtendedKeyUsage::from_der(usages.extn_value.as_bytes()).ok());
@@ -75,7 +79,7 @@ impl IssuerCertificate {
     /// If it did not, or its bytes are no certificate.
     pub fn verify(&self, certificate: &[u8]) -> Result<(), Flaw> {
         let signed = Signed::from_der(certificate).map_err(|_| Flaw::Encoding)?;
-        let subject = Self::from_content(signed.content).ok_or(Flaw::Encoding)?;
+        let subject = Self::of_signed(&signed).ok_or(Flaw::Encoding)?;
         if subject.issuer != self.subject { Err(Flaw::Issuer) } else { signed.verify(&self.key) }
     }
 
@@ -86,7 +90,7 @@ impl IssuerCertificate {
     /// If the issuer does not authorise it, or it is no certificate.
     pub(super) fn authorised(&self, der: &[u8]) -> Result<(Self, (i64, i64)), Flaw> {
         let signed = Signed::from_der(der).map_err(|_| Flaw::Encoding)?;
-        let responder = Self::from_content(signed.content).ok_or(Flaw::Encoding)?;
+        let responder = Self::of_signed(&signed).ok_or(Flaw::Encoding)?;
         if responder.issuer != self.subject || !responder.signs_ocsp || signed.verify(&self.key).is_err() {
             return Err(Flaw::Responder);
         }

@@ -20,4 +20,5 @@ mod report;
 mod repository;
 mod sidecars;
 mod splice;
+mod status;
 mod workflows;

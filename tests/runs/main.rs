@@ -20,6 +20,7 @@ mod peers;
 mod preflight;
 mod remote;
 mod report_verb;
+mod revocation;
 mod saved;
 mod secrets;
 mod signals;

@@ -149,7 +149,7 @@ impl Scenario for RevocationOrder {
     }
 
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim { name: "certificates revoked", counter: "certificates_revoked", claimed: self.revoked.get() }]
+        vec![Claim { name: "certificates revoked", counter: "revocations", claimed: self.revoked.get() }]
     }
 
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {

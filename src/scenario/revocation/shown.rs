@@ -24,7 +24,7 @@ pub enum Word {
 /// The statuses of one kind of request.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// The last word about each certificate, from its order on.
+    /// The last word about each certificate, from the first order on.
     last: Vec<Option<Word>>,
     /// The end of the last answer that did not say revoked.
     last_good: Option<Moment>,
@@ -48,7 +48,7 @@ impl Shown {
         }
     }
 
-    /// Notes the word of an answer that had arrived by `end`, about a certificate whose revocation was ordered.
+    /// Notes the word of an answer that had arrived by `end`, after the first order.
     pub fn note(&mut self, certificate: usize, word: Word, is_after_confirmation: bool, end: Moment) {
         self.after_confirmation += u64::from(is_after_confirmation && word != Word::Nothing);
         if let Word::Good { is_stale, is_overdue } = word {
