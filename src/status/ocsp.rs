@@ -26,8 +26,10 @@ const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
 /// Encodes a request about one certificate of an issuer, with a nonce if there is one.
 ///
 /// # Errors
-/// If the serial number is empty or the nonce too long to be encoded.
+/// If the serial number has 160 bits or more, or the nonce is too long to be encoded.
 pub fn encode(issuer: &IssuerCertificate, serial: &Serial, nonce: Option<&[u8]>) -> Result<Vec<u8>, Flaw> {
+    // A number has at least one byte.
+    let number = if serial.as_bytes().is_empty() { &[0] } else { serial.as_bytes() };
     let encode = || {
         let extension = |nonce: &[u8]| {
             let value = OctetString::new(OctetString::new(nonce)?.to_der()?)?;
@@ -37,7 +39,7 @@ pub fn encode(issuer: &IssuerCertificate, serial: &Serial, nonce: Option<&[u8]>)
             hash_algorithm: AlgorithmIdentifierOwned { oid: SHA1, parameters: Some(AnyRef::NULL.into()) },
             issuer_name_hash: OctetString::new(&*issuer.name_hash)?,
             issuer_key_hash: OctetString::new(&*issuer.key_hash)?,
-            serial_number: SerialNumber::new(serial.as_bytes())?,
+            serial_number: SerialNumber::new(number)?,
         };
         let request_list = vec![Request { req_cert, single_request_extensions: None }];
         let request_extensions = nonce.map(|nonce| extension(nonce).map(|one| vec![one])).transpose()?;
