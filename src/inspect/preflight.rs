@@ -299,7 +299,7 @@ impl Inspection<'_> {
 
     /// Sends as many OCSP requests as certctl's default limiter answers, and one more, if the run needs so many. They
     /// are about a serial number that no certificate has.
-    async fn ocsp_is_not_limited(&mut self, issuer: &str, per_minute: u64) -> Result<()> {
+    pub(super) async fn ocsp_is_not_limited(&mut self, issuer: &str, per_minute: u64) -> Result<()> {
         let path = format!("/.well-known/pki/ocsp/{issuer}/{:040x}", 0);
         let probes = if per_minute as f64 > OCSP_LIMIT as f64 * OCSP_SHARE { OCSP_LIMIT + 1 } else { 1 };
         let start = Moment::now();

@@ -1,8 +1,8 @@
 //! Signed structures of X.509: the bytes that are signed, the algorithm, and the signature.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, VerificationAlgorithm,
 };
 use x509_cert::der::asn1::{BitStringRef, ObjectIdentifier};
 use x509_cert::der::{Decode as _, Reader, Result, SliceReader};
@@ -55,6 +55,8 @@ impl<'a> Signed<'a> {
             (RSA, RSA_SHA384) => &RSA_PKCS1_2048_8192_SHA384,
             (RSA, RSA_SHA512) => &RSA_PKCS1_2048_8192_SHA512,
             (EC, ECDSA_SHA256) if curve() == Some(P256) => &ECDSA_P256_SHA256_ASN1,
+            (EC, ECDSA_SHA384) if curve() == Some(P256) => &ECDSA_P256_SHA384_ASN1,
+            (EC, ECDSA_SHA256) if curve() == Some(P384) => &ECDSA_P384_SHA256_ASN1,
             (EC, ECDSA_SHA384) if curve() == Some(P384) => &ECDSA_P384_SHA384_ASN1,
             _ => return Err(Flaw::Unsupported),
         };

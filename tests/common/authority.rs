@@ -165,8 +165,8 @@ impl ScriptedAuthority {
         };
         let is_revoked = rows.revoked.contains(serial) || self.misconduct == Misconduct::RevokedBefore;
         let mut number = serial.as_bytes().to_vec();
-        if self.misconduct == Misconduct::OtherSerial {
-            *number.last_mut().unwrap() ^= 0x80;
+        if let Some(last) = number.last_mut().filter(|_| self.misconduct == Misconduct::OtherSerial) {
+            *last ^= 0x80;
         }
         let this_update = self.this_update();
         let single = SingleResponse {

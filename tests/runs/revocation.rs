@@ -115,10 +115,8 @@ fn revoked_before_the_order_is_a_wrong_answer() {
         let (ok, wrong) = (of_step(herd, step, "ok"), of_step(herd, step, "wrong answer"));
         assert!(ok >= 15 && wrong >= 15 && ok + wrong == 40, "{step}: {ok} right, {wrong} wrong");
     }
-    for flaw in ["it says revoked before that was ordered", "it lists a certificate before its revocation was ordered"]
-    {
-        assert!(finished.stdout.contains(flaw), "{flaw}: {}", finished.stdout);
-    }
+    let flaw = "it says revoked before that was ordered";
+    assert!(finished.stdout.contains(flaw), "{}", finished.stdout);
 }
 
 #[test]
@@ -165,8 +163,8 @@ fn a_limiter_of_ocsp_requests_is_named_before_the_load() {
 
 #[test]
 fn a_certificate_that_is_left_out_is_a_wrong_answer() {
-    let finished = run_at(Misconduct::LeftOut, "").exits(3);
-    let summary = finished.summary();
+    // Two wrong answers of 162 may be chance.
+    let summary = run_at(Misconduct::LeftOut, "").invalid_or_breached().summary();
     let [herd, order] = both(&summary);
     assert_eq!((outcome_of(order, "wrong answer"), outcome_of(herd, "ok")), (2, 160));
     assert_eq!(observed(order, "certificates whose revocation was confirmed")["count"], 0);
@@ -192,7 +190,11 @@ fn a_smoke_run_revokes_certificates_in_memory() {
     let summary = Bench::named("revocation", "--in-memory").smoke().run().exits(0).summary();
     let [herd, order] = both(&summary);
     assert_eq!(outcome_of(order, "ok"), 2);
-    assert_work(order, &[("certificates revoked", 10)]);
+    let [work] = &order["work"].as_array().unwrap()[..] else { panic!("{order:#}") };
+    assert_eq!(
+        (&work["name"], &work["claimed"], &work["found"]),
+        (&"certificates revoked".into(), &10.into(), &10.into())
+    );
     assert_eq!(herd["work"].as_array().unwrap().len(), 2, "{herd:#}");
     assert_schema(&summary);
 }

@@ -102,7 +102,7 @@ mod tests {
     fn a_status_is_due_by_order_and_confirmation() {
         let root = Authority::root(KeyType::EcdsaP256).unwrap();
         let issuer = IssuerCertificate::from_der(root.certificate()).unwrap();
-        let certificate = |number| super::super::batch::BatchCertificate {
+        let certificate = |number: u8| super::super::batch::BatchCertificate {
             id: number.to_string(),
             serial: Serial::new(&[number]).unwrap(),
         };
