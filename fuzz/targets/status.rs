@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use certctl_bench::provision::pki::{Authority, KeyType};
-use certctl_bench::status::ocsp::{self, Answer};
+use certctl_bench::status::ocsp::{self, OcspAnswer};
 use certctl_bench::status::{IssuerCertificate, Serial, crl, serial_of};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,7 +20,7 @@ static ISSUER: LazyLock<IssuerCertificate> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let [reader, bytes @ ..] = data else { return };
     match reader % 4 {
-        0 => assert!(!matches!(ocsp::verify(bytes, &ISSUER), Ok(Answer::Status(_)))),
+        0 => assert!(!matches!(ocsp::verify(bytes, &ISSUER), Ok(OcspAnswer::Status(_)))),
         1 => assert!(crl::verify(bytes, &ISSUER).is_err()),
         2 => {
             assert!(ISSUER.verify(bytes).is_err());

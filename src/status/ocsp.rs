@@ -51,7 +51,7 @@ pub fn encode(issuer: &IssuerCertificate, serial: &Serial, nonce: Option<&[u8]>)
 
 /// An answer whose form, issuer and signature are right. It still has to fit the request, and the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum OcspAnswer {
     /// The responder refuses to answer, or cannot (RFC 6960, section 2.3). Such an answer has no signature.
     Refused(Refusal),
     /// The status of a certificate.
@@ -148,7 +148,7 @@ impl SignedStatus {
 ///
 /// # Errors
 /// If a relying party would reject it, whatever its request was.
-pub fn verify(der: &[u8], issuer: &IssuerCertificate) -> Result<Answer, Flaw> {
+pub fn verify(der: &[u8], issuer: &IssuerCertificate) -> Result<OcspAnswer, Flaw> {
     let response = OcspResponse::from_der(der).map_err(|_| Flaw::Encoding)?;
     let refusal = match response.response_status {
         OcspResponseStatus::Successful => None,
@@ -159,7 +159,7 @@ pub fn verify(der: &[u8], issuer: &IssuerCertificate) -> Result<Answer, Flaw> {
         OcspResponseStatus::Unauthorized => Some(Refusal::Unauthorized),
     };
     let bytes = match (refusal, response.response_bytes) {
-        (Some(refusal), None) => return Ok(Answer::Refused(refusal)),
+        (Some(refusal), None) => return Ok(OcspAnswer::Refused(refusal)),
         (None, Some(bytes)) => bytes,
         _ => return Err(Flaw::Encoding),
     };
@@ -169,7 +169,7 @@ pub fn verify(der: &[u8], issuer: &IssuerCertificate) -> Result<Answer, Flaw> {
     let basic = Basic::from_der(bytes.response.as_bytes()).map_err(|_| Flaw::Encoding)?;
     let data = ResponseData::from_der(basic.signed.content).map_err(|_| Flaw::Encoding)?;
     let responder = basic.verify(&data.responder_id, issuer)?;
-    status(&data, issuer, responder).map(Answer::Status)
+    status(&data, issuer, responder).map(OcspAnswer::Status)
 }
 
 /// Reads the one status in a response whose signature is right.

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
-use certctl_bench::status::ocsp::{self, Answer, Refusal, SignedStatus, Status};
+use certctl_bench::status::ocsp::{self, OcspAnswer, Refusal, SignedStatus, Status};
 use certctl_bench::status::{Flaw, IssuerCertificate, Serial, crl, serial_of};
 use rcgen::ExtendedKeyUsagePurpose;
 use tempfile::TempDir;
@@ -83,8 +83,8 @@ impl Authorities {
 
     fn verify(&self, answer: &[u8]) -> Result<SignedStatus, Flaw> {
         match ocsp::verify(answer, &self.issuer)? {
-            Answer::Status(signed) => Ok(signed),
-            Answer::Refused(refusal) => panic!("{refusal:?}"),
+            OcspAnswer::Status(signed) => Ok(signed),
+            OcspAnswer::Refused(refusal) => panic!("{refusal:?}"),
         }
     }
 
@@ -182,7 +182,7 @@ fn a_refusal_has_no_status() {
         (5, Refusal::SignatureRequired),
         (6, Refusal::Unauthorized),
     ] {
-        assert_eq!(ocsp::verify(&[0x30, 3, 0x0a, 1, status], &issuer), Ok(Answer::Refused(refusal)));
+        assert_eq!(ocsp::verify(&[0x30, 3, 0x0a, 1, status], &issuer), Ok(OcspAnswer::Refused(refusal)));
     }
     // Successful, but without an answer; and a status that does not exist.
     for wrong in [0, 4, 7] {

@@ -24,7 +24,7 @@ use crate::measure::threshold::Threshold;
 use crate::measure::validity::Work;
 use crate::measure::{Measurement, Outcome, Quantile};
 use crate::scenario::{Claim, Scenario, audit, other_type, unwanted};
-use crate::status::ocsp::{self, Answer, Refusal, SignedStatus, Status};
+use crate::status::ocsp::{self, OcspAnswer, Refusal, SignedStatus, Status};
 use crate::status::{Flaw, crl};
 use crate::wire::http1::Response;
 use crate::wire::request::{Method, encode, encode_as, with_header};
@@ -136,7 +136,7 @@ pub struct Herd {
     requests: Vec<Vec<u8>>,
     /// The time after the confirmation of a revocation from which an OCSP answer may not be the old one.
     stale_within: Duration,
-    answers: RefCell<VerifiedAnswers<Result<Answer, Flaw>>>,
+    answers: RefCell<VerifiedAnswers<Result<OcspAnswer, Flaw>>>,
     lists: RefCell<VerifiedAnswers<Result<Rc<Received>, Flaw>>>,
     /// The newest list.
     held: RefCell<Option<Rc<HeldList>>>,
@@ -231,15 +231,15 @@ impl Herd {
             None => self.answers.borrow_mut().get(response.body, |bytes| ocsp::verify(bytes, issuer))?,
         };
         let signed = match answer {
-            Answer::Status(signed) => {
+            OcspAnswer::Status(signed) => {
                 self.count(|counts| counts.statuses += 1);
                 signed
             }
-            Answer::Refused(Refusal::Unauthorized | Refusal::TryLater) => {
+            OcspAnswer::Refused(Refusal::Unauthorized | Refusal::TryLater) => {
                 self.count(|counts| counts.limited += 1);
                 return Err(Fault::Refused);
             }
-            Answer::Refused(refusal) => return Err(Fault::Wrong(format!("it says {}", refusal.label()))),
+            OcspAnswer::Refused(refusal) => return Err(Fault::Wrong(format!("it says {}", refusal.label()))),
         };
         let index = self.certificate(planned.seq);
         signed.check(&self.ledger.batch.certificates[index].serial, nonce.as_deref(), unix_time())?;

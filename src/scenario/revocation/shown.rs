@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_the_responder_does_not_know_hold_nothing_up() {
+    fn unknown_certificates_hold_nothing_up() {
         let mut shown = Shown::new(2);
         shown.note(0, Word::Nothing, true, at(10));
         assert_eq!(shown.until(at(0), &[0]), Value::NotWithin(Duration::from_millis(10)));
