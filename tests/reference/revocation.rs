@@ -44,7 +44,7 @@ fn a_revoked_certificate_is_no_longer_good() {
 
         let path = format!("/api/v1/certificates/{}/revoke", certificate_id(1));
         let headers = [("Authorization", &*format!("Bearer {ADMIN}")), ("Content-Type", "application/json")];
-        let mut revoke = |body: &str| server.connect().send("POST", &path, &headers, body);
+        let revoke = |body: &str| server.connect().send("POST", &path, &headers, body);
         assert_eq!(revoke("{\"reason\":\"boredom\"}").failure().1, "invalid revocation reason: boredom");
         let revoked = revoke("{\"reason\":\"keyCompromise\"}");
         assert_eq!(revoked.shape(), (200, "application/json", "{\"status\":\"revoked\"}\n"));
@@ -192,14 +192,24 @@ fn odd_requests_of_relying_parties_are_refused_as_in_certctl() {
 #[test]
 fn beyond_the_limit_the_answer_is_200_and_unauthorized() {
     for server in servers(0, &["--ocsp-limit", "2"]) {
-        let answers = [0; 3].map(|_| relying_party::get(&server, "0a"));
-        assert_eq!(answers.each_ref().map(|answer| answer.status), [200; 3]);
-        assert_eq!(
-            answers.each_ref().map(response_status)[1..],
-            [OcspResponseStatus::Successful, OcspResponseStatus::Unauthorized]
-        );
-        assert_eq!(answers.each_ref().map(|answer| answer.header("retry-after")), [None, None, Some("60")]);
-        server.until_work(&json!({"ocsp_answers": 2, "ocsp_limited": 1, "audit_rows": 0}));
+        // On a machine so slow that a minute passes between two of them, more requests are within the limit.
+        let mut served = 0;
+        let limited = loop {
+            let answer = relying_party::get(&server, "0a");
+            assert_eq!(answer.status, 200);
+            if response_status(&answer) == OcspResponseStatus::Unauthorized {
+                break answer;
+            }
+            assert_eq!(
+                (response_status(&answer), answer.header("retry-after")),
+                (OcspResponseStatus::Successful, None)
+            );
+            served += 1;
+            assert!(served < 100, "nothing is limited");
+        };
+        assert_eq!(limited.header("retry-after"), Some("60"));
+        assert!(served >= 2, "limited after {served}");
+        server.until_work(&json!({"ocsp_answers": served, "ocsp_limited": 1, "audit_rows": 0}));
     }
     for server in servers(0, &["--ocsp-limit", "0"]) {
         let mut client = server.connect();
