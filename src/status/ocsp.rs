@@ -96,7 +96,7 @@ pub struct SignedStatus {
     /// The span of time for which this is so.
     pub freshness: Freshness,
     /// The nonce that the answer repeats, where there is one.
-    pub nonce: Option<Nonce>,
+    pub nonce: Option<RepeatedNonce>,
     /// The validity of the responder's own certificate, in seconds since 1970, if it has one.
     responder: Option<(i64, i64)>,
 }
@@ -114,7 +114,7 @@ pub enum Status {
 
 /// A nonce that an answer repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nonce {
+pub struct RepeatedNonce {
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// True if it is among the extensions of the whole response, as RFC 6960, section 4.4.1, demands; false if it is
@@ -204,10 +204,10 @@ fn seconds(time: OcspGeneralizedTime) -> i64 {
     time.0.to_unix_duration().as_secs() as i64
 }
 
-fn nonce(extensions: Option<&Extensions>, is_in_place: bool) -> Option<Nonce> {
+fn nonce(extensions: Option<&Extensions>, is_in_place: bool) -> Option<RepeatedNonce> {
     let extension = extensions?.iter().find(|one| one.extn_id == NONCE)?;
     let bytes = OctetString::from_der(extension.extn_value.as_bytes()).ok()?;
-    Some(Nonce { bytes: bytes.into_bytes(), is_in_place })
+    Some(RepeatedNonce { bytes: bytes.into_bytes(), is_in_place })
 }
 
 /// A BasicOCSPResponse, as it was received.
