@@ -14,6 +14,7 @@
 //! | [`files`] | atomic writes, bounded reads |
 //! | [`database`] | sessions at PostgreSQL |
 //! | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
+//! | [`status`] | the revocation status of certificates: OCSP and CRLs, verified |
 //! | [`measure`] | samples, distributions, outcomes, timeline, machine use, thresholds, the rules of validity |
 //! | [`load`] | arrival schedules, pacing, the worker pool, warm-up, drain |
 //! | [`provision`] | what a run starts and stops: processes, PostgreSQL, daemons, certificates |
@@ -60,6 +61,7 @@ pub mod run;
 pub mod scenario;
 pub mod seed;
 pub mod servers;
+pub mod status;
 pub mod summary;
 pub mod system;
 pub mod terminal;

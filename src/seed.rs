@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-pub use clean::{Cleaned, TableCleaned, clean, clean_issued, enrolment_contact, reset};
+pub use clean::{Cleaned, TableCleaned, clean, clean_issued, clean_revoked, enrolment_contact, reset};
 pub use connection::{addresses, connect, exists, redact_url};
 pub use foreign_rows::{is_own_certificate, refuse_foreign};
 pub use restore::{DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_fleet};

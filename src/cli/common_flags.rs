@@ -287,14 +287,8 @@ impl SystemArgs for CertctlFlags {
             let flags = FlagNames::CERTCTL;
             let settings = ChosenSettings::new(&self.certctl_env, flags)?;
             let (migrations, shares_network) = (self.certctl_migrations, self.share_network);
-            return Ok(CertctlChoice::Binary(BinaryChoice {
-                flags,
-                program,
-                migrations,
-                settings,
-                shares_network,
-                patched_for_acme: false,
-            }));
+            let choice = BinaryChoice { flags, program, migrations, settings, shares_network, patches: Vec::new() };
+            return Ok(CertctlChoice::Binary(choice));
         }
         let Some(base) = self.target.or_else(|| environment.variable("CERTCTL_BASE")) else {
             if self.access.allow_foreign_rows {

@@ -23,6 +23,7 @@ pub mod registry;
 mod remote;
 pub mod report;
 pub mod request_loop;
+pub mod revocation_flags;
 mod saved;
 pub mod seed;
 mod session;

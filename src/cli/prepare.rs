@@ -12,12 +12,15 @@ use crate::error::Result;
 use crate::inspect::preflight::{self, Findings};
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
-use crate::system::certctl_binary::{self, BinaryChoice};
+use crate::system::certctl_binary::{self, BinaryChoice, DatabasePatch};
 use crate::system::connectors::{Connectors, DaemonChoice};
 use crate::system::reference::{ReferenceStart, StoreChoice};
 use crate::system::{Certctl, CheckedCertctl, System, reference};
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
+
+/// The reference server's limit of OCSP requests; 0 is none.
+const OCSP_LIMIT: &str = "CERTCTL_REFERENCE_OCSP_LIMIT";
 
 /// The choice of a system under test, which flags make.
 pub trait SystemChoice {
@@ -65,15 +68,23 @@ impl SystemChoice for CertctlChoice {
         let finalizes = needs.contains(&Need::AcmeFinalization);
         let certctl = match self {
             Self::Running(certctl) => *certctl,
-            Self::Binary(choice) => start(BinaryChoice { patched_for_acme: finalizes, ..choice }, sizes(needs))?,
+            Self::Binary(mut choice) => {
+                choice.patches = patches(needs);
+                start(choice, sizes(needs))?
+            }
             Self::Reference(store, behaviour) => {
                 for need in needs {
                     if let Need::Acme { directory, .. } = need {
                         preflight::is_path(directory)?;
                     }
                 }
-                let (sizes, new) = (sizes(needs), ReferenceStart::new(program, store));
-                let start = ReferenceStart { behaviour, sizes, finalizes, ..new };
+                let sizes = sizes(needs);
+                let environment: Vec<_> = match needs.iter().any(|need| matches!(need, Need::Ocsp { .. })) {
+                    true => vec![(OCSP_LIMIT.to_owned(), "0".to_owned())],
+                    false => Vec::new(),
+                };
+                let start = ReferenceStart::new(program, store);
+                let start = ReferenceStart { behaviour, sizes, finalizes, environment: &environment, ..start };
                 reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };
@@ -98,6 +109,16 @@ impl SystemChoice for DaemonChoice {
     fn prepare(self, program: &Path, _needs: &[Need]) -> Result<Connectors> {
         Connectors::prepare(self, program, &mut |line| errln!("{line}"))
     }
+}
+
+/// Returns the changes of a certctl's database that `needs` take.
+pub(super) fn patches(needs: &[Need]) -> Vec<DatabasePatch> {
+    let patch = |need: &Need| match need {
+        Need::AcmeFinalization => Some(DatabasePatch::AcmeFinalization),
+        Need::Ocsp { .. } => Some(DatabasePatch::OcspResponder),
+        _ => None,
+    };
+    needs.iter().filter_map(patch).collect()
 }
 
 /// Checks that a certctl that runs can be loaded as `needs` say.
@@ -185,7 +206,7 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
         match need {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
-            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) => {}
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Ocsp { .. } => {}
             Need::AcmeAlone | Need::AcmeFinalization | Need::Acme { .. } => {}
         }
     }

@@ -7,6 +7,7 @@ use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::connector_tier_flags::ConnectorTierFlags;
+use super::revocation_flags::RevocationFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
@@ -32,7 +33,7 @@ pub struct PlannedLoad {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [BenchTarget; 7] = [
+pub const ALL: [BenchTarget; 8] = [
     entry::<AcmeBurstFlags>(),
     entry::<AcmeEnrollFlags>(),
     entry::<AcmeFlowFlags>(),
@@ -40,6 +41,7 @@ pub const ALL: [BenchTarget; 7] = [
     entry::<ApiTierFlags>(),
     entry::<BulkRenewalFlags>(),
     entry::<ConnectorTierFlags>(),
+    entry::<RevocationFlags>(),
 ];
 
 const fn entry<B: Bench>() -> BenchTarget {

@@ -37,6 +37,14 @@ const LIMITER_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest time, and the most probes, of a proof that the limiter is off.
 const LIMITER_PROOF_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const LIMITER_PROOF_PROBES: usize = 2_000;
+/// The OCSP requests that certctl's default limiter answers within a minute, for each address.
+const OCSP_LIMIT: u64 = 1_000;
+/// The share of those that a run may take without a proof that there is no such limit, since earlier runs take some too.
+const OCSP_SHARE: f64 = 0.5;
+/// The OCSP answer "unauthorized" (RFC 6960, section 4.2.1), with which the limiter refuses.
+const REFUSED: &[u8] = &[0x30, 3, 0x0a, 1, 6];
+/// The longest time of that proof.
+const OCSP_PATIENCE: Duration = Duration::from_secs(20);
 /// The longest time of the whole preflight.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -77,6 +85,7 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                 // Nobody else has rows there, whatever certctl's demo seed has by now.
                 Need::OnlyOurs(_) if certctl.has_private_database() => {}
                 Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
+                Need::Ocsp { issuer, per_minute } => inspection.ocsp_is_not_limited(issuer, *per_minute).await?,
                 Need::Database => inspection.database_is_given()?,
                 Need::AcmeAlone | Need::AcmeFinalization => {}
                 Need::Acme { directory, bearer, renewal_info: needs_renewal_info } => {
@@ -150,6 +159,7 @@ fn granted_by(permission: &str) -> &'static str {
     match permission {
         "cert.read" => "grant r-agent or r-operator",
         "agent.read" => "grant r-operator or r-viewer",
+        "cert.bulk_revoke" => "grant r-admin",
         _ if permission.starts_with("agent.") => "grant r-agent",
         _ => "grant r-operator",
     }
@@ -296,6 +306,42 @@ impl Inspection<'_> {
             is_off |= f64::from(right) > let_through;
         }
         if self.probe.was_limited() { Err(self.limited()) } else { Ok(is_off) }
+    }
+
+    /// Sends as many OCSP requests as certctl's default limiter answers, and one more, if the run needs so many. They
+    /// are about a serial number that no certificate has.
+    pub(super) async fn ocsp_is_not_limited(&mut self, issuer: &str, per_minute: u64) -> Result<()> {
+        let path = format!("/.well-known/pki/ocsp/{issuer}/{:040x}", 0);
+        let probes = if per_minute as f64 > OCSP_LIMIT as f64 * OCSP_SHARE { OCSP_LIMIT + 1 } else { 1 };
+        let start = Moment::now();
+        for _ in 0..probes {
+            if Moment::now() - start > OCSP_PATIENCE {
+                break;
+            }
+            let answer = self.probe.get(&path).await?;
+            match (answer.status, &answer.body[..]) {
+                (200, REFUSED) => return Err(self.ocsp_limited()),
+                (200, _) if !answer.is_html() && !answer.is_json => {}
+                (429, _) => return Err(self.limited()),
+                (status, _) => {
+                    let (base, reason) = (&self.certctl.base, answer.reason());
+                    return Err(Error::new(format!("{base}: the OCSP responder of {issuer} answers {status}: {reason}"))
+                        .with_hint(
+                        "as built, certctl refuses to write the key of its responder: have the run start it (--certctl), \
+                         which gives it one, or ask for the revocation list alone (--sources crl)",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ocsp_limited(&self) -> Error {
+        Error::new(format!(
+            "{}: certctl's limiter of OCSP requests is on and would refuse most of them",
+            self.certctl.base
+        ))
+        .with_hint("start certctl with CERTCTL_OCSP_RATE_LIMIT_PER_IP_MIN=0, or wait a minute and lower --rate")
     }
 
     async fn agent_is_seeded(&mut self, number: u64) -> Result<()> {

@@ -26,8 +26,10 @@ pub enum Value {
     },
     /// The duration of an event.
     Duration(Duration),
-    /// The event did not occur.
+    /// The event did not occur, without which the run says nothing.
     Never,
+    /// The event did not occur within this time, which the run observed, and that is a result.
+    NotWithin(Duration),
 }
 
 /// Returns a duration as text for people.
@@ -44,6 +46,7 @@ impl fmt::Display for Observation {
             Value::Share { count, of } => write!(f, "{count} of {of}"),
             Value::Duration(duration) => f.write_str(&show(duration)),
             Value::Never => f.write_str("never"),
+            Value::NotWithin(span) => write!(f, "not within {}", show(span)),
         }
     }
 }

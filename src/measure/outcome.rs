@@ -12,7 +12,7 @@ use crate::wire::FaultKind;
 pub enum Outcome {
     /// The right answer.
     Ok,
-    /// 429: a rate limiter refused.
+    /// 429, or its counterpart in a protocol within HTTP, such as OCSP's: a rate limiter refused.
     Refused,
     /// A status other than the one that the scenario wants, even if it means success.
     Failed(u16),

@@ -67,7 +67,7 @@ impl fmt::Display for KeyType {
 /// hundred million.
 const SIGNATURES: usize = 64;
 
-/// A certificate authority. Its key never leaves the process.
+/// A certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// The certificates that follow a leaf in a handshake: every authority from this one up, except the root.
@@ -126,6 +126,11 @@ impl Authority {
     /// Returns the authority's own certificate as PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// Returns the authority's private key as PEM, for a server that is to sign with it. Never log it.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// Returns trust in this authority alone.

@@ -63,7 +63,7 @@ fn certctl(text: &mut String, described: &SystemDescription) {
         .collect::<String>();
     row(text, "", &format!("store {}{durability}; {}", described.store, described.trust));
     if let Some(how) = described.patch() {
-        row(text, "", &format!("patched database ({how}): stock certctl cannot finalize ACME orders"));
+        row(text, "", &format!("patched database ({how})"));
     }
     if let Some(sha256) = &described.binary_sha256 {
         row(text, "", &format!("started from the binary of SHA-256 {sha256}"));
@@ -279,11 +279,13 @@ fn observed(facts: &ObservationFacts) -> String {
 
 /// Renders the value of an observation.
 pub(super) fn observed_value(facts: &ObservationFacts) -> String {
-    match (facts.count, facts.of, facts.duration_s) {
-        (Some(count), Some(of), _) => format!("{count} of {of}"),
-        (Some(count), None, _) => count.to_string(),
-        (None, _, Some(duration_s)) => show(Duration::from_secs_f64(duration_s)),
-        (None, _, None) => "never".to_owned(),
+    let shown = |seconds| show(Duration::from_secs_f64(seconds));
+    match (facts.count, facts.of, facts.duration_s, facts.not_within_s) {
+        (Some(count), Some(of), ..) => format!("{count} of {of}"),
+        (Some(count), None, ..) => count.to_string(),
+        (None, _, Some(duration_s), _) => shown(duration_s),
+        (None, _, None, Some(span_s)) => format!("not within {}", shown(span_s)),
+        (None, _, None, None) => "never".to_owned(),
     }
 }
 

@@ -107,7 +107,9 @@ impl HttpClient {
                 self.scenario.answered(start, watch.last());
                 let outcome = self.scenario.judge(planned, start, &response);
                 if outcome != Outcome::Ok {
-                    let flaw = || (outcome == Outcome::Wrong).then(|| self.scenario.flaw(planned, &response));
+                    let is_in_content =
+                        outcome == Outcome::Wrong || (outcome, response.status) == (Outcome::Refused, 200);
+                    let flaw = || is_in_content.then(|| self.scenario.flaw(planned, &response));
                     self.recorder.borrow_mut().example(outcome, || describe(&response, flaw()));
                 }
                 outcome

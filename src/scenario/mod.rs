@@ -14,7 +14,9 @@ pub mod journey;
 pub mod list;
 pub mod need;
 mod nonces;
+pub mod revocation;
 pub mod rotation;
+pub mod signing;
 
 use std::time::Duration;
 

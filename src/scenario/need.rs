@@ -14,6 +14,13 @@ pub enum Need {
     /// All rows that fit these criteria are of the seeds, or of an earlier run, or in a private database: they will be
     /// changed.
     OnlyOurs(&'static [(&'static str, &'static str)]),
+    /// So many OCSP requests from one address within a minute are answered.
+    Ocsp {
+        /// The issuer that they are about.
+        issuer: &'static str,
+        /// The number of requests.
+        per_minute: u64,
+    },
     /// Its database can be reached: changes by a workload can be undone before the next one.
     Database,
     /// It is an ACME server, and is not certctl: of certctl's own API nothing is needed.

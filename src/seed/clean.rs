@@ -5,12 +5,15 @@ use std::fmt;
 use super::MIGRATE;
 use super::connection::{exists, failed};
 use super::restore::{Restored, refresh_fleet, restore_certificates, vacuum};
-use crate::database::{DatabaseClient, Failure, SqlState, Transaction};
+use crate::database::{DatabaseClient, Failure, Parameter, SqlState, Transaction};
 use crate::error::{Error, Result};
 
-/// Selects the certificates that runs of `api_tier` posted. It requires both marks, so that a certificate of a similar
-/// name stays, and so does a seeded one.
-const ISSUED: &str = "name LIKE 'loadtest-api-%' AND tags->>'source' = 'certctl-bench'";
+/// Selects the certificates that runs of `api_tier` and `revocation` posted. It requires both marks, so that a
+/// certificate of a similar name stays, and so does a seeded one.
+const ISSUED: &str =
+    "(name LIKE 'loadtest-api-%' OR name LIKE 'loadtest-revoke-%') AND tags->>'source' = 'certctl-bench'";
+/// The rows of certctl's caches of statuses, by table.
+const STATUS_CACHES: [&str; 2] = ["crl_cache", "ocsp_response_cache"];
 /// The contact of the ACME accounts of a run of `acme_enroll`, before and after the run's number.
 const CONTACT: (&str, &str) = ("mailto:enrol-", "@loadtest.example.test");
 /// Selects the rows of the accounts in a temporary table, by table, in an order in which nothing refers to a removed
@@ -85,7 +88,7 @@ impl fmt::Display for TableCleaned {
 pub fn clean(client: &mut DatabaseClient) -> Result<Cleaned> {
     // Orders refer to certificates.
     let enrolled = remove_enrolled(client)?;
-    let mut cleaned = remove_certificates(client, &format!("({ISSUED}) OR ({ACME_ISSUED})"))?;
+    let mut cleaned = remove_certificates(client, &format!("({ISSUED}) OR ({ACME_ISSUED})"), &[])?;
     for table in reset(client)?.tables.into_iter().chain(enrolled.tables) {
         cleaned.add(&table.table, table.removed, table.restored);
     }
@@ -97,7 +100,23 @@ pub fn clean(client: &mut DatabaseClient) -> Result<Cleaned> {
 ///
 /// Each run of `api_tier` begins with this, since a list costs certctl a scan of the whole table.
 pub fn clean_issued(client: &mut DatabaseClient) -> Result<u64> {
-    Ok(remove_certificates(client, ISSUED)?.tables[0].removed)
+    Ok(remove_certificates(client, ISSUED, &[])?.tables[0].removed)
+}
+
+/// Removes the certificates that runs posted, but for those of names that begin with `kept`, with all rows that depend on
+/// them, and empties certctl's caches of OCSP answers and revocation lists; returns the number of certificates.
+///
+/// Each run of `revocation` begins with this, so that its lists hold its own certificates alone.
+pub fn clean_revoked(client: &mut DatabaseClient, kept: &str) -> Result<u64> {
+    let removed =
+        remove_certificates(client, &format!("{ISSUED} AND NOT starts_with(name, $1)"), &[&kept])?.tables[0].removed;
+    for table in STATUS_CACHES {
+        if exists(client, table)? {
+            client.execute(&format!("DELETE FROM {table}"), &[]).map_err(|error| unremoved(&error))?;
+            vacuum(client, table)?;
+        }
+    }
+    Ok(removed)
 }
 
 /// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates.
@@ -146,8 +165,9 @@ fn remove_enrolled(client: &mut DatabaseClient) -> Result<Cleaned> {
     Ok(cleaned)
 }
 
-/// Removes the certificates that `condition` selects. Their table is the first in the result.
-fn remove_certificates(client: &mut DatabaseClient, condition: &str) -> Result<Cleaned> {
+/// Removes the certificates that `condition` selects, with these values for its parameters. Their table is the first in
+/// the result.
+fn remove_certificates(client: &mut DatabaseClient, condition: &str, values: &[&dyn Parameter]) -> Result<Cleaned> {
     if !exists(client, "managed_certificates")? {
         return Err(Error::new(format!("{DOING}: the database has no table managed_certificates")).with_hint(MIGRATE));
     }
@@ -157,11 +177,11 @@ fn remove_certificates(client: &mut DatabaseClient, condition: &str) -> Result<C
     for (table, column) in dependents(&mut transaction)? {
         let delete =
             format!("DELETE FROM {table} WHERE {column} IN (SELECT id FROM managed_certificates WHERE {condition})");
-        let removed = transaction.execute(&delete, &[]).map_err(|error| unremoved(&error))?;
+        let removed = transaction.execute(&delete, values).map_err(|error| unremoved(&error))?;
         hanging.push((table, removed));
     }
     let delete = format!("DELETE FROM managed_certificates WHERE {condition}");
-    let issued = transaction.execute(&delete, &[]).map_err(|error| unremoved(&error))?;
+    let issued = transaction.execute(&delete, values).map_err(|error| unremoved(&error))?;
     transaction.commit().map_err(|error| unremoved(&error))?;
 
     let mut cleaned = Cleaned::default();
@@ -174,13 +194,14 @@ fn remove_certificates(client: &mut DatabaseClient, condition: &str) -> Result<C
     Ok(cleaned)
 }
 
-/// Returns the tables whose rows are deleted together with the certificate that they reference, with the column of the
-/// reference.
+/// Returns the tables whose rows are to be deleted together with the certificate that they reference, with the column of
+/// the reference: those to which the deletion would cascade, and revocations, which certctl keeps from that.
 fn dependents(transaction: &mut Transaction<'_>) -> Result<Vec<(String, String)>> {
     let rows = transaction.query(
         "SELECT DISTINCT key.conrelid::regclass::text, quote_ident(name.attname) FROM pg_constraint key \
          JOIN pg_attribute name ON name.attrelid = key.conrelid AND name.attnum = key.conkey[1] \
-         WHERE key.contype = 'f' AND key.confdeltype = 'c' AND key.confrelid = to_regclass('managed_certificates') \
+         WHERE key.contype = 'f' AND (key.confdeltype = 'c' OR key.conrelid = to_regclass('certificate_revocations')) \
+         AND key.confrelid = to_regclass('managed_certificates') \
          ORDER BY 1, 2",
         &[],
     );

@@ -30,7 +30,8 @@ const DEMO_CERTIFICATES: [&str; 32] = [
 /// the value of its tag `source`.
 pub fn is_own_certificate(id: &str, name: &str, source: &str) -> bool {
     let seeded = id.starts_with("cert-loadtest-bulk-") && name.starts_with("loadtest-bulk-");
-    let posted = name.starts_with("loadtest-api-") && source == "certctl-bench";
+    let posted = ["loadtest-api-", "loadtest-revoke-"].iter().any(|start| name.starts_with(start));
+    let posted = posted && source == "certctl-bench";
     seeded || posted || DEMO_CERTIFICATES.contains(&id)
 }
 

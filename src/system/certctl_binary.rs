@@ -6,6 +6,7 @@
 
 mod binary_files;
 mod binary_settings;
+mod ocsp_responder;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 use crate::wire::tls::{self, Trust};
 use binary_files::BinaryFiles;
+use ocsp_responder::{OcspResponder, ResponderFiles};
 
 pub use binary_settings::{ChosenSettings, DAY, shown};
 
@@ -113,8 +115,30 @@ pub struct BinaryChoice {
     pub settings: ChosenSettings,
     /// True if it shares the machine's networks.
     pub shares_network: bool,
-    /// True if its database is changed so that ACME orders can be finalized.
-    pub patched_for_acme: bool,
+    /// The changes of its database.
+    pub patches: Vec<DatabasePatch>,
+}
+
+/// A change of certctl's database without which a step cannot work. Figures of such a certctl are not those of a stock
+/// one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabasePatch {
+    /// ACME orders can be finalized.
+    AcmeFinalization,
+    /// The local issuer has an OCSP responder.
+    OcspResponder,
+}
+
+impl DatabasePatch {
+    /// Returns the change, and the reason for it, for the header of results.
+    pub const fn how(self) -> &'static str {
+        match self {
+            Self::AcmeFinalization => {
+                "rows for empty references, no unique fingerprints: stock certctl cannot finalize ACME orders"
+            }
+            Self::OcspResponder => "an OCSP responder: stock certctl answers every OCSP request with a 500",
+        }
+    }
 }
 
 impl BinaryChoice {
@@ -179,13 +203,19 @@ impl PreparedCertctl {
         let keeper = Keeper::reserve(&LEASE, run_as)?;
         let authority = Authority::root(KeyType::EcdsaP256)?;
         let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &["localhost", "127.0.0.1", "::1"])?;
-        let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity)?;
+        let responder = choice.patches.contains(&DatabasePatch::OcspResponder).then(OcspResponder::make).transpose()?;
+        let files = BinaryFiles::make(keeper.folder(), run_as, &source, &identity, responder.as_ref())?;
         let (trust, secrets) = (authority.trust(), Secrets::generate()?);
         let mut prepared =
             Self { choice, files, trust, secrets, run_as, starts: 0, prepared_at_work: false, cluster, keeper };
         notify(format!("preparing the database of {}", prepared.choice.program.display()));
         prepared.migrate()?;
         prepared.apply_demo_seed()?;
+        if let Some(responder) = responder {
+            let BinaryFiles { issuer, issuer_key, responder_key, .. } = &prepared.files;
+            let files = ResponderFiles { issuer, issuer_key, responder_key };
+            responder.enter(&mut prepared.open(TEMPLATE)?, &files)?;
+        }
         Ok(prepared)
     }
 
@@ -286,7 +316,7 @@ impl PreparedCertctl {
                 client.batch_execute(statement).context(|| format!("switching off the rows of {table}"))?;
             }
         }
-        for (table, statement) in PATCHES.iter().filter(|_| self.choice.patched_for_acme) {
+        for (table, statement) in PATCHES.iter().filter(|_| self.choice.patches.contains(&DatabasePatch::AcmeFinalization)) {
             client.batch_execute(statement).context(|| format!("patching {table} for ACME orders"))?;
         }
         client.batch_execute("ANALYZE").context(|| "analyzing certctl's tables".to_owned())
@@ -432,8 +462,9 @@ impl PreparedCertctl {
             trust: self.trust.to_string(),
             settings,
         };
-        if self.choice.patched_for_acme {
-            description.patched("rows for empty references, no unique fingerprints");
+        let patches: Vec<&str> = self.choice.patches.iter().map(|patch| patch.how()).collect();
+        if !patches.is_empty() {
+            description.patched(&patches.join("; "));
         }
         description
     }

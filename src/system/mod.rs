@@ -9,6 +9,7 @@ pub mod counters;
 pub mod f5;
 pub mod probe;
 pub mod reference;
+pub mod revocable;
 pub mod rotator;
 pub mod side_effects;
 
@@ -295,8 +296,8 @@ const ENDING: Duration = Duration::from_millis(50);
 /// The name among the settings of a certctl that is loaded before the work of its start has ended: its figures are
 /// not those of a quiet one.
 const STILL_AT_WORK: &str = "still_at_work";
-/// The name among the settings of a certctl whose database was changed so that ACME orders can be finalized: its figures
-/// are not those of a stock one.
+/// The name among the settings of the way in which a certctl's database was changed: its figures are not those of a stock
+/// one.
 const PATCHED: &str = "patched_database";
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";

@@ -68,7 +68,7 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// If there is no complete answer.
     pub async fn get(&mut self, path: &str) -> Result<Answer> {
-        self.send(Method::Get, path, None).await
+        self.send(Method::Get, path, None, "").await
     }
 
     /// Sends a request with the system's token.
@@ -76,11 +76,19 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// If there is no complete answer.
     pub async fn send_with_token(&mut self, method: Method, path: &str) -> Result<Answer> {
-        self.send(method, path, Some(self.certctl.token.reveal())).await
+        self.send(method, path, Some(self.certctl.token.reveal()), "").await
     }
 
-    async fn send(&mut self, method: Method, path: &str, token: Option<&str>) -> Result<Answer> {
-        self.scratch.request = encode(method, path, &self.certctl.base.host_header(), token, "");
+    /// Posts JSON with the system's token.
+    ///
+    /// # Errors
+    /// If there is no complete answer.
+    pub async fn post_with_token(&mut self, path: &str, body: &str) -> Result<Answer> {
+        self.send(Method::Post, path, Some(self.certctl.token.reveal()), body).await
+    }
+
+    async fn send(&mut self, method: Method, path: &str, token: Option<&str>, body: &str) -> Result<Answer> {
+        self.scratch.request = encode(method, path, &self.certctl.base.host_header(), token, body);
         let stop = self.stop.clone();
         let answered = tokio::select! {
             biased;

@@ -42,7 +42,7 @@ impl Method {
 pub fn encode(method: Method, target: &str, host: &str, token: Option<&str>, body: &str) -> Vec<u8> {
     let authorization = token.map(|token| ("Authorization", format!("Bearer {token}")));
     let fields: Vec<_> = authorization.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    encode_as(method, target, host, &fields, "application/json", body)
+    encode_as(method, target, host, &fields, "application/json", body.as_bytes())
 }
 
 /// Encodes one request with these header fields, and a `body` of this type, or empty for none.
@@ -52,7 +52,7 @@ pub fn encode_as(
     host: &str,
     fields: &[(&str, &str)],
     content_type: &str,
-    body: &str,
+    body: &[u8],
 ) -> Vec<u8> {
     let mut text = String::with_capacity(256 + body.len());
     // Writing to a String cannot fail.
@@ -67,8 +67,9 @@ pub fn encode_as(
         let _ = write!(text, "Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
     }
     text.push_str("\r\n");
-    text.push_str(body);
-    text.into_bytes()
+    let mut request = text.into_bytes();
+    request.extend_from_slice(body);
+    request
 }
 
 /// Adds a header field to an encoded request.
@@ -132,7 +133,7 @@ mod tests {
         let get = String::from_utf8(encode(Method::Get, "/", "h", None, "")).unwrap();
         assert!(!get.contains("Content-Length") && !get.contains("Authorization"), "{get}");
         let chunk = [("Content-Range", "0-1/2")];
-        let upload = encode_as(Method::Put, "/u", "h", &chunk, "application/octet-stream", "ab");
+        let upload = encode_as(Method::Put, "/u", "h", &chunk, "application/octet-stream", b"ab");
         let upload = String::from_utf8(upload).unwrap();
         let end = "Content-Range: 0-1/2\r\nContent-Type: application/octet-stream\r\nContent-Length: 2\r\n\r\nab";
         assert!(upload.starts_with("PUT /u HTTP/1.1\r\n") && upload.ends_with(end), "{upload}");

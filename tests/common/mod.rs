@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod acme;
+pub mod authority;
 pub mod bench;
 pub mod browser;
 pub mod certctl;

@@ -31,7 +31,11 @@ pub struct Request {
     pub path: String,
     pub host: String,
     pub token: Option<String>,
+    /// The value of `If-None-Match`.
+    pub condition: Option<String>,
+    /// The body as text.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Request {
@@ -353,7 +357,9 @@ fn parse(connection: u64, head_only: bool, inbox: &[u8]) -> Option<(Request, usi
         path: words.next()?,
         host: field("host").unwrap_or_default().to_owned(),
         token: field("authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
-        body: String::from_utf8(body.to_vec()).unwrap(),
+        condition: field("if-none-match").map(str::to_owned),
+        body: String::from_utf8_lossy(body).into_owned(),
+        bytes: body.to_vec(),
     };
     Some((request, length))
 }

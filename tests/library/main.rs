@@ -22,5 +22,6 @@ mod report;
 mod repository;
 mod sidecars;
 mod splice;
+mod status;
 mod step_ca;
 mod workflows;

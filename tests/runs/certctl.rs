@@ -40,7 +40,7 @@ fn choice(stand_in: &StandIn) -> BinaryChoice {
         migrations: None,
         settings,
         shares_network: true,
-        patched_for_acme: false,
+        patches: Vec::new(),
     }
 }
 

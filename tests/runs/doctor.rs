@@ -76,8 +76,17 @@ fn at_peer(peer: &Peer, arguments: &[&str]) -> DoctorOutput {
 
 /// Answers as a certctl that is ready for every scenario.
 fn ready(request: &Request) -> Vec<Step> {
-    let permissions = ["agent.heartbeat", "agent.job.poll", "agent.read", "cert.issue", "cert.read", "metrics.read"];
+    let permissions = [
+        "agent.heartbeat",
+        "agent.job.poll",
+        "agent.read",
+        "cert.bulk_revoke",
+        "cert.issue",
+        "cert.read",
+        "metrics.read",
+    ];
     match request.path.as_str() {
+        path if path.starts_with("/.well-known/pki/ocsp/") => answer(200, "application/ocsp-response", "a status"),
         _ if !request.path.starts_with("/api/v1/") && !request.path.starts_with("/acme/") => certctl(request),
         _ if request.token.is_none() => certctl(request),
         "/api/v1/auth/check" => {
@@ -118,10 +127,11 @@ fn a_ready_certctl_passes_every_check() {
         "the server's certificate is valid for ",
         "healthy, and it reaches its database\n",
         "version 9.8.7 (abc1234)\n",
-        "the token is known: \"loadtest\", with 6 permissions\n",
+        "the token is known: \"loadtest\", with 7 permissions\n",
         "permission agent.heartbeat\n",
         "permission metrics.read\n",
         "ACME answers only with the token, as certctl is built; profiles: prof-standard-tls\n",
+        "the OCSP responder of iss-local answers\n",
         "agents 1 and 5000 of the fleet are seeded\n",
         "certificates 1 and 10000 of those to renew are seeded\n",
         "file descriptors: ",

@@ -23,6 +23,7 @@ mod preflight;
 mod rate_profile;
 mod remote;
 mod report_verb;
+mod revocation;
 mod saved;
 mod secrets;
 mod signals;

@@ -10,17 +10,19 @@ use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights, renewa
 use crate::load::runtime::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
 use crate::scenario::bulk_renewal::SEEDED_CERTIFICATES;
+use crate::scenario::revocation;
 use crate::system::probe::Probe;
 use crate::system::{Certctl, SystemKind};
 use crate::wire::Dialer;
 use crate::wire::request::Method;
 
 /// The permissions that scenarios need, with the severity and the consequence of a missing one.
-const PERMISSIONS: [(&str, Severity, &str); 6] = [
+const PERMISSIONS: [(&str, Severity, &str); 7] = [
     ("agent.heartbeat", Severity::Fail, "agent_storm cannot run"),
     ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work"),
     ("cert.issue", Severity::Fail, "issuance_acceptance and bulk_renewal cannot run"),
     ("cert.read", Severity::Fail, "list_certificates and bulk_renewal cannot run"),
+    ("cert.bulk_revoke", Severity::Warn, "revocation cannot run"),
     ("agent.read", Severity::Warn, "the seeds of the fleet are not checked"),
     ("metrics.read", Severity::Warn, "results lack certctl's own metrics"),
 ];
@@ -59,6 +61,11 @@ pub fn examine(
         if let Some(rights) = &rights {
             permissions(&inspection, rights, report);
             acme(&mut inspection, profiles, report).await;
+            // One request: what a limiter leaves of a minute's requests is the run's.
+            report(match inspection.ocsp_is_not_limited(revocation::ISSUER, 1).await {
+                Ok(()) => Finding::ok(format!("the OCSP responder of {} answers", revocation::ISSUER)),
+                Err(error) => Finding::of(Severity::Warn, &error),
+            });
             seeds(&mut inspection, rights, report).await;
             facts.unique_path = leave_trace(&mut inspection).await;
         }

@@ -406,7 +406,7 @@ impl Journey for Enrolment {
             // Beside the one for JSON, which problem documents are (RFC 9110, section 5.3).
             fields.push(("Accept", resources::PEM_CHAIN));
         }
-        *request = encode_as(Method::Post, path, &state.host, &fields, CONTENT_TYPE, &body);
+        *request = encode_as(Method::Post, path, &state.host, &fields, CONTENT_TYPE, body.as_bytes());
         Next::Send(0, Method::Post)
     }
 

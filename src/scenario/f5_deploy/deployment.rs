@@ -143,7 +143,7 @@ impl Deployment {
         } else if step == UPDATE_PROFILE {
             fields.push(("X-F5-REST-Coordination-Id", &self.transaction));
         }
-        *request = encode_as(method, &path, host, &fields, JSON, &body);
+        *request = encode_as(method, &path, host, &fields, JSON, body.as_bytes());
         method
     }
 
@@ -151,7 +151,7 @@ impl Deployment {
         let path = format!("/mgmt/shared/file-transfer/uploads/{}.pem", object.name);
         let range = format!("0-{}/{}", pem.len().saturating_sub(1), pem.len());
         let fields = [("X-F5-Auth-Token", self.token.as_str()), ("Content-Range", &range)];
-        *request = encode_as(Method::Post, &path, host, &fields, BYTES, pem);
+        *request = encode_as(Method::Post, &path, host, &fields, BYTES, pem.as_bytes());
         Method::Post
     }
 

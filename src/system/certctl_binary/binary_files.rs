@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::ocsp_responder::OcspResponder;
 use super::{BinaryChoice, FlagNames, LEASE};
 use crate::error::{Context, Error, Result};
 use crate::provision::child::RunAs;
@@ -35,6 +36,9 @@ pub(super) struct BinaryFiles {
     pub migrations_sha256: String,
     pub chain: PathBuf,
     pub key: PathBuf,
+    pub issuer: PathBuf,
+    pub issuer_key: PathBuf,
+    pub responder_key: PathBuf,
     /// The working folder, which is empty.
     pub work: PathBuf,
 }
@@ -90,8 +94,15 @@ fn is_of_this_machine(program: &Path) -> bool {
 }
 
 impl BinaryFiles {
-    /// Copies the files into `folder`, which is ours, and gives it to `user`.
-    pub fn make(folder: &Path, user: Option<RunAs>, source: &Source, identity: &Identity) -> Result<Self> {
+    /// Copies the files into `folder`, which is ours, and gives it to `user`; those of the issuer only if there is a
+    /// `responder` of its.
+    pub fn make(
+        folder: &Path,
+        user: Option<RunAs>,
+        source: &Source,
+        identity: &Identity,
+        responder: Option<&OcspResponder>,
+    ) -> Result<Self> {
         let folders = ["bin", MIGRATIONS, "tls", LEASE.work].map(|name| folder.join(name));
         for path in &folders {
             let what = || format!("making the folder {}", path.display());
@@ -103,6 +114,13 @@ impl BinaryFiles {
         let (chain, key) = (tls.join("server.pem"), tls.join("server.key"));
         put(&chain, &identity.chain_pem, user)?;
         put(&key, &identity.key_pem, user)?;
+        let [issuer, issuer_key, responder_key] =
+            ["issuer.pem", "issuer.key", "responder.key"].map(|name| tls.join(name));
+        if let Some(OcspResponder { authority, responder }) = responder {
+            put(&issuer, &authority.pem(), user)?;
+            put(&issuer_key, &authority.key_pem(), user)?;
+            put(&responder_key, &responder.key_pem, user)?;
+        }
         let mut listed = Sha256::new();
         for path in scripts(&source.migrations)? {
             let name = path.file_name().unwrap_or_default();
@@ -114,7 +132,7 @@ impl BinaryFiles {
         if let Some(user) = user {
             folders.iter().map(PathBuf::as_path).chain([folder]).try_for_each(|path| user.take(path))?;
         }
-        Ok(Self { program, sha256, migrations, migrations_sha256, chain, key, work })
+        Ok(Self { program, sha256, migrations, migrations_sha256, chain, key, issuer, issuer_key, responder_key, work })
     }
 
     /// Reads the demo seed; returns its path too.

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use certctl_bench::database::DatabaseClient;
-use certctl_bench::seed::{Cleaned, SeedOptions, TableCleaned, clean, clean_issued};
+use certctl_bench::seed::{Cleaned, SeedOptions, TableCleaned, clean, clean_issued, clean_revoked};
 
 use super::{agent, certificate, database, fleet, job, migrated, one, seed};
 use crate::common::needs::needs;
@@ -62,6 +62,37 @@ fn the_start_of_a_run_removes_only_posted_certificates() {
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM jobs"), 2);
     let vacuumed = "SELECT last_vacuum IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'managed_certificates'";
     assert!(one::<bool>(&mut client, vacuumed));
+}
+
+#[test]
+fn the_start_of_a_revocation_keeps_its_own_certificates() {
+    needs!(Postgresql);
+    let (url, mut client) = migrated();
+    seed(&url, &SeedOptions::default());
+    for (id, name) in [("cert-old", "loadtest-revoke-a-00001"), ("cert-new", "loadtest-revoke-b-00001")] {
+        certificate(&mut client, id, name);
+        version(&mut client, id);
+        let sql = "INSERT INTO certificate_revocations (id, certificate_id, serial_number, revoked_by, issuer_id) \
+                   VALUES ($1, $1, $1, 'u', 'iss-local')";
+        client.execute(sql, &[&id]).unwrap();
+    }
+    client
+        .batch_execute(
+            r#"UPDATE managed_certificates SET tags = '{"source": "certctl-bench"}' WHERE name LIKE 'loadtest-revoke-%';
+               INSERT INTO crl_cache (issuer_id, crl_der, crl_number, this_update, next_update, generated_at,
+                   generation_duration_ms, revoked_count)
+               VALUES ('iss-local', '', 1, now(), now(), now(), 0, 0)"#,
+        )
+        .unwrap();
+    assert_eq!(clean_revoked(&mut client, "loadtest-revoke-b-").unwrap(), 1);
+    let left = "SELECT string_agg(certificate_id, ',') FROM certificate_revocations";
+    assert_eq!(one::<String>(&mut client, left), "cert-new");
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM crl_cache"), 0);
+    let cleaned = clean(&mut client).unwrap();
+    for (table, removed) in [("managed_certificates", 1), ("certificate_revocations", 1), ("certificate_versions", 1)] {
+        let found = cleaned.tables.iter().find(|one| one.table == table).map(|one| one.removed);
+        assert_eq!(found, Some(removed), "{table}: {cleaned:?}");
+    }
 }
 
 #[test]
