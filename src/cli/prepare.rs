@@ -179,8 +179,11 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
         match need {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
+            Need::Deployment(number) => sizes.deployments = sizes.deployments.max(*number),
             Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Acme { .. } => {}
         }
     }
+    // Each belongs to an agent of its own.
+    sizes.agents = sizes.agents.max(sizes.deployments);
     sizes
 }
