@@ -335,7 +335,8 @@ impl Inspection<'_> {
 
     /// Checks that the certificate is seeded, and returns its status.
     pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<String> {
-        let missing = (format!("certificate {number} of those to renew"), "certctl-bench seed --database URL".to_owned());
+        let missing =
+            (format!("certificate {number} of those to renew"), "certctl-bench seed --database URL".to_owned());
         self.certificate_is_there(&format!("cert-loadtest-bulk-{number:05}"), missing).await
     }
 

@@ -254,8 +254,7 @@ impl Scenario for DeployLoop {
             "completed deployment jobs",
             "SELECT count(*) FROM jobs WHERE type = 'Deployment' AND status = 'Completed' AND certificate_id LIKE $1",
         )?;
-        let counted =
-            |name, claimed: &Cell<u64>, found| Work::counted(name, claimed.get(), found, unanswered, "SQL");
+        let counted = |name, claimed: &Cell<u64>, found| Work::counted(name, claimed.get(), found, unanswered, "SQL");
         let mut work = vec![
             counted("renewal jobs", &counts.renewed, renewals),
             counted("renewal jobs completed", &counts.signed, completed),

@@ -110,12 +110,7 @@ const DEPLOYMENTS: Seeded = Seeded {
 impl Seeded {
     /// Restores certificates in a transaction of its own, deletes the rows of the tables `hanging` that belong to them,
     /// and vacuums all of these tables.
-    fn restore_alone(
-        &self,
-        client: &mut DatabaseClient,
-        needed: u64,
-        hanging: &[&'static str],
-    ) -> Result<Restored> {
+    fn restore_alone(&self, client: &mut DatabaseClient, needed: u64, hanging: &[&'static str]) -> Result<Restored> {
         let failed = |error: Failure| self.failed(&error);
         let mut transaction = client.transaction().map_err(failed)?;
         let names = hanging.iter().map(|table| self.qualified(&mut transaction, table)).collect::<Result<Vec<_>>>()?;

@@ -11,6 +11,7 @@ pub mod probe;
 pub mod reference;
 pub mod rotator;
 pub mod side_effects;
+pub mod with_daemons;
 
 use std::fmt;
 use std::io::Read as _;

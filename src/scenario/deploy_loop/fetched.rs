@@ -48,7 +48,8 @@ impl Fetched {
     /// If the chain cannot be read or verified, or lacks an expected property.
     pub fn verify(pem: &str, expected: &Expected<'_>, now: UnixTime) -> Result<Self, String> {
         let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|error| format!("its certificate is not PEM: {}", foreign::line(&error.to_string())))?;
+        let chain =
+            chain.map_err(|error| format!("its certificate is not PEM: {}", foreign::line(&error.to_string())))?;
         let [leaf, above @ .., authority] = &chain[..] else {
             return Err(format!("it has {} certificates, expected one and its authority", chain.len()));
         };

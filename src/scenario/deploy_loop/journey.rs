@@ -11,7 +11,6 @@ use serde_json::json;
 use super::fetched::{Expected, Fetched};
 use super::{DaemonTarget, Prepared, Shared, certificate, count, host_name};
 use crate::clock::Moment;
-use crate::foreign;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
 use crate::provision::pki::Identity;
@@ -161,7 +160,7 @@ impl Loop {
             return failed(response, 200);
         }
         let Ok(work) = serde_json::from_slice::<WorkList<'_>>(response.body) else {
-            return wrong(response, "its JSON is no list of jobs");
+            return wrong("its JSON is no list of jobs");
         };
         let counts = &self.shared.counts;
         count(&counts.polled);
@@ -211,7 +210,7 @@ impl Loop {
             return failed(response, 200);
         }
         let Ok(answer) = serde_json::from_slice::<CertificateAnswer>(response.body) else {
-            return wrong(response, "its JSON has no certificate_pem");
+            return wrong("its JSON has no certificate_pem");
         };
         match self.take(&answer.certificate_pem) {
             Ok(identity) if self.daemon().is_some() => {
@@ -219,7 +218,7 @@ impl Loop {
                 self.go_on(Step::Install)
             }
             Ok(_) => self.go_on(Step::Report),
-            Err(flaw) => wrong(response, &flaw),
+            Err(flaw) => wrong(flaw),
         }
     }
 
@@ -323,7 +322,7 @@ impl Journey for Loop {
             Step::CsrSigned => self.signed(response),
             Step::Fetch => self.fetched(response),
             Step::Report => self.reported(response),
-            Step::Install | Step::Served | Step::Over => wrong(response, "no request was sent"),
+            Step::Install | Step::Served | Step::Over => wrong("no request was sent"),
         }
     }
 
@@ -351,7 +350,7 @@ impl Journey for Loop {
     fn ran(&mut self, result: Result<(), String>) -> Progress {
         match result {
             Ok(()) => self.go_on(Step::Served),
-            Err(why) => Progress::Failed(Outcome::Wrong, format!("installing the certificate failed: {why}")),
+            Err(why) => wrong(format!("installing the certificate failed: {why}")),
         }
     }
 }
@@ -363,18 +362,16 @@ fn has_status(response: &Response<'_>, due: u16, word: &str) -> Result<(), Progr
     }
     match serde_json::from_slice::<State<'_>>(response.body) {
         Ok(state) if state.status == word => Ok(()),
-        _ => Err(wrong(response, &format!("its JSON has no status {word}"))),
+        _ => Err(wrong(format!("its JSON has no status {word}"))),
     }
 }
 
-/// Returns the failure of an answer whose status code is not `due`.
+/// Returns the failure of an answer whose status code is not `due`: the code says all.
 fn failed(response: &Response<'_>, due: u16) -> Progress {
-    let body = foreign::line_of_bytes(response.body);
-    Progress::Failed(unwanted(response.status, due), format!("{}: {body}", response.status))
+    Progress::Failed(unwanted(response.status, due), String::new())
 }
 
-/// Returns the failure of an answer with the right status code and a flaw.
-fn wrong(response: &Response<'_>, flaw: &str) -> Progress {
-    let body = foreign::line_of_bytes(response.body);
-    Progress::Failed(Outcome::Wrong, format!("{}, but {flaw}: {body}", response.status))
+/// Returns the failure of an answer with the right status code.
+fn wrong(flaw: impl Into<String>) -> Progress {
+    Progress::Failed(Outcome::Wrong, flaw.into())
 }
