@@ -160,7 +160,7 @@ fn targets(daemons: &Connectors) -> Result<Vec<DaemonTarget>> {
     let all = daemons.all().iter().zip(daemons.replaceable());
     all.map(|(connector, replaceable)| {
         let install = move |identity: &Identity| replaceable.replace(identity).map_err(|error| error.to_string());
-        Ok(DaemonTarget { name: connector.kind.label(), install: Arc::new(install), initial: connector.shown()? })
+        Ok(DaemonTarget { kind: connector.kind, install: Arc::new(install), initial: connector.shown()? })
     })
     .collect()
 }
@@ -179,7 +179,7 @@ impl Bench for DeployLoopFlags {
 
     fn needs(&self, load: &LoadFlags) -> Vec<Need> {
         let permissions = PERMISSIONS.into_iter().map(Need::Permission);
-        permissions.chain([Need::Deployment(1), Need::Deployment(self.agents(load))]).collect()
+        permissions.chain([Need::Deployment(self.agents(load)), Need::Deployment(1)]).collect()
     }
 
     fn loops(&self) -> &'static [&'static str] {

@@ -37,6 +37,8 @@ const LIMITER_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest time, and the most probes, of a proof that the limiter is off.
 const LIMITER_PROOF_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const LIMITER_PROOF_PROBES: usize = 2_000;
+/// The certificates that agents deploy in a run with the default flags.
+const USUAL_DEPLOYMENTS: u64 = 20;
 /// The longest time of the whole preflight.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -342,7 +344,8 @@ impl Inspection<'_> {
 
     /// Checks that the certificate that an agent deploys is seeded.
     pub(super) async fn deployment_is_seeded(&mut self, number: u64) -> Result<()> {
-        let seed = format!("certctl-bench seed --deployments {number} --database URL");
+        let rows = number.max(USUAL_DEPLOYMENTS);
+        let seed = format!("certctl-bench seed --deployments {rows} --database URL");
         let missing = (format!("certificate {number} of those that agents deploy"), seed);
         self.certificate_is_there(&deploy_loop::certificate(number), missing).await.map(drop)
     }

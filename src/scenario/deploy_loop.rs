@@ -12,6 +12,7 @@ use std::time::Duration;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use rcgen::{KeyPair, PublicKeyData as _};
 
+use super::connector_kind::ConnectorKind;
 use super::journey::{Journey, Journeys};
 use super::signing::SigningRequest;
 use super::{Claim, Scenario, audit};
@@ -70,8 +71,8 @@ pub type Install = Arc<dyn Fn(&Identity) -> Result<(), String> + Send + Sync>;
 
 /// A daemon that an agent deploys to.
 pub struct DaemonTarget {
-    /// Its name in results.
-    pub name: &'static str,
+    /// Its kind.
+    pub kind: ConnectorKind,
     /// Replaces its certificate. May block.
     pub install: Install,
     /// The id of the certificate that it shows at the beginning, as in [`crate::wire::handshake::certificate_id`].
@@ -99,6 +100,8 @@ struct Shared {
     fleet: AgentFleet,
     /// The daemons of the first agents. All further ones have none.
     daemons: Vec<DaemonTarget>,
+    /// The longest time of each daemon from the order to install a certificate until a full handshake showed it.
+    slowest: Vec<Cell<Duration>>,
     agents: Vec<RefCell<AgentState>>,
     /// The keys of the planned arrivals, by sequence number. Each is taken once.
     keys: RefCell<Vec<Option<Prepared>>>,
@@ -135,6 +138,16 @@ struct Counts {
     full_handshakes: Cell<u64>,
     showed_old: Cell<u64>,
     showed_unknown: Cell<u64>,
+}
+
+/// Returns the name of the longest time of a daemon.
+fn slowest_name(kind: ConnectorKind) -> &'static str {
+    match kind {
+        ConnectorKind::Nginx => "longest time from an installation until nginx showed the certificate",
+        ConnectorKind::Apache => "longest time from an installation until apache showed the certificate",
+        ConnectorKind::Haproxy => "longest time from an installation until haproxy showed the certificate",
+        ConnectorKind::F5 => "longest time from an installation until the F5 showed the certificate",
+    }
 }
 
 fn count(counter: &Cell<u64>) {
@@ -176,6 +189,7 @@ impl DeployLoop {
             host: host.to_owned(),
             token: token.to_owned(),
             fleet,
+            slowest: daemons.iter().map(|_| Cell::default()).collect(),
             daemons,
             agents: (0..fleet.agents).map(|_| RefCell::default()).collect(),
             keys: RefCell::new(keys?),
@@ -205,7 +219,7 @@ impl Journeys for DeployLoop {
 impl Scenario for DeployLoop {
     fn title(&self) -> String {
         let AgentFleet { agents, poll_every } = self.shared.fleet;
-        let daemons: Vec<&str> = self.shared.daemons.iter().map(|daemon| daemon.name).collect();
+        let daemons: Vec<&str> = self.shared.daemons.iter().map(|daemon| daemon.kind.label()).collect();
         let deploys = match daemons.len() {
             0 => "all of which verify what they fetch".to_owned(),
             _ => format!("the first of which deploy to {}", daemons.join(", ")),
@@ -293,6 +307,11 @@ impl Scenario for DeployLoop {
         if full > 0 {
             let value = Value::Share { count: counts.showed_old.get(), of: full };
             observe("full handshakes that still showed an earlier certificate", value);
+        }
+        for (daemon, slowest) in self.shared.daemons.iter().zip(&self.shared.slowest) {
+            if slowest.get() > Duration::ZERO {
+                observe(slowest_name(daemon.kind), Value::Duration(slowest.get()));
+            }
         }
         for (name, counter) in [
             ("renewals refused as already in progress", &counts.refused_in_progress),

@@ -59,6 +59,8 @@ pub(super) struct Loop {
     fetched: u64,
     /// The certificate with its key, until it is installed.
     identity: Option<Identity>,
+    /// The moment of the order to install it.
+    ordered: Moment,
 }
 
 /// The jobs of an agent, as certctl sends them.
@@ -102,6 +104,7 @@ impl Loop {
             job: String::new(),
             fetched: 0,
             identity: None,
+            ordered: start,
         }
     }
 
@@ -294,6 +297,7 @@ impl Journey for Loop {
                 self.send(Method::Get, &path, "", request)
             }
             Step::Install => {
+                self.ordered = Moment::now();
                 // Only an agent with a daemon comes here, and only with what it fetched.
                 let install = self.daemon().map(|daemon| daemon.install.clone());
                 match (install, self.identity.take()) {
@@ -340,6 +344,9 @@ impl Journey for Loop {
             self.shared.served.borrow_mut().insert(shown);
         }
         if shown == self.fetched {
+            if let Some(slowest) = self.shared.slowest.get(self.agent) {
+                slowest.set(slowest.get().max(Moment::now() - self.ordered));
+            }
             return self.go_on(Step::Report);
         }
         let is_old = is_known || self.daemon().is_some_and(|daemon| daemon.initial == shown);
