@@ -124,8 +124,11 @@ impl Seeded {
             deleted.push((*table, transaction.execute(&of_seeded, &[]).map_err(failed)?));
         }
         transaction.commit().map_err(failed)?;
-        for table in std::iter::once(&self.table).chain(hanging) {
-            vacuum(client, table)?;
+        // Otherwise nothing was written.
+        if rows > 0 || deleted.iter().any(|(_, deleted)| *deleted > 0) {
+            for table in std::iter::once(&self.table).chain(hanging) {
+                vacuum(client, table)?;
+            }
         }
         Ok(Restored { rows, deleted })
     }
