@@ -295,7 +295,7 @@ impl Scenario for DeployLoop {
             claim("renewal jobs", "renewals_enqueued", &counts.renewed),
             claim("polls answered", "polls", &counts.polled),
             claim("signing requests signed", "csrs_signed", &counts.signed),
-            claim("deployments reported", "jobs_reported", &counts.reported),
+            claim("deployment jobs completed", "deployments_completed", &counts.reported),
         ]
     }
 
