@@ -19,6 +19,7 @@ mod foreign_text;
 mod machine;
 mod peers;
 mod preflight;
+mod rate_profile;
 mod remote;
 mod report_verb;
 mod saved;
