@@ -7,19 +7,20 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Groups, SystemArgs};
-use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, duration};
+use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, RateProfileFlag, duration};
 use super::prepare::DeploymentChoice;
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};
 use crate::load::rate::Rate;
-use crate::load::schedule::Schedule;
+use crate::load::schedule::{Pattern, Schedule};
 use crate::measure::threshold::Threshold;
 use crate::provision::pki::Identity;
 use crate::run::{Binding, PlannedWorkload, Workload};
 use crate::scenario::connector_kind::ConnectorKind;
 use crate::scenario::deploy_loop::{self, AgentFleet, DaemonTarget, DeployLoop, PERMISSIONS};
 use crate::scenario::need::Need;
+use crate::seed::Sizes;
 use crate::system::SystemKind;
 use crate::system::connectors::Connectors;
 use crate::system::with_daemons::CertctlWithDaemons;
@@ -65,6 +66,8 @@ pub struct DeployLoopFlags {
     /// Renewals that begin: 5/s, 100/m. Each is a loop up to the report that the certificate is deployed.
     #[arg(long, default_value = "5/s", env = "CERTCTL_BENCH_RATE")]
     rate: Rate,
+    #[command(flatten)]
+    profile: RateProfileFlag,
     /// Spread of the arrivals: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: ArrivalSpread,
@@ -113,28 +116,36 @@ impl DeployLoopFlags {
         ConnectorKind::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// Returns the fewest agents that can begin a loop as often as the rate says (Little's law).
-    fn fewest_agents(&self) -> u64 {
-        (self.rate.per_second_f64() * (self.poll_every * 2 + LOOP_ALLOWANCE).as_secs_f64()).ceil().max(1.0) as u64
+    fn window(load: &LoadFlags) -> Duration {
+        load.duration.unwrap_or(WINDOW)
     }
 
-    fn agents(&self, load: &LoadFlags) -> u64 {
-        load.agents.unwrap_or_else(|| self.fewest_agents().min(crate::seed::Sizes::MOST))
+    fn pattern(&self, load: &LoadFlags) -> Result<Pattern> {
+        load.pattern(self.profile.rate_profile.as_ref(), self.rate, self.arrivals, Self::window(load))
     }
 
-    fn check(&self, load: &LoadFlags) -> Result<()> {
-        if self.deploy_to.contains(&DeployTo::None) && self.deploy_to.len() > 1 {
-            return Err(Error::usage("--deploy-to names daemons and none at once")
-                .with_hint("leave `none` out, or the daemons"));
-        }
-        let (agents, fewest) = (self.agents(load), self.fewest_agents());
+    /// Returns the number of agents: as many as can begin a loop as often as the rate says (Little's law), unless a flag
+    /// gives more.
+    fn agents(&self, load: &LoadFlags) -> Result<u64> {
+        let most_per_s = self.pattern(load)?.peak_per_second(1);
+        let each_s = (self.poll_every * 2 + LOOP_ALLOWANCE).as_secs_f64();
+        let fewest = (most_per_s * each_s).ceil().max(1.0) as u64;
+        let agents = load.agents.unwrap_or(fewest).min(Sizes::MOST);
         if agents < fewest {
             return Err(Error::usage(format!(
                 "{agents} agents cannot begin loops at this rate: each waits for two polls, up to {} apart, so that \
                  {fewest} are needed",
                 humantime::format_duration(self.poll_every)
             ))
-            .with_hint("lower --rate or --poll-every, or raise --agents (at most 99999)"));
+            .with_hint(format!("lower the rate or --poll-every, or raise --agents (at most {})", Sizes::MOST)));
+        }
+        Ok(agents)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.deploy_to.contains(&DeployTo::None) && self.deploy_to.len() > 1 {
+            return Err(Error::usage("--deploy-to names daemons and none at once")
+                .with_hint("leave `none` out, or the daemons"));
         }
         Ok(())
     }
@@ -142,13 +153,14 @@ impl DeployLoopFlags {
     /// Returns the agent of each planned arrival, in their order.
     fn arrivals(&self, plan: &Plan) -> Result<Vec<u64>> {
         let Model::Open { pattern, clients, .. } = &plan.model else { return Ok(Vec::new()) };
-        let schedule = Schedule::new(pattern, *clients, plan.steps, plan.warm_up + plan.window, plan.rng_seed);
+        let span = plan.warm_up + plan.window;
+        let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed).with_warm_up(plan.warm_up);
         let agents: Vec<u64> = schedule.take(MOST_LOOPS + 1).map(|(_, planned)| planned.client).collect();
         match agents.len() > MOST_LOOPS {
             true => Err(Error::usage(format!(
                 "more than {MOST_LOOPS} loops: the key of each is made before the run and kept in memory"
             ))
-            .with_hint("lower --rate or --duration")),
+            .with_hint("lower the rate or --duration")),
             false => Ok(agents),
         }
     }
@@ -179,7 +191,9 @@ impl Bench for DeployLoopFlags {
 
     fn needs(&self, load: &LoadFlags) -> Vec<Need> {
         let permissions = PERMISSIONS.into_iter().map(Need::Permission);
-        permissions.chain([Need::Deployment(self.agents(load)), Need::Deployment(1)]).collect()
+        // Flags that give no number were refused when the load was planned.
+        let rows = self.agents(load).map(|agents| [Need::Deployment(agents), Need::Deployment(1)]);
+        permissions.chain(rows.into_iter().flatten()).collect()
     }
 
     fn loops(&self) -> &'static [&'static str] {
@@ -188,13 +202,12 @@ impl Bench for DeployLoopFlags {
     }
 
     fn groups(&self, load: &LoadFlags) -> Result<Groups<CertctlWithDaemons>> {
-        self.check(load)?;
-        let fleet = AgentFleet { agents: self.agents(load), poll_every: self.poll_every };
-        let pattern = self.arrivals.at(self.rate);
-        let model = Model::Open { pattern, clients: fleet.agents, affinity: Affinity::Own };
+        self.check()?;
+        let fleet = AgentFleet { agents: self.agents(load)?, poll_every: self.poll_every };
+        let model = Model::Open { pattern: self.pattern(load)?, clients: fleet.agents, affinity: Affinity::Own };
         // Every arrival begins with the first step.
         let mut plan = load.plan(model, fleet.agents as usize, 1)?;
-        plan.window = load.duration.unwrap_or(WINDOW);
+        plan.window = Self::window(load);
         plan.timeout = load.timeout.unwrap_or(TIMEOUT + self.poll_every * 2);
         let arrivals = self.arrivals(&plan)?;
         let workload = Workload { name: Self::NAME, plan, thresholds: deploy_loop::thresholds(self.poll_every) };
