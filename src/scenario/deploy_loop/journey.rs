@@ -23,7 +23,7 @@ use crate::wire::request::{Method, encode};
 /// The peer that is certctl. The daemons of the first agents follow.
 const CERTCTL: usize = 0;
 /// The pause between two handshakes with a daemon that does not show the new certificate yet.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The steps, in the order of [`super::STEPS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
