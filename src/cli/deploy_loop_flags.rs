@@ -18,7 +18,7 @@ use crate::measure::threshold::Threshold;
 use crate::provision::pki::Identity;
 use crate::run::{Binding, PlannedWorkload, Workload};
 use crate::scenario::connector_kind::ConnectorKind;
-use crate::scenario::deploy_loop::{self, AgentFleet, DaemonTarget, DeployLoop, PERMISSIONS};
+use crate::scenario::deploy_loop::{self, AgentFleet, DaemonTarget, DeployLoop, LOOP_ALLOWANCE, PERMISSIONS};
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::SystemKind;
@@ -27,9 +27,6 @@ use crate::system::with_daemons::CertctlWithDaemons;
 
 /// The default window: at the default rate the thresholds need 40 s.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The time that a loop may take beside its waits for two polls, for the number of agents: while one is under way, its
-/// agent begins no other.
-const LOOP_ALLOWANCE: Duration = Duration::from_secs(2);
 /// The time that a loop may take beside those waits before it is given up.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The most loops of a run: a key is made for each, and kept in memory.
@@ -124,8 +121,8 @@ impl DeployLoopFlags {
         load.pattern(self.profile.rate_profile.as_ref(), self.rate, self.arrivals, Self::window(load))
     }
 
-    /// Returns the number of agents: as many as can begin a loop as often as the rate says (Little's law), unless a flag
-    /// gives more.
+    /// Returns the number of agents: as many as can begin a loop as often as the rate says, while an agent with a loop
+    /// under way begins no other (Little's law), unless a flag gives more.
     fn agents(&self, load: &LoadFlags) -> Result<u64> {
         let most_per_s = self.pattern(load)?.peak_per_second(1);
         let each_s = (self.poll_every * 2 + LOOP_ALLOWANCE).as_secs_f64();

@@ -39,7 +39,7 @@ pub const STEPS: &[&str] =
 pub const PERMISSIONS: [&str; 4] = ["cert.issue", "agent.job.poll", "cert.read", "agent.job.complete"];
 
 /// The time that a loop may take beside its waits for two polls.
-const LOOP_ALLOWANCE: Duration = Duration::from_secs(2);
+pub const LOOP_ALLOWANCE: Duration = Duration::from_secs(2);
 /// Selects the certificates of the seed by their ids.
 const CERTIFICATES: &str = "cert-loadtest-deploy-%";
 

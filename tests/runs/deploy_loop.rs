@@ -198,6 +198,9 @@ fn a_failed_signature_ends_its_loop_and_forces_the_next() {
     assert_eq!((state.forced, state.refused_in_progress), (4, 0));
 }
 
+/// The time in which any machine comes to the last step but one.
+const AMPLE: Duration = Duration::from_secs(15);
+
 /// Runs one loop of one agent, whose daemon is this peer, at a certctl that signs.
 fn deploy_to(daemon: &Peer, initial: u64, timeout: Duration) -> (Measurement, DeployLoop) {
     let certctl = Arc::new(Signing::default());
@@ -251,7 +254,7 @@ fn shown(peer: &Peer) -> u64 {
 #[test]
 fn a_daemon_that_keeps_its_old_certificate_times_out() {
     let daemon = Peer::start(|_| Vec::new());
-    let (measurement, scenario) = deploy_to(&daemon, shown(&daemon), Duration::from_secs(2));
+    let (measurement, scenario) = deploy_to(&daemon, shown(&daemon), AMPLE);
     assert_eq!(measurement.outcomes.sorted(), [(Outcome::TimedOut, 1)], "{:?}", measurement.examples);
     let served = STEPS.iter().position(|name| *name == "served").unwrap();
     assert_eq!(measurement.steps[served].outcomes.sorted(), [(Outcome::TimedOut, 1)]);
@@ -264,7 +267,7 @@ fn a_daemon_that_keeps_its_old_certificate_times_out() {
 #[test]
 fn a_certificate_of_nobody_is_a_breach() {
     let daemon = Peer::start(|_| Vec::new());
-    let (_, scenario) = deploy_to(&daemon, shown(&daemon) ^ 1, Duration::from_secs(2));
+    let (_, scenario) = deploy_to(&daemon, shown(&daemon) ^ 1, AMPLE);
     let broken: Vec<String> = scenario.broken_rules().iter().map(ToString::to_string).collect();
     assert!(broken[0].contains("full handshakes showed a certificate that certctl did not hand out"), "{broken:?}");
 }
