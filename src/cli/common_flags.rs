@@ -200,14 +200,14 @@ impl AccessFlags {
 #[command(next_help_heading = "Workload")]
 pub struct LoadFlags {
     /// The measured window: 30s, 5m [default: 30s; bulk_renewal and connector_tier 5m, --fleet restart
-    /// 2m, --workload rotation 1m].
+    /// 2m, --workload rotation and deploy_loop 1m].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_DURATION")]
     pub duration: Option<Duration>,
     /// Load before the measured window [default: 5s].
     #[arg(long, value_parser = duration_or_zero, env = "CERTCTL_BENCH_WARM_UP")]
     pub warm_up: Option<Duration>,
     /// Longest time for a request, for an arrival's wait for a connection, and for the drain [default: 10s; ACME and
-    /// real fleets 30s].
+    /// real fleets 30s, deploy_loop 30s beside two polls].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_TIMEOUT")]
     pub timeout: Option<Duration>,
     /// Largest schedule lag of an arrival that is not late; a run with more than 1% late arrivals is invalid.
@@ -227,8 +227,8 @@ pub struct LoadFlags {
     /// Send no more requests than this, warm-up included, and judge what was measured by then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
-    /// Agents to have, and in agent_storm to send [default: 5000]. A running certctl needs as many seeds:
-    /// certctl-bench seed --agents N.
+    /// Agents to have, and in agent_storm to send, in deploy_loop to deploy [default: 5000; deploy_loop as many as --rate
+    /// takes]. A running certctl needs as many seeds: certctl-bench seed --agents N.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_AGENTS")]
     pub agents: Option<u64>,

@@ -13,6 +13,7 @@ pub mod common_flags;
 pub mod compare;
 pub mod connector_tier_flags;
 pub mod criterion;
+pub mod deploy_loop_flags;
 pub mod doctor;
 pub mod duet;
 mod elsewhere;

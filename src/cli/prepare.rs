@@ -13,8 +13,9 @@ use crate::inspect::preflight::{self, Findings};
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::certctl_binary::{self, BinaryChoice, DatabasePatch};
-use crate::system::connectors::{Connectors, DaemonChoice};
+use crate::system::connectors::{ConnectorKind, Connectors, DaemonChoice};
 use crate::system::reference::{ReferenceStart, StoreChoice};
+use crate::system::with_daemons::CertctlWithDaemons;
 use crate::system::{Certctl, CheckedCertctl, System, reference};
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
@@ -121,6 +122,37 @@ pub(super) fn patches(needs: &[Need]) -> Vec<DatabasePatch> {
     needs.iter().filter_map(patch).collect()
 }
 
+/// The choice of a certctl, and of the daemons that its agents deploy to.
+pub struct DeploymentChoice {
+    /// The certctl.
+    pub certctl: CertctlChoice,
+    /// The kinds of daemon; none for no daemons.
+    pub daemons: Vec<ConnectorKind>,
+}
+
+/// The program of the mock of an F5, in the folder of the reference server's.
+const F5_MOCK: &str = "f5-mock";
+
+impl SystemChoice for DeploymentChoice {
+    type System = CertctlWithDaemons;
+
+    fn destinations(&mut self) -> Result<Vec<Destination>> {
+        self.certctl.destinations()
+    }
+
+    fn prepare(self, program: &Path, needs: &[Need]) -> Result<CertctlWithDaemons> {
+        let certctl = self.certctl.prepare(program, needs)?;
+        let daemons = match self.daemons.is_empty() {
+            true => None,
+            false => {
+                let choice = DaemonChoice::started(self.daemons);
+                Some(Connectors::prepare(choice, &program.with_file_name(F5_MOCK), &mut |line| errln!("{line}"))?)
+            }
+        };
+        Ok(CertctlWithDaemons { certctl, daemons })
+    }
+}
+
 /// Checks that a certctl that runs can be loaded as `needs` say.
 ///
 /// # Errors
@@ -206,9 +238,12 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
         match need {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
+            Need::Deployment(number) => sizes.deployments = sizes.deployments.max(*number),
             Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Ocsp { .. } => {}
             Need::AcmeAlone | Need::AcmeFinalization | Need::Acme { .. } => {}
         }
     }
+    // Each belongs to an agent of its own.
+    sizes.agents = sizes.agents.max(sizes.deployments);
     sizes
 }

@@ -7,6 +7,7 @@ use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::connector_tier_flags::ConnectorTierFlags;
+use super::deploy_loop_flags::DeployLoopFlags;
 use super::revocation_flags::RevocationFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
@@ -33,7 +34,7 @@ pub struct PlannedLoad {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [BenchTarget; 8] = [
+pub const ALL: [BenchTarget; 9] = [
     entry::<AcmeBurstFlags>(),
     entry::<AcmeEnrollFlags>(),
     entry::<AcmeFlowFlags>(),
@@ -41,6 +42,7 @@ pub const ALL: [BenchTarget; 8] = [
     entry::<ApiTierFlags>(),
     entry::<BulkRenewalFlags>(),
     entry::<ConnectorTierFlags>(),
+    entry::<DeployLoopFlags>(),
     entry::<RevocationFlags>(),
 ];
 

@@ -25,6 +25,10 @@ pub struct SeedFlags {
     #[arg(long, default_value_t = Sizes::default().certificates,
           value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST))]
     certificates: u64,
+    /// Number of certificates that agents deploy to have, each with its target, for deploy_loop; no more than --agents.
+    #[arg(long, default_value_t = Sizes::default().deployments,
+          value_parser = clap::value_parser!(u64).range(0..=Sizes::MOST))]
+    deployments: u64,
     /// Do not seed, but put the seeded certificates and agents back to their first state and delete the certificates'
     /// jobs.
     #[arg(long, conflicts_with = "dir")]
@@ -58,7 +62,14 @@ pub fn run(flags: SeedFlags) -> Result<()> {
         return tidy(&flags, &mut io::stdout());
     }
     let source = flags.dir.map_or(seed::SeedSource::Embedded, seed::SeedSource::Folder);
-    let sizes = Sizes { agents: flags.agents, certificates: flags.certificates };
+    let sizes = Sizes { agents: flags.agents, certificates: flags.certificates, deployments: flags.deployments };
+    if sizes.deployments > sizes.agents {
+        return Err(Error::usage(format!(
+            "--deployments {} exceeds --agents {}: each belongs to an agent of its own",
+            sizes.deployments, sizes.agents
+        ))
+        .with_hint(format!("give --agents {} too", sizes.deployments)));
+    }
     let options = seed::SeedOptions { source, sizes, allow_foreign: flags.allow_foreign_rows };
     seed::apply(&flags.database, &options, &mut io::stdout()).map(drop)
 }

@@ -16,6 +16,7 @@ use crate::foreign;
 use crate::load::runtime::runtime;
 use crate::scenario::acme::Paths;
 use crate::scenario::agent_storm::AgentStorm;
+use crate::scenario::deploy_loop;
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::advice::Named;
@@ -45,6 +46,8 @@ const OCSP_SHARE: f64 = 0.5;
 const REFUSED: &[u8] = &[0x30, 3, 0x0a, 1, 6];
 /// The longest time of that proof.
 const OCSP_PATIENCE: Duration = Duration::from_secs(20);
+/// The certificates that agents deploy in a run with the default flags.
+const USUAL_DEPLOYMENTS: u64 = 20;
 /// The longest time of the whole preflight.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,6 +84,7 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                 Need::Certificate(number) => {
                     inspection.certificate_is_seeded(*number).await?;
                 }
+                Need::Deployment(number) => inspection.deployment_is_seeded(*number).await?,
                 Need::Renewable(number) => inspection.certificate_is_renewable(*number).await?,
                 // Nobody else has rows there, whatever certctl's demo seed has by now.
                 Need::OnlyOurs(_) if certctl.has_private_database() => {}
@@ -390,23 +394,38 @@ impl Inspection<'_> {
 
     /// Checks that the certificate is seeded, and returns its status.
     pub(super) async fn certificate_is_seeded(&mut self, number: u64) -> Result<String> {
-        let id = format!("cert-loadtest-bulk-{number:05}");
+        let missing =
+            (format!("certificate {number} of those to renew"), "certctl-bench seed --database URL".to_owned());
+        self.certificate_is_there(&format!("cert-loadtest-bulk-{number:05}"), missing).await
+    }
+
+    /// Checks that the certificate that an agent deploys is seeded.
+    pub(super) async fn deployment_is_seeded(&mut self, number: u64) -> Result<()> {
+        let rows = number.max(USUAL_DEPLOYMENTS);
+        let seed = format!("certctl-bench seed --deployments {rows} --database URL");
+        let missing = (format!("certificate {number} of those that agents deploy"), seed);
+        self.certificate_is_there(&deploy_loop::certificate(number), missing).await.map(drop)
+    }
+
+    /// Returns the status of the certificate `id`. If it is missing, the error has the words for it, and the command that
+    /// seeds it.
+    async fn certificate_is_there(&mut self, id: &str, (what, seed): (String, String)) -> Result<String> {
         let path = format!("/api/v1/certificates/{id}");
         let answer = self.probe.send_with_token(Method::Get, &path).await?;
         match answer.status {
-            200 if answer.json().is_some_and(|json| json["id"] == id.as_str()) => {
+            200 if answer.json().is_some_and(|json| json["id"] == id) => {
                 Ok(answer.json().unwrap_or_default()["status"].as_str().unwrap_or("").to_owned())
             }
             403 => Err(self.may_not("?", "cert.read")),
             429 => Err(self.limited()),
             // certctl answers 500 for some unknown rows, and 404 in plain text for an unknown route.
             404 | 500 if answer.is_json => Err(Error::new(format!(
-                "{}: certificate {number} of those to renew is not seeded ({}: {})",
+                "{}: {what} is not seeded ({}: {})",
                 self.certctl.base,
                 answer.status,
                 answer.reason()
             ))
-            .with_hint("run `certctl-bench seed --database URL` with the URL of certctl's own database")),
+            .with_hint(format!("run `{seed}` with the URL of certctl's own database"))),
             _ => Err(self.not_certctl(&path, &answer)),
         }
     }

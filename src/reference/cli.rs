@@ -58,6 +58,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, env = "CERTCTL_REFERENCE_TARGETS")]
     pub targets: u32,
 
+    /// Certificates in the in-memory store that agents deploy, each with a target of the agent with its number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub deployments: u32,
+
     /// The side that makes the keys of renewals
     #[arg(long, value_enum, default_value_t = KeyGeneration::Agent, env = "CERTCTL_REFERENCE_KEYGEN")]
     pub keygen: KeyGeneration,

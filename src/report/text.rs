@@ -75,6 +75,15 @@ fn certctl(text: &mut String, described: &SystemDescription) {
         }
         setting_rows(text, described);
     }
+    daemons(described).for_each(|daemon| row(text, "", &format!("agents deploy to {daemon}")));
+    skipped(text, described);
+}
+
+/// Adds a row for each daemon that is missing.
+fn skipped(text: &mut String, described: &SystemDescription) {
+    for skipped in described.settings.get("skipped").and_then(Value::as_array).into_iter().flatten() {
+        row(text, "", skipped.as_str().unwrap_or(""));
+    }
 }
 
 /// Returns settings of certctl's on one line.
@@ -107,9 +116,7 @@ fn connectors(text: &mut String, described: &SystemDescription) {
         row(text, if index == 0 { "system" } else { "" }, &daemon);
     }
     row(text, "", &described.trust);
-    for skipped in described.settings.get("skipped").and_then(Value::as_array).into_iter().flatten() {
-        row(text, "", skipped.as_str().unwrap_or(""));
-    }
+    skipped(text, described);
 }
 
 /// Lists the daemons of the system, each with its version and address.

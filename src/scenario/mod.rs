@@ -8,6 +8,7 @@ pub mod audit;
 pub mod bulk_renewal;
 pub mod connector_handshake;
 pub mod connector_kind;
+pub mod deploy_loop;
 pub mod f5_deploy;
 pub mod issuance;
 pub mod journey;

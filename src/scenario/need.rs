@@ -11,6 +11,8 @@ pub enum Need {
     Certificate(u64),
     /// The same, and it is not in renewal already, or can be put back.
     Renewable(u64),
+    /// The certificate of this number, counted from 1, of those that agents deploy is there.
+    Deployment(u64),
     /// All rows that fit these criteria are of the seeds, or of an earlier run, or in a private database: they will be
     /// changed.
     OnlyOurs(&'static [(&'static str, &'static str)]),

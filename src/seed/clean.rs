@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::MIGRATE;
 use super::connection::{exists, failed};
-use super::restore::{Restored, refresh_fleet, restore_certificates, vacuum};
+use super::restore::{refresh_fleet, restore_certificates, restore_deployments, vacuum};
 use crate::database::{DatabaseClient, Failure, Parameter, SqlState, Transaction};
 use crate::error::{Error, Result};
 
@@ -81,7 +81,7 @@ impl fmt::Display for TableCleaned {
 
 /// Removes the rows that runs created, and no others: the ACME accounts that they made, with their orders; the
 /// certificates that they posted, or that were issued for these orders, with all rows that depend on them; and the jobs
-/// of seeded certificates. Puts all seeded certificates and agents back.
+/// and versions of seeded certificates. Puts all seeded certificates and agents back.
 ///
 /// Audit rows stay, since certctl permits no one to delete them, and so do ACME nonces, which cannot be attributed to a
 /// run.
@@ -119,13 +119,18 @@ pub fn clean_revoked(client: &mut DatabaseClient, kept: &str) -> Result<u64> {
     Ok(removed)
 }
 
-/// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates.
+/// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates, and the
+/// versions and notifications of those that agents deploy.
 pub fn reset(client: &mut DatabaseClient) -> Result<Cleaned> {
-    let Restored { certificates, jobs } = restore_certificates(client, 0)?;
-    let agents = refresh_fleet(client, 0)?;
     let mut cleaned = Cleaned::default();
-    cleaned.add("managed_certificates", 0, certificates);
-    cleaned.add("jobs", jobs, 0);
+    for restored in [restore_certificates(client, 0)?, restore_deployments(client, 0)?] {
+        cleaned.add("managed_certificates", 0, restored.rows);
+        let jobs_or_some = restored.deleted.into_iter().filter(|(table, removed)| *table == "jobs" || *removed > 0);
+        for (table, removed) in jobs_or_some {
+            cleaned.add(table, removed, 0);
+        }
+    }
+    let agents = refresh_fleet(client, 0)?;
     cleaned.add("agents", 0, agents);
     Ok(cleaned)
 }

@@ -29,7 +29,8 @@ const DEMO_CERTIFICATES: [&str; 32] = [
 /// Reports whether a certificate is from this suite's seeds or certctl's demo seed, or was posted by a run; `source` is
 /// the value of its tag `source`.
 pub fn is_own_certificate(id: &str, name: &str, source: &str) -> bool {
-    let seeded = id.starts_with("cert-loadtest-bulk-") && name.starts_with("loadtest-bulk-");
+    let of = |batch: &str| id.starts_with(&format!("cert-{batch}")) && name.starts_with(batch);
+    let seeded = of("loadtest-bulk-") || of("loadtest-deploy-");
     let posted = ["loadtest-api-", "loadtest-revoke-"].iter().any(|start| name.starts_with(start));
     let posted = posted && source == "certctl-bench";
     seeded || posted || DEMO_CERTIFICATES.contains(&id)

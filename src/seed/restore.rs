@@ -1,7 +1,7 @@
 //! The restoration of the seeded rows to the state in the embedded seeds, so that each run starts from the same state.
 
 use super::connection::failed;
-use super::{CERTIFICATES_SQL, FLEET_SQL, MIGRATE};
+use super::{CERTIFICATES_SQL, DEPLOYMENTS_SQL, FLEET_SQL, MIGRATE};
 use crate::database::{DatabaseClient, Failure, Transaction};
 use crate::error::{Error, Result};
 
@@ -24,38 +24,41 @@ pub fn refresh_fleet(client: &mut DatabaseClient, agents: u64) -> Result<u64> {
 /// certctl skips a certificate that is in renewal already: without this, a run would measure the skipping. Then vacuums
 /// both tables, as [`refresh_fleet`] does. Fails, without a change, if there are fewer than `certificates`.
 pub fn refresh_certificates(client: &mut DatabaseClient, certificates: u64) -> Result<u64> {
-    Ok(restore_certificates(client, certificates)?.certificates)
+    Ok(restore_certificates(client, certificates)?.rows)
 }
 
-/// The result of [`restore_certificates`].
+/// Puts the seeded certificates that agents deploy back to the state in the embedded seed, deletes what renewals have
+/// left of them (jobs, versions, notifications), and changes no other row; returns the number of certificates.
+///
+/// A certificate in renewal refuses the next one, and a job that is left over is handed to the next agent that polls.
+/// Then vacuums the tables, as [`refresh_fleet`] does. Fails, without a change, if there are fewer than `deployments`.
+pub fn refresh_deployments(client: &mut DatabaseClient, deployments: u64) -> Result<u64> {
+    Ok(restore_deployments(client, deployments)?.rows)
+}
+
+/// Rows that were put back.
 pub(super) struct Restored {
-    /// Certificates put back.
-    pub certificates: u64,
-    /// Jobs of these certificates deleted.
-    pub jobs: u64,
+    /// The number of them.
+    pub rows: u64,
+    /// The rows of other tables that hung on them, and were deleted: table and number.
+    pub deleted: Vec<(&'static str, u64)>,
 }
 
-/// Restores certificates as [`refresh_certificates`] does, and returns the number of deleted jobs too.
+/// Restores certificates as [`refresh_certificates`] does.
 pub(super) fn restore_certificates(client: &mut DatabaseClient, needed: u64) -> Result<Restored> {
-    let failed = |error: Failure| CERTIFICATES.failed(&error);
-    let mut transaction = client.transaction().map_err(failed)?;
-    let jobs = CERTIFICATES.qualified(&mut transaction, "jobs")?;
-    let certificates = CERTIFICATES.restore(&mut transaction, needed)?;
-    let of_seeded = format!(
-        "DELETE FROM {jobs} AS job USING pg_temp.managed_certificates AS first \
-                             WHERE job.certificate_id = first.id"
-    );
-    let deleted = transaction.execute(&of_seeded, &[]).map_err(failed)?;
-    transaction.commit().map_err(failed)?;
-    vacuum(client, CERTIFICATES.table)?;
-    vacuum(client, "jobs")?;
-    Ok(Restored { certificates, jobs: deleted })
+    CERTIFICATES.restore_alone(client, needed, &["jobs"])
+}
+
+/// Restores certificates as [`refresh_deployments`] does.
+pub(super) fn restore_deployments(client: &mut DatabaseClient, needed: u64) -> Result<Restored> {
+    DEPLOYMENTS.restore_alone(client, needed, &["jobs", "certificate_versions", "notification_events"])
 }
 
 /// The beginning of a warning that dead rows could not be removed.
 pub const DEAD_ROWS: &str = "dead rows stay";
 /// The tables that are vacuumed once rows are put back.
-pub const VACUUMED: [&str; 3] = ["agents", "managed_certificates", "jobs"];
+pub const VACUUMED: [&str; 5] =
+    ["agents", "managed_certificates", "jobs", "certificate_versions", "notification_events"];
 
 /// Returns the hint for the right to vacuum `tables`.
 pub fn leave_to_vacuum(tables: &str) -> String {
@@ -96,7 +99,40 @@ const CERTIFICATES: Seeded = Seeded {
     id: "cert-loadtest-bulk-",
 };
 
+const DEPLOYMENTS: Seeded = Seeded {
+    rows: "deployments",
+    table: "managed_certificates",
+    sql: DEPLOYMENTS_SQL,
+    setting: "certctl_bench.deployments",
+    id: "cert-loadtest-deploy-",
+};
+
 impl Seeded {
+    /// Restores certificates in a transaction of its own, deletes the rows of the tables `hanging` that belong to them,
+    /// and vacuums all of these tables.
+    fn restore_alone(&self, client: &mut DatabaseClient, needed: u64, hanging: &[&'static str]) -> Result<Restored> {
+        let failed = |error: Failure| self.failed(&error);
+        let mut transaction = client.transaction().map_err(failed)?;
+        let names = hanging.iter().map(|table| self.qualified(&mut transaction, table)).collect::<Result<Vec<_>>>()?;
+        let rows = self.restore(&mut transaction, needed)?;
+        let mut deleted = Vec::new();
+        for (table, name) in hanging.iter().zip(names) {
+            let of_seeded = format!(
+                "DELETE FROM {name} AS own USING pg_temp.{} AS first WHERE own.certificate_id = first.id",
+                self.table
+            );
+            deleted.push((*table, transaction.execute(&of_seeded, &[]).map_err(failed)?));
+        }
+        transaction.commit().map_err(failed)?;
+        // Otherwise nothing was written.
+        if rows > 0 || deleted.iter().any(|(_, deleted)| *deleted > 0) {
+            for table in std::iter::once(&self.table).chain(hanging) {
+                vacuum(client, table)?;
+            }
+        }
+        Ok(Restored { rows, deleted })
+    }
+
     /// Writes the seed's values into every column of the rows that have its ids and names. Until the end of the
     /// transaction the table's bare name is that of a temporary table, which holds the seed's values of these rows.
     fn restore(&self, transaction: &mut Transaction<'_>, needed: u64) -> Result<u64> {

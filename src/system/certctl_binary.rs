@@ -248,9 +248,10 @@ impl PreparedCertctl {
         let options = seed::SeedOptions { sizes, allow_foreign: true, ..seed::SeedOptions::default() };
         let began = Instant::now();
         seed::apply(&self.cluster.url(&database), &options, &mut std::io::sink())?;
-        let seed::Sizes { agents, certificates } = sizes;
+        let seed::Sizes { agents, certificates, deployments } = sizes;
+        let deployed = if deployments > 0 { format!(", {deployments} more to deploy,") } else { String::new() };
         notify(format!(
-            "seeded {agents} agents and {certificates} certificates in {:.1} s",
+            "seeded {agents} agents and {certificates} certificates{deployed} in {:.1} s",
             began.elapsed().as_secs_f64()
         ));
         Ok(certctl)

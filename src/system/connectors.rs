@@ -56,6 +56,19 @@ pub struct DaemonChoice {
     pub haproxy_reload: Reload,
 }
 
+impl DaemonChoice {
+    /// Chooses those of these kinds that are installed: they are started, with ECDSA keys.
+    pub fn started(kinds: Vec<ConnectorKind>) -> Self {
+        Self {
+            kinds,
+            named: Vec::new(),
+            trust: Trust::System,
+            key_type: KeyType::EcdsaP256,
+            haproxy_reload: Reload::Graceful,
+        }
+    }
+}
+
 /// A daemon that answers.
 pub struct Connector {
     /// Its kind.
@@ -360,6 +373,36 @@ impl Connector {
         let greeting = encode(Method::Get, self.kind.path(), &self.base.host_header(), None, "");
         let dialers = vec![Dialer::new(self.address, self.base.server_name()?, config)];
         Ok(Peer { dialers, connections: Connections::Kept(greeting) })
+    }
+
+    /// Creates a peer of full handshakes, each on a new connection, that takes any certificate: the caller compares it
+    /// with the one that it deployed, whatever authority that has.
+    ///
+    /// # Errors
+    /// If its name cannot be a server's.
+    pub fn unverified_peer(&self) -> Result<Peer> {
+        Ok(Peer { dialers: vec![self.unverified_dialer()?], connections: Connections::PerArrival })
+    }
+
+    fn unverified_dialer(&self) -> Result<Dialer> {
+        Ok(Dialer::new(self.address, self.base.server_name()?, tls::client_config(&Trust::Insecure)?))
+    }
+
+    /// Returns the id of the certificate that it shows now. Not for use inside an async runtime.
+    ///
+    /// # Errors
+    /// If it does not complete a handshake.
+    pub fn shown(&self) -> Result<u64> {
+        let dialer = self.unverified_dialer()?;
+        let what = || format!("{} at {}: reading its certificate", self.kind, self.base);
+        runtime()?.block_on(async {
+            let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
+            match timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await {
+                Ok(Ok(connection)) => Ok(connection.record().certificate),
+                Ok(Err(fault)) => Err(Error::new(format!("{}: {fault}", what()))),
+                Err(_) => Err(Error::new(format!("{}: no handshake within {PATIENCE:?}", what()))),
+            }
+        })
     }
 
     /// Reports whether it is reached over loopback.

@@ -12,6 +12,7 @@ pub mod reference;
 pub mod revocable;
 pub mod rotator;
 pub mod side_effects;
+pub mod with_daemons;
 
 use std::fmt;
 use std::io::Read as _;

@@ -101,6 +101,10 @@ pub fn start(start: &ReferenceStart<'_>, notify: &mut dyn FnMut(String)) -> Resu
             &sizes.certificates.to_string(),
         ]),
     };
+    // A duet may start an older program, which does not know this flag.
+    if database.is_none() && sizes.deployments > 0 {
+        command.args(["--deployments", &sizes.deployments.to_string()]);
+    }
     let mut server = Child::spawn("the reference server", command, Spec::default())?;
     let ready = server.wait_for_line(START_PATIENCE)?;
     let ready: Value = serde_json::from_str(&ready)

@@ -15,7 +15,7 @@ use certctl_bench::error::ErrorKind;
 use certctl_bench::provision::postgres::{Cluster, find};
 use certctl_bench::seed::{
     EMBEDDED, SeedOptions, SeedReport, SeedSource, Sizes, TableRows, apply, clean_issued, connect, redact_url,
-    refresh_certificates, refresh_fleet,
+    refresh_certificates, refresh_deployments, refresh_fleet,
 };
 
 /// One cluster for all tests of this process, a database for each. It is not dropped: it ends with the process.
@@ -29,13 +29,15 @@ fn seeding_reports_its_rows_and_is_idempotent() {
     needs!(Postgresql);
     let (url, mut client) = migrated();
     let (report, output) = seed(&url, &SeedOptions::default());
-    assert_eq!(report.files, ["01_bulk_renewal_certs.sql", "02_agent_fleet.sql"]);
-    assert_eq!(report.tables, [rows("managed_certificates", 0, 10_000), rows("agents", 0, 5000)]);
+    assert_eq!(report.files, ["01_bulk_renewal_certs.sql", "02_agent_fleet.sql", "03_deploy_loop.sql"]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 0, 10_000), rows("agents", 0, 5000)]);
+    let others = ["deployment_targets", "certificate_target_mappings"].map(|table| rows(table, 0, 0));
+    assert_eq!(report.tables[2..], others);
     assert!(output.contains("agents: 0 rows before, 5000 after"), "{output}");
     let first = (fleet(&mut client), certificates(&mut client));
 
     let (report, output) = seed(&url, &SeedOptions::default());
-    assert_eq!(report.tables, [rows("managed_certificates", 10_000, 10_000), rows("agents", 5000, 5000)]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 10_000, 10_000), rows("agents", 5000, 5000)]);
     assert!(output.contains("agents: 5000 rows before, 5000 after"), "{output}");
     assert_eq!((fleet(&mut client), certificates(&mut client)), first);
     for (table, rows) in [("agents", 5000.0), ("managed_certificates", 10_000.0)] {
@@ -50,9 +52,9 @@ fn seeds_grow_to_a_size_and_never_shrink() {
     let (url, mut client) = migrated();
     seed(&url, &SeedOptions::default());
     let first = (fleet(&mut client), certificates(&mut client));
-    let sizes = Sizes { agents: 12_000, certificates: 11_000 };
+    let sizes = Sizes { agents: 12_000, certificates: 11_000, deployments: 0 };
     let (report, _) = seed(&url, &SeedOptions { sizes, ..SeedOptions::default() });
-    assert_eq!(report.tables, [rows("managed_certificates", 10_000, 11_000), rows("agents", 5000, 12_000)]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 10_000, 11_000), rows("agents", 5000, 12_000)]);
     for (table, holds) in [
         ("agents", "max(id) = 'ag-loadtest-12000' AND count(DISTINCT ip_address::inet) = 12000"),
         ("agents", "max(now() - last_heartbeat_at) < interval '10 minutes' AND min(now() - last_heartbeat_at) > '0'"),
@@ -69,11 +71,84 @@ fn seeds_grow_to_a_size_and_never_shrink() {
     let error = refresh_fleet(&mut client, 12_001).unwrap_err().to_string();
     assert!(error.contains("12000 of the 12001") && error.contains("seed --agents 12001"), "{error}");
     let (report, _) = seed(&url, &SeedOptions::default());
-    assert_eq!(report.tables, [rows("managed_certificates", 11_000, 11_000), rows("agents", 12_000, 12_000)]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 11_000, 11_000), rows("agents", 12_000, 12_000)]);
     // Rows of the default size are the same without the others.
     client.batch_execute("DELETE FROM agents WHERE id > 'ag-loadtest-05000'").unwrap();
     client.batch_execute("DELETE FROM managed_certificates WHERE id > 'cert-loadtest-bulk-10000'").unwrap();
     assert_eq!((fleet(&mut client), certificates(&mut client).len()), (first.0, first.1.len()));
+}
+
+#[test]
+fn the_certificates_to_deploy_have_the_stated_shape() {
+    needs!(Postgresql);
+    let (url, mut client) = migrated();
+    let sizes = Sizes { deployments: 30, ..Sizes::default() };
+    let options = SeedOptions { sizes, ..SeedOptions::default() };
+    for before in [0, 30] {
+        let (report, _) = seed(&url, &options);
+        let added = ["deployment_targets", "certificate_target_mappings"].map(|table| rows(table, before, 30));
+        assert_eq!(report.tables[2..], added);
+    }
+    let own = "managed_certificates WHERE id LIKE 'cert-loadtest-deploy-_____'";
+    for (what, holds, of) in [
+        ("ids", "min(id) = 'cert-loadtest-deploy-00001' AND max(id) = 'cert-loadtest-deploy-00030'", own),
+        ("names", "bool_and(name = replace(id, 'cert-', '') || '.example.test')", own),
+        ("hosts", "bool_and(common_name = name AND sans = ARRAY[name::text])", own),
+        ("status", "bool_and(status = 'Active' AND last_renewal_at IS NULL)", own),
+        ("no renewal is due", "min(expires_at) > now() + interval '31 days'", own),
+        ("ages, each its own", "count(DISTINCT created_at) = 30 AND max(created_at) < now()", own),
+        (
+            "the youngest of all",
+            "min(created_at) > (SELECT max(created_at) FROM managed_certificates WHERE id LIKE 'cert-loadtest-bulk-%')",
+            own,
+        ),
+        ("a target for each agent", "count(DISTINCT agent_id) = 30", "deployment_targets"),
+        (
+            "each certificate to the agent with its number",
+            "count(*) = 30 AND bool_and(right(certificate_id, 5) = right(agent_id, 5))",
+            "certificate_target_mappings JOIN deployment_targets AS target ON target.id = target_id",
+        ),
+    ] {
+        assert!(one::<bool>(&mut client, &format!("SELECT {holds} FROM {of}")), "{what}: {holds}");
+    }
+}
+
+#[test]
+fn certificates_to_deploy_are_put_back_without_traces() {
+    needs!(Postgresql);
+    let (url, mut client) = migrated();
+    let sizes = Sizes { deployments: 3, ..Sizes::default() };
+    seed(&url, &SeedOptions { sizes, ..SeedOptions::default() });
+    client
+        .batch_execute(
+            "UPDATE managed_certificates SET status = 'RenewalInProgress', last_renewal_at = now();
+             INSERT INTO jobs (id, type, certificate_id, target_id, status)
+             SELECT 'job-' || n, 'Deployment', 'cert-loadtest-deploy-0000' || n, 'tgt-loadtest-deploy-0000' || n, 'Running'
+             FROM generate_series(1, 3) AS n;
+             INSERT INTO jobs (id, type, certificate_id, status)
+             VALUES ('job-4', 'Renewal', 'cert-loadtest-bulk-00001', 'AwaitingCSR');
+             INSERT INTO certificate_versions
+                 (id, certificate_id, serial_number, not_before, not_after, fingerprint_sha256, pem_chain)
+             VALUES ('v', 'cert-loadtest-deploy-00001', '1', now(), now(), 'f', '');
+             INSERT INTO notification_events (id, type, certificate_id, channel, recipient, message)
+             VALUES ('n', 't', 'cert-loadtest-deploy-00002', 'c', 'r', 'm');
+             DELETE FROM certificate_target_mappings WHERE certificate_id = 'cert-loadtest-deploy-00003'",
+        )
+        .unwrap();
+    assert_eq!(refresh_deployments(&mut client, 3).unwrap(), 3);
+    for (table, left) in [
+        // That of another seed stays.
+        ("jobs", 1),
+        ("certificate_versions", 0),
+        ("notification_events", 0),
+        ("certificate_target_mappings", 3),
+        ("managed_certificates WHERE id LIKE '%deploy%' AND status = 'Active' AND last_renewal_at IS NULL", 3),
+        ("managed_certificates WHERE status = 'RenewalInProgress'", 10_000),
+    ] {
+        assert_eq!(one::<i64>(&mut client, &format!("SELECT count(*) FROM {table}")), left, "{table}");
+    }
+    let error = refresh_deployments(&mut client, 4).unwrap_err().to_string();
+    assert!(error.contains("3 of the 4") && error.contains("seed --deployments 4"), "{error}");
 }
 
 #[test]
@@ -181,7 +256,7 @@ fn rows_of_the_demo_seed_are_not_foreign() {
     certificate(&mut client, "mc-api-prod", "api-production");
     certificate(&mut client, "mc-12345", "loadtest-by-the-api");
     let (report, _) = seed(&url, &SeedOptions::default());
-    assert_eq!(report.tables, [rows("managed_certificates", 2, 10_002), rows("agents", 1, 5001)]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 2, 10_002), rows("agents", 1, 5001)]);
 }
 
 #[test]
@@ -205,7 +280,7 @@ fn a_database_with_foreign_rows_is_refused_by_default() {
     assert!(!error.contains("in agents") && error.contains("1 in managed_certificates"), "{error}");
 
     let (report, _) = seed(&url, &SeedOptions { allow_foreign: true, ..SeedOptions::default() });
-    assert_eq!(report.tables, [rows("managed_certificates", 1, 10_001), rows("agents", 0, 5000)]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 1, 10_001), rows("agents", 0, 5000)]);
 }
 
 #[test]

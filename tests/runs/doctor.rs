@@ -78,6 +78,7 @@ fn at_peer(peer: &Peer, arguments: &[&str]) -> DoctorOutput {
 fn ready(request: &Request) -> Vec<Step> {
     let permissions = [
         "agent.heartbeat",
+        "agent.job.complete",
         "agent.job.poll",
         "agent.read",
         "cert.bulk_revoke",
@@ -134,6 +135,7 @@ fn a_ready_certctl_passes_every_check() {
         "the OCSP responder of iss-local answers\n",
         "agents 1 and 5000 of the fleet are seeded\n",
         "certificates 1 and 10000 of those to renew are seeded\n",
+        "certificates that agents deploy are seeded; deploy_loop needs CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL=24h too\n",
         "file descriptors: ",
     ] {
         output.likes(what);
@@ -228,8 +230,9 @@ fn doctor_reports_token_and_permission_faults() {
     let admin = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant ";
     for (permission, without, role) in [
         ("agent.heartbeat", "agent_storm cannot run", "r-agent\n"),
-        ("agent.job.poll", "agent_storm cannot poll for work", "r-agent\n"),
-        ("cert.issue", "issuance_acceptance and bulk_renewal cannot run", "r-operator\n"),
+        ("agent.job.complete", "deploy_loop cannot run", "r-agent\n"),
+        ("agent.job.poll", "agent_storm cannot poll for work, and deploy_loop cannot run", "r-agent\n"),
+        ("cert.issue", "issuance_acceptance, bulk_renewal and deploy_loop cannot run", "r-operator\n"),
     ] {
         let finding = format!("the token of \"viewer\" lacks the permission {permission}: {without}");
         output.assert_reports(&finding, &format!("{admin}{role}"));
@@ -244,7 +247,7 @@ fn doctor_reports_token_and_permission_faults() {
         ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
     assert!(
         output.stdout.contains("fail  https://")
-            && output.stdout.contains("cert.read: list_certificates and bulk_renewal cannot run")
+            && output.stdout.contains("cert.read: list_certificates, bulk_renewal and deploy_loop cannot run")
     );
     assert!(
         output.stdout.contains("agent.read: the seeds of the fleet are not checked\n      hint: use an admin key"),
@@ -332,6 +335,10 @@ fn doctor_checks_acme_seeds_and_metrics() {
     ready_but("/api/v1/certificates/cert-loadtest-bulk-10000", missing)
         .exits(1)
         .assert_reports(": certificate 10000 of those to renew is not seeded (404: not found)", SEED);
+    ready_but("/api/v1/certificates/cert-loadtest-deploy-00001", missing).exits(0).assert_reports(
+        ": certificate 1 of those that agents deploy is not seeded (404: not found): deploy_loop cannot run",
+        "run `certctl-bench seed --deployments 20 --database URL` with the URL of certctl's own database\n",
+    );
     let output = ready_but("/api/v1/metrics/prometheus", missing).exits(0);
     assert!(
         output.stdout.contains("/api/v1/metrics/prometheus: answers 404 instead of metrics\n"),

@@ -11,6 +11,7 @@ mod certctl;
 #[path = "../common/mod.rs"]
 mod common;
 mod connector_tier;
+mod deploy_loop;
 mod doctor;
 mod duet;
 mod faults;

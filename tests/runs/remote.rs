@@ -36,6 +36,7 @@ fn remote_load_is_refused_before_anything_is_sent() {
         ("acme_flow", &target),
         ("acme_burst", &target),
         ("acme_enroll", &target),
+        ("deploy_loop", &target),
         ("connector_tier", &nginx),
         // A smoke run too.
         ("agent_storm", target.trim_start_matches("--bench ")),
@@ -132,7 +133,16 @@ fn a_smoke_run_does_not_load_a_system_of_the_environment() {
         "CERTCTL_BENCH_HAPROXY",
         "CERTCTL_BENCH_F5",
     ];
-    for bench in ["agent_storm", "api_tier", "bulk_renewal", "acme_flow", "acme_burst", "acme_enroll", "connector_tier"]
+    for bench in [
+        "agent_storm",
+        "api_tier",
+        "bulk_renewal",
+        "acme_flow",
+        "acme_burst",
+        "acme_enroll",
+        "connector_tier",
+        "deploy_loop",
+    ]
     {
         let in_memory = if bench == "connector_tier" { "" } else { "--in-memory" };
         let mut smoke = Bench::named(bench, in_memory).env("CERTCTL_BENCH_DATABASE", database);

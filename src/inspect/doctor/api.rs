@@ -17,11 +17,12 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 
 /// The permissions that scenarios need, with the severity and the consequence of a missing one.
-const PERMISSIONS: [(&str, Severity, &str); 7] = [
+const PERMISSIONS: [(&str, Severity, &str); 8] = [
     ("agent.heartbeat", Severity::Fail, "agent_storm cannot run"),
-    ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work"),
-    ("cert.issue", Severity::Fail, "issuance_acceptance and bulk_renewal cannot run"),
-    ("cert.read", Severity::Fail, "list_certificates and bulk_renewal cannot run"),
+    ("agent.job.complete", Severity::Fail, "deploy_loop cannot run"),
+    ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work, and deploy_loop cannot run"),
+    ("cert.issue", Severity::Fail, "issuance_acceptance, bulk_renewal and deploy_loop cannot run"),
+    ("cert.read", Severity::Fail, "list_certificates, bulk_renewal and deploy_loop cannot run"),
     ("cert.bulk_revoke", Severity::Warn, "revocation cannot run"),
     ("agent.read", Severity::Warn, "the seeds of the fleet are not checked"),
     ("metrics.read", Severity::Warn, "results lack certctl's own metrics"),
@@ -189,6 +190,17 @@ async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, report: Report<
             seeded.map(drop),
             format!("certificates 1 and {SEEDED_CERTIFICATES} of those to renew are seeded"),
         ));
+        // There are none by default: only one scenario needs them.
+        report(match inspection.deployment_is_seeded(1).await {
+            Ok(()) => Finding::ok(
+                "certificates that agents deploy are seeded; deploy_loop needs \
+                 CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL=24h too",
+            ),
+            Err(error) => {
+                let finding = Finding::of(Severity::Warn, &error);
+                Finding { what: format!("{}: deploy_loop cannot run", finding.what), ..finding }
+            }
+        });
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Seeds {
     pub certificates: u32,
     /// Targets, one for each of the first agents; the certificates are mapped to them in turn.
     pub targets: u32,
+    /// Certificates that agents deploy, each with a target of its own, of one of the first agents.
+    pub deployments: u32,
 }
 
 /// All rows but those of the audit chain, of which it holds the head, and of notifications.
@@ -73,8 +75,9 @@ impl MemoryStore {
         let agents: HashMap<_, _> = agents.collect();
         let values = Map::from_iter([("agents".to_owned(), json!(agents.len()))]);
         let settings = Settings { store: "in-memory".to_owned(), values };
-        let targets = Targets::seeded(seeds.targets.min(seeds.agents));
-        let certificates = RwLock::new(Table::seeded(seeds.certificates, now, &targets));
+        let deployments = seeds.deployments.min(seeds.agents);
+        let targets = Targets::seeded(seeds.targets.min(seeds.agents), deployments);
+        let certificates = RwLock::new(Table::seeded(seeds.certificates, deployments, now, &targets));
         let store = Self {
             agents,
             certificates,

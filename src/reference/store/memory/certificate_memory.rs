@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
-use super::target_memory::Targets;
+use super::target_memory::{Targets, deployment_target_id};
 use super::{ISSUER, MemoryStore, OWNER, POLICIES, PROFILES, TEAM};
 use crate::store::certificate_rows::{Certificate, CertificateStore, Field, Listing, Order, Page};
 use crate::store::{StoreError, Violation};
@@ -25,9 +25,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Returns a table of so many certificates, as `seed/01_bulk_renewal_certs.sql` has them.
-    pub fn seeded(certificates: u32, now: SystemTime, targets: &Targets) -> Self {
+    /// Returns a table of so many certificates, as `seed/01_bulk_renewal_certs.sql` has them, and so many more that agents
+    /// deploy, as `seed/03_deploy_loop.sql` has them.
+    pub fn seeded(certificates: u32, deployments: u32, now: SystemTime, targets: &Targets) -> Self {
         let mut table = Self::default();
+        for n in 1..=deployments {
+            table.add(certificate_to_deploy(n, now));
+        }
         for n in 1..=certificates {
             let target_ids = Some(targets.of_certificate(n).into_iter().collect());
             table.add(Certificate { target_ids, ..seeded_certificate(n, certificates, now) });
@@ -141,13 +145,28 @@ fn key(certificate: &Certificate, order: Order) -> (Option<SystemTime>, &str) {
 
 /// Returns certificate `n` of `all`.
 fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
-    let host = format!("loadtest-bulk-{n:05}.example.test");
     let created_at = now - Duration::from_secs(u64::from(all - n) + 1);
     // 7919 is prime, so that each place in time is taken once, and those that expire soon are not the oldest.
     let place = u64::from(n) * 7_919 % u64::from(all) + 1;
-    let tags = [("source", "certctl-bench"), ("batch", "bulk-renewal")];
+    let expires_at = now + HOUR + EXPIRY_SPREAD.mul_f64(place as f64 / f64::from(all));
+    let batch = ("loadtest-bulk", "bulk-renewal");
+    Certificate { expires_at, ..certificate_of(batch, n, created_at) }
+}
+
+/// Returns certificate `n` of those that agents deploy.
+fn certificate_to_deploy(n: u32, now: SystemTime) -> Certificate {
+    let created_at = now - Duration::from_micros(u64::from(n));
+    let certificate = certificate_of(("loadtest-deploy", "deploy-loop"), n, created_at);
+    let target_ids = Some(vec![deployment_target_id(n)]);
+    Certificate { expires_at: now + 80 * 24 * HOUR, target_ids, ..certificate }
+}
+
+/// Returns certificate `n` of a seed whose names begin so and whose batch is called so. It expires when it was created.
+fn certificate_of((start, batch): (&str, &str), n: u32, created_at: SystemTime) -> Certificate {
+    let host = format!("{start}-{n:05}.example.test");
+    let tags = [("source", "certctl-bench"), ("batch", batch)];
     Certificate {
-        id: format!("cert-loadtest-bulk-{n:05}"),
+        id: format!("cert-{start}-{n:05}"),
         name: host.clone(),
         common_name: host.clone(),
         sans: Some(vec![host]),
@@ -159,7 +178,7 @@ fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
         renewal_policy_id: "rp-standard".to_owned(),
         profile_id: None,
         status: "Active".to_owned(),
-        expires_at: now + HOUR + EXPIRY_SPREAD.mul_f64(place as f64 / f64::from(all)),
+        expires_at: created_at,
         tags: tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         last_renewal_at: None,
         last_deployment_at: None,
@@ -178,7 +197,7 @@ mod tests {
     #[test]
     fn seed_spreads_expiry_over_thirty_days() {
         let now = SystemTime::now();
-        let rows: Vec<Certificate> = Table::seeded(10_000, now, &Targets::default()).rows.into_values().collect();
+        let rows: Vec<Certificate> = Table::seeded(10_000, 0, now, &Targets::default()).rows.into_values().collect();
         assert_eq!((rows.len(), rows[0].id.as_str()), (10_000, "cert-loadtest-bulk-00001"));
         let expiries: HashSet<SystemTime> = rows.iter().map(|row| row.expires_at).collect();
         assert_eq!(expiries.len(), 10_000);
