@@ -14,6 +14,7 @@ pub mod list;
 pub mod need;
 mod nonces;
 pub mod rotation;
+pub mod signing;
 
 use std::time::Duration;
 
