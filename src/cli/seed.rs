@@ -25,6 +25,9 @@ pub struct SeedFlags {
     #[arg(long, default_value_t = Sizes::default().certificates,
           value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST))]
     certificates: u64,
+    /// Number of certificates of job_drain to have, each mapped to a target of an agent.
+    #[arg(long, default_value_t = Sizes::default().drain, value_parser = clap::value_parser!(u64).range(0..=Sizes::MOST))]
+    drain: u64,
     /// Do not seed, but put the seeded certificates and agents back to their first state and delete the certificates'
     /// jobs.
     #[arg(long, conflicts_with = "dir")]
@@ -58,7 +61,7 @@ pub fn run(flags: SeedFlags) -> Result<()> {
         return tidy(&flags, &mut io::stdout());
     }
     let source = flags.dir.map_or(seed::SeedSource::Embedded, seed::SeedSource::Folder);
-    let sizes = Sizes { agents: flags.agents, certificates: flags.certificates };
+    let sizes = Sizes { agents: flags.agents, certificates: flags.certificates, drain: flags.drain };
     let options = seed::SeedOptions { source, sizes, allow_foreign: flags.allow_foreign_rows };
     seed::apply(&flags.database, &options, &mut io::stdout()).map(drop)
 }

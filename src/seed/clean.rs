@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::MIGRATE;
 use super::connection::{exists, failed};
-use super::restore::{Restored, refresh_fleet, restore_certificates, vacuum};
+use super::restore::{Restored, RestoredDrain, refresh_fleet, restore_certificates, restore_drain, vacuum};
 use crate::database::{DatabaseClient, Failure, SqlState, Transaction};
 use crate::error::{Error, Result};
 
@@ -81,14 +81,21 @@ pub fn clean_issued(client: &mut DatabaseClient) -> Result<u64> {
     Ok(remove_issued(client)?.tables[0].removed)
 }
 
-/// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates.
+/// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates and
+/// what their renewals left.
 pub fn reset(client: &mut DatabaseClient) -> Result<Cleaned> {
     let Restored { certificates, jobs } = restore_certificates(client, 0)?;
+    let drain = restore_drain(client, 0, None)?;
     let agents = refresh_fleet(client, 0)?;
     let mut cleaned = Cleaned::default();
     cleaned.add("managed_certificates", 0, certificates);
     cleaned.add("jobs", jobs, 0);
     cleaned.add("agents", 0, agents);
+    let RestoredDrain { certificates, deleted } = drain;
+    cleaned.add("managed_certificates", 0, certificates);
+    for (table, rows) in deleted.into_iter().filter(|(_, rows)| *rows > 0) {
+        cleaned.add(table, rows, 0);
+    }
     Ok(cleaned)
 }
 

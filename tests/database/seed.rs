@@ -50,7 +50,7 @@ fn seeds_grow_to_a_size_and_never_shrink() {
     let (url, mut client) = migrated();
     seed(&url, &SeedOptions::default());
     let first = (fleet(&mut client), certificates(&mut client));
-    let sizes = Sizes { agents: 12_000, certificates: 11_000 };
+    let sizes = Sizes { agents: 12_000, certificates: 11_000, ..Sizes::default() };
     let (report, _) = seed(&url, &SeedOptions { sizes, ..SeedOptions::default() });
     assert_eq!(report.tables, [rows("managed_certificates", 10_000, 11_000), rows("agents", 5000, 12_000)]);
     for (table, holds) in [

@@ -359,7 +359,7 @@ fn each_start_has_a_fresh_copy_of_one_database() {
     let stand_in = StandIn::new();
     let mut prepared = PreparedCertctl::new(choice(&stand_in), &mut |_| {}).unwrap();
     for agents in [20, 30] {
-        let server = prepared.start(Sizes { agents, certificates: 40 }, 0, &mut |_| {}).unwrap();
+        let server = prepared.start(Sizes { agents, certificates: 40, ..Sizes::default() }, 0, &mut |_| {}).unwrap();
         let mut client = Client::connect(server.database.as_ref().unwrap(), NoTls).unwrap();
         let mut count = |sql: &str| -> i64 { client.query_one(sql, &[]).unwrap().get(0) };
         assert_eq!(count("SELECT count(*) FROM agents"), i64::try_from(agents).unwrap());
@@ -398,7 +398,7 @@ fn seeds_come_after_the_work_of_the_start() {
          CREATE TRIGGER count_turns AFTER INSERT ON agents EXECUTE FUNCTION count_turns();",
     );
     let mut prepared = PreparedCertctl::new(choice(&stand_in), &mut |_| {}).unwrap();
-    let server = prepared.start(Sizes { agents: 20, certificates: 40 }, 0, &mut |_| {}).unwrap();
+    let server = prepared.start(Sizes { agents: 20, certificates: 40, ..Sizes::default() }, 0, &mut |_| {}).unwrap();
     let mut client = Client::connect(server.database.as_ref().unwrap(), NoTls).unwrap();
     let turns: i64 = client.query_one("SELECT count FROM turns_before_seeds", &[]).unwrap().get(0);
     assert_eq!(turns, 1);
