@@ -4,7 +4,6 @@
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -24,7 +23,7 @@ use crate::load::limits::allow_threads;
 use crate::measure::threshold::Threshold;
 use crate::provision::network;
 use crate::report::{self, text};
-use crate::run::{BoundWorkload, PlannedWorkload, Workload, sockets};
+use crate::run::{Binding, BoundWorkload, PlannedWorkload, Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::need::Need;
 use crate::summary::plan::PlanFacts;
@@ -317,7 +316,7 @@ pub(super) fn at_certctl<T: Scenario>(
     workload: Workload,
     make: impl FnOnce(&CheckedCertctl) -> Result<T> + 'static,
 ) -> PlannedWorkload<CheckedCertctl> {
-    PlannedWorkload::new(workload, |certctl| Ok(Some((Rc::new(make(certctl)?) as _, certctl.peer()))))
+    PlannedWorkload::new(workload, |certctl| Ok(Some(Binding::of(make(certctl)?, certctl.peer()))))
 }
 
 /// Saves the results of a run whose folder does not take them: in a folder for temporary files, or else on standard

@@ -1,7 +1,6 @@
 //! Flags of `connector_tier`, and the workloads that they plan.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -16,7 +15,7 @@ use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::provision::daemon::Reload;
 use crate::provision::pki::KeyType;
-use crate::run::{PlannedWorkload, Workload, sockets};
+use crate::run::{Binding, PlannedWorkload, Workload, sockets};
 use crate::scenario::connector_handshake::{self, ConnectorHandshake};
 use crate::scenario::connector_kind::ConnectorKind;
 use crate::scenario::f5_deploy::deployment::STEPS;
@@ -245,7 +244,7 @@ impl ConnectorTierFlags {
             if let Some(every) = rotates_every {
                 scenario = scenario.through(connectors.rotations(), every, expected);
             }
-            Ok(Some((Rc::new(scenario) as _, connector.peer(offer, connections)?)))
+            Ok(Some(Binding::of(scenario, connector.peer(offer, connections)?)))
         };
         Ok(PlannedWorkload::new(workload, bind))
     }
@@ -261,7 +260,7 @@ impl ConnectorTierFlags {
                     .with_hint("leave the URLs out")
             })?;
             let scenario = F5Deploy::new(&connector.base.host_header(), mock.credentials().clone())?;
-            Ok(Some((Rc::new(scenario) as _, connector.keeping_peer()?)))
+            Ok(Some(Binding::of(scenario, connector.keeping_peer()?)))
         };
         Ok(PlannedWorkload::new(Workload { name: f5_deploy::NAME, plan, thresholds: Vec::new() }, bind))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::arrival::Arrival;
 use super::cut::Cut;
 use super::detached;
 use super::plan::Plan;
@@ -44,12 +45,12 @@ pub struct Completion {
     pub answer_bytes: u64,
 }
 
-/// A client with one connection, which a worker drives.
+/// A client with a connection of its own, which a worker drives.
 pub trait Client: 'static {
     /// Connects, before the first arrival.
     fn open(&mut self) -> impl Future<Output = Result<(Record, Phases), Fault>>;
-    /// Sends a request and waits for its answer; `start` is now.
-    fn perform(&mut self, planned: super::arrival::PlannedRequest, start: Moment) -> impl Future<Output = Completion>;
+    /// Sends the request of an arrival and waits for its answer, or makes its journey; `start` is now.
+    fn perform(&mut self, arrival: Arrival, start: Moment) -> impl Future<Output = Completion>;
     /// Drops the connection, since a request on it was given up; returns true if it was still being opened.
     fn abandon(&mut self) -> bool;
     /// Closes the connection, within at most `patience`.

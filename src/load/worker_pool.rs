@@ -309,7 +309,7 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
 /// Sends the request of `arrival`, starting at `actual`, which is now, and records its result.
 pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, actual: Moment, shared: &Shared) {
     let done = {
-        let request = pin!(client.perform(arrival.planned, actual));
+        let request = pin!(client.perform(arrival, actual));
         shared.deadlines.guard(worker, actual, request).await
     };
     let done = done.unwrap_or_else(|| {

@@ -23,5 +23,5 @@ pub mod validity;
 
 pub use distribution::{Distribution, Quantile};
 pub use outcome::Outcome;
-pub use recorder::{Measurement, Recorder, Sample};
+pub use recorder::{Measurement, Recorder, Sample, StepSample};
 pub use tally::Tally;

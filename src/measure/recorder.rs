@@ -60,6 +60,23 @@ impl Sample {
     }
 }
 
+/// The facts about one step of a journey once it is over.
+#[derive(Clone, Copy, Debug)]
+pub struct StepSample {
+    /// The index of the step in the scenario.
+    pub step: usize,
+    /// The intended start of the arrival that began the journey.
+    pub arrival: Moment,
+    /// The intended start of the step: that of the arrival, or the end of the step before it.
+    pub intended: Moment,
+    /// Its actual start.
+    pub actual: Moment,
+    /// The moment of its end.
+    pub end: Moment,
+    /// Its outcome.
+    pub outcome: Outcome,
+}
+
 /// A right answer in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RightAnswer {
@@ -93,7 +110,7 @@ pub struct PhaseDistributions {
 pub struct StepMeasurement {
     /// Its name.
     pub name: &'static str,
-    /// Arrivals that the schedule put into the window.
+    /// Arrivals that the schedule put into the window; as a step of journeys, the number of those that came to it.
     pub scheduled: u64,
     /// The outcomes of those that were sent.
     pub outcomes: Tally<Outcome>,
@@ -103,6 +120,17 @@ pub struct StepMeasurement {
     pub service: Distribution,
     /// The part of the response time of right answers that is the system's for certain; see [`Measurement::certain`].
     pub certain: Distribution,
+}
+
+impl StepMeasurement {
+    /// Records a right answer.
+    fn right(&mut self, response_ns: u64, service_ns: u64, certain_ns: Option<u64>) {
+        self.response.record(response_ns);
+        self.service.record(service_ns);
+        if let Some(certain_ns) = certain_ns {
+            self.certain.record(certain_ns);
+        }
+    }
 }
 
 /// Connections opened before or during a run.
@@ -254,6 +282,7 @@ pub struct Recorder {
     to: Moment,
     late_bound_ns: u64,
     closed: bool,
+    journeys: bool,
     /// True once the run was ended early: the system is not the reason for arrivals that are given up from then on.
     cut: bool,
     keeps_answers: bool,
@@ -280,6 +309,7 @@ impl Recorder {
             to: Moment::from_ns(u64::MAX),
             late_bound_ns: late_bound.as_nanos() as u64,
             closed: false,
+            journeys: false,
             cut: false,
             keeps_answers: false,
             attribution: Attribution::new(1, late_bound.as_nanos() as u64),
@@ -290,6 +320,11 @@ impl Recorder {
     /// Sets the workload to closed: users have no schedule to be late against, so that lag is the timer's.
     pub fn of_users(self) -> Self {
         Self { closed: true, ..self }
+    }
+
+    /// Sets the arrivals to journeys, whose steps are recorded by [`Recorder::record_step`].
+    pub fn of_journeys(self) -> Self {
+        Self { journeys: true, ..self }
     }
 
     /// Sets the number of connections of the workload.
@@ -320,7 +355,9 @@ impl Recorder {
     pub fn scheduled(&mut self, step: usize, intended: Moment) {
         if self.is_measured(intended) {
             self.measurement.scheduled += 1;
-            self.measurement.steps[step].scheduled += 1;
+            if !self.journeys {
+                self.measurement.steps[step].scheduled += 1;
+            }
             self.measurement.timeline.schedule(intended.ns_since(self.from));
         } else if intended < self.from {
             self.measurement.warm_up_arrivals += 1;
@@ -382,8 +419,10 @@ impl Recorder {
         }
         measurement.started += 1;
         measurement.outcomes.add(sample.outcome);
-        let step = &mut measurement.steps[sample.step];
-        step.outcomes.add(sample.outcome);
+        let mut step = measurement.steps.get_mut(sample.step).filter(|_| !self.journeys);
+        if let Some(step) = &mut step {
+            step.outcomes.add(sample.outcome);
+        }
         let offset_ns = sample.intended.ns_since(self.from);
         let mut late = false;
         if !self.closed {
@@ -407,14 +446,14 @@ impl Recorder {
             }
             measurement.response.record(sample.response_ns());
             measurement.service.record(sample.service_ns());
-            step.response.record(sample.response_ns());
-            step.service.record(sample.service_ns());
-            if let Some(away_ns) = away_ns {
-                let certain_ns = sample.end.ns_since(from).saturating_sub(away_ns);
+            let certain_ns = away_ns.map(|away_ns| sample.end.ns_since(from).saturating_sub(away_ns));
+            if let Some(certain_ns) = certain_ns {
                 measurement.certain.record(certain_ns);
-                step.certain.record(certain_ns);
             }
-            measurement.phases.record(sample);
+            if let Some(step) = step {
+                step.right(sample.response_ns(), sample.service_ns(), certain_ns);
+                measurement.phases.record(sample);
+            }
         } else {
             measurement.failed_response.record(sample.response_ns());
             measurement.certain_errors.add(sample.outcome, away_ns == Some(0) && !self.cut);
@@ -425,6 +464,38 @@ impl Recorder {
             measurement.reopening.fail(sample.outcome, sample.service_ns());
         }
         measurement.timeline.record(offset_ns, sample.outcome, sample.response_ns());
+    }
+
+    /// Records a step of a journey that is over. It belongs to the window if its arrival does.
+    pub fn record_step(&mut self, sample: &StepSample) {
+        if !self.is_measured(sample.arrival) {
+            return;
+        }
+        let measurement = &mut self.measurement;
+        let step = &mut measurement.steps[sample.step];
+        step.scheduled += 1;
+        step.outcomes.add(sample.outcome);
+        if sample.outcome == Outcome::Ok {
+            let lag_ns = sample.actual.ns_since(sample.intended);
+            let from = if lag_ns > self.late_bound_ns { sample.actual } else { sample.intended };
+            let away_ns = measurement.timer.away_ns(from, sample.end, self.late_bound_ns);
+            let certain_ns = away_ns.map(|away_ns| sample.end.ns_since(from).saturating_sub(away_ns));
+            step.right(sample.end.ns_since(sample.intended), sample.end.ns_since(sample.actual), certain_ns);
+        }
+    }
+
+    /// Records a connection that a journey had to open.
+    pub fn reopened(&mut self, arrival: Moment, record: &Record, phases: &Phases) {
+        if self.is_measured(arrival) {
+            self.measurement.reopening.record(record, phases);
+        }
+    }
+
+    /// Records a connection that a journey could not open, after this time.
+    pub fn not_reopened(&mut self, arrival: Moment, outcome: Outcome, ns: u64) {
+        if self.is_measured(arrival) {
+            self.measurement.reopening.fail(outcome, ns);
+        }
     }
 
     /// Records an arrival that waited in vain for a connection: for this one, or for any.
