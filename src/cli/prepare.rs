@@ -179,7 +179,11 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
         match need {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
-            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Acme { .. } => {}
+            Need::Drain { certificates, agents } => {
+                sizes.drain = sizes.drain.max(*certificates);
+                sizes.agents = sizes.agents.max(*agents);
+            }
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Keys(_) | Need::Acme { .. } => {}
         }
     }
     sizes

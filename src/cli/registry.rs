@@ -6,6 +6,7 @@ use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::connector_tier_flags::ConnectorTierFlags;
+use super::job_drain_flags::JobDrainFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
@@ -31,13 +32,14 @@ pub struct PlannedLoad {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [BenchTarget; 6] = [
+pub const ALL: [BenchTarget; 7] = [
     entry::<AcmeBurstFlags>(),
     entry::<AcmeFlowFlags>(),
     entry::<AgentStormFlags>(),
     entry::<ApiTierFlags>(),
     entry::<BulkRenewalFlags>(),
     entry::<ConnectorTierFlags>(),
+    entry::<JobDrainFlags>(),
 ];
 
 const fn entry<B: Bench>() -> BenchTarget {

@@ -2,6 +2,7 @@
 //! fix.
 
 mod acme_directory;
+mod drain;
 mod ours;
 
 use std::collections::BTreeSet;
@@ -75,6 +76,8 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                 Need::OnlyOurs(_) if certctl.has_private_database() => {}
                 Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
                 Need::Database => inspection.database_is_given()?,
+                Need::Drain { certificates, agents } => inspection.drain_is_seeded(*certificates, *agents).await?,
+                Need::Keys(keys) => inspection.keys_are_made_by(*keys).await?,
                 Need::Acme { directory, bearer } => acme = Some(inspection.acme(directory, *bearer).await?),
             }
         }

@@ -86,6 +86,7 @@ impl Cut {
     pub fn for_more(&self) -> &'static str {
         match self.ended() {
             Some(Ended::Requests(_)) => "raise --max-requests",
+            None if self.is_over() => "raise --certificates or --agents",
             _ => "lengthen --duration",
         }
     }
@@ -111,6 +112,11 @@ impl Cut {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Ends the run because everything that it is to measure is over: nothing of it is lost, and it is not ended early.
+    pub fn finish(&self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 
     /// Ends the run; the first reason counts.

@@ -9,7 +9,7 @@ use super::table::{Cell, Table};
 use super::{evidence, headline, machine_use};
 use crate::foreign;
 use crate::measure::Outcome;
-use crate::measure::observation::show;
+use crate::measure::observation::{show, show_rate};
 use crate::summary::facts::{
     DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
     Unit,
@@ -271,11 +271,12 @@ fn observed(facts: &ObservationFacts) -> String {
 
 /// Renders the value of an observation.
 pub(super) fn observed_value(facts: &ObservationFacts) -> String {
-    match (facts.count, facts.of, facts.duration_s) {
-        (Some(count), Some(of), _) => format!("{count} of {of}"),
-        (Some(count), None, _) => count.to_string(),
-        (None, _, Some(duration_s)) => show(Duration::from_secs_f64(duration_s)),
-        (None, _, None) => "never".to_owned(),
+    match (facts.count, facts.of, facts.duration_s, facts.per_s) {
+        (Some(count), Some(of), ..) => format!("{count} of {of}"),
+        (Some(count), None, ..) => count.to_string(),
+        (None, _, Some(duration_s), _) => show(Duration::from_secs_f64(duration_s)),
+        (None, _, None, Some(per_s)) => show_rate(per_s),
+        (None, _, None, None) => "never".to_owned(),
     }
 }
 

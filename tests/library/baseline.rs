@@ -561,8 +561,13 @@ fn a_measure_that_only_the_base_has_is_missing() {
 fn a_baseline_without_latency_can_be_read() {
     let mut runs = runs();
     for (_, summary) in &mut runs {
-        let observed =
-            |name: &'static str, duration_s| ObservationFacts { name: name.into(), count: None, of: None, duration_s };
+        let observed = |name: &'static str, duration_s| ObservationFacts {
+            name: name.into(),
+            count: None,
+            of: None,
+            duration_s,
+            per_s: None,
+        };
         summary.workloads[0].results.as_mut().unwrap().observations =
             vec![observed("time to recovered, first to last", Some(0.0)), observed("time to steady state", Some(2.0))];
     }
