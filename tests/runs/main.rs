@@ -15,6 +15,7 @@ mod faults;
 mod files;
 mod fleet;
 mod foreign_text;
+mod job_drain;
 mod machine;
 mod peers;
 mod preflight;

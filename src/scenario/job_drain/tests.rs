@@ -136,27 +136,27 @@ fn a_heartbeat_is_a_journey_of_one_step() {
 
 #[test]
 fn a_request_that_is_not_signed_stays_to_be_done() {
-    let drain = drain(Keys::Agent, 1, 2);
+    let drain = drain(Keys::Agent, 3, 2);
     let fleet = fleet(&drain);
     drain.begin(at(0));
     let work = jobs(&[("job-a", "Renewal", 1, "AwaitingCSR"), ("job-b", "Deployment", 2, "Running")]);
-    for (status, body) in [(500, "{}"), (202, r#"{"status":"csr_accepted"}"#), (200, SIGNED)] {
-        let mut round = Driven::begin(&fleet, 0, POLL, 1);
+    for (client, status, body) in [(0, 500, "{}"), (1, 202, r#"{"status":"csr_accepted"}"#), (2, 200, SIGNED)] {
+        let mut round = Driven::begin(&fleet, client, POLL, 1);
         round.request();
         assert_eq!(round.answer(1, 200, &work), Progress::Done);
         let Progress::Failed(outcome, _) = round.answer(2, status, body) else { panic!("{status} {body}") };
         assert_eq!(outcome, unwanted(status, 202), "{status} {body}");
     }
     assert_eq!((drain.completed(), drain.answers.get(), drain.drained()), (0, 0, None));
-    // The deployment jobs that came with it are never shown again: the next round reports them first.
-    let mut next = Driven::begin(&fleet, 0, POLL, 3);
+    // The deployment that came with it is never shown again: the agent's next round reports it first.
+    let mut next = Driven::begin(&fleet, 1, POLL, 3);
     next.request();
-    assert_eq!(next.answer(3, 200, &jobs(&[])), Progress::Done);
-    for _ in 0..3 {
-        assert_eq!((next.step(), next.request().is_some()), ("report", true));
-        assert_eq!(next.answer(4, 200, UPDATED), Progress::Done);
-    }
-    assert_eq!((next.request(), drain.reported.get(), drain.delivered.get()), (None, 3, 3));
+    assert_eq!(next.answer(3, 200, &jobs(&[("job-a", "Renewal", 1, "AwaitingCSR")])), Progress::Done);
+    assert_eq!((next.step(), next.request().is_some()), ("report", true));
+    assert_eq!(next.answer(4, 200, UPDATED), Progress::Done);
+    assert_eq!((next.step(), next.request().is_some()), ("csr", true));
+    assert_eq!(next.answer(5, 202, SIGNED), Progress::Done);
+    assert_eq!((next.request(), drain.reported.get(), drain.delivered.get(), drain.completed()), (None, 1, 3, 1));
 }
 
 #[test]
