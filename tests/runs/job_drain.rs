@@ -43,7 +43,7 @@ impl Lifecycle {
     fn answer(&self, request: &Request) -> Reply {
         let mut jobs = self.0.lock().unwrap();
         let parts: Vec<&str> = request.path.split('/').collect();
-        match (request.method.as_str(), &parts[3..]) {
+        match (request.method.as_str(), parts.get(3..).unwrap_or_default()) {
             ("GET", ["auth", "check"]) => granted(),
             ("POST", ["certificates", "bulk-renew"]) => {
                 let body: Value = serde_json::from_str(&request.body).unwrap();
