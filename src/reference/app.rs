@@ -1,18 +1,24 @@
 //! The state that all requests share, with gauges of their work under way.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use certctl_bench::terminal;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::audit::AuditLog;
 use crate::auth::Key;
-use crate::cli::{Args, Behaviour};
+use crate::authority::Authority;
+use crate::cli::{Args, Behaviour, KeyGeneration};
 use crate::delay::Delay;
+use crate::flights::Flights;
 use crate::ids::Ids;
+use crate::job_processor::KEY_THREADS;
 use crate::limiter::Limiter;
+use crate::ocsp_limiter::OcspLimiter;
+use crate::responder::Responder;
 use crate::store::Store;
 use crate::work::Work;
 
@@ -30,6 +36,16 @@ pub struct App<S> {
     /// Limiters for requests with and without a key, when limits are on: certctl keeps two tables.
     pub limiters: Option<Limiters>,
     pub ids: Arc<Ids>,
+    pub keygen: KeyGeneration,
+    /// The local issuer.
+    pub authority: Authority,
+    /// The signer of OCSP responses.
+    pub responder: Responder,
+    pub ocsp_flights: Flights<Vec<u8>>,
+    pub crl_flights: Flights<Vec<u8>>,
+    pub ocsp_limiter: Option<OcspLimiter>,
+    /// Places for keys in the making.
+    pub key_threads: Semaphore,
     pub audit: AuditLog<S>,
     pub work: Work,
     pub started: Instant,
@@ -49,6 +65,7 @@ impl<S: Store> App<S> {
     /// Returns the state for these settings.
     pub fn new(store: S, keys: Vec<Key>, args: &Args) -> Result<Self, String> {
         let (store, ids) = (Arc::new(store), Arc::new(Ids::new()?));
+        let authority = Authority::generate()?;
         Ok(Self {
             audit: AuditLog::new(Arc::clone(&store), Arc::clone(&ids)),
             store,
@@ -57,6 +74,13 @@ impl<S: Store> App<S> {
             delay: Delay::new(args.delay, args.delayed),
             limiters: args.rate_limit.then(Limiters::default),
             ids,
+            keygen: args.keygen,
+            responder: Responder::generate(&authority)?,
+            authority,
+            ocsp_flights: Flights::default(),
+            crl_flights: Flights::default(),
+            ocsp_limiter: NonZeroUsize::new(args.ocsp_limit).map(OcspLimiter::new),
+            key_threads: Semaphore::new(KEY_THREADS),
             work: Work::default(),
             started: Instant::now(),
             connections: Gauge::default(),

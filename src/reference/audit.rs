@@ -1,4 +1,5 @@
-//! The audit log: one row per authenticated request, inserted without delaying the response, and one per bulk renewal.
+//! The audit log: one row per authenticated request, inserted without delaying the response, and one per change to a
+//! certificate or a job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use certctl_bench::servers::hex;
 use certctl_bench::terminal;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::app::Gauge;
@@ -32,6 +34,40 @@ struct Counts {
     written: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
+}
+
+/// A change as its audit row describes it.
+pub struct Change<'a> {
+    pub actor: &'a str,
+    pub actor_type: &'static str,
+    pub action: &'static str,
+    pub resource_type: &'static str,
+    pub resource_id: &'a str,
+    pub details: Value,
+}
+
+impl<'a> Change<'a> {
+    /// Returns a change to certificates that a key requested.
+    pub fn by_key(actor: &'a str, action: &'static str, certificate_id: &'a str, details: Value) -> Self {
+        let (actor_type, resource_type) = ("User", "certificate");
+        Self { actor, actor_type, action, resource_type, resource_id: certificate_id, details }
+    }
+
+    /// Returns a change to a certificate by the server itself.
+    pub fn by_system(action: &'static str, certificate_id: &'a str, details: Value) -> Self {
+        Self { actor_type: "System", ..Self::by_key("system", action, certificate_id, details) }
+    }
+
+    /// Returns a change by an agent.
+    pub fn by_agent(
+        agent_id: &'a str,
+        action: &'static str,
+        resource_type: &'static str,
+        resource_id: &'a str,
+        details: Value,
+    ) -> Self {
+        Self { actor: agent_id, actor_type: "Agent", action, resource_type, resource_id, details }
+    }
 }
 
 /// A request as its audit row describes it.
@@ -64,21 +100,31 @@ impl<S: Store> AuditLog<S> {
         });
     }
 
-    /// Inserts a row about a change to certificates, and waits for it. A failure is only counted.
-    pub async fn append(&self, actor: &'static str, action: &str, resource_id: &str, details: String) {
-        let event = AuditEvent {
-            id: self.ids.row("audit"),
-            actor,
-            actor_type: "User",
-            action: action.to_owned(),
-            resource_type: "certificate",
-            resource_id: resource_id.to_owned(),
-            details,
-            at: SystemTime::now(),
-            category: "cert_lifecycle",
-        };
+    /// Inserts a row about a change, and waits for it. A failure is only counted.
+    pub async fn append(&self, change: &Change<'_>) {
+        let event = self.event(change);
         let _guard = self.pending.enter();
         self.counts.note(self.store.append_audit(&event).await);
+    }
+
+    /// Returns the row about a change that a transaction is to insert; [`Self::inserted`] counts it afterwards.
+    pub fn event(&self, change: &Change<'_>) -> AuditEvent {
+        AuditEvent {
+            id: self.ids.row("audit"),
+            actor: change.actor.to_owned(),
+            actor_type: change.actor_type,
+            action: change.action.to_owned(),
+            resource_type: change.resource_type,
+            resource_id: change.resource_id.to_owned(),
+            details: change.details.to_string(),
+            at: SystemTime::now(),
+            category: "cert_lifecycle",
+        }
+    }
+
+    /// Counts a row that a transaction has inserted.
+    pub fn inserted(&self) {
+        self.counts.note(Ok(()));
     }
 
     /// Returns the number of rows under way.
@@ -131,7 +177,7 @@ impl Call<'_> {
         };
         AuditEvent {
             id,
-            actor: self.actor,
+            actor: self.actor.to_owned(),
             actor_type: "User",
             action: format!("api_{}", method.to_ascii_lowercase()),
             resource_type: "api",

@@ -18,6 +18,7 @@ use crate::auth::{Refusal, authenticate};
 use crate::body;
 use crate::cli::Behaviour;
 use crate::handlers;
+use crate::pki_answers;
 use crate::reply::{self, Reply};
 use crate::routes::{self, Route};
 use crate::store::Store;
@@ -32,6 +33,13 @@ pub struct ReceivedRequest {
     pub id: String,
 }
 
+impl ReceivedRequest {
+    /// Returns true if the body is announced as JSON; the few handlers that care take no other form of the type.
+    pub fn has_json(&self) -> bool {
+        self.head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json")
+    }
+}
+
 /// Answers any request.
 pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<Incoming>) -> Reply {
     let (head, incoming) = request.into_parts();
@@ -44,14 +52,16 @@ pub async fn answer<S: Store>(app: Arc<App<S>>, peer: IpAddr, request: Request<I
         app.delay.pass().await;
     }
     let open_acme = app.behaviour == Behaviour::AsDocumented && path.starts_with("/acme/");
-    let limiter =
-        app.limiters.as_ref().map(|limiters| if probe || open_acme { &limiters.keyless } else { &limiters.keyed });
+    let pki = path.starts_with(pki_answers::PREFIX);
+    let keyless = probe || pki || open_acme;
+    let limiter = app.limiters.as_ref().map(|limiters| if keyless { &limiters.keyless } else { &limiters.keyed });
     let reply = match limiter {
         Some(limiter) if !limiter.allow(peer, Instant::now()) => {
             let reply = reply::refused(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded");
             reply::with_header(reply, header::RETRY_AFTER, HeaderValue::from_static("1"))
         }
         _ if probe => answer_probe(&app, &received.head).await,
+        _ if pki => pki_answers::answer(&app, peer, &received).await,
         _ if open_acme => answer_open_acme(&app, &received).await,
         _ => answer_with_key(&app, &received).await,
     };

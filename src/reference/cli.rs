@@ -33,11 +33,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Keep agents, certificates, jobs, grants and audit rows in this PostgreSQL database (15 or later)
+    /// Keep all rows in this PostgreSQL database (15 or later)
     #[arg(long, value_name = "URL", env = "CERTCTL_REFERENCE_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
 
-    /// Keep agents, certificates, grants and the audit chain in memory, and of jobs their number
+    /// Keep all rows in memory, but of audit rows the end of their chain only
     #[arg(long)]
     pub in_memory: bool,
 
@@ -48,6 +48,27 @@ pub struct Args {
     /// Certificates in the in-memory store
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub certificates: u32,
+
+    /// Targets in the in-memory store: one for each of the first agents; certificates are mapped to them in turn
+    #[arg(long, value_name = "N", default_value_t = 0, env = "CERTCTL_REFERENCE_TARGETS")]
+    pub targets: u32,
+
+    /// The side that makes the keys of renewals
+    #[arg(long, value_enum, default_value_t = KeyGeneration::Agent, env = "CERTCTL_REFERENCE_KEYGEN")]
+    pub keygen: KeyGeneration,
+
+    /// Time between two rounds of the job processor; 0s for no rounds [default: 30s with --keygen server, none with
+    /// --keygen agent, where it would only take deployments from their agents]
+    #[arg(long, value_name = "TIME", env = "CERTCTL_REFERENCE_JOB_INTERVAL", value_parser = interval)]
+    pub job_interval: Option<Duration>,
+
+    /// Time after which the CRL is made again; 0s for never
+    #[arg(long, value_name = "TIME", default_value = "1h", env = "CERTCTL_REFERENCE_CRL_INTERVAL", value_parser = interval)]
+    pub crl_interval: Duration,
+
+    /// OCSP requests a minute for each client address; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 1_000, env = "CERTCTL_REFERENCE_OCSP_LIMIT")]
+    pub ocsp_limit: usize,
 
     /// Answer as certctl was built, or as its documents say where the two differ
     #[arg(long, value_enum, default_value_t = Behaviour::AsBuilt)]
@@ -71,16 +92,40 @@ pub struct Args {
     pub workers: NonZeroUsize,
 }
 
+/// The side that makes keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyGeneration {
+    /// Agents make keys and submit signing requests
+    Agent,
+    /// The job processor makes keys
+    Server,
+}
+
+impl Args {
+    /// Returns the time between two rounds of the job processor, if there are any.
+    pub fn job_rounds(&self) -> Option<Duration> {
+        let usual = match self.keygen {
+            KeyGeneration::Agent => Duration::ZERO,
+            KeyGeneration::Server => JOB_INTERVAL,
+        };
+        Some(self.job_interval.unwrap_or(usual)).filter(|interval| !interval.is_zero())
+    }
+}
+
 /// The certctl that is imitated, where its code and its documents differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Behaviour {
     /// Unknown agent or ACME profile: 500. A heartbeat of an agent that was not Online puts its old row back. A
     /// certificate of a taken name or an unknown owner: 500. A cursor leads to the first page for ever. A bulk renewal
-    /// by criteria, and the metrics, look at the 50 oldest certificates. ACME needs a bearer token
+    /// by criteria, and the metrics, look at the 50 oldest certificates. ACME needs a bearer token. An OCSP request in a
+    /// body is looked up without the serial number's leading zeros, and its nonce comes back beside the status. The job
+    /// processor takes deployments from their agents
     AsBuilt,
     /// Unknown agent or ACME profile: 404. Every accepted heartbeat leaves its own time and metadata. A certificate of
     /// a taken name: 409, of an unknown owner: 400. A cursor leads to the next page. A bulk renewal by criteria, and
-    /// the metrics, look at all certificates. ACME is open to everyone
+    /// the metrics, look at all certificates. ACME is open to everyone. OCSP finds every serial number, and its nonce
+    /// comes back in the response's extensions. The job processor leaves deployments to their agents. An unknown
+    /// certificate or job is 404 everywhere
     AsDocumented,
 }
 
@@ -98,6 +143,17 @@ impl Behaviour {
             Self::AsDocumented => "as-documented",
         }
     }
+}
+
+/// certctl's default.
+const JOB_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The longest interval.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 30s"))?;
+    if interval <= LONGEST_INTERVAL { Ok(interval) } else { Err(format!("at most {LONGEST_INTERVAL:?}")) }
 }
 
 /// The longest delay: longer than any client waits.

@@ -70,7 +70,7 @@ fn back_online(mut agent: Agent, behaviour: Behaviour, now: SystemTime, metadata
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::MemoryStore;
+    use crate::store::memory::{MemoryStore, Seeds};
 
     #[test]
     fn metadata_is_parsed_leniently() {
@@ -83,7 +83,7 @@ mod tests {
 
     /// Returns the outcome of a heartbeat of an agent in this state, and the agent after it.
     async fn beat(behaviour: Behaviour, change: impl FnOnce(&mut Agent)) -> (Outcome, Agent) {
-        let (store, _) = MemoryStore::new(1, 0, Vec::new());
+        let (store, _) = MemoryStore::new(Seeds { agents: 1, certificates: 0, targets: 0 }, Vec::new());
         let id = "ag-loadtest-00001";
         let mut agent = store.agent(id).await.expect("in memory").expect("seeded");
         agent.last_heartbeat_at = None;

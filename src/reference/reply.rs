@@ -1,5 +1,6 @@
 //! Replies: certctl's envelopes, content types and headers.
 
+use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
@@ -39,7 +40,7 @@ const PROBES: [(HeaderName, &str); 3] = [
 ];
 
 /// Returns a reply with a body of this type.
-pub fn with_body(status: StatusCode, content_type: HeaderValue, body: String) -> Reply {
+pub fn with_body(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
     let mut reply = empty(status);
     *reply.body_mut() = Payload::new(body);
     reply.headers_mut().insert(header::CONTENT_TYPE, content_type);
@@ -61,12 +62,13 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     }
 }
 
-/// Returns a handler's error: three fields.
+/// Returns a handler's error: three fields, or two for an empty id.
 pub fn failure(status: StatusCode, message: &str, request_id: &str) -> Reply {
     #[derive(Serialize)]
     struct Envelope<'a> {
         error: &'a str,
         message: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
         request_id: &'a str,
     }
     json(status, &Envelope { error: status.canonical_reason().unwrap_or_default(), message, request_id })

@@ -9,7 +9,10 @@ use crate::auth::Key;
 use crate::chain::ReceivedRequest;
 use crate::reply::{self, Reply};
 use crate::store::Store;
-use crate::{bulk_renewal, certificate_answers, handlers, metrics, work_poll};
+use crate::{
+    bulk_renewal, bulk_revocation, certificate_answers, csr_submission, handlers, job_answers, metrics, renewal,
+    revocation, version_answers, work_poll,
+};
 
 /// The action that an authenticated request wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +24,24 @@ pub enum Route<'p> {
     CreateCertificate,
     Certificates,
     Certificate(&'p str),
+    Versions(&'p str),
+    Renewal(&'p str),
+    Revocation(&'p str),
     BulkRenewal,
+    BulkRevocation,
+    SigningRequest(&'p str),
+    /// A certificate that an agent fetches.
+    PickUp {
+        agent_id: &'p str,
+        certificate_id: &'p str,
+    },
+    /// An agent's report on a job.
+    Report {
+        agent_id: &'p str,
+        job_id: &'p str,
+    },
+    Job(&'p str),
+    Verification(&'p str),
     Metrics,
     Acme(acme_answers::Call<'p>),
     /// This server's own: the counts of work done.
@@ -41,9 +61,15 @@ impl Route<'_> {
         match self {
             Self::Agent(_) => Some("agent.read"),
             Self::Heartbeat(_) => Some("agent.heartbeat"),
-            Self::Poll(_) => Some("agent.job.poll"),
-            Self::CreateCertificate | Self::BulkRenewal => Some("cert.issue"),
-            Self::Certificates | Self::Certificate(_) => Some("cert.read"),
+            Self::Poll(_) | Self::SigningRequest(_) => Some("agent.job.poll"),
+            Self::Report { .. } => Some("agent.job.complete"),
+            Self::CreateCertificate | Self::BulkRenewal | Self::Renewal(_) => Some("cert.issue"),
+            Self::Certificates | Self::Certificate(_) | Self::Versions(_) => Some("cert.read"),
+            Self::PickUp { .. } => Some("cert.read"),
+            Self::Revocation(_) => Some("cert.revoke"),
+            Self::BulkRevocation => Some("cert.bulk_revoke"),
+            Self::Job(_) => Some("job.read"),
+            Self::Verification(_) => Some("verification.run"),
             Self::Metrics => Some("metrics.read"),
             Self::Head(permission) => Some(permission),
             Self::AuthCheck | Self::Acme(_) | Self::Work => None,
@@ -82,11 +108,24 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Route<'p> {
         ["agents", id] if !id.is_empty() => getting(Route::Agent(id), "DELETE, GET, HEAD"),
         ["agents", id, "heartbeat"] => posting(Route::Heartbeat(id), "POST"),
         ["agents", id, "work"] => getting(Route::Poll(id), "GET, HEAD"),
+        ["agents", id, "csr"] => posting(Route::SigningRequest(id), "POST"),
+        ["agents", agent_id, "certificates", certificate_id] if !certificate_id.is_empty() => {
+            getting(Route::PickUp { agent_id, certificate_id }, "GET, HEAD")
+        }
+        ["agents", agent_id, "jobs", job_id, "status"] => posting(Route::Report { agent_id, job_id }, "POST"),
+        ["jobs", id] if !id.is_empty() => getting(Route::Job(id), "GET, HEAD"),
+        ["jobs", id, "verify"] => posting(Route::Verification(id), "POST"),
         ["certificates"] if *method == Method::POST => Route::CreateCertificate,
         ["certificates"] => getting(Route::Certificates, "GET, HEAD, POST"),
         ["certificates", "bulk-renew"] if *method == Method::POST => Route::BulkRenewal,
-        ["certificates", id @ "bulk-renew"] => getting(Route::Certificate(id), "DELETE, GET, HEAD, POST, PUT"),
+        ["certificates", "bulk-revoke"] if *method == Method::POST => Route::BulkRevocation,
+        ["certificates", id @ ("bulk-renew" | "bulk-revoke")] => {
+            getting(Route::Certificate(id), "DELETE, GET, HEAD, POST, PUT")
+        }
         ["certificates", id] if !id.is_empty() => getting(Route::Certificate(id), "DELETE, GET, HEAD, PUT"),
+        ["certificates", id, "versions"] => getting(Route::Versions(id), "GET, HEAD"),
+        ["certificates", id, "renew"] => posting(Route::Renewal(id), "POST"),
+        ["certificates", id, "revoke"] => posting(Route::Revocation(id), "POST"),
         _ => Route::Nothing,
     }
 }
@@ -121,7 +160,18 @@ pub async fn dispatch<S: Store>(app: &App<S>, key: &Key, route: Route<'_>, reque
         Route::CreateCertificate => certificate_answers::create(app, request).await,
         Route::Certificates => certificate_answers::list(app, request).await,
         Route::Certificate(id) => certificate_answers::show(app, id, &request.id).await,
+        Route::Versions(id) => version_answers::list(app, id, request).await,
+        Route::Renewal(id) => renewal::answer(app, key, id, request).await,
+        Route::Revocation(id) => revocation::answer(app, key, id, request).await,
         Route::BulkRenewal => bulk_renewal::answer(app, key, request).await,
+        Route::BulkRevocation => bulk_revocation::answer(app, key, request).await,
+        Route::SigningRequest(id) => csr_submission::answer(app, id, request).await,
+        Route::PickUp { agent_id, certificate_id } => {
+            version_answers::pick_up(app, agent_id, certificate_id, &request.id).await
+        }
+        Route::Report { agent_id, job_id } => job_answers::report(app, agent_id, job_id, request).await,
+        Route::Job(id) => job_answers::show(app, id, &request.id).await,
+        Route::Verification(id) => job_answers::verify(app, id, request).await,
         Route::Metrics => metrics::answer(app, &request.id).await,
         Route::Acme(call) => acme_answers::answer(app, &call, request).await,
         Route::Work => handlers::work(app),
@@ -166,6 +216,18 @@ mod tests {
         assert_eq!(get("/api/v1/agents"), Route::Nothing);
         assert_eq!(get("/api/v1/agents//heartbeat"), Route::Untidy("/api/v1/agents/heartbeat".to_owned()));
         assert_eq!(post("/api/v1/auth/check"), Route::WrongMethod("GET, HEAD"));
+        assert_eq!(post("/api/v1/agents/a-1/csr"), Route::SigningRequest("a-1"));
+        assert_eq!(
+            get("/api/v1/agents/a-1/certificates/c-1"),
+            Route::PickUp { agent_id: "a-1", certificate_id: "c-1" }
+        );
+        assert_eq!(post("/api/v1/agents/a-1/jobs/j-1/status"), Route::Report { agent_id: "a-1", job_id: "j-1" });
+        assert_eq!(get("/api/v1/jobs/j-1"), Route::Job("j-1"));
+        assert_eq!(post("/api/v1/jobs/j-1/verify"), Route::Verification("j-1"));
+        assert_eq!(get("/api/v1/certificates/c-1/versions"), Route::Versions("c-1"));
+        assert_eq!(post("/api/v1/certificates/c-1/renew"), Route::Renewal("c-1"));
+        assert_eq!(post("/api/v1/certificates/c-1/revoke"), Route::Revocation("c-1"));
+        assert_eq!(post("/api/v1/certificates/bulk-revoke"), Route::BulkRevocation);
         assert_eq!(post("/api/v1/certificates"), Route::CreateCertificate);
         assert_eq!(get("/api/v1/certificates"), Route::Certificates);
         assert_eq!(get("/api/v1/certificates/c-1"), Route::Certificate("c-1"));

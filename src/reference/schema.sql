@@ -277,6 +277,77 @@ CREATE INDEX certificate_versions_by_certificate ON certificate_versions (certif
 CREATE INDEX certificate_versions_by_fingerprint ON certificate_versions (fingerprint_sha256);
 CREATE INDEX certificate_versions_newest ON certificate_versions (certificate_id, created_at DESC);
 
+CREATE TABLE certificate_revocations (
+    id              text PRIMARY KEY,
+    certificate_id  text NOT NULL REFERENCES managed_certificates,
+    serial_number   text NOT NULL,
+    reason          varchar(50) NOT NULL DEFAULT 'unspecified',
+    revoked_by      text NOT NULL,
+    revoked_at      timestamptz NOT NULL DEFAULT now(),
+    issuer_id       text REFERENCES issuers,
+    issuer_notified boolean NOT NULL DEFAULT false,
+    created_at      timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX certificate_revocations_by_time ON certificate_revocations (revoked_at);
+CREATE INDEX certificate_revocations_by_certificate ON certificate_revocations (certificate_id);
+CREATE UNIQUE INDEX certificate_revocations_by_issuer_and_serial ON certificate_revocations (issuer_id, serial_number);
+CREATE INDEX certificate_revocations_by_serial ON certificate_revocations (serial_number);
+
+CREATE TABLE crl_cache (
+    issuer_id              text PRIMARY KEY REFERENCES issuers ON DELETE CASCADE,
+    crl_der                bytea NOT NULL,
+    crl_number             bigint NOT NULL,
+    this_update            timestamptz NOT NULL,
+    next_update            timestamptz NOT NULL,
+    generated_at           timestamptz NOT NULL DEFAULT now(),
+    generation_duration_ms integer NOT NULL,
+    revoked_count          integer NOT NULL,
+    created_at             timestamptz NOT NULL DEFAULT now(),
+    updated_at             timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX crl_cache_by_expiry ON crl_cache (next_update);
+
+CREATE TABLE crl_generation_events (
+    id            bigserial PRIMARY KEY,
+    issuer_id     text NOT NULL,
+    crl_number    bigint NOT NULL,
+    duration_ms   integer NOT NULL,
+    revoked_count integer NOT NULL,
+    started_at    timestamptz NOT NULL DEFAULT now(),
+    succeeded     boolean NOT NULL,
+    error         text
+);
+CREATE INDEX crl_generation_events_newest ON crl_generation_events (issuer_id, started_at DESC);
+
+CREATE TABLE ocsp_responders (
+    issuer_id    text PRIMARY KEY REFERENCES issuers ON DELETE CASCADE,
+    cert_pem     text NOT NULL,
+    cert_serial  text NOT NULL,
+    key_path     text NOT NULL,
+    key_alg      text NOT NULL,
+    not_before   timestamptz NOT NULL,
+    not_after    timestamptz NOT NULL,
+    rotated_from text,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ocsp_responders_by_expiry ON ocsp_responders (not_after);
+
+CREATE TABLE ocsp_response_cache (
+    issuer_id         text NOT NULL REFERENCES issuers ON DELETE CASCADE,
+    serial_hex        text NOT NULL,
+    response_der      bytea NOT NULL,
+    cert_status       text NOT NULL,
+    revocation_reason integer,
+    revoked_at        timestamptz,
+    this_update       timestamptz NOT NULL,
+    next_update       timestamptz NOT NULL,
+    generated_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (issuer_id, serial_hex)
+);
+CREATE INDEX ocsp_response_cache_by_expiry ON ocsp_response_cache (next_update);
+CREATE INDEX ocsp_response_cache_by_issuer ON ocsp_response_cache (issuer_id);
+
 CREATE TABLE notification_events (
     id             text PRIMARY KEY,
     type           varchar(255) NOT NULL,

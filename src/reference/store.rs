@@ -1,11 +1,16 @@
-//! The store of agents, certificates, jobs, nonces, grants and audit rows.
+//! The store of agents, certificates and their versions, jobs, revocations, nonces, grants and audit rows.
 
 pub mod acme_rows;
 pub mod certificate_rows;
 pub mod job_rows;
 pub mod memory;
+pub mod notification_rows;
 pub mod postgres;
+pub mod profile_rows;
+pub mod publication_rows;
+pub mod revocation_rows;
 mod schema;
+pub mod version_rows;
 
 use std::fmt;
 use std::future::Future;
@@ -18,6 +23,11 @@ use tokio_postgres::error::SqlState;
 use self::acme_rows::AcmeStore;
 use self::certificate_rows::CertificateStore;
 use self::job_rows::JobStore;
+use self::notification_rows::NotificationStore;
+use self::profile_rows::ProfileStore;
+use self::publication_rows::PublicationStore;
+use self::revocation_rows::RevocationStore;
+use self::version_rows::VersionStore;
 
 /// The only tenant.
 pub const TENANT: &str = "t-default";
@@ -28,7 +38,19 @@ pub const ONLINE: &str = "Online";
 
 /// The operations that requests need of a store. Each method is one statement of certctl's, or those that it names, in
 /// their order; each statement outside a transaction takes whichever connection is free.
-pub trait Store: CertificateStore + JobStore + AcmeStore + Send + Sync + 'static {
+pub trait Store:
+    CertificateStore
+    + VersionStore
+    + ProfileStore
+    + JobStore
+    + RevocationStore
+    + PublicationStore
+    + NotificationStore
+    + AcmeStore
+    + Send
+    + Sync
+    + 'static
+{
     /// Checks that the store answers at all.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Returns the ids of the actor's roles, oldest grant first.
@@ -140,7 +162,7 @@ impl Metadata {
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
     pub id: String,
-    pub actor: &'static str,
+    pub actor: String,
     pub actor_type: &'static str,
     pub action: String,
     pub resource_type: &'static str,

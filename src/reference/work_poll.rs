@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::cli::Behaviour;
 use crate::reply::{self, Reply};
-use crate::store::job_rows::{AWAITING_CSR, Job};
+use crate::store::job_rows::{AWAITING_CSR, DEPLOYMENT, Job};
 use crate::store::{Store, StoreError};
 
 #[derive(Serialize)]
@@ -41,6 +41,7 @@ pub async fn answer<S: Store>(app: &App<S>, agent_id: &str, request_id: &str) ->
     match work_for(&*app.store, agent_id).await {
         Ok(Some(jobs)) => {
             app.work.polls.one();
+            app.work.deployments_claimed.add(jobs.iter().filter(|job| job.kind == DEPLOYMENT).count());
             reply::json(StatusCode::OK, &Answer { count: jobs.len(), jobs })
         }
         Ok(None) if app.behaviour == Behaviour::AsDocumented => {
@@ -66,7 +67,7 @@ async fn work_for<S: Store>(store: &S, agent_id: &str) -> Result<Option<Vec<Item
 
 /// Adds the data that belongs to the job. Data that is not found is left out, as is data that certctl fails to read.
 async fn item<S: Store>(store: &S, job: Job) -> Item {
-    let Job { id, kind, certificate_id, target_id, status } = job;
+    let Job { id, kind, certificate_id, target_id, status, .. } = job;
     let target = match target_id.as_deref().filter(|id| !id.is_empty()) {
         Some(id) => store.target(id).await.ok().flatten(),
         None => None,

@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::StoreError;
 use crate::clock;
 
+pub const ACTIVE: &str = "Active";
+pub const REVOKED: &str = "Revoked";
 /// The status that a renewal under way leaves.
 pub const RENEWAL_IN_PROGRESS: &str = "RenewalInProgress";
 

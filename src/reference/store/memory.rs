@@ -3,9 +3,12 @@
 mod acme_memory;
 mod certificate_memory;
 mod job_memory;
+mod publication_memory;
+mod revocation_memory;
+mod target_memory;
+mod version_memory;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +17,11 @@ use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
 use self::certificate_memory::Table;
+use self::job_memory::Jobs;
+use self::publication_memory::Publications;
+use self::revocation_memory::Revocations;
+use self::target_memory::Targets;
+use self::version_memory::Versions;
 use super::{Agent, AuditEvent, Grant, Metadata, ONLINE, Permission, Settings, Store, StoreError};
 use crate::clock::rfc3339_micros;
 use crate::permissions::Role;
@@ -25,11 +33,24 @@ const ISSUER: &str = "iss-local";
 const POLICIES: [&str; 2] = ["rp-default", "rp-standard"];
 const PROFILE: &str = "prof-standard-tls";
 
-/// Agents, certificates, grants and the head of the audit chain; of jobs their number.
+/// The numbers of rows that an in-memory store begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds {
+    pub agents: u32,
+    pub certificates: u32,
+    /// Targets, one for each of the first agents; the certificates are mapped to them in turn.
+    pub targets: u32,
+}
+
+/// All rows but those of the audit chain, of which it holds the head, and of notifications.
 pub struct MemoryStore {
     agents: HashMap<String, Mutex<Agent>>,
     certificates: RwLock<Table>,
-    jobs: AtomicU64,
+    targets: Targets,
+    versions: RwLock<Versions>,
+    jobs: Mutex<Jobs>,
+    revocations: RwLock<Revocations>,
+    publications: RwLock<Publications>,
     grants: Vec<Grant>,
     chain: Mutex<Chain>,
 }
@@ -42,15 +63,27 @@ struct Chain {
 }
 
 impl MemoryStore {
-    /// Returns a store with so many agents and certificates, shaped like the seed.
-    pub fn new(agents: u32, certificates: u32, grants: Vec<Grant>) -> (Self, Settings) {
+    /// Returns a store with so many rows, shaped like the seed.
+    pub fn new(seeds: Seeds, grants: Vec<Grant>) -> (Self, Settings) {
         let now = SystemTime::now();
-        let agents = (1..=agents).map(|n| seeded_agent(n, now)).map(|agent| (agent.id.clone(), Mutex::new(agent)));
+        let agents = (1..=seeds.agents).map(|n| seeded_agent(n, now)).map(|agent| (agent.id.clone(), agent.into()));
         let agents: HashMap<_, _> = agents.collect();
         let values = Map::from_iter([("agents".to_owned(), json!(agents.len()))]);
         let settings = Settings { store: "in-memory".to_owned(), values };
-        let certificates = RwLock::new(Table::seeded(certificates, now));
-        (Self { agents, certificates, jobs: AtomicU64::new(0), grants, chain: Mutex::default() }, settings)
+        let targets = Targets::seeded(seeds.targets.min(seeds.agents));
+        let certificates = RwLock::new(Table::seeded(seeds.certificates, now, &targets));
+        let store = Self {
+            agents,
+            certificates,
+            targets,
+            versions: RwLock::default(),
+            jobs: Mutex::default(),
+            revocations: RwLock::default(),
+            publications: RwLock::default(),
+            grants,
+            chain: Mutex::default(),
+        };
+        (store, settings)
     }
 
     fn locked(&self, id: &str) -> Option<MutexGuard<'_, Agent>> {
@@ -122,7 +155,7 @@ fn link(previous: &str, event: &AuditEvent) -> String {
     let fields = [
         previous,
         &event.id,
-        event.actor,
+        &event.actor,
         event.actor_type,
         &event.action,
         event.resource_type,

@@ -8,13 +8,18 @@
 mod acme_sql;
 mod certificate_sql;
 mod job_sql;
+mod notification_sql;
+mod profile_sql;
+mod publication_sql;
+mod revocation_sql;
+mod version_sql;
 
 use std::time::{Duration, SystemTime};
 
 use certctl_bench::database::Address;
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
 use serde_json::{Map, Value, json};
-use tokio_postgres::{NoTls, Row};
+use tokio_postgres::{GenericClient, NoTls, Row};
 
 use super::schema;
 use super::{ACTOR_TYPE, Agent, AuditEvent, Grant, Metadata, Permission, Settings, Store, StoreError, TENANT};
@@ -150,17 +155,21 @@ impl Store for PostgresStore {
     }
 
     async fn append_audit(&self, event: &AuditEvent) -> Result<(), StoreError> {
-        let sql = "INSERT INTO audit_events
-                (id, actor, actor_type, action, resource_type, resource_id, details, timestamp, event_category)
-            VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9)
-            RETURNING id";
-        let AuditEvent { id, actor, actor_type, action, resource_type, resource_id, details, at, category } = event;
-        let client = self.pool.get().await?;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
-            [id, actor, actor_type, action, resource_type, resource_id, details, at, category];
-        client.query_one(sql, &parameters).await?;
-        Ok(())
+        insert_audit(&**self.pool.get().await?, event).await
     }
+}
+
+/// Inserts an audit row, inside a transaction or not.
+async fn insert_audit(client: &impl GenericClient, event: &AuditEvent) -> Result<(), StoreError> {
+    let sql = "INSERT INTO audit_events
+            (id, actor, actor_type, action, resource_type, resource_id, details, timestamp, event_category)
+        VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9)
+        RETURNING id";
+    let AuditEvent { id, actor, actor_type, action, resource_type, resource_id, details, at, category } = event;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+        [id, actor, actor_type, action, resource_type, resource_id, details, at, category];
+    client.query_one(sql, &parameters).await?;
+    Ok(())
 }
 
 fn agent_of(row: &Row) -> Result<Agent, StoreError> {

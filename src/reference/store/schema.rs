@@ -7,7 +7,7 @@ use crate::permissions::{PERMISSIONS, ROLES};
 
 /// The number of the lock that keeps two servers from creating the schema at once.
 const SCHEMA_LOCK: i64 = 0x6365_7274_6265_6e63;
-const NEEDED_TABLES: [&str; 15] = [
+const NEEDED_TABLES: [&str; 21] = [
     "agents",
     "actor_roles",
     "role_permissions",
@@ -17,6 +17,12 @@ const NEEDED_TABLES: [&str; 15] = [
     "managed_certificates",
     "certificate_versions",
     "certificate_profiles",
+    "certificate_revocations",
+    "crl_cache",
+    "crl_generation_events",
+    "ocsp_responders",
+    "ocsp_response_cache",
+    "owners",
     "certificate_target_mappings",
     "deployment_targets",
     "renewal_policies",

@@ -1,8 +1,9 @@
 //! ACME in memory: nonces are counted elsewhere and not kept, since no request redeems one.
 
+use std::sync::PoisonError;
 use std::time::SystemTime;
 
-use super::{MemoryStore, POLICIES, PROFILE};
+use super::{ISSUER, MemoryStore, POLICIES, PROFILE};
 use crate::store::StoreError;
 use crate::store::acme_rows::{AcmeStore, Version};
 
@@ -15,9 +16,10 @@ impl AcmeStore for MemoryStore {
         Ok(())
     }
 
-    async fn version_by_serial(&self, _: &str, _: &str) -> Result<Option<Version>, StoreError> {
-        // Nothing here is ever issued.
-        Ok(None)
+    async fn version_by_serial(&self, issuer_id: &str, serial: &str) -> Result<Option<Version>, StoreError> {
+        let version = self.versions.read().unwrap_or_else(PoisonError::into_inner).by_serial(serial);
+        let version = version.filter(|_| issuer_id == ISSUER);
+        Ok(version.map(|found| Version { certificate_id: found.certificate_id, not_before: found.not_before }))
     }
 
     async fn renewal_window_days(&self, policy_id: &str) -> Result<Option<i32>, StoreError> {

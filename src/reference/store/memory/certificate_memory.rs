@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
+use super::target_memory::Targets;
 use super::{ISSUER, MemoryStore, OWNER, POLICIES, PROFILE, TEAM};
 use crate::store::certificate_rows::{Certificate, CertificateStore, Field, Listing, Order, Page};
 use crate::store::{StoreError, Violation};
@@ -25,10 +26,11 @@ pub struct Table {
 
 impl Table {
     /// Returns a table of so many certificates, as `seed/01_bulk_renewal_certs.sql` has them.
-    pub fn seeded(certificates: u32, now: SystemTime) -> Self {
+    pub fn seeded(certificates: u32, now: SystemTime, targets: &Targets) -> Self {
         let mut table = Self::default();
         for n in 1..=certificates {
-            table.add(seeded_certificate(n, certificates, now));
+            let target_ids = Some(targets.of_certificate(n).into_iter().collect());
+            table.add(Certificate { target_ids, ..seeded_certificate(n, certificates, now) });
         }
         table
     }
@@ -39,7 +41,12 @@ impl Table {
         self.rows.insert((certificate.created_at, certificate.id.clone()), certificate);
     }
 
-    fn get_mut(&mut self, id: &str) -> Option<&mut Certificate> {
+    pub fn get(&self, id: &str) -> Option<&Certificate> {
+        let created_at = *self.created_by_id.get(id)?;
+        self.rows.get(&(created_at, id.to_owned()))
+    }
+
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Certificate> {
         let created_at = *self.created_by_id.get(id)?;
         self.rows.get_mut(&(created_at, id.to_owned()))
     }
@@ -76,13 +83,12 @@ impl CertificateStore for MemoryStore {
 
     async fn certificate(&self, id: &str) -> Result<Option<Certificate>, StoreError> {
         let table = self.certificates.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(created_at) = table.created_by_id.get(id) else { return Ok(None) };
-        Ok(table.rows.get(&(*created_at, id.to_owned())).cloned())
+        Ok(table.get(id).cloned())
     }
 
     async fn certificates(&self, page: &Page) -> Result<Listing, StoreError> {
         let table = self.certificates.read().unwrap_or_else(PoisonError::into_inner);
-        let selected = |row: &&Certificate| page.filter.iter().all(|(field, value)| has(row, *field, value));
+        let selected = |row: &&Certificate| page.filter.iter().all(|(field, value)| self.has(row, *field, value));
         let mut rows: Vec<&Certificate> = table.rows.values().filter(selected).collect();
         let total = rows.len() as u64;
         rows.sort_by(|left, right| key(left, page.order).cmp(&key(right, page.order)));
@@ -106,16 +112,17 @@ impl CertificateStore for MemoryStore {
     }
 }
 
-fn has(certificate: &Certificate, field: Field, value: &str) -> bool {
-    match field {
-        Field::Status => certificate.status == value,
-        Field::Environment => certificate.environment == value,
-        Field::Owner => certificate.owner_id == value,
-        Field::Team => certificate.team_id == value,
-        Field::Issuer => certificate.issuer_id == value,
-        Field::Profile => certificate.profile_id.as_deref() == Some(value),
-        // Nothing here has a target.
-        Field::Agent => false,
+impl MemoryStore {
+    fn has(&self, certificate: &Certificate, field: Field, value: &str) -> bool {
+        match field {
+            Field::Status => certificate.status == value,
+            Field::Environment => certificate.environment == value,
+            Field::Owner => certificate.owner_id == value,
+            Field::Team => certificate.team_id == value,
+            Field::Issuer => certificate.issuer_id == value,
+            Field::Profile => certificate.profile_id.as_deref() == Some(value),
+            Field::Agent => self.targets.agents_of(certificate).any(|agent_id| agent_id == value),
+        }
     }
 }
 
@@ -171,7 +178,7 @@ mod tests {
     #[test]
     fn seed_spreads_expiry_over_thirty_days() {
         let now = SystemTime::now();
-        let rows: Vec<Certificate> = Table::seeded(10_000, now).rows.into_values().collect();
+        let rows: Vec<Certificate> = Table::seeded(10_000, now, &Targets::default()).rows.into_values().collect();
         assert_eq!((rows.len(), rows[0].id.as_str()), (10_000, "cert-loadtest-bulk-00001"));
         let expiries: HashSet<SystemTime> = rows.iter().map(|row| row.expires_at).collect();
         assert_eq!(expiries.len(), 10_000);

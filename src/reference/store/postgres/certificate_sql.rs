@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{GenericClient, Row};
 
 use super::PostgresStore;
 use crate::store::StoreError;
@@ -58,11 +58,7 @@ impl CertificateStore for PostgresStore {
     async fn certificate(&self, id: &str) -> Result<Option<Certificate>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM managed_certificates WHERE id = $1");
         let row = self.pool.get().await?.query_opt(&sql, &[&id]).await?;
-        let Some(mut certificate) = row.as_ref().map(certificate_of).transpose()? else { return Ok(None) };
-        let sql = "SELECT target_id FROM certificate_target_mappings WHERE certificate_id = $1 ORDER BY target_id";
-        let targets = self.pool.get().await?.query(sql, &[&id]).await?;
-        certificate.target_ids = Some(targets.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?);
-        Ok(Some(certificate))
+        self.with_targets(row.as_ref()).await
     }
 
     async fn certificates(&self, page: &Page) -> Result<Listing, StoreError> {
@@ -96,40 +92,54 @@ impl CertificateStore for PostgresStore {
     }
 
     async fn update_certificate(&self, changed: &Certificate) -> Result<bool, StoreError> {
-        let sql = "UPDATE managed_certificates SET (name, common_name, sans, environment, owner_id, team_id,
-                issuer_id, certificate_profile_id, status, expires_at, tags, last_renewal_at, last_deployment_at,
-                revoked_at, revocation_reason, source, updated_at)
-            = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $13, $14, $15, $16, $17)
-            WHERE id = $18";
-        let Certificate { id, name, common_name, sans, environment, owner_id, team_id, issuer_id, .. } = changed;
-        let Certificate { profile_id, status, expires_at, tags, last_renewal_at, last_deployment_at, .. } = changed;
-        let Certificate { revoked_at, revocation_reason, source, updated_at, .. } = changed;
-        let tags = serde_json::to_string(tags)?;
-        let parameters: [Parameter<'_>; 18] = [
-            name,
-            common_name,
-            sans,
-            environment,
-            owner_id,
-            team_id,
-            issuer_id,
-            profile_id,
-            status,
-            expires_at,
-            &tags,
-            last_renewal_at,
-            last_deployment_at,
-            revoked_at,
-            revocation_reason,
-            source,
-            updated_at,
-            id,
-        ];
-        Ok(self.pool.get().await?.execute(sql, &parameters).await? > 0)
+        write_certificate(&**self.pool.get().await?, changed).await
     }
 }
 
+/// Writes a certificate over the one of its id, inside a transaction or not; false when there is none.
+pub async fn write_certificate(client: &impl GenericClient, changed: &Certificate) -> Result<bool, StoreError> {
+    let sql = "UPDATE managed_certificates SET (name, common_name, sans, environment, owner_id, team_id,
+            issuer_id, certificate_profile_id, status, expires_at, tags, last_renewal_at, last_deployment_at,
+            revoked_at, revocation_reason, source, updated_at)
+        = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $13, $14, $15, $16, $17)
+        WHERE id = $18";
+    let Certificate { id, name, common_name, sans, environment, owner_id, team_id, issuer_id, .. } = changed;
+    let Certificate { profile_id, status, expires_at, tags, last_renewal_at, last_deployment_at, .. } = changed;
+    let Certificate { revoked_at, revocation_reason, source, updated_at, .. } = changed;
+    let tags = serde_json::to_string(tags)?;
+    let parameters: [Parameter<'_>; 18] = [
+        name,
+        common_name,
+        sans,
+        environment,
+        owner_id,
+        team_id,
+        issuer_id,
+        profile_id,
+        status,
+        expires_at,
+        &tags,
+        last_renewal_at,
+        last_deployment_at,
+        revoked_at,
+        revocation_reason,
+        source,
+        updated_at,
+        id,
+    ];
+    Ok(client.execute(sql, &parameters).await? > 0)
+}
+
 impl PostgresStore {
+    /// Reads a row, and the targets of its certificate.
+    pub async fn with_targets(&self, row: Option<&Row>) -> Result<Option<Certificate>, StoreError> {
+        let Some(mut certificate) = row.map(certificate_of).transpose()? else { return Ok(None) };
+        let sql = "SELECT target_id FROM certificate_target_mappings WHERE certificate_id = $1 ORDER BY target_id";
+        let targets = self.pool.get().await?.query(sql, &[&certificate.id]).await?;
+        certificate.target_ids = Some(targets.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?);
+        Ok(Some(certificate))
+    }
+
     async fn count(&self, conditions: &[String], parameters: &[Parameter<'_>]) -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM managed_certificates {}", where_clause(conditions));
         let client = self.pool.get().await?;
