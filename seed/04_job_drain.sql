@@ -1,6 +1,6 @@
 -- The certificates of a drain: as many as the setting certctl_bench.drain says, and none without it, named
--- cert-loadtest-drain-00001 and so on; one target for each agent of the fleet (02_agent_fleet.sql); and mappings, which
--- deal the certificates out to the targets in turn. certctl shows an agent only the jobs of certificates that map to a
+-- cert-loadtest-drain-00001 and so on; one target for each of the first agents of the fleet (02_agent_fleet.sql), as many
+-- as certctl_bench.drain_agents says; and mappings, which deal the certificates out to these targets in turn. certctl shows an agent only the jobs of certificates that map to a
 -- target of its own, and has no API for mappings. See README.md.
 
 INSERT INTO managed_certificates (
@@ -47,7 +47,7 @@ FROM generate_series(
         1,
         -- No certificates, no targets.
         CASE WHEN coalesce(nullif(current_setting('certctl_bench.drain', true), ''), '0')::int > 0
-            THEN coalesce(nullif(current_setting('certctl_bench.agents', true), ''), '5000')::int ELSE 0 END
+            THEN coalesce(nullif(current_setting('certctl_bench.drain_agents', true), ''), '5000')::int ELSE 0 END
     ) AS n,
     lpad(n::text, greatest(5, length(n::text)), '0') AS digits
 ON CONFLICT DO NOTHING;
@@ -56,7 +56,7 @@ INSERT INTO certificate_target_mappings (certificate_id, target_id)
 SELECT certificate.id, target.id
 FROM generate_series(1, coalesce(nullif(current_setting('certctl_bench.drain', true), ''), '0')::int) AS n
 CROSS JOIN LATERAL (
-    SELECT (n - 1) % coalesce(nullif(current_setting('certctl_bench.agents', true), ''), '5000')::int + 1 AS place
+    SELECT (n - 1) % coalesce(nullif(current_setting('certctl_bench.drain_agents', true), ''), '5000')::int + 1 AS place
 ) AS turn
 JOIN managed_certificates AS certificate
     ON certificate.id = 'cert-loadtest-drain-' || lpad(n::text, greatest(5, length(n::text)), '0')

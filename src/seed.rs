@@ -54,15 +54,16 @@ pub struct Sizes {
     pub agents: u64,
     /// Certificates to renew.
     pub certificates: u64,
-    /// Certificates to renew that map to targets of the agents: none by default, since a list costs certctl what its
-    /// table is long.
+    /// Certificates of a job drain: none by default, since a list costs certctl what its table is long.
     pub drain: u64,
+    /// The agents to whose targets the certificates of a job drain map, in turn.
+    pub drain_agents: u64,
 }
 
 impl Default for Sizes {
     /// The sizes that the scenarios need by default.
     fn default() -> Self {
-        Self { agents: 5_000, certificates: 10_000, drain: 0 }
+        Self { agents: 5_000, certificates: 10_000, drain: 0, drain_agents: 5_000 }
     }
 }
 
@@ -72,10 +73,10 @@ impl Sizes {
 
     /// Returns the statements that set these sizes for the seeds of a transaction.
     fn setting(self) -> String {
-        let Self { agents, certificates, drain } = self;
+        let Self { agents, certificates, drain, drain_agents } = self;
         format!(
             "SET LOCAL certctl_bench.agents = {agents}; SET LOCAL certctl_bench.certificates = {certificates}; \
-             SET LOCAL certctl_bench.drain = {drain}; "
+             SET LOCAL certctl_bench.drain = {drain}; SET LOCAL certctl_bench.drain_agents = {drain_agents}; "
         )
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups, at_certctl};
-use super::common_flags::{CertctlChoice, CertctlFlags, LoadFlags, duration};
+use super::common_flags::{CertctlFlags, LoadFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};
@@ -31,14 +31,12 @@ const CERTIFICATES: u64 = 1_000;
 const WINDOW: Duration = Duration::from_secs(600);
 const JITTER: f64 = 0.1;
 /// The reference server's counter of renewals that are complete.
-const COMPLETED: &str = "renewals_completed";
+const COMPLETED: &str = "jobs_signed";
 const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The timeout of a request for renewal: that of certctl's answers.
 const WAVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The time for which deployments are awaited, in periods of the polls: each agent polls once in one, and a tenth more.
 const AWAITED_POLLS: f64 = 2.2;
-/// The job processor's interval where certctl makes the keys: its default.
-const PROCESSOR_INTERVAL: &str = "30s";
 /// The sizes of a smoke run, and its times.
 const SMOKE_AGENTS: u64 = 20;
 const SMOKE_CERTIFICATES: u64 = 50;
@@ -195,16 +193,5 @@ impl Bench for JobDrainFlags {
 
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.001)
-    }
-
-    fn adjust(&self, choice: &mut CertctlChoice) {
-        if let CertctlChoice::Binary(choice) = choice {
-            choice.settings.suggest("CERTCTL_KEYGEN_MODE", self.keys.label());
-            if self.keys == Keys::Server {
-                // Without it certctl makes no keys.
-                choice.settings.suggest("CERTCTL_DEMO_MODE_ACK", "true");
-                choice.settings.suggest("CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL", PROCESSOR_INTERVAL);
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@ use super::common_flags::CertctlChoice;
 use super::remote::{self, Destination};
 use crate::error::Result;
 use crate::inspect::preflight::{self, Findings};
+use crate::scenario::job_drain::Keys;
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::certctl_binary::{self, BinaryChoice};
@@ -64,14 +65,20 @@ impl SystemChoice for CertctlChoice {
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
         let certctl = match self {
             Self::Running(certctl) => *certctl,
-            Self::Binary(choice) => start(choice, sizes(needs))?,
+            Self::Binary(mut choice) => {
+                set_up(&mut choice, needs);
+                start(choice, sizes(needs))?
+            }
             Self::Reference(store, behaviour) => {
                 for need in needs {
                     if let Need::Acme { directory, .. } = need {
                         preflight::is_path(directory)?;
                     }
                 }
-                let start = ReferenceStart { behaviour, sizes: sizes(needs), ..ReferenceStart::new(program, store) };
+                let environment: Vec<_> = needs.iter().filter_map(keygen).collect();
+                let sizes = sizes(needs);
+                let start =
+                    ReferenceStart { behaviour, sizes, environment: &environment, ..ReferenceStart::new(program, store) };
                 reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };
@@ -172,6 +179,28 @@ impl Drop for Waiting {
     }
 }
 
+/// The job processor's interval where certctl makes the keys: its default.
+const PROCESSOR_INTERVAL: &str = "30s";
+
+/// Sets a certctl that is started up for what the needs say, unless the user has set it up otherwise.
+fn set_up(choice: &mut BinaryChoice, needs: &[Need]) {
+    for need in needs {
+        let Need::Keys(keys) = need else { continue };
+        choice.settings.suggest("CERTCTL_KEYGEN_MODE", keys.label());
+        if *keys == Keys::Server {
+            // Without it certctl makes no keys.
+            choice.settings.suggest("CERTCTL_DEMO_MODE_ACK", "true");
+            choice.settings.suggest("CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL", PROCESSOR_INTERVAL);
+        }
+    }
+}
+
+/// Returns the variable that sets a reference server up for a need.
+fn keygen(need: &Need) -> Option<(String, String)> {
+    let Need::Keys(keys) = need else { return None };
+    Some(("CERTCTL_REFERENCE_KEYGEN".to_owned(), keys.label().to_owned()))
+}
+
 /// Returns the sizes of the seeds of a server that is started here: the defaults, or more where more is needed.
 pub(super) fn sizes(needs: &[Need]) -> Sizes {
     let mut sizes = Sizes::default();
@@ -181,6 +210,7 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
             Need::Drain { certificates, agents } => {
                 sizes.drain = sizes.drain.max(*certificates);
+                sizes.drain_agents = *agents;
                 sizes.agents = sizes.agents.max(*agents);
             }
             Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Keys(_) | Need::Acme { .. } => {}

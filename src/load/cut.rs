@@ -54,6 +54,8 @@ pub struct Cut {
     limits: RunLimits,
     sent: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
+    /// True once everything that the run is to measure is over.
+    finished: Arc<AtomicBool>,
     ended: Arc<Mutex<Option<Ended>>>,
 }
 
@@ -86,7 +88,7 @@ impl Cut {
     pub fn for_more(&self) -> &'static str {
         match self.ended() {
             Some(Ended::Requests(_)) => "raise --max-requests",
-            None if self.is_over() => "raise --certificates or --agents",
+            None if self.is_finished() => "raise --certificates or --agents",
             _ => "lengthen --duration",
         }
     }
@@ -114,9 +116,15 @@ impl Cut {
         }
     }
 
-    /// Ends the run because everything that it is to measure is over: nothing of it is lost, and it is not ended early.
+    /// Ends the schedules because everything that the run is to measure is over: arrivals that are due by then are sent,
+    /// and the run is not ended early.
     pub fn finish(&self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.finished.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true if the schedules are to end.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed)
     }
 
     /// Ends the run; the first reason counts.

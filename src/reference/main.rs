@@ -133,8 +133,9 @@ fn run(args: Args, tokens: Tokens) -> Result<(), String> {
                 serve(&args, tokens, store, settings).await
             }
             None => {
-                let Args { agents, certificates, targets, .. } = args;
-                let (store, settings) = MemoryStore::new(Seeds { agents, certificates, targets }, tokens.grants());
+                let Args { agents, certificates, targets, drain, drain_agents, .. } = args;
+                let seeds = Seeds { agents, certificates, targets, drain, drain_agents };
+                let (store, settings) = MemoryStore::new(seeds, tokens.grants());
                 serve(&args, tokens, store, settings).await
             }
         }

@@ -87,7 +87,7 @@ pub(super) fn restore_drain(client: &mut DatabaseClient, needed: u64, agents: Op
         || format!("(SELECT greatest(count(*), 1) FROM {targets} WHERE id LIKE 'tgt-loadtest-drain-_____')"),
         |agents| agents.to_string(),
     );
-    let setting = format!("SELECT set_config('{}', ({size})::text, true)", FLEET.setting);
+    let setting = format!("SELECT set_config('certctl_bench.drain_agents', ({size})::text, true)");
     transaction.batch_execute(&setting).map_err(failed)?;
     let certificates = DRAIN.restore(&mut transaction, needed)?;
     // The seed's targets and mappings are in temporary tables now, like its certificates.

@@ -94,6 +94,10 @@ pub fn start(start: &ReferenceStart<'_>, notify: &mut dyn FnMut(String)) -> Resu
             &sizes.agents.to_string(),
             "--certificates",
             &sizes.certificates.to_string(),
+            "--drain",
+            &sizes.drain.to_string(),
+            "--drain-agents",
+            &sizes.drain_agents.to_string(),
         ]),
     };
     let mut server = Child::spawn("the reference server", command, Spec::default())?;

@@ -104,9 +104,10 @@ impl Inspection<'_> {
 /// Returns the keygen mode of a server that was started here.
 fn mode_of(certctl: &Certctl) -> Option<String> {
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let usual = || Keys::Agent.label().to_owned();
     if certctl.system.kind == SystemKind::Reference {
-        return certctl.system.settings.get("keygen_mode").and_then(text);
+        return Some(certctl.system.settings.get("keygen").and_then(text).unwrap_or_else(usual));
     }
     let settings = certctl.system.certctl_settings()?;
-    Some(settings.get(MODE).and_then(text).unwrap_or_else(|| Keys::Agent.label().to_owned()))
+    Some(settings.get(MODE).and_then(text).unwrap_or_else(usual))
 }

@@ -40,6 +40,11 @@ pub struct Seeds {
     pub certificates: u32,
     /// Targets, one for each of the first agents; the certificates are mapped to them in turn.
     pub targets: u32,
+    /// Certificates of a job drain.
+    pub drain: u32,
+    /// The first agents, which have a target each if there are certificates of a job drain; these are mapped to them in
+    /// turn.
+    pub drain_agents: u32,
 }
 
 /// All rows but those of the audit chain, of which it holds the head, and of notifications.
@@ -70,8 +75,9 @@ impl MemoryStore {
         let agents: HashMap<_, _> = agents.collect();
         let values = Map::from_iter([("agents".to_owned(), json!(agents.len()))]);
         let settings = Settings { store: "in-memory".to_owned(), values };
-        let targets = Targets::seeded(seeds.targets.min(seeds.agents));
-        let certificates = RwLock::new(Table::seeded(seeds.certificates, now, &targets));
+        let of_drain = if seeds.drain > 0 { seeds.drain_agents.min(seeds.agents) } else { 0 };
+        let targets = Targets::seeded(seeds.targets.min(seeds.agents), of_drain);
+        let certificates = RwLock::new(Table::seeded(seeds.certificates, seeds.drain, now, &targets));
         let store = Self {
             agents,
             certificates,

@@ -25,12 +25,17 @@ pub struct Table {
 }
 
 impl Table {
-    /// Returns a table of so many certificates, as `seed/01_bulk_renewal_certs.sql` has them.
-    pub fn seeded(certificates: u32, now: SystemTime, targets: &Targets) -> Self {
+    /// Returns a table of so many certificates as `seed/01_bulk_renewal_certs.sql` has them, and so many as
+    /// `seed/04_job_drain.sql` has them.
+    pub fn seeded(certificates: u32, drain: u32, now: SystemTime, targets: &Targets) -> Self {
         let mut table = Self::default();
         for n in 1..=certificates {
             let target_ids = Some(targets.of_certificate(n).into_iter().collect());
             table.add(Certificate { target_ids, ..seeded_certificate(n, certificates, now) });
+        }
+        for n in 1..=drain {
+            let target_ids = Some(targets.of_drained(n).into_iter().collect());
+            table.add(Certificate { target_ids, ..drained_certificate(n, now) });
         }
         table
     }
@@ -139,13 +144,29 @@ fn key(certificate: &Certificate, order: Order) -> (Option<SystemTime>, &str) {
     }
 }
 
+/// Returns certificate `n` of a job drain: out of reach of a renewal scan, and older than all others.
+fn drained_certificate(n: u32, now: SystemTime) -> Certificate {
+    let (host, after) = (format!("loadtest-drain-{n:05}.example.test"), Duration::from_secs(n.into()));
+    let created_at = now - 48 * HOUR - after;
+    Certificate {
+        id: format!("cert-loadtest-drain-{n:05}"),
+        name: host.clone(),
+        common_name: host.clone(),
+        sans: Some(vec![host]),
+        expires_at: now + 40 * 24 * HOUR + after,
+        tags: tags("job-drain"),
+        created_at,
+        updated_at: created_at,
+        ..seeded_certificate(1, 1, now)
+    }
+}
+
 /// Returns certificate `n` of `all`.
 fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
     let host = format!("loadtest-bulk-{n:05}.example.test");
     let created_at = now - Duration::from_secs(u64::from(all - n) + 1);
     // 7919 is prime, so that each place in time is taken once, and those that expire soon are not the oldest.
     let place = u64::from(n) * 7_919 % u64::from(all) + 1;
-    let tags = [("source", "certctl-bench"), ("batch", "bulk-renewal")];
     Certificate {
         id: format!("cert-loadtest-bulk-{n:05}"),
         name: host.clone(),
@@ -160,7 +181,7 @@ fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
         profile_id: None,
         status: "Active".to_owned(),
         expires_at: now + HOUR + EXPIRY_SPREAD.mul_f64(place as f64 / f64::from(all)),
-        tags: tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        tags: tags("bulk-renewal"),
         last_renewal_at: None,
         last_deployment_at: None,
         revoked_at: None,
@@ -171,6 +192,11 @@ fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
     }
 }
 
+/// Returns the tags of a seed's certificates.
+fn tags(batch: &str) -> BTreeMap<String, String> {
+    [("source", "certctl-bench"), ("batch", batch)].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +204,7 @@ mod tests {
     #[test]
     fn seed_spreads_expiry_over_thirty_days() {
         let now = SystemTime::now();
-        let rows: Vec<Certificate> = Table::seeded(10_000, now, &Targets::default()).rows.into_values().collect();
+        let rows: Vec<Certificate> = Table::seeded(10_000, 0, now, &Targets::default()).rows.into_values().collect();
         assert_eq!((rows.len(), rows[0].id.as_str()), (10_000, "cert-loadtest-bulk-00001"));
         let expiries: HashSet<SystemTime> = rows.iter().map(|row| row.expires_at).collect();
         assert_eq!(expiries.len(), 10_000);

@@ -7,25 +7,40 @@ use serde_json::json;
 use crate::store::certificate_rows::Certificate;
 use crate::store::job_rows::DeploymentTarget;
 
-/// The targets by their id.
+/// The targets.
 #[derive(Default)]
-pub struct Targets(HashMap<String, DeploymentTarget>);
+pub struct Targets {
+    by_id: HashMap<String, DeploymentTarget>,
+    of_fleet: u32,
+    of_drain: u32,
+}
+
+/// The beginnings of targets' ids, those of a job drain apart.
+const FLEET: &str = "tgt-loadtest-";
+const DRAIN: &str = "tgt-loadtest-drain-";
 
 impl Targets {
-    /// Returns a target of each of the first agents of the fleet.
-    pub fn seeded(targets: u32) -> Self {
-        Self((1..=targets).map(|n| (target_id(n), seeded_target(n))).collect())
+    /// Returns a target of each of the first `of_fleet` agents, and one more of each of the first `of_drain` agents, for
+    /// the certificates of a job drain.
+    pub fn seeded(of_fleet: u32, of_drain: u32) -> Self {
+        let targets = |id, number| (1..=number).map(move |n| seeded_target(id, n));
+        let all = targets(FLEET, of_fleet).chain(targets(DRAIN, of_drain));
+        Self { by_id: all.map(|target| (target.id.clone(), target)).collect(), of_fleet, of_drain }
     }
 
     /// Returns the target that certificate `n` of the seed is mapped to.
     pub fn of_certificate(&self, n: u32) -> Option<String> {
-        let targets = u32::try_from(self.0.len()).ok()?;
-        Some(target_id(n.checked_sub(1)?.checked_rem(targets)? + 1))
+        Some(target_id(FLEET, n.checked_sub(1)?.checked_rem(self.of_fleet)? + 1))
+    }
+
+    /// Returns the target that certificate `n` of a job drain is mapped to.
+    pub fn of_drained(&self, n: u32) -> Option<String> {
+        Some(target_id(DRAIN, n.checked_sub(1)?.checked_rem(self.of_drain)? + 1))
     }
 
     /// Returns the target of this id.
     pub fn get(&self, id: &str) -> Option<&DeploymentTarget> {
-        self.0.get(id)
+        self.by_id.get(id)
     }
 
     /// Returns the targets that a certificate is mapped to.
@@ -39,14 +54,14 @@ impl Targets {
     }
 }
 
-fn target_id(n: u32) -> String {
-    format!("tgt-loadtest-{n:05}")
+fn target_id(beginning: &str, n: u32) -> String {
+    format!("{beginning}{n:05}")
 }
 
-fn seeded_target(n: u32) -> DeploymentTarget {
+fn seeded_target(beginning: &str, n: u32) -> DeploymentTarget {
     let file = |kind: &str| format!("/etc/nginx/tls/loadtest-{n:05}.{kind}");
     DeploymentTarget {
-        id: target_id(n),
+        id: target_id(beginning, n),
         name: format!("loadtest-target-{n:05}"),
         kind: "NGINX".to_owned(),
         agent_id: format!("ag-loadtest-{n:05}"),
