@@ -77,8 +77,12 @@ impl SystemChoice for CertctlChoice {
                 }
                 let environment: Vec<_> = needs.iter().filter_map(keygen).collect();
                 let sizes = sizes(needs);
-                let start =
-                    ReferenceStart { behaviour, sizes, environment: &environment, ..ReferenceStart::new(program, store) };
+                let start = ReferenceStart {
+                    behaviour,
+                    sizes,
+                    environment: &environment,
+                    ..ReferenceStart::new(program, store)
+                };
                 reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };

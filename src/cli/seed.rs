@@ -61,7 +61,12 @@ pub fn run(flags: SeedFlags) -> Result<()> {
         return tidy(&flags, &mut io::stdout());
     }
     let source = flags.dir.map_or(seed::SeedSource::Embedded, seed::SeedSource::Folder);
-    let sizes = Sizes { agents: flags.agents, certificates: flags.certificates, drain: flags.drain, drain_agents: flags.agents };
+    let sizes = Sizes {
+        agents: flags.agents,
+        certificates: flags.certificates,
+        drain: flags.drain,
+        drain_agents: flags.agents,
+    };
     let options = seed::SeedOptions { source, sizes, allow_foreign: flags.allow_foreign_rows };
     seed::apply(&flags.database, &options, &mut io::stdout()).map(drop)
 }

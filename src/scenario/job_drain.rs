@@ -387,7 +387,11 @@ impl Scenario for DrainFleet {
                 claimed: drain.answers.get(),
             });
         }
-        claims.push(Claim { name: "deployments reported", counter: "deployments_completed", claimed: drain.reported.get() });
+        claims.push(Claim {
+            name: "deployments reported",
+            counter: "deployments_completed",
+            claimed: drain.reported.get(),
+        });
         claims
     }
 

@@ -76,7 +76,15 @@ fn at_peer(peer: &Peer, arguments: &[&str]) -> DoctorOutput {
 
 /// Answers as a certctl that is ready for every scenario.
 fn ready(request: &Request) -> Vec<Step> {
-    let permissions = ["agent.heartbeat", "agent.job.poll", "agent.read", "cert.issue", "cert.read", "metrics.read"];
+    let permissions = [
+        "agent.heartbeat",
+        "agent.job.complete",
+        "agent.job.poll",
+        "agent.read",
+        "cert.issue",
+        "cert.read",
+        "metrics.read",
+    ];
     match request.path.as_str() {
         _ if !request.path.starts_with("/api/v1/") && !request.path.starts_with("/acme/") => certctl(request),
         _ if request.token.is_none() => certctl(request),
@@ -118,7 +126,7 @@ fn a_ready_certctl_passes_every_check() {
         "the server's certificate is valid for ",
         "healthy, and it reaches its database\n",
         "version 9.8.7 (abc1234)\n",
-        "the token is known: \"loadtest\", with 6 permissions\n",
+        "the token is known: \"loadtest\", with 7 permissions\n",
         "permission agent.heartbeat\n",
         "permission metrics.read\n",
         "ACME answers only with the token, as certctl is built; profiles: prof-standard-tls\n",
@@ -219,6 +227,7 @@ fn doctor_reports_token_and_permission_faults() {
     for (permission, without, role) in [
         ("agent.heartbeat", "agent_storm cannot run", "r-agent\n"),
         ("agent.job.poll", "agent_storm cannot poll for work", "r-agent\n"),
+        ("agent.job.complete", "job_drain cannot run", "r-agent\n"),
         ("cert.issue", "issuance_acceptance and bulk_renewal cannot run", "r-operator\n"),
     ] {
         let finding = format!("the token of \"viewer\" lacks the permission {permission}: {without}");
@@ -340,7 +349,14 @@ const DISTURBED: &str = "
     CREATE TABLE managed_certificates (id text, status text, expires_at timestamptz);
     INSERT INTO managed_certificates VALUES ('cert-loadtest-bulk-00001', 'RenewalInProgress', now() + interval '1 day'),
         ('cert-loadtest-bulk-00002', 'Active', now() + interval '30 days'), ('mc-far', 'Active', now() + interval '32 days'),
-        ('mc-revoked', 'Revoked', now() + interval '1 day');
+        ('mc-revoked', 'Revoked', now() + interval '1 day'),
+        ('cert-loadtest-drain-00001', 'Active', now() + interval '40 days'),
+        ('cert-loadtest-drain-00002', 'Active', now() + interval '40 days');
+    CREATE TABLE deployment_targets (id text, agent_id text);
+    INSERT INTO deployment_targets VALUES ('t-1', 'ag-loadtest-00001'), ('t-2', 'ag-web-prod');
+    CREATE TABLE certificate_target_mappings (certificate_id text, target_id text);
+    INSERT INTO certificate_target_mappings VALUES ('cert-loadtest-drain-00001', 't-1'),
+        ('cert-loadtest-drain-00002', 't-2');
     INSERT INTO managed_certificates SELECT 'mc-' || n, 'Expired', now() - interval '1 day' FROM generate_series(1, 1001) n;
     CREATE TABLE jobs (id text, status text);
     INSERT INTO jobs VALUES ('j-1', 'Pending'), ('j-2', 'Pending'), ('j-3', 'Completed');
@@ -369,6 +385,10 @@ fn doctor_reports_background_loops() {
         (
             "warn  seeded certificates that are in renewal, so that it cannot be started: 1",
             "run `certctl-bench seed --reset --database URL` to put them back\n",
+        ),
+        (
+            "warn  certificates of a job drain that map to no agent of the fleet, so that none renews them: 1",
+            "run `certctl-bench seed --reset --database URL`, or job_drain with that database: it maps them\n",
         ),
         (
             "warn  renewal scan (hourly, next in about 30 min unless its interval was changed): it processes 1 \
@@ -411,6 +431,7 @@ fn doctor_reports_background_loops() {
     for what in [
         "no seeded agent is retired\n",
         "no seeded certificate is in renewal\n",
+        "every certificate of a job drain maps to an agent of the fleet\n",
         "renewal scan: no certificate is due\n",
         "short-lived expiry: it reads few rows\n",
         "job processor: nothing is pending\n",

@@ -1,12 +1,15 @@
-//! `job_drain` from its front door: at a scripted certctl, whose jobs go wrong as the test wants.
+//! `job_drain` from its front door: at the reference server, and at a scripted certctl whose jobs go wrong as the test
+//! wants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use certctl_bench::provision::postgres::{Cluster, find};
 use serde_json::{Value, json as value};
 
 use crate::common::bench::Bench;
 use crate::common::certctl::renewed;
+use crate::common::needs::needs;
 use crate::common::peer::{Peer, Reply, Request, certctl, json};
 use crate::common::summary::{assert_schema, measured, observed, reasons, threshold_of};
 
@@ -257,5 +260,96 @@ fn what_cannot_be_drained_is_refused_before_the_run() {
     assert!(
         messages.contains("certificate 1 of the drain is not seeded") && messages.contains("--drain 50"),
         "{messages}"
+    );
+}
+
+/// Asserts that these side effects were found, so many of each, and no claim without its effect.
+#[track_caller]
+fn assert_found(results: &Value, source: &str, expected: &[(&str, u64)]) {
+    let work = results["work"].as_array().unwrap();
+    for one in work {
+        assert_eq!((&one["claimed"], &one["source"]), (&one["found"], &source.into()), "{one}");
+    }
+    for (name, count) in expected {
+        let found = work.iter().find(|one| one["name"] == *name).unwrap_or_else(|| panic!("no {name}: {work:?}"));
+        assert_eq!(found["found"].as_u64(), Some(*count), "{name}");
+    }
+}
+
+const OWN_COUNT: &str = "the reference server's own count";
+
+#[test]
+fn agents_drain_a_database_to_the_last_row_again_and_again() {
+    needs!(Postgresql);
+    let cluster = Cluster::start(&find().unwrap(), &[("fsync", "off")]).unwrap();
+    cluster.create_database("drained").unwrap();
+    let url = cluster.url("drained");
+    // The second fleet is smaller: the certificates are mapped to its own agents.
+    for agents in [20, 10] {
+        let arguments = SMALL.replace("--agents 20", &format!("--agents {agents}"));
+        let run = Bench::named("job_drain", &format!("{arguments} --duration 200s")).measured().database(&url);
+        let summary = run.run().worked().summary();
+        let [fleet, wave] = parts(&summary);
+        assert_found(
+            fleet,
+            "SQL",
+            &[
+                ("agents whose row shows their last accepted heartbeat", agents),
+                ("audit rows of signed requests", 50),
+                ("audit rows of reports", 50),
+                ("renewal jobs completed", 50),
+                ("certificate versions", 50),
+                ("deployment jobs completed", 50),
+                ("certificates active with a later expiry", 50),
+            ],
+        );
+        assert_found(wave, "SQL", &[("audit rows of renewals", 1), ("renewal jobs", 50)]);
+        assert!(observed(fleet, "time until drained")["duration_s"].is_f64(), "{agents} agents");
+        assert_eq!(observed(fleet, "deployments reported by agents")["count"], 50);
+    }
+}
+
+#[test]
+fn agents_drain_a_server_without_a_database() {
+    let summary = bench("--duration 200s --in-memory").run().worked().summary();
+    let [fleet, wave] = parts(&summary);
+    assert_found(fleet, OWN_COUNT, &[("signing requests signed", 50), ("deployments reported", 50)]);
+    assert_found(wave, OWN_COUNT, &[("renewal jobs", 50)]);
+    assert!(observed(fleet, "time until deployed")["duration_s"].is_f64());
+}
+
+#[test]
+fn a_server_drains_its_jobs_with_keys_of_its_own() {
+    needs!(Postgresql);
+    for (store, source) in [("", "SQL"), ("--in-memory", OWN_COUNT)] {
+        // As documented, the job processor leaves deployments to their agents.
+        let run = bench(&format!("--duration 200s --keys server --behaviour as-documented {store}"));
+        let summary = run.env("CERTCTL_REFERENCE_JOB_INTERVAL", "1s").run().worked().summary();
+        let [fleet, wave] = parts(&summary);
+        let expected: &[_] = match source {
+            "SQL" => &[
+                ("renewal jobs completed", 50),
+                ("certificate versions", 50),
+                ("deployment jobs completed", 50),
+                ("certificates active with a later expiry", 50),
+            ],
+            _ => &[("deployments reported", 50)],
+        };
+        assert_found(fleet, source, expected);
+        assert_found(wave, source, &[("renewal jobs", 50)]);
+        assert_eq!(step(fleet, "csr", "ok"), 0);
+        let [drained, deployed] = ["time until drained", "time until deployed"]
+            .map(|name| observed(fleet, name)["duration_s"].as_f64().unwrap());
+        assert!(drained <= deployed, "{drained} s, {deployed} s");
+    }
+}
+
+#[test]
+fn a_smoke_run_drains_by_default() {
+    let summary = Bench::named("job_drain", "--in-memory").smoke().run().exits(0).summary();
+    let [fleet, _] = parts(&summary);
+    assert_eq!(
+        (summary["verdict"].as_str(), step(fleet, "csr", "ok"), step(fleet, "report", "ok")),
+        (Some("smoke"), 50, 50)
     );
 }

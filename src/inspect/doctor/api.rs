@@ -16,9 +16,10 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 
 /// The permissions that scenarios need, with the severity and the consequence of a missing one.
-const PERMISSIONS: [(&str, Severity, &str); 6] = [
+const PERMISSIONS: [(&str, Severity, &str); 7] = [
     ("agent.heartbeat", Severity::Fail, "agent_storm cannot run"),
     ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work"),
+    ("agent.job.complete", Severity::Warn, "job_drain cannot run"),
     ("cert.issue", Severity::Fail, "issuance_acceptance and bulk_renewal cannot run"),
     ("cert.read", Severity::Fail, "list_certificates and bulk_renewal cannot run"),
     ("agent.read", Severity::Warn, "the seeds of the fleet are not checked"),
