@@ -9,7 +9,7 @@ use super::environment::Consequence;
 use super::judgement::Judgement;
 use super::measure::{Better, MeasureKind, SHARE_ERRORS, SHARE_FLOOR, WAL_BYTES};
 use super::side::{Series, Side};
-use super::statistics::{EQUIVALENCE, MeanChange, levels, mean, median};
+use super::statistics::{EQUIVALENCE, MeanChange, NORMAL_95, levels, mean, median};
 use crate::error::{Context as _, Result};
 use crate::files;
 
@@ -304,7 +304,6 @@ impl Open {
     /// Compares shares of errors: each run of the head as a count is, and the means of all runs, which show what no run
     /// shows alone. A growth is none where its upper bound, with a confidence of 95%, is within the bound on errors.
     fn share(&mut self, from: &[f64], to: &[f64], tolerances: [f64; 2]) {
-        const Z: f64 = 1.644_854;
         // Chance is in both shares.
         self.count(from, to, tolerances[0].max(tolerances[1]));
         let of_mean = |(tolerance, runs): (f64, &[f64])| (tolerance / SHARE_ERRORS).powi(2) / runs.len() as f64;
@@ -316,7 +315,7 @@ impl Open {
             (compared.base, compared.head, compared.change) = (Some(base), Some(head), Some(growth));
             compared.tolerance = Some(room);
             self.conclude(Judgement::Regressed, "means of all runs");
-        } else if compared.verdict == Judgement::Unchanged && growth > 0.0 && growth + Z * error > SHARE_FLOOR {
+        } else if compared.verdict == Judgement::Unchanged && growth > 0.0 && growth + NORMAL_95 * error > SHARE_FLOOR {
             self.conclude(Judgement::Indistinct, "too few arrivals to tell");
         }
     }

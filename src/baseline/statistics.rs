@@ -6,6 +6,8 @@ use super::student::{t_above, t_tail};
 pub const FALSE_ALARMS: f64 = 0.05;
 /// The probability that is left outside of the interval of an equivalence test: two one-sided tests at 5% each.
 pub const EQUIVALENCE: f64 = 0.10;
+/// The quantile of the normal distribution that 95% are below: one-sided bounds on shares of many arrivals.
+pub const NORMAL_95: f64 = 1.644_854;
 
 /// The change from base to head, with all that is needed for an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]

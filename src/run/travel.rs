@@ -42,6 +42,11 @@ impl HttpClient {
             }
         };
         self.under_way = None;
+        for line in &mut self.lines {
+            if !line.hang_up(&self.wiring) {
+                self.recorder.borrow_mut().closed_first();
+            }
+        }
         Completion { end, phases: Phases::default(), outcome, handshake: None, unconnected: false, answer_bytes }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::common::needs::needs;
-use crate::common::turn::Turn;
+use crate::common::turn::{SEATS, Turn};
 
 #[test]
 fn nginx_is_found_or_the_test_is_skipped() {
@@ -32,21 +32,26 @@ fn a_missing_program_skips_its_test_with_a_reason() {
 }
 
 #[test]
-fn turns_of_two_tests_never_overlap() {
+fn few_tests_have_a_turn_at_once_and_one_alone() {
     let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
+        for number in 0..8 {
+            let (inside, most) = (&inside, &most);
+            scope.spawn(move || {
                 for _ in 0..5 {
-                    let _turn = Turn::take();
+                    let alone = number % 4 == 0;
+                    let _turn = if alone { Turn::take_alone() } else { Turn::take() };
                     // A test may run several workloads at once.
                     let _another = Turn::take();
-                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    let now_inside = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                    assert!(!alone || now_inside == 1, "{now_inside} at once");
+                    most.fetch_max(now_inside, Ordering::SeqCst);
                     thread::yield_now();
                     inside.fetch_sub(1, Ordering::SeqCst);
                 }
             });
         }
     });
-    assert_eq!(most.load(Ordering::SeqCst), 1);
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=SEATS).contains(&most), "{most} at once");
 }

@@ -13,6 +13,7 @@ mod handshake;
 mod harness;
 mod html;
 mod interop;
+mod journeys;
 mod markdown;
 mod pebble;
 mod power;

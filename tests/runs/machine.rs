@@ -28,7 +28,7 @@ struct Neighbours {
 impl Neighbours {
     /// Enough of them to fill the machine, and to be among the three that use most beside a dozen other busy processes.
     fn start() -> Self {
-        let turn = Turn::take();
+        let turn = Turn::take_alone();
         let count = 2 * std::thread::available_parallelism().unwrap().get() + 12;
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("<b>neighbour");

@@ -1,6 +1,7 @@
 //! The judgement of errors: arrivals without the right answer, of which a difference is to be no accident.
 
 use super::{DuetVerdict, Judged, Settings};
+use crate::baseline::statistics::NORMAL_95;
 use crate::duet::Sides;
 use crate::duet::block::{Answers, WorkloadBlock};
 use crate::duet::estimate::holm;
@@ -77,14 +78,13 @@ fn by_chance(errors: &Sides<Wrong>, side: DuetSide) -> f64 {
 /// Returns the upper bound of the growth of the head's share, with a confidence of 95% (Agresti and Caffo, The American
 /// Statistician 2000).
 fn most_growth(errors: &Sides<Wrong>) -> f64 {
-    const Z: f64 = 1.644_854;
     let of = |one: Wrong| {
         let arrivals = one.arrivals as f64 + 2.0;
         let share = (one.wrong as f64 + 1.0) / arrivals;
         (share, share * (1.0 - share) / arrivals)
     };
     let ((base, base_variance), (head, head_variance)) = (of(errors.base), of(errors.head));
-    head - base + Z * (base_variance + head_variance).sqrt()
+    head - base + NORMAL_95 * (base_variance + head_variance).sqrt()
 }
 
 /// Judges the errors of all workloads.

@@ -158,7 +158,7 @@ pub fn shown(name: &str, value: &str) -> String {
 /// it is something about a secret. The path of a webhook is one.
 fn is_secret(name: &str) -> bool {
     const WORDS: [&str; 7] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "WEBHOOK"];
-    const ABOUT: [&str; 6] = ["PATH", "FILE", "DIR", "RETENTION", "EMPTY", "MODE"];
+    const ABOUT: [&str; 7] = ["PATH", "FILE", "DIR", "RETENTION", "EMPTY", "MODE", "HOUR"];
     !name.rsplit('_').next().is_some_and(|last| ABOUT.contains(&last))
         && name.split('_').any(|word| WORDS.iter().any(|secret| word.trim_end_matches('S').ends_with(secret)))
 }
@@ -188,6 +188,7 @@ mod tests {
             "CERTCTL_SIGNING_KEY_RETENTION",
             "CERTCTL_TOKEN_FILE",
             "CERTCTL_BOOTSTRAP_TOKEN_DENY_EMPTY",
+            "CERTCTL_ACME_SERVER_RATE_LIMIT_KEY_CHANGE_PER_HOUR",
             "GOMAXPROCS",
         ] {
             assert!(!is_secret(name), "{name}");
