@@ -92,6 +92,7 @@ fn ready(request: &Request) -> Vec<Step> {
             let list = permissions.map(|permission| format!("{{\"permission\":\"{permission}\"}}")).join(",");
             json(200, &format!("{{\"user\":\"loadtest\",\"effective_permissions\":[{list}]}}"))
         }
+        "/api/v1/auth/runtime-config" => json(200, r#"{"runtime_config":{"CERTCTL_DEMO_MODE_ACK":"false"}}"#),
         "/api/v1/metrics/prometheus" => answer(200, "text/plain", "certctl_uptime_seconds 1800\n"),
         path if path.starts_with("/acme/") => directory(request),
         path if path.starts_with("/api/v1/agents/") || path.starts_with("/api/v1/certificates/") => {
@@ -129,6 +130,7 @@ fn a_ready_certctl_passes_every_check() {
         "the token is known: \"loadtest\", with 7 permissions\n",
         "permission agent.heartbeat\n",
         "permission metrics.read\n",
+        "keys of renewed certificates: job_drain can run with --keys agent only\n",
         "ACME answers only with the token, as certctl is built; profiles: prof-standard-tls\n",
         "agents 1 and 5000 of the fleet are seeded\n",
         "certificates 1 and 10000 of those to renew are seeded\n",

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Finding, Report, SEED, ServerFacts, Severity, clock};
 use crate::error::{Error, Result};
 use crate::evidence::metrics;
+use crate::foreign;
 use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights};
 use crate::load::runtime::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
@@ -59,6 +60,7 @@ pub fn examine(
         });
         if let Some(rights) = &rights {
             permissions(&inspection, rights, report);
+            keys(&mut inspection, report).await;
             acme(&mut inspection, profiles, report).await;
             seeds(&mut inspection, rights, report).await;
             facts.unique_path = leave_trace(&mut inspection).await;
@@ -126,6 +128,18 @@ fn permissions(inspection: &Inspection<'_>, rights: &Rights, report: Report<'_>)
                 report(Finding { what: format!("{}: {without}", finding.what), ..finding });
             }
         }
+    }
+}
+
+/// Reports the party that makes the keys of renewed certificates, if it is known.
+async fn keys(inspection: &mut Inspection<'_>, report: Report<'_>) {
+    match inspection.keygen_mode().await {
+        Ok(Some(mode)) => {
+            let mode = foreign::line(&mode);
+            report(Finding::ok(format!("keys of renewed certificates: job_drain can run with --keys {mode} only")));
+        }
+        Ok(None) => {}
+        Err(error) => report(Finding::of(Severity::Warn, &error)),
     }
 }
 

@@ -69,18 +69,24 @@ impl Inspection<'_> {
         Ok(json["data"][0]["agent_id"].as_str().map(str::to_owned))
     }
 
-    /// Checks that certctl leaves the keys to agents, or makes them itself, as far as it can be known without a renewal:
-    /// certctl that runs reports only the acknowledgement without which it makes none.
+    /// Checks that certctl leaves the keys to agents, or makes them itself, as far as it can be known without a renewal.
     pub(super) async fn keys_are_made_by(&mut self, keys: Keys) -> Result<()> {
+        match self.keygen_mode().await? {
+            Some(mode) if mode != keys.label() => Err(self.other_keys(&mode, keys)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the mode in which keys are made, if it is known. A certctl that runs reports only the acknowledgement
+    /// without which it makes none itself.
+    pub(in crate::inspect) async fn keygen_mode(&mut self) -> Result<Option<String>> {
         if let Some(mode) = mode_of(self.certctl) {
-            return if mode == keys.label() { Ok(()) } else { Err(self.other_keys(&mode, keys)) };
+            return Ok(Some(mode));
         }
         let answer = self.probe.send_with_token(Method::Get, "/api/v1/auth/runtime-config").await?;
         let json = answer.json().filter(|_| answer.status == 200).unwrap_or_default();
-        match json["runtime_config"][ACKNOWLEDGEMENT].as_str() {
-            Some("false") if keys == Keys::Server => Err(self.other_keys(Keys::Agent.label(), keys)),
-            _ => Ok(()),
-        }
+        let is_agents = json["runtime_config"][ACKNOWLEDGEMENT].as_str() == Some("false");
+        Ok(is_agents.then(|| Keys::Agent.label().to_owned()))
     }
 
     fn other_keys(&self, mode: &str, keys: Keys) -> Error {
