@@ -29,6 +29,7 @@ const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 pub struct SigningRequest {
     pub subject: DistinguishedName,
     /// The last common name of the subject, as Go reads it; empty if there is none.
+    #[allow(dead_code, reason = "ACME matches it against its order")]
     pub common_name: String,
     /// DNS names, IP addresses and mailboxes, in the order of the request; other kinds are left out.
     pub names: Vec<String>,

@@ -22,7 +22,9 @@ pub struct Answer {
     pub status: u16,
     /// Header lines with names in lower case.
     pub headers: Vec<(String, String)>,
+    /// The body, if it is text.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Client {
@@ -51,11 +53,18 @@ impl Client {
     }
 
     /// Makes one exchange with these headers.
-    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &(impl AsRef<[u8]> + ?Sized),
+    ) -> Answer {
+        let body = body.as_ref();
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n");
-        self.reader.get_mut().write_all(format!("{head}\r\n{body}").as_bytes()).expect("sends");
+        self.reader.get_mut().write_all(&[head.as_bytes(), b"\r\n", body].concat()).expect("sends");
         self.answer(method)
     }
 
@@ -67,7 +76,7 @@ impl Client {
 
     fn answer(&mut self, method: &str) -> Answer {
         let status = self.line().split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        let mut answer = Answer { status, headers: Vec::new(), body: String::new() };
+        let mut answer = Answer { status, headers: Vec::new(), body: String::new(), bytes: Vec::new() };
         loop {
             let line = self.line();
             let Some((name, value)) = line.split_once(": ") else { break };
@@ -79,7 +88,7 @@ impl Client {
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
                 let length = usize::from_str_radix(&self.line(), 16).expect("a chunk's length");
-                answer.body += &self.bytes(length);
+                answer.bytes.extend(self.bytes(length));
                 self.line();
                 if length == 0 {
                     break;
@@ -87,15 +96,16 @@ impl Client {
             }
         } else {
             let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
-            answer.body = self.bytes(length);
+            answer.bytes = self.bytes(length);
         }
+        answer.body = String::from_utf8(answer.bytes.clone()).unwrap_or_default();
         answer
     }
 
-    fn bytes(&mut self, length: usize) -> String {
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.reader.read_exact(&mut bytes).expect("a body");
-        String::from_utf8(bytes).expect("text")
+        bytes
     }
 }
 

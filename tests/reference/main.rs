@@ -9,6 +9,11 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod front;
+mod issuing;
+mod job_processor;
+mod lifecycle;
 mod metrics;
+mod relying_party;
+mod revocation;
 mod server;
 mod work_poll;

@@ -58,8 +58,8 @@ fn a_scrape_reads_the_tables() {
             UPDATE managed_certificates SET expires_at = now() - interval '1 s' WHERE id LIKE '%2';
             UPDATE agents SET retired_at = now() WHERE id = 'ag-loadtest-00001';
             UPDATE agents SET last_heartbeat_at = now() - interval '6 min' WHERE id = 'ag-loadtest-00002';
-            INSERT INTO jobs (id, type, certificate_id, status)
-                SELECT status, 'Renewal', 'cert-loadtest-bulk-00001', status FROM unnest(ARRAY[
+            INSERT INTO jobs (id, type, certificate_id, status, scheduled_at)
+                SELECT status, 'Renewal', 'cert-loadtest-bulk-00001', status, now() FROM unnest(ARRAY[
                     'Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running', 'Completed', 'Failed', 'Cancelled'])
                 status;
             INSERT INTO notification_events (id, type, channel, recipient, message, status)

@@ -93,6 +93,11 @@ impl Server {
         Client::connect(text("address"), text("ca_pem"))
     }
 
+    /// Returns true if the server's rows are in a database.
+    pub fn has_database(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// Makes one exchange on a connection of its own.
     pub fn exchange(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answer {
         self.connect().exchange(method, path, token, body)
