@@ -15,9 +15,9 @@ use crate::error::Result;
 use crate::load;
 use crate::load::limits::Sockets;
 use crate::load::plan::{Model, Opening, Plan};
+use crate::load::rate::Rate;
 use crate::load::run::{Control, Job};
 use crate::load::runtime::runtime;
-use crate::load::schedule::Pattern;
 use crate::measure::threshold::Threshold;
 use crate::measure::{Measurement, Recorder};
 use crate::scenario::Scenario;
@@ -116,15 +116,10 @@ pub fn sockets<'w>(workloads: impl Iterator<Item = &'w Workload> + Clone) -> Soc
     Sockets { connections, closing }
 }
 
-/// Returns the number of connections that a workload closes per second, if each arrival has its own.
+/// Returns the most connections that a workload closes per second, if each arrival has its own.
 fn closed_per_s(workload: &Workload) -> f64 {
-    match (&workload.plan.model, workload.plan.opening) {
-        (
-            Model::Open { pattern: Pattern::Constant(rate) | Pattern::Poisson(rate) | Pattern::Jittered(rate), .. },
-            Opening::ByFirstRequest,
-        ) => rate.per_second_f64(),
-        _ => 0.0,
-    }
+    let peak = workload.plan.model.peak().filter(|_| workload.plan.opening == Opening::ByFirstRequest);
+    peak.map_or(0.0, Rate::per_second_f64)
 }
 
 /// Runs workloads side by side and measures them, on the calling thread; returns the measurements in the same order.
@@ -185,11 +180,13 @@ fn recorder(plan: &Plan, scenario: &dyn Scenario) -> Recorder {
         Some(_) => recorder.of_journeys(),
         None => recorder,
     };
-    match (plan.part, &plan.model) {
-        (_, Model::Closed { .. }) => recorder.of_users(),
-        (Some(_), Model::Open { pattern, clients, .. }) => {
-            recorder.keeping_answers((pattern.per_second(*clients) * plan.window.as_secs_f64()) as usize)
-        }
-        (None, Model::Open { .. }) => recorder,
+    let Model::Open { pattern, clients, .. } = &plan.model else { return recorder.of_users() };
+    let recorder = match pattern.curve() {
+        Some(curve) => recorder.with_segments(curve.segments()),
+        None => recorder,
+    };
+    match plan.part {
+        Some(_) => recorder.keeping_answers((pattern.per_second(*clients) * plan.window.as_secs_f64()) as usize),
+        None => recorder,
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use certctl_bench::clock::Moment;
 use certctl_bench::load::arrival::PlannedRequest;
+use certctl_bench::load::profile::RateProfile;
 use certctl_bench::load::rate::Rate;
-use certctl_bench::load::schedule::{Pattern, Schedule};
+use certctl_bench::load::schedule::{ArrivalSpread, Pattern, Schedule};
 use certctl_bench::measure::allocations::{self, Counting};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
 use certctl_bench::scenario::Scenario;
@@ -55,15 +56,23 @@ fn request(
 
 #[test]
 fn a_request_allocates_nothing() {
+    let window = Duration::from_secs(60);
+    let curve = "ramp:500/s-1500/s".parse::<RateProfile>().unwrap().over(window).unwrap();
+    assert_nothing_allocated(&Pattern::Poisson(Rate::per_second(1_000)));
+    assert_nothing_allocated(&Pattern::Varying(ArrivalSpread::Poisson, curve));
+}
+
+fn assert_nothing_allocated(pattern: &Pattern) {
     let storm = AgentStorm::new(Fleet::Contract, 5_000, "localhost:8443", "token");
     let mut parser = Parser::default();
     let mut recorder = Recorder::new(Duration::from_secs(60), Duration::from_millis(10), &["heartbeat"])
         .with_connections(5_000)
-        .with_warm_up(Duration::from_secs(2));
+        .with_warm_up(Duration::from_secs(2))
+        .with_segments(pattern.curve().map_or(&[], |curve| curve.segments()));
     // Half of the count is warm-up.
     recorder.begin(Moment::from_ns(1 + 5_000_000_000));
     let mut bytes = Vec::new();
-    let mut schedule = Schedule::new(&Pattern::Poisson(Rate::per_second(1_000)), 5_000, 1, Duration::from_secs(60), 1);
+    let mut schedule = Schedule::new(pattern, 5_000, 1, Duration::from_secs(60), 1);
     let mut due = Moment::from_ns(20_000_001);
     let mut run_requests = |count: usize| {
         for arrival in schedule.by_ref().take(count) {

@@ -69,6 +69,7 @@ fn facts(plan: &PlanFacts) -> impl Iterator<Item = (&'static str, String)> {
         ("connections", Some(plan.connections.to_string())),
         ("model", Some(plan.model.to_string())),
         ("rate_per_s", number(plan.rate_per_s)),
+        ("rate_profile", plan.rate_profile.clone()),
         ("rng_seed", Some(plan.rng_seed.to_string())),
         ("rounds", plan.rounds.map(|rounds| rounds.to_string())),
         ("starts_after_s", Some(plan.starts_after_s.to_string())),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups, at_certctl};
-use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, duration_or_zero};
+use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, RateProfileFlag, duration_or_zero};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
@@ -25,7 +25,9 @@ pub struct Common {
     /// Send at this rate instead (an open workload), which shows what the users' waiting for answers hides.
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
-    /// With --rate: spread of the arrivals, constant or poisson.
+    #[command(flatten)]
+    varying: RateProfileFlag,
+    /// With --rate or --rate-profile: spread of the arrivals, constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: ArrivalSpread,
     /// The profile whose ACME server gets the requests: a row of certctl's certificate_profiles [default: prof-standard-tls].
@@ -50,10 +52,15 @@ impl Common {
         given.or_else(|| self.environment.variable("CERTCTL_ACME_DIRECTORY")).unwrap_or_else(|| of(DEFAULT_PROFILE))
     }
 
+    /// Reports whether the workload is open.
+    fn is_open(&self) -> bool {
+        self.rate.is_some() || self.varying.rate_profile.is_some()
+    }
+
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         let mut ignored = Vec::new();
-        if self.rate.is_none() {
-            ignored.push(("arrivals", "applies only to --rate: users have no schedule"));
+        if !self.is_open() {
+            ignored.push(("arrivals", "applies only to --rate and --rate-profile: users have no schedule"));
         }
         if self.directory.is_some() {
             ignored.push(("profile", "does not apply to --directory, which names the ACME server itself"));
@@ -77,9 +84,12 @@ impl Common {
         {
             return Err(Error::usage(format!("--profile {profile:?} is not a valid id of a profile")));
         }
-        let model = match self.rate {
-            None => Model::Closed { think, rounds: None },
-            Some(rate) => Model::Open { pattern: self.arrivals.at(rate), clients: 1, affinity: Affinity::Any },
+        let profile = self.varying.rate_profile.as_ref();
+        let open = |pattern| Model::Open { pattern, clients: 1, affinity: Affinity::Any };
+        let model = match (profile, self.rate) {
+            (Some(profile), _) => open(load.varying(profile, self.arrivals, load.window())?),
+            (None, Some(rate)) => open(self.arrivals.at(rate)),
+            (None, None) => Model::Closed { think, rounds: None },
         };
         let mut plan = load.plan(model, users as usize, STEPS.len())?;
         plan.timeout = load.timeout.unwrap_or(TIMEOUT);
@@ -135,8 +145,8 @@ impl Bench for AcmeFlowFlags {
 
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         let mut ignored = self.common.ignored();
-        if self.common.rate.is_some() {
-            ignored.push(("think_time", "does not apply to --rate: an open workload has no think time"));
+        if self.common.is_open() {
+            ignored.push(("think_time", "does not apply to an open workload (--rate, --rate-profile)"));
         }
         ignored
     }
@@ -153,7 +163,7 @@ impl Bench for AcmeFlowFlags {
 /// Flags of `acme_burst`.
 #[derive(Args, Clone, Debug)]
 pub struct AcmeBurstFlags {
-    /// Users, each with a connection of its own; with --rate: connections that are pooled.
+    /// Users, each with a connection of its own; with --rate or --rate-profile: connections that are pooled.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000),
           env = "CERTCTL_BENCH_USERS")]
     users: u32,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups, at_certctl};
-use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, duration};
+use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, RateProfileFlag, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -42,6 +42,8 @@ pub struct AgentStormFlags {
     /// Arrivals: 167/s, 100/m [default: 167/s].
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
+    #[command(flatten)]
+    profile: RateProfileFlag,
     /// Spread of the arrivals: constant or poisson [default: constant].
     #[arg(long, env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: Option<ArrivalSpread>,
@@ -55,20 +57,21 @@ pub struct AgentStormFlags {
 }
 
 impl AgentStormFlags {
-    fn pattern(&self) -> Pattern {
+    fn pattern(&self, load: &LoadFlags) -> Result<Pattern> {
         if self.fleet == Fleet::Contract {
             let rate = self.rate.unwrap_or(Rate::per_second(167));
-            return self.arrivals.unwrap_or_default().at(rate);
+            let spread = self.arrivals.unwrap_or_default();
+            return load.pattern(self.profile.rate_profile.as_ref(), rate, spread, load.window());
         }
         let restart = Restart { within: self.restart_within, step: RECONNECT };
-        Pattern::Fleet(schedule::FleetSchedule {
+        Ok(Pattern::Fleet(schedule::FleetSchedule {
             streams: vec![
                 Stream { step: HEARTBEAT, period: HEARTBEAT_EVERY },
                 Stream { step: POLL, period: POLL_EVERY },
             ],
             jitter: JITTER,
             restart: (self.fleet == Fleet::Restart).then_some(restart),
-        })
+        }))
     }
 }
 
@@ -112,7 +115,7 @@ impl Bench for AgentStormFlags {
             (Fleet::Contract, Some(count)) => (count as usize, Affinity::Any),
             _ => (agents as usize, Affinity::Own),
         };
-        let model = Model::Open { pattern: self.pattern(), clients: agents, affinity };
+        let model = Model::Open { pattern: self.pattern(load)?, clients: agents, affinity };
         let mut plan = load.plan(model, connections, fleet.steps().len())?;
         if self.fleet != Fleet::Contract {
             plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);
@@ -139,7 +142,7 @@ impl Bench for AgentStormFlags {
     fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         const OF_CONTRACT: &str = "applies only to --fleet contract: real agents have their own schedule and \
                                    connections";
-        let of_contract = ["rate", "arrivals", "connections"].map(|id| (id, OF_CONTRACT));
+        let of_contract = ["rate", "rate_profile", "arrivals", "connections"].map(|id| (id, OF_CONTRACT));
         let of_restart = ("restart_within", "applies only to --fleet restart");
         match self.fleet {
             Fleet::Contract => vec![of_restart],

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::bench::{Bench, Groups, at_certctl};
-use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags};
-use crate::error::Result;
+use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, ProfileChoice};
+use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::Model;
 use crate::load::rate::Rate;
@@ -27,9 +27,16 @@ pub struct ApiTierFlags {
     /// Certificates posted: 50/s, 100/m.
     #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_ISSUANCE_RATE")]
     issuance_rate: Rate,
+    /// Let the rate of the posts vary over their window: ramp:10/s-100/s; step:10/s,50/s,100/s, in equal parts;
+    /// spike:10/s,100/s@20s+5s, from second 20 on for 5 s; or file:PATH, with a second and a rate on each line.
+    #[arg(long, value_name = "PROFILE", conflicts_with = "issuance_rate", env = "CERTCTL_BENCH_ISSUANCE_RATE_PROFILE")]
+    issuance_rate_profile: Option<ProfileChoice>,
     /// Lists requested.
     #[arg(long, default_value = "50/s", env = "CERTCTL_BENCH_LIST_RATE")]
     list_rate: Rate,
+    /// Let the rate of the lists vary over their window, likewise.
+    #[arg(long, value_name = "PROFILE", conflicts_with = "list_rate", env = "CERTCTL_BENCH_LIST_RATE_PROFILE")]
+    list_rate_profile: Option<ProfileChoice>,
     /// Pages to list.
     #[arg(long, value_enum, default_value = "first", env = "CERTCTL_BENCH_PAGES")]
     pages: Variant,
@@ -73,23 +80,25 @@ impl Bench for ApiTierFlags {
     }
 
     fn groups(&self, load: &LoadFlags) -> Result<Groups<CheckedCertctl>> {
-        let plan = |rate, usual: ArrivalSpread, steps: usize, starts_after: Duration| {
-            let pattern = self.arrivals.unwrap_or(usual).at(rate);
+        let plan = |(rate, profile): (Rate, &Option<_>), usual, steps: usize, starts_after: Duration| {
+            let pattern = load.pattern(profile.as_ref(), rate, self.arrivals.unwrap_or(usual), load.window())?;
             let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
             let mut plan = load.plan(model, self.connections as usize, steps)?;
             plan.starts_after = starts_after;
             // Two random schedules of one seed would be the same.
             plan.rng_seed = plan.rng_seed.wrapping_add(starts_after.as_millis() as u64);
-            Ok(plan)
+            Ok::<_, Error>(plan)
         };
+        let of_posts = (self.issuance_rate, &self.issuance_rate_profile);
+        let of_lists = (self.list_rate, &self.list_rate_profile);
         let posts = Workload {
             name: issuance::NAME,
-            plan: plan(self.issuance_rate, ArrivalSpread::Constant, issuance::STEPS.len(), Duration::ZERO)?,
+            plan: plan(of_posts, ArrivalSpread::Constant, issuance::STEPS.len(), Duration::ZERO)?,
             thresholds: issuance::thresholds(),
         };
         let lists = Workload {
             name: list::NAME,
-            plan: plan(self.list_rate, ArrivalSpread::Jittered, list::STEPS.len(), self.list_starts_after)?,
+            plan: plan(of_lists, ArrivalSpread::Jittered, list::STEPS.len(), self.list_starts_after)?,
             thresholds: list::thresholds(),
         };
         let pages = self.pages;

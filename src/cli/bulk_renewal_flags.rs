@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Groups, at_certctl};
-use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags};
+use super::common_flags::{ArrivalSpread, CertctlFlags, LoadFlags, RateProfileFlag};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};
@@ -50,6 +50,8 @@ pub struct BulkRenewalFlags {
     /// Arrivals: 5/s, 100/m.
     #[arg(long, default_value = "5/s", env = "CERTCTL_BENCH_RATE")]
     rate: Rate,
+    #[command(flatten)]
+    profile: RateProfileFlag,
     /// Spread of the arrivals: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: ArrivalSpread,
@@ -71,10 +73,11 @@ enum RenewalWorkload {
 
 impl BulkRenewalFlags {
     fn plan(&self, load: &LoadFlags) -> Result<Plan> {
-        let pattern = self.arrivals.at(self.rate);
+        let window = load.duration.unwrap_or(DEFAULT_WINDOW);
+        let pattern = load.pattern(self.profile.rate_profile.as_ref(), self.rate, self.arrivals, window)?;
         let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
         let mut plan = load.plan(model, self.connections as usize, STEPS.len())?;
-        plan.window = load.duration.unwrap_or(DEFAULT_WINDOW);
+        plan.window = window;
         Ok(plan)
     }
 
@@ -84,13 +87,15 @@ impl BulkRenewalFlags {
         let Model::Open { pattern, .. } = &plan.model else { return Ok(()) };
         // The count is bounded: a day at the highest rate has too many arrivals to count.
         let most = SEEDED_CERTIFICATES as usize + 1;
-        let requests = Schedule::new(pattern, 1, 1, span, plan.rng_seed).take(most).count() as u64;
+        let schedule = Schedule::new(pattern, 1, 1, span, plan.rng_seed).with_warm_up(plan.warm_up);
+        let requests = schedule.take(most).count() as u64;
         if requests * self.batch_size <= SEEDED_CERTIFICATES {
             return Ok(());
         }
         let fits = SEEDED_CERTIFICATES / requests.max(1);
+        let rate = if pattern.curve().is_some() { "--rate-profile" } else { "--rate" };
         let hint = match fits {
-            0 => "lower --rate or --duration".to_owned(),
+            0 => format!("lower {rate} or --duration"),
             _ => format!("give --batch-size {fits} or less at this rate and duration, or lower those"),
         };
         Err(Error::usage(format!(
@@ -174,7 +179,7 @@ impl Bench for BulkRenewalFlags {
             RenewalWorkload::Enqueue => Vec::new(),
             RenewalWorkload::Rescan => vec![of_enqueue],
             RenewalWorkload::Sweep => {
-                let fixed = ["rate", "arrivals", "connections", "duration", "warm_up"];
+                let fixed = ["rate", "rate_profile", "arrivals", "connections", "duration", "warm_up"];
                 fixed.into_iter().map(|id| (id, NOT_OF_SWEEP)).chain([of_enqueue]).collect()
             }
         }

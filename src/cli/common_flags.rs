@@ -1,8 +1,10 @@
 //! The flags that every bench target shares. Each has an environment variable `CERTCTL_BENCH_…`; the old harness's
 //! names work too.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
@@ -12,9 +14,12 @@ use super::criterion::CriterionFlags;
 use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
 use crate::exit_code;
+use crate::files;
 use crate::load::cut::{ErrorLimit, RunLimits};
 use crate::load::plan::{Model, Opening, Plan};
+use crate::load::profile::RateProfile;
 use crate::load::rate::Rate;
+pub(super) use crate::load::schedule::ArrivalSpread;
 use crate::load::schedule::Pattern;
 use crate::measure::machine_use::CpuBound;
 use crate::scenario::need::Need;
@@ -350,7 +355,7 @@ impl LoadFlags {
             starts_after: Duration::ZERO,
             goes_on: Duration::ZERO,
             warm_up: self.warm_up.unwrap_or(Duration::from_secs(5)),
-            window: self.duration.unwrap_or(Duration::from_secs(30)),
+            window: self.window(),
             connections,
             opening: Opening::Before(self.connect_rate),
             timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
@@ -362,6 +367,42 @@ impl LoadFlags {
             return Err(Error::usage("--max-lag must be below --timeout: otherwise no arrival could be late"));
         }
         Ok(plan)
+    }
+
+    /// Returns the measured window of a bench target that has none of its own.
+    pub fn window(&self) -> Duration {
+        self.duration.unwrap_or(Duration::from_secs(30))
+    }
+
+    /// Returns the pattern of arrivals over a window of this length: at `rate`, or at the rate of `profile` if there is
+    /// one.
+    ///
+    /// # Errors
+    /// As [`LoadFlags::varying`].
+    pub fn pattern(
+        &self,
+        profile: Option<&ProfileChoice>,
+        rate: Rate,
+        spread: ArrivalSpread,
+        window: Duration,
+    ) -> Result<Pattern> {
+        profile.map_or_else(|| Ok(spread.at(rate)), |choice| self.varying(choice, spread, window))
+    }
+
+    /// Returns the pattern of arrivals at the rate of a profile, over a window of this length. A smoke run, whose window
+    /// is short, has the profile's times brought forward.
+    ///
+    /// # Errors
+    /// If the profile's file cannot be read or is none, or the window is too short for the profile (kind `Usage`).
+    pub fn varying(&self, choice: &ProfileChoice, spread: ArrivalSpread, window: Duration) -> Result<Pattern> {
+        let profile = choice.profile()?;
+        let profile = if self.smoke { profile.fitted_into(window) } else { profile };
+        let curve = profile.over(window).ok_or_else(|| {
+            let [reaches, window] = [profile.reaches(), window].map(humantime::format_duration);
+            Error::usage(format!("the rate profile {choice} reaches to {reaches}, but the window ends after {window}"))
+                .with_hint(format!("give --duration {reaches} or more, or shorten the profile"))
+        })?;
+        Ok(Pattern::Varying(spread, curve))
     }
 
     /// Returns the rows that the system must have beside those of the workloads.
@@ -387,38 +428,66 @@ impl LoadFlags {
     }
 }
 
-/// The spread of arrivals that come at a rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ArrivalSpread {
-    /// One every 1/rate.
-    #[default]
-    Constant,
-    /// As a Poisson process.
-    Poisson,
-    /// One in each slot of 1/rate, at a random time within it.
-    Jittered,
+/// The flag of a rate that varies, for a bench target that has `--rate`. It is not `--profile`, which names an ACME
+/// server's profile in `acme_flow` and `acme_burst`.
+#[derive(Args, Clone, Debug)]
+pub struct RateProfileFlag {
+    /// Let the rate vary over the window, which the warm-up enters at the first rate: ramp:10/s-100/s;
+    /// step:10/s,50/s,100/s, in equal parts; spike:10/s,100/s@20s+5s, from second 20 on for 5 s; or file:PATH, with a
+    /// second and a rate on each line, between which the rate changes evenly.
+    #[arg(long, value_name = "PROFILE", conflicts_with = "rate", env = "CERTCTL_BENCH_RATE_PROFILE")]
+    pub rate_profile: Option<ProfileChoice>,
 }
 
-impl ArrivalSpread {
-    /// Returns the pattern of this spread at `rate`.
-    pub fn at(self, rate: Rate) -> Pattern {
-        match self {
-            Self::Constant => Pattern::Constant(rate),
-            Self::Poisson => Pattern::Poisson(rate),
-            Self::Jittered => Pattern::Jittered(rate),
+/// The most bytes of a file with a rate profile.
+const MOST_PROFILE_BYTES: u64 = 64 << 10;
+
+/// A rate profile as a flag gives it.
+#[derive(Clone, Debug)]
+pub enum ProfileChoice {
+    /// Written out.
+    Written(RateProfile),
+    /// In a file, which is read once: all workloads of a run have the same profile, and a pipe has its content once.
+    File(PathBuf, Arc<OnceLock<RateProfile>>),
+}
+
+impl ProfileChoice {
+    /// Returns the profile, from its file if it is in one.
+    fn profile(&self) -> Result<RateProfile> {
+        let (path, read) = match self {
+            Self::Written(profile) => return Ok(profile.clone()),
+            Self::File(path, read) => (path, read),
+        };
+        if let Some(profile) = read.get() {
+            return Ok(profile.clone());
+        }
+        let text = files::read_text(path, MOST_PROFILE_BYTES)
+            .map_err(|error| Error::usage(format!("reading the rate profile {}: {error}", files::shown(path))))?;
+        let profile = RateProfile::from_lines(&text).map_err(|why| {
+            Error::usage(format!("the rate profile {}: {why}", files::shown(path)))
+                .with_hint("give a second and a rate on each line, the first second 0, as in `0 10/s` and `30 100/s`")
+        })?;
+        Ok(read.get_or_init(|| profile).clone())
+    }
+}
+
+impl FromStr for ProfileChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("file:") {
+            Some("") => Err("the path of the file is missing".to_owned()),
+            Some(path) => Ok(Self::File(path.into(), Arc::default())),
+            None => text.parse().map(Self::Written),
         }
     }
 }
 
-impl FromStr for ArrivalSpread {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "constant" => Ok(Self::Constant),
-            "poisson" => Ok(Self::Poisson),
-            "jittered" => Ok(Self::Jittered),
-            _ => Err(format!("`{text}` is not a spread of arrivals: give constant, jittered or poisson")),
+impl fmt::Display for ProfileChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Written(profile) => profile.fmt(f),
+            Self::File(path, _) => write!(f, "file:{}", files::shown(path)),
         }
     }
 }

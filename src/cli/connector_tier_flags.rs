@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::bench::{Bench, Groups, SystemArgs};
-use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, duration};
+use super::common_flags::{ArrivalSpread, EnvironmentUse, LoadFlags, RateProfileFlag, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Opening};
@@ -113,6 +113,8 @@ pub struct ConnectorTierFlags {
     /// New connections to each daemon: 100/m, 50/s [default: 100/m; rotation 50/s].
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
     rate: Option<Rate>,
+    #[command(flatten)]
+    profile: RateProfileFlag,
     /// Spread of the arrivals: constant or poisson.
     #[arg(long, default_value = "constant", env = "CERTCTL_BENCH_ARRIVALS")]
     arrivals: ArrivalSpread,
@@ -200,6 +202,7 @@ impl ConnectorTierFlags {
         }
         let passed_over = [
             ("--rate", self.rate.is_some()),
+            ("--rate-profile", self.profile.rate_profile.is_some()),
             ("--arrivals", self.arrivals != ArrivalSpread::Constant),
             ("--resumption", resumes),
             ("--tls-version", self.tls_version.is_some()),
@@ -219,21 +222,23 @@ impl ConnectorTierFlags {
 
     /// Plans the workload of new connections to a daemon.
     fn connecting(&self, kind: ConnectorKind, load: &LoadFlags) -> Result<PlannedWorkload<Connectors>> {
-        let pattern = self.arrivals.at(self.rate());
-        let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
-        let mut plan = load.plan(model, self.connections as usize, connector_handshake::STEPS.len())?;
-        plan.opening = Opening::ByFirstRequest;
-        plan.window = load.duration.unwrap_or(match self.workload {
+        let window = load.duration.unwrap_or(match self.workload {
             ConnectorWorkload::Rotation => ROTATION_WINDOW,
             _ => WINDOW,
         });
+        let pattern = load.pattern(self.profile.rate_profile.as_ref(), self.rate(), self.arrivals, window)?;
+        let peak_per_s = pattern.peak_per_second(1);
+        let model = Model::Open { pattern, clients: 1, affinity: Affinity::Any };
+        let mut plan = load.plan(model, self.connections as usize, connector_handshake::STEPS.len())?;
+        plan.opening = Opening::ByFirstRequest;
+        plan.window = window;
         // Constant schedules would all begin together, and each daemon would wait for the others.
-        let period = Duration::from_secs_f64(1.0 / self.rate().per_second_f64());
+        let period = Duration::from_secs_f64(1.0 / peak_per_s);
         plan.starts_after = period * kind as u32 / ConnectorKind::ALL.len() as u32;
         // Random schedules of one seed would be the same.
         plan.rng_seed = plan.rng_seed.wrapping_add(kind as u64);
         let rotates_every = self.rotates_every();
-        let expected = self.rate().per_second_f64() * (plan.warm_up + plan.window).as_secs_f64();
+        let expected = peak_per_s * (plan.warm_up + plan.window).as_secs_f64();
         let (offer, connections) = (self.offer(), plan.connections);
         let name = connector_handshake::name(kind, rotates_every.is_some());
         let workload = Workload { name, plan, thresholds: connector_handshake::thresholds(kind) };
@@ -312,7 +317,9 @@ impl Bench for ConnectorTierFlags {
             return None;
         }
         let loopback = connectors.all().iter().all(Connector::is_local);
-        let headroom = Ports::of_this_machine()?.headroom(self.rate(), loopback);
+        let peaks = workloads.iter().filter_map(|workload| workload.plan.model.peak());
+        let peak = peaks.max_by_key(|rate| rate.in_common_period())?;
+        let headroom = Ports::of_this_machine()?.headroom(peak, loopback);
         let warning = if headroom.lasts() { "" } else { "WARNING: " };
         Some(format!("{warning}{headroom}\n{}", sockets(workloads.iter().copied())))
     }

@@ -90,7 +90,10 @@ fn permit(destinations: &[Destination], allowed: bool, load: &str) -> Result<()>
 fn describe(bench: &str, workload: &Workload) -> String {
     let plan = &workload.plan;
     let pace = match &plan.model {
-        Model::Open { pattern, clients, .. } => format!("{:.1} arrivals/s", pattern.per_second(*clients)),
+        Model::Open { pattern, clients, .. } => {
+            let most = if pattern.curve().is_some() { "at most " } else { "" };
+            format!("{most}{:.1} arrivals/s", pattern.peak_per_second(*clients))
+        }
         Model::Closed { .. } => "as many requests as it answers".to_owned(),
     };
     let span = (plan.starts_after + plan.warm_up + plan.window).as_secs_f64();

@@ -13,6 +13,7 @@ pub mod pacer;
 pub mod plan;
 pub mod ports;
 pub mod priority;
+pub mod profile;
 pub mod progress;
 pub mod rate;
 pub mod run;

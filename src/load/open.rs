@@ -55,7 +55,7 @@ async fn pace(
     shared.recorder.borrow_mut().begin(window_start);
     let window_end = window_start + plan.window;
     let span = plan.warm_up + plan.window + plan.goes_on;
-    let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed);
+    let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed).with_warm_up(plan.warm_up);
     let schedule: Box<dyn Iterator<Item = _>> = match plan.part {
         None => Box::new(schedule),
         Some(part) => Box::new(Paired::new(schedule, part, plan.rng_seed)),

@@ -98,6 +98,16 @@ pub enum Model {
     },
 }
 
+impl Model {
+    /// Returns the highest rate of arrivals; `None` where there is none: of a fleet, and of a closed workload.
+    pub fn peak(&self) -> Option<Rate> {
+        match self {
+            Self::Open { pattern, .. } => pattern.peak(),
+            Self::Closed { .. } => None,
+        }
+    }
+}
+
 /// The moment at which connections are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {

@@ -13,6 +13,9 @@ pub struct Rate {
 
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// The period to which all rates can be brought exactly: 3.6 million seconds, a multiple of an hour with three decimals.
+pub const COMMON_PERIOD_NS: u64 = 3_600_000 * SECOND_NS;
+
 /// The largest rate: no generator of one thread comes near it, so that a larger figure is a typing error.
 const MAX_PER_SECOND: f64 = 1_000_000.0;
 
@@ -38,6 +41,11 @@ impl Rate {
     /// Returns the rate in events per second.
     pub fn per_second_f64(self) -> f64 {
         self.events as f64 * SECOND_NS as f64 / self.period_ns as f64
+    }
+
+    /// Returns the events in [`COMMON_PERIOD_NS`], at most 3.6 · 10¹²; exact.
+    pub fn in_common_period(self) -> u64 {
+        self.events * (COMMON_PERIOD_NS / self.period_ns)
     }
 
     /// Returns the start of event `index` of an even schedule, in nanoseconds after event 0.
@@ -104,6 +112,13 @@ mod tests {
         }
         for text in ["", "/s", "0/s", "-1/s", "1/x", "1e9/s", "+5/s", "2000000/s", "1.2345/s", "1.5.5/s"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_rate_is_whole_in_the_common_period() {
+        for (text, events) in [("0.001/h", 1), ("1/h", 1_000), ("2.5/m", 150_000), ("1000000/s", 3_600_000_000_000)] {
+            assert_eq!(text.parse::<Rate>().unwrap().in_common_period(), events, "{text}");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -11,6 +12,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::arrival::PlannedRequest;
 use super::plan::DuetPart;
+use super::profile::{EVENT, RateClock, RateCurve};
 use super::rate::Rate;
 
 /// The distribution of arrivals over time.
@@ -24,8 +26,57 @@ pub enum Pattern {
     /// One in each slot of 1/rate, at a random time within it: any span has as many as with even spacing, to within
     /// two, in no fixed phase to anything else. Clients and steps take turns.
     Jittered(Rate),
+    /// At a rate that varies: the warm-up has its first rate, the time after the window its last. Clients and steps
+    /// take turns.
+    Varying(ArrivalSpread, RateCurve),
     /// Each client at its own times.
     Fleet(FleetSchedule),
+}
+
+/// The spread of arrivals that come at a rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArrivalSpread {
+    /// One every 1/rate.
+    #[default]
+    Constant,
+    /// As a Poisson process.
+    Poisson,
+    /// One in each slot of 1/rate, at a random time within it.
+    Jittered,
+}
+
+impl ArrivalSpread {
+    /// Returns the pattern of this spread at `rate`.
+    pub fn at(self, rate: Rate) -> Pattern {
+        match self {
+            Self::Constant => Pattern::Constant(rate),
+            Self::Poisson => Pattern::Poisson(rate),
+            Self::Jittered => Pattern::Jittered(rate),
+        }
+    }
+}
+
+impl FromStr for ArrivalSpread {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "constant" => Ok(Self::Constant),
+            "poisson" => Ok(Self::Poisson),
+            "jittered" => Ok(Self::Jittered),
+            _ => Err(format!("`{text}` is not a spread of arrivals: give constant, jittered or poisson")),
+        }
+    }
+}
+
+impl fmt::Display for ArrivalSpread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Constant => "constant",
+            Self::Poisson => "poisson",
+            Self::Jittered => "jittered",
+        })
+    }
 }
 
 /// A fleet whose clients each send requests periodically.
@@ -59,24 +110,45 @@ pub struct Restart {
 }
 
 impl Pattern {
-    /// Returns the mean arrivals per second with this number of clients.
+    /// Returns the mean arrivals per second of the window with this number of clients.
     pub fn per_second(&self, clients: u64) -> f64 {
         match self {
             Self::Constant(rate) | Self::Poisson(rate) | Self::Jittered(rate) => rate.per_second_f64(),
+            Self::Varying(_, curve) => curve.mean_per_second(),
             Self::Fleet(fleet) => {
                 let of_one: f64 = fleet.streams.iter().map(|stream| 1.0 / stream.period.as_secs_f64()).sum();
                 of_one * clients as f64
             }
         }
     }
+
+    /// Returns its highest rate; `None` for a fleet, whose clients have their own times.
+    pub fn peak(&self) -> Option<Rate> {
+        match self {
+            Self::Constant(rate) | Self::Poisson(rate) | Self::Jittered(rate) => Some(*rate),
+            Self::Varying(_, curve) => Some(curve.peak()),
+            Self::Fleet(_) => None,
+        }
+    }
+
+    /// Returns the arrivals per second where they are most frequent: for bounds on capacity.
+    pub fn peak_per_second(&self, clients: u64) -> f64 {
+        self.peak().map_or_else(|| self.per_second(clients), Rate::per_second_f64)
+    }
+
+    /// Returns the course of its rate, if that varies.
+    pub fn curve(&self) -> Option<&RateCurve> {
+        if let Self::Varying(_, curve) = self { Some(curve) } else { None }
+    }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Constant(_) => f.write_str("constant"),
-            Self::Poisson(_) => f.write_str("poisson"),
-            Self::Jittered(_) => f.write_str("jittered"),
+            Self::Constant(_) => ArrivalSpread::Constant.fmt(f),
+            Self::Poisson(_) => ArrivalSpread::Poisson.fmt(f),
+            Self::Jittered(_) => ArrivalSpread::Jittered.fmt(f),
+            Self::Varying(spread, _) => spread.fmt(f),
             Self::Fleet(FleetSchedule { restart: None, .. }) => f.write_str("fleet"),
             Self::Fleet(FleetSchedule { restart: Some(restart), .. }) => {
                 write!(f, "fleet, back within {}", humantime::format_duration(restart.within))
@@ -100,6 +172,7 @@ enum Source {
     Constant(Rate),
     Poisson { mean_ns: f64, rng: Xoshiro256PlusPlus, at_ns: f64 },
     Jittered { rate: Rate, rng: Xoshiro256PlusPlus },
+    Varying { spread: ArrivalSpread, clock: RateClock, rng: Xoshiro256PlusPlus, units: u128 },
     Fleet(Merge),
 }
 
@@ -112,9 +185,23 @@ impl Schedule {
             Pattern::Constant(rate) => Source::Constant(*rate),
             Pattern::Poisson(rate) => Source::Poisson { mean_ns: 1e9 / rate.per_second_f64(), rng, at_ns: 0.0 },
             Pattern::Jittered(rate) => Source::Jittered { rate: *rate, rng },
+            Pattern::Varying(spread, curve) => {
+                Source::Varying { spread: *spread, clock: RateClock::new(curve), rng, units: 0 }
+            }
             Pattern::Fleet(fleet) => Source::Fleet(Merge::new(fleet, clients, rng)),
         };
         Self { source, clients: clients.max(1), steps: steps.max(1) as u64, end_ns: span.as_nanos() as u64, seq: 0 }
+    }
+
+    /// Puts a warm-up at the beginning of the span: only after it does a rate vary that varies.
+    pub fn with_warm_up(self, warm_up: Duration) -> Self {
+        let source = match self.source {
+            Source::Varying { spread, clock, rng, units } => {
+                Source::Varying { spread, clock: clock.after(warm_up), rng, units }
+            }
+            other => other,
+        };
+        Self { source, ..self }
     }
 
     /// Returns the request with this number where clients and steps take turns.
@@ -141,6 +228,21 @@ impl Iterator for Schedule {
                 let at_ns = slot.start + uniform(rng, (slot.end - slot.start) as f64) as u64;
                 // The last slot may end after the span: its arrival is moved into the span.
                 turn(if slot.start < self.end_ns { at_ns.min(self.end_ns - 1) } else { at_ns })
+            }
+            Source::Varying { spread, clock, rng, units } => {
+                // Those of the rate 1, in units of which an event has so many that rounding them down loses nothing.
+                let slot = u128::from(seq) * EVENT;
+                let at_ns = match spread {
+                    ArrivalSpread::Constant => clock.time_ns(slot),
+                    ArrivalSpread::Poisson => {
+                        *units += (exponential(rng) * EVENT as f64) as u128;
+                        clock.time_ns(*units)
+                    }
+                    ArrivalSpread::Jittered => clock.time_ns(slot + uniform(rng, EVENT as f64) as u128),
+                };
+                // As above.
+                let ends_after = *spread == ArrivalSpread::Jittered && at_ns >= self.end_ns;
+                turn(if ends_after && clock.time_ns(slot) < self.end_ns { self.end_ns - 1 } else { at_ns })
             }
             Source::Fleet(merge) => {
                 let due = merge.next()?;
@@ -255,6 +357,38 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::load::profile::RateProfile;
+    use crate::load::profile::tests::profiles;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Returns the arrivals of a rate that varies over a minute, after a warm-up of 3 s and before 4 s more.
+    fn varying(spread: ArrivalSpread, profile: &RateProfile, seed: u64) -> (RateCurve, Vec<u64>) {
+        let curve = profile.over(MINUTE).unwrap();
+        let [warm_up, goes_on] = [3, 4].map(Duration::from_secs);
+        let pattern = Pattern::Varying(spread, curve.clone());
+        let schedule = Schedule::new(&pattern, 1, 1, warm_up + MINUTE + goes_on, seed).with_warm_up(warm_up);
+        (curve, schedule.map(|(at_ns, _)| at_ns).collect())
+    }
+
+    /// Returns the arrivals that each part of the span should have, and those that it has: of the warm-up, the
+    /// segments, and the time after the window.
+    fn counts(curve: &RateCurve, starts: &[u64]) -> Vec<(f64, f64)> {
+        let in_s = |from: f64, to: f64| starts.iter().filter(|at| (from..to).contains(&(**at as f64 / 1e9))).count();
+        let segments = curve.segments();
+        let mut parts = vec![(3.0 * segments[0].from_per_s, in_s(0.0, 3.0) as f64)];
+        parts.extend(segments.iter().map(|one| {
+            let (begin_s, end_s) = (one.begin.as_secs_f64(), one.end.as_secs_f64());
+            let area = (one.from_per_s + one.to_per_s) / 2.0 * (end_s - begin_s);
+            (area, in_s(3.0 + begin_s, 3.0 + end_s) as f64)
+        }));
+        parts.push((4.0 * segments[segments.len() - 1].to_per_s, in_s(63.0, 67.0) as f64));
+        parts
+    }
+
+    fn moderate() -> impl Strategy<Value = Rate> + Clone {
+        (1u64..200).prop_map(Rate::per_second)
+    }
 
     fn rates() -> impl Strategy<Value = Rate> {
         (1u64..20_000, prop::sample::select(vec!["s", "m"]))
@@ -325,6 +459,42 @@ mod tests {
         }
 
         #[test]
+        fn a_rate_that_does_not_change_is_a_constant_one(rate in rates(), steps in 1usize..7, span_ms in 1u64..5_000) {
+            let warm_up = Duration::from_millis(span_ms / 3);
+            let curve = RateProfile::Steps(vec![rate; steps]).over(Duration::from_millis(span_ms)).unwrap();
+            let pattern = Pattern::Varying(ArrivalSpread::Constant, curve);
+            // The last second is after the window.
+            let span = warm_up + Duration::from_millis(span_ms + 1_000);
+            let varying = Schedule::new(&pattern, 1, 1, span, 1).with_warm_up(warm_up);
+            let constant = Schedule::new(&Pattern::Constant(rate), 1, 1, span, 1);
+            prop_assert!(varying.eq(constant));
+        }
+
+        #[test]
+        fn every_part_of_a_varying_rate_has_its_arrivals(profile in profiles(moderate()), seed: u64) {
+            for (spread, most) in [(ArrivalSpread::Constant, 1.0), (ArrivalSpread::Jittered, 2.0)] {
+                let (curve, starts) = varying(spread, &profile, seed);
+                // The warm-up's rate may be another than that at the beginning of the window, where it jumps.
+                for (planned, found) in counts(&curve, &starts).into_iter().skip(1) {
+                    prop_assert!((planned - found).abs() <= most + 1e-6, "{}: {} of {}", spread, found, planned);
+                }
+                prop_assert!(starts.is_sorted() && starts.last().is_none_or(|at| *at < 67_000_000_000));
+            }
+        }
+
+        #[test]
+        fn poisson_arrivals_of_a_varying_rate_have_its_counts(profile in profiles(moderate()), seed: u64) {
+            let (curve, starts) = varying(ArrivalSpread::Poisson, &profile, seed);
+            prop_assert!(starts.is_sorted());
+            for (planned, found) in counts(&curve, &starts).into_iter().skip(1) {
+                // Eight standard deviations, and a little for small means, whose tails are longer.
+                prop_assert!((planned - found).abs() <= 8.0 * planned.sqrt() + 12.0, "{} of {}", found, planned);
+            }
+            let (_, again) = varying(ArrivalSpread::Poisson, &profile, seed);
+            prop_assert_eq!(starts, again);
+        }
+
+        #[test]
         fn the_same_seed_gives_the_same_schedule(rate in rates(), seed: u64) {
             for (pattern, span_ms) in [(Pattern::Poisson(rate), 5_000), (fleet(None), 90_000)] {
                 let [one, two, other] = [seed, seed, !seed].map(|seed| schedule(&pattern, span_ms, seed));
@@ -382,6 +552,28 @@ mod tests {
     }
 
     #[test]
+    fn warm_up_and_later_arrivals_have_the_rates_at_the_edges() {
+        let profile: RateProfile = "spike:20/s,400/s@0s+60s".parse().unwrap();
+        for spread in [ArrivalSpread::Constant, ArrivalSpread::Jittered] {
+            let (curve, starts) = varying(spread, &profile, 1);
+            let parts: Vec<f64> = counts(&curve, &starts).into_iter().map(|(_, found)| found).collect();
+            // The spike fills the window: its base rate is left before and after.
+            assert_eq!(parts, [60.0, 24_000.0, 80.0], "{spread}");
+        }
+    }
+
+    #[test]
+    fn arrivals_of_a_ramp_come_when_its_integral_says() {
+        let profile: RateProfile = "ramp:1/s-3/s".parse().unwrap();
+        let pattern = Pattern::Varying(ArrivalSpread::Constant, profile.over(Duration::from_secs(4)).unwrap());
+        let starts: Vec<u64> =
+            Schedule::new(&pattern, 1, 1, Duration::from_secs(4), 1).map(|(at_ns, _)| at_ns).collect();
+        // t + t²/4 = n, so that t = 2(√(1 + n) − 1).
+        let expected: Vec<u64> = (0..8).map(|n| (2e9 * (f64::from(1 + n).sqrt() - 1.0)) as u64).collect();
+        assert_eq!(starts, expected);
+    }
+
+    #[test]
     fn arrivals_rotate_over_clients_and_steps() {
         let pattern = Pattern::Constant(Rate::per_second(10));
         let planned: Vec<_> =
@@ -395,8 +587,10 @@ mod tests {
         let streams = vec![Stream { step: 1, period: Duration::from_secs(5) }];
         let fleet = FleetSchedule { streams, jitter: 0.1, restart: None };
         let rate = Rate::per_second(167);
-        for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Jittered(rate), Pattern::Fleet(fleet)]
-        {
+        let curve = "ramp:67/s-267/s".parse::<RateProfile>().unwrap().over(Duration::from_secs(20)).unwrap();
+        let varying = Pattern::Varying(ArrivalSpread::Poisson, curve);
+        let fleet = Pattern::Fleet(fleet);
+        for pattern in [Pattern::Constant(rate), Pattern::Poisson(rate), Pattern::Jittered(rate), varying, fleet] {
             let schedule = Schedule::new(&pattern, 700, 2, Duration::from_secs(20), 4);
             let of = |part| Paired::new(schedule.clone(), part, 4).collect::<Vec<_>>();
             let (base, head) = (of(DuetPart::Heads), of(DuetPart::Tails));

@@ -70,7 +70,7 @@ impl WorkerPool {
         let plan = job.plan;
         let (work, expected) = match &plan.model {
             Model::Open { pattern, clients, affinity } => {
-                let expected = (pattern.per_second(*clients) * plan.timeout.as_secs_f64()) as usize;
+                let expected = (pattern.peak_per_second(*clients) * plan.timeout.as_secs_f64()) as usize;
                 let recorder = job.recorder.clone();
                 let on_unsent = move |arrival: Arrival, only: Option<usize>| {
                     recorder.borrow_mut().unsent(only, arrival.intended, arrival.handed);

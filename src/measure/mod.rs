@@ -15,6 +15,7 @@ pub mod machine_use;
 pub mod observation;
 pub mod outcome;
 pub mod recorder;
+pub mod segment;
 pub mod spread;
 pub mod tally;
 pub mod threshold;

@@ -7,6 +7,7 @@ use super::attribution::{Attribution, OurDelays, Start};
 use super::distribution::Distribution;
 use super::generator::{self, GeneratorUse};
 use super::outcome::Outcome;
+use super::segment::{Segment, Segments};
 use super::spread::ByteSpread;
 use super::tally::Tally;
 use super::timeline::Timeline;
@@ -218,6 +219,8 @@ pub struct Measurement {
     pub certain: Distribution,
     /// The scenario's steps.
     pub steps: Vec<StepMeasurement>,
+    /// The segments of a rate profile; none without one.
+    pub segments: Segments,
     /// The phases of the service time of right answers.
     pub phases: PhaseDistributions,
     /// Connections opened before the first arrival.
@@ -345,6 +348,12 @@ impl Recorder {
         self
     }
 
+    /// Measures these parts of the window on their own too: in order, without gaps, over the whole of it.
+    pub fn with_segments(mut self, segments: &[Segment]) -> Self {
+        self.measurement.segments = Segments::new(segments);
+        self
+    }
+
     /// Sets the beginning of the window; it ends after its length.
     pub fn begin(&mut self, from: Moment) {
         self.from = from;
@@ -358,7 +367,9 @@ impl Recorder {
             if !self.journeys {
                 self.measurement.steps[step].scheduled += 1;
             }
-            self.measurement.timeline.schedule(intended.ns_since(self.from));
+            let offset_ns = intended.ns_since(self.from);
+            self.measurement.segments.schedule(offset_ns);
+            self.measurement.timeline.schedule(offset_ns);
         } else if intended < self.from {
             self.measurement.warm_up_arrivals += 1;
         } else {
@@ -463,6 +474,7 @@ impl Recorder {
         } else if sample.unconnected {
             measurement.reopening.fail(sample.outcome, sample.service_ns());
         }
+        measurement.segments.record(offset_ns, sample.outcome, sample.response_ns());
         measurement.timeline.record(offset_ns, sample.outcome, sample.response_ns());
     }
 

@@ -101,6 +101,7 @@ fn section(at: usize, group: &ScenarioRuns, alone: bool) -> Result<String> {
         let _ = writeln!(text, "<p class=\"note\">The runs differ: {}.</p>", html(&difference));
     }
     text.push_str(&table(&tables::overview(group)));
+    group.runs.iter().flat_map(tables::segments_of).for_each(|sheet| text.push_str(&table(&sheet)));
     for (place, workload) in group.workloads().into_iter().enumerate() {
         text.push_str(&figures(&format!("s{at}w{place}"), group, workload)?);
     }

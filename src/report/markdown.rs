@@ -26,6 +26,10 @@ fn section(group: &ScenarioRuns) -> String {
         let _ = writeln!(text, "The runs differ: {}.\n", markdown(&difference));
     }
     text.push_str(&table(&tables::overview(group)));
+    for sheet in group.runs.iter().flat_map(tables::segments_of) {
+        let _ = writeln!(text, "**{}**\n", markdown(&sheet.title));
+        text.push_str(&table(&sheet));
+    }
     for run in &group.runs {
         let label = if run.label.is_empty() { String::new() } else { format!("{}: ", run.label) };
         for used in &run.summary.machine_use {

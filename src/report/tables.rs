@@ -274,6 +274,34 @@ fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     sheet
 }
 
+/// Builds the table of a workload's segments; it has no rows where the rate does not vary.
+pub fn segments(results: &WorkloadResults, plan: &PlanFacts) -> Table {
+    let header = ["window, s", "planned/s", "scheduled", "sent", "errors", "achieved/s", "p50 ms", "p95 ms", "p99 ms"];
+    let mut sheet = Table::new(format!("Segments of {}", plan.name), 2, &header);
+    let rounded = |number: f64| ((number * 1e3).round() / 1e3).to_string();
+    for one in &results.segments {
+        let (from, to) = (rounded(one.from_per_s), rounded(one.to_per_s));
+        let planned = if from == to { from } else { format!("{from} to {to}") };
+        let achieved = one.achieved_per_s.map_or_else(|| "–".to_owned(), |per_s| format!("{per_s:.1}"));
+        let window = format!("{} to {}", rounded(one.begin_s), rounded(one.end_s));
+        let counts = [one.scheduled, one.started, one.errors].map(|count| count.to_string());
+        let quantiles = [one.response.p50_us, one.response.p95_us, one.response.p99_us].map(ms);
+        let cells = [window, planned].into_iter().chain(counts).chain([achieved]).chain(quantiles);
+        sheet.rows.push(cells.map(Cell::from).collect());
+    }
+    sheet
+}
+
+/// Builds the tables of the segments of a run's workloads whose rates vary.
+pub fn segments_of(run: &LoadedRun) -> Vec<Table> {
+    let each = run.summary.measured().map(|(plan, results)| segments(results, plan));
+    let mut sheets: Vec<Table> = each.filter(|sheet| !sheet.rows.is_empty()).collect();
+    for sheet in sheets.iter_mut().filter(|_| !run.label.is_empty()) {
+        sheet.title = format!("{}: {}", run.label, sheet.title);
+    }
+    sheets
+}
+
 fn counts(results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) -> Table {
     let arrivals = &results.arrivals;
     let mut rows = vec![(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::table::{Cell, Table};
-use super::{evidence, headline, machine_use};
+use super::{evidence, headline, machine_use, tables};
 use crate::foreign;
 use crate::measure::Outcome;
 use crate::measure::observation::{show, show_rate};
@@ -143,8 +143,10 @@ pub(super) fn workload(plan: &PlanFacts) -> String {
         (_, ConnectionUse::Own) => format!("{} connections, one per agent", plan.connections),
         (_, ConnectionUse::Any) => format!("{} pooled connections", plan.connections),
     };
-    let rate = match (&plan.arrivals, plan.rate_per_s) {
-        (Some(arrivals), Some(rate)) => format!(" {arrivals} {}/s,", (rate * 1e3).round() / 1e3),
+    let rounded = |rate: f64| (rate * 1e3).round() / 1e3;
+    let rate = match (&plan.arrivals, plan.rate_per_s, &plan.rate_profile) {
+        (Some(arrivals), Some(rate), None) => format!(" {arrivals} {}/s,", rounded(rate)),
+        (Some(arrivals), Some(rate), Some(profile)) => format!(" {arrivals} {profile} (mean {}/s),", rounded(rate)),
         _ => String::new(),
     };
     let delay = if plan.starts_after_s > 0.0 {
@@ -170,6 +172,9 @@ pub fn results(summary: &Summary) -> String {
         text.push('\n');
         let _ = writeln!(text, "{}", distributions(results, plan));
         text.push('\n');
+        if !results.segments.is_empty() {
+            let _ = writeln!(text, "{}\n", tables::segments(results, plan));
+        }
         handshakes(&mut text, "handshakes", &results.opening);
         let again = if plan.affinity == ConnectionUse::PerArrival { "handshakes" } else { "reconnects" };
         handshakes(&mut text, again, &results.reopening);

@@ -20,6 +20,8 @@ const RESOLUTION: f64 = 1e-3;
 const ROUNDED_US: f64 = 0.02;
 /// Shares are written to their last digit.
 const SHARE_DIGITS: f64 = 1e-9;
+/// Times are whole nanoseconds, and sums of a few hundred are right to well within a microsecond.
+const SAME_TIME_S: f64 = 1e-6;
 /// Fields that are not measured: a user or a server may set them to any value.
 const GIVEN: [&str; 2] = ["rng_seed", "settings"];
 
@@ -129,6 +131,7 @@ pub fn fields(summary: &Summary) -> Result<(), String> {
         if let Some(one) = &one.results {
             results(one).map_err(|why| format!("workloads[{index}].results.{why}"))?;
         }
+        segments(one).map_err(|why| format!("workloads[{index}].results.segments{why}"))?;
     }
     let scheduled = sum(summary.measured().map(|(_, results)| results.arrivals.scheduled));
     share(summary.error_share, sum(summary.measured().map(|(_, results)| right(results))), scheduled)?;
@@ -177,6 +180,61 @@ fn results(results: &WorkloadResults) -> Result<(), String> {
         }
         None => Ok(()),
     }
+}
+
+/// Checks that the segments of a rate profile cover the window, and add up to the whole.
+fn segments(workload: &WorkloadSummary) -> Result<(), String> {
+    let (plan, Some(results)) = (&workload.plan, &workload.results) else { return Ok(()) };
+    let segments = &results.segments;
+    if segments.is_empty() != plan.rate_profile.is_none() {
+        let profile = plan.rate_profile.as_deref().unwrap_or("none");
+        return Err(format!(": there are {}, and the rate profile is {profile}", segments.len()));
+    }
+    let mut end_s = 0.0;
+    for (index, one) in segments.iter().enumerate() {
+        let right = one.response.count;
+        if !same_time(one.begin_s, end_s) || one.end_s < one.begin_s {
+            return Err(format!("[{index}]: from {} to {} s, after one up to {end_s} s", one.begin_s, one.end_s));
+        }
+        if one.started > one.scheduled || right > one.started || one.errors != one.scheduled - right {
+            let (scheduled, started, errors) = (one.scheduled, one.started, one.errors);
+            return Err(format!(
+                "[{index}]: of {scheduled} scheduled, {started} were started, {right} answered right and {errors} not"
+            ));
+        }
+        let achieved_per_s = (one.measured_s > 0.0).then(|| right as f64 / one.measured_s);
+        let agree = match (one.achieved_per_s, achieved_per_s) {
+            (Some(stated), Some(held)) => (stated - held).abs() <= held * SHARE_DIGITS,
+            (stated, held) => stated == held,
+        };
+        if !agree {
+            return Err(format!("[{index}].achieved_per_s: it is not {right} in {} s", one.measured_s));
+        }
+        end_s = one.end_s;
+    }
+    let Some(last) = segments.last() else { return Ok(()) };
+    if !same_time(last.end_s, plan.window_s) {
+        return Err(format!(": they end at {} s, the window at {} s", last.end_s, plan.window_s));
+    }
+    let measured_s = segments.iter().map(|one| one.measured_s).sum();
+    if !same_time(measured_s, results.arrivals.measured_s) {
+        return Err(format!(": they have {measured_s} s, of {} s measured", results.arrivals.measured_s));
+    }
+    for (name, parts, whole) in [
+        ("scheduled", sum(segments.iter().map(|one| one.scheduled)), results.arrivals.scheduled),
+        ("started", sum(segments.iter().map(|one| one.started)), results.arrivals.started),
+        ("response.count", sum(segments.iter().map(|one| one.response.count)), results.latency.response.count),
+    ] {
+        if parts != whole {
+            return Err(format!(".{name}: together it is {parts}, of {whole}"));
+        }
+    }
+    Ok(())
+}
+
+/// Reports whether two times, in seconds, are the same but for their last digits.
+fn same_time(one: f64, other: f64) -> bool {
+    (one - other).abs() <= SAME_TIME_S
 }
 
 fn evidence(evidence: &Evidence, workloads: &[WorkloadSummary]) -> Result<(), String> {

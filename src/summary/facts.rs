@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
 use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
+use crate::measure::segment::Segment;
 use crate::measure::spread::ByteSpread;
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::timeline::Second;
@@ -364,6 +365,54 @@ pub struct SecondFacts {
     pub max_us: Option<u64>,
     /// All response times of the second, in microseconds: an HDR histogram, V2 deflate, base64.
     pub hdr_us: String,
+}
+
+/// A part of the window between whose ends the planned rate changes evenly, or not at all; by intended start.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SegmentFacts {
+    /// Its beginning, in seconds of the window.
+    pub begin_s: f64,
+    /// Its planned end, in seconds of the window.
+    pub end_s: f64,
+    /// Its measured seconds: fewer than planned where the run ended in it, and 0 where the run ended before it.
+    pub measured_s: f64,
+    /// The planned arrivals per second at its beginning.
+    pub from_per_s: f64,
+    /// The planned arrivals per second at its end.
+    pub to_per_s: f64,
+    /// Arrivals that the schedule put into it.
+    pub scheduled: u64,
+    /// Those among them that were sent.
+    pub started: u64,
+    /// Arrivals without the right answer, unsent ones included.
+    pub errors: u64,
+    /// Right answers to its arrivals, per measured second of it; absent where nothing was measured.
+    pub achieved_per_s: Option<f64>,
+    /// Response time of right answers, from the intended start.
+    pub response: DistributionFacts,
+}
+
+/// Returns the segments of a workload whose rate varies.
+pub(super) fn segments(measurement: &Measurement) -> Vec<SegmentFacts> {
+    let facts = measurement.segments.iter().map(|one| {
+        let Segment { begin, end, from_per_s, to_per_s } = one.segment;
+        let measured_s = measurement.window.min(end).saturating_sub(begin).as_secs_f64();
+        let right = one.response.count();
+        SegmentFacts {
+            begin_s: begin.as_secs_f64(),
+            end_s: end.as_secs_f64(),
+            measured_s,
+            from_per_s,
+            to_per_s,
+            scheduled: one.scheduled,
+            started: one.started,
+            errors: one.scheduled - right,
+            achieved_per_s: (measured_s > 0.0).then(|| right as f64 / measured_s),
+            response: DistributionFacts::of(&one.response),
+        }
+    });
+    facts.collect()
 }
 
 impl ArrivalCounts {

@@ -25,7 +25,8 @@ use crate::scenario::connector_kind::ConnectorKind;
 use crate::system::{SystemDescription, SystemKind, hex};
 use facts::{
     ArrivalCounts, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount,
-    SecondFacts, StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds, steps,
+    SecondFacts, SegmentFacts, StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds,
+    segments, steps,
 };
 use plan::PlanFacts;
 pub use verdict::Verdict;
@@ -124,6 +125,10 @@ pub struct WorkloadResults {
     pub timer: TimerFacts,
     /// The steps, where there is more than one.
     pub steps: Vec<StepFacts>,
+    /// The segments of the window, in order and without gaps, where the rate varies: each step of a profile; before, in
+    /// and after a spike; between the points of a file; a fifth of a ramp.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<SegmentFacts>,
     /// Connections opened before the first arrival.
     pub opening: HandshakeFacts,
     /// Connections opened within the window.
@@ -272,6 +277,7 @@ impl WorkloadResults {
             latency: Latency::of(measurement),
             timer: TimerFacts::of(measurement),
             steps: steps(measurement),
+            segments: segments(measurement),
             opening: HandshakeFacts::of(&measurement.opening),
             reopening: HandshakeFacts::of(&measurement.reopening),
             warm_up_timeline: seconds(measurement.timeline.warm_up()),

@@ -24,8 +24,12 @@ pub struct PlanFacts {
     /// The pattern of arrivals: `constant`, `poisson`, `fleet`, or `fleet, back within 5s` after a restart; absent in a
     /// closed workload.
     pub arrivals: Option<String>,
-    /// Mean arrivals per second; absent in a closed workload, where the system decides.
+    /// Mean arrivals per second of the window; absent in a closed workload, where the system decides.
     pub rate_per_s: Option<f64>,
+    /// The course of the rate over the window, where it varies, as in `ramp:10/s-100/s`; one from a file by the number of
+    /// its points and a hash of them. The warm-up has its first rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_profile: Option<String>,
     /// The pause of a user after each round, in seconds; absent in an open workload.
     pub think_s: Option<f64>,
     /// The number of rounds after which a user of a closed workload ends; absent where the window ends it.
@@ -121,6 +125,7 @@ impl PlanFacts {
             model: LoadModel::Open,
             arrivals: None,
             rate_per_s: None,
+            rate_profile: None,
             think_s: None,
             rounds: None,
             clients: plan.connections as u64,
@@ -141,6 +146,7 @@ impl PlanFacts {
             Model::Open { pattern, clients, affinity } => Self {
                 arrivals: Some(pattern.to_string()),
                 rate_per_s: Some(pattern.per_second(*clients)),
+                rate_profile: pattern.curve().map(ToString::to_string),
                 clients: *clients,
                 affinity: match affinity {
                     Affinity::Own => ConnectionUse::Own,

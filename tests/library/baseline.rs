@@ -647,10 +647,13 @@ fn another_machine_or_workload_is_incomparable() {
     assert!(counts.measures.iter().all(|one| one.kind == MeasureKind::Exact) && !counts.measures.is_empty());
 
     let workload = changed(&|one| one.workloads[0].plan.rate_per_s = Some(41.0));
+    let profile = changed(&|one| one.workloads[0].plan.rate_profile = Some("ramp:30/s-50/s".to_owned()));
     let target = changed(&|one| one.about.system.kind = SystemKind::Certctl);
-    for (head, why) in
-        [(workload, "workload: agent_storm/rate_per_s: 40 against 41"), (target, "system: reference against certctl")]
-    {
+    for (head, why) in [
+        (workload, "workload: agent_storm/rate_per_s: 40 against 41"),
+        (profile, "workload: agent_storm/rate_profile: nothing against ramp:30/s-50/s"),
+        (target, "system: reference against certctl"),
+    ] {
         for counts_only in [false, true] {
             let comparison = compare::run(&base, &head, CompareOptions { counts_only, ..CompareOptions::default() });
             assert_eq!((comparison.exit_code, &comparison.incomparable[..]), (5, &[why.to_owned()][..]));

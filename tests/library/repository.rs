@@ -180,11 +180,15 @@ fn a_markdown_table_is_parsed() {
 #[test]
 fn flags_without_effect_are_refused() {
     for (name, flags, why) in [
-        ("acme_burst", "--arrivals poisson", "--arrivals applies only to --rate: users have no schedule"),
+        (
+            "acme_burst",
+            "--arrivals poisson",
+            "--arrivals applies only to --rate and --rate-profile: users have no schedule",
+        ),
         (
             "acme_flow",
             "--rate 100/s --think-time 2s",
-            "--think-time does not apply to --rate: an open workload has no think time",
+            "--think-time does not apply to an open workload (--rate, --rate-profile)",
         ),
         ("acme_flow", "--directory /d --profile p", "--profile does not apply to --directory"),
         ("agent_storm", "--restart-within 3s", "--restart-within applies only to --fleet restart"),
@@ -192,6 +196,7 @@ fn flags_without_effect_are_refused() {
         ("bulk_renewal", "--workload rescan --batch-size 7", "--batch-size applies only to --workload enqueue"),
         ("bulk_renewal", "--workload sweep --batch-size 7", "--batch-size applies only to --workload enqueue"),
         ("bulk_renewal", "--workload sweep --rate 7/s", "--rate does not apply to --workload sweep"),
+        ("agent_storm", "--fleet real --rate-profile ramp:1/s-2/s", "--rate-profile applies only to --fleet contract"),
         ("bulk_renewal", "--workload sweep --arrivals poisson", "--arrivals does not apply to --workload sweep"),
         ("bulk_renewal", "--workload sweep --connections 7", "--connections does not apply to --workload sweep"),
         ("bulk_renewal", "--workload sweep --duration 7s", "--duration does not apply to --workload sweep"),
@@ -209,6 +214,7 @@ fn flags_without_effect_are_refused() {
     // Where they mean something, they are taken.
     for (name, flags) in [
         ("acme_burst", "--rate 100/s --arrivals poisson"),
+        ("acme_burst", "--rate-profile ramp:10/s-100/s --arrivals poisson --profile p"),
         ("agent_storm", "--fleet restart --restart-within 3s"),
         ("bulk_renewal", "--batch-size 2 --rate 4/s --duration 5s"),
         ("agent_storm", "--target https://h --insecure --token t --allow-remote"),

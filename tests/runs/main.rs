@@ -19,6 +19,7 @@ mod job_drain;
 mod machine;
 mod peers;
 mod preflight;
+mod rate_profile;
 mod remote;
 mod report_verb;
 mod saved;
