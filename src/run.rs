@@ -7,7 +7,9 @@ mod travel;
 mod wiring;
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::load;
@@ -100,6 +102,8 @@ pub struct BoundWorkload {
 /// connections are closed at once.
 const MAX_CLOSING: usize = 1_024;
 const MIN_CLOSING: usize = 64;
+/// The interval at which scenarios are asked for the end of the run.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Returns the sockets that `workloads` need, side by side.
 pub fn sockets<'w>(workloads: impl Iterator<Item = &'w Workload> + Clone) -> Sockets {
@@ -130,7 +134,23 @@ pub fn run(workloads: &[BoundWorkload], control: &Control) -> Result<Vec<Measure
     }
     let wiring = Wiring::with_closing(most_closing);
     let jobs = workloads.iter().map(|workload| job(workload, &wiring)).collect();
-    runtime()?.block_on(load::run::run(jobs, control))
+    runtime()?.block_on(async {
+        tokio::select! {
+            biased;
+            measured = load::run::run(jobs, control) => measured,
+            never = end_once_over(workloads, control) => match never {},
+        }
+    })
+}
+
+/// Ends the run once the scenario of one of its workloads says that everything is over.
+async fn end_once_over(workloads: &[BoundWorkload], control: &Control) -> Infallible {
+    loop {
+        if workloads.iter().any(|bound| bound.scenario.is_over()) {
+            control.cut.finish();
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Makes the clients of a workload, and the recorder of their samples.

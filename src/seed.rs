@@ -17,22 +17,26 @@ use std::time::Instant;
 pub use clean::{Cleaned, TableCleaned, clean, clean_issued, clean_revoked, enrolment_contact, reset};
 pub use connection::{addresses, connect, exists, redact_url};
 pub use foreign_rows::{is_own_certificate, refuse_foreign};
-pub use restore::{DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_deployments, refresh_fleet};
+pub use restore::{
+    DEAD_ROWS, VACUUMED, leave_to_vacuum, refresh_certificates, refresh_deployments, refresh_drain, refresh_fleet,
+};
 
 use crate::database::{DatabaseClient, ErrorPosition, Failure, SqlState};
 use crate::error::{Context, Error, Result};
 use connection::failed;
 
 /// The seeds in this program, by file name, in the order in which they are applied.
-pub const EMBEDDED: [(&str, &str); 3] = [
+pub const EMBEDDED: [(&str, &str); 4] = [
     ("01_bulk_renewal_certs.sql", CERTIFICATES_SQL),
     ("02_agent_fleet.sql", FLEET_SQL),
     ("03_deploy_loop.sql", DEPLOYMENTS_SQL),
+    ("04_job_drain.sql", DRAIN_SQL),
 ];
 
 const CERTIFICATES_SQL: &str = include_str!("../seed/01_bulk_renewal_certs.sql");
 const FLEET_SQL: &str = include_str!("../seed/02_agent_fleet.sql");
 const DEPLOYMENTS_SQL: &str = include_str!("../seed/03_deploy_loop.sql");
+const DRAIN_SQL: &str = include_str!("../seed/04_job_drain.sql");
 const MIGRATE: &str = "start certctl on this database once, or run its server with --migrate-only; then seed";
 const DEMO: &str =
     "the seeds refer to rows of certctl's demo seed: start it once with CERTCTL_DEMO_SEED=true; then seed";
@@ -56,12 +60,16 @@ pub struct Sizes {
     pub certificates: u64,
     /// Certificates that agents deploy, each with its target; no more than agents. Only `deploy_loop` needs any.
     pub deployments: u64,
+    /// Certificates of a job drain: none by default, since a list costs certctl what its table is long.
+    pub drain: u64,
+    /// The agents to whose targets the certificates of a job drain map, in turn.
+    pub drain_agents: u64,
 }
 
 impl Default for Sizes {
     /// The sizes that the scenarios need by default.
     fn default() -> Self {
-        Self { agents: 5_000, certificates: 10_000, deployments: 0 }
+        Self { agents: 5_000, certificates: 10_000, deployments: 0, drain: 0, drain_agents: 5_000 }
     }
 }
 
@@ -71,10 +79,11 @@ impl Sizes {
 
     /// Returns the statements that set these sizes for the seeds of a transaction.
     fn setting(self) -> String {
-        let Self { agents, certificates, deployments } = self;
+        let Self { agents, certificates, deployments, drain, drain_agents } = self;
         format!(
             "SET LOCAL certctl_bench.agents = {agents}; SET LOCAL certctl_bench.certificates = {certificates}; \
-             SET LOCAL certctl_bench.deployments = {deployments}; "
+             SET LOCAL certctl_bench.deployments = {deployments}; \
+             SET LOCAL certctl_bench.drain = {drain}; SET LOCAL certctl_bench.drain_agents = {drain_agents}; "
         )
     }
 }

@@ -74,7 +74,7 @@ pub const SHARE_FLOOR: f64 = 0.001;
 pub const SHARE_ERRORS: f64 = 3.0;
 /// The observed durations that are compared. Of the others, one is the longest of many and one is in whole seconds: in
 /// these, two runs of the same thing differ by any factor.
-const COMPARED_DURATIONS: [&str; 1] = ["time to recovered"];
+const COMPARED_DURATIONS: [&str; 2] = ["time to recovered", "time until drained"];
 
 /// Reads the measures of `summary`.
 pub fn read(summary: &Summary) -> Readings {

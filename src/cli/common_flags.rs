@@ -199,8 +199,8 @@ impl AccessFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workload")]
 pub struct LoadFlags {
-    /// The measured window: 30s, 5m [default: 30s; bulk_renewal and connector_tier 5m, --fleet restart
-    /// 2m, --workload rotation and deploy_loop 1m].
+    /// The measured window: 30s, 5m [default: 30s; bulk_renewal and connector_tier 5m, job_drain at most 10m, --fleet
+    /// restart 2m, --workload rotation and deploy_loop 1m].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_DURATION")]
     pub duration: Option<Duration>,
     /// Load before the measured window [default: 5s].
@@ -227,12 +227,12 @@ pub struct LoadFlags {
     /// Send no more requests than this, warm-up included, and judge what was measured by then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
-    /// Agents to have, and in agent_storm to send, in deploy_loop to deploy [default: 5000; deploy_loop as many as --rate
-    /// takes]. A running certctl needs as many seeds: certctl-bench seed --agents N.
+    /// Agents to have, and in agent_storm and job_drain to send, in deploy_loop to deploy [default: 5000; deploy_loop as
+    /// many as --rate takes]. A running certctl needs as many seeds: certctl-bench seed --agents N.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_AGENTS")]
     pub agents: Option<u64>,
-    /// Certificates to have for renewal, likewise [default: 10000].
+    /// Certificates to have for renewal, likewise [default: 10000]; in job_drain to renew at once [default: 1000].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_CERTIFICATES")]
     pub certificates: Option<u64>,

@@ -19,6 +19,7 @@ pub mod duet;
 mod elsewhere;
 pub mod exit;
 pub mod handshake_bench;
+pub mod job_drain_flags;
 pub mod prepare;
 pub mod registry;
 mod remote;

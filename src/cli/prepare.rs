@@ -10,6 +10,7 @@ use super::common_flags::CertctlChoice;
 use super::remote::{self, Destination};
 use crate::error::Result;
 use crate::inspect::preflight::{self, Findings};
+use crate::scenario::job_drain::Keys;
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::certctl_binary::{self, BinaryChoice, DatabasePatch};
@@ -70,7 +71,7 @@ impl SystemChoice for CertctlChoice {
         let certctl = match self {
             Self::Running(certctl) => *certctl,
             Self::Binary(mut choice) => {
-                choice.patches = patches(needs);
+                set_up(&mut choice, needs);
                 start(choice, sizes(needs))?
             }
             Self::Reference(store, behaviour) => {
@@ -79,13 +80,14 @@ impl SystemChoice for CertctlChoice {
                         preflight::is_path(directory)?;
                     }
                 }
-                let sizes = sizes(needs);
-                let environment: Vec<_> = match needs.iter().any(|need| matches!(need, Need::Ocsp { .. })) {
-                    true => vec![(OCSP_LIMIT.to_owned(), "0".to_owned())],
-                    false => Vec::new(),
+                let environment: Vec<_> = needs.iter().filter_map(reference_setting).collect();
+                let start = ReferenceStart {
+                    behaviour,
+                    sizes: sizes(needs),
+                    finalizes,
+                    environment: &environment,
+                    ..ReferenceStart::new(program, store)
                 };
-                let start = ReferenceStart::new(program, store);
-                let start = ReferenceStart { behaviour, sizes, finalizes, environment: &environment, ..start };
                 reference::start(&start, &mut |line| errln!("{line}"))?
             }
         };
@@ -113,7 +115,7 @@ impl SystemChoice for DaemonChoice {
 }
 
 /// Returns the changes of a certctl's database that `needs` take.
-pub(super) fn patches(needs: &[Need]) -> Vec<DatabasePatch> {
+fn patches(needs: &[Need]) -> Vec<DatabasePatch> {
     let patch = |need: &Need| match need {
         Need::AcmeFinalization => Some(DatabasePatch::AcmeFinalization),
         Need::Ocsp { .. } => Some(DatabasePatch::OcspResponder),
@@ -231,6 +233,33 @@ impl Drop for Waiting {
     }
 }
 
+/// The job processor's interval where certctl makes the keys: its default.
+const PROCESSOR_INTERVAL: &str = "30s";
+
+/// Sets a certctl that is started up for what the needs say, unless the user has set it up otherwise.
+pub(super) fn set_up(choice: &mut BinaryChoice, needs: &[Need]) {
+    choice.patches = patches(needs);
+    for need in needs {
+        let Need::Keys(keys) = need else { continue };
+        choice.settings.suggest("CERTCTL_KEYGEN_MODE", keys.label());
+        if *keys == Keys::Server {
+            // Without it certctl makes no keys.
+            choice.settings.suggest("CERTCTL_DEMO_MODE_ACK", "true");
+            choice.settings.suggest("CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL", PROCESSOR_INTERVAL);
+        }
+    }
+}
+
+/// Returns the variable that sets a reference server up for a need.
+fn reference_setting(need: &Need) -> Option<(String, String)> {
+    let (name, value) = match need {
+        Need::Keys(keys) => ("CERTCTL_REFERENCE_KEYGEN", keys.label()),
+        Need::Ocsp { .. } => (OCSP_LIMIT, "0"),
+        _ => return None,
+    };
+    Some((name.to_owned(), value.to_owned()))
+}
+
 /// Returns the sizes of the seeds of a server that is started here: the defaults, or more where more is needed.
 pub(super) fn sizes(needs: &[Need]) -> Sizes {
     let mut sizes = Sizes::default();
@@ -239,7 +268,12 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
             Need::Agent(number) => sizes.agents = sizes.agents.max(*number),
             Need::Certificate(number) | Need::Renewable(number) => sizes.certificates = sizes.certificates.max(*number),
             Need::Deployment(number) => sizes.deployments = sizes.deployments.max(*number),
-            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Ocsp { .. } => {}
+            Need::Drain { certificates, agents } => {
+                sizes.drain = sizes.drain.max(*certificates);
+                sizes.drain_agents = *agents;
+                sizes.agents = sizes.agents.max(*agents);
+            }
+            Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Keys(_) | Need::Ocsp { .. } => {}
             Need::AcmeAlone | Need::AcmeFinalization | Need::Acme { .. } => {}
         }
     }

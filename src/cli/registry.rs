@@ -8,6 +8,7 @@ use super::bench::{self, Bench};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::connector_tier_flags::ConnectorTierFlags;
 use super::deploy_loop_flags::DeployLoopFlags;
+use super::job_drain_flags::JobDrainFlags;
 use super::revocation_flags::RevocationFlags;
 use crate::error::{Context, Result};
 use crate::measure::threshold::Threshold;
@@ -34,7 +35,7 @@ pub struct PlannedLoad {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [BenchTarget; 9] = [
+pub const ALL: [BenchTarget; 10] = [
     entry::<AcmeBurstFlags>(),
     entry::<AcmeEnrollFlags>(),
     entry::<AcmeFlowFlags>(),
@@ -43,6 +44,7 @@ pub const ALL: [BenchTarget; 9] = [
     entry::<BulkRenewalFlags>(),
     entry::<ConnectorTierFlags>(),
     entry::<DeployLoopFlags>(),
+    entry::<JobDrainFlags>(),
     entry::<RevocationFlags>(),
 ];
 

@@ -29,6 +29,9 @@ pub struct SeedFlags {
     #[arg(long, default_value_t = Sizes::default().deployments,
           value_parser = clap::value_parser!(u64).range(0..=Sizes::MOST))]
     deployments: u64,
+    /// Number of certificates of job_drain to have, each mapped to a target of an agent.
+    #[arg(long, default_value_t = Sizes::default().drain, value_parser = clap::value_parser!(u64).range(0..=Sizes::MOST))]
+    drain: u64,
     /// Do not seed, but put the seeded certificates and agents back to their first state and delete the certificates'
     /// jobs.
     #[arg(long, conflicts_with = "dir")]
@@ -62,7 +65,13 @@ pub fn run(flags: SeedFlags) -> Result<()> {
         return tidy(&flags, &mut io::stdout());
     }
     let source = flags.dir.map_or(seed::SeedSource::Embedded, seed::SeedSource::Folder);
-    let sizes = Sizes { agents: flags.agents, certificates: flags.certificates, deployments: flags.deployments };
+    let sizes = Sizes {
+        agents: flags.agents,
+        certificates: flags.certificates,
+        deployments: flags.deployments,
+        drain: flags.drain,
+        drain_agents: flags.agents,
+    };
     if sizes.deployments > sizes.agents {
         return Err(Error::usage(format!(
             "--deployments {} exceeds --agents {}: each belongs to an agent of its own",

@@ -2,6 +2,7 @@
 //! fix.
 
 mod acme_directory;
+mod drain;
 mod ours;
 
 use std::collections::BTreeSet;
@@ -91,6 +92,8 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                 Need::OnlyOurs(criteria) => inspection.certificates_are_ours(criteria).await?,
                 Need::Ocsp { issuer, per_minute } => inspection.ocsp_is_not_limited(issuer, *per_minute).await?,
                 Need::Database => inspection.database_is_given()?,
+                Need::Drain { certificates, agents } => inspection.drain_is_seeded(*certificates, *agents).await?,
+                Need::Keys(keys) => inspection.keys_are_made_by(*keys).await?,
                 Need::AcmeAlone | Need::AcmeFinalization => {}
                 Need::Acme { directory, bearer, renewal_info: needs_renewal_info } => {
                     let found = inspection.acme(directory, *bearer).await?;

@@ -124,9 +124,7 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(
         shared.wait(&timer, window_end + plan.goes_on).await?;
     }
     users.end();
-    if shared.control.is_cut() {
-        shared.recorder.borrow_mut().cut(Moment::now());
-    }
+    shared.end_early();
     shared.drain(|| users.in_flight.get()).await;
     while users.in_flight.get() > 0 {
         shared.deadlines.expire_all();

@@ -61,6 +61,8 @@ pub struct Cut {
     limits: RunLimits,
     sent: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
+    /// True once everything that the run is to measure is over.
+    finished: Arc<AtomicBool>,
     ended: Arc<Mutex<Option<Ended>>>,
 }
 
@@ -93,6 +95,7 @@ impl Cut {
     pub fn for_more(&self) -> &'static str {
         match self.ended() {
             Some(Ended::Requests(_)) => "raise --max-requests",
+            None if self.is_finished() => "raise --certificates or --agents",
             _ => "lengthen --duration",
         }
     }
@@ -130,6 +133,17 @@ impl Cut {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Ends the schedules because everything that the run is to measure is over: arrivals that are due by then are sent,
+    /// and the run is not ended early.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true if the schedules are to end.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed)
     }
 
     /// Ends the run; the first reason counts.

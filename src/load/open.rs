@@ -30,8 +30,7 @@ pub async fn load(
 ) -> Result<(GeneratorReading, GeneratorReading)> {
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let readings = pace(shared, dispatcher, run_start, &timer).await?;
-    if shared.control.is_cut() {
-        shared.recorder.borrow_mut().cut(Moment::now());
+    if shared.end_early() {
         dispatcher.abandon_waiting();
     }
     shared.drain(|| dispatcher.outstanding()).await;

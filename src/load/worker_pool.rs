@@ -146,7 +146,20 @@ impl WorkerPool {
 impl Shared {
     /// Returns true if the run is to stop.
     pub fn stopped(&self) -> bool {
-        self.control.stop.load(Ordering::Relaxed) || self.control.is_cut()
+        self.control.stop.load(Ordering::Relaxed) || self.control.is_cut() || self.control.cut.is_finished()
+    }
+
+    /// Ends the window, if the run was ended by a limit, or because everything is over. Returns true if no arrival that
+    /// waits is to be sent.
+    pub fn end_early(&self) -> bool {
+        if self.control.is_cut() {
+            self.recorder.borrow_mut().cut(Moment::now());
+            return true;
+        }
+        if self.control.cut.is_finished() {
+            self.recorder.borrow_mut().end(Moment::now());
+        }
+        false
     }
 
     /// Returns true if this workload sends no more requests, measured or not.

@@ -26,6 +26,8 @@ pub enum Value {
     },
     /// The duration of an event.
     Duration(Duration),
+    /// A number of things per second.
+    PerSecond(f64),
     /// The event did not occur, without which the run says nothing.
     Never,
     /// The event did not occur within this time, which the run observed, and that is a result.
@@ -38,6 +40,11 @@ pub fn show(duration: Duration) -> String {
     if seconds < 1.0 { format!("{:.3} ms", seconds * 1e3) } else { format!("{seconds:.3} s") }
 }
 
+/// Returns a rate as text for people.
+pub fn show_rate(per_s: f64) -> String {
+    format!("{per_s:.3}/s")
+}
+
 impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name)?;
@@ -45,6 +52,7 @@ impl fmt::Display for Observation {
             Value::Count(count) => write!(f, "{count}"),
             Value::Share { count, of } => write!(f, "{count} of {of}"),
             Value::Duration(duration) => f.write_str(&show(duration)),
+            Value::PerSecond(per_s) => f.write_str(&show_rate(per_s)),
             Value::Never => f.write_str("never"),
             Value::NotWithin(span) => write!(f, "not within {}", show(span)),
         }

@@ -62,6 +62,14 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub deployments: u32,
 
+    /// Certificates of a job drain in the in-memory store
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub drain: u32,
+
+    /// The first agents, to whose targets the certificates of a job drain are mapped in turn
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    pub drain_agents: u32,
+
     /// The side that makes the keys of renewals
     #[arg(long, value_enum, default_value_t = KeyGeneration::Agent, env = "CERTCTL_REFERENCE_KEYGEN")]
     pub keygen: KeyGeneration,

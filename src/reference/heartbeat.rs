@@ -83,7 +83,8 @@ mod tests {
 
     /// Returns the outcome of a heartbeat of an agent in this state, and the agent after it.
     async fn beat(behaviour: Behaviour, change: impl FnOnce(&mut Agent)) -> (Outcome, Agent) {
-        let (store, _) = MemoryStore::new(Seeds { agents: 1, certificates: 0, targets: 0, deployments: 0 }, Vec::new());
+        let seeds = Seeds { agents: 1, certificates: 0, targets: 0, deployments: 0, drain: 0, drain_agents: 0 };
+        let (store, _) = MemoryStore::new(seeds, Vec::new());
         let id = "ag-loadtest-00001";
         let mut agent = store.agent(id).await.expect("in memory").expect("seeded");
         agent.last_heartbeat_at = None;

@@ -135,8 +135,8 @@ fn run(args: Args, tokens: Tokens) -> Result<(), String> {
                 serve(&args, tokens, store, settings).await
             }
             None => {
-                let Args { agents, certificates, targets, deployments, .. } = args;
-                let seeds = Seeds { agents, certificates, targets, deployments };
+                let Args { agents, certificates, targets, deployments, drain, drain_agents, .. } = args;
+                let seeds = Seeds { agents, certificates, targets, deployments, drain, drain_agents };
                 let (store, settings) = MemoryStore::new(seeds, tokens.grants());
                 serve(&args, tokens, store, settings).await
             }

@@ -9,7 +9,7 @@ use super::table::{Cell, Table};
 use super::{evidence, headline, machine_use, tables};
 use crate::foreign;
 use crate::measure::Outcome;
-use crate::measure::observation::show;
+use crate::measure::observation::{show, show_rate};
 use crate::summary::facts::{
     DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts, OutcomeCount, SpreadFacts, ThresholdFacts,
     Unit,
@@ -287,12 +287,13 @@ fn observed(facts: &ObservationFacts) -> String {
 /// Renders the value of an observation.
 pub(super) fn observed_value(facts: &ObservationFacts) -> String {
     let shown = |seconds| show(Duration::from_secs_f64(seconds));
-    match (facts.count, facts.of, facts.duration_s, facts.not_within_s) {
+    let not_within = || facts.not_within_s.map(|span_s| format!("not within {}", shown(span_s)));
+    match (facts.count, facts.of, facts.duration_s, facts.per_s) {
         (Some(count), Some(of), ..) => format!("{count} of {of}"),
         (Some(count), None, ..) => count.to_string(),
         (None, _, Some(duration_s), _) => shown(duration_s),
-        (None, _, None, Some(span_s)) => format!("not within {}", shown(span_s)),
-        (None, _, None, None) => "never".to_owned(),
+        (None, _, None, Some(per_s)) => show_rate(per_s),
+        (None, _, None, None) => not_within().unwrap_or_else(|| "never".to_owned()),
     }
 }
 

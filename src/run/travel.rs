@@ -5,7 +5,7 @@ use crate::clock::Moment;
 use crate::load::arrival::Arrival;
 use crate::load::run::Completion;
 use crate::measure::Outcome;
-use crate::scenario::journey::{Journey, Next, Progress, Task};
+use crate::scenario::journey::{Journey, Next, StepProgress, Task};
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::Method;
 use crate::wire::{Fault, Phases, Scratch};
@@ -13,7 +13,7 @@ use crate::wire::{Fault, Phases, Scratch};
 /// The result of one action: its end, and the state of the step after it.
 struct Acted {
     end: Moment,
-    progress: Progress,
+    progress: StepProgress,
     answer_bytes: u64,
 }
 
@@ -30,12 +30,12 @@ impl HttpClient {
             let Some(acted) = self.act(&mut *journey, arrival).await else { break (step.actual, Outcome::Ok) };
             answer_bytes += acted.answer_bytes;
             match acted.progress {
-                Progress::Continues => {}
-                Progress::Done => {
+                StepProgress::Continues => {}
+                StepProgress::Done => {
                     self.recorder.borrow_mut().record_step(&step.over(acted.end, Outcome::Ok));
                     step = StepUnderWay { step: journey.step(), intended: acted.end, actual: acted.end, ..step };
                 }
-                Progress::Failed(outcome, _) => {
+                StepProgress::Failed(outcome, _) => {
                     self.recorder.borrow_mut().record_step(&step.over(acted.end, outcome));
                     break (acted.end, outcome);
                 }
@@ -65,7 +65,7 @@ impl HttpClient {
                 // Buffers are not held over a pause.
                 self.wiring.return_scratch(scratch);
                 tokio::time::sleep(span).await;
-                return Some(Acted { end: Moment::now(), progress: Progress::Continues, answer_bytes: 0 });
+                return Some(Acted { end: Moment::now(), progress: StepProgress::Continues, answer_bytes: 0 });
             }
             Next::End => {
                 self.wiring.return_scratch(scratch);
@@ -94,7 +94,7 @@ impl HttpClient {
         }
         let response = scratch.response().expect("an exchange that succeeds has a response");
         let progress = journey.answered(sent, end, &response);
-        if let Progress::Failed(outcome, flaw) = &progress {
+        if let StepProgress::Failed(outcome, flaw) = &progress {
             let flaw = (*outcome == Outcome::Wrong).then(|| flaw.clone());
             self.recorder.borrow_mut().example(*outcome, || describe(&response, flaw));
         }
@@ -135,8 +135,8 @@ impl HttpClient {
     }
 
     /// Keeps the flaw of a step that failed without an answer.
-    fn noted(&self, progress: Progress) -> Progress {
-        if let Progress::Failed(outcome, flaw) = &progress {
+    fn noted(&self, progress: StepProgress) -> StepProgress {
+        if let StepProgress::Failed(outcome, flaw) = &progress {
             self.recorder.borrow_mut().example(*outcome, || flaw.clone());
         }
         progress
@@ -152,7 +152,7 @@ impl HttpClient {
             recorder.not_reopened(arrival.intended, outcome, end.ns_since(since));
         }
         recorder.fault(fault);
-        Acted { end, progress: Progress::Failed(outcome, fault.detail.clone()), answer_bytes: 0 }
+        Acted { end, progress: StepProgress::Failed(outcome, fault.detail.clone()), answer_bytes: 0 }
     }
 }
 

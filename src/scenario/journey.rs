@@ -31,16 +31,16 @@ pub trait Journey {
     fn next(&mut self, request: &mut Vec<u8>) -> Next;
 
     /// Takes the answer to the request, which was sent at `sent` and had arrived by `end`.
-    fn answered(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> Progress;
+    fn answered(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress;
 
     /// Takes the handshake of a connection that [`Next::Connect`] opened.
-    fn connected(&mut self, _record: &Record) -> Progress {
-        Progress::Failed(Outcome::Wrong, "no connection was to be opened".to_owned())
+    fn connected(&mut self, _record: &Record) -> StepProgress {
+        StepProgress::Failed(Outcome::Wrong, "no connection was to be opened".to_owned())
     }
 
     /// Takes the result of a task that [`Next::Run`] ran: an error in words where it failed.
-    fn ran(&mut self, _result: Result<(), String>) -> Progress {
-        Progress::Failed(Outcome::Wrong, "no task was to be run".to_owned())
+    fn ran(&mut self, _result: Result<(), String>) -> StepProgress {
+        StepProgress::Failed(Outcome::Wrong, "no task was to be run".to_owned())
     }
 
     /// Returns the size of the longest answer that can be a right one, in bytes.
@@ -68,7 +68,7 @@ pub type Task = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
 /// The state of a step after a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum StepProgress {
     /// The step goes on.
     Continues,
     /// The step is done, and the one that [`Journey::step`] names from now on begins; after the last one, the journey

@@ -11,6 +11,7 @@ pub mod connector_kind;
 pub mod deploy_loop;
 pub mod f5_deploy;
 pub mod issuance;
+pub mod job_drain;
 pub mod journey;
 pub mod list;
 pub mod need;
@@ -75,6 +76,11 @@ pub trait Scenario: 'static {
     /// [`Self::judge`] are not called.
     fn journeys(&self) -> Option<&dyn Journeys> {
         None
+    }
+
+    /// Reports whether everything that the run is to measure is over, so that it may end before its window does.
+    fn is_over(&self) -> bool {
+        false
     }
 
     /// Restores the rows that the scenario writes to the state in which every run starts, and counts those to which it

@@ -1,5 +1,7 @@
 //! The needs of a scenario: conditions that the system must meet.
 
+use super::job_drain::Keys;
+
 /// A condition that the system must meet before a scenario can run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -25,6 +27,15 @@ pub enum Need {
     },
     /// Its database can be reached: changes by a workload can be undone before the next one.
     Database,
+    /// The certificates of a drain are there, as many as this, and map to the targets of the first agents.
+    Drain {
+        /// The number of certificates.
+        certificates: u64,
+        /// The number of agents.
+        agents: u64,
+    },
+    /// This party makes the private keys of renewed certificates.
+    Keys(Keys),
     /// It is an ACME server, and is not certctl: of certctl's own API nothing is needed.
     AcmeAlone,
     /// It finalizes ACME orders, as stock certctl cannot: one that is started is changed for it, and one that runs is

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::MIGRATE;
 use super::connection::{exists, failed};
-use super::restore::{refresh_fleet, restore_certificates, restore_deployments, vacuum};
+use super::restore::{refresh_fleet, restore_certificates, restore_deployments, restore_drain, vacuum};
 use crate::database::{DatabaseClient, Failure, Parameter, SqlState, Transaction};
 use crate::error::{Error, Result};
 
@@ -120,10 +120,12 @@ pub fn clean_revoked(client: &mut DatabaseClient, kept: &str) -> Result<u64> {
 }
 
 /// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates, and the
-/// versions and notifications of those that agents deploy.
+/// versions and notifications of those that agents deploy and of those of a drain.
 pub fn reset(client: &mut DatabaseClient) -> Result<Cleaned> {
     let mut cleaned = Cleaned::default();
-    for restored in [restore_certificates(client, 0)?, restore_deployments(client, 0)?] {
+    let certificates =
+        [restore_certificates(client, 0)?, restore_deployments(client, 0)?, restore_drain(client, 0, None)?];
+    for restored in certificates {
         cleaned.add("managed_certificates", 0, restored.rows);
         let jobs_or_some = restored.deleted.into_iter().filter(|(table, removed)| *table == "jobs" || *removed > 0);
         for (table, removed) in jobs_or_some {

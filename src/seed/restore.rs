@@ -1,7 +1,7 @@
 //! The restoration of the seeded rows to the state in the embedded seeds, so that each run starts from the same state.
 
 use super::connection::failed;
-use super::{CERTIFICATES_SQL, DEPLOYMENTS_SQL, FLEET_SQL, MIGRATE};
+use super::{CERTIFICATES_SQL, DEPLOYMENTS_SQL, DRAIN_SQL, FLEET_SQL, MIGRATE};
 use crate::database::{DatabaseClient, Failure, Transaction};
 use crate::error::{Error, Result};
 
@@ -51,14 +51,66 @@ pub(super) fn restore_certificates(client: &mut DatabaseClient, needed: u64) -> 
 
 /// Restores certificates as [`refresh_deployments`] does.
 pub(super) fn restore_deployments(client: &mut DatabaseClient, needed: u64) -> Result<Restored> {
-    DEPLOYMENTS.restore_alone(client, needed, &["jobs", "certificate_versions", "notification_events"])
+    DEPLOYMENTS.restore_alone(client, needed, &RENEWED)
+}
+
+/// Puts the certificates of a drain back to the state in the embedded seed, maps them to the targets of the first
+/// `agents` agents (`None`: of all that have one), deletes what their renewals left, and changes no other row; returns
+/// the number of certificates.
+///
+/// Then vacuums the tables, as [`refresh_fleet`] does. Fails, without a change, if there are fewer than `certificates`.
+pub fn refresh_drain(client: &mut DatabaseClient, certificates: u64, agents: Option<u64>) -> Result<u64> {
+    Ok(restore_drain(client, certificates, agents)?.rows)
+}
+
+/// The tables in which a renewal leaves rows.
+const RENEWED: [&str; 3] = ["jobs", "certificate_versions", "notification_events"];
+/// The tables of a drain beside that of its certificates.
+const TARGETS: &str = "deployment_targets";
+const MAPPINGS: &str = "certificate_target_mappings";
+
+/// Restores the certificates of a drain as [`refresh_drain`] does, and returns the numbers of deleted rows too.
+pub(super) fn restore_drain(client: &mut DatabaseClient, needed: u64, agents: Option<u64>) -> Result<Restored> {
+    let failed = |error: Failure| DRAIN.failed(&error);
+    let mut transaction = client.transaction().map_err(failed)?;
+    let mut qualified = |table| DRAIN.qualified(&mut transaction, table);
+    let (fleet, targets, mappings) = (qualified(FLEET.table)?, qualified(TARGETS)?, qualified(MAPPINGS)?);
+    let renewed = [qualified(RENEWED[0])?, qualified(RENEWED[1])?, qualified(RENEWED[2])?];
+    // Of one target at least: the seed deals the certificates out in turn.
+    let size = agents.map_or_else(
+        || format!("(SELECT greatest(count(*), 1) FROM {targets} WHERE id LIKE 'tgt-loadtest-drain-_____')"),
+        |agents| agents.to_string(),
+    );
+    let setting = format!("SELECT set_config('certctl_bench.drain_agents', ({size})::text, true)");
+    transaction.batch_execute(&setting).map_err(failed)?;
+    let rows = DRAIN.restore(&mut transaction, needed)?;
+    // The seed's targets and mappings are in temporary tables now, like its certificates.
+    let mapped = format!(
+        "INSERT INTO {targets} SELECT * FROM pg_temp.{TARGETS} AS first \
+         WHERE EXISTS (SELECT FROM {fleet} AS agent WHERE agent.id = first.agent_id) ON CONFLICT DO NOTHING; \
+         DELETE FROM {mappings} AS mapping USING pg_temp.managed_certificates AS first \
+         WHERE mapping.certificate_id = first.id; \
+         INSERT INTO {mappings} SELECT mapping.* FROM pg_temp.{MAPPINGS} AS mapping \
+         JOIN pg_temp.managed_certificates AS first ON first.id = mapping.certificate_id \
+         JOIN {targets} AS target ON target.id = mapping.target_id"
+    );
+    transaction.batch_execute(&mapped).map_err(failed)?;
+    let mut deleted = Vec::new();
+    for (table, name) in RENEWED.into_iter().zip(&renewed) {
+        deleted.push((table, DRAIN.delete_hanging(&mut transaction, name)?));
+    }
+    transaction.commit().map_err(failed)?;
+    for table in [DRAIN.table, MAPPINGS].into_iter().chain(RENEWED) {
+        vacuum(client, table)?;
+    }
+    Ok(Restored { rows, deleted })
 }
 
 /// The beginning of a warning that dead rows could not be removed.
 pub const DEAD_ROWS: &str = "dead rows stay";
 /// The tables that are vacuumed once rows are put back.
-pub const VACUUMED: [&str; 5] =
-    ["agents", "managed_certificates", "jobs", "certificate_versions", "notification_events"];
+pub const VACUUMED: [&str; 6] =
+    ["agents", "managed_certificates", "jobs", MAPPINGS, "certificate_versions", "notification_events"];
 
 /// Returns the hint for the right to vacuum `tables`.
 pub fn leave_to_vacuum(tables: &str) -> String {
@@ -87,16 +139,38 @@ struct Seeded {
     /// The setting with their number, and the beginning of their ids.
     setting: &'static str,
     id: &'static str,
+    /// The other tables that the seed writes to.
+    beside: &'static [&'static str],
+    /// The flag of `certctl-bench seed` with their number.
+    flag: &'static str,
 }
 
-const FLEET: Seeded =
-    Seeded { rows: "agents", table: "agents", sql: FLEET_SQL, setting: "certctl_bench.agents", id: "ag-loadtest-" };
+const FLEET: Seeded = Seeded {
+    rows: "agents",
+    table: "agents",
+    sql: FLEET_SQL,
+    setting: "certctl_bench.agents",
+    id: "ag-loadtest-",
+    beside: &[],
+    flag: "--agents",
+};
 const CERTIFICATES: Seeded = Seeded {
     rows: "certificates",
     table: "managed_certificates",
     sql: CERTIFICATES_SQL,
     setting: "certctl_bench.certificates",
     id: "cert-loadtest-bulk-",
+    beside: &[],
+    flag: "--certificates",
+};
+const DRAIN: Seeded = Seeded {
+    rows: "certificates of a drain",
+    table: "managed_certificates",
+    sql: DRAIN_SQL,
+    setting: "certctl_bench.drain",
+    id: "cert-loadtest-drain-",
+    beside: &[TARGETS, MAPPINGS],
+    flag: "--drain",
 };
 
 const DEPLOYMENTS: Seeded = Seeded {
@@ -105,6 +179,8 @@ const DEPLOYMENTS: Seeded = Seeded {
     sql: DEPLOYMENTS_SQL,
     setting: "certctl_bench.deployments",
     id: "cert-loadtest-deploy-",
+    beside: &[],
+    flag: "--deployments",
 };
 
 impl Seeded {
@@ -117,11 +193,7 @@ impl Seeded {
         let rows = self.restore(&mut transaction, needed)?;
         let mut deleted = Vec::new();
         for (table, name) in hanging.iter().zip(names) {
-            let of_seeded = format!(
-                "DELETE FROM {name} AS own USING pg_temp.{} AS first WHERE own.certificate_id = first.id",
-                self.table
-            );
-            deleted.push((*table, transaction.execute(&of_seeded, &[]).map_err(failed)?));
+            deleted.push((*table, self.delete_hanging(&mut transaction, &name)?));
         }
         transaction.commit().map_err(failed)?;
         // Otherwise nothing was written.
@@ -131,6 +203,15 @@ impl Seeded {
             }
         }
         Ok(Restored { rows, deleted })
+    }
+
+    /// Deletes the rows of a table that belong to the restored certificates; returns their number.
+    fn delete_hanging(&self, transaction: &mut Transaction<'_>, table: &str) -> Result<u64> {
+        let of_seeded = format!(
+            "DELETE FROM {table} AS own USING pg_temp.{} AS first WHERE own.certificate_id = first.id",
+            self.table
+        );
+        transaction.execute(&of_seeded, &[]).map_err(|error| self.failed(&error))
     }
 
     /// Writes the seed's values into every column of the rows that have its ids and names. Until the end of the
@@ -148,7 +229,12 @@ impl Seeded {
             self.id
         );
         transaction.batch_execute(&size).map_err(failed)?;
-        // The temporary table hides the real one from the seed, which thus inserts its rows into the temporary one.
+        // A temporary table hides the real one from the seed, which thus inserts its rows into the temporary one.
+        for beside in self.beside {
+            let real = self.qualified(transaction, beside)?;
+            let temporary = format!("CREATE TEMPORARY TABLE {beside} (LIKE {real} INCLUDING DEFAULTS) ON COMMIT DROP");
+            transaction.batch_execute(&temporary).map_err(failed)?;
+        }
         let first = format!(
             "CREATE TEMPORARY TABLE {0} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DROP; {1} \
              DELETE FROM pg_temp.{0} AS first \
@@ -168,8 +254,8 @@ impl Seeded {
                 self.doing()
             ))
             .with_hint(format!(
-                "run `certctl-bench seed --{0} {needed}` on this database, or load fewer {0}",
-                self.rows
+                "run `certctl-bench seed {} {needed}` on this database, or load fewer {}",
+                self.flag, self.rows
             )));
         }
         Ok(restored)

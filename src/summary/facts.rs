@@ -55,7 +55,7 @@ pub struct OutcomeCount {
     pub example: Option<String>,
 }
 
-/// An observation of the answers that is neither a latency nor an error. Of the three figures, those that apply are
+/// An observation of the answers that is neither a latency nor an error. Of the four figures, those that apply are
 /// present.
 #[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -68,6 +68,9 @@ pub struct ObservationFacts {
     pub of: Option<u64>,
     /// Its duration, in seconds; absent too if it never occurred.
     pub duration_s: Option<f64>,
+    /// Its rate, per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_s: Option<f64>,
     /// The time for which it was awaited in vain, in seconds, where that is a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_within_s: Option<f64>,
@@ -458,11 +461,12 @@ pub(super) fn steps(measurement: &Measurement) -> Vec<StepFacts> {
 impl ObservationFacts {
     pub(super) fn of(observation: &Observation) -> Self {
         let name = observation.name.into();
-        let facts = Self { name, count: None, of: None, duration_s: None, not_within_s: None };
+        let facts = Self { name, count: None, of: None, duration_s: None, per_s: None, not_within_s: None };
         match observation.value {
             observation::Value::Count(count) => Self { count: Some(count), ..facts },
             observation::Value::Share { count, of } => Self { count: Some(count), of: Some(of), ..facts },
             observation::Value::Duration(span) => Self { duration_s: Some(span.as_secs_f64()), ..facts },
+            observation::Value::PerSecond(per_s) => Self { per_s: Some(per_s), ..facts },
             observation::Value::Never => facts,
             observation::Value::NotWithin(span) => Self { not_within_s: Some(span.as_secs_f64()), ..facts },
         }

@@ -248,10 +248,12 @@ impl PreparedCertctl {
         let options = seed::SeedOptions { sizes, allow_foreign: true, ..seed::SeedOptions::default() };
         let began = Instant::now();
         seed::apply(&self.cluster.url(&database), &options, &mut std::io::sink())?;
-        let seed::Sizes { agents, certificates, deployments } = sizes;
-        let deployed = if deployments > 0 { format!(", {deployments} more to deploy,") } else { String::new() };
+        let seed::Sizes { agents, certificates, deployments, drain, .. } = sizes;
+        let more = |number, what| if number > 0 { format!(", {number} more to {what},") } else { String::new() };
         notify(format!(
-            "seeded {agents} agents and {certificates} certificates{deployed} in {:.1} s",
+            "seeded {agents} agents and {certificates} certificates{}{} in {:.1} s",
+            more(deployments, "deploy"),
+            more(drain, "drain"),
             began.elapsed().as_secs_f64()
         ));
         Ok(certctl)
@@ -317,7 +319,9 @@ impl PreparedCertctl {
                 client.batch_execute(statement).context(|| format!("switching off the rows of {table}"))?;
             }
         }
-        for (table, statement) in PATCHES.iter().filter(|_| self.choice.patches.contains(&DatabasePatch::AcmeFinalization)) {
+        for (table, statement) in
+            PATCHES.iter().filter(|_| self.choice.patches.contains(&DatabasePatch::AcmeFinalization))
+        {
             client.batch_execute(statement).context(|| format!("patching {table} for ACME orders"))?;
         }
         client.batch_execute("ANALYZE").context(|| "analyzing certctl's tables".to_owned())
@@ -421,6 +425,7 @@ impl PreparedCertctl {
             .env("CERTCTL_AGENT_BOOTSTRAP_TOKEN", token)
             .env("CERTCTL_CONFIG_ENCRYPTION_KEY", encryption.reveal());
         command.envs(self.choice.settings.all());
+        command.envs(self.choice.settings.acknowledgement());
         command
     }
 

@@ -99,6 +99,10 @@ pub fn start(start: &ReferenceStart<'_>, notify: &mut dyn FnMut(String)) -> Resu
             &sizes.agents.to_string(),
             "--certificates",
             &sizes.certificates.to_string(),
+            "--drain",
+            &sizes.drain.to_string(),
+            "--drain-agents",
+            &sizes.drain_agents.to_string(),
         ]),
     };
     // A duet may start an older program, which does not know this flag.

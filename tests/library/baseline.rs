@@ -566,6 +566,7 @@ fn a_baseline_without_latency_can_be_read() {
             count: None,
             of: None,
             duration_s,
+            per_s: None,
             not_within_s: None,
         };
         summary.workloads[0].results.as_mut().unwrap().observations =

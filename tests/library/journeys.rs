@@ -14,7 +14,7 @@ use certctl_bench::load::run::Control;
 use certctl_bench::measure::validity::Work;
 use certctl_bench::measure::{Measurement, Outcome};
 use certctl_bench::run::{BoundWorkload, Workload, run};
-use certctl_bench::scenario::journey::{Journey, Journeys, Next, Progress};
+use certctl_bench::scenario::journey::{Journey, Journeys, Next, StepProgress};
 use certctl_bench::scenario::{Claim, Scenario};
 use certctl_bench::wire::handshake::Record;
 use certctl_bench::wire::http1::Response;
@@ -79,9 +79,9 @@ impl Journeys for PollTaskShown {
 }
 
 impl OnTheWay {
-    fn done(&mut self) -> Progress {
+    fn done(&mut self) -> StepProgress {
         self.step += 1;
-        Progress::Done
+        StepProgress::Done
     }
 }
 
@@ -106,21 +106,21 @@ impl Journey for OnTheWay {
         }
     }
 
-    fn answered(&mut self, _sent: Moment, _end: Moment, response: &Response<'_>) -> Progress {
+    fn answered(&mut self, _sent: Moment, _end: Moment, response: &Response<'_>) -> StepProgress {
         self.polled = true;
         match response.body {
             b"ready" => self.done(),
-            b"not yet" => Progress::Continues,
-            _ => Progress::Failed(Outcome::Wrong, "it is neither ready nor not".to_owned()),
+            b"not yet" => StepProgress::Continues,
+            _ => StepProgress::Failed(Outcome::Wrong, "it is neither ready nor not".to_owned()),
         }
     }
 
-    fn ran(&mut self, result: Result<(), String>) -> Progress {
+    fn ran(&mut self, result: Result<(), String>) -> StepProgress {
         assert_eq!(result, Ok(()));
         self.done()
     }
 
-    fn connected(&mut self, record: &Record) -> Progress {
+    fn connected(&mut self, record: &Record) -> StepProgress {
         assert_ne!(record.certificate, 0);
         self.done()
     }

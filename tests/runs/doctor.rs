@@ -94,6 +94,7 @@ fn ready(request: &Request) -> Vec<Step> {
             let list = permissions.map(|permission| format!("{{\"permission\":\"{permission}\"}}")).join(",");
             json(200, &format!("{{\"user\":\"loadtest\",\"effective_permissions\":[{list}]}}"))
         }
+        "/api/v1/auth/runtime-config" => json(200, r#"{"runtime_config":{"CERTCTL_DEMO_MODE_ACK":"false"}}"#),
         "/api/v1/metrics/prometheus" => answer(200, "text/plain", "certctl_uptime_seconds 1800\n"),
         path if path.starts_with("/acme/") => directory(request),
         path if path.starts_with("/api/v1/agents/") || path.starts_with("/api/v1/certificates/") => {
@@ -131,6 +132,7 @@ fn a_ready_certctl_passes_every_check() {
         "the token is known: \"loadtest\", with 7 permissions\n",
         "permission agent.heartbeat\n",
         "permission metrics.read\n",
+        "keys of renewed certificates: job_drain can run with --keys agent only\n",
         "ACME answers only with the token, as certctl is built; profiles: prof-standard-tls\n",
         "the OCSP responder of iss-local answers\n",
         "agents 1 and 5000 of the fleet are seeded\n",
@@ -230,9 +232,9 @@ fn doctor_reports_token_and_permission_faults() {
     let admin = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant ";
     for (permission, without, role) in [
         ("agent.heartbeat", "agent_storm cannot run", "r-agent\n"),
-        ("agent.job.complete", "deploy_loop cannot run", "r-agent\n"),
-        ("agent.job.poll", "agent_storm cannot poll for work, and deploy_loop cannot run", "r-agent\n"),
-        ("cert.issue", "issuance_acceptance, bulk_renewal and deploy_loop cannot run", "r-operator\n"),
+        ("agent.job.complete", "deploy_loop and job_drain cannot run", "r-agent\n"),
+        ("agent.job.poll", "agent_storm cannot poll for work, and deploy_loop and job_drain cannot run", "r-agent\n"),
+        ("cert.issue", "issuance_acceptance, bulk_renewal, deploy_loop and job_drain cannot run", "r-operator\n"),
     ] {
         let finding = format!("the token of \"viewer\" lacks the permission {permission}: {without}");
         output.assert_reports(&finding, &format!("{admin}{role}"));
@@ -357,7 +359,14 @@ const DISTURBED: &str = "
     CREATE TABLE managed_certificates (id text, status text, expires_at timestamptz);
     INSERT INTO managed_certificates VALUES ('cert-loadtest-bulk-00001', 'RenewalInProgress', now() + interval '1 day'),
         ('cert-loadtest-bulk-00002', 'Active', now() + interval '30 days'), ('mc-far', 'Active', now() + interval '32 days'),
-        ('mc-revoked', 'Revoked', now() + interval '1 day');
+        ('mc-revoked', 'Revoked', now() + interval '1 day'),
+        ('cert-loadtest-drain-00001', 'Active', now() + interval '40 days'),
+        ('cert-loadtest-drain-00002', 'Active', now() + interval '40 days');
+    CREATE TABLE deployment_targets (id text, agent_id text);
+    INSERT INTO deployment_targets VALUES ('t-1', 'ag-loadtest-00001'), ('t-2', 'ag-web-prod');
+    CREATE TABLE certificate_target_mappings (certificate_id text, target_id text);
+    INSERT INTO certificate_target_mappings VALUES ('cert-loadtest-drain-00001', 't-1'),
+        ('cert-loadtest-drain-00002', 't-2');
     INSERT INTO managed_certificates SELECT 'mc-' || n, 'Expired', now() - interval '1 day' FROM generate_series(1, 1001) n;
     CREATE TABLE jobs (id text, status text);
     INSERT INTO jobs VALUES ('j-1', 'Pending'), ('j-2', 'Pending'), ('j-3', 'Completed');
@@ -386,6 +395,10 @@ fn doctor_reports_background_loops() {
         (
             "warn  seeded certificates that are in renewal, so that it cannot be started: 1",
             "run `certctl-bench seed --reset --database URL` to put them back\n",
+        ),
+        (
+            "warn  certificates of a job drain that map to no agent of the fleet, so that none renews them: 1",
+            "run `certctl-bench seed --reset --database URL`, or job_drain with that database: it maps them\n",
         ),
         (
             "warn  renewal scan (hourly, next in about 30 min unless its interval was changed): it processes 1 \
@@ -428,6 +441,7 @@ fn doctor_reports_background_loops() {
     for what in [
         "no seeded agent is retired\n",
         "no seeded certificate is in renewal\n",
+        "every certificate of a job drain maps to an agent of the fleet\n",
         "renewal scan: no certificate is due\n",
         "short-lived expiry: it reads few rows\n",
         "job processor: nothing is pending\n",

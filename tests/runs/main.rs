@@ -18,6 +18,7 @@ mod faults;
 mod files;
 mod fleet;
 mod foreign_text;
+mod job_drain;
 mod machine;
 mod peers;
 mod preflight;

@@ -142,8 +142,7 @@ fn a_smoke_run_does_not_load_a_system_of_the_environment() {
         "acme_enroll",
         "connector_tier",
         "deploy_loop",
-    ]
-    {
+    ] {
         let in_memory = if bench == "connector_tier" { "" } else { "--in-memory" };
         let mut smoke = Bench::named(bench, in_memory).env("CERTCTL_BENCH_DATABASE", database);
         for name in of_certctl.iter().chain(&of_connectors) {

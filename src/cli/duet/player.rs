@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::DuetFlags;
-use crate::cli::prepare::{announce_shared, patches, sizes};
+use crate::cli::prepare::{announce_shared, set_up, sizes};
 use crate::cli::remote;
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -83,8 +83,7 @@ impl Player {
         };
         let settings = ChosenSettings::new(&environment, names)?;
         let (migrations, shares_network) = (migrations.clone(), flags.share_network);
-        let choice =
-            BinaryChoice { flags: names, program, migrations, settings, shares_network, patches: Vec::new() };
+        let choice = BinaryChoice { flags: names, program, migrations, settings, shares_network, patches: Vec::new() };
         choice.check()?;
         Ok(Self::Certctl { choice, prepared: None })
     }
@@ -145,7 +144,7 @@ impl Player {
                     Some(prepared) => prepared,
                     none => {
                         announce_shared(choice);
-                        choice.patches = patches(needs);
+                        set_up(choice, needs);
                         none.insert(Box::new(PreparedCertctl::new(choice.clone(), &mut |line| errln!("{line}"))?))
                     }
                 };

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Finding, Report, SEED, ServerFacts, Severity, clock};
 use crate::error::{Error, Result};
 use crate::evidence::metrics;
+use crate::foreign;
 use crate::inspect::preflight::{Inspection, LIMITER_PROOF_PROBES, Rights, renewal_info};
 use crate::load::runtime::runtime;
 use crate::scenario::agent_storm::SEEDED_AGENTS;
@@ -19,9 +20,9 @@ use crate::wire::request::Method;
 /// The permissions that scenarios need, with the severity and the consequence of a missing one.
 const PERMISSIONS: [(&str, Severity, &str); 8] = [
     ("agent.heartbeat", Severity::Fail, "agent_storm cannot run"),
-    ("agent.job.complete", Severity::Fail, "deploy_loop cannot run"),
-    ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work, and deploy_loop cannot run"),
-    ("cert.issue", Severity::Fail, "issuance_acceptance, bulk_renewal and deploy_loop cannot run"),
+    ("agent.job.complete", Severity::Fail, "deploy_loop and job_drain cannot run"),
+    ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work, and deploy_loop and job_drain cannot run"),
+    ("cert.issue", Severity::Fail, "issuance_acceptance, bulk_renewal, deploy_loop and job_drain cannot run"),
     ("cert.read", Severity::Fail, "list_certificates, bulk_renewal and deploy_loop cannot run"),
     ("cert.bulk_revoke", Severity::Warn, "revocation cannot run"),
     ("agent.read", Severity::Warn, "the seeds of the fleet are not checked"),
@@ -61,6 +62,7 @@ pub fn examine(
         });
         if let Some(rights) = &rights {
             permissions(&inspection, rights, report);
+            keys(&mut inspection, report).await;
             acme(&mut inspection, profiles, report).await;
             // One request: what a limiter leaves of a minute's requests is the run's.
             report(match inspection.ocsp_is_not_limited(revocation::ISSUER, 1).await {
@@ -133,6 +135,18 @@ fn permissions(inspection: &Inspection<'_>, rights: &Rights, report: Report<'_>)
                 report(Finding { what: format!("{}: {without}", finding.what), ..finding });
             }
         }
+    }
+}
+
+/// Reports the party that makes the keys of renewed certificates, if it is known.
+async fn keys(inspection: &mut Inspection<'_>, report: Report<'_>) {
+    match inspection.keygen_mode().await {
+        Ok(Some(mode)) => {
+            let mode = foreign::line(&mode);
+            report(Finding::ok(format!("keys of renewed certificates: job_drain can run with --keys {mode} only")));
+        }
+        Ok(None) => {}
+        Err(error) => report(Finding::of(Severity::Warn, &error)),
     }
 }
 

@@ -12,8 +12,9 @@ use crate::seed::{VACUUMED, leave_to_vacuum, require_writable};
 
 /// The size of certctl's pool, unless CERTCTL_DATABASE_MAX_CONNS sets another.
 const POOL: i64 = 50;
-/// The most sessions of this suite at a time: checks of side effects, witness, window, and a look into stuck waits.
-const OURS: i64 = 4;
+/// The most sessions of this suite at a time: checks of side effects, witness, window, the count of a job drain, and a
+/// look into stuck waits.
+const OURS: i64 = 5;
 /// The longest wait for an audit row, which certctl writes after its answer.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
 const POLL_EVERY: Duration = Duration::from_millis(50);

@@ -28,7 +28,7 @@ struct RowCheck {
     bad: fn(i64, Option<f64>) -> Finding,
 }
 
-const LOOKS: [RowCheck; 8] = [
+const LOOKS: [RowCheck; 9] = [
     RowCheck {
         table: "agents",
         sql: "SELECT count(*) FROM agents WHERE id ~ '^ag-loadtest-[0-9]{5}$' AND retired_at IS NOT NULL",
@@ -43,7 +43,7 @@ const LOOKS: [RowCheck; 8] = [
     RowCheck {
         table: "managed_certificates",
         sql: "SELECT count(*) FROM managed_certificates \
-              WHERE id LIKE 'cert-loadtest-bulk-_____' AND status = 'RenewalInProgress'",
+              WHERE id ~ '^cert-loadtest-(bulk|drain)-[0-9]{5}$' AND status = 'RenewalInProgress'",
         interval: None,
         bearable: 0,
         good: "no seeded certificate is in renewal",
@@ -51,6 +51,26 @@ const LOOKS: [RowCheck; 8] = [
             let hint = "run `certctl-bench seed --reset --database URL` to put them back";
             Finding::warn(
                 format!("seeded certificates that are in renewal, so that it cannot be started: {in_renewal}"),
+                hint,
+            )
+        },
+    },
+    RowCheck {
+        table: "certificate_target_mappings",
+        sql: "SELECT count(*) FROM managed_certificates AS certificate WHERE id ~ '^cert-loadtest-drain-[0-9]{5}$' \
+              AND NOT EXISTS (SELECT FROM certificate_target_mappings AS mapping \
+              JOIN deployment_targets AS target ON target.id = mapping.target_id \
+              JOIN agents AS agent ON agent.id = target.agent_id \
+              WHERE mapping.certificate_id = certificate.id AND agent.id ~ '^ag-loadtest-[0-9]{5}$')",
+        interval: None,
+        bearable: 0,
+        good: "every certificate of a job drain maps to an agent of the fleet",
+        bad: |unmapped, _| {
+            let hint = "run `certctl-bench seed --reset --database URL`, or job_drain with that database: it maps them";
+            Finding::warn(
+                format!(
+                    "certificates of a job drain that map to no agent of the fleet, so that none renews them: {unmapped}"
+                ),
                 hint,
             )
         },

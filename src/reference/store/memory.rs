@@ -44,6 +44,11 @@ pub struct Seeds {
     pub targets: u32,
     /// Certificates that agents deploy, each with a target of its own, of one of the first agents.
     pub deployments: u32,
+    /// Certificates of a job drain.
+    pub drain: u32,
+    /// The first agents, which have a target each if there are certificates of a job drain; these are mapped to them in
+    /// turn.
+    pub drain_agents: u32,
 }
 
 /// All rows but those of the audit chain, of which it holds the head, and of notifications.
@@ -76,8 +81,10 @@ impl MemoryStore {
         let values = Map::from_iter([("agents".to_owned(), json!(agents.len()))]);
         let settings = Settings { store: "in-memory".to_owned(), values };
         let deployments = seeds.deployments.min(seeds.agents);
-        let targets = Targets::seeded(seeds.targets.min(seeds.agents), deployments);
-        let certificates = RwLock::new(Table::seeded(seeds.certificates, deployments, now, &targets));
+        let of_drain = if seeds.drain > 0 { seeds.drain_agents.min(seeds.agents) } else { 0 };
+        let targets = Targets::seeded(seeds.targets.min(seeds.agents), deployments, of_drain);
+        let seeded = Table::seeded([seeds.certificates, deployments, seeds.drain], now, &targets);
+        let certificates = RwLock::new(seeded);
         let store = Self {
             agents,
             certificates,

@@ -10,7 +10,7 @@ use rustls::pki_types::UnixTime;
 use serde_json::json;
 
 use super::super::acme::answer::Nonce;
-use super::super::journey::{Journey, Next, Progress};
+use super::super::journey::{Journey, Next, StepProgress};
 use super::super::unwanted;
 use super::jws::{AccountKey, CONTENT_TYPE};
 use super::keys::Wanted;
@@ -410,15 +410,15 @@ impl Journey for Enrolment {
         Next::Send(0, Method::Post)
     }
 
-    fn answered(&mut self, _sent: Moment, end: Moment, response: &Response<'_>) -> Progress {
+    fn answered(&mut self, _sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress {
         let taken = match self.sent {
             Sent::Nonce => self.take_nonce(end, response).map(|()| false),
             Sent::Signed => self.take(end, response),
         };
         match taken {
-            Ok(false) => Progress::Continues,
-            Ok(true) => Progress::Done,
-            Err((outcome, flaw)) => Progress::Failed(outcome, flaw),
+            Ok(false) => StepProgress::Continues,
+            Ok(true) => StepProgress::Done,
+            Err((outcome, flaw)) => StepProgress::Failed(outcome, flaw),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::provision::pki::{Authority, KeyType, Purpose};
-use crate::scenario::journey::{Next, Progress};
+use crate::scenario::journey::{Next, StepProgress};
 use crate::wire::http1::Parser;
 
 const BASE: &str = "https://h.example:8443/acme";
@@ -59,7 +59,7 @@ fn sent(journey: &mut dyn Journey) -> Seen {
     }
 }
 
-fn answer(journey: &mut dyn Journey, method: Method, status: u16, fields: &str, body: &str) -> Progress {
+fn answer(journey: &mut dyn Journey, method: Method, status: u16, fields: &str, body: &str) -> StepProgress {
     let mut parser = Parser::default();
     parser.start(method);
     let head = format!("HTTP/1.1 {status} x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
@@ -70,12 +70,12 @@ fn answer(journey: &mut dyn Journey, method: Method, status: u16, fields: &str, 
 }
 
 /// Answers a signed request with JSON and a nonce.
-fn reply(journey: &mut dyn Journey, status: u16, fields: &str, body: &Value) -> Progress {
+fn reply(journey: &mut dyn Journey, status: u16, fields: &str, body: &Value) -> StepProgress {
     let fields = format!("Content-Type: application/json\r\nReplay-Nonce: next\r\n{fields}");
     answer(journey, Method::Post, status, &fields, &body.to_string())
 }
 
-fn problem(journey: &mut dyn Journey, status: u16, kind: &str, fields: &str) -> Progress {
+fn problem(journey: &mut dyn Journey, status: u16, kind: &str, fields: &str) -> StepProgress {
     let body = json!({"type": format!("urn:ietf:params:acme:error:{kind}"), "status": status});
     let fields = format!("Content-Type: application/problem+json\r\n{fields}");
     answer(journey, Method::Post, status, &fields, &body.to_string())
@@ -86,7 +86,7 @@ fn fetch(journey: &mut dyn Journey, nonce: &str) {
     let seen = sent(journey);
     assert_eq!((seen.method, seen.path.as_str()), (Method::Head, "/acme/new-nonce"));
     let fields = format!("Replay-Nonce: {nonce}\r\n");
-    assert_eq!(answer(journey, Method::Head, 200, &fields, ""), Progress::Continues);
+    assert_eq!(answer(journey, Method::Head, 200, &fields, ""), StepProgress::Continues);
 }
 
 fn make_account(journey: &mut dyn Journey) {
@@ -94,7 +94,7 @@ fn make_account(journey: &mut dyn Journey) {
     let seen = fetch_if_needed(journey);
     assert_eq!(seen.protected["url"], format!("{BASE}/new-account"));
     let location = format!("Location: {BASE}/account/1\r\n");
-    assert_eq!(reply(journey, 201, &location, &json!({"status": "valid"})), Progress::Done);
+    assert_eq!(reply(journey, 201, &location, &json!({"status": "valid"})), StepProgress::Done);
 }
 
 /// Returns an order of the name that the request asks for.
@@ -115,7 +115,7 @@ fn make_order(journey: &mut dyn Journey, status: &str) -> String {
     let payload: Value = serde_json::from_slice(&seen.payload).unwrap();
     let name = payload["identifiers"][0]["value"].as_str().unwrap().to_owned();
     let location = format!("Location: {BASE}/order/1\r\n");
-    assert_eq!(reply(journey, 201, &location, &order(status, &name)), Progress::Done);
+    assert_eq!(reply(journey, 201, &location, &order(status, &name)), StepProgress::Done);
     name
 }
 
@@ -163,7 +163,7 @@ fn an_enrolment_ends_after_a_valid_authorization() {
     assert_eq!((seen.path.as_str(), seen.payload.as_slice()), ("/acme/authz/1", &b""[..]));
     assert!(seen.head.contains("\r\nContent-Type: application/jose+json"), "{}", seen.head);
     assert_eq!(seen.protected["nonce"], "next");
-    assert_eq!(reply(&mut *journey, 200, "", &authorization("valid", &name)), Progress::Done);
+    assert_eq!(reply(&mut *journey, 200, "", &authorization("valid", &name)), StepProgress::Done);
     assert!(is_over(&mut *journey));
     assert_eq!((claims(&scenario), observed(&scenario, "new-nonce requests")), (vec![1, 1], "1".to_owned()));
 }
@@ -180,7 +180,7 @@ fn an_account_makes_its_orders_and_is_used_no_more() {
             assert!(!keys.contains(&seen.protected["jwk"]));
             keys.push(seen.protected["jwk"].clone());
             let location = format!("Location: {BASE}/account/1\r\n");
-            assert_eq!(reply(&mut *journey, 201, &location, &json!({"status": "valid"})), Progress::Done);
+            assert_eq!(reply(&mut *journey, 201, &location, &json!({"status": "valid"})), StepProgress::Done);
         }
         make_order(&mut *journey, "ready");
         assert_eq!(claims(&scenario)[0], accounts);
@@ -207,7 +207,7 @@ fn enrolments_at_once_never_share_an_account() {
     sent(&mut *broken);
     assert_eq!(
         problem(&mut *broken, 500, "serverInternal", ""),
-        Progress::Failed(Outcome::Failed(500), "201 was due".to_owned())
+        StepProgress::Failed(Outcome::Failed(500), "201 was due".to_owned())
     );
 }
 
@@ -218,17 +218,17 @@ fn a_refused_nonce_is_retried_once() {
     fetch(&mut *journey, "stale");
     assert_eq!(sent(&mut *journey).protected["nonce"], "stale");
     // With the fresh nonce of the error.
-    assert_eq!(problem(&mut *journey, 400, "badNonce", "Replay-Nonce: fresh\r\n"), Progress::Continues);
+    assert_eq!(problem(&mut *journey, 400, "badNonce", "Replay-Nonce: fresh\r\n"), StepProgress::Continues);
     assert_eq!(journey.step(), NEW_ACCOUNT);
     assert_eq!(sent(&mut *journey).protected["nonce"], "fresh");
     let location = format!("Location: {BASE}/account/1\r\n");
-    assert_eq!(reply(&mut *journey, 201, &location, &json!({"status": "valid"})), Progress::Done);
+    assert_eq!(reply(&mut *journey, 201, &location, &json!({"status": "valid"})), StepProgress::Done);
     // certctl's errors have none.
     sent(&mut *journey);
-    assert_eq!(problem(&mut *journey, 400, "badNonce", ""), Progress::Continues);
+    assert_eq!(problem(&mut *journey, 400, "badNonce", ""), StepProgress::Continues);
     fetch(&mut *journey, "another");
     assert_eq!(sent(&mut *journey).protected["nonce"], "another");
-    let twice = Progress::Failed(Outcome::Failed(400), "badNonce, twice in a row".to_owned());
+    let twice = StepProgress::Failed(Outcome::Failed(400), "badNonce, twice in a row".to_owned());
     assert_eq!(problem(&mut *journey, 400, "badNonce", ""), twice);
     assert_eq!(observed(&scenario, "badNonce, retried"), "2");
 }
@@ -240,7 +240,7 @@ fn a_missing_nonce_is_fetched_and_breaks_a_rule() {
     fetch(&mut *journey, "first");
     sent(&mut *journey);
     let fields = format!("Content-Type: application/json\r\nLocation: {BASE}/account/1\r\n");
-    assert_eq!(answer(&mut *journey, Method::Post, 201, &fields, r#"{"status":"valid"}"#), Progress::Done);
+    assert_eq!(answer(&mut *journey, Method::Post, 201, &fields, r#"{"status":"valid"}"#), StepProgress::Done);
     assert_eq!(journey.step(), NEW_ORDER);
     fetch(&mut *journey, "second");
     make_order(&mut *journey, "ready");
@@ -250,7 +250,10 @@ fn a_missing_nonce_is_fetched_and_breaks_a_rule() {
     // A nonce that is none, or two.
     for fields in ["Replay-Nonce: a+b\r\n", "Replay-Nonce: a\r\nReplay-Nonce: b\r\n"] {
         sent(&mut *journey);
-        assert!(matches!(answer(&mut *journey, Method::Post, 200, fields, "{}"), Progress::Failed(Outcome::Wrong, _)));
+        assert!(matches!(
+            answer(&mut *journey, Method::Post, 200, fields, "{}"),
+            StepProgress::Failed(Outcome::Wrong, _)
+        ));
         journey = begin(&scenario);
     }
 }
@@ -261,17 +264,17 @@ fn a_429_counts_as_refused_in_acme_form_alone() {
     let mut limited = begin(&scenario);
     make_account(&mut *limited);
     sent(&mut *limited);
-    assert!(matches!(problem(&mut *limited, 429, "rateLimited", ""), Progress::Failed(Outcome::Refused, _)));
+    assert!(matches!(problem(&mut *limited, 429, "rateLimited", ""), StepProgress::Failed(Outcome::Refused, _)));
     for kind in ["malformed", "badNonce"] {
         let mut wrong = begin(&scenario);
         fetch_if_needed(&mut *wrong);
-        assert!(matches!(problem(&mut *wrong, 429, kind, ""), Progress::Failed(Outcome::Wrong, _)), "{kind}");
+        assert!(matches!(problem(&mut *wrong, 429, kind, ""), StepProgress::Failed(Outcome::Wrong, _)), "{kind}");
     }
     // To a request for a nonce, whose answer has no body.
     let mut nonce = begin(&scenario);
     sent(&mut *nonce);
     let plain = "Content-Type: text/plain\r\n";
-    assert!(matches!(answer(&mut *nonce, Method::Head, 429, plain, ""), Progress::Failed(Outcome::Wrong, _)));
+    assert!(matches!(answer(&mut *nonce, Method::Head, 429, plain, ""), StepProgress::Failed(Outcome::Wrong, _)));
     assert_eq!(observed(&scenario, "429s of the right shape"), "1 of 4");
     let what = "429s are not as ACME shapes them";
     assert_eq!(scenario.broken_rules(), [Breach::Rule { what, count: 3, of: 4 }]);
@@ -283,7 +286,7 @@ fn fetch_if_needed(journey: &mut dyn Journey) -> Seen {
     if seen.method != Method::Head {
         return seen;
     }
-    assert_eq!(answer(journey, Method::Head, 204, "Replay-Nonce: n\r\n", ""), Progress::Continues);
+    assert_eq!(answer(journey, Method::Head, 204, "Replay-Nonce: n\r\n", ""), StepProgress::Continues);
     sent(journey)
 }
 
@@ -303,11 +306,11 @@ fn only_the_right_resources_are_right_answers() {
         let mut journey = begin(&scenario);
         fetch_if_needed(&mut *journey);
         let progress = reply(&mut *journey, status, fields, &body);
-        assert!(matches!(&progress, Progress::Failed(found, _) if *found == outcome), "{body}: {progress:?}");
+        assert!(matches!(&progress, StepProgress::Failed(found, _) if *found == outcome), "{body}: {progress:?}");
     }
     let mut first = begin(&scenario);
     fetch_if_needed(&mut *first);
-    assert_eq!(reply(&mut *first, 201, &location, &json!({"status": "valid"})), Progress::Done);
+    assert_eq!(reply(&mut *first, 201, &location, &json!({"status": "valid"})), StepProgress::Done);
     drop(first);
     let change = |name: &str, value: Value| {
         let mut changed = order("ready", "x");
@@ -327,13 +330,13 @@ fn only_the_right_resources_are_right_answers() {
         let name = payload["identifiers"][0]["value"].as_str().unwrap();
         let body = body.to_string().replace("\"x\"", &format!("\"{name}\""));
         let progress = reply(&mut *journey, 201, &location, &serde_json::from_str(&body).unwrap());
-        assert!(matches!(progress, Progress::Failed(Outcome::Wrong, _)), "{body}: {progress:?}");
+        assert!(matches!(progress, StepProgress::Failed(Outcome::Wrong, _)), "{body}: {progress:?}");
         // The order may be there all the same.
         drop(journey);
         let mut account = begin(&scenario);
         if account.step() == NEW_ACCOUNT {
             fetch_if_needed(&mut *account);
-            assert_eq!(reply(&mut *account, 201, &location, &json!({"status": "valid"})), Progress::Done);
+            assert_eq!(reply(&mut *account, 201, &location, &json!({"status": "valid"})), StepProgress::Done);
         }
     }
     assert_eq!(claims(&scenario)[1], 6);
@@ -346,22 +349,22 @@ fn a_pending_authorization_is_validated_by_its_challenge() {
     make_account(&mut *journey);
     let name = make_order(&mut *journey, "pending");
     sent(&mut *journey);
-    assert_eq!(reply(&mut *journey, 200, "", &authorization("pending", &name)), Progress::Done);
+    assert_eq!(reply(&mut *journey, 200, "", &authorization("pending", &name)), StepProgress::Done);
     assert_eq!(journey.step(), CHALLENGE);
     let seen = sent(&mut *journey);
     assert_eq!((seen.path.as_str(), seen.payload.as_slice()), ("/acme/challenge/1", &b"{}"[..]));
     let challenge = json!({"type": "http-01", "url": format!("{BASE}/challenge/1"), "status": "processing"});
-    assert_eq!(reply(&mut *journey, 200, "", &challenge), Progress::Continues);
+    assert_eq!(reply(&mut *journey, 200, "", &challenge), StepProgress::Continues);
     let mut pauses = Vec::new();
     for fields in ["", "", "Retry-After: 3\r\n", "Retry-After: 0\r\n"] {
         assert_eq!(sent(&mut *journey).path, "/acme/authz/1");
-        assert_eq!(reply(&mut *journey, 200, fields, &authorization("pending", &name)), Progress::Continues);
+        assert_eq!(reply(&mut *journey, 200, fields, &authorization("pending", &name)), StepProgress::Continues);
         assert_eq!(journey.step(), CHALLENGE);
         pauses.push(paused(&mut *journey).as_millis());
     }
     assert_eq!(pauses, [100, 200, 3_000, 50]);
     sent(&mut *journey);
-    assert_eq!(reply(&mut *journey, 200, "", &authorization("valid", &name)), Progress::Done);
+    assert_eq!(reply(&mut *journey, 200, "", &authorization("valid", &name)), StepProgress::Done);
     assert!(is_over(&mut *journey));
     assert_eq!(observed(&scenario, "challenges answered"), "1");
 }
@@ -373,12 +376,12 @@ fn a_failed_validation_is_a_wrong_answer() {
     make_account(&mut *journey);
     let name = make_order(&mut *journey, "pending");
     sent(&mut *journey);
-    assert_eq!(reply(&mut *journey, 200, "", &authorization("pending", &name)), Progress::Done);
+    assert_eq!(reply(&mut *journey, 200, "", &authorization("pending", &name)), StepProgress::Done);
     sent(&mut *journey);
     let challenge = json!({"type": "http-01", "url": format!("{BASE}/challenge/1"), "status": "pending"});
-    assert_eq!(reply(&mut *journey, 200, "", &challenge), Progress::Continues);
+    assert_eq!(reply(&mut *journey, 200, "", &challenge), StepProgress::Continues);
     sent(&mut *journey);
-    let failed = Progress::Failed(Outcome::Wrong, "the authorization failed".to_owned());
+    let failed = StepProgress::Failed(Outcome::Wrong, "the authorization failed".to_owned());
     assert_eq!(reply(&mut *journey, 200, "", &authorization("invalid", &name)), failed);
 }
 
@@ -404,30 +407,30 @@ impl rcgen::PublicKeyData for PublicKey {
 }
 
 /// Goes on to the certificate, and returns the progress with this chain, which is made from the order's name and CSR.
-fn finalized(scenario: &AcmeEnroll, chain: impl FnOnce(&str, &[u8]) -> String) -> Progress {
+fn finalized(scenario: &AcmeEnroll, chain: impl FnOnce(&str, &[u8]) -> String) -> StepProgress {
     let mut journey = begin(scenario);
     make_account(&mut *journey);
     let name = make_order(&mut *journey, "ready");
     sent(&mut *journey);
-    assert_eq!(reply(&mut *journey, 200, "", &authorization("valid", &name)), Progress::Done);
+    assert_eq!(reply(&mut *journey, 200, "", &authorization("valid", &name)), StepProgress::Done);
     assert_eq!(journey.step(), FINALIZE);
     let seen = sent(&mut *journey);
     assert_eq!(seen.path, "/acme/order/1/finalize");
     let payload: Value = serde_json::from_slice(&seen.payload).unwrap();
     let csr = BASE64_URL_SAFE_NO_PAD.decode(payload["csr"].as_str().unwrap()).unwrap();
     let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:49:39 GMT\r\n";
-    assert_eq!(reply(&mut *journey, 200, date, &order("processing", &name)), Progress::Continues);
+    assert_eq!(reply(&mut *journey, 200, date, &order("processing", &name)), StepProgress::Continues);
     assert_eq!(paused(&mut *journey), Duration::from_secs(2));
     assert_eq!(sent(&mut *journey).path, "/acme/order/1");
     let mut valid = order("valid", &name);
     valid["certificate"] = format!("{BASE}/cert/1").into();
-    assert_eq!(reply(&mut *journey, 200, "", &valid), Progress::Done);
+    assert_eq!(reply(&mut *journey, 200, "", &valid), StepProgress::Done);
     assert_eq!(journey.step(), CERTIFICATE);
     let seen = sent(&mut *journey);
     assert!(seen.head.contains("\r\nAccept: application/pem-certificate-chain"), "{}", seen.head);
     let fields = "Content-Type: application/pem-certificate-chain\r\nReplay-Nonce: last\r\n";
     let progress = answer(&mut *journey, Method::Post, 200, fields, &chain(&name, &csr));
-    assert_eq!(is_over(&mut *journey), progress == Progress::Done);
+    assert_eq!(is_over(&mut *journey), progress == StepProgress::Done);
     progress
 }
 
@@ -442,14 +445,14 @@ fn a_finalized_order_ends_with_a_verified_certificate() {
         let leaf = CertificateParams::new([name.to_owned()]).unwrap();
         leaf.signed_by(&PublicKey::of(csr), &root).unwrap().pem() + &root.pem()
     };
-    assert_eq!(finalized(&scenario, signed), Progress::Done);
+    assert_eq!(finalized(&scenario, signed), StepProgress::Done);
     assert_eq!((claims(&scenario), observed(&scenario, "certificates verified")), (vec![1, 1, 1], "1 of 1".to_owned()));
     // The name is right, and the key is another's.
     let other = |name: &str, _: &[u8]| {
         let root = Authority::root(KeyType::EcdsaP256).unwrap();
         root.issue(KeyType::EcdsaP256, Purpose::Server, &[name]).unwrap().chain_pem + &root.pem()
     };
-    let Progress::Failed(Outcome::Wrong, flaw) = finalized(&scenario, other) else { panic!("it is right") };
+    let StepProgress::Failed(Outcome::Wrong, flaw) = finalized(&scenario, other) else { panic!("it is right") };
     assert!(flaw.contains("another key"), "{flaw}");
     assert_eq!(observed(&scenario, "certificates verified"), "1 of 2");
 }

@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
 use crate::provision::pki::Identity;
-use crate::scenario::journey::{Journey, Next, Progress};
+use crate::scenario::journey::{Journey, Next, StepProgress};
 use crate::scenario::unwanted;
 use crate::wire::handshake::{HandshakeFlow, Record};
 use crate::wire::http1::Response;
@@ -117,10 +117,10 @@ impl Loop {
     }
 
     /// Ends the step, and begins `next`.
-    fn go_on(&mut self, next: Step) -> Progress {
+    fn go_on(&mut self, next: Step) -> StepProgress {
         self.step = next;
         self.paused = false;
-        Progress::Done
+        StepProgress::Done
     }
 
     /// Returns the wait for the agent's next poll. Each agent polls at times of its own, evenly spread over the interval,
@@ -143,7 +143,7 @@ impl Loop {
         format!("/api/v1/agents/ag-loadtest-{:05}/{rest}", self.agent + 1)
     }
 
-    fn renewed(&mut self, response: &Response<'_>) -> Progress {
+    fn renewed(&mut self, response: &Response<'_>) -> StepProgress {
         let counts = &self.shared.counts;
         if response.status == 409 {
             count(&counts.refused_in_progress);
@@ -158,7 +158,7 @@ impl Loop {
     }
 
     /// Looks for this loop's job in the answer to a poll. A job of another loop is none: those that failed leave some.
-    fn polled(&mut self, response: &Response<'_>) -> Progress {
+    fn polled(&mut self, response: &Response<'_>) -> StepProgress {
         if response.status != 200 {
             return failed(response, 200);
         }
@@ -188,7 +188,7 @@ impl Loop {
         // The next request of this step is the next poll.
         self.paused = false;
         match (found, self.step) {
-            (None, _) => Progress::Continues,
+            (None, _) => StepProgress::Continues,
             (Some(_), Step::JobSeen) => self.go_on(Step::CsrSigned),
             (Some(job), _) => {
                 self.job = job;
@@ -197,7 +197,7 @@ impl Loop {
         }
     }
 
-    fn signed(&mut self, response: &Response<'_>) -> Progress {
+    fn signed(&mut self, response: &Response<'_>) -> StepProgress {
         match has_status(response, 202, "csr_signed") {
             Ok(()) => {
                 count(&self.shared.counts.signed);
@@ -208,7 +208,7 @@ impl Loop {
         }
     }
 
-    fn fetched(&mut self, response: &Response<'_>) -> Progress {
+    fn fetched(&mut self, response: &Response<'_>) -> StepProgress {
         if response.status != 200 {
             return failed(response, 200);
         }
@@ -252,7 +252,7 @@ impl Loop {
         Ok(identity)
     }
 
-    fn reported(&mut self, response: &Response<'_>) -> Progress {
+    fn reported(&mut self, response: &Response<'_>) -> StepProgress {
         match has_status(response, 200, "updated") {
             Ok(()) => {
                 count(&self.shared.counts.reported);
@@ -318,7 +318,7 @@ impl Journey for Loop {
         }
     }
 
-    fn answered(&mut self, _sent: Moment, end: Moment, response: &Response<'_>) -> Progress {
+    fn answered(&mut self, _sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress {
         self.at = end;
         match self.step {
             Step::Renew => self.renewed(response),
@@ -330,13 +330,13 @@ impl Journey for Loop {
         }
     }
 
-    fn connected(&mut self, record: &Record) -> Progress {
+    fn connected(&mut self, record: &Record) -> StepProgress {
         let (counts, shown) = (&self.shared.counts, record.certificate);
         // Another look follows, unless this one ends the step.
         self.paused = true;
         // A resumed handshake shows nothing: the certificate is that of its first one.
         if record.handshake.kind == HandshakeFlow::Resumed {
-            return Progress::Continues;
+            return StepProgress::Continues;
         }
         count(&counts.full_handshakes);
         let is_known = self.shared.fetched.borrow().contains_key(&shown);
@@ -351,10 +351,10 @@ impl Journey for Loop {
         }
         let is_old = is_known || self.daemon().is_some_and(|daemon| daemon.initial == shown);
         count(if is_old { &counts.showed_old } else { &counts.showed_unknown });
-        Progress::Continues
+        StepProgress::Continues
     }
 
-    fn ran(&mut self, result: Result<(), String>) -> Progress {
+    fn ran(&mut self, result: Result<(), String>) -> StepProgress {
         match result {
             Ok(()) => self.go_on(Step::Served),
             Err(why) => wrong(format!("installing the certificate failed: {why}")),
@@ -363,7 +363,7 @@ impl Journey for Loop {
 }
 
 /// Checks that an answer has the status code `due`, and the JSON `{"status": word}`.
-fn has_status(response: &Response<'_>, due: u16, word: &str) -> Result<(), Progress> {
+fn has_status(response: &Response<'_>, due: u16, word: &str) -> Result<(), StepProgress> {
     if response.status != due {
         return Err(failed(response, due));
     }
@@ -374,11 +374,11 @@ fn has_status(response: &Response<'_>, due: u16, word: &str) -> Result<(), Progr
 }
 
 /// Returns the failure of an answer whose status code is not `due`: the code says all.
-fn failed(response: &Response<'_>, due: u16) -> Progress {
-    Progress::Failed(unwanted(response.status, due), String::new())
+fn failed(response: &Response<'_>, due: u16) -> StepProgress {
+    StepProgress::Failed(unwanted(response.status, due), String::new())
 }
 
 /// Returns the failure of an answer with the right status code.
-fn wrong(flaw: impl Into<String>) -> Progress {
-    Progress::Failed(Outcome::Wrong, flaw.into())
+fn wrong(flaw: impl Into<String>) -> StepProgress {
+    StepProgress::Failed(Outcome::Wrong, flaw.into())
 }

@@ -7,7 +7,7 @@ use rustls::pki_types::UnixTime;
 use super::fetched::Expected;
 use super::*;
 use crate::provision::pki::{Authority, KeyType, Purpose};
-use crate::scenario::journey::{Next, Progress};
+use crate::scenario::journey::{Next, StepProgress};
 use crate::wire::handshake::{Handshake, HandshakeFlow, Record, certificate_id};
 use crate::wire::http1::Parser;
 use crate::wire::x509;
@@ -58,7 +58,7 @@ fn poll(journey: &mut dyn Journey) -> String {
     request(journey)
 }
 
-fn answer(journey: &mut dyn Journey, status: u16, body: &str) -> Progress {
+fn answer(journey: &mut dyn Journey, status: u16, body: &str) -> StepProgress {
     let mut parser = Parser::default();
     parser.start(Method::Get);
     let length = body.len();
@@ -91,14 +91,14 @@ const UPDATED: &str = r#"{"status":"updated"}"#;
 /// Drives a loop of agent `number` up to the fetch, which is the next request.
 fn up_to_fetch(journey: &mut dyn Journey, number: u64, job: &str) {
     request(journey);
-    assert_eq!(answer(journey, 202, RENEWED), Progress::Done);
+    assert_eq!(answer(journey, 202, RENEWED), StepProgress::Done);
     poll(journey);
     let due = jobs(&[(&format!("csr-{job}"), "Renewal", number, "AwaitingCSR")]);
-    assert_eq!(answer(journey, 200, &due), Progress::Done);
+    assert_eq!(answer(journey, 200, &due), StepProgress::Done);
     request(journey);
-    assert_eq!(answer(journey, 202, SIGNED), Progress::Done);
+    assert_eq!(answer(journey, 202, SIGNED), StepProgress::Done);
     poll(journey);
-    assert_eq!(answer(journey, 200, &jobs(&[(job, "Deployment", number, "Running")])), Progress::Done);
+    assert_eq!(answer(journey, 200, &jobs(&[(job, "Deployment", number, "Running")])), StepProgress::Done);
 }
 
 #[test]
@@ -109,26 +109,26 @@ fn a_loop_without_a_daemon_verifies_what_it_fetched() {
     let mut journey = scenario.begin(planned(0, 1), Moment::now());
     let journey = &mut *journey;
     assert!(request(journey).starts_with("POST /api/v1/certificates/cert-loadtest-deploy-00002/renew HTTP"));
-    assert_eq!(answer(journey, 202, RENEWED), Progress::Done);
+    assert_eq!(answer(journey, 202, RENEWED), StepProgress::Done);
     assert_eq!(journey.step(), 1);
     assert!(poll(journey).starts_with("GET /api/v1/agents/ag-loadtest-00002/work HTTP"));
-    assert_eq!(answer(journey, 200, r#"{"count":0,"jobs":[]}"#), Progress::Continues);
+    assert_eq!(answer(journey, 200, r#"{"count":0,"jobs":[]}"#), StepProgress::Continues);
     poll(journey);
-    assert_eq!(answer(journey, 200, &jobs(&[("job-1", "Renewal", 2, "AwaitingCSR")])), Progress::Done);
+    assert_eq!(answer(journey, 200, &jobs(&[("job-1", "Renewal", 2, "AwaitingCSR")])), StepProgress::Done);
     let csr = request(journey);
     assert!(csr.starts_with("POST /api/v1/agents/ag-loadtest-00002/csr HTTP"), "{csr}");
     assert!(csr.contains(r#""certificate_id":"cert-loadtest-deploy-00002","csr_pem":"-----BEGIN CERTIFICATE REQUEST"#));
-    assert_eq!(answer(journey, 202, SIGNED), Progress::Done);
+    assert_eq!(answer(journey, 202, SIGNED), StepProgress::Done);
     poll(journey);
-    assert_eq!(answer(journey, 200, &jobs(&[("job-2", "Deployment", 2, "Running")])), Progress::Done);
+    assert_eq!(answer(journey, 200, &jobs(&[("job-2", "Deployment", 2, "Running")])), StepProgress::Done);
     let fetch = "GET /api/v1/agents/ag-loadtest-00002/certificates/cert-loadtest-deploy-00002 HTTP";
     assert!(request(journey).starts_with(fetch));
-    assert_eq!(answer(journey, 200, &pem_answer(&chain)), Progress::Done);
+    assert_eq!(answer(journey, 200, &pem_answer(&chain)), StepProgress::Done);
     assert_eq!(STEPS[journey.step()], "report");
     let report = request(journey);
     assert!(report.starts_with("POST /api/v1/agents/ag-loadtest-00002/jobs/job-2/status HTTP"), "{report}");
     assert!(report.ends_with(r#"{"status":"Completed"}"#), "{report}");
-    assert_eq!(answer(journey, 200, UPDATED), Progress::Done);
+    assert_eq!(answer(journey, 200, UPDATED), StepProgress::Done);
     assert!(matches!(journey.next(&mut Vec::new()), Next::End));
     let claimed: Vec<u64> = scenario.claims().iter().map(|claim| claim.claimed).collect();
     assert_eq!(claimed, [1, 3, 1, 1]);
@@ -144,10 +144,10 @@ fn a_loop_ends_when_a_full_handshake_shows_its_certificate() {
     let journey = &mut *journey;
     up_to_fetch(journey, 1, "job-2");
     request(journey);
-    assert_eq!(answer(journey, 200, &pem_answer(&chain)), Progress::Done);
+    assert_eq!(answer(journey, 200, &pem_answer(&chain)), StepProgress::Done);
     assert_eq!(STEPS[journey.step()], "install");
     let Next::Run(task) = journey.next(&mut Vec::new()) else { panic!("nothing is installed") };
-    assert_eq!(journey.ran(task()), Progress::Done);
+    assert_eq!(journey.ran(task()), StepProgress::Done);
     assert_eq!(*installed.lock().unwrap(), std::slice::from_ref(&chain));
     assert_eq!(STEPS[journey.step()], "served");
     let leaf: rustls::pki_types::CertificateDer<'_> =
@@ -158,13 +158,13 @@ fn a_loop_ends_when_a_full_handshake_shows_its_certificate() {
         [(INITIAL, HandshakeFlow::Full), (99, HandshakeFlow::HelloRetry), (new, HandshakeFlow::Resumed)]
     {
         assert!(matches!(journey.next(&mut Vec::new()), Next::Connect(1)));
-        assert_eq!(journey.connected(&shown(certificate, kind)), Progress::Continues);
+        assert_eq!(journey.connected(&shown(certificate, kind)), StepProgress::Continues);
         assert!(matches!(journey.next(&mut Vec::new()), Next::Pause(_)));
     }
     assert!(matches!(journey.next(&mut Vec::new()), Next::Connect(1)));
-    assert_eq!(journey.connected(&shown(new, HandshakeFlow::Full)), Progress::Done);
+    assert_eq!(journey.connected(&shown(new, HandshakeFlow::Full)), StepProgress::Done);
     request(journey);
-    assert_eq!(answer(journey, 200, UPDATED), Progress::Done);
+    assert_eq!(answer(journey, 200, UPDATED), StepProgress::Done);
     let observed: Vec<String> =
         scenario.observations(&Measurement::default()).iter().map(ToString::to_string).collect();
     assert_eq!(observed[0], "full handshakes that still showed an earlier certificate: 1 of 3");
@@ -178,7 +178,7 @@ fn a_loop_ends_when_a_full_handshake_shows_its_certificate() {
 fn a_failed_installation_ends_the_loop_in_its_words() {
     let (scenario, _) = scenario(&[0]);
     let mut journey = scenario.begin(planned(0, 0), Moment::now());
-    let Progress::Failed(Outcome::Wrong, flaw) = journey.ran(Err("nginx: no space".to_owned())) else {
+    let StepProgress::Failed(Outcome::Wrong, flaw) = journey.ran(Err("nginx: no space".to_owned())) else {
         panic!("it failed")
     };
     assert!(flaw.contains("nginx: no space"), "{flaw}");
@@ -225,29 +225,29 @@ fn jobs_of_others_and_of_failed_loops_are_passed_over() {
     let (scenario, _) = scenario(&[1, 1]);
     let mut first = scenario.begin(planned(0, 1), Moment::now());
     assert!(!request(&mut *first).contains("force"));
-    assert_eq!(answer(&mut *first, 202, RENEWED), Progress::Done);
+    assert_eq!(answer(&mut *first, 202, RENEWED), StepProgress::Done);
     poll(&mut *first);
     // A deployment, before anything was signed, and a job of another certificate.
     let others = [("old", "Deployment", 2, "Running"), ("foreign", "Renewal", 1, "AwaitingCSR")];
-    assert_eq!(answer(&mut *first, 200, &jobs(&others)), Progress::Continues);
+    assert_eq!(answer(&mut *first, 200, &jobs(&others)), StepProgress::Continues);
     poll(&mut *first);
-    assert_eq!(answer(&mut *first, 200, &jobs(&[("own", "Renewal", 2, "AwaitingCSR"), others[1]])), Progress::Done);
+    assert_eq!(answer(&mut *first, 200, &jobs(&[("own", "Renewal", 2, "AwaitingCSR"), others[1]])), StepProgress::Done);
     request(&mut *first);
-    assert_eq!(answer(&mut *first, 500, "{}"), Progress::Failed(Outcome::Failed(500), String::new()));
+    assert_eq!(answer(&mut *first, 500, "{}"), StepProgress::Failed(Outcome::Failed(500), String::new()));
 
     // The certificate is still in renewal, and the job that was shown still waits.
     let mut second = scenario.begin(planned(1, 1), Moment::now());
     assert!(
         request(&mut *second).starts_with("POST /api/v1/certificates/cert-loadtest-deploy-00002/renew?force=true ")
     );
-    assert_eq!(answer(&mut *second, 202, RENEWED), Progress::Done);
+    assert_eq!(answer(&mut *second, 202, RENEWED), StepProgress::Done);
     poll(&mut *second);
     let both = [("own", "Renewal", 2, "AwaitingCSR"), ("newer", "Renewal", 2, "AwaitingCSR")];
-    assert_eq!(answer(&mut *second, 200, &jobs(&both[..1])), Progress::Continues);
+    assert_eq!(answer(&mut *second, 200, &jobs(&both[..1])), StepProgress::Continues);
     poll(&mut *second);
-    assert_eq!(answer(&mut *second, 200, &jobs(&both)), Progress::Done);
+    assert_eq!(answer(&mut *second, 200, &jobs(&both)), StepProgress::Done);
     request(&mut *second);
-    assert_eq!(answer(&mut *second, 202, SIGNED), Progress::Done);
+    assert_eq!(answer(&mut *second, 202, SIGNED), StepProgress::Done);
     let observed: Vec<String> =
         scenario.observations(&Measurement::default()).iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -257,7 +257,7 @@ fn jobs_of_others_and_of_failed_loops_are_passed_over() {
     // What was signed needs no force.
     let mut third = scenario.begin(planned(2, 1), Moment::now());
     assert!(!request(&mut *third).contains("force"));
-    assert_eq!(answer(&mut *third, 409, "{}"), Progress::Failed(Outcome::Failed(409), String::new()));
+    assert_eq!(answer(&mut *third, 409, "{}"), StepProgress::Failed(Outcome::Failed(409), String::new()));
     let observed = scenario.observations(&Measurement::default());
     assert_eq!(observed[0].to_string(), "renewals refused as already in progress: 1");
 }
@@ -268,18 +268,18 @@ fn wrong_answers_end_a_loop_with_their_flaw() {
     let begin = || scenario.begin(planned(0, 1), Moment::now());
     let mut journey = begin();
     request(&mut *journey);
-    let wrong = Progress::Failed(Outcome::Wrong, "its JSON has no status renewal_triggered".to_owned());
+    let wrong = StepProgress::Failed(Outcome::Wrong, "its JSON has no status renewal_triggered".to_owned());
     assert_eq!(answer(&mut *journey, 202, r#"{"status":"x"}"#), wrong);
     for (status, outcome) in [(429, Outcome::Refused), (200, Outcome::Failed(200)), (403, Outcome::Failed(403))] {
         let mut journey = begin();
         request(&mut *journey);
-        assert_eq!(answer(&mut *journey, status, RENEWED), Progress::Failed(outcome, String::new()));
+        assert_eq!(answer(&mut *journey, status, RENEWED), StepProgress::Failed(outcome, String::new()));
     }
     let mut journey = begin();
     request(&mut *journey);
     answer(&mut *journey, 202, RENEWED);
     poll(&mut *journey);
-    let wrong = Progress::Failed(Outcome::Wrong, "its JSON is no list of jobs".to_owned());
+    let wrong = StepProgress::Failed(Outcome::Wrong, "its JSON is no list of jobs".to_owned());
     assert_eq!(answer(&mut *journey, 200, "{}"), wrong);
 }
 
@@ -295,7 +295,7 @@ fn each_agent_polls_at_times_of_its_own() {
             parser.start(Method::Get);
             let head = format!("HTTP/1.1 202 x\r\nContent-Length: {}\r\n\r\n{RENEWED}", RENEWED.len());
             parser.feed(head.as_bytes()).unwrap();
-            assert_eq!(journey.answered(at, at, &parser.response().unwrap()), Progress::Done);
+            assert_eq!(journey.answered(at, at, &parser.response().unwrap()), StepProgress::Done);
             let Next::Pause(span) = journey.next(&mut Vec::new()) else { panic!("no wait") };
             let due_ns = (at + span).as_ns();
             assert_eq!(due_ns % 1_000_000_000, agent * 250_000_000, "{agent} at {at_ms}");

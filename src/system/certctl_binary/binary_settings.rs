@@ -1,6 +1,7 @@
 //! certctl's settings that differ from its defaults: those that a load test needs, and the user's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
@@ -68,7 +69,11 @@ const OURS: [&str; 11] = [
 
 /// The settings of a certctl that is started, by name, beside those by which the suite reaches it.
 #[derive(Clone, Debug)]
-pub struct ChosenSettings(BTreeMap<String, String>);
+pub struct ChosenSettings {
+    all: BTreeMap<String, String>,
+    /// The names of the user's.
+    given: BTreeSet<String>,
+}
 
 impl ChosenSettings {
     /// Takes the user's settings, each `NAME=VALUE`, over those that a load test needs. Values that look secret are
@@ -81,6 +86,7 @@ impl ChosenSettings {
         let needed = NEEDED.into_iter().chain(LOOPS.map(|name| (name, DAY)));
         let mut all: BTreeMap<String, String> =
             needed.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut names = BTreeSet::new();
         // A variable with one a line ends with a line end, or is empty.
         for setting in given.iter().filter(|setting| !setting.trim().is_empty()) {
             let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -106,23 +112,40 @@ impl ChosenSettings {
                 .with_hint("leave it out, or start certctl yourself and give its URL, https://host:port"));
             }
             all.insert(name.to_owned(), value.to_owned());
+            names.insert(name.to_owned());
         }
-        Ok(Self(all))
+        Ok(Self { all, given: names })
+    }
+
+    /// Sets what a workload needs, unless the user has set it.
+    pub fn suggest(&mut self, name: &str, value: &str) {
+        if !self.given.contains(name) {
+            self.all.insert(name.to_owned(), value.to_owned());
+        }
     }
 
     /// Returns every setting.
     pub fn all(&self) -> &BTreeMap<String, String> {
-        &self.0
+        &self.all
     }
 
     /// Returns every setting for results: values that look secret are hidden.
     pub fn shown(&self) -> Map<String, Value> {
-        self.0.iter().map(|(name, value)| (name.clone(), shown(name, value).into())).collect()
+        self.all.iter().map(|(name, value)| (name.clone(), shown(name, value).into())).collect()
+    }
+
+    /// Returns the setting that dates the acknowledgement of a demo, where the settings have one without a date: certctl
+    /// demands one of the last day, and that it be given anew at each start.
+    pub(super) fn acknowledgement(&self) -> Option<(&'static str, String)> {
+        const DATE: &str = "CERTCTL_DEMO_MODE_ACK_TS";
+        let acknowledges = self.all.get("CERTCTL_DEMO_MODE_ACK").is_some_and(|value| value == "true");
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        (acknowledges && !self.all.contains_key(DATE)).then(|| (DATE, now_s.to_string()))
     }
 
     /// Returns the most connections that the server opens to its database.
     pub(super) fn pool(&self) -> u32 {
-        self.0.get(POOL.0).and_then(|value| value.parse().ok()).unwrap_or(POOL.1)
+        self.all.get(POOL.0).and_then(|value| value.parse().ok()).unwrap_or(POOL.1)
     }
 }
 
@@ -182,6 +205,25 @@ mod tests {
         assert_eq!([value("CERTCTL_NEW"), value("GOGC")], [Some(""), Some("off")]);
         assert_eq!(value("CERTCTL_SCHEDULER_RETRY_INTERVAL"), Some(DAY));
         assert_eq!(settings.pool(), 50);
+    }
+
+    #[test]
+    fn what_a_workload_needs_gives_way_to_the_users() {
+        let given = ["CERTCTL_KEYGEN_MODE=agent".to_owned()];
+        let mut settings = ChosenSettings::new(&given, FlagNames::CERTCTL).unwrap();
+        assert_eq!(settings.acknowledgement(), None);
+        for (name, value) in
+            [("CERTCTL_KEYGEN_MODE", "server"), ("CERTCTL_LOG_LEVEL", "info"), ("CERTCTL_DEMO_MODE_ACK", "true")]
+        {
+            settings.suggest(name, value);
+        }
+        assert_eq!((&*settings.all()["CERTCTL_KEYGEN_MODE"], &*settings.all()["CERTCTL_LOG_LEVEL"]), ("agent", "info"));
+        // The date is no setting of the run: it would be another at each start.
+        let (name, date) = settings.acknowledgement().unwrap();
+        assert_eq!((name, settings.all().contains_key(name)), ("CERTCTL_DEMO_MODE_ACK_TS", false));
+        assert!(date.parse::<u64>().unwrap() > 1_700_000_000, "{date}");
+        settings.suggest(name, "1");
+        assert_eq!(settings.acknowledgement(), None);
     }
 
     #[test]

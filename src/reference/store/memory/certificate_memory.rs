@@ -25,9 +25,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// Returns a table of so many certificates, as `seed/01_bulk_renewal_certs.sql` has them, and so many more that agents
-    /// deploy, as `seed/03_deploy_loop.sql` has them.
-    pub fn seeded(certificates: u32, deployments: u32, now: SystemTime, targets: &Targets) -> Self {
+    /// Returns a table of so many certificates as `seed/01_bulk_renewal_certs.sql` has them, as `seed/03_deploy_loop.sql` has
+    /// them, and as `seed/04_job_drain.sql` has them.
+    pub fn seeded([certificates, deployments, drain]: [u32; 3], now: SystemTime, targets: &Targets) -> Self {
         let mut table = Self::default();
         for n in 1..=deployments {
             table.add(certificate_to_deploy(n, now));
@@ -35,6 +35,10 @@ impl Table {
         for n in 1..=certificates {
             let target_ids = Some(targets.of_certificate(n).into_iter().collect());
             table.add(Certificate { target_ids, ..seeded_certificate(n, certificates, now) });
+        }
+        for n in 1..=drain {
+            let target_ids = Some(targets.of_drained(n).into_iter().collect());
+            table.add(Certificate { target_ids, ..drained_certificate(n, now) });
         }
         table
     }
@@ -143,6 +147,13 @@ fn key(certificate: &Certificate, order: Order) -> (Option<SystemTime>, &str) {
     }
 }
 
+/// Returns certificate `n` of a job drain: out of reach of a renewal scan, and older than all others.
+fn drained_certificate(n: u32, now: SystemTime) -> Certificate {
+    let after = Duration::from_secs(n.into());
+    let certificate = certificate_of(("loadtest-drain", "job-drain"), n, now - 48 * HOUR - after);
+    Certificate { expires_at: now + 40 * 24 * HOUR + after, ..certificate }
+}
+
 /// Returns certificate `n` of `all`.
 fn seeded_certificate(n: u32, all: u32, now: SystemTime) -> Certificate {
     let created_at = now - Duration::from_secs(u64::from(all - n) + 1);
@@ -164,7 +175,6 @@ fn certificate_to_deploy(n: u32, now: SystemTime) -> Certificate {
 /// Returns certificate `n` of a seed whose names begin so and whose batch is called so. It expires when it was created.
 fn certificate_of((start, batch): (&str, &str), n: u32, created_at: SystemTime) -> Certificate {
     let host = format!("{start}-{n:05}.example.test");
-    let tags = [("source", "certctl-bench"), ("batch", batch)];
     Certificate {
         id: format!("cert-{start}-{n:05}"),
         name: host.clone(),
@@ -179,7 +189,7 @@ fn certificate_of((start, batch): (&str, &str), n: u32, created_at: SystemTime) 
         profile_id: None,
         status: "Active".to_owned(),
         expires_at: created_at,
-        tags: tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        tags: tags(batch),
         last_renewal_at: None,
         last_deployment_at: None,
         revoked_at: None,
@@ -190,6 +200,11 @@ fn certificate_of((start, batch): (&str, &str), n: u32, created_at: SystemTime) 
     }
 }
 
+/// Returns the tags of a seed's certificates.
+fn tags(batch: &str) -> BTreeMap<String, String> {
+    [("source", "certctl-bench"), ("batch", batch)].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,7 +212,8 @@ mod tests {
     #[test]
     fn seed_spreads_expiry_over_thirty_days() {
         let now = SystemTime::now();
-        let rows: Vec<Certificate> = Table::seeded(10_000, 0, now, &Targets::default()).rows.into_values().collect();
+        let rows: Vec<Certificate> =
+            Table::seeded([10_000, 0, 0], now, &Targets::default()).rows.into_values().collect();
         assert_eq!((rows.len(), rows[0].id.as_str()), (10_000, "cert-loadtest-bulk-00001"));
         let expiries: HashSet<SystemTime> = rows.iter().map(|row| row.expires_at).collect();
         assert_eq!(expiries.len(), 10_000);
