@@ -227,8 +227,8 @@ pub struct LoadFlags {
     /// Send no more requests than this, warm-up included, and judge what was measured by then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
-    /// Agents to have, and in agent_storm and job_drain to send, in deploy_loop to deploy [default: 5000; deploy_loop as
-    /// many as --rate takes]. A running certctl needs as many seeds: certctl-bench seed --agents N.
+    /// Agents to have, and in agent_storm and job_drain to send, in deploy_loop to deploy [default: 5000; deploy_loop
+    /// as many as --rate takes]. A running certctl needs as many seeds: certctl-bench seed --agents N.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_AGENTS")]
     pub agents: Option<u64>,
@@ -390,8 +390,8 @@ impl LoadFlags {
         profile.map_or_else(|| Ok(spread.at(rate)), |choice| self.varying(choice, spread, window))
     }
 
-    /// Returns the pattern of arrivals at the rate of a profile, over a window of this length. A smoke run, whose window
-    /// is short, has the profile's times brought forward.
+    /// Returns the pattern of arrivals at the rate of a profile, over a window of this length. A smoke run, whose
+    /// window is short, has the profile's times brought forward.
     ///
     /// # Errors
     /// If the profile's file cannot be read or is none, or the window is too short for the profile (kind `Usage`).

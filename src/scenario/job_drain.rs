@@ -1,8 +1,8 @@
-//! `job_drain`: many certificates are put into renewal at once, while a fleet of agents lives on beside it: until the last
-//! one is renewed.
+//! `job_drain`: many certificates are put into renewal at once, while a fleet of agents lives on beside it: until the
+//! last one is renewed.
 //!
-//! Two workloads share the state of one drain: the [`DrainFleet`], whose polls show work and whose agents do it, and the
-//! [`Wave`], which puts the certificates into renewal.
+//! Two workloads share the state of one drain: the [`DrainFleet`], whose polls show work and whose agents do it, and
+//! the [`Wave`], which puts the certificates into renewal.
 
 mod agent;
 mod completions;
