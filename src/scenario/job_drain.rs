@@ -176,7 +176,7 @@ impl Drain {
         }
     }
 
-    /// Returns the part of a request that starts at `start`.
+    /// Returns the part of the run that a request belongs to which starts at `start`.
     fn part(&self, start: Moment) -> Part {
         match (self.wave.get(), self.drained()) {
             (Some(wave), _) if start < wave => Part::Before,
