@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(shown.until(at(0), &[0, 1]), Value::Duration(Duration::ZERO));
         assert_eq!(shown.after_confirmation(), 1);
     }
+
     #[test]
     fn a_revocation_that_failed_does_not_lengthen_the_time() {
         let mut shown = Shown::new(2);
