@@ -124,6 +124,8 @@ pub struct DrainPlan {
     pub certificates: u64,
     /// The time for which deployments are awaited once the last certificate is renewed: in it, each agent polls.
     pub deployments: Duration,
+    /// The time after which an agent begins no further job of a poll, and leaves the rest to its next one.
+    pub round: Duration,
 }
 
 /// The state of a drain, which its workloads share.
@@ -291,7 +293,7 @@ impl DrainFleet {
 
 impl Journeys for DrainFleet {
     fn begin(&self, planned: PlannedRequest, start: Moment) -> Box<dyn Journey> {
-        Agents::begin(&self.0, planned, self.drain().phase(start))
+        Agents::begin(&self.0, planned, start)
     }
 }
 

@@ -81,11 +81,14 @@ impl Agents {
     }
 
     /// Begins the journey of an arrival.
-    pub(super) fn begin(agents: &Rc<Self>, planned: PlannedRequest, phase: Phase) -> Box<dyn Journey> {
-        let agents = agents.clone();
+    pub(super) fn begin(agents: &Rc<Self>, planned: PlannedRequest, start: Moment) -> Box<dyn Journey> {
+        let (agents, phase) = (agents.clone(), agents.drain.phase(start));
         match planned.step {
             HEARTBEAT => Box::new(Heartbeat { agents, planned, phase, is_over: false }),
-            _ => Box::new(Round { agents, planned, phase, polled: false, todo: VecDeque::new() }),
+            _ => {
+                let over_from = start + agents.drain.plan.round;
+                Box::new(Round { agents, planned, phase, over_from, polled: false, todo: VecDeque::new() })
+            }
         }
     }
 
@@ -164,6 +167,8 @@ struct Round {
     agents: Rc<Agents>,
     planned: PlannedRequest,
     phase: Phase,
+    /// The moment from which no further job is begun.
+    over_from: Moment,
     /// True once the poll was answered.
     polled: bool,
     /// The jobs that are left, the one under way first.
@@ -217,7 +222,26 @@ impl Round {
             Some(Todo::Report(_)) => self.agents.drain.reported(end),
             None => {}
         }
+        // A further job would have too little time before the deadline of the whole round. A late poll alone does not end
+        // a round: an agent whose polls are slow would do nothing at all.
+        if end >= self.over_from {
+            self.put_off();
+        }
         StepProgress::Done
+    }
+
+    /// Leaves the jobs that are left to the agent's next round. certctl shows a signing request's job again, but a
+    /// deployment's never.
+    fn put_off(&mut self) {
+        let left = self.todo.drain(..).filter_map(|todo| match todo {
+            Todo::Report(job) => Some(job),
+            Todo::Sign(_) => None,
+        });
+        let left: Vec<String> = left.collect();
+        if !left.is_empty() {
+            let number = self.agents.number(self.planned);
+            self.agents.unreported.borrow_mut().entry(number).or_default().extend(left);
+        }
     }
 }
 
@@ -264,17 +288,9 @@ impl Journey for Round {
     }
 }
 
-/// A round may end anywhere, at a timeout too. certctl shows a signing request's job again, but a deployment's never.
+/// A round may end anywhere, at a timeout too.
 impl Drop for Round {
     fn drop(&mut self) {
-        let left = self.todo.drain(..).filter_map(|todo| match todo {
-            Todo::Report(job) => Some(job),
-            Todo::Sign(_) => None,
-        });
-        let left: Vec<String> = left.collect();
-        if !left.is_empty() {
-            let number = self.agents.number(self.planned);
-            self.agents.unreported.borrow_mut().entry(number).or_default().extend(left);
-        }
+        self.put_off();
     }
 }
