@@ -113,6 +113,17 @@ impl Phase {
     }
 }
 
+/// The state of a certificate's signing request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestState {
+    /// None was submitted.
+    Due,
+    /// One was submitted, and no answer says that it was signed.
+    Submitted,
+    /// One was signed.
+    Signed,
+}
+
 /// The size of a drain, and its end.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainPlan {
@@ -132,8 +143,8 @@ pub struct DrainPlan {
 pub struct Drain {
     plan: DrainPlan,
     wave: Cell<Option<Moment>>,
-    /// True for each certificate whose signing request was signed.
-    signed: RefCell<Vec<bool>>,
+    /// The state of each certificate's signing request.
+    requests: RefCell<Vec<RequestState>>,
     left: Cell<u64>,
     /// Answers that a signing request was signed.
     answers: Cell<u64>,
@@ -156,7 +167,7 @@ impl Drain {
         Self {
             plan,
             wave: Cell::default(),
-            signed: RefCell::new(vec![false; plan.certificates as usize]),
+            requests: RefCell::new(vec![RequestState::Due; plan.certificates as usize]),
             left: Cell::new(plan.certificates),
             answers: Cell::default(),
             drained: Cell::default(),
@@ -188,11 +199,32 @@ impl Drain {
         }
     }
 
-    /// Takes note that a certificate's signing request was signed by `end`.
+    /// Takes note that a certificate's signing request is submitted.
+    fn submitted(&self, number: u64) {
+        let state = &mut self.requests.borrow_mut()[(number - 1) as usize];
+        if *state == RequestState::Due {
+            *state = RequestState::Submitted;
+        }
+    }
+
+    /// Takes note of an answer, by `end`, that a certificate's signing request was signed.
     fn signed(&self, number: u64, end: Moment) {
         self.answers.set(self.answers.get() + 1);
-        let was_signed = std::mem::replace(&mut self.signed.borrow_mut()[(number - 1) as usize], true);
-        if !was_signed {
+        self.renewed(number, end);
+    }
+
+    /// Takes note that a poll showed a deployment of a certificate by `end`: its signing request was signed, though the
+    /// answer was lost. A deployment that comes before any request is of an earlier run.
+    fn deploying(&self, number: u64, end: Moment) {
+        let state = self.requests.borrow()[(number - 1) as usize];
+        if state == RequestState::Submitted {
+            self.renewed(number, end);
+        }
+    }
+
+    fn renewed(&self, number: u64, end: Moment) {
+        let state = &mut self.requests.borrow_mut()[(number - 1) as usize];
+        if std::mem::replace(state, RequestState::Signed) != RequestState::Signed {
             self.left.set(self.left.get() - 1);
             if self.left.get() == 0 {
                 self.drained.set(Some(end));

@@ -102,11 +102,11 @@ impl Agents {
         ((1..=self.drain.plan.certificates).contains(&number) && id == certificate_id(number)).then_some(number)
     }
 
-    /// Returns what an agent does about a job that a poll shows; `None` if nothing.
+    /// Returns what an agent does about a job that a poll has shown by `end`; `None` if nothing.
     ///
     /// # Errors
     /// If the job is not what certctl may show; the error has the flaw in words.
-    fn todo(&self, item: Item) -> Result<Option<Todo>, String> {
+    fn todo(&self, item: Item, end: Moment) -> Result<Option<Todo>, String> {
         let number = self.certificate(&item.certificate_id);
         let awaits_request = item.status == "AwaitingCSR";
         if !awaits_request && item.kind != "Deployment" {
@@ -121,6 +121,7 @@ impl Agents {
             if item.id.is_empty() || item.id.len() > LONGEST_ID || !item.id.bytes().all(fits) {
                 return Err("the id of a job is none".to_owned());
             }
+            self.drain.deploying(number, end);
             return Ok(Some(Todo::Report(item.id)));
         }
         match self.drain.plan.keys {
@@ -177,7 +178,7 @@ struct Round {
 
 impl Round {
     /// Takes the answer to the poll.
-    fn take_work(&mut self, sent: Moment, response: &Response<'_>) -> StepProgress {
+    fn take_work(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress {
         let agents = self.agents.clone();
         let outcome = agents.storm.judge(self.planned, sent, response);
         if outcome != Outcome::Ok {
@@ -192,7 +193,7 @@ impl Round {
         self.todo.extend(earlier.into_iter().map(Todo::Report));
         let mut flaw = None;
         for item in work.jobs {
-            match agents.todo(item) {
+            match agents.todo(item, end) {
                 Ok(todo) => {
                     let deployment = matches!(todo, Some(Todo::Report(_)));
                     agents.drain.delivered.set(agents.drain.delivered.get() + u64::from(deployment));
@@ -267,6 +268,7 @@ impl Journey for Round {
         let number = self.agents.number(self.planned);
         let (path, body) = match self.todo.front() {
             Some(Todo::Sign(certificate)) => {
+                self.agents.drain.submitted(*certificate);
                 let body = self.agents.requests.get((certificate - 1) as usize);
                 (csr_path(number), body.map_or("{}", String::as_str))
             }
@@ -280,7 +282,7 @@ impl Journey for Round {
     }
 
     fn answered(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress {
-        if self.polled { self.take_answer(end, response) } else { self.take_work(sent, response) }
+        if self.polled { self.take_answer(end, response) } else { self.take_work(sent, end, response) }
     }
 
     fn longest_answer(&self) -> usize {

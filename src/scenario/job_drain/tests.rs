@@ -161,6 +161,31 @@ fn a_request_that_is_not_signed_stays_to_be_done() {
 }
 
 #[test]
+fn a_deployment_stands_for_an_answer_that_was_lost() {
+    let drain = drain(Keys::Agent, 1, 2);
+    let fleet = fleet(&drain);
+    drain.begin(at(10));
+    let mut cut_off = Driven::begin(&fleet, 0, POLL, 11);
+    cut_off.request();
+    // The deployment of certificate 2 is of an earlier run: nothing was submitted for it yet.
+    let work = jobs(&[("job-a", "Renewal", 1, "AwaitingCSR"), ("job-b", "Deployment", 2, "Running")]);
+    assert_eq!(cut_off.answer(11, 200, &work), StepProgress::Done);
+    assert_eq!((cut_off.step(), cut_off.request().is_some()), ("csr", true));
+    drop(cut_off);
+    assert_eq!((drain.completed(), drain.drained()), (0, None));
+    let mut next = Driven::begin(&fleet, 0, POLL, 40);
+    next.request();
+    let work = jobs(&[("job-c", "Deployment", 1, "Running"), ("job-d", "Renewal", 2, "AwaitingCSR")]);
+    assert_eq!(next.answer(41, 200, &work), StepProgress::Done);
+    assert_eq!((drain.completed(), drain.answers.get()), (1, 0));
+    for answer in [(200, UPDATED), (200, UPDATED), (202, SIGNED)] {
+        assert!(next.request().is_some());
+        assert_eq!(next.answer(42, answer.0, answer.1), StepProgress::Done);
+    }
+    assert_eq!((drain.completed(), drain.answers.get(), drain.drained()), (2, 1, Some(at(42))));
+}
+
+#[test]
 fn a_long_round_leaves_the_rest_to_the_next_one() {
     let drain = drain(Keys::Agent, 1, 4);
     let fleet = fleet(&drain);
