@@ -195,7 +195,8 @@ fn a_failed_signature_ends_its_loop_and_forces_the_next() {
     assert_eq!((outcome(&summary, "failed (500)"), outcome(&summary, "ok")), (16, 4), "{}", finished.stdout);
     assert_eq!(outcome_of(step(&summary, "csr signed"), "failed (500)"), 16);
     let state = certctl.state.lock().unwrap();
-    assert_eq!((state.forced, state.refused_in_progress), (4, 0));
+    // Without a database the first loop of each of the 21 agents is forced too.
+    assert_eq!((state.forced, state.refused_in_progress), (21 + 4, 0));
 }
 
 /// The time in which any machine comes to the last step but one.

@@ -276,7 +276,7 @@ impl Journey for Loop {
         match self.step {
             Step::Renew => {
                 let mut agent = self.shared.agents[self.agent].borrow_mut();
-                // A loop that failed may have left the certificate in renewal, which refuses another one.
+                // A loop that failed or was cut off may have left the certificate in renewal, which refuses another.
                 let force = if std::mem::replace(&mut agent.unfinished, true) { "?force=true" } else { "" };
                 drop(agent);
                 let path = format!("/api/v1/certificates/{}/renew{force}", self.certificate);
