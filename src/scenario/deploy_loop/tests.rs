@@ -230,6 +230,10 @@ fn jobs_of_others_and_of_failed_loops_are_passed_over() {
     assert!(!request(&mut *first).contains("force"));
     assert_eq!(answer(&mut *first, 202, RENEWED), StepProgress::Done);
     poll(&mut *first);
+    // Go escapes an ampersand.
+    let escaped = r#"{"count":1,"jobs":[{"id":"f","type":"Renewal","certificate_id":"a\u0026b","status":"Running"}]}"#;
+    assert_eq!(answer(&mut *first, 200, escaped), StepProgress::Continues);
+    poll(&mut *first);
     // A deployment, before anything was signed, and a job of another certificate.
     let others = [("old", "Deployment", 2, "Running"), ("foreign", "Renewal", 1, "AwaitingCSR")];
     assert_eq!(answer(&mut *first, 200, &jobs(&others)), StepProgress::Continues);
@@ -255,7 +259,7 @@ fn jobs_of_others_and_of_failed_loops_are_passed_over() {
         scenario.observations(&Measurement::default()).iter().map(ToString::to_string).collect();
     assert_eq!(
         observed,
-        ["jobs of failed loops that polls showed: 1", "jobs of other certificates that polls showed: 1"]
+        ["jobs of failed loops that polls showed: 1", "jobs of other certificates that polls showed: 2"]
     );
     // What was signed needs no force.
     let mut third = scenario.begin(planned(2, 1), Moment::now());

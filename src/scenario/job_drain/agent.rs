@@ -9,6 +9,7 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::super::agent_jobs::{AWAITING_CSR, AgentJob, AgentJobs, DEPLOYMENT};
 use super::super::agent_storm::{AgentStorm, Fleet, HEARTBEAT, POLL};
 use super::super::journey::{Journey, Next, StepProgress};
 use super::super::{Scenario as _, other_type, unwanted};
@@ -37,22 +38,6 @@ pub(super) struct Agents {
     /// Deployments by agent that are still to be reported.
     unreported: RefCell<HashMap<u64, Vec<String>>>,
     pub(super) check: RefCell<Option<Check>>,
-}
-
-/// The answer to a poll.
-#[derive(Deserialize)]
-struct Work {
-    jobs: Vec<Item>,
-}
-
-/// A job that a poll shows, without what this agent does not need.
-#[derive(Deserialize)]
-struct Item {
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    certificate_id: String,
-    status: String,
 }
 
 /// A job that an agent has to do.
@@ -106,10 +91,10 @@ impl Agents {
     ///
     /// # Errors
     /// If the job is not what certctl may show; the error has the flaw in words.
-    fn todo(&self, item: Item, end: Moment) -> Result<Option<Todo>, String> {
+    fn todo(&self, item: AgentJob, end: Moment) -> Result<Option<Todo>, String> {
         let number = self.certificate(&item.certificate_id);
-        let awaits_request = item.status == "AwaitingCSR";
-        if !awaits_request && item.kind != "Deployment" {
+        let awaits_request = item.status == AWAITING_CSR;
+        if !awaits_request && item.kind != DEPLOYMENT {
             return Ok(None);
         }
         let Some(number) = number else {
@@ -184,7 +169,7 @@ impl Round {
         if outcome != Outcome::Ok {
             return StepProgress::Failed(outcome, agents.storm.flaw(self.planned, response));
         }
-        let Ok(work) = serde_json::from_slice::<Work>(response.body) else {
+        let Ok(work) = serde_json::from_slice::<AgentJobs>(response.body) else {
             return StepProgress::Failed(Outcome::Wrong, "its JSON is not a list of jobs".to_owned());
         };
         self.polled = true;
