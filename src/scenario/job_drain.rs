@@ -267,6 +267,8 @@ impl Drain {
             return vec![Observation { name: DRAINED, value: Value::Never }];
         };
         let drained = self.drained().map(|drained| drained - wave);
+        // What certctl completes by itself may be counted between these two.
+        let left = self.plan.certificates.saturating_sub(self.completed());
         let count = |name, count| Observation { name, value: Value::Count(count) };
         let mut observations =
             vec![Observation { name: DRAINED, value: drained.map_or(Value::Never, Value::Duration) }];
@@ -275,7 +277,7 @@ impl Drain {
                 name: "renewal jobs completed per second, until drained",
                 value: Value::PerSecond(self.plan.certificates as f64 / span_s),
             }),
-            None => observations.push(count("renewal jobs left", self.plan.certificates - self.completed())),
+            None => observations.push(count("renewal jobs left", left)),
         }
         observations.push(Observation {
             name: "deployments reported by agents",
@@ -286,7 +288,7 @@ impl Drain {
             value: Value::Duration(deployed - wave),
         }));
         for (name, number) in [
-            ("deployment jobs that no poll showed: certctl's job processor took them", self.taken.get()),
+            ("deployment jobs taken by certctl's job processor, or by a poll whose answer was lost", self.taken.get()),
             (PENDING, if self.plan.keys == Keys::Agent { self.pending.get() } else { 0 }),
             ("jobs of other certificates that polls showed", self.foreign.get()),
         ] {
