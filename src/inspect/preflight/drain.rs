@@ -14,7 +14,7 @@ const ACKNOWLEDGEMENT: &str = "CERTCTL_DEMO_MODE_ACK";
 impl Inspection<'_> {
     /// Checks that the first and the last of `certificates` are there, and map to targets of the first `agents`. With a
     /// database the run maps them itself.
-    pub(super) async fn drain_is_seeded(&mut self, certificates: u64, agents: u64) -> Result<()> {
+    pub(in crate::inspect) async fn drain_is_seeded(&mut self, certificates: u64, agents: u64) -> Result<()> {
         for number in [1, certificates] {
             self.drain_certificate(number, certificates, agents).await?;
         }
