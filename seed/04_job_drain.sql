@@ -1,7 +1,8 @@
--- The certificates of a drain: as many as the setting certctl_bench.drain says, and none without it, named
--- cert-loadtest-drain-00001 and so on; one target for each of the first agents of the fleet (02_agent_fleet.sql), as many
--- as certctl_bench.drain_agents says; and mappings, which deal the certificates out to these targets in turn. certctl shows an agent only the jobs of certificates that map to a
--- target of its own, and has no API for mappings. See README.md.
+-- The certificates of a job drain: as many as the setting certctl_bench.drain says, and none without it, named
+-- cert-loadtest-drain-00001 and so on; one target for each of the first agents of the fleet (02_agent_fleet.sql), as
+-- many as certctl_bench.drain_agents says; and mappings, which deal the certificates out to these targets in turn.
+-- certctl shows an agent only the jobs of certificates that map to a target of its own, and has no API for mappings. See
+-- README.md.
 
 INSERT INTO managed_certificates (
     id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id, status, expires_at, tags,

@@ -33,7 +33,7 @@
 //! | [`cli`] | flags, and one file for each command |
 //!
 //! `src/reference/` and `src/f5_mock/` are programs of their own: the reference server, which a run starts by default,
-//! and the mock of an F5 that `connector_tier` loads.
+//! and the mock of an F5 that `connector_tier` loads and `deploy_loop` deploys to.
 
 #![warn(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! OCSP answers, revocation lists and certificates: refused or read, and never a panic. What nobody signed is no status.
+//! OCSP answers, revocation lists and certificates: refused or read, and never a panic. What nobody signed is no
+//! status.
 //!
 //! Input: a byte for the reader, and the bytes.
 

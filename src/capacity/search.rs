@@ -1,5 +1,5 @@
-//! The search for the highest rate that holds: from the points so far follows the next rate, or the conclusion. Pure: it
-//! knows no clock and no socket.
+//! The search for the highest rate that holds: from the points so far follows the next rate, or the conclusion. Pure:
+//! it knows no clock and no socket.
 //!
 //! Rates rise by a factor until one is breached (or fall until one holds), and the bracket is then bisected on a
 //! logarithmic scale. A point is a vote on its rate: one vote steers the search, and only two votes with a majority

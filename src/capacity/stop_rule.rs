@@ -11,7 +11,8 @@ use crate::run::Workload;
 
 /// Samples beyond those that a quantile needs, as a share of them: a few arrivals fail, and random ones come short.
 const SPARE_SAMPLES: f64 = 0.1;
-/// Arrivals beyond the bound on those in flight, in standard deviations of their number: random arrivals come in bursts.
+/// Arrivals beyond the bound on those in flight, in standard deviations of their number: random arrivals come in
+/// bursts.
 const SPARE_DEVIATIONS: f64 = 4.0;
 
 /// Returns the rate of a workload's arrivals, per second.

@@ -168,7 +168,7 @@ pub fn run(flags: CapacityFlags) -> Result<u8> {
                 BulkRenewalFlags::NAME,
                 DeployLoopFlags::NAME,
             ];
-            Err(Error::usage(format!("--bench {other}: no bench target of that name loads a certctl at a rate"))
+            Err(Error::usage(format!("--bench {other}: no bench target of that name has a capacity to search"))
                 .with_hint(format!("give one of {}", names.join(", "))))
         }
     }

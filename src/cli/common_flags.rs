@@ -207,7 +207,7 @@ pub struct LoadFlags {
     #[arg(long, value_parser = duration_or_zero, env = "CERTCTL_BENCH_WARM_UP")]
     pub warm_up: Option<Duration>,
     /// Longest time for a request, for an arrival's wait for a connection, and for the drain [default: 10s; ACME and
-    /// real fleets 30s, deploy_loop 30s beside two polls].
+    /// real fleets 30s, deploy_loop 30s beside two polls, job_drain's wave 2m].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_TIMEOUT")]
     pub timeout: Option<Duration>,
     /// Largest schedule lag of an arrival that is not late; a run with more than 1% late arrivals is invalid.
@@ -227,8 +227,8 @@ pub struct LoadFlags {
     /// Send no more requests than this, warm-up included, and judge what was measured by then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
-    /// Agents to have, and in agent_storm and job_drain to send, in deploy_loop to deploy [default: 5000; deploy_loop as
-    /// many as --rate takes]. A running certctl needs as many seeds: certctl-bench seed --agents N.
+    /// Agents to have, and in agent_storm and job_drain to send, in deploy_loop to deploy [default: 5000; deploy_loop
+    /// as many as --rate takes]. A running certctl needs as many seeds: certctl-bench seed --agents N.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=Sizes::MOST),
           env = "CERTCTL_BENCH_AGENTS")]
     pub agents: Option<u64>,
@@ -390,8 +390,8 @@ impl LoadFlags {
         profile.map_or_else(|| Ok(spread.at(rate)), |choice| self.varying(choice, spread, window))
     }
 
-    /// Returns the pattern of arrivals at the rate of a profile, over a window of this length. A smoke run, whose window
-    /// is short, has the profile's times brought forward.
+    /// Returns the pattern of arrivals at the rate of a profile, over a window of this length. A smoke run, whose
+    /// window is short, has the profile's times brought forward.
     ///
     /// # Errors
     /// If the profile's file cannot be read or is none, or the window is too short for the profile (kind `Usage`).

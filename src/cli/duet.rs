@@ -177,7 +177,7 @@ pub fn run(flags: DuetFlags) -> Result<u8> {
                 ApiTierFlags::NAME,
                 BulkRenewalFlags::NAME,
             ];
-            Err(Error::usage(format!("--bench {other}: no bench target of that name loads a certctl"))
+            Err(Error::usage(format!("--bench {other}: no bench target of that name has a duet"))
                 .with_hint(format!("give one of {}", names.join(", "))))
         }
     }

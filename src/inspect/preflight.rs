@@ -41,7 +41,8 @@ const LIMITER_PROOF_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const LIMITER_PROOF_PROBES: usize = 2_000;
 /// The OCSP requests that certctl's default limiter answers within a minute, for each address.
 const OCSP_LIMIT: u64 = 1_000;
-/// The share of those that a run may take without a proof that there is no such limit, since earlier runs take some too.
+/// The share of those that a run may take without a proof that there is no such limit, since earlier runs take some
+/// too.
 const OCSP_SHARE: f64 = 0.5;
 /// The OCSP answer "unauthorized" (RFC 6960, section 4.2.1), with which the limiter refuses.
 const REFUSED: &[u8] = &[0x30, 3, 0x0a, 1, 6];
@@ -410,8 +411,8 @@ impl Inspection<'_> {
         self.certificate_is_there(&deploy_loop::certificate(number), missing).await.map(drop)
     }
 
-    /// Returns the status of the certificate `id`. If it is missing, the error has the words for it, and the command that
-    /// seeds it.
+    /// Returns the status of the certificate `id`. If it is missing, the error has the words for it, and the command
+    /// that seeds it.
     async fn certificate_is_there(&mut self, id: &str, (what, seed): (String, String)) -> Result<String> {
         let path = format!("/api/v1/certificates/{id}");
         let answer = self.probe.send_with_token(Method::Get, &path).await?;

@@ -1,5 +1,5 @@
-//! The early end of a run by its own limits: after a number of requests, at a share of errors or a number of arrivals in
-//! flight that shows an overloaded system, or because a connection cannot be opened.
+//! The early end of a run by its own limits: after a number of requests, at a share of errors or a number of arrivals
+//! in flight that shows an overloaded system, or because a connection cannot be opened.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -135,8 +135,8 @@ impl Cut {
         }
     }
 
-    /// Ends the schedules because everything that the run is to measure is over: arrivals that are due by then are sent,
-    /// and the run is not ended early.
+    /// Ends the schedules because everything that the run is to measure is over: arrivals that are due by then are
+    /// sent, and the run is not ended early.
     pub fn finish(&self) {
         self.finished.store(true, Ordering::Relaxed);
     }

@@ -13,7 +13,8 @@ pub struct Rate {
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// The period to which all rates can be brought exactly: 3.6 million seconds, a multiple of an hour with three decimals.
+/// The period to which all rates can be brought exactly: 3.6 million seconds, a multiple of an hour with three
+/// decimals.
 pub const COMMON_PERIOD_NS: u64 = 3_600_000 * SECOND_NS;
 
 /// The largest rate: no generator of one thread comes near it, so that a larger figure is a typing error.

@@ -152,8 +152,8 @@ impl Invalid {
         }
     }
 
-    /// Returns true if arrivals waited on the generator's side, for it or for a connection: those in flight are then not
-    /// all at the system.
+    /// Returns true if arrivals waited on the generator's side, for it or for a connection: those in flight are then
+    /// not all at the system.
     pub fn delays_arrivals(&self) -> bool {
         matches!(self, Self::Lag { .. } | Self::Unsent { .. })
     }

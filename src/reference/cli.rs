@@ -193,8 +193,8 @@ pub enum Behaviour {
     /// certificate of a taken name or an unknown owner: 500. A cursor leads to the first page for ever. A bulk renewal
     /// by criteria, and the metrics, look at the 50 oldest certificates. ACME needs a bearer token, its errors carry no
     /// nonce, every account may download every certificate, and a signing request for other names is answered with 500.
-    /// An OCSP request in a body is looked up without the serial number's leading zeros, and its nonce comes back beside
-    /// the status. The job processor takes deployments from their agents
+    /// An OCSP request in a body is looked up without the serial number's leading zeros, and its nonce comes back
+    /// beside the status. The job processor takes deployments from their agents
     AsBuilt,
     /// Unknown agent or ACME profile: 404. Every accepted heartbeat leaves its own time and metadata. A certificate of
     /// a taken name: 409, of an unknown owner: 400. A cursor leads to the next page. A bulk renewal by criteria, and

@@ -44,8 +44,8 @@ impl Ids {
         format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
     }
 
-    /// Returns 80 random bits in 16 characters of Crockford's base 32, as certctl names ACME's rows; `None` where there are
-    /// no random numbers any more.
+    /// Returns 80 random bits in 16 characters of Crockford's base 32, as certctl names ACME's rows; `None` where there
+    /// are no random numbers any more.
     pub fn short(&self) -> Option<String> {
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
         let mut bytes = [0; 16];

@@ -1,8 +1,8 @@
-//! `job_drain`: many certificates are put into renewal at once, while a fleet of agents lives on beside it: until the last
-//! one is renewed.
+//! `job_drain`: many certificates are put into renewal at once, while a fleet of agents lives on beside it: until the
+//! last one is renewed.
 //!
-//! Two workloads share the state of one drain: the [`DrainFleet`], whose polls show work and whose agents do it, and the
-//! [`Wave`], which puts the certificates into renewal.
+//! Two workloads share the state of one drain: the [`DrainFleet`], whose polls show work and whose agents do it, and
+//! the [`Wave`], which puts the certificates into renewal.
 
 mod agent;
 mod completions;
@@ -93,7 +93,7 @@ pub fn host_name(number: u64) -> String {
 
 /// The part of a run that a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Part {
     /// Before the wave.
     Before,
     /// From the wave until the last certificate is renewed.
@@ -102,7 +102,7 @@ enum Phase {
     After,
 }
 
-impl Phase {
+impl Part {
     /// Returns the step of a heartbeat or a poll, which has this step while the drain lasts.
     fn step(self, during: usize) -> usize {
         match self {
@@ -176,13 +176,13 @@ impl Drain {
         }
     }
 
-    /// Returns the phase of a request that starts at `start`.
-    fn phase(&self, start: Moment) -> Phase {
+    /// Returns the part of the run that a request belongs to which starts at `start`.
+    fn part(&self, start: Moment) -> Part {
         match (self.wave.get(), self.drained()) {
-            (Some(wave), _) if start < wave => Phase::Before,
-            (None, _) => Phase::Before,
-            (_, Some(drained)) if start >= drained => Phase::After,
-            _ => Phase::Drain,
+            (Some(wave), _) if start < wave => Part::Before,
+            (None, _) => Part::Before,
+            (_, Some(drained)) if start >= drained => Part::After,
+            _ => Part::Drain,
         }
     }
 
@@ -291,7 +291,7 @@ impl DrainFleet {
 
 impl Journeys for DrainFleet {
     fn begin(&self, planned: PlannedRequest, start: Moment) -> Box<dyn Journey> {
-        Agents::begin(&self.0, planned, self.drain().phase(start))
+        Agents::begin(&self.0, planned, self.drain().part(start))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Journeys: sequences of requests that belong together, from the first to a result that only the last one shows, such as
-//! a renewal until a server presents the new certificate.
+//! Journeys: sequences of requests that belong together, from the first to a result that only the last one shows, such
+//! as a renewal until a server presents the new certificate.
 //!
 //! An arrival begins a journey, and the journey is what the workload measures: its response time runs from the intended
 //! start to its end. Its steps follow one another without a gap, each measured by itself, so that their response times
@@ -49,7 +49,7 @@ pub trait Journey {
     }
 }
 
-/// What a journey does next.
+/// The next action of a journey.
 pub enum Next {
     /// Sends the encoded request to a peer of the scenario, by its index, on the connection kept to it.
     Send(usize, Method),

@@ -1,4 +1,5 @@
-//! Private keys and certificate signing requests (PKCS #10, RFC 2986), made ahead of a measured window on all processors.
+//! Private keys and certificate signing requests (PKCS #10, RFC 2986), made ahead of a measured window on all
+//! processors.
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};

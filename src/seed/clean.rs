@@ -103,8 +103,8 @@ pub fn clean_issued(client: &mut DatabaseClient) -> Result<u64> {
     Ok(remove_certificates(client, ISSUED, &[])?.tables[0].removed)
 }
 
-/// Removes the certificates that runs posted, but for those of names that begin with `kept`, with all rows that depend on
-/// them, and empties certctl's caches of OCSP answers and revocation lists; returns the number of certificates.
+/// Removes the certificates that runs posted, but for those of names that begin with `kept`, with all rows that depend
+/// on them, and empties certctl's caches of OCSP answers and revocation lists; returns the number of certificates.
 ///
 /// Each run of `revocation` begins with this, so that its lists hold its own certificates alone.
 pub fn clean_revoked(client: &mut DatabaseClient, kept: &str) -> Result<u64> {
@@ -119,8 +119,8 @@ pub fn clean_revoked(client: &mut DatabaseClient, kept: &str) -> Result<u64> {
     Ok(removed)
 }
 
-/// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates, and the
-/// versions and notifications of those that agents deploy and of those of a drain.
+/// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates, and
+/// the versions and notifications of those that agents deploy and of those of a drain.
 pub fn reset(client: &mut DatabaseClient) -> Result<Cleaned> {
     let mut cleaned = Cleaned::default();
     let certificates =
@@ -201,8 +201,8 @@ fn remove_certificates(client: &mut DatabaseClient, condition: &str, values: &[&
     Ok(cleaned)
 }
 
-/// Returns the tables whose rows are to be deleted together with the certificate that they reference, with the column of
-/// the reference: those to which the deletion would cascade, and revocations, which certctl keeps from that.
+/// Returns the tables whose rows are to be deleted together with the certificate that they reference, with the column
+/// of the reference: those to which the deletion would cascade, and revocations, which certctl keeps from that.
 fn dependents(transaction: &mut Transaction<'_>) -> Result<Vec<(String, String)>> {
     let rows = transaction.query(
         "SELECT DISTINCT key.conrelid::regclass::text, quote_ident(name.attname) FROM pg_constraint key \

@@ -30,7 +30,7 @@ const DEMO_CERTIFICATES: [&str; 32] = [
 /// the value of its tag `source`.
 pub fn is_own_certificate(id: &str, name: &str, source: &str) -> bool {
     let of = |batch: &str| id.starts_with(&format!("cert-{batch}")) && name.starts_with(batch);
-    let seeded = of("loadtest-bulk-") || of("loadtest-deploy-");
+    let seeded = of("loadtest-bulk-") || of("loadtest-deploy-") || of("loadtest-drain-");
     let posted = ["loadtest-api-", "loadtest-revoke-"].iter().any(|start| name.starts_with(start));
     let posted = posted && source == "certctl-bench";
     seeded || posted || DEMO_CERTIFICATES.contains(&id)
@@ -112,4 +112,18 @@ pub(super) fn refuse_foreign_rows(client: &mut DatabaseClient, shown: &str) -> R
         foreign.join(", ")
     ))
     .with_hint("give the URL of a load-test database, or --allow-foreign-rows if this is one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_own_certificate;
+
+    #[test]
+    fn certificates_of_every_seed_are_own() {
+        for batch in ["bulk", "deploy", "drain"] {
+            let (id, name) = (format!("cert-loadtest-{batch}-00001"), format!("loadtest-{batch}-00001.example.test"));
+            assert!(is_own_certificate(&id, &name, "certctl-bench"), "{id}");
+            assert!(!is_own_certificate(&id, "www.example.com", "certctl-bench"), "{id}");
+        }
+    }
 }

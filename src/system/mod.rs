@@ -297,8 +297,8 @@ const ENDING: Duration = Duration::from_millis(50);
 /// The name among the settings of a certctl that is loaded before the work of its start has ended: its figures are
 /// not those of a quiet one.
 const STILL_AT_WORK: &str = "still_at_work";
-/// The name among the settings of the way in which a certctl's database was changed: its figures are not those of a stock
-/// one.
+/// The name among the settings of the way in which a certctl's database was changed: its figures are not those of a
+/// stock one.
 const PATCHED: &str = "patched_database";
 /// The beginning of a reference server's version.
 const REFERENCE_VERSION: &str = "certctl-reference ";

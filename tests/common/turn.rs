@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// The number of tests that may run workloads at once. Runs wait most of their time, for servers to start and windows to
-/// pass; no outcome depends on their pace.
+/// The number of tests that may run workloads at once. Runs wait most of their time, for servers to start and windows
+/// to pass; no outcome depends on their pace.
 pub const SEATS: usize = 3;
 /// The pause between two looks for a free seat.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -45,7 +45,8 @@ impl Turn {
         })
     }
 
-    /// Waits until no other test runs a workload, and lets none begin. A thread that has a turn already keeps just that.
+    /// Waits until no other test runs a workload, and lets none begin. A thread that has a turn already keeps just
+    /// that.
     pub fn take_alone() -> Self {
         // All take the seats in one order, so that no two wait for each other.
         Self::on(|| (0..SEATS).map(seat).collect())

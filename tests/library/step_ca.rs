@@ -1,8 +1,8 @@
 //! `acme_enroll` at step-ca.
 //!
-//! It validates an order by a request for a file that only its account can know (http-01: RFC 8555, section 8.3). A peer
-//! passes requests on to step-ca and takes note of accounts and challenges; the test serves the files, and is the DNS
-//! server by whose word every name is on this machine.
+//! It validates an order by a request for a file that only its account can know (http-01: RFC 8555, section 8.3). A
+//! peer passes requests on to step-ca and takes note of accounts and challenges; the test serves the files, and is the
+//! DNS server by whose word every name is on this machine.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -95,8 +95,8 @@ impl Drop for StepCa {
     }
 }
 
-/// The files that validate orders: the thumbprint of an account's key (RFC 7638) by its URL, the token of a challenge by
-/// its URL, and the content of the file by the token.
+/// The files that validate orders: the thumbprint of an account's key (RFC 7638) by its URL, the token of a challenge
+/// by its URL, and the content of the file by the token.
 #[derive(Default)]
 struct Files {
     thumbprints: HashMap<String, String>,

@@ -69,7 +69,8 @@ impl Inspection<'_> {
         Ok(json["data"][0]["agent_id"].as_str().map(str::to_owned))
     }
 
-    /// Checks that certctl leaves the keys to agents, or makes them itself, as far as it can be known without a renewal.
+    /// Checks that certctl leaves the keys to agents, or makes them itself, as far as it can be known without a
+    /// renewal.
     pub(super) async fn keys_are_made_by(&mut self, keys: Keys) -> Result<()> {
         match self.keygen_mode().await? {
             Some(mode) if mode != keys.label() => Err(self.other_keys(&mode, keys)),

@@ -41,8 +41,8 @@ pub struct Expected<'a> {
 }
 
 impl Fetched {
-    /// Verifies a chain as PEM: the certificate, then the authorities above it up to the one that is trusted, which comes
-    /// last. Returns the flaw in words if there is one.
+    /// Verifies a chain as PEM: the certificate, then the authorities above it up to the one that is trusted, which
+    /// comes last. Returns the flaw in words if there is one.
     ///
     /// # Errors
     /// If the chain cannot be read or verified, or lacks an expected property.

@@ -123,8 +123,8 @@ impl Loop {
         StepProgress::Done
     }
 
-    /// Returns the wait for the agent's next poll. Each agent polls at times of its own, evenly spread over the interval,
-    /// whatever happens in between.
+    /// Returns the wait for the agent's next poll. Each agent polls at times of its own, evenly spread over the
+    /// interval, whatever happens in between.
     fn until_next_poll(&self) -> Duration {
         let interval_ns = u64::try_from(self.shared.fleet.poll_every.as_nanos()).unwrap_or(u64::MAX).max(1);
         let phase_ns = u128::from(interval_ns) * self.agent as u128 / u128::from(self.shared.fleet.agents.max(1));

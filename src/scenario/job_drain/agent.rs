@@ -12,7 +12,7 @@ use serde_json::json;
 use super::super::agent_storm::{AgentStorm, Fleet, HEARTBEAT, POLL};
 use super::super::journey::{Journey, Next, StepProgress};
 use super::super::{Scenario as _, other_type, unwanted};
-use super::{CSR, Check, Drain, Keys, Phase, REPORT, certificate_id, csr_path};
+use super::{CSR, Check, Drain, Keys, Part, REPORT, certificate_id, csr_path};
 use crate::clock::Moment;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
@@ -81,11 +81,11 @@ impl Agents {
     }
 
     /// Begins the journey of an arrival.
-    pub(super) fn begin(agents: &Rc<Self>, planned: PlannedRequest, phase: Phase) -> Box<dyn Journey> {
+    pub(super) fn begin(agents: &Rc<Self>, planned: PlannedRequest, part: Part) -> Box<dyn Journey> {
         let agents = agents.clone();
         match planned.step {
-            HEARTBEAT => Box::new(Heartbeat { agents, planned, phase, is_over: false }),
-            _ => Box::new(Round { agents, planned, phase, polled: false, todo: VecDeque::new() }),
+            HEARTBEAT => Box::new(Heartbeat { agents, planned, part, is_over: false }),
+            _ => Box::new(Round { agents, planned, part, polled: false, todo: VecDeque::new() }),
         }
     }
 
@@ -134,13 +134,13 @@ impl Agents {
 struct Heartbeat {
     agents: Rc<Agents>,
     planned: PlannedRequest,
-    phase: Phase,
+    part: Part,
     is_over: bool,
 }
 
 impl Journey for Heartbeat {
     fn step(&self) -> usize {
-        self.phase.step(HEARTBEAT)
+        self.part.step(HEARTBEAT)
     }
 
     fn next(&mut self, request: &mut Vec<u8>) -> Next {
@@ -163,7 +163,7 @@ impl Journey for Heartbeat {
 struct Round {
     agents: Rc<Agents>,
     planned: PlannedRequest,
-    phase: Phase,
+    part: Part,
     /// True once the poll was answered.
     polled: bool,
     /// The jobs that are left, the one under way first.
@@ -232,7 +232,7 @@ impl Journey for Round {
         match self.todo.front().filter(|_| self.polled) {
             Some(Todo::Sign(_)) => CSR,
             Some(Todo::Report(_)) => REPORT,
-            None => self.phase.step(POLL),
+            None => self.part.step(POLL),
         }
     }
 

@@ -134,8 +134,8 @@ impl ChosenSettings {
         self.all.iter().map(|(name, value)| (name.clone(), shown(name, value).into())).collect()
     }
 
-    /// Returns the setting that dates the acknowledgement of a demo, where the settings have one without a date: certctl
-    /// demands one of the last day, and that it be given anew at each start.
+    /// Returns the setting that dates the acknowledgement of a demo, where the settings have one without a date:
+    /// certctl demands one of the last day, and that it be given anew at each start.
     pub(super) fn acknowledgement(&self) -> Option<(&'static str, String)> {
         const DATE: &str = "CERTCTL_DEMO_MODE_ACK_TS";
         let acknowledges = self.all.get("CERTCTL_DEMO_MODE_ACK").is_some_and(|value| value == "true");

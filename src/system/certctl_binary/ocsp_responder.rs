@@ -1,5 +1,5 @@
-//! An issuer with an OCSP responder for a certctl that cannot make its own: as built it refuses to write the responder's
-//! key, and answers every OCSP request with a 500. It reads a key that is there already.
+//! An issuer with an OCSP responder for a certctl that cannot make its own: as built it refuses to write the
+//! responder's key, and answers every OCSP request with a 500. It reads a key that is there already.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crate::provision::pki::{Authority, Identity, KeyType, Purpose};
 const NO_CHECK: [u64; 10] = [1, 3, 6, 1, 5, 5, 7, 48, 1, 5];
 const NULL: [u8; 2] = [5, 0];
 
-/// The issuer `iss-local`, an authority of our own, and the responder that it authorises, as certctl makes both: RSA with
-/// 2048 bits, and ECDSA on P-256.
+/// The issuer `iss-local`, an authority of our own, and the responder that it authorises, as certctl makes both: RSA
+/// with 2048 bits, and ECDSA on P-256.
 pub(super) struct OcspResponder {
     pub authority: Authority,
     pub responder: Identity,

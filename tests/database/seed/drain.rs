@@ -1,4 +1,5 @@
-//! The certificates of a job drain: seeded only where they are wanted, mapped, and put back with all that renewals left.
+//! The certificates of a job drain: seeded only where they are wanted, mapped, and put back with all that renewals
+//! left.
 
 use certctl_bench::database::DatabaseClient;
 use certctl_bench::seed::{SeedOptions, Sizes, clean, refresh_drain};

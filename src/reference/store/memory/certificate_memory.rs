@@ -25,8 +25,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Returns a table of so many certificates as `seed/01_bulk_renewal_certs.sql` has them, as `seed/03_deploy_loop.sql` has
-    /// them, and as `seed/04_job_drain.sql` has them.
+    /// Returns a table of so many certificates as `seed/01_bulk_renewal_certs.sql` has them, as
+    /// `seed/03_deploy_loop.sql` has them, and as `seed/04_job_drain.sql` has them.
     pub fn seeded([certificates, deployments, drain]: [u32; 3], now: SystemTime, targets: &Targets) -> Self {
         let mut table = Self::default();
         for n in 1..=deployments {

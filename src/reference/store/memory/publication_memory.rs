@@ -10,7 +10,7 @@ use crate::store::publication_rows::{CrlRow, Publication, PublicationStore, Resp
 /// The most responses, at about 1 KiB each: requests for random serial numbers would fill the memory.
 const MAX_RESPONSES: usize = 250_000;
 
-/// What was signed, by issuer and, for responses, serial number.
+/// Signed statuses, by issuer and, for responses, serial number.
 #[derive(Default)]
 pub struct Publications {
     responses: HashMap<(String, String), Publication>,

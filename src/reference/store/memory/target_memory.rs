@@ -22,8 +22,8 @@ const FLEET: &str = "tgt-loadtest-";
 const DRAIN: &str = "tgt-loadtest-drain-";
 
 impl Targets {
-    /// Returns a target of each of the first `of_fleet` agents, those of `seed/03_deploy_loop.sql`, and one more of each of
-    /// the first `of_drain` agents, for the certificates of a job drain.
+    /// Returns a target of each of the first `of_fleet` agents, those of `seed/03_deploy_loop.sql`, and one more of
+    /// each of the first `of_drain` agents, for the certificates of a job drain.
     pub fn seeded(of_fleet: u32, deployments: u32, of_drain: u32) -> Self {
         let targets = |id, number| (1..=number).map(move |n| seeded_target(id, n));
         let in_turn = targets(FLEET, of_fleet).chain(targets(DRAIN, of_drain));
