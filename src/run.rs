@@ -102,6 +102,8 @@ pub struct BoundWorkload {
 /// connections are closed at once.
 const MAX_CLOSING: usize = 1_024;
 const MIN_CLOSING: usize = 64;
+/// The longest wait for the tasks of journeys that still run once the run is over: one may wait for a daemon that hangs.
+const TASK_PATIENCE: Duration = Duration::from_secs(1);
 /// The interval at which scenarios are asked for the end of the run.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -134,13 +136,17 @@ pub fn run(workloads: &[BoundWorkload], control: &Control) -> Result<Vec<Measure
     }
     let wiring = Wiring::with_closing(most_closing);
     let jobs = workloads.iter().map(|workload| job(workload, &wiring)).collect();
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let measured = runtime.block_on(async {
         tokio::select! {
             biased;
             measured = load::run::run(jobs, control) => measured,
             never = end_once_over(workloads, control) => match never {},
         }
-    })
+    });
+    // Dropped, it would wait for tasks without a bound.
+    runtime.shutdown_timeout(TASK_PATIENCE);
+    measured
 }
 
 /// Ends the run once the scenario of one of its workloads says that everything is over.

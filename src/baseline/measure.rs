@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::{Evidence, Known};
 use crate::measure::Quantile;
 use crate::seed::DEAD_ROWS;
-use crate::summary::facts::{DistributionFacts, HandshakeFacts, HandshakeKindCount};
+use crate::summary::facts::{DistributionFacts, HandshakeFacts, HandshakeKindCount, ObservationFacts};
 use crate::summary::plan::{ConnectionUse, LoadModel, PlanFacts};
 use crate::summary::{Summary, WorkloadResults, WorkloadSummary};
 use crate::system::SystemKind;
@@ -66,6 +66,8 @@ const BACKGROUND: f64 = 0.005;
 const WAL_VARIES: f64 = 0.02;
 /// The whole pages per right answer from which bytes of WAL say more about checkpoints than about answers.
 pub const WHOLE_PAGES: f64 = 0.001;
+/// The tolerance where arrivals begin journeys: the polls, nonces and accounts that these take depend a little on time.
+const JOURNEYS_VARY: f64 = 0.02;
 /// The tolerance for round trips: a peer may decline to resume now and then, as a run allows it to.
 const DECLINED: f64 = 0.01;
 /// The difference of error shares up to which there is none: the bound that scenarios set on errors.
@@ -74,7 +76,9 @@ pub const SHARE_FLOOR: f64 = 0.001;
 pub const SHARE_ERRORS: f64 = 3.0;
 /// The observed durations that are compared. Of the others, one is the longest of many and one is in whole seconds: in
 /// these, two runs of the same thing differ by any factor.
-const COMPARED_DURATIONS: [&str; 2] = ["time to recovered", "time until drained"];
+const COMPARED_DURATIONS: [&str; 2] = ["time to recovered", DRAINED];
+/// The observation of a run that ends once its work is done.
+const DRAINED: &str = "time until drained";
 
 /// Reads the measures of `summary`.
 pub fn read(summary: &Summary) -> Readings {
@@ -144,7 +148,7 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
         }
     }
     for observation in &results.observations {
-        let short = observation.name.split(',').next().unwrap_or_default();
+        let short = short_name(observation);
         if let (Some(duration_s), true) = (observation.duration_s, COMPARED_DURATIONS.contains(&short)) {
             readings.insert(format!("{name}/{}_s", short.replace(' ', "_")), timed(Some(duration_s), Better::Lower));
         }
@@ -157,6 +161,16 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
     if let Some(share) = results.error_share {
         readings.insert(format!("{name}/error_share"), errors(share, results.arrivals.scheduled));
     }
+}
+
+/// Returns the name of an observation, without its definition.
+fn short_name(observation: &ObservationFacts) -> &str {
+    observation.name.split(',').next().unwrap_or_default()
+}
+
+/// Reports whether arrivals began journeys: these come to more than one step each, where other arrivals are one each.
+fn began_journeys(results: &WorkloadResults) -> bool {
+    results.steps.iter().fold(0, |sum: u64, step| sum.saturating_add(step.scheduled)) > results.arrivals.scheduled
 }
 
 /// Adds the counts of handshakes, per handshake.
@@ -243,7 +257,12 @@ fn of_evidence(
     // A closed workload ends in the middle of its users' rounds, whose steps do not all cost the same.
     let plans = workloads.iter().map(|workload| &workload.plan);
     let users = plans.filter(|plan| plan.model == LoadModel::Closed && plan.rounds.is_none()).map(|plan| plan.clients);
-    let tolerance = background.max(users.sum::<u64>() as f64 / answers);
+    let results = || workloads.iter().filter_map(|workload| workload.results.as_ref());
+    let of_journeys = if results().any(began_journeys) { JOURNEYS_VARY } else { 0.0 };
+    let tolerance = background.max(users.sum::<u64>() as f64 / answers).max(of_journeys);
+    // The work of a drain is fixed, and the longer it takes, the more heartbeats there are beside it.
+    let drains = results().flat_map(|results| &results.observations).any(|one| short_name(one) == DRAINED);
+    let exact = |value, tolerance| if drains { shown(value) } else { exact(value, tolerance) };
     let total = &statements.total;
     let mut add = |name: &str, reading| readings.insert(format!("{group}/{name}_per_answer"), reading);
     add("sql_calls", exact(total.calls as f64 / answers, tolerance));

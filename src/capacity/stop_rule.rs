@@ -40,7 +40,8 @@ pub fn rate_per_s(workload: &Workload) -> Result<f64> {
     }
 }
 
-/// Returns the part of a plan's arrivals that a threshold is about, 0 to 1: steps take turns.
+/// Returns the part of a plan's arrivals that a threshold is about, 0 to 1: steps take turns, and a journey has all of
+/// its own.
 fn part(threshold: Threshold, plan: &Plan) -> f64 {
     match threshold {
         Threshold::Step(..) => 1.0 / plan.steps.max(1) as f64,
@@ -75,7 +76,8 @@ pub fn window(workload: &Workload, per_s: f64) -> Duration {
 ///
 /// Within a bound T there are λ·T arrivals, so that of more in flight some are older than T; a quantile q is breached
 /// once (1 − q)·λ·window of them are. So λ·(T + (1 − q)·window) in flight are a breach for certain, whichever request
-/// is answered first. A workload without a bound on its response time has its timeout as T, and q = 1.
+/// is answered first. A workload without a bound on its response time has its timeout as T, and q = 1. So has one of
+/// journeys with bounds on steps alone: those in flight may all be in a step that has none.
 pub fn most_in_flight<'w>(workloads: impl IntoIterator<Item = &'w Workload>) -> Result<u64> {
     let mut all = 0.0;
     for workload in workloads {
@@ -93,8 +95,14 @@ pub fn most_in_flight<'w>(workloads: impl IntoIterator<Item = &'w Workload>) -> 
         names.sort_unstable();
         names.dedup();
         let by_timeout = per_s * plan.timeout.as_secs_f64();
-        let unbounded = by_timeout * (plan.steps.saturating_sub(names.len())) as f64 / plan.steps.max(1) as f64;
-        let of_steps = names.iter().map(|name| least(&of_step(name))).sum::<f64>() + unbounded;
+        let of_steps = match plan.steps {
+            // Its steps do not share the arrivals: there is one, or they follow one another.
+            ..=1 => by_timeout,
+            steps => {
+                let unbounded = by_timeout * steps.saturating_sub(names.len()) as f64 / steps as f64;
+                names.iter().map(|name| least(&of_step(name))).sum::<f64>() + unbounded
+            }
+        };
         let of_all = least(&|one| matches!(one, Threshold::Response(..)));
         let bound = of_all.min(of_steps);
         all += bound + SPARE_DEVIATIONS * bound.sqrt();
@@ -166,6 +174,9 @@ mod tests {
         let step = Threshold::Step("s", Quantile::P95, Duration::from_millis(300));
         let two = most_in_flight([&workload(100, 2, vec![step])]).unwrap();
         assert_eq!(two, (65.0 + 500.0 + 4.0 * 565_f64.sqrt()).ceil() as u64 + 1);
+        // Journeys may be in a step without a bound, up to the timeout; a bound on all of a journey counts.
+        assert_eq!(most(vec![step]), 1_000 + 127 + 1);
+        assert_eq!(most(vec![step, response(Quantile::P99, 1_000)]), 120 + 44 + 1);
     }
 
     #[test]

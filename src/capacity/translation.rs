@@ -35,8 +35,12 @@ pub enum ArrivalMeaning {
         /// The number of certificates for each arrival.
         certificates: u64,
     },
+    /// A certificate that is renewed, signed and deployed.
+    Deployment,
     /// A certificate that is requested.
     Issuance,
+    /// A certificate that an ACME client orders and gets.
+    Enrolment,
     /// Nothing that a number of agents or certificates follows from.
     Other,
 }
@@ -81,6 +85,12 @@ pub fn translate(unit: &ArrivalUnit, per_s: f64) -> Vec<Translation> {
         ArrivalMeaning::Renewal { certificates } => {
             vec![certificates_of(per_s, certificates, "renewals spread evenly; asked for, not signed or deployed")]
         }
+        ArrivalMeaning::Deployment => {
+            vec![certificates_of(per_s, 1, "renewals spread evenly, each signed and deployed as in the load")]
+        }
+        ArrivalMeaning::Enrolment => {
+            vec![certificates_of(per_s, 1, "renewals spread evenly, each one such order up to its certificate")]
+        }
         ArrivalMeaning::Issuance => {
             vec![certificates_of(per_s, 1, "renewals spread evenly, each one such request; requested, not signed")]
         }
@@ -112,7 +122,9 @@ mod tests {
         assert_eq!(counts(ArrivalMeaning::Heartbeat, 167.0), [10_020, 3_340]);
         // 31 1/3 days have 2,707,200 seconds.
         assert_eq!(counts(ArrivalMeaning::Renewal { certificates: 6 }, 5.0), [81_216_000]);
-        assert_eq!(counts(ArrivalMeaning::Issuance, 0.5), [1_353_600]);
+        for meaning in [ArrivalMeaning::Issuance, ArrivalMeaning::Deployment, ArrivalMeaning::Enrolment] {
+            assert_eq!(counts(meaning, 0.5), [1_353_600]);
+        }
         assert_eq!(counts(ArrivalMeaning::Other, 167.0), [0; 0]);
     }
 }

@@ -8,8 +8,10 @@ use clap::Args;
 use super::acme_flags::Common;
 use super::bench::{Bench, Groups, at_certctl};
 use super::common_flags::{CertctlFlags, EnvironmentUse, LoadFlags};
+use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Error, Result};
 use crate::load::plan::{Model, Plan};
+use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
 use crate::scenario::acme_enroll::{self, AcmeEnroll as Scenario, MOST_AHEAD, ORDERS_PER_ACCOUNT, Options};
@@ -146,6 +148,25 @@ impl Bench for AcmeEnrollFlags {
             ignored.push(("keys", "does not apply to an open workload: its schedule says how many keys are needed"));
         }
         ignored
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        Ok(self.common.rate)
+    }
+
+    fn set_rate(&mut self, rate: Rate) {
+        self.common.rate = Some(rate);
+    }
+
+    fn unit(&self) -> ArrivalUnit {
+        // Without it no certificate comes of an order.
+        let meaning = if self.finalize { ArrivalMeaning::Enrolment } else { ArrivalMeaning::Other };
+        ArrivalUnit::new("enrolments", meaning)
+    }
+
+    fn arrivals_for_a_sample(&self) -> f64 {
+        // Of the orders of an account, one is made with a new account.
+        self.orders_per_account.into()
     }
 
     fn sized(&self) -> (&'static str, u64) {

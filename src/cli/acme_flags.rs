@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Common {
     /// Send at this rate instead (an open workload), which shows what the users' waiting for answers hides.
     #[arg(long, env = "CERTCTL_BENCH_RATE")]
-    rate: Option<Rate>,
+    pub(super) rate: Option<Rate>,
     #[command(flatten)]
     varying: RateProfileFlag,
     /// With --rate or --rate-profile: spread of the arrivals, constant or poisson.

@@ -106,6 +106,12 @@ pub trait Bench: Args + Clone + Debug {
         ArrivalUnit::new("arrivals", ArrivalMeaning::Other)
     }
 
+    /// Returns the arrivals for each sample of the rarest step that has a threshold: more than 1 where some journeys
+    /// leave it out.
+    fn arrivals_for_a_sample(&self) -> f64 {
+        1.0
+    }
+
     /// Returns the interval at which the system's certificates are replaced under load, if they are.
     fn rotates_every(&self) -> Option<Duration> {
         None

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 
+use super::acme_enroll_flags::AcmeEnrollFlags;
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
 use super::api_tier_flags::ApiTierFlags;
@@ -16,8 +17,11 @@ use super::bench_load::BenchLoad;
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{CertctlFlags, EnvironmentUse, duration};
 use super::compare::share;
+use super::deploy_loop_flags::{DeployLoopFlags, DeploymentFlags};
+use super::job_drain_flags::JobDrainFlags;
 use super::prepare::SystemChoice as _;
 use super::remote;
+use super::revocation_flags::RevocationFlags;
 use super::signals::Signals;
 use crate::capacity::search::{SearchSettings, rounded, unfinished};
 use crate::capacity::{Capacity, PointBounds, SCHEMA_VERSION, stop_rule};
@@ -141,18 +145,28 @@ impl CapacityFlags {
 /// If the first point cannot run.
 pub fn run(flags: CapacityFlags) -> Result<u8> {
     match &*flags.bench {
-        AcmeBurstFlags::NAME => seek::<AcmeBurstFlags>(flags),
-        AcmeFlowFlags::NAME => seek::<AcmeFlowFlags>(flags),
-        AgentStormFlags::NAME => seek::<AgentStormFlags>(flags),
-        ApiTierFlags::NAME => seek::<ApiTierFlags>(flags),
-        BulkRenewalFlags::NAME => seek::<BulkRenewalFlags>(flags),
+        AcmeBurstFlags::NAME => at_certctl::<AcmeBurstFlags>(flags),
+        AcmeEnrollFlags::NAME => at_certctl::<AcmeEnrollFlags>(flags),
+        AcmeFlowFlags::NAME => at_certctl::<AcmeFlowFlags>(flags),
+        AgentStormFlags::NAME => at_certctl::<AgentStormFlags>(flags),
+        ApiTierFlags::NAME => at_certctl::<ApiTierFlags>(flags),
+        BulkRenewalFlags::NAME => at_certctl::<BulkRenewalFlags>(flags),
+        DeployLoopFlags::NAME => {
+            let system = DeploymentFlags::of(flags.system.clone());
+            seek::<DeployLoopFlags>(flags, system)
+        }
+        // These have no rate that decides, and say so.
+        JobDrainFlags::NAME => at_certctl::<JobDrainFlags>(flags),
+        RevocationFlags::NAME => at_certctl::<RevocationFlags>(flags),
         other => {
             let names = [
                 AcmeBurstFlags::NAME,
+                AcmeEnrollFlags::NAME,
                 AcmeFlowFlags::NAME,
                 AgentStormFlags::NAME,
                 ApiTierFlags::NAME,
                 BulkRenewalFlags::NAME,
+                DeployLoopFlags::NAME,
             ];
             Err(Error::usage(format!("--bench {other}: no bench target of that name has a capacity to search"))
                 .with_hint(format!("give one of {}", names.join(", "))))
@@ -160,7 +174,12 @@ pub fn run(flags: CapacityFlags) -> Result<u8> {
     }
 }
 
-fn seek<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {
+fn at_certctl<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {
+    let system = flags.system.clone();
+    seek::<B>(flags, system)
+}
+
+fn seek<B: Bench>(flags: CapacityFlags, system: B::System) -> Result<u8> {
     let load = BenchLoad::<B>::parse(
         "capacity",
         &flags.load,
@@ -182,8 +201,11 @@ fn seek<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {
     let first = seeker::plan(&load, &bounds, search.from_per_s)?;
     let workloads = || first.iter().flatten().map(|planned| &planned.workload);
     sockets(workloads()).allow(load.bench.sized())?;
-    let needs = [load.bench.needs(&load.load), load.load.needs()].concat();
-    let mut choice = flags.system.clone().resolve(EnvironmentUse::Counts)?;
+    let mut at_first = load.bench.clone();
+    at_first.set_rate(from);
+    let needs = [at_first.needs(&load.load), load.load.needs()].concat();
+    let mut choice = system.resolve(EnvironmentUse::Counts)?;
+    load.bench.adjust(&mut choice);
     let destinations = choice.destinations()?;
     let (folder, _claim) = bench::output_folder(flags.output.clone(), "capacity", false)?;
     let file = folder.join("capacity.json");
@@ -194,9 +216,11 @@ fn seek<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {
     let signals = Signals::watch()?;
     remote::clear(&destinations, flags.allow_remote, B::NAME, workloads())?;
     let system = choice.prepare(&reference(flags.reference.clone())?, &needs)?;
+    let certctl = system.certctl().ok_or_else(|| Error::new(format!("{}: its system is no certctl", B::NAME)))?;
     let mut seeker = Seeker {
         load: &load,
         system: &system,
+        certctl,
         stop: signals.measuring()?,
         most_in_flight: flags.max_in_flight,
         result: Capacity {
@@ -237,7 +261,7 @@ fn seek<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {
 }
 
 /// Returns the bounds of the search.
-fn settings<B: Bench<System = CertctlFlags>>(
+fn settings<B: Bench>(
     flags: &CapacityFlags,
     bounds: &PointBounds,
     load: &BenchLoad<B>,
@@ -247,7 +271,7 @@ fn settings<B: Bench<System = CertctlFlags>>(
     let from_per_s = per_s(from);
     let mut longest_s = 0.0_f64;
     for planned in seeker::planned(load, Duration::from_secs_f64(bounds.least_s), from_per_s)?.iter().flatten() {
-        let own = stop_rule::rate_per_s(&planned.workload)?;
+        let own = seeker::sampled_per_s(load, &planned.workload)?;
         longest_s = longest_s.max(stop_rule::sampling_s(&planned.workload, own));
     }
     // Below it no window is long enough.

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::bench::{Bench, Groups, SystemArgs};
 use super::common_flags::{ArrivalSpread, CertctlFlags, EnvironmentUse, LoadFlags, RateProfileFlag, duration};
 use super::prepare::DeploymentChoice;
+use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};
@@ -31,12 +32,21 @@ const WINDOW: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The most loops of a run: a key is made for each, and kept in memory.
 const MOST_LOOPS: usize = 200_000;
+/// The agents whose rows a search for the capacity has by default: for 1,250 loops a second with the default polls.
+const SEARCHED_AGENTS: u64 = 5_000;
 
 /// Flags that name the certctl, beside which daemons are started.
 #[derive(Args, Clone, Debug)]
 pub struct DeploymentFlags {
     #[command(flatten)]
     certctl: CertctlFlags,
+}
+
+impl DeploymentFlags {
+    /// Takes the flags of a verb that names the certctl itself.
+    pub(super) fn of(certctl: CertctlFlags) -> Self {
+        Self { certctl }
+    }
 }
 
 impl SystemArgs for DeploymentFlags {
@@ -75,6 +85,10 @@ pub struct DeployLoopFlags {
     /// for no daemon [default: those that are installed, and a mock of an F5].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "DAEMONS", env = "CERTCTL_BENCH_DEPLOY_TO")]
     deploy_to: Vec<DeployTo>,
+    /// True in a search for the capacity: the rows are the same at all of its rates, and each takes as many agents as it
+    /// needs.
+    #[arg(skip)]
+    is_searched: bool,
 }
 
 /// A daemon to deploy to, or none.
@@ -124,25 +138,32 @@ impl DeployLoopFlags {
     /// Returns the number of agents: as many as can begin a loop as often as the rate says, while an agent with a loop
     /// under way begins no other (Little's law), and one for each daemon at least, unless a flag gives another number.
     fn agents(&self, load: &LoadFlags) -> Result<u64> {
+        self.fleet(load).map(|(agents, _)| agents)
+    }
+
+    /// Returns that number, and the number of agents that have rows.
+    fn fleet(&self, load: &LoadFlags) -> Result<(u64, u64)> {
         let most_per_s = self.pattern(load)?.peak_per_second(1);
         let each_s = (self.poll_every * 2 + LOOP_ALLOWANCE).as_secs_f64();
         let fewest = (most_per_s * each_s).ceil().max(1.0) as u64;
         let daemons = self.kinds().len() as u64;
-        let agents = load.agents.unwrap_or(fewest.max(daemons)).min(Sizes::MOST);
-        if agents < fewest {
+        let by_default = if self.is_searched { SEARCHED_AGENTS } else { fewest.max(daemons) };
+        let seeded = load.agents.unwrap_or(by_default).min(Sizes::MOST);
+        if seeded < fewest {
             return Err(Error::usage(format!(
-                "{agents} agents cannot begin loops at this rate: each waits for two polls, up to {} apart, so that \
+                "{seeded} agents cannot begin loops at this rate: each waits for two polls, up to {} apart, so that \
                  {fewest} are needed",
                 humantime::format_duration(self.poll_every)
             ))
             .with_hint(format!("lower the rate or --poll-every, or raise --agents (at most {})", Sizes::MOST)));
         }
         // Without the flag, those that are left over are not deployed to.
-        if !self.deploy_to.is_empty() && agents < daemons {
-            return Err(Error::usage(format!("{agents} agents cannot deploy to {daemons} daemons: each has one at most"))
+        if !self.deploy_to.is_empty() && seeded < daemons {
+            return Err(Error::usage(format!("{seeded} agents cannot deploy to {daemons} daemons: each has one at most"))
                 .with_hint("raise --agents, or name fewer daemons with --deploy-to"));
         }
-        Ok(agents)
+        let agents = if self.is_searched { fewest.max(daemons).min(seeded) } else { seeded };
+        Ok((agents, seeded))
     }
 
     fn check(&self) -> Result<()> {
@@ -195,7 +216,7 @@ impl Bench for DeployLoopFlags {
     fn needs(&self, load: &LoadFlags) -> Vec<Need> {
         let permissions = PERMISSIONS.into_iter().map(Need::Permission);
         // Flags that give no number were refused when the load was planned.
-        let rows = self.agents(load).map(|agents| [Need::Deployment(agents), Need::Deployment(1)]);
+        let rows = self.fleet(load).map(|(_, seeded)| [Need::Deployment(seeded), Need::Deployment(1)]);
         permissions.chain(rows.into_iter().flatten()).collect()
     }
 
@@ -223,6 +244,19 @@ impl Bench for DeployLoopFlags {
             Ok(Some(Binding { scenario: Rc::new(scenario), peer: certctl.peer(), others }))
         };
         Ok(vec![vec![PlannedWorkload::new(workload, bind)]])
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        Ok(Some(self.rate))
+    }
+
+    fn set_rate(&mut self, rate: Rate) {
+        self.rate = rate;
+        self.is_searched = true;
+    }
+
+    fn unit(&self) -> ArrivalUnit {
+        ArrivalUnit::new("loops", ArrivalMeaning::Deployment)
     }
 
     fn sized(&self) -> (&'static str, u64) {

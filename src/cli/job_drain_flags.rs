@@ -12,6 +12,7 @@ use super::common_flags::{CertctlFlags, LoadFlags, duration};
 use crate::error::{Error, Result};
 use crate::load::dispatcher::Affinity;
 use crate::load::plan::{Model, Plan};
+use crate::load::rate::Rate;
 use crate::load::schedule::{FleetSchedule, Pattern, Stream};
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
@@ -192,6 +193,14 @@ impl Bench for JobDrainFlags {
             at_certctl(fleet, move |certctl: &CheckedCertctl| bind(certctl, drain, plan)),
             at_certctl(wave, move |certctl: &CheckedCertctl| Ok(Wave::new(of_wave, &certctl.host(), certctl.token()))),
         ]])
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        Err(Error::usage(
+            "job_drain: its load is a number of certificates that are due at once, beside a fleet with its own schedule: \
+             it has no rate",
+        )
+        .with_hint("give one number after another: cargo bench --bench job_drain -- --certificates 5000"))
     }
 
     fn sized(&self) -> (&'static str, u64) {

@@ -162,6 +162,14 @@ impl Bench for RevocationFlags {
         ]])
     }
 
+    fn rate(&self) -> Result<Option<Rate>> {
+        Err(Error::usage(
+            "revocation: each certificate is revoked once, in the middle of a run, and what counts is the time until \
+             every answer says so: no rate alone decides that",
+        )
+        .with_hint("give one rate after another: cargo bench --bench revocation -- --rate 400/s"))
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }

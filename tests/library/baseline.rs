@@ -17,8 +17,8 @@ use certctl_bench::baseline::{Baseline, Comparison, Judgement, Side, bless};
 use certctl_bench::error::ErrorKind;
 use certctl_bench::evidence::Known;
 use certctl_bench::provision::child::RunAs;
-use certctl_bench::summary::facts::ObservationFacts;
-use certctl_bench::summary::{Summary, Verdict};
+use certctl_bench::summary::facts::{DistributionFacts, ObservationFacts, StepFacts};
+use certctl_bench::summary::{Summary, Verdict, WorkloadResults};
 use certctl_bench::system::SystemKind;
 use rustix::process::Resource;
 use tempfile::TempDir;
@@ -406,6 +406,42 @@ fn a_slower_head_does_not_widen_the_tolerance_of_counts() {
     assert_eq!((verdict(&comparison, name), comparison.exit_code), (Judgement::Regressed, 4), "{comparison}");
     let measure = comparison.measures.iter().find(|one| one.name == name).unwrap();
     assert_eq!(measure.tolerance, Some(base.measures[name].tolerance));
+}
+
+#[test]
+fn counts_that_depend_on_time_are_judged_with_care() {
+    let read = |change: &dyn Fn(&mut WorkloadResults)| {
+        let mut summary = Made::default().summary();
+        change(summary.workloads[0].results.as_mut().unwrap());
+        let side = Side::of(&[("it".to_owned(), summary)]).unwrap();
+        let calls = &side.measures["database/sql_calls_per_answer"];
+        (calls.kind, calls.tolerance)
+    };
+    assert_eq!(read(&|_| ()), (MeasureKind::Exact, 1e-6));
+    // Each arrival came to two steps of a journey.
+    let journeys = |results: &mut WorkloadResults| {
+        let step = |name: &'static str, scheduled| StepFacts {
+            name: name.into(),
+            scheduled,
+            outcomes: Vec::new(),
+            response: DistributionFacts::default(),
+            service: DistributionFacts::default(),
+        };
+        results.steps = ["one", "two"].map(|name| step(name, results.arrivals.scheduled)).into();
+    };
+    assert_eq!(read(&journeys), (MeasureKind::Exact, 0.02));
+    // The work of a drain is the same however long the heartbeats beside it go on.
+    let drain = |results: &mut WorkloadResults| {
+        results.observations.push(ObservationFacts {
+            name: "time until drained, first renewal request to last renewal".into(),
+            count: None,
+            of: None,
+            duration_s: Some(8.0),
+            per_s: None,
+            not_within_s: None,
+        });
+    };
+    assert_eq!(read(&drain).0, MeasureKind::Shown);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! Journeys through the front door: a driver, real connections to two scripted peers, and the samples of each step.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
@@ -14,7 +18,7 @@ use certctl_bench::load::run::Control;
 use certctl_bench::measure::validity::Work;
 use certctl_bench::measure::{Measurement, Outcome};
 use certctl_bench::run::{BoundWorkload, Workload, run};
-use certctl_bench::scenario::journey::{Journey, Journeys, Next, StepProgress};
+use certctl_bench::scenario::journey::{Journey, Journeys, Next, StepProgress, Task};
 use certctl_bench::scenario::{Claim, Scenario};
 use certctl_bench::wire::handshake::Record;
 use certctl_bench::wire::http1::Response;
@@ -31,11 +35,15 @@ const TASK: usize = 1;
 const SHOWN: usize = 2;
 
 /// A poll until the answer says "ready", a task, and a handshake with the second peer.
-struct PollTaskShown;
+struct PollTaskShown {
+    /// The task of one journey, if it is not the short one of the others.
+    task: RefCell<Option<Task>>,
+}
 
 struct OnTheWay {
     step: usize,
     polled: bool,
+    task: Option<Task>,
 }
 
 impl Scenario for PollTaskShown {
@@ -74,7 +82,7 @@ impl Scenario for PollTaskShown {
 
 impl Journeys for PollTaskShown {
     fn begin(&self, _planned: PlannedRequest, _start: Moment) -> Box<dyn Journey> {
-        Box::new(OnTheWay { step: POLL, polled: false })
+        Box::new(OnTheWay { step: POLL, polled: false, task: self.task.take() })
     }
 }
 
@@ -97,9 +105,11 @@ impl Journey for OnTheWay {
                 *request = encode(Method::Get, "/poll", "localhost", None, "");
                 Next::Send(0, Method::Get)
             }
-            TASK => Next::Run(Box::new(|| {
-                std::thread::sleep(Duration::from_millis(30));
-                Ok(())
+            TASK => Next::Run(self.task.take().unwrap_or_else(|| {
+                Box::new(|| {
+                    std::thread::sleep(Duration::from_millis(30));
+                    Ok(())
+                })
             })),
             SHOWN => Next::Connect(1),
             _ => Next::End,
@@ -139,6 +149,16 @@ fn travel(
     second: &Peer2,
     timeout: Duration,
 ) -> Measurement {
+    travel_with(None, script, second, timeout)
+}
+
+/// Does the same with another task for one of the journeys.
+fn travel_with(
+    task: Option<Task>,
+    script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    second: &Peer2,
+    timeout: Duration,
+) -> Measurement {
     let first = ScriptedPeer::start(script);
     let plan = Plan {
         model: Model::Closed { think: Duration::ZERO, rounds: Some(1) },
@@ -156,7 +176,7 @@ fn travel(
     };
     let bound = BoundWorkload {
         workload: Workload { name: "journeys", plan, thresholds: Vec::new() },
-        scenario: Rc::new(PollTaskShown),
+        scenario: Rc::new(PollTaskShown { task: RefCell::new(task) }),
         peer: Rc::new(peer_of(first.address(), &first.ca_file())),
         others: vec![Rc::new(second.peer())],
     };
@@ -246,4 +266,21 @@ fn a_peer_that_is_away_breaks_the_step_that_needs_it() {
     assert_eq!(outcomes(&measurement)[SHOWN], (3, vec![(refused, 3)]));
     assert_eq!(measurement.outcomes.sorted(), [(refused, 3)]);
     assert_eq!(measurement.reopening.failed.sorted(), [(refused, 3)]);
+}
+
+#[test]
+fn a_task_that_hangs_does_not_hold_up_the_end_of_a_run() {
+    let (release, held) = channel::<()>();
+    let ended = Arc::new(AtomicBool::new(false));
+    let by_task = ended.clone();
+    // It ends once it is released, or after a time that is far beyond the run's.
+    let task: Task = Box::new(move || {
+        let _ = held.recv_timeout(LONG);
+        by_task.store(true, Ordering::SeqCst);
+        Ok(())
+    });
+    let measurement = travel_with(Some(task), after_two("ready"), &Peer2::start(), Duration::from_secs(2));
+    assert!(!ended.load(Ordering::SeqCst), "the run waited for the task");
+    drop(release);
+    assert!(measurement.outcomes.count(Outcome::TimedOut) >= 1, "{:?}", outcomes(&measurement));
 }

@@ -155,7 +155,9 @@ fn the_load_test_runs_every_scenario_each_monday() {
     for needed in ["cron: '0 6 * * 1'", "workflow_dispatch:", "fail-fast: false", "retention-days: 90"] {
         assert!(text.contains(needed), "no {needed:?}");
     }
-    for scenario in ["bulk-renewal", "acme-burst", "agent-storm"] {
+    for scenario in
+        ["bulk-renewal", "acme-burst", "agent-storm", "acme-enroll", "deploy-loop", "job-drain", "revocation"]
+    {
         assert!(text.contains(&format!("scenario: {scenario}\n            bench: {}\n", scenario.replace('-', "_"))));
     }
 }

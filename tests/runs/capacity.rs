@@ -161,7 +161,11 @@ fn a_search_stopped_in_its_first_point_has_no_result() {
 fn what_has_no_rate_is_refused_with_the_fix() {
     for (arguments, message) in [
         ("--bench acme_burst", "give the first rate, which makes the workload an open one: --from 50/s"),
+        ("--bench acme_enroll", "give the first rate, which makes the workload an open one: --from 50/s"),
         ("--bench connector_tier", "no bench target of that name"),
+        ("--bench revocation", "each certificate is revoked once"),
+        ("--bench job_drain", "a number of certificates that are due at once"),
+        ("--bench deploy_loop --from 1300/s", "so that 5200 are needed"),
         ("-- --fleet real", "the heartbeats of --fleet contract have a rate"),
         ("-- --fleet restart", "their rate follows from the number of agents"),
         ("--bench bulk_renewal -- --workload sweep", "search with --workload enqueue or rescan"),

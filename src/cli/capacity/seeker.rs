@@ -10,9 +10,8 @@ use tokio::time::sleep;
 use crate::capacity::point::MeasuredPoint;
 use crate::capacity::search::{self, PointVerdict, SearchStep, unfinished};
 use crate::capacity::{Capacity, PointBounds, stop_rule};
-use crate::cli::bench::{self, Bench, Groups};
+use crate::cli::bench::{self, Bench, Groups, SystemOf};
 use crate::cli::bench_load::BenchLoad;
-use crate::cli::common_flags::CertctlFlags;
 use crate::cli::session::Session;
 use crate::cli::signals::Signals;
 use crate::clock::Moment;
@@ -23,12 +22,12 @@ use crate::load::rate::Rate;
 use crate::load::runtime::runtime;
 use crate::measure::threshold::Threshold;
 use crate::report::{capacity as report, text};
-use crate::run::BoundWorkload;
+use crate::run::{BoundWorkload, Workload, sockets};
 use crate::summary::About;
 use crate::summary::plan::PlanFacts;
 use crate::system::probe::Probe;
-use crate::system::{CheckedCertctl, System as _};
-use crate::terminal::{out, outln};
+use crate::system::{CheckedCertctl, System as _, SystemKind};
+use crate::terminal::{errln, out, outln};
 
 /// The share of errors at which a point ends, unless `--abort-on-errors` states another: far above every threshold.
 const MOST_ERRORS: ErrorLimit = ErrorLimit { share: 0.5, within: Duration::from_secs(5) };
@@ -44,9 +43,11 @@ const QUICK: Duration = Duration::from_secs(1);
 const READINESS: &str = "/ready";
 
 /// A search while it runs.
-pub(super) struct Seeker<'a, B: Bench<System = CertctlFlags>> {
+pub(super) struct Seeker<'a, B: Bench> {
     pub(super) load: &'a BenchLoad<B>,
-    pub(super) system: &'a CheckedCertctl,
+    pub(super) system: &'a SystemOf<B>,
+    /// The certctl of the system.
+    pub(super) certctl: &'a CheckedCertctl,
     /// Ends the search once set.
     pub(super) stop: Arc<AtomicBool>,
     /// The arrivals in flight above which a point ends, if the user has chosen.
@@ -55,11 +56,7 @@ pub(super) struct Seeker<'a, B: Bench<System = CertctlFlags>> {
 }
 
 /// Plans the workloads at this rate, with windows of this length.
-pub(super) fn planned<B: Bench<System = CertctlFlags>>(
-    load: &BenchLoad<B>,
-    window: Duration,
-    per_s: f64,
-) -> Result<Groups<CheckedCertctl>> {
+pub(super) fn planned<B: Bench>(load: &BenchLoad<B>, window: Duration, per_s: f64) -> Result<Groups<SystemOf<B>>> {
     let rate = Rate::of_per_second(per_s).ok_or_else(|| Error::usage(format!("{per_s}/s is not a rate")))?;
     let BenchLoad { mut bench, mut load } = load.clone();
     bench.set_rate(rate);
@@ -71,20 +68,24 @@ pub(super) fn planned<B: Bench<System = CertctlFlags>>(
     Ok(groups)
 }
 
+/// Returns the samples per second of the rarest step of a workload, which every threshold is planned for.
+///
+/// # Errors
+/// If the workload has no rate.
+pub(super) fn sampled_per_s<B: Bench>(load: &BenchLoad<B>, workload: &Workload) -> Result<f64> {
+    Ok(stop_rule::rate_per_s(workload)? / load.bench.arrivals_for_a_sample())
+}
+
 /// Plans a point at this rate: its window is so long that every threshold's quantile has its samples.
 ///
 /// # Errors
 /// If the rate is too low for that, or too high for the rows that are seeded (kind `Usage`).
-pub(super) fn plan<B: Bench<System = CertctlFlags>>(
-    load: &BenchLoad<B>,
-    bounds: &PointBounds,
-    per_s: f64,
-) -> Result<Groups<CheckedCertctl>> {
+pub(super) fn plan<B: Bench>(load: &BenchLoad<B>, bounds: &PointBounds, per_s: f64) -> Result<Groups<SystemOf<B>>> {
     let least = Duration::from_secs_f64(bounds.least_s);
     let mut window = least;
     let groups = planned(load, least, per_s)?;
     for planned in groups.iter().flatten() {
-        window = window.max(stop_rule::window(&planned.workload, stop_rule::rate_per_s(&planned.workload)?));
+        window = window.max(stop_rule::window(&planned.workload, sampled_per_s(load, &planned.workload)?));
     }
     if window.as_secs_f64() > bounds.most_s.ceil() {
         return Err(Error::usage(format!(
@@ -103,7 +104,7 @@ fn reason(error: &Error) -> String {
     format!("{}{hint}", error.what()).replace('\n', "; ")
 }
 
-impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
+impl<B: Bench> Seeker<'_, B> {
     /// Measures one point after another until there is a conclusion; whatever was measured by then is in `file`.
     ///
     /// # Errors
@@ -166,8 +167,14 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
             Err(error) if error.kind() == ErrorKind::Usage && number > 1 => {
                 return Ok(MeasuredPoint::unplanned(number, per_s, reason(&error)));
             }
-            groups => bench::bind(groups?, self.system)?,
+            groups => groups?,
         };
+        // Where each client has a connection of its own, a higher rate may take more of them.
+        let allowed = sockets(groups.iter().flatten().map(|planned| &planned.workload)).allow(self.load.bench.sized());
+        if let Err(error) = allowed {
+            return Ok(MeasuredPoint::unplanned(number, per_s, reason(&error)));
+        }
+        let groups = bench::bind(groups, self.system)?;
         let bound: Vec<&BoundWorkload> = groups.iter().flatten().collect();
         let workloads = || bound.iter().map(|bound| &bound.workload);
         let longest = workloads().map(|workload| workload.plan.end()).max().unwrap_or_default();
@@ -191,6 +198,9 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
         let about = About::new(B::NAME, B::ABOUT, self.system.describe(), bound.iter().copied());
         if number == 1 {
             self.result.plans = bound.iter().map(|bound| PlanFacts::of_workload(bound)).collect();
+            if let Some(remark) = self.load.bench.remark(self.system, &workloads().collect::<Vec<_>>()) {
+                errln!("{remark}");
+            }
             out!("{}", text::heading(&about, self.result.plans.iter()));
             outln!("{}", report::head());
         }
@@ -219,7 +229,7 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
     /// # Errors
     /// If it has ended, is not quiet within a bound, or the search was stopped.
     fn recover(&self) -> Result<()> {
-        if let Some(error) = self.system.certctl.ended() {
+        if let Some(error) = self.certctl.certctl.ended() {
             return Err(Error::new(format!("the system ended: {}", reason(&error))));
         }
         let Some(last) = self.result.points.last() else { return Ok(()) };
@@ -232,23 +242,33 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
             return Ok(());
         }
         Err(Error::new(format!(
-            "{} s after the point at {}/s the system had not answered {QUIET_ANSWERS} requests for {READINESS} in a row, \
-             each within {} ms",
+            "{} s after the point at {}/s the system had not answered {QUIET_ANSWERS} requests for {} in a row, each \
+             within {} ms",
             QUIET_PATIENCE.as_secs(),
             last.rate_per_s,
+            self.readiness(),
             quick.as_millis()
         )))
+    }
+
+    /// Returns the path of the request to see whether the system is quiet.
+    fn readiness(&self) -> &str {
+        match &self.certctl.acme {
+            // It has nothing else of certctl's.
+            Some(acme) if self.certctl.certctl.system.kind == SystemKind::AcmeServer => &acme.directory,
+            _ => READINESS,
+        }
     }
 
     /// Waits until the system answers quickly again, a few times in a row; returns `false` if it does not, or if the
     /// search was stopped.
     async fn becomes_quiet(&self, quick: Duration) -> bool {
-        let mut probe = Probe::new(&self.system.certctl, self.system.dialer.clone()).until(&self.stop);
+        let mut probe = Probe::new(&self.certctl.certctl, self.certctl.dialer.clone()).until(&self.stop);
         let last = Moment::now() + QUIET_PATIENCE;
         let mut in_a_row = 0;
         while !self.is_stopped() && Moment::now() < last {
             let asked = Moment::now();
-            let is_right = probe.get(READINESS).await.is_ok_and(|answer| answer.status == 200);
+            let is_right = probe.get(self.readiness()).await.is_ok_and(|answer| answer.status == 200);
             in_a_row = if is_right && Moment::now() - asked < quick { in_a_row + 1 } else { 0 };
             if in_a_row == QUIET_ANSWERS {
                 return true;
@@ -262,13 +282,15 @@ impl<B: Bench<System = CertctlFlags>> Seeker<'_, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::acme_enroll_flags::AcmeEnrollFlags;
     use crate::cli::api_tier_flags::ApiTierFlags;
     use crate::cli::bulk_renewal_flags::BulkRenewalFlags;
+    use crate::cli::deploy_loop_flags::DeployLoopFlags;
     use crate::load::plan::Plan;
 
     const BOUNDS: PointBounds = PointBounds { least_s: 2.0, most_s: 300.0, search_s: 3_600.0 };
 
-    fn plans<B: Bench<System = CertctlFlags>>(flags: &[&str], per_s: f64) -> Result<Vec<(Plan, f64)>> {
+    fn plans<B: Bench>(flags: &[&str], per_s: f64) -> Result<Vec<(Plan, f64)>> {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let load = BenchLoad::<B>::parse("capacity", &flags, &[])?;
         let groups = plan(&load, &BOUNDS, per_s)?;
@@ -282,6 +304,26 @@ mod tests {
         // 1,000 right answers for p99, and a tenth more.
         assert_eq!([window(50.0), window(200.0), window(5_000.0)], [22, 6, 2]);
         assert!(plans::<ApiTierFlags>(&[], 3.0).unwrap_err().to_string().contains("--longest-point 300s"));
+    }
+
+    #[test]
+    fn a_step_that_most_journeys_leave_out_has_its_samples() {
+        let window = |flags: &[&str]| plans::<AcmeEnrollFlags>(flags, 40.0).unwrap()[0].0.window.as_secs();
+        // 200 new accounts for p95, and a tenth more: one of five enrolments makes one.
+        assert_eq!([window(&[]), window(&["--orders-per-account", "1"])], [28, 6]);
+    }
+
+    #[test]
+    fn a_fleet_of_loops_grows_with_the_rate_within_its_rows() {
+        // Each loop waits for two polls, up to a second apart, and has two seconds more.
+        let agents = |flags: &[&str], per_s| plans::<DeployLoopFlags>(flags, per_s).map(|plans| plans[0].0.connections);
+        assert_eq!([5.0, 50.0, 1_250.0].map(|per_s| agents(&[], per_s).unwrap()), [20, 200, 5_000]);
+        assert_eq!(agents(&["--agents", "100"], 25.0).unwrap(), 100);
+        let none: &[&str] = &[];
+        for (flags, per_s) in [(none, 1_300.0), (&["--agents", "100"][..], 26.0)] {
+            let error = agents(flags, per_s).unwrap_err();
+            assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("raise --agents"), "{error}");
+        }
     }
 
     #[test]
