@@ -45,8 +45,8 @@ pub struct AcmeEnrollFlags {
     /// Enrolments of users for which keys are made before the load; more are made under load, and counted. In an open
     /// workload the schedule says how many there are.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u64).range(1..=MOST_AHEAD), env = "CERTCTL_BENCH_KEYS")]
-    keys: u64,
+          value_parser = clap::value_parser!(u64).range(1..=MOST_AHEAD), env = "CERTCTL_BENCH_KEYS_AHEAD")]
+    keys_ahead: u64,
     /// Domain of the names that are ordered.
     #[arg(long, value_name = "NAME", default_value = DOMAIN, value_parser = domain, env = "CERTCTL_BENCH_DOMAIN")]
     domain: String,
@@ -70,7 +70,7 @@ impl AcmeEnrollFlags {
     /// Returns the number of enrolments for which keys are made ahead.
     fn enrolments(&self, plan: &Plan) -> u64 {
         match &plan.model {
-            Model::Closed { .. } => self.keys,
+            Model::Closed { .. } => self.keys_ahead,
             Model::Open { pattern, clients, .. } => {
                 let mean = pattern.per_second(*clients) * (plan.warm_up + plan.window).as_secs_f64();
                 // A Poisson process stays within six standard deviations.
@@ -90,7 +90,7 @@ impl Bench for AcmeEnrollFlags {
     fn smoke(&mut self) {
         self.common.environment = EnvironmentUse::Ignored;
         self.users = self.users.min(4);
-        self.keys = self.keys.min(1_000);
+        self.keys_ahead = self.keys_ahead.min(1_000);
     }
 
     fn needs(&self, _load: &LoadFlags) -> Vec<Need> {
@@ -145,7 +145,7 @@ impl Bench for AcmeEnrollFlags {
             ignored.push(("profile", "does not apply to --acme-server: profiles are certctl's"));
         }
         if self.common.is_open() {
-            ignored.push(("keys", "does not apply to an open workload: its schedule says how many keys are needed"));
+            ignored.push(("keys_ahead", "does not apply to an open workload: its schedule says how many keys are needed"));
         }
         ignored
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 use self::enrolment::{Enrolment, KeptAccount};
-use self::keys::Keys;
+use self::keys::KeyStock;
 use super::acme::Paths;
 use super::journey::{Journey, Journeys};
 use super::{Claim, Scenario, audit};
@@ -103,7 +103,7 @@ struct State {
     authorities: Vec<CertificateDer<'static>>,
     /// The contact of this run's accounts, by which their rows are found.
     contact: String,
-    keys: Keys,
+    keys: KeyStock,
     /// Accounts with room for orders that no enrolment uses, the last used last.
     idle: RefCell<Vec<Rc<KeptAccount>>>,
     nonces: RefCell<SpareNonces>,
@@ -187,7 +187,7 @@ impl AcmeEnroll {
         let run = format!("{:016x}", u64::from_ne_bytes(run));
         let accounts = options.enrolments.div_ceil(options.orders_per_account.into()) + options.at_once;
         let suffix = format!("-{run}.{}", options.domain);
-        let keys = Keys::make(accounts, options.enrolments, options.finalize, suffix)?;
+        let keys = KeyStock::make(accounts, options.enrolments, options.finalize, suffix)?;
         Ok(Self(Rc::new(State {
             paths: paths.clone(),
             host: host.to_owned(),

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
-use rcgen::{KeyPair, PublicKeyData as _};
 
 use super::connector_kind::ConnectorKind;
 use super::journey::{Journey, Journeys};
@@ -104,7 +103,7 @@ struct Shared {
     slowest: Vec<Cell<Duration>>,
     agents: Vec<RefCell<AgentState>>,
     /// The keys of the planned arrivals, by sequence number. Each is taken once.
-    keys: RefCell<Vec<Option<Prepared>>>,
+    keys: RefCell<Vec<Option<SigningRequest>>>,
     /// The fingerprint of every certificate that was fetched, by its id.
     fetched: RefCell<HashMap<u64, String>>,
     /// The ids of the certificates that full handshakes have shown, of those fetched.
@@ -161,21 +160,6 @@ fn count(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// A key with its signing request, made ahead of the window.
-struct Prepared {
-    signing: SigningRequest,
-    /// The SubjectPublicKeyInfo of the key, DER.
-    public_key: Vec<u8>,
-}
-
-impl Prepared {
-    fn new(name: &str) -> Result<Self> {
-        let signing = SigningRequest::new(name)?;
-        let key = KeyPair::from_pem(&signing.key_pem).context(|| format!("reading the key made for {name}"))?;
-        Ok(Self { public_key: key.subject_public_key_info(), signing })
-    }
-}
-
 impl DeployLoop {
     /// Returns the scenario for a system whose Host is `host`, with an API key `token`. The first agents deploy to
     /// `daemons`, in their order. `arrivals` has the agent of each planned arrival, counted from 0: for each, a key is
@@ -191,7 +175,7 @@ impl DeployLoop {
         token: &str,
     ) -> Result<Self> {
         let keys: Result<Vec<_>> =
-            arrivals.par_iter().map(|agent| Prepared::new(&host_name(agent % fleet.agents + 1)).map(Some)).collect();
+            arrivals.par_iter().map(|agent| SigningRequest::new(&host_name(agent % fleet.agents + 1)).map(Some)).collect();
         let shared = Shared {
             host: host.to_owned(),
             token: token.to_owned(),
@@ -211,9 +195,9 @@ impl DeployLoop {
 
 impl Shared {
     /// Takes the key of an arrival. One more than planned gets a key made now.
-    fn take_key(&self, planned: PlannedRequest, number: u64) -> Result<Prepared> {
+    fn take_key(&self, planned: PlannedRequest, number: u64) -> Result<SigningRequest> {
         let planned = usize::try_from(planned.seq).ok().and_then(|seq| self.keys.borrow_mut().get_mut(seq)?.take());
-        planned.map_or_else(|| Prepared::new(&host_name(number)), Ok)
+        planned.map_or_else(|| SigningRequest::new(&host_name(number)), Ok)
     }
 }
 

@@ -2,16 +2,20 @@
 //! processors.
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 
 use crate::error::{Context, Result};
 
 /// A new private key, ECDSA on P-256, and the request that a certificate authority sign its public key.
 pub struct SigningRequest {
+    /// The request, DER.
+    pub csr_der: Vec<u8>,
     /// The request as PEM.
     pub csr_pem: String,
     /// The private key as PEM, PKCS #8. Never log it.
     pub key_pem: String,
+    /// The SubjectPublicKeyInfo of the key, DER.
+    pub public_key: Vec<u8>,
 }
 
 impl SigningRequest {
@@ -24,7 +28,13 @@ impl SigningRequest {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
             let mut params = CertificateParams::new(vec![name.to_owned()])?;
             params.distinguished_name.push(DnType::CommonName, name);
-            Ok(Self { csr_pem: params.serialize_request(&key)?.pem()?, key_pem: key.serialize_pem() })
+            let request = params.serialize_request(&key)?;
+            Ok(Self {
+                csr_der: request.der().to_vec(),
+                csr_pem: request.pem()?,
+                key_pem: key.serialize_pem(),
+                public_key: key.subject_public_key_info(),
+            })
         };
         make().context(|| format!("making a signing request for {name:?}"))
     }
@@ -42,8 +52,6 @@ impl SigningRequest {
 mod tests {
     use std::collections::HashSet;
 
-    use rcgen::PublicKeyData as _;
-
     use super::*;
 
     #[test]
@@ -55,7 +63,8 @@ mod tests {
             assert!(request.csr_pem.starts_with("-----BEGIN CERTIFICATE REQUEST-----"), "{}", request.csr_pem);
             let key = KeyPair::from_pem(&request.key_pem).unwrap();
             let spki = key.subject_public_key_info();
-            let der = rustls::pki_types::CertificateSigningRequestDer::from(pem_content(&request.csr_pem));
+            assert_eq!((&request.public_key, &request.csr_der), (&spki, &pem_content(&request.csr_pem)), "{name}");
+            let der = &request.csr_der;
             // The key is in the request as it is, and the name twice: common name and subject alternative name.
             assert!(der.windows(spki.len()).any(|window| window == spki), "{name}");
             assert_eq!(der.windows(name.len()).filter(|window| *window == name.as_bytes()).count(), 2, "{name}");

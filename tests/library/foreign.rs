@@ -76,8 +76,8 @@ fn runs_leave_foreign_rows_unchanged() {
         ("agent_storm", "--fleet restart"),
         ("acme_flow", ""),
         ("acme_burst", ""),
-        ("acme_enroll", "--keys 40"),
-        ("acme_enroll", "--keys 40 --finalize"),
+        ("acme_enroll", "--keys-ahead 40"),
+        ("acme_enroll", "--keys-ahead 40 --finalize"),
     ] {
         let run = shared.run(bench, &format!("{arguments} --allow-foreign-rows")).database(&shared.url).run();
         assert!(matches!(run.code, Some(0 | 5)), "{bench} {arguments}: {}", run.stderr);

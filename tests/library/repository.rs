@@ -221,7 +221,7 @@ fn flags_without_effect_are_refused() {
     // Where they mean something, they are taken.
     for (name, flags) in [
         ("acme_burst", "--rate 100/s --arrivals poisson"),
-        ("acme_enroll", "--finalize --users 2 --keys 9 --orders-per-account 1 --domain a.test"),
+        ("acme_enroll", "--finalize --users 2 --keys-ahead 9 --orders-per-account 1 --domain a.test"),
         ("acme_burst", "--rate-profile ramp:10/s-100/s --arrivals poisson --profile p"),
         ("agent_storm", "--fleet restart --restart-within 3s"),
         ("bulk_renewal", "--batch-size 2 --rate 4/s --duration 5s"),

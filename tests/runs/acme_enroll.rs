@@ -24,7 +24,7 @@ use crate::common::reference::Reference;
 use crate::common::summary::{assert_schema, assert_work, assert_work_by, observed, outcome, outcome_of, results};
 
 /// So many enrolments, however long they take.
-const FORTY: &str = "--users 2 --keys 40 --duration 10m --warm-up 0s --max-requests 40";
+const FORTY: &str = "--users 2 --keys-ahead 40 --duration 10m --warm-up 0s --max-requests 40";
 
 fn enroll(arguments: &str) -> Bench {
     Bench::named("acme_enroll", arguments).measured()
@@ -94,7 +94,7 @@ fn an_open_workload_has_its_keys_made_ahead() {
 #[test]
 fn keys_beyond_those_made_ahead_are_counted() {
     // Ten enrolments at once, each with an account of its own, and keys for two.
-    let arguments = "--in-memory --finalize --users 1 --orders-per-account 1 --keys 2 --duration 10m --warm-up 0s";
+    let arguments = "--in-memory --finalize --users 1 --orders-per-account 1 --keys-ahead 2 --duration 10m --warm-up 0s";
     let summary = enroll(arguments).arguments("--max-requests 10").run().summary();
     assert_eq!((outcome(&summary, "ok"), count(&summary, "accounts made")), (10, 10));
     // Two keys of certificates, and one more of an account than enrolments are under way at once.

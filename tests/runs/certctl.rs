@@ -100,7 +100,7 @@ fn a_started_certctl_is_patched_for_finalization() {
     let run = bench.run();
     let summary = run.summary();
     assert_eq!(outcome(&summary, "ok"), 10, "{}", run.stdout);
-    let how = "rows for empty references, no unique fingerprints";
+    let how = "rows for empty references, no unique fingerprints: stock certctl cannot finalize ACME orders";
     assert_eq!(summary["system"]["settings"]["patched_database"], how);
     for text in [&run.stdout, run.text.as_ref().unwrap()] {
         assert!(text.contains(&format!("patched database ({how})")), "{text}");

@@ -129,7 +129,7 @@ fn a_ready_certctl_passes_every_check() {
         "the server's certificate is valid for ",
         "healthy, and it reaches its database\n",
         "version 9.8.7 (abc1234)\n",
-        "the token is known: \"loadtest\", with 7 permissions\n",
+        "the token is known: \"loadtest\", with 8 permissions\n",
         "permission agent.heartbeat\n",
         "permission metrics.read\n",
         "keys of renewed certificates: job_drain can run with --keys agent only\n",
@@ -476,7 +476,7 @@ fn doctor_checks_the_postgresql_settings() {
     for (finding, hint) in [
         (
             "fail  17 connections allowed, 0 of them used by other databases; certctl's pool opens up to 50, and this suite \
-             4",
+             5",
             "raise max_connections to 100",
         ),
         ("warn  fsync off, synchronous_commit off: writes are faster than a durable database's", "set both to on"),
@@ -484,8 +484,8 @@ fn doctor_checks_the_postgresql_settings() {
         ("warn  autovacuum is off: tables bloat from run to run", "set autovacuum to on"),
         ("warn  the database does not have the extension pg_stat_statements", "start PostgreSQL with"),
         (
-            "fail  the database lacks tables of certctl: agents, issuers, jobs, managed_certificates, \
-             network_scan_targets",
+            "fail  the database lacks tables of certctl: agents, certificate_target_mappings, issuers, jobs, \
+             managed_certificates, network_scan_targets",
             "give --database the URL of certctl's own database",
         ),
     ] {

@@ -12,9 +12,9 @@ use serde_json::json;
 use super::super::acme::answer::Nonce;
 use super::super::journey::{Journey, Next, StepProgress};
 use super::super::unwanted;
-use super::jws::{AccountKey, CONTENT_TYPE};
+use super::jws::{AccountKey, CONTENT_TYPE, base64url};
 use super::keys::Wanted;
-use super::resources::{self, Authorization, MadeAccount, Order, Status, path_at, shown};
+use super::resources::{self, Authorization, MadeAccount, Order, ResourceStatus, path_at, shown};
 use super::{AUTHORIZATION, CERTIFICATE, CHALLENGE, FINALIZE, NEW_ACCOUNT, NEW_ORDER, State, chain, retry_after};
 use crate::clock::Moment;
 use crate::measure::Outcome;
@@ -134,7 +134,7 @@ impl Enrolment {
             Stage::Challenge => (self.order.challenges.front().map_or("", |(_, challenge)| challenge), "{}".into()),
             Stage::Validation => (self.order.challenges.front().map_or("", |(authorization, _)| authorization), empty),
             Stage::Finalize => {
-                let csr = self.wanted.request.as_ref().map_or("", |request| &request.csr);
+                let csr = self.wanted.request.as_ref().map_or_else(String::new, |request| base64url(&request.csr_der));
                 (&self.order.finalize, format!(r#"{{"csr":"{csr}"}}"#).into())
             }
             Stage::Issuance => (&self.order.order, empty),
@@ -227,7 +227,7 @@ impl Enrolment {
         if !order.is_for(&self.wanted.name) {
             return wrong("it is not the order of the one name that was ordered");
         }
-        if !matches!(order.status, Status::Pending | Status::Ready) {
+        if !matches!(order.status, ResourceStatus::Pending | ResourceStatus::Ready) {
             return wrong("the new order is neither pending nor ready");
         }
         self.order.order = self.location(response)?;
@@ -243,8 +243,8 @@ impl Enrolment {
     fn authorization_seen(&mut self, response: &Response<'_>) -> Result<bool, Failure> {
         let authorization = self.authorization(response)?;
         match authorization.status {
-            Status::Valid => {}
-            Status::Pending => {
+            ResourceStatus::Valid => {}
+            ResourceStatus::Pending => {
                 let Some(challenge) = authorization.challenge() else {
                     return wrong("the authorization is pending, and has no challenge");
                 };
@@ -264,8 +264,8 @@ impl Enrolment {
 
     fn challenge_answered(&mut self, response: &Response<'_>) -> Result<bool, Failure> {
         match resources::read::<resources::Challenge>(response).map(|challenge| challenge.status) {
-            Some(Status::Pending | Status::Processing | Status::Valid) => {}
-            Some(Status::Invalid) => return wrong("the challenge failed"),
+            Some(ResourceStatus::Pending | ResourceStatus::Processing | ResourceStatus::Valid) => {}
+            Some(ResourceStatus::Invalid) => return wrong("the challenge failed"),
             _ => return wrong("it is no challenge"),
         }
         self.state.counts.challenges.add(1);
@@ -276,8 +276,8 @@ impl Enrolment {
 
     fn validation_seen(&mut self, response: &Response<'_>) -> Result<bool, Failure> {
         match self.authorization(response)?.status {
-            Status::Valid => {}
-            Status::Pending | Status::Processing => {
+            ResourceStatus::Valid => {}
+            ResourceStatus::Pending | ResourceStatus::Processing => {
                 self.wait(response);
                 return Ok(false);
             }
@@ -294,7 +294,7 @@ impl Enrolment {
             return wrong("it is not the order that was finalized");
         };
         match (order.status, order.certificate) {
-            (Status::Valid, Some(certificate)) => {
+            (ResourceStatus::Valid, Some(certificate)) => {
                 self.is_here(&certificate)?;
                 self.state.counts.certificates.add(1);
                 self.order.certificate = certificate;
@@ -302,12 +302,12 @@ impl Enrolment {
                 Ok(true)
             }
             // A server may take a moment to begin.
-            (Status::Processing | Status::Ready, _) => {
+            (ResourceStatus::Processing | ResourceStatus::Ready, _) => {
                 self.wait(response);
                 self.stage = Stage::Issuance;
                 Ok(false)
             }
-            (Status::Valid, None) => wrong("the order is valid, and has no certificate"),
+            (ResourceStatus::Valid, None) => wrong("the order is valid, and has no certificate"),
             _ => wrong("the order failed"),
         }
     }

@@ -12,6 +12,11 @@ use crate::error::{Error, Result};
 /// The media type of signed requests.
 pub const CONTENT_TYPE: &str = "application/jose+json";
 
+/// Returns bytes as base64url without padding (RFC 7515, section 2).
+pub fn base64url(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// The key of an account: P-256.
 pub struct AccountKey {
     pair: EcdsaKeyPair,
@@ -29,7 +34,7 @@ impl AccountKey {
             .map_err(|_| Error::new("making an account's key: the TLS library refuses"))?;
         // 4, then the two coordinates (SEC 1, section 2.3.3).
         let point = pair.public_key().as_ref();
-        let [x, y] = [&point[1..33], &point[33..]].map(|number| BASE64_URL_SAFE_NO_PAD.encode(number));
+        let [x, y] = [&point[1..33], &point[33..]].map(|number| base64url(number));
         let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
         Ok(Self { pair, jwk })
     }
@@ -43,11 +48,11 @@ impl AccountKey {
             None => format!(r#""jwk":{}"#, self.jwk),
         };
         let header = format!(r#"{{"alg":"ES256",{signer},"nonce":{},"url":{}}}"#, text(nonce), text(url));
-        let [protected, payload] = [header.as_str(), payload].map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
+        let [protected, payload] = [header.as_str(), payload].map(|text| base64url(text.as_bytes()));
         let signed = format!("{protected}.{payload}");
         let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes());
         let signature = signature.expect("a P-256 key of this process signs any message");
-        let signature = BASE64_URL_SAFE_NO_PAD.encode(signature);
+        let signature = base64url(signature.as_ref());
         format!(r#"{{"protected":"{protected}","payload":"{payload}","signature":"{signature}"}}"#)
     }
 }

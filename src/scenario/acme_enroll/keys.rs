@@ -2,13 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rayon::prelude::*;
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
 
+use super::super::signing::SigningRequest;
 use super::jws::AccountKey;
-use crate::error::{Context as _, Result};
+use crate::error::Result;
 
 /// The most keys of a kind that are made ahead.
 pub const MOST_AHEAD: u64 = 200_000;
@@ -17,37 +15,12 @@ pub const MOST_AHEAD: u64 = 200_000;
 pub struct Wanted {
     /// The name.
     pub name: String,
-    /// The certificate signing request, DER in base64url, and the public key in it, DER; absent where no order is
-    /// finalized.
+    /// The certificate signing request; absent where no order is finalized.
     pub request: Option<SigningRequest>,
 }
 
-/// A certificate signing request.
-pub struct SigningRequest {
-    /// The request (RFC 2986): DER in unpadded base64url.
-    pub csr: String,
-    /// Its SubjectPublicKeyInfo, DER.
-    pub public_key: Vec<u8>,
-}
-
-impl SigningRequest {
-    /// Makes a request for `name` with a new key.
-    ///
-    /// # Errors
-    /// If the name is invalid, or no key can be made.
-    pub fn new(name: &str) -> Result<Self> {
-        let what = || format!("making a certificate signing request for {name}");
-        let pair = KeyPair::generate().context(what)?;
-        let mut parameters = CertificateParams::new([name.to_owned()]).context(what)?;
-        parameters.distinguished_name = DistinguishedName::new();
-        parameters.distinguished_name.push(DnType::CommonName, name);
-        let request = parameters.serialize_request(&pair).context(what)?;
-        Ok(Self { csr: BASE64_URL_SAFE_NO_PAD.encode(request.der()), public_key: pair.subject_public_key_info() })
-    }
-}
-
-/// Keys that no account and no certificate has used.
-pub struct Keys {
+/// A stock of keys that no account and no certificate has used.
+pub struct KeyStock {
     /// The end of every name.
     suffix: String,
     finalize: bool,
@@ -57,7 +30,7 @@ pub struct Keys {
     late: Cell<u64>,
 }
 
-impl Keys {
+impl KeyStock {
     /// Makes so many account keys and, with `finalize`, so many signing requests: at least one and at most
     /// [`MOST_AHEAD`] of each. Every name has the end `suffix`, and differs from the others of this set.
     ///
@@ -129,7 +102,7 @@ mod tests {
 
     #[test]
     fn no_key_and_no_name_is_used_twice() {
-        let keys = Keys::make(2, 3, true, "-x.example.test".to_owned()).unwrap();
+        let keys = KeyStock::make(2, 3, true, "-x.example.test".to_owned()).unwrap();
         assert_eq!(keys.left(), (2, 3));
         let signed = |key: AccountKey| key.sign(None, "n", "u", "").split('.').next().unwrap_or_default().to_owned();
         let accounts: HashSet<String> = (0..4).map(|_| signed(keys.account())).collect();
@@ -145,7 +118,7 @@ mod tests {
 
     #[test]
     fn orders_that_are_not_finalized_need_no_key() {
-        let keys = Keys::make(1, 1_000, false, ".example.test".to_owned()).unwrap();
+        let keys = KeyStock::make(1, 1_000, false, ".example.test".to_owned()).unwrap();
         assert_eq!(keys.left(), (1, 0));
         let wanted = keys.wanted();
         assert!(wanted.request.is_none() && wanted.name == "e0.example.test");

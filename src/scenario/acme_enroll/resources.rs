@@ -18,14 +18,14 @@ const MOST_AUTHORIZATIONS: usize = 16;
 /// An account, as the answer that makes it shows it (section 7.1.2).
 #[derive(Deserialize)]
 pub struct MadeAccount {
-    status: Status,
+    status: ResourceStatus,
 }
 
 /// An order (section 7.1.3).
 #[derive(Deserialize)]
 pub struct Order {
     /// Its status.
-    pub status: Status,
+    pub status: ResourceStatus,
     /// The names.
     pub identifiers: Vec<Identifier>,
     /// The URLs of the authorizations that it needs.
@@ -40,7 +40,7 @@ pub struct Order {
 #[derive(Deserialize)]
 pub struct Authorization {
     /// Its status.
-    pub status: Status,
+    pub status: ResourceStatus,
     /// The name.
     pub identifier: Identifier,
     /// The ways to validate it.
@@ -56,7 +56,7 @@ pub struct Challenge {
     #[serde(rename = "type")]
     pub kind: String,
     /// Its status.
-    pub status: Status,
+    pub status: ResourceStatus,
 }
 
 /// A name.
@@ -70,7 +70,7 @@ pub struct Identifier {
 /// The states of resources (section 7.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum ResourceStatus {
     /// The client is to act.
     Pending,
     /// Everything that the order needs is authorized.
@@ -89,7 +89,7 @@ pub enum Status {
 impl MadeAccount {
     /// Reports whether orders may be made with it.
     pub fn is_valid(&self) -> bool {
-        self.status == Status::Valid
+        self.status == ResourceStatus::Valid
     }
 }
 

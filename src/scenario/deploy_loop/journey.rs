@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::fetched::{Expected, Fetched};
-use super::{DaemonTarget, Prepared, Shared, certificate, count, host_name};
+use super::{DaemonTarget, Shared, certificate, count, host_name};
 use crate::clock::Moment;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
 use crate::provision::pki::Identity;
 use crate::scenario::agent_jobs::{AWAITING_CSR, AgentJobs, DEPLOYMENT};
+use crate::scenario::signing::SigningRequest;
 use crate::scenario::journey::{Journey, Next, StepProgress};
 use crate::scenario::unwanted;
 use crate::wire::handshake::{HandshakeFlow, Record};
@@ -48,7 +49,7 @@ pub(super) struct Loop {
     /// The id of its certificate.
     certificate: String,
     /// The key of this loop; the reason in words if none could be made.
-    prepared: Result<Prepared, String>,
+    prepared: Result<SigningRequest, String>,
     step: Step,
     /// The end of the last event.
     at: Moment,
@@ -223,7 +224,7 @@ impl Loop {
             authority: authority.as_deref(),
         };
         let fetched = Fetched::verify(pem, &expected, UnixTime::now())?;
-        let key_pem = &prepared.signing.key_pem;
+        let key_pem = &prepared.key_pem;
         // The key was made here, so that it can be read.
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| error.to_string())?;
         let (chain, chain_pem) = (fetched.chain.clone(), fetched.chain_pem.clone());
@@ -270,7 +271,7 @@ impl Journey for Loop {
             }
             Step::JobSeen | Step::DeploymentSeen => self.send(Method::Get, &self.path("work"), "", request),
             Step::CsrSigned => {
-                let csr = self.prepared.as_ref().map_or("", |prepared| prepared.signing.csr_pem.as_str());
+                let csr = self.prepared.as_ref().map_or("", |prepared| prepared.csr_pem.as_str());
                 let body = json!({"csr_pem": csr, "certificate_id": self.certificate}).to_string();
                 self.send(Method::Post, &self.path("csr"), &body, request)
             }

@@ -36,9 +36,9 @@ fn scenario(arrivals: &[u64]) -> (DeployLoop, Arc<Mutex<Vec<String>>>) {
 fn issue(scenario: &DeployLoop, authority: &Authority, seq: usize, name: &str) -> String {
     let identity = authority.issue(KeyType::EcdsaP256, Purpose::Server, &[name]).unwrap();
     let public_key = x509::subject_public_key_info(&identity.chain[0]).unwrap().to_owned();
-    let csr_pem = scenario.shared.keys.borrow()[seq].as_ref().unwrap().signing.csr_pem.clone();
-    let signing = SigningRequest { csr_pem, key_pem: identity.key_pem.clone() };
-    scenario.shared.keys.borrow_mut()[seq] = Some(Prepared { signing, public_key });
+    let mut keys = scenario.shared.keys.borrow_mut();
+    let prepared = keys[seq].as_mut().unwrap();
+    (prepared.key_pem, prepared.public_key) = (identity.key_pem.clone(), public_key);
     identity.chain_pem + &authority.pem()
 }
 

@@ -116,9 +116,9 @@ fn cleaning_removes_what_a_drain_has_left() {
         [
             "managed_certificates: 140 put back",
             "jobs: 130 removed",
-            "agents: 60 put back",
             "certificate_versions: 130 removed",
-            "notification_events: 130 removed"
+            "notification_events: 130 removed",
+            "agents: 60 put back"
         ]
     );
     // A reset does not know the next run's agents: it maps to all that have a target.
