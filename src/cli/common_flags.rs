@@ -207,7 +207,7 @@ pub struct LoadFlags {
     #[arg(long, value_parser = duration_or_zero, env = "CERTCTL_BENCH_WARM_UP")]
     pub warm_up: Option<Duration>,
     /// Longest time for a request, for an arrival's wait for a connection, and for the drain [default: 10s; ACME and
-    /// real fleets 30s, deploy_loop 30s beside two polls, job_drain's wave 2m].
+    /// real fleets 30s, job_drain 60s and its wave 2m, deploy_loop 30s beside two polls].
     #[arg(long, value_parser = duration, env = "CERTCTL_BENCH_TIMEOUT")]
     pub timeout: Option<Duration>,
     /// Largest schedule lag of an arrival that is not late; a run with more than 1% late arrivals is invalid.

@@ -136,7 +136,7 @@ impl DeployLoopFlags {
     }
 
     /// Returns the number of agents: as many as can begin a loop as often as the rate says, while an agent with a loop
-    /// under way begins no other (Little's law), unless a flag gives more.
+    /// under way begins no other (Little's law), and one for each daemon at least, unless a flag gives another number.
     fn agents(&self, load: &LoadFlags) -> Result<u64> {
         self.fleet(load).map(|(agents, _)| agents)
     }
@@ -146,7 +146,9 @@ impl DeployLoopFlags {
         let most_per_s = self.pattern(load)?.peak_per_second(1);
         let each_s = (self.poll_every * 2 + LOOP_ALLOWANCE).as_secs_f64();
         let fewest = (most_per_s * each_s).ceil().max(1.0) as u64;
-        let by_default = if self.is_searched { SEARCHED_AGENTS } else { fewest };
+        let daemons = self.kinds().len() as u64;
+        let enough = fewest.max(daemons);
+        let by_default = if self.is_searched { SEARCHED_AGENTS } else { enough };
         let seeded = load.agents.unwrap_or(by_default).min(Sizes::MOST);
         if seeded < fewest {
             return Err(Error::usage(format!(
@@ -156,7 +158,12 @@ impl DeployLoopFlags {
             ))
             .with_hint(format!("lower the rate or --poll-every, or raise --agents (at most {})", Sizes::MOST)));
         }
-        Ok((if self.is_searched { fewest } else { seeded }, seeded))
+        // Without the flag, those that are left over are not deployed to.
+        if !self.deploy_to.is_empty() && seeded < daemons {
+            return Err(Error::usage(format!("{seeded} agents cannot deploy to {daemons} daemons: each has one at most"))
+                .with_hint("raise --agents, or name fewer daemons with --deploy-to"));
+        }
+        Ok((if self.is_searched { enough.min(seeded) } else { seeded }, seeded))
     }
 
     fn check(&self) -> Result<()> {
@@ -231,7 +238,8 @@ impl Bench for DeployLoopFlags {
         let bind = move |system: &CertctlWithDaemons| {
             let (certctl, daemons) = (&system.certctl, system.daemons.iter().flat_map(Connectors::all));
             let others = daemons.map(|daemon| daemon.unverified_peer()).collect::<Result<_>>()?;
-            let targets = system.daemons.as_ref().map(targets).transpose()?.unwrap_or_default();
+            let mut targets = system.daemons.as_ref().map(targets).transpose()?.unwrap_or_default();
+            targets.truncate(fleet.agents as usize);
             let scenario = DeployLoop::new(fleet, targets, &arrivals, &certctl.host(), certctl.token())?;
             Ok(Some(Binding { scenario: Rc::new(scenario), peer: certctl.peer(), others }))
         };

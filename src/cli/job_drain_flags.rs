@@ -33,7 +33,9 @@ const WINDOW: Duration = Duration::from_secs(600);
 const JITTER: f64 = 0.1;
 /// The reference server's counter of renewals that are complete.
 const COMPLETED: &str = "jobs_signed";
-const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The timeout of a round of an agent, a poll with the work that it shows. No job of it begins in its second half: so a
+/// request has at least the 30 s for which certctl's agent waits for an answer.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout of a request for renewal: that of certctl's answers.
 const WAVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The time for which deployments are awaited, in periods of the polls: each agent polls once in one, and a tenth more.
@@ -63,6 +65,10 @@ pub struct JobDrainFlags {
 }
 
 impl JobDrainFlags {
+    fn timeout(load: &LoadFlags) -> Duration {
+        load.timeout.unwrap_or(AGENT_TIMEOUT)
+    }
+
     fn plan(&self, load: &LoadFlags) -> DrainPlan {
         let (agents, certificates) = (load.agents.unwrap_or(SEEDED_AGENTS), load.certificates.unwrap_or(CERTIFICATES));
         let smoke = load.is_smoke();
@@ -71,6 +77,7 @@ impl JobDrainFlags {
             agents: if smoke { agents.min(SMOKE_AGENTS) } else { agents },
             certificates: if smoke { certificates.min(SMOKE_CERTIFICATES) } else { certificates },
             deployments: self.poll_every.mul_f64(AWAITED_POLLS),
+            round: Self::timeout(load) / 2,
         }
     }
 
@@ -86,7 +93,7 @@ impl JobDrainFlags {
         });
         let model = Model::Open { pattern, clients: agents, affinity: Affinity::Own };
         let mut plan = load.plan(model, agents as usize, STEPS.len())?;
-        plan.timeout = load.timeout.unwrap_or(AGENT_TIMEOUT);
+        plan.timeout = Self::timeout(load);
         plan.window = match load.is_smoke() {
             true => SMOKE_WINDOW,
             false => load.duration.unwrap_or(WINDOW),

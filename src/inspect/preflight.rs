@@ -434,15 +434,18 @@ impl Inspection<'_> {
         }
     }
 
-    /// Checks that a renewal of the certificate can begin; with a database the run puts the certificates back itself.
+    /// Checks that a renewal of the certificate can begin.
     async fn certificate_is_renewable(&mut self, number: u64) -> Result<()> {
         let status = self.certificate_is_seeded(number).await?;
+        self.is_out_of_renewal(&format!("certificate {number} of those to renew"), &status)
+    }
+
+    /// Checks that a certificate is not in renewal already; with a database the run puts it back itself.
+    fn is_out_of_renewal(&self, what: &str, status: &str) -> Result<()> {
         if status == "RenewalInProgress" && self.certctl.database.is_none() {
-            return Err(Error::new(format!(
-                "{}: certificate {number} of those to renew is in renewal already, from an earlier run",
-                self.certctl.base
-            ))
-            .with_hint("run `certctl-bench seed --reset --database URL`, or give this run the --database"));
+            let why = format!("{}: {what} is in renewal already, from an earlier run", self.certctl.base);
+            let hint = "run `certctl-bench seed --reset --database URL`, or give this run the --database";
+            return Err(Error::new(why).with_hint(hint));
         }
         Ok(())
     }

@@ -171,12 +171,16 @@ impl Shared {
     /// Waits until `moment`, and ends requests past their deadline meanwhile; returns `false` if the run is to stop.
     pub async fn wait(&self, timer: &Timer, moment: Moment) -> Result<bool> {
         loop {
-            if self.stopped() {
+            if self.control.stop.load(Ordering::Relaxed) || self.control.is_cut() {
                 return Ok(false);
             }
             let now = Moment::now();
             if now >= moment {
                 return Ok(true);
+            }
+            // What is due is still sent: otherwise arrivals of the window would be missing that nobody counts.
+            if self.control.cut.is_finished() {
+                return Ok(false);
             }
             self.deadlines.sweep(now);
             let until = moment.min(now + SWEEP_EVERY);

@@ -123,6 +123,8 @@ struct Counts {
     certificates: Count,
     /// Certificates fetched and verified.
     verified: Count,
+    /// Certificates fetched that do not verify.
+    unverified: Count,
     /// Requests for a nonce.
     fetched: Count,
     /// Requests sent again since their nonce was refused.
@@ -293,6 +295,7 @@ impl Scenario for AcmeEnroll {
         let rules = [
             ("successful answers to signed requests have no Replay-Nonce", &counts.without_nonce, counts.answers.get()),
             ("429s are not as ACME shapes them", &Count(Cell::new(misshapen)), counts.refused.get()),
+            ("certificates do not verify", &counts.unverified, counts.certificates.get()),
         ];
         let broken = rules.into_iter().filter(|(_, count, _)| count.get() > 0);
         broken.map(|(what, count, of)| Breach::Rule { what, count: count.get(), of }).collect()

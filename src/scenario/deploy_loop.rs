@@ -115,14 +115,21 @@ struct Shared {
 }
 
 /// The state that an agent keeps from one loop to the next.
-#[derive(Default)]
 struct AgentState {
-    /// True from the order to renew until the request was signed: the certificate may still be in renewal.
+    /// True from the order to renew until the request was signed: the certificate may still be in renewal. True too at
+    /// the beginning of a run that does not put the certificates back, since an earlier one may have been cut off.
     unfinished: bool,
     /// The jobs that the last poll showed.
     shown: HashSet<String>,
     /// The certificate that was fetched last.
     last: Option<Fetched>,
+}
+
+impl AgentState {
+    /// Returns the state before the first loop.
+    fn unknown() -> Self {
+        Self { unfinished: true, shown: HashSet::new(), last: None }
+    }
 }
 
 /// Counts over all loops, warm-up included.
@@ -191,7 +198,7 @@ impl DeployLoop {
             fleet,
             slowest: daemons.iter().map(|_| Cell::default()).collect(),
             daemons,
-            agents: (0..fleet.agents).map(|_| RefCell::default()).collect(),
+            agents: (0..fleet.agents).map(|_| RefCell::new(AgentState::unknown())).collect(),
             keys: RefCell::new(keys?),
             fetched: RefCell::default(),
             served: RefCell::default(),
@@ -250,6 +257,9 @@ impl Scenario for DeployLoop {
     fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::refresh_fleet(database, self.shared.fleet.agents)?;
         seed::refresh_deployments(database, self.shared.fleet.agents)?;
+        for agent in &self.shared.agents {
+            agent.borrow_mut().unfinished = false;
+        }
         Ok(())
     }
 

@@ -113,6 +113,17 @@ impl Part {
     }
 }
 
+/// The state of a certificate's signing request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestState {
+    /// None was submitted.
+    Due,
+    /// One was submitted, and no answer says that it was signed.
+    Submitted,
+    /// One was signed.
+    Signed,
+}
+
 /// The size of a drain, and its end.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainPlan {
@@ -124,14 +135,16 @@ pub struct DrainPlan {
     pub certificates: u64,
     /// The time for which deployments are awaited once the last certificate is renewed: in it, each agent polls.
     pub deployments: Duration,
+    /// The time after which an agent begins no further job of a poll, and leaves the rest to its next one.
+    pub round: Duration,
 }
 
 /// The state of a drain, which its workloads share.
 pub struct Drain {
     plan: DrainPlan,
     wave: Cell<Option<Moment>>,
-    /// True for each certificate whose signing request was signed.
-    signed: RefCell<Vec<bool>>,
+    /// The state of each certificate's signing request.
+    requests: RefCell<Vec<RequestState>>,
     left: Cell<u64>,
     /// Answers that a signing request was signed.
     answers: Cell<u64>,
@@ -154,7 +167,7 @@ impl Drain {
         Self {
             plan,
             wave: Cell::default(),
-            signed: RefCell::new(vec![false; plan.certificates as usize]),
+            requests: RefCell::new(vec![RequestState::Due; plan.certificates as usize]),
             left: Cell::new(plan.certificates),
             answers: Cell::default(),
             drained: Cell::default(),
@@ -186,11 +199,32 @@ impl Drain {
         }
     }
 
-    /// Takes note that a certificate's signing request was signed by `end`.
+    /// Takes note that a certificate's signing request is submitted.
+    fn submitted(&self, number: u64) {
+        let state = &mut self.requests.borrow_mut()[(number - 1) as usize];
+        if *state == RequestState::Due {
+            *state = RequestState::Submitted;
+        }
+    }
+
+    /// Takes note of an answer, by `end`, that a certificate's signing request was signed.
     fn signed(&self, number: u64, end: Moment) {
         self.answers.set(self.answers.get() + 1);
-        let was_signed = std::mem::replace(&mut self.signed.borrow_mut()[(number - 1) as usize], true);
-        if !was_signed {
+        self.renewed(number, end);
+    }
+
+    /// Takes note that a poll showed a deployment of a certificate by `end`: its signing request was signed, though the
+    /// answer was lost. A deployment that comes before any request is of an earlier run.
+    fn deploying(&self, number: u64, end: Moment) {
+        let state = self.requests.borrow()[(number - 1) as usize];
+        if state == RequestState::Submitted {
+            self.renewed(number, end);
+        }
+    }
+
+    fn renewed(&self, number: u64, end: Moment) {
+        let state = &mut self.requests.borrow_mut()[(number - 1) as usize];
+        if std::mem::replace(state, RequestState::Signed) != RequestState::Signed {
             self.left.set(self.left.get() - 1);
             if self.left.get() == 0 {
                 self.drained.set(Some(end));
@@ -233,6 +267,8 @@ impl Drain {
             return vec![Observation { name: DRAINED, value: Value::Never }];
         };
         let drained = self.drained().map(|drained| drained - wave);
+        // What certctl completes by itself may be counted between these two.
+        let left = self.plan.certificates.saturating_sub(self.completed());
         let count = |name, count| Observation { name, value: Value::Count(count) };
         let mut observations =
             vec![Observation { name: DRAINED, value: drained.map_or(Value::Never, Value::Duration) }];
@@ -241,7 +277,7 @@ impl Drain {
                 name: "renewal jobs completed per second, until drained",
                 value: Value::PerSecond(self.plan.certificates as f64 / span_s),
             }),
-            None => observations.push(count("renewal jobs left", self.plan.certificates - self.completed())),
+            None => observations.push(count("renewal jobs left", left)),
         }
         observations.push(Observation {
             name: "deployments reported by agents",
@@ -252,7 +288,7 @@ impl Drain {
             value: Value::Duration(deployed - wave),
         }));
         for (name, number) in [
-            ("deployment jobs that no poll showed: certctl's job processor took them", self.taken.get()),
+            ("deployment jobs taken by certctl's job processor, or by a poll whose answer was lost", self.taken.get()),
             (PENDING, if self.plan.keys == Keys::Agent { self.pending.get() } else { 0 }),
             ("jobs of other certificates that polls showed", self.foreign.get()),
         ] {
@@ -291,7 +327,7 @@ impl DrainFleet {
 
 impl Journeys for DrainFleet {
     fn begin(&self, planned: PlannedRequest, start: Moment) -> Box<dyn Journey> {
-        Agents::begin(&self.0, planned, self.drain().part(start))
+        Agents::begin(&self.0, planned, start)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod acme;
 pub mod acme_enroll;
+mod agent_jobs;
 pub mod agent_storm;
 pub mod audit;
 pub mod bulk_renewal;

@@ -81,7 +81,8 @@ impl fmt::Display for TableCleaned {
 
 /// Removes the rows that runs created, and no others: the ACME accounts that they made, with their orders; the
 /// certificates that they posted, or that were issued for these orders, with all rows that depend on them; and the jobs
-/// and versions of seeded certificates. Puts all seeded certificates and agents back.
+/// and versions of seeded certificates. Empties certctl's caches of OCSP answers and revocation lists, which it fills
+/// again. Puts all seeded certificates and agents back.
 ///
 /// Audit rows stay, since certctl permits no one to delete them, and so do ACME nonces, which cannot be attributed to a
 /// run.
@@ -89,6 +90,11 @@ pub fn clean(client: &mut DatabaseClient) -> Result<Cleaned> {
     // Orders refer to certificates.
     let enrolled = remove_enrolled(client)?;
     let mut cleaned = remove_certificates(client, &format!("({ISSUED}) OR ({ACME_ISSUED})"), &[])?;
+    for (table, removed) in empty_status_caches(client)? {
+        if removed > 0 {
+            cleaned.add(table, removed, 0);
+        }
+    }
     for table in reset(client)?.tables.into_iter().chain(enrolled.tables) {
         cleaned.add(&table.table, table.removed, table.restored);
     }
@@ -110,13 +116,21 @@ pub fn clean_issued(client: &mut DatabaseClient) -> Result<u64> {
 pub fn clean_revoked(client: &mut DatabaseClient, kept: &str) -> Result<u64> {
     let removed =
         remove_certificates(client, &format!("{ISSUED} AND NOT starts_with(name, $1)"), &[&kept])?.tables[0].removed;
+    empty_status_caches(client)?;
+    Ok(removed)
+}
+
+/// Empties certctl's caches of statuses; returns the number of rows removed from each.
+fn empty_status_caches(client: &mut DatabaseClient) -> Result<Vec<(&'static str, u64)>> {
+    let mut emptied = Vec::new();
     for table in STATUS_CACHES {
         if exists(client, table)? {
-            client.execute(&format!("DELETE FROM {table}"), &[]).map_err(|error| unremoved(&error))?;
+            let removed = client.execute(&format!("DELETE FROM {table}"), &[]).map_err(|error| unremoved(&error))?;
             vacuum(client, table)?;
+            emptied.push((table, removed));
         }
     }
-    Ok(removed)
+    Ok(emptied)
 }
 
 /// Puts all seeded certificates and agents back to their first state, and deletes the jobs of these certificates, and

@@ -328,6 +328,7 @@ fn a_certificate_for_another_key_is_a_wrong_answer() {
     assert!(run.stdout.contains("the certificate is for another key"), "{}", run.stdout);
     let verified = observed(results(&summary), "certificates verified");
     assert_eq!((&verified["count"], &verified["of"]), (&30.into(), &40.into()));
+    assert!(broken(&summary).contains("10 of 40 certificates do not verify"), "{}", broken(&summary));
     // A server that is believed to be a certctl with a patched database.
     assert!(run.stdout.contains("patched database"), "{}", run.stdout);
 }

@@ -138,6 +138,7 @@ fn a_ready_certctl_passes_every_check() {
         "agents 1 and 5000 of the fleet are seeded\n",
         "certificates 1 and 10000 of those to renew are seeded\n",
         "certificates that agents deploy are seeded; deploy_loop needs CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL=24h too\n",
+        "certificates 1 and 1000 of a job drain are seeded\n",
         "file descriptors: ",
     ] {
         output.likes(what);
@@ -231,7 +232,7 @@ fn doctor_reports_token_and_permission_faults() {
     let output = doctor(&reference.base(), &reference.ca_file(), &["--token", VIEWER_TOKEN]).exits(1);
     let admin = "use an admin key: CERTCTL_API_KEYS_NAMED=name:key:admin (any other key is read-only), or grant ";
     for (permission, without, role) in [
-        ("agent.heartbeat", "agent_storm cannot run", "r-agent\n"),
+        ("agent.heartbeat", "agent_storm and job_drain cannot run", "r-agent\n"),
         ("agent.job.complete", "deploy_loop and job_drain cannot run", "r-agent\n"),
         ("agent.job.poll", "agent_storm cannot poll for work, and deploy_loop and job_drain cannot run", "r-agent\n"),
         ("cert.issue", "issuance_acceptance, bulk_renewal, deploy_loop and job_drain cannot run", "r-operator\n"),
@@ -249,7 +250,7 @@ fn doctor_reports_token_and_permission_faults() {
         ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
     assert!(
         output.stdout.contains("fail  https://")
-            && output.stdout.contains("cert.read: list_certificates, bulk_renewal and deploy_loop cannot run")
+            && output.stdout.contains("cert.read: list_certificates, bulk_renewal, deploy_loop and job_drain cannot run")
     );
     assert!(
         output.stdout.contains("agent.read: the seeds of the fleet are not checked\n      hint: use an admin key"),
@@ -340,6 +341,10 @@ fn doctor_checks_acme_seeds_and_metrics() {
     ready_but("/api/v1/certificates/cert-loadtest-deploy-00001", missing).exits(0).assert_reports(
         ": certificate 1 of those that agents deploy is not seeded (404: not found): deploy_loop cannot run",
         "run `certctl-bench seed --deployments 20 --database URL` with the URL of certctl's own database\n",
+    );
+    ready_but("/api/v1/certificates/cert-loadtest-drain-01000", missing).exits(0).assert_reports(
+        ": certificate 1000 of the drain is not seeded (404: not found): job_drain cannot run with its defaults",
+        "run `certctl-bench seed --agents 5000 --drain 1000 --database URL` with the URL of certctl's own database\n",
     );
     let output = ready_but("/api/v1/metrics/prometheus", missing).exits(0);
     assert!(

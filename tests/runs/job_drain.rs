@@ -252,6 +252,19 @@ fn what_cannot_be_drained_is_refused_before_the_run() {
     let peer = Peer::start(move |request| lifecycle.answer(request));
     let messages = bench("--keys server").towards_peer(&peer).refused(2).messages();
     assert!(messages.contains("certctl's database is not known\nhint: give --database URL"), "{messages}");
+    let cut_off = Peer::start(|request| match request.path.contains("/cert-loadtest-drain-") {
+        true => {
+            let id = request.path.rsplit('/').next().unwrap();
+            json(200, &value!({ "id": id, "status": "RenewalInProgress" }).to_string())
+        }
+        false => Lifecycle::default().answer(request),
+    });
+    let messages = bench("").towards_peer(&cut_off).refused(1).messages();
+    assert!(
+        messages.contains("certificate 1 of the drain is in renewal already, from an earlier run\nhint: run ")
+            && messages.contains("seed --reset"),
+        "{messages}"
+    );
     let missing = Peer::start(|request| match request.path.contains("/cert-loadtest-drain-") {
         true => json(404, r#"{"error":"Not Found","message":"Certificate not found"}"#),
         false => Lifecycle::default().answer(request),

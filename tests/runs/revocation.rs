@@ -84,7 +84,10 @@ fn revocations_are_awaited_in_every_kind_of_answer() {
 #[test]
 fn a_wrong_signature_is_a_wrong_answer() {
     let all = ["ocsp_get", "ocsp_post", "ocsp_post_nonce", "crl"];
-    assert_wrong(run_at(Misconduct::Signature, ""), &all, "its signature does not verify");
+    let finished = run_at(Misconduct::Signature, "");
+    let breach = "160 of 160 answers are such as a relying party rejects: none is allowed";
+    assert!(finished.stdout.contains(breach), "{}", finished.stdout);
+    assert_wrong(finished, &all, "its signature does not verify");
 }
 
 #[test]

@@ -19,17 +19,19 @@ use crate::wire::request::Method;
 
 /// The permissions that scenarios need, with the severity and the consequence of a missing one.
 const PERMISSIONS: [(&str, Severity, &str); 8] = [
-    ("agent.heartbeat", Severity::Fail, "agent_storm cannot run"),
+    ("agent.heartbeat", Severity::Fail, "agent_storm and job_drain cannot run"),
     ("agent.job.complete", Severity::Fail, "deploy_loop and job_drain cannot run"),
     ("agent.job.poll", Severity::Fail, "agent_storm cannot poll for work, and deploy_loop and job_drain cannot run"),
     ("cert.issue", Severity::Fail, "issuance_acceptance, bulk_renewal, deploy_loop and job_drain cannot run"),
-    ("cert.read", Severity::Fail, "list_certificates, bulk_renewal and deploy_loop cannot run"),
+    ("cert.read", Severity::Fail, "list_certificates, bulk_renewal, deploy_loop and job_drain cannot run"),
     ("cert.bulk_revoke", Severity::Warn, "revocation cannot run"),
     ("agent.read", Severity::Warn, "the seeds of the fleet are not checked"),
     ("metrics.read", Severity::Warn, "results lack certctl's own metrics"),
 ];
 /// The profile of certctl's demo seed, which stands for all where the database is not known.
 const PROFILE: &str = "prof-standard-tls";
+/// The certificates that `job_drain` renews by default.
+const USUAL_DRAIN: u64 = 1_000;
 
 /// Checks the API over `dialer`. `profiles` are those of the database, where it is known.
 pub fn examine(
@@ -204,7 +206,7 @@ async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, report: Report<
             seeded.map(drop),
             format!("certificates 1 and {SEEDED_CERTIFICATES} of those to renew are seeded"),
         ));
-        // There are none by default: only one scenario needs them.
+        // There are none by default: only one scenario needs them. The same holds for those of a drain.
         report(match inspection.deployment_is_seeded(1).await {
             Ok(()) => Finding::ok(
                 "certificates that agents deploy are seeded; deploy_loop needs \
@@ -213,6 +215,13 @@ async fn seeds(inspection: &mut Inspection<'_>, rights: &Rights, report: Report<
             Err(error) => {
                 let finding = Finding::of(Severity::Warn, &error);
                 Finding { what: format!("{}: deploy_loop cannot run", finding.what), ..finding }
+            }
+        });
+        report(match inspection.drain_is_seeded(USUAL_DRAIN, SEEDED_AGENTS).await {
+            Ok(()) => Finding::ok(format!("certificates 1 and {USUAL_DRAIN} of a job drain are seeded")),
+            Err(error) => {
+                let finding = Finding::of(Severity::Warn, &error);
+                Finding { what: format!("{}: job_drain cannot run with its defaults", finding.what), ..finding }
             }
         });
     }

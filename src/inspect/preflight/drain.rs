@@ -14,7 +14,7 @@ const ACKNOWLEDGEMENT: &str = "CERTCTL_DEMO_MODE_ACK";
 impl Inspection<'_> {
     /// Checks that the first and the last of `certificates` are there, and map to targets of the first `agents`. With a
     /// database the run maps them itself.
-    pub(super) async fn drain_is_seeded(&mut self, certificates: u64, agents: u64) -> Result<()> {
+    pub(in crate::inspect) async fn drain_is_seeded(&mut self, certificates: u64, agents: u64) -> Result<()> {
         for number in [1, certificates] {
             self.drain_certificate(number, certificates, agents).await?;
         }
@@ -40,25 +40,10 @@ impl Inspection<'_> {
     }
 
     async fn drain_certificate(&mut self, number: u64, certificates: u64, agents: u64) -> Result<()> {
-        let id = certificate_id(number);
-        let path = format!("/api/v1/certificates/{id}");
-        let answer = self.probe.send_with_token(Method::Get, &path).await?;
-        match answer.status {
-            200 if answer.json().is_some_and(|json| json["id"] == id.as_str()) => Ok(()),
-            403 => Err(self.may_not("?", "cert.read")),
-            429 => Err(self.limited()),
-            404 | 500 if answer.is_json => Err(Error::new(format!(
-                "{}: certificate {number} of the drain is not seeded ({}: {})",
-                self.certctl.base,
-                answer.status,
-                answer.reason()
-            ))
-            .with_hint(format!(
-                "run `certctl-bench seed --agents {agents} --drain {certificates} --database URL` with the URL of \
-                 certctl's own database"
-            ))),
-            _ => Err(self.not_certctl(&path, &answer)),
-        }
+        let what = format!("certificate {number} of the drain");
+        let seed = format!("certctl-bench seed --agents {agents} --drain {certificates} --database URL");
+        let status = self.certificate_is_there(&certificate_id(number), (what.clone(), seed)).await?;
+        self.is_out_of_renewal(&what, &status)
     }
 
     /// Returns the agent of the target that a certificate of the drain maps to; `None` if certctl does not say.

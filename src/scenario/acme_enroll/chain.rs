@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
+use crate::status::Freshness;
 use crate::wire::x509;
 
 /// The most certificates of a chain.
@@ -14,8 +15,8 @@ const LONGEST_CHAIN: usize = 10;
 
 /// Checks a PEM chain, leaf first: the leaf has this public key (SubjectPublicKeyInfo, DER) and this one DNS name, may
 /// be a TLS server's, has not expired, and is signed, over the certificates after it, by one of `authorities`; if there
-/// are none, by the last certificate of the chain. A leaf whose validity begins after `now` is checked at that
-/// beginning: the two clocks may differ.
+/// are none, by the last certificate of the chain. The two clocks may differ by [`Freshness::SKEW_S`]: a leaf whose
+/// validity begins within that after `now` is checked at that beginning.
 ///
 /// # Errors
 /// The flaw, in words.
@@ -53,6 +54,10 @@ pub fn verify(
         .collect::<Result<_, _>>()
         .map_err(|error| format!("an authority's certificate is not X.509: {error}"))?;
     let begins = x509::validity(leaf).map_or(0, |(begins, _)| u64::try_from(begins).unwrap_or(0));
+    let early_s = begins.saturating_sub(now.as_secs());
+    if early_s > Freshness::SKEW_S.unsigned_abs() {
+        return Err(format!("the certificate is not valid until {early_s} s from now"));
+    }
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(begins)));
     let algorithms = default_provider().signature_verification_algorithms.all;
     let usage = KeyUsage::server_auth();
@@ -114,9 +119,17 @@ mod tests {
         }
         let expired = issued(&[NAME], -1);
         assert!(check(&at_root(&expired), &expired, &[]).unwrap_err().contains("does not verify"));
-        // A server whose clock is ahead.
         let early = issued(&[NAME], 3);
-        assert_eq!(check(&at_root(&early), &early, &[]), Ok(()));
+        assert!(check(&at_root(&early), &early, &[]).unwrap_err().contains("is not valid until"));
+        // A server whose clock is ahead, by no more than clocks differ.
+        let key = x509::subject_public_key_info(&early.chain[0]).unwrap();
+        let begins = x509::validity(&early.chain[0]).unwrap().0.unsigned_abs();
+        let at = |ahead_s: u64| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(begins - ahead_s));
+            verify(at_root(&early).as_bytes(), key, NAME, &[], now)
+        };
+        assert_eq!((at(0), at(60)), (Ok(()), Ok(())));
+        assert_eq!(at(61), Err("the certificate is not valid until 61 s from now".to_owned()));
         for text in ["", "no PEM", &right.chain_pem[..right.chain_pem.len() / 2]] {
             assert!(check(text, &right, &[]).is_err(), "{text}");
         }

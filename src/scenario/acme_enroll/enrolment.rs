@@ -318,7 +318,11 @@ impl Enrolment {
         }
         let Some(request) = &self.wanted.request else { return wrong("no certificate was ordered") };
         let (name, authorities) = (&self.wanted.name, &self.state.authorities);
-        chain::verify(response.body, &request.public_key, name, authorities, UnixTime::now()).or_else(wrong)?;
+        let verified = chain::verify(response.body, &request.public_key, name, authorities, UnixTime::now());
+        if let Err(flaw) = verified {
+            self.state.counts.unverified.add(1);
+            return wrong(flaw);
+        }
         self.state.counts.verified.add(1);
         self.stage = Stage::Ended;
         Ok(true)

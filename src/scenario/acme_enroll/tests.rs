@@ -455,6 +455,7 @@ fn a_finalized_order_ends_with_a_verified_certificate() {
     let StepProgress::Failed(Outcome::Wrong, flaw) = finalized(&scenario, other) else { panic!("it is right") };
     assert!(flaw.contains("another key"), "{flaw}");
     assert_eq!(observed(&scenario, "certificates verified"), "1 of 2");
+    assert_eq!(scenario.broken_rules(), [Breach::Rule { what: "certificates do not verify", count: 1, of: 2 }]);
 }
 
 #[test]

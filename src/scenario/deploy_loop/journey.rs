@@ -14,6 +14,7 @@ use crate::clock::Moment;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
 use crate::provision::pki::Identity;
+use crate::scenario::agent_jobs::{AWAITING_CSR, AgentJobs, DEPLOYMENT};
 use crate::scenario::journey::{Journey, Next, StepProgress};
 use crate::scenario::unwanted;
 use crate::wire::handshake::{HandshakeFlow, Record};
@@ -61,22 +62,6 @@ pub(super) struct Loop {
     identity: Option<Identity>,
     /// The moment of the order to install it.
     ordered: Moment,
-}
-
-/// The jobs of an agent, as certctl sends them.
-#[derive(Deserialize)]
-struct WorkList<'a> {
-    #[serde(borrow)]
-    jobs: Vec<WorkItem<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WorkItem<'a> {
-    id: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    certificate_id: &'a str,
-    status: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -162,7 +147,7 @@ impl Loop {
         if response.status != 200 {
             return failed(response, 200);
         }
-        let Ok(work) = serde_json::from_slice::<WorkList<'_>>(response.body) else {
+        let Ok(work) = serde_json::from_slice::<AgentJobs>(response.body) else {
             return wrong("its JSON is no list of jobs");
         };
         let counts = &self.shared.counts;
@@ -170,20 +155,20 @@ impl Loop {
         let mut agent = self.shared.agents[self.agent].borrow_mut();
         let mut found = None;
         for item in &work.jobs {
-            let is_new = !agent.shown.contains(item.id);
+            let is_new = !agent.shown.contains(&item.id);
             let is_due = match self.step {
-                Step::JobSeen => item.kind != DEPLOYMENT && item.status == "AwaitingCSR",
+                Step::JobSeen => item.kind != DEPLOYMENT && item.status == AWAITING_CSR,
                 _ => item.kind == DEPLOYMENT,
             };
             if item.certificate_id != self.certificate {
                 counts.foreign.set(counts.foreign.get() + u64::from(is_new));
             } else if is_due && is_new && found.is_none() {
-                found = Some(item.id.to_owned());
+                found = Some(item.id.clone());
             } else if is_new {
                 count(&counts.left_over);
             }
         }
-        agent.shown = work.jobs.iter().map(|item| item.id.to_owned()).collect();
+        agent.shown = work.jobs.into_iter().map(|item| item.id).collect();
         drop(agent);
         // The next request of this step is the next poll.
         self.paused = false;
@@ -263,9 +248,6 @@ impl Loop {
     }
 }
 
-/// certctl's word for the type of a job that deploys.
-const DEPLOYMENT: &str = "Deployment";
-
 impl Journey for Loop {
     fn step(&self) -> usize {
         // Nothing is under way after the last step.
@@ -276,7 +258,7 @@ impl Journey for Loop {
         match self.step {
             Step::Renew => {
                 let mut agent = self.shared.agents[self.agent].borrow_mut();
-                // A loop that failed may have left the certificate in renewal, which refuses another one.
+                // A loop that failed or was cut off may have left the certificate in renewal, which refuses another.
                 let force = if std::mem::replace(&mut agent.unfinished, true) { "?force=true" } else { "" };
                 drop(agent);
                 let path = format!("/api/v1/certificates/{}/renew{force}", self.certificate);

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::super::agent_jobs::{AWAITING_CSR, AgentJob, AgentJobs, DEPLOYMENT};
 use super::super::agent_storm::{AgentStorm, Fleet, HEARTBEAT, POLL};
 use super::super::journey::{Journey, Next, StepProgress};
 use super::super::{Scenario as _, other_type, unwanted};
@@ -39,22 +40,6 @@ pub(super) struct Agents {
     pub(super) check: RefCell<Option<Check>>,
 }
 
-/// The answer to a poll.
-#[derive(Deserialize)]
-struct Work {
-    jobs: Vec<Item>,
-}
-
-/// A job that a poll shows, without what this agent does not need.
-#[derive(Deserialize)]
-struct Item {
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    certificate_id: String,
-    status: String,
-}
-
 /// A job that an agent has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Todo {
@@ -81,11 +66,14 @@ impl Agents {
     }
 
     /// Begins the journey of an arrival.
-    pub(super) fn begin(agents: &Rc<Self>, planned: PlannedRequest, part: Part) -> Box<dyn Journey> {
-        let agents = agents.clone();
+    pub(super) fn begin(agents: &Rc<Self>, planned: PlannedRequest, start: Moment) -> Box<dyn Journey> {
+        let (agents, part) = (agents.clone(), agents.drain.part(start));
         match planned.step {
             HEARTBEAT => Box::new(Heartbeat { agents, planned, part, is_over: false }),
-            _ => Box::new(Round { agents, planned, part, polled: false, todo: VecDeque::new() }),
+            _ => {
+                let over_from = start + agents.drain.plan.round;
+                Box::new(Round { agents, planned, part, over_from, polled: false, todo: VecDeque::new() })
+            }
         }
     }
 
@@ -99,14 +87,14 @@ impl Agents {
         ((1..=self.drain.plan.certificates).contains(&number) && id == certificate_id(number)).then_some(number)
     }
 
-    /// Returns what an agent does about a job that a poll shows; `None` if nothing.
+    /// Returns what an agent does about a job that a poll has shown by `end`; `None` if nothing.
     ///
     /// # Errors
     /// If the job is not what certctl may show; the error has the flaw in words.
-    fn todo(&self, item: Item) -> Result<Option<Todo>, String> {
+    fn todo(&self, item: AgentJob, end: Moment) -> Result<Option<Todo>, String> {
         let number = self.certificate(&item.certificate_id);
-        let awaits_request = item.status == "AwaitingCSR";
-        if !awaits_request && item.kind != "Deployment" {
+        let awaits_request = item.status == AWAITING_CSR;
+        if !awaits_request && item.kind != DEPLOYMENT {
             return Ok(None);
         }
         let Some(number) = number else {
@@ -118,6 +106,7 @@ impl Agents {
             if item.id.is_empty() || item.id.len() > LONGEST_ID || !item.id.bytes().all(fits) {
                 return Err("the id of a job is none".to_owned());
             }
+            self.drain.deploying(number, end);
             return Ok(Some(Todo::Report(item.id)));
         }
         match self.drain.plan.keys {
@@ -164,6 +153,8 @@ struct Round {
     agents: Rc<Agents>,
     planned: PlannedRequest,
     part: Part,
+    /// The moment from which no further job is begun.
+    over_from: Moment,
     /// True once the poll was answered.
     polled: bool,
     /// The jobs that are left, the one under way first.
@@ -172,13 +163,13 @@ struct Round {
 
 impl Round {
     /// Takes the answer to the poll.
-    fn take_work(&mut self, sent: Moment, response: &Response<'_>) -> StepProgress {
+    fn take_work(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress {
         let agents = self.agents.clone();
         let outcome = agents.storm.judge(self.planned, sent, response);
         if outcome != Outcome::Ok {
             return StepProgress::Failed(outcome, agents.storm.flaw(self.planned, response));
         }
-        let Ok(work) = serde_json::from_slice::<Work>(response.body) else {
+        let Ok(work) = serde_json::from_slice::<AgentJobs>(response.body) else {
             return StepProgress::Failed(Outcome::Wrong, "its JSON is not a list of jobs".to_owned());
         };
         self.polled = true;
@@ -187,7 +178,7 @@ impl Round {
         self.todo.extend(earlier.into_iter().map(Todo::Report));
         let mut flaw = None;
         for item in work.jobs {
-            match agents.todo(item) {
+            match agents.todo(item, end) {
                 Ok(todo) => {
                     let deployment = matches!(todo, Some(Todo::Report(_)));
                     agents.drain.delivered.set(agents.drain.delivered.get() + u64::from(deployment));
@@ -217,7 +208,26 @@ impl Round {
             Some(Todo::Report(_)) => self.agents.drain.reported(end),
             None => {}
         }
+        // A further job would have too little time before the deadline of the whole round. A late poll alone does not end
+        // a round: an agent whose polls are slow would do nothing at all.
+        if end >= self.over_from {
+            self.put_off();
+        }
         StepProgress::Done
+    }
+
+    /// Leaves the jobs that are left to the agent's next round. certctl shows a signing request's job again, but a
+    /// deployment's never.
+    fn put_off(&mut self) {
+        let left = self.todo.drain(..).filter_map(|todo| match todo {
+            Todo::Report(job) => Some(job),
+            Todo::Sign(_) => None,
+        });
+        let left: Vec<String> = left.collect();
+        if !left.is_empty() {
+            let number = self.agents.number(self.planned);
+            self.agents.unreported.borrow_mut().entry(number).or_default().extend(left);
+        }
     }
 }
 
@@ -243,6 +253,7 @@ impl Journey for Round {
         let number = self.agents.number(self.planned);
         let (path, body) = match self.todo.front() {
             Some(Todo::Sign(certificate)) => {
+                self.agents.drain.submitted(*certificate);
                 let body = self.agents.requests.get((certificate - 1) as usize);
                 (csr_path(number), body.map_or("{}", String::as_str))
             }
@@ -256,7 +267,7 @@ impl Journey for Round {
     }
 
     fn answered(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress {
-        if self.polled { self.take_answer(end, response) } else { self.take_work(sent, response) }
+        if self.polled { self.take_answer(end, response) } else { self.take_work(sent, end, response) }
     }
 
     fn longest_answer(&self) -> usize {
@@ -264,17 +275,9 @@ impl Journey for Round {
     }
 }
 
-/// A round may end anywhere, at a timeout too. certctl shows a signing request's job again, but a deployment's never.
+/// A round may end anywhere, at a timeout too.
 impl Drop for Round {
     fn drop(&mut self) {
-        let left = self.todo.drain(..).filter_map(|todo| match todo {
-            Todo::Report(job) => Some(job),
-            Todo::Sign(_) => None,
-        });
-        let left: Vec<String> = left.collect();
-        if !left.is_empty() {
-            let number = self.agents.number(self.planned);
-            self.agents.unreported.borrow_mut().entry(number).or_default().extend(left);
-        }
+        self.put_off();
     }
 }

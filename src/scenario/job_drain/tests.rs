@@ -10,9 +10,10 @@ use crate::scenario::journey::{Next, StepProgress};
 use crate::wire::http1::Parser;
 
 const SPAN: Duration = Duration::from_secs(60);
+const ROUND: Duration = Duration::from_secs(30);
 
 fn drain(keys: Keys, agents: u64, certificates: u64) -> Rc<Drain> {
-    Rc::new(Drain::new(DrainPlan { keys, agents, certificates, deployments: SPAN }))
+    Rc::new(Drain::new(DrainPlan { keys, agents, certificates, deployments: SPAN, round: ROUND }))
 }
 
 fn fleet(drain: &Rc<Drain>) -> DrainFleet {
@@ -157,6 +158,63 @@ fn a_request_that_is_not_signed_stays_to_be_done() {
     assert_eq!((next.step(), next.request().is_some()), ("csr", true));
     assert_eq!(next.answer(5, 202, SIGNED), StepProgress::Done);
     assert_eq!((next.request(), drain.reported.get(), drain.delivered.get(), drain.completed()), (None, 1, 3, 1));
+}
+
+#[test]
+fn a_deployment_stands_for_an_answer_that_was_lost() {
+    let drain = drain(Keys::Agent, 1, 2);
+    let fleet = fleet(&drain);
+    drain.begin(at(10));
+    let mut cut_off = Driven::begin(&fleet, 0, POLL, 11);
+    cut_off.request();
+    // The deployment of certificate 2 is of an earlier run: nothing was submitted for it yet.
+    let work = jobs(&[("job-a", "Renewal", 1, "AwaitingCSR"), ("job-b", "Deployment", 2, "Running")]);
+    assert_eq!(cut_off.answer(11, 200, &work), StepProgress::Done);
+    assert_eq!((cut_off.step(), cut_off.request().is_some()), ("csr", true));
+    drop(cut_off);
+    assert_eq!((drain.completed(), drain.drained()), (0, None));
+    let mut next = Driven::begin(&fleet, 0, POLL, 40);
+    next.request();
+    let work = jobs(&[("job-c", "Deployment", 1, "Running"), ("job-d", "Renewal", 2, "AwaitingCSR")]);
+    assert_eq!(next.answer(41, 200, &work), StepProgress::Done);
+    assert_eq!((drain.completed(), drain.answers.get()), (1, 0));
+    for answer in [(200, UPDATED), (200, UPDATED), (202, SIGNED)] {
+        assert!(next.request().is_some());
+        assert_eq!(next.answer(42, answer.0, answer.1), StepProgress::Done);
+    }
+    assert_eq!((drain.completed(), drain.answers.get(), drain.drained()), (2, 1, Some(at(42))));
+}
+
+#[test]
+fn a_long_round_leaves_the_rest_to_the_next_one() {
+    let drain = drain(Keys::Agent, 1, 4);
+    let fleet = fleet(&drain);
+    drain.begin(at(0));
+    let work = jobs(&[
+        ("job-a", "Renewal", 1, "AwaitingCSR"),
+        ("job-b", "Renewal", 2, "AwaitingCSR"),
+        ("job-c", "Renewal", 3, "AwaitingCSR"),
+        ("job-d", "Deployment", 4, "Running"),
+    ]);
+    let mut round = Driven::begin(&fleet, 0, POLL, 100);
+    round.request();
+    // A poll that is answered late is followed by one job all the same.
+    assert_eq!(round.answer(131, 200, &work), StepProgress::Done);
+    assert_eq!((round.step(), round.request().is_some()), ("csr", true));
+    assert_eq!(round.answer(132, 202, SIGNED), StepProgress::Done);
+    assert_eq!(round.request(), None);
+    // The report waited here, and the signing requests at certctl.
+    let mut next = Driven::begin(&fleet, 0, POLL, 140);
+    next.request();
+    let work = jobs(&[("job-b", "Renewal", 2, "AwaitingCSR"), ("job-c", "Renewal", 3, "AwaitingCSR")]);
+    assert_eq!(next.answer(140, 200, &work), StepProgress::Done);
+    assert_eq!((next.step(), next.request().is_some()), ("report", true));
+    assert_eq!(next.answer(141, 200, UPDATED), StepProgress::Done);
+    assert_eq!((next.step(), next.request().is_some()), ("csr", true));
+    assert_eq!(next.answer(169, 202, SIGNED), StepProgress::Done);
+    assert_eq!((next.step(), next.request().is_some()), ("csr", true));
+    assert_eq!(next.answer(170, 202, SIGNED), StepProgress::Done);
+    assert_eq!((next.request(), drain.completed(), drain.reported.get()), (None, 3, 1));
 }
 
 #[test]

@@ -113,6 +113,8 @@ impl Kind {
 
 /// The reason for which an answer is not the right one.
 enum Fault {
+    /// A relying party rejects it, whatever it says.
+    Rejected(Flaw),
     /// Its content is wrong, in words.
     Wrong(String),
     /// A limiter refused it.
@@ -123,7 +125,7 @@ enum Fault {
 
 impl From<Flaw> for Fault {
     fn from(flaw: Flaw) -> Self {
-        Self::Wrong(flaw.to_string())
+        Self::Rejected(flaw)
     }
 }
 
@@ -158,6 +160,10 @@ struct Received {
 
 #[derive(Clone, Copy, Default)]
 struct Counts {
+    /// All answers.
+    judged: u64,
+    /// Those among them that a relying party rejects.
+    rejected: u64,
     /// OCSP answers with a status, right or wrong.
     statuses: u64,
     /// OCSP answers by POST about serial numbers with leading zeros.
@@ -440,8 +446,14 @@ impl Scenario for Herd {
             Kind::List => self.judge_list(planned, start, response),
             Kind::Get | Kind::Post { .. } => self.judge_ocsp(planned, start, response),
         };
+        self.count(|counts| counts.judged += 1);
         match judged {
             Ok(()) => Outcome::Ok,
+            Err(Fault::Rejected(flaw)) => {
+                self.count(|counts| counts.rejected += 1);
+                self.flaw.replace(flaw.to_string());
+                Outcome::Wrong
+            }
             Err(Fault::Wrong(flaw)) => {
                 self.flaw.replace(flaw);
                 Outcome::Wrong
@@ -528,16 +540,18 @@ impl Scenario for Herd {
     }
 
     fn broken_rules(&self) -> Vec<Breach> {
+        const REJECTED: &str = "answers are such as a relying party rejects";
         const OVERDUE: [&str; 4] = [
             "OCSP answers by GET say good long after the revocation was confirmed (--stale-within)",
             "OCSP answers by POST say good long after the revocation was confirmed (--stale-within)",
             "OCSP answers by POST with a nonce say good long after the revocation was confirmed (--stale-within)",
             "revocation lists are overdue",
         ];
-        let shown = self.shown.borrow();
-        let broken = OVERDUE.into_iter().zip(&*shown).filter(|(_, shown)| shown.overdue() > 0);
-        broken
-            .map(|(what, shown)| Breach::Rule { what, count: shown.overdue(), of: shown.after_confirmation() })
-            .collect()
+        let (counts, shown) = (self.counts.get(), self.shown.borrow());
+        let rejected = (REJECTED, counts.rejected, counts.judged);
+        let overdue = OVERDUE.into_iter().zip(&*shown);
+        let overdue = overdue.map(|(what, shown)| (what, shown.overdue(), shown.after_confirmation()));
+        let broken = std::iter::once(rejected).chain(overdue).filter(|(_, count, _)| *count > 0);
+        broken.map(|(what, count, of)| Breach::Rule { what, count, of }).collect()
     }
 }

@@ -26,8 +26,8 @@ pub enum Word {
 pub struct Shown {
     /// The last word about each certificate, from the first order on.
     last: Vec<Option<Word>>,
-    /// The end of the last answer that did not say revoked.
-    last_good: Option<Moment>,
+    /// The end of the last answer about each that said good.
+    last_good: Vec<Option<Moment>>,
     /// The end of the last answer of all.
     last_word: Option<Moment>,
     stale: u64,
@@ -40,7 +40,7 @@ impl Shown {
     pub fn new(certificates: usize) -> Self {
         Self {
             last: vec![None; certificates],
-            last_good: None,
+            last_good: vec![None; certificates],
             last_word: None,
             stale: 0,
             overdue: 0,
@@ -54,20 +54,20 @@ impl Shown {
         if let Word::Good { is_stale, is_overdue } = word {
             self.stale += u64::from(is_stale);
             self.overdue += u64::from(is_overdue);
-            self.last_good = self.last_good.max(Some(end));
+            self.last_good[certificate] = self.last_good[certificate].max(Some(end));
         }
         self.last_word = self.last_word.max(Some(end));
         self.last[certificate] = Some(word);
     }
 
-    /// Returns the time from the order until the last answer that said good, if the last word about each certificate
-    /// whose revocation was confirmed is that it is revoked.
+    /// Returns the time from the order until the last answer that said good of a certificate whose revocation was
+    /// confirmed, if the last word about each of these is that it is revoked. The others may be good for ever.
     pub fn until(&self, ordered: Moment, confirmed: &[usize]) -> Value {
         let since = |moment: Option<Moment>| moment.map_or(Duration::ZERO, |moment| moment - ordered);
         let is_settled = |index: &usize| matches!(self.last[*index], Some(Word::Revoked | Word::Nothing));
         let says_revoked = |index: &usize| self.last[*index] == Some(Word::Revoked);
         match confirmed.iter().all(is_settled) && confirmed.iter().any(says_revoked) {
-            true => Value::Duration(since(self.last_good)),
+            true => Value::Duration(since(confirmed.iter().filter_map(|index| self.last_good[*index]).max())),
             false => Value::NotWithin(since(self.last_word)),
         }
     }
@@ -123,5 +123,15 @@ mod tests {
         shown.note(1, Word::Revoked, true, at(20));
         assert_eq!(shown.until(at(0), &[0, 1]), Value::Duration(Duration::ZERO));
         assert_eq!(shown.after_confirmation(), 1);
+    }
+
+    #[test]
+    fn a_revocation_that_failed_does_not_lengthen_the_time() {
+        let mut shown = Shown::new(2);
+        shown.note(0, GOOD, false, at(10));
+        shown.note(0, Word::Revoked, true, at(20));
+        shown.note(1, GOOD, false, at(900));
+        assert_eq!(shown.until(at(0), &[0]), Value::Duration(Duration::from_millis(10)));
+        assert_eq!(shown.until(at(0), &[0, 1]), Value::NotWithin(Duration::from_millis(900)));
     }
 }

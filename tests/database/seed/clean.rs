@@ -76,20 +76,19 @@ fn the_start_of_a_revocation_keeps_its_own_certificates() {
                    VALUES ($1, $1, $1, 'u', 'iss-local')";
         client.execute(sql, &[&id]).unwrap();
     }
-    client
-        .batch_execute(
-            r#"UPDATE managed_certificates SET tags = '{"source": "certctl-bench"}' WHERE name LIKE 'loadtest-revoke-%';
-               INSERT INTO crl_cache (issuer_id, crl_der, crl_number, this_update, next_update, generated_at,
-                   generation_duration_ms, revoked_count)
-               VALUES ('iss-local', '', 1, now(), now(), now(), 0, 0)"#,
-        )
-        .unwrap();
+    let tagged = r#"tags = '{"source": "certctl-bench"}' WHERE name LIKE 'loadtest-revoke-%'"#;
+    client.batch_execute(&format!("UPDATE managed_certificates SET {tagged}")).unwrap();
+    let cached = "INSERT INTO crl_cache (issuer_id, crl_der, crl_number, this_update, next_update, generated_at, \
+                  generation_duration_ms, revoked_count) VALUES ('iss-local', '', 1, now(), now(), now(), 0, 0)";
+    client.batch_execute(cached).unwrap();
     assert_eq!(clean_revoked(&mut client, "loadtest-revoke-b-").unwrap(), 1);
     let left = "SELECT string_agg(certificate_id, ',') FROM certificate_revocations";
     assert_eq!(one::<String>(&mut client, left), "cert-new");
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM crl_cache"), 0);
+    client.batch_execute(cached).unwrap();
     let cleaned = clean(&mut client).unwrap();
-    for (table, removed) in [("managed_certificates", 1), ("certificate_revocations", 1), ("certificate_versions", 1)] {
+    let removed = [("managed_certificates", 1), ("certificate_revocations", 1), ("certificate_versions", 1)];
+    for (table, removed) in removed.into_iter().chain([("crl_cache", 1)]) {
         let found = cleaned.tables.iter().find(|one| one.table == table).map(|one| one.removed);
         assert_eq!(found, Some(removed), "{table}: {cleaned:?}");
     }
