@@ -145,7 +145,8 @@ impl Bench for AcmeEnrollFlags {
             ignored.push(("profile", "does not apply to --acme-server: profiles are certctl's"));
         }
         if self.common.is_open() {
-            ignored.push(("keys_ahead", "does not apply to an open workload: its schedule says how many keys are needed"));
+            ignored
+                .push(("keys_ahead", "does not apply to an open workload: its schedule says how many keys are needed"));
         }
         ignored
     }

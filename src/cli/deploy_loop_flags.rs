@@ -159,8 +159,10 @@ impl DeployLoopFlags {
         }
         // Without the flag, those that are left over are not deployed to.
         if !self.deploy_to.is_empty() && seeded < daemons {
-            return Err(Error::usage(format!("{seeded} agents cannot deploy to {daemons} daemons: each has one at most"))
-                .with_hint("raise --agents, or name fewer daemons with --deploy-to"));
+            return Err(Error::usage(format!(
+                "{seeded} agents cannot deploy to {daemons} daemons: each has one at most"
+            ))
+            .with_hint("raise --agents, or name fewer daemons with --deploy-to"));
         }
         let agents = if self.is_searched { fewest.max(daemons).min(seeded) } else { seeded };
         Ok((agents, seeded))

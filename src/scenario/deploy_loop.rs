@@ -174,8 +174,10 @@ impl DeployLoop {
         host: &str,
         token: &str,
     ) -> Result<Self> {
-        let keys: Result<Vec<_>> =
-            arrivals.par_iter().map(|agent| SigningRequest::new(&host_name(agent % fleet.agents + 1)).map(Some)).collect();
+        let keys: Result<Vec<_>> = arrivals
+            .par_iter()
+            .map(|agent| SigningRequest::new(&host_name(agent % fleet.agents + 1)).map(Some))
+            .collect();
         let shared = Shared {
             host: host.to_owned(),
             token: token.to_owned(),

@@ -82,7 +82,7 @@ pub struct ObservationFacts {
 pub struct StepFacts {
     /// Its name.
     pub name: Cow<'static, str>,
-    /// Requests that the schedule put into the window, or that users sent.
+    /// Requests that the schedule put into the window, or that users sent; of journeys, those that came to it.
     pub scheduled: u64,
     /// The outcomes of those that were sent.
     pub outcomes: Vec<OutcomeCount>,

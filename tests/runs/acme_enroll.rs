@@ -94,7 +94,8 @@ fn an_open_workload_has_its_keys_made_ahead() {
 #[test]
 fn keys_beyond_those_made_ahead_are_counted() {
     // Ten enrolments at once, each with an account of its own, and keys for two.
-    let arguments = "--in-memory --finalize --users 1 --orders-per-account 1 --keys-ahead 2 --duration 10m --warm-up 0s";
+    let arguments =
+        "--in-memory --finalize --users 1 --orders-per-account 1 --keys-ahead 2 --duration 10m --warm-up 0s";
     let summary = enroll(arguments).arguments("--max-requests 10").run().summary();
     assert_eq!((outcome(&summary, "ok"), count(&summary, "accounts made")), (10, 10));
     // Two keys of certificates, and one more of an account than enrolments are under way at once.

@@ -250,7 +250,9 @@ fn doctor_reports_token_and_permission_faults() {
         ready_but("/api/v1/auth/check", |_| json(200, "{\"user\":\"u\",\"effective_permissions\":[]}")).exits(1);
     assert!(
         output.stdout.contains("fail  https://")
-            && output.stdout.contains("cert.read: list_certificates, bulk_renewal, deploy_loop and job_drain cannot run")
+            && output
+                .stdout
+                .contains("cert.read: list_certificates, bulk_renewal, deploy_loop and job_drain cannot run")
     );
     assert!(
         output.stdout.contains("agent.read: the seeds of the fleet are not checked\n      hint: use an admin key"),

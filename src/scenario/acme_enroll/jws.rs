@@ -34,7 +34,7 @@ impl AccountKey {
             .map_err(|_| Error::new("making an account's key: the TLS library refuses"))?;
         // 4, then the two coordinates (SEC 1, section 2.3.3).
         let point = pair.public_key().as_ref();
-        let [x, y] = [&point[1..33], &point[33..]].map(|number| base64url(number));
+        let [x, y] = [&point[1..33], &point[33..]].map(base64url);
         let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
         Ok(Self { pair, jwk })
     }
