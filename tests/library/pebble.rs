@@ -146,7 +146,7 @@ fn enrolments_at_pebble_end_with_certificates() {
     needs!(Pebble);
     // It refuses one in twenty nonces, and asks for pauses by a number and by a date in turn.
     let pebble = Pebble::start(&[("PEBBLE_VA_ALWAYS_VALID", "1")], [1, 1]);
-    let load = "--users 8 --keys 60 --warm-up 0s --duration 10m --max-requests 60";
+    let load = "--users 8 --keys-ahead 60 --warm-up 0s --duration 10m --max-requests 60";
     let arguments = format!("--acme-server --directory /dir --finalize {load}");
     let bench = Bench::named("acme_enroll", &arguments).measured();
     let summary = bench.towards(&pebble.base(), &pebble.folder.path().join("ca.pem")).run().summary();

@@ -193,8 +193,8 @@ fn flags_without_effect_are_refused() {
         ("acme_enroll", "--acme-ca /ca.pem", "--acme-ca applies only to --finalize: no certificate is fetched"),
         (
             "acme_enroll",
-            "--rate 9/s --keys 9",
-            "--keys does not apply to an open workload: its schedule says how many keys",
+            "--rate 9/s --keys-ahead 9",
+            "--keys-ahead does not apply to an open workload: its schedule says how many keys",
         ),
         ("acme_enroll", "--acme-server --profile p", "--profile does not apply to --acme-server"),
         ("acme_flow", "--directory /d --profile p", "--profile does not apply to --directory"),

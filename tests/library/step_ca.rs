@@ -203,7 +203,7 @@ fn enrolments_at_step_ca_end_with_certificates() {
         files.lock().unwrap().answered(&protected, &answer);
         vec![Step::Send(answer)]
     });
-    let load = "--users 4 --keys 20 --warm-up 0s --duration 10m --max-requests 20";
+    let load = "--users 4 --keys-ahead 20 --warm-up 0s --duration 10m --max-requests 20";
     let arguments = format!("--acme-server --directory /acme/acme/directory --finalize {load}");
     let root = step_ca.folder.path().join("root.pem");
     let bench = Bench::named("acme_enroll", &format!("{arguments} --acme-ca {}", root.display())).measured();

@@ -94,7 +94,7 @@ fn a_started_certctl_is_patched_for_finalization() {
     needs!(Postgresql, Namespace);
     // As built: without the patch it answers 500.
     let stand_in = StandIn::new();
-    let load = "--finalize --users 2 --keys 10 --duration 10m --warm-up 0s --max-requests 10";
+    let load = "--finalize --users 2 --keys-ahead 10 --duration 10m --warm-up 0s --max-requests 10";
     let mut bench = Bench::named("acme_enroll", load).measured();
     bench.command.args(certctl(&stand_in.program()));
     let run = bench.run();
