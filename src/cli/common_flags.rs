@@ -224,7 +224,8 @@ pub struct LoadFlags {
     /// End the run, as a breach, when at least this share of the requests within this period fail: 50%/10s.
     #[arg(long, value_name = "SHARE/SPAN", env = "CERTCTL_BENCH_ABORT_ON_ERRORS")]
     pub abort_on_errors: Option<ErrorLimit>,
-    /// Send no more requests than this, warm-up included, and judge what was measured by then.
+    /// Send no more requests than this (in acme_enroll, deploy_loop and job_drain: begin no more journeys), warm-up
+    /// included, and judge what was measured by then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), env = "CERTCTL_BENCH_MAX_REQUESTS")]
     pub max_requests: Option<u64>,
     /// Agents to have, and in agent_storm and job_drain to send, in deploy_loop to deploy [default: 5000; deploy_loop
