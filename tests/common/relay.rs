@@ -1,4 +1,4 @@
-//! A connection to a server of somebody else's, over which a scripted peer passes requests on.
+//! The way to a server of somebody else's, to which a scripted peer passes requests on.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -10,8 +10,15 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::process::PATIENCE;
 
-/// One connection, to a server whose certificate is for localhost.
-pub struct Relay(BufReader<StreamOwned<ClientConnection, TcpStream>>);
+/// A server whose certificate is for localhost. Each exchange has a connection of its own: servers close those that are
+/// idle, and a test may wait for its turn.
+pub struct Relay {
+    config: Arc<ClientConfig>,
+    port: u16,
+}
+
+/// A connection to it.
+struct Line(BufReader<StreamOwned<ClientConnection, TcpStream>>);
 
 /// Returns a TLS configuration that trusts one root, PEM.
 pub fn trusting(root_pem: &str) -> Arc<ClientConfig> {
@@ -23,15 +30,21 @@ pub fn trusting(root_pem: &str) -> Arc<ClientConfig> {
 }
 
 impl Relay {
-    pub fn connect(config: &Arc<ClientConfig>, port: u16) -> Self {
-        let tls = ClientConnection::new(config.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
-        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(BufReader::new(StreamOwned::new(tls, tcp)))
+    pub fn to(config: Arc<ClientConfig>, port: u16) -> Self {
+        Self { config, port }
     }
 
     /// Makes one exchange, and returns the answer as it came. A body is one of ACME's.
-    pub fn exchange(&mut self, method: &str, path: &str, host: &str, body: &str) -> Vec<u8> {
+    pub fn exchange(&self, method: &str, path: &str, host: &str, body: &str) -> Vec<u8> {
+        let tls = ClientConnection::new(self.config.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
+        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        Line(BufReader::new(StreamOwned::new(tls, tcp))).exchange(method, path, host, body)
+    }
+}
+
+impl Line {
+    fn exchange(&mut self, method: &str, path: &str, host: &str, body: &str) -> Vec<u8> {
         let content = match body {
             "" => String::new(),
             body => format!("Content-Type: application/jose+json\r\nContent-Length: {}\r\n", body.len()),

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -83,8 +83,8 @@ impl Pebble {
         panic!("Pebble ends as soon as it is started");
     }
 
-    fn connect(&self, port: u16) -> Relay {
-        Relay::connect(&self.config, port)
+    fn relay(&self, port: u16) -> Relay {
+        Relay::to(self.config.clone(), port)
     }
 
     fn base(&self) -> String {
@@ -94,8 +94,7 @@ impl Pebble {
     /// Returns the key identifier of Pebble's own authority, as the first part of a certificate's id (RFC 9773, section
     /// 4.1).
     fn issuer(&self) -> String {
-        let mut management = self.connect(self.ports[1]);
-        let answer = management.exchange("GET", "/intermediates/0", "localhost", "");
+        let answer = self.relay(self.ports[1]).exchange("GET", "/intermediates/0", "localhost", "");
         let pem_at = answer.windows(10).position(|bytes| bytes == b"-----BEGIN").unwrap();
         let der = CertificateDer::from_pem_slice(&answer[pem_at..]).unwrap();
         // subjectKeyIdentifier (RFC 5280, section 4.2.1.2): an octet string in an octet string.
@@ -118,8 +117,7 @@ fn pebbles_answers_are_right() {
     let pebble = Pebble::start(&[("PEBBLE_WFE_NONCEREJECT", "0")], [3, 5]);
     let (issuer, unknown) = (pebble.issuer(), Arc::new(AtomicU64::new(0)));
     let seen = unknown.clone();
-    // One connection is enough: requests are passed on one by one.
-    let stream = Mutex::new(pebble.connect(pebble.ports[0]));
+    let relay = pebble.relay(pebble.ports[0]);
     let peer = Peer::start(move |request| {
         if !["/dir", "/nonce-plz", "/draft-ietf-acme-ari"].iter().any(|path| request.path.starts_with(path)) {
             return certctl(request);
@@ -127,7 +125,7 @@ fn pebbles_answers_are_right() {
         // Every other certificate is one of Pebble's own authority.
         let own = request.path.ends_with(UNKNOWN) && seen.fetch_add(1, Ordering::SeqCst) % 2 == 0;
         let path = if own { request.path.replace("aaaa", &issuer) } else { request.path.clone() };
-        vec![Step::Send(stream.lock().unwrap().exchange(&request.method, &path, &request.host, ""))]
+        vec![Step::Send(relay.exchange(&request.method, &path, &request.host, ""))]
     });
     for name in ["acme_flow", "acme_burst"] {
         let summary = Bench::named(name, "--directory /dir").smoke().towards_peer(&peer).run().exits(0).summary();

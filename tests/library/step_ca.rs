@@ -194,12 +194,11 @@ fn enrolments_at_step_ca_end_with_certificates() {
     needs!(StepCa);
     let files: Arc<Mutex<Files>> = Arc::default();
     let step_ca = StepCa::start(serve_names(), serve_files(files.clone()));
-    // One connection is enough: requests are passed on one by one.
-    let relay = Mutex::new(Relay::connect(&trusting(&step_ca.root_pem), step_ca.port));
+    let relay = Relay::to(trusting(&step_ca.root_pem), step_ca.port);
     let peer = Peer::start(move |request: &Request| {
         let protected = protected(request);
         files.lock().unwrap().requested(&protected);
-        let answer = relay.lock().unwrap().exchange(&request.method, &request.path, &request.host, &request.body);
+        let answer = relay.exchange(&request.method, &request.path, &request.host, &request.body);
         files.lock().unwrap().answered(&protected, &answer);
         vec![Step::Send(answer)]
     });
