@@ -248,8 +248,12 @@ impl Drain {
 
     /// Returns the number of renewals that are known to be complete.
     fn completed(&self) -> u64 {
-        let signed = self.plan.certificates - self.left.get();
-        self.completions.get().map_or(signed, Completions::count)
+        match self.completions.get() {
+            None => self.plan.certificates - self.left.get(),
+            // As above: the run may end before the look that would have counted the last ones.
+            Some(_) if self.deployed().is_some() => self.plan.certificates,
+            Some(completions) => completions.count(),
+        }
     }
 
     /// Returns the moment at which the last deployment was reported.
