@@ -381,7 +381,8 @@ fn an_idle_connection_keeps_an_old_worker_alive() {
 
 #[test]
 fn certificates_are_deployed_to_the_f5_step_by_step() {
-    let summary = tier("--workload f5-deploy --duration 2s --warm-up 0s").summary();
+    // Several deployments, however long they take.
+    let summary = tier("--workload f5-deploy --duration 10m --warm-up 0s --max-requests 60").summary();
     assert_schema(&summary);
     assert_only_too_short(&summary);
     let results = results(&summary);
