@@ -205,7 +205,7 @@ impl Scenario for BulkRenewal {
         work.push(Work::counted("renewal jobs", enqueued, found, in_doubt, "SQL"));
         if let Selection::Batches { .. } = self.selection {
             let sql = "SELECT count(*) FROM managed_certificates WHERE id LIKE $1 AND status = 'RenewalInProgress'";
-            let found = audit::number(database, "certificates in renewal", sql, "cert-loadtest-bulk-%")?;
+            let found = audit::number(database, "certificates in renewal", sql, "cert-loadtest-bulk-_____")?;
             work.push(Work::counted("certificates in renewal", enqueued, found, in_doubt, "SQL"));
         }
         Ok(work)

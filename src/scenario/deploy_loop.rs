@@ -39,8 +39,8 @@ pub const PERMISSIONS: [&str; 4] = ["cert.issue", "agent.job.poll", "cert.read",
 
 /// The time that a loop may take beside its waits for two polls.
 pub const LOOP_ALLOWANCE: Duration = Duration::from_secs(2);
-/// Selects the certificates of the seed by their ids.
-const CERTIFICATES: &str = "cert-loadtest-deploy-%";
+/// Selects the certificates of the seed by their ids, which end with five digits.
+const CERTIFICATES: &str = "cert-loadtest-deploy-_____";
 
 /// Returns the bounds on latencies where agents poll at this interval: the loop waits for two polls, each up to the
 /// interval, and a step that is one request is judged by itself.

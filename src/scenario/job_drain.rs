@@ -37,8 +37,8 @@ pub use completions::{Completions, Look};
 pub const REPORT_PERMISSION: &str = "agent.job.complete";
 /// The most certificates that one request puts into renewal.
 pub const BATCH: u64 = 500;
-/// The ids of a drain's certificates, as a LIKE pattern.
-const IDS: &str = "cert-loadtest-drain-%";
+/// The ids of a drain's certificates, which end with five digits, as a LIKE pattern.
+const IDS: &str = "cert-loadtest-drain-_____";
 const RENEWAL_PATH: &str = "/api/v1/certificates/bulk-renew";
 
 /// The party that makes the private keys of renewed certificates.

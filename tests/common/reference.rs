@@ -26,9 +26,9 @@ impl Reference {
     }
 
     /// Starts one with its rows in this database, which holds the seeds already.
-    pub fn on_database(url: &str) -> Self {
+    pub fn on_database(url: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_certctl-reference"));
-        command.args(["--database", url]);
+        command.args(["--database", url]).args(arguments);
         Self::spawn(command)
     }
 
