@@ -295,6 +295,7 @@ impl Drain {
             ("deployment jobs taken by certctl's job processor, or by a poll whose answer was lost", self.taken.get()),
             (PENDING, if self.plan.keys == Keys::Agent { self.pending.get() } else { 0 }),
             ("jobs of other certificates that polls showed", self.foreign.get()),
+            ("looks for completed renewals that failed", self.completions.get().map_or(0, Completions::failed)),
         ] {
             observations.extend((number > 0).then(|| count(name, number)));
         }
@@ -457,8 +458,16 @@ const PENDING_JOBS: &str = "SELECT count(*) FROM jobs WHERE certificate_id LIKE 
 pub fn look_into(url: &str) -> Result<Look> {
     /// The longest time of a query, beside the load.
     const QUERY_LIMIT: Duration = Duration::from_secs(15);
-    let mut client = DatabaseClient::open(url, "drain")?.with_query_limit(QUERY_LIMIT);
-    Ok(Box::new(move || audit::number(&mut client, "completed renewal jobs", RENEWED_JOBS, IDS)))
+    let url = url.to_owned();
+    let open = move || Ok(DatabaseClient::open(&url, "drain")?.with_query_limit(QUERY_LIMIT));
+    let mut session = Some(open()?);
+    Ok(Box::new(move || {
+        // A session with a failed query may be lost for good: the next look has another.
+        let mut client = session.take().map_or_else(&open, Ok)?;
+        let count = audit::number(&mut client, "completed renewal jobs", RENEWED_JOBS, IDS)?;
+        session = Some(client);
+        Ok(count)
+    }))
 }
 
 /// The state of a check of side effects, from before the run.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use certctl_bench::provision::postgres::{Cluster, find};
+use certctl_bench::scenario::job_drain::look_into;
+use postgres::{Client, NoTls};
 use serde_json::{Value, json as value};
 
 use crate::common::bench::Bench;
@@ -355,6 +357,23 @@ fn a_server_drains_its_jobs_with_keys_of_its_own() {
             .map(|name| observed(fleet, name)["duration_s"].as_f64().unwrap());
         assert!(drained <= deployed, "{drained} s, {deployed} s");
     }
+}
+
+#[test]
+fn a_look_after_one_that_took_too_long_has_a_session() {
+    needs!(Postgresql);
+    let cluster = Cluster::start(&find().unwrap(), &[("fsync", "off")]).unwrap();
+    cluster.create_database("locked").unwrap();
+    let mut client = Client::connect(&cluster.url("locked"), NoTls).unwrap();
+    client.batch_execute("CREATE TABLE jobs (certificate_id text, status text, type text)").unwrap();
+    let mut look = look_into(&cluster.url("locked")).unwrap();
+    let mut locked = client.transaction().unwrap();
+    locked.batch_execute("LOCK TABLE jobs").unwrap();
+    let failed = look().unwrap_err();
+    assert!(failed.what().starts_with("counting completed renewal jobs: "), "{failed}");
+    locked.batch_execute("INSERT INTO jobs VALUES ('cert-loadtest-drain-00001', 'Completed', 'Renewal')").unwrap();
+    locked.commit().unwrap();
+    assert_eq!(look().unwrap(), 1);
 }
 
 #[test]

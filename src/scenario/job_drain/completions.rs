@@ -1,7 +1,8 @@
-//! The count of what certctl completes by itself: a thread looks once a second, from the wave on.
+//! The count of what certctl completes by itself: a thread looks once a second, from the wave on. A look that fails is
+//! followed by another, a second later.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ pub type Look = Box<dyn FnMut() -> Result<u64> + Send>;
 
 /// The interval of the looks, and so the precision of the moment at which all is complete.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The number of looks in a row that may fail: more than that, and the count is not to be believed.
+const MOST_FAILED: u64 = 3;
 /// The interval at which the thread looks whether it is to begin or to end.
 const WAKE_EVERY: Duration = Duration::from_millis(20);
 
@@ -30,7 +33,17 @@ struct Shared {
     count: AtomicU64,
     /// The moment at which the count reached what is wanted, in nanoseconds; 0 before.
     reached_ns: AtomicU64,
-    failure: Mutex<Option<Error>>,
+    failures: Mutex<Failures>,
+}
+
+/// The looks that failed.
+#[derive(Default)]
+struct Failures {
+    all: u64,
+    /// Those since the last that succeeded.
+    in_a_row: u64,
+    /// The error of the last one.
+    last: Option<Error>,
 }
 
 impl Completions {
@@ -46,7 +59,7 @@ impl Completions {
             stop: AtomicBool::default(),
             count: AtomicU64::default(),
             reached_ns: AtomicU64::default(),
-            failure: Mutex::default(),
+            failures: Mutex::default(),
         });
         let of_thread = shared.clone();
         let thread = spawn("completions", move || of_thread.watch(look))?;
@@ -69,26 +82,53 @@ impl Completions {
         (reached_ns > 0).then(|| Moment::from_ns(reached_ns))
     }
 
-    /// Takes the error of a look, after which there was no further one.
+    /// Returns the number of looks that failed.
+    pub fn failed(&self) -> u64 {
+        self.shared.failures().all
+    }
+
+    /// Returns the error of the last looks, if several in a row failed and none succeeded after them.
     pub fn failure(&self) -> Option<Error> {
-        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let failures = self.shared.failures();
+        let error = failures.last.as_ref().filter(|_| failures.in_a_row > MOST_FAILED)?;
+        let again =
+            Error::new(format!("the last {} looks for completed renewals failed: {}", failures.in_a_row, error.what()));
+        Some(match error.hint() {
+            Some(hint) => again.with_hint(hint),
+            None => again,
+        })
     }
 }
 
 impl Shared {
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a look; returns true once all is complete.
+    fn note(&self, looked: Result<u64>) -> bool {
+        let mut failures = self.failures();
+        match looked {
+            Ok(count) => {
+                self.count.store(count, Ordering::Relaxed);
+                failures.in_a_row = 0;
+                count >= self.wanted
+            }
+            Err(error) => {
+                failures.all += 1;
+                failures.in_a_row += 1;
+                failures.last = Some(error);
+                false
+            }
+        }
+    }
+
     fn watch(&self, mut look: Look) {
         let mut next = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
             if self.begun.load(Ordering::Relaxed) && Instant::now() >= next {
                 next = Instant::now() + LOOK_EVERY;
-                match look() {
-                    Ok(count) => self.count.store(count, Ordering::Relaxed),
-                    Err(error) => {
-                        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        return;
-                    }
-                }
-                if self.count.load(Ordering::Relaxed) >= self.wanted {
+                if self.note(look()) {
                     self.reached_ns.store(Moment::now().as_ns(), Ordering::Relaxed);
                     return;
                 }

@@ -322,15 +322,40 @@ fn completions_are_counted_from_the_wave_on_until_all_are_there() {
 }
 
 #[test]
-fn a_look_that_fails_is_the_last() {
-    let (alive, dead) = mpsc::channel::<()>();
+fn a_look_that_fails_is_followed_by_another() {
+    let (looked, looks) = mpsc::channel();
+    let number = AtomicU64::new(0);
     let look = move || {
-        let _ = &alive;
-        Err(Error::new("no database"))
+        let number = number.fetch_add(1, Ordering::SeqCst) + 1;
+        looked.send(number).map_err(|_| Error::new("nobody waits"))?;
+        if number == 2 { Err(Error::new("no database")) } else { Ok(number) }
+    };
+    let drain = drain(Keys::Server, 1, 3);
+    let fleet = DrainFleet::watching(drain.clone(), "h", "t", Completions::start(3, Box::new(look)).unwrap());
+    drain.begin(at(1));
+    assert_eq!(looks.iter().collect::<Vec<_>>(), [1, 2, 3]);
+    let completions = drain.completions.get().unwrap();
+    assert_eq!((completions.count(), completions.failed(), completions.failure().is_none()), (3, 1, true));
+    assert!(completions.reached().is_some());
+    let observations = fleet.observations(&Measurement::default());
+    let failed = observations.iter().find(|one| one.name.starts_with("looks for completed renewals that failed"));
+    assert_eq!(failed.unwrap().value, Value::Count(1));
+}
+
+#[test]
+fn looks_that_keep_failing_are_an_error() {
+    let (looked, looks) = mpsc::channel();
+    let look = move || {
+        looked.send(()).map_err(|_| Error::new("nobody waits"))?;
+        Err(Error::new("no database").with_hint("start it"))
     };
     let completions = Completions::start(1, Box::new(look)).unwrap();
     completions.begin();
-    assert_eq!(dead.recv(), Err(mpsc::RecvError));
-    assert_eq!(completions.failure().unwrap().what(), "no database");
-    assert_eq!(completions.reached(), None);
+    // A look is noted before the next one begins.
+    looks.iter().take(4).for_each(drop);
+    assert!(completions.failure().is_none_or(|error| error.what().starts_with("the last 4 looks")));
+    looks.recv().unwrap();
+    let error = completions.failure().unwrap().to_string();
+    assert!(error.ends_with(" looks for completed renewals failed: no database\nhint: start it"), "{error}");
+    assert_eq!((completions.reached(), completions.count()), (None, 0));
 }
