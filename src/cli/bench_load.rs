@@ -17,6 +17,24 @@ pub(super) struct BenchLoad<B: Bench> {
     pub(super) load: LoadFlags,
 }
 
+/// A bench target of a verb that plays its workloads itself: its name, and the verb for it.
+pub(super) type Played<F> = (&'static str, fn(F) -> Result<u8>);
+
+/// Runs a verb for the bench target of this name; `what` is a thing that each of `targets` has.
+///
+/// # Errors
+/// If none has that name, or the verb fails.
+pub(super) fn play<F>(targets: &[Played<F>], name: &str, what: &str, flags: F) -> Result<u8> {
+    match targets.iter().find(|(known, _)| *known == name) {
+        Some((_, verb)) => verb(flags),
+        None => {
+            let names: Vec<&str> = targets.iter().map(|(known, _)| *known).collect();
+            Err(Error::usage(format!("--bench {name}: no bench target of that name has {what}"))
+                .with_hint(format!("give one of {}", names.join(", "))))
+        }
+    }
+}
+
 impl<B: Bench> BenchLoad<B> {
     /// Parses the flags after the `--` of a verb. `refused` are those that have no effect there: clap's ids, and what a
     /// user may do instead.

@@ -13,7 +13,7 @@ use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
 use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench, SystemArgs as _};
-use super::bench_load::BenchLoad;
+use super::bench_load::{BenchLoad, Played, play};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{CertctlFlags, EnvironmentUse, duration};
 use super::compare::share;
@@ -139,39 +139,34 @@ impl CapacityFlags {
     }
 }
 
+/// The bench targets that have a capacity to search.
+const SEARCHED: [Played<CapacityFlags>; 7] = [
+    (AcmeBurstFlags::NAME, at_certctl::<AcmeBurstFlags>),
+    (AcmeEnrollFlags::NAME, at_certctl::<AcmeEnrollFlags>),
+    (AcmeFlowFlags::NAME, at_certctl::<AcmeFlowFlags>),
+    (AgentStormFlags::NAME, at_certctl::<AgentStormFlags>),
+    (ApiTierFlags::NAME, at_certctl::<ApiTierFlags>),
+    (BulkRenewalFlags::NAME, at_certctl::<BulkRenewalFlags>),
+    (DeployLoopFlags::NAME, of_deployments),
+];
+
 /// Searches for the capacity, and prints a table and the answer. Returns the exit code.
 ///
 /// # Errors
 /// If the first point cannot run.
 pub fn run(flags: CapacityFlags) -> Result<u8> {
-    match &*flags.bench {
-        AcmeBurstFlags::NAME => at_certctl::<AcmeBurstFlags>(flags),
-        AcmeEnrollFlags::NAME => at_certctl::<AcmeEnrollFlags>(flags),
-        AcmeFlowFlags::NAME => at_certctl::<AcmeFlowFlags>(flags),
-        AgentStormFlags::NAME => at_certctl::<AgentStormFlags>(flags),
-        ApiTierFlags::NAME => at_certctl::<ApiTierFlags>(flags),
-        BulkRenewalFlags::NAME => at_certctl::<BulkRenewalFlags>(flags),
-        DeployLoopFlags::NAME => {
-            let system = DeploymentFlags::of(flags.system.clone());
-            seek::<DeployLoopFlags>(flags, system)
-        }
+    let name = flags.bench.clone();
+    match &*name {
         // These have no rate that decides, and say so.
         JobDrainFlags::NAME => at_certctl::<JobDrainFlags>(flags),
         RevocationFlags::NAME => at_certctl::<RevocationFlags>(flags),
-        other => {
-            let names = [
-                AcmeBurstFlags::NAME,
-                AcmeEnrollFlags::NAME,
-                AcmeFlowFlags::NAME,
-                AgentStormFlags::NAME,
-                ApiTierFlags::NAME,
-                BulkRenewalFlags::NAME,
-                DeployLoopFlags::NAME,
-            ];
-            Err(Error::usage(format!("--bench {other}: no bench target of that name has a capacity to search"))
-                .with_hint(format!("give one of {}", names.join(", "))))
-        }
+        name => play(&SEARCHED, name, "a capacity to search", flags),
     }
+}
+
+fn of_deployments(flags: CapacityFlags) -> Result<u8> {
+    let system = DeploymentFlags::of(flags.system.clone());
+    seek::<DeployLoopFlags>(flags, system)
 }
 
 fn at_certctl<B: Bench<System = CertctlFlags>>(flags: CapacityFlags) -> Result<u8> {

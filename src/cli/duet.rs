@@ -13,7 +13,7 @@ use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
 use super::agent_storm_flags::AgentStormFlags;
 use super::api_tier_flags::ApiTierFlags;
 use super::bench::{self, Bench, Groups};
-use super::bench_load::BenchLoad;
+use super::bench_load::{BenchLoad, Played, play};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{AccessFlags, CertctlFlags};
 use super::compare::{share, threshold};
@@ -158,29 +158,22 @@ impl DuetFlags {
     }
 }
 
+/// The bench targets that have a duet.
+const PAIRED: [Played<DuetFlags>; 5] = [
+    (AcmeBurstFlags::NAME, duet::<AcmeBurstFlags>),
+    (AcmeFlowFlags::NAME, duet::<AcmeFlowFlags>),
+    (AgentStormFlags::NAME, duet::<AgentStormFlags>),
+    (ApiTierFlags::NAME, duet::<ApiTierFlags>),
+    (BulkRenewalFlags::NAME, duet::<BulkRenewalFlags>),
+];
+
 /// Runs the duet, and prints a table and a verdict. Returns the exit code.
 ///
 /// # Errors
 /// If the first block cannot run.
 pub fn run(flags: DuetFlags) -> Result<u8> {
-    match &*flags.bench {
-        AcmeBurstFlags::NAME => duet::<AcmeBurstFlags>(flags),
-        AcmeFlowFlags::NAME => duet::<AcmeFlowFlags>(flags),
-        AgentStormFlags::NAME => duet::<AgentStormFlags>(flags),
-        ApiTierFlags::NAME => duet::<ApiTierFlags>(flags),
-        BulkRenewalFlags::NAME => duet::<BulkRenewalFlags>(flags),
-        other => {
-            let names = [
-                AcmeBurstFlags::NAME,
-                AcmeFlowFlags::NAME,
-                AgentStormFlags::NAME,
-                ApiTierFlags::NAME,
-                BulkRenewalFlags::NAME,
-            ];
-            Err(Error::usage(format!("--bench {other}: no bench target of that name has a duet"))
-                .with_hint(format!("give one of {}", names.join(", "))))
-        }
-    }
+    let name = flags.bench.clone();
+    play(&PAIRED, &name, "a duet", flags)
 }
 
 impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {

@@ -162,7 +162,11 @@ fn what_has_no_rate_is_refused_with_the_fix() {
     for (arguments, message) in [
         ("--bench acme_burst", "give the first rate, which makes the workload an open one: --from 50/s"),
         ("--bench acme_enroll", "give the first rate, which makes the workload an open one: --from 50/s"),
-        ("--bench connector_tier", "no bench target of that name"),
+        (
+            "--bench connector_tier",
+            "no bench target of that name has a capacity to search\nhint: give one of acme_burst, acme_enroll, acme_flow, \
+             agent_storm, api_tier, bulk_renewal, deploy_loop\n",
+        ),
         ("--bench revocation", "each certificate is revoked once"),
         ("--bench job_drain", "a number of certificates that are due at once"),
         ("--bench deploy_loop --from 1300/s", "so that 5200 are needed"),

@@ -166,7 +166,11 @@ fn what_cannot_be_a_duet_is_refused_with_the_fix() {
         (format!("--base {REFERENCE} --head {REFERENCE} --allow-remote"), "hint: leave it out, or give two URLs"),
         (format!("--base {REFERENCE} --head {REFERENCE} --share-network"), "applies only to a certctl-server"),
         (format!("--base {REFERENCE} --head {REFERENCE} --threshold 2"), "write it with %, as 2% or 200%"),
-        (format!("--base {REFERENCE} --head {REFERENCE} --bench connector_tier"), "no bench target of that name"),
+        (
+            format!("--base {REFERENCE} --head {REFERENCE} --bench connector_tier"),
+            "no bench target of that name has a duet\nhint: give one of acme_burst, acme_flow, agent_storm, api_tier, \
+             bulk_renewal\n",
+        ),
         (format!("--base {REFERENCE} --head {REFERENCE} --bench acme_burst"), "give a rate after `--`"),
         (format!("--base {REFERENCE} --head {REFERENCE} --blocks 1"), "1 is not in 2..=100"),
         (format!("--base {REFERENCE} --head {REFERENCE} --alpha 0%"), "must be above 0%"),
