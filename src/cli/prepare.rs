@@ -21,9 +21,6 @@ use crate::system::{Certctl, CheckedCertctl, System, reference};
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
-/// The reference server's limit of OCSP requests; 0 is none.
-const OCSP_LIMIT: &str = "CERTCTL_REFERENCE_OCSP_LIMIT";
-
 /// The choice of a system under test, which flags make.
 pub trait SystemChoice {
     /// The system under test, once it is prepared.
@@ -67,7 +64,6 @@ impl SystemChoice for CertctlChoice {
     }
 
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {
-        let finalizes = needs.contains(&Need::AcmeFinalization);
         let certctl = match self {
             Self::Running(certctl) => *certctl,
             Self::Binary(mut choice) => {
@@ -84,7 +80,6 @@ impl SystemChoice for CertctlChoice {
                 let start = ReferenceStart {
                     behaviour,
                     sizes: sizes(needs),
-                    finalizes,
                     environment: &environment,
                     ..ReferenceStart::new(program, store)
                 };
@@ -254,7 +249,9 @@ pub(super) fn set_up(choice: &mut BinaryChoice, needs: &[Need]) {
 fn reference_setting(need: &Need) -> Option<(String, String)> {
     let (name, value) = match need {
         Need::Keys(keys) => ("CERTCTL_REFERENCE_KEYGEN", keys.label()),
-        Need::Ocsp { .. } => (OCSP_LIMIT, "0"),
+        // 0 is no limit.
+        Need::Ocsp { .. } => ("CERTCTL_REFERENCE_OCSP_LIMIT", "0"),
+        Need::AcmeFinalization => ("CERTCTL_REFERENCE_ACME_FINALIZE", "works"),
         _ => return None,
     };
     Some((name.to_owned(), value.to_owned()))

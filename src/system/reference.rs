@@ -51,9 +51,7 @@ pub struct ReferenceStart<'a> {
     pub sizes: seed::Sizes,
     /// The port to listen on; 0 takes a free one.
     pub port: u16,
-    /// True if ACME orders can be finalized, however it behaves otherwise.
-    pub finalizes: bool,
-    /// Further variables of its environment.
+    /// Further variables of its environment: its settings.
     pub environment: &'a [(String, String)],
 }
 
@@ -61,7 +59,7 @@ impl<'a> ReferenceStart<'a> {
     /// Makes the start of `binary` over `store`: as built, with seeds of the usual sizes, at a free port.
     pub fn new(binary: &'a Path, store: StoreChoice) -> Self {
         let (behaviour, sizes) = (Behaviour::AsBuilt, seed::Sizes::default());
-        Self { binary, store, behaviour, sizes, port: 0, finalizes: false, environment: &[] }
+        Self { binary, store, behaviour, sizes, port: 0, environment: &[] }
     }
 }
 
@@ -88,9 +86,6 @@ pub fn start(start: &ReferenceStart<'_>, notify: &mut dyn FnMut(String)) -> Resu
     command.envs(start.environment.iter().map(|(name, value)| (name, value)));
     command.env("CERTCTL_REFERENCE_TOKEN", token.reveal()).args(["--listen", &format!("127.0.0.1:{}", start.port)]);
     command.args(["--behaviour", start.behaviour.label()]);
-    if start.finalizes {
-        command.args(["--acme-finalize", "works"]);
-    }
     match &database {
         // In the environment, since the URL may hold a password and command lines are visible to every user.
         Some(url) => command.env(DATABASE_VARIABLE, url),

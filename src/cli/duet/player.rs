@@ -130,7 +130,6 @@ impl Player {
                     sizes: sizes(needs),
                     port,
                     environment,
-                    finalizes: needs.contains(&Need::AcmeFinalization),
                     ..ReferenceStart::new(program, StoreChoice::Auto)
                 };
                 let mut certctl = reference::start(&start, &mut |_| {})?;
