@@ -81,6 +81,13 @@ impl JobDrainFlags {
         }
     }
 
+    fn window(load: &LoadFlags) -> Duration {
+        match load.is_smoke() {
+            true => SMOKE_WINDOW,
+            false => load.duration.unwrap_or(WINDOW),
+        }
+    }
+
     /// Plans the load of the fleet.
     fn fleet(&self, load: &LoadFlags, agents: u64) -> Result<Plan> {
         let pattern = Pattern::Fleet(FleetSchedule {
@@ -94,10 +101,7 @@ impl JobDrainFlags {
         let model = Model::Open { pattern, clients: agents, affinity: Affinity::Own };
         let mut plan = load.plan(model, agents as usize, STEPS.len())?;
         plan.timeout = Self::timeout(load);
-        plan.window = match load.is_smoke() {
-            true => SMOKE_WINDOW,
-            false => load.duration.unwrap_or(WINDOW),
-        };
+        plan.window = Self::window(load);
         Ok(plan)
     }
 
@@ -172,7 +176,12 @@ impl Bench for JobDrainFlags {
         let permissions =
             [HEARTBEAT_PERMISSION, POLL_PERMISSION, REPORT_PERMISSION, bulk_renewal::PERMISSION, list::PERMISSION];
         let mut needs = permissions.map(Need::Permission).to_vec();
-        needs.extend([Need::Keys(keys), Need::Agent(1), Need::Agent(agents), Need::Drain { certificates, agents }]);
+        needs.push(Need::Keys(keys));
+        if keys == Keys::Server {
+            let within = Self::window(load).saturating_sub(self.wave_at);
+            needs.push(Need::ProcessorRounds { jobs: certificates, within });
+        }
+        needs.extend([Need::Agent(1), Need::Agent(agents), Need::Drain { certificates, agents }]);
         needs
     }
 

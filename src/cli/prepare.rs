@@ -271,7 +271,7 @@ pub(super) fn sizes(needs: &[Need]) -> Sizes {
                 sizes.agents = sizes.agents.max(*agents);
             }
             Need::Permission(_) | Need::Database | Need::OnlyOurs(_) | Need::Keys(_) | Need::Ocsp { .. } => {}
-            Need::AcmeAlone | Need::AcmeFinalization | Need::Acme { .. } => {}
+            Need::AcmeAlone | Need::AcmeFinalization | Need::Acme { .. } | Need::ProcessorRounds { .. } => {}
         }
     }
     // Each belongs to an agent of its own.

@@ -95,6 +95,7 @@ pub fn inspect(certctl: &Certctl, needs: &[Need]) -> Result<Findings> {
                 Need::Database => inspection.database_is_given()?,
                 Need::Drain { certificates, agents } => inspection.drain_is_seeded(*certificates, *agents).await?,
                 Need::Keys(keys) => inspection.keys_are_made_by(*keys).await?,
+                Need::ProcessorRounds { jobs, within } => inspection.rounds_may_suffice(*jobs, *within)?,
                 Need::AcmeAlone | Need::AcmeFinalization => {}
                 Need::Acme { directory, bearer, renewal_info: needs_renewal_info } => {
                     let found = inspection.acme(directory, *bearer).await?;

@@ -61,6 +61,28 @@ impl Keys {
     }
 }
 
+/// The rounds of certctl's job processor, in which it works on jobs where it makes the keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessorRounds {
+    /// The most jobs that one takes.
+    pub jobs: u64,
+    /// The time between two, by its setting.
+    pub every: Duration,
+}
+
+impl ProcessorRounds {
+    /// certctl's defaults.
+    pub const USUAL: Self = Self { jobs: 1_000, every: Duration::from_secs(30) };
+
+    /// Returns the least time until the last round of so many jobs begins: the first one may begin at once, and certctl
+    /// varies each interval by a tenth.
+    pub fn least(self, jobs: u64) -> Duration {
+        let later = jobs.div_ceil(self.jobs.max(1)).saturating_sub(1);
+        let tenths = u32::try_from(later).unwrap_or(u32::MAX).saturating_mul(9);
+        self.every.saturating_mul(tenths) / 10
+    }
+}
+
 /// The names of the fleet's steps: the first two as in `agent_storm`.
 pub const STEPS: &[&str] =
     &["heartbeat", "poll", "csr", "report", "heartbeat_before", "poll_before", "heartbeat_after", "poll_after"];

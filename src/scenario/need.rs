@@ -1,5 +1,7 @@
 //! The needs of a scenario: conditions that the system must meet.
 
+use std::time::Duration;
+
 use super::job_drain::Keys;
 
 /// A condition that the system must meet before a scenario can run.
@@ -36,6 +38,13 @@ pub enum Need {
     },
     /// This party makes the private keys of renewed certificates.
     Keys(Keys),
+    /// certctl's job processor may come to so many jobs within this time, as far as its settings are known.
+    ProcessorRounds {
+        /// The number of jobs.
+        jobs: u64,
+        /// The time.
+        within: Duration,
+    },
     /// It is an ACME server, and is not certctl: of certctl's own API nothing is needed.
     AcmeAlone,
     /// It finalizes ACME orders, as stock certctl cannot: one that is started is changed for it, and one that runs is

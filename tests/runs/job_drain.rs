@@ -360,6 +360,28 @@ fn a_server_drains_its_jobs_with_keys_of_its_own() {
 }
 
 #[test]
+fn a_drain_with_more_rounds_than_time_is_refused() {
+    // Two rounds: the second one begins 27 s after the first at the earliest.
+    let run = |window: &str, certificates: u64| {
+        let arguments = format!("--keys server --in-memory --agents 20 --wave-at 500ms --duration {window}");
+        Bench::named("job_drain", &format!("{arguments} --certificates {certificates}")).measured()
+    };
+    let refused = run("20s", 1_001).refused(2).messages();
+    let why = ": its job processor takes 1000 jobs every 30s (±10%), so that the last of 1001 are begun 27s after the \
+               first at the earliest, but only 19s 500ms of the window are left for them\n\
+               hint: lengthen --duration by 8s or more, or lower --certificates\n";
+    assert!(refused.ends_with(why), "{refused}");
+    assert!(
+        run("4000s", 99_999).env("CERTCTL_REFERENCE_JOB_INTERVAL", "50s").refused(2).messages().contains("every 50s")
+    );
+    // Neither one round nor short intervals are refused.
+    for (certificates, interval) in [(1_000, "30s"), (1_001, "10s")] {
+        let mut running = run("20s", certificates).env("CERTCTL_REFERENCE_JOB_INTERVAL", interval).start();
+        running.wait_until_measuring();
+    }
+}
+
+#[test]
 fn a_look_after_one_that_took_too_long_has_a_session() {
     needs!(Postgresql);
     let cluster = Cluster::start(&find().unwrap(), &[("fsync", "off")]).unwrap();

@@ -1,15 +1,20 @@
 //! The checks of a drain: its certificates and their mappings, and the party that makes their keys.
 
+use std::time::Duration;
+
 use super::Inspection;
 use crate::error::{Error, Result};
 use crate::foreign;
-use crate::scenario::job_drain::{Keys, certificate_id};
+use crate::scenario::job_drain::{Keys, ProcessorRounds, certificate_id};
 use crate::system::{Certctl, SystemKind};
 use crate::wire::request::Method;
 
 /// The setting that decides who makes keys, and that of the acknowledgement without which certctl makes none.
 const MODE: &str = "CERTCTL_KEYGEN_MODE";
 const ACKNOWLEDGEMENT: &str = "CERTCTL_DEMO_MODE_ACK";
+/// The settings of the job processor's rounds: the time between two, and the most jobs of one.
+const INTERVAL: &str = "CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL";
+const CLAIM_LIMIT: &str = "CERTCTL_SCHEDULER_JOB_CLAIM_LIMIT";
 
 impl Inspection<'_> {
     /// Checks that the first and the last of `certificates` are there, and map to targets of the first `agents`. With a
@@ -75,6 +80,25 @@ impl Inspection<'_> {
         Ok(is_agents.then(|| Keys::Agent.label().to_owned()))
     }
 
+    /// Checks that the job processor can come to so many jobs within a time, if its settings are known.
+    pub(super) fn rounds_may_suffice(&self, jobs: u64, within: Duration) -> Result<()> {
+        let Some(rounds) = rounds_of(self.certctl) else { return Ok(()) };
+        let least = rounds.least(jobs);
+        if least < within {
+            return Ok(());
+        }
+        let [every, least_shown, within_shown] = [rounds.every, least, within].map(humantime::format_duration);
+        Err(Error::usage(format!(
+            "{}: its job processor takes {} jobs every {every} (±10%), so that the last of {jobs} are begun {least_shown} \
+             after the first at the earliest, but only {within_shown} of the window are left for them",
+            self.certctl.base, rounds.jobs
+        ))
+        .with_hint(format!(
+            "lengthen --duration by {} or more, or lower --certificates",
+            humantime::format_duration(Duration::from_secs((least - within).as_secs() + 1))
+        )))
+    }
+
     fn other_keys(&self, mode: &str, keys: Keys) -> Error {
         let wanted = keys.label();
         let hint = match keys {
@@ -91,6 +115,21 @@ impl Inspection<'_> {
         ))
         .with_hint(hint)
     }
+}
+
+/// Returns the rounds of the job processor of a server that was started here; `None` if they are not known.
+fn rounds_of(certctl: &Certctl) -> Option<ProcessorRounds> {
+    if certctl.system.kind == SystemKind::Reference {
+        let every = Duration::try_from_secs_f64(certctl.system.settings.get("job_interval_s")?.as_f64()?).ok()?;
+        return Some(ProcessorRounds { every, ..ProcessorRounds::USUAL });
+    }
+    let settings = certctl.system.certctl_settings()?;
+    let every = humantime::parse_duration(settings.get(INTERVAL)?.as_str()?).ok()?;
+    let jobs = match settings.get(CLAIM_LIMIT) {
+        Some(limit) => limit.as_str()?.parse().ok().filter(|limit| *limit > 0)?,
+        None => ProcessorRounds::USUAL.jobs,
+    };
+    Some(ProcessorRounds { jobs, every })
 }
 
 /// Returns the keygen mode of a server that was started here.
