@@ -109,12 +109,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Returns the sockets that `workloads` need, side by side.
 pub fn sockets<'w>(workloads: impl Iterator<Item = &'w Workload> + Clone) -> Sockets {
-    let connections = workloads.clone().map(|workload| workload.plan.connections).sum();
+    let further: usize = workloads.clone().map(|workload| workload.plan.further).sum();
+    let connections = workloads.clone().map(|workload| workload.plan.connections).sum::<usize>() + further;
     let per_s: f64 = workloads.map(closed_per_s).sum();
     // Closings by a Poisson process stay within six standard deviations.
     let waiting = per_s * CLOSING_PATIENCE.as_secs_f64();
     let waiting = (waiting + 6.0 * waiting.sqrt()).ceil() as usize;
-    let closing = if per_s > 0.0 { waiting.clamp(MIN_CLOSING, MAX_CLOSING) } else { 0 };
+    // Journeys open connections to further peers at a rate that no plan states.
+    let closing = if per_s > 0.0 || further > 0 { waiting.clamp(MIN_CLOSING, MAX_CLOSING) } else { 0 };
     Sockets { connections, closing }
 }
 
@@ -129,12 +131,8 @@ fn closed_per_s(workload: &Workload) -> f64 {
 /// # Errors
 /// If the run cannot start; a failure after that is measured, not returned.
 pub fn run(workloads: &[BoundWorkload], control: &Control) -> Result<Vec<Measurement>> {
-    let mut most_closing = sockets(workloads.iter().map(|one| &one.workload)).closing;
-    if workloads.iter().any(|one| !one.others.is_empty()) {
-        // Journeys open connections to further peers at a rate that no plan states.
-        most_closing = most_closing.max(MIN_CLOSING);
-    }
-    let wiring = Wiring::with_closing(most_closing);
+    debug_assert!(workloads.iter().all(|one| one.others.is_empty() || one.workload.plan.further > 0));
+    let wiring = Wiring::with_closing(sockets(workloads.iter().map(|one| &one.workload)).closing);
     let jobs = workloads.iter().map(|workload| job(workload, &wiring)).collect();
     let runtime = runtime()?;
     let measured = runtime.block_on(async {

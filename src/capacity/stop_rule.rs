@@ -140,6 +140,7 @@ mod tests {
             warm_up: Duration::ZERO,
             window: Duration::from_secs(20),
             connections: 1,
+            further: 0,
             opening: Opening::ByFirstRequest,
             timeout: Duration::from_secs(10),
             max_lag: Duration::from_millis(10),

@@ -359,6 +359,7 @@ impl LoadFlags {
             warm_up: self.warm_up.unwrap_or(Duration::from_secs(5)),
             window: self.window(),
             connections,
+            further: 0,
             opening: Opening::Before(self.connect_rate),
             timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
             max_lag: self.max_lag,

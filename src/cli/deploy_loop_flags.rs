@@ -234,6 +234,8 @@ impl Bench for DeployLoopFlags {
         // Every arrival begins with the first step.
         let mut plan = load.plan(model, fleet.agents as usize, 1)?;
         plan.window = Self::window(load);
+        // An agent has one loop at a time, and one daemon at most.
+        plan.further = self.kinds().len().min(fleet.agents as usize);
         plan.timeout = load.timeout.unwrap_or(TIMEOUT + self.poll_every * 2);
         let arrivals = self.arrivals(&plan)?;
         let workload = Workload { name: Self::NAME, plan, thresholds: deploy_loop::thresholds(self.poll_every) };

@@ -25,6 +25,8 @@ pub struct Plan {
     pub goes_on: Duration,
     /// The number of workers, each with a connection.
     pub connections: usize,
+    /// The most connections that they may have open beside these: those of journeys to further peers.
+    pub further: usize,
     /// The moment at which connections are opened.
     pub opening: Opening,
     /// The longest time that a request may take, and that an arrival may wait for a worker.

@@ -35,6 +35,7 @@ pub fn plan() -> Plan {
         warm_up: Duration::from_secs(5),
         window: WINDOW,
         connections: 500,
+        further: 0,
         opening: Opening::Before(Rate::per_second(1_000)),
         timeout: Duration::from_secs(10),
         max_lag: MAX_LAG,

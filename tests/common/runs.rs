@@ -149,6 +149,7 @@ fn planned() -> PlanFacts {
         warm_up: Duration::from_secs(5),
         window: Duration::from_secs(60),
         connections: 200,
+        further: 0,
         opening: Opening::Before(Rate::per_second(1_000)),
         timeout: Duration::from_secs(10),
         max_lag: MAX_LAG,

@@ -413,6 +413,7 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
         warm_up: Duration::ZERO,
         window: Duration::from_secs(60),
         connections: 4,
+        further: 0,
         opening: Opening::Before(Rate::per_second(1_000)),
         timeout: Duration::from_secs(30),
         max_lag: Duration::from_secs(10),

@@ -168,6 +168,7 @@ fn travel_with(
         warm_up: Duration::ZERO,
         window: Duration::from_secs(60),
         connections: USERS,
+        further: USERS,
         opening: Opening::Before(Rate::per_second(1_000)),
         timeout,
         max_lag: Duration::from_secs(10),

@@ -25,11 +25,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData,
     SignatureAlgorithm,
 };
+use rustix::process::Resource;
 use serde_json::{Value, json};
 
 use crate::common::bench::{Bench, Finished};
 use crate::common::needs::{Program, needs};
 use crate::common::peer::{Peer, Reply, Request, TOKEN, certctl, json as answered};
+use crate::common::process::limit;
 use crate::common::summary::{
     assert_schema, assert_work, assert_work_by, measured, observed, outcome, outcome_of, results, threshold,
 };
@@ -110,6 +112,23 @@ fn a_server_in_memory_counts_the_work_itself() {
     assert_work_by("the reference server's own count", results(&summary), &kinds.map(|kind| (kind, found(kind))));
     assert_eq!((came_to(&summary, "fetch"), came_to(&summary, "install")), (20, 0));
     assert!(finished.stdout.contains("all of which verify what they fetch"), "{}", finished.stdout);
+}
+
+#[test]
+fn connections_to_daemons_need_descriptors_too() {
+    // Those of 21 agents and of 2 daemons, and those that wait for the daemons to close.
+    let limited = |arguments: &str, hard: u64| {
+        let mut bench = bench(arguments);
+        limit(&mut bench.command, Resource::Nofile, Some(hard), Some(hard));
+        bench.refused(1).messages()
+    };
+    assert_eq!(
+        limited("--deploy-to nginx,f5", 150),
+        "error: 23 connections, and 64 that wait for their peer to close, need 151 file descriptors; the hard limit \
+         (RLIMIT_NOFILE) is 150\nhint: run ulimit -Hn 151 as root before the run, or lower --agents\n"
+    );
+    let needed = "error: 21 connections need 85 file descriptors; the hard limit (RLIMIT_NOFILE) is 84\n";
+    assert!(limited("--deploy-to none", 84).starts_with(needed));
 }
 
 #[test]
@@ -224,6 +243,7 @@ fn deploy_to(daemon: &Peer, initial: u64, timeout: Duration) -> (Measurement, De
         warm_up: Duration::ZERO,
         window: Duration::from_secs(1),
         connections: 1,
+        further: 1,
         opening: Opening::Before(Rate::per_second(1_000)),
         timeout,
         max_lag: Duration::from_millis(100),
