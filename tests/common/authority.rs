@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use certctl_bench::status::{Serial, serial_of};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, PublicKeyData as _, RevokedCertParams, SerialNumber, SigningKey as _,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData as _, RevokedCertParams,
+    SerialNumber, SigningKey as _, date_time_ymd,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -36,6 +37,8 @@ pub enum Misconduct {
     Nothing,
     /// Signatures of another key.
     Signature,
+    /// OCSP answers by a responder of its, whose certificate has expired.
+    ResponderExpired,
     /// OCSP answers about the next serial number.
     OtherSerial,
     /// Answers whose time has passed.
@@ -61,6 +64,8 @@ pub struct ScriptedAuthority {
     misconduct: Misconduct,
     issuer: CertifiedIssuer<'static, KeyPair>,
     other_key: KeyPair,
+    /// A responder that the issuer authorised for the year 2024.
+    responder: CertifiedIssuer<'static, KeyPair>,
     rows: Mutex<Rows>,
 }
 
@@ -77,7 +82,12 @@ impl ScriptedAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { misconduct, issuer, other_key: KeyPair::generate().unwrap(), rows: Mutex::default() }
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "responder");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+        (params.not_before, params.not_after) = (date_time_ymd(2024, 1, 1), date_time_ymd(2024, 12, 31));
+        let responder = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &issuer).unwrap();
+        Self { misconduct, issuer, other_key: KeyPair::generate().unwrap(), responder, rows: Mutex::default() }
     }
 
     pub fn answer(&self, request: &Request) -> Reply {
@@ -148,8 +158,14 @@ impl ScriptedAuthority {
         SystemTime::now() - age
     }
 
-    fn key(&self) -> &KeyPair {
-        if self.misconduct == Misconduct::Signature { &self.other_key } else { self.issuer.key() }
+    /// Returns the key of OCSP answers, and the certificate to which it belongs.
+    fn signer(&self) -> (&KeyPair, Certificate) {
+        let (key, certificate) = match self.misconduct {
+            Misconduct::Signature => (&self.other_key, self.issuer.der()),
+            Misconduct::ResponderExpired => (self.responder.key(), self.responder.der()),
+            _ => (self.issuer.key(), self.issuer.der()),
+        };
+        (key, Certificate::from_der(certificate).unwrap())
     }
 
     fn ocsp(&self, serial: &Serial, nonce: Option<Extension>, is_cached: bool) -> Reply {
@@ -184,20 +200,21 @@ impl ScriptedAuthority {
             next_update: Some(at(this_update + HOUR)),
             single_extensions: None,
         };
+        let (key, signer) = self.signer();
         let nonce = nonce.filter(|one| one.extn_id == NONCE && self.misconduct != Misconduct::NoNonce);
         let data = ResponseData {
             version: Version::V1,
-            responder_id: ResponderId::ByName(issuer.subject),
+            responder_id: ResponderId::ByName(signer.tbs_certificate.subject.clone()),
             produced_at: at(SystemTime::now()),
             responses: vec![single],
             response_extensions: nonce.map(|nonce| vec![nonce]),
         };
-        let signature = self.key().sign(&data.to_der().unwrap()).unwrap();
+        let signature = key.sign(&data.to_der().unwrap()).unwrap();
         let basic = BasicOcspResponse {
             tbs_response_data: data,
             signature_algorithm: AlgorithmIdentifierOwned { oid: ECDSA_SHA256, parameters: None },
             signature: BitString::from_bytes(&signature).unwrap(),
-            certs: None,
+            certs: Some(vec![signer]),
         };
         ocsp_answer(&OcspResponse::successful(basic).unwrap().to_der().unwrap())
     }

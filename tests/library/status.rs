@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
 use certctl_bench::status::ocsp::{self, OcspAnswer, Refusal, SignedStatus, Status};
-use certctl_bench::status::{Flaw, IssuerCertificate, Serial, crl, serial_of};
-use rcgen::ExtendedKeyUsagePurpose;
+use certctl_bench::status::{Flaw, Freshness, IssuerCertificate, Serial, crl, serial_of};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use tempfile::TempDir;
 
 use crate::common::needs::needs;
@@ -61,9 +61,11 @@ impl Authorities {
 
     /// Writes the files of a responder, and returns it.
     fn responder(&self, by: &Authority, purpose: ExtendedKeyUsagePurpose) -> Identity {
-        let responder = by.issue_with(KeyType::EcdsaP256, Purpose::Server, &["responder"], |params| {
-            params.extended_key_usages = vec![purpose];
-        });
+        self.responder_with(by, |params| params.extended_key_usages = vec![purpose])
+    }
+
+    fn responder_with(&self, by: &Authority, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let responder = by.issue_with(KeyType::EcdsaP256, Purpose::Server, &["responder"], change);
         let responder = responder.unwrap();
         self.write("responder.pem", &responder.chain_pem);
         self.write("responder.key", &responder.key_pem);
@@ -170,6 +172,28 @@ fn a_responder_without_the_issuers_authority_is_refused() {
     let theirs = IssuerCertificate::from_der(other.certificate()).unwrap();
     let answer = ours.answer("root", GOOD, None, &[]);
     assert_eq!(ocsp::verify(&answer, &theirs), Err(Flaw::Signature));
+}
+
+#[test]
+fn a_responder_is_believed_while_its_certificate_is_valid() {
+    needs!(Openssl);
+    let ours = Authorities::new(KeyType::EcdsaP256);
+    let (begin, end) = (date_time_ymd(2024, 1, 1), date_time_ymd(2036, 1, 1));
+    ours.responder_with(&ours.root, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+        (params.not_before, params.not_after) = (begin, end);
+    });
+    // An answer without an end, so that the certificate's validity alone decides.
+    let mut signed = ours.verify(&ours.answer("responder", GOOD, None, &[])).unwrap();
+    signed.freshness = Freshness { this_update: begin.unix_timestamp() - 3_600, next_update: None };
+    let check = |at: i64| signed.check(&serial(GOOD), None, at);
+    let (begin, end) = (begin.unix_timestamp(), end.unix_timestamp());
+    for at in [begin - Freshness::SKEW_S, begin, end, end + Freshness::SKEW_S] {
+        assert_eq!(check(at), Ok(()), "{at}");
+    }
+    for at in [begin - Freshness::SKEW_S - 1, end + Freshness::SKEW_S + 1] {
+        assert_eq!(check(at), Err(Flaw::ResponderExpired), "{at}");
+    }
 }
 
 #[test]

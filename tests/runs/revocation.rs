@@ -15,6 +15,9 @@ use crate::common::summary::{assert_schema, assert_work, measured, observed, out
 /// Six certificates, two of them with a leading zero, in two requests; 40 requests for a status of each kind.
 const BRIEF: &str = "--batch 6 --per-request 3 --rate 80/s --arrivals constant --duration 2s --warm-up 0s";
 
+/// The steps that request a status by OCSP.
+const OCSP: [&str; 3] = ["ocsp_get", "ocsp_post", "ocsp_post_nonce"];
+
 fn bench(arguments: &str) -> Bench {
     Bench::named("revocation", arguments).measured()
 }
@@ -92,8 +95,15 @@ fn a_wrong_signature_is_a_wrong_answer() {
 
 #[test]
 fn an_answer_about_another_certificate_is_wrong() {
-    let ocsp = ["ocsp_get", "ocsp_post", "ocsp_post_nonce"];
-    assert_wrong(run_at(Misconduct::OtherSerial, ""), &ocsp, "it is about another serial number");
+    assert_wrong(run_at(Misconduct::OtherSerial, ""), &OCSP, "it is about another serial number");
+}
+
+#[test]
+fn an_answer_of_an_expired_responder_is_wrong() {
+    let finished = run_at(Misconduct::ResponderExpired, "");
+    let breach = "120 of 160 answers are such as a relying party rejects: none is allowed";
+    assert!(finished.stdout.contains(breach), "{}", finished.stdout);
+    assert_wrong(finished, &OCSP, "the certificate of its responder is not valid now");
 }
 
 #[test]
