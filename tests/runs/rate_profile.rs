@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use crate::common::bench::Bench;
 use crate::common::peer::TOKEN;
 use crate::common::reference::Reference;
-use crate::common::summary::{assert_schema, measured, results};
+use crate::common::summary::{assert_schema, measured, outcome, results};
+
+/// A side effect of `connector_tier` at the mock of an F5.
+const HANDSHAKES: &str = "handshakes, warm-up included";
 
 /// Returns one field of each segment of a workload.
 fn column<'v>(results: &'v Value, field: &str) -> Vec<&'v Value> {
@@ -118,6 +121,27 @@ fn assert_reported(summary: &str) {
     );
     let page = report("html");
     assert!(page.contains("<caption>Segments of agent_storm</caption>") && page.contains(">2 to 3</th>"));
+}
+
+#[test]
+fn connections_to_a_daemon_vary() {
+    for own in ["--workload handshake", "--workload rotation --rotate-every 700ms"] {
+        let load = "--only f5 --rate-profile step:20/s,60/s,10/s --duration 3s --warm-up 0s";
+        let finished = Bench::named("connector_tier", &format!("{own} {load}")).measured().run().worked();
+        let summary = finished.summary();
+        assert_schema(&summary);
+        let results = results(&summary);
+        for field in ["scheduled", "started"] {
+            assert_eq!(column(results, field), [&json!(20), &json!(60), &json!(10)], "{own}");
+        }
+        assert_eq!((outcome(&summary, "ok"), column(results, "errors")), (90, vec![&json!(0); 3]), "{own}");
+        // Each is a connection of its own, by the daemon's count too.
+        let handshakes = results["work"].as_array().unwrap().iter().find(|one| one["name"] == HANDSHAKES).unwrap();
+        assert_eq!((&handshakes["claimed"], &handshakes["found"]), (&json!(90), &json!(90)), "{own}");
+        // Descriptors for the highest rate: 60/s, for a second each, and six standard deviations more.
+        let needed = "200 connections, and 107 that wait for their peer to close, need 371 file descriptors";
+        assert!(finished.stderr.contains(needed), "{}", finished.stderr);
+    }
 }
 
 #[test]
