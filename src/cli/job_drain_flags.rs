@@ -33,8 +33,8 @@ const WINDOW: Duration = Duration::from_secs(600);
 const JITTER: f64 = 0.1;
 /// The reference server's counter of renewals that are complete.
 const COMPLETED: &str = "jobs_signed";
-/// The timeout of a round of an agent, a poll with the work that it shows. No job of it begins in its second half: so a
-/// request has at least the 30 s for which certctl's agent waits for an answer.
+/// The timeout of a round of an agent, a poll with the work that it shows. No job of it begins in its second half: so
+/// each request has the 30 s for which certctl's agent waits for an answer.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout of a request for renewal: that of certctl's answers.
 const WAVE_TIMEOUT: Duration = Duration::from_secs(120);

@@ -87,7 +87,14 @@ impl HttpClient {
     ) -> Acted {
         let sent = Moment::now();
         let (mut watch, mut phases) = (Stopwatch::from(sent), Phases::default());
-        let exchanged = self.exchange_with(arrival, peer, method, scratch, &mut watch, &mut phases).await;
+        let exchange = self.exchange_with(arrival, peer, method, scratch, &mut watch, &mut phases);
+        let exchanged = match journey.longest_request() {
+            None => exchange.await,
+            Some(longest) => match tokio::time::timeout(longest, exchange).await {
+                Ok(exchanged) => exchanged,
+                Err(_) => return self.given_up(arrival, peer),
+            },
+        };
         let end = watch.last();
         if let Err(fault) = exchanged {
             return self.broken(arrival, peer, end, &fault);
@@ -140,6 +147,18 @@ impl HttpClient {
             self.recorder.borrow_mut().example(*outcome, || flaw.clone());
         }
         progress
+    }
+
+    /// Returns the result of a request whose client gives it up now.
+    fn given_up(&mut self, arrival: Arrival, peer: usize) -> Acted {
+        let (end, outcome) = (Moment::now(), Outcome::TimedOut);
+        let line = &mut self.lines[peer];
+        // Its answer may still come.
+        line.drop_connection();
+        if let Some(since) = line.take_unopened() {
+            self.recorder.borrow_mut().not_reopened(arrival.intended, outcome, end.ns_since(since));
+        }
+        Acted { end, progress: StepProgress::Failed(outcome, String::new()), answer_bytes: 0 }
     }
 
     /// Returns the result of an action at a peer that a fault ended.

@@ -1,7 +1,11 @@
-//! The jobs of agents, as certctl shows them in the answer to a poll.
+//! The jobs of agents, as certctl shows them in the answer to a poll, and the patience of an agent.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 
+/// The time after which certctl's agent gives up a request (`http.Client.Timeout` in cmd/agent/main.go).
+pub(super) const AGENT_PATIENCE: Duration = Duration::from_secs(30);
 /// certctl's word for the type of a job that deploys.
 pub(super) const DEPLOYMENT: &str = "Deployment";
 /// certctl's word for the status of a job that awaits a signing request.

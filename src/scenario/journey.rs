@@ -43,6 +43,12 @@ pub trait Journey {
         StepProgress::Failed(Outcome::Wrong, "no task was to be run".to_owned())
     }
 
+    /// Returns the time after which the client that this stands for gives up the request that [`Journey::next`] encoded;
+    /// `None` if only the end of the arrival's own time ends it.
+    fn longest_request(&self) -> Option<Duration> {
+        None
+    }
+
     /// Returns the size of the longest answer that can be a right one, in bytes.
     fn longest_answer(&self) -> usize {
         256 * 1024

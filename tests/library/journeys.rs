@@ -38,12 +38,14 @@ const SHOWN: usize = 2;
 struct PollTaskShown {
     /// The task of one journey, if it is not the short one of the others.
     task: RefCell<Option<Task>>,
+    longest_request: Option<Duration>,
 }
 
 struct OnTheWay {
     step: usize,
     polled: bool,
     task: Option<Task>,
+    longest_request: Option<Duration>,
 }
 
 impl Scenario for PollTaskShown {
@@ -82,7 +84,8 @@ impl Scenario for PollTaskShown {
 
 impl Journeys for PollTaskShown {
     fn begin(&self, _planned: PlannedRequest, _start: Moment) -> Box<dyn Journey> {
-        Box::new(OnTheWay { step: POLL, polled: false, task: self.task.take() })
+        let (task, longest_request) = (self.task.take(), self.longest_request);
+        Box::new(OnTheWay { step: POLL, polled: false, task, longest_request })
     }
 }
 
@@ -125,6 +128,10 @@ impl Journey for OnTheWay {
         }
     }
 
+    fn longest_request(&self) -> Option<Duration> {
+        self.longest_request
+    }
+
     fn ran(&mut self, result: Result<(), String>) -> StepProgress {
         assert_eq!(result, Ok(()));
         self.done()
@@ -149,12 +156,13 @@ fn travel(
     second: &Peer2,
     timeout: Duration,
 ) -> Measurement {
-    travel_with(None, script, second, timeout)
+    travel_with(None, None, script, second, timeout)
 }
 
-/// Does the same with another task for one of the journeys.
+/// Does the same with another task for one of the journeys, and with a bound on each request.
 fn travel_with(
     task: Option<Task>,
+    longest_request: Option<Duration>,
     script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     second: &Peer2,
     timeout: Duration,
@@ -177,7 +185,7 @@ fn travel_with(
     };
     let bound = BoundWorkload {
         workload: Workload { name: "journeys", plan, thresholds: Vec::new() },
-        scenario: Rc::new(PollTaskShown { task: RefCell::new(task) }),
+        scenario: Rc::new(PollTaskShown { task: RefCell::new(task), longest_request }),
         peer: Rc::new(peer_of(first.address(), &first.ca_file())),
         others: vec![Rc::new(second.peer())],
     };
@@ -261,6 +269,18 @@ fn a_step_without_an_answer_times_out_with_its_journey() {
 }
 
 #[test]
+fn a_request_that_its_client_gives_up_has_timed_out() {
+    let (longest, began) = (Some(Duration::from_millis(300)), Moment::now());
+    let measurement = travel_with(None, longest, |_| vec![Step::Silence], &Peer2::start(), LONG);
+    // Otherwise the end of the whole journey's time would end it.
+    assert!(Moment::now() - began < LONG);
+    assert_eq!(outcomes(&measurement)[POLL], (3, vec![(Outcome::TimedOut, 3)]));
+    assert_eq!(outcomes(&measurement)[TASK], (0, Vec::new()));
+    assert_eq!((measurement.outcomes.sorted(), measurement.unanswered), (vec![(Outcome::TimedOut, 3)], 3));
+    assert_eq!(measurement.reopening.failed.total(), 0);
+}
+
+#[test]
 fn a_peer_that_is_away_breaks_the_step_that_needs_it() {
     let measurement = travel(after_two("ready"), &Peer2 { is_there: false, ..Peer2::start() }, LONG);
     let refused = Outcome::Broken(FaultKind::Connect);
@@ -280,7 +300,7 @@ fn a_task_that_hangs_does_not_hold_up_the_end_of_a_run() {
         by_task.store(true, Ordering::SeqCst);
         Ok(())
     });
-    let measurement = travel_with(Some(task), after_two("ready"), &Peer2::start(), Duration::from_secs(2));
+    let measurement = travel_with(Some(task), None, after_two("ready"), &Peer2::start(), Duration::from_secs(2));
     assert!(!ended.load(Ordering::SeqCst), "the run waited for the task");
     drop(release);
     assert!(measurement.outcomes.count(Outcome::TimedOut) >= 1, "{:?}", outcomes(&measurement));

@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::load::arrival::PlannedRequest;
 use crate::measure::Outcome;
 use crate::provision::pki::Identity;
-use crate::scenario::agent_jobs::{AWAITING_CSR, AgentJobs, DEPLOYMENT};
+use crate::scenario::agent_jobs::{AGENT_PATIENCE, AWAITING_CSR, AgentJobs, DEPLOYMENT};
 use crate::scenario::journey::{Journey, Next, StepProgress};
 use crate::scenario::signing::SigningRequest;
 use crate::scenario::unwanted;
@@ -311,6 +311,11 @@ impl Journey for Loop {
             Step::Report => self.reported(response),
             Step::Install | Step::Served | Step::Over => wrong("no request was sent"),
         }
+    }
+
+    fn longest_request(&self) -> Option<Duration> {
+        // The order to renew is not the agent's.
+        (self.step != Step::Renew).then_some(AGENT_PATIENCE)
     }
 
     fn connected(&mut self, record: &Record) -> StepProgress {

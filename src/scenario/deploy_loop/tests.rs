@@ -111,8 +111,10 @@ fn a_loop_without_a_daemon_verifies_what_it_fetched() {
     // Nobody has put the certificates back: an earlier run may have left it in renewal.
     let renewal = request(journey);
     assert!(renewal.starts_with("POST /api/v1/certificates/cert-loadtest-deploy-00002/renew?force=true HTTP"));
+    // The operator's patience has another bound than the agent's.
+    assert_eq!(journey.longest_request(), None);
     assert_eq!(answer(journey, 202, RENEWED), StepProgress::Done);
-    assert_eq!(journey.step(), 1);
+    assert_eq!((journey.step(), journey.longest_request()), (1, Some(Duration::from_secs(30))));
     assert!(poll(journey).starts_with("GET /api/v1/agents/ag-loadtest-00002/work HTTP"));
     assert_eq!(answer(journey, 200, r#"{"count":0,"jobs":[]}"#), StepProgress::Continues);
     poll(journey);

@@ -5,11 +5,12 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::agent_jobs::{AWAITING_CSR, AgentJob, AgentJobs, DEPLOYMENT};
+use super::super::agent_jobs::{AGENT_PATIENCE, AWAITING_CSR, AgentJob, AgentJobs, DEPLOYMENT};
 use super::super::agent_storm::{AgentStorm, Fleet, HEARTBEAT, POLL};
 use super::super::journey::{Journey, Next, StepProgress};
 use super::super::{Scenario as _, other_type, unwanted};
@@ -146,6 +147,10 @@ impl Journey for Heartbeat {
             outcome => StepProgress::Failed(outcome, self.agents.storm.flaw(self.planned, response)),
         }
     }
+
+    fn longest_request(&self) -> Option<Duration> {
+        Some(AGENT_PATIENCE)
+    }
 }
 
 /// A poll, and the work that it shows.
@@ -268,6 +273,10 @@ impl Journey for Round {
 
     fn answered(&mut self, sent: Moment, end: Moment, response: &Response<'_>) -> StepProgress {
         if self.polled { self.take_answer(end, response) } else { self.take_work(sent, end, response) }
+    }
+
+    fn longest_request(&self) -> Option<Duration> {
+        Some(AGENT_PATIENCE)
     }
 
     fn longest_answer(&self) -> usize {

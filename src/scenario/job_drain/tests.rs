@@ -105,6 +105,14 @@ fn an_agent_does_the_work_of_a_poll_in_its_order() {
 }
 
 #[test]
+fn an_agent_gives_a_request_up_as_certctls_agent_does() {
+    let fleet = fleet(&drain(Keys::Agent, 1, 1));
+    for step in [HEARTBEAT, POLL] {
+        assert_eq!(Driven::begin(&fleet, 0, step, 1).0.longest_request(), Some(Duration::from_secs(30)));
+    }
+}
+
+#[test]
 fn requests_have_a_step_for_the_part_of_the_run() {
     let drain = drain(Keys::Agent, 1, 1);
     let fleet = fleet(&drain);
