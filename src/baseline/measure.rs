@@ -68,6 +68,12 @@ const WAL_VARIES: f64 = 0.02;
 pub const WHOLE_PAGES: f64 = 0.001;
 /// The tolerance where arrivals begin journeys: the polls, nonces and accounts that these take depend a little on time.
 const JOURNEYS_VARY: f64 = 0.02;
+/// The handshakes from which their times are compared. Fewer are over within some 20 ms, and tell more about what the
+/// machine did at that moment.
+const ENOUGH_HANDSHAKES: u64 = 30;
+/// The tolerance where certificates are revoked under load: which of two answers under way fills the cache that the other
+/// then misses depends on time.
+const CACHES_VARY: f64 = 0.02;
 /// The tolerance for round trips: a peer may decline to resume now and then, as a run allows it to.
 const DECLINED: f64 = 0.01;
 /// The difference of error shares up to which there is none: the bound that scenarios set on errors.
@@ -77,6 +83,8 @@ pub const SHARE_ERRORS: f64 = 3.0;
 /// The observed durations that are compared. Of the others, one is the longest of many and one is in whole seconds: in
 /// these, two runs of the same thing differ by any factor.
 const COMPARED_DURATIONS: [&str; 2] = ["time to recovered", DRAINED];
+/// The beginning of the observations of a run in which certificates are revoked under load.
+const REVOKED: &str = "until every ";
 /// The observation of a run that ends once its work is done.
 const DRAINED: &str = "time until drained";
 
@@ -143,7 +151,9 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
     let reopening = (plan.affinity == ConnectionUse::PerArrival).then_some(("reopening", &results.reopening));
     for (label, handshakes) in [("opening", &results.opening)].into_iter().chain(reopening) {
         if handshakes.tls.count > 0 {
-            distribution(readings, &format!("{name}/{label}_tls"), &handshakes.tls);
+            if handshakes.tls.count >= ENOUGH_HANDSHAKES {
+                distribution(readings, &format!("{name}/{label}_tls"), &handshakes.tls);
+            }
             of_handshakes(readings, &format!("{name}/{label}"), handshakes);
         }
     }
@@ -258,10 +268,12 @@ fn of_evidence(
     let plans = workloads.iter().map(|workload| &workload.plan);
     let users = plans.filter(|plan| plan.model == LoadModel::Closed && plan.rounds.is_none()).map(|plan| plan.clients);
     let results = || workloads.iter().filter_map(|workload| workload.results.as_ref());
+    let observations = || results().flat_map(|results| &results.observations);
     let of_journeys = if results().any(began_journeys) { JOURNEYS_VARY } else { 0.0 };
-    let tolerance = background.max(users.sum::<u64>() as f64 / answers).max(of_journeys);
+    let of_caches = if observations().any(|one| one.name.starts_with(REVOKED)) { CACHES_VARY } else { 0.0 };
+    let tolerance = background.max(users.sum::<u64>() as f64 / answers).max(of_journeys).max(of_caches);
     // The work of a drain is fixed, and the longer it takes, the more heartbeats there are beside it.
-    let drains = results().flat_map(|results| &results.observations).any(|one| short_name(one) == DRAINED);
+    let drains = observations().any(|one| short_name(one) == DRAINED);
     let exact = |value, tolerance| if drains { shown(value) } else { exact(value, tolerance) };
     let total = &statements.total;
     let mut add = |name: &str, reading| readings.insert(format!("{group}/{name}_per_answer"), reading);
