@@ -160,10 +160,12 @@ fn documents_state_the_flags_of_the_baselines() {
             let flags: Vec<&str> = flags_of(&document, &baseline.scenario).split(' ').collect();
             let flag = |name: &str| flags.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
             let window = flag("--duration").map(|text| humantime_s(text).to_string());
+            // A workload that begins within another's window has a shorter one.
+            let windows = baseline.workload.properties.iter().filter(|(name, _)| name.ends_with("/window_s"));
+            let longest = windows.map(|(_, value)| value.parse::<u64>().unwrap()).max();
+            assert_eq!(longest.map(|longest| longest.to_string()), window, "{}", path.display());
             for (name, value) in &baseline.workload.properties {
-                if name.ends_with("/window_s") {
-                    assert_eq!(Some(value), window.as_ref(), "{}: {name}", path.display());
-                } else if name.ends_with("/rate_per_s")
+                if name.ends_with("/rate_per_s")
                     && let Some(rate) = flag("--rate")
                 {
                     assert_eq!(rate, format!("{value}/s"), "{}: {name}", path.display());
