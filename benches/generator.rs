@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use certctl_bench::clock::Moment;
+use certctl_bench::clock::{Moment, thread_cpu_ns};
 use certctl_bench::load::arrival::{Arrival, PlannedRequest};
 use certctl_bench::load::dispatcher::{Affinity, Dispatcher};
 use certctl_bench::load::rate::Rate;
@@ -11,10 +11,11 @@ use certctl_bench::load::schedule::{FleetSchedule, Pattern, Schedule, Stream};
 use certctl_bench::measure::{Outcome, Recorder, Sample};
 use certctl_bench::scenario::Scenario;
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet, HEARTBEAT, POLL};
+use certctl_bench::scenario::nonces::Nonces;
 use certctl_bench::wire::Phases;
 use certctl_bench::wire::http1::Parser;
 use certctl_bench::wire::request::Method;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 
 const AGENTS: u64 = 5_000;
 
@@ -134,5 +135,44 @@ fn arrivals(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(generator, request, response, record, arrivals);
+/// Nonces of the first five minutes of a run, as long as certctl's.
+fn nonce(number: u64) -> ([u8; 32], Moment) {
+    let mut nonce = [b'n'; 32];
+    nonce[..8].copy_from_slice(&number.to_be_bytes());
+    (nonce, Moment::from_ns(number * 30_000))
+}
+
+/// Returns the longest of ten million insertions of nonces: in CPU time, since what else runs on the machine is no pause
+/// of this thread's making.
+fn longest_insertion() -> Duration {
+    let mut nonces = Nonces::new(Duration::from_secs(240));
+    let (mut longest_ns, mut last_ns) = (0, thread_cpu_ns());
+    for (nonce, requested) in (0..10_000_000).map(nonce) {
+        assert!(nonces.insert(&nonce, requested));
+        let now_ns = thread_cpu_ns();
+        longest_ns = longest_ns.max(now_ns - last_ns);
+        last_ns = now_ns;
+    }
+    Duration::from_nanos(longest_ns)
+}
+
+fn nonces(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("generator");
+    let (mut nonces, mut number) = (Nonces::new(Duration::from_secs(240)), 0);
+    group.bench_function("record_nonce", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            let (nonce, requested) = nonce(number);
+            nonces.insert(black_box(&nonce), requested)
+        });
+    });
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_millis(1));
+    group.bench_function("longest_insertion_of_10_million_nonces", |bencher| {
+        bencher.iter_custom(|runs| (0..runs).map(|_| longest_insertion()).sum());
+    });
+    group.finish();
+}
+
+criterion_group!(generator, request, response, record, arrivals, nonces);
 criterion_main!(generator);

@@ -247,8 +247,7 @@ impl Scenario for Acme {
 
     fn observations(&self, _measurement: &Measurement) -> Vec<Observation> {
         let nonces = self.nonces.borrow();
-        let checked = nonces.seen() - nonces.unchecked();
-        let unique = Value::Share { count: nonces.unique(), of: checked };
+        let unique = Value::Share { count: nonces.unique(), of: nonces.seen() };
         let refused = Value::Share { count: self.refused_in_shape.get(), of: self.refused.get() };
         let mut observations = vec![
             Observation { name: "unique Replay-Nonces", value: unique },
@@ -258,9 +257,9 @@ impl Scenario for Acme {
             let name = "unknown certificates answered 400 in place of 404";
             observations.push(Observation { name, value: Value::Count(self.unknown_refused.get()) });
         }
-        if nonces.unchecked() > 0 {
-            let name = "Replay-Nonces beyond the most that are distinguished";
-            observations.push(Observation { name, value: Value::Count(nonces.unchecked()) });
+        if let Some(look_back) = nonces.look_back() {
+            let name = "Replay-Nonces before each with which it was compared, at least";
+            observations.push(Observation { name, value: Value::Count(look_back) });
         }
         observations
     }

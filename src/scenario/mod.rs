@@ -16,7 +16,7 @@ pub mod job_drain;
 pub mod journey;
 pub mod list;
 pub mod need;
-mod nonces;
+pub mod nonces;
 pub mod revocation;
 pub mod rotation;
 pub mod signing;
