@@ -204,7 +204,7 @@ fn silent() -> Error {
 
 /// A step of a scenario whose request is sent again and again for the scenario's last client.
 struct Requests {
-    runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::LocalRuntime,
     peer: Rc<Peer>,
     scenario: Rc<dyn Scenario>,
     client: u64,

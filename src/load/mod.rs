@@ -5,7 +5,6 @@ pub mod arrival;
 mod closed;
 pub mod cut;
 pub mod deadline;
-pub mod detached;
 pub mod dispatcher;
 pub mod limits;
 mod open;

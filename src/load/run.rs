@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 
 use super::arrival::Arrival;
 use super::cut::Cut;
-use super::detached;
 use super::plan::Plan;
 use super::priority::Priority;
 use super::progress::{Progress, Stage};
@@ -118,10 +117,10 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<
     // The watches end when they are dropped.
     let mut watches = JoinSet::new();
     for worker_pool in &crews {
-        detached::spawn(&mut watches, worker_pool.watch(start));
+        watches.spawn_local(worker_pool.watch(start));
     }
     let cut = control.clone();
-    detached::spawn(&mut watches, async move {
+    watches.spawn_local(async move {
         cut.cut.watch(&cut.progress).await;
         Ok(())
     });

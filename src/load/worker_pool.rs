@@ -15,12 +15,12 @@ use super::closed::{self, Users};
 use super::cut::Ended;
 use super::deadline::{Deadlines, SWEEP_EVERY};
 use super::dispatcher::Dispatcher;
+use super::open;
 use super::pacer::Timer;
 use super::plan::{Model, Opening, Plan};
 use super::progress::Stage;
 use super::rate::Rate;
 use super::run::{Client, Completion, Control, Job};
-use super::{detached, open};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::measure::generator::{GeneratorReading, GeneratorUse};
@@ -98,7 +98,7 @@ impl WorkerPool {
             Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut workers).await?,
             Opening::ByFirstRequest => {
                 for worker in 0..shared.plan.connections {
-                    detached::spawn(&mut workers, work_on(worker, (job.client)(), shared.clone(), None));
+                    workers.spawn_local(work_on(worker, (job.client)(), shared.clone(), None));
                 }
             }
         }
@@ -244,7 +244,7 @@ async fn open_all<C: Client>(
             timer.sleep_until(at).await.context(|| "waiting for a timer".to_owned())?;
             // The semaphore is never closed.
             let permit = permits.clone().acquire_owned().await.expect("an open semaphore");
-            detached::spawn(workers, work_on(worker as usize, client(), shared.clone(), Some(permit)));
+            workers.spawn_local(work_on(worker as usize, client(), shared.clone(), Some(permit)));
         }
         // Every permit is back once every worker has a connection or has given up.
         let _all = permits.acquire_many(MAX_OPENING as u32).await.expect("an open semaphore");

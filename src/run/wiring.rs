@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::load;
 use crate::wire::connection::Idle;
 use crate::wire::scratch::Room;
 use crate::wire::{Connection, Fault, FaultKind, Scratch};
@@ -43,7 +42,7 @@ impl Wiring {
         }
         let (closing, outspoken) = (self.closing.clone(), self.outspoken.clone());
         closing.set(closing.get() + 1);
-        load::detached::detach(async move {
+        tokio::task::spawn_local(async move {
             if connection.close_second(CLOSING_PATIENCE).await {
                 outspoken.set(true);
             }
