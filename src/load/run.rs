@@ -20,7 +20,7 @@ use super::progress::{Progress, Stage};
 use super::worker_pool::WorkerPool;
 use crate::clock::Moment;
 use crate::error::Result;
-use crate::measure::generator::{GeneratorReading, GeneratorUse};
+use crate::measure::generator::{self, GeneratorReading, ThreadUse};
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::wire::handshake::Record;
 use crate::wire::{Fault, Phases};
@@ -98,7 +98,8 @@ impl Control {
 /// If a connection cannot be opened before the first arrival, or the process is out of file descriptors.
 pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<Vec<Measurement>> {
     let connections = jobs.iter().map(|job| job.plan.connections as u64).sum();
-    let mut usage = GeneratorUse { start: GeneratorReading::take(), connections, ..GeneratorUse::default() };
+    let process = generator::process_id();
+    let mut usage = ThreadUse { process, start: GeneratorReading::take(), connections, ..ThreadUse::default() };
     let pacing = Rc::new(Cell::new(jobs.len()));
     let end = jobs.iter().map(|job| job.plan.end()).max().unwrap_or_default();
     for job in &mut jobs {
@@ -131,6 +132,7 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<
         usage.cover(window_start, window_end);
     }
     drop(priority);
+    usage.peak_rss_bytes = generator::peak_rss_bytes();
     let mut measurements = Vec::with_capacity(crews.len());
     for worker_pool in crews {
         measurements.push(worker_pool.dismiss(usage).await);

@@ -23,7 +23,7 @@ use super::run::{Client, Completion, Control, Job};
 use super::{detached, open};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
-use crate::measure::generator::{GeneratorReading, GeneratorUse};
+use crate::measure::generator::{GeneratorReading, ThreadUse};
 use crate::measure::{Measurement, Outcome, Recorder, Sample};
 use crate::wire::{Fault, FaultKind, Phases};
 
@@ -133,13 +133,13 @@ impl WorkerPool {
     }
 
     /// Ends the workers and returns the measurement.
-    pub async fn dismiss(mut self, usage: GeneratorUse) -> Measurement {
+    pub async fn dismiss(mut self, usage: ThreadUse) -> Measurement {
         match &self.shared.work {
             RequestSource::Dispatcher(dispatcher) => dispatcher.close(),
             RequestSource::Users(users) => users.end(),
         }
         while self.workers.join_next().await.is_some() {}
-        self.shared.recorder.borrow_mut().finish(usage)
+        self.shared.recorder.borrow_mut().finish(usage.into())
     }
 }
 

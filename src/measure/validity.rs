@@ -300,7 +300,7 @@ pub fn judge(
     if measurement.response.count() == 0 {
         reasons.push(Invalid::NothingMeasured);
     }
-    let (ours, away) = (measurement.ours, Away::of(measurement));
+    let (ours, away) = (measurement.ours(), Away::of(measurement));
     // A client that sends one request after another waits for itself, however many connections there are.
     let pool = if punctuality.of == Timed::BusyClients { Delays::default() } else { ours.pool };
     let (unsent, for_connection) = (ours.generator.unsent + pool.unsent, pool.unsent);
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(judged(&partial, &[]), [Invalid::Partial]);
 
         let ours =
-            |generator: Delays, pool| Measurement { scheduled: 2_001, ours: OurDelays { generator, pool }, ..good() };
+            |generator: Delays, pool| Measurement { scheduled: 2_001, delays: OurDelays { generator, pool }.into(), ..good() };
         let one_unsent = Delays { unsent: 1, ..Delays::default() };
         let unsent = |for_connection| Invalid::Unsent { unsent: 1, for_connection, scheduled: 2_001, away: NOT_AWAY };
         assert_eq!(judged(&ours(one_unsent, Delays::default()), &[]), [unsent(0)]);
@@ -425,11 +425,11 @@ mod tests {
     fn sequential_clients_may_wait_for_their_own_requests() {
         let busy = Punctuality { bound: BOUND, of: Timed::BusyClients };
         let delays = |late, unsent| Delays { late, unsent, timed_out: 0 };
-        let waiting = Measurement { ours: OurDelays { generator: delays(20, 0), pool: delays(480, 5) }, ..good() };
+        let waiting = Measurement { delays: OurDelays { generator: delays(20, 0), pool: delays(480, 5) }.into(), ..good() };
         assert_eq!(judge(&waiting, &[], busy, None), []);
         assert_eq!(judge(&waiting, &[], ARRIVALS, None).len(), 2);
         // The generator's own lateness counts in either case.
-        let late = Measurement { ours: OurDelays { generator: delays(21, 0), pool: delays(0, 0) }, ..good() };
+        let late = Measurement { delays: OurDelays { generator: delays(21, 0), pool: delays(0, 0) }.into(), ..good() };
         assert_eq!(judge(&late, &[], busy, None).len(), 1);
     }
 
@@ -474,7 +474,7 @@ mod tests {
                 run.timeline.late(offset_ns, true);
             }
         }
-        run.ours.generator.late = 10;
+        run.delays.generator.late = 10;
         assert_eq!(judge(&run, &[], ARRIVALS, None), []);
         let reasons = judge(&run, &[], ARRIVALS, Some(Duration::from_millis(1_500)));
         let [Invalid::Lag { late: 10, timed: 200, within, .. }] = reasons[..] else { panic!("{reasons:?}") };

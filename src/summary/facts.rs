@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
+use crate::measure::generator::GeneratorUse;
 use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
 use crate::measure::segment::Segment;
@@ -420,6 +420,7 @@ pub(super) fn segments(measurement: &Measurement) -> Vec<SegmentFacts> {
 
 impl ArrivalCounts {
     pub(super) fn of(measurement: &Measurement) -> Self {
+        let ours = measurement.ours();
         Self {
             warm_up: measurement.warm_up_arrivals,
             scheduled: measurement.scheduled,
@@ -427,8 +428,8 @@ impl ArrivalCounts {
             late: measurement.late,
             late_for_connection: measurement.late_for_connection,
             unsent: measurement.unsent(),
-            by_generator: measurement.ours.generator.late + measurement.ours.generator.unsent,
-            by_too_few_connections: measurement.ours.pool.late + measurement.ours.pool.unsent,
+            by_generator: ours.generator.late + ours.generator.unsent,
+            by_too_few_connections: ours.pool.late + ours.pool.unsent,
             later: measurement.later_arrivals,
             measured_s: measurement.window.as_secs_f64(),
             partial: measurement.partial,
@@ -560,11 +561,11 @@ impl GeneratorFacts {
             opening_cpu_s: usage.opening_cpu_s(),
             opening_s: usage.opening().as_secs_f64(),
             rss_bytes: usage.rss_bytes(),
-            peak_rss_bytes: peak_rss_bytes(),
+            peak_rss_bytes: usage.peak_rss_bytes(),
             rss_per_connection_bytes: usage.rss_per_connection_bytes(),
             allocations: usage.allocations(),
             requests: usage.requests(),
-            scheduling: usage.scheduling.into(),
+            scheduling: usage.scheduling().into(),
             tls: crate::wire::tls::PROVIDER.into(),
         }
     }
