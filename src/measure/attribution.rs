@@ -114,12 +114,7 @@ impl AttributedDelays {
 impl Attribution {
     /// Makes a replay for this number of connections; a start more than `bound_ns` after the intended one is late.
     pub fn new(connections: usize, bound_ns: u64) -> Self {
-        Self {
-            bound_ns,
-            free_ns: vec![[0; RUNGS]; connections.max(1)],
-            next: 0,
-            delays: AttributedDelays::default(),
-        }
+        Self { bound_ns, free_ns: vec![[0; RUNGS]; connections.max(1)], next: 0, delays: AttributedDelays::default() }
     }
 
     /// Records an arrival that was sent on a connection and took `service_ns` from there, or timed out after it; those

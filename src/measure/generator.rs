@@ -206,3 +206,49 @@ pub fn peak_rss_bytes() -> u64 {
     let kib = line.and_then(|value| value.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes the use of a thread that was on a CPU for `busy_ms` of a window of a second.
+    fn thread(process: u64, busy_ms: u64) -> GeneratorUse {
+        let at = |ms: u64, cpu_ms: u64| GeneratorReading {
+            at: Moment::from_ns(ms * 1_000_000),
+            thread_cpu_ns: cpu_ms * 1_000_000,
+            process_cpu_ns: 10_000_000 + ms * 2_000_000,
+            rss_bytes: 1_000 * ms,
+            allocations: 5 + ms,
+            requests: 2 * ms,
+        };
+        let (start, opened, window_start, window_end) = (at(0, 0), at(500, 1), at(600, 2), at(1_600, 2 + busy_ms));
+        let (connections, scheduling, peak_rss_bytes) = (10, "SCHED_OTHER", 2_000_000);
+        let use_of =
+            ThreadUse { process, start, opened, window_start, window_end, connections, scheduling, peak_rss_bytes };
+        use_of.into()
+    }
+
+    #[test]
+    fn a_busy_thread_is_not_hidden_by_idle_ones() {
+        let mut all = thread(1, 100);
+        [950, 100, 100].into_iter().for_each(|busy_ms| all.merge(&thread(1, busy_ms)));
+        assert_eq!((all.threads(), all.busy_share()), (4, 0.95));
+    }
+
+    #[test]
+    fn the_figures_of_a_process_count_once() {
+        let mut all = thread(1, 100);
+        all.merge(&thread(1, 100));
+        assert_eq!((all.window_cpu_s(), all.opening_cpu_s(), all.rss_bytes()), (2.0, 1.0, 1_600_000));
+        assert_eq!((all.peak_rss_bytes(), all.rss_per_connection_bytes()), (2_000_000, Some(1_600_000 / 20)));
+        all.merge(&thread(2, 100));
+        assert_eq!((all.window_cpu_s(), all.rss_bytes(), all.peak_rss_bytes()), (4.0, 3_200_000, 4_000_000));
+        // Those of threads are added up.
+        assert_eq!((all.requests(), all.allocations()), (3 * 2_000, Some(3 * 1_000)));
+        let uncounted = GeneratorUse::from(ThreadUse::default());
+        assert_eq!((uncounted.allocations(), uncounted.scheduling()), (None, ""));
+        assert_eq!(all.scheduling(), "SCHED_OTHER");
+        all.merge(&uncounted);
+        assert_eq!((all.allocations(), all.scheduling()), (None, "mixed"));
+    }
+}

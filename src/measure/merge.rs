@@ -103,10 +103,11 @@ impl Measurement {
     /// If they contradict one another, or are beyond those of any run.
     pub fn check(&self) -> Result<()> {
         let step_outcomes: u64 = self.steps.iter().map(|step| step.outcomes.total().min(MOST_SAMPLES)).sum();
-        let in_reason = [self.scheduled, self.warm_up_arrivals, self.later_arrivals, self.unanswered, self.answer_bytes]
-            .into_iter()
-            .chain([self.late, self.given_up, self.closed_first, step_outcomes])
-            .all(|count| count <= MOST_SAMPLES);
+        let in_reason =
+            [self.scheduled, self.warm_up_arrivals, self.later_arrivals, self.unanswered, self.answer_bytes]
+                .into_iter()
+                .chain([self.late, self.given_up, self.closed_first, step_outcomes])
+                .all(|count| count <= MOST_SAMPLES);
         let consistent = self.started <= self.scheduled
             && self.outcomes.total() == self.started
             && self.window <= self.settings.window
@@ -299,7 +300,8 @@ mod tests {
         for event in events.iter().filter(|event| is_own(event.connection)) {
             let intended = Moment::from_ns(event.at_ms * MS + MS);
             let actual = intended + Duration::from_micros(event.lag_us);
-            let phases = Phases { send_ns: 1_000, first_byte_ns: event.service_us * 1_000 - 1_000, ..Phases::default() };
+            let phases =
+                Phases { send_ns: 1_000, first_byte_ns: event.service_us * 1_000 - 1_000, ..Phases::default() };
             let end = actual + Duration::from_nanos(phases.total_ns());
             recorder.scheduled(event.step, intended);
             recorder.example(event.outcome, || format!("an answer that is {}", event.outcome));
@@ -350,6 +352,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case fills, writes and merges some hundred histograms.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         #[test]
         fn merged_parts_equal_one_recording(kind in kinds(), events in events(), owners in prop::collection::vec(0..4_u32, CONNECTIONS)) {
             let parts = [0, 1, 2, 3].map(|owner| record(kind, &events, |connection| owners[connection] == owner));

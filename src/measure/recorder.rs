@@ -452,8 +452,8 @@ impl Recorder {
             Start { intended: sample.intended, handed: sample.handed, waited: sample.waited, actual: sample.actual };
         let timed_out = sample.outcome == Outcome::TimedOut;
         let RecorderSettings { closed, journeys, keeps_answers, .. } = self.settings();
-        let late_by_generator = !closed
-            && self.attribution.started(sample.connection, start, sample.service_ns(), timed_out, measured);
+        let late_by_generator =
+            !closed && self.attribution.started(sample.connection, start, sample.service_ns(), timed_out, measured);
         let measurement = &mut self.measurement;
         if !measured {
             if sample.intended < self.from {

@@ -247,7 +247,7 @@ pub struct DistributionFacts {
 pub struct GeneratorFacts {
     /// CPU time of the process within the window, in seconds.
     pub window_cpu_s: f64,
-    /// The share of the window in which the generator's thread was on a CPU, 0 to 1.
+    /// The share of the window in which the generator's thread was on a CPU, 0 to 1: of several the busiest one.
     pub busy_share: f64,
     /// CPU time of the process while connections were opened, in seconds.
     pub opening_cpu_s: f64,
@@ -265,8 +265,16 @@ pub struct GeneratorFacts {
     pub requests: u64,
     /// The kernel's scheduling of the generator's thread.
     pub scheduling: Cow<'static, str>,
+    /// The number of its threads, each of which has a shard of the load.
+    #[serde(default = "one")]
+    pub threads: u64,
     /// The TLS library.
     pub tls: Cow<'static, str>,
+}
+
+/// The number of threads of runs from before there could be several.
+fn one() -> u64 {
+    1
 }
 
 /// The unit of a threshold's limit.
@@ -566,6 +574,7 @@ impl GeneratorFacts {
             allocations: usage.allocations(),
             requests: usage.requests(),
             scheduling: usage.scheduling().into(),
+            threads: usage.threads().max(1) as u64,
             tls: crate::wire::tls::PROVIDER.into(),
         }
     }

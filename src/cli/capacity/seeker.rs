@@ -207,6 +207,7 @@ impl<B: Bench> Seeker<'_, B> {
         let session = Session {
             system: self.system,
             groups: &groups,
+            shards: self.load.load.shards(&groups, &self.system.addresses())?,
             floor: Some(floor),
             smoke: false,
             max_other_cpu: self.load.load.max_other_cpu,
