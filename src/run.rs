@@ -22,7 +22,7 @@ use crate::load;
 use crate::load::limits::{Sockets, spawn};
 use crate::load::plan::{Model, Opening, Plan};
 use crate::load::rate::Rate;
-use crate::load::run::{Control, Job, Measured, Place};
+use crate::load::run::{Control, Job, ShardMeasurements, ThreadPlace};
 use crate::load::runtime::runtime;
 use crate::load::shard::{Shard, Share};
 use crate::load::start_line::StartLine;
@@ -124,7 +124,7 @@ pub fn sockets<'w>(workloads: impl Iterator<Item = &'w Workload> + Clone) -> Soc
     let waiting = per_s * CLOSING_PATIENCE.as_secs_f64();
     let waiting = (waiting + 6.0 * waiting.sqrt()).ceil() as usize;
     let closing = if per_s > 0.0 { waiting.clamp(MIN_CLOSING, MAX_CLOSING) } else { 0 };
-    Sockets { connections, closing }
+    Sockets { connections, closing, ..Sockets::default() }
 }
 
 /// Returns the most connections that a workload closes per second, if each arrival has its own.
@@ -155,7 +155,7 @@ pub fn run_part(
     start_line: &StartLine,
     control: &Control,
 ) -> Result<RunPart> {
-    let Measured { start, measurements } = run_from(workloads, shards, start_line, control)?;
+    let ShardMeasurements { start, measurements } = run_from(workloads, shards, start_line, control)?;
     let notes = workloads.iter().map(|bound| bound.divisible().map(|divisible| divisible.notes(start)));
     Ok(RunPart { notes: notes.collect::<Result<_>>()?, measurements })
 }
@@ -204,9 +204,9 @@ fn run_from(
     shards: &[Shard],
     start_line: &StartLine,
     control: &Control,
-) -> Result<Measured> {
+) -> Result<ShardMeasurements> {
     let place =
-        |index: usize| Place { shard: shards[index], start_line: start_line.clone(), checks_limits: index == 0 };
+        |index: usize| ThreadPlace { shard: shards[index], start_line: start_line.clone(), checks_limits: index == 0 };
     check_shards(workloads, shards)?;
     if shards.len() == 1 {
         return run_here(workloads, &place(0), control);
@@ -239,7 +239,7 @@ fn run_from(
         parts.push(part);
     }
     let measurements = merge(workloads, parts, start)?;
-    Ok(Measured { start, measurements })
+    Ok(ShardMeasurements { start, measurements })
 }
 
 /// Calls off the start once it is dropped: a thread that ends before the start would keep the others waiting.
@@ -305,7 +305,7 @@ pub fn check_shards(workloads: &[BoundWorkload], shards: &[Shard]) -> Result<()>
 }
 
 /// Runs a shard of workloads on the calling thread.
-fn run_here(workloads: &[BoundWorkload], place: &Place, control: &Control) -> Result<Measured> {
+fn run_here(workloads: &[BoundWorkload], place: &ThreadPlace, control: &Control) -> Result<ShardMeasurements> {
     let closing = sockets(workloads.iter().map(|one| &one.workload)).closing as u64;
     let mut most_closing = closing.div_ceil(place.shard.count()) as usize;
     if workloads.iter().any(|one| !one.others.is_empty()) {

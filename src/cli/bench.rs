@@ -278,7 +278,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
     };
-    sockets.unwrap_or_default().allow(flags.bench.sized())?;
+    sockets.unwrap_or_default().with_threads(flags.load.most_threads()).allow(flags.bench.sized())?;
     let signals = Signals::watch()?;
     let workloads = planned.iter().flatten().map(|planned| &planned.workload);
     remote::clear(&choice.destinations()?, flags.allow_remote, B::NAME, workloads)?;

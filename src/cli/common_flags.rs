@@ -353,6 +353,11 @@ impl SystemArgs for CertctlFlags {
     }
 }
 
+/// Returns the number of processors that this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl LoadFlags {
     /// Returns a plan of `model` over so many connections; a bench target then overrides what is its own.
     ///
@@ -420,6 +425,11 @@ impl LoadFlags {
         self.agents.map(Need::Agent).into_iter().chain(self.certificates.map(Need::Certificate)).collect()
     }
 
+    /// Returns the largest number of generator threads that the run may have.
+    pub fn most_threads(&self) -> u64 {
+        self.generator_threads.most(processors())
+    }
+
     /// Returns the shards of a run of these groups at a system that listens at `addresses`: one for each generator
     /// thread.
     ///
@@ -429,9 +439,8 @@ impl LoadFlags {
         let divisible = groups.iter().flatten().all(|bound| bound.scenario.divisible().is_some());
         let plans: Vec<Vec<_>> =
             groups.iter().map(|group| group.iter().map(|bound| &bound.workload.plan).collect()).collect();
-        let all = std::thread::available_parallelism().map_or(1, usize::from);
         let system_is_here = addresses.system.iter().any(|address| address.ip().to_canonical().is_loopback());
-        let free = free_processors(all, system_is_here);
+        let free = free_processors(processors(), system_is_here);
         let threads = self.generator_threads.resolve(&plans, divisible, free);
         // Both the flag and the rule keep to the most shards.
         let shards = Shard::WHOLE.threads(threads).unwrap_or_else(|| vec![Shard::WHOLE]);

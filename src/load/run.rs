@@ -91,7 +91,7 @@ impl Control {
 }
 
 /// The place of one generator thread in a run.
-pub struct Place {
+pub struct ThreadPlace {
     /// Its shard of every workload.
     pub shard: Shard,
     /// The start line that it waits at with the other threads of its process.
@@ -102,7 +102,7 @@ pub struct Place {
 
 /// The measurements of one generator thread.
 #[derive(Debug)]
-pub struct Measured {
+pub struct ShardMeasurements {
     /// The moment of the start, the same for all threads of the run.
     pub start: Moment,
     /// The measurements, in the order of the workloads.
@@ -115,7 +115,11 @@ pub struct Measured {
 ///
 /// # Errors
 /// If a connection cannot be opened before the first arrival, or the process is out of file descriptors.
-pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, place: &Place, control: &Control) -> Result<Measured> {
+pub async fn run<C: Client>(
+    mut jobs: Vec<Job<C>>,
+    place: &ThreadPlace,
+    control: &Control,
+) -> Result<ShardMeasurements> {
     let shard = place.shard;
     let connections = jobs.iter().map(|job| shard.size_of(job.plan.connections as u64)).sum();
     let process = generator::process_id();
@@ -159,7 +163,7 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, place: &Place, control: &Cont
     for worker_pool in crews {
         measurements.push(worker_pool.dismiss(usage).await);
     }
-    Ok(Measured { start, measurements })
+    Ok(ShardMeasurements { start, measurements })
 }
 
 /// Drives a few futures to their ends.

@@ -60,10 +60,10 @@ impl StartLine {
             let agree = self.0.agree.lock().unwrap_or_else(PoisonError::into_inner).take();
             let agreed = match agree {
                 None => Ok(Moment::now() + SETTLE),
-                Some(agree) => {
-                    let agreed = tokio::task::spawn_blocking(agree).await;
-                    agreed.context(|| "agreeing on the start of the run".to_owned()).flatten()
-                }
+                Some(agree) => match tokio::task::spawn_blocking(agree).await {
+                    Ok(agreed) => agreed,
+                    Err(error) => Err(error).context(|| "agreeing on the start of the run".to_owned()),
+                },
             };
             match agreed {
                 Ok(start) => drop(self.0.state.send_replace(StartState::At(start))),

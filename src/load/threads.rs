@@ -39,7 +39,9 @@ impl GeneratorThreads {
     /// the planned rate and the CPU time of a request: at most one for each free processor, and for each connection of
     /// the workload with the fewest. A closed workload has no rate: its users count as one request a second each.
     pub fn resolve(self, groups: &[Vec<&Plan>], divisible: bool, free: usize) -> u64 {
-        let Self::Auto = self else { return self.given() };
+        if let Self::Count(count) = self {
+            return count.get();
+        }
         if !divisible {
             return 1;
         }
@@ -50,10 +52,11 @@ impl GeneratorThreads {
         wanted.min(connections).min(free as u64).clamp(1, MOST_SHARDS)
     }
 
-    fn given(self) -> u64 {
+    /// Returns the largest number of threads that may come of it on a machine with so many processors.
+    pub fn most(self, processors: usize) -> u64 {
         match self {
             Self::Count(count) => count.get(),
-            Self::Auto => 1,
+            Self::Auto => processors as u64,
         }
     }
 }

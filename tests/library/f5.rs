@@ -424,7 +424,7 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
     let greeting = encode(Method::Get, HEALTH_PATH, &mock.base.host_header(), None, "");
     let peer = Peer { dialers: vec![dialer], connections: Connections::Kept(greeting) };
     let workload = Workload { name: "f5_deploy", plan, thresholds: Vec::new() };
-    let bound = BoundWorkload { workload, scenario: scenario.clone(), peer: Rc::new(peer), others: Vec::new() };
+    let bound = BoundWorkload { workload, scenario: scenario.clone(), peer: Arc::new(peer), others: Vec::new() };
     let measured = run(&[bound], &[Shard::WHOLE], &Control::default()).unwrap();
     measured.into_iter().next().unwrap()
 }

@@ -178,8 +178,8 @@ fn travel_with(
     let bound = BoundWorkload {
         workload: Workload { name: "journeys", plan, thresholds: Vec::new() },
         scenario: Rc::new(PollTaskShown { task: RefCell::new(task) }),
-        peer: Rc::new(peer_of(first.address(), &first.ca_file())),
-        others: vec![Rc::new(second.peer())],
+        peer: Arc::new(peer_of(first.address(), &first.ca_file())),
+        others: vec![Arc::new(second.peer())],
     };
     run(&[bound], &[Shard::WHOLE], &Control::default()).unwrap().remove(0)
 }

@@ -239,7 +239,7 @@ fn deploy_to(daemon: &Peer, initial: u64, timeout: Duration) -> (Measurement, De
     let trust = Trust::from_file(&server.ca_file()).unwrap();
     let peer = |address, trust: &Trust, connections| {
         let dialer = Dialer::new(address, "localhost".try_into().unwrap(), client_config(trust).unwrap());
-        Rc::new(LoadedPeer { dialers: vec![dialer], connections })
+        Arc::new(LoadedPeer { dialers: vec![dialer], connections })
     };
     let bound = BoundWorkload {
         workload: Workload { name: "deploy_loop", plan, thresholds: Vec::new() },

@@ -92,7 +92,7 @@ fn side_effects_of_all_threads_are_found() {
     };
     let tier =
         "--in-memory --issuance-rate 100/s --list-rate 100/s --duration 1s --connections 6 --generator-threads 2";
-    let bulk = "--in-memory --rate 50/s --duration 1s --batch 3 --connections 6 --generator-threads 2";
+    let bulk = "--in-memory --rate 50/s --duration 1s --batch-size 3 --connections 6 --generator-threads 2";
     for (target, arguments) in [("api_tier", tier), ("bulk_renewal", bulk)] {
         let summary = Bench::named(target, arguments).measured().run().worked().summary();
         assert_eq!(summary["generator"]["threads"], 2, "{target}");

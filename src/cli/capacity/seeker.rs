@@ -170,7 +170,8 @@ impl<B: Bench> Seeker<'_, B> {
             groups => groups?,
         };
         // Where each client has a connection of its own, a higher rate may take more of them.
-        let allowed = sockets(groups.iter().flatten().map(|planned| &planned.workload)).allow(self.load.bench.sized());
+        let needed = sockets(groups.iter().flatten().map(|planned| &planned.workload));
+        let allowed = needed.with_threads(self.load.load.most_threads()).allow(self.load.bench.sized());
         if let Err(error) = allowed {
             return Ok(MeasuredPoint::unplanned(number, per_s, reason(&error)));
         }
