@@ -8,6 +8,7 @@ use certctl_bench::load::arrival::{Arrival, PlannedRequest};
 use certctl_bench::load::dispatcher::{Affinity, Dispatcher};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::{FleetSchedule, Pattern, Schedule, Stream};
+use certctl_bench::load::shard::Share;
 use certctl_bench::measure::{Outcome, Recorder, Sample};
 use certctl_bench::scenario::Scenario;
 use certctl_bench::scenario::agent_storm::{AgentStorm, Fleet, HEARTBEAT, POLL};
@@ -115,8 +116,9 @@ fn arrivals(criterion: &mut Criterion) {
         });
     }
     group.bench_function("hand_in_arrival", |bencher| {
-        let dispatcher =
-            || Dispatcher::new(AGENTS as usize, Affinity::Own, Duration::from_secs(10), Box::new(|_, _| {}));
+        let dispatcher = || {
+            Dispatcher::new(Share::whole(AGENTS as usize), Affinity::Own, Duration::from_secs(10), Box::new(|_, _| {}))
+        };
         bencher.iter_batched_ref(
             dispatcher,
             |dispatcher| {

@@ -2,12 +2,13 @@
 //! then characters that a terminal or a page would obey or hide are escaped, then the text is cut.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// The most characters of a foreign text that are shown.
@@ -42,6 +43,33 @@ struct Form {
     bytes: Vec<u8>,
     window: usize,
     windows: HashSet<Vec<u8>>,
+}
+
+/// The longest label that is read, in bytes, and the most different ones: they are never freed.
+const LONGEST_LABEL: usize = 128;
+const MAX_LABELS: usize = 1_024;
+
+/// A text that the program has once, as the name of a step. An alias, since serde takes a plain reference for a part of
+/// its input.
+pub type Label = &'static str;
+
+/// Reads a label, one of which may come in many places of many files.
+///
+/// # Errors
+/// If it is longer than any that the suite writes, or not among as many different ones as the suite has.
+pub fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Label, D::Error> {
+    static LABELS: Mutex<BTreeSet<Label>> = Mutex::new(BTreeSet::new());
+    let text = String::deserialize(deserializer)?;
+    let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = labels.get(&*text) {
+        return Ok(known);
+    }
+    if text.len() > LONGEST_LABEL || labels.len() >= MAX_LABELS {
+        return Err(serde::de::Error::custom(format!("{} is no label of this suite", line(&text))));
+    }
+    let known: Label = Box::leak(text.into_boxed_str());
+    labels.insert(known);
+    Ok(known)
 }
 
 /// Registers a secret: from now on [`line()`] and [`redact`] show `shown_as` in its place.

@@ -30,6 +30,9 @@ pub struct Environment {
     pub cpu_quota: Option<f64>,
     /// The kernel's scheduling of the generator's thread, on which the lag of arrivals depends.
     pub generator_scheduling: String,
+    /// The number of the generator's threads; absent where it is one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub generator_threads: u64,
     /// Kernel release.
     pub kernel: String,
     /// Memory in GiB, rounded.
@@ -65,6 +68,14 @@ pub struct Environment {
     pub toolchain: String,
     /// `none`, or the kind of virtual machine.
     pub virtualisation: String,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_one(count: &u64) -> bool {
+    *count == 1
 }
 
 /// Settings that decide how much WAL the same work makes.
@@ -141,6 +152,7 @@ impl Environment {
             cpu_part: machine.cpu_part.clone(),
             cpu_quota: machine.cpu_quota,
             generator_scheduling: summary.generator.scheduling.to_string(),
+            generator_threads: summary.generator.threads,
             kernel: machine.kernel.clone(),
             memory_gib: (machine.memory_bytes as f64 / f64::from(1 << 30)).round() as u64,
             microcode: machine.microcode.clone(),
@@ -210,6 +222,7 @@ impl Environment {
             (CountsAlone, SETTINGS, Some(settings)),
             (CountsAlone, "system's certificate", text(&self.system_trust)),
             (CountsAlone, "generator's scheduling", text(&self.generator_scheduling)),
+            (CountsAlone, "generator's threads", Some(self.generator_threads.to_string())),
             (CountsAlone, "processor's part", self.cpu_part.clone()),
             (CountsAlone, "processor's microcode", self.microcode.clone()),
             (NoWal, "PostgreSQL's major version", text(version).filter(|version| version != UNKNOWN)),
@@ -260,6 +273,10 @@ impl Environment {
         // Without a quota, folders keep the names that they had before quotas were recorded.
         if self.cpu_quota.is_some() {
             place.push_str(&format!("\nquota {}", self.quota()));
+        }
+        // Likewise with one thread.
+        if self.generator_threads > 1 {
+            place.push_str(&format!("\nthreads {}", self.generator_threads));
         }
         let machine = if self.virtualisation == "none" { "metal" } else { "vm" };
         format!(

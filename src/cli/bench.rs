@@ -278,7 +278,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
     };
-    sockets.unwrap_or_default().allow(flags.bench.sized())?;
+    sockets.unwrap_or_default().with_threads(flags.load.most_threads()).allow(flags.bench.sized())?;
     let signals = Signals::watch()?;
     let workloads = planned.iter().flatten().map(|planned| &planned.workload);
     remote::clear(&choice.destinations()?, flags.allow_remote, B::NAME, workloads)?;
@@ -293,6 +293,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         return Ok(0);
     }
     let groups = bind(planned, &system)?;
+    let shards = flags.load.shards(&groups, &system.addresses())?;
     let workloads: Vec<&Workload> = groups.iter().flatten().map(|bound| &bound.workload).collect();
     if let Some(remark) = flags.bench.remark(&system, &workloads) {
         errln!("{remark}");
@@ -312,6 +313,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let session = Session {
         system: &system,
         groups: &groups,
+        shards,
         floor,
         smoke: wanted.smoke,
         max_other_cpu: flags.load.max_other_cpu,

@@ -195,7 +195,7 @@ fn seek<B: Bench>(flags: CapacityFlags, system: B::System) -> Result<u8> {
     let search = settings(&flags, &bounds, &load, from)?;
     let first = seeker::plan(&load, &bounds, search.from_per_s)?;
     let workloads = || first.iter().flatten().map(|planned| &planned.workload);
-    sockets(workloads()).allow(load.bench.sized())?;
+    sockets(workloads()).with_threads(load.load.most_threads()).allow(load.bench.sized())?;
     let mut at_first = load.bench.clone();
     at_first.set_rate(from);
     let needs = [at_first.needs(&load.load), load.load.needs()].concat();

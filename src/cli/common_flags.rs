@@ -21,13 +21,16 @@ use crate::load::profile::RateProfile;
 use crate::load::rate::Rate;
 pub(super) use crate::load::schedule::ArrivalSpread;
 use crate::load::schedule::Pattern;
+use crate::load::shard::Shard;
+use crate::load::threads::{GeneratorThreads, free_processors};
 use crate::measure::machine_use::CpuBound;
+use crate::run::{self, BoundWorkload};
 use crate::scenario::need::Need;
 use crate::seed::Sizes;
 use crate::system::base_url::{BaseUrl, redact};
 use crate::system::certctl_binary::{BinaryChoice, ChosenSettings, FlagNames};
 use crate::system::reference::StoreChoice;
-use crate::system::{Behaviour, Certctl, Token};
+use crate::system::{Addresses, Behaviour, Certctl, Token};
 use crate::wire::tls::Trust;
 
 /// The token that the old harness used where none is given.
@@ -221,6 +224,11 @@ pub struct LoadFlags {
     /// Rate at which connections are opened before the load.
     #[arg(long, default_value = "1000/s", env = "CERTCTL_BENCH_CONNECT_RATE")]
     pub connect_rate: Rate,
+    /// Threads that generate the load, each with its shard of connections and arrivals; auto: as many as the rate takes
+    /// and processors are free. ACME scenarios, deploy_loop, job_drain, revocation, rotation and f5_deploy have one.
+    #[arg(long, value_name = "COUNT|auto", default_value_t = GeneratorThreads::default(),
+          env = "CERTCTL_BENCH_GENERATOR_THREADS")]
+    pub generator_threads: GeneratorThreads,
     /// End the run, as a breach, when at least this share of the requests within this period fail: 50%/10s.
     #[arg(long, value_name = "SHARE/SPAN", env = "CERTCTL_BENCH_ABORT_ON_ERRORS")]
     pub abort_on_errors: Option<ErrorLimit>,
@@ -345,6 +353,11 @@ impl SystemArgs for CertctlFlags {
     }
 }
 
+/// Returns the number of processors that this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl LoadFlags {
     /// Returns a plan of `model` over so many connections; a bench target then overrides what is its own.
     ///
@@ -411,6 +424,29 @@ impl LoadFlags {
     /// Returns the rows that the system must have beside those of the workloads.
     pub fn needs(&self) -> Vec<Need> {
         self.agents.map(Need::Agent).into_iter().chain(self.certificates.map(Need::Certificate)).collect()
+    }
+
+    /// Returns the largest number of generator threads that the run may have.
+    pub fn most_threads(&self) -> u64 {
+        self.generator_threads.most(processors())
+    }
+
+    /// Returns the shards of a run of these groups at a system that listens at `addresses`: one for each generator
+    /// thread.
+    ///
+    /// # Errors
+    /// If there are to be several, and a workload cannot be divided (kind `Usage`).
+    pub fn shards(&self, groups: &[Vec<BoundWorkload>], addresses: &Addresses) -> Result<Vec<Shard>> {
+        let divisible = groups.iter().flatten().all(|bound| bound.scenario.divisible().is_some());
+        let plans: Vec<Vec<_>> =
+            groups.iter().map(|group| group.iter().map(|bound| &bound.workload.plan).collect()).collect();
+        let system_is_here = addresses.system.iter().any(|address| address.ip().to_canonical().is_loopback());
+        let free = free_processors(processors(), system_is_here);
+        let threads = self.generator_threads.resolve(&plans, divisible, free);
+        // Both the flag and the rule keep to the most shards.
+        let shards = Shard::WHOLE.threads(threads).unwrap_or_else(|| vec![Shard::WHOLE]);
+        groups.iter().try_for_each(|group| run::check_shards(group, &shards))?;
+        Ok(shards)
     }
 
     /// Returns the limits that end the run early.

@@ -180,7 +180,8 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
     /// Parses the flags after the `--` of a duet.
     fn of_duet(flags: &[String]) -> Result<Self> {
         let no_effect = ("max_other_cpu", "has no effect in a duet, whose sides meet the same others");
-        let mut parsed = Self::parse("duet", flags, &[no_effect])?;
+        let one_thread = ("generator_threads", "has no effect in a duet: one thread loads both sides");
+        let mut parsed = Self::parse("duet", flags, &[no_effect, one_thread])?;
         parsed.load.duration.get_or_insert(WINDOW);
         parsed.load.warm_up.get_or_insert(WARM_UP);
         parsed.bench.pool();

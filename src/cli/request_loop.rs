@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -205,7 +206,7 @@ fn silent() -> Error {
 /// A step of a scenario whose request is sent again and again for the scenario's last client.
 struct Requests {
     runtime: tokio::runtime::LocalRuntime,
-    peer: Rc<Peer>,
+    peer: Arc<Peer>,
     scenario: Rc<dyn Scenario>,
     client: u64,
     step: usize,

@@ -11,6 +11,7 @@ use crate::evidence::metrics::{self, Metrics};
 use crate::evidence::{DatabaseWitness, Evidence};
 use crate::load::cut::{Cut, Ended};
 use crate::load::run::Control;
+use crate::load::shard::Shard;
 use crate::measure::breach::Breach;
 use crate::measure::machine_use::{CpuBound, MachineUse};
 use crate::measure::threshold::{Checked, Threshold};
@@ -38,6 +39,8 @@ pub struct Session<'a> {
     pub system: &'a dyn System,
     /// The workloads: those of a group run side by side, one group after another.
     pub groups: &'a [Vec<BoundWorkload>],
+    /// The shards of this process: a generator thread for each.
+    pub shards: Vec<Shard>,
     /// The bound on errors over all; without one only validity is judged.
     pub floor: Option<Threshold>,
     /// True for a smoke run, which only shows that everything works.
@@ -227,7 +230,7 @@ impl Session<'_> {
 
     fn measure(&self, group: &[BoundWorkload], control: &Control) -> Result<Vec<Measurement>> {
         let _live = Live::start(control.progress.clone(), group.iter().map(|bound| &bound.workload.plan));
-        run::run(group, control)
+        run::run(group, &self.shards, control)
     }
 
     /// Checks every threshold against the measurements.

@@ -62,6 +62,7 @@ impl Users {
 /// Runs one user: round after round of all steps.
 pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users: &Users) {
     let Model::Closed { think, rounds } = shared.plan.model else { unreachable!("only closed workloads have users") };
+    let shard = shared.share.shard();
     users.reached(UserStage::Running).await;
     for _ in 0..rounds.unwrap_or(u64::MAX) {
         for step in 0..shared.plan.steps {
@@ -73,10 +74,10 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
             if !shared.control.may_send() {
                 return;
             }
-            let seq = users.next_seq.replace(users.next_seq.get() + 1);
+            let seq = shard.number_of(users.next_seq.replace(users.next_seq.get() + 1));
             shared.recorder.borrow_mut().scheduled(step, now);
             users.in_flight.set(users.in_flight.get() + 1);
-            let planned = PlannedRequest { seq, client: user as u64, step };
+            let planned = PlannedRequest { seq, client: shard.number_of(user as u64), step };
             perform(user, client, Arrival { planned, intended: now, handed: now, waited: false }, now, shared).await;
             users.in_flight.set(users.in_flight.get() - 1);
         }
@@ -107,7 +108,7 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(
     if shared.wait(&timer, window_start).await? {
         at_start = GeneratorReading::take();
         shared.measuring();
-        let all_finished = || users.finished.get() == plan.connections;
+        let all_finished = || users.finished.get() == shared.share.connections();
         while Moment::now() < window_end && !all_finished() {
             if !shared.wait(&timer, window_end.min(Moment::now() + SWEEP_EVERY)).await? {
                 break;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::progress::Progress;
+use super::shard::Shard;
 
 /// The interval between checks of the errors.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -77,6 +78,19 @@ pub struct RunLimits {
     pub in_flight: Option<u64>,
 }
 
+impl RunLimits {
+    /// Returns the limits of one of the processes that share a run: the requests are dealt out beforehand, so that all
+    /// together send exactly as many as the run may. The arrivals in flight are too, rounded up.
+    #[must_use]
+    pub fn of(self, shard: Shard) -> Self {
+        Self {
+            requests: self.requests.map(|all| shard.size_of(all)),
+            in_flight: self.in_flight.map(|all| all.div_ceil(shard.count())),
+            ..self
+        }
+    }
+}
+
 impl Cut {
     /// Makes a cut with these limits.
     pub fn new(limits: RunLimits) -> Self {
@@ -85,6 +99,10 @@ impl Cut {
 
     /// Counts a request that is to be sent; returns `false` if it may not be.
     pub fn may_send(&self) -> bool {
+        if self.limits.requests.is_none() && self.limits.in_flight.is_none() {
+            // Nothing depends on the count, for which threads would have to wait for each other.
+            return true;
+        }
         let sent = self.sent.fetch_add(1, Ordering::Relaxed);
         let Some(most) = self.limits.requests.filter(|most| sent >= *most) else { return true };
         self.end(Ended::Requests(most));
@@ -244,6 +262,15 @@ mod tests {
         assert_eq!(shares[3..6], [Some(110.0 / 200.0), Some(0.5), Some(0.2)]);
         assert_eq!(shares[6], Some(1.0 / 206.0));
         assert_eq!(recent.share(296, 111), None);
+    }
+
+    #[test]
+    fn the_requests_of_a_run_are_dealt_out_exactly() {
+        for all in [1, 2, 3, 1_000_003] {
+            let limits = RunLimits { requests: Some(all), ..RunLimits::default() };
+            let dealt = (0..3).map(|index| limits.of(Shard::new(index, 3).unwrap()).requests.unwrap());
+            assert_eq!(dealt.sum::<u64>(), all);
+        }
     }
 
     #[tokio::test]

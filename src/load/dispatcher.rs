@@ -8,12 +8,13 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::arrival::Arrival;
+use super::shard::Share;
 use crate::clock::Moment;
 
 /// The rule for which workers may take an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Affinity {
-    /// Worker `client % workers` only: each client has a connection of its own.
+    /// The worker of connection `client % connections` only: each client has a connection of its own.
     Own,
     /// Any worker: connections are pooled.
     Any,
@@ -22,6 +23,7 @@ pub enum Affinity {
 /// The dispatcher, which hands arrivals to workers within one thread.
 pub struct Dispatcher {
     affinity: Affinity,
+    share: Share,
     patience: Duration,
     seats: Vec<Seat>,
     /// Free workers, the longest free first; used with [`Affinity::Any`] only.
@@ -61,10 +63,13 @@ struct Seat {
 const MAX_WAITING: usize = 1_000_000;
 
 impl Dispatcher {
-    /// Makes a dispatcher for workers `0..workers`; an arrival that has waited for longer than `patience` goes unsent.
-    pub fn new(workers: usize, affinity: Affinity, patience: Duration, on_unsent: OnUnsent) -> Self {
+    /// Makes a dispatcher for the workers of `share`, one for each of its connections; an arrival that has waited for
+    /// longer than `patience` goes unsent.
+    pub fn new(share: Share, affinity: Affinity, patience: Duration, on_unsent: OnUnsent) -> Self {
+        let workers = share.connections();
         Self {
             affinity,
+            share,
             patience,
             seats: std::iter::repeat_with(Seat::default).take(workers).collect(),
             free: RefCell::new(VecDeque::with_capacity(workers)),
@@ -165,7 +170,7 @@ impl Dispatcher {
     }
 
     fn own_worker(&self, arrival: Arrival) -> usize {
-        (arrival.planned.client % self.seats.len() as u64) as usize
+        self.share.connection_of(arrival.planned.client)
     }
 
     /// Removes and returns the oldest waiting arrival that `worker` may take and that has not waited too long.
@@ -233,7 +238,7 @@ mod tests {
     }
 
     fn a_desk(workers: usize, affinity: Affinity, patience: Duration) -> Dispatcher {
-        Dispatcher::new(workers, affinity, patience, Box::new(|_, _| {}))
+        Dispatcher::new(Share::whole(workers), affinity, patience, Box::new(|_, _| {}))
     }
 
     const LONG: Duration = Duration::from_secs(3_600);

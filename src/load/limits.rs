@@ -14,6 +14,8 @@ use crate::measure::cgroup::Cgroup;
 
 /// Descriptors that a run needs besides its connections: standard streams, timers, pipes, result files.
 pub const SPARE: u64 = 64;
+/// Descriptors that each further generator thread needs: its runtime's, and a few timers of each workload.
+const PER_THREAD: u64 = 16;
 
 /// The sockets that a run may have open at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,12 +24,25 @@ pub struct Sockets {
     pub connections: usize,
     /// Connections that wait for their peer to close.
     pub closing: usize,
+    /// Generator threads besides the first one.
+    pub further_threads: u64,
 }
 
 impl Sockets {
     /// Returns the number of descriptors that the run needs in all.
     pub fn descriptors(self) -> usize {
-        self.connections + self.closing + SPARE as usize
+        self.connections + self.closing + self.spare() as usize
+    }
+
+    /// Returns the same with so many generator threads.
+    #[must_use]
+    pub fn with_threads(self, threads: u64) -> Self {
+        Self { further_threads: threads.saturating_sub(1), ..self }
+    }
+
+    /// Returns the number of descriptors that are not sockets of the load.
+    fn spare(self) -> u64 {
+        SPARE + self.further_threads * PER_THREAD
     }
 
     /// Raises this process's descriptor limit to the number needed. `sized` is the flag that sets the number of
@@ -73,7 +88,7 @@ impl Sockets {
 
     /// Returns the setting that `limit` descriptors would allow, as a hint, or `None` if there is none.
     fn lower(self, limit: u64, (flag, each): (&str, u64)) -> Option<String> {
-        let left = limit.saturating_sub(SPARE);
+        let left = limit.saturating_sub(self.spare());
         match left.checked_sub(self.closing as u64) {
             Some(left) if self.closing == 0 => (left >= each).then(|| format!("give {flag} {}", left / each)),
             Some(1..) => Some(format!("lower {flag}")),
@@ -173,7 +188,7 @@ mod tests {
     #[test]
     fn more_connections_than_ports_are_refused_with_a_hint() {
         let ports = Ports { low: 32_768, high: 60_999, waiting: 0, reused: Reuse::Loopback };
-        let sockets = |connections| Sockets { connections, closing: 0 };
+        let sockets = |connections| Sockets { connections, ..Sockets::default() };
         sockets(28_232).fit_ports(ports, ("--users", 1)).unwrap();
         let error = sockets(28_233).fit_ports(ports, ("--users", 1)).unwrap_err().to_string();
         assert!(error.contains("28232, 32768 to 60999") && error.contains("ip_local_port_range"), "{error}");
@@ -182,12 +197,16 @@ mod tests {
 
     #[test]
     fn a_descriptor_limit_is_reported_as_a_flag_value() {
-        let lower = |connections, closing, limit, sized| Sockets { connections, closing }.lower(limit, sized);
+        let sockets = |connections, closing| Sockets { connections, closing, ..Sockets::default() };
+        let lower = |connections, closing, limit, sized| sockets(connections, closing).lower(limit, sized);
         let agents = ("--agents", 1);
         assert_eq!(lower(20, 0, 70, agents).as_deref(), Some("give --agents 6"));
         assert_eq!(lower(40, 0, 71, ("--connections", 2)).as_deref(), Some("give --connections 3"));
         assert_eq!(lower(20, 9, 74, agents).as_deref(), Some("lower --agents"));
         assert_eq!(lower(20, 9, 70, agents).as_deref(), Some("lower --rate and --agents"));
+        // Further threads need theirs.
+        let two = sockets(20, 0).with_threads(2);
+        assert_eq!((two.descriptors(), two.lower(90, agents).as_deref()), (100, Some("give --agents 10")));
         // The limit does not allow even one.
         assert_eq!([lower(20, 0, 64, agents), lower(20, 0, 20, agents), lower(20, 9, 20, agents)], [const { None }; 3]);
     }

@@ -1,4 +1,4 @@
-//! The load: arrival schedules, pacing, workers, users, warm-up and drain. Independent of HTTP, TLS and certctl:
+//! The load: arrival schedules, pacing, workers, users, shards, warm-up and drain. Independent of HTTP, TLS and certctl:
 //! phases, handshakes and faults pass through unread.
 
 pub mod arrival;
@@ -18,4 +18,7 @@ pub mod rate;
 pub mod run;
 pub mod runtime;
 pub mod schedule;
+pub mod shard;
+pub mod start_line;
+pub mod threads;
 mod worker_pool;

@@ -5,9 +5,7 @@ use std::time::Duration;
 use super::arrival::Arrival;
 use super::dispatcher::Dispatcher;
 use super::pacer::Timer;
-use super::plan::Model;
 use super::run::Client;
-use super::schedule::{Paired, Schedule};
 use super::worker_pool::{Shared, perform};
 use crate::clock::Moment;
 use crate::error::{Context, Result};
@@ -49,21 +47,15 @@ async fn pace(
     timer: &Timer,
 ) -> Result<(GeneratorReading, GeneratorReading)> {
     let plan = &shared.plan;
-    let Model::Open { pattern, clients, .. } = &plan.model else { unreachable!("only open workloads have a desk") };
     let start = run_start + plan.starts_after;
     let window_start = start + plan.warm_up;
     shared.recorder.borrow_mut().begin(window_start);
     let window_end = window_start + plan.window;
     let span = plan.warm_up + plan.window + plan.goes_on;
-    let schedule = Schedule::new(pattern, *clients, plan.steps, span, plan.rng_seed).with_warm_up(plan.warm_up);
-    let schedule: Box<dyn Iterator<Item = _>> = match plan.part {
-        None => Box::new(schedule),
-        Some(part) => Box::new(Paired::new(schedule, part, plan.rng_seed)),
-    };
     // Stands for the beginning of the window if the run ends before it.
     let mut at_start = GeneratorReading::take();
     let (mut measuring, mut at_end) = (false, None);
-    for (offset_ns, planned) in schedule {
+    for (offset_ns, planned) in plan.schedule(shared.share) {
         let intended = start + Duration::from_nanos(offset_ns);
         if !measuring && intended >= window_start {
             measuring = true;

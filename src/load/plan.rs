@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::arrival::PlannedRequest;
 use super::dispatcher::Affinity;
 use super::rate::Rate;
-use super::schedule::Pattern;
+use super::schedule::{Paired, Pattern, Schedule};
+use super::shard::Share;
 use crate::measure::validity::{Punctuality, Timed};
 
 /// The load of one workload.
@@ -128,6 +130,22 @@ impl Plan {
             Model::Closed { .. } => Timed::Ticks,
         };
         Punctuality { bound: self.max_lag, of }
+    }
+
+    /// Returns the arrivals of `share` in an open workload, from its beginning to the end of the time after its window,
+    /// in nanoseconds after that beginning; none in a closed one.
+    pub fn schedule(&self, share: Share) -> Box<dyn Iterator<Item = (u64, PlannedRequest)>> {
+        let Model::Open { pattern, clients, .. } = &self.model else { return Box::new(std::iter::empty()) };
+        let span = self.warm_up + self.window + self.goes_on;
+        let all = Schedule::new(pattern, *clients, self.steps, span, self.rng_seed).with_warm_up(self.warm_up);
+        match (self.part, share.is_whole()) {
+            (None, true) => Box::new(all),
+            (None, false) => Box::new(all.filter(move |(_, planned)| share.owns(planned))),
+            (Some(part), _) => {
+                let paired = Paired::new(all, part, self.rng_seed);
+                Box::new(paired.filter(move |(_, planned)| share.owns(planned)))
+            }
+        }
     }
 
     /// Returns the time from the start of the run to the end of this workload's window.

@@ -1,6 +1,7 @@
 //! The progress of a run, for threads that show it: plain counters, so that the generator never touches a terminal.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::measure::Outcome;
 use crate::wire::FaultKind;
@@ -19,10 +20,27 @@ pub enum Stage {
     Draining,
 }
 
+/// The number of lanes: so many generator threads count without waiting for each other.
+const LANES: usize = 16;
+
+thread_local! {
+    /// The lane of the calling thread.
+    static LANE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
 /// Counters of a run, written by the generator and read by the threads that show them.
 #[derive(Debug, Default)]
 pub struct Progress {
     stage: AtomicU8,
+    /// The number of windows that have not ended: one for each workload in each generator thread.
+    windows: AtomicUsize,
+    lanes: [Lane; LANES],
+}
+
+/// The counters of some of the threads, on a cache line of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane {
     connections: AtomicU64,
     ok: AtomicU64,
     not_ok: AtomicU64,
@@ -36,28 +54,41 @@ impl Progress {
         self.stage.fetch_max(stage as u8, Ordering::Relaxed);
     }
 
+    /// Expects so many windows more.
+    pub fn expect_windows(&self, more: usize) {
+        self.windows.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Records that a window is over; the last one enters the draining stage.
+    pub fn window_over(&self) {
+        if self.windows.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.enter(Stage::Draining);
+        }
+    }
+
     /// Counts a connection.
     pub fn connected(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.lane().connections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an arrival that is over.
     pub fn count(&self, outcome: Outcome) {
-        let counter = if outcome == Outcome::Ok { &self.ok } else { &self.not_ok };
+        let lane = self.lane();
+        let counter = if outcome == Outcome::Ok { &lane.ok } else { &lane.not_ok };
         counter.fetch_add(1, Ordering::Relaxed);
         if outcome == Outcome::Broken(FaultKind::Exhausted) {
-            self.exhausted.fetch_add(1, Ordering::Relaxed);
+            lane.exhausted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts an arrival that was given up before it was sent.
     pub fn gave_up(&self) {
-        self.unsent.fetch_add(1, Ordering::Relaxed);
+        self.lane().unsent.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the number of arrivals that were given up before they were sent.
     pub fn unsent(&self) -> u64 {
-        self.unsent.load(Ordering::Relaxed)
+        self.sum(|lane| &lane.unsent)
     }
 
     /// Returns the current stage.
@@ -72,16 +103,31 @@ impl Progress {
 
     /// Returns the number of connections so far.
     pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
+        self.sum(|lane| &lane.connections)
     }
 
     /// Returns the number of arrivals that failed for want of ports or descriptors on this machine.
     pub fn exhausted(&self) -> u64 {
-        self.exhausted.load(Ordering::Relaxed)
+        self.sum(|lane| &lane.exhausted)
     }
 
     /// Returns the number of arrivals over so far: with the right answer, and without.
     pub fn answered(&self) -> (u64, u64) {
-        (self.ok.load(Ordering::Relaxed), self.not_ok.load(Ordering::Relaxed))
+        (self.sum(|lane| &lane.ok), self.sum(|lane| &lane.not_ok))
+    }
+
+    /// Returns the lane of the calling thread.
+    fn lane(&self) -> &Lane {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let lane = LANE.get().unwrap_or_else(|| {
+            let lane = NEXT.fetch_add(1, Ordering::Relaxed) % LANES;
+            LANE.set(Some(lane));
+            lane
+        });
+        &self.lanes[lane]
+    }
+
+    fn sum(&self, counter: impl Fn(&Lane) -> &AtomicU64) -> u64 {
+        self.lanes.iter().map(|lane| counter(lane).load(Ordering::Relaxed)).sum()
     }
 }

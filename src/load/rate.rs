@@ -17,7 +17,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// decimals.
 pub const COMMON_PERIOD_NS: u64 = 3_600_000 * SECOND_NS;
 
-/// The largest rate: no generator of one thread comes near it, so that a larger figure is a typing error.
+/// The largest rate: no generator on one machine comes near it, so that a larger figure is a typing error.
 const MAX_PER_SECOND: f64 = 1_000_000.0;
 
 impl Rate {

@@ -1,6 +1,7 @@
-//! A run: one or more workloads side by side on one thread, from the first connection to the last answer.
+//! A run: one or more workloads side by side, each generator thread with its shard of them, from the first connection
+//! to the last answer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,16 +17,15 @@ use super::cut::Cut;
 use super::plan::Plan;
 use super::priority::Priority;
 use super::progress::{Progress, Stage};
+use super::shard::Shard;
+use super::start_line::StartLine;
 use super::worker_pool::WorkerPool;
 use crate::clock::Moment;
 use crate::error::Result;
-use crate::measure::generator::{GeneratorReading, GeneratorUse};
+use crate::measure::generator::{self, GeneratorReading, ThreadUse};
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::wire::handshake::Record;
 use crate::wire::{Fault, Phases};
-
-/// The pause between the last connection and the first arrival.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// The result of one request, as a client reports it.
 #[derive(Clone, Copy, Debug)]
@@ -89,16 +89,41 @@ impl Control {
     }
 }
 
-/// Runs `jobs` side by side; returns the measurements in their order. The pacers are part of this future itself, and
-/// the workers are tasks: the runtime polls the former after every few of the latter, so that no burst of answers keeps
-/// a pacer from its turn.
+/// The place of one generator thread in a run.
+pub struct ThreadPlace {
+    /// Its shard of every workload.
+    pub shard: Shard,
+    /// The start line that it waits at with the other threads of its process.
+    pub start_line: StartLine,
+    /// True in one thread of the process, which checks the limits of the run.
+    pub checks_limits: bool,
+}
+
+/// The measurements of one generator thread.
+#[derive(Debug)]
+pub struct ShardMeasurements {
+    /// The moment of the start, the same for all threads of the run.
+    pub start: Moment,
+    /// The measurements, in the order of the workloads.
+    pub measurements: Vec<Measurement>,
+}
+
+/// Runs a shard of `jobs` side by side; returns the measurements in their order. The pacers are part of this future
+/// itself, and the workers are tasks: the runtime polls the former after every few of the latter, so that no burst of
+/// answers keeps a pacer from its turn.
 ///
 /// # Errors
 /// If a connection cannot be opened before the first arrival, or the process is out of file descriptors.
-pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<Vec<Measurement>> {
-    let connections = jobs.iter().map(|job| job.plan.connections as u64).sum();
-    let mut usage = GeneratorUse { start: GeneratorReading::take(), connections, ..GeneratorUse::default() };
-    let pacing = Rc::new(Cell::new(jobs.len()));
+pub async fn run<C: Client>(
+    mut jobs: Vec<Job<C>>,
+    place: &ThreadPlace,
+    control: &Control,
+) -> Result<ShardMeasurements> {
+    let shard = place.shard;
+    let connections = jobs.iter().map(|job| shard.size_of(job.plan.connections as u64)).sum();
+    let process = generator::process_id();
+    let mut usage = ThreadUse { process, start: GeneratorReading::take(), connections, ..ThreadUse::default() };
+    control.progress.expect_windows(jobs.len());
     let end = jobs.iter().map(|job| job.plan.end()).max().unwrap_or_default();
     for job in &mut jobs {
         job.plan.goes_on = end - job.plan.end();
@@ -106,35 +131,38 @@ pub async fn run<C: Client>(mut jobs: Vec<Job<C>>, control: &Control) -> Result<
     let mut crews = Vec::with_capacity(jobs.len());
     control.progress.enter(Stage::Opening);
     for job in jobs {
-        crews.push(WorkerPool::assemble(job, control, &pacing).await?);
+        crews.push(WorkerPool::assemble(job, shard, control).await?);
     }
     usage.opened = GeneratorReading::take();
 
     let priority = Priority::raise();
     usage.scheduling = priority.label();
-    let start = Moment::now() + SETTLE;
+    let start = place.start_line.wait().await?;
     control.progress.enter(Stage::WarmUp);
     // The watches end when they are dropped.
     let mut watches = JoinSet::new();
     for worker_pool in &crews {
         watches.spawn_local(worker_pool.watch(start));
     }
-    let cut = control.clone();
-    watches.spawn_local(async move {
-        cut.cut.watch(&cut.progress).await;
-        Ok(())
-    });
+    if place.checks_limits {
+        let cut = control.clone();
+        watches.spawn_local(async move {
+            cut.cut.watch(&cut.progress).await;
+            Ok(())
+        });
+    }
     let loads = crews.iter().map(|worker_pool| Box::pin(worker_pool.load(start))).collect();
     for load in all(loads).await {
         let (window_start, window_end) = load?;
         usage.cover(window_start, window_end);
     }
     drop(priority);
+    usage.peak_rss_bytes = generator::peak_rss_bytes();
     let mut measurements = Vec::with_capacity(crews.len());
     for worker_pool in crews {
         measurements.push(worker_pool.dismiss(usage).await);
     }
-    Ok(measurements)
+    Ok(ShardMeasurements { start, measurements })
 }
 
 /// Drives a few futures to their ends.

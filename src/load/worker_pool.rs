@@ -21,9 +21,10 @@ use super::plan::{Model, Opening, Plan};
 use super::progress::Stage;
 use super::rate::Rate;
 use super::run::{Client, Completion, Control, Job};
+use super::shard::{Shard, Share};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
-use crate::measure::generator::{GeneratorReading, GeneratorUse};
+use crate::measure::generator::{GeneratorReading, ThreadUse};
 use crate::measure::{Measurement, Outcome, Recorder, Sample};
 use crate::wire::{Fault, FaultKind, Phases};
 
@@ -45,12 +46,12 @@ pub struct WorkerPool {
 /// The state that the workers of one workload share.
 pub struct Shared {
     pub plan: Plan,
+    /// The part of the load that is this thread's.
+    pub share: Share,
     pub recorder: Rc<RefCell<Recorder>>,
     pub control: Control,
     pub work: RequestSource,
     pub deadlines: Deadlines,
-    /// The number of workloads of the run that have not reached the end of their window.
-    pacing: Rc<Cell<usize>>,
     opening_fault: RefCell<Option<Fault>>,
     opened: Cell<usize>,
 }
@@ -64,45 +65,48 @@ pub enum RequestSource {
 }
 
 impl WorkerPool {
-    /// Starts the workers of `job` and waits until each has its connection, if the plan opens connections before the
-    /// load.
-    pub async fn assemble<C: Client>(mut job: Job<C>, control: &Control, pacing: &Rc<Cell<usize>>) -> Result<Self> {
+    /// Starts the workers of a shard of `job` and waits until each has its connection, if the plan opens connections
+    /// before the load.
+    pub async fn assemble<C: Client>(mut job: Job<C>, shard: Shard, control: &Control) -> Result<Self> {
         let plan = job.plan;
+        let share = Share::of(&plan, shard);
+        let workers = share.connections();
         let (work, expected) = match &plan.model {
             Model::Open { pattern, clients, affinity } => {
-                let expected = (pattern.peak_per_second(*clients) * plan.timeout.as_secs_f64()) as usize;
+                let expected = pattern.peak_per_second(*clients) * plan.timeout.as_secs_f64();
+                let expected = shard.size_of(expected as u64) as usize;
                 let (recorder, progress) = (job.recorder.clone(), control.progress.clone());
                 let on_unsent = move |arrival: Arrival, only: Option<usize>| {
                     progress.gave_up();
                     recorder.borrow_mut().unsent(only, arrival.intended, arrival.handed);
                 };
-                let dispatcher = Dispatcher::new(plan.connections, *affinity, plan.timeout, Box::new(on_unsent));
+                let dispatcher = Dispatcher::new(share, *affinity, plan.timeout, Box::new(on_unsent));
                 (RequestSource::Dispatcher(dispatcher), expected)
             }
             Model::Closed { .. } => (RequestSource::Users(Users::default()), 0),
         };
         let shared = Rc::new(Shared {
-            deadlines: Deadlines::new(plan.connections, plan.timeout, expected + plan.connections),
+            deadlines: Deadlines::new(workers, plan.timeout, expected + workers),
             recorder: job.recorder,
             control: control.clone(),
             work,
-            pacing: pacing.clone(),
             opening_fault: RefCell::default(),
             opened: Cell::new(0),
             plan,
+            share,
         });
-        let mut workers = JoinSet::new();
+        let mut tasks = JoinSet::new();
         match shared.plan.opening {
             // The run is over: another workload's connections could not be opened.
             Opening::Before(_) if control.is_cut() => {}
-            Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut workers).await?,
+            Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut tasks).await?,
             Opening::ByFirstRequest => {
-                for worker in 0..shared.plan.connections {
-                    workers.spawn_local(work_on(worker, (job.client)(), shared.clone(), None));
+                for worker in 0..workers {
+                    tasks.spawn_local(work_on(worker, (job.client)(), shared.clone(), None));
                 }
             }
         }
-        Ok(Self { shared, workers })
+        Ok(Self { shared, workers: tasks })
     }
 
     /// Drives the load, from `start` of the run until the last answer is in or given up; returns readings of the
@@ -133,13 +137,13 @@ impl WorkerPool {
     }
 
     /// Ends the workers and returns the measurement.
-    pub async fn dismiss(mut self, usage: GeneratorUse) -> Measurement {
+    pub async fn dismiss(mut self, usage: ThreadUse) -> Measurement {
         match &self.shared.work {
             RequestSource::Dispatcher(dispatcher) => dispatcher.close(),
             RequestSource::Users(users) => users.end(),
         }
         while self.workers.join_next().await.is_some() {}
-        self.shared.recorder.borrow_mut().finish(usage)
+        self.shared.recorder.borrow_mut().finish(usage.into())
     }
 }
 
@@ -205,12 +209,9 @@ impl Shared {
         self.control.progress.enter(Stage::Measuring);
     }
 
-    /// Records that this workload's window is over; the last workload to do so enters the draining stage.
+    /// Records that this workload's window is over.
     pub fn paced(&self) {
-        self.pacing.set(self.pacing.get() - 1);
-        if self.pacing.get() == 0 {
-            self.control.progress.enter(Stage::Draining);
-        }
+        self.control.progress.window_over();
     }
 
     /// Waits for the requests in flight to end, for as long as a request may take.
@@ -237,10 +238,10 @@ async fn open_all<C: Client>(
     let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let permits = Arc::new(Semaphore::new(MAX_OPENING));
     let start = Moment::now();
-    let all = shared.plan.connections as u64;
+    let (shard, all) = (shared.share.shard(), shared.share.connections() as u64);
     let opening = async {
         for worker in 0..all {
-            let at = start + Duration::from_nanos(rate.offset_ns(worker));
+            let at = start + Duration::from_nanos(rate.offset_ns(shard.number_of(worker)));
             timer.sleep_until(at).await.context(|| "waiting for a timer".to_owned())?;
             // The semaphore is never closed.
             let permit = permits.clone().acquire_owned().await.expect("an open semaphore");
@@ -251,22 +252,25 @@ async fn open_all<C: Client>(
         Ok(())
     };
     let patience = OPENING_PATIENCE.max(shared.plan.timeout * (OPEN_ATTEMPTS as u32 + 1));
-    let last = start + Duration::from_nanos(rate.offset_ns(all)) + patience;
+    let last = start + Duration::from_nanos(rate.offset_ns(shard.number_of(all))) + patience;
     // Connections that are still being opened then are dropped with the workers.
     let in_time = tokio::select! {
         done = opening => done.map(|()| true)?,
         in_time = shared.opening_is_over(last) => in_time,
     };
-    let (opened, wanted) = (shared.opened.get(), shared.plan.connections);
+    let (opened, wanted) = (shared.opened.get(), all as usize);
+    let whose = if shared.share.is_whole() { String::new() } else { format!(" of {shard}") };
     let hint = "lower --connect-rate or --connections, or check the system's limits and log";
     let why = match shared.opening_fault.take() {
         Some(fault) if fault.kind == FaultKind::Exhausted => {
-            return Err(Error::new(format!("opened {opened} of {wanted} connections, then {fault}")).with_hint(hint));
+            return Err(
+                Error::new(format!("opened {opened} of {wanted} connections{whose}, then {fault}")).with_hint(hint)
+            );
         }
         Some(fault) => fault.to_string(),
         None if shared.control.stop.load(Ordering::Relaxed) => {
             return Err(Error::new(format!(
-                "stopped after opening {opened} of {wanted} connections: nothing was measured"
+                "stopped after opening {opened} of {wanted} connections{whose}: nothing was measured"
             )));
         }
         None if !in_time => format!("no further one within {:.0} s", (Moment::now() - start).as_secs_f64()),
@@ -276,7 +280,7 @@ async fn open_all<C: Client>(
     shared.control.cut.end(Ended::NotOpened {
         opened: opened as u64,
         wanted: wanted as u64,
-        why: format!("{why} ({hint})"),
+        why: format!("{why}{whose} ({hint})"),
     });
     Ok(())
 }

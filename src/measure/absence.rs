@@ -4,8 +4,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::distribution::Distribution;
 use crate::clock::Moment;
+use crate::error::Result;
 
 /// The interval between ticks of the generator's timer.
 pub const TICK_EVERY: Duration = Duration::from_millis(20);
@@ -13,7 +16,7 @@ pub const TICK_EVERY: Duration = Duration::from_millis(20);
 const REMEMBERED: usize = 32;
 
 /// The moments at which the generator's timer woke it, compared with those at which it should have.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Absences {
     /// The lag of each tick of the window, missed ticks included: an answer that came in at that moment was read that
     /// late.
@@ -24,11 +27,33 @@ pub struct Absences {
     pub total: Duration,
     /// The longest absence.
     pub longest: Duration,
+    /// The ticks of the timer with the greatest share of late ones, once those of several threads are merged.
+    worst: Option<Ticks>,
     /// The last absences, as a ring: once it is full, a new one replaces the oldest.
+    #[serde(skip)]
     last: [(Moment, Moment); REMEMBERED],
+    #[serde(skip)]
     count: usize,
     /// The moment at which the next tick is due; `None` before the first.
+    #[serde(skip)]
     next: Option<Moment>,
+}
+
+/// The ticks of one thread's timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticks {
+    /// Those that were later than the bound.
+    pub late: u64,
+    /// All of them.
+    pub of: u64,
+}
+
+impl Ticks {
+    /// Returns the greater share of late ticks.
+    fn worse(self, other: Self) -> Self {
+        let [share, others] = [(self, other), (other, self)].map(|(one, by)| u128::from(one.late) * u128::from(by.of));
+        if (share, self.late) >= (others, other.late) { self } else { other }
+    }
 }
 
 impl Absences {
@@ -53,6 +78,30 @@ impl Absences {
         }
         self.next = Some(tick);
         tick
+    }
+
+    /// Adds the ticks of another thread's timer. The times of absences are forgotten.
+    ///
+    /// # Errors
+    /// If the distributions cannot be merged.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let worst = Some(self.worst().worse(other.worst()));
+        self.lag.merge(&other.lag)?;
+        let lag = std::mem::take(&mut self.lag);
+        *self = Self {
+            lag,
+            late: self.late + other.late,
+            total: self.total + other.total,
+            longest: self.longest.max(other.longest),
+            worst,
+            ..Self::default()
+        };
+        Ok(())
+    }
+
+    /// Returns the ticks of the timer with the greatest share of late ones.
+    pub fn worst(&self) -> Ticks {
+        self.worst.unwrap_or(Ticks { late: self.late, of: self.lag.count() })
     }
 
     /// Returns the time that the generator was away between two moments, of which the later is about now; `None` if the

@@ -11,6 +11,8 @@
 //! The usual time is the median service time of the run's right answers, which is known at its end only. So the replay
 //! runs for a ladder of usual times at once, and the lowest rung that is not below the median counts.
 
+use serde::{Deserialize, Serialize};
+
 use super::distribution::{Distribution, Quantile};
 use crate::clock::Moment;
 
@@ -26,12 +28,20 @@ pub struct Attribution {
     free_ns: Vec<[u64; RUNGS]>,
     /// The connection to which the next arrival that was never sent is assigned, if any connection would have done.
     next: usize,
-    generator: Delays,
+    delays: AttributedDelays,
+}
+
+/// Delays on the generator's side, for each usual time that the system may turn out to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttributedDelays {
+    /// Delays of a generator that was behind its schedule.
+    pub generator: Delays,
+    /// Delays of a pool with too few connections for the rate, by rung.
     pool: [Delays; RUNGS],
 }
 
 /// The numbers of arrivals that did not start when they were due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delays {
     /// Those that started later than the bound.
     pub late: u64,
@@ -68,18 +78,43 @@ impl Delays {
         self.late += 1;
         self.timed_out += u64::from(timed_out);
     }
+
+    fn merge(&mut self, other: &Self) {
+        self.late += other.late;
+        self.unsent += other.unsent;
+        self.timed_out += other.timed_out;
+    }
+}
+
+#[cfg(test)]
+impl From<OurDelays> for AttributedDelays {
+    /// Makes delays that are the same for each usual time.
+    fn from(OurDelays { generator, pool }: OurDelays) -> Self {
+        Self { generator, pool: [pool; RUNGS] }
+    }
+}
+
+impl AttributedDelays {
+    /// Adds the delays at other connections.
+    pub fn merge(&mut self, other: &Self) {
+        self.generator.merge(&other.generator);
+        self.pool.iter_mut().zip(&other.pool).for_each(|(one, other)| one.merge(other));
+    }
+
+    /// Returns the delays that were caused on the generator's side, with a system that usually takes as long as the
+    /// median of `service`. Without a sample the system is assumed to be quick: it is only known that it did not
+    /// answer.
+    pub fn ours(&self, service: &Distribution) -> OurDelays {
+        let median_ns = service.value_ns(Quantile::P50.fraction());
+        let rung = (0..RUNGS).find(|rung| usual_ns(*rung) >= median_ns).unwrap_or(RUNGS - 1);
+        OurDelays { generator: self.generator, pool: self.pool[rung] }
+    }
 }
 
 impl Attribution {
     /// Makes a replay for this number of connections; a start more than `bound_ns` after the intended one is late.
     pub fn new(connections: usize, bound_ns: u64) -> Self {
-        Self {
-            bound_ns,
-            free_ns: vec![[0; RUNGS]; connections.max(1)],
-            next: 0,
-            generator: Delays::default(),
-            pool: [Delays::default(); RUNGS],
-        }
+        Self { bound_ns, free_ns: vec![[0; RUNGS]; connections.max(1)], next: 0, delays: AttributedDelays::default() }
     }
 
     /// Records an arrival that was sent on a connection and took `service_ns` from there, or timed out after it; those
@@ -96,14 +131,14 @@ impl Attribution {
         let late = actual.ns_since(intended) > self.bound_ns;
         let by_generator = late && (!waited || handed.ns_since(intended) > self.bound_ns);
         if measured && by_generator {
-            self.generator.add(timed_out);
+            self.delays.generator.add(timed_out);
         }
         let index = connection % self.free_ns.len();
         for (rung, free_ns) in self.free_ns[index].iter_mut().enumerate() {
             let start_ns = if waited { handed.as_ns().max(*free_ns) } else { actual.as_ns() };
             let late_anyway = late && start_ns.saturating_sub(intended.as_ns()) > self.bound_ns;
             if measured && late_anyway && !by_generator {
-                self.pool[rung].add(timed_out);
+                self.delays.pool[rung].add(timed_out);
             }
             *free_ns = (*free_ns).max(start_ns + service_ns.min(usual_ns(rung)));
         }
@@ -117,22 +152,18 @@ impl Attribution {
             self.next = index + 1;
         }
         let by_generator = handed.ns_since(intended) > self.bound_ns;
-        self.generator.unsent += u64::from(measured && by_generator);
+        self.delays.generator.unsent += u64::from(measured && by_generator);
         for (rung, free_ns) in self.free_ns[index].iter_mut().enumerate() {
             let start_ns = handed.as_ns().max(*free_ns);
             let late_anyway = start_ns.saturating_sub(intended.as_ns()) > self.bound_ns;
-            self.pool[rung].unsent += u64::from(measured && late_anyway && !by_generator);
+            self.delays.pool[rung].unsent += u64::from(measured && late_anyway && !by_generator);
             *free_ns = start_ns + usual_ns(rung);
         }
     }
 
-    /// Returns the delays that were caused on the generator's side, with a system that usually takes as long as the
-    /// median of `service`. Without a sample the system is assumed to be quick: it is only known that it did not
-    /// answer.
-    pub fn ours(&self, service: &Distribution) -> OurDelays {
-        let median_ns = service.value_ns(Quantile::P50.fraction());
-        let rung = (0..RUNGS).find(|rung| usual_ns(*rung) >= median_ns).unwrap_or(RUNGS - 1);
-        OurDelays { generator: self.generator, pool: self.pool[rung] }
+    /// Returns the delays so far.
+    pub fn delays(&self) -> AttributedDelays {
+        self.delays
     }
 }
 
@@ -190,7 +221,7 @@ mod tests {
                 let start = Start { intended: ms(due), handed: ms(handed), waited: free > handed, actual: ms(actual) };
                 attribution.started(connection, start, took * 1_000_000, timed_out, true);
             }
-            (all, attribution.ours(&service))
+            (all, attribution.delays().ours(&service))
         }
     }
 

@@ -6,8 +6,9 @@ use std::io::Read as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::ZlibDecoder;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer as HdrReader, Serializer as _, V2DeflateSerializer};
+use hdrhistogram::{Counter, Histogram};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Context as _, Error, Result};
 
@@ -124,6 +125,14 @@ impl Distribution {
         (self.count() > 0).then(|| self.histogram.mean())
     }
 
+    /// Adds the samples of another distribution.
+    ///
+    /// # Errors
+    /// If that one has a sample beyond the bounds of this one: it was read, and the suite did not write it.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.histogram.add(&other.histogram).context(|| "merging two distributions".to_owned())
+    }
+
     /// Parses the output of [`Distribution::to_base64`].
     ///
     /// # Errors
@@ -138,12 +147,34 @@ impl Distribution {
     }
 }
 
+impl Serialize for Distribution {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(&self.histogram, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Distribution {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer).map(|histogram| Self { histogram })
+    }
+}
+
+/// Writes a histogram as [`encode`] does.
+pub(super) fn serialize<C: Counter, S: Serializer>(histogram: &Histogram<C>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&encode(histogram))
+}
+
+/// Reads a histogram as [`decode`] does.
+pub(super) fn deserialize<'de, C: Counter, D: Deserializer<'de>>(deserializer: D) -> Result<Histogram<C>, D::Error> {
+    decode(&String::deserialize(deserializer)?).map_err(|error| serde::de::Error::custom(error.what()))
+}
+
 /// Parses a histogram in the HDR V2 format, deflated or not, base64. Its header is checked before memory is allocated
 /// for it.
 ///
 /// # Errors
 /// If the text is anything else, or larger than any that the suite writes.
-pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
+pub(crate) fn decode<C: Counter>(text: &str) -> Result<Histogram<C>> {
     let damaged = |why: &str| Error::new(format!("reading an HDR histogram: {why}"));
     let reading = || "reading an HDR histogram".to_owned();
     if text.len() > MOST_BYTES {
@@ -175,14 +206,14 @@ pub(crate) fn decode(text: &str) -> Result<Histogram<u64>> {
     if payload.windows(9).any(|item| item == [0xff; 9]) {
         return Err(damaged("it has more buckets than the suite writes"));
     }
-    let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).context(reading)?;
-    let counts = histogram.iter_recorded().map(|step| step.count_at_value());
+    let histogram: Histogram<C> = HdrReader::new().deserialize(&mut &bytes[..]).context(reading)?;
+    let counts = histogram.iter_recorded().map(|step| step.count_at_value().as_u64());
     let total = counts.into_iter().try_fold(0_u64, u64::checked_add).filter(|total| *total <= MOST_SAMPLES);
     total.map(|_| histogram).ok_or_else(|| damaged("it counts more samples than any run has"))
 }
 
 /// Returns a histogram of any counter width in the HDR V2 deflate format, base64.
-pub(super) fn encode<C: hdrhistogram::Counter>(histogram: &Histogram<C>) -> String {
+pub(super) fn encode<C: Counter>(histogram: &Histogram<C>) -> String {
     let mut bytes = Vec::new();
     // Writing to memory cannot fail, and the largest histogram of the suite is far below the format's limits.
     V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("serializing to memory");

@@ -12,6 +12,7 @@ pub mod generator;
 pub mod instructions;
 pub mod machine;
 pub mod machine_use;
+mod merge;
 pub mod observation;
 pub mod outcome;
 pub mod recorder;
@@ -24,5 +25,5 @@ pub mod validity;
 
 pub use distribution::{Distribution, Quantile};
 pub use outcome::Outcome;
-pub use recorder::{Measurement, Recorder, Sample, StepSample};
+pub use recorder::{Measurement, Recorder, RecorderSettings, Sample, StepSample};
 pub use tally::Tally;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::absence::{Absences, TICK_EVERY};
-use super::attribution::{Attribution, OurDelays, Start};
+use super::attribution::{AttributedDelays, Attribution, OurDelays, Start};
 use super::distribution::Distribution;
 use super::generator::{self, GeneratorUse};
 use super::outcome::Outcome;
@@ -12,6 +14,7 @@ use super::spread::ByteSpread;
 use super::tally::Tally;
 use super::timeline::Timeline;
 use crate::clock::Moment;
+use crate::foreign::{self, Label};
 use crate::wire::handshake::Record;
 use crate::wire::{Fault, Handshake, Phases};
 
@@ -79,7 +82,7 @@ pub struct StepSample {
 }
 
 /// A right answer in the window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RightAnswer {
     /// The intended start of its arrival, in nanoseconds from the beginning of the window.
     pub at_ns: u64,
@@ -88,7 +91,7 @@ pub struct RightAnswer {
 }
 
 /// The distributions of the phases of requests that got the right answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PhaseDistributions {
     /// TCP connect, of requests that opened a connection.
     pub dial: Distribution,
@@ -107,10 +110,11 @@ pub struct PhaseDistributions {
 }
 
 /// The measurement of one of a scenario's steps.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepMeasurement {
     /// Its name.
-    pub name: &'static str,
+    #[serde(deserialize_with = "foreign::label")]
+    pub name: Label,
     /// Arrivals that the schedule put into the window; as a step of journeys, the number of those that came to it.
     pub scheduled: u64,
     /// The outcomes of those that were sent.
@@ -135,7 +139,7 @@ impl StepMeasurement {
 }
 
 /// Connections opened before or during a run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Handshakes {
     /// TCP connect.
     pub dial: Distribution,
@@ -174,9 +178,29 @@ impl Handshakes {
     }
 }
 
+/// The settings of a recorder. Measurements that are merged have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecorderSettings {
+    /// The planned length of the measured window.
+    pub window: Duration,
+    /// The length of the warm-up.
+    pub warm_up: Duration,
+    /// The lag above which an arrival or a tick is late.
+    pub late_bound: Duration,
+    /// True for users, who have no schedule to be late against.
+    pub closed: bool,
+    /// True for journeys.
+    pub journeys: bool,
+    /// True if each right answer is kept.
+    pub keeps_answers: bool,
+}
+
 /// The whole measurement of one workload.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Measurement {
+    /// The settings of its recorder.
+    pub settings: RecorderSettings,
     /// The length of the measured window; shorter than planned if the run was stopped.
     pub window: Duration,
     /// True if the run was stopped before its window ended.
@@ -195,8 +219,8 @@ pub struct Measurement {
     pub late: u64,
     /// Those among the late that had to wait for a connection.
     pub late_for_connection: u64,
-    /// Those among the late and the unsent that were caused on the generator's side.
-    pub ours: OurDelays,
+    /// The delays among the late and the unsent that may have been caused on the generator's side.
+    pub delays: AttributedDelays,
     /// Those among the unsent that were given up because the run was ended early.
     pub given_up: u64,
     /// Errors that are the system's for certain.
@@ -248,16 +272,23 @@ impl Measurement {
         self.scheduled - self.started
     }
 
+    /// Returns the delays among the late and the unsent that were caused on the generator's side.
+    pub fn ours(&self) -> OurDelays {
+        self.delays.ours(&self.service)
+    }
+
     /// Returns the number of arrivals that were never sent because the system held every connection.
     pub fn unsent_by_system(&self) -> u64 {
-        let others = self.given_up + self.ours.generator.unsent + self.ours.pool.unsent;
+        let ours = self.ours();
+        let others = self.given_up + ours.generator.unsent + ours.pool.unsent;
         self.unsent().saturating_sub(others)
     }
 
     /// Returns the number of errors that are the system's for certain, refusals not included. One that was late because
     /// of the generator's side and overlapped an absence is subtracted twice: too few is safe, too many is not.
     pub fn errors_by_system(&self) -> u64 {
-        let ours = self.ours.generator.timed_out + self.ours.pool.timed_out;
+        let ours = self.ours();
+        let ours = ours.generator.timed_out + ours.pool.timed_out;
         self.certain_errors.others.saturating_sub(ours) + self.unsent_by_system()
     }
 
@@ -271,7 +302,7 @@ impl Measurement {
 
 /// Errors that are the system's for certain: none of them may be due to a lack of ports or descriptors on this machine,
 /// or to an absence of the generator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertainErrors {
     /// Requests that were refused with a 429 of the right shape.
     pub refused: u64,
@@ -284,11 +315,8 @@ pub struct Recorder {
     from: Moment,
     to: Moment,
     late_bound_ns: u64,
-    closed: bool,
-    journeys: bool,
     /// True once the run was ended early: the system is not the reason for arrivals that are given up from then on.
     cut: bool,
-    keeps_answers: bool,
     attribution: Attribution,
     measurement: Measurement,
 }
@@ -305,29 +333,33 @@ impl Recorder {
             service: Distribution::default(),
             certain: Distribution::default(),
         });
-        let measurement =
-            Measurement { window, timeline: Timeline::new(window), steps: steps.collect(), ..Measurement::default() };
+        let measurement = Measurement {
+            settings: RecorderSettings { window, late_bound, ..RecorderSettings::default() },
+            window,
+            timeline: Timeline::new(window),
+            steps: steps.collect(),
+            ..Measurement::default()
+        };
         Self {
             from: Moment::from_ns(u64::MAX),
             to: Moment::from_ns(u64::MAX),
             late_bound_ns: late_bound.as_nanos() as u64,
-            closed: false,
-            journeys: false,
             cut: false,
-            keeps_answers: false,
             attribution: Attribution::new(1, late_bound.as_nanos() as u64),
             measurement,
         }
     }
 
     /// Sets the workload to closed: users have no schedule to be late against, so that lag is the timer's.
-    pub fn of_users(self) -> Self {
-        Self { closed: true, ..self }
+    pub fn of_users(mut self) -> Self {
+        self.measurement.settings.closed = true;
+        self
     }
 
     /// Sets the arrivals to journeys, whose steps are recorded by [`Recorder::record_step`].
-    pub fn of_journeys(self) -> Self {
-        Self { journeys: true, ..self }
+    pub fn of_journeys(mut self) -> Self {
+        self.measurement.settings.journeys = true;
+        self
     }
 
     /// Sets the number of connections of the workload.
@@ -337,6 +369,7 @@ impl Recorder {
 
     /// Makes room for the seconds of a warm-up before the window.
     pub fn with_warm_up(mut self, warm_up: Duration) -> Self {
+        self.measurement.settings.warm_up = warm_up;
         self.measurement.timeline = self.measurement.timeline.with_warm_up(warm_up);
         self
     }
@@ -344,7 +377,7 @@ impl Recorder {
     /// Keeps each right answer, with room for so many, and a tenth more, before recording allocates.
     pub fn keeping_answers(mut self, expected: usize) -> Self {
         self.measurement.answers.reserve(expected + expected / 10 + 1);
-        self.keeps_answers = true;
+        self.measurement.settings.keeps_answers = true;
         self
     }
 
@@ -364,7 +397,7 @@ impl Recorder {
     pub fn scheduled(&mut self, step: usize, intended: Moment) {
         if self.is_measured(intended) {
             self.measurement.scheduled += 1;
-            if !self.journeys {
+            if !self.settings().journeys {
                 self.measurement.steps[step].scheduled += 1;
             }
             let offset_ns = intended.ns_since(self.from);
@@ -388,7 +421,7 @@ impl Recorder {
                 let lag_ns = now.ns_since(tick);
                 let late = lag_ns > self.late_bound_ns;
                 self.measurement.timeline.tick(tick.ns_since(self.from), late);
-                if self.closed {
+                if self.settings().closed {
                     self.measurement.lag.record(lag_ns);
                     self.measurement.late += u64::from(late);
                 }
@@ -418,8 +451,9 @@ impl Recorder {
         let start =
             Start { intended: sample.intended, handed: sample.handed, waited: sample.waited, actual: sample.actual };
         let timed_out = sample.outcome == Outcome::TimedOut;
-        let late_by_generator = !self.closed
-            && self.attribution.started(sample.connection, start, sample.service_ns(), timed_out, measured);
+        let RecorderSettings { closed, journeys, keeps_answers, .. } = self.settings();
+        let late_by_generator =
+            !closed && self.attribution.started(sample.connection, start, sample.service_ns(), timed_out, measured);
         let measurement = &mut self.measurement;
         if !measured {
             if sample.intended < self.from {
@@ -430,13 +464,13 @@ impl Recorder {
         }
         measurement.started += 1;
         measurement.outcomes.add(sample.outcome);
-        let mut step = measurement.steps.get_mut(sample.step).filter(|_| !self.journeys);
+        let mut step = measurement.steps.get_mut(sample.step).filter(|_| !journeys);
         if let Some(step) = &mut step {
             step.outcomes.add(sample.outcome);
         }
         let offset_ns = sample.intended.ns_since(self.from);
         let mut late = false;
-        if !self.closed {
+        if !closed {
             let lag_ns = sample.lag_ns();
             measurement.lag.record(lag_ns);
             late = lag_ns > self.late_bound_ns;
@@ -452,7 +486,7 @@ impl Recorder {
         let away_ns = measurement.timer.away_ns(from, sample.end, self.late_bound_ns);
         if sample.outcome == Outcome::Ok {
             measurement.answer_bytes += sample.answer_bytes;
-            if self.keeps_answers {
+            if keeps_answers {
                 measurement.answers.push(RightAnswer { at_ns: offset_ns, response_ns: sample.response_ns() });
             }
             measurement.response.record(sample.response_ns());
@@ -561,13 +595,17 @@ impl Recorder {
 
     /// Returns the measurement, once every sample is in.
     pub fn finish(&mut self, generator: GeneratorUse) -> Measurement {
-        let ours = self.attribution.ours(&self.measurement.service);
-        Measurement { generator, ours, ..std::mem::take(&mut self.measurement) }
+        let delays = self.attribution.delays();
+        Measurement { generator, delays, ..std::mem::take(&mut self.measurement) }
     }
 
     /// Returns the moment at which the window ends, or has ended.
     pub fn window_end(&self) -> Moment {
         self.to
+    }
+
+    const fn settings(&self) -> RecorderSettings {
+        self.measurement.settings
     }
 
     fn is_measured(&self, intended: Moment) -> bool {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::distribution::Distribution;
 use super::outcome::Outcome;
+use crate::error::{Error, Result};
 
 /// A part of the measured window, and the rate of arrivals that is planned in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
     /// Its beginning, from that of the window.
     pub begin: Duration,
@@ -19,7 +22,7 @@ pub struct Segment {
 }
 
 /// The measurement of one segment, by intended start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SegmentMeasurement {
     /// The plan.
     pub segment: Segment,
@@ -32,7 +35,7 @@ pub struct SegmentMeasurement {
 }
 
 /// The segments of a window, in order and without gaps. Recording allocates nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Segments(Vec<SegmentMeasurement>);
 
 impl Segments {
@@ -62,6 +65,22 @@ impl Segments {
                 one.response.record(response_ns);
             }
         }
+    }
+
+    /// Adds what another part of the run recorded in the same segments.
+    ///
+    /// # Errors
+    /// If the segments are others.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if !self.iter().map(|one| one.segment).eq(other.iter().map(|one| one.segment)) {
+            return Err(Error::new("merging measurements: the segments of their rate profiles differ"));
+        }
+        for (one, other) in self.0.iter_mut().zip(&other.0) {
+            one.scheduled += other.scheduled;
+            one.started += other.started;
+            one.response.merge(&other.response)?;
+        }
+        Ok(())
     }
 
     /// Returns the measurements, in the order of time.

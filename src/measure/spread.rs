@@ -1,7 +1,9 @@
 //! Least and greatest value and mean of a quantity, exact.
 
+use serde::{Deserialize, Serialize};
+
 /// A summary of a quantity's values, which are not kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteSpread {
     count: u64,
     sum: u64,
@@ -16,6 +18,16 @@ impl ByteSpread {
         self.max = self.max.max(value);
         self.count += 1;
         self.sum += value;
+    }
+
+    /// Adds the values of another summary.
+    pub fn merge(&mut self, other: &Self) {
+        if other.count > 0 {
+            self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
+            self.max = self.max.max(other.max);
+            self.count += other.count;
+            self.sum += other.sum;
+        }
     }
 
     /// Returns the least and the greatest value; `None` without any.

@@ -1,5 +1,7 @@
 //! Counts by kind, for a handful of kinds.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The number of occurrences of each kind. A look-up is a linear search: there are few kinds, and the first is the
 /// usual one.
 #[derive(Clone, Debug)]
@@ -16,9 +18,18 @@ impl<T> Default for Tally<T> {
 impl<T: Copy + Ord> Tally<T> {
     /// Counts one of `kind`.
     pub fn add(&mut self, kind: T) {
+        self.add_many(kind, 1);
+    }
+
+    /// Adds the occurrences of another tally.
+    pub fn merge(&mut self, other: &Self) {
+        other.entries.iter().for_each(|(kind, count)| self.add_many(*kind, *count));
+    }
+
+    fn add_many(&mut self, kind: T, more: u64) {
         match self.entries.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => self.entries.push((kind, 1)),
+            Some((_, count)) => *count += more,
+            None => self.entries.push((kind, more)),
         }
     }
 
@@ -37,5 +48,20 @@ impl<T: Copy + Ord> Tally<T> {
         let mut entries = self.entries.clone();
         entries.sort_unstable_by_key(|(kind, _)| *kind);
         entries
+    }
+}
+
+impl<T: Copy + Ord + Serialize> Serialize for Tally<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.sorted().serialize(serializer)
+    }
+}
+
+impl<'de, T: Copy + Ord + Deserialize<'de>> Deserialize<'de> for Tally<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut tally = Self::default();
+        let entries = Vec::<(T, u64)>::deserialize(deserializer)?;
+        entries.into_iter().for_each(|(kind, count)| tally.add_many(kind, count));
+        Ok(tally)
     }
 }

@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-use super::distribution::{Quantile, encode};
+use super::distribution::{self, Quantile, encode};
 use super::outcome::Outcome;
+use crate::error::{Context as _, Result};
 
 /// The largest share of arrivals without the right answer in a steady second.
 pub const MAX_WRONG_SHARE: f64 = 0.01;
 
 /// One second.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Second {
     /// Arrivals with an intended start in it.
     pub scheduled: u64,
@@ -26,6 +28,7 @@ pub struct Second {
     pub started: u64,
     /// Those among them that got the right answer.
     pub ok: u64,
+    #[serde(serialize_with = "distribution::serialize", deserialize_with = "distribution::deserialize")]
     response_us: Histogram<u32>,
 }
 
@@ -39,7 +42,7 @@ pub enum Steady {
 }
 
 /// The measured window, second by second, and the warm-up before it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Timeline {
     seconds: Vec<Second>,
     /// The number of whole seconds: the window may end amid its last.
@@ -100,6 +103,16 @@ impl Timeline {
         }
     }
 
+    /// Adds what another part of the run recorded. A second that only one of them reached is as that one has it.
+    ///
+    /// # Errors
+    /// If that one has a sample beyond the bounds of this one: it was read, and the suite did not write it.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.whole = self.whole.max(other.whole);
+        merge(&mut self.seconds, &other.seconds)?;
+        merge(&mut self.warm_up, &other.warm_up)
+    }
+
     /// Returns the window's seconds in order.
     pub fn seconds(&self) -> &[Second] {
         &self.seconds
@@ -130,6 +143,14 @@ impl Timeline {
     }
 }
 
+fn merge(seconds: &mut Vec<Second>, others: &[Second]) -> Result<()> {
+    for (second, other) in seconds.iter_mut().zip(others) {
+        second.merge(other)?;
+    }
+    seconds.extend_from_slice(others.get(seconds.len()..).unwrap_or_default());
+    Ok(())
+}
+
 fn seconds(length: Duration) -> Vec<Second> {
     let count = length.as_nanos().div_ceil(1_000_000_000) as usize;
     // The arguments are constants within the library's bounds.
@@ -145,6 +166,16 @@ impl Second {
             self.ok += 1;
             self.response_us.saturating_record(response_ns / 1_000);
         }
+    }
+
+    fn merge(&mut self, other: &Self) -> Result<()> {
+        self.scheduled += other.scheduled;
+        self.late_by_generator += other.late_by_generator;
+        self.ticks += other.ticks;
+        self.late_ticks += other.late_ticks;
+        self.started += other.started;
+        self.ok += other.ok;
+        self.response_us.add(&other.response_us).context(|| "merging two seconds".to_owned())
     }
 
     fn is_steady(&self, quantile: Quantile, limit: Duration) -> bool {

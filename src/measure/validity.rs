@@ -105,6 +105,8 @@ pub enum Invalid {
     Saturated {
         /// The share of the window in which it ran, 0 to 1.
         busy_share: f64,
+        /// The number of its threads, of which this is the busiest.
+        threads: usize,
     },
     /// Other processes, or the host, took the CPU that the run needed.
     Starved(Taken),
@@ -201,12 +203,16 @@ impl fmt::Display for Invalid {
                 "{undeclared} of {of} handshakes were full instead of resumed, or resumed instead of full (check how \
                  the peer issues session tickets, or choose another --resumption)"
             ),
-            Self::Saturated { busy_share } => {
-                write!(
-                    f,
-                    "the generator's thread was on a CPU for {:.0}% of the window: it was the bottleneck",
-                    busy_share * 100.0
-                )
+            Self::Saturated { busy_share, threads } => {
+                let percent = busy_share * 100.0;
+                match threads {
+                    0 | 1 => write!(f, "the generator's thread was on a CPU for {percent:.0}% of the window")?,
+                    _ => write!(
+                        f,
+                        "one of the generator's {threads} threads was on a CPU for {percent:.0}% of the window"
+                    )?,
+                }
+                f.write_str(": it was the bottleneck")
             }
             Self::Starved(taken) => taken.fmt(f),
             Self::Throttled(stopped) => stopped.fmt(f),
@@ -300,7 +306,7 @@ pub fn judge(
     if measurement.response.count() == 0 {
         reasons.push(Invalid::NothingMeasured);
     }
-    let (ours, away) = (measurement.ours, Away::of(measurement));
+    let (ours, away) = (measurement.ours(), Away::of(measurement));
     // A client that sends one request after another waits for itself, however many connections there are.
     let pool = if punctuality.of == Timed::BusyClients { Delays::default() } else { ours.pool };
     let (unsent, for_connection) = (ours.generator.unsent + pool.unsent, pool.unsent);
@@ -317,7 +323,9 @@ pub fn judge(
         reasons.extend(lag(late, pool.late, measurement.lag.count(), None, punctuality.of));
     }
     let timer = &measurement.timer;
-    reasons.extend(lag(timer.late, 0, timer.lag.count(), None, Timed::Ticks));
+    // Each thread's timer: the others must not hide one that did not run.
+    let ticks = timer.worst();
+    reasons.extend(lag(ticks.late, 0, ticks.of, None, Timed::Ticks));
     if let Some(within) = decisive_span {
         let seconds = measurement.timeline.seconds();
         let seconds = &seconds[..seconds.len().min(within.as_secs_f64().ceil() as usize)];
@@ -338,7 +346,7 @@ pub fn judge(
     }
     let busy_share = measurement.generator.busy_share();
     if busy_share > MAX_BUSY_SHARE {
-        reasons.push(Invalid::Saturated { busy_share });
+        reasons.push(Invalid::Saturated { busy_share, threads: measurement.generator.threads() });
     }
     reasons.extend(work.iter().filter(|work| work.claimed != work.found).cloned().map(Invalid::Work));
     reasons
@@ -407,8 +415,11 @@ mod tests {
         let partial = Measurement { partial: true, ..good() };
         assert_eq!(judged(&partial, &[]), [Invalid::Partial]);
 
-        let ours =
-            |generator: Delays, pool| Measurement { scheduled: 2_001, ours: OurDelays { generator, pool }, ..good() };
+        let ours = |generator: Delays, pool| Measurement {
+            scheduled: 2_001,
+            delays: OurDelays { generator, pool }.into(),
+            ..good()
+        };
         let one_unsent = Delays { unsent: 1, ..Delays::default() };
         let unsent = |for_connection| Invalid::Unsent { unsent: 1, for_connection, scheduled: 2_001, away: NOT_AWAY };
         assert_eq!(judged(&ours(one_unsent, Delays::default()), &[]), [unsent(0)]);
@@ -425,11 +436,12 @@ mod tests {
     fn sequential_clients_may_wait_for_their_own_requests() {
         let busy = Punctuality { bound: BOUND, of: Timed::BusyClients };
         let delays = |late, unsent| Delays { late, unsent, timed_out: 0 };
-        let waiting = Measurement { ours: OurDelays { generator: delays(20, 0), pool: delays(480, 5) }, ..good() };
+        let waiting =
+            Measurement { delays: OurDelays { generator: delays(20, 0), pool: delays(480, 5) }.into(), ..good() };
         assert_eq!(judge(&waiting, &[], busy, None), []);
         assert_eq!(judge(&waiting, &[], ARRIVALS, None).len(), 2);
         // The generator's own lateness counts in either case.
-        let late = Measurement { ours: OurDelays { generator: delays(21, 0), pool: delays(0, 0) }, ..good() };
+        let late = Measurement { delays: OurDelays { generator: delays(21, 0), pool: delays(0, 0) }.into(), ..good() };
         assert_eq!(judge(&late, &[], busy, None).len(), 1);
     }
 
@@ -474,7 +486,7 @@ mod tests {
                 run.timeline.late(offset_ns, true);
             }
         }
-        run.ours.generator.late = 10;
+        run.delays.generator.late = 10;
         assert_eq!(judge(&run, &[], ARRIVALS, None), []);
         let reasons = judge(&run, &[], ARRIVALS, Some(Duration::from_millis(1_500)));
         let [Invalid::Lag { late: 10, timed: 200, within, .. }] = reasons[..] else { panic!("{reasons:?}") };
@@ -514,7 +526,9 @@ mod tests {
         let unsent =
             |for_connection| Invalid::Unsent { unsent: 9, for_connection, scheduled: 90, away: Away::default() };
         let stopped = Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 };
-        for reason in [lag(0), unsent(0), Invalid::Saturated { busy_share: 1.0 }, Invalid::Throttled(stopped)] {
+        for reason in
+            [lag(0), unsent(0), Invalid::Saturated { busy_share: 1.0, threads: 1 }, Invalid::Throttled(stopped)]
+        {
             assert!(reason.is_ours(), "{reason}");
         }
         // More connections are needed, or the system failed, or nobody knows.

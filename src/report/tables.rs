@@ -215,8 +215,12 @@ fn environment(summary: &Summary) -> Table {
         (
             "generator",
             format!(
-                "{:.2} s of CPU in the window, its thread {:.1}% busy; {}; {}",
+                "{:.2} s of CPU in the window, {} {:.1}% busy; {}; {}",
                 generator.window_cpu_s,
+                match generator.threads {
+                    ..=1 => "its thread".to_owned(),
+                    threads => format!("the busiest of its {threads} threads"),
+                },
                 generator.busy_share * 100.0,
                 generator.scheduling,
                 generator.tls

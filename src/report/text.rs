@@ -376,14 +376,20 @@ fn spread(facts: &SpreadFacts) -> String {
     if facts.min == facts.max { facts.min.to_string() } else { format!("{} to {}", facts.min, facts.max) }
 }
 
+/// Names the generator's busiest thread.
+fn busiest(threads: u64) -> String {
+    if threads > 1 { format!("the busiest of {threads} threads") } else { "thread".to_owned() }
+}
+
 fn generator(text: &mut String, summary: &Summary) {
     let generator = &summary.generator;
     row(
         text,
         "generator",
         &format!(
-            "CPU {:.2} s in the window (thread {:.1}% busy); opening {:.2} s CPU in {:.1} s; {}; {}",
+            "CPU {:.2} s in the window ({} {:.1}% busy); opening {:.2} s CPU in {:.1} s; {}; {}",
             generator.window_cpu_s,
+            busiest(generator.threads),
             generator.busy_share * 100.0,
             generator.opening_cpu_s,
             generator.opening_s,

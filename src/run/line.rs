@@ -1,6 +1,6 @@
 //! A line: the connection of one client to one peer, kept, opened again after a loss, or new for each arrival.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::wiring::Wiring;
@@ -19,7 +19,7 @@ const LONGEST_GREETING: usize = 64 * 1024;
 
 /// The connection of one client to one peer.
 pub struct Line {
-    peer: Rc<Peer>,
+    peer: Arc<Peer>,
     /// Boxed, so that an idle worker is cheap to move.
     connection: Option<Box<Connection>>,
     /// True if no request was sent on the connection yet.
@@ -30,7 +30,7 @@ pub struct Line {
 
 impl Line {
     /// Makes a line without a connection.
-    pub fn to(peer: Rc<Peer>) -> Self {
+    pub fn to(peer: Arc<Peer>) -> Self {
         Self { peer, connection: None, fresh: false, opening: None }
     }
 

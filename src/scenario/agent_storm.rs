@@ -3,7 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
 use super::audit::{AuditCheck, AuditRows};
+use super::divisible::{self, Divisible};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
@@ -103,8 +107,29 @@ pub struct AgentStorm {
 #[derive(Default)]
 struct Recovery {
     began: Cell<Option<Moment>>,
+    /// The number of agents that are back.
     back: Cell<u64>,
-    complete: Cell<Option<Moment>>,
+    /// The moment at which the latest of them was.
+    latest: Cell<Moment>,
+}
+
+/// What a shard saw: moments in nanoseconds since the start of the run.
+#[derive(Serialize, Deserialize)]
+struct Notes {
+    accepted: u64,
+    polled: u64,
+    began_ns: Option<u64>,
+    latest_ns: u64,
+    /// The agents with an accepted heartbeat, counted from 0, and the start of the last one of each.
+    last_accepted_ns: Vec<(u64, u64)>,
+}
+
+impl Recovery {
+    /// Returns the time from the first reconnect until all agents were back; `None` if they are not.
+    fn span(&self, agents: u64) -> Option<Duration> {
+        let began = self.began.get().filter(|_| self.back.get() == agents)?;
+        Some(self.latest.get() - began)
+    }
 }
 
 impl AgentStorm {
@@ -139,8 +164,8 @@ impl AgentStorm {
         if first {
             let back = self.recovery.back.get() + 1;
             self.recovery.back.set(back);
-            if back == self.agents {
-                self.recovery.complete.set(Some(Moment::now()));
+            if self.fleet == Fleet::Restart {
+                self.recovery.latest.set(Moment::now());
             }
         }
     }
@@ -216,6 +241,10 @@ impl Scenario for AgentStorm {
         Outcome::Ok
     }
 
+    fn divisible(&self) -> Option<&dyn Divisible> {
+        Some(self)
+    }
+
     fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::refresh_fleet(database, self.agents)?;
         let rows = |name, action, path| AuditRows { name, action, path, status: 200 };
@@ -248,13 +277,14 @@ impl Scenario for AgentStorm {
     }
 
     fn decisive_span(&self) -> Option<Duration> {
-        let recovery = &self.recovery;
-        recovery.complete.get().zip(recovery.began.get()).map(|(complete, began)| complete - began)
+        self.recovery.span(self.agents)
     }
 
     fn observations(&self, measurement: &Measurement) -> Vec<Observation> {
-        let Some(began) = self.recovery.began.get() else { return Vec::new() };
-        let recovered = self.recovery.complete.get().map(|complete| complete - began);
+        if self.recovery.began.get().is_none() {
+            return Vec::new();
+        }
+        let recovered = self.recovery.span(self.agents);
         let observe =
             |name, span: Option<Duration>| Observation { name, value: span.map_or(Value::Never, Value::Duration) };
         let mut observations = vec![
@@ -290,6 +320,53 @@ impl AgentStorm {
             })
         });
         Ok(updated.count() as u64)
+    }
+}
+
+impl Divisible for AgentStorm {
+    fn instance(&self) -> Box<dyn Scenario + Send> {
+        Box::new(Self {
+            fleet: self.fleet,
+            agents: self.agents,
+            heartbeats: self.heartbeats.clone(),
+            poll: self.poll.clone(),
+            last_accepted: (0..self.agents).map(|_| Cell::default()).collect(),
+            accepted: Cell::new(0),
+            polled: Cell::new(0),
+            recovery: Recovery::default(),
+            check: RefCell::default(),
+        })
+    }
+
+    fn notes(&self, start: Moment) -> Json {
+        let last = self.last_accepted.iter().map(Cell::get).zip(0..);
+        let accepted = last.filter(|(last, _)| *last != Moment::default());
+        divisible::write(&Notes {
+            accepted: self.accepted.get(),
+            polled: self.polled.get(),
+            began_ns: self.recovery.began.get().map(|began| began.ns_since(start)),
+            latest_ns: self.recovery.latest.get().ns_since(start),
+            last_accepted_ns: accepted.map(|(last, agent)| (agent, last.ns_since(start))).collect(),
+        })
+    }
+
+    fn absorb(&self, notes: &Json, start: Moment) -> Result<()> {
+        let notes: Notes = divisible::read(notes)?;
+        let at = |ns| start + Duration::from_nanos(ns);
+        self.accepted.set(self.accepted.get() + notes.accepted);
+        self.polled.set(self.polled.get() + notes.polled);
+        let recovery = &self.recovery;
+        recovery.began.set(recovery.began.get().into_iter().chain(notes.began_ns.map(at)).min());
+        recovery.latest.set(recovery.latest.get().max(at(notes.latest_ns)));
+        for (agent, ns) in notes.last_accepted_ns {
+            // An index beyond the fleet is of another run, which the caller has refused.
+            let Some(last) = usize::try_from(agent).ok().and_then(|agent| self.last_accepted.get(agent)) else {
+                continue;
+            };
+            recovery.back.set(recovery.back.get() + u64::from(last.get() == Moment::default()));
+            last.set(last.get().max(at(ns)));
+        }
+        Ok(())
     }
 }
 

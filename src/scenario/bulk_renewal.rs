@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::audit::{self, AuditCheck, AuditRows};
+use super::divisible::{self, Divisible};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
@@ -67,7 +69,7 @@ pub struct BulkRenewal {
 }
 
 /// Sums over all answers.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Seen {
     matched: u64,
     enqueued: u64,
@@ -133,6 +135,17 @@ impl BulkRenewal {
 }
 
 impl Seen {
+    fn merge(&mut self, other: &Self) {
+        self.matched += other.matched;
+        self.enqueued += other.enqueued;
+        self.skipped += other.skipped;
+        self.failed += other.failed;
+        self.largest_match = self.largest_match.max(other.largest_match);
+        self.answers += other.answers;
+        self.without_work += other.without_work;
+        self.slowest_each = self.slowest_each.max(other.slowest_each);
+    }
+
     fn add(&mut self, reply: &Reply, took: Duration) {
         if let Ok(enqueued @ 1..) = u32::try_from(reply.total_enqueued) {
             self.slowest_each = self.slowest_each.max(took / enqueued);
@@ -185,6 +198,10 @@ impl Scenario for BulkRenewal {
             }
         };
         if right { Outcome::Ok } else { Outcome::Wrong }
+    }
+
+    fn divisible(&self) -> Option<&dyn Divisible> {
+        Some(self)
     }
 
     fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
@@ -243,6 +260,22 @@ impl Scenario for BulkRenewal {
             ]);
         }
         observations
+    }
+}
+
+impl Divisible for BulkRenewal {
+    /// Makes an instance whose batches are its own, as the numbers of its arrivals are.
+    fn instance(&self) -> Box<dyn Scenario + Send> {
+        Box::new(Self::new(self.selection, &self.host, &self.token))
+    }
+
+    fn notes(&self, _start: Moment) -> Json {
+        divisible::write(&*self.seen.borrow())
+    }
+
+    fn absorb(&self, notes: &Json, _start: Moment) -> Result<()> {
+        self.seen.borrow_mut().merge(&divisible::read(notes)?);
+        Ok(())
     }
 }
 

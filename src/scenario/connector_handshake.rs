@@ -5,7 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use super::connector_kind::ConnectorKind;
+use super::divisible::{self, Divisible};
 use super::rotation::{Rotations, Sighting};
 use super::{Claim, Scenario, unwanted};
 use crate::clock::Moment;
@@ -154,6 +157,11 @@ impl Scenario for ConnectorHandshake {
         }
     }
 
+    /// Rotations are watched by one thread, which knows all connections in the order of their handshakes.
+    fn divisible(&self) -> Option<&dyn Divisible> {
+        self.rotated.is_none().then_some(self)
+    }
+
     fn begin_check(&self, _database: &mut crate::database::DatabaseClient) -> Result<()> {
         Ok(())
     }
@@ -176,6 +184,23 @@ impl Scenario for ConnectorHandshake {
             observations.push(Observation { name, value: Value::Count(measurement.closed_first) });
         }
         observations
+    }
+}
+
+impl Divisible for ConnectorHandshake {
+    fn instance(&self) -> Box<dyn Scenario + Send> {
+        let (kind, offer, request) = (self.kind, self.offer, self.request.clone());
+        Box::new(Self { kind, offer, request, connections: Cell::new(0), rotated: None })
+    }
+
+    fn notes(&self, _start: Moment) -> Json {
+        divisible::write(&self.connections.get())
+    }
+
+    fn absorb(&self, notes: &Json, _start: Moment) -> Result<()> {
+        let connections: u64 = divisible::read(notes)?;
+        self.connections.set(self.connections.get() + connections);
+        Ok(())
     }
 }
 

@@ -1,8 +1,12 @@
 //! `issuance_acceptance`: certctl accepts certificates that are to be managed.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
+use super::divisible::{self, Divisible};
 use super::{Claim, Scenario, audit, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
@@ -43,6 +47,8 @@ pub struct Issuance {
     prefix: String,
     template: Template,
     accepted: Cell<u64>,
+    /// The prefixes of the names that shards in other processes gave their certificates.
+    prefixes_of_others: RefCell<BTreeSet<String>>,
     expected: RefCell<Vec<u8>>,
 }
 
@@ -57,7 +63,17 @@ impl Issuance {
             r#"{{"name":"{name}","common_name":"{name}","sans":["{name}"],"environment":"loadtest","issuer_id":"iss-local","owner_id":"o-alice","team_id":"t-platform","renewal_policy_id":"rp-standard","expires_at":"{expires_at}","tags":{{"source":"certctl-bench","run":"{run}"}}}}"#
         );
         let template = Template::new(encode(Method::Post, PATH, host, Some(token), &body), SLOT);
-        Self { prefix, template, accepted: Cell::new(0), expected: RefCell::default() }
+        Self::with(prefix, template)
+    }
+
+    fn with(prefix: String, template: Template) -> Self {
+        Self {
+            prefix,
+            template,
+            accepted: Cell::new(0),
+            prefixes_of_others: RefCell::default(),
+            expected: RefCell::default(),
+        }
     }
 
     /// Returns a name that no other run has: the time in milliseconds and the process, in base 36.
@@ -119,6 +135,10 @@ impl Scenario for Issuance {
         Outcome::Ok
     }
 
+    fn divisible(&self) -> Option<&dyn Divisible> {
+        Some(self)
+    }
+
     fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         seed::clean_issued(database)?;
         Ok(())
@@ -126,12 +146,36 @@ impl Scenario for Issuance {
 
     fn finish_check(&self, unanswered: u64, database: &mut DatabaseClient) -> Result<Vec<Work>> {
         let sql = "SELECT count(*) FROM managed_certificates WHERE name LIKE $1";
-        let found = audit::number(database, "the certificates posted", sql, &format!("{}%", self.prefix))?;
+        let others = self.prefixes_of_others.borrow();
+        let mut found = 0;
+        for prefix in others.iter().chain([&self.prefix]) {
+            found += audit::number(database, "the certificates posted", sql, &format!("{prefix}%"))?;
+        }
         Ok(vec![Work::counted("certificates created", self.accepted.get(), found, unanswered, "SQL")])
     }
 
     fn claims(&self) -> Vec<Claim> {
         vec![Claim { name: "certificates created", counter: "certificates_created", claimed: self.accepted.get() }]
+    }
+}
+
+impl Divisible for Issuance {
+    /// Makes an instance with the same names: the numbers of arrivals distinguish the certificates of all shards.
+    fn instance(&self) -> Box<dyn Scenario + Send> {
+        Box::new(Self::with(self.prefix.clone(), self.template.clone()))
+    }
+
+    fn notes(&self, _start: Moment) -> Value {
+        divisible::write(&(self.accepted.get(), &self.prefix))
+    }
+
+    fn absorb(&self, notes: &Value, _start: Moment) -> Result<()> {
+        let (accepted, prefix): (u64, String) = divisible::read(notes)?;
+        self.accepted.set(self.accepted.get() + accepted);
+        if prefix != self.prefix {
+            self.prefixes_of_others.borrow_mut().insert(prefix);
+        }
+        Ok(())
     }
 }
 

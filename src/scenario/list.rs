@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use serde_json::Value as Json;
+
 use super::audit::{AuditCheck, AuditRows};
+use super::divisible::{self, Divisible};
 use super::{Claim, Scenario, issuance, unwanted};
 use crate::clock::Moment;
 use crate::database::DatabaseClient;
@@ -222,6 +225,10 @@ impl Scenario for List {
         outcome
     }
 
+    fn divisible(&self) -> Option<&dyn Divisible> {
+        Some(self)
+    }
+
     fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
         let rows = |name, status| AuditRows { name, action: "api_get", path: issuance::PATH, status };
         let kinds = vec![rows("audit rows of pages", 200), rows("audit rows of unchanged pages", 304)];
@@ -257,6 +264,28 @@ impl Scenario for List {
             }
         };
         vec![Observation { name, value }]
+    }
+}
+
+impl Divisible for List {
+    /// Makes an instance that walks through the pages on its own.
+    fn instance(&self) -> Box<dyn Scenario + Send> {
+        Box::new(Self::new(self.variant, &self.host, &self.token))
+    }
+
+    fn notes(&self, _start: Moment) -> Json {
+        let walk = self.walk.borrow();
+        divisible::write(&[self.answered.get(), self.not_modified.get(), walk.deepest, walk.advanced])
+    }
+
+    fn absorb(&self, notes: &Json, _start: Moment) -> Result<()> {
+        let [answered, not_modified, deepest, advanced]: [u64; 4] = divisible::read(notes)?;
+        self.answered.set(self.answered.get() + answered);
+        self.not_modified.set(self.not_modified.get() + not_modified);
+        let mut walk = self.walk.borrow_mut();
+        walk.deepest = walk.deepest.max(deepest);
+        walk.advanced += advanced;
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod bulk_renewal;
 pub mod connector_handshake;
 pub mod connector_kind;
 pub mod deploy_loop;
+pub mod divisible;
 pub mod f5_deploy;
 pub mod issuance;
 pub mod job_drain;
@@ -34,6 +35,7 @@ use crate::measure::{Measurement, Outcome};
 use crate::wire::handshake::Record;
 use crate::wire::http1::Response;
 use crate::wire::request::Method;
+use divisible::Divisible;
 use journey::Journeys;
 
 /// A few kinds of request, sent again and again.
@@ -76,6 +78,12 @@ pub trait Scenario: 'static {
     /// Returns its journeys, if its arrivals begin journeys and not single requests: then [`Self::encode`] and
     /// [`Self::judge`] are not called.
     fn journeys(&self) -> Option<&dyn Journeys> {
+        None
+    }
+
+    /// Returns its division among shards; `None` if its requests depend on what other connections were answered, so
+    /// that only one generator thread can send them.
+    fn divisible(&self) -> Option<&dyn Divisible> {
         None
     }
 

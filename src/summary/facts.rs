@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::generator::{GeneratorUse, peak_rss_bytes};
+use crate::measure::generator::GeneratorUse;
 use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
 use crate::measure::segment::Segment;
@@ -247,7 +247,7 @@ pub struct DistributionFacts {
 pub struct GeneratorFacts {
     /// CPU time of the process within the window, in seconds.
     pub window_cpu_s: f64,
-    /// The share of the window in which the generator's thread was on a CPU, 0 to 1.
+    /// The share of the window in which the generator's thread was on a CPU, 0 to 1: of several the busiest one.
     pub busy_share: f64,
     /// CPU time of the process while connections were opened, in seconds.
     pub opening_cpu_s: f64,
@@ -265,8 +265,16 @@ pub struct GeneratorFacts {
     pub requests: u64,
     /// The kernel's scheduling of the generator's thread.
     pub scheduling: Cow<'static, str>,
+    /// The number of its threads, each of which has a shard of the load.
+    #[serde(default = "one")]
+    pub threads: u64,
     /// The TLS library.
     pub tls: Cow<'static, str>,
+}
+
+/// The number of threads of runs from before there could be several.
+fn one() -> u64 {
+    1
 }
 
 /// The unit of a threshold's limit.
@@ -420,6 +428,7 @@ pub(super) fn segments(measurement: &Measurement) -> Vec<SegmentFacts> {
 
 impl ArrivalCounts {
     pub(super) fn of(measurement: &Measurement) -> Self {
+        let ours = measurement.ours();
         Self {
             warm_up: measurement.warm_up_arrivals,
             scheduled: measurement.scheduled,
@@ -427,8 +436,8 @@ impl ArrivalCounts {
             late: measurement.late,
             late_for_connection: measurement.late_for_connection,
             unsent: measurement.unsent(),
-            by_generator: measurement.ours.generator.late + measurement.ours.generator.unsent,
-            by_too_few_connections: measurement.ours.pool.late + measurement.ours.pool.unsent,
+            by_generator: ours.generator.late + ours.generator.unsent,
+            by_too_few_connections: ours.pool.late + ours.pool.unsent,
             later: measurement.later_arrivals,
             measured_s: measurement.window.as_secs_f64(),
             partial: measurement.partial,
@@ -560,11 +569,12 @@ impl GeneratorFacts {
             opening_cpu_s: usage.opening_cpu_s(),
             opening_s: usage.opening().as_secs_f64(),
             rss_bytes: usage.rss_bytes(),
-            peak_rss_bytes: peak_rss_bytes(),
+            peak_rss_bytes: usage.peak_rss_bytes(),
             rss_per_connection_bytes: usage.rss_per_connection_bytes(),
             allocations: usage.allocations(),
             requests: usage.requests(),
-            scheduling: usage.scheduling.into(),
+            scheduling: usage.scheduling().into(),
+            threads: usage.threads().max(1) as u64,
             tls: crate::wire::tls::PROVIDER.into(),
         }
     }

@@ -191,7 +191,7 @@ impl Summary {
     /// Summarises a run of the workloads `plans`, in their order.
     pub fn new(about: About, plans: Vec<PlanFacts>, results: Results<'_>) -> Self {
         let measurements = || results.parts.iter().map(|part| &part.measurement);
-        let generator = measurements().next().map(|measurement| measurement.generator).unwrap_or_default();
+        let generator = measurements().next().map(|measurement| measurement.generator.clone()).unwrap_or_default();
         let connector_tier =
             (about.system.kind == SystemKind::Connectors).then(|| connector_tier(&plans, results.parts));
         let mut parts = results.parts.iter().map(WorkloadResults::of);

@@ -86,7 +86,7 @@ mod tests {
         let (kept, breached, clear) = (checked(Some(0.0), false), checked(Some(0.02), false), checked(Some(1.0), true));
         let rule = || Breach::Rule { what: "nonces", count: 1, of: 2 };
         let (late, void) = ([Invalid::Partial], [Invalid::Handshakes { undeclared: 1, of: 2 }]);
-        let saturated = [Invalid::Saturated { busy_share: 1.0 }];
+        let saturated = [Invalid::Saturated { busy_share: 1.0, threads: 1 }];
         let slowed = [Invalid::Throttled(Stopped { times: 22, stopped_s: 1.6, of_s: 30.0 })];
         let unsent = [Invalid::Unsent { unsent: 9, for_connection: 9, scheduled: 90, away: Away::default() }];
         let overrun = || Breach::Overrun { in_flight: 11, most: 10 };

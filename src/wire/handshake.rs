@@ -5,31 +5,38 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, alg_id};
 use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
+use serde::{Deserialize, Serialize};
 
 use super::x509;
+use crate::foreign::{self, Label};
 
 /// The properties of a finished handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Handshake {
     /// Full or resumed.
     pub kind: HandshakeFlow,
     /// The protocol version, as in `TLS1.3`.
-    pub version: &'static str,
+    #[serde(deserialize_with = "foreign::label")]
+    pub version: Label,
     /// The cipher suite, as IANA names it.
-    pub suite: &'static str,
+    #[serde(deserialize_with = "foreign::label")]
+    pub suite: Label,
     /// The key exchange group, as IANA names it, or `-` where the handshake had none.
-    pub group: &'static str,
+    #[serde(deserialize_with = "foreign::label")]
+    pub group: Label,
     /// The type of the key in the peer's certificate, as in `ecdsa-p256`. For a resumed session it is that of its first
     /// handshake: no certificate was sent.
-    pub key: &'static str,
+    #[serde(deserialize_with = "foreign::label")]
+    pub key: Label,
     /// The number of certificates in the peer's chain.
     pub chain_length: u8,
     /// The protocol agreed on by ALPN (RFC 7301), or `-`.
-    pub alpn: &'static str,
+    #[serde(deserialize_with = "foreign::label")]
+    pub alpn: Label,
 }
 
 /// The kind of a handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HandshakeFlow {
     /// Full.
     Full,

@@ -7,7 +7,7 @@ use certctl_bench::load::dispatcher::Affinity;
 use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::Pattern;
-use certctl_bench::measure::generator::GeneratorUse;
+use certctl_bench::measure::generator::ThreadUse;
 use certctl_bench::measure::machine::Machine;
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::measure::validity::{Work, judge, unjudged};
@@ -128,7 +128,7 @@ fn measure(warm_up: u64, first_byte_ns: impl Fn(u64) -> u64, outcome: impl Fn(u6
             answer_bytes: 0,
         });
     }
-    recorder.finish(GeneratorUse { connections: 500, scheduling: "SCHED_OTHER", ..GeneratorUse::default() })
+    recorder.finish(ThreadUse { connections: 500, scheduling: "SCHED_OTHER", ..ThreadUse::default() }.into())
 }
 
 /// Returns the summary of a run of `measurement` that found `found` of 2,000 rows.

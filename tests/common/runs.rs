@@ -9,7 +9,7 @@ use certctl_bench::load::dispatcher::Affinity;
 use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::schedule::Pattern;
-use certctl_bench::measure::generator::GeneratorUse;
+use certctl_bench::measure::generator::ThreadUse;
 use certctl_bench::measure::machine::Machine;
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::measure::{Outcome, Quantile, Recorder, Sample};
@@ -79,7 +79,7 @@ impl Made {
                 answer_bytes: 0,
             });
         }
-        let measurement = recorder.finish(GeneratorUse { scheduling: "SCHED_OTHER", ..GeneratorUse::default() });
+        let measurement = recorder.finish(ThreadUse { scheduling: "SCHED_OTHER", ..ThreadUse::default() }.into());
         let thresholds = [Threshold::Response(Quantile::P95, Duration::from_millis(500)), Threshold::Errors(0.001)];
         let checked = thresholds.map(|threshold| threshold.check(&measurement));
         let part = WorkloadPart { measurement, work: Vec::new(), observations: Vec::new() };

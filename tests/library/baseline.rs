@@ -720,6 +720,7 @@ fn another_machine_or_workload_is_incomparable() {
             (&|one: &mut Summary| one.generator.scheduling = "SCHED_FIFO 10".into()) as &dyn Fn(&mut Summary),
             "generator's scheduling: ",
         ),
+        (&|one: &mut Summary| one.generator.threads = 2, "generator's threads: 1 against 2"),
         (
             &|one: &mut Summary| one.about.system.trust = "certificate NOT VERIFIED (--insecure)".to_owned(),
             "system's certificate: ",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::run::Control;
+use certctl_bench::load::shard::Shard;
 use certctl_bench::measure::{Measurement, Outcome};
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
 use certctl_bench::run::{BoundWorkload, Workload, run};
@@ -424,8 +425,8 @@ fn deploy(mock: &F5Mock, scenario: &Rc<F5Deploy>, rounds: u64) -> Measurement {
     let greeting = encode(Method::Get, HEALTH_PATH, &mock.base.host_header(), None, "");
     let peer = Peer { dialers: vec![dialer], connections: Connections::Kept(greeting) };
     let workload = Workload { name: "f5_deploy", plan, thresholds: Vec::new() };
-    let bound = BoundWorkload { workload, scenario: scenario.clone(), peer: Rc::new(peer), others: Vec::new() };
-    let measured = run(&[bound], &Control::default()).unwrap();
+    let bound = BoundWorkload { workload, scenario: scenario.clone(), peer: Arc::new(peer), others: Vec::new() };
+    let measured = run(&[bound], &[Shard::WHOLE], &Control::default()).unwrap();
     measured.into_iter().next().unwrap()
 }
 

@@ -15,6 +15,7 @@ use certctl_bench::load::arrival::PlannedRequest;
 use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::run::Control;
+use certctl_bench::load::shard::Shard;
 use certctl_bench::measure::validity::Work;
 use certctl_bench::measure::{Measurement, Outcome};
 use certctl_bench::run::{BoundWorkload, Workload, run};
@@ -186,10 +187,10 @@ fn travel_with(
     let bound = BoundWorkload {
         workload: Workload { name: "journeys", plan, thresholds: Vec::new() },
         scenario: Rc::new(PollTaskShown { task: RefCell::new(task), longest_request }),
-        peer: Rc::new(peer_of(first.address(), &first.ca_file())),
-        others: vec![Rc::new(second.peer())],
+        peer: Arc::new(peer_of(first.address(), &first.ca_file())),
+        others: vec![Arc::new(second.peer())],
     };
-    run(&[bound], &Control::default()).unwrap().remove(0)
+    run(&[bound], &[Shard::WHOLE], &Control::default()).unwrap().remove(0)
 }
 
 /// The second peer, which only shakes hands.

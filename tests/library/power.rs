@@ -119,6 +119,7 @@ fn environment() -> Environment {
         cpu_part: None,
         microcode: None,
         generator_scheduling: text(),
+        generator_threads: 1,
         kernel: text(),
         memory_gib: 8,
         postgresql: text(),

@@ -12,6 +12,7 @@ use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
 use certctl_bench::load::run::Control;
 use certctl_bench::load::schedule::Pattern;
+use certctl_bench::load::shard::Shard;
 use certctl_bench::measure::{Measurement, Outcome};
 use certctl_bench::provision::pki::Identity;
 use certctl_bench::run::{BoundWorkload, Workload, run};
@@ -258,7 +259,7 @@ fn deploy_to(daemon: &Peer, initial: u64, timeout: Duration) -> (Measurement, De
     let trust = Trust::from_file(&server.ca_file()).unwrap();
     let peer = |address, trust: &Trust, connections| {
         let dialer = Dialer::new(address, "localhost".try_into().unwrap(), client_config(trust).unwrap());
-        Rc::new(LoadedPeer { dialers: vec![dialer], connections })
+        Arc::new(LoadedPeer { dialers: vec![dialer], connections })
     };
     let bound = BoundWorkload {
         workload: Workload { name: "deploy_loop", plan, thresholds: Vec::new() },
@@ -266,7 +267,7 @@ fn deploy_to(daemon: &Peer, initial: u64, timeout: Duration) -> (Measurement, De
         peer: peer(server.address(), &trust, Connections::Kept(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n".to_vec())),
         others: vec![peer(daemon.address(), &Trust::Insecure, Connections::PerArrival)],
     };
-    let measurement = run(&[bound], &Control::default()).unwrap().remove(0);
+    let measurement = run(&[bound], &[Shard::WHOLE], &Control::default()).unwrap().remove(0);
     let scenario = Rc::into_inner(scenario).expect("the run is over");
     (measurement, scenario)
 }

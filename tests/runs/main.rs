@@ -31,3 +31,4 @@ mod secrets;
 mod signals;
 mod stall;
 mod terminal;
+mod threads;

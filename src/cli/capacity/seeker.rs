@@ -170,7 +170,8 @@ impl<B: Bench> Seeker<'_, B> {
             groups => groups?,
         };
         // Where each client has a connection of its own, a higher rate may take more of them.
-        let allowed = sockets(groups.iter().flatten().map(|planned| &planned.workload)).allow(self.load.bench.sized());
+        let needed = sockets(groups.iter().flatten().map(|planned| &planned.workload));
+        let allowed = needed.with_threads(self.load.load.most_threads()).allow(self.load.bench.sized());
         if let Err(error) = allowed {
             return Ok(MeasuredPoint::unplanned(number, per_s, reason(&error)));
         }
@@ -207,6 +208,7 @@ impl<B: Bench> Seeker<'_, B> {
         let session = Session {
             system: self.system,
             groups: &groups,
+            shards: self.load.load.shards(&groups, &self.system.addresses())?,
             floor: Some(floor),
             smoke: false,
             max_other_cpu: self.load.load.max_other_cpu,

@@ -23,6 +23,7 @@ use crate::files;
 use crate::load::cut::Cut;
 use crate::load::plan::DuetSide;
 use crate::load::run::Control;
+use crate::load::shard::Shard;
 use crate::measure::Measurement;
 use crate::measure::machine_use::MachineUse;
 use crate::measure::validity::{self, Invalid};
@@ -267,7 +268,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         let workloads: Vec<BoundWorkload> = order.into_iter().flat_map(|side| group.of(side).clone()).collect();
         let mut measurements = {
             let _live = Live::start(control.progress.clone(), workloads.iter().map(|bound| &bound.workload.plan));
-            run::run(&workloads, &control)?
+            run::run(&workloads, &[Shard::WHOLE], &control)?
         };
         let second = measurements.split_off(group.of(order[0]).len());
         let mut of_sides = Sides::<Vec<Measurement>>::default();
