@@ -204,6 +204,12 @@ class Result:
         for entry in result["rounds"]:
             self.cells.setdefault(key(entry), []).append(entry)
 
+    def ordered(self, row):
+        """Returns the cells of a row: as they were measured first, but ours before the others of its load."""
+        cells = [cell for cell in self.cells if cell[0] == row]
+        loads = list(dict.fromkeys(cell[1:3] for cell in cells))
+        return sorted(cells, key=lambda cell: (loads.index(cell[1:3]), not cell[3].startswith(OURS)))
+
     def values(self, cell, figure):
         """Returns a figure of every round of a cell that has it."""
         if figure == "kib_per_connection":
@@ -283,7 +289,7 @@ def comparison(result):
     """Writes the table of all tools side by side."""
     rows = []
     for row in UNITS:
-        for cell in (cell for cell in result.cells if cell[0] == row):
+        for cell in result.ordered(row):
             _, server, size, tool = cell
             cost = result.values(cell, "cost")
             if not cost:

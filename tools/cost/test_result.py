@@ -200,6 +200,14 @@ class Arithmetic(unittest.TestCase):
 
 
 class Tables(unittest.TestCase):
+    def test_ours_stands_before_the_others_of_its_load(self):
+        loads = [("oha", "167/s"), (result.OURS, "167/s"), ("oha", "2,000/s"), (f"{result.OURS} 1234", "2,000/s")]
+        cells = made(*(entry(tool, 1, row="open", size=size) for tool, size in loads)).ordered("open")
+        self.assertEqual(
+            [cell[2:] for cell in cells],
+            [("167/s", result.OURS), ("167/s", "oha"), ("2,000/s", f"{result.OURS} 1234"), ("2,000/s", "oha")],
+        )
+
     def test_goals_are_of_the_median_ratio(self):
         rows = result.comparison(made(entry(result.OURS, 1.2), entry("wrk", 2), entry("oha", 3))).splitlines()
         self.assertEqual(
