@@ -112,10 +112,15 @@ def processes(pid):
 
 
 def peak_rss_kib(pid):
-    """Returns the peak memory of a process so far; 0 if it has ended."""
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", encoding="utf-8") as status:
-        return int(status.read().partition("VmHWM:")[2].split(maxsplit=1)[0])
-    return 0
+    """Returns the peak memory so far of a process and of those of its descendants that run the same program; 0 if it
+    has ended. Others are gone after a moment: a generator looks up versions."""
+    total = 0
+    for one in processes(pid):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if os.readlink(f"/proc/{one}/exe") == os.readlink(f"/proc/{pid}/exe"):
+                with open(f"/proc/{one}/status", encoding="utf-8") as status:
+                    total += int(status.read().partition("VmHWM:")[2].split(maxsplit=1)[0])
+    return total
 
 
 NGINX = """
