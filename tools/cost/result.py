@@ -370,6 +370,11 @@ def header(result):
     ]
     if about["missing"]:
         lines += ["", "Not measured: " + "; ".join(f"{tool}: {why}" for tool, why in about["missing"].items()) + "."]
+    doubts = [
+        f"{' '.join(key(entry))}, round {entry['round']}: {entry['doubt']}" for entry in entries if entry["doubt"]
+    ]
+    if doubts:
+        lines += ["", "Doubtful: " + "; ".join(doubts) + "."]
     return "\n".join(lines)
 
 

@@ -252,9 +252,14 @@ class Tables(unittest.TestCase):
         text = result.markdown(json.dumps({"about": ABOUT, "rounds": [entry(result.OURS, 1), entry("wrk", 2)]}))
         self.assertIn("Versions: certctl-bench 1234567 · wrk 4.1.0.", text)
         self.assertIn("Not measured: k6: not found.", text)
+        self.assertNotIn("Doubtful", text)
         # Tables without a row are left out.
         self.assertNotIn("grows with", text)
         self.assertEqual(text.count("\n|---"), 2)
+
+    def test_doubtful_runs_are_named(self):
+        text = result.header(made(entry("wrk", 1), entry("oha", 2, doubt="exit code 1")))
+        self.assertIn("Doubtful: closed nginx 50 oha, round 1: exit code 1.", text)
 
     def test_tables_are_put_between_the_two_comments(self):
         text = json.dumps({"about": ABOUT, "rounds": [entry("wrk", 2)]})
