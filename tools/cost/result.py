@@ -144,7 +144,8 @@ def merged(earlier, later):
     anew = {(entry["row"], entry["server"], entry["size"]) for entry in later["rounds"]}
     kept = [entry for entry in earlier["rounds"] if (entry["row"], entry["server"], entry["size"]) not in anew]
     old, new = earlier["about"], later["about"]
-    about = {**new, "command": f"{old['command']}; {new['command']}", "minutes": old["minutes"] + new["minutes"]}
+    commands = dict.fromkeys([*old["command"].split("; "), new["command"]])
+    about = {**new, "command": "; ".join(commands), "minutes": old["minutes"] + new["minutes"]}
     for name in ("versions", "missing", "seconds"):
         about[name] = old[name] | new[name]
     return about, kept + later["rounds"]

@@ -197,6 +197,9 @@ class Arithmetic(unittest.TestCase):
         self.assertEqual([one["tool"] for one in rounds], ["oha", "h2load"])
         self.assertEqual((about["command"], about["minutes"]), ("tools/cost/run; again", 6))
         self.assertEqual(about["versions"], {"certctl-bench": "1234567", "wrk": "5"})
+        # The same load once more.
+        about, _ = result.merged({"about": about, "rounds": rounds}, later)
+        self.assertEqual(about["command"], "tools/cost/run; again")
 
 
 class Tables(unittest.TestCase):
