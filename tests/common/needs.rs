@@ -19,6 +19,7 @@ pub enum Program {
     Apache,
     Haproxy,
     Openssl,
+    Python,
     /// OpenSSL 3.5, within Node.js.
     Openssl35,
     Browser,
@@ -51,6 +52,10 @@ impl Program {
             Self::Openssl => {
                 let version = Command::new("openssl").arg("version").output();
                 version.err().map(|error| format!("openssl: {error} (install openssl)"))
+            }
+            Self::Python => {
+                let version = Command::new("python3").arg("--version").output();
+                version.err().map(|error| format!("python3: {error} (install python3)"))
             }
             Self::Openssl35 => Self::lack_of_tool("openssl-3.5"),
             Self::F5Clients => Self::lack_of_tool("f5-clients"),
