@@ -214,6 +214,7 @@ mod tests {
                 window: WINDOW,
                 goes_on: Duration::from_secs(1),
                 connections,
+                further: 0,
                 opening: Opening::ByFirstRequest,
                 timeout: Duration::from_secs(1),
                 max_lag: Duration::from_millis(10),

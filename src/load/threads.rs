@@ -120,6 +120,7 @@ mod tests {
             window: Duration::from_secs(30),
             goes_on: Duration::ZERO,
             connections,
+            further: 0,
             opening,
             timeout: Duration::from_secs(1),
             max_lag: Duration::from_millis(10),
