@@ -7,6 +7,7 @@ mod capacity;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+mod divided;
 mod f5;
 mod f5_clients;
 mod foreign;
