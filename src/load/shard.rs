@@ -233,6 +233,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case draws a schedule for every shard.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn all_shards_have_the_single_thread_schedule(plan in plans(), shards in shards()) {
             let whole: Vec<_> = plan.schedule(Share::of(&plan, Shard::WHOLE)).collect();
@@ -269,6 +272,9 @@ mod tests {
             }
         }
 
+    }
+
+    proptest! {
         #[test]
         fn everything_is_dealt_out_exactly(all in 0_u64..3_000, shards in shards()) {
             prop_assert_eq!(shards.iter().map(|shard| shard.size_of(all)).sum::<u64>(), all);

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use super::plan::{Model, Opening, Plan};
 use super::shard::MOST_SHARDS;
 
-/// The CPU time of a request on a kept connection, pacing and recording included, in microseconds: at a few thousand
+/// The CPU time that a request on a kept connection is assumed to take, pacing and recording included, in microseconds: at a few thousand
 /// requests per second, where each wakes the thread up.
 const REQUEST_US: f64 = 100.0;
-/// The CPU time of a new connection with a verified full handshake and its request, in microseconds.
+/// The CPU time that a new connection with a verified full handshake and its request is assumed to take, in
+/// microseconds.
 const CONNECTION_US: f64 = 700.0;
 /// The share of a processor that a thread may be expected to use: at twice that a run is invalid.
 const EXPECTED_BUSY: f64 = 0.45;

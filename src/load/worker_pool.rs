@@ -280,7 +280,7 @@ async fn open_all<C: Client>(
     shared.control.cut.end(Ended::NotOpened {
         opened: opened as u64,
         wanted: wanted as u64,
-        why: format!("{why}{whose} ({hint})"),
+        why: if whose.is_empty() { format!("{why} ({hint})") } else { format!("{why}, in {shard} ({hint})") },
     });
     Ok(())
 }

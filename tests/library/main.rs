@@ -8,6 +8,7 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod cost;
+mod divided;
 mod f5;
 mod f5_clients;
 mod foreign;

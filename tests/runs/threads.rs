@@ -1,12 +1,13 @@
 //! Several generator threads: the load is divided among them, and the result is one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
 use crate::common::bench::{Bench, Finished};
-use crate::common::peer::{Peer, certctl};
+use crate::common::peer::{Peer, Step, certctl};
 use crate::common::summary::{assert_schema, measured, observed, outcome, results};
 
 /// The heartbeats of each agent, and the connections on which they came.
@@ -79,6 +80,21 @@ fn threads_of_a_fleet_see_its_return_together() {
     assert_eq!((&back["count"], &back["of"]), (&90.into(), &90.into()));
     let recovered = observed(results(&summary), "time to recovered")["duration_s"].as_f64().unwrap();
     assert!(recovered > 0.3, "{recovered}");
+}
+
+#[test]
+fn threads_of_which_one_cannot_connect_do_not_start() {
+    // Those of the preflight, and a few of the fleet.
+    let greetings = AtomicU64::new(0);
+    let peer = Peer::start(move |request| match request.path.as_str() {
+        "/health" if greetings.fetch_add(1, Ordering::SeqCst) >= 129 + 5 => vec![Step::Cut],
+        _ => certctl(request),
+    });
+    let arguments = "--agents 50 --max-lag 400ms --timeout 120s --generator-threads 2";
+    let summary = Bench::at(&peer, arguments).run().exits(3).summary();
+    let breach = summary["breaches"][0].as_str().unwrap();
+    assert!(breach.contains(" of 25 connections, then closed: ") && breach.contains(", in shard "), "{breach}");
+    assert_eq!(results(&summary)["arrivals"]["scheduled"], 0);
 }
 
 #[test]
