@@ -103,6 +103,7 @@ fn bound(peer: &ScriptedPeer, sent: &Arc<Mutex<Vec<PlannedRequest>>>) -> BoundWo
         warm_up: Duration::ZERO,
         window: Duration::from_secs(300),
         connections: USERS,
+        further: 0,
         opening: Opening::Before(Rate::per_second(1_000)),
         timeout: Duration::from_secs(60),
         max_lag: Duration::from_secs(10),
