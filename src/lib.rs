@@ -12,6 +12,7 @@
 //! | [`terminal`] | standard output and standard error |
 //! | [`servers`] | what the two servers of this repository share; nothing else uses it |
 //! | [`files`] | atomic writes, bounded reads |
+//! | [`source_address`] | the source address of connections to loopback |
 //! | [`database`] | sessions at PostgreSQL |
 //! | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
 //! | [`status`] | the revocation status of certificates: OCSP and CRLs, verified |
@@ -26,6 +27,7 @@
 //! | [`run`] | workloads bound to a system, and their run |
 //! | [`summary`] | the result of a run as data, and its verdict |
 //! | [`baseline`] | baselines and comparisons |
+//! | [`shard`] | the parts of a run that several processes or machines play, and their merge |
 //! | [`duet`] | two systems at once, paired arrivals, one verdict |
 //! | [`capacity`] | the search for the highest rate within the thresholds |
 //! | [`report`] | results as text, JSON, Markdown and HTML |
@@ -61,6 +63,8 @@ pub mod run;
 pub mod scenario;
 pub mod seed;
 pub mod servers;
+pub mod shard;
+pub mod source_address;
 pub mod status;
 pub mod summary;
 pub mod system;

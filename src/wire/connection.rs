@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -22,6 +22,7 @@ use super::request::Method;
 pub use super::scratch::Scratch;
 use super::tap::Tap;
 use crate::clock::Moment;
+use crate::source_address;
 
 /// The longest search for the last bytes that a peer sent before it closed.
 const LAST_WORD_PATIENCE: Duration = Duration::from_millis(20);
@@ -128,7 +129,7 @@ impl Dialer {
     /// # Errors
     /// A fault of the connect or of the handshake; the phases up to it are recorded.
     pub async fn open(&self, watch: &mut Stopwatch, phases: &mut Phases) -> Result<Connection, Fault> {
-        let dialled = TcpStream::connect(self.address).await;
+        let dialled = connect(self.address).await;
         phases.dial_ns = watch.split();
         let tcp = dialled.map_err(|error| Fault::from_connect(&error))?;
         // A request is one small write: a wait to fill a segment would add a delay of the kernel, not of the peer.
@@ -153,6 +154,15 @@ impl Dialer {
         };
         Ok(Connection { stream, record, spoke: false })
     }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    if !source_address::applies(address) {
+        return TcpStream::connect(address).await;
+    }
+    let socket = TcpSocket::new_v4()?;
+    source_address::bind(&socket, address)?;
+    socket.connect(address).await
 }
 
 /// An open TLS connection.
