@@ -271,7 +271,6 @@ mod tests {
                 }
             }
         }
-
     }
 
     proptest! {
