@@ -12,6 +12,7 @@
 //! | [`terminal`] | standard output and standard error |
 //! | [`servers`] | what the two servers of this repository share; nothing else uses it |
 //! | [`files`] | atomic writes, bounded reads |
+//! | [`event_loop`] | the event loop of a thread: tasks, sockets, timers |
 //! | [`database`] | sessions at PostgreSQL |
 //! | [`wire`] | dialling, TLS, HTTP/1.1, the phases of one exchange |
 //! | [`status`] | the revocation status of certificates: OCSP and CRLs, verified |
@@ -38,7 +39,7 @@
 #![warn(clippy::unwrap_used)]
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("certctl-bench runs on Linux: it needs timerfd, parent-death signals and /proc");
+compile_error!("certctl-bench runs on Linux: it needs epoll, parent-death signals and /proc");
 
 pub mod baseline;
 pub mod capacity;
@@ -47,6 +48,7 @@ pub mod clock;
 pub mod database;
 pub mod duet;
 pub mod error;
+pub mod event_loop;
 pub mod evidence;
 pub mod exit_code;
 pub mod files;

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::event_loop::sleep;
 use crate::load;
 use crate::load::limits::{Sockets, spawn};
 use crate::load::plan::{Model, Opening, Plan};
@@ -320,8 +321,7 @@ fn run_here(workloads: &[BoundWorkload], place: &ThreadPlace, control: &Control)
             never = end_once_over(workloads, control) => match never {},
         }
     });
-    // Dropped, it would wait for tasks without a bound.
-    runtime.shutdown_timeout(TASK_PATIENCE);
+    runtime.end(TASK_PATIENCE);
     measured
 }
 
@@ -331,7 +331,7 @@ async fn end_once_over(workloads: &[BoundWorkload], control: &Control) -> Infall
         if workloads.iter().any(|bound| bound.scenario.is_over()) {
             control.cut.finish();
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -15,7 +15,6 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 use super::bench::{self, Bench, ChoiceOf};
 use super::criterion::CriterionFlags;
@@ -24,6 +23,7 @@ use super::shield::Shield;
 use super::{elsewhere, exit};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
+use crate::event_loop::{EventLoop, timeout};
 use crate::load::arrival::PlannedRequest;
 use crate::load::plan::Model;
 use crate::load::runtime::runtime;
@@ -205,7 +205,7 @@ fn silent() -> Error {
 
 /// A step of a scenario whose request is sent again and again for the scenario's last client.
 struct Requests {
-    runtime: tokio::runtime::LocalRuntime,
+    runtime: EventLoop,
     peer: Arc<Peer>,
     scenario: Rc<dyn Scenario>,
     client: u64,

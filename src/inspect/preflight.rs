@@ -9,10 +9,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::event_loop::timeout;
 use crate::foreign;
 use crate::load::runtime::runtime;
 use crate::scenario::acme::Paths;
@@ -138,7 +137,7 @@ async fn reach(certctl: &Certctl) -> Result<Dialer> {
 /// Opens a connection, within [`PATIENCE`].
 pub(super) async fn open(dialer: &Dialer) -> Result<Connection, Fault> {
     let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
-    let opened = tokio::time::timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await;
+    let opened = timeout(PATIENCE, dialer.open(&mut watch, &mut phases)).await;
     opened.unwrap_or_else(|_| {
         let kind = if phases.dial_ns == 0 { FaultKind::Connect } else { FaultKind::Tls };
         Err(Fault::new(kind, format!("no answer within {PATIENCE:?}")))

@@ -8,12 +8,11 @@ use tokio::sync::watch;
 
 use super::arrival::{Arrival, PlannedRequest};
 use super::deadline::SWEEP_EVERY;
-use super::pacer::Timer;
 use super::plan::Model;
 use super::run::Client;
 use super::worker_pool::{Shared, perform};
 use crate::clock::Moment;
-use crate::error::{Context, Result};
+use crate::event_loop::{sleep, yield_now};
 use crate::measure::generator::GeneratorReading;
 
 /// The users of a closed workload.
@@ -80,15 +79,15 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
             let planned = PlannedRequest { seq, client: shard.number_of(user as u64), step };
             perform(user, client, Arrival { planned, intended: now, handed: now, waited: false }, now, shared).await;
             users.in_flight.set(users.in_flight.get() - 1);
+            // Answers that have come are read before the next request is sent: its sending would be part of their times.
+            // Neither does a system that answers at once keep the pacer from its turn. All users share the look.
+            yield_now().await;
         }
         if think > Duration::ZERO {
             tokio::select! {
-                () = tokio::time::sleep(think) => {}
+                () = sleep(think) => {}
                 () = users.reached(UserStage::Over) => return,
             }
-        } else {
-            // A system that answers at once must not keep the pacer from its turn.
-            tokio::task::yield_now().await;
         }
     }
     users.finished.set(users.finished.get() + 1);
@@ -96,21 +95,20 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
 
 /// Lets the users send requests through warm-up and window, and waits for the requests in flight. Returns readings at
 /// the edges of the window, which ends early once all users have completed their rounds.
-pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(GeneratorReading, GeneratorReading)> {
+pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> (GeneratorReading, GeneratorReading) {
     let plan = &shared.plan;
-    let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let start = run_start + plan.starts_after;
     let (window_start, window_end) = (start + plan.warm_up, start + plan.warm_up + plan.window);
     shared.recorder.borrow_mut().begin(window_start);
     let mut at_start = GeneratorReading::take();
-    shared.wait(&timer, start).await?;
+    shared.wait(start).await;
     users.stage.send_replace(UserStage::Running);
-    if shared.wait(&timer, window_start).await? {
+    if shared.wait(window_start).await {
         at_start = GeneratorReading::take();
         shared.measuring();
         let all_finished = || users.finished.get() == shared.share.connections();
         while Moment::now() < window_end && !all_finished() {
-            if !shared.wait(&timer, window_end.min(Moment::now() + SWEEP_EVERY)).await? {
+            if !shared.wait(window_end.min(Moment::now() + SWEEP_EVERY)).await {
                 break;
             }
         }
@@ -122,14 +120,14 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> Result<(
     shared.paced();
     if plan.goes_on > Duration::ZERO {
         // Other workloads may still be measured: the load beside them must go on.
-        shared.wait(&timer, window_end + plan.goes_on).await?;
+        shared.wait(window_end + plan.goes_on).await;
     }
     users.end();
     shared.end_early();
     shared.drain(|| users.in_flight.get()).await;
     while users.in_flight.get() > 0 {
         shared.deadlines.expire_all();
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
-    Ok((at_start, at_end))
+    (at_start, at_end)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::shard::Shard;
+use crate::event_loop::sleep;
 
 /// The interval between checks of the errors.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -149,7 +150,7 @@ impl Cut {
             if let Some(most) = in_flight.filter(|most| under_way > *most) {
                 self.end(Ended::InFlight { in_flight: under_way, most });
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -238,6 +239,7 @@ impl fmt::Display for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event_loop::EventLoop;
     use crate::measure::Outcome;
 
     #[test]
@@ -273,8 +275,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn too_many_arrivals_in_flight_end_a_run() {
+    #[test]
+    fn too_many_arrivals_in_flight_end_a_run() {
         let limits = RunLimits { in_flight: Some(10), ..RunLimits::default() };
         let (cut, progress) = (Cut::new(limits), Progress::default());
         let watched = cut.clone();
@@ -283,11 +285,11 @@ mod tests {
         [Outcome::Ok, Outcome::Ok, Outcome::Refused].into_iter().for_each(|outcome| progress.count(outcome));
         progress.gave_up();
         let send = async {
-            tokio::time::sleep(2 * LOOK_EVERY).await;
+            sleep(2 * LOOK_EVERY).await;
             assert!(!watched.is_over());
             assert!(watched.may_send());
         };
-        tokio::join!(cut.watch(&progress), send);
+        EventLoop::new().unwrap().block_on(async { tokio::join!(cut.watch(&progress), send) });
         assert_eq!(cut.ended(), Some(Ended::InFlight { in_flight: 11, most: 10 }));
     }
 

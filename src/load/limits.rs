@@ -14,7 +14,7 @@ use crate::measure::cgroup::Cgroup;
 
 /// Descriptors that a run needs besides its connections: standard streams, timers, pipes, result files.
 pub const SPARE: u64 = 64;
-/// Descriptors that each further generator thread needs: its runtime's, and a few timers of each workload.
+/// Descriptors that each further generator thread needs: those of its event loop, with room for some more.
 const PER_THREAD: u64 = 16;
 
 /// The sockets that a run may have open at once.

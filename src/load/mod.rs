@@ -8,7 +8,6 @@ pub mod deadline;
 pub mod dispatcher;
 pub mod limits;
 mod open;
-pub mod pacer;
 pub mod plan;
 pub mod ports;
 pub mod priority;

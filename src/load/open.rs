@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::dispatcher::Dispatcher;
-use super::pacer::Timer;
 use super::run::Client;
 use super::worker_pool::{Shared, perform};
 use crate::clock::Moment;
-use crate::error::{Context, Result};
+use crate::event_loop::yield_now;
 use crate::measure::generator::GeneratorReading;
 
 /// Runs one worker: takes one arrival after another.
@@ -21,13 +20,8 @@ pub async fn work<C: Client>(worker: usize, client: &mut C, shared: &Shared, dis
 
 /// Hands in every arrival at its intended start, through warm-up and window, and waits for the last ones to end.
 /// Returns readings at the edges of the window.
-pub async fn load(
-    shared: &Shared,
-    dispatcher: &Dispatcher,
-    run_start: Moment,
-) -> Result<(GeneratorReading, GeneratorReading)> {
-    let timer = Timer::new().context(|| "making a timer".to_owned())?;
-    let readings = pace(shared, dispatcher, run_start, &timer).await?;
+pub async fn load(shared: &Shared, dispatcher: &Dispatcher, run_start: Moment) -> (GeneratorReading, GeneratorReading) {
+    let readings = pace(shared, dispatcher, run_start).await;
     if shared.end_early() {
         dispatcher.abandon_waiting();
     }
@@ -35,17 +29,12 @@ pub async fn load(
     dispatcher.abandon_waiting();
     while dispatcher.outstanding() > 0 {
         shared.deadlines.expire_all();
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
-    Ok(readings)
+    readings
 }
 
-async fn pace(
-    shared: &Shared,
-    dispatcher: &Dispatcher,
-    run_start: Moment,
-    timer: &Timer,
-) -> Result<(GeneratorReading, GeneratorReading)> {
+async fn pace(shared: &Shared, dispatcher: &Dispatcher, run_start: Moment) -> (GeneratorReading, GeneratorReading) {
     let plan = &shared.plan;
     let start = run_start + plan.starts_after;
     let window_start = start + plan.warm_up;
@@ -59,26 +48,26 @@ async fn pace(
         let intended = start + Duration::from_nanos(offset_ns);
         if !measuring && intended >= window_start {
             measuring = true;
-            shared.wait(timer, window_start).await?;
+            shared.wait(window_start).await;
             at_start = GeneratorReading::take();
             shared.measuring();
         }
         if at_end.is_none() && intended >= window_end {
-            shared.wait(timer, window_end).await?;
+            shared.wait(window_end).await;
             at_end = Some(GeneratorReading::take());
             shared.paced();
         }
-        if !shared.wait(timer, intended).await? || !shared.control.may_send() {
+        if !shared.wait(intended).await || !shared.control.may_send() {
             break;
         }
         shared.recorder.borrow_mut().scheduled(planned.step, intended);
         dispatcher.put(Arrival { planned, intended, handed: Moment::now(), waited: false });
     }
     if at_end.is_none() {
-        shared.wait(timer, window_end).await?;
+        shared.wait(window_end).await;
         at_end = Some(GeneratorReading::take());
         shared.paced();
     }
-    shared.wait(timer, start + span).await?;
-    Ok((at_start, at_end.unwrap_or_default()))
+    shared.wait(start + span).await;
+    (at_start, at_end.unwrap_or_default())
 }

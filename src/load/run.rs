@@ -10,8 +10,6 @@ use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::arrival::Arrival;
 use super::cut::Cut;
 use super::plan::Plan;
@@ -22,6 +20,7 @@ use super::start_line::StartLine;
 use super::worker_pool::WorkerPool;
 use crate::clock::Moment;
 use crate::error::Result;
+use crate::event_loop::Tasks;
 use crate::measure::generator::{self, GeneratorReading, ThreadUse};
 use crate::measure::{Measurement, Outcome, Recorder};
 use crate::wire::handshake::Record;
@@ -109,7 +108,7 @@ pub struct ShardMeasurements {
 }
 
 /// Runs a shard of `jobs` side by side; returns the measurements in their order. The pacers are part of this future
-/// itself, and the workers are tasks: the runtime polls the former after every few of the latter, so that no burst of
+/// itself, and the workers are tasks: the loop polls the former between any two of the latter, so that no burst of
 /// answers keeps a pacer from its turn.
 ///
 /// # Errors
@@ -140,20 +139,17 @@ pub async fn run<C: Client>(
     let start = place.start_line.wait().await?;
     control.progress.enter(Stage::WarmUp);
     // The watches end when they are dropped.
-    let mut watches = JoinSet::new();
+    let mut watches = Tasks::default();
     for worker_pool in &crews {
-        watches.spawn_local(worker_pool.watch(start));
+        watches.start(worker_pool.watch(start));
     }
     if place.checks_limits {
         let cut = control.clone();
-        watches.spawn_local(async move {
-            cut.cut.watch(&cut.progress).await;
-            Ok(())
-        });
+        watches.start(async move { cut.cut.watch(&cut.progress).await });
     }
     let loads = crews.iter().map(|worker_pool| Box::pin(worker_pool.load(start))).collect();
     for load in all(loads).await {
-        let (window_start, window_end) = load?;
+        let (window_start, window_end) = load;
         usage.cover(window_start, window_end);
     }
     drop(priority);

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
+use crate::event_loop::on_thread;
 
 /// The pause between the last connection and the first arrival.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -60,7 +61,7 @@ impl StartLine {
             let agree = self.0.agree.lock().unwrap_or_else(PoisonError::into_inner).take();
             let agreed = match agree {
                 None => Ok(Moment::now() + SETTLE),
-                Some(agree) => match tokio::task::spawn_blocking(agree).await {
+                Some(agree) => match on_thread(agree).await {
                     Ok(agreed) => agreed,
                     Err(error) => Err(error).context(|| "agreeing on the start of the run".to_owned()),
                 },

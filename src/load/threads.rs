@@ -7,8 +7,8 @@ use std::str::FromStr;
 use super::plan::{Model, Opening, Plan};
 use super::shard::MOST_SHARDS;
 
-/// The CPU time that a request on a kept connection is assumed to take, pacing and recording included, in microseconds: at a few thousand
-/// requests per second, where each wakes the thread up.
+/// The CPU time that a request on a kept connection is assumed to take, pacing and recording included, in microseconds:
+/// at a few thousand requests per second, where each wakes the thread up.
 const REQUEST_US: f64 = 100.0;
 /// The CPU time that a new connection with a verified full handshake and its request is assumed to take, in
 /// microseconds.

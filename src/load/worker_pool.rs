@@ -1,14 +1,12 @@
 //! The worker pool of one workload: its workers, each with a connection, and the state that they share.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 
 use super::arrival::Arrival;
 use super::closed::{self, Users};
@@ -16,14 +14,14 @@ use super::cut::Ended;
 use super::deadline::{Deadlines, SWEEP_EVERY};
 use super::dispatcher::Dispatcher;
 use super::open;
-use super::pacer::Timer;
 use super::plan::{Model, Opening, Plan};
 use super::progress::Stage;
 use super::rate::Rate;
 use super::run::{Client, Completion, Control, Job};
 use super::shard::{Shard, Share};
 use crate::clock::Moment;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::event_loop::{Tasks, sleep, sleep_until, timeout};
 use crate::measure::generator::{GeneratorReading, ThreadUse};
 use crate::measure::{Measurement, Outcome, Recorder, Sample};
 use crate::wire::{Fault, FaultKind, Phases};
@@ -40,7 +38,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// The worker pool of one workload.
 pub struct WorkerPool {
     shared: Rc<Shared>,
-    workers: JoinSet<()>,
+    workers: Tasks,
 }
 
 /// The state that the workers of one workload share.
@@ -95,14 +93,14 @@ impl WorkerPool {
             plan,
             share,
         });
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::default();
         match shared.plan.opening {
             // The run is over: another workload's connections could not be opened.
             Opening::Before(_) if control.is_cut() => {}
             Opening::Before(rate) => open_all(rate, &mut job.client, &shared, &mut tasks).await?,
             Opening::ByFirstRequest => {
                 for worker in 0..workers {
-                    tasks.spawn_local(work_on(worker, (job.client)(), shared.clone(), None));
+                    tasks.start(work_on(worker, (job.client)(), shared.clone(), None));
                 }
             }
         }
@@ -111,7 +109,7 @@ impl WorkerPool {
 
     /// Drives the load, from `start` of the run until the last answer is in or given up; returns readings of the
     /// generator at the edges of the measured window.
-    pub fn load(&self, start: Moment) -> impl Future<Output = Result<(GeneratorReading, GeneratorReading)>> + use<> {
+    pub fn load(&self, start: Moment) -> impl Future<Output = (GeneratorReading, GeneratorReading)> + use<> {
         let shared = self.shared.clone();
         async move {
             match &shared.work {
@@ -124,13 +122,12 @@ impl WorkerPool {
     /// Records each wake-up of the generator's timer, from `start` of the run until it is dropped, after the last
     /// answer: an answer that comes after the window still belongs to it. Runs among the workers, so that it waits for
     /// its turn as an answer does that came in at the same moment.
-    pub fn watch(&self, start: Moment) -> impl Future<Output = Result<()>> + use<> {
+    pub fn watch(&self, start: Moment) -> impl Future<Output = ()> + use<> {
         let shared = self.shared.clone();
         async move {
-            let timer = Timer::new().context(|| "making a timer".to_owned())?;
             let mut due = start + shared.plan.starts_after;
             loop {
-                timer.sleep_until(due).await.context(|| "waiting for a timer".to_owned())?;
+                sleep_until(due).await;
                 due = shared.recorder.borrow_mut().tick(due, Moment::now());
             }
         }
@@ -142,7 +139,7 @@ impl WorkerPool {
             RequestSource::Dispatcher(dispatcher) => dispatcher.close(),
             RequestSource::Users(users) => users.end(),
         }
-        while self.workers.join_next().await.is_some() {}
+        self.workers.all_ended().await;
         self.shared.recorder.borrow_mut().finish(usage.into())
     }
 }
@@ -173,22 +170,22 @@ impl Shared {
     }
 
     /// Waits until `moment`, and ends requests past their deadline meanwhile; returns `false` if the run is to stop.
-    pub async fn wait(&self, timer: &Timer, moment: Moment) -> Result<bool> {
+    pub async fn wait(&self, moment: Moment) -> bool {
         loop {
             if self.control.stop.load(Ordering::Relaxed) || self.control.is_cut() {
-                return Ok(false);
+                return false;
             }
             let now = Moment::now();
             if now >= moment {
-                return Ok(true);
+                return true;
             }
             // What is due is still sent: otherwise arrivals of the window would be missing that nobody counts.
             if self.control.cut.is_finished() {
-                return Ok(false);
+                return false;
             }
             self.deadlines.sweep(now);
             let until = moment.min(now + SWEEP_EVERY);
-            timer.sleep_until(until).await.context(|| "waiting for a timer".to_owned())?;
+            sleep_until(until).await;
         }
     }
 
@@ -199,7 +196,7 @@ impl Shared {
             if Moment::now() >= last {
                 return false;
             }
-            tokio::time::sleep(SWEEP_EVERY).await;
+            sleep(SWEEP_EVERY).await;
         }
         true
     }
@@ -219,7 +216,7 @@ impl Shared {
         let patience = Moment::now() + self.plan.timeout + SWEEP_EVERY;
         let stopped = || self.control.stop.load(Ordering::Relaxed);
         while outstanding() > 0 && Moment::now() < patience && !stopped() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
             self.deadlines.sweep(Moment::now());
         }
         if stopped() {
@@ -233,29 +230,27 @@ async fn open_all<C: Client>(
     rate: Rate,
     client: &mut dyn FnMut() -> C,
     shared: &Rc<Shared>,
-    workers: &mut JoinSet<()>,
+    workers: &mut Tasks,
 ) -> Result<()> {
-    let timer = Timer::new().context(|| "making a timer".to_owned())?;
     let permits = Arc::new(Semaphore::new(MAX_OPENING));
     let start = Moment::now();
     let (shard, all) = (shared.share.shard(), shared.share.connections() as u64);
     let opening = async {
         for worker in 0..all {
             let at = start + Duration::from_nanos(rate.offset_ns(shard.number_of(worker)));
-            timer.sleep_until(at).await.context(|| "waiting for a timer".to_owned())?;
+            sleep_until(at).await;
             // The semaphore is never closed.
             let permit = permits.clone().acquire_owned().await.expect("an open semaphore");
-            workers.spawn_local(work_on(worker as usize, client(), shared.clone(), Some(permit)));
+            workers.start(work_on(worker as usize, client(), shared.clone(), Some(permit)));
         }
         // Every permit is back once every worker has a connection or has given up.
         let _all = permits.acquire_many(MAX_OPENING as u32).await.expect("an open semaphore");
-        Ok(())
     };
     let patience = OPENING_PATIENCE.max(shared.plan.timeout * (OPEN_ATTEMPTS as u32 + 1));
     let last = start + Duration::from_nanos(rate.offset_ns(shard.number_of(all))) + patience;
     // Connections that are still being opened then are dropped with the workers.
     let in_time = tokio::select! {
-        done = opening => done.map(|()| true)?,
+        () = opening => true,
         in_time = shared.opening_is_over(last) => in_time,
     };
     let (opened, wanted) = (shared.opened.get(), all as usize);
@@ -306,7 +301,7 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
     for attempt in 1..=OPEN_ATTEMPTS {
         let start = Moment::now();
         let patience = shared.plan.timeout;
-        let opened = tokio::time::timeout(patience, client.open()).await;
+        let opened = timeout(patience, client.open()).await;
         let opened =
             opened.unwrap_or_else(|_| Err(Fault::new(FaultKind::Connect, format!("not open within {patience:?}"))));
         match opened {
@@ -331,7 +326,8 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
 /// Sends the request of `arrival`, starting at `actual`, which is now, and records its result.
 pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, actual: Moment, shared: &Shared) {
     let done = {
-        let request = pin!(client.perform(arrival, actual));
+        // Boxed, so that the memory of requests in flight is shared by all workers, and an idle one has none of it.
+        let request = Box::pin(client.perform(arrival, actual));
         shared.deadlines.guard(worker, actual, request).await
     };
     let done = done.unwrap_or_else(|| {

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use certctl_bench::clock::Moment;
-use certctl_bench::load::pacer::Timer;
+
+use crate::timer::Timer;
 
 /// The part of a delay that is spent on a CPU, as by slow code: a task that waits for a timer is woken some time after
 /// it, and a processor that falls asleep in between makes others' requests slower or faster.

@@ -82,6 +82,7 @@ mod revocation;
 mod routes;
 mod signing_request;
 mod store;
+mod timer;
 mod tls;
 mod version_answers;
 mod work;

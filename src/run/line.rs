@@ -69,7 +69,7 @@ impl Line {
         phases: &mut Phases,
     ) -> Result<Option<Record>, Fault> {
         if let Some(connection) = &mut self.connection {
-            if !wiring.is_closed(connection.idle().await)? {
+            if !wiring.is_closed(connection.was_idle())? {
                 return Ok(None);
             }
             self.connection = None;
@@ -107,7 +107,7 @@ impl Line {
         let connection = self.connection.as_mut().expect("a line that is ready");
         if std::mem::take(&mut self.fresh) {
             let idle = match wiring.outspoken.get() {
-                false => connection.idle().await,
+                false => connection.idle(),
                 true => Box::pin(connection.listen(LISTENING)).await,
             };
             if wiring.is_closed(idle)? {

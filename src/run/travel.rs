@@ -2,6 +2,7 @@
 
 use super::client::{HttpClient, StepUnderWay, describe};
 use crate::clock::Moment;
+use crate::event_loop::{on_thread, sleep, timeout};
 use crate::load::arrival::Arrival;
 use crate::load::run::Completion;
 use crate::measure::Outcome;
@@ -64,7 +65,7 @@ impl HttpClient {
             Next::Pause(span) => {
                 // Buffers are not held over a pause.
                 self.wiring.return_scratch(scratch);
-                tokio::time::sleep(span).await;
+                sleep(span).await;
                 return Some(Acted { end: Moment::now(), progress: StepProgress::Continues, answer_bytes: 0 });
             }
             Next::End => {
@@ -90,7 +91,7 @@ impl HttpClient {
         let exchange = self.exchange_with(arrival, peer, method, scratch, &mut watch, &mut phases);
         let exchanged = match journey.longest_request() {
             None => exchange.await,
-            Some(longest) => match tokio::time::timeout(longest, exchange).await {
+            Some(longest) => match timeout(longest, exchange).await {
                 Ok(exchanged) => exchanged,
                 Err(_) => return self.given_up(arrival, peer),
             },
@@ -177,5 +178,5 @@ impl HttpClient {
 
 /// Runs a task on a thread of its own.
 async fn run(task: Task) -> Result<(), String> {
-    tokio::task::spawn_blocking(task).await.unwrap_or_else(|error| Err(format!("the task did not end: {error}")))
+    on_thread(task).await.unwrap_or_else(|error| Err(format!("the task did not end: {error}")))
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::event_loop::detach;
 use crate::wire::connection::Idle;
 use crate::wire::scratch::Room;
 use crate::wire::{Connection, Fault, FaultKind, Scratch};
@@ -42,7 +43,7 @@ impl Wiring {
         }
         let (closing, outspoken) = (self.closing.clone(), self.outspoken.clone());
         closing.set(closing.get() + 1);
-        tokio::task::spawn_local(async move {
+        detach(async move {
             if connection.close_second(CLOSING_PATIENCE).await {
                 outspoken.set(true);
             }

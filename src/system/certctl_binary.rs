@@ -2,7 +2,7 @@
 //!
 //! [`PreparedCertctl::new`] does once what takes seconds: PostgreSQL, certctl's migrations, its demo seed, and the rows
 //! off that would have it call others. [`PreparedCertctl::start`] starts a server on a fresh copy of that database.
-//! Everything blocks the calling thread, which is a panic inside a tokio runtime.
+//! Everything blocks the calling thread, which is a panic inside an event loop or a tokio runtime.
 
 mod binary_files;
 mod binary_settings;
@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Map, Value};
-use tokio::time::sleep;
 
 use super::base_url::BaseUrl;
 use super::probe::Probe;
 use super::{Behaviour, Certctl, STILL_AT_WORK, Store, SystemDescription, SystemKind, Token};
 use crate::database::{self, DatabaseClient};
 use crate::error::{Context, Error, Result};
+use crate::event_loop::sleep;
 use crate::load::runtime::runtime;
 use crate::provision::child::{Child, RunAs, Spec};
 use crate::provision::keeper::{Keeper, Lease};

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
 
 use super::advice::Named;
 use super::base_url::BaseUrl;
@@ -17,6 +16,7 @@ use super::side_effects::Measured;
 use super::{Behaviour, Store, SystemDescription, SystemKind};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::event_loop::timeout;
 use crate::load::runtime::runtime;
 use crate::measure::Outcome;
 use crate::measure::validity::Work;

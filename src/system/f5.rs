@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::Token;
 use super::base_url::BaseUrl;
@@ -19,6 +18,7 @@ use super::counters::Counters;
 use super::probe::PATIENCE;
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
+use crate::event_loop::timeout;
 use crate::foreign;
 use crate::load::runtime::runtime;
 use crate::measure::Outcome;

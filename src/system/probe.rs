@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 
 use super::Certctl;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::event_loop::{sleep, timeout};
 use crate::foreign;
 use crate::wire::connection::Stopwatch;
 use crate::wire::request::{Method, encode};

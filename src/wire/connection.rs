@@ -3,25 +3,22 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::fault::{Fault, FaultKind};
 use super::handshake::{Handshake, HandshakeFlow, Record, certificate_id};
 use super::http1::Parser;
 use super::request::Method;
 pub use super::scratch::Scratch;
+use super::stream::Stream;
 use super::tap::Tap;
 use crate::clock::Moment;
+use crate::event_loop::{TcpSocket, sleep, timeout};
 
 /// The longest search for the last bytes that a peer sent before it closed.
 const LAST_WORD_PATIENCE: Duration = Duration::from_millis(20);
@@ -93,7 +90,7 @@ impl Stopwatch {
 pub struct Dialer {
     address: SocketAddr,
     name: ServerName<'static>,
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
     /// True if handshakes are meant to be resumed, false if full; `None` if either kind will do.
     resumes: Option<bool>,
 }
@@ -102,7 +99,7 @@ impl Dialer {
     /// Makes a dialler of connections to `address`, whose certificate must be valid for `name`. Handshakes are meant to
     /// be full.
     pub fn new(address: SocketAddr, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
-        Self { address, name, connector: TlsConnector::from(config), resumes: Some(false) }
+        Self { address, name, config, resumes: Some(false) }
     }
 
     /// Returns the same dialler, but handshakes are meant to be resumed: `config` keeps sessions, and the peer offers
@@ -128,21 +125,19 @@ impl Dialer {
     /// # Errors
     /// A fault of the connect or of the handshake; the phases up to it are recorded.
     pub async fn open(&self, watch: &mut Stopwatch, phases: &mut Phases) -> Result<Connection, Fault> {
-        let dialled = TcpStream::connect(self.address).await;
+        let dialled = TcpSocket::connect(self.address, None).await;
         phases.dial_ns = watch.split();
         let tcp = dialled.map_err(|error| Fault::from_connect(&error))?;
-        // A request is one small write: a wait to fill a segment would add a delay of the kernel, not of the peer.
-        tcp.set_nodelay(true).map_err(|error| Fault::from_connect(&error))?;
-        let shaken = self.connector.connect(self.name.clone(), Tap::new(tcp)).into_fallible().await;
+        let shaken = Stream::connect(self.config.clone(), self.name.clone(), Tap::new(tcp)).await;
         let end = Moment::now();
         let answered = match &shaken {
-            Ok(stream) => stream.get_ref().0.answered(),
+            Ok(stream) => stream.tap().answered(),
             Err((_, tap)) => tap.answered(),
         };
         phases.hello_ns = watch.split_at(answered.unwrap_or(end));
         phases.finish_ns = watch.split_at(end);
         let stream = shaken.map_err(|(error, tap)| Fault::from_handshake(&error, tap.replied(), tap.beginning()))?;
-        let (tap, tls) = stream.get_ref();
+        let (tap, tls) = (stream.tap(), stream.tls());
         let handshake = Handshake::of(tls);
         let record = Record {
             handshake,
@@ -157,7 +152,7 @@ impl Dialer {
 
 /// An open TLS connection.
 pub struct Connection {
-    stream: TlsStream<Tap>,
+    stream: Stream,
     record: Record,
     /// True if bytes have come that answer no request.
     spoke: bool,
@@ -190,7 +185,7 @@ impl Connection {
 
     /// Returns the certificate that the peer showed, DER.
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        self.stream.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.as_ref())
+        self.stream.tls().peer_certificates()?.first().map(|certificate| certificate.as_ref())
     }
 
     /// Returns true if bytes have come that answer no request: no later answer can be assigned to its request.
@@ -199,40 +194,40 @@ impl Connection {
     }
 
     /// Returns the behaviour of the peer while the connection was idle, up to this moment.
-    pub async fn idle(&mut self) -> Idle {
+    pub fn idle(&mut self) -> Idle {
         if self.spoke {
             return spoke();
         }
-        let mut word = [0; LONGEST_LAST_WORD];
-        // The reactor may not have polled the socket for a while.
-        self.stream.get_mut().0.read_at_once(true);
-        let read = poll_fn(|context| {
-            let mut buffer = ReadBuf::new(&mut word);
-            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-            Poll::Ready(read.map(|read| read.map(|()| buffer.filled().len())))
-        })
-        .await;
-        self.stream.get_mut().0.read_at_once(false);
+        let (mut word, mut length) = ([0; LONGEST_LAST_WORD], 0);
+        // The event loop may not have looked for a while.
+        let read = self.stream.read_now(&mut |plain| {
+            let taken = plain.len().min(LONGEST_LAST_WORD - length);
+            word[length..length + taken].copy_from_slice(&plain[..taken]);
+            length += taken;
+        });
         match read {
             Poll::Pending => Idle::Quiet,
             Poll::Ready(Err(error)) if Fault::is_tls(&error) => Idle::Spoke(Fault::from_io(&error, false)),
-            Poll::Ready(Ok(0) | Err(_)) => Idle::Closed,
-            Poll::Ready(Ok(length)) if is_request_timeout(&word[..length]) => Idle::Closed,
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(false) | Err(_)) => Idle::Closed,
+            Poll::Ready(Ok(true)) if is_request_timeout(&word[..length]) => Idle::Closed,
+            Poll::Ready(Ok(true)) => {
                 self.spoke = true;
                 spoke()
             }
         }
     }
 
+    /// Does the same as [`Connection::idle`], up to the last look of the event loop, for which no call is needed.
+    pub fn was_idle(&mut self) -> Idle {
+        if self.spoke || self.stream.is_readable() { self.idle() } else { Idle::Quiet }
+    }
+
     /// Waits for up to `span` for the peer to do anything.
     pub async fn listen(&mut self, span: Duration) -> Idle {
-        let deadline = tokio::time::Instant::now() + span;
+        let deadline = Moment::now() + span;
         loop {
-            match self.idle().await {
-                Idle::Quiet if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
+            match self.idle() {
+                Idle::Quiet if Moment::now() < deadline => sleep(Duration::from_millis(1)).await,
                 idle => return idle,
             }
         }
@@ -271,29 +266,41 @@ impl Connection {
         phases: &mut Phases,
     ) -> Result<(), Fault> {
         while scratch.parser.response().is_none() {
-            let first = !scratch.parser.has_begun();
-            let received = self.stream.read(&mut scratch.inbox).await;
-            if first {
-                phases.first_byte_ns = watch.split();
-            }
-            self.take(received, scratch)?;
+            let mut first = !scratch.parser.has_begun();
+            let mut split = || {
+                if std::mem::take(&mut first) {
+                    phases.first_byte_ns = watch.split();
+                }
+            };
+            let received =
+                poll_fn(|context| self.take(scratch, &mut split, |stream, take| stream.poll_read(context, take))).await;
+            split();
+            received?;
         }
         Ok(())
     }
 
-    /// Takes the result of one read for the response.
-    fn take(&mut self, received: io::Result<usize>, scratch: &mut Scratch) -> Result<(), Fault> {
-        match received {
-            Ok(0) => scratch.parser.feed_eof().map_err(Fault::from_parse),
-            Ok(length) => {
-                let used = scratch.parser.feed(&scratch.inbox[..length]).map_err(Fault::from_parse)?;
-                self.spoke |= used < length;
-                scratch.account()
+    /// Reads once for the response by `read`, and calls `begin` before each part of it.
+    fn take(
+        &mut self,
+        scratch: &mut Scratch,
+        mut begin: impl FnMut(),
+        read: impl FnOnce(&mut Stream, &mut dyn FnMut(&[u8])) -> Poll<io::Result<bool>>,
+    ) -> Poll<Result<(), Fault>> {
+        let (spoke, mut fed) = (&mut self.spoke, Ok(()));
+        let read = ready!(read(&mut self.stream, &mut |plain| {
+            begin();
+            if fed.is_ok() {
+                fed = scratch.feed(plain).map(|used| *spoke |= used < plain.len());
             }
+        }));
+        Poll::Ready(match read {
+            Ok(true) => fed,
+            Ok(false) => scratch.parser.feed_eof().map_err(Fault::from_parse),
             // Peers that close without a TLS close_notify also end a body delimited by the close, but a truncated body
             // cannot be distinguished from a complete one (RFC 8446, section 6.1).
             Err(error) => Err(Fault::from_io(&error, scratch.parser.has_begun())),
-        }
+        })
     }
 
     /// Sends the request. While the peer takes no more of it, the peer's bytes are read: an answer that refuses ends
@@ -301,13 +308,11 @@ impl Connection {
     async fn send(&mut self, scratch: &mut Scratch) -> Result<Sent, Fault> {
         let mut written = 0;
         loop {
-            let step = poll_fn(|context| self.poll_send(context, scratch, &mut written)).await;
-            let received = match step {
+            match poll_fn(|context| self.poll_send(context, scratch, &mut written)).await {
                 Step::Sent => return Ok(Sent::Whole),
-                Step::Received(received) => received,
-                Step::Failed(error) => return self.last_word(scratch, Fault::from_io(&error, false)).await,
-            };
-            self.take(received, scratch)?;
+                Step::Received(received) => received?,
+                Step::Failed(error) => return Box::pin(self.last_word(scratch, Fault::from_io(&error, false))).await,
+            }
             if refuses(&scratch.parser) {
                 return Ok(Sent::Answered);
             }
@@ -315,15 +320,15 @@ impl Connection {
     }
 
     /// Writes as much as the peer takes, and reads when it takes no more.
-    fn poll_send(&mut self, context: &mut Context<'_>, scratch: &mut Scratch, written: &mut usize) -> Poll<Step> {
+    fn poll_send(&mut self, context: &Context<'_>, scratch: &mut Scratch, written: &mut usize) -> Poll<Step> {
         let sent = loop {
             let rest = &scratch.request[*written..];
-            let stream = Pin::new(&mut self.stream);
             let done = match rest.is_empty() {
                 true => {
-                    break stream.poll_flush(context).map(|flushed| flushed.map_or_else(Step::Failed, |()| Step::Sent));
+                    let flushed = self.stream.poll_flush(context);
+                    break flushed.map(|flushed| flushed.map_or_else(Step::Failed, |()| Step::Sent));
                 }
-                false => stream.poll_write(context, rest),
+                false => self.stream.poll_write(context, rest),
             };
             match done {
                 Poll::Ready(Ok(length)) => *written += length,
@@ -335,25 +340,30 @@ impl Connection {
         if sent.is_ready() || scratch.parser.response().is_some() {
             return sent;
         }
-        let mut buffer = ReadBuf::new(&mut scratch.inbox);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
-        Poll::Ready(Step::Received(read.map(|()| buffer.filled().len())))
+        self.take(scratch, || (), |stream, take| stream.poll_read(context, take)).map(Step::Received)
     }
 
     /// Reads what the peer sent before it closed a connection that cannot be written to any more: an answer that
     /// refuses the request, or a TLS alert. If there is neither, returns `fault`.
     async fn last_word(&mut self, scratch: &mut Scratch, fault: Fault) -> Result<Sent, Fault> {
-        // Those bytes came before the end of the connection, which has been seen.
-        let read = tokio::time::timeout(LAST_WORD_PATIENCE, async {
-            self.stream.get_mut().0.read_at_once(true);
+        let read = async {
             while scratch.parser.response().is_none() {
-                let received = self.stream.read(&mut scratch.inbox).await;
-                self.take(received, scratch)?;
+                // Those bytes came before the end of the connection, which has been seen.
+                poll_fn(|context| {
+                    self.take(
+                        scratch,
+                        || (),
+                        |stream, take| match stream.read_now(take) {
+                            Poll::Pending => stream.poll_read(context, take),
+                            read => read,
+                        },
+                    )
+                })
+                .await?;
             }
             Ok::<(), Fault>(())
-        })
-        .await;
-        match read {
+        };
+        match timeout(LAST_WORD_PATIENCE, read).await {
             Ok(Ok(())) if refuses(&scratch.parser) => Ok(Sent::Answered),
             Ok(Err(read_fault)) if read_fault.kind != FaultKind::Closed => Err(read_fault),
             _ => Err(fault),
@@ -364,9 +374,9 @@ impl Connection {
     /// side that closes first keeps the port in TIME_WAIT (RFC 9293, section 3.6), and ports are what the generator
     /// would run out of. Returns true if the peer sent something instead, which answers no request.
     pub async fn close_second(mut self, patience: Duration) -> bool {
-        let mut byte = [0];
-        let read = tokio::time::timeout(patience, self.stream.read(&mut byte)).await;
-        let spoke = self.spoke || matches!(read, Ok(Ok(1)));
+        let read = poll_fn(|context| self.stream.poll_read(context, &mut |_| ()));
+        let read = timeout(patience, read).await;
+        let spoke = self.spoke || matches!(read, Ok(Ok(true)));
         if spoke || read.is_err() {
             self.close(patience).await;
         }
@@ -376,7 +386,7 @@ impl Connection {
     /// Closes the connection (TLS close_notify, TCP FIN), within at most `patience`.
     pub async fn close(mut self, patience: Duration) {
         // The peer may be gone already: nothing is left to send or to lose.
-        let _ = tokio::time::timeout(patience, self.stream.shutdown()).await;
+        let _ = timeout(patience, self.stream.close()).await;
     }
 }
 
@@ -385,7 +395,7 @@ enum Step {
     /// All of it is out.
     Sent,
     /// The peer sent something first, or closed.
-    Received(io::Result<usize>),
+    Received(Result<(), Fault>),
     /// The connection cannot be written to any more.
     Failed(io::Error),
 }

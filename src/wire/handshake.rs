@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
 
 use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, alg_id};
-use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 use serde::{Deserialize, Serialize};
 
 use super::x509;
@@ -81,7 +81,7 @@ pub fn certificate_id(certificate: &CertificateDer<'_>) -> u64 {
 
 impl Handshake {
     /// Reads the properties from a connection whose handshake is complete.
-    pub fn of(tls: &ClientConnection) -> Self {
+    pub fn of(tls: &CommonState) -> Self {
         let chain = tls.peer_certificates().unwrap_or_default();
         Self {
             kind: match tls.handshake_kind() {

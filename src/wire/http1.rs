@@ -3,6 +3,8 @@
 mod framing;
 
 use std::fmt;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use self::framing::{Body, Framing, after_line, unfold};
 use super::request::Method;
@@ -67,8 +69,16 @@ pub struct Parser {
     keep_alive: bool,
     interim: usize,
     head: Vec<u8>,
+    fields: Vec<Field>,
     body: Vec<u8>,
     line: Vec<u8>,
+}
+
+/// The places of a header field in the head, which has at most [`MAX_HEAD_BYTES`].
+#[derive(Clone, Debug)]
+struct Field {
+    name: Range<u16>,
+    value: Range<u16>,
 }
 
 impl Default for Parser {
@@ -81,6 +91,7 @@ impl Default for Parser {
             keep_alive: false,
             interim: 0,
             head: Vec::new(),
+            fields: Vec::new(),
             body: Vec::new(),
             line: Vec::new(),
         }
@@ -109,6 +120,7 @@ pub struct Response<'a> {
     /// True if the connection may carry another request.
     pub keep_alive: bool,
     head: &'a [u8],
+    fields: &'a [Field],
 }
 
 impl<'a> Response<'a> {
@@ -124,10 +136,9 @@ impl<'a> Response<'a> {
 
     /// Returns the values of all fields of this name, each as [`Response::header`] returns the first.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
-        })
+        let at = |place: &Range<u16>| &self.head[usize::from(place.start)..usize::from(place.end)];
+        let named = self.fields.iter().filter(move |field| at(&field.name).eq_ignore_ascii_case(name.as_bytes()));
+        named.map(move |field| at(&field.value).trim_ascii())
     }
 
     /// Returns the content coding, unless there is none. Every request states that it accepts none (RFC 9110, section
@@ -235,6 +246,7 @@ impl Parser {
             body: &self.body,
             keep_alive: self.keep_alive,
             head: &self.head,
+            fields: &self.fields,
         })
     }
 
@@ -273,9 +285,14 @@ impl Parser {
     }
 
     fn parse_plain_head(&mut self) -> Result<Option<usize>, ParseError> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let head_len = match response.parse(&self.head) {
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            &self.head,
+            &mut headers,
+        );
+        let head_len = match parsed {
             Ok(httparse::Status::Complete(head_len)) => head_len,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err(ParseError::HeadTooLarge),
@@ -285,6 +302,11 @@ impl Parser {
         // A complete parse has set both.
         let (status, version) = (response.code.unwrap_or(0), response.version.unwrap_or(0));
         let framing = Framing::of(version, response.headers)?;
+        self.fields.clear();
+        self.fields.extend(response.headers.iter().map(|header| Field {
+            name: place(&self.head, header.name.as_bytes()),
+            value: place(&self.head, header.value),
+        }));
         match status {
             101 => return Err(ParseError::Malformed("101 without a request to switch protocols")),
             100..=199 => {
@@ -345,6 +367,13 @@ impl Parser {
         }
         Ok(&input[taken..])
     }
+}
+
+/// Returns the place of a part of the head.
+fn place(head: &[u8], part: &[u8]) -> Range<u16> {
+    let start = part.as_ptr().addr() - head.as_ptr().addr();
+    // A head is shorter than that.
+    start as u16..(start + part.len()) as u16
 }
 
 #[cfg(test)]

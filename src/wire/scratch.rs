@@ -6,8 +6,6 @@ use std::rc::Rc;
 use super::fault::{Fault, FaultKind};
 use super::http1::{Parser, Response};
 
-/// The number of bytes of a response that are read at a time.
-const READ_BYTES: usize = 16 * 1024;
 /// The most memory that the bodies of all responses in flight may hold together, in bytes.
 pub const MAX_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// The most of it that may stay with buffers that no request is using, in bytes.
@@ -27,7 +25,6 @@ pub struct Scratch {
     /// The encoded request.
     pub request: Vec<u8>,
     pub(super) parser: Parser,
-    pub(super) inbox: Box<[u8]>,
     room: Rc<Room>,
     /// The part of the room that this one holds, in bytes.
     held: usize,
@@ -42,13 +39,7 @@ impl Default for Scratch {
 impl Scratch {
     /// Makes new buffers, whose body shares `room` with those of others.
     pub fn within(room: &Rc<Room>) -> Self {
-        Self {
-            request: Vec::with_capacity(1024),
-            parser: Parser::default(),
-            inbox: vec![0; READ_BYTES].into(),
-            room: room.clone(),
-            held: 0,
-        }
+        Self { request: Vec::with_capacity(1024), parser: Parser::default(), room: room.clone(), held: 0 }
     }
 
     /// Refuses bodies of more than `max` bytes from now on.
@@ -72,11 +63,21 @@ impl Scratch {
         }
     }
 
+    /// Takes bytes from the peer and returns the number of them that belong to the response.
+    ///
+    /// # Errors
+    /// If the bytes are no response, or all bodies together hold too much.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let used = self.parser.feed(bytes).map_err(Fault::from_parse)?;
+        self.account()?;
+        Ok(used)
+    }
+
     /// Counts the memory that the body holds.
     ///
     /// # Errors
     /// If all bodies together hold too much.
-    pub(super) fn account(&mut self) -> Result<(), Fault> {
+    fn account(&mut self) -> Result<(), Fault> {
         let capacity = self.parser.body_capacity();
         if capacity == self.held {
             return Ok(());

@@ -2,36 +2,28 @@
 //! from beneath, without the TLS library.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use std::task::{Context, Poll, ready};
 
 use crate::clock::Moment;
+use crate::event_loop::TcpSocket;
 
 /// The number of bytes that are kept of an answer that is no TLS.
 const BEGINNING_BYTES: usize = 40;
 
 /// A TCP connection with counters.
-#[derive(Debug)]
 pub struct Tap {
-    tcp: TcpStream,
+    tcp: TcpSocket,
     read_bytes: u64,
     written_bytes: u64,
     answered: Option<Moment>,
     replied: bool,
-    at_once: bool,
     beginning: Vec<u8>,
 }
 
 impl Tap {
     /// Makes a tap, which counts from now on.
-    pub fn new(tcp: TcpStream) -> Self {
-        let (answered, beginning) = (None, Vec::new());
-        Self { tcp, read_bytes: 0, written_bytes: 0, answered, replied: false, at_once: false, beginning }
+    pub fn new(tcp: TcpSocket) -> Self {
+        Self { tcp, read_bytes: 0, written_bytes: 0, answered: None, replied: false, beginning: Vec::new() }
     }
 
     /// Returns the number of bytes read so far.
@@ -54,91 +46,64 @@ impl Tap {
         self.replied
     }
 
-    /// Sets whether reads look into the kernel's buffer themselves: they then find bytes that have arrived although the
-    /// reactor has not polled the socket since.
-    pub fn read_at_once(&mut self, at_once: bool) {
-        self.at_once = at_once;
-    }
-
     /// Returns the beginning of the peer's first answer, if it is no TLS: enough to recognise the protocol of a peer
     /// without TLS.
     pub fn beginning(&self) -> &[u8] {
         &self.beginning
     }
 
-    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(length)) = written {
-            self.written_bytes += length as u64;
-            self.replied |= length > 0 && self.answered.is_some();
-        }
-        written
+    /// Reads into `buffer`, and returns the number of bytes; 0 at the end.
+    ///
+    /// # Errors
+    /// That of the operating system.
+    pub fn poll_read(&mut self, context: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let length = ready!(self.tcp.poll_read(context, buffer))?;
+        self.has_read(&buffer[..length]);
+        Poll::Ready(Ok(length))
     }
-}
 
-/// Reads the bytes that are in the kernel's buffer, without waiting.
-fn receive_now(tcp: &TcpStream, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-    let room = buffer.initialize_unfilled();
-    match rustix::net::recv(tcp, room, RecvFlags::DONTWAIT) {
-        Ok((length, _)) => {
-            buffer.advance(length);
-            Poll::Ready(Ok(()))
-        }
-        Err(Errno::WOULDBLOCK) => Poll::Pending,
-        Err(error) => Poll::Ready(Err(error.into())),
+    /// Reads the bytes that are in the kernel's buffer, whatever the event loop knows of them, and never waits.
+    ///
+    /// # Errors
+    /// That of the operating system.
+    pub fn read_now(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let length = ready!(self.tcp.read_now(buffer))?;
+        self.has_read(&buffer[..length]);
+        Poll::Ready(Ok(length))
     }
-}
 
-impl AsyncRead for Tap {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let mut read = Pin::new(&mut self.tcp).poll_read(context, buffer);
-        if self.at_once && read.is_pending() {
-            read = receive_now(&self.tcp, buffer);
-        }
-        let length = buffer.filled().len() - before;
-        if length > 0 {
-            self.read_bytes += length as u64;
-            if self.answered.is_none() {
-                self.answered = Some(Moment::now());
-                let first = &buffer.filled()[before..];
-                // A TLS record begins with its type, and no type is a letter (RFC 8446, section 5.1).
-                if first[0].is_ascii_graphic() {
-                    self.beginning = first[..first.len().min(BEGINNING_BYTES)].to_vec();
-                }
+    /// Returns true if the event loop knows of bytes, or of the end, that were not read yet.
+    pub fn is_readable(&self) -> bool {
+        self.tcp.is_readable()
+    }
+
+    /// Writes as much of `bytes` as the kernel takes, and returns the number of bytes.
+    ///
+    /// # Errors
+    /// That of the operating system.
+    pub fn poll_write(&mut self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let length = ready!(self.tcp.poll_write(context, bytes))?;
+        self.written_bytes += length as u64;
+        self.replied |= length > 0 && self.answered.is_some();
+        Poll::Ready(Ok(length))
+    }
+
+    /// Ends the direction to the peer.
+    ///
+    /// # Errors
+    /// That of the operating system.
+    pub fn shut_down(&self) -> io::Result<()> {
+        self.tcp.shut_down()
+    }
+
+    fn has_read(&mut self, bytes: &[u8]) {
+        self.read_bytes += bytes.len() as u64;
+        if self.answered.is_none() && !bytes.is_empty() {
+            self.answered = Some(Moment::now());
+            // A TLS record begins with its type, and no type is a letter (RFC 8446, section 5.1).
+            if bytes[0].is_ascii_graphic() {
+                self.beginning = bytes[..bytes.len().min(BEGINNING_BYTES)].to_vec();
             }
         }
-        read
-    }
-}
-
-impl AsyncWrite for Tap {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
-        self.wrote(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(context, slices);
-        self.wrote(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
     }
 }

@@ -10,6 +10,7 @@ use crate::common::needs::needs;
 use crate::common::openssl::Server;
 use crate::common::peer::{Peer, Step};
 use certctl_bench::clock::Moment;
+use certctl_bench::event_loop::{EventLoop, sleep};
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
 use certctl_bench::system::base_url::BaseUrl;
 use certctl_bench::wire::connection::Stopwatch;
@@ -29,14 +30,13 @@ fn get(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record,
 fn get_after(pause: Duration, address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
     let name = format!("https://{name}").parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(address, name, configure(options).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    EventLoop::new().unwrap().block_on(async {
         let start = Moment::now();
         let (mut watch, mut phases, mut scratch) = (Stopwatch::from(start), Phases::default(), Scratch::default());
         let opened = dialer.open(&mut watch, &mut phases).await;
         assert_eq!(phases.total_ns(), watch.last().ns_since(start), "{phases:?}");
         let mut connection = opened?;
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         scratch.request = encode(Method::Get, "/", "localhost", None, "");
         let answered = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
         assert_eq!(phases.total_ns(), watch.last().ns_since(start), "{phases:?}");

@@ -16,6 +16,7 @@ use std::thread;
 use crate::common::needs::needs;
 use crate::common::process::{PATIENCE, copy_program, send, until, write_script};
 use certctl_bench::clock::Moment;
+use certctl_bench::event_loop::{EventLoop, timeout};
 use certctl_bench::provision::child::RunAs;
 use certctl_bench::provision::daemon::{
     Daemon, DaemonInstallation, DaemonOptions, Reload, StartedDaemon, Versions, find, find_in,
@@ -31,7 +32,6 @@ use rustix::process::{Signal, geteuid};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
-use tokio::time::timeout;
 
 const ROLE: &str = "CERTCTL_BENCH_TEST_ROLE";
 const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -509,13 +509,12 @@ fn config(authority: &Authority, version: &'static SupportedProtocolVersion) -> 
 /// A connection.
 struct Open(Connection);
 
-/// Drives the connections of this thread's test: one runtime for all, since each has descriptors of its own.
+/// Drives the connections of this thread's test: one event loop for all, since each has descriptors of its own.
 fn drive<T>(work: impl Future<Output = T>) -> T {
     thread_local! {
-        static RUNTIME: tokio::runtime::Runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        static EVENT_LOOP: EventLoop = EventLoop::new().unwrap();
     }
-    RUNTIME.with(|runtime| runtime.block_on(work))
+    EVENT_LOOP.with(|event_loop| event_loop.block_on(work))
 }
 
 fn open(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Open, Fault> {

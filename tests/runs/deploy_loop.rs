@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use certctl_bench::event_loop::EventLoop;
 use certctl_bench::load::dispatcher::Affinity;
 use certctl_bench::load::plan::{Model, Opening, Plan};
 use certctl_bench::load::rate::Rate;
@@ -274,12 +275,11 @@ fn deploy_to(daemon: &Peer, initial: u64, timeout: Duration) -> (Measurement, De
 
 /// Returns the id of the certificate that a peer shows.
 fn shown(peer: &Peer) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = client_config(&Trust::Insecure).unwrap();
     let dialer = Dialer::new(peer.address(), "localhost".try_into().unwrap(), config);
     let (mut watch, mut phases) =
         (certctl_bench::wire::connection::Stopwatch::from(certctl_bench::clock::Moment::now()), Default::default());
-    let connection: Connection = runtime.block_on(dialer.open(&mut watch, &mut phases)).unwrap();
+    let connection: Connection = EventLoop::new().unwrap().block_on(dialer.open(&mut watch, &mut phases)).unwrap();
     connection.record().certificate
 }
 

@@ -9,6 +9,7 @@ use crate::common::certctl::all_of_certctl;
 use crate::common::peer::{Peer, RECORDED, Reply, Step, TOKEN, answer, certctl, json};
 use crate::common::summary::{assert_schema, measured, outcome, reasons, results, threshold};
 use certctl_bench::clock::Moment;
+use certctl_bench::event_loop::EventLoop;
 use certctl_bench::system::base_url::BaseUrl;
 use certctl_bench::wire::connection::Stopwatch;
 use certctl_bench::wire::request::{Method, encode};
@@ -308,8 +309,7 @@ fn exchanges(reply: impl Fn() -> Reply + Send + Sync + 'static) -> [Exchange; 2]
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
     let name = "https://localhost".parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(peer.address(), name, client_config(&trust).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    EventLoop::new().unwrap().block_on(async {
         let mut open = None;
         exchange(&dialer, &mut open).await.answered.unwrap();
         let reused = exchange(&dialer, &mut open).await;
@@ -376,7 +376,7 @@ fn a_slow_handshake_appears_in_its_phase() {
     let name = "https://localhost".parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(address, name, client_config(&trust).unwrap());
     let began = Instant::now();
-    let Exchange { phases, service_ns, answered } = runtime.block_on(exchange(&dialer, &mut None));
+    let Exchange { phases, service_ns, answered } = EventLoop::new().unwrap().block_on(exchange(&dialer, &mut None));
     let elapsed_ns = began.elapsed().as_nanos() as u64;
     assert!(answered.unwrap());
     assert_eq!(phases.total_ns(), service_ns);

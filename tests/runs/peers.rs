@@ -14,6 +14,7 @@ use crate::common::peer::{Manners, Peer, RECORDED, Reply, Step, certctl, json};
 use crate::common::process::PATIENCE;
 use crate::common::summary::{outcome, outcome_of, results};
 use certctl_bench::clock::Moment;
+use certctl_bench::event_loop::{EventLoop, timeout};
 use certctl_bench::load::arrival::PlannedRequest;
 use certctl_bench::measure::Outcome;
 use certctl_bench::scenario::Scenario as _;
@@ -67,7 +68,7 @@ impl Client {
             Some(connection) => connection,
             none => none.insert(self.open().await?),
         };
-        match connection.idle().await {
+        match connection.idle() {
             Idle::Quiet => {}
             Idle::Closed => return Err(Fault::new(FaultKind::Closed, "while idle")),
             Idle::Spoke(fault) => return Err(fault),
@@ -116,10 +117,9 @@ fn meet(case: &'static Case) -> (String, Option<String>) {
         answered: is_answered,
     };
     let patience = if case.outcome == "timed out" { SILENCE } else { PATIENCE };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    EventLoop::new().unwrap().block_on(async {
         let mut connection = None;
-        let first = tokio::time::timeout(patience, client.heartbeat(&mut connection)).await;
+        let first = timeout(patience, client.heartbeat(&mut connection)).await;
         let first = first.unwrap_or(Outcome::TimedOut);
         let next = match case.next {
             Some(_) => {
@@ -159,8 +159,7 @@ fn an_answer_cut_anywhere_is_truncated() {
     let trust = Trust::from_file(&peer.ca_file()).unwrap();
     let name = "https://localhost".parse::<BaseUrl>().unwrap().server_name().unwrap();
     let dialer = Dialer::new(peer.address(), name, client_config(&trust).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    EventLoop::new().unwrap().block_on(async {
         for cut in 0..length {
             let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
             let mut connection = dialer.open(&mut watch, &mut phases).await.unwrap();

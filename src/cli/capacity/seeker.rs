@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::capacity::point::MeasuredPoint;
 use crate::capacity::search::{self, PointVerdict, SearchStep, unfinished};
 use crate::capacity::{Capacity, PointBounds, stop_rule};
@@ -16,6 +14,7 @@ use crate::cli::session::Session;
 use crate::cli::signals::Signals;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event_loop::sleep;
 use crate::files;
 use crate::load::cut::{Cut, ErrorLimit, RunLimits};
 use crate::load::rate::Rate;

@@ -1,7 +1,6 @@
-//! The pacer's timer: an absolute timerfd inside the runtime.
+//! A precise timer: an absolute timerfd inside the runtime.
 //!
-//! Tokio's own timer has a resolution of 1 ms, which alone would add a median lag of about a millisecond to every
-//! arrival.
+//! Tokio's own timer has a resolution of 1 ms.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,7 +10,7 @@ use rustix::time::{timerfd_create, timerfd_settime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::clock::Moment;
+use certctl_bench::clock::Moment;
 
 /// A one-shot timer on the monotonic clock.
 pub struct Timer {
@@ -42,7 +41,7 @@ impl Timer {
         loop {
             let mut ready = self.fd.readable().await?;
             if ready.try_io(|fd| drain(fd.get_ref())).is_ok_and(|drained| drained.is_ok()) {
-                // One expiry needs one read: a second read, only to find nothing, would cost a system call per arrival.
+                // One expiry needs one read.
                 ready.clear_ready();
                 return Ok(());
             }
