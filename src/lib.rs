@@ -27,6 +27,7 @@
 //! | [`run`] | workloads bound to a system, and their run |
 //! | [`summary`] | the result of a run as data, and its verdict |
 //! | [`baseline`] | baselines and comparisons |
+//! | [`shard`] | the parts of a run that several processes or machines play, and their merge |
 //! | [`duet`] | two systems at once, paired arrivals, one verdict |
 //! | [`capacity`] | the search for the highest rate within the thresholds |
 //! | [`report`] | results as text, JSON, Markdown and HTML |
@@ -63,6 +64,7 @@ pub mod run;
 pub mod scenario;
 pub mod seed;
 pub mod servers;
+pub mod shard;
 pub mod status;
 pub mod summary;
 pub mod system;

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, capacity, compare, doctor, duet, exit, report, seed, signals, splice};
+use certctl_bench::cli::{bless, capacity, compare, doctor, duet, exit, merge, report, seed, shard, signals, splice};
 use certctl_bench::load::limits::allow_threads;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -35,6 +35,10 @@ enum Verb {
     Duet(duet::DuetFlags),
     /// Search for the highest rate at which a system keeps a scenario's thresholds.
     Capacity(Box<capacity::CapacityFlags>),
+    /// Play one shard of a load that several machines send.
+    Shard(Box<shard::ShardFlags>),
+    /// Merge the parts of all shards of a run: one result, one verdict.
+    Merge(merge::MergeFlags),
     /// Report the results of runs: as text, as Markdown for a pull request, or as an HTML file with figures.
     Report(report::ReportFlags),
     /// Renew the tables of documents from committed baselines.
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
         Verb::Bless(flags) => bless::run(flags).map(|()| 0),
         Verb::Duet(flags) => duet::run(flags),
         Verb::Capacity(flags) => capacity::run(*flags),
+        Verb::Shard(flags) => shard::run(*flags),
+        Verb::Merge(flags) => merge::run(&flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
     };

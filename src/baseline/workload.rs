@@ -23,8 +23,13 @@ impl WorkloadIdentity {
     /// Collects the properties of a run's workloads. Not among them: the system's address, the folder of the results,
     /// and the lag from which an arrival counts as late.
     pub fn of(summary: &Summary) -> Self {
-        let mut properties = BTreeMap::from([("scenario".to_owned(), summary.about.scenario.to_string())]);
-        for plan in summary.plans() {
+        Self::of_plans(&summary.about.scenario, summary.plans())
+    }
+
+    /// Does the same for the plans of a bench target.
+    pub fn of_plans<'p>(scenario: &str, plans: impl Iterator<Item = &'p PlanFacts>) -> Self {
+        let mut properties = BTreeMap::from([("scenario".to_owned(), scenario.to_owned())]);
+        for plan in plans {
             properties.extend(facts(plan).map(|(name, value)| (format!("{}/{name}", plan.name), value)));
         }
         let fingerprint = Self::hash(&properties);

@@ -174,6 +174,10 @@ impl Bench for AcmeEnrollFlags {
         ("--users", 1)
     }
 
+    fn unsplit(&self) -> Option<&'static str> {
+        Some("an enrolment needs the keys and accounts that one process has")
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }

@@ -180,6 +180,10 @@ impl Bench for AcmeFlowFlags {
         ("--users", 1)
     }
 
+    fn unsplit(&self) -> Option<&'static str> {
+        Some("the nonces of all answers are compared with one another in one process")
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }
@@ -238,6 +242,10 @@ impl Bench for AcmeBurstFlags {
 
     fn sized(&self) -> (&'static str, u64) {
         ("--users", 1)
+    }
+
+    fn unsplit(&self) -> Option<&'static str> {
+        Some("the nonces of all answers are compared with one another in one process")
     }
 
     fn error_floor(&self) -> Threshold {

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory as _, FromArgMatches as _};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _};
 
+use super::bench_load::BenchLoad;
 use super::common_flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, variable};
 use super::prepare::SystemChoice;
+use super::processes::{self, Crew};
 use super::saved::Saved;
 use super::session::Session;
 use super::signals::{self, Signals};
@@ -29,7 +31,7 @@ use crate::run::{Binding, BoundWorkload, PlannedWorkload, Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::need::Need;
 use crate::summary::plan::PlanFacts;
-use crate::summary::{About, Summary};
+use crate::summary::{self, About, Summary};
 use crate::system::{CheckedCertctl, System};
 use crate::terminal::{errln, out, outln};
 
@@ -117,6 +119,11 @@ pub trait Bench: Args + Clone + Debug {
         None
     }
 
+    /// Returns the reason for which its load cannot be split between processes, if it cannot.
+    fn unsplit(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Adjusts the choice of a system to these flags: leaves out the parts that they do not load.
     fn adjust(&self, _choice: &mut ChoiceOf<Self>) {}
 
@@ -154,7 +161,7 @@ pub trait SystemArgs: Args + Clone + Debug {
 /// Runs the bench target `B`. `program` is the server of this repository that is started where no system is named.
 pub fn main<B: Bench>(program: &str) -> ExitCode {
     signals::reset();
-    if let Some(code) = request_loop::run_if_handed_over::<B>() {
+    if let Some(code) = request_loop::run_if_handed_over::<B>().or_else(processes::play_if_ordered::<B>) {
         return code;
     }
     let flags = match parse::<B>(std::env::args_os().collect()) {
@@ -178,6 +185,38 @@ const SMOKE_VARIABLES: [&str; 2] = ["output", "in_memory"];
 
 /// Parses a command line, which begins with the program's name.
 pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<BenchFlags<B>, clap::Error> {
+    parse_matches(arguments).map(|(flags, _)| flags)
+}
+
+/// Does the same, and returns the flags of the load as words too.
+pub(super) fn parse_load<B: Bench>(
+    arguments: Vec<std::ffi::OsString>,
+) -> Result<(BenchFlags<B>, Vec<String>), clap::Error> {
+    parse_matches(arguments).map(|(flags, matches)| (flags, load_words::<B>(&matches)))
+}
+
+/// Returns the flags that size the load as words, wherever they come from: they plan the same load on any machine.
+pub(super) fn load_words<B: Bench>(matches: &ArgMatches) -> Vec<String> {
+    let mut words = Vec::new();
+    let given = [Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)];
+    let command = BenchLoad::<B>::command();
+    let args = command.get_arguments().filter_map(|arg| Some((arg, arg.get_long()?)));
+    for (arg, long) in args.filter(|(arg, _)| given.contains(&matches.value_source(arg.get_id().as_str()))) {
+        let id = arg.get_id().as_str();
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            words.extend(matches.get_flag(id).then(|| format!("--{long}")));
+            continue;
+        }
+        let values = matches.get_raw(id).into_iter().flatten();
+        words.extend(values.map(|value| format!("--{long}={}", value.to_string_lossy())));
+    }
+    words
+}
+
+/// Does the same as [`parse`], and returns clap's matches too.
+pub(super) fn parse_matches<B: Bench>(
+    arguments: Vec<std::ffi::OsString>,
+) -> Result<(BenchFlags<B>, ArgMatches), clap::Error> {
     let bin_name = format!("cargo bench --bench {} --", B::NAME);
     let command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
     // `cargo test` never loads a system that happens to be in the environment.
@@ -201,7 +240,7 @@ pub(super) fn parse<B: Bench>(arguments: Vec<std::ffi::OsString>) -> Result<Benc
             let message = format!("--{} {what_for}: leave it out", id.replace('_', "-"));
             Err(command.error(clap::error::ErrorKind::ArgumentConflict, message))
         }
-        None => Ok(flags),
+        None => Ok((flags, matches)),
     }
 }
 
@@ -278,10 +317,17 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
         false => Saved::Neither,
     };
-    sockets.unwrap_or_default().with_threads(flags.load.most_threads()).allow(flags.bench.sized())?;
+    let sockets = sockets.unwrap_or_default().with_threads(flags.load.most_threads());
+    let processes = flags.generator_processes.of(sockets, flags.bench.unsplit())?;
+    sockets.of_each(processes).allow(flags.bench.sized())?;
     let signals = Signals::watch()?;
     let workloads = planned.iter().flatten().map(|planned| &planned.workload);
-    remote::clear(&choice.destinations()?, flags.allow_remote, B::NAME, workloads)?;
+    let destinations = choice.destinations()?;
+    if remote::leaves(&destinations) {
+        // Beyond loopback, all processes have one address.
+        sockets.allow_ports(flags.bench.sized())?;
+    }
+    remote::clear(&destinations, flags.allow_remote, B::NAME, workloads)?;
     let system = choice.prepare(program, &[flags.bench.needs(&flags.load), flags.load.needs()].concat())?;
 
     if let Some(certctl) = system.certctl().filter(|_| !wanted.loops.is_empty()) {
@@ -310,6 +356,13 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         }
     };
     let cut = Cut::new(flags.load.limits());
+    let crew = system.certctl().filter(|_| processes > 1).map(|certctl| Crew {
+        count: processes,
+        certctl,
+        run_id: summary::new_run_id().unwrap_or_default(),
+        has_sources: sockets.allow_ports(flags.bench.sized()).is_err(),
+        parts: folder.join("parts"),
+    });
     let session = Session {
         system: &system,
         groups: &groups,
@@ -320,6 +373,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         rotates_every,
         cut,
         stop: signals.measuring()?,
+        crew,
         keep: &keep,
     };
     let mut summary = session.run(about)?;

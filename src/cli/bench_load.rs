@@ -44,15 +44,7 @@ impl<B: Bench> BenchLoad<B> {
     pub(super) fn parse(verb: &str, flags: &[String], refused: &[(&str, &str)]) -> Result<Self> {
         let words = std::iter::once(format!("certctl-bench {verb} --")).chain(flags.iter().cloned());
         let command = Self::command().no_binary_name(false).about(B::ABOUT);
-        let wrong = |error: clap::Error| match error.use_stderr() {
-            true => {
-                let text = error.to_string();
-                let text = text.strip_prefix("error: ").unwrap_or(&text);
-                Error::usage(format!("the flags after `--`: {}", text.lines().next().unwrap_or_default()))
-                    .with_hint(format!("see cargo bench --bench {} -- --help", B::NAME))
-            }
-            false => Error::usage(error.to_string()),
-        };
+        let wrong = |error: clap::Error| wrong(&error, B::NAME);
         let matches = command.try_get_matches_from(words).map_err(wrong)?;
         let parsed = Self::from_arg_matches(&matches).map_err(wrong)?;
         let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -63,5 +55,28 @@ impl<B: Bench> BenchLoad<B> {
             return Err(Error::usage(format!("--{} {what_for}: leave it out", id.replace('_', "-"))));
         }
         Ok(parsed)
+    }
+
+    /// Parses words that [`bench::load_words`](super::bench::load_words) has made. The environment does not count.
+    ///
+    /// # Errors
+    /// If they are others.
+    pub(super) fn restore(words: &[String]) -> Result<Self> {
+        let command = Self::command().no_binary_name(true).mut_args(|arg| arg.env(None::<&str>));
+        let parsed = command.try_get_matches_from(words).and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.map_err(|error| wrong(&error, B::NAME))
+    }
+}
+
+/// Returns clap's error about the flags after `--` as one of the suite.
+pub(super) fn wrong(error: &clap::Error, bench: &str) -> Error {
+    match error.use_stderr() {
+        true => {
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            Error::usage(format!("the flags after `--`: {}", text.lines().next().unwrap_or_default()))
+                .with_hint(format!("see cargo bench --bench {bench} -- --help"))
+        }
+        false => Error::usage(error.to_string()),
     }
 }

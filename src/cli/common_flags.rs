@@ -11,6 +11,7 @@ use clap::{Args, Parser, ValueEnum};
 
 use super::bench::{Bench, SystemArgs};
 use super::criterion::CriterionFlags;
+pub(super) use super::processes::ProcessCount;
 use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
 use crate::exit_code;
@@ -74,6 +75,9 @@ pub struct BenchFlags<B: Bench> {
     /// load for five seconds.
     #[arg(long, env = "CERTCTL_BENCH_ALLOW_REMOTE")]
     pub allow_remote: bool,
+    /// Processes that send the load, each a part of it: auto takes as few as the limit of file descriptors allows.
+    #[arg(long, value_name = "COUNT", default_value_t = ProcessCount::Auto, env = "CERTCTL_BENCH_GENERATOR_PROCESSES")]
+    pub generator_processes: ProcessCount,
     /// The system under test.
     #[command(flatten)]
     pub system: B::System,

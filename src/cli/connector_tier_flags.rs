@@ -324,6 +324,10 @@ impl Bench for ConnectorTierFlags {
         Some(format!("{warning}{headroom}\n{}", sockets(workloads.iter().copied())))
     }
 
+    fn unsplit(&self) -> Option<&'static str> {
+        Some("its daemons are observed by one process")
+    }
+
     fn error_floor(&self) -> Threshold {
         match self.workload {
             // Not one connection may fail.

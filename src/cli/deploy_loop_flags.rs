@@ -283,6 +283,10 @@ impl Bench for DeployLoopFlags {
         })
     }
 
+    fn unsplit(&self) -> Option<&'static str> {
+        Some("an agent and the daemon that it deploys to belong to one process")
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }

@@ -15,7 +15,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 use super::criterion::CriterionFlags;
 use super::shield::Shield;
-use super::{bench, exit, request_loop, signals};
+use super::{bench, exit, hand_over, signals};
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -188,7 +188,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
 
 fn hand_over(flags: &HandshakeFlags) -> Result<()> {
     let what = || "starting the loops".to_owned();
-    let arguments = request_loop::own_arguments()?;
+    let arguments = hand_over::own_arguments()?;
     let arguments = serde_json::to_string(&arguments).context(what)?;
     let program = std::env::current_exe().context(what)?;
     let error = Command::new(program).args(flags.criterion.to_arguments()).env(VARIABLE, arguments).exec();

@@ -216,6 +216,10 @@ impl Bench for JobDrainFlags {
         ("--agents", 1)
     }
 
+    fn unsplit(&self) -> Option<&'static str> {
+        Some("one process follows the jobs of all certificates")
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.001)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::common_flags::CertctlChoice;
 use super::remote::{self, Destination};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inspect::preflight::{self, Findings};
 use crate::scenario::job_drain::Keys;
 use crate::scenario::need::Need;
@@ -31,6 +31,16 @@ pub trait SystemChoice {
     /// # Errors
     /// If a name cannot be resolved.
     fn destinations(&mut self) -> Result<Vec<Destination>>;
+
+    /// Checks that shards on several machines can load it: it runs already, and no shard alone is to count what all of
+    /// them do to it.
+    ///
+    /// # Errors
+    /// If they cannot (kind `Usage`).
+    fn is_for_shards(&self) -> Result<()> {
+        Err(Error::usage("a shard loads a system that runs already, and none is named")
+            .with_hint("give --target https://host:port"))
+    }
 
     /// Starts the system if it is not running, and checks everything. `program` is the server of this repository to
     /// start.
@@ -61,6 +71,20 @@ impl SystemChoice for CertctlChoice {
             Self::Reference(StoreChoice::Database(url), _) => vec![remote::database(url)?],
             Self::Binary(_) | Self::Reference(StoreChoice::Auto | StoreChoice::InMemory, _) => Vec::new(),
         })
+    }
+
+    fn is_for_shards(&self) -> Result<()> {
+        match self {
+            Self::Running(certctl) if certctl.database.is_none() => Ok(()),
+            Self::Running(_) => {
+                Err(Error::usage("--database: one shard cannot tell its side effects from the others'")
+                    .with_hint("leave it out: the answers of all shards are checked, and no rows are counted"))
+            }
+            Self::Binary(_) | Self::Reference(..) => {
+                Err(Error::usage("a shard loads a system that runs already, and none is named")
+                    .with_hint("give --target https://host:port"))
+            }
+        }
     }
 
     fn prepare(self, program: &Path, needs: &[Need]) -> Result<CheckedCertctl> {

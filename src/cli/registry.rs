@@ -9,10 +9,15 @@ use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::connector_tier_flags::ConnectorTierFlags;
 use super::deploy_loop_flags::DeployLoopFlags;
 use super::job_drain_flags::JobDrainFlags;
+use super::merge;
 use super::revocation_flags::RevocationFlags;
-use crate::error::{Context, Result};
+use super::shard::{self, ShardFlags};
+use crate::error::{Context, Error, Result};
+use crate::foreign;
 use crate::measure::threshold::Threshold;
 use crate::run::Workload;
+use crate::shard::merge::MergedRun;
+use crate::summary::Summary;
 
 /// A bench target.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +29,8 @@ pub struct BenchTarget {
     /// The seeds whose rows it needs.
     pub seeds: &'static [&'static str],
     load: fn(&[&str]) -> Result<PlannedLoad>,
+    shard: fn(ShardFlags) -> Result<u8>,
+    sum_up: fn(MergedRun) -> Result<Summary>,
 }
 
 /// The load that flags of a bench target plan.
@@ -35,7 +42,7 @@ pub struct PlannedLoad {
 }
 
 /// Every bench target that runs scenarios.
-pub const ALL: [BenchTarget; 10] = [
+pub static ALL: [BenchTarget; 10] = [
     entry::<AcmeBurstFlags>(),
     entry::<AcmeEnrollFlags>(),
     entry::<AcmeFlowFlags>(),
@@ -48,8 +55,21 @@ pub const ALL: [BenchTarget; 10] = [
     entry::<RevocationFlags>(),
 ];
 
+/// Returns the bench target `name`.
+///
+/// # Errors
+/// If there is none (kind `Usage`).
+pub fn named(name: &str) -> Result<&'static BenchTarget> {
+    ALL.iter().find(|target| target.name == name).ok_or_else(|| {
+        let names: Vec<&str> = ALL.iter().map(|target| target.name).collect();
+        Error::usage(format!("there is no bench target {}", foreign::line(name)))
+            .with_hint(format!("give one of {}", names.join(", ")))
+    })
+}
+
 const fn entry<B: Bench>() -> BenchTarget {
-    BenchTarget { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, load: load::<B> }
+    let (shard, sum_up) = (shard::run_for::<B>, merge::sum_up::<B>);
+    BenchTarget { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, load: load::<B>, shard, sum_up }
 }
 
 impl BenchTarget {
@@ -59,6 +79,22 @@ impl BenchTarget {
     /// If the flags are wrong.
     pub fn load(&self, flags: &[&str]) -> Result<PlannedLoad> {
         (self.load)(flags)
+    }
+
+    /// Plays a shard of it, and returns the exit code.
+    ///
+    /// # Errors
+    /// If it cannot run.
+    pub(super) fn shard(&self, flags: ShardFlags) -> Result<u8> {
+        (self.shard)(flags)
+    }
+
+    /// Makes the result of a run of it whose parts were merged.
+    ///
+    /// # Errors
+    /// If the parts are of another version of the suite.
+    pub(super) fn sum_up(&self, run: MergedRun) -> Result<Summary> {
+        (self.sum_up)(run)
     }
 }
 

@@ -37,6 +37,11 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+/// Returns true if a destination is beyond this machine's loopback.
+pub fn leaves(destinations: &[Destination]) -> bool {
+    destinations.iter().any(|one| one.remote().next().is_some())
+}
+
 /// Ensures that the load of `workloads` at `destinations` stays on this machine, or may leave it. A load that leaves it
 /// is announced for five seconds.
 ///

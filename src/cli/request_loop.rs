@@ -2,22 +2,18 @@
 //! Criterion reads the command line itself, and its memory must not count as the workload's.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use super::bench::{self, Bench, ChoiceOf};
 use super::criterion::CriterionFlags;
+use super::hand_over::{self, HandOver, own_arguments};
 use super::prepare::SystemChoice as _;
 use super::shield::Shield;
 use super::{elsewhere, exit};
@@ -31,14 +27,11 @@ use crate::measure::Outcome;
 use crate::measure::machine::Machine;
 use crate::run::BoundWorkload;
 use crate::scenario::Scenario;
-use crate::scenario::acme::Paths;
-use crate::system::base_url::BaseUrl;
-use crate::system::{Certctl, CheckedCertctl, Token};
+use crate::system::CheckedCertctl;
 use crate::terminal::outln;
 use crate::wire::connection::Stopwatch;
 use crate::wire::peer::Peer;
-use crate::wire::tls::{self, Trust};
-use crate::wire::{Connection, Dialer, Phases, Scratch};
+use crate::wire::{Connection, Phases, Scratch};
 
 /// The longest time for a request of the loop.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,49 +40,13 @@ const VARIABLE: &str = "CERTCTL_BENCH_LOOP";
 
 /// The facts that the loop process needs.
 #[derive(Deserialize, Serialize)]
-struct HandOver {
-    parent: u32,
-    base: String,
-    address: SocketAddr,
-    trust: TrustSpec,
-    token: String,
-    acme: Option<Paths>,
+struct LoopOrder {
+    certctl: HandOver,
     steps: Vec<String>,
     flags: Vec<String>,
     system: String,
     /// True if a step without results to compare with is an error.
     strict: bool,
-}
-
-#[derive(Deserialize, Serialize)]
-enum TrustSpec {
-    /// DER, base64.
-    Authorities(Vec<String>),
-    System,
-    Insecure,
-}
-
-impl TrustSpec {
-    fn of(trust: &Trust) -> Self {
-        match trust {
-            Trust::Authorities(certificates) => {
-                Self::Authorities(certificates.iter().map(|certificate| STANDARD.encode(certificate)).collect())
-            }
-            Trust::System => Self::System,
-            Trust::Insecure => Self::Insecure,
-        }
-    }
-
-    fn into_trust(self) -> Result<Trust> {
-        Ok(match self {
-            Self::Authorities(texts) => {
-                let certificates = texts.iter().map(|text| STANDARD.decode(text).map(CertificateDer::from));
-                Trust::Authorities(certificates.collect::<Result<_, _>>().context(|| format!("reading {VARIABLE}"))?)
-            }
-            Self::System => Trust::System,
-            Self::Insecure => Trust::Insecure,
-        })
-    }
 }
 
 /// Runs the loops of these steps of a scenario in a process of its own, with Criterion's flags. `results` is the folder
@@ -115,13 +72,8 @@ pub fn run_apart(
             strict = false;
         }
     }
-    let hand_over = HandOver {
-        parent: std::process::id(),
-        base: certctl.base.to_string(),
-        address: checked.dialer.address(),
-        trust: TrustSpec::of(&certctl.trust),
-        token: certctl.token.reveal().to_owned(),
-        acme: checked.acme.clone(),
+    let hand_over = LoopOrder {
+        certctl: HandOver::of(checked),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
         flags: own_arguments()?,
         system,
@@ -138,64 +90,36 @@ pub fn run_apart(
     if status.success() { Ok(()) } else { Err(Error::new(format!("the Criterion loop ended with {status}"))) }
 }
 
-/// Returns this process's arguments, its name first, as text: they are handed over as JSON.
-///
-/// # Errors
-/// If one of them is not UTF-8.
-pub(super) fn own_arguments() -> Result<Vec<String>> {
-    let arguments = std::env::args_os().map(|argument| {
-        argument.into_string().map_err(|argument| {
-            Error::usage(format!("the argument {argument:?} is not UTF-8")).with_hint("give a path whose name is")
-        })
-    });
-    arguments.collect()
-}
-
 /// Runs the loops and returns their exit code, if this process was started to do that.
 pub fn run_if_handed_over<B: Bench>() -> Option<ExitCode> {
-    let hand_over = std::env::var(VARIABLE).ok()?;
-    Some(match run::<B>(&hand_over) {
+    Some(match hand_over::find(VARIABLE)?.and_then(run::<B>) {
         Ok(()) => exit::done(0),
         Err(error) => exit::fail(&error),
     })
 }
 
-fn run<B: Bench>(hand_over: &str) -> Result<()> {
-    let hand_over: HandOver = serde_json::from_str(hand_over).context(|| format!("reading {VARIABLE}"))?;
-    die_with(hand_over.parent)?;
-    let base: BaseUrl = hand_over.base.parse().map_err(|error| Error::new(format!("reading {VARIABLE}: {error}")))?;
-    let trust = hand_over.trust.into_trust()?;
-    let dialer = Dialer::new(hand_over.address, base.server_name()?, tls::client_config(&trust)?);
-    let arguments = hand_over.flags.into_iter().map(Into::into).collect();
+fn run<B: Bench>(order: LoopOrder) -> Result<()> {
+    let certctl = order.certctl.take()?;
+    let arguments = order.flags.into_iter().map(Into::into).collect();
     let mut flags = bench::parse::<B>(arguments).context(|| format!("reading {VARIABLE}"))?;
     flags.apply_smoke();
-    let certctl = Certctl::external(base, trust, Token::new(hand_over.token), None);
-    let handed_over = ChoiceOf::<B>::handed_over(CheckedCertctl { certctl, dialer, acme: hand_over.acme });
+    let handed_over = ChoiceOf::<B>::handed_over(certctl);
     let system = handed_over.ok_or_else(|| Error::new(format!("{} has no loops", B::NAME)))?;
     let groups = bench::bind(flags.bench.groups(&flags.load)?, &system)?;
 
     let _shield = Shield::raise()?;
-    let mut criterion = flags.criterion.configure(Criterion::default(), hand_over.strict);
+    let mut criterion = flags.criterion.configure(Criterion::default(), order.strict);
     let mut group = criterion.benchmark_group(B::NAME);
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
-    for name in &hand_over.steps {
+    for name in &order.steps {
         let requests = Requests::of(name, groups.iter().flatten())?;
         // System and machine are part of the id, so that a saved baseline is never compared with another's.
-        group.bench_function(BenchmarkId::new(name.as_str(), &hand_over.system), |bencher| {
+        group.bench_function(BenchmarkId::new(name.as_str(), &order.system), |bencher| {
             bencher.iter_custom(|iterations| requests.time(iterations))
         });
     }
     group.finish();
     criterion.final_summary();
-    Ok(())
-}
-
-/// Has the kernel end this process with its parent.
-fn die_with(parent: u32) -> Result<()> {
-    let set = set_parent_process_death_signal(Some(Signal::KILL));
-    if set.is_err() || getppid() != Pid::from_raw(parent.cast_signed()) {
-        return Err(Error::new("the bench target that started this loop has ended"));
-    }
     Ok(())
 }
 

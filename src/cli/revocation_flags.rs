@@ -170,6 +170,10 @@ impl Bench for RevocationFlags {
         .with_hint("give one rate after another: cargo bench --bench revocation -- --rate 400/s"))
     }
 
+    fn unsplit(&self) -> Option<&'static str> {
+        Some("the herd is compared with the orders to revoke in one process")
+    }
+
     fn error_floor(&self) -> Threshold {
         Threshold::Errors(0.01)
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::processes::Crew;
+use crate::clock::Moment;
 use crate::database::{self as db, DatabaseClient};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evidence::meter::MachineMeter;
 use crate::evidence::metrics::{self, Metrics};
 use crate::evidence::{DatabaseWitness, Evidence};
@@ -21,7 +23,9 @@ use crate::report::live::Live;
 use crate::run::{self, BoundWorkload};
 use crate::scenario::Scenario;
 use crate::scenario::audit::{AuditCheck, AuditRows};
+use crate::shard::merge::MergedShards;
 use crate::summary::plan::PlanFacts;
+use crate::summary::shards::ShardFacts;
 use crate::summary::{About, Results, Summary, Verdict, WorkloadPart};
 use crate::system::System;
 use crate::system::rotator::Rotator;
@@ -53,6 +57,8 @@ pub struct Session<'a> {
     pub stop: Arc<AtomicBool>,
     /// Limits at which the session ends early.
     pub cut: Cut,
+    /// The processes that play the load, if this one does not.
+    pub crew: Option<Crew<'a>>,
     /// Saves the measurements before the database is queried about them, which may take long or never end.
     pub keep: &'a dyn Fn(&Summary),
 }
@@ -71,7 +77,7 @@ impl Session<'_> {
 
     /// Returns the summary of the groups that ran.
     fn sum_up(&self, about: About, done: GroupResults) -> Summary {
-        let GroupResults { parts, mut invalid, mut breaches, evidence, machine_use } = done;
+        let GroupResults { parts, mut invalid, mut breaches, evidence, machine_use, shards } = done;
         let ended = self.cut.ended();
         breaches.extend(match ended.clone() {
             Some(Ended::Errors { share, limit }) => Some(Breach::Drowned { share, within: limit.within }),
@@ -102,7 +108,8 @@ impl Session<'_> {
         let invalid = if verdict == Verdict::Smoke { Vec::new() } else { invalid };
         let (parts, checked, breaches, invalid) = (&parts, &checked, &breaches, &invalid);
         let plans = self.groups.iter().flatten().map(PlanFacts::of_workload).collect();
-        Summary::new(about, plans, Results { parts, checked, breaches, invalid, verdict, ended, evidence, machine_use })
+        let results = Results { parts, checked, breaches, invalid, verdict, ended, evidence, machine_use, shards };
+        Summary::new(about, plans, results)
     }
 
     /// Runs one group after another. If a later group cannot start, the results of the earlier ones are kept.
@@ -141,27 +148,52 @@ impl Session<'_> {
         about: &About,
         stop: &Arc<AtomicBool>,
     ) -> Result<GroupResults> {
-        let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
+        let control = Control { stop: stop.clone(), cut: self.cut.clone(), ..Control::default() };
         let observer = Observer::begin(self.system, group, &control)?;
         let rotator = self.rotator(&control)?;
         let meter = MachineMeter::start(self.system.addresses(), control.progress.clone())?;
-        let measurements = self.measure(group, &control)?;
+        let Played { measurements, reasons, shards } = self.measure(group, &control)?;
         let machine_use = meter.finish();
         drop(rotator);
         let mut machine = self.judge_machine(group, machine_use);
+        machine.invalid.extend(reasons);
+        for used in machine.machine_use.iter_mut().filter(|_| shards.is_some()) {
+            // This process only follows the others.
+            used.measuring_thread = shards.iter().flat_map(|all| &all.shards).map(|one| one.busy_share).sum();
+        }
+        machine.shards = shards;
         let ended = self.system.certctl().and_then(|checked| checked.certctl.ended());
         machine.invalid.extend(ended.map(|error| Invalid::Ended(error.to_string().replace('\n', "; "))));
         if database(self.system).is_some() {
             self.keep(group, &measurements, &machine, earlier, about);
         }
-        let GroupResults { mut invalid, machine_use, .. } = machine;
+        let GroupResults { mut invalid, machine_use, shards, .. } = machine;
         let Observed { work, evidence, uncounted } = observer.finish(group, &measurements);
         invalid.extend(uncounted);
         let mut done = self.judge(group, measurements, work);
         done.invalid.splice(..0, invalid);
         done.evidence.extend(evidence);
         done.machine_use.extend(machine_use);
+        done.shards = shards;
         Ok(done)
+    }
+
+    /// Returns the summary of a run whose shards were played elsewhere, at a system that is not there any more.
+    ///
+    /// # Errors
+    /// If the shards have not played these workloads.
+    pub fn of_shards(self, about: About, group: &[BoundWorkload], shards: MergedShards) -> Result<Summary> {
+        let control = Control { cut: self.cut.clone(), ..Control::default() };
+        let machine_use = shards.machine_use.clone();
+        // Any moment: times of notes count from it.
+        let Played { measurements, reasons, shards } = take_in(group, shards, Moment::now(), &control)?;
+        let work = vec![Vec::new(); group.len()];
+        let mut done = self.judge(group, measurements, work);
+        done.invalid.splice(..0, reasons);
+        // Each shard has judged its own machine.
+        done.machine_use.extend(machine_use);
+        done.shards = shards;
+        Ok(self.sum_up(about, done))
     }
 
     /// Returns the machine use while a group was measured, and the reasons in it for which the run is invalid.
@@ -189,6 +221,7 @@ impl Session<'_> {
             breaches: earlier.breaches.clone(),
             evidence: Vec::new(),
             machine_use: [&earlier.machine_use[..], &machine.machine_use].concat(),
+            shards: machine.shards.clone(),
         };
         done.add(self.judge(group, measurements.to_vec(), vec![Vec::new(); group.len()]));
         let why = "the run ended before the database had answered";
@@ -228,9 +261,17 @@ impl Session<'_> {
         self.rotates_every.map_or(Ok(None), |every| self.system.rotate(every, &control.progress))
     }
 
-    fn measure(&self, group: &[BoundWorkload], control: &Control) -> Result<Vec<Measurement>> {
+    fn measure(&self, group: &[BoundWorkload], control: &Control) -> Result<Played> {
         let _live = Live::start(control.progress.clone(), group.iter().map(|bound| &bound.workload.plan));
-        run::run(group, &self.shards, control)
+        match &self.crew {
+            None => {
+                Ok(Played { measurements: run::run(group, &self.shards, control)?, reasons: Vec::new(), shards: None })
+            }
+            Some(crew) => {
+                let (shards, start) = crew.play(group, control)?;
+                take_in(group, shards, start, control)
+            }
+        }
     }
 
     /// Checks every threshold against the measurements.
@@ -251,6 +292,43 @@ impl Session<'_> {
         }
         checked
     }
+}
+
+/// The load of a group, played.
+struct Played {
+    measurements: Vec<Measurement>,
+    /// Reasons for an invalid run that no measurement shows.
+    reasons: Vec<Invalid>,
+    shards: Option<ShardFacts>,
+}
+
+/// Takes in what shards have played, as if it had been played here: the scenarios know all answers then. `start` is the
+/// moment from which the times in their notes count.
+///
+/// # Errors
+/// If they have not played these workloads.
+fn take_in(group: &[BoundWorkload], shards: MergedShards, start: Moment, control: &Control) -> Result<Played> {
+    let MergedShards { workloads, facts, reasons, ended, .. } = shards;
+    if let Some(ended) = ended {
+        control.cut.end(ended);
+    }
+    if workloads.is_empty() {
+        let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        return Err(Error::invalid(why.join("; ")).with_hint("start the shards again, all for one later start"));
+    }
+    let mut measurements = Vec::with_capacity(group.len());
+    for (index, bound) in group.iter().enumerate() {
+        let name = bound.workload.name;
+        let mut others = workloads.iter().skip(index);
+        let Some(played) = others.next().filter(|played| played.name == name) else {
+            return Err(Error::invalid(format!("the shards have not played {name}")));
+        };
+        for notes in &played.notes {
+            bound.divisible()?.absorb(notes, start)?;
+        }
+        measurements.push(played.measurement.clone());
+    }
+    Ok(Played { measurements, reasons, shards: Some(facts) })
 }
 
 /// The observation of a system beside a group of workloads: its side effects, its database, its own metrics.
@@ -342,6 +420,8 @@ struct GroupResults {
     breaches: Vec<Breach>,
     evidence: Vec<Evidence>,
     machine_use: Vec<MachineUse>,
+    /// Those of the last group.
+    shards: Option<ShardFacts>,
 }
 
 impl GroupResults {
@@ -351,6 +431,7 @@ impl GroupResults {
         self.breaches.extend(other.breaches);
         self.evidence.extend(other.evidence);
         self.machine_use.extend(other.machine_use);
+        self.shards = other.shards.or(self.shards.take());
     }
 }
 

@@ -14,6 +14,8 @@ const MOST_VALUES: usize = 8 << 20;
 pub struct Head {
     /// The value of `schema_version`, where it is a whole number.
     pub schema_version: Option<u64>,
+    /// The same of `part_version`.
+    pub part_version: Option<u64>,
     /// True if there is a key `measures`.
     pub has_measures: bool,
     /// True if there is a key `blocks`.
@@ -77,6 +79,7 @@ impl<'de> Visitor<'de> for Nesting<'_> {
             if self.depth == 0 {
                 match &*key {
                     "schema_version" => self.look.head.schema_version = number,
+                    "part_version" => self.look.head.part_version = number,
                     "measures" => self.look.head.has_measures = true,
                     "blocks" => self.look.head.has_blocks = true,
                     _ => {}

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::progress::Progress;
 use super::shard::Shard;
 use crate::event_loop::sleep;
@@ -19,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MIN_REQUESTS: u64 = 10;
 
 /// A share of errors within a span of time, as in `50%/10s`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ErrorLimit {
     /// The share, above 0 and up to 1.
     pub share: f64,
@@ -28,7 +30,7 @@ pub struct ErrorLimit {
 }
 
 /// The reason for which a run ended early.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Ended {
     /// A connection could not be opened before the load.
     NotOpened {

@@ -45,15 +45,20 @@ impl Sockets {
         SPARE + self.further_threads * PER_THREAD
     }
 
+    /// Returns the most that one of `count` processes needs.
+    #[must_use]
+    pub fn of_each(self, count: u64) -> Self {
+        let count = count.max(1) as usize;
+        Self { connections: self.connections.div_ceil(count), closing: self.closing.div_ceil(count), ..self }
+    }
+
     /// Raises this process's descriptor limit to the number needed. `sized` is the flag that sets the number of
     /// connections, and the number of connections for each unit of its value.
     ///
     /// # Errors
     /// If there are too few ports, or the hard limit is too low; the error states the limit and the command to type.
     pub fn allow(self, sized: (&str, u64)) -> Result<()> {
-        if let Some(ports) = Ports::of_this_machine() {
-            self.fit_ports(ports, sized)?;
-        }
+        self.allow_ports(sized)?;
         let needed = self.descriptors() as u64;
         let limit = getrlimit(Resource::Nofile);
         if limit.current.is_none_or(|limit| limit >= needed) {
@@ -67,6 +72,14 @@ impl Sockets {
         setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
             .map_err(io::Error::from)
             .context(|| format!("raising the descriptor limit to {needed}"))
+    }
+
+    /// Checks that this machine has a port for each connection.
+    ///
+    /// # Errors
+    /// If it has fewer; the error states the range and the command to type.
+    pub fn allow_ports(self, sized: (&str, u64)) -> Result<()> {
+        Ports::of_this_machine().map_or(Ok(()), |ports| self.fit_ports(ports, sized))
     }
 
     /// Checks the number of ports: each connection to one peer has a port of its own.

@@ -1,7 +1,10 @@
 //! The progress of a run, for threads that show it: plain counters, so that the generator never touches a terminal.
 
 use std::cell::Cell;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 use crate::measure::Outcome;
 use crate::wire::FaultKind;
@@ -18,6 +21,31 @@ pub enum Stage {
     Measuring,
     /// The last arrivals are under way.
     Draining,
+}
+
+/// The counts of a generator's progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ProgressCounts {
+    /// Connections opened.
+    pub connections: u64,
+    /// Arrivals that got the right answer.
+    pub ok: u64,
+    /// Arrivals that did not.
+    pub not_ok: u64,
+    /// Those among them that failed for want of ports or descriptors on this machine.
+    pub exhausted: u64,
+    /// Arrivals that were given up before they were sent.
+    pub unsent: u64,
+}
+
+impl AddAssign for ProgressCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.ok += other.ok;
+        self.not_ok += other.not_ok;
+        self.exhausted += other.exhausted;
+        self.unsent += other.unsent;
+    }
 }
 
 /// The number of lanes: so many generator threads count without waiting for each other.
@@ -49,6 +77,28 @@ struct Lane {
 }
 
 impl Progress {
+    /// Replaces the counts by those of several generators together.
+    pub fn show(&self, counts: ProgressCounts) {
+        // No thread of this process counts beside it.
+        let [lane, ..] = &self.lanes;
+        for (counter, count) in [
+            (&lane.connections, counts.connections),
+            (&lane.ok, counts.ok),
+            (&lane.not_ok, counts.not_ok),
+            (&lane.exhausted, counts.exhausted),
+            (&lane.unsent, counts.unsent),
+        ] {
+            counter.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the counts so far.
+    pub fn counts(&self) -> ProgressCounts {
+        let (ok, not_ok) = self.answered();
+        let (connections, exhausted) = (self.connections(), self.exhausted());
+        ProgressCounts { connections, ok, not_ok, exhausted, unsent: self.unsent() }
+    }
+
     /// Enters a stage; has no effect if the run is past it, so that the first of several workloads leads.
     pub fn enter(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::Relaxed);

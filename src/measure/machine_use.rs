@@ -112,7 +112,23 @@ pub struct MachineUse {
     pub timeline: Vec<MachineSample>,
 }
 
+/// Returns the greater of two figures, of which either may be missing.
+fn greater(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.into_iter().chain(other).reduce(f64::max)
+}
+
 impl CpuUse {
+    fn merge(&mut self, other: &Self) {
+        let sum = |one: Option<f64>, other: Option<f64>| one.into_iter().chain(other).reduce(|one, other| one + other);
+        self.generator += other.generator;
+        self.system = sum(self.system, other.system);
+        self.postgresql = sum(self.postgresql, other.postgresql);
+        self.others += other.others;
+        self.interrupts += other.interrupts;
+        self.steal += other.steal;
+        self.idle += other.idle;
+    }
+
     /// Returns true if others and the host took enough of these processors to be judged.
     pub fn is_judged(&self, processors: u32) -> bool {
         self.others + self.steal >= LEAST_TAKEN * f64::from(processors)
@@ -165,6 +181,47 @@ impl MachineUse {
         }
         self.doubtful = (!doubtful.is_empty()).then(|| doubtful.join("; "));
         invalid
+    }
+
+    /// Adds the use of another machine by the same run: processors and times add up, and a figure that bounds a run is
+    /// that of the machine on which it is worse.
+    pub fn merge(&mut self, other: &Self) {
+        self.cpus += other.cpus;
+        self.cpu_quota = self.cpu_quota.zip(other.cpu_quota).map(|(one, other)| one + other);
+        self.measured_s = self.measured_s.max(other.measured_s);
+        self.mean.merge(&other.mean);
+        self.measuring_thread += other.measuring_thread;
+        for (own, others) in [(&mut self.system_is, &other.system_is), (&mut self.postgresql_is, &other.postgresql_is)]
+        {
+            if own != others {
+                "on several machines".clone_into(own);
+            }
+        }
+        self.taken_share = greater(self.taken_share, other.taken_share);
+        self.starved_seconds = self.starved_seconds.max(other.starved_seconds);
+        for one in &other.top_others {
+            match self.top_others.iter_mut().find(|known| known.name == one.name) {
+                Some(known) => known.cpu_s += one.cpu_s,
+                None => self.top_others.push(one.clone()),
+            }
+        }
+        self.top_others.sort_by(|one, other| other.cpu_s.total_cmp(&one.cpu_s));
+        self.top_others.truncate(NAMED);
+        self.throttled += other.throttled;
+        self.stopped_s += other.stopped_s;
+        self.pressure = greater(self.pressure, other.pressure);
+        self.watching_cpu_s += other.watching_cpu_s;
+        self.doubtful = match (self.doubtful.take(), &other.doubtful) {
+            (None, other) => other.clone(),
+            // Of many machines, one says enough.
+            (own, _) => own,
+        };
+        for (own, other) in self.timeline.iter_mut().zip(&other.timeline) {
+            own.cpu.merge(&other.cpu);
+            own.span_s = own.span_s.max(other.span_s);
+            own.stopped_s += other.stopped_s;
+            own.pressure = greater(own.pressure, other.pressure);
+        }
     }
 
     /// Returns the samples of the window.

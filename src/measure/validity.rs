@@ -132,13 +132,40 @@ pub enum Invalid {
     Work(Work),
     /// The side effects could not be counted; the text states the reason.
     WorkUncounted(String),
+    /// One of the shards of the run did not do what it had to.
+    Shard {
+        /// Its index, from 0.
+        index: u64,
+        /// The number of shards.
+        count: u64,
+        /// Its fault.
+        fault: ShardFault,
+    },
+    /// A shard's part cannot be added to the others; the text names it and the reason.
+    Parts(String),
+}
+
+/// The fault of a shard.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ShardFault {
+    /// It ended before its load did; the text states how.
+    Ended(String),
+    /// It was not ready until so long after the common start, and sent nothing.
+    Late(Duration),
+    /// Its own part is invalid, for a reason of its generator or its machine.
+    Own(String),
 }
 
 impl Invalid {
     /// Returns true if the run measured something other than it states, so that not even a breach by the system can be
     /// derived from it. In all other cases a clear breach outranks the reason.
     pub fn voids_breaches(&self) -> bool {
-        matches!(self, Self::Handshakes { .. })
+        match self {
+            Self::Handshakes { .. } | Self::Parts(_) => true,
+            // The load was less than planned.
+            Self::Shard { fault, .. } => !matches!(fault, ShardFault::Own(_)),
+            _ => false,
+        }
     }
 
     /// Returns true if the reason lies with the generator or its machine, so that another run hides nothing that the
@@ -148,6 +175,7 @@ impl Invalid {
     pub fn is_ours(&self) -> bool {
         match self {
             Self::Saturated { .. } | Self::Starved(_) | Self::Throttled(_) => true,
+            Self::Shard { fault, .. } => matches!(fault, ShardFault::Own(_) | ShardFault::Late(_)),
             Self::Lag { late, for_connection, .. } => for_connection * 2 <= *late,
             Self::Unsent { unsent, for_connection, .. } => for_connection * 2 <= *unsent,
             _ => false,
@@ -157,14 +185,14 @@ impl Invalid {
     /// Returns true if arrivals waited on the generator's side, for it or for a connection: those in flight are then
     /// not all at the system.
     pub fn delays_arrivals(&self) -> bool {
-        matches!(self, Self::Lag { .. } | Self::Unsent { .. })
+        matches!(self, Self::Lag { .. } | Self::Unsent { .. } | Self::Shard { .. })
     }
 
     /// Returns true if every sample may be slow through no fault of the system: the generator was the bottleneck, or
     /// others kept the system from working. The speed and timeliness of its answers then say nothing about it; their
     /// content does.
     pub fn slows_all(&self) -> bool {
-        matches!(self, Self::Saturated { .. } | Self::Starved(_) | Self::Throttled(_))
+        matches!(self, Self::Saturated { .. } | Self::Starved(_) | Self::Throttled(_) | Self::Shard { .. })
     }
 }
 
@@ -223,8 +251,21 @@ impl fmt::Display for Invalid {
             }
             Self::Never { what, hint } => write!(f, "{what}: not observed ({hint}, or check what failed)"),
             Self::WorkUncounted(why) => write!(f, "the work done could not be counted: {why}"),
+            Self::Shard { index, count, fault } => write!(f, "shard {index} of {count} (counted from 0): {fault}"),
+            Self::Parts(why) => write!(f, "a part cannot be merged: {why}"),
             Self::Work(work) => {
                 write!(f, "{}: answers claim {}, {} shows {}", work.name, work.claimed, work.source, work.found)
+            }
+        }
+    }
+}
+
+impl fmt::Display for ShardFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(how) | Self::Own(how) => f.write_str(how),
+            Self::Late(by) => {
+                write!(f, "it was ready {:.3} s after the common start, and sent nothing", by.as_secs_f64())
             }
         }
     }

@@ -19,7 +19,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, fchown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,8 +36,10 @@ use crate::load::limits::{spawn, unstarted};
 
 /// The part of a child's stderr that is kept, its end, in bytes.
 const TAIL_BYTES: usize = 8 * 1024;
-/// The longest first line that is read from a child's stdout, in bytes.
+/// The longest line that is read from a child's stdout, in bytes: after a longer one no more are.
 const LINE_BYTES: u64 = 64 * 1024;
+/// The most lines that wait to be taken: a later one is discarded.
+const LINES: usize = 64;
 /// The time that `Drop` waits before it sends SIGKILL.
 const DROP_GRACE: Duration = Duration::from_secs(5);
 /// The longest wait for a killed child; only one that hangs in the kernel takes longer.
@@ -146,7 +148,7 @@ pub struct Child {
     name: String,
     process: std::process::Child,
     life_line: Option<ChildStdin>,
-    first_line: Receiver<io::Result<String>>,
+    lines: Receiver<io::Result<String>>,
     tail: Tail,
     stop_signal: Option<Signal>,
     ended: bool,
@@ -180,14 +182,14 @@ impl Child {
         let spawned = on_the_spawning_thread(move || command.spawn()).and_then(|spawned| spawned);
         let mut process = spawned.map_err(|error| unstarted(&what, &error))?;
         let life_line = process.stdin.take();
-        let readers = read_first_line(process.stdout.take()).and_then(|first_line| {
+        let readers = read_lines(process.stdout.take()).and_then(|lines| {
             let tail = match spec.log {
                 Some(path) => Tail::File(path),
                 None => Tail::collect(process.stderr.take())?,
             };
-            Ok((first_line, tail))
+            Ok((lines, tail))
         });
-        let (first_line, tail) = match readers {
+        let (lines, tail) = match readers {
             Ok(readers) => readers,
             Err(error) => {
                 // A child whose output is not read would block.
@@ -197,7 +199,7 @@ impl Child {
             }
         };
         let (name, stop_signal) = (name.to_owned(), spec.stop_signal);
-        Ok(Child { name, process, life_line, first_line, tail, stop_signal, ended: false })
+        Ok(Child { name, process, life_line, lines, tail, stop_signal, ended: false })
     }
 
     /// Returns the child's process id.
@@ -208,7 +210,7 @@ impl Child {
     /// Waits for the first line that the child writes to stdout, and returns it without its line end.
     ///
     /// It is an error, with exit status and stderr, if no line comes within `timeout` or the child ends or closes
-    /// stdout first. Everything after the first line is read and discarded. Call this once.
+    /// stdout first.
     pub fn wait_for_line(&mut self, timeout: Duration) -> Result<String> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -216,7 +218,7 @@ impl Child {
             // In slices, since a grandchild can hold stdout open after the child has ended.
             let has_ended = self.exited()?.is_some();
             let slice = Duration::from_millis(if has_ended { 1_000 } else { 50 });
-            match self.first_line.recv_timeout(left.min(slice)) {
+            match self.lines.recv_timeout(left.min(slice)) {
                 Ok(line) => return line.context(|| format!("reading the first line of {}", self.name)),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.wait(left.min(Duration::from_millis(500)))?;
@@ -232,6 +234,11 @@ impl Child {
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Returns the next line that the child has written to stdout, if there is one; never waits.
+    pub fn line(&self) -> Option<String> {
+        self.lines.try_recv().ok()?.ok()
     }
 
     /// Returns the exit status if the child has ended; never waits. The first call after its end kills the rest of its
@@ -411,19 +418,24 @@ fn on_the_spawning_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
     answered.recv().map_err(|_| gone())
 }
 
-/// Reads one line in the background and then drains the pipe, so that the child never blocks on it.
-fn read_first_line(stdout: Option<impl Read + Send + 'static>) -> Result<Receiver<io::Result<String>>> {
-    let (sender, receiver) = mpsc::channel();
+/// Reads lines in the background, so that the child never blocks on the pipe. Those that nobody takes are discarded, but
+/// for the first.
+fn read_lines(stdout: Option<impl Read + Send + 'static>) -> Result<Receiver<io::Result<String>>> {
+    let (sender, receiver) = mpsc::sync_channel(LINES);
     if let Some(stdout) = stdout {
         spawn("stdout", move || {
             let mut stdout = BufReader::new(stdout);
-            let mut line = Vec::new();
-            match stdout.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
-                Ok(_) if line.last() == Some(&b'\n') => {
-                    let _ = sender.send(Ok(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            loop {
+                let mut line = Vec::new();
+                let read = match stdout.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+                    Ok(_) if line.last() == Some(&b'\n') => Ok(String::from_utf8_lossy(&line).trim_end().to_owned()),
+                    Ok(_) => break,
+                    Err(error) => Err(error),
+                };
+                let is_over = read.is_err();
+                if matches!(sender.try_send(read), Err(TrySendError::Disconnected(_))) || is_over {
+                    break;
                 }
-                Ok(_) => {}
-                Err(error) => drop(sender.send(Err(error))),
             }
             drop(sender);
             let _ = io::copy(&mut stdout, &mut io::sink());

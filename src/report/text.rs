@@ -15,6 +15,7 @@ use crate::summary::facts::{
     Unit,
 };
 use crate::summary::plan::{ConnectionUse, LoadModel, PlanFacts};
+use crate::summary::shards::{OneShard, ShardFacts};
 use crate::summary::verdict::Verdict;
 use crate::summary::{About, Summary, WorkloadResults};
 use crate::system::{SystemDescription, SystemKind};
@@ -192,6 +193,9 @@ pub fn results(summary: &Summary) -> String {
             text.push('\n');
         }
     }
+    if let Some(shards) = &summary.shards {
+        row(&mut text, "shards", &shards_line(shards));
+    }
     generator(&mut text, summary);
     if let [used] = &summary.machine_use[..] {
         text.push_str(&machine_use::lines(used));
@@ -271,8 +275,28 @@ fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts, summar
 pub(super) fn unchecked(summary: &Summary) -> &'static str {
     match summary.invalid.iter().any(|reason| reason.starts_with("the work done could not be counted")) {
         true => "not checked: see why the run is invalid",
+        false if summary.shards.is_some() => "not checked: no shard can tell its own from the others'",
         false => "not checked: no database given (--database URL)",
     }
+}
+
+/// Describes the shards of a run on one line.
+fn shards_line(facts: &ShardFacts) -> String {
+    let of = |figure: fn(&OneShard) -> f64| {
+        let worst = facts.shards.iter().max_by(|one, other| figure(one).total_cmp(&figure(other)));
+        worst.map_or((0.0, 0), |worst| (figure(worst), worst.index))
+    };
+    let (busy, lag_us) = (of(|one| one.busy_share), of(|one| one.lag_p99_us.unwrap_or_default()));
+    format!(
+        "{} played, start {}, {}; busiest thread {:.1}% (shard {}), largest lag p99 {:.3} ms (shard {})",
+        facts.shards.len(),
+        facts.start,
+        facts.clocks,
+        busy.0 * 100.0,
+        busy.1,
+        lag_us.0 / 1e3,
+        lag_us.1
+    )
 }
 
 fn outcomes(outcomes: &[OutcomeCount]) -> String {

@@ -3,6 +3,7 @@
 pub mod consistency;
 pub mod facts;
 pub mod plan;
+pub mod shards;
 pub mod verdict;
 
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ use facts::{
     segments, steps,
 };
 use plan::PlanFacts;
+use shards::ShardFacts;
 pub use verdict::Verdict;
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
@@ -50,6 +52,9 @@ pub struct Summary {
     /// The description of the run.
     #[serde(flatten)]
     pub about: About,
+    /// The shards, of a run that several processes played; its machine is then that of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<ShardFacts>,
     /// The workloads, in the order in which they were planned.
     pub workloads: Vec<WorkloadSummary>,
     /// The share of scheduled arrivals of all workloads without the right answer, 0 to 1.
@@ -168,6 +173,8 @@ pub struct Results<'a> {
     pub evidence: Vec<Evidence>,
     /// The use of the machine.
     pub machine_use: Vec<MachineUse>,
+    /// The shards, if several processes played the run.
+    pub shards: Option<ShardFacts>,
 }
 
 impl About {
@@ -200,8 +207,9 @@ impl Summary {
             schema_version: SCHEMA_VERSION,
             suite_version: env!("CARGO_PKG_VERSION").into(),
             finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-            run_id: run_id(),
+            run_id: results.shards.as_ref().map(|shards| shards.run_id.clone()).or_else(new_run_id),
             about,
+            shards: results.shards,
             workloads,
             error_share: Threshold::Errors(0.0).check_over(measurements()).measured,
             generator: GeneratorFacts::of(&generator),
@@ -248,8 +256,8 @@ impl Summary {
     }
 }
 
-/// Returns 128 random bits; `None` from a kernel without a source of them, which no supported system has.
-fn run_id() -> Option<String> {
+/// Returns the id of a new run: 128 random bits, in hexadecimal digits; `None` from a kernel without a source of them, which no supported system has.
+pub fn new_run_id() -> Option<String> {
     let mut bytes = [0_u8; 16];
     let count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
     (count == bytes.len()).then(|| hex(&bytes))

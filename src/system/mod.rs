@@ -16,7 +16,7 @@ pub mod with_daemons;
 
 use std::fmt;
 use std::io::Read as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,7 +35,7 @@ use crate::scenario::acme::Paths;
 use crate::seed;
 use crate::wire::Dialer;
 use crate::wire::peer::Peer;
-use crate::wire::tls::Trust;
+use crate::wire::tls::{self, Trust};
 use base_url::BaseUrl;
 use certctl_binary::PreparedCertctl;
 use connectors::Connectors;
@@ -82,6 +82,19 @@ pub struct CheckedCertctl {
 }
 
 impl CheckedCertctl {
+    /// Returns one that is not there any more, to which nothing can be sent: for scenarios that add up answers.
+    ///
+    /// # Errors
+    /// If its description has no URL of a server.
+    pub fn offline(system: SystemDescription, acme: Option<Paths>) -> Result<Self> {
+        let what =
+            |error| Error::invalid(format!("the URL of the system, {}: {error}", foreign::line(&system.base_url)));
+        let base: BaseUrl = system.base_url.parse().map_err(what)?;
+        let dialer = Dialer::new(NOWHERE, base.server_name()?, tls::client_config(&Trust::Insecure)?);
+        let certctl = Certctl { system, ..Certctl::external(base, Trust::Insecure, Token(String::new()), None) };
+        Ok(Self { certctl, dialer, acme })
+    }
+
     /// Returns its Host header.
     pub fn host(&self) -> String {
         self.certctl.base.host_header()
@@ -292,6 +305,8 @@ pub struct ServerVersion {
     pub behaviour: Option<String>,
 }
 
+/// An address at which nothing listens.
+const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 /// The wait for the end of a server that may just have closed its sockets: they close before it has ended.
 const ENDING: Duration = Duration::from_millis(50);
 /// The name among the settings of a certctl that is loaded before the work of its start has ended: its figures are

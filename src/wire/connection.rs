@@ -15,6 +15,7 @@ use super::handshake::{Handshake, HandshakeFlow, Record, certificate_id};
 use super::http1::Parser;
 use super::request::Method;
 pub use super::scratch::Scratch;
+use super::source;
 use super::stream::Stream;
 use super::tap::Tap;
 use crate::clock::Moment;
@@ -125,7 +126,7 @@ impl Dialer {
     /// # Errors
     /// A fault of the connect or of the handshake; the phases up to it are recorded.
     pub async fn open(&self, watch: &mut Stopwatch, phases: &mut Phases) -> Result<Connection, Fault> {
-        let dialled = TcpSocket::connect(self.address, None).await;
+        let dialled = TcpSocket::connect(self.address, source::of(self.address)).await;
         phases.dial_ns = watch.split();
         let tcp = dialled.map_err(|error| Fault::from_connect(&error))?;
         let shaken = Stream::connect(self.config.clone(), self.name.clone(), Tap::new(tcp)).await;

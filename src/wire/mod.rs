@@ -9,6 +9,7 @@ pub mod peer;
 pub mod request;
 pub mod scratch;
 pub mod sessions;
+pub mod source;
 mod stream;
 mod tap;
 pub mod tls;

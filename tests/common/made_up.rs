@@ -141,6 +141,7 @@ pub fn summary(measurement: Measurement, found: u64) -> Summary {
     let verdict = Verdict::of(&[], &invalid, &checked);
     let part = WorkloadPart { measurement, work, observations: Vec::new() };
     let results = Results {
+        shards: None,
         parts: &[part],
         checked: &checked,
         breaches: &[],

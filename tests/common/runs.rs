@@ -84,6 +84,7 @@ impl Made {
         let checked = thresholds.map(|threshold| threshold.check(&measurement));
         let part = WorkloadPart { measurement, work: Vec::new(), observations: Vec::new() };
         let results = Results {
+            shards: None,
             parts: &[part],
             checked: &checked,
             breaches: &[],

@@ -577,7 +577,8 @@ fn an_unprivileged_user_can_run_the_default() {
 #[test]
 fn a_low_descriptor_limit_is_named_with_its_fix() {
     let limited = |arguments: &str, soft: u64, hard: u64| {
-        let mut bench = Bench::new(&format!("--bench --mode sustained --in-memory {arguments}"));
+        let mut bench =
+            Bench::new(&format!("--bench --mode sustained --in-memory --generator-processes 1 {arguments}"));
         limit(&mut bench.command, Resource::Nofile, Some(soft), Some(hard));
         bench.run()
     };

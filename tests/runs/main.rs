@@ -8,6 +8,7 @@ mod bless;
 mod bulk_renewal;
 mod capacity;
 mod certctl;
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod connector_tier;
@@ -28,6 +29,7 @@ mod report_verb;
 mod revocation;
 mod saved;
 mod secrets;
+mod shards;
 mod signals;
 mod stall;
 mod terminal;

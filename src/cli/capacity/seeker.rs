@@ -214,6 +214,7 @@ impl<B: Bench> Seeker<'_, B> {
             rotates_every: None,
             stop: self.stop.clone(),
             cut: Cut::new(limits),
+            crew: None,
             keep: &|_| {},
         };
         let summary = session.run(about)?;

@@ -258,7 +258,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
         gathered: &mut Sides<Gathered>,
         attempt: &mut Attempt,
     ) -> Result<()> {
-        let control = Control { progress: Arc::default(), stop: stop.clone(), cut: self.cut.clone() };
+        let control = Control { stop: stop.clone(), cut: self.cut.clone(), ..Control::default() };
         let mut observers = Sides::<Option<Observer<'_>>>::default();
         for side in order {
             *observers.of_mut(side) = Some(Observer::begin(systems.of(side), group.of(side), &control)?);
