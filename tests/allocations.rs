@@ -46,6 +46,7 @@ fn request(
         waited: false,
         actual: start,
         end,
+        own_ns: 50_000,
         phases,
         outcome,
         handshake: None,

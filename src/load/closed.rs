@@ -131,3 +131,101 @@ pub async fn load(shared: &Shared, users: &Users, run_start: Moment) -> (Generat
     }
     (at_start, at_end)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::load::plan::{Opening, Plan};
+    use crate::load::run::{Completion, Control, Job, run};
+    use crate::load::runtime::runtime;
+    use crate::measure::{Measurement, Outcome, Recorder};
+    use crate::wire::handshake::Record;
+    use crate::wire::{Fault, Phases};
+
+    /// A user whose answers come once every user has sent a request.
+    struct Chorister {
+        users: usize,
+        /// The time for which the thread is busy with an answer.
+        busy: Duration,
+        log: Rc<RefCell<Vec<&'static str>>>,
+        sent: Rc<watch::Sender<usize>>,
+    }
+
+    impl Client for Chorister {
+        async fn open(&mut self) -> Result<(Record, Phases), Fault> {
+            unreachable!("connections are opened by the first request")
+        }
+
+        async fn perform(&mut self, arrival: Arrival, _start: Moment) -> Completion {
+            self.log.borrow_mut().push("send");
+            self.sent.send_modify(|sent| *sent += 1);
+            let all = self.users * (arrival.planned.step + 1);
+            self.sent.subscribe().wait_for(|sent| *sent >= all).await.unwrap();
+            // The last user too gets its answer together with the others.
+            yield_now().await;
+            self.log.borrow_mut().push("read");
+            let end = Moment::now() + self.busy;
+            while Moment::now() < end {}
+            let (phases, outcome) = (Phases::default(), Outcome::Ok);
+            Completion { end, phases, outcome, handshake: None, unconnected: false, answer_bytes: 0 }
+        }
+
+        fn abandon(&mut self) -> bool {
+            false
+        }
+
+        async fn close(self, _patience: Duration) {}
+    }
+
+    /// Runs one round of two steps; returns what the users did, a line for each turn of all, and the measurement.
+    fn sing(users: usize, busy: Duration) -> (Vec<String>, Measurement) {
+        let plan = Plan {
+            model: Model::Closed { think: Duration::ZERO, rounds: Some(1) },
+            steps: 2,
+            starts_after: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            window: Duration::from_secs(600),
+            goes_on: Duration::ZERO,
+            connections: users,
+            opening: Opening::ByFirstRequest,
+            timeout: Duration::from_secs(600),
+            max_lag: Duration::from_millis(10),
+            rng_seed: 1,
+            part: None,
+        };
+        let log = Rc::<RefCell<Vec<&str>>>::default();
+        let (shared, sent) = (log.clone(), Rc::new(watch::Sender::new(0)));
+        let recorder = Recorder::new(plan.window, plan.max_lag, &["one", "other"]).of_users();
+        let job = Job {
+            plan,
+            client: Box::new(move || Chorister { users, busy, log: shared.clone(), sent: sent.clone() }),
+            recorder: Rc::new(RefCell::new(recorder)),
+        };
+        let mut measured = runtime().unwrap().block_on(run(vec![job], &Control::default())).unwrap();
+        let turns = log.borrow().chunks(users).map(|turn| turn.join(" ")).collect();
+        (turns, measured.remove(0))
+    }
+
+    #[test]
+    fn answers_are_read_before_the_next_requests_are_sent() {
+        let (turns, measurement) = sing(3, Duration::ZERO);
+        assert_eq!(turns, ["send send send", "read read read", "send send send", "read read read"]);
+        assert_eq!((measurement.service.count(), measurement.own_part.count()), (6, 6));
+        assert!(measurement.own_part.max_ns() <= measurement.service.max_ns());
+    }
+
+    #[test]
+    fn a_tick_waits_its_turn_behind_a_burst_of_answers() {
+        let busy = Duration::from_millis(8);
+        let (_, measurement) = sing(20, busy);
+        // Of 160 ms: the first tick of these is due within 20 ms, and found after four more answers at the latest.
+        let lag_ns = measurement.timer.lag.max_ns().unwrap();
+        assert!(lag_ns >= 130_000_000, "{lag_ns} ns");
+        // The last answer of the burst has waited for all others.
+        let own_ns = measurement.own_part.max_ns().unwrap();
+        assert!(own_ns >= 158_000_000, "{own_ns} ns");
+    }
+}

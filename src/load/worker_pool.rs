@@ -1,6 +1,7 @@
 //! The worker pool of one workload: its workers, each with a connection, and the state that they share.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,12 +14,12 @@ use super::closed::{self, Users};
 use super::cut::Ended;
 use super::deadline::{Deadlines, SWEEP_EVERY};
 use super::dispatcher::Dispatcher;
-use super::open;
 use super::plan::{Model, Opening, Plan};
 use super::progress::Stage;
 use super::rate::Rate;
 use super::run::{Client, Completion, Control, Job};
 use super::shard::{Shard, Share};
+use super::{open, own_part};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::event_loop::{Tasks, sleep, sleep_until, timeout};
@@ -325,10 +326,10 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
 
 /// Sends the request of `arrival`, starting at `actual`, which is now, and records its result.
 pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, actual: Moment, shared: &Shared) {
-    let done = {
+    let (done, own_part) = {
         // Boxed, so that the memory of requests in flight is shared by all workers, and an idle one has none of it.
         let request = Box::pin(client.perform(arrival, actual));
-        shared.deadlines.guard(worker, actual, request).await
+        own_part::of(actual, pin!(shared.deadlines.guard(worker, actual, request))).await
     };
     let done = done.unwrap_or_else(|| {
         let unconnected = client.abandon();
@@ -343,6 +344,7 @@ pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival,
         waited: arrival.waited,
         actual,
         end: done.end,
+        own_ns: own_part.until(done.end),
         phases: done.phases,
         outcome: done.outcome,
         handshake: done.handshake,

@@ -40,6 +40,7 @@ impl Measurement {
         self.outcomes.merge(&other.outcomes);
         self.response.merge(&other.response)?;
         self.service.merge(&other.service)?;
+        self.own_part.merge(&other.own_part)?;
         self.lag.merge(&other.lag)?;
         self.failed_response.merge(&other.failed_response)?;
         self.certain.merge(&other.certain)?;

@@ -35,6 +35,8 @@ pub struct Sample {
     pub actual: Moment,
     /// The moment of its end.
     pub end: Moment,
+    /// The generator's own part of the time from actual start to end, in nanoseconds.
+    pub own_ns: u64,
     /// The phases of the time from actual start to end.
     pub phases: Phases,
     /// Its outcome.
@@ -233,13 +235,16 @@ pub struct Measurement {
     pub response: Distribution,
     /// Service time of right answers.
     pub service: Distribution,
+    /// The generator's own part of it: the time in which it worked on the request, or had not read what had come. An
+    /// upper bound of what the generator added.
+    pub own_part: Distribution,
     /// The precision of the generator: the schedule lag of all arrivals that were sent, or, in a closed workload, the
     /// lag of its timer's ticks.
     pub lag: Distribution,
     /// Response time of everything but right answers.
     pub failed_response: Distribution,
     /// The part of the response time of right answers that is the system's for certain: the service time alone if the
-    /// start was late, and without the time in which the generator was away.
+    /// start was late, without the time in which the generator was away, and without its own part.
     pub certain: Distribution,
     /// The scenario's steps.
     pub steps: Vec<StepMeasurement>,
@@ -491,7 +496,10 @@ impl Recorder {
             }
             measurement.response.record(sample.response_ns());
             measurement.service.record(sample.service_ns());
-            let certain_ns = away_ns.map(|away_ns| sample.end.ns_since(from).saturating_sub(away_ns));
+            measurement.own_part.record(sample.own_ns);
+            // What is own part and absence is subtracted twice: too little is safe, too much is not.
+            let not_ours_ns = sample.end.ns_since(from).saturating_sub(sample.own_ns);
+            let certain_ns = away_ns.map(|away_ns| not_ours_ns.saturating_sub(away_ns));
             if let Some(certain_ns) = certain_ns {
                 measurement.certain.record(certain_ns);
             }

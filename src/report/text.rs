@@ -183,6 +183,7 @@ pub fn results(summary: &Summary) -> String {
         text.push('\n');
         let _ = writeln!(text, "{}", distributions(results, plan));
         text.push('\n');
+        own_part(&mut text, results, plan);
         if !results.segments.is_empty() {
             let _ = writeln!(text, "{}\n", tables::segments(results, plan));
         }
@@ -321,6 +322,17 @@ pub(super) fn observed_value(facts: &ObservationFacts) -> String {
     }
 }
 
+/// Adds the generator's part of a closed workload's time, which has no schedule lag to show it.
+fn own_part(text: &mut String, results: &WorkloadResults, plan: &PlanFacts) {
+    if plan.model == LoadModel::Closed
+        && let Some((own_us, response_us)) = results.latency.own_of_p95_us()
+    {
+        let (own_ms, response_ms, percent) = (own_us / 1e3, response_us / 1e3, own_us / response_us * 100.0);
+        let line = format!("at most {own_ms:.3} of the {response_ms:.3} ms of p95 are the generator's ({percent:.1}%)");
+        row(text, "own part", &line);
+    }
+}
+
 fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     let mut table = Table::new("", 1, &["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
     for (name, facts) in distribution_rows(results, plan) {
@@ -354,6 +366,7 @@ pub(super) fn distribution_rows<'r>(
         add("schedule lag", &latency.schedule_lag, true);
         add("timer lag", &results.timer.lag, false);
     }
+    add("own part", &latency.own_part, false);
     if per_arrival {
         add("  TCP connect", &latency.dial, false);
         add("  TLS, to its answer", &latency.tls_hello, false);

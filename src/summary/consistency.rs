@@ -173,7 +173,13 @@ fn results(results: &WorkloadResults) -> Result<(), String> {
         ("response", &latency.response, right(results)),
         ("service", &latency.service, right(results)),
         ("failed_response", &latency.failed_response, outcomes - right(results)),
+        // Older summaries have none.
+        ("own_part", &latency.own_part, if latency.own_part.count == 0 { 0 } else { right(results) }),
     ];
+    if latency.certain.count > right(results) {
+        let (certain, right) = (latency.certain.count, right(results));
+        return Err(format!("latency.certain.count: it is {certain}, of {right} right answers"));
+    }
     match of.into_iter().find(|(_, facts, count)| facts.count != *count) {
         Some((name, facts, count)) => {
             Err(format!("latency.{name}.count: it is {}, but {count} outcomes are of that class", facts.count))

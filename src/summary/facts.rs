@@ -90,6 +90,9 @@ pub struct StepFacts {
     pub response: DistributionFacts,
     /// Service time of right answers, from the actual start.
     pub service: DistributionFacts,
+    /// The part of the response time that is the system's for certain; see [`Latency::certain`].
+    #[serde(default)]
+    pub certain: DistributionFacts,
 }
 
 /// One kind of side effect, as claimed and as counted.
@@ -114,6 +117,16 @@ pub struct Latency {
     pub response: DistributionFacts,
     /// From the actual start.
     pub service: DistributionFacts,
+    /// The generator's own part of the service time, at most: the time in which it worked on the request, or had not read
+    /// an answer that may have come.
+    #[serde(default)]
+    pub own_part: DistributionFacts,
+    /// The part of the response time that is the system's for certain: without the own part, without absences of the
+    /// generator, and only the service time where the start was late. What the system took lies between this and
+    /// `response`, in every quantile. Fewer than those where so many absences were in one answer's time that some are
+    /// forgotten.
+    #[serde(default)]
+    pub certain: DistributionFacts,
     /// From the intended to the actual start; in a closed workload, the lag of the generator's timer.
     pub schedule_lag: DistributionFacts,
     /// Phase: TCP connect, of requests that opened a connection.
@@ -463,6 +476,7 @@ pub(super) fn steps(measurement: &Measurement) -> Vec<StepFacts> {
         outcomes: outcomes(&step.outcomes, |_| None),
         response: DistributionFacts::of(&step.response),
         service: DistributionFacts::of(&step.service),
+        certain: DistributionFacts::of(&step.certain),
     });
     facts.collect()
 }
@@ -489,11 +503,20 @@ impl WorkCount {
 }
 
 impl Latency {
+    /// Returns the most that the generator may have added to the p95 of the response time, and that p95, both in
+    /// microseconds; `None` if either is not known.
+    pub fn own_of_p95_us(&self) -> Option<(f64, f64)> {
+        let (response_us, certain_us) = (self.response.p95_us?, self.certain.p95_us?);
+        (self.certain.count == self.response.count).then(|| ((response_us - certain_us).max(0.0), response_us))
+    }
+
     pub(super) fn of(measurement: &Measurement) -> Self {
         let phases = &measurement.phases;
         Self {
             response: DistributionFacts::of(&measurement.response),
             service: DistributionFacts::of(&measurement.service),
+            own_part: DistributionFacts::of(&measurement.own_part),
+            certain: DistributionFacts::of(&measurement.certain),
             schedule_lag: DistributionFacts::of(&measurement.lag),
             dial: DistributionFacts::of(&phases.dial),
             tls_hello: DistributionFacts::of(&phases.hello),

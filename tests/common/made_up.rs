@@ -121,6 +121,7 @@ fn measure(warm_up: u64, first_byte_ns: impl Fn(u64) -> u64, outcome: impl Fn(u6
             waited: false,
             actual,
             end,
+            own_ns: 25_000,
             phases,
             outcome,
             handshake: None,

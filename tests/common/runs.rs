@@ -72,6 +72,7 @@ impl Made {
                 waited: false,
                 actual,
                 end,
+                own_ns: 25_000,
                 phases,
                 outcome: if self.breaks(index) { Outcome::Failed(500) } else { Outcome::Ok },
                 handshake: None,

@@ -426,6 +426,7 @@ fn counts_that_depend_on_time_are_judged_with_care() {
             outcomes: Vec::new(),
             response: DistributionFacts::default(),
             service: DistributionFacts::default(),
+            certain: DistributionFacts::default(),
         };
         results.steps = ["one", "two"].map(|name| step(name, results.arrivals.scheduled)).into();
     };

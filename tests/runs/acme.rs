@@ -102,6 +102,19 @@ fn assert_right_on_postgresql(finished: &Finished) {
     // Statements: the profile and the audit row of each; a row for a nonce, a lookup of the unknown certificate.
     assert_calls(&summary, 3 * (nonces + unknown) + 2 * malformed, nonces + malformed + unknown);
     assert!(finished.stdout.contains("timer lag") && !finished.stdout.contains("service time"), "{}", finished.stdout);
+    assert_own_part(&finished.stdout, results);
+}
+
+/// Asserts that each right answer has a part of the generator's own, which is no more than its time, and that the rest is
+/// what counts as the system's.
+#[track_caller]
+fn assert_own_part(stdout: &str, results: &Value) {
+    let latency = &results["latency"];
+    let [response, own, certain] = ["response", "own_part", "certain"].map(|name| &latency[name]);
+    assert_eq!((&own["count"], &own["min_us"] != 0.0), (&response["count"], true), "{latency}");
+    let max_us = |facts: &Value| facts["max_us"].as_f64().unwrap();
+    assert!(max_us(own) <= max_us(response) && max_us(certain) <= max_us(response), "{latency}");
+    assert!(stdout.contains("\nown part "), "{stdout}");
 }
 
 #[test]
