@@ -142,6 +142,7 @@ fn part(plan: &Plan, index: u64, count: u64) -> ShardPart {
             waited: false,
             actual,
             end: actual + Duration::from_nanos(service_ns),
+            own_ns: 0,
             phases,
             outcome: Outcome::Ok,
             handshake: None,

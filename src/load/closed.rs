@@ -139,8 +139,10 @@ mod tests {
 
     use super::*;
     use crate::load::plan::{Opening, Plan};
-    use crate::load::run::{Completion, Control, Job, run};
+    use crate::load::run::{Completion, Control, Job, ThreadPlace, run};
     use crate::load::runtime::runtime;
+    use crate::load::shard::Shard;
+    use crate::load::start_line::StartLine;
     use crate::measure::{Measurement, Outcome, Recorder};
     use crate::wire::handshake::Record;
     use crate::wire::{Fault, Phases};
@@ -194,6 +196,7 @@ mod tests {
             timeout: Duration::from_secs(600),
             max_lag: Duration::from_millis(10),
             rng_seed: 1,
+            further: 0,
             part: None,
         };
         let log = Rc::<RefCell<Vec<&str>>>::default();
@@ -204,9 +207,10 @@ mod tests {
             client: Box::new(move || Chorister { users, busy, log: shared.clone(), sent: sent.clone() }),
             recorder: Rc::new(RefCell::new(recorder)),
         };
-        let mut measured = runtime().unwrap().block_on(run(vec![job], &Control::default())).unwrap();
+        let place = ThreadPlace { shard: Shard::WHOLE, start_line: StartLine::of(1), checks_limits: true };
+        let mut measured = runtime().unwrap().block_on(run(vec![job], &place, &Control::default())).unwrap();
         let turns = log.borrow().chunks(users).map(|turn| turn.join(" ")).collect();
-        (turns, measured.remove(0))
+        (turns, measured.measurements.remove(0))
     }
 
     #[test]

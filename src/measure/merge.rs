@@ -323,6 +323,7 @@ mod tests {
                 waited: event.kind == EventKind::Waited,
                 actual,
                 end,
+                own_ns: event.lag_us * 500,
                 phases,
                 outcome: event.outcome,
                 handshake: reconnected.then(|| handshake(event.connection)),
