@@ -141,8 +141,7 @@ impl EventLoop {
         let mut context = Context::from_waker(&driver);
         self.core.driver_ready.set(true);
         loop {
-            // Tasks that they wake have their turn after the next look, so that none keeps the loop from it.
-            let mut turns = self.core.ready.borrow().len();
+            let mut turns = None;
             loop {
                 if self.core.driver_ready.take() {
                     waker.queued.store(false, Ordering::Relaxed);
@@ -150,10 +149,13 @@ impl EventLoop {
                         return output;
                     }
                 }
-                if turns == 0 {
+                // Those that the driving future has woken have their turn at once, and those that tasks wake after the
+                // next look, so that none keeps the loop from it.
+                let turns = turns.get_or_insert_with(|| self.core.ready.borrow().len());
+                if *turns == 0 {
                     break;
                 }
-                turns -= 1;
+                *turns -= 1;
                 self.core.take_turn();
                 self.core.fire_timers();
             }

@@ -1,10 +1,10 @@
 //! The folder of the results: checked before anything is measured, and written by one run at a time.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 
 use super::shown;
@@ -12,7 +12,7 @@ use super::write::{UnnamedFile, survive_size_limits};
 use crate::error::{Error, Result};
 
 /// The space that a run needs: more than the results of an hour.
-const ROOM_BYTES: usize = 8 << 20;
+const ROOM_BYTES: u64 = 8 << 20;
 
 /// The sole right of this process to write to a folder, until it is dropped.
 #[derive(Debug)]
@@ -46,10 +46,14 @@ pub fn probe(folder: &Path) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
         return Err(unfit(folder, &Errno::NOTDIR.into()));
     }
-    let write = |mut part: UnnamedFile| part.file.write_all(&vec![0; ROOM_BYTES]);
+    let fill = |mut part: UnnamedFile| match fallocate(&part.file, FallocateFlags::empty(), 0, ROOM_BYTES) {
+        // Some file systems can only be written to.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => io::copy(&mut io::repeat(0).take(ROOM_BYTES), &mut part.file).map(drop),
+        allocated => allocated.map_err(io::Error::from),
+    };
     fs::create_dir_all(folder)
         .and_then(|()| UnnamedFile::new(folder))
-        .and_then(write)
+        .and_then(fill)
         .map_err(|error| unfit(folder, &error))
 }
 

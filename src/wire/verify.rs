@@ -1,7 +1,7 @@
 //! Verification of server certificates, where the suite's rules differ from those of the TLS library.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -82,16 +82,42 @@ impl AcceptAny {
 
 /// A verifier that accepts certificates that chain to a given authority, and a given certificate itself: a self-signed
 /// one that is both the authority (CA:TRUE) and the server's. The library refuses an authority as a server.
+///
+/// A chain is verified once a second, and the signature of each handshake every time: the same chain has the same verdict
+/// for the same name at the same time, and certificates know whole seconds (RFC 5280, section 4.1.2.5).
 #[derive(Debug)]
 pub struct Given {
     /// The verifier of chains, by the library's rules.
-    pub chains: Arc<WebPkiServerVerifier>,
+    chains: Arc<WebPkiServerVerifier>,
     /// The certificates that were given.
-    pub certificates: Vec<CertificateDer<'static>>,
+    certificates: Vec<CertificateDer<'static>>,
+    verified: Mutex<Vec<VerifiedChain>>,
 }
 
-impl ServerCertVerifier for Given {
-    fn verify_server_cert(
+/// The most chains that are remembered.
+const MOST_VERIFIED: usize = 16;
+
+/// A chain that was found to be right.
+#[derive(Debug, PartialEq, Eq)]
+struct VerifiedChain {
+    name: ServerName<'static>,
+    chain: Vec<CertificateDer<'static>>,
+    at: UnixTime,
+}
+
+impl VerifiedChain {
+    fn is(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], name: &ServerName<'_>) -> bool {
+        self.name == *name && self.chain.iter().eq(std::iter::once(end_entity).chain(intermediates))
+    }
+}
+
+impl Given {
+    /// Makes a verifier of chains to `certificates`, by the rules of `chains`.
+    pub fn new(chains: Arc<WebPkiServerVerifier>, certificates: Vec<CertificateDer<'static>>) -> Self {
+        Self { chains, certificates, verified: Mutex::default() }
+    }
+
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -116,6 +142,29 @@ impl ServerCertVerifier for Given {
                 by_key_size(error, end_entity, &above)
             }),
         }
+    }
+}
+
+impl ServerCertVerifier for Given {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let mut known = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|one| one.at == now);
+        if known.iter().any(|one| one.is(end_entity, intermediates, server_name)) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let verified = self.verify(end_entity, intermediates, server_name, ocsp_response, now)?;
+        if known.len() < MOST_VERIFIED {
+            let chain = std::iter::once(end_entity).chain(intermediates).map(|one| one.clone().into_owned()).collect();
+            known.push(VerifiedChain { name: server_name.to_owned(), chain, at: now });
+        }
+        Ok(verified)
     }
 
     fn verify_tls12_signature(
