@@ -6,7 +6,7 @@ use std::path::Path;
 use super::file::Baseline;
 use super::measure::MeasureKind;
 use super::side::{Series, Side};
-use super::statistics::median;
+use super::statistics::{median, p_outlier};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::measure::machine::UNKNOWN;
@@ -16,9 +16,9 @@ use crate::summary::Summary;
 pub const FEWEST_RUNS: usize = 5;
 /// A run is an outlier in a timed measure if it differs from the median of all by a quarter ...
 const STRAYS_FROM: f64 = 1.25;
-/// ... and by this many times the median distance of runs from their median: if all are far apart, the machine is
-/// noisy, and the values show it.
-const STRAYS_FROM_NOISE: f64 = 8.0;
+/// ... and if runs that scatter as these do would have one so far out in any of their timed measures with a probability
+/// of at most this: if all are far apart, the machine is noisy, and the values show it.
+const STRAYS_BY_CHANCE: f64 = 0.01;
 
 /// Makes a baseline of `runs`.
 ///
@@ -59,11 +59,12 @@ pub fn bless(runs: &[(String, Summary)]) -> Result<Baseline> {
     if let Some(doubt) = side.doubts.first() {
         return Err(missing(format!("counts are doubtful: {doubt}")));
     }
+    let timed = side.measures.values().filter(|series| series.kind == MeasureKind::Timed).count();
     for (measure, series) in &side.measures {
         if series.kind == MeasureKind::Exact && series.lost > 0 {
             return Err(missing(format!("{} of {} do not report {measure}", series.lost, runs.len())));
         }
-        if let Some((index, why)) = stray(series) {
+        if let Some((index, why)) = stray(series, timed) {
             return Err(Error::invalid(format!(
                 "the runs do not agree: {} is an outlier in {measure}: {why}",
                 runs[index].0
@@ -91,8 +92,8 @@ pub fn write(baseline: &Baseline, path: &Path) -> Result<()> {
     files::write(path, &text)
 }
 
-/// Returns the run that does not agree with the others, and the reason.
-fn stray(series: &Series) -> Option<(usize, String)> {
+/// Returns the run that does not agree with the others, and the reason. `timed` is the number of timed measures.
+fn stray(series: &Series, timed: usize) -> Option<(usize, String)> {
     let known: Vec<(usize, f64)> =
         series.values.iter().enumerate().filter_map(|(index, value)| value.map(|value| (index, value))).collect();
     let middle = median(&series.known());
@@ -101,14 +102,15 @@ fn stray(series: &Series) -> Option<(usize, String)> {
         MeasureKind::Share | MeasureKind::Exact | MeasureKind::Shown => (value - middle).abs(),
     };
     let bound = match series.kind {
-        MeasureKind::Timed => {
-            let distances: Vec<f64> = known.iter().map(|(_, value)| distance(*value)).collect();
-            STRAYS_FROM.ln().max(STRAYS_FROM_NOISE * median(&distances))
-        }
+        MeasureKind::Timed => STRAYS_FROM.ln(),
         MeasureKind::Share => series.tolerance,
         MeasureKind::Exact => series.tolerance * middle.abs(),
         MeasureKind::Shown => return None,
     };
     let (index, value) = known.into_iter().max_by(|a, b| distance(a.1).total_cmp(&distance(b.1)))?;
-    (distance(value) > bound).then(|| (index, format!("{value:.6} against a median of {middle:.6}")))
+    let by_chance = || {
+        let logarithms: Vec<f64> = series.known().iter().map(|value| value.ln()).collect();
+        series.kind == MeasureKind::Timed && p_outlier(&logarithms) * timed as f64 > STRAYS_BY_CHANCE
+    };
+    (distance(value) > bound && !by_chance()).then(|| (index, format!("{value:.6} against a median of {middle:.6}")))
 }

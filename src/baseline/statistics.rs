@@ -98,6 +98,23 @@ pub fn levels(p: &[f64]) -> Vec<f64> {
     levels
 }
 
+/// Returns the probability that so many values of one normal distribution have any that is so far from their mean, in
+/// their standard deviations, as these have: Grubbs' test for one outlier, on either side (Technometrics 11, 1969). 1
+/// where there are fewer than three.
+pub fn p_outlier(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let (mean, Some(variance)) = (mean(values), variance(values)) else { return 1.0 };
+    let farthest = values.iter().map(|value| (value - mean).powi(2)).fold(0.0, f64::max);
+    if count < 3.0 || farthest == 0.0 {
+        return 1.0;
+    }
+    let squared = farthest / variance;
+    // The t of a value beside all others; 0 is left where these agree exactly, but for rounding.
+    let rest = ((count - 1.0).powi(2) - count * squared).max(0.0);
+    let t = (count * (count - 2.0) * squared / rest).sqrt();
+    if t.is_infinite() { 0.0 } else { (2.0 * count * t_tail(t, count - 2.0)).min(1.0) }
+}
+
 /// Returns the standard deviation of the logarithms of positive values: for small ones, the share by which runs differ.
 /// `None` where there are fewer than two.
 pub fn spread(values: &[f64]) -> Option<f64> {
@@ -221,6 +238,24 @@ mod tests {
                 assert!((share - (1.0 - missed)).abs() < 0.015, "{runs:?}, {missed}: {share}");
             }
         }
+    }
+
+    #[test]
+    fn outliers_are_as_improbable_as_grubbs_states() {
+        // The farthest values are 1.715 and 2.290 standard deviations out, the critical values of 5% for 5 and 10 values.
+        let ten = [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 0.0, 4.04];
+        for values in [&[1.0, -1.0, 1.0, -1.0, 7.54][..], &ten] {
+            let p = p_outlier(values);
+            assert!((p - 0.05).abs() < 0.001, "{p}");
+        }
+        const TRIALS: u32 = 4_000;
+        let mut random = Random(Xoshiro256PlusPlus::seed_from_u64(7));
+        for count in [3, 5, 12] {
+            let found = (0..TRIALS).filter(|_| p_outlier(&random.runs(count, 0.2)) <= 0.05).count();
+            let share = found as f64 / f64::from(TRIALS);
+            assert!((share - 0.05).abs() < 0.015, "{count}: {share}");
+        }
+        assert_eq!((p_outlier(&[1.0, 1.0, 1.0, 2.0]), p_outlier(&[1.0; 5]), p_outlier(&[1.0, 9.0])), (0.0, 1.0, 1.0));
     }
 
     proptest! {
