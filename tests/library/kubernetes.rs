@@ -588,7 +588,7 @@ fn overlays_change_the_number_of_shards_everywhere() {
         for name in load.data().keys() {
             assert!(known.contains_key(name), "{}: the base has no {name}", folder.display());
         }
-        let count = load.data()["CERTCTL_BENCH_SHARD_COUNT"];
+        let count: u32 = load.data()["CERTCTL_BENCH_SHARD_COUNT"].parse().unwrap();
         let operations: Vec<Operation> = overlay
             .patches
             .iter()
@@ -598,7 +598,7 @@ fn overlays_change_the_number_of_shards_everywhere() {
             .collect();
         let paths: Vec<&str> = operations.iter().map(|one| &*one.path).collect();
         assert_eq!(paths, ["/spec/completions", "/spec/parallelism"]);
-        assert!(operations.iter().all(|one| one.op == "replace" && one.value.to_string() == count), "{operations:?}");
+        assert!(operations.iter().all(|one| one.op == "replace" && one.value == count), "{operations:?}");
     }
 }
 
