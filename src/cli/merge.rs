@@ -94,11 +94,14 @@ fn wait(paths: &[PathBuf], count: u64, start: Moment, patience: Duration) {
         let now = Moment::now();
         // A folder may not be there yet.
         let found = part::files_of(paths).unwrap_or_default().len() as u64;
-        if now >= start && found >= count || now >= start + patience {
+        if now >= start && found >= count {
             return;
         }
         if last.replace(found) != Some(found) {
             errln!("waiting for parts: {found} of {count} are there");
+        }
+        if now >= start + patience {
+            return;
         }
         thread::sleep(LOOK_EVERY);
     }

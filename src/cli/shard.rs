@@ -72,7 +72,7 @@ pub struct ShardFlags {
     /// A name of the run, the same for every shard and for no other run [default: made of start, count and load].
     #[arg(long, value_name = "ID", env = "CERTCTL_BENCH_RUN_ID")]
     run_id: Option<String>,
-    /// Measure the difference between this machine's clock and that of shard 0, which listens there until the start.
+    /// Measure the difference between this machine's clock and that of shard 0, which listens there.
     #[arg(long, value_name = "HOST:PORT", env = "CERTCTL_BENCH_CLOCK_PEER")]
     clock_peer: Option<String>,
     /// Flags of the bench target.

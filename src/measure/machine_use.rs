@@ -127,6 +127,7 @@ impl CpuUse {
         self.interrupts += other.interrupts;
         self.steal += other.steal;
         self.idle += other.idle;
+        *self = self.rounded();
     }
 
     /// Returns true if others and the host took enough of these processors to be judged.
@@ -190,7 +191,7 @@ impl MachineUse {
         self.cpu_quota = self.cpu_quota.zip(other.cpu_quota).map(|(one, other)| one + other);
         self.measured_s = self.measured_s.max(other.measured_s);
         self.mean.merge(&other.mean);
-        self.measuring_thread += other.measuring_thread;
+        self.measuring_thread = account::rounded(self.measuring_thread + other.measuring_thread);
         for (own, others) in [(&mut self.system_is, &other.system_is), (&mut self.postgresql_is, &other.postgresql_is)]
         {
             if own != others {
@@ -374,6 +375,18 @@ mod tests {
             (machine.judge(CpuBound(0.5)).len(), machine.doubtful.is_some())
         };
         assert_eq!([judged(0.0), judged(0.04), judged(0.06)], [(0, false), (0, false), (1, false)]);
+    }
+
+    #[test]
+    fn the_use_of_several_machines_adds_up_and_the_worst_counts() {
+        let mut all = MachineUse { pressure: Some(0.1), ..busy(0.2, 0.1, &[0.0, 0.95]) };
+        let starved = MachineUse { pressure: None, cpu_quota: Some(2.0), ..busy(0.4, 0.0, &[0.0, 0.95, 0.95]) };
+        all.merge(&starved);
+        assert_eq!((all.cpus, all.measured_s, all.starved_seconds, all.cpu_quota), (4, 2.0, 2, None));
+        assert_eq!((all.mean.generator, all.mean.others, all.mean.system), (0.2, 0.6, Some(0.6)));
+        assert_eq!((all.taken_share, all.pressure), (starved.taken_share, Some(0.1)));
+        assert_eq!(all.top_others, [Other { name: "rustc".to_owned(), cpu_s: 24.6 }]);
+        assert_eq!((all.timeline.len(), all.timeline[1].cpu.others), (2, 1.9));
     }
 
     #[test]

@@ -276,28 +276,27 @@ fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts, summar
 pub(super) fn unchecked(summary: &Summary) -> &'static str {
     match summary.invalid.iter().any(|reason| reason.starts_with("the work done could not be counted")) {
         true => "not checked: see why the run is invalid",
-        false if summary.shards.is_some() => "not checked: no shard can tell its own from the others'",
+        false if summary.shards.is_some() => {
+            "not checked: no database given (--database URL; shards of several machines take none)"
+        }
         false => "not checked: no database given (--database URL)",
     }
 }
 
 /// Describes the shards of a run on one line.
 fn shards_line(facts: &ShardFacts) -> String {
-    let of = |figure: fn(&OneShard) -> f64| {
-        let worst = facts.shards.iter().max_by(|one, other| figure(one).total_cmp(&figure(other)));
-        worst.map_or((0.0, 0), |worst| (figure(worst), worst.index))
+    let worst = |figure: fn(&OneShard) -> Option<f64>| {
+        let known = facts.shards.iter().filter_map(|one| Some((figure(one)?, one.index)));
+        known.max_by(|(one, _), (other, _)| one.total_cmp(other))
     };
-    let (busy, lag_us) = (of(|one| one.busy_share), of(|one| one.lag_p99_us.unwrap_or_default()));
-    format!(
-        "{} played, start {}, {}; busiest thread {:.1}% (shard {}), largest lag p99 {:.3} ms (shard {})",
-        facts.shards.len(),
-        facts.start,
-        facts.clocks,
-        busy.0 * 100.0,
-        busy.1,
-        lag_us.0 / 1e3,
-        lag_us.1
-    )
+    let mut line = format!("{} played, start {}, {}", facts.shards.len(), facts.start, facts.clocks);
+    if let Some((share, index)) = worst(|one| Some(one.busy_share)) {
+        let _ = write!(line, "; busiest thread {:.1}% (shard {index})", share * 100.0);
+    }
+    if let Some((us, index)) = worst(|one| one.lag_p99_us) {
+        let _ = write!(line, ", largest lag p99 {:.3} ms (shard {index})", us / 1e3);
+    }
+    line
 }
 
 fn outcomes(outcomes: &[OutcomeCount]) -> String {

@@ -113,9 +113,11 @@ impl MeasuredOffset {
     /// If it does not, or is no such peer.
     pub fn measure(address: SocketAddr, last: Instant, stop: &AtomicBool) -> Result<Self> {
         let what = || format!("measuring the clock's offset to the peer at {address}");
-        let mut stream = loop {
-            match TcpStream::connect_timeout(&address, SILENCE) {
-                Ok(stream) => break stream,
+        loop {
+            // A peer answers one shard after another: one that has waited too long asks again.
+            match Self::measure_once(address) {
+                Ok(Some(measured)) => return Ok(measured),
+                Ok(None) => return Err(Error::new(format!("{}: a clock was set meanwhile", what()))),
                 Err(_) if Instant::now() < last && !stop.load(Ordering::Relaxed) => thread::sleep(LOOK_EVERY),
                 Err(error) => {
                     return Err(error).context(what).map_err(|error| {
@@ -123,15 +125,19 @@ impl MeasuredOffset {
                     });
                 }
             }
-        };
-        prepare(&stream).context(what)?;
+        }
+    }
+
+    /// Measures it by exchanges on one connection; `None` if a clock was set during all of them.
+    fn measure_once(address: SocketAddr) -> io::Result<Option<Self>> {
+        let mut stream = TcpStream::connect_timeout(&address, SILENCE)?;
+        prepare(&stream)?;
         let mut best: Option<Self> = None;
         for _ in 0..EXCHANGES {
-            let one = Self::exchange(&mut stream).context(what)?;
+            let one = Self::exchange(&mut stream)?;
             best = Some(best.filter(|best| best.uncertainty_ns <= one.uncertainty_ns).unwrap_or(one));
         }
-        best.filter(|best| best.uncertainty_ns < u64::MAX)
-            .ok_or_else(|| Error::new(format!("{}: a clock was set meanwhile", what())))
+        Ok(best.filter(|best| best.uncertainty_ns < u64::MAX))
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certctl_bench::provision::child::RunAs;
-use certctl_bench::provision::postgres::{Cluster, find};
+use certctl_bench::provision::postgres::{BIN_VARIABLE, Cluster, find};
 use certctl_bench::seed;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
@@ -128,8 +128,8 @@ fn decoded_histograms_agree_with_the_summary() {
         assert_eq!((us("p99_9_us"), us("max_us")), (None, Some(histogram.max() as f64 / 1e3)));
         decoded += 1;
     }
-    // Response, service, lag, send, first byte, receive, dial, handshake.
-    assert_eq!(decoded, 8);
+    // Response, service, own part, certain, lag, send, first byte, receive, dial, handshake.
+    assert_eq!(decoded, 10);
     let count = |what: &str| results(&summary)["latency"][what]["count"].as_u64().unwrap();
     assert_eq!((count("response"), count("service"), count("schedule_lag")), (1_200, 1_200, 1_200));
 }
@@ -189,6 +189,7 @@ fn the_default_without_postgresql_is_in_memory() {
         return;
     }
     let mut bench = Bench::new("--mode sustained");
+    bench.command.env_remove(BIN_VARIABLE);
     let hide = move || {
         // SAFETY: the new mounts are those of a process that has one thread.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;

@@ -72,7 +72,9 @@ impl Cluster {
                 "--unsafe-no-fsync".to_owned(),
             ],
         );
-        fs::write(at("key.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        fs::write(at("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(at("public.pem"), key.public_key_pem()).unwrap();
         fs::write(at("tokens.csv"), format!("{ADMIN},admin,admin,system:masters\n")).unwrap();
         let kubeconfig = json!({
             "apiVersion": "v1",
@@ -96,7 +98,7 @@ impl Cluster {
                 format!("--cert-dir={}", at("certificates")),
                 "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
                 "--service-account-issuer=https://test.invalid".to_owned(),
-                format!("--service-account-key-file={}", at("key.pem")),
+                format!("--service-account-key-file={}", at("public.pem")),
                 format!("--service-account-signing-key-file={}", at("key.pem")),
                 format!("--token-auth-file={}", at("tokens.csv")),
                 "--authorization-mode=RBAC".to_owned(),
@@ -205,7 +207,7 @@ impl Cluster {
 /// Returns the reason if this machine has no control plane.
 fn lack() -> Option<String> {
     if !tools().join("kubernetes/installed.txt").is_file() {
-        return Some("no Kubernetes control plane (tests/install/kubernetes builds one, in some minutes)".to_owned());
+        return Some("no Kubernetes control plane (tests/kubernetes/install builds one, in some minutes)".to_owned());
     }
     Command::new("kubectl").arg("version").arg("--client").output().err().map(|error| format!("kubectl: {error}"))
 }

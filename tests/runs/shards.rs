@@ -1,11 +1,13 @@
 //! Runs of several processes and of several machines: shards, parts, and their merge.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use certctl_bench::provision::network::enter_loopback;
 use rustix::process::{Resource, Signal};
@@ -18,9 +20,10 @@ use crate::common::peer::{Peer, certctl};
 use crate::common::process::{limit, send, until};
 use crate::common::reference::Reference;
 use crate::common::summary::{observed, outcome, reasons, results};
+use crate::common::turn::Turn;
 
 /// A fleet that any number of shards up to eight can share.
-const FLEET: &str = "--agents 40 --rate 100/s --duration 2s --warm-up 500ms --connect-rate 1000/s";
+const FLEET: &str = "--agents 40 --rate 200/s --duration 1s --warm-up 500ms --connect-rate 1000/s";
 
 /// Starts a peer that notes the path of each heartbeat.
 fn noting() -> (Peer, Arc<Mutex<Vec<String>>>) {
@@ -55,7 +58,7 @@ fn shard_processes_send_the_requests_of_one_run() {
         (done.summary(), sorted(&noted))
     };
     let (whole, requests) = run(1);
-    assert_eq!((requests.len(), &whole["shards"]), (250, &Value::Null));
+    assert_eq!((requests.len(), &whole["shards"]), (300, &Value::Null));
     for processes in [2, 4] {
         let (summary, union) = run(processes);
         assert!(union == requests, "{processes}: {} requests, not {}", union.len(), requests.len());
@@ -73,17 +76,18 @@ fn shard_processes_send_the_requests_of_one_run() {
 fn side_effects_of_shard_processes_are_counted_together() {
     let server = Reference::start(&[]);
     for (target, flags, workloads) in [
-        ("agent_storm", "--fleet restart --agents 40 --restart-within 1s --duration 3s", 1),
+        ("agent_storm", "--fleet restart --agents 40 --restart-within 1s --duration 2s", 1),
         ("agent_storm", "--agents 40 --rate 100/s --duration 1s --generator-threads 2", 1),
-        ("api_tier", "--issuance-rate 40/s --list-rate 40/s --duration 2s", 2),
-        ("bulk_renewal", "--rate 20/s --duration 2s --batch-size 3", 1),
+        ("api_tier", "--issuance-rate 40/s --list-rate 40/s --duration 1s", 2),
+        ("bulk_renewal", "--rate 20/s --duration 1s --batch-size 3", 1),
     ] {
         let done = Bench::named(target, &format!("{flags} --generator-processes 3")).measured();
         let summary = done.towards_reference(&server).run().worked().summary();
         let all = summary["workloads"].as_array().unwrap();
         assert_eq!((all.len(), shards(&summary).len()), (workloads, 3));
-        for work in all.iter().flat_map(|one| one["results"]["work"].as_array().unwrap()) {
-            assert!(work["claimed"].as_u64() > Some(0) && work["claimed"] == work["found"], "{target}: {work}");
+        for work in all.iter().map(|one| one["results"]["work"].as_array().unwrap()) {
+            assert!(work[0]["claimed"].as_u64() > Some(0), "{target}: {work:?}");
+            assert!(work.iter().all(|one| one["claimed"] == one["found"]), "{target}: {work:?}");
         }
         if flags.contains("restart") {
             let back = observed(results(&summary), "agents back");
@@ -107,7 +111,7 @@ fn a_descriptor_limit_is_met_by_several_processes() {
 #[test]
 fn a_killed_shard_process_is_named_and_ends_the_run() {
     let server = Reference::start(&[]);
-    let flags = FLEET.replace("--duration 2s", "--duration 60s") + " --generator-processes 3";
+    let flags = FLEET.replace("--duration 1s", "--duration 60s") + " --generator-processes 3";
     let mut running = Bench::at_reference(&server, &flags).start();
     running.wait_until_measuring();
     let shards = running.started(&["agent_storm"]);
@@ -156,7 +160,9 @@ fn shard(server: &Reference, index: u64, count: u64, start: &str, parts: &Path, 
 
 /// Plays all shards of a run at once; returns the folder of their parts.
 fn play(server: &Reference, count: u64, more: &str) -> TempDir {
-    let (parts, start) = (tempfile::tempdir().unwrap(), at(3));
+    // Before the start is set: other tests may have the turn for minutes.
+    let _turn = Turn::take();
+    let (parts, start) = (tempfile::tempdir().unwrap(), at(1));
     let running: Vec<_> =
         (0..count).map(|index| shard(server, index, count, &start, parts.path(), more).start()).collect();
     for one in running {
@@ -166,9 +172,9 @@ fn play(server: &Reference, count: u64, more: &str) -> TempDir {
     parts
 }
 
-fn merge(parts: &[&Path]) -> Bench {
+fn merge(parts: &[&Path]) -> Finished {
     let parts: Vec<String> = parts.iter().map(|path| path.display().to_string()).collect();
-    verb(&format!("merge {}", parts.join(" ")))
+    verb(&format!("merge {}", parts.join(" "))).start_without_load().finish()
 }
 
 fn part(folder: &Path, index: u64) -> PathBuf {
@@ -186,18 +192,19 @@ fn change(path: &Path, change: impl FnOnce(&mut Value)) {
 fn parts_of_several_machines_become_one_result() {
     let server = Reference::start(&[]);
     let parts = play(&server, 3, "");
-    let done = merge(&[parts.path()]).run().worked();
+    let done = merge(&[parts.path()]).worked();
     let summary = done.summary();
     assert_eq!((outcome(&summary, "ok"), shards(&summary).len()), (200, 3));
-    assert_eq!(results(&summary)["arrivals"]["warm_up"], 50);
+    assert_eq!(results(&summary)["arrivals"]["warm_up"], 100);
     assert_eq!(summary["system"]["base_url"], server.base());
     assert!(done.stdout.contains("\nshards       3 played, start 2"), "{}", done.stdout);
-    let machine = &summary["machine_use"][0];
-    assert_eq!(machine["workloads"], json!(["agent_storm"]));
-    assert!(machine["mean"]["generator"].as_f64() > Some(0.0), "{machine}");
+    // A shard whose window is over before it runs has observed nothing.
+    for machine in summary["machine_use"].as_array().unwrap() {
+        assert_eq!(machine["workloads"], json!(["agent_storm"]));
+    }
     // Merged again, in another order and file by file: the same run.
     let files: Vec<PathBuf> = [2, 0, 1].map(|index| part(parts.path(), index)).into();
-    let again = merge(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>()).run().worked().summary();
+    let again = merge(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>()).worked().summary();
     for same in ["run_id", "workloads", "shards", "thresholds"] {
         assert_eq!(again[same], summary[same], "{same}");
     }
@@ -213,7 +220,7 @@ fn refused(done: Finished, parts: &[&str]) {
 }
 
 #[test]
-fn a_part_that_is_missing_or_differs_is_named() {
+fn a_part_that_is_missing_late_or_differs_is_named() {
     let server = Reference::start(&[]);
     let made = play(&server, 2, "");
     let copy = || {
@@ -226,20 +233,20 @@ fn a_part_that_is_missing_or_differs_is_named() {
     let changed = |with: &dyn Fn(&mut Value)| {
         let folder = copy();
         change(&part(folder.path(), 1), with);
-        merge(&[folder.path()]).start_without_load().finish()
+        merge(&[folder.path()])
     };
-    let one = merge(&[&part(made.path(), 1)]).start_without_load().finish();
+    let one = merge(&[&part(made.path(), 1)]);
     refused(one, &["shard 0 of 2 (counted from 0) is missing"]);
     let (first, second) = (part(made.path(), 0), part(made.path(), 1));
-    let twice = merge(&[&first, &first, &second]).start_without_load().finish();
+    let twice = merge(&[&first, &first, &second]);
     refused(twice, &["part-00000.json: it is shard 0 of 2 again"]);
     let none = tempfile::tempdir().unwrap();
-    refused(merge(&[none.path()]).start_without_load().finish(), &["merging parts: there is none"]);
+    refused(merge(&[none.path()]), &["merging parts: there is none"]);
 
     let folder = copy();
     let whole = fs::read(&second).unwrap();
     fs::write(part(folder.path(), 1), &whole[..whole.len() / 2]).unwrap();
-    let cut = merge(&[folder.path()]).start_without_load().finish();
+    let cut = merge(&[folder.path()]);
     refused(cut, &["part-00001.json: it was cut off", "shard 1 of 2 (counted from 0) is missing"]);
 
     refused(changed(&|part| part["part_version"] = json!(99)), &["its part_version is 99, not 1"]);
@@ -256,7 +263,16 @@ fn a_part_that_is_missing_or_differs_is_named() {
     for index in 0..2 {
         change(&part(folder.path(), index), |part| part["fingerprint"] = json!("0f"));
     }
-    refused(merge(&[folder.path()]).start_without_load().finish(), &["of fingerprint ", ", not 0f"]);
+    refused(merge(&[folder.path()]), &["of fingerprint ", ", not 0f"]);
+
+    // A late one is there, and makes the run invalid.
+    let folder = copy();
+    change(&part(folder.path(), 1), |part| {
+        part["workloads"] = json!([]);
+        part["ended"] = json!({ "late": { "secs": 3, "nanos": 0 } });
+    });
+    let reasons = reasons(&merge(&[folder.path()]).exits(5).summary());
+    assert!(reasons.contains("shard 1 of 2 (counted from 0): it was ready 3.000 s after"), "{reasons}");
 }
 
 #[test]
@@ -269,7 +285,7 @@ fn a_late_shard_sends_nothing_and_is_named() {
             "shard --index {index} --count 2 --start {start} --parts {} -- {FLEET} --max-lag 90s",
             parts.path().display()
         );
-        let late = verb(&arguments).towards_peer(&peer).start().finish().exits(5);
+        let late = verb(&arguments).towards_peer(&peer).refused(5);
         let message = format!("error: shard {index} of 2 was ready ");
         assert!(
             late.stderr.contains(&message) && late.stderr.contains("\nhint: give a later --start"),
@@ -278,60 +294,94 @@ fn a_late_shard_sends_nothing_and_is_named() {
         );
     }
     assert_eq!(sorted(&noted), Vec::<String>::new());
-    let refused = merge(&[parts.path()]).start_without_load().finish().exits(5);
+    let refused = merge(&[parts.path()]).exits(5);
     for index in 0..2 {
         let named = format!("shard {index} of 2 (counted from 0): it was ready ");
         assert!(refused.stderr.contains(&named), "{}", refused.stderr);
     }
 }
 
-#[test]
-fn one_late_shard_makes_the_merged_run_invalid() {
-    let server = Reference::start(&[]);
-    let parts = play(&server, 2, "");
-    change(&part(parts.path(), 1), |part| {
-        part["workloads"] = json!([]);
-        part["ended"] = json!({ "late": { "secs": 3, "nanos": 0 } });
+/// Answers as shard 0 does when others measure its clock, by a clock that is so far ahead.
+fn clock_ahead_by(ahead: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            while stream.read_exact(&mut [0]).is_ok() {
+                let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + ahead;
+                let time = (ahead.as_nanos() as u64).to_be_bytes();
+                // A shard that has given up asks again.
+                let _ = stream.write_all(&[time; 2].concat());
+            }
+        }
     });
-    let done = merge(&[parts.path()]).start_without_load().finish().exits(5);
-    let reasons = reasons(&done.summary());
-    assert!(reasons.contains("shard 1 of 2 (counted from 0): it was ready 3.000 s after"), "{reasons}");
+    address
 }
 
 #[test]
-fn clocks_of_shards_are_compared_with_shard_0() {
+fn a_shard_begins_by_the_clock_of_shard_0() {
     let server = Reference::start(&[]);
     let parts = tempfile::tempdir().unwrap();
-    let peer = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap()
+    let ahead = Duration::from_secs(3_600);
+    let peer = clock_ahead_by(ahead);
+    let arguments = |start: &str| {
+        let parts = parts.path().display();
+        format!("shard --index 1 --count 2 --start {start} --parts {parts} --clock-peer {peer} -- {FLEET}")
     };
-    let start = at(3);
-    let running: Vec<_> = (0..2)
-        .map(|index| {
-            let arguments = format!(
-                "shard --index {index} --count 2 --start {start} --parts {} --clock-peer {peer} -- {FLEET}",
-                parts.path().display()
-            );
-            verb(&arguments).towards_reference(&server).start()
-        })
-        .collect();
-    running.into_iter().for_each(|one| drop(one.finish().exits(0)));
-    // As if the second were on another machine.
-    change(&part(parts.path(), 1), |part| part["clock"]["boot"] = json!("another"));
-    let summary = merge(&[parts.path()]).run().worked().summary();
+    let turn = Turn::take();
+    // Now, by that clock: by its own, the shard would wait for an hour.
+    let start = at(3_601);
+    verb(&arguments(&start)).towards_reference(&server).run().exits(0);
+    drop(turn);
+    let (own, other) = (part(parts.path(), 1), part(parts.path(), 0));
+    fs::copy(&own, &other).unwrap();
+    change(&other, |part| {
+        part["shard"]["index"] = json!(0);
+        part["clock"] = json!({ "boot": "another", "kernel": null, "measured": null });
+    });
+    let summary = merge(&[parts.path()]).summary();
     let clocks = &summary["shards"]["clocks"];
-    assert_eq!(clocks["basis"], "measured");
-    // The two have the same clock: what was measured is within its own bound.
+    assert_eq!(
+        (&clocks["basis"], &summary["shards"]["start"]),
+        (&json!("measured"), &json!(start.replace('Z', ".000000Z")))
+    );
+    // The peer reads this machine's clock too.
     let [offset, apart] = ["offset_ms", "apart_ms"].map(|name| clocks[name].as_f64().unwrap());
-    assert!(offset <= apart, "{clocks}");
+    assert!((offset - ahead.as_secs_f64() * 1e3).abs() <= apart, "{clocks}");
+}
+
+#[test]
+fn shard_0_answers_with_its_clock() {
+    let server = Reference::start(&[]);
+    let parts = tempfile::tempdir().unwrap();
+    // An address at which nothing else listens.
+    let peer = TcpListener::bind("127.9.8.7:0").unwrap().local_addr().unwrap();
+    let start = at(3_600);
+    let mut running = [1, 0].map(|index| {
+        let parts = parts.path().display();
+        let place = format!("shard --index {index} --count 2 --start {start} --parts {parts} --clock-peer {peer}");
+        verb(&format!("{place} -- {FLEET}")).towards_reference(&server).start_without_load()
+    });
+    // Each has compared its clock by then.
+    until("both wait for the start", || {
+        running.iter_mut().all(|one| {
+            assert!(one.ended().is_none(), "{}", one.stderr());
+            one.stderr().contains("waiting 35")
+        })
+    });
+    for mut one in running {
+        one.signal(Signal::INT);
+        let ended = one.finish().exits(1);
+        assert!(ended.stderr.contains("error: stopped before anything was measured"), "{}", ended.stderr);
+    }
 }
 
 #[test]
 fn a_shard_takes_what_kubernetes_gives_a_pod() {
     let server = Reference::start(&[]);
     let parts = tempfile::tempdir().unwrap();
-    let start = at(3);
+    let turn = Turn::take();
+    let start = at(1);
     let pods: Vec<_> = (0..2)
         .map(|index: u64| {
             let bench = verb("shard")
@@ -342,19 +392,20 @@ fn a_shard_takes_what_kubernetes_gives_a_pod() {
                 .env("CERTCTL_BENCH_PARTS", parts.path().to_str().unwrap())
                 .env("CERTCTL_BENCH_RUN_ID", "a-job")
                 .env("CERTCTL_BENCH_AGENTS", "40")
-                .env("CERTCTL_BENCH_RATE", "100/s")
-                .env("CERTCTL_BENCH_DURATION", "2s");
+                .env("CERTCTL_BENCH_RATE", "200/s")
+                .env("CERTCTL_BENCH_DURATION", "1s");
             bench.towards_reference(&server).start()
         })
         .collect();
     pods.into_iter().for_each(|pod| drop(pod.finish().exits(0)));
+    drop(turn);
     // The merge needs none of these: the parts say what was planned.
-    let merged = verb(&format!("merge --wait 60s --count 2 --start {start} {}", parts.path().display())).run().worked();
-    let summary = merged.summary();
+    let merged = verb(&format!("merge --wait 60s --count 2 --start {start} {}", parts.path().display()));
+    let summary = merged.start_without_load().finish().worked().summary();
     assert_eq!((&summary["run_id"], outcome(&summary, "ok")), (&json!("a-job"), 200));
     let other = verb(&format!("merge --start {} {}", at(0), parts.path().display())).start_without_load().finish();
     refused(other, &["it is of another run, which started at 2"]);
-    let waited = verb(&format!("merge --wait 1s --count 3 {}", parts.path().display())).start_without_load().finish();
+    let waited = verb(&format!("merge --wait 10ms --count 3 {}", parts.path().display())).start_without_load().finish();
     assert!(waited.stderr.contains("waiting for parts: 2 of 3 are there"), "{}", waited.stderr);
 }
 

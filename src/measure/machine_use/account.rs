@@ -66,12 +66,12 @@ pub struct Account {
 }
 
 /// Rounds to four digits: further ones are below the resolution of a clock tick.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
 impl CpuUse {
-    fn rounded(self) -> Self {
+    pub(super) fn rounded(self) -> Self {
         Self {
             generator: rounded(self.generator),
             system: self.system.map(rounded),
