@@ -24,7 +24,6 @@ use crate::files::{self, FolderLock};
 use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
 use crate::load::rate::Rate;
-use crate::measure::allocations;
 use crate::measure::threshold::Threshold;
 use crate::provision::network;
 use crate::report::{self, text};
@@ -161,7 +160,6 @@ pub trait SystemArgs: Args + Clone + Debug {
 
 /// Runs the bench target `B`. `program` is the server of this repository that is started where no system is named.
 pub fn main<B: Bench>(program: &str) -> ExitCode {
-    allocations::keep_large_ones_apart();
     signals::reset();
     if let Some(code) = request_loop::run_if_handed_over::<B>().or_else(processes::play_if_ordered::<B>) {
         return code;

@@ -14,17 +14,6 @@ thread_local! {
 #[derive(Debug)]
 pub struct Counting;
 
-/// Keeps each allocation of 128 KiB or more apart, on pages of its own, of which those count that are written to: most of
-/// a histogram's never are. By itself glibc would serve later ones from memory that others have used. To be called
-/// before a thread is started.
-pub fn keep_large_ones_apart() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it takes two numbers, and no other thread allocates meanwhile.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
-    }
-}
-
 impl Counting {
     fn count() {
         // A thread that is ending is no longer counted.
