@@ -1,7 +1,8 @@
 //! Request timeouts, all in one place: a timer per request would cost more than half as much as pacing itself.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Poll, Waker};
@@ -12,38 +13,35 @@ use crate::clock::Moment;
 /// The interval between searches for expired requests; a request may outlive its deadline by this much.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(20);
 
-/// The deadlines of all workers of one thread. Every request has the same patience, so that deadlines expire in the
-/// order in which they were set.
+/// The deadlines of all workers of one thread. Every request has the same patience, so that a worker's next deadline is
+/// never before its last one.
 pub struct Deadlines {
     patience: Duration,
     state: RefCell<TimerState>,
 }
 
 struct TimerState {
-    queue: VecDeque<Entry>,
+    /// The workers that are looked at again, each once at most, however many requests it sends meanwhile: not after their
+    /// deadlines.
+    looks: BinaryHeap<Reverse<(Moment, usize)>>,
     slots: Vec<Slot>,
 }
 
-struct Entry {
-    at: Moment,
-    worker: usize,
-    round: u64,
-}
-
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Slot {
-    round: u64,
+    /// The deadline of the last request.
+    at: Moment,
+    is_queued: bool,
     armed: bool,
     expired: bool,
     waker: Option<Waker>,
 }
 
 impl Deadlines {
-    /// Makes deadlines for workers `0..workers`, each with at most one request at a time; `expected` is the number of
-    /// requests that start within `patience`.
-    pub fn new(workers: usize, patience: Duration, expected: usize) -> Self {
-        let slots = std::iter::repeat_with(Slot::default).take(workers).collect();
-        Self { patience, state: RefCell::new(TimerState { queue: VecDeque::with_capacity(expected), slots }) }
+    /// Makes deadlines for workers `0..workers`, each with at most one request at a time.
+    pub fn new(workers: usize, patience: Duration) -> Self {
+        let (looks, slots) = (BinaryHeap::with_capacity(workers), vec![Slot::default(); workers]);
+        Self { patience, state: RefCell::new(TimerState { looks, slots }) }
     }
 
     /// Runs `future` for `worker` until its deadline; returns `None` if that comes first.
@@ -64,38 +62,43 @@ impl Deadlines {
             Poll::Pending
         })
         .await;
-        self.state.borrow_mut().slots[worker].armed = false;
+        self.disarm(worker);
         output
     }
 
     fn arm(&self, worker: usize, at: Moment) {
-        let state = &mut *self.state.borrow_mut();
-        let slot = &mut state.slots[worker];
-        slot.round += 1;
-        slot.armed = true;
-        slot.expired = false;
-        state.queue.push_back(Entry { at, worker, round: slot.round });
+        let TimerState { looks, slots } = &mut *self.state.borrow_mut();
+        let slot = &mut slots[worker];
+        (slot.at, slot.armed, slot.expired) = (at, true, false);
+        if !std::mem::replace(&mut slot.is_queued, true) {
+            looks.push(Reverse((at, worker)));
+        }
+    }
+
+    fn disarm(&self, worker: usize) {
+        self.state.borrow_mut().slots[worker].armed = false;
     }
 
     /// Ends every request whose deadline is not after `now`.
     pub fn sweep(&self, now: Moment) {
-        let state = &mut *self.state.borrow_mut();
-        while let Some(entry) = state.queue.front()
-            && entry.at <= now
+        let TimerState { looks, slots } = &mut *self.state.borrow_mut();
+        while let Some(Reverse((at, worker))) = looks.peek().copied()
+            && at <= now
         {
-            let slot = &mut state.slots[entry.worker];
-            if slot.armed && slot.round == entry.round {
+            looks.pop();
+            let slot = &mut slots[worker];
+            slot.is_queued = slot.armed && slot.at > now;
+            if slot.is_queued {
+                looks.push(Reverse((slot.at, worker)));
+            } else if slot.armed {
                 slot.expire();
             }
-            state.queue.pop_front();
         }
     }
 
     /// Ends every request in flight.
     pub fn expire_all(&self) {
-        let state = &mut *self.state.borrow_mut();
-        state.queue.clear();
-        state.slots.iter_mut().filter(|slot| slot.armed).for_each(Slot::expire);
+        self.state.borrow_mut().slots.iter_mut().filter(|slot| slot.armed).for_each(Slot::expire);
     }
 }
 
@@ -104,6 +107,54 @@ impl Slot {
         self.expired = true;
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WORKERS: usize = 4;
+    const PATIENCE_MS: u64 = 100;
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_ns(ms * 1_000_000)
+    }
+
+    proptest! {
+        /// However requests begin and end: at each sweep exactly those whose time is over have expired, and no worker is
+        /// in line twice.
+        #[test]
+        fn a_request_expires_at_its_deadline(
+            steps in prop::collection::vec((0..3u8, 0..WORKERS, 0..60u64), 1..200)
+        ) {
+            let deadlines = Deadlines::new(WORKERS, Duration::from_millis(PATIENCE_MS));
+            let (mut now_ms, mut started) = (0, [None; WORKERS]);
+            for (step, worker, pause_ms) in steps {
+                now_ms += pause_ms;
+                match (step, started[worker]) {
+                    (0, None) => {
+                        deadlines.arm(worker, at(now_ms + PATIENCE_MS));
+                        started[worker] = Some(now_ms);
+                    }
+                    (1, Some(_)) => {
+                        deadlines.disarm(worker);
+                        started[worker] = None;
+                    }
+                    _ => {
+                        deadlines.sweep(at(now_ms));
+                        let state = deadlines.state.borrow();
+                        for (slot, started) in state.slots.iter().zip(started) {
+                            let is_over = started.is_some_and(|start| start + PATIENCE_MS <= now_ms);
+                            prop_assert_eq!(slot.armed && slot.expired, is_over);
+                        }
+                        prop_assert!(state.looks.len() <= WORKERS);
+                    }
+                }
+            }
         }
     }
 }

@@ -70,22 +70,20 @@ impl WorkerPool {
         let plan = job.plan;
         let share = Share::of(&plan, shard);
         let workers = share.connections();
-        let (work, expected) = match &plan.model {
-            Model::Open { pattern, clients, affinity } => {
-                let expected = pattern.peak_per_second(*clients) * plan.timeout.as_secs_f64();
-                let expected = shard.size_of(expected as u64) as usize;
+        let work = match &plan.model {
+            Model::Open { affinity, .. } => {
                 let (recorder, progress) = (job.recorder.clone(), control.progress.clone());
                 let on_unsent = move |arrival: Arrival, only: Option<usize>| {
                     progress.gave_up();
                     recorder.borrow_mut().unsent(only, arrival.intended, arrival.handed);
                 };
                 let dispatcher = Dispatcher::new(share, *affinity, plan.timeout, Box::new(on_unsent));
-                (RequestSource::Dispatcher(dispatcher), expected)
+                RequestSource::Dispatcher(dispatcher)
             }
-            Model::Closed { .. } => (RequestSource::Users(Users::default()), 0),
+            Model::Closed { .. } => RequestSource::Users(Users::default()),
         };
         let shared = Rc::new(Shared {
-            deadlines: Deadlines::new(workers, plan.timeout, expected + workers),
+            deadlines: Deadlines::new(workers, plan.timeout),
             recorder: job.recorder,
             control: control.clone(),
             work,
