@@ -247,3 +247,47 @@ pub fn complaint(error: &Error) -> Option<&webpki::Error> {
 pub fn is_authority(error: &Error) -> bool {
     matches!(complaint(error), Some(webpki::Error::CaUsedAsEndEntity))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::date_time_ymd;
+    use rustls::RootCertStore;
+    use rustls::crypto::aws_lc_rs;
+
+    use super::*;
+    use crate::provision::pki::{Authority, Identity, KeyType, Purpose};
+
+    #[test]
+    fn a_chain_is_verified_anew_each_second() {
+        // 2030-01-01T00:00:00Z, the last second of the certificate.
+        const LAST_S: u64 = 1_893_456_000;
+        let issue = |root: &Authority| {
+            let end = date_time_ymd(2030, 1, 1);
+            root.issue_with(KeyType::EcdsaP256, Purpose::Server, &["localhost"], |params| params.not_after = end)
+                .unwrap()
+        };
+        let [root, other] = [0, 1].map(|_| Authority::root(KeyType::EcdsaP256).unwrap());
+        let [known, renewed, stranger] = [&root, &root, &other].map(issue);
+        let mut store = RootCertStore::empty();
+        store.add(root.certificate().clone()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build().unwrap();
+        let given = Given::new(chains, vec![root.certificate().clone()]);
+        let verify = |identity: &Identity, name: &'static str, at_s: u64| {
+            let (name, now) = (name.try_into().unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(at_s)));
+            given.verify_server_cert(&identity.chain[0], &identity.chain[1..], &name, &[], now).is_ok()
+        };
+        let remembered = || given.verified.lock().unwrap().len();
+        for _ in 0..2 {
+            assert!(verify(&known, "localhost", LAST_S));
+            assert_eq!(remembered(), 1);
+        }
+        assert!(!verify(&known, "example.org", LAST_S) && !verify(&stranger, "localhost", LAST_S));
+        assert!(verify(&renewed, "localhost", LAST_S));
+        assert_eq!(remembered(), 2);
+        assert!(!verify(&known, "localhost", LAST_S + 1) && !verify(&renewed, "localhost", LAST_S + 1));
+        assert_eq!(remembered(), 0);
+    }
+}

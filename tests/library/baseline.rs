@@ -207,7 +207,7 @@ fn only_enough_valid_consistent_runs_are_blessed() {
     // It is none where the others are far apart as well.
     let scattered = [1.0, 1.02, 1.5, 0.85, 0.98].into_iter().enumerate();
     let scattered: Vec<_> = scattered
-        .map(|(index, slowness)| named(Made { slowness, number: index as u32 + 1, ..Made::default() }))
+        .map(|(index, slowness)| named(Made { slowness, number: index as u64 + 1, ..Made::default() }))
         .collect();
     bless::bless(&scattered).unwrap();
     astray[2] = named(Made { calls: 6, number: 3, ..Made::default() });
