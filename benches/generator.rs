@@ -149,10 +149,10 @@ fn nonce(number: u64) -> ([u8; 32], Moment) {
 const SEGMENT: u64 = 10_000;
 const SEGMENTS: u64 = 1_000;
 
-/// Times ten million insertions of nonces, in CPU time: what else runs on the machine is no pause of this thread's making.
-/// Interrupts are in it all the same, and so is the host's steal. They hit other insertions in each round, while the set
-/// pauses in each round at the same fill: so `longest_ns` has the longest insertion of each segment in the round in which
-/// that was shortest. Returns the longest of these.
+/// Times ten million insertions of nonces, in CPU time: what else runs on the machine is no pause of this thread's
+/// making. Interrupts are in it all the same, and so is the host's steal. They hit other insertions in each round,
+/// while the set pauses in each round at the same fill: so `longest_ns` has the longest insertion of each segment in
+/// the round in which that was shortest. Returns the longest of these.
 fn longest_insertion(longest_ns: &mut [u64]) -> Duration {
     let mut nonces = Nonces::new(Duration::from_secs(240));
     for (segment, least_ns) in longest_ns.iter_mut().enumerate() {

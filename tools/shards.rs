@@ -4,8 +4,8 @@
 //!
 //! Each shard has the part of the schedule that a real one has, and its arrivals go through the real recorder, part and
 //! merge. What is made up is the machine: how late its timer wakes, how long it takes for a request, and by how much
-//! its clock is off. One machine in 200 is busy with something else, and wakes late. Everything but the times of the merge
-//! follows from a seed, and is the same on each machine.
+//! its clock is off. One machine in 200 is busy with something else, and wakes late. Everything but the times of the
+//! merge follows from a seed, and is the same on each machine.
 
 use std::time::{Duration, Instant};
 

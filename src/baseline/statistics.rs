@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn outliers_are_as_improbable_as_grubbs_states() {
-        // The farthest values are 1.715 and 2.290 standard deviations out, the critical values of 5% for 5 and 10 values.
+        // The farthest values are 1.715 and 2.290 standard deviations out, the critical values of 5% for 5 and 10
+        // values.
         let ten = [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 0.0, 4.04];
         for values in [&[1.0, -1.0, 1.0, -1.0, 7.54][..], &ten] {
             let p = p_outlier(values);

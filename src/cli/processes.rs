@@ -1,9 +1,8 @@
 //! A run of several processes on this machine: this one prepares the system, counts side effects and judges, and its
 //! shards, processes of the same program, play the load (`--generator-processes`).
 //!
-//! A shard finds its order in an environment variable. It writes a line to standard output once its connections are
-//! open, reads the common start from standard input, and leaves its part in a folder. The end of its standard input
-//! ends it.
+//! A shard reads its order from standard input. It writes a line to standard output once its connections are open,
+//! reads the common start, and leaves its part in a folder. The end of its standard input ends it.
 
 use std::fmt;
 use std::io::BufRead as _;
@@ -22,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{self, Bench, ChoiceOf};
 use super::exit;
-use super::hand_over::{self, HandOver, own_arguments};
+use super::hand_over::{HandOver, own_arguments};
 use super::prepare::SystemChoice as _;
 use super::shard::{Meeting, ShardPlace, play};
 use crate::clock::{Moment, WallTime};
@@ -44,7 +43,8 @@ use crate::system::CheckedCertctl;
 use crate::terminal::outln;
 use crate::wire::source;
 
-/// Holds the order of a shard that its bench target has started.
+/// Says that a bench target has started this process as a shard. The order is no part of it, since it holds the token,
+/// and may be longer than a variable.
 const VARIABLE: &str = "CERTCTL_BENCH_SHARD";
 /// The line of a shard whose connections are open.
 const READY: &str = "ready";
@@ -226,9 +226,11 @@ impl Crew<'_> {
         };
         let order = serde_json::to_string(&order).context(|| "encoding the order of a shard".to_owned())?;
         let mut command = Command::new(std::env::current_exe().context(|| "finding this program".to_owned())?);
-        command.env(VARIABLE, order);
+        command.env(VARIABLE, "on standard input");
         let name = shard.to_string();
-        let child = Child::spawn(&name, command, Spec::default())?;
+        let mut child = Child::spawn(&name, command, Spec::default())?;
+        // One that has ended already is noted as such.
+        let _ = child.write_line(&order);
         let counts = ProgressCounts::default();
         Ok(Member { child, name, is_ready: false, is_cut: false, counts, is_over: false, fault: None })
     }
@@ -306,8 +308,9 @@ fn gather(members: &mut [Member], control: &Control, patience: Duration) -> Resu
     loop {
         look(members, &control.progress)?;
         if let Some(failed) = members.iter().find(|member| member.fault.is_some()) {
-            let why = failed.fault.clone().unwrap_or_default();
-            return Err(Error::new(format!("{}: {why}", failed.name)));
+            let error = Error::new(format!("{}: {}", failed.name, failed.fault.as_deref().unwrap_or_default()));
+            end(members, control)?;
+            return Err(error);
         }
         if control.stop.load(Ordering::Relaxed) || members.iter().any(|member| member.is_over) {
             return Ok(false);
@@ -316,7 +319,9 @@ fn gather(members: &mut [Member], control: &Control, patience: Duration) -> Resu
             None => return Ok(true),
             Some(late) if Instant::now() >= deadline => {
                 let why = format!("it was not ready within {} s", patience.as_secs());
-                return Err(late.child.failure(&why).with_hint("lower --connections, or raise --connect-rate"));
+                let error = late.child.failure(&why).with_hint("lower --connections, or raise --connect-rate");
+                end(members, control)?;
+                return Err(error);
             }
             Some(_) => thread::sleep(LOOK_EVERY),
         }
@@ -382,7 +387,14 @@ fn look(members: &mut [Member], progress: &Progress) -> Result<()> {
 
 /// Plays a shard and returns its exit code, if this process was started to do that.
 pub(super) fn play_if_ordered<B: Bench>() -> Option<ExitCode> {
-    Some(match hand_over::find(VARIABLE)?.and_then(play_order::<B>) {
+    std::env::var_os(VARIABLE)?;
+    let reading = || "reading the order of a shard".to_owned();
+    let order = || {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).context(reading)?;
+        serde_json::from_str(&line).context(reading)
+    };
+    Some(match order().and_then(play_order::<B>) {
         Ok(()) => exit::done(0),
         Err(error) => exit::fail(&error),
     })
@@ -414,10 +426,14 @@ fn play_order<B: Bench>(order: ShardOrder) -> Result<()> {
     let progress = Arc::new(Progress::default());
     let shown = progress.clone();
     spawn("progress", move || {
+        let mut last = ProgressCounts::default();
         loop {
             thread::sleep(REPORT_EVERY);
-            // It has no key that is not text.
-            outln!("{}", serde_json::to_string(&shown.counts()).unwrap_or_default());
+            let counts = shown.counts();
+            if std::mem::replace(&mut last, counts) != counts {
+                // It has no key that is not text.
+                outln!("{}", serde_json::to_string(&counts).unwrap_or_default());
+            }
         }
     })?;
     let place = ShardPlace {

@@ -361,7 +361,10 @@ impl Meeting {
 
     /// Returns the start; where there was no agreement, the beginning of time.
     fn agreed(&self) -> WallTime {
-        self.start.get().copied().unwrap_or(WallTime::from_ns(0))
+        match &self.way {
+            Way::At(_, wall) => *wall,
+            Way::Announced(..) => self.start.get().copied().unwrap_or(WallTime::from_ns(0)),
+        }
     }
 
     /// Waits for the start, and returns it.

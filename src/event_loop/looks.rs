@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// The longest look that finds something at once. A longer one waited until something came.
+/// The longest look that finds something at once, and more of it for each event. A longer one waited until something
+/// came.
 const LOOK: Duration = Duration::from_micros(20);
+const LOOK_EACH: Duration = Duration::from_micros(1);
 
 /// The looks of a loop so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Looks {
-    /// Whatever came before this moment has been shown.
+    /// The moment before which everything came that has been shown for certain.
     shown_before: Moment,
-    /// What the last look has shown came after this moment.
+    /// The moment after which everything came that the last look has shown.
     shown_since: Moment,
 }
 
@@ -22,11 +24,11 @@ impl Looks {
         Self { shown_before: now, shown_since: now }
     }
 
-    /// Takes a look that lasted from `began`, or a little later, to `ended`. `is_whole` is true if it has shown all that
-    /// there was.
-    pub(super) fn looked(&mut self, began: Moment, ended: Moment, is_whole: bool) {
+    /// Takes a look that lasted from `began`, or a little later, to `ended`, and has shown so many events. `is_whole`
+    /// is true if that was all that there was.
+    pub(super) fn looked(&mut self, began: Moment, ended: Moment, shown: usize, is_whole: bool) {
         // A loop that waits is woken at once.
-        let waited = ended - began > LOOK;
+        let waited = ended - began > LOOK + LOOK_EACH * shown as u32;
         self.shown_since = if waited { ended } else { self.shown_before };
         if is_whole {
             self.shown_before = if waited { ended } else { began };

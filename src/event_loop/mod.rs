@@ -6,8 +6,8 @@
 //!
 //! - A socket is registered once. Its readiness is known from the last look at all of them (epoll, edge-triggered), so
 //!   that no call is made to find out that nothing has come.
-//! - Timers are the time limit of that same look, to the nanosecond. The clock is also read after each task: no burst of
-//!   answers delays an arrival by more than one task.
+//! - Timers are the time limit of that same look, to the nanosecond. The clock is also read after each task: no burst
+//!   of answers delays an arrival by more than one task.
 //! - The future that drives the loop, in which the pacers are, goes first.
 //!
 //! Nothing here is [`Send`] but wakers.
@@ -252,12 +252,12 @@ impl Core {
         let mut looks = self.looks.get();
         // Where nothing was to be waited for, only its beginning counts.
         let ended = if idle { self.clock.get() } else { began };
-        looks.looked(began, ended, shown < MOST_EVENTS);
+        looks.looked(began, ended, shown, shown < MOST_EVENTS);
         self.looks.set(looks);
     }
 
-    /// Looks at all sockets for at most `limit`, and wakes the tasks of those to which something happened; returns their
-    /// number.
+    /// Looks at all sockets for at most `limit`, and wakes the tasks of those to which something happened; returns
+    /// their number.
     fn look(&self, limit: Option<Duration>) -> io::Result<usize> {
         let limit =
             limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });

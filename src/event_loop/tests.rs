@@ -36,15 +36,19 @@ proptest! {
 proptest! {
     /// However long looks and the work between them take: what a look shows has come after the one before it began.
     #[test]
-    fn an_event_may_be_as_old_as_the_last_look(spans in prop::collection::vec((1u64..40_000, 1u64..20_000), 2..20)) {
+    fn an_event_may_be_as_old_as_the_last_look(
+        spans in prop::collection::vec((1u64..40_000, 0u64..250, 0.0..1.0), 2..20)
+    ) {
         let mut now = Moment::from_ns(1_000_000);
         let mut looks = Looks::begin(now);
         let mut checked = now;
-        for (work_ns, look_ns) in spans {
+        for (work_ns, shown, share) in spans {
+            // Each event takes the look up to a microsecond.
+            let look_ns = (share * (20_000 + 1_000 * shown) as f64) as u64;
             let began = now + Duration::from_nanos(work_ns);
             let check = began + Duration::from_nanos(look_ns / 2);
             now = began + Duration::from_nanos(look_ns);
-            looks.looked(began, now, true);
+            looks.looked(began, now, shown as usize, true);
             // Anything that came after the check of the look before this one.
             prop_assert!(looks.shown_since() <= checked && looks.shown_since() <= check);
             checked = check;
@@ -56,13 +60,13 @@ proptest! {
 fn a_loop_that_waits_is_woken_at_once() {
     let us = |us: u64| Moment::from_ns(us * 1_000);
     let mut looks = Looks::begin(us(1_000));
-    looks.looked(us(2_000), us(3_000), true);
+    looks.looked(us(2_000), us(3_000), 1, true);
     assert_eq!(looks.shown_since(), us(3_000));
-    looks.looked(us(3_500), us(3_510), true);
+    looks.looked(us(3_500), us(3_510), 1, true);
     assert_eq!(looks.shown_since(), us(3_000));
     // What a look could not show was there before it.
-    looks.looked(us(4_000), us(4_010), false);
-    looks.looked(us(4_500), us(4_510), true);
+    looks.looked(us(4_000), us(4_010), 1, false);
+    looks.looked(us(4_500), us(4_510), 1, true);
     assert_eq!(looks.shown_since(), us(3_500));
 }
 

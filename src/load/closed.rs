@@ -79,8 +79,8 @@ pub async fn work<C: Client>(user: usize, client: &mut C, shared: &Shared, users
             let planned = PlannedRequest { seq, client: shard.number_of(user as u64), step };
             perform(user, client, Arrival { planned, intended: now, handed: now, waited: false }, now, shared).await;
             users.in_flight.set(users.in_flight.get() - 1);
-            // Answers that have come are read before the next request is sent: its sending would be part of their times.
-            // Neither does a system that answers at once keep the pacer from its turn. All users share the look.
+            // Answers that have come are read before the next request is sent: its sending would be part of their
+            // times. Neither does a system that answers at once keep the pacer from its turn. All users share the look.
             yield_now().await;
         }
         if think > Duration::ZERO {

@@ -21,8 +21,8 @@ pub struct Deadlines {
 }
 
 struct TimerState {
-    /// The workers that are looked at again, each once at most, however many requests it sends meanwhile: not after their
-    /// deadlines.
+    /// The workers that are looked at again, each once at most, however many requests it sends meanwhile: not after
+    /// their deadlines.
     looks: BinaryHeap<Reverse<(Moment, usize)>>,
     slots: Vec<Slot>,
 }
@@ -125,8 +125,8 @@ mod tests {
     }
 
     proptest! {
-        /// However requests begin and end: at each sweep exactly those whose time is over have expired, and no worker is
-        /// in line twice.
+        /// However requests begin and end: at each sweep exactly those whose time is over have expired, and no worker
+        /// is in line twice.
         #[test]
         fn a_request_expires_at_its_deadline(
             steps in prop::collection::vec((0..3u8, 0..WORKERS, 0..60u64), 1..200)

@@ -418,8 +418,8 @@ fn on_the_spawning_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
     answered.recv().map_err(|_| gone())
 }
 
-/// Reads lines in the background, so that the child never blocks on the pipe. Those that nobody takes are discarded, but
-/// for the first.
+/// Reads lines in the background, so that the child never blocks on the pipe. Those that nobody takes are discarded,
+/// but for the first.
 fn read_lines(stdout: Option<impl Read + Send + 'static>) -> Result<Receiver<io::Result<String>>> {
     let (sender, receiver) = mpsc::sync_channel(LINES);
     if let Some(stdout) = stdout {

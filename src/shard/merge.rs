@@ -37,7 +37,7 @@ pub struct Merger {
     faults: Vec<String>,
 }
 
-/// What all parts of a run have in common, as the first of them states it.
+/// The properties that all parts of a run have in common, as the first of them states them.
 #[derive(Debug)]
 struct First {
     name: String,
@@ -59,7 +59,7 @@ pub struct MergedWorkload {
     pub name: String,
     /// Its measurement.
     pub measurement: Measurement,
-    /// What its scenario saw in each shard.
+    /// The notes of its scenario in each shard.
     pub notes: Vec<Value>,
 }
 

@@ -67,7 +67,7 @@ pub struct PartWorkload {
     pub name: String,
     /// The measurement.
     pub measurement: Measurement,
-    /// What the scenario saw.
+    /// The notes of the scenario.
     pub notes: Value,
 }
 

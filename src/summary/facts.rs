@@ -117,8 +117,8 @@ pub struct Latency {
     pub response: DistributionFacts,
     /// From the actual start.
     pub service: DistributionFacts,
-    /// The generator's own part of the service time, at most: the time in which it worked on the request, or had not read
-    /// an answer that may have come.
+    /// The generator's own part of the service time, at most: the time in which it worked on the request, or had not
+    /// read an answer that may have come.
     #[serde(default)]
     pub own_part: DistributionFacts,
     /// The part of the response time that is the system's for certain: without the own part, without absences of the

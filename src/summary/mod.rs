@@ -256,7 +256,8 @@ impl Summary {
     }
 }
 
-/// Returns the id of a new run: 128 random bits, in hexadecimal digits; `None` from a kernel without a source of them, which no supported system has.
+/// Returns the id of a new run: 128 random bits, in hexadecimal digits; `None` from a kernel without a source of them,
+/// which no supported system has.
 pub fn new_run_id() -> Option<String> {
     let mut bytes = [0_u8; 16];
     let count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;

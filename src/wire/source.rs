@@ -1,5 +1,5 @@
-//! The source address of this process's connections to loopback: where ports run short, each process of a run has one of
-//! its own, with all of its ports.
+//! The source address of this process's connections to loopback: where ports run short, each process of a run has one
+//! of its own, with all of its ports.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;

@@ -242,6 +242,10 @@ impl Stream {
     /// That of the operating system or of TLS.
     pub(super) fn poll_write(&mut self, context: &Context<'_>, plain: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(context))?;
+        if self.error.is_some() {
+            // The TLS library is not asked again: it knows of bytes that are gone. Reading reports the error.
+            return Poll::Ready(Err(io::Error::other("the TLS connection has failed")));
+        }
         let plain = &plain[..plain.len().min(RECORD_BYTES)];
         BUFFERS.with_borrow_mut(|buffers| {
             let length = self.seal(plain, &mut buffers.outgoing)?;
@@ -296,7 +300,10 @@ impl Stream {
     /// # Errors
     /// That of the operating system.
     pub(super) async fn close(&mut self) -> io::Result<()> {
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(&mut self.incoming).state {
+        if self.error.is_none()
+            && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
+                self.tls.process_tls_records(&mut self.incoming).state
+        {
             let mut notice = [0; 1024];
             let length = traffic.queue_close_notify(&mut notice).map_err(unsealed)?;
             self.outgoing.extend_from_slice(&notice[..length]);

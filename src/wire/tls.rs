@@ -285,7 +285,7 @@ pub fn verifying(
     let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider)
         .build()
         .map_err(|error| Error::usage(format!("the CA certificates cannot be used: {error}")))?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Given::new(chains, certificates))))
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Given { chains, certificates })))
 }
 
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore> {

@@ -1,7 +1,7 @@
 //! Verification of server certificates, where the suite's rules differ from those of the TLS library.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -82,42 +82,16 @@ impl AcceptAny {
 
 /// A verifier that accepts certificates that chain to a given authority, and a given certificate itself: a self-signed
 /// one that is both the authority (CA:TRUE) and the server's. The library refuses an authority as a server.
-///
-/// A chain is verified once a second, and the signature of each handshake every time: the same chain has the same verdict
-/// for the same name at the same time, and certificates know whole seconds (RFC 5280, section 4.1.2.5).
 #[derive(Debug)]
 pub struct Given {
     /// The verifier of chains, by the library's rules.
-    chains: Arc<WebPkiServerVerifier>,
+    pub chains: Arc<WebPkiServerVerifier>,
     /// The certificates that were given.
-    certificates: Vec<CertificateDer<'static>>,
-    verified: Mutex<Vec<VerifiedChain>>,
+    pub certificates: Vec<CertificateDer<'static>>,
 }
 
-/// The most chains that are remembered.
-const MOST_VERIFIED: usize = 16;
-
-/// A chain that was found to be right.
-#[derive(Debug, PartialEq, Eq)]
-struct VerifiedChain {
-    name: ServerName<'static>,
-    chain: Vec<CertificateDer<'static>>,
-    at: UnixTime,
-}
-
-impl VerifiedChain {
-    fn is(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], name: &ServerName<'_>) -> bool {
-        self.name == *name && self.chain.iter().eq(std::iter::once(end_entity).chain(intermediates))
-    }
-}
-
-impl Given {
-    /// Makes a verifier of chains to `certificates`, by the rules of `chains`.
-    pub fn new(chains: Arc<WebPkiServerVerifier>, certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self { chains, certificates, verified: Mutex::default() }
-    }
-
-    fn verify(
+impl ServerCertVerifier for Given {
+    fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -142,29 +116,6 @@ impl Given {
                 by_key_size(error, end_entity, &above)
             }),
         }
-    }
-}
-
-impl ServerCertVerifier for Given {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let mut known = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|one| one.at == now);
-        if known.iter().any(|one| one.is(end_entity, intermediates, server_name)) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let verified = self.verify(end_entity, intermediates, server_name, ocsp_response, now)?;
-        if known.len() < MOST_VERIFIED {
-            let chain = std::iter::once(end_entity).chain(intermediates).map(|one| one.clone().into_owned()).collect();
-            known.push(VerifiedChain { name: server_name.to_owned(), chain, at: now });
-        }
-        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -246,48 +197,4 @@ pub fn complaint(error: &Error) -> Option<&webpki::Error> {
 /// Returns true if a certificate is refused because it is an authority's.
 pub fn is_authority(error: &Error) -> bool {
     matches!(complaint(error), Some(webpki::Error::CaUsedAsEndEntity))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use rcgen::date_time_ymd;
-    use rustls::RootCertStore;
-    use rustls::crypto::aws_lc_rs;
-
-    use super::*;
-    use crate::provision::pki::{Authority, Identity, KeyType, Purpose};
-
-    #[test]
-    fn a_chain_is_verified_anew_each_second() {
-        // 2030-01-01T00:00:00Z, the last second of the certificate.
-        const LAST_S: u64 = 1_893_456_000;
-        let issue = |root: &Authority| {
-            let end = date_time_ymd(2030, 1, 1);
-            root.issue_with(KeyType::EcdsaP256, Purpose::Server, &["localhost"], |params| params.not_after = end)
-                .unwrap()
-        };
-        let [root, other] = [0, 1].map(|_| Authority::root(KeyType::EcdsaP256).unwrap());
-        let [known, renewed, stranger] = [&root, &root, &other].map(issue);
-        let mut store = RootCertStore::empty();
-        store.add(root.certificate().clone()).unwrap();
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build().unwrap();
-        let given = Given::new(chains, vec![root.certificate().clone()]);
-        let verify = |identity: &Identity, name: &'static str, at_s: u64| {
-            let (name, now) = (name.try_into().unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(at_s)));
-            given.verify_server_cert(&identity.chain[0], &identity.chain[1..], &name, &[], now).is_ok()
-        };
-        let remembered = || given.verified.lock().unwrap().len();
-        for _ in 0..2 {
-            assert!(verify(&known, "localhost", LAST_S));
-            assert_eq!(remembered(), 1);
-        }
-        assert!(!verify(&known, "example.org", LAST_S) && !verify(&stranger, "localhost", LAST_S));
-        assert!(verify(&renewed, "localhost", LAST_S));
-        assert_eq!(remembered(), 2);
-        assert!(!verify(&known, "localhost", LAST_S + 1) && !verify(&renewed, "localhost", LAST_S + 1));
-        assert_eq!(remembered(), 0);
-    }
 }

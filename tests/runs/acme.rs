@@ -105,8 +105,8 @@ fn assert_right_on_postgresql(finished: &Finished) {
     assert_own_part(&finished.stdout, results);
 }
 
-/// Asserts that each right answer has a part of the generator's own, which is no more than its time, and that the rest is
-/// what counts as the system's.
+/// Asserts that each right answer has a part of the generator's own, which is no more than its time, and that the rest
+/// is what counts as the system's.
 #[track_caller]
 fn assert_own_part(stdout: &str, results: &Value) {
     let latency = &results["latency"];
