@@ -401,3 +401,17 @@ impl Meeting {
         Ok(start)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_was_stopped_before_it_agreed_knows_its_start() {
+        let wall = WallTime::from_ns(1_000_000_007);
+        let meeting = Meeting::at(Moment::now(), wall, Duration::ZERO);
+        assert_eq!(meeting.agreed(), wall);
+        assert!(meeting.agree(&Control::default()).is_ok() || meeting.late.get().is_some());
+        assert_eq!(meeting.agreed(), wall);
+    }
+}

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 /// The number of tests that may run workloads at once. Runs wait most of their time, for servers to start and windows
 /// to pass; no outcome depends on their pace.
-pub const SEATS: usize = 3;
+pub const SEATS: usize = 4;
 /// The pause between two looks for a free seat.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
