@@ -1,5 +1,5 @@
 //! The hand-over of a system that a bench target has prepared to a process that it starts: its own program, which finds
-//! the hand-over in an environment variable.
+//! the hand-over in an environment variable, or reads it from standard input.
 
 use std::net::SocketAddr;
 
