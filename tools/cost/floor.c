@@ -1,11 +1,12 @@
-// The least that an open workload can cost: a loop over epoll that sends each request when it is due and reads its
-// answer, without TLS, parsing or recording beyond the schedule lag.
+// The least that a workload can cost: a loop over epoll that sends each request when it is due and reads its answer,
+// without TLS, parsing or recording beyond the schedule lag.
 //
-//     floor PORT CONNECTIONS RATE SECONDS FILE timerfd|epoll
+//     floor PORT CONNECTIONS RATE SECONDS FILE timerfd|epoll|closed
 //
 // FILE holds the bytes of one request to a server on 127.0.0.1 whose answers all have the same length. With `timerfd` a
 // request takes six system calls: epoll_wait, read and timerfd_settime for the timer, write, epoll_wait, read. With
-// `epoll` it takes four, since epoll_pwait2 ends when the next request is due. Writes a line of JSON.
+// `epoll` it takes four, since epoll_pwait2 ends when the next request is due. With `closed` each connection sends its
+// next request as soon as it has an answer, whatever the rate: two, and a share of an epoll_wait. Writes a line of JSON.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -53,14 +54,49 @@ static int ascending(const void *one, const void *other) {
     return (left > right) - (left < right);
 }
 
+// Sends a request on each connection, and the next one with each answer, for so many seconds. Returns the answers.
+static int64_t closed_loop(int epoll, const int *sockets, int connections, const char *request, ssize_t length,
+                           ssize_t whole, int64_t seconds) {
+    int *received = calloc((size_t)connections, sizeof *received);
+    need(received != NULL, "memory");
+    int64_t answered = 0, end = now() + seconds * NS;
+    int under_way = connections;
+    for (int index = 0; index < connections; index++)
+        need(write(sockets[index], request, (size_t)length) == length, "write");
+    while (under_way > 0) {
+        struct epoll_event events[EVENTS];
+        int ready = epoll_wait(epoll, events, EVENTS, -1), over = now() >= end;
+        need(ready >= 0 || errno == EINTR, "epoll_wait");
+        for (int each = 0; each < ready; each++) {
+            uint32_t index = events[each].data.u32;
+            char answer[4096];
+            ssize_t got = read(sockets[index], answer, sizeof answer);
+            errno = got == 0 ? ECONNRESET : errno;
+            need(got > 0, "read");
+            received[index] += (int)got;
+            if (received[index] < whole) continue;
+            need(received[index] == whole && answer[9] == '2', "the answer");
+            received[index] = 0;
+            answered++;
+            if (over)
+                under_way--;
+            else
+                need(write(sockets[index], request, (size_t)length) == length, "write");
+        }
+    }
+    free(received);
+    return answered;
+}
+
 int main(int count, char **arguments) {
     if (count != 7) {
-        fprintf(stderr, "usage: floor PORT CONNECTIONS RATE SECONDS FILE timerfd|epoll\n");
+        fprintf(stderr, "usage: floor PORT CONNECTIONS RATE SECONDS FILE timerfd|epoll|closed\n");
         return 2;
     }
     int port = atoi(arguments[1]), connections = atoi(arguments[2]);
     int64_t rate = atoll(arguments[3]), requests = rate * atoll(arguments[4]);
-    int has_timer = strcmp(arguments[6], "timerfd") == 0;
+    int has_timer = strcmp(arguments[6], "timerfd") == 0, is_closed = strcmp(arguments[6], "closed") == 0;
+    if (is_closed) requests = 1;
     char request[4096], answer[4096];
     int file = open(arguments[5], O_RDONLY | O_CLOEXEC);
     need(file >= 0, arguments[5]);
@@ -87,6 +123,11 @@ int main(int count, char **arguments) {
         fcntl(sockets[index], F_SETFL, O_NONBLOCK);
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)index};
         need(epoll_ctl(epoll, EPOLL_CTL_ADD, sockets[index], &event) == 0, "epoll_ctl");
+    }
+    if (is_closed) {
+        int64_t answered = closed_loop(epoll, sockets, connections, request, length, whole, atoll(arguments[4]));
+        printf("{\"requests\": %lld}\n", (long long)answered);
+        return 0;
     }
     struct epoll_event timer_event = {.events = EPOLLIN, .data.u32 = UINT32_MAX};
     if (has_timer) need(epoll_ctl(epoll, EPOLL_CTL_ADD, timer, &timer_event) == 0, "epoll_ctl");

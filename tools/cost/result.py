@@ -93,12 +93,8 @@ def read_nothing(_output):
 
 def read_floor(output):
     result = json.loads(output)
-    return {
-        "claimed": result["requests"],
-        "failed": 0,
-        "lag_p50_us": result["lag_p50_us"],
-        "lag_p99_us": result["lag_p99_us"],
-    }
+    lags = {name: value for name, value in result.items() if name.startswith("lag_")}
+    return {"claimed": result["requests"], "failed": 0, **lags}
 
 
 def read_ours(summary):

@@ -164,13 +164,13 @@ class Tools:
         return commands
 
     def floors(self, server, seconds, rate):
-        """Returns the commands of a bare loop without TLS at a rate."""
+        """Returns the commands of a bare loop without TLS at a rate, or closed without one."""
         request = self.scratch / "heartbeat.http"
         return {
-            f"floor, {timer}": Command(
-                [self.floor, server.plain, CONNECTIONS, rate, seconds, request, timer], result.read_floor
+            f"floor, {kind}": Command(
+                [self.floor, server.plain, CONNECTIONS, rate or 0, seconds, request, kind], result.read_floor
             )
-            for timer in ("timerfd", "epoll")
+            for kind in (("timerfd", "epoll") if rate else ("closed",))
         }
 
     def handshake(self, server, seconds):
