@@ -8,7 +8,7 @@ pub mod deadline;
 pub mod dispatcher;
 pub mod limits;
 mod open;
-mod own_part;
+pub mod own_part;
 pub mod plan;
 pub mod ports;
 pub mod priority;

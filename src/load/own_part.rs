@@ -5,6 +5,7 @@
 //! the own part is an upper bound of what the generator added to a time, except for the time that the kernel takes to
 //! wake it or keeps it from running: that shows in the timer lag.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -28,6 +29,17 @@ impl OwnPart {
     }
 }
 
+thread_local! {
+    /// The part of the request whose turn it is.
+    static CURRENT: Cell<Option<OwnPart>> = const { Cell::new(None) };
+}
+
+/// Returns the own part up to `now`, in nanoseconds, of the request whose turn it is; 0 outside a turn. The growth
+/// between two moments of a request is the part of what lies between them.
+pub fn so_far(now: Moment) -> u64 {
+    CURRENT.get().map_or(0, |part| part.until(now))
+}
+
 /// Drives `future`, which began at `start` and is a part of the task that runs, to its end.
 pub async fn of<F: Future>(start: Moment, mut future: Pin<&mut F>) -> (F::Output, OwnPart) {
     let mut part = OwnPart { ns: 0, since: start };
@@ -36,7 +48,10 @@ pub async fn of<F: Future>(start: Moment, mut future: Pin<&mut F>) -> (F::Output
         if let Some(idle_since) = idle_since {
             part.since = shown_since().max(idle_since);
         }
-        match future.as_mut().poll(context) {
+        let outer = CURRENT.replace(Some(part));
+        let polled = future.as_mut().poll(context);
+        CURRENT.set(outer);
+        match polled {
             Poll::Ready(output) => Poll::Ready((output, part)),
             Poll::Pending => {
                 let now = Moment::now();
@@ -77,6 +92,30 @@ mod tests {
     fn work_on_a_request_is_own_part() {
         let (own_ns, total_ns) = EventLoop::new().unwrap().block_on(measure(async { spin() }));
         assert!(own_ns >= SPAN.as_nanos() as u64 && own_ns <= total_ns, "{own_ns} of {total_ns}");
+    }
+
+    #[test]
+    fn the_growth_of_the_part_is_that_of_what_lies_between() {
+        EventLoop::new().unwrap().block_on(async {
+            let start = Moment::now();
+            let steps = async {
+                spin();
+                let first = Moment::now();
+                let before = so_far(first);
+                // Another request has its turn meanwhile.
+                let another = pin!(async { spin() });
+                of(Moment::now(), another).await;
+                sleep(Duration::from_micros(1)).await;
+                spin();
+                let second = Moment::now();
+                (before, so_far(second) - before, second.ns_since(first))
+            };
+            let ((one, other, span), part) = of(start, pin!(steps)).await;
+            let least = SPAN.as_nanos() as u64;
+            assert!(one >= least && other >= least && other <= span, "{one} {other} of {span}");
+            assert!(part.until(Moment::now()) >= one + other);
+        });
+        assert_eq!(so_far(Moment::now()), 0, "outside a turn");
     }
 
     #[test]

@@ -312,7 +312,8 @@ mod tests {
             }
             if kind.journeys {
                 let (step, outcome) = (event.step, event.outcome);
-                recorder.record_step(&StepSample { step, arrival: intended, intended, actual, end, outcome });
+                let own_ns = 500;
+                recorder.record_step(&StepSample { step, arrival: intended, intended, actual, end, own_ns, outcome });
             }
             let reconnected = event.kind == EventKind::Reconnected && event.outcome == Outcome::Ok;
             recorder.record(&Sample {

@@ -79,6 +79,8 @@ pub struct StepSample {
     pub actual: Moment,
     /// The moment of its end.
     pub end: Moment,
+    /// The generator's own part of the time from actual start to end, in nanoseconds.
+    pub own_ns: u64,
     /// Its outcome.
     pub outcome: Outcome,
 }
@@ -533,7 +535,8 @@ impl Recorder {
             let lag_ns = sample.actual.ns_since(sample.intended);
             let from = if lag_ns > self.late_bound_ns { sample.actual } else { sample.intended };
             let away_ns = measurement.timer.away_ns(from, sample.end, self.late_bound_ns);
-            let certain_ns = away_ns.map(|away_ns| sample.end.ns_since(from).saturating_sub(away_ns));
+            let not_ours_ns = sample.end.ns_since(from).saturating_sub(sample.own_ns);
+            let certain_ns = away_ns.map(|away_ns| not_ours_ns.saturating_sub(away_ns));
             step.right(sample.end.ns_since(sample.intended), sample.end.ns_since(sample.actual), certain_ns);
         }
     }

@@ -9,6 +9,7 @@ use super::wiring::Wiring;
 use crate::clock::Moment;
 use crate::foreign;
 use crate::load::arrival::{Arrival, PlannedRequest};
+use crate::load::own_part;
 use crate::load::run::{Client, Completion};
 use crate::measure::{Outcome, Recorder, StepSample};
 use crate::scenario::Scenario;
@@ -46,13 +47,16 @@ pub struct StepUnderWay {
     pub intended: Moment,
     /// Its actual start.
     pub actual: Moment,
+    /// The generator's own part of the journey up to then, in nanoseconds.
+    pub own_before_ns: u64,
 }
 
 impl StepUnderWay {
     /// Returns the sample of the step, which ended at `end`.
     pub fn over(self, end: Moment, outcome: Outcome) -> StepSample {
-        let Self { step, arrival, intended, actual } = self;
-        StepSample { step, arrival, intended, actual, end, outcome }
+        let Self { step, arrival, intended, actual, own_before_ns } = self;
+        let own_ns = own_part::so_far(end).saturating_sub(own_before_ns);
+        StepSample { step, arrival, intended, actual, end, own_ns, outcome }
     }
 }
 

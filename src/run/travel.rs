@@ -4,6 +4,7 @@ use super::client::{HttpClient, StepUnderWay, describe};
 use crate::clock::Moment;
 use crate::event_loop::{on_thread, sleep, timeout};
 use crate::load::arrival::Arrival;
+use crate::load::own_part;
 use crate::load::run::Completion;
 use crate::measure::Outcome;
 use crate::scenario::journey::{Journey, Next, StepProgress, Task};
@@ -24,8 +25,13 @@ impl HttpClient {
         // Only a scenario with journeys is travelled.
         let mut journey = self.scenario.journeys().expect("journeys").begin(arrival.planned, start);
         let mut answer_bytes = 0;
-        let mut step =
-            StepUnderWay { step: journey.step(), arrival: arrival.intended, intended: arrival.intended, actual: start };
+        let mut step = StepUnderWay {
+            step: journey.step(),
+            arrival: arrival.intended,
+            intended: arrival.intended,
+            actual: start,
+            own_before_ns: own_part::so_far(start),
+        };
         let (end, outcome) = loop {
             self.under_way = Some(step);
             let Some(acted) = self.act(&mut *journey, arrival).await else { break (step.actual, Outcome::Ok) };
@@ -34,7 +40,8 @@ impl HttpClient {
                 StepProgress::Continues => {}
                 StepProgress::Done => {
                     self.recorder.borrow_mut().record_step(&step.over(acted.end, Outcome::Ok));
-                    step = StepUnderWay { step: journey.step(), intended: acted.end, actual: acted.end, ..step };
+                    let (begin, own_before_ns) = (acted.end, own_part::so_far(acted.end));
+                    step = StepUnderWay { step: journey.step(), intended: begin, actual: begin, own_before_ns, ..step };
                 }
                 StepProgress::Failed(outcome, _) => {
                     self.recorder.borrow_mut().record_step(&step.over(acted.end, outcome));
