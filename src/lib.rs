@@ -31,6 +31,7 @@
 //! | [`duet`] | two systems at once, paired arrivals, one verdict |
 //! | [`capacity`] | the search for the highest rate within the thresholds |
 //! | [`report`] | results as text, JSON, Markdown and HTML |
+//! | [`live`] | the view of a run while it goes on: a line, a page, metrics |
 //! | [`handshake`] | benchmarks of TLS handshakes alone |
 //! | [`cli`] | flags, and one file for each command |
 //!
@@ -56,6 +57,7 @@ pub mod files;
 pub mod foreign;
 pub mod handshake;
 pub mod inspect;
+pub mod live;
 pub mod load;
 pub mod measure;
 pub mod provision;

@@ -32,7 +32,7 @@ enum Verb {
     /// Make a baseline to commit, from at least five runs that agree.
     Bless(bless::BlessFlags),
     /// Load two systems at once, with paired requests, and compare them: two builds, or two settings.
-    Duet(duet::DuetFlags),
+    Duet(Box<duet::DuetFlags>),
     /// Search for the highest rate at which a system keeps a scenario's thresholds.
     Capacity(Box<capacity::CapacityFlags>),
     /// Play one shard of a load that several machines send.
@@ -60,6 +60,11 @@ fn main() -> ExitCode {
     if let Err(error) = checked {
         return exit::fail(&error);
     }
+    // Who looks at the run is in this network, whatever network the run enters.
+    let listeners = match &cli.verb {
+        Verb::Duet(flags) => flags.live.bind(),
+        _ => Ok(Vec::new()),
+    };
     // Before any thread is started: it would stay in the old network.
     let network = match &cli.verb {
         Verb::Doctor(flags) => flags.enter_network(),
@@ -67,15 +72,16 @@ fn main() -> ExitCode {
         Verb::Duet(flags) => flags.enter_network(),
         _ => Ok(()),
     };
-    if let Err(error) = network.and_then(|()| allow_threads()) {
-        return exit::fail(&error);
-    }
+    let listeners = match network.and_then(|()| allow_threads()).and(listeners) {
+        Ok(listeners) => listeners,
+        Err(error) => return exit::fail(&error),
+    };
     let done = match cli.verb {
         Verb::Seed(flags) => seed::run(flags).map(|()| 0),
         Verb::Doctor(flags) => doctor::run(flags),
         Verb::Compare(flags) => compare::run(flags),
         Verb::Bless(flags) => bless::run(flags).map(|()| 0),
-        Verb::Duet(flags) => duet::run(flags),
+        Verb::Duet(flags) => duet::run(*flags, listeners),
         Verb::Capacity(flags) => capacity::run(*flags),
         Verb::Shard(flags) => shard::run(*flags),
         Verb::Merge(flags) => merge::run(&flags),

@@ -12,6 +12,7 @@ use super::side::{Series, Side};
 use super::statistics::{EQUIVALENCE, MeanChange, NORMAL_95, levels, mean, median};
 use crate::error::{Context as _, Result};
 use crate::files;
+use crate::summary::Summary;
 
 /// The schema's version: raised whenever a reader of the last version could misread this one.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -96,6 +97,15 @@ impl Comparison {
         let json = serde_json::to_string_pretty(self).context(|| "writing the comparison as JSON".to_owned())?;
         files::write(path, json + "\n")
     }
+}
+
+/// Compares two runs, each alone on its side.
+///
+/// # Errors
+/// If one of them is invalid, partial or a smoke run.
+pub fn of_runs(base: &Summary, head: &Summary) -> Result<Comparison> {
+    let side = |name: &str, summary| Side::of(&[(name.to_owned(), summary)]);
+    Ok(run(&side("the base", base)?, &side("the head", head)?, CompareOptions::default()))
 }
 
 /// Compares the runs of two sides.

@@ -1,5 +1,6 @@
 //! One side of a comparison: one or more runs of one workload in one environment.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,9 @@ impl Side {
     ///
     /// # Errors
     /// If a run is invalid, partial or a smoke run, or of another workload or environment than the first.
-    pub fn of(summaries: &[(String, Summary)]) -> Result<Self> {
+    pub fn of(summaries: &[(String, impl Borrow<Summary>)]) -> Result<Self> {
         let [(first_name, first), ..] = summaries else { return Err(Error::usage("no run to compare")) };
+        let first = first.borrow();
         let (workload, environment) = (WorkloadIdentity::of(first), Environment::of(first));
         let mut side = Self {
             scenario: first.about.scenario.to_string(),
@@ -72,6 +74,7 @@ impl Side {
             doubts: BTreeSet::new(),
         };
         for (name, summary) in summaries {
+            let summary = summary.borrow();
             usable(name, summary)?;
             // The first run is not compared with itself: where neither names its processor, that is a difference.
             let differences = if side.runs.is_empty() { Vec::new() } else { side.differences(summary) };

@@ -21,11 +21,14 @@ use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Context, Error, Result};
 use crate::exit_code;
 use crate::files::{self, FolderLock};
+use crate::live::Live;
+use crate::live::server::LiveListener;
 use crate::load::cut::Cut;
 use crate::load::limits::allow_threads;
 use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::provision::network;
+use crate::report::colour::Palette;
 use crate::report::{self, text};
 use crate::run::{Binding, BoundWorkload, PlannedWorkload, Workload, sockets};
 use crate::scenario::Scenario;
@@ -168,12 +171,15 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => return exit::usage(&error),
     };
+    // Who looks at the run is in this network, whatever network the run enters.
+    let listeners = if flags.criterion.list { Ok(Vec::new()) } else { flags.live.bind() };
     // Before any thread is started: it would stay in the old network.
     let network = match flags.system.wants_loopback_alone() && !flags.criterion.list {
         true => network::enter_loopback(),
         false => Ok(()),
     };
-    match network.and_then(|()| allow_threads()).and_then(|()| bench(flags, Path::new(program))) {
+    let ready = network.and_then(|()| allow_threads()).and(listeners);
+    match ready.and_then(|listeners| bench(flags, Path::new(program), listeners)) {
         Ok(code) => exit::done(code),
         Err(error) => exit::fail(&error),
     }
@@ -289,7 +295,7 @@ fn workload_id<B: Bench>() -> String {
     format!("{}/sustained", B::NAME)
 }
 
-fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
+fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path, listeners: Vec<LiveListener>) -> Result<u8> {
     let wanted = SelectedParts::of(&flags)?;
     let ids = wanted.ids::<B>();
     if flags.criterion.list {
@@ -347,6 +353,8 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     let about = About::new(B::NAME, B::ABOUT, system.describe(), groups.iter().flatten());
     let plans: Vec<_> = groups.iter().flatten().map(PlanFacts::of_workload).collect();
     out!("{}", text::heading(&about, plans.iter()));
+    flags.live.announce(&listeners)?;
+    let live = Live::start(B::NAME, &about.title, listeners)?;
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
     let rotates_every = flags.bench.rotates_every();
     // A summary that cannot be saved now is saved again at the end, where a failure is an error.
@@ -375,6 +383,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
         stop: signals.measuring()?,
         crew,
         keep: &keep,
+        live: Some(&live),
     };
     let mut summary = session.run(about)?;
     let written = report::result_files::save(&summary, &folder);
@@ -382,9 +391,14 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path) -> Result<u8> {
     if let Err(unwritten) = written {
         return Err(rescue(&mut summary, &unwritten));
     }
-    out!("\n{}", text::results(&summary));
+    out!("\n{}", text::coloured(&text::results(&summary), Palette::of(&std::io::stdout())));
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
-    saved.finish(&summary, &folder)
+    let code = saved.finish(&summary, &folder)?;
+    let file = folder.join(REPORT);
+    live.end(report::result_files::save_report(summary, &file, &folder.join(BEFORE))?);
+    flags.live.show(&file);
+    outln!("{:<12} {}", "report", files::shown(&file));
+    Ok(code)
 }
 
 /// Binds workloads to their system, without those that are for a part that the system lacks.
@@ -437,9 +451,14 @@ fn ignored_names<B: Bench>() -> Option<String> {
     (!set.is_empty()).then(|| set.join(", "))
 }
 
+/// The report of a run, in the folder of its results.
+const REPORT: &str = "report.html";
+/// The summary of the run before it, there too.
+const BEFORE: &str = "previous-summary.json";
+
 /// Renames the results of an earlier run, so that they are not taken for those of a run that could not start.
 fn set_aside(folder: &Path) -> Result<()> {
-    for name in ["summary.json", "summary.txt"] {
+    for name in ["summary.json", "summary.txt", REPORT] {
         let (file, aside) = (folder.join(name), folder.join(format!("previous-{name}")));
         match std::fs::rename(&file, &aside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

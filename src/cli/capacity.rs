@@ -27,6 +27,7 @@ use crate::capacity::search::{SearchSettings, rounded, unfinished};
 use crate::capacity::{Capacity, PointBounds, SCHEMA_VERSION, stop_rule};
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::live::Live;
 use crate::load::rate::Rate;
 use crate::measure::machine::Machine;
 use crate::provision::network;
@@ -216,6 +217,7 @@ fn seek<B: Bench>(flags: CapacityFlags, system: B::System) -> Result<u8> {
         load: &load,
         system: &system,
         certctl,
+        live: Live::start(B::NAME, B::ABOUT, Vec::new())?,
         stop: signals.measuring()?,
         most_in_flight: flags.max_in_flight,
         result: Capacity {

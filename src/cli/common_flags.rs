@@ -11,6 +11,7 @@ use clap::{Args, Parser, ValueEnum};
 
 use super::bench::{Bench, SystemArgs};
 use super::criterion::CriterionFlags;
+use super::live_flags::LiveFlags;
 pub(super) use super::processes::ProcessCount;
 use crate::baseline::local::Keep;
 use crate::error::{Error, Result};
@@ -87,6 +88,9 @@ pub struct BenchFlags<B: Bench> {
     /// The flags of the load that all bench targets share.
     #[command(flatten)]
     pub load: LoadFlags,
+    /// The view of the run while it goes on.
+    #[command(flatten)]
+    pub live: LiveFlags,
     /// Criterion's own flags.
     #[command(flatten)]
     pub criterion: CriterionFlags,

@@ -17,6 +17,7 @@ use super::bench_load::{BenchLoad, Played, play};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{AccessFlags, CertctlFlags};
 use super::compare::{share, threshold};
+use super::live_flags::LiveFlags;
 use super::prepare::announce_insecure;
 use super::remote;
 use super::signals::Signals;
@@ -24,6 +25,9 @@ use crate::duet::verdict::{DuetVerdict, Settings};
 use crate::duet::{Duet, SCHEMA_VERSION, Sides};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::live::Live;
+use crate::live::page::of_text;
+use crate::live::server::LiveListener;
 use crate::load::cut::Cut;
 use crate::load::plan::{DuetPart, DuetSide, Model};
 use crate::measure::machine::Machine;
@@ -111,6 +115,9 @@ pub struct DuetFlags {
     /// Write the result as Markdown too, for a pull request.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// The view of the duet while it goes on.
+    #[command(flatten)]
+    pub live: LiveFlags,
     /// Flags of the bench target.
     #[arg(last = true, value_name = "FLAGS")]
     load: Vec<String>,
@@ -159,7 +166,7 @@ impl DuetFlags {
 }
 
 /// The bench targets that have a duet.
-const PAIRED: [Played<DuetFlags>; 5] = [
+const PAIRED: [Played<(DuetFlags, Vec<LiveListener>)>; 5] = [
     (AcmeBurstFlags::NAME, duet::<AcmeBurstFlags>),
     (AcmeFlowFlags::NAME, duet::<AcmeFlowFlags>),
     (AgentStormFlags::NAME, duet::<AgentStormFlags>),
@@ -167,13 +174,13 @@ const PAIRED: [Played<DuetFlags>; 5] = [
     (BulkRenewalFlags::NAME, duet::<BulkRenewalFlags>),
 ];
 
-/// Runs the duet, and prints a table and a verdict. Returns the exit code.
+/// Runs the duet, and prints a table and a verdict. Returns the exit code. Who looks at it does so at `listeners`.
 ///
 /// # Errors
 /// If the first block cannot run.
-pub fn run(flags: DuetFlags) -> Result<u8> {
+pub fn run(flags: DuetFlags, listeners: Vec<LiveListener>) -> Result<u8> {
     let name = flags.bench.clone();
-    play(&PAIRED, &name, "a duet", flags)
+    play(&PAIRED, &name, "a duet", (flags, listeners))
 }
 
 impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
@@ -209,7 +216,7 @@ impl<B: Bench<System = CertctlFlags>> BenchLoad<B> {
     }
 }
 
-fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
+fn duet<B: Bench<System = CertctlFlags>>((flags, listeners): (DuetFlags, Vec<LiveListener>)) -> Result<u8> {
     let load = BenchLoad::<B>::of_duet(&flags.load)?;
     let groups = Sides::try_make(|side| load.groups(side, 0))?;
     let is_reference = |side: &str, flag| is_reference(Path::new(side), flag);
@@ -247,11 +254,15 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     }
     let (folder, _claim) = bench::output_folder(flags.output.clone(), "duet", false)?;
     let file = folder.join("duet.json");
-    for old in [Some(&file), Some(&folder.join("duet.txt")), flags.markdown.as_ref()].into_iter().flatten() {
+    let page = folder.join("report.html");
+    for old in [Some(&file), Some(&folder.join("duet.txt")), Some(&page), flags.markdown.as_ref()].into_iter().flatten()
+    {
         files::forget(old)?;
     }
     let signals = Signals::watch()?;
     remote::clear(&destinations, flags.allow_remote, B::NAME, all())?;
+    flags.live.announce(&listeners)?;
+    let live = Live::start(B::NAME, &format!("{} Two systems side by side, block after block.", B::ABOUT), listeners)?;
     let settings = Settings { threshold: flags.threshold, alpha: flags.alpha, blocks: usize::from(flags.blocks) };
     let mut stage = Stage {
         load: &load,
@@ -260,6 +271,7 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
         ports: port::free_pair()?,
         stop: None,
         cut: Cut::new(load.load.limits()),
+        live,
         reasons: Vec::new(),
         result: Duet {
             schema_version: SCHEMA_VERSION,
@@ -287,7 +299,7 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     stage.announce();
     stage.play(&signals, &file)?;
     let json = stage.json();
-    let duet = stage.result;
+    let Stage { result: duet, live, .. } = stage;
     let text = report::text(&duet);
     // Before files are written: a full disk costs nothing that was measured.
     out!("\n{text}");
@@ -298,6 +310,11 @@ fn duet<B: Bench<System = CertctlFlags>>(flags: DuetFlags) -> Result<u8> {
     if let Some(path) = &flags.markdown {
         files::write(path, report::markdown(&duet))?;
     }
+    let report = of_text(&format!("Duet of {}", B::NAME), &text);
+    files::write(&page, &report)?;
+    live.end(report);
+    flags.live.show(&page);
+    outln!("{:<12} {}", "report", files::shown(&page));
     Ok(duet.exit_code)
 }
 

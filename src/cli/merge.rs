@@ -137,6 +137,7 @@ pub(super) fn sum_up<B: Bench>(run: MergedRun) -> Result<Summary> {
         cut: Cut::new(load.load.limits()),
         crew: None,
         keep: &|_| {},
+        live: None,
     };
     session.of_shards(run.about, group, run.merged)
 }

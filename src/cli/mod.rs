@@ -21,6 +21,7 @@ pub mod exit;
 mod hand_over;
 pub mod handshake_bench;
 pub mod job_drain_flags;
+pub mod live_flags;
 pub mod merge;
 pub mod prepare;
 mod processes;

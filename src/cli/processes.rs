@@ -237,13 +237,14 @@ impl Crew<'_> {
 }
 
 impl Member {
-    /// Reads its lines, and notes its end.
-    fn look(&mut self) -> Result<()> {
+    /// Reads its lines, and notes its end. Returns true if it has reported progress.
+    fn look(&mut self) -> Result<bool> {
+        let mut is_news = false;
         // Before the lines: those of one that has ended are complete.
         let status = if self.is_over { None } else { self.child.exited()? };
         while let Some(line) = self.child.line() {
             match serde_json::from_str(&line) {
-                Ok(counts) => self.counts = counts,
+                Ok(counts) => (self.counts, is_news) = (counts, true),
                 Err(_) => {
                     self.is_ready |= line == READY;
                     self.is_cut |= line == CUT;
@@ -256,7 +257,7 @@ impl Member {
                 self.fail("it ended before its load did");
             }
         }
-        Ok(())
+        Ok(is_news)
     }
 
     fn fail(&mut self, why: &str) {
@@ -378,10 +379,16 @@ fn end(members: &mut [Member], control: &Control) -> Result<()> {
 }
 
 fn look(members: &mut [Member], progress: &Progress) -> Result<()> {
-    members.iter_mut().try_for_each(Member::look)?;
+    let mut is_news = false;
+    for member in members.iter_mut() {
+        is_news |= member.look()?;
+    }
+    if !is_news {
+        return Ok(());
+    }
     let mut all = ProgressCounts::default();
-    members.iter().for_each(|member| all += member.counts);
-    progress.show(all);
+    members.iter().for_each(|member| all.add(&member.counts));
+    progress.show(&all);
     Ok(())
 }
 
@@ -430,9 +437,10 @@ fn play_order<B: Bench>(order: ShardOrder) -> Result<()> {
         loop {
             thread::sleep(REPORT_EVERY);
             let counts = shown.counts();
-            if std::mem::replace(&mut last, counts) != counts {
+            if counts != last {
                 // It has no key that is not text.
                 outln!("{}", serde_json::to_string(&counts).unwrap_or_default());
+                last = counts;
             }
         }
     })?;

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::Result;
 use crate::files;
+use crate::report::colour::Palette;
 use crate::report::runs::{self, ScenarioRuns};
 use crate::report::{html, markdown, text};
 use crate::terminal::out;
@@ -54,6 +55,10 @@ pub fn run(flags: ReportFlags) -> Result<()> {
     };
     match &flags.output {
         Some(file) => files::write(file, rendered),
+        None if flags.format == Format::Text => {
+            out!("{}", text::coloured(&rendered, Palette::of(&std::io::stdout())));
+            Ok(())
+        }
         None => {
             out!("{rendered}");
             Ok(())

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::evidence::meter::MachineMeter;
 use crate::evidence::metrics::{self, Metrics};
 use crate::evidence::{DatabaseWitness, Evidence};
+use crate::live::Live;
 use crate::load::cut::{Cut, Ended};
 use crate::load::run::Control;
 use crate::load::shard::Shard;
@@ -19,7 +20,6 @@ use crate::measure::machine_use::{CpuBound, MachineUse};
 use crate::measure::threshold::{Checked, Threshold};
 use crate::measure::validity::{self, Invalid, Work};
 use crate::measure::{Measurement, Outcome, observation};
-use crate::report::live::Live;
 use crate::run::{self, BoundWorkload};
 use crate::scenario::Scenario;
 use crate::scenario::audit::{AuditCheck, AuditRows};
@@ -61,6 +61,8 @@ pub struct Session<'a> {
     pub crew: Option<Crew<'a>>,
     /// Saves the measurements before the database is queried about them, which may take long or never end.
     pub keep: &'a dyn Fn(&Summary),
+    /// The view of the run, if it has one.
+    pub live: Option<&'a Live>,
 }
 
 impl Session<'_> {
@@ -262,7 +264,8 @@ impl Session<'_> {
     }
 
     fn measure(&self, group: &[BoundWorkload], control: &Control) -> Result<Played> {
-        let _live = Live::start(control.progress.clone(), group.iter().map(|bound| &bound.workload.plan));
+        let workloads = group.iter().map(|bound| &bound.workload);
+        let _watching = self.live.map(|live| live.watch(control.progress.clone(), workloads));
         match &self.crew {
             None => {
                 Ok(Played { measurements: run::run(group, &self.shards, control)?, reasons: Vec::new(), shards: None })

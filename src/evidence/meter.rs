@@ -105,6 +105,9 @@ impl Watch {
         loop {
             let stage = progress.stage();
             self.take(stage == Stage::Measuring);
+            if let Some((cpu, cpus)) = self.account.latest() {
+                progress.observe_machine(cpu, cpus);
+            }
             if stage > Stage::Measuring || stop.load(Ordering::Relaxed) {
                 break;
             }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use statements::{Cost, PerArrival, Statement, Statements, statement_statistics};
-pub use window::{Activity, Count, Window};
+pub use window::{Activity, ActivitySample, Count, Window};
 pub use witness::DatabaseWitness;
 
 use crate::error::Error;

@@ -58,6 +58,21 @@ pub struct Activity {
     /// Numbers of backends: `backends`, `active`, `idle_in_transaction`, and those of the active ones that waited, by
     /// PostgreSQL's type of wait, as `waiting_lock`.
     pub backends: BTreeMap<String, Gauge>,
+    /// The samples in their order; empty in summaries from before they were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<ActivitySample>,
+}
+
+/// The backends of the database at one moment, without this suite's.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ActivitySample {
+    /// The moment, in seconds from the beginning of the window.
+    pub at_s: f64,
+    /// Active backends.
+    pub active: u64,
+    /// Those among the active ones that waited, by PostgreSQL's type and name of the wait, as in `Lock transactionid`.
+    pub waits: BTreeMap<String, u64>,
 }
 
 /// A number that rises and falls.
@@ -156,7 +171,8 @@ fn watch(sources: &mut Sources, progress: &Progress, stop: &AtomicBool) -> Watch
         let mut next = began;
         while progress.stage() == Stage::Measuring && !stop.load(Ordering::Relaxed) {
             if Instant::now() >= next {
-                samples.add(&sources.activity()?);
+                let groups = sources.activity()?;
+                progress.observe_backends(samples.add(began.elapsed(), &groups));
                 next = Instant::now() + SAMPLE_EVERY;
             }
             thread::sleep(LOOK_EVERY);
@@ -241,16 +257,17 @@ impl Sources {
         // A role that may not see a backend's activity does not see its type either; autovacuum workers belong to no
         // role.
         let sql = format!(
-            "SELECT state, wait_event_type, backend_type IS NULL, count(*) FROM pg_stat_activity \
+            "SELECT state, wait_event_type, wait_event, backend_type IS NULL, count(*) FROM pg_stat_activity \
              WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' \
-             AND usesysid IS NOT NULL AND coalesce(application_name, '') NOT LIKE '{NAME} %' GROUP BY 1, 2, 3"
+             AND usesysid IS NOT NULL AND coalesce(application_name, '') NOT LIKE '{NAME} %' GROUP BY 1, 2, 3, 4"
         );
         let rows = self.client.query(&sql, &[]).context(|| "sampling pg_stat_activity".to_owned())?;
         let group = |row: &Row| BackendGroup {
             state: row.get(0),
             wait: row.get(1),
-            is_hidden: row.get(2),
-            backends: row.get::<_, i64>(3).unsigned_abs(),
+            event: row.get(2),
+            is_hidden: row.get(3),
+            backends: row.get::<_, i64>(4).unsigned_abs(),
         };
         Ok(rows.iter().map(group).collect())
     }
@@ -262,6 +279,8 @@ struct BackendGroup {
     state: Option<String>,
     /// The type of the wait, if they wait.
     wait: Option<String>,
+    /// Its name.
+    event: Option<String>,
     /// True if this role may not see their activity.
     is_hidden: bool,
     backends: u64,
@@ -275,16 +294,19 @@ struct Samples {
     hides: bool,
     /// Sum and maximum, by name.
     levels: BTreeMap<String, (u64, u64)>,
+    timeline: Vec<ActivitySample>,
 }
 
 impl Samples {
-    fn add(&mut self, groups: &[BackendGroup]) {
+    /// Adds a sample from so long after the beginning, and returns its numbers of backends.
+    fn add(&mut self, at: Duration, groups: &[BackendGroup]) -> BTreeMap<String, u64> {
         let mut sample: BTreeMap<String, u64> = BTreeMap::new();
+        let mut waits = BTreeMap::new();
         let mut note = |name: &str, count: u64| *sample.entry(name.to_owned()).or_default() += count;
         for name in ["backends", "active", "idle_in_transaction", "waiting_lock"] {
             note(name, 0);
         }
-        for BackendGroup { state, wait, is_hidden, backends: count } in groups {
+        for BackendGroup { state, wait, event, is_hidden, backends: count } in groups {
             self.hides |= is_hidden;
             note("backends", *count);
             match state.as_deref() {
@@ -292,6 +314,8 @@ impl Samples {
                     note("active", *count);
                     if let Some(wait) = wait {
                         note(&format!("waiting_{}", wait.to_ascii_lowercase()), *count);
+                        let name = [wait, event.as_deref().unwrap_or_default()].join(" ");
+                        *waits.entry(name.trim_end().to_owned()).or_default() += *count;
                     }
                 }
                 Some(state) if state.starts_with("idle in transaction") => note("idle_in_transaction", *count),
@@ -299,18 +323,21 @@ impl Samples {
             }
         }
         self.count += 1;
-        for (name, count) in sample {
-            let (sum, max) = self.levels.entry(name).or_default();
+        for (name, count) in &sample {
+            let (sum, max) = self.levels.entry(name.clone()).or_default();
             *sum += count;
-            *max = (*max).max(count);
+            *max = (*max).max(*count);
         }
+        let at_s = (at.as_secs_f64() * 1e3).round() / 1e3;
+        self.timeline.push(ActivitySample { at_s, active: sample["active"], waits });
+        sample
     }
 
     fn sum_up(self) -> Activity {
         let levels = self.levels.into_iter();
         let mean = |sum: u64| sum as f64 / self.count as f64;
         let backends = levels.map(|(name, (sum, max))| (name, Gauge { mean: mean(sum), max })).collect();
-        Activity { samples: self.count, backends }
+        Activity { samples: self.count, backends, timeline: self.timeline }
     }
 }
 
@@ -320,11 +347,35 @@ mod tests {
 
     #[test]
     fn a_starting_backend_has_no_state_and_hides_nothing() {
-        let begins = BackendGroup { state: None, wait: None, is_hidden: false, backends: 1 };
+        let begins = BackendGroup { state: None, wait: None, event: None, is_hidden: false, backends: 1 };
         let mut samples = Samples::default();
-        samples.add(&[begins]);
+        samples.add(Duration::ZERO, &[begins]);
         assert!(!samples.hides);
         let backends = samples.sum_up().backends;
         assert_eq!((backends["backends"].max, backends["active"].max), (1, 0));
+    }
+
+    #[test]
+    fn each_sample_keeps_what_backends_waited_for() {
+        let of = |state: &str, wait: Option<&str>, event: Option<&str>, backends| BackendGroup {
+            state: Some(state.to_owned()),
+            wait: wait.map(str::to_owned),
+            event: event.map(str::to_owned),
+            is_hidden: false,
+            backends,
+        };
+        let mut samples = Samples::default();
+        let shown = samples.add(
+            Duration::from_millis(1_500),
+            &[
+                of("active", Some("Lock"), Some("transactionid"), 3),
+                of("active", Some("IO"), Some("WalSync"), 1),
+                of("active", None, None, 2),
+                of("idle", Some("Client"), Some("ClientRead"), 7),
+            ],
+        );
+        assert_eq!((shown["active"], shown["waiting_lock"], shown["waiting_io"]), (6, 3, 1));
+        let waits = [("IO WalSync".to_owned(), 1), ("Lock transactionid".to_owned(), 3)].into();
+        assert_eq!(samples.sum_up().timeline, [ActivitySample { at_s: 1.5, active: 6, waits }]);
     }
 }

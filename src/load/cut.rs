@@ -284,7 +284,7 @@ mod tests {
         let watched = cut.clone();
         // Answered, failed and given up: of 14 sent, ten are under way, which is as many as may be.
         assert!((0..14).all(|_| cut.may_send()));
-        [Outcome::Ok, Outcome::Ok, Outcome::Refused].into_iter().for_each(|outcome| progress.count(outcome));
+        [Outcome::Ok, Outcome::Ok, Outcome::Refused].into_iter().for_each(|outcome| progress.count(outcome, 1));
         progress.gave_up();
         let send = async {
             sleep(2 * LOOK_EVERY).await;

@@ -1,13 +1,16 @@
 //! The progress of a run, for threads that show it: plain counters, so that the generator never touches a terminal.
 
 use std::cell::Cell;
-use std::ops::AddAssign;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Outcome;
-use crate::wire::FaultKind;
+use crate::measure::buckets::{BucketCounts, LiveHistogram};
+use crate::measure::machine_use::CpuUse;
+use crate::wire::{FaultKind, connection};
 
 /// The stages of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,11 +26,25 @@ pub enum Stage {
     Draining,
 }
 
+impl Stage {
+    /// Returns its name.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::WarmUp => "warm-up",
+            Self::Measuring => "measuring",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// The counts of a generator's progress.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ProgressCounts {
     /// Connections opened.
     pub connections: u64,
+    /// Connections that are open.
+    pub open: u64,
     /// Arrivals that got the right answer.
     pub ok: u64,
     /// Arrivals that did not.
@@ -36,16 +53,33 @@ pub struct ProgressCounts {
     pub exhausted: u64,
     /// Arrivals that were given up before they were sent.
     pub unsent: u64,
+    /// Response times of right answers.
+    pub response: BucketCounts,
+    /// Schedule lags; in a closed workload, the lags of the generator's timer.
+    pub lag: BucketCounts,
 }
 
-impl AddAssign for ProgressCounts {
-    fn add_assign(&mut self, other: Self) {
+impl ProgressCounts {
+    /// Adds the counts of another generator.
+    pub fn add(&mut self, other: &Self) {
         self.connections += other.connections;
+        self.open += other.open;
         self.ok += other.ok;
         self.not_ok += other.not_ok;
         self.exhausted += other.exhausted;
         self.unsent += other.unsent;
+        self.response.add(&other.response);
+        self.lag.add(&other.lag);
     }
+}
+
+/// The latest figures of the threads that observe a run beside its generator.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The use of the machine in the last second or so, with the number of processors that are watched.
+    pub machine: Option<(CpuUse, u32)>,
+    /// The backends of the system's database by state and by what they wait for, as the evidence counts them.
+    pub backends: Option<BTreeMap<String, u64>>,
 }
 
 /// The number of lanes: so many generator threads count without waiting for each other.
@@ -57,12 +91,20 @@ thread_local! {
 }
 
 /// Counters of a run, written by the generator and read by the threads that show them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     stage: AtomicU8,
     /// The number of windows that have not ended: one for each workload in each generator thread.
     windows: AtomicUsize,
-    lanes: [Lane; LANES],
+    lanes: Box<[Lane]>,
+    observed: Mutex<Observed>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let lanes = (0..LANES).map(|_| Lane::default()).collect();
+        Self { stage: AtomicU8::default(), windows: AtomicUsize::default(), lanes, observed: Mutex::default() }
+    }
 }
 
 /// The counters of some of the threads, on a cache line of their own.
@@ -70,19 +112,26 @@ pub struct Progress {
 #[repr(align(128))]
 struct Lane {
     connections: AtomicU64,
+    /// Those that other processes have open.
+    open: AtomicU64,
     ok: AtomicU64,
     not_ok: AtomicU64,
     exhausted: AtomicU64,
     unsent: AtomicU64,
+    response: LiveHistogram,
+    lag: LiveHistogram,
 }
 
 impl Progress {
     /// Replaces the counts by those of several generators together.
-    pub fn show(&self, counts: ProgressCounts) {
+    pub fn show(&self, counts: &ProgressCounts) {
         // No thread of this process counts beside it.
-        let [lane, ..] = &self.lanes;
+        let lane = &self.lanes[0];
+        lane.response.show(&counts.response);
+        lane.lag.show(&counts.lag);
         for (counter, count) in [
             (&lane.connections, counts.connections),
+            (&lane.open, counts.open),
             (&lane.ok, counts.ok),
             (&lane.not_ok, counts.not_ok),
             (&lane.exhausted, counts.exhausted),
@@ -95,8 +144,29 @@ impl Progress {
     /// Returns the counts so far.
     pub fn counts(&self) -> ProgressCounts {
         let (ok, not_ok) = self.answered();
-        let (connections, exhausted) = (self.connections(), self.exhausted());
-        ProgressCounts { connections, ok, not_ok, exhausted, unsent: self.unsent() }
+        let (connections, exhausted, unsent) = (self.connections(), self.exhausted(), self.unsent());
+        let open = connection::open_connections() + self.sum(|lane| &lane.open);
+        let mut counts = ProgressCounts { connections, open, ok, not_ok, exhausted, unsent, ..Default::default() };
+        for lane in &self.lanes {
+            lane.response.add_to(&mut counts.response);
+            lane.lag.add_to(&mut counts.lag);
+        }
+        counts
+    }
+
+    /// Shows the latest use of the machine, of so many processors.
+    pub fn observe_machine(&self, cpu: CpuUse, cpus: u32) {
+        self.observed().machine = Some((cpu, cpus));
+    }
+
+    /// Shows the latest sample of the database's backends.
+    pub fn observe_backends(&self, backends: BTreeMap<String, u64>) {
+        self.observed().backends = Some(backends);
+    }
+
+    /// Returns the latest figures beside the generator's. No generator thread ever takes this lock.
+    pub fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a stage; has no effect if the run is past it, so that the first of several workloads leads.
@@ -121,14 +191,23 @@ impl Progress {
         self.lane().connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an arrival that is over.
-    pub fn count(&self, outcome: Outcome) {
+    /// Counts an arrival that is over, with its response time.
+    pub fn count(&self, outcome: Outcome, response_ns: u64) {
         let lane = self.lane();
-        let counter = if outcome == Outcome::Ok { &lane.ok } else { &lane.not_ok };
-        counter.fetch_add(1, Ordering::Relaxed);
+        if outcome == Outcome::Ok {
+            lane.ok.fetch_add(1, Ordering::Relaxed);
+            lane.response.record(response_ns);
+        } else {
+            lane.not_ok.fetch_add(1, Ordering::Relaxed);
+        }
         if outcome == Outcome::Broken(FaultKind::Exhausted) {
             lane.exhausted.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a schedule lag, or one of the generator's timer.
+    pub fn lagged(&self, ns: u64) {
+        self.lane().lag.record(ns);
     }
 
     /// Counts an arrival that was given up before it was sent.

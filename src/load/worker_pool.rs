@@ -127,7 +127,11 @@ impl WorkerPool {
             let mut due = start + shared.plan.starts_after;
             loop {
                 sleep_until(due).await;
-                due = shared.recorder.borrow_mut().tick(due, Moment::now());
+                let now = Moment::now();
+                if matches!(shared.work, RequestSource::Users(_)) {
+                    shared.control.progress.lagged(now.ns_since(due));
+                }
+                due = shared.recorder.borrow_mut().tick(due, now);
             }
         }
     }
@@ -350,5 +354,8 @@ pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival,
         answer_bytes: done.answer_bytes,
     };
     shared.recorder.borrow_mut().record(&sample);
-    shared.control.progress.count(sample.outcome);
+    shared.control.progress.count(sample.outcome, sample.response_ns());
+    if matches!(shared.work, RequestSource::Dispatcher(_)) {
+        shared.control.progress.lagged(sample.lag_ns());
+    }
 }

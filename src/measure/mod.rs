@@ -6,6 +6,7 @@ pub mod allocations;
 pub mod attribution;
 pub mod binomial;
 pub mod breach;
+pub mod buckets;
 pub mod cgroup;
 pub mod distribution;
 pub mod generator;

@@ -48,7 +48,8 @@ impl fmt::Display for Comparison {
 }
 
 impl Comparison {
-    fn table(&self) -> Table {
+    /// Builds the table of its measures.
+    pub fn table(&self) -> Table {
         let header = ["measure", "base", "head", "change", "interval", "tolerance", "verdict"];
         let mut table = Table::new("", 1, &header);
         for measure in &self.measures {

@@ -3,19 +3,23 @@
 use std::fmt::Write as _;
 
 use super::escape::html;
-use super::plot::chart::Chart;
+use super::plot::chart::{Axis, Band, Chart};
 use super::plot::figure::Size;
 use super::plot::ink::{self, Ink, Stroke};
 use super::plot::machine;
 use super::plot::percentiles::{self, Curve};
 use super::plot::phases::{self, Stack};
 use super::plot::seconds::{self, Course};
+use super::plot::waits;
 use super::runs::{LoadedRun, ScenarioRuns};
 use super::table::Table;
 use super::{bars, evidence, headline, tables};
+use crate::baseline::compare;
 use crate::error::Result;
+use crate::measure::machine_use::MachineUse;
 use crate::summary::plan::{LoadModel, PlanFacts};
 use crate::summary::verdict::Verdict;
+use crate::summary::{Summary, WorkloadResults};
 
 /// The two sizes of a figure: the page shows the one that fits.
 const WIDE: Size = Size { width: 960, height: 340 };
@@ -24,17 +28,31 @@ const NARROW: Size = Size { width: 400, height: 300 };
 const LOW: i32 = 200;
 
 /// A page while it is written.
-pub(super) struct Page(String);
+pub struct Page(String);
+
+/// The policies of a page: nothing is loaded and no script runs, or, of a live one, only those of its own server.
+const STILL: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const LIVE: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'self'; connect-src 'self'";
 
 impl Page {
     /// Begins a page with this title, which is its heading too.
     pub fn new(title: &str) -> Self {
+        Self::with_policy(title, STILL)
+    }
+
+    /// Begins a page that a script of the same server keeps up to date.
+    pub fn live(title: &str) -> Self {
+        Self::with_policy(title, LIVE)
+    }
+
+    fn with_policy(title: &str, policy: &str) -> Self {
         let title = html(title);
         Self(format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
              <meta name=\"color-scheme\" content=\"light dark\"/>\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"/>\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\"/>\n\
              <link rel=\"icon\" href=\"data:,\"/>\n\
              <title>{title} – certctl-bench</title>\n<style>\n{}{}{}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n",
             ink::variables(),
@@ -54,11 +72,25 @@ impl Page {
     }
 }
 
-/// Renders a whole report.
+/// Renders a whole report, in the order of a reader's questions: the verdict; what was slow, and when; where the time
+/// went; who used the machine; what the database did; and a comparison.
 ///
 /// # Errors
 /// If a run's histograms are damaged (a usage error), or a figure cannot be drawn.
 pub fn report(groups: &[ScenarioRuns]) -> Result<String> {
+    whole(groups, None)
+}
+
+/// Renders the report of a run that has just ended, compared with the run before it, if there was one.
+///
+/// # Errors
+/// As of [`report`].
+pub fn of_run(run: LoadedRun, before: Option<&Summary>) -> Result<String> {
+    let scenario = run.summary.about.scenario.to_string();
+    whole(&[ScenarioRuns { scenario, runs: vec![run] }], before)
+}
+
+fn whole(groups: &[ScenarioRuns], before: Option<&Summary>) -> Result<String> {
     let names: Vec<_> = groups.iter().map(|group| group.scenario.as_str()).collect();
     let mut page = Page::new(&names.join(", "));
     for group in groups {
@@ -73,7 +105,7 @@ pub fn report(groups: &[ScenarioRuns]) -> Result<String> {
         page.add(&format!("<nav aria-label=\"Scenarios\">{}</nav>\n", links.collect::<Vec<_>>().join(" ")));
     }
     for (at, group) in groups.iter().enumerate() {
-        page.add(&section(at, group, groups.len() == 1)?);
+        page.add(&section(at, group, groups.len() == 1, before)?);
     }
     Ok(page.end())
 }
@@ -104,7 +136,7 @@ fn verdict(group: &ScenarioRuns, run: &LoadedRun, several: bool) -> String {
     text + "</div>\n"
 }
 
-fn section(at: usize, group: &ScenarioRuns, alone: bool) -> Result<String> {
+fn section(at: usize, group: &ScenarioRuns, alone: bool, before: Option<&Summary>) -> Result<String> {
     let heading = if alone { "Results".to_owned() } else { html(&group.scenario) };
     let mut text = format!("<section id=\"s{at}\">\n<h2>{heading}</h2>\n");
     for run in &group.runs {
@@ -115,14 +147,34 @@ fn section(at: usize, group: &ScenarioRuns, alone: bool) -> Result<String> {
         let _ =
             writeln!(text, "<p class=\"about\">{label}{}</p>", html(&format!("{} – {system}; {machine}", about.title)));
     }
-    for difference in group.differences() {
-        let _ = writeln!(text, "<p class=\"note\">The runs differ: {}.</p>", html(&difference));
-    }
+    text.push_str("<h3>What was slow, and when</h3>\n");
     text.push_str(&table(&tables::overview(group)));
     group.runs.iter().flat_map(tables::segments_of).for_each(|sheet| text.push_str(&table(&sheet)));
     for (place, workload) in group.workloads().into_iter().enumerate() {
         text.push_str(&figures(&format!("s{at}w{place}"), group, workload)?);
     }
+    let each = |of: fn(&str, &LoadedRun) -> String| {
+        let runs = group.runs.iter().enumerate();
+        runs.map(|(place, run)| of(&format!("s{at}r{place}"), run)).collect::<String>()
+    };
+    for (question, answer) in [
+        ("Where the time went", phases_of(at, group)),
+        ("Who used the machine", each(machine_use)),
+        ("What the database did", each(database)),
+        ("Compared with", compared(group, before)),
+    ] {
+        if !answer.is_empty() {
+            let _ = write!(text, "<h3>{question}</h3>\n{answer}");
+        }
+    }
+    group.runs.iter().for_each(|run| text.push_str(&details(run)));
+    text.push_str("</section>\n");
+    Ok(text)
+}
+
+/// Renders the phases of requests and of connections.
+fn phases_of(at: usize, group: &ScenarioRuns) -> String {
+    let mut text = String::new();
     for (place, stacked) in bars::of(group).iter().enumerate() {
         let stack = Stack { title: stacked.title, bars: &stacked.bars };
         let wide = phases::part(&stack, WIDE.width, &format!("s{at}b{place}-w"));
@@ -130,17 +182,106 @@ fn section(at: usize, group: &ScenarioRuns, alone: bool) -> Result<String> {
         let caption = html(stack.title);
         let _ = writeln!(text, "<figure>\n<figcaption>{caption}</figcaption>\n{}</figure>", twice(&wide, &narrow));
     }
-    for run in &group.runs {
-        text.push_str(&details(run));
+    text
+}
+
+/// Returns a title after the label of its run.
+fn titled(run: &LoadedRun, title: &str) -> String {
+    if run.label.is_empty() { title.to_owned() } else { format!("{}: {title}", run.label) }
+}
+
+/// The time of workloads that ran side by side: the axis and the background of the first one's latencies, and the second
+/// on that axis at which the windows began to be observed.
+struct GroupTime {
+    x: Axis,
+    bands: Vec<Band>,
+    window_at: f64,
+}
+
+/// Returns the time of the workloads that used the machine so.
+fn time_of(run: &LoadedRun, used: &MachineUse) -> Option<GroupTime> {
+    let is_of = |plan: &PlanFacts| used.workloads.iter().any(|name| *name == plan.name);
+    let (plan, results) = run.summary.measured().find(|(plan, _)| is_of(plan))?;
+    let course = Course { label: "", ink: Ink::Run(0), results, warm_up_s: plan.warm_up_s };
+    let Chart { x, bands, .. } = seconds::latency("", &[course])?;
+    // What is observed begins with the first of the windows that lie side by side.
+    let began = |plan: &PlanFacts| plan.starts_after_s + plan.warm_up_s;
+    let first = run.summary.plans().filter(|plan| is_of(plan)).map(began).fold(f64::INFINITY, f64::min);
+    Some(GroupTime { x, bands, window_at: first - began(plan) })
+}
+
+fn machine_use(id: &str, run: &LoadedRun) -> String {
+    let mut text = String::new();
+    for (place, used) in run.summary.machine_use.iter().enumerate() {
+        let Some(GroupTime { x, bands, window_at }) = time_of(run, used) else { continue };
+        if let Some(drawn) = machine::chart(&titled(run, "Use of the machine"), used, &x, &bands, window_at) {
+            let note = drawn.description.clone();
+            text.push_str(&figure(&format!("{id}m{place}"), &[(drawn, LOW, LOW)], &[], &note));
+        }
     }
-    text.push_str("</section>\n");
-    Ok(text)
+    text
+}
+
+fn database(id: &str, run: &LoadedRun) -> String {
+    let mut text = String::new();
+    for (place, evidence) in run.summary.evidence.iter().enumerate() {
+        let time = run.summary.machine_use.get(place).and_then(|used| time_of(run, used));
+        if let (Some(window), Some(GroupTime { x, bands, window_at })) = (&evidence.window, time) {
+            let title = titled(run, "Active backends of the database");
+            if let Some(drawn) = waits::chart(&title, &window.activity.timeline, &x, &bands, window_at) {
+                let note = "Sampled each second: shorter waits are missed.";
+                text.push_str(&figure(&format!("{id}d{place}"), &[(drawn, LOW, LOW)], &[], note));
+            }
+        }
+        let lines = evidence::lines(evidence);
+        if !lines.is_empty() {
+            let name = html(&titled(run, "evidence of the system's side"));
+            let _ = writeln!(
+                text,
+                "<pre class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">{}</pre>",
+                html(&lines)
+            );
+        }
+    }
+    text
+}
+
+/// Compares two runs of a group, or its only run with the one before it; empty without another.
+fn compared(group: &ScenarioRuns, before: Option<&Summary>) -> String {
+    let mut text = String::new();
+    for difference in group.differences() {
+        let _ = writeln!(text, "<p class=\"note\">The runs differ: {}.</p>", html(&difference));
+    }
+    let (base, head) = match (&group.runs[..], before) {
+        ([head], Some(before)) => (before, &head.summary),
+        ([base, head], _) => (&base.summary, &head.summary),
+        _ => return text,
+    };
+    let named = |summary: &Summary| {
+        format!("that of {}, commit {}", html(&summary.finished_at), html(&summary.about.machine.commit))
+    };
+    let _ = writeln!(text, "<p class=\"about\">The base is {}; the head {}.</p>", named(base), named(head));
+    match compare::of_runs(base, head) {
+        Ok(comparison) => {
+            let _ = writeln!(text, "<p><strong>{}</strong></p>", html(&comparison.verdict.to_string()));
+            for why in comparison.incomparable.iter().chain(&comparison.missing).chain(&comparison.notes) {
+                let _ = writeln!(text, "<p class=\"note\">{}</p>", html(why));
+            }
+            if !comparison.measures.is_empty() {
+                text.push_str(&table(&comparison.table()));
+            }
+        }
+        Err(why) => {
+            let _ = writeln!(text, "<p class=\"note\">Not compared: {}.</p>", html(why.what()));
+        }
+    }
+    text
 }
 
 fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
     let mut text = String::new();
     if group.workloads().len() > 1 {
-        let _ = writeln!(text, "<h3>{}</h3>", html(workload));
+        let _ = writeln!(text, "<h4>{}</h4>", html(workload));
     }
     let found = || {
         group.runs.iter().enumerate().filter_map(|(place, run)| {
@@ -187,28 +328,27 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
         if latency.bands.iter().any(|band| band.ink == Ink::Stall) {
             grounds.push((Ink::Stall, "stalled: slowest answer ten times the usual, or none"));
         }
-        let note = latency.description.clone();
-        let below: Vec<_> = found()
-            .filter_map(|(_, run, _, plan)| {
-                let used =
-                    run.summary.machine_use.iter().find(|used| used.workloads.iter().any(|name| name == workload))?;
-                let plans = run.summary.plans().filter(|plan| used.workloads.contains(&plan.name.to_string()));
-                // The machine's window begins with the first of the windows that lie side by side.
-                let began = |plan: &PlanFacts| plan.starts_after_s + plan.warm_up_s;
-                let first = plans.map(began).fold(f64::INFINITY, f64::min);
-                let title = if run.label.is_empty() {
-                    "Use of the machine".to_owned()
-                } else {
-                    format!("{}: use of the machine", run.label)
-                };
-                machine::chart(&title, used, &latency.x, &latency.bands, first - began(plan))
-            })
-            .collect();
-        let mut charts = vec![(latency, WIDE.height, NARROW.height), (rate, LOW, LOW)];
-        charts.extend(below.into_iter().map(|chart| (chart, LOW, LOW)));
+        let waited = found().flat_map(|(_, run, results, plan)| waits_of(run, results, plan));
+        let note = std::iter::once(latency.description.clone()).chain(waited).collect::<Vec<_>>().join(" ");
+        let charts = [(latency, WIDE.height, NARROW.height), (rate, LOW, LOW)];
         text.push_str(&figure(&format!("{id}t"), &charts, &grounds, &note));
     }
     Ok(text)
+}
+
+/// Describes, for each stall of a workload, what PostgreSQL was waiting for.
+fn waits_of(run: &LoadedRun, results: &WorkloadResults, plan: &PlanFacts) -> Vec<String> {
+    let mut groups = run.summary.machine_use.iter().zip(&run.summary.evidence);
+    let Some((used, evidence)) = groups.find(|(used, _)| used.workloads.iter().any(|name| *name == plan.name)) else {
+        return Vec::new();
+    };
+    let course = Course { label: "", ink: Ink::Run(0), results, warm_up_s: plan.warm_up_s };
+    let began = |plan: &PlanFacts| plan.starts_after_s + plan.warm_up_s;
+    let plans = run.summary.plans().filter(|plan| used.workloads.iter().any(|name| *name == plan.name));
+    let window_at = plans.map(began).fold(f64::INFINITY, f64::min) - began(plan);
+    let samples = evidence.window.iter().flat_map(|window| &window.activity.timeline).collect::<Vec<_>>();
+    let stalls = course.stalls();
+    stalls.iter().filter_map(|stall| waits::during(stall, &samples, window_at)).collect()
 }
 
 fn twice(wide: &str, narrow: &str) -> String {
@@ -216,7 +356,7 @@ fn twice(wide: &str, narrow: &str) -> String {
 }
 
 /// Renders charts under one caption, each with its legend and its heights; `grounds` stand in the first legend.
-pub(super) fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note: &str) -> String {
+pub fn figure(id: &str, charts: &[(Chart, i32, i32)], grounds: &[(Ink, &str)], note: &str) -> String {
     let titles: Vec<_> = charts.iter().map(|(chart, ..)| html(&chart.title)).collect();
     let mut text = format!("<figure>\n<figcaption>{}</figcaption>\n", titles.join("; "));
     for (place, (chart, wide, narrow)) in charts.iter().enumerate() {
@@ -251,11 +391,17 @@ fn legend(chart: &Chart, grounds: &[(Ink, &str)]) -> String {
 
 /// Renders a table that scrolls by itself where it is too wide.
 pub fn table(sheet: &Table) -> String {
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption>\n{1}</table></div>\n",
+        html(&sheet.title),
+        inner_table(sheet)
+    )
+}
+
+/// Renders the rows of a table, with its header.
+pub fn inner_table(sheet: &Table) -> String {
     let side = |column: usize| if column < sheet.words { "" } else { " class=\"n\"" };
-    let mut text = format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption>\n",
-        html(&sheet.title)
-    );
+    let mut text = String::new();
     if sheet.header.iter().any(|column| !column.is_empty()) {
         let cells = sheet
             .header
@@ -276,7 +422,7 @@ pub fn table(sheet: &Table) -> String {
         });
         let _ = writeln!(text, "<tr>{}</tr>", cells.collect::<String>());
     }
-    text + "</tbody></table></div>\n"
+    text + "</tbody>\n"
 }
 
 fn details(run: &LoadedRun) -> String {
@@ -284,16 +430,6 @@ fn details(run: &LoadedRun) -> String {
     let mut text = format!("<details><summary>Machine, system and all figures{whose}</summary>\n");
     for sheet in tables::details(&run.summary) {
         text.push_str(&table(&sheet));
-    }
-    for evidence in &run.summary.evidence {
-        let lines = evidence::lines(evidence);
-        if !lines.is_empty() {
-            let _ = writeln!(
-                text,
-                "<h3>Evidence of the system's side</h3>\n<pre class=\"scroll\" tabindex=\"0\">{}</pre>",
-                html(&lines)
-            );
-        }
     }
     text + "</details>\n"
 }

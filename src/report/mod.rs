@@ -1,8 +1,8 @@
-//! Reports: the summary as JSON, the system's evidence, the live line, and reports of one run or several as text,
-//! Markdown and HTML.
+//! Reports: the summary as JSON, the system's evidence, and reports of one run or several as text, Markdown and HTML.
 
 pub mod bars;
 pub mod capacity;
+pub mod colour;
 pub mod comparison_markdown;
 mod comparison_text;
 pub mod duet;
@@ -10,7 +10,6 @@ pub mod escape;
 pub mod evidence;
 pub mod headline;
 pub mod html;
-pub mod live;
 pub mod machine_use;
 pub mod markdown;
 pub mod plot;

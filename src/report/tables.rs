@@ -280,7 +280,7 @@ fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
 
 /// Builds the table of a workload's segments; it has no rows where the rate does not vary.
 pub fn segments(results: &WorkloadResults, plan: &PlanFacts) -> Table {
-    let header = ["window, s", "planned/s", "scheduled", "sent", "errors", "achieved/s", "p50 ms", "p95 ms", "p99 ms"];
+    let header = ["window, s", "planned/s", "scheduled", "sent", "errors", "ok/s", "p50 ms", "p95 ms", "p99 ms"];
     let mut sheet = Table::new(format!("Segments of {}", plan.name), 2, &header);
     let rounded = |number: f64| ((number * 1e3).round() / 1e3).to_string();
     for one in &results.segments {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::colour::Palette;
 use super::table::{Cell, Table};
 use super::{evidence, headline, machine_use, tables};
 use crate::foreign;
@@ -20,8 +21,14 @@ use crate::summary::verdict::Verdict;
 use crate::summary::{About, Summary, WorkloadResults};
 use crate::system::{SystemDescription, SystemKind};
 
+/// The columns of a summary.
+const COLUMNS: usize = 80;
+/// The columns of a row's key, with the space after it.
+const KEY_COLUMNS: usize = 13;
+/// The beginning of a line that continues the one before: further to the right than a row without a key.
+const CONTINUED: &str = "               ";
 /// The width of a line of settings.
-const SETTINGS_COLUMNS: usize = 106;
+const SETTINGS_COLUMNS: usize = COLUMNS - KEY_COLUMNS;
 
 /// Renders the heading of a run: system, workloads and machine.
 pub fn heading<'p>(about: &About, plans: impl Iterator<Item = &'p PlanFacts>) -> String {
@@ -50,7 +57,70 @@ pub fn heading<'p>(about: &About, plans: impl Iterator<Item = &'p PlanFacts>) ->
             machine.rustc
         ),
     );
-    text
+    fitted(&text)
+}
+
+/// Breaks lines between words, so that none is longer than the columns of a summary; a longer word stays whole.
+fn fitted(text: &str) -> String {
+    let mut fitted = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (mut rest, mut begin) = (line.trim_end_matches('\n'), "");
+        let mut room = COLUMNS;
+        loop {
+            let over = rest.char_indices().nth(room).map(|(at, _)| at);
+            // Neither within the key nor within the spaces before the words.
+            let least = rest.len() - rest.trim_start().len();
+            let least = if begin.is_empty() { least.max(KEY_COLUMNS.min(rest.len())) } else { least };
+            let broken = over.and_then(|at| {
+                // A space right behind the last column is a good place, too.
+                let end = if rest[at..].starts_with(' ') { at + 1 } else { at };
+                let last = rest[..end].rfind(' ').filter(|space| *space >= least);
+                last.or_else(|| Some(at + rest[at..].find(' ')?))
+            });
+            let Some(space) = broken else { break };
+            let _ = writeln!(fitted, "{begin}{}", rest[..space].trim_end());
+            rest = rest[space..].trim_start();
+            (begin, room) = (CONTINUED, COLUMNS - CONTINUED.len());
+        }
+        fitted.push_str(begin);
+        fitted.push_str(rest);
+        fitted.push_str(if line.ends_with('\n') { "\n" } else { "" });
+    }
+    fitted
+}
+
+/// Colours the words of a summary that judge.
+pub fn coloured(text: &str, palette: Palette) -> String {
+    let paint = |line: &str| -> String {
+        let key = line.get(..KEY_COLUMNS).unwrap_or_default();
+        let value = line.get(KEY_COLUMNS..).unwrap_or_default();
+        let cell = |word: &str| line.strip_suffix(word).filter(|_| !value.is_empty());
+        if key.trim_end() == "verdict" {
+            let painted = match () {
+                () if value.starts_with("pass") => palette.good(value),
+                () if value.starts_with("smoke") => palette.doubtful(value),
+                () => palette.bad(value),
+            };
+            format!("{key}{painted}")
+        } else if matches!(key.trim_end(), "breached" | "invalid" | "but") {
+            format!("{}{value}", palette.bad(key))
+        } else if matches!(key.trim_end(), "doubtful" | "ended early") {
+            format!("{}{value}", palette.doubtful(key))
+        } else if let Some(before) = cell("  BREACHED") {
+            format!("{before}  {}", palette.bad("BREACHED"))
+        } else if let Some(before) = cell("  too few samples") {
+            format!("{before}  {}", palette.doubtful("too few samples"))
+        } else if let Some(before) = cell("  kept") {
+            format!("{before}  {}", palette.good("kept"))
+        } else {
+            line.to_owned()
+        }
+    };
+    let lines = text.split_inclusive('\n').map(|line| match line.strip_suffix('\n') {
+        Some(line) => paint(line) + "\n",
+        None => paint(line),
+    });
+    lines.collect()
 }
 
 /// Adds the rows of a certctl, or of the reference server.
@@ -171,9 +241,14 @@ pub(super) fn workload(plan: &PlanFacts) -> String {
     )
 }
 
-/// Renders everything below the heading: counts, distributions, thresholds and verdict.
+/// Renders everything below the heading: the verdict, and why; then thresholds, distributions and counts.
 pub fn results(summary: &Summary) -> String {
     let mut text = String::new();
+    verdict(&mut text, summary);
+    if !summary.thresholds.is_empty() {
+        let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds));
+    }
+    text.push('\n');
     let several = summary.measured().count() > 1;
     for (plan, results) in summary.measured() {
         if several {
@@ -204,31 +279,36 @@ pub fn results(summary: &Summary) -> String {
     if let [evidence] = &summary.evidence[..] {
         let _ = write!(text, "\n{}", evidence::lines(evidence));
     }
-    if !summary.thresholds.is_empty() {
-        let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds));
-    }
-    text.push('\n');
-    for reason in summary.doubtful() {
-        row(&mut text, "doubtful", reason);
-    }
-    if let Some(ended) = &summary.ended_early {
-        row(&mut text, "ended early", ended);
-    }
-    for breach in &summary.breaches {
-        row(&mut text, "breached", breach);
+    fitted(&foreign::visible_lines(&text))
+}
+
+/// Adds the verdict, and the reasons for it.
+fn verdict(text: &mut String, summary: &Summary) {
+    row(text, "verdict", &format!("{} (exit {})", summary.verdict, summary.exit_code));
+    if summary.verdict == Verdict::Smoke {
+        row(text, "", "a smoke run only shows that every part works; cargo bench measures");
     }
     let clear = summary.verdict == Verdict::Breached;
+    let breached = summary.thresholds.iter().filter(|threshold| threshold.passed == Some(false));
+    for threshold in breached.filter(|threshold| clear && (summary.invalid.is_empty() || threshold.certain)) {
+        let (measured, limit) = (tables::measured(threshold), tables::limit(threshold));
+        row(text, "breached", &format!("{}: {measured}, limit {limit}", threshold.title()));
+    }
+    for breach in &summary.breaches {
+        row(text, "breached", breach);
+    }
+    if let Some(ended) = &summary.ended_early {
+        row(text, "ended early", ended);
+    }
     for reason in &summary.invalid {
-        row(&mut text, if clear { "but" } else { "invalid" }, reason);
+        row(text, if clear { "but" } else { "invalid" }, reason);
     }
-    row(&mut text, "verdict", &format!("{} (exit {})", summary.verdict, summary.exit_code));
+    for reason in summary.doubtful() {
+        row(text, "doubtful", reason);
+    }
     if let Some(retries) = headline::retries(summary) {
-        row(&mut text, "", &retries);
+        row(text, "retried", &retries);
     }
-    if summary.verdict == Verdict::Smoke {
-        row(&mut text, "", "a smoke run only shows that every part works; cargo bench measures");
-    }
-    foreign::visible_lines(&text).into_owned()
 }
 
 fn row(text: &mut String, key: &str, value: &str) {
@@ -332,11 +412,22 @@ fn own_part(text: &mut String, results: &WorkloadResults, plan: &PlanFacts) {
     }
 }
 
+/// Formats milliseconds with four digits that count, or to the microsecond.
+fn ms(ms: f64) -> String {
+    let decimals = match ms {
+        ms if ms < 9.9995 => 3,
+        ms if ms < 99.995 => 2,
+        ms if ms < 999.95 => 1,
+        _ => 0,
+    };
+    format!("{ms:.decimals$}")
+}
+
 fn distributions(results: &WorkloadResults, plan: &PlanFacts) -> Table {
     let mut table = Table::new("", 1, &["ms", "count", "p50", "p90", "p95", "p99", "p99.9", "max"]);
     for (name, facts) in distribution_rows(results, plan) {
         let quantiles = [facts.p50_us, facts.p90_us, facts.p95_us, facts.p99_us, facts.p99_9_us, facts.max_us];
-        let cells = quantiles.map(|us| us.map_or_else(|| "–".to_owned(), |us| format!("{:.3}", us / 1e3)));
+        let cells = quantiles.map(|us| us.map_or_else(|| "–".to_owned(), |us| ms(us / 1e3)));
         table.rows.push([name, facts.count.to_string()].into_iter().chain(cells).map(Cell::from).collect());
     }
     table
@@ -379,7 +470,7 @@ pub(super) fn distribution_rows<'r>(
         add("connections tried", &results.opening.tried, false);
     }
     if !results.reopening.failed.is_empty() {
-        add("connections tried, in the window", &results.reopening.tried, false);
+        add("connections tried later", &results.reopening.tried, false);
     }
     add("TCP connect", &results.opening.dial, false);
     add("TLS handshake", &results.opening.tls, false);
@@ -446,7 +537,7 @@ fn thresholds(facts: &[ThresholdFacts]) -> Table {
     for entry in facts {
         let value = |value: f64| match entry.unit {
             Unit::Share => format!("{:.3}%", value * 100.0),
-            Unit::Ms => format!("{value:.3} ms"),
+            Unit::Ms => format!("{} ms", ms(value)),
         };
         let row = [
             entry.title(),

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -147,7 +148,31 @@ impl Dialer {
             written_bytes: tap.written_bytes().try_into().unwrap_or(u32::MAX),
             certificate: tls.peer_certificates().and_then(|chain| chain.first()).map_or(0, certificate_id),
         };
-        Ok(Connection { stream, record, spoke: false })
+        Ok(Connection { stream, record, spoke: false, _counted: Counted::new() })
+    }
+}
+
+/// The number of open connections of this process.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the number of open connections of this process, to all peers.
+pub fn open_connections() -> u64 {
+    OPEN.load(Ordering::Relaxed)
+}
+
+/// Counts a connection until it is dropped.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -157,6 +182,7 @@ pub struct Connection {
     record: Record,
     /// True if bytes have come that answer no request.
     spoke: bool,
+    _counted: Counted,
 }
 
 /// The behaviour of a peer while no request was on its connection.

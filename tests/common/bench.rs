@@ -315,13 +315,13 @@ impl Running {
         Finished {
             code: status.code(),
             signal: status.signal(),
-            stdout: read("stdout").unwrap(),
+            stdout: unfolded(&read("stdout").unwrap()),
             stderr: read("stderr").unwrap(),
             json: read("results/summary.json")
                 .or_else(|| read("results/smoke/summary.json"))
                 .or_else(|| read("results/duet.json"))
                 .or_else(|| read("results/capacity.json")),
-            text: read("results/summary.txt").or_else(|| read("results/smoke/summary.txt")),
+            text: read("results/summary.txt").or_else(|| read("results/smoke/summary.txt")).map(|text| unfolded(&text)),
         }
     }
 }
@@ -332,6 +332,11 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Joins the lines that a summary breaks to fit its columns.
+fn unfolded(text: &str) -> String {
+    text.replace("\n               ", " ")
 }
 
 /// The output and the files of a run.

@@ -21,3 +21,4 @@ pub mod runs;
 pub mod stand_in;
 pub mod summary;
 pub mod turn;
+pub mod webdriver;

@@ -23,6 +23,8 @@ pub enum Program {
     /// OpenSSL 3.5, within Node.js.
     Openssl35,
     Browser,
+    /// A browser that a test drives.
+    WebDriver,
     /// f5-sdk and bigrest, in Python.
     F5Clients,
     Pebble,
@@ -64,6 +66,10 @@ impl Program {
             Self::Certbot => Self::lack_of_tool("certbot"),
             Self::Lego => Self::lack_of_tool("lego"),
             Self::Namespace => Self::lack_of_namespace(),
+            Self::WebDriver => {
+                let version = Command::new("chromedriver").arg("--version").output();
+                version.err().map(|error| format!("chromedriver: {error} (install chromium-driver)"))
+            }
             Self::Browser => Browser::find().is_none().then(|| "chromium not found (install chromium)".to_owned()),
         }
     }

@@ -592,7 +592,7 @@ fn surplus_evidence_groups_cause_no_panic() {
     let mut summary = serde_json::to_value(Made::default().summary()).unwrap();
     let twice = [0, 0].map(|index| summary["evidence"][index].clone());
     summary["evidence"] = twice.to_vec().into();
-    let side = Side::of(&[("it".to_owned(), serde_json::from_value(summary).unwrap())]).unwrap();
+    let side = Side::of(&[("it".to_owned(), serde_json::from_value::<Summary>(summary).unwrap())]).unwrap();
     assert!(side.measures.contains_key("database/group_2/sql_calls_per_answer"));
 }
 

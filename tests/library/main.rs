@@ -18,6 +18,7 @@ mod html;
 mod interop;
 mod journeys;
 mod kubernetes;
+mod live;
 mod markdown;
 mod pebble;
 mod power;

@@ -137,7 +137,7 @@ fn a_certctl_is_started_loaded_and_removed() {
     for text in [&finished.stdout, finished.text.as_ref().unwrap()] {
         assert!(text.contains(&format!("binary of SHA-256 {}\n", stand_in.sha256())), "{text}");
         assert!(text.contains(&format!("migrations of SHA-256 {}\n", stand_in.migrations_sha256())), "{text}");
-        assert!(text.contains("network: loopback alone; settings: CERTCTL_ACME_SERVER_ENABLED=true "), "{text}");
+        assert!(text.contains("network: loopback alone; settings: CERTCTL_ACME_SERVER_ENABLED=true\n"), "{text}");
     }
     assert_closed(&fs::read_to_string(&report).unwrap());
 }

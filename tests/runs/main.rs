@@ -20,6 +20,7 @@ mod files;
 mod fleet;
 mod foreign_text;
 mod job_drain;
+mod live;
 mod machine;
 mod peers;
 mod preflight;

@@ -56,14 +56,14 @@ fn each_step_of_a_rate_has_its_results() {
         column(results, "response").into_iter().map(|response| !response[field].is_null()).collect()
     };
     assert_eq!((stated("p50_us"), stated("p95_us")), (vec![true, true, false], vec![false; 3]));
-    let head = "window, s  planned/s  scheduled  sent  errors  achieved/s  p50 ms  p95 ms  p99 ms\n";
+    let head = "window, s  planned/s  scheduled  sent  errors   ok/s  p50 ms  p95 ms  p99 ms\n";
     let text = finished.text.as_ref().unwrap();
     assert!(
-        text.contains(head) && text.contains("\n0 to 1     50                50    50       0        50.0"),
+        text.contains(head) && text.contains("\n0 to 1     50                50    50       0   50.0"),
         "{text}"
     );
     assert!(
-        text.contains("\n2 to 3     10                10    10       0        10.0       –       –       –\n"),
+        text.contains("\n2 to 3     10                10    10       0   10.0       –       –       –\n"),
         "{text}"
     );
     assert!(text.contains("open, constant step:50/s,150/s,10/s (mean 70/s), 50 connections"), "{text}");
@@ -113,7 +113,7 @@ fn assert_reported(summary: &str) {
         fs::read_to_string(folder.path().join("out")).unwrap()
     };
     let markdown = report("markdown");
-    let head = "| window, s | planned/s | scheduled | sent | errors | achieved/s | p50 ms | p95 ms | p99 ms |\n";
+    let head = "| window, s | planned/s | scheduled | sent | errors | ok/s | p50 ms | p95 ms | p99 ms |\n";
     assert!(markdown.contains("**Segments of agent\\_storm**\n") || markdown.contains("**Segments of agent_storm**\n"));
     assert!(
         markdown.contains(head) && markdown.contains("\n| 2 to 3 | 10 | 10 | 10 | 0 | 10.0 | – | – | – |\n"),

@@ -16,6 +16,7 @@ use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::sleep;
 use crate::files;
+use crate::live::Live;
 use crate::load::cut::{Cut, ErrorLimit, RunLimits};
 use crate::load::rate::Rate;
 use crate::load::runtime::runtime;
@@ -47,6 +48,8 @@ pub(super) struct Seeker<'a, B: Bench> {
     pub(super) system: &'a SystemOf<B>,
     /// The certctl of the system.
     pub(super) certctl: &'a CheckedCertctl,
+    /// The view of each point.
+    pub(super) live: Live,
     /// Ends the search once set.
     pub(super) stop: Arc<AtomicBool>,
     /// The arrivals in flight above which a point ends, if the user has chosen.
@@ -216,6 +219,7 @@ impl<B: Bench> Seeker<'_, B> {
             cut: Cut::new(limits),
             crew: None,
             keep: &|_| {},
+            live: Some(&self.live),
         };
         let summary = session.run(about)?;
         if self.is_stopped() {

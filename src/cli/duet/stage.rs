@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::evidence::Evidence;
 use crate::evidence::meter::MachineMeter;
 use crate::files;
+use crate::live::Live;
 use crate::load::cut::Cut;
 use crate::load::plan::DuetSide;
 use crate::load::run::Control;
@@ -29,7 +30,6 @@ use crate::measure::machine_use::MachineUse;
 use crate::measure::validity::{self, Invalid};
 use crate::provision::port::{self, is_port_conflict};
 use crate::report::duet as report;
-use crate::report::live::Live;
 use crate::run::{self, BoundWorkload};
 use crate::scenario::need::Need;
 use crate::summary::plan::PlanFacts;
@@ -53,6 +53,8 @@ pub(super) struct Stage<'a, B: Bench> {
     /// Ends the duet once set; `None` before the first block.
     pub(super) stop: Option<Arc<AtomicBool>>,
     pub(super) cut: Cut,
+    /// The view of each block.
+    pub(super) live: Live,
     /// The reasons so far for which nothing may be concluded.
     pub(super) reasons: Vec<String>,
     pub(super) result: Duet,
@@ -267,7 +269,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             Sides::try_make(|side| MachineMeter::start(systems.of(side).addresses(), control.progress.clone()))?;
         let workloads: Vec<BoundWorkload> = order.into_iter().flat_map(|side| group.of(side).clone()).collect();
         let mut measurements = {
-            let _live = Live::start(control.progress.clone(), workloads.iter().map(|bound| &bound.workload.plan));
+            let _watching = self.live.watch(control.progress.clone(), workloads.iter().map(|bound| &bound.workload));
             run::run(&workloads, &[Shard::WHOLE], &control)?
         };
         let second = measurements.split_off(group.of(order[0]).len());

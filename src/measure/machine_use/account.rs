@@ -162,6 +162,12 @@ impl Account {
         }
     }
 
+    /// Returns the use between the last two readings, with the number of processors that are watched.
+    pub fn latest(&self) -> Option<(CpuUse, u32)> {
+        let (_, sample) = self.samples.last()?;
+        Some((sample.cpu, self.last.as_ref()?.processors.count))
+    }
+
     /// Returns the CPU time of processes between two readings. The time of a process that has ended may be in the
     /// account of the parent that waited for it, together with the part that was counted already.
     fn used(&self, before: &[Process], now: &[Process]) -> Used {

@@ -7,7 +7,7 @@ use crate::measure::machine_use::{MachineSample, MachineUse};
 use crate::report::machine_use::{owners, statements};
 
 /// The colours of the owners, in their order.
-const INKS: [Ink; 6] = [Ink::Phase(0), Ink::Phase(3), Ink::Phase(1), Ink::Phase(5), Ink::Phase(6), Ink::Phase(4)];
+pub const INKS: [Ink; 6] = [Ink::Phase(0), Ink::Phase(3), Ink::Phase(1), Ink::Phase(5), Ink::Phase(6), Ink::Phase(4)];
 
 /// Builds the chart below one whose seconds are on `x` and whose background is `bands`; `None` without a sample to
 /// draw. On that axis the window of `used` begins at `window_at`.

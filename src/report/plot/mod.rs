@@ -9,3 +9,4 @@ pub mod phases;
 pub mod rates;
 pub mod seconds;
 pub mod ticks;
+pub mod waits;
