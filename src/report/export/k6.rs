@@ -25,7 +25,7 @@ struct Metrics(Map<String, Value>);
 pub fn render(summary: &Summary) -> Result<String> {
     let mut metrics = Metrics::default();
     for (plan, results) in summary.measured() {
-        metrics.of_workload(plan, results);
+        metrics.of_workload(&tag(summary, &plan.name), plan, results);
     }
     metrics.of_run(summary)?;
     for threshold in &summary.thresholds {
@@ -36,12 +36,19 @@ pub fn render(summary: &Summary) -> Result<String> {
     Ok(format!("{whole:#}\n"))
 }
 
-/// Names a metric's part of one workload, by the tag that certctl's scripts for k6 gave it.
-fn tagged(metric: &str, workload: &str) -> String {
+/// Returns the tag that certctl's scripts for k6 gave a workload: that of its daemon, or its name; the run's if there is
+/// no other.
+fn tag(summary: &Summary, workload: &str) -> String {
     match workload.strip_suffix("_handshake") {
-        Some(daemon) => format!("{metric}{{target_type:{daemon}}}"),
-        None => format!("{metric}{{scenario:{workload}}}"),
+        Some(daemon) => format!("target_type:{daemon}"),
+        None if summary.workloads.len() == 1 => format!("scenario:{}", summary.about.scenario),
+        None => format!("scenario:{workload}"),
     }
+}
+
+/// Names a metric's part of one workload.
+fn tagged(metric: &str, tag: &str) -> String {
+    format!("{metric}{{{tag}}}")
 }
 
 /// Names the metric of a workload's response time: an arrival that begins a journey is an iteration, every other one a
@@ -51,13 +58,13 @@ fn duration(results: &WorkloadResults) -> &'static str {
 }
 
 /// Names the metric of a step's response time, as certctl's scripts for k6 did for ACME.
-fn of_step(workload: &str, step: &str, results: &WorkloadResults) -> String {
-    match (workload.starts_with("acme_"), step) {
+fn of_step(tag: &str, step: &str, results: &WorkloadResults) -> String {
+    match (tag.starts_with("scenario:acme_"), step) {
         // Their one request for renewal information had the id of no certificate.
         (true, "renewal_info_unknown") => "acme_renewal_info_duration".to_owned(),
         (true, _) => format!("acme_{step}_duration"),
-        (false, _) if results.began_journeys() => format!("group_duration{{scenario:{workload},group:::{step}}}"),
-        (false, _) => format!("http_req_duration{{scenario:{workload},name:{step}}}"),
+        (false, _) if results.began_journeys() => format!("group_duration{{{tag},group:::{step}}}"),
+        (false, _) => format!("http_req_duration{{{tag},name:{step}}}"),
     }
 }
 
@@ -80,18 +87,17 @@ fn iterations(plan: &PlanFacts, results: &WorkloadResults) -> u64 {
 }
 
 impl Metrics {
-    fn of_workload(&mut self, plan: &PlanFacts, results: &WorkloadResults) {
-        let name = &plan.name;
-        self.trend(tagged(duration(results), name), &results.latency.response);
+    fn of_workload(&mut self, tag: &str, plan: &PlanFacts, results: &WorkloadResults) {
+        self.trend(tagged(duration(results), tag), &results.latency.response);
         for step in &results.steps {
-            self.trend(of_step(name, &step.name, results), &step.response);
+            self.trend(of_step(tag, &step.name, results), &step.response);
         }
         let (seconds, (_, right)) = (Some(results.arrivals.measured_s), sent_and_right(&results.outcomes));
         if !results.began_journeys() {
-            self.counter(tagged("http_reqs", name), results.arrivals.started, seconds);
-            self.failed(tagged("http_req_failed", name), results.arrivals.scheduled, right);
+            self.counter(tagged("http_reqs", tag), results.arrivals.started, seconds);
+            self.failed(tagged("http_req_failed", tag), results.arrivals.scheduled, right);
         }
-        self.counter(tagged("iterations", name), iterations(plan, results), seconds);
+        self.counter(tagged("iterations", tag), iterations(plan, results), seconds);
     }
 
     /// Adds the metrics of all workloads together. Rates are left out where there are several: these may have run one
@@ -196,7 +202,7 @@ fn expressed(summary: &Summary, threshold: &ThresholdFacts) -> Option<(String, S
             _ => return None,
         };
         let metric = match &threshold.workload {
-            Some(workload) if metric == "http_req_failed" => tagged(&metric, workload),
+            Some(workload) if metric == "http_req_failed" => tagged(&metric, &tag(summary, workload)),
             _ => metric,
         };
         return Some((metric, format!("rate<{limit}")));
@@ -205,9 +211,10 @@ fn expressed(summary: &Summary, threshold: &ThresholdFacts) -> Option<(String, S
         Some(workload) => summary.measured_named(workload)?,
         None => summary.measured().next()?,
     };
+    let tag = tag(summary, &plan.name);
     let metric = match &threshold.step {
-        Some(step) => of_step(&plan.name, step, results),
-        None => tagged(duration(results), &plan.name),
+        Some(step) => of_step(&tag, step, results),
+        None => tagged(duration(results), &tag),
     };
     let quantile = threshold.quantile.as_deref()?.strip_prefix('p')?;
     Some((metric, format!("p({quantile})<{limit}")))
