@@ -174,7 +174,8 @@ fn boundary_before(text: &str, at: usize) -> usize {
 }
 
 /// Reports whether a character is invisible: it moves the cursor, changes the direction or the look of others, or has
-/// no width (Unicode's categories Cc, Cf, Zl, Zp and Co, and blanks that are no spaces).
+/// no width (Unicode's categories Cc, Cf, Zl, Zp and Co, blanks that are no spaces, and two code points that are no
+/// characters and that XML forbids).
 pub fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
@@ -182,7 +183,7 @@ pub fn is_hidden(letter: char) -> bool {
             | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
             | '\u{e000}'..='\u{f8ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{fffe}'..='\u{ffff}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{10ffff}')
 }
 

@@ -30,7 +30,7 @@
 //! | [`shard`] | the parts of a run that several processes or machines play, and their merge |
 //! | [`duet`] | two systems at once, paired arrivals, one verdict |
 //! | [`capacity`] | the search for the highest rate within the thresholds |
-//! | [`report`] | results as text, JSON, Markdown and HTML |
+//! | [`report`] | results as text, JSON, Markdown and HTML, and in the formats of other tools |
 //! | [`live`] | the view of a run while it goes on: a line, a page, metrics |
 //! | [`handshake`] | benchmarks of TLS handshakes alone |
 //! | [`cli`] | flags, and one file for each command |

@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-use certctl_bench::cli::{bless, capacity, compare, doctor, duet, exit, merge, report, seed, shard, signals, splice};
+use certctl_bench::cli::{
+    bless, capacity, compare, doctor, duet, exit, export, merge, report, seed, shard, signals, splice,
+};
 use certctl_bench::load::limits::allow_threads;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -41,6 +43,8 @@ enum Verb {
     Merge(merge::MergeFlags),
     /// Report the results of runs: as text, as Markdown for a pull request, or as an HTML file with figures.
     Report(report::ReportFlags),
+    /// Export a run to a format of another tool.
+    Export(export::ExportFlags),
     /// Renew the tables of documents from committed baselines.
     Splice(splice::SpliceFlags),
 }
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Verb::Shard(flags) => shard::run(*flags),
         Verb::Merge(flags) => merge::run(&flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
+        Verb::Export(flags) => export::run(&flags).map(|()| 0),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
     };
     match done {

@@ -178,11 +178,6 @@ fn short_name(observation: &ObservationFacts) -> &str {
     observation.name.split(',').next().unwrap_or_default()
 }
 
-/// Reports whether arrivals began journeys: these come to more than one step each, where other arrivals are one each.
-fn began_journeys(results: &WorkloadResults) -> bool {
-    results.steps.iter().fold(0, |sum: u64, step| sum.saturating_add(step.scheduled)) > results.arrivals.scheduled
-}
-
 /// Adds the counts of handshakes, per handshake.
 fn of_handshakes(readings: &mut Readings, group: &str, handshakes: &HandshakeFacts) {
     let mut add = |measure: &str, value| readings.insert(format!("{group}_{measure}_per_handshake"), value);
@@ -269,7 +264,7 @@ fn of_evidence(
     let users = plans.filter(|plan| plan.model == LoadModel::Closed && plan.rounds.is_none()).map(|plan| plan.clients);
     let results = || workloads.iter().filter_map(|workload| workload.results.as_ref());
     let observations = || results().flat_map(|results| &results.observations);
-    let of_journeys = if results().any(began_journeys) { JOURNEYS_VARY } else { 0.0 };
+    let of_journeys = if results().any(WorkloadResults::began_journeys) { JOURNEYS_VARY } else { 0.0 };
     let of_caches = if observations().any(|one| one.name.starts_with(REVOKED)) { CACHES_VARY } else { 0.0 };
     let tolerance = background.max(users.sum::<u64>() as f64 / answers).max(of_journeys).max(of_caches);
     // The work of a drain is fixed, and the longer it takes, the more heartbeats there are beside it.

@@ -61,12 +61,19 @@ pub fn baseline(path: &Path) -> Result<Baseline> {
 /// # Errors
 /// If one cannot be read, or is no summary.
 pub fn summaries(paths: &[PathBuf]) -> Result<Vec<(String, Summary)>> {
-    let read_one = |path: &PathBuf| match read(path)? {
-        Content::Run(summary) => Ok((files::shown(path), *summary)),
+    paths.iter().map(|path| Ok((files::shown(path), summary(path)?))).collect()
+}
+
+/// Reads the summary of a run.
+///
+/// # Errors
+/// If it cannot be read, or is no summary.
+pub fn summary(path: &Path) -> Result<Summary> {
+    match read(path)? {
+        Content::Run(summary) => Ok(*summary),
         Content::Baseline(_) => Err(Error::usage(format!("{} is a baseline, not a run's summary", files::shown(path)))
             .with_hint("give the summary.json of runs")),
-    };
-    paths.iter().map(read_one).collect()
+    }
 }
 
 fn read(path: &Path) -> Result<Content> {

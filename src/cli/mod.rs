@@ -18,6 +18,7 @@ pub mod doctor;
 pub mod duet;
 mod elsewhere;
 pub mod exit;
+pub mod export;
 mod hand_over;
 pub mod handshake_bench;
 pub mod job_drain_flags;

@@ -75,6 +75,17 @@ pub struct Distribution {
     histogram: Histogram<u64>,
 }
 
+/// The layout of a histogram, as HdrHistogram names its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The significant decimal digits to which it keeps values.
+    pub digits: usize,
+    /// The number of its buckets, each of which covers twice the range of the one before it.
+    pub buckets: u64,
+    /// The number of counters in a bucket.
+    pub sub_buckets: u64,
+}
+
 impl Default for Distribution {
     fn default() -> Self {
         // The arguments are constants within the library's bounds.
@@ -123,6 +134,28 @@ impl Distribution {
     /// Returns the arithmetic mean in nanoseconds.
     pub fn mean_ns(&self) -> Option<f64> {
         (self.count() > 0).then(|| self.histogram.mean())
+    }
+
+    /// Returns the standard deviation in nanoseconds, of the whole and not of a sample.
+    pub fn deviation_ns(&self) -> Option<f64> {
+        (self.count() > 0).then(|| self.histogram.stdev())
+    }
+
+    /// Returns the recorded durations, rising: the longest in nanoseconds that the histogram does not distinguish from
+    /// the samples, and their number.
+    pub fn recorded_ns(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value()))
+    }
+
+    /// Returns the layout of the histogram.
+    pub fn layout(&self) -> Layout {
+        let (buckets, counters) = (u64::from(self.histogram.buckets()), self.histogram.distinct_values() as u64);
+        Layout {
+            digits: usize::from(self.histogram.sigfig()),
+            buckets,
+            // The first bucket has all of its counters, each other one the upper half.
+            sub_buckets: counters * 2 / (buckets + 1),
+        }
     }
 
     /// Adds the samples of another distribution.

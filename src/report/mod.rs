@@ -1,4 +1,5 @@
-//! Reports: the summary as JSON, the system's evidence, and reports of one run or several as text, Markdown and HTML.
+//! Reports: the summary as JSON, the system's evidence, and reports of one run or several as text, Markdown and HTML; and
+//! runs in the formats of other tools.
 
 pub mod bars;
 pub mod capacity;
@@ -8,6 +9,7 @@ mod comparison_text;
 pub mod duet;
 pub mod escape;
 pub mod evidence;
+pub mod export;
 pub mod headline;
 pub mod html;
 pub mod machine_use;

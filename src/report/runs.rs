@@ -126,8 +126,7 @@ impl LoadedRun {
     /// # Errors
     /// If it is damaged (a usage error).
     pub fn distribution(&self, facts: &DistributionFacts) -> Result<Distribution> {
-        let Some(hdr) = &facts.hdr_ns else { return Ok(Distribution::default()) };
-        Distribution::from_base64(hdr).map_err(|error| {
+        facts.distribution().map_err(|error| {
             Error::usage(format!("{} is damaged: {}", self.file, error.what()))
                 .with_hint("give an unedited summary.json of a run")
         })

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::measure::generator::GeneratorUse;
 use crate::measure::observation::{self, Observation};
 use crate::measure::recorder::Handshakes;
@@ -562,7 +563,16 @@ impl SpreadFacts {
 }
 
 impl DistributionFacts {
-    pub(super) fn of(distribution: &Distribution) -> Self {
+    /// Reads its histogram; empty where there is none.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn distribution(&self) -> Result<Distribution> {
+        self.hdr_ns.as_deref().map_or_else(|| Ok(Distribution::default()), Distribution::from_base64)
+    }
+
+    /// Describes a distribution.
+    pub fn of(distribution: &Distribution) -> Self {
         if distribution.count() == 0 {
             return Self::default();
         }

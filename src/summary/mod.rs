@@ -275,6 +275,12 @@ fn connector_tier(plans: &[PlanFacts], parts: &[WorkloadPart]) -> BTreeMap<Strin
 }
 
 impl WorkloadResults {
+    /// Reports whether arrivals began journeys: these come to more than one step each, where other arrivals are one
+    /// each.
+    pub fn began_journeys(&self) -> bool {
+        self.steps.iter().fold(0, |sum: u64, step| sum.saturating_add(step.scheduled)) > self.arrivals.scheduled
+    }
+
     fn of(part: &WorkloadPart) -> Self {
         let measurement = &part.measurement;
         Self {

@@ -33,6 +33,12 @@ pub enum Program {
     Certbot,
     /// An ACME client on lego's library, in Go.
     Lego,
+    /// Readers of exports in Python.
+    Readers,
+    /// HdrHistogram, in Java.
+    HdrHistogram,
+    /// Prometheus's checker.
+    Promtool,
     /// A network namespace, which a kernel may forbid.
     Namespace,
 }
@@ -65,6 +71,9 @@ impl Program {
             Self::StepCa => Self::lack_of_tool("step-ca"),
             Self::Certbot => Self::lack_of_tool("certbot"),
             Self::Lego => Self::lack_of_tool("lego"),
+            Self::Readers => Self::lack_of_tool("readers"),
+            Self::HdrHistogram => Self::lack_of_java().or_else(|| Self::lack_of_reader("HdrHistogram.jar")),
+            Self::Promtool => Self::lack_of_reader("promtool"),
             Self::Namespace => Self::lack_of_namespace(),
             Self::WebDriver => {
                 let version = Command::new("chromedriver").arg("--version").output();
@@ -81,6 +90,17 @@ impl Program {
         let stderr = String::from_utf8(output.stderr).unwrap();
         let refused = stderr.strip_prefix("error: ").filter(|text| text.starts_with("making a network namespace"));
         refused.map(|text| text.replace("\nhint:", ";"))
+    }
+
+    fn lack_of_java() -> Option<String> {
+        let version = Command::new("java").arg("-version").output();
+        version.err().map(|error| format!("java: {error} (install Java 11 or newer)"))
+    }
+
+    /// Looks for a program that is installed with the readers.
+    fn lack_of_reader(file: &str) -> Option<String> {
+        let found = tools().join("readers").join(file).is_file();
+        (!found).then(|| format!("{file} not found (./test installs it: tests/install/readers)"))
     }
 
     /// Looks for the note that each installer leaves of its installation.

@@ -57,14 +57,15 @@ fn run_suite(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, St
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
-/// Returns the reports of a run, as text, Markdown and HTML.
+/// Returns the reports of a run, as text, Markdown and HTML, and its exports.
 fn reports(finished: &Finished) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("summary.json"), finished.json.as_ref().unwrap()).unwrap();
     let (run, html) = (folder.path().to_str().unwrap(), folder.path().join("report.html"));
     let mut reports = Vec::new();
-    for format in ["text", "markdown"] {
-        let (code, text) = run_suite(&["report", run, "--format", format], &[]);
+    let exports = ["hlog", "csv", "openmetrics", "k6-summary", "junit"].map(|format| ("export", format));
+    for (verb, format) in [("report", "text"), ("report", "markdown")].into_iter().chain(exports) {
+        let (code, text) = run_suite(&[verb, run, "--format", format], &[]);
         assert_eq!(code, Some(0), "{text}");
         reports.push(text);
     }
