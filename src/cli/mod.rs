@@ -9,6 +9,7 @@ mod bench_load;
 pub mod bless;
 pub mod bulk_renewal_flags;
 pub mod capacity;
+pub mod collector;
 pub mod common_flags;
 pub mod compare;
 pub mod connector_tier_flags;

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use certctl_bench::measure::{Distribution, Measurement, Outcome, Quantile};
 use certctl_bench::report::export::hgrm::Choice;
-use certctl_bench::report::export::{csv, hgrm, hlog, junit, k6, openmetrics};
+use certctl_bench::report::export::{csv, hgrm, hlog, junit, k6, openmetrics, otlp};
 use certctl_bench::summary::facts::{DistributionFacts, StepFacts, ThresholdFacts, Unit};
 use certctl_bench::summary::{Summary, WorkloadResults};
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ fn threshold(name: &str, unit: Unit, limit: f64, measured: Option<f64>) -> Thres
 }
 
 /// Writes an export into a folder of its own.
-fn saved(text: &str) -> (TempDir, String) {
+fn saved(text: impl AsRef<[u8]>) -> (TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("export");
     fs::write(&file, text).unwrap();
@@ -99,7 +99,7 @@ fn stdout_of(output: Output) -> String {
 
 /// Returns what a reader in Python makes of an export.
 #[track_caller]
-fn read_by_python(kind: &str, text: &str) -> Value {
+fn read_by_python(kind: &str, text: impl AsRef<[u8]>) -> Value {
     let (_folder, file) = saved(text);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/read.py");
     let output = Command::new(tools().join("readers/python/bin/python"))
@@ -631,5 +631,113 @@ fn a_wrong_use_of_the_verb_is_named_with_a_hint() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]), "{arguments}: {stderr}");
         assert!(stderr.contains(message), "{arguments}: {stderr}");
+    }
+}
+
+/// Returns the metric of this name.
+fn metric<'r>(request: &'r Value, name: &str) -> &'r Value {
+    let metrics = request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap();
+    metrics.iter().find(|metric| metric["name"] == name).unwrap_or_else(|| panic!("no {name}: {request:#}"))
+}
+
+#[test]
+fn a_collectors_protocol_has_all_samples() {
+    needs!(Readers);
+    let run = several();
+    let read = read_by_python("otlp", otlp::render(&run).unwrap());
+    let points = metric(&read, "certctl_bench.response_time")["exponentialHistogram"]["dataPoints"].as_array().unwrap();
+    // Two workloads, and the two steps of one of them.
+    assert_eq!(points.len(), 4, "{points:#?}");
+    for (point, facts) in points.iter().zip([&run.workloads[0], &run.workloads[1]].map(|one| {
+        let results = one.results.as_ref().unwrap();
+        &results.latency.response
+    })) {
+        let samples = facts.distribution().unwrap();
+        let counts: Vec<u64> =
+            point["positive"]["bucketCounts"].as_array().unwrap().iter().map(|count| number(count)).collect();
+        assert_eq!((number(&point["count"]), counts.iter().sum::<u64>()), (samples.count(), samples.count()));
+        // The median lies in the bucket of its rank: base 2^(1/32), from the offset on.
+        let (offset, mut below) = (point["positive"]["offset"].as_i64().unwrap(), 0);
+        let at = counts.iter().position(|count| {
+            below += count;
+            below * 2 >= samples.count()
+        });
+        let bound = |index: i64| 2_f64.powf(index as f64 / 32.0);
+        let median_s = samples.value_ns(0.5) as f64 / 1e9;
+        let index = offset + at.unwrap() as i64;
+        assert!(bound(index) < median_s * 1.001 && median_s <= bound(index + 1) * 1.001, "{median_s}: {index}");
+    }
+    let arrivals = &metric(&read, "certctl_bench.arrivals")["sum"];
+    assert_eq!(arrivals["aggregationTemporality"], "AGGREGATION_TEMPORALITY_DELTA");
+    let resource = read["resourceMetrics"][0]["resource"]["attributes"].as_array().unwrap();
+    let named = |key: &str| resource.iter().find(|one| one["key"] == key).unwrap()["value"]["stringValue"].clone();
+    assert_eq!(
+        (named("service.name"), named("certctl_bench.scenario")),
+        ("certctl-bench".into(), "agent_storm".into())
+    );
+}
+
+/// Returns a count, which JSON of protobuf has as text.
+fn number(value: &Value) -> u64 {
+    value.as_str().and_then(|text| text.parse().ok()).or_else(|| value.as_u64()).unwrap()
+}
+
+/// Answers one request with these bytes, and returns what it was sent.
+fn receiver(answer: &'static [u8]) -> (String, std::thread::JoinHandle<Vec<u8>>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let taken = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut sent = Vec::new();
+        loop {
+            let mut bytes = [0; 4_096];
+            let count = stream.read(&mut bytes).unwrap();
+            sent.extend_from_slice(&bytes[..count]);
+            let text = String::from_utf8_lossy(&sent);
+            let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.split("Content-Length: ").nth(1).unwrap().lines().next().unwrap();
+            if sent.len() == head.len() + 4 + length.parse::<usize>().unwrap() {
+                break;
+            }
+        }
+        stream.write_all(answer).unwrap();
+        sent
+    });
+    (url, taken)
+}
+
+#[test]
+fn a_run_is_sent_to_a_collector() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::common::runs::save(&summary(right(), 2_000), folder.path());
+    let send = |url: &str| {
+        let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
+        command
+            .args(["export", folder.path().to_str().unwrap(), "--format", "otlp", "--endpoint", url])
+            .output()
+            .unwrap()
+    };
+    let (url, taken) = receiver(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(send(&url).status.code(), Some(0));
+    let sent = taken.join().unwrap();
+    let request = otlp::render(&summary(right(), 2_000)).unwrap();
+    assert!(sent.starts_with(b"POST /v1/metrics HTTP/1.1\r\n"));
+    assert!(sent.len() > request.len() && String::from_utf8_lossy(&sent).contains("application/x-protobuf"));
+    // What a collector refuses, all of it or a part, is an error that says so.
+    for (answer, words) in [
+        (&b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..], "it answered with status 503"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\x0a\x07\x08\x03\x12\x03bad", "it rejected 3 points: bad"),
+        (b"nonsense\r\n\r\n", "sending the run to http://127.0.0.1:"),
+    ] {
+        let (url, taken) = receiver(answer);
+        let output = send(&url);
+        taken.join().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    for url in ["https://127.0.0.1:4318", "http://127.0.0.1", "http://user@127.0.0.1:4318"] {
+        assert_eq!(send(url).status.code(), Some(2), "{url}");
     }
 }

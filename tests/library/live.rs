@@ -262,17 +262,17 @@ fn metrics_count_what_was_counted() {
     let mut metrics = String::new();
     until("the counts are served", || {
         metrics = served.get("/metrics");
-        metrics.contains("certctl_bench_answers_total{outcome=\"ok\"} 500\n")
+        metrics.contains("certctl_bench_arrivals_total{outcome=\"ok\"} 500\n")
     });
     let values: BTreeMap<&str, &str> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
     for (name, value) in [
-        ("certctl_bench_answers_total{outcome=\"not_ok\"}", "2"),
+        ("certctl_bench_arrivals_total{outcome=\"not_ok\"}", "2"),
         ("certctl_bench_run_info{scenario=\"agent_storm\"}", "1"),
-        ("certctl_bench_stage{certctl_bench_stage=\"measuring\"}", "1"),
-        ("certctl_bench_stage{certctl_bench_stage=\"warm-up\"}", "0"),
-        ("certctl_bench_response_seconds_count", "500"),
-        ("certctl_bench_response_seconds_bucket{le=\"0.004096\"}", "500"),
-        ("certctl_bench_lag_seconds_bucket{le=\"+Inf\"}", "500"),
+        ("certctl_bench_stage{stage=\"measuring\"}", "1"),
+        ("certctl_bench_stage{stage=\"warm-up\"}", "0"),
+        ("certctl_bench_live_response_seconds_count", "500"),
+        ("certctl_bench_live_response_seconds_bucket{le=\"0.004096\"}", "500"),
+        ("certctl_bench_live_lag_seconds_bucket{le=\"+Inf\"}", "500"),
     ] {
         assert_eq!(values.get(name), Some(&value), "{name}: {metrics}");
     }

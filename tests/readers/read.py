@@ -1,6 +1,6 @@
 """Reads exports of certctl-bench with other people's readers, and prints what they read as JSON.
 
-    read.py hlog|openmetrics|junit|csv FILE
+    read.py hlog|openmetrics|junit|csv|otlp FILE
 """
 
 import csv
@@ -77,7 +77,15 @@ def csv_(path):
         return list(csv.DictReader(file, strict=True))
 
 
+def otlp(path):
+    from google.protobuf.json_format import MessageToDict
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    with open(path, "rb") as file:
+        return MessageToDict(ExportMetricsServiceRequest.FromString(file.read()))
+
+
 if __name__ == "__main__":
     kind, path = sys.argv[1:]
-    read = {"hlog": hlog, "openmetrics": openmetrics, "junit": junit, "csv": csv_}[kind]
+    read = {"hlog": hlog, "openmetrics": openmetrics, "junit": junit, "csv": csv_, "otlp": otlp}[kind]
     json.dump(read(path), sys.stdout)

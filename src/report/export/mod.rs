@@ -6,6 +6,7 @@ pub mod hlog;
 pub mod junit;
 pub mod k6;
 pub mod openmetrics;
+pub mod otlp;
 
 use crate::summary::WorkloadResults;
 use crate::summary::facts::{DistributionFacts, StepFacts};
