@@ -99,7 +99,7 @@ fn stdout_of(output: Output) -> String {
 
 /// Returns what a reader in Python makes of an export.
 #[track_caller]
-fn read_by_python(kind: &str, text: impl AsRef<[u8]>) -> Value {
+pub fn read_by_python(kind: &str, text: impl AsRef<[u8]>) -> Value {
     let (_folder, file) = saved(text);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/read.py");
     let output = Command::new(tools().join("readers/python/bin/python"))
@@ -620,7 +620,7 @@ fn a_wrong_use_of_the_verb_is_named_with_a_hint() {
     let folder = saved_run(&several());
     for (arguments, message) in [
         (".", "--format"),
-        (". --format har", "[possible values: hgrm, hlog, csv, openmetrics, k6-summary, junit]"),
+        (". --format har", "[possible values: hgrm, hlog, csv, openmetrics, k6-summary, junit, otlp]"),
         ("absent --format csv", "error: reading absent: "),
         (". --format csv --step page", "error: --step applies only to --format hgrm\nhint: leave --step out"),
         (". --format hgrm", "error: the run has 2 workloads\nhint: choose one with --workload: agent_storm,"),

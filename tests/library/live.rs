@@ -18,6 +18,7 @@ use certctl_bench::measure::{Outcome, Quantile};
 use certctl_bench::run::Workload;
 use serde_json::Value;
 
+use super::export::read_by_python;
 use super::html::assert_well_formed;
 use crate::common::browser::Browser;
 use crate::common::made_up::plan;
@@ -276,6 +277,33 @@ fn metrics_count_what_was_counted() {
     ] {
         assert_eq!(values.get(name), Some(&value), "{name}: {metrics}");
     }
+}
+
+#[test]
+fn prometheus_reads_the_metrics_of_a_run() {
+    needs!(Readers);
+    let served = Served::start(false);
+    let _watching = served.watch();
+    served.progress.enter(Stage::Measuring);
+    served.progress.observe_machine(CpuUse { system: Some(0.5), idle: 1.5, ..CpuUse::default() }, 2);
+    served.progress.observe_backends([("waiting_lock".to_owned(), 3)].into());
+    play(&served.progress, 3_000, 2);
+    let mut body = String::new();
+    until("the counts are served", || {
+        let answer = served.get("/metrics");
+        body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        body.contains("_count 500\n")
+    });
+    let families = read_by_python("openmetrics", &body);
+    let family = |name: &str| {
+        let mut found = families.as_array().unwrap().iter().filter(|family| family["name"] == name);
+        found.next().unwrap_or_else(|| panic!("no {name}: {families:#}")).clone()
+    };
+    assert_eq!(family("certctl_bench_live_response_seconds")["type"], "histogram");
+    assert_eq!(family("certctl_bench_live_response_seconds")["unit"], "seconds");
+    assert_eq!(family("certctl_bench_arrivals")["type"], "counter");
+    let backends = family("certctl_bench_database_backends");
+    assert_eq!(backends["samples"][0]["labels"]["state"], "waiting_lock");
 }
 
 #[test]

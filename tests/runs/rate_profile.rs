@@ -58,10 +58,7 @@ fn each_step_of_a_rate_has_its_results() {
     assert_eq!((stated("p50_us"), stated("p95_us")), (vec![true, true, false], vec![false; 3]));
     let head = "window, s  planned/s  scheduled  sent  errors   ok/s  p50 ms  p95 ms  p99 ms\n";
     let text = finished.text.as_ref().unwrap();
-    assert!(
-        text.contains(head) && text.contains("\n0 to 1     50                50    50       0   50.0"),
-        "{text}"
-    );
+    assert!(text.contains(head) && text.contains("\n0 to 1     50                50    50       0   50.0"), "{text}");
     assert!(
         text.contains("\n2 to 3     10                10    10       0   10.0       –       –       –\n"),
         "{text}"
