@@ -38,7 +38,7 @@ impl Drop for Priority {
 }
 
 fn set(policy: libc::c_int, priority: libc::c_int) -> bool {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: 0 is the calling thread, and `parameters` outlives the call.
-    unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
+    // The system call itself: musl's function of this name refuses everything. The kernel's sched_param is one int.
+    // SAFETY: 0 is the calling thread, and `priority` outlives the call.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) == 0 }
 }
