@@ -1,18 +1,23 @@
-//! `certctl-bench`: the verbs beside the bench targets.
+//! `certctl-bench`: the bench targets, and the verbs beside them.
 
 #![warn(clippy::unwrap_used)]
 
 use std::process::ExitCode;
 
 use certctl_bench::cli::{
-    bless, capacity, compare, doctor, duet, exit, export, merge, report, seed, shard, signals, splice,
+    bless, capacity, compare, completions, doctor, duet, exit, export, init_ci, man, merge, registry, report, run,
+    seed, shard, signals, splice,
 };
 use certctl_bench::load::limits::allow_threads;
+use certctl_bench::measure::allocations::Counting;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Benchmark and load-test suite for certctl.
 ///
-/// The scenarios themselves are bench targets: cargo bench --bench agent_storm
+/// Scenarios are bench targets: `certctl-bench run agent_storm`, or in a checkout `cargo bench --bench agent_storm`.
 #[derive(Parser)]
 #[command(
     version,
@@ -25,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Play a bench target: load a system by a scenario, measure, and judge.
+    Run(run::RunFlags),
     /// Apply the seeds to a load-test database, put them back, or clean up after runs.
     Seed(seed::SeedFlags),
     /// Check a certctl, running or to be started, for conditions that disturb a run or make one impossible.
@@ -47,9 +54,18 @@ enum Verb {
     Export(export::ExportFlags),
     /// Renew the tables of documents from committed baselines.
     Splice(splice::SpliceFlags),
+    /// Write into another repository the workflows that compare its builds and load certctl each week.
+    InitCi(init_ci::InitCiFlags),
+    /// Print the script with which a shell completes a command line.
+    Completions(completions::CompletionFlags),
+    /// Write the manual pages.
+    Man(man::ManFlags),
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = registry::play_part() {
+        return code;
+    }
     signals::reset();
     let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
@@ -76,11 +92,18 @@ fn main() -> ExitCode {
         Verb::Duet(flags) => flags.enter_network(),
         _ => Ok(()),
     };
-    let listeners = match network.and_then(|()| allow_threads()).and(listeners) {
+    let ready = match &cli.verb {
+        // A bench target does both itself.
+        Verb::Run(_) => Ok(()),
+        _ => network.and_then(|()| allow_threads()),
+    };
+    let listeners = match ready.and(listeners) {
         Ok(listeners) => listeners,
         Err(error) => return exit::fail(&error),
     };
+    let whole = || run::in_full(Cli::command());
     let done = match cli.verb {
+        Verb::Run(flags) => return flags.play(),
         Verb::Seed(flags) => seed::run(flags).map(|()| 0),
         Verb::Doctor(flags) => doctor::run(flags),
         Verb::Compare(flags) => compare::run(flags),
@@ -92,6 +115,12 @@ fn main() -> ExitCode {
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Export(flags) => export::run(&flags).map(|()| 0),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
+        Verb::InitCi(flags) => init_ci::run(&flags).map(|()| 0),
+        Verb::Completions(flags) => {
+            completions::run(&flags, whole());
+            Ok(0)
+        }
+        Verb::Man(flags) => man::run(&flags, whole()).map(|()| 0),
     };
     match done {
         Ok(code) => exit::done(code),

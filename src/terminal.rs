@@ -1,5 +1,7 @@
 //! Standard output and standard error. A write to either never panics, and all writes to standard error together wait
-//! at most a second for a reader that does not read.
+//! at most a second for a reader that does not read. In a job of GitHub Actions errors and warnings are annotations.
+
+pub mod github;
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -52,7 +54,8 @@ static OUTPUT_ERROR: AtomicI32 = AtomicI32::new(0);
 
 /// Writes to standard output. Text that it does not take is dropped, and [`failure`] returns the error at the end.
 pub fn print(text: fmt::Arguments<'_>) {
-    print_bytes(text.to_string().as_bytes());
+    let text = text.to_string();
+    print_bytes(if github::is_job() { github::harmless(&text) } else { text.as_str().into() }.as_bytes());
 }
 
 /// Writes `bytes` to standard output, as [`print()`] does.
@@ -79,10 +82,22 @@ pub fn failure() -> Option<io::Error> {
 
 /// Writes to standard error. Text that is not read within a second, counted over the whole process, is dropped.
 pub fn message(text: fmt::Arguments<'_>) {
+    let text = text.to_string();
+    write_message(&if github::is_job() { github::message(&text) } else { text.as_str().into() });
+}
+
+/// Adds an error to those of a job of GitHub Actions, and does nothing anywhere else: for what the output says already.
+pub fn annotate(title: &str, text: &str) {
+    if github::is_job() {
+        write_message(&github::annotation("error", title, text));
+    }
+}
+
+fn write_message(text: &str) {
     static WAITED_US: AtomicU64 = AtomicU64::new(0);
     let left = PATIENCE.saturating_sub(Duration::from_micros(WAITED_US.load(Ordering::Relaxed)));
     let started = Instant::now();
-    if write_error(text.to_string().as_bytes(), left).is_err_and(|error| error.kind() == ErrorKind::TimedOut) {
+    if write_error(text.as_bytes(), left).is_err_and(|error| error.kind() == ErrorKind::TimedOut) {
         WAITED_US.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
     }
 }

@@ -11,12 +11,13 @@ use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _
 
 use super::bench_load::BenchLoad;
 use super::common_flags::{BenchFlags, EnvironmentUse, LoadFlags, Mode, variable};
+use super::invocation::{Invocation, beside};
 use super::prepare::SystemChoice;
 use super::processes::{self, Crew};
 use super::saved::Saved;
 use super::session::Session;
 use super::signals::{self, Signals};
-use super::{exit, remote, request_loop};
+use super::{exit, github_job, remote, request_loop};
 use crate::capacity::translation::{ArrivalMeaning, ArrivalUnit};
 use crate::error::{Context, Error, Result};
 use crate::exit_code;
@@ -35,6 +36,7 @@ use crate::scenario::Scenario;
 use crate::scenario::need::Need;
 use crate::summary::plan::PlanFacts;
 use crate::summary::{self, About, Summary};
+use crate::system::reference::PROGRAM as REFERENCE;
 use crate::system::{CheckedCertctl, System};
 use crate::terminal::{errln, out, outln};
 
@@ -56,6 +58,8 @@ pub trait Bench: Args + Clone + Debug {
     const ABOUT: &'static str;
     /// The seeds whose rows it needs.
     const SEEDS: &'static [&'static str];
+    /// The server of this repository that is started where no system is named.
+    const SERVER: &'static str = REFERENCE;
 
     /// Cuts the workload down to what a second or two can hold.
     fn smoke(&mut self);
@@ -161,14 +165,27 @@ pub trait SystemArgs: Args + Clone + Debug {
     }
 }
 
-/// Runs the bench target `B`. `program` is the server of this repository that is started where no system is named.
+/// Runs the bench target `B` as its own program. `program` is the server of this repository that is started where no
+/// system is named.
 pub fn main<B: Bench>(program: &str) -> ExitCode {
+    play::<B>(&Invocation::of_cargo(B::NAME), Path::new(program))
+}
+
+/// Runs the bench target `B` as a part of a program that has the servers of this repository beside it.
+pub(super) fn play_installed<B: Bench>(invocation: Invocation) -> ExitCode {
+    match beside(B::SERVER) {
+        Ok(program) => play::<B>(&invocation, &program),
+        Err(error) => exit::fail(&error),
+    }
+}
+
+fn play<B: Bench>(invocation: &Invocation, program: &Path) -> ExitCode {
     signals::reset();
     if let Some(code) = request_loop::run_if_handed_over::<B>().or_else(processes::play_if_ordered::<B>) {
         return code;
     }
-    let flags = match parse::<B>(std::env::args_os().collect()) {
-        Ok(flags) => flags,
+    let flags = match parse_as::<B>(invocation.arguments(), invocation.bin_name()) {
+        Ok((flags, _)) => flags,
         Err(error) => return exit::usage(&error),
     };
     // Who looks at the run is in this network, whatever network the run enters.
@@ -179,7 +196,7 @@ pub fn main<B: Bench>(program: &str) -> ExitCode {
         false => Ok(()),
     };
     let ready = network.and_then(|()| allow_threads()).and(listeners);
-    match ready.and_then(|listeners| bench(flags, Path::new(program), listeners)) {
+    match ready.and_then(|listeners| bench(flags, invocation, program, listeners)) {
         Ok(code) => exit::done(code),
         Err(error) => exit::fail(&error),
     }
@@ -223,8 +240,20 @@ pub(super) fn load_words<B: Bench>(matches: &ArgMatches) -> Vec<String> {
 pub(super) fn parse_matches<B: Bench>(
     arguments: Vec<std::ffi::OsString>,
 ) -> Result<(BenchFlags<B>, ArgMatches), clap::Error> {
-    let bin_name = format!("cargo bench --bench {} --", B::NAME);
-    let command = BenchFlags::<B>::command().name(B::NAME).bin_name(bin_name).about(B::ABOUT);
+    parse_as(arguments, &format!("cargo bench --bench {} --", B::NAME))
+}
+
+/// Returns the command line of the bench target `B`.
+pub(super) fn command<B: Bench>() -> clap::Command {
+    BenchFlags::<B>::command().name(B::NAME).about(B::ABOUT)
+}
+
+/// Does the same as [`parse_matches`], for a user who writes `bin_name` before the flags.
+fn parse_as<B: Bench>(
+    arguments: Vec<std::ffi::OsString>,
+    bin_name: &str,
+) -> Result<(BenchFlags<B>, ArgMatches), clap::Error> {
+    let command = command::<B>().bin_name(bin_name);
     // `cargo test` never loads a system that happens to be in the environment.
     let kept = |id: &str| SMOKE_VARIABLES.contains(&id);
     let closed = command.clone().mut_args(|arg| if kept(arg.get_id().as_str()) { arg } else { arg.env(None::<&str>) });
@@ -295,7 +324,12 @@ fn workload_id<B: Bench>() -> String {
     format!("{}/sustained", B::NAME)
 }
 
-fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path, listeners: Vec<LiveListener>) -> Result<u8> {
+fn bench<B: Bench>(
+    mut flags: BenchFlags<B>,
+    invocation: &Invocation,
+    program: &Path,
+    listeners: Vec<LiveListener>,
+) -> Result<u8> {
     let wanted = SelectedParts::of(&flags)?;
     let ids = wanted.ids::<B>();
     if flags.criterion.list {
@@ -339,7 +373,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path, listeners: Vec<Live
     if let Some(certctl) = system.certctl().filter(|_| !wanted.loops.is_empty()) {
         outln!("Criterion: one connection, one request per iteration");
         let loops = (B::NAME, &wanted.loops[..]);
-        request_loop::run_apart(certctl, loops, &flags.criterion, &results()?)?;
+        request_loop::run_apart(invocation, certctl, loops, &flags.criterion, &results()?)?;
     }
     if !wanted.workload {
         return Ok(0);
@@ -365,6 +399,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path, listeners: Vec<Live
     };
     let cut = Cut::new(flags.load.limits());
     let crew = system.certctl().filter(|_| processes > 1).map(|certctl| Crew {
+        invocation,
         count: processes,
         certctl,
         run_id: summary::new_run_id().unwrap_or_default(),
@@ -393,6 +428,7 @@ fn bench<B: Bench>(mut flags: BenchFlags<B>, program: &Path, listeners: Vec<Live
     }
     out!("\n{}", text::coloured(&text::results(&summary), Palette::of(&std::io::stdout())));
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
+    github_job::conclude(&summary, &folder);
     let code = saved.finish(&summary, &folder)?;
     let file = folder.join(REPORT);
     live.end(report::result_files::save_report(summary, &file, &folder.join(BEFORE))?);

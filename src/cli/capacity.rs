@@ -2,7 +2,7 @@
 
 mod seeker;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -18,6 +18,7 @@ use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{CertctlFlags, EnvironmentUse, duration};
 use super::compare::share;
 use super::deploy_loop_flags::{DeployLoopFlags, DeploymentFlags};
+use super::invocation;
 use super::job_drain_flags::JobDrainFlags;
 use super::prepare::SystemChoice as _;
 use super::remote;
@@ -33,14 +34,12 @@ use crate::measure::machine::Machine;
 use crate::provision::network;
 use crate::report::capacity as report;
 use crate::run::sockets;
-use crate::system::System as _;
+use crate::system::{System as _, reference};
 use crate::terminal::{out, outln};
 use seeker::Seeker;
 
 /// The part of the first rate that is the lowest rate, unless another is given.
 const FLOOR_PART: f64 = 0.01;
-/// The reference server that is started by default, beside this program.
-const REFERENCE: &str = "certctl-reference";
 
 /// Flags of `certctl-bench capacity`.
 #[derive(Args, Clone, Debug)]
@@ -211,7 +210,7 @@ fn seek<B: Bench>(flags: CapacityFlags, system: B::System) -> Result<u8> {
     }
     let signals = Signals::watch()?;
     remote::clear(&destinations, flags.allow_remote, B::NAME, workloads())?;
-    let system = choice.prepare(&reference(flags.reference.clone())?, &needs)?;
+    let system = choice.prepare(&reference_program(flags.reference.clone())?, &needs)?;
     let certctl = system.certctl().ok_or_else(|| Error::new(format!("{}: its system is no certctl", B::NAME)))?;
     let mut seeker = Seeker {
         load: &load,
@@ -299,14 +298,11 @@ fn settings<B: Bench>(
 }
 
 /// Returns the program of the reference server, which may be needed.
-fn reference(chosen: Option<PathBuf>) -> Result<PathBuf> {
+fn reference_program(chosen: Option<PathBuf>) -> Result<PathBuf> {
     match chosen {
         // One without a folder would be looked for in PATH.
         Some(program) => std::path::absolute(&program).context(|| format!("finding {}", program.display())),
-        None => {
-            let this = std::env::current_exe().context(|| "finding this program".to_owned())?;
-            Ok(this.parent().unwrap_or(Path::new("/")).join(REFERENCE))
-        }
+        None => invocation::beside(reference::PROGRAM),
     }
 }
 

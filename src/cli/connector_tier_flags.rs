@@ -23,6 +23,7 @@ use crate::scenario::f5_deploy::{self, F5Deploy};
 use crate::scenario::need::Need;
 use crate::system::base_url::BaseUrl;
 use crate::system::connectors::{Connector, Connectors, DaemonChoice};
+use crate::system::f5::PROGRAM as F5_MOCK;
 use crate::wire::offer::{HandshakeOffer, Resumption};
 use crate::wire::tls::{KeyExchange, TlsVersion, Trust};
 
@@ -278,6 +279,7 @@ impl Bench for ConnectorTierFlags {
     const ABOUT: &'static str =
         "TLS handshakes with the daemons behind certctl's connectors, each on a new connection.";
     const SEEDS: &'static [&'static str] = &[];
+    const SERVER: &'static str = F5_MOCK;
 
     fn smoke(&mut self) {
         if self.workload != ConnectorWorkload::F5Deploy {

@@ -102,16 +102,3 @@ impl HandOver {
         Ok(CheckedCertctl { certctl, dialer, acme: self.acme })
     }
 }
-
-/// Returns this process's arguments, its name first, as text: they are handed over as JSON.
-///
-/// # Errors
-/// If one of them is not UTF-8.
-pub(super) fn own_arguments() -> Result<Vec<String>> {
-    let arguments = std::env::args_os().map(|argument| {
-        argument.into_string().map_err(|argument| {
-            Error::usage(format!("the argument {argument:?} is not UTF-8")).with_hint("give a path whose name is")
-        })
-    });
-    arguments.collect()
-}

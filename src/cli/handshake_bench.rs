@@ -7,15 +7,17 @@ use std::ffi::OsString;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 use super::criterion::CriterionFlags;
+use super::invocation::Invocation;
+use super::registry::Playable;
 use super::shield::Shield;
-use super::{bench, exit, hand_over, signals};
+use super::{bench, exit, signals};
 use crate::clock::thread_cpu_ns;
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -40,11 +42,15 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// The variable that holds the whole command line while Criterion reads the process's.
 const VARIABLE: &str = "CERTCTL_BENCH_HANDSHAKE";
 
+const ABOUT: &str = "Raw TLS handshakes: in memory, over loopback and on several cores.";
+/// The bench target as a part of `certctl-bench`.
+pub(super) const PLAYABLE: Playable = Playable { name: NAME, about: ABOUT, play, command };
+
 /// The command line of the bench target.
 #[derive(Clone, Debug, Parser)]
 #[command(
     version,
-    about = "Raw TLS handshakes: in memory, over loopback and on several cores.",
+    about = ABOUT,
     after_help = "Exit codes: 0 pass, 1 could not run or a handshake differed from its id, 2 usage.",
     args_override_self = true
 )]
@@ -114,29 +120,36 @@ impl HandshakeFlags {
 /// Criterion reads the process's command line itself and accepts no flags but its own. So the program replaces itself
 /// by itself, with the flags that Criterion knows as arguments, and all of them in a variable.
 pub fn main() -> ExitCode {
+    play(Invocation::of_cargo(NAME))
+}
+
+fn play(invocation: Invocation) -> ExitCode {
     signals::reset();
     let handed_over = std::env::var(VARIABLE).ok().and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
     let is_handed_over = handed_over.is_some();
     let arguments = match handed_over {
         Some(arguments) => arguments.into_iter().map(Into::into).collect(),
-        None => std::env::args_os().collect(),
+        None => invocation.arguments(),
     };
-    let flags = match parse(arguments) {
+    let flags = match parse(arguments, invocation.bin_name()) {
         Ok(flags) => flags,
         Err(error) => return exit::usage(&error),
     };
-    match allow_threads().and_then(|()| run(&flags, is_handed_over)) {
+    match allow_threads().and_then(|()| run(&flags, &invocation, is_handed_over)) {
         Ok(()) => exit::done(0),
         Err(error) => exit::fail(&error),
     }
 }
 
-fn parse(arguments: Vec<OsString>) -> Result<HandshakeFlags, clap::Error> {
-    let command = HandshakeFlags::command().name(NAME).bin_name(format!("cargo bench --bench {NAME} --"));
-    HandshakeFlags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+fn command() -> clap::Command {
+    HandshakeFlags::command().name(NAME)
 }
 
-fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
+fn parse(arguments: Vec<OsString>, bin_name: &str) -> Result<HandshakeFlags, clap::Error> {
+    HandshakeFlags::from_arg_matches(&command().bin_name(bin_name).try_get_matches_from(arguments)?)
+}
+
+fn run(flags: &HandshakeFlags, invocation: &Invocation, is_handed_over: bool) -> Result<()> {
     let servers = flags.servers()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let labels: Vec<&str> = servers.iter().map(Server::label).collect();
@@ -157,7 +170,7 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
         return flags.criterion.nothing_matches(NAME);
     }
     if !is_handed_over {
-        return hand_over(flags);
+        return hand_over(flags, invocation);
     }
     let mut floor = Floor { keyring: Keyring::new()?, parties: BTreeMap::new() };
     // A profiler is to see the loops alone, and loading saved results runs none.
@@ -186,12 +199,10 @@ fn run(flags: &HandshakeFlags, is_handed_over: bool) -> Result<()> {
     Ok(())
 }
 
-fn hand_over(flags: &HandshakeFlags) -> Result<()> {
+fn hand_over(flags: &HandshakeFlags, invocation: &Invocation) -> Result<()> {
     let what = || "starting the loops".to_owned();
-    let arguments = hand_over::own_arguments()?;
-    let arguments = serde_json::to_string(&arguments).context(what)?;
-    let program = std::env::current_exe().context(what)?;
-    let error = Command::new(program).args(flags.criterion.to_arguments()).env(VARIABLE, arguments).exec();
+    let arguments = serde_json::to_string(&invocation.texts()?).context(what)?;
+    let error = invocation.again()?.args(flags.criterion.to_arguments()).env(VARIABLE, arguments).exec();
     Err(error).context(what)
 }
 
@@ -326,7 +337,7 @@ mod tests {
     use super::*;
 
     fn flags(arguments: &str) -> HandshakeFlags {
-        parse([NAME].into_iter().chain(arguments.split_whitespace()).map(Into::into).collect()).unwrap()
+        parse([NAME].into_iter().chain(arguments.split_whitespace()).map(Into::into).collect(), NAME).unwrap()
     }
 
     #[test]

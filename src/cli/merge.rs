@@ -9,6 +9,7 @@ use clap::Args;
 use super::bench::{self, Bench, ChoiceOf};
 use super::bench_load::BenchLoad;
 use super::common_flags::duration;
+use super::github_job;
 use super::prepare::SystemChoice as _;
 use super::registry;
 use super::session::Session;
@@ -83,6 +84,7 @@ pub fn run(flags: &MergeFlags) -> Result<u8> {
     out!("{}\n{}", text::heading(&summary.about, summary.plans()), text::results(&summary));
     result_files::save(&summary, &folder)?;
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
+    github_job::conclude(&summary, &folder);
     Ok(summary.exit_code)
 }
 

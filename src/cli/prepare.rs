@@ -17,7 +17,7 @@ use crate::system::certctl_binary::{self, BinaryChoice, DatabasePatch};
 use crate::system::connectors::{ConnectorKind, Connectors, DaemonChoice};
 use crate::system::reference::{ReferenceStart, StoreChoice};
 use crate::system::with_daemons::CertctlWithDaemons;
-use crate::system::{Certctl, CheckedCertctl, System, reference};
+use crate::system::{Certctl, CheckedCertctl, System, f5, reference};
 use crate::terminal::errln;
 use crate::wire::tls::Trust;
 
@@ -151,9 +151,6 @@ pub struct DeploymentChoice {
     pub daemons: Vec<ConnectorKind>,
 }
 
-/// The program of the mock of an F5, in the folder of the reference server's.
-const F5_MOCK: &str = "f5-mock";
-
 impl SystemChoice for DeploymentChoice {
     type System = CertctlWithDaemons;
 
@@ -167,7 +164,7 @@ impl SystemChoice for DeploymentChoice {
             true => None,
             false => {
                 let choice = DaemonChoice::started(self.daemons);
-                Some(Connectors::prepare(choice, &program.with_file_name(F5_MOCK), &mut |line| errln!("{line}"))?)
+                Some(Connectors::prepare(choice, &program.with_file_name(f5::PROGRAM), &mut |line| errln!("{line}"))?)
             }
         };
         Ok(CertctlWithDaemons { certctl, daemons })

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::BufRead as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{self, Bench, ChoiceOf};
 use super::exit;
-use super::hand_over::{HandOver, own_arguments};
+use super::hand_over::HandOver;
+use super::invocation::Invocation;
 use super::prepare::SystemChoice as _;
 use super::shard::{Meeting, ShardPlace, play};
 use crate::clock::{Moment, WallTime};
@@ -147,6 +148,8 @@ struct ShardOrder {
 
 /// The processes that play the load of a run.
 pub(super) struct Crew<'a> {
+    /// The start of the bench target.
+    pub(super) invocation: &'a Invocation,
     /// The number of processes.
     pub(super) count: u64,
     /// The system that they load.
@@ -221,11 +224,11 @@ impl Crew<'_> {
             run_id: self.run_id.clone(),
             shard,
             parts: self.parts.clone(),
-            flags: own_arguments()?,
+            flags: self.invocation.texts()?,
             source: self.has_sources.then(|| source_of(index)),
         };
         let order = serde_json::to_string(&order).context(|| "encoding the order of a shard".to_owned())?;
-        let mut command = Command::new(std::env::current_exe().context(|| "finding this program".to_owned())?);
+        let mut command = self.invocation.again()?;
         command.env(VARIABLE, "on standard input");
         let name = shard.to_string();
         let mut child = Child::spawn(&name, command, Spec::default())?;

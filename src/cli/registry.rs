@@ -1,4 +1,7 @@
-//! The registry: every bench target that runs scenarios. A test compares it with the benches, the seeds and the docs.
+//! The registry: every bench target that runs scenarios, and those that `certctl-bench run` plays. A test compares it
+//! with the benches, the seeds and the docs.
+
+use std::process::ExitCode;
 
 use super::acme_enroll_flags::AcmeEnrollFlags;
 use super::acme_flags::{AcmeBurstFlags, AcmeFlowFlags};
@@ -8,6 +11,8 @@ use super::bench::{self, Bench};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::connector_tier_flags::ConnectorTierFlags;
 use super::deploy_loop_flags::DeployLoopFlags;
+use super::handshake_bench;
+use super::invocation::{self, Invocation};
 use super::job_drain_flags::JobDrainFlags;
 use super::merge;
 use super::revocation_flags::RevocationFlags;
@@ -28,9 +33,24 @@ pub struct BenchTarget {
     pub about: &'static str,
     /// The seeds whose rows it needs.
     pub seeds: &'static [&'static str],
+    /// The bench target as a part of this program.
+    pub(super) playable: Playable,
     load: fn(&[&str]) -> Result<PlannedLoad>,
     shard: fn(ShardFlags) -> Result<u8>,
     sum_up: fn(MergedRun) -> Result<Summary>,
+}
+
+/// A bench target as a part of `certctl-bench`.
+#[derive(Clone, Copy, Debug)]
+pub struct Playable {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Its description, in a sentence.
+    pub(super) about: &'static str,
+    /// Plays it, and returns the exit code.
+    pub(super) play: fn(Invocation) -> ExitCode,
+    /// Returns its command line.
+    pub(super) command: fn() -> clap::Command,
 }
 
 /// The load that flags of a bench target plan.
@@ -55,6 +75,20 @@ pub static ALL: [BenchTarget; 10] = [
     entry::<RevocationFlags>(),
 ];
 
+/// Returns every bench target that `certctl-bench run` plays: all but `generator`, which measures parts of the suite
+/// for those who change them.
+pub(super) fn playable() -> impl Iterator<Item = Playable> {
+    ALL.iter().map(|target| target.playable).chain([handshake_bench::PLAYABLE])
+}
+
+/// Plays a part of a bench target, and returns the exit code, if this process was started for that: by a run that
+/// `certctl-bench run` has started.
+pub fn play_part() -> Option<ExitCode> {
+    let name = invocation::part_of()?;
+    let target = playable().find(|target| target.name == name)?;
+    Some((target.play)(Invocation::of_cargo(target.name)))
+}
+
 /// Returns the bench target `name`.
 ///
 /// # Errors
@@ -69,7 +103,9 @@ pub fn named(name: &str) -> Result<&'static BenchTarget> {
 
 const fn entry<B: Bench>() -> BenchTarget {
     let (shard, sum_up) = (shard::run_for::<B>, merge::sum_up::<B>);
-    BenchTarget { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, load: load::<B>, shard, sum_up }
+    let (play, command) = (bench::play_installed::<B>, bench::command::<B>);
+    let playable = Playable { name: B::NAME, about: B::ABOUT, play, command };
+    BenchTarget { name: B::NAME, about: B::ABOUT, seeds: B::SEEDS, playable, load: load::<B>, shard, sum_up }
 }
 
 impl BenchTarget {

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{self, Bench, ChoiceOf};
 use super::criterion::CriterionFlags;
-use super::hand_over::{self, HandOver, own_arguments};
+use super::hand_over::{self, HandOver};
+use super::invocation::Invocation;
 use super::prepare::SystemChoice as _;
 use super::shield::Shield;
 use super::{elsewhere, exit};
@@ -55,6 +56,7 @@ struct LoopOrder {
 /// # Errors
 /// If the process cannot be started or fails.
 pub fn run_apart(
+    invocation: &Invocation,
     checked: &CheckedCertctl,
     (scenario, steps): (&str, &[&str]),
     flags: &CriterionFlags,
@@ -75,14 +77,13 @@ pub fn run_apart(
     let hand_over = LoopOrder {
         certctl: HandOver::of(checked),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
-        flags: own_arguments()?,
+        flags: invocation.texts()?,
         system,
         strict,
     };
     let hand_over = serde_json::to_string(&hand_over).context(|| "encoding the input of the loop".to_owned())?;
-    let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
-    let mut command = Command::new(program);
-    let status = command
+    let status = invocation
+        .again()?
         .args(flags.to_arguments())
         .env(VARIABLE, hand_over)
         .status()

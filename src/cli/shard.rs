@@ -139,8 +139,11 @@ pub(super) fn run_for<B: Bench>(flags: ShardFlags) -> Result<u8> {
         PartEnd::Complete | PartEnd::Cut(_) => exit_code::PASS,
         PartEnd::Stopped => exit_code::INVALID,
         PartEnd::Late(by) => {
-            errln!("error: {shard} was ready {:.3} s after the common start, and sent nothing", by.as_secs_f64());
-            errln!("hint: give a later --start, or start the shard earlier");
+            errln!(
+                "error: {shard} was ready {:.3} s after the common start, and sent nothing\n\
+                 hint: give a later --start, or start the shard earlier",
+                by.as_secs_f64()
+            );
             exit_code::INVALID
         }
     })

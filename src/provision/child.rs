@@ -33,6 +33,7 @@ use rustix::process::{
 use crate::error::{Context, Error, Result};
 use crate::foreign;
 use crate::load::limits::{spawn, unstarted};
+use crate::terminal::github;
 
 /// The part of a child's stderr that is kept, its end, in bytes.
 const TAIL_BYTES: usize = 8 * 1024;
@@ -161,7 +162,8 @@ impl Child {
     /// program cannot be started: it is missing, or this process may not switch to `run_as`.
     pub fn spawn(name: &str, mut command: Command, spec: Spec) -> Result<Child> {
         let what = format!("starting {name} ({})", command.get_program().display());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Its messages are quoted: none is for the runner of a job.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).env_remove(github::VARIABLE);
         match &spec.log {
             // Always a new file: the folder may belong to a less privileged user, who could have put a link there.
             Some(path) => {

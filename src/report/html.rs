@@ -22,10 +22,10 @@ use crate::summary::verdict::Verdict;
 use crate::summary::{Summary, WorkloadResults};
 
 /// The two sizes of a figure: the page shows the one that fits.
-const WIDE: Size = Size { width: 960, height: 340 };
+pub(super) const WIDE: Size = Size { width: 960, height: 340 };
 const NARROW: Size = Size { width: 400, height: 300 };
 /// The height of the charts below the latencies.
-const LOW: i32 = 200;
+pub(super) const LOW: i32 = 200;
 
 /// A page while it is written.
 pub struct Page(String);
@@ -278,19 +278,21 @@ fn compared(group: &ScenarioRuns, before: Option<&Summary>) -> String {
     text
 }
 
-fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
-    let mut text = String::new();
-    if group.workloads().len() > 1 {
-        let _ = writeln!(text, "<h4>{}</h4>", html(workload));
-    }
-    let found = || {
-        group.runs.iter().enumerate().filter_map(|(place, run)| {
-            let (plan, results) = run.summary.measured_named(workload)?;
-            Some((place, run, results, plan))
-        })
-    };
+/// Returns the runs that measured a workload, each with its place in the group.
+fn found<'g>(
+    group: &'g ScenarioRuns,
+    workload: &'g str,
+) -> impl Iterator<Item = (usize, &'g LoadedRun, &'g WorkloadResults, &'g PlanFacts)> {
+    group.runs.iter().enumerate().filter_map(move |(place, run)| {
+        let (plan, results) = run.summary.measured_named(workload)?;
+        Some((place, run, results, plan))
+    })
+}
+
+/// Draws the latencies of a workload by percentile; `None` where nothing was answered.
+pub(super) fn percentile_chart(group: &ScenarioRuns, workload: &str) -> Result<Option<Chart>> {
     let mut distributions = Vec::new();
-    for (place, run, results, plan) in found() {
+    for (place, run, results, plan) in found(group, workload) {
         let named = |what: &str| if run.label.is_empty() { what.to_owned() } else { format!("{}: {what}", run.label) };
         let response = run.distribution(&results.latency.response)?;
         distributions.push((named("response time"), place, Stroke::Solid, response));
@@ -306,18 +308,30 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
         stroke: *stroke,
         distribution,
     });
-    if let Some(chart) = percentiles::chart("Latency by percentile", &curves.collect::<Vec<_>>()) {
+    Ok(percentiles::chart("Latency by percentile", &curves.collect::<Vec<_>>()))
+}
+
+/// Returns the courses of a workload's runs.
+pub(super) fn courses<'g>(group: &'g ScenarioRuns, workload: &'g str) -> Vec<Course<'g>> {
+    let course = |(place, run, results, plan): (usize, &'g LoadedRun, _, &PlanFacts)| Course {
+        label: &run.label,
+        ink: Ink::Run(place),
+        results,
+        warm_up_s: plan.warm_up_s,
+    };
+    found(group, workload).map(course).collect()
+}
+
+fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
+    let mut text = String::new();
+    if group.workloads().len() > 1 {
+        let _ = writeln!(text, "<h4>{}</h4>", html(workload));
+    }
+    if let Some(chart) = percentile_chart(group, workload)? {
         let note = "Dotted: fewer than ten samples lie beyond.";
         text.push_str(&figure(&format!("{id}p"), &[(chart, WIDE.height, NARROW.height)], &[], note));
     }
-    let courses: Vec<_> = found()
-        .map(|(place, run, results, plan)| Course {
-            label: &run.label,
-            ink: Ink::Run(place),
-            results,
-            warm_up_s: plan.warm_up_s,
-        })
-        .collect();
+    let courses = courses(group, workload);
     let latency = seconds::latency("Latency over time", &courses);
     let rate = seconds::rate("Rate over time", &courses);
     if let (Some(latency), Some(rate)) = (latency, rate) {
@@ -328,7 +342,7 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
         if latency.bands.iter().any(|band| band.ink == Ink::Stall) {
             grounds.push((Ink::Stall, "stalled: slowest answer ten times the usual, or none"));
         }
-        let waited = found().flat_map(|(_, run, results, plan)| waits_of(run, results, plan));
+        let waited = found(group, workload).flat_map(|(_, run, results, plan)| waits_of(run, results, plan));
         let note = std::iter::once(latency.description.clone()).chain(waited).collect::<Vec<_>>().join(" ");
         let charts = [(latency, WIDE.height, NARROW.height), (rate, LOW, LOW)];
         text.push_str(&figure(&format!("{id}t"), &charts, &grounds, &note));

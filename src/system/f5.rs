@@ -12,10 +12,10 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 
-use super::Token;
 use super::base_url::BaseUrl;
 use super::counters::Counters;
 use super::probe::PATIENCE;
+use super::{Token, check_program};
 use crate::clock::Moment;
 use crate::error::{Context, Error, Result};
 use crate::event_loop::timeout;
@@ -31,6 +31,8 @@ use crate::wire::request::{Method, encode};
 use crate::wire::tls::{Trust, client_config};
 use crate::wire::{Connection, Dialer, Fault, Phases, Scratch};
 
+/// The name of its program.
+pub const PROGRAM: &str = "f5-mock";
 /// The path of a request, without a login, that checks that it works.
 pub const HEALTH_PATH: &str = "/healthz";
 /// The profile of the virtual server that every client connects to, except the management client.
@@ -73,6 +75,7 @@ impl F5Mock {
     /// # Errors
     /// If it does not start.
     pub fn start(binary: &Path) -> Result<Self> {
+        check_program("the F5 mock", binary)?;
         let mut command = Command::new(binary);
         command.args(["--listen", "127.0.0.1:0"]);
         let mut server = Child::spawn("the F5 mock", command, Spec::default())?;

@@ -17,6 +17,7 @@ pub mod with_daemons;
 use std::fmt;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::foreign;
 use crate::load::progress::Progress;
 use crate::provision::child::Child;
@@ -41,6 +43,21 @@ use certctl_binary::PreparedCertctl;
 use connectors::Connectors;
 use rotator::Rotator;
 use side_effects::{AtConnectors, InDatabase, InMemory, SideEffects, Uncounted};
+
+/// Checks that a program of this suite, which is to be started as `name`, is there.
+///
+/// # Errors
+/// If it is not. The error names it, and the fix.
+fn check_program(name: &str, program: &Path) -> Result<()> {
+    // One without a folder is looked for in PATH.
+    if program.parent().is_none_or(|folder| folder.as_os_str().is_empty()) || program.exists() {
+        return Ok(());
+    }
+    Err(Error::new(format!("starting {name}: there is no {}", files::shown(program))).with_hint(
+        "keep the programs of this suite in one folder, as `cargo install` and `cargo build --bins` do; or name a \
+         system that runs already",
+    ))
+}
 
 /// A system under test that was started or found, and checked.
 pub trait System {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::base_url::BaseUrl;
 use super::counters::Counters;
 use super::probe::Probe;
-use super::{Behaviour, Certctl, Store, SystemDescription, SystemKind, Token};
+use super::{Behaviour, Certctl, Store, SystemDescription, SystemKind, Token, check_program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::load::runtime::runtime;
 use crate::provision::child::{Child, Spec};
@@ -21,6 +21,8 @@ use crate::wire::Dialer;
 use crate::wire::request::Method;
 use crate::wire::tls::Trust;
 
+/// The name of its program.
+pub const PROGRAM: &str = "certctl-reference";
 /// The longest wait for the server to accept connections.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const DATABASE: &str = "certctl_bench";
@@ -68,6 +70,7 @@ impl<'a> ReferenceStart<'a> {
 /// # Errors
 /// If one of them does not start.
 pub fn start(start: &ReferenceStart<'_>, notify: &mut dyn FnMut(String)) -> Result<Certctl> {
+    check_program("the reference server", start.binary)?;
     let sizes = start.sizes;
     let (cluster, database) = match &start.store {
         StoreChoice::InMemory => (None, None),

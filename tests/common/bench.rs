@@ -71,7 +71,7 @@ pub fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         let is_setting =
-            ["CERTCTL_", "PG"].iter().any(|start| text.starts_with(start)) || text.ends_with("_TARGET_URL");
+            ["CERTCTL_", "GITHUB_", "PG"].iter().any(|start| text.starts_with(start)) || text.ends_with("_TARGET_URL");
         if is_setting && text != BIN_VARIABLE {
             command.env_remove(name);
         }

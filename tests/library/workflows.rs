@@ -1,5 +1,5 @@
 //! The rules that keep workflows and actions safe and repeatable, a check that they name only what exists, and their
-//! scripts: of the action `duet`, of its comment, and of the load test. actionlint and zizmor look deeper; they run in
+//! scripts: of the action `duet`, of its comment, and of the load test; and the workflows that `init-ci` writes. actionlint and zizmor look deeper; they run in
 //! ci.yml.
 
 use std::collections::BTreeSet;
@@ -7,6 +7,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use saphyr::{LoadableYamlNode as _, Yaml};
+
+use crate::common::bench::clean;
+use crate::common::needs::needs;
+use crate::common::process::copy_program;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -406,4 +412,110 @@ fn settings_of_the_load_test_reach_certctl_alone() {
             assert!(lines.is_empty() && written.is_empty(), "{settings:?}: {written:?}");
         }
     }
+}
+
+/// A suite for other repositories.
+const SUITE: &str = "some-owner/certctl-bench@0123456789abcdef0123456789abcdef01234567";
+const WRITTEN: [&str; 2] = ["certctl-bench-duet.yml", "certctl-bench-loadtest.yml"];
+
+/// Runs `certctl-bench init-ci` for a folder.
+fn init_ci(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
+    command.arg("init-ci").arg(folder).args(arguments).output().unwrap()
+}
+
+/// Makes a repository.
+fn repository() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("git").args(["init", "--quiet"]).arg(folder.path()).status().unwrap();
+    assert!(made.success());
+    folder
+}
+
+#[test]
+fn workflows_for_another_repository_follow_the_rules() {
+    let folder = repository();
+    let output = init_ci(folder.path(), &["--suite", SUITE]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let mut found: Vec<_> = fs::read_dir(folder.path().join(".github/workflows")).unwrap().collect();
+    assert_eq!(found.len(), WRITTEN.len(), "{:?}", found.pop());
+    for name in WRITTEN {
+        let path = folder.path().join(".github/workflows").join(name);
+        assert!(said.contains(&format!("written    {}\n", path.display())), "{said}");
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(faults(&text, &benches()), Vec::<String>::new(), "{name}");
+        assert!(text.starts_with("# Written by `certctl-bench init-ci`") && text.contains(&SUITE[..24]), "{text}");
+        let documents = Yaml::load_from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let [document] = &documents[..] else { panic!("{name} has {} documents", documents.len()) };
+        for (_, job) in document["jobs"].as_mapping().unwrap() {
+            let is_call = job.as_mapping_get("uses").is_some();
+            assert!(is_call || job["steps"].as_sequence().is_some_and(|steps| !steps.is_empty()), "{name}");
+        }
+    }
+    let load_test = fs::read_to_string(folder.path().join(".github/workflows").join(WRITTEN[1])).unwrap();
+    let documents = Yaml::load_from_str(&load_test).unwrap();
+    let suite = &documents[0]["jobs"]["tiers"]["steps"].as_sequence().unwrap()[0]["with"];
+    let (repository, commit) = SUITE.split_once('@').unwrap();
+    assert_eq!([suite["repository"].as_str(), suite["ref"].as_str()], [Some(repository), Some(commit)]);
+    // Of the suite itself nothing is named as if it were part of the repository.
+    assert!(!load_test.contains("uses: ./") && !load_test.contains("$/"));
+    if Command::new("actionlint").arg("-version").output().is_err() {
+        needs!(else "actionlint not found (ci.yml runs it)");
+    }
+    let linted = Command::new("actionlint").current_dir(folder.path()).output().unwrap();
+    assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stdout));
+}
+
+#[test]
+fn a_changed_workflow_is_overwritten_only_by_force() {
+    let folder = repository();
+    let path = |name: &str| folder.path().join(".github/workflows").join(name);
+    assert_eq!(init_ci(folder.path(), &["--suite", SUITE]).status.code(), Some(0));
+    let original = fs::read_to_string(path(WRITTEN[1])).unwrap();
+    // As it is, it is left alone.
+    let again = String::from_utf8(init_ci(folder.path(), &["--suite", SUITE]).stdout).unwrap();
+    assert!(again.starts_with("unchanged  ") && !again.contains("written "), "{again}");
+    fs::write(path(WRITTEN[1]), "mine\n").unwrap();
+    fs::remove_file(path(WRITTEN[0])).unwrap();
+    let refused = init_ci(folder.path(), &["--suite", SUITE]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    let message = format!("error: {} is there already, and differs\nhint: ", path(WRITTEN[1]).display());
+    assert!(refused.status.code() == Some(2) && said.starts_with(&message) && said.contains("--force"), "{said}");
+    assert_eq!(fs::read_to_string(path(WRITTEN[1])).unwrap(), "mine\n");
+    assert!(!path(WRITTEN[0]).exists(), "nothing is written where one is refused");
+    assert_eq!(init_ci(folder.path(), &["--suite", SUITE, "--force"]).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(path(WRITTEN[1])).unwrap(), original);
+    assert!(path(WRITTEN[0]).exists());
+}
+
+#[test]
+fn the_suite_of_workflows_is_the_one_that_cargo_installed() {
+    // As `cargo install --git` leaves it.
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("bin")).unwrap();
+    let program = root.path().join("bin/certctl-bench");
+    copy_program(env!("CARGO_BIN_EXE_certctl-bench"), &program);
+    let folder = repository();
+    let run = || clean(Command::new(&program)).arg("init-ci").current_dir(folder.path()).output().unwrap();
+    let unknown = run();
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(
+        unknown.status.code() == Some(2) && said.contains("\nhint: give them: --suite OWNER/NAME@COMMIT"),
+        "{said}"
+    );
+    let (repository, commit) = SUITE.split_once('@').unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let record = format!(
+        "[v1]\n\"certctl-bench {version} (git+https://github.com/{repository}?branch=main#{commit})\" = [\"certctl-bench\"]\n"
+    );
+    fs::write(root.path().join(".crates.toml"), record).unwrap();
+    let done = run();
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let duet = fs::read_to_string(folder.path().join(".github/workflows").join(WRITTEN[0])).unwrap();
+    assert!(duet.contains(&format!("uses: {repository}/.github/workflows/certctl-duet.yml@{commit} # v{version}\n")));
+    let nowhere = init_ci(root.path(), &["--suite", SUITE]);
+    let said = String::from_utf8(nowhere.stderr).unwrap();
+    assert!(nowhere.status.code() == Some(2) && said.contains("it has no .git\nhint: "), "{said}");
+    assert_eq!(init_ci(folder.path(), &["--suite", "a/b@main"]).status.code(), Some(2));
 }

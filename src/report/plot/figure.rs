@@ -9,7 +9,7 @@ use crate::report::escape;
 pub const LETTERS: i32 = 12;
 
 /// A place in a figure, in pixels from its top left corner.
-pub(super) type Point = (f64, f64);
+pub(in crate::report) type Point = (f64, f64);
 
 /// The size of a figure, in pixels.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub struct Name<'a> {
 
 /// The part of a line of words that lies at its point.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Anchor {
+pub(in crate::report) enum Anchor {
     /// The middle of its left side.
     Left,
     /// The middle of its right side.
@@ -67,7 +67,7 @@ impl Anchor {
 
 /// The shapes of a figure, the first one lowest.
 #[derive(Debug, Default)]
-pub(super) struct Shapes(String);
+pub(in crate::report) struct Shapes(String);
 
 impl Shapes {
     /// Adds a filled rectangle with these opposite corners.
@@ -112,6 +112,16 @@ impl Shapes {
         ));
     }
 
+    /// Adds a whole figure of this size, which was [`embedded`](Self::embedded), with its top left corner here.
+    pub fn place(&mut self, (left, top): Point, Size { width, height }: Size, figure: &str) {
+        let figure = figure.strip_prefix("<svg ").unwrap_or(figure);
+        let (left, top) = (number(left), number(top));
+        self.add(format_args!(
+            "<svg x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" {}",
+            figure.trim_end()
+        ));
+    }
+
     fn add(&mut self, element: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{element}");
@@ -146,7 +156,7 @@ impl Shapes {
 }
 
 /// Estimates the width of words, in pixels, since the reader's font is not known.
-pub(super) fn width_of(words: &str) -> i32 {
+pub(in crate::report) fn width_of(words: &str) -> i32 {
     (words.chars().count() as f64 * f64::from(LETTERS) * 0.6).ceil() as i32
 }
 

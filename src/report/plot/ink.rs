@@ -1,5 +1,8 @@
 //! Colours that follow the reader's light or dark mode: shapes have CSS classes.
 
+/// The CSS of strokes.
+const DASHES: &str = ".dashed{stroke-dasharray:6 4}.dotted{stroke-dasharray:1.5 3;opacity:.75}";
+
 /// The number of runs that have a colour of their own.
 pub const RUNS: usize = 4;
 /// The number of phases that have a colour of their own.
@@ -111,7 +114,7 @@ pub fn style() -> String {
         });
         each.collect::<String>()
     };
-    format!("{}\n@media (prefers-color-scheme:dark){{{}}}\n", rules(0), rules(1))
+    format!("{}\n@media (prefers-color-scheme:dark){{{}}}\n{DASHES}\n", rules(0), rules(1))
 }
 
 /// Returns the CSS of pages: each colour as a variable, in light and in dark.
