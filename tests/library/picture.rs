@@ -50,7 +50,8 @@ fn a_browser_shows_the_picture_in_light_and_dark() {
     let picture = svg(&group([("", summary(stalled(1), 2_000))])).unwrap().unwrap();
     let page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta name=\"color-scheme\" content=\"light dark\"/>\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/></head>\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\
+         <style>@media (prefers-color-scheme:dark){{body{{background:#0d1117}}}}</style></head>\
          <body><main>{picture}</main></body></html>"
     );
     for ground in ["light", "dark"] {
