@@ -263,7 +263,7 @@ fn with_a_silent_second() -> (Summary, u64) {
 fn java_reads_the_interval_log() {
     needs!(HdrHistogram);
     let (run, start_s) = with_a_silent_second();
-    let (folder, file) = saved(&hlog::render(&run).unwrap());
+    let (folder, file) = saved(hlog::render(&run).unwrap());
     let read = java(own_class(), &["log", &file]);
     let expected: String = expected_intervals(&run, start_s)
         .into_iter()
@@ -288,7 +288,7 @@ fn java_reads_the_interval_log() {
 fn python_reads_the_interval_log() {
     needs!(Readers);
     let (run, start_s) = with_a_silent_second();
-    let read = read_by_python("hlog", &hlog::render(&run).unwrap());
+    let read = read_by_python("hlog", hlog::render(&run).unwrap());
     let expected: Vec<Value> = expected_intervals(&run, start_s)
         .into_iter()
         .map(|(tag, start_ms, end_ms, count, p50, p95, max)| {
@@ -333,7 +333,7 @@ fn python_reads_the_seconds_and_foreign_names() {
     needs!(Readers);
     let mut run = several();
     run.workloads[0].plan.name = HOSTILE.into();
-    let read = read_by_python("csv", &csv::render(&run));
+    let read = read_by_python("csv", csv::render(&run));
     let rows = read.as_array().unwrap();
     assert_eq!(rows.len(), 20);
     // Otherwise a spreadsheet would calculate it.
@@ -365,7 +365,7 @@ fn hostile() -> Summary {
 fn the_strict_parser_reads_the_openmetrics() {
     needs!(Readers);
     for run in [summary(right(), 2_000), several(), hostile()] {
-        let families = read_by_python("openmetrics", &openmetrics::render(&run).unwrap());
+        let families = read_by_python("openmetrics", openmetrics::render(&run).unwrap());
         let samples = |name: &str| -> Vec<Value> {
             let found = families.as_array().unwrap().iter().find(|family| family["name"] == name);
             found.unwrap_or_else(|| panic!("no {name}"))["samples"].as_array().unwrap().clone()
@@ -533,7 +533,7 @@ fn the_verdict_has_the_form_of_junit() {
 #[test]
 fn a_junit_reader_counts_cases_by_their_result() {
     needs!(Readers);
-    let read = verdicts().map(|run| read_by_python("junit", &junit::render(&run))[0].clone());
+    let read = verdicts().map(|run| read_by_python("junit", junit::render(&run))[0].clone());
     for (suite, counts) in read.iter().zip([[3, 0, 0, 0], [3, 1, 0, 0], [3, 0, 1, 2], [3, 0, 0, 1]]) {
         let [tests, failures, errors, skipped] = counts;
         let stated = ["tests", "failures", "errors", "skipped"].map(|name| suite[name].as_u64().unwrap());
@@ -549,7 +549,7 @@ fn a_junit_reader_counts_cases_by_their_result() {
     assert_eq!(results(2, 2)[0][0], "Error");
     assert_eq!(results(3, 0)[0], json!(["Skipped", "too few samples: 2000, limit 500 ms"]));
     assert_eq!(read[1]["properties"]["verdict"], "threshold breached");
-    let hostile = read_by_python("junit", &junit::render(&hostile()));
+    let hostile = read_by_python("junit", junit::render(&hostile()));
     let shown = HOSTILE.replace('\u{1}', "\\u{1}").replace('\u{1b}', "\\u{1b}").replace('\u{ffff}', "\\u{ffff}");
     // In an attribute, an end of a line is a space to every reader.
     assert_eq!(hostile[0]["cases"][0]["class"], shown.replace('\r', "\\u{d}").replace('\n', " "));
@@ -653,8 +653,7 @@ fn a_collectors_protocol_has_all_samples() {
         &results.latency.response
     })) {
         let samples = facts.distribution().unwrap();
-        let counts: Vec<u64> =
-            point["positive"]["bucketCounts"].as_array().unwrap().iter().map(|count| number(count)).collect();
+        let counts: Vec<u64> = point["positive"]["bucketCounts"].as_array().unwrap().iter().map(number).collect();
         assert_eq!((number(&point["count"]), counts.iter().sum::<u64>()), (samples.count(), samples.count()));
         // The median lies in the bucket of its rank: base 2^(1/32), from the offset on.
         let (offset, mut below) = (point["positive"]["offset"].as_i64().unwrap(), 0);
