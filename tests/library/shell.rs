@@ -46,7 +46,7 @@ fn bash_completes_verbs_targets_and_flags() {
     let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(offered(&["certctl-bench", "du"]), set(&["duet"]));
     assert_eq!(offered(&["certctl-bench", "run", "acme"]), set(&["acme_burst", "acme_enroll", "acme_flow"]));
-    assert_eq!(offered(&["certctl-bench", "run", "agent_storm", "--fle"]), set(&["--fleet"]));
+    assert_eq!(offered(&["certctl-bench", "run", "agent_storm", "--fl"]), set(&["--fleet"]));
     assert_eq!(offered(&["certctl-bench", "run", "agent_storm", "--fleet", ""]), set(&["contract", "real", "restart"]));
     assert_eq!(offered(&["certctl-bench", "report", "--format", "h"]), set(&["html"]));
 }
