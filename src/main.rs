@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use certctl_bench::cli::{
-    bless, capacity, compare, doctor, duet, exit, export, merge, report, seed, shard, signals, splice,
+    bless, capacity, compare, doctor, duet, exit, export, merge, report, runs, seed, shard, signals, splice,
 };
 use certctl_bench::load::limits::allow_threads;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -45,6 +45,8 @@ enum Verb {
     Report(report::ReportFlags),
     /// Export a run to a format of another tool.
     Export(export::ExportFlags),
+    /// List the runs that were made here; follow a measure over them; compare, bless, import and remove them.
+    Runs(runs::RunsFlags),
     /// Renew the tables of documents from committed baselines.
     Splice(splice::SpliceFlags),
 }
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Merge(flags) => merge::run(&flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Export(flags) => export::run(&flags).map(|()| 0),
+        Verb::Runs(flags) => runs::run(flags),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
     };
     match done {

@@ -28,6 +28,7 @@ mod rate_profile;
 mod remote;
 mod report_verb;
 mod revocation;
+mod runs_verb;
 mod saved;
 mod secrets;
 mod shards;
