@@ -51,6 +51,13 @@ impl Error {
         self
     }
 
+    /// Returns the same error, of the same kind and with the same fix, in other words.
+    #[must_use]
+    pub fn with_what(mut self, what: impl Into<String>) -> Self {
+        self.what = what.into();
+        self
+    }
+
     /// Returns what went wrong, without the fix.
     pub fn what(&self) -> &str {
         &self.what

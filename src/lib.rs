@@ -27,6 +27,7 @@
 //! | [`run`] | workloads bound to a system, and their run |
 //! | [`summary`] | the result of a run as data, and its verdict |
 //! | [`baseline`] | baselines and comparisons |
+//! | [`history`] | the runs that are kept, and the changes of a measure over them |
 //! | [`shard`] | the parts of a run that several processes or machines play, and their merge |
 //! | [`duet`] | two systems at once, paired arrivals, one verdict |
 //! | [`capacity`] | the search for the highest rate within the thresholds |
@@ -56,6 +57,7 @@ pub mod exit_code;
 pub mod files;
 pub mod foreign;
 pub mod handshake;
+pub mod history;
 pub mod inspect;
 pub mod live;
 pub mod load;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use certctl_bench::cli::{
     bless, capacity, compare, completions, doctor, duet, exit, export, init_ci, man, merge, registry, report, run,
-    seed, shard, signals, splice,
+    runs, seed, shard, signals, splice,
 };
 use certctl_bench::load::limits::allow_threads;
 use certctl_bench::measure::allocations::Counting;
@@ -52,6 +52,8 @@ enum Verb {
     Report(report::ReportFlags),
     /// Export a run to a format of another tool.
     Export(export::ExportFlags),
+    /// List the runs that were made here; follow a measure over them; compare, bless, import and remove them.
+    Runs(runs::RunsFlags),
     /// Renew the tables of documents from committed baselines.
     Splice(splice::SpliceFlags),
     /// Write into another repository the workflows that compare its builds and load certctl each week.
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
         Verb::Merge(flags) => merge::run(&flags),
         Verb::Report(flags) => report::run(flags).map(|()| 0),
         Verb::Export(flags) => export::run(&flags).map(|()| 0),
+        Verb::Runs(flags) => runs::run(flags),
         Verb::Splice(flags) => splice::run(flags).map(|()| 0),
         Verb::InitCi(flags) => init_ci::run(&flags).map(|()| 0),
         Verb::Completions(flags) => {

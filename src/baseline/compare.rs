@@ -121,8 +121,10 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
         notes.push(format!("WAL cannot be compared: {}", wal.join("; ")));
     }
     // True for a measure of the database that is counted differently on the two sides.
-    let counts_otherwise =
-        |name: &str| (name.contains("/wal_") && !wal.is_empty()) || (name.contains("/sql_") && !sql.is_empty());
+    let counts_otherwise = |name: &str, kind: MeasureKind| {
+        let counted = [(Consequence::NoWal, &wal), (Consequence::NoStatements, &sql)];
+        counted.into_iter().any(|(consequence, found)| !found.is_empty() && consequence.bars(name, kind))
+    };
     let mut open = Vec::new();
     let names: BTreeSet<&String> = base.measures.keys().chain(head.measures.keys()).collect();
     for name in names {
@@ -135,8 +137,8 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
             notes.push(format!("{name}: only the head reports it"));
         }
         let mut measure = Open::new(name, one, pair);
-        let is_timed = matches!(one.kind, MeasureKind::Timed | MeasureKind::Share);
-        if !everywhere.is_empty() || (is_timed && !timed.is_empty()) || counts_otherwise(name) {
+        let is_timed = Consequence::CountsAlone.bars(name, one.kind);
+        if !everywhere.is_empty() || (is_timed && !timed.is_empty()) || counts_otherwise(name, one.kind) {
             measure.compared.verdict = Judgement::Incomparable;
         } else {
             measure.compare(pair);
@@ -172,7 +174,7 @@ pub fn run(base: &Side, head: &Side, options: CompareOptions) -> Comparison {
         incomparable.push("no measure is present on both sides".to_owned());
     }
     // A measure that is counted differently says nothing of the rest.
-    let judged = measures.iter().filter(|measure| !counts_otherwise(&measure.name)).map(|measure| measure.verdict);
+    let judged = measures.iter().filter(|one| !counts_otherwise(&one.name, one.kind)).map(|one| one.verdict);
     let reasons = [(&missing, Judgement::Missing), (&incomparable, Judgement::Incomparable)];
     let in_all = reasons.into_iter().filter(|(reasons, _)| !reasons.is_empty()).map(|(_, verdict)| verdict);
     let verdict = Judgement::of_all(judged.chain(in_all));

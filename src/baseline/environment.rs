@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::measure::MeasureKind;
 use super::workload::short_hash;
 use crate::evidence::Evidence;
 use crate::measure::machine::UNKNOWN;
@@ -120,6 +121,22 @@ pub enum Consequence {
     NoStatements,
     /// It is noted: it may be the subject of the comparison, or explain a change.
     Noted,
+}
+
+impl Consequence {
+    /// The consequences that keep some measure from being compared.
+    pub const GRAVE: [Self; 4] = [Self::Nothing, Self::CountsAlone, Self::NoWal, Self::NoStatements];
+
+    /// Reports whether a difference with this consequence keeps the measure `name`, of this kind, from being compared.
+    pub fn bars(self, name: &str, kind: MeasureKind) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::CountsAlone => matches!(kind, MeasureKind::Timed | MeasureKind::Share),
+            Self::NoWal => name.contains("/wal_"),
+            Self::NoStatements => name.contains("/sql_"),
+            Self::Noted => false,
+        }
+    }
 }
 
 impl Environment {

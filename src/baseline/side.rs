@@ -111,8 +111,8 @@ impl Side {
     fn differences(&self, summary: &Summary) -> Vec<String> {
         let environment = Environment::of(summary);
         let mut differences = self.workload.differences(&WorkloadIdentity::of(summary));
-        let grave = [Consequence::Nothing, Consequence::CountsAlone, Consequence::NoWal, Consequence::NoStatements];
-        differences.extend(grave.into_iter().flat_map(|grave| self.environment.differences(&environment, grave)));
+        let grave = Consequence::GRAVE.into_iter();
+        differences.extend(grave.flat_map(|grave| self.environment.differences(&environment, grave)));
         let version = |one: &Environment| format!("{} {}", one.system_version, one.suite_commit);
         if version(&self.environment) != version(&environment) {
             differences.extend(self.environment.differences(&environment, Consequence::Noted));
@@ -145,7 +145,10 @@ impl Series {
 }
 
 /// Refuses a run that did not measure what it states to have measured; a breached threshold is no reason.
-fn usable(name: &str, summary: &Summary) -> Result<()> {
+///
+/// # Errors
+/// If it is invalid, partial or a smoke run, or of another schema.
+pub fn usable(name: &str, summary: &Summary) -> Result<()> {
     if summary.schema_version != SCHEMA_VERSION {
         return Err(Error::invalid(format!(
             "{name} has summary schema {}; this version of the suite reads {SCHEMA_VERSION}",

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::file::Baseline;
 use super::side::Side;
 use crate::error::{Error, Result};
-use crate::files::{self, json};
+use crate::files::{self, json, json::Head};
 use crate::foreign;
 use crate::summary::{SCHEMA_VERSION, Summary, consistency};
 use crate::system::base_url;
@@ -76,15 +76,20 @@ pub fn summary(path: &Path) -> Result<Summary> {
     }
 }
 
+/// Reads the text of a run's summary; `name` identifies it in errors.
+///
+/// # Errors
+/// If it is none, of another schema, or contradicts itself.
+pub fn summary_of(name: &str, text: &str) -> Result<Summary> {
+    let head = json::head(text).map_err(|error| unread(name, &error.to_string()))?;
+    run(name, text, &head)
+}
+
 fn read(path: &Path) -> Result<Content> {
     let file = if path.is_dir() { path.join("summary.json") } else { path.to_owned() };
     let name = files::shown(&file);
-    let unread = |why: String| {
-        Error::usage(format!("reading {name}: {why}"))
-            .with_hint("give a summary.json, a folder that holds one, or a baseline")
-    };
-    let text = files::read_text(&file, LARGEST_BYTES).map_err(|error| unread(error.to_string()))?;
-    let head = json::head(&text).map_err(|error| unread(error.to_string()))?;
+    let text = files::read_text(&file, LARGEST_BYTES).map_err(|error| unread(&name, &error.to_string()))?;
+    let head = json::head(&text).map_err(|error| unread(&name, &error.to_string()))?;
     if head.has_measures && head.has_blocks {
         return Err(Error::usage(format!("{name} is the result of a duet, which holds both of its sides"))
             .with_hint("its verdict is in it, and in the report that `duet` prints"));
@@ -92,6 +97,15 @@ fn read(path: &Path) -> Result<Content> {
     if head.has_measures {
         return Baseline::parse(&name, &text).map(|baseline| Content::Baseline(Box::new(baseline)));
     }
+    run(&name, &text, &head).map(|summary| Content::Run(Box::new(summary)))
+}
+
+fn unread(name: &str, why: &str) -> Error {
+    Error::usage(format!("reading {name}: {why}"))
+        .with_hint("give a summary.json, a folder that holds one, or a baseline")
+}
+
+fn run(name: &str, text: &str, head: &Head) -> Result<Summary> {
     match head.schema_version {
         Some(version) if version == u64::from(SCHEMA_VERSION) => {}
         Some(version) if version > u64::from(SCHEMA_VERSION) => {
@@ -106,18 +120,18 @@ fn read(path: &Path) -> Result<Content> {
             ))
             .with_hint("measure again with this version of the suite"));
         }
-        None => return Err(unread("it is neither a run's summary nor a baseline".to_owned())),
+        None => return Err(unread(name, "it is neither a run's summary nor a baseline")),
     }
     // Anyone may have written it.
-    let mut value: Value = serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
+    let mut value: Value = serde_json::from_str(text).map_err(|error| unread(name, &error.to_string()))?;
     foreign::make_visible(&mut value);
     let damaged = |why: String| {
         Error::usage(format!("{name} is damaged: {why}")).with_hint("give an unedited summary.json of a run")
     };
     consistency::figures(&value).map_err(damaged)?;
-    let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(error.to_string()))?;
+    let mut summary: Summary = serde_json::from_value(value).map_err(|error| unread(name, &error.to_string()))?;
     consistency::fields(&summary).map_err(damaged)?;
     // Summaries of this suite have no password there, but this one may be of other origin.
     summary.about.system.base_url = base_url::redact(&summary.about.system.base_url);
-    Ok(Content::Run(Box::new(summary)))
+    Ok(summary)
 }

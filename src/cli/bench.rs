@@ -428,6 +428,7 @@ fn bench<B: Bench>(
     }
     out!("\n{}", text::coloured(&text::results(&summary), Palette::of(&std::io::stdout())));
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
+    flags.history.keep(&summary);
     github_job::conclude(&summary, &folder);
     let code = saved.finish(&summary, &folder)?;
     let file = folder.join(REPORT);
@@ -528,7 +529,7 @@ fn baselines(chosen: Option<PathBuf>) -> Result<PathBuf> {
 
 /// Returns `target/certctl-bench`: below the build's folder for a bench target that Cargo built, which is
 /// `target/PROFILE/deps/PROGRAM`, and else below the working folder.
-fn results() -> Result<PathBuf> {
+pub(super) fn results() -> Result<PathBuf> {
     let program = std::env::current_exe().context(|| "finding this program".to_owned())?;
     let is_built = program.parent().is_some_and(|folder| folder.ends_with("deps"));
     let build = program.ancestors().nth(3).filter(|_| is_built).unwrap_or(Path::new("target"));

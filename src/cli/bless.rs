@@ -12,7 +12,7 @@ use super::turn::{Contender, Ran};
 use crate::baseline::{bless, source};
 use crate::error::{Context as _, Error, Result};
 use crate::files;
-use crate::summary::Verdict;
+use crate::summary::{Summary, Verdict};
 use crate::terminal::{err, errln, outln};
 
 /// The most repetitions of a run that is invalid for reasons of the generator or its machine.
@@ -39,6 +39,13 @@ pub struct BlessFlags {
     /// With --command: longest time for a run; a longer one is stopped and fails.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     longest_run: Duration,
+    #[command(flatten)]
+    place: BaselinePlace,
+}
+
+/// The file to which a baseline is written.
+#[derive(Args, Clone, Debug)]
+pub struct BaselinePlace {
     /// The folder of baselines; the file is ENVIRONMENT/SCENARIO.json in it.
     #[arg(long, value_name = "FOLDER", default_value = "baselines", conflicts_with = "output")]
     folder: PathBuf,
@@ -56,27 +63,37 @@ pub fn run(flags: BlessFlags) -> Result<()> {
         Some(command) => make(&flags, command)?,
         None => flags.runs.clone(),
     };
-    if let Some(path) = &flags.output {
+    if let Some(path) = &flags.place.output {
         files::refuse_input(path, &runs)?;
     }
-    let baseline = bless::bless(&source::summaries(&runs)?)?;
-    let place = || flags.folder.join(baseline.environment.folder()).join(format!("{}.json", baseline.scenario));
-    let path = flags.output.clone().unwrap_or_else(place);
-    bless::write(&baseline, &path)?;
-    outln!("{:<12} {} runs of {}", "blessed", baseline.runs.len(), baseline.scenario);
-    let breached = baseline.runs.iter().filter(|run| run.verdict == Verdict::Breached).count();
-    if breached > 0 {
-        // Blessed all the same: a run that breaches a threshold can still regress, which is what a baseline is for.
-        outln!("{:<12} {breached} of them breach a threshold; the baseline is valid nevertheless", "note");
-    }
-    for (name, line) in &baseline.measures {
-        let is_told = name.ends_with("/response_p50_us") || name.ends_with("/response_p99_us");
-        if let (true, Some(spread)) = (is_told, line.spread()) {
-            outln!("{:<12} by {:.1}% in {name}", "runs differ", spread * 100.0);
+    flags.place.bless(&source::summaries(&runs)?)
+}
+
+impl BaselinePlace {
+    /// Blesses runs, each with its name, and prints where the baseline is and how much runs differ.
+    ///
+    /// # Errors
+    /// If there are too few, one is unfit, they do not agree, or the file cannot be written.
+    pub(super) fn bless(&self, runs: &[(String, Summary)]) -> Result<()> {
+        let baseline = bless::bless(runs)?;
+        let place = || self.folder.join(baseline.environment.folder()).join(format!("{}.json", baseline.scenario));
+        let path = self.output.clone().unwrap_or_else(place);
+        bless::write(&baseline, &path)?;
+        outln!("{:<12} {} runs of {}", "blessed", baseline.runs.len(), baseline.scenario);
+        let breached = baseline.runs.iter().filter(|run| run.verdict == Verdict::Breached).count();
+        if breached > 0 {
+            // Blessed all the same: a run that breaches a threshold can still regress, which is what a baseline is for.
+            outln!("{:<12} {breached} of them breach a threshold; the baseline is valid nevertheless", "note");
         }
+        for (name, line) in &baseline.measures {
+            let is_told = name.ends_with("/response_p50_us") || name.ends_with("/response_p99_us");
+            if let (true, Some(spread)) = (is_told, line.spread()) {
+                outln!("{:<12} by {:.1}% in {name}", "runs differ", spread * 100.0);
+            }
+        }
+        outln!("{:<12} {}", "written", path.display());
+        Ok(())
     }
-    outln!("{:<12} {}", "written", path.display());
-    Ok(())
 }
 
 /// Makes the runs, and returns their folders. Results of earlier runs are replaced.

@@ -11,6 +11,7 @@ use clap::{Args, Parser, ValueEnum};
 
 use super::bench::{Bench, SystemArgs};
 use super::criterion::CriterionFlags;
+use super::history_flags::HistoryFlags;
 use super::live_flags::LiveFlags;
 pub(super) use super::processes::ProcessCount;
 use crate::baseline::local::Keep;
@@ -69,6 +70,9 @@ pub struct BenchFlags<B: Bench> {
     /// Folder of the baselines saved by name [default: target/certctl-bench/baselines].
     #[arg(long, value_name = "FOLDER", env = "CERTCTL_BENCH_BASELINES")]
     pub baselines: Option<PathBuf>,
+    /// The file in which the run is kept.
+    #[command(flatten)]
+    pub history: HistoryFlags,
     /// With --save-baseline: keep the workload's runs that were saved under the name before, and add this one.
     #[arg(long, requires = "save_baseline")]
     pub add_run: bool,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::baseline::compare::{self, CompareOptions};
-use crate::baseline::source;
+use crate::baseline::{Side, source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::comparison_markdown;
@@ -30,6 +30,13 @@ pub struct CompareFlags {
     /// The runs to compare.
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "base")]
     head: Vec<PathBuf>,
+    #[command(flatten)]
+    comparison: ComparisonFlags,
+}
+
+/// Flags of a comparison, whatever its sides come from.
+#[derive(Args, Clone, Debug)]
+pub struct ComparisonFlags {
     /// Least change of a latency that counts: 5%, 0.5%.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = threshold, env = "CERTCTL_BENCH_THRESHOLD")]
     threshold: f64,
@@ -57,19 +64,29 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
         }
         _ => (flags.base.clone(), flags.head.clone()),
     };
-    let options = CompareOptions { threshold: flags.threshold, counts_only: flags.counts };
-    for path in [&flags.json, &flags.markdown].into_iter().flatten() {
+    for path in [&flags.comparison.json, &flags.comparison.markdown].into_iter().flatten() {
         files::refuse_input(path, &[&base[..], &head[..]].concat())?;
     }
-    let comparison = compare::run(&source::side(&base)?, &source::side(&head)?, options);
-    out!("{comparison}");
-    if let Some(path) = &flags.json {
-        comparison.save(path)?;
+    flags.comparison.compare(&source::side(&base)?, &source::side(&head)?)
+}
+
+impl ComparisonFlags {
+    /// Compares two sides, prints a table and a verdict, and returns its exit code.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub(super) fn compare(&self, base: &Side, head: &Side) -> Result<u8> {
+        let options = CompareOptions { threshold: self.threshold, counts_only: self.counts };
+        let comparison = compare::run(base, head, options);
+        out!("{comparison}");
+        if let Some(path) = &self.json {
+            comparison.save(path)?;
+        }
+        if let Some(path) = &self.markdown {
+            files::write(path, comparison_markdown::section(&comparison))?;
+        }
+        Ok(comparison.exit_code)
     }
-    if let Some(path) = &flags.markdown {
-        files::write(path, comparison_markdown::section(&comparison))?;
-    }
-    Ok(comparison.exit_code)
 }
 
 /// Parses a share: `5%` or `0.05`, from 0% to 1000%.

@@ -1,5 +1,5 @@
-//! Reports: the summary as JSON, the system's evidence, and reports of one run or several as text, Markdown and HTML; and
-//! runs in the formats of other tools.
+//! Reports: the summary as JSON, the system's evidence, and reports of one run or several as text, Markdown and HTML; the
+//! runs that are kept, and their trend; and runs in the formats of other tools.
 
 pub mod bars;
 pub mod capacity;
@@ -11,6 +11,7 @@ pub mod escape;
 pub mod evidence;
 pub mod export;
 pub mod headline;
+pub mod history;
 pub mod html;
 pub mod job_summary;
 pub mod machine_use;
@@ -23,3 +24,4 @@ pub mod splice;
 pub mod table;
 pub mod tables;
 pub mod text;
+pub mod trend;

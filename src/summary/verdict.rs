@@ -58,6 +58,21 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// All verdicts.
+    pub const ALL: [Self; 4] = [Self::Pass, Self::Breached, Self::Invalid, Self::Smoke];
+
+    /// Returns its word in `summary.json`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Breached => "breached",
+            Self::Invalid => "invalid",
+            Self::Smoke => "smoke",
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -107,6 +107,8 @@ impl Bench {
         for (name, value) in WIDE_BOUNDS {
             command.env(format!("CERTCTL_BENCH_{name}"), value);
         }
+        // Runs of tests have no place among those that were made here.
+        command.env("CERTCTL_BENCH_HISTORY", "none");
         // Nor does any test need a warm-up of five seconds.
         command.env("CERTCTL_BENCH_WARM_UP", "500ms");
         heed_hangups(&mut command);

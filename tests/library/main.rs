@@ -15,6 +15,7 @@ mod f5_clients;
 mod foreign;
 mod handshake;
 mod harness;
+mod history;
 mod html;
 mod interop;
 mod journeys;

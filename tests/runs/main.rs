@@ -30,6 +30,7 @@ mod remote;
 mod report_verb;
 mod revocation;
 mod run_verb;
+mod runs_verb;
 mod saved;
 mod secrets;
 mod shards;

@@ -9,4 +9,5 @@ pub mod phases;
 pub mod rates;
 pub mod seconds;
 pub mod ticks;
+pub mod trend;
 pub mod waits;
