@@ -73,6 +73,9 @@ pub(super) fn minute(run: &KeptRun) -> String {
 pub(super) fn commit(run: &KeptRun) -> String {
     let name = run.commit.split(' ').next().unwrap_or_default();
     let (name, mark) = name.strip_suffix("-dirty").map_or((name, ""), |name| (name, "+"));
+    if name == "no-commit" {
+        return "none".to_owned();
+    }
     // `git describe` puts the commit after the name of a tag.
     let name = name.rsplit_once("-g").map_or(name, |(_, commit)| commit);
     format!("{}{mark}", name.chars().take(COMMIT_CHARACTERS).collect::<String>())
@@ -112,7 +115,7 @@ mod tests {
             ("6ab31e829774", "6ab31e82"),
             ("6ab31e829774-dirty (built 2026-01-01T00:00:00Z)", "6ab31e82+"),
             ("v1.0-3-g6ab31e829774", "6ab31e82"),
-            ("no-commit (built 2026-01-01T00:00:00Z)", "no-commi"),
+            ("no-commit (built 2026-01-01T00:00:00Z)", "none"),
             ("abc", "abc"),
         ] {
             assert_eq!(super::commit(&run(commit)), shown);
@@ -123,7 +126,7 @@ mod tests {
     fn a_list_fits_a_hundred_columns() {
         let text = text(&[run("6ab31e829774-dirty (built x)"), run("no-commit")], 7);
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
-        assert!(text.contains("12.3 ms   999 ms") && text.contains("\nplace 1      certctl v2.1.0"), "{text}");
+        assert!(text.contains("12.3 ms  999 ms") && text.contains("\nplace 1      certctl v2.1.0"), "{text}");
         assert!(text.contains("runs         2 of 7"), "{text}");
     }
 }
