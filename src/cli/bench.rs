@@ -376,6 +376,9 @@ fn bench<B: Bench>(
         request_loop::run_apart(invocation, certctl, loops, &flags.criterion, &results()?)?;
     }
     if !wanted.workload {
+        if !listeners.is_empty() {
+            errln!("warning: --dashboard and --metrics show the workload, which is not part of this run");
+        }
         return Ok(0);
     }
     let groups = bind(planned, &system)?;
@@ -428,14 +431,22 @@ fn bench<B: Bench>(
     }
     out!("\n{}", text::coloured(&text::results(&summary), Palette::of(&std::io::stdout())));
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
-    flags.history.keep(&summary);
-    github_job::conclude(&summary, &folder);
-    let code = saved.finish(&summary, &folder)?;
+    if !wanted.smoke {
+        flags.history.keep(&summary);
+    }
+    github_job::conclude(&summary, &folder, wanted.smoke);
+    let finished = saved.finish(&summary, &folder);
     let file = folder.join(REPORT);
-    live.end(report::result_files::save_report(summary, &file, &folder.join(BEFORE))?);
-    flags.live.show(&file);
-    outln!("{:<12} {}", "report", files::shown(&file));
-    Ok(code)
+    // The results are saved: a report that cannot be is a warning, and changes no exit code.
+    match report::result_files::save_report(summary, &file, &folder.join(BEFORE)) {
+        Ok(page) => {
+            live.end(page);
+            flags.live.show(&file);
+            outln!("{:<12} {}", "report", files::shown(&file));
+        }
+        Err(error) => errln!("warning: this run has no report: {error}"),
+    }
+    finished
 }
 
 /// Binds workloads to their system, without those that are for a part that the system lacks.

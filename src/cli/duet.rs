@@ -35,7 +35,7 @@ use crate::provision::{network, port};
 use crate::report::duet as report;
 use crate::run::{PlannedWorkload, sockets};
 use crate::system::CheckedCertctl;
-use crate::terminal::{out, outln};
+use crate::terminal::{errln, out, outln};
 use player::{Player, is_reference, is_url};
 use stage::Stage;
 
@@ -311,10 +311,15 @@ fn duet<B: Bench<System = CertctlFlags>>((flags, listeners): (DuetFlags, Vec<Liv
         files::write(path, report::markdown(&duet))?;
     }
     let report = of_text(&format!("Duet of {}", B::NAME), &text);
-    files::write(&page, &report)?;
-    live.end(report);
-    flags.live.show(&page);
-    outln!("{:<12} {}", "report", files::shown(&page));
+    // The result is saved: a page that cannot be is a warning, and changes no exit code.
+    match files::write(&page, &report) {
+        Ok(()) => {
+            live.end(report);
+            flags.live.show(&page);
+            outln!("{:<12} {}", "report", files::shown(&page));
+        }
+        Err(error) => errln!("warning: this duet has no report: {error}"),
+    }
     Ok(duet.exit_code)
 }
 

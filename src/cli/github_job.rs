@@ -20,14 +20,14 @@ const PICTURE: &str = "summary.svg";
 
 /// Annotates a verdict that fails the job, and appends the report of the results in `folder` to the job's summary. A
 /// smoke run has none. What cannot be written is a warning: the verdict does not depend on it.
-pub(super) fn conclude(summary: &Summary, folder: &Path) {
+pub(super) fn conclude(summary: &Summary, folder: &Path, smoke: bool) {
     if matches!(summary.verdict, Verdict::Breached | Verdict::Invalid) {
         let title = format!("{}: {}", summary.about.scenario, headline::word(summary));
         let reasons = [headline::meaning(summary)].into_iter().chain(summary.invalid.iter().cloned());
         let text = reasons.collect::<Vec<_>>().join("\n");
         terminal::annotate(&shown(&title), &shown(&text));
     }
-    let file = std::env::var_os(VARIABLE).filter(|file| !file.is_empty() && summary.verdict != Verdict::Smoke);
+    let file = std::env::var_os(VARIABLE).filter(|file| !file.is_empty() && !smoke);
     if let Some(file) = file.map(PathBuf::from)
         && let Err(error) = report(folder, &file)
     {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::history::History;
 use crate::history::store::short;
-use crate::summary::{Summary, Verdict};
+use crate::summary::Summary;
 use crate::terminal::{errln, outln};
 
 /// The name of the history in the folder of results.
@@ -26,16 +26,16 @@ pub struct HistoryFlags {
 }
 
 impl HistoryFlags {
-    /// Keeps a run, unless it is a smoke run or no run is to be kept. A history that cannot be written is a warning: the
+    /// Keeps a run, unless no run is to be kept. A history that cannot be written is a warning: the
     /// results are in their folder already.
     pub(super) fn keep(&self, summary: &Summary) {
-        let added = match (summary.verdict, self.file()) {
-            (Verdict::Smoke, _) | (_, Ok(None)) => return,
-            (_, Ok(Some(file))) => {
+        let added = match self.file() {
+            Ok(None) => return,
+            Ok(Some(file)) => {
                 let added = History::create(&file).and_then(|mut history| history.add(summary));
                 added.map(|(id, _)| (id, file))
             }
-            (_, Err(error)) => Err(error),
+            Err(error) => Err(error),
         };
         match added {
             Ok((id, file)) => outln!("{:<12} {} in {}", "kept", short(&id), files::shown(&file)),

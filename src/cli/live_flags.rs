@@ -32,27 +32,29 @@ pub struct LiveFlags {
 }
 
 impl LiveFlags {
-    /// Begins to listen where that is wanted. Call it before the process enters another network.
+    /// Begins to listen where that is wanted, and opens the page, which comes once the run begins. Call it before the
+    /// process enters another network: a browser could not reach the page from there.
     ///
     /// # Errors
     /// If an address is taken.
     pub fn bind(&self) -> Result<Vec<LiveListener>> {
         let wanted = [(self.dashboard, true), (self.metrics, false)];
         let wanted = wanted.into_iter().filter_map(|(address, has_page)| Some((address?, has_page)));
-        wanted.map(|(address, has_page)| LiveListener::bind(address, has_page)).collect()
+        let bound: Vec<_> =
+            wanted.map(|(address, has_page)| LiveListener::bind(address, has_page)).collect::<Result<_>>()?;
+        for listener in bound.iter().filter(|listener| listener.has_page() && self.open) {
+            open(&listener.url()?);
+        }
+        Ok(bound)
     }
 
-    /// Prints the addresses of listeners, and opens the page if that is wanted.
+    /// Prints the addresses of listeners.
     ///
     /// # Errors
     /// If the kernel does not know an address.
     pub fn announce(&self, listeners: &[LiveListener]) -> Result<()> {
         for listener in listeners {
-            let url = listener.url()?;
-            outln!("{:<12} {url}", if listener.has_page() { "dashboard" } else { "metrics" });
-            if listener.has_page() && self.open {
-                open(&url);
-            }
+            outln!("{:<12} {}", if listener.has_page() { "dashboard" } else { "metrics" }, listener.url()?);
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ pub fn run(flags: &MergeFlags) -> Result<u8> {
     out!("{}\n{}", text::heading(&summary.about, summary.plans()), text::results(&summary));
     result_files::save(&summary, &folder)?;
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
-    github_job::conclude(&summary, &folder);
+    github_job::conclude(&summary, &folder, false);
     Ok(summary.exit_code)
 }
 

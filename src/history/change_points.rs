@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn equal_values_have_no_change_at_the_stated_rate() {
-        const SERIES: u64 = 600;
+        const SERIES: u64 = 300;
         let with_a_change = |length: usize, of: fn(&mut Random) -> f64| {
             let changed = (0..SERIES).filter(|seed| {
                 let mut random = Random::new(*seed);
@@ -201,13 +201,13 @@ mod tests {
             });
             changed.count() as f64 / SERIES as f64
         };
-        // Three standard errors of a share of 5% in so many series are 2.7%. The second distribution has a long tail.
+        // Three standard errors of a share of 5% in so many series are 3.8%. The second distribution has a long tail.
         for share in [
             with_a_change(12, Random::normal),
             with_a_change(30, Random::normal),
             with_a_change(30, |random| random.normal().exp()),
         ] {
-            assert!((share - FALSE_ALARMS).abs() < 0.027, "{share}");
+            assert!((share - FALSE_ALARMS).abs() < 0.038, "{share}");
         }
     }
 

@@ -173,7 +173,8 @@ impl History {
         transaction.commit()
     }
 
-    /// Keeps a run, and returns its id, with true if it was not kept before.
+    /// Keeps a run, and returns its id, with true if it was not kept before, or by an older result: parts of shards may be
+    /// merged again.
     ///
     /// # Errors
     /// If the file cannot be written, or is in use for too long.
@@ -182,7 +183,9 @@ impl History {
         let run = KeptRun::of(summary, &json);
         let insert = format!(
             "INSERT INTO runs ({COLUMNS}, summary) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-                              ON CONFLICT (id) DO NOTHING"
+                              ON CONFLICT (id) DO UPDATE SET finished_at = excluded.finished_at, verdict = excluded.verdict, \
+                              p50_us = excluded.p50_us, p99_us = excluded.p99_us, summary = excluded.summary \
+                              WHERE runs.finished_at < excluded.finished_at"
         );
         let values = params![
             run.id,

@@ -278,6 +278,8 @@ fn changes(runs: &[TrendRun], kind: MeasureKind, better: Better) -> Vec<TrendCha
             p: change.p,
             verdict: match (kind, (shift.estimate < 0.0) == (better == Better::Lower)) {
                 (MeasureKind::Shown, _) => Judgement::NotJudged,
+                // Another spread, or another form, around about the same mean.
+                _ if low <= 0.0 && high >= 0.0 => Judgement::Indistinct,
                 (_, true) => Judgement::Improved,
                 (_, false) => Judgement::Regressed,
             },

@@ -63,7 +63,7 @@ impl Live {
     /// # Errors
     /// If no thread can be started.
     pub fn start(scenario: &str, title: &str, listeners: Vec<LiveListener>) -> Result<Self> {
-        let view = View { scenario: scenario.to_owned(), title: title.to_owned(), ..View::default() };
+        let view = View::of(scenario, title);
         let state = Arc::new(Mutex::new(State { view, ..State::default() }));
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = Arc::new(wake.context(|| "making an event counter".to_owned())?);
@@ -121,7 +121,12 @@ pub struct Watching<'l>(&'l Live);
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
-        state.watched = None;
+        // What has come since the last whole second belongs to the counts, and the load is over.
+        if let Some(watched) = state.watched.take()
+            && let Some(last) = state.view.seconds.back_mut()
+        {
+            (last.stage, last.counts) = (Stage::Draining, watched.progress.counts());
+        }
         if terminal::line_width().is_some() {
             terminal::progress("\r\x1b[K");
         }

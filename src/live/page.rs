@@ -59,7 +59,7 @@ pub fn whole(view: &View) -> String {
 /// Renders the parts that change, by the ids of their places: HTML each.
 pub fn parts(view: &View) -> BTreeMap<&'static str, String> {
     let mut parts = BTreeMap::from([("figures", figures(view)), ("seconds", pages::inner_table(&table(view)))]);
-    let is_due = view.seconds.len() % ANNOUNCE_EVERY == 1 || view.seconds.is_empty();
+    let is_due = view.shown % ANNOUNCE_EVERY == 1 || view.seconds.is_empty();
     let changes = |at: usize| Some(view.seconds.get(at)?.stage);
     let (last, before) = (view.seconds.len().checked_sub(1), view.seconds.len().checked_sub(2));
     if is_due || last.and_then(changes) != before.and_then(changes) {
@@ -80,13 +80,13 @@ pub fn parts(view: &View) -> BTreeMap<&'static str, String> {
 /// Describes the run at this moment.
 fn sentence(view: &View) -> String {
     let Some(now) = view.seconds.back() else { return "The run is being prepared.".to_owned() };
-    let errors = now.counts.not_ok + now.counts.unsent;
+    let (ok, errors) = view.so_far();
     format!(
         "{}: {} answers per second, p99 {}, {errors} of {} not right so far.",
         capitalized(now.stage.label()),
         ticks::digits(now.answers_per_s),
         time(now.response_us[2]),
-        now.counts.ok + errors
+        ok + errors
     )
 }
 
@@ -101,8 +101,7 @@ fn time(us: Option<f64>) -> String {
 
 /// Returns the seconds that the current stage has lasted, and those that it is planned to last.
 fn in_stage(view: &View, now: &LiveSecond) -> String {
-    let began = view.seconds.iter().rev().take_while(|second| second.stage == now.stage).last();
-    let since_s = now.at_s - began.map_or(now.at_s, |second| second.at_s);
+    let since_s = now.at_s - view.stage_at_s;
     let planned = match now.stage {
         Stage::WarmUp => view.extent.warm_up,
         Stage::Measuring => view.extent.window,
@@ -113,7 +112,7 @@ fn in_stage(view: &View, now: &LiveSecond) -> String {
 
 fn figures(view: &View) -> String {
     let Some(now) = view.seconds.back() else { return String::new() };
-    let errors = now.counts.not_ok + now.counts.unsent;
+    let (_, errors) = view.so_far();
     let connections = match now.stage {
         Stage::Opening => format!("{} of {}", now.counts.connections, view.extent.connections),
         _ => now.counts.open.to_string(),

@@ -19,7 +19,7 @@ pub struct LiveSecond {
     pub at_s: f64,
     /// The stage of the run at its end.
     pub stage: Stage,
-    /// Answers per second.
+    /// Answers per second, right or wrong: neither timeouts nor broken connections.
     pub answers_per_s: f64,
     /// Wrong answers, faults and arrivals that were given up, per second.
     pub errors_per_s: f64,
@@ -67,13 +67,14 @@ impl Sampler {
         let none = ProgressCounts::default();
         let (first, last) = (self.earlier.front().unwrap_or(&none), self.earlier.back().unwrap_or(&none));
         let errors = |counts: &ProgressCounts| counts.not_ok + counts.unsent;
+        let answers = |counts: &ProgressCounts| (counts.ok + counts.not_ok).saturating_sub(counts.unanswered);
         let per_s = |now: u64, before: u64| now.saturating_sub(before) as f64 / span_s;
         let recent = |of: fn(&ProgressCounts) -> &BucketCounts| of(&counts).since(of(first));
         let response = recent(|counts| &counts.response);
         let second = LiveSecond {
             at_s: at.as_secs_f64(),
             stage,
-            answers_per_s: per_s(counts.ok + counts.not_ok, last.ok + last.not_ok),
+            answers_per_s: per_s(answers(&counts), answers(last)),
             errors_per_s: per_s(errors(&counts), errors(last)),
             response_us: QUANTILES.map(|quantile| response.quantile_us(quantile)),
             slowest_us: counts.response.since(&last.response).most_us(),
@@ -108,9 +109,10 @@ mod tests {
             progress.lagged(2_000_000);
         }
         progress.count(Outcome::Wrong, 9_000_000_000);
+        progress.count(Outcome::TimedOut, 9_000_000_000);
         progress.gave_up();
         let first = sample(6);
-        assert_eq!((first.answers_per_s, first.errors_per_s), (1_001.0, 2.0));
+        assert_eq!((first.answers_per_s, first.errors_per_s), (1_001.0, 3.0));
         let [p50, p95, p99] = first.response_us.map(|us| us.unwrap());
         assert!((p50 / 500.0 - 1.0).abs() < 0.04 && (p95 / 950.0 - 1.0).abs() < 0.04, "{p50} {p95}");
         assert!((p99 / 990.0 - 1.0).abs() < 0.04 && (first.lag_p99_us.unwrap() / 2_000.0 - 1.0).abs() < 0.04);

@@ -67,17 +67,43 @@ pub struct View {
     pub limits: Vec<LimitLine>,
     /// The last seconds, the latest last.
     pub seconds: VecDeque<LiveSecond>,
+    /// The number of all seconds so far.
+    pub shown: usize,
+    /// The time at which the current stage began, in seconds from the beginning of the display.
+    pub stage_at_s: f64,
+    /// Right answers and errors of the workloads that ran before.
+    before: (u64, u64),
+    /// True if no second of the current workloads was added yet.
+    is_new: bool,
 }
 
 impl View {
+    /// Makes a view of a run that has not begun, described by `title`.
+    pub fn of(scenario: &str, title: &str) -> Self {
+        Self { scenario: scenario.to_owned(), title: title.to_owned(), ..Self::default() }
+    }
+
     /// Begins to show these workloads after those before.
     pub fn show<'w>(&mut self, workloads: impl Iterator<Item = &'w Workload> + Clone) {
+        self.before = self.so_far();
+        self.is_new = true;
         self.extent = Extent::of(workloads.clone().map(|workload| &workload.plan));
         self.limits = limits(workloads);
     }
 
+    /// Returns the right answers and the errors of the whole run so far.
+    pub fn so_far(&self) -> (u64, u64) {
+        let now = self.seconds.back().filter(|_| !self.is_new).map(|second| &second.counts);
+        let (ok, errors) = now.map_or((0, 0), |counts| (counts.ok, counts.not_ok + counts.unsent));
+        (self.before.0 + ok, self.before.1 + errors)
+    }
+
     /// Adds a second.
     pub fn push(&mut self, second: LiveSecond) {
+        if std::mem::take(&mut self.is_new) || self.seconds.back().map(|last| last.stage) != Some(second.stage) {
+            self.stage_at_s = second.at_s;
+        }
+        self.shown += 1;
         if self.seconds.len() == KEPT {
             self.seconds.pop_front();
         }

@@ -49,6 +49,8 @@ pub struct ProgressCounts {
     pub ok: u64,
     /// Arrivals that did not.
     pub not_ok: u64,
+    /// Those among them that got no answer: timeouts, and connections that broke or could not be opened.
+    pub unanswered: u64,
     /// Those among them that failed for want of ports or descriptors on this machine.
     pub exhausted: u64,
     /// Arrivals that were given up before they were sent.
@@ -66,6 +68,7 @@ impl ProgressCounts {
         self.open += other.open;
         self.ok += other.ok;
         self.not_ok += other.not_ok;
+        self.unanswered += other.unanswered;
         self.exhausted += other.exhausted;
         self.unsent += other.unsent;
         self.response.add(&other.response);
@@ -116,6 +119,7 @@ struct Lane {
     open: AtomicU64,
     ok: AtomicU64,
     not_ok: AtomicU64,
+    unanswered: AtomicU64,
     exhausted: AtomicU64,
     unsent: AtomicU64,
     response: LiveHistogram,
@@ -134,6 +138,7 @@ impl Progress {
             (&lane.open, counts.open),
             (&lane.ok, counts.ok),
             (&lane.not_ok, counts.not_ok),
+            (&lane.unanswered, counts.unanswered),
             (&lane.exhausted, counts.exhausted),
             (&lane.unsent, counts.unsent),
         ] {
@@ -146,7 +151,9 @@ impl Progress {
         let (ok, not_ok) = self.answered();
         let (connections, exhausted, unsent) = (self.connections(), self.exhausted(), self.unsent());
         let open = connection::open_connections() + self.sum(|lane| &lane.open);
-        let mut counts = ProgressCounts { connections, open, ok, not_ok, exhausted, unsent, ..Default::default() };
+        let unanswered = self.sum(|lane| &lane.unanswered);
+        let mut counts =
+            ProgressCounts { connections, open, ok, not_ok, unanswered, exhausted, unsent, ..Default::default() };
         for lane in &self.lanes {
             lane.response.add_to(&mut counts.response);
             lane.lag.add_to(&mut counts.lag);
@@ -199,6 +206,9 @@ impl Progress {
             lane.response.record(response_ns);
         } else {
             lane.not_ok.fetch_add(1, Ordering::Relaxed);
+        }
+        if matches!(outcome, Outcome::TimedOut | Outcome::Broken(_)) {
+            lane.unanswered.fetch_add(1, Ordering::Relaxed);
         }
         if outcome == Outcome::Broken(FaultKind::Exhausted) {
             lane.exhausted.fetch_add(1, Ordering::Relaxed);

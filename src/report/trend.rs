@@ -217,7 +217,7 @@ fn conclusion(trend: &Trend) -> String {
 /// Describes the search.
 fn method() -> String {
     format!(
-        "E-divisive means (ICPE 2020): {LEAST_STRETCH} runs or more on each side, eight in all; a change in {:.0}% of \
+        "E-divisive means (ICPE 2020): {LEAST_STRETCH} runs or more a side, eight in all; a change in {:.0}% of \
          series without one",
         FALSE_ALARMS * 100.0
     )

@@ -48,7 +48,7 @@ fn play(progress: &Progress, slowest_us: u64, wrong: u64) {
 /// Returns a view after warm-up, window and a second of drain, as it is without a database or with one.
 fn view(has_database: bool) -> View {
     let (progress, mut sampler) = (Progress::default(), Sampler::from(Duration::ZERO));
-    let mut view = View { scenario: "agent_storm".to_owned(), title: "<b>agents</b>".to_owned(), ..View::default() };
+    let mut view = View::of("agent_storm", "<b>agents</b>");
     let workload = workload();
     view.show(std::iter::once(&workload));
     for at_s in 1..=40 {

@@ -28,23 +28,33 @@ impl Shelf {
         self.0.path().join(name)
     }
 
-    /// Returns one that keeps so many runs, of which those from `slower_from` on are slower by a quarter.
+    /// Returns one that keeps so many runs, each of another commit, of which those from `slower_from` on are slower by a
+    /// quarter.
     fn with(count: u64, slower_from: u64) -> Self {
+        Self::of_commits(count, slower_from, |number| number)
+    }
+
+    fn of_commits(count: u64, slower_from: u64, commit: impl Fn(u64) -> u64) -> Self {
         let shelf = Self::new();
         for number in 1..=count {
-            shelf.make(number, if number < slower_from { 1.0 } else { 1.25 });
+            shelf.make_at(number, if number < slower_from { 1.0 } else { 1.25 }, commit(number));
         }
         let output = shelf.done("import results");
-        assert!(output.contains(&format!("imported     {count} runs in runs.sqlite\n")), "{output}");
+        let runs = if count == 1 { "run" } else { "runs" };
+        assert!(output.contains(&format!("imported     {count} {runs} in runs.sqlite\n")), "{output}");
         shelf
     }
 
     /// Saves a made-up run whose times scatter a little.
     fn make(&self, number: u64, slowness: f64) {
+        self.make_at(number, slowness, number);
+    }
+
+    fn make_at(&self, number: u64, slowness: f64, commit: u64) {
         let scatter = 1.0 + 0.004 * (number * 7 % 5) as f64;
         let made = Made { number, slowness: slowness * scatter, ..Made::default() };
         let mut summary = made.summary();
-        summary.about.machine.commit = format!("{number:02}{:010}", 0);
+        summary.about.machine.commit = format!("{commit:02}{:010}", 0);
         save(&summary, &self.path(&format!("results/run-{number:02}")));
     }
 
@@ -219,7 +229,7 @@ fn a_run_is_named_by_the_beginning_of_its_id() {
 
 #[test]
 fn kept_runs_are_compared_and_blessed() {
-    let shelf = Shelf::with(10, 6);
+    let shelf = Shelf::of_commits(10, 6, |number| 1 + u64::from(number >= 6));
     let ids = shelf.ids();
     let side = |range: std::ops::Range<usize>| ids[range].iter().map(|id| &id[..16]).collect::<Vec<_>>().join(",");
     let [before, after] = [side(0..5), side(5..10)];

@@ -34,6 +34,11 @@ pub fn render(summary: &Summary) -> Result<Vec<u8>> {
         ("certctl_bench.service_time", "From the actual start to the last byte, of right answers.", Vec::new()),
         ("certctl_bench.schedule_lag", "From the intended to the actual start.", Vec::new()),
     ];
+    // Apart from those of whole workloads: a reader that adds points up would count each request twice.
+    let mut of_steps: Vec<(&str, &str, Vec<ExponentialHistogramDataPoint>)> = vec![
+        ("certctl_bench.step.response_time", "Of one step: from the intended start to the last byte.", Vec::new()),
+        ("certctl_bench.step.service_time", "Of one step: from the actual start to the last byte.", Vec::new()),
+    ];
     let (mut arrivals, mut shares) = (Vec::new(), Vec::new());
     for (plan, results) in summary.measured() {
         let span = Span::of(ended, results);
@@ -46,7 +51,7 @@ pub fn render(summary: &Summary) -> Result<Vec<u8>> {
         }
         for step in &results.steps {
             let attributes = [workload[0], ("step", &step.name)];
-            for (facts, (.., points)) in [&step.response, &step.service].iter().zip(&mut latencies) {
+            for (facts, (.., points)) in [&step.response, &step.service].iter().zip(&mut of_steps) {
                 points.extend(span.histogram(facts, &attributes)?);
             }
         }
@@ -61,7 +66,7 @@ pub fn render(summary: &Summary) -> Result<Vec<u8>> {
         }
     }
     let mut metrics = Vec::new();
-    for (name, description, points) in latencies {
+    for (name, description, points) in latencies.into_iter().chain(of_steps) {
         let data = ExponentialHistogram { data_points: points, aggregation_temporality: DELTA };
         metrics.push(metric(name, description, "s", metric::Data::ExponentialHistogram(data)));
     }

@@ -71,10 +71,13 @@ pub fn during(stall: &Stall, samples: &[&ActivitySample], window_at: f64) -> Opt
     let to = (stall.last + 1) as f64 + stall.slowest_us.unwrap_or_default() as f64 / 1e6;
     let within: Vec<_> = samples.iter().filter(|sample| (from..to).contains(&(window_at + sample.at_s))).collect();
     let busiest = within.iter().map(|sample| sample.active).max()?;
-    let mut waits: BTreeMap<&str, u64> = BTreeMap::new();
-    for (wait, count) in within.iter().flat_map(|sample| &sample.waits) {
-        let most = waits.entry(wait).or_default();
-        *most = (*most).max(*count);
+    // Of each wait the sample with most backends in it: their number, and that of all active ones.
+    let mut waits: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for sample in &within {
+        for (wait, count) in &sample.waits {
+            let most = waits.entry(wait).or_default();
+            *most = (*most).max((*count, sample.active));
+        }
     }
     let when = if stall.first == stall.last {
         format!("In second {}", stall.first)
@@ -82,7 +85,7 @@ pub fn during(stall: &Stall, samples: &[&ActivitySample], window_at: f64) -> Opt
         format!("In seconds {} to {}", stall.first, stall.last)
     };
     let what = match waits.iter().max_by_key(|(_, most)| **most) {
-        Some((wait, most)) => format!("up to {most} of {busiest} active backends waited for {wait}"),
+        Some((wait, (most, active))) => format!("up to {most} of {active} active backends waited for {wait}"),
         None => format!("none of up to {busiest} active backends waited"),
     };
     Some(format!("{when} {what}."))
