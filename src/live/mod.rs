@@ -81,6 +81,9 @@ impl Live {
     ) -> Watching<'_> {
         let mut state = lock(&self.state);
         state.view.show(workloads);
+        // However short it is, each run has this line.
+        let (begin, end) = if terminal::line_width().is_some() { ("\r", "\x1b[K") } else { ("", "\n") };
+        terminal::progress(&format!("{begin}opening    0 of {} connections{end}", state.view.extent.connections));
         let sampler = Sampler::from(self.began.elapsed());
         state.watched = Some(Watched { progress, sampler, stage: Stage::Opening, since: Instant::now() });
         drop(state);

@@ -69,9 +69,8 @@ fn the_default_run_works_on_postgresql() {
     assert_eq!(summary["system"]["settings"]["fsync"], "on");
     assert_store(finished, "(private)");
     assert!(finished.stderr.contains("starting a private PostgreSQL 1"), "{}", finished.stderr);
-    for message in ["opening", "warm-up", "measuring"] {
-        assert!(finished.stderr.contains(message), "{}", finished.stderr);
-    }
+    // Later lines come each second, of which a busy machine may miss some.
+    assert!(finished.stderr.contains("\nopening    0 of 200 connections\n"), "{}", finished.stderr);
     // The terminal shows the lines of summary.txt, and its path.
     for line in finished.text.as_ref().unwrap().lines() {
         assert!(finished.stdout.contains(line), "not on the terminal: {line}");
