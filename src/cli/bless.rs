@@ -86,8 +86,8 @@ impl BaselinePlace {
             outln!("{:<12} {breached} of them breach a threshold; the baseline is valid nevertheless", "note");
         }
         for (name, line) in &baseline.measures {
-            let is_told = name.ends_with("/response_p50_us") || name.ends_with("/response_p99_us");
-            if let (true, Some(spread)) = (is_told, line.spread()) {
+            let is_shown = name.ends_with("/response_p50_us") || name.ends_with("/response_p99_us");
+            if let (true, Some(spread)) = (is_shown, line.spread()) {
                 outln!("{:<12} by {:.1}% in {name}", "runs differ", spread * 100.0);
             }
         }
