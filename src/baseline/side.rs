@@ -144,11 +144,8 @@ impl Series {
     }
 }
 
-/// Refuses a run that did not measure what it states to have measured; a breached threshold is no reason.
-///
-/// # Errors
-/// If it is invalid, partial or a smoke run, or of another schema.
-pub fn usable(name: &str, summary: &Summary) -> Result<()> {
+/// Refuses a run that did not measure what it states to have measured.
+fn usable(name: &str, summary: &Summary) -> Result<()> {
     if summary.schema_version != SCHEMA_VERSION {
         return Err(Error::invalid(format!(
             "{name} has summary schema {}; this version of the suite reads {SCHEMA_VERSION}",
@@ -156,21 +153,29 @@ pub fn usable(name: &str, summary: &Summary) -> Result<()> {
         ))
         .with_hint("measure again with this version of the suite"));
     }
-    let why = match summary.verdict {
+    match unusable(summary) {
+        None => Ok(()),
+        Some(why) => Err(Error::invalid(format!("{name} cannot be compared: {why}"))
+            .with_hint("give a run that passed or breached a threshold")),
+    }
+}
+
+/// Returns the reason for which a run did not measure what it states to have measured, if it did not; a breached
+/// threshold is no reason.
+pub fn unusable(summary: &Summary) -> Option<String> {
+    match summary.verdict {
         Verdict::Pass | Verdict::Breached if summary.measured().any(|(_, results)| results.arrivals.partial) => {
-            "it is partial: it was stopped before its end".to_owned()
+            Some("it is partial: it was stopped before its end".to_owned())
         }
         Verdict::Pass | Verdict::Breached if summary.ended_early.is_some() => {
-            format!("it was ended early, {}", summary.ended_early.as_deref().unwrap_or_default())
+            Some(format!("it was ended early, {}", summary.ended_early.as_deref().unwrap_or_default()))
         }
         // A clear breach needs no valid run.
         Verdict::Breached if !summary.invalid.is_empty() => {
-            format!("it breached a threshold, and is also invalid: {}", summary.invalid.join("; "))
+            Some(format!("it breached a threshold, and is also invalid: {}", summary.invalid.join("; ")))
         }
-        Verdict::Pass | Verdict::Breached => return Ok(()),
-        Verdict::Smoke => "it is a smoke run, which measures nothing".to_owned(),
-        Verdict::Invalid => format!("it is invalid: {}", summary.invalid.join("; ")),
-    };
-    Err(Error::invalid(format!("{name} cannot be compared: {why}"))
-        .with_hint("give a run that passed or breached a threshold"))
+        Verdict::Pass | Verdict::Breached => None,
+        Verdict::Smoke => Some("it is a smoke run, which measures nothing".to_owned()),
+        Verdict::Invalid => Some(format!("it is invalid: {}", summary.invalid.join("; "))),
+    }
 }

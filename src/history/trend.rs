@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::change_points::{self, MOST_VALUES};
-use super::store::{KeptRun, short};
+use super::store::KeptRun;
 use crate::baseline::Judgement;
 use crate::baseline::environment::{Consequence, Environment};
 use crate::baseline::measure::{self, Better, MeasureKind, Readings};
@@ -113,7 +113,7 @@ impl ReadRun {
             environment: Environment::of(summary),
             workloads: summary.plans().map(|plan| plan.name.to_string()).collect(),
             readings: measure::read(summary),
-            unusable: side::usable(short(&kept.id), summary).err().map(|error| error.what().to_owned()),
+            unusable: side::unusable(summary),
             kept,
         }
     }

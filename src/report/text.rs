@@ -61,7 +61,7 @@ pub fn heading<'p>(about: &About, plans: impl Iterator<Item = &'p PlanFacts>) ->
 }
 
 /// Breaks lines between words, so that none is longer than the columns of a summary; a longer word stays whole.
-fn fitted(text: &str) -> String {
+pub(super) fn fitted(text: &str) -> String {
     let mut fitted = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (mut rest, mut begin) = (line.trim_end_matches('\n'), "");

@@ -7,6 +7,7 @@ use super::history::{commit, minute, place};
 use super::html::{Page, figure, table as html_table};
 use super::plot::{ticks, trend as plot};
 use super::table::{Cell, Table};
+use super::text::fitted;
 use crate::baseline::Judgement;
 use crate::baseline::measure::MeasureKind;
 use crate::baseline::statistics::FALSE_ALARMS;
@@ -27,10 +28,8 @@ const REASONS: usize = 5;
 
 /// Renders a trend as text.
 pub fn text(trend: &Trend) -> String {
-    let mut text = String::new();
-    for (word, line) in facts(trend) {
-        let _ = writeln!(text, "{word:<12} {line}");
-    }
+    let rows = facts(trend).into_iter().map(|(word, line)| format!("{word:<12} {line}\n"));
+    let mut text = fitted(&rows.collect::<String>());
     let plot = sparkline(trend);
     if !plot.is_empty() {
         let _ = writeln!(text, "\n{plot}");
@@ -41,9 +40,7 @@ pub fn text(trend: &Trend) -> String {
             let _ = writeln!(text, "{line}");
         }
     }
-    let _ = writeln!(text, "\n{:<12} {}", "changes", conclusion(trend));
-    let _ = writeln!(text, "{:<12} {}", "", method());
-    text
+    text + &fitted(&format!("\n{:<12} {}\n{:<12} {}\n", "changes", conclusion(trend), "", method()))
 }
 
 /// Renders a trend as one HTML file, with a figure.

@@ -60,7 +60,7 @@ fn trend() -> Trend {
 #[test]
 fn a_trend_is_rendered_as_text() {
     let text = report::text(&trend());
-    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     insta::assert_snapshot!(text);
 }
 

@@ -263,7 +263,7 @@ fn a_trend_shows_the_commit_of_a_shift() {
         change.contains("  +2") && change.ends_with("regressed") && text.contains("1 change point among 20 runs"),
         "{text}"
     );
-    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     let page = read_to_string(shelf.path("trend.html")).unwrap();
     assert!(page.contains("11000000 → 12000000") && page.contains("<polyline"), "{page}");
     // The same runs have the same trend, and the newest of them may have none.
