@@ -353,7 +353,7 @@ impl Meeting {
         Self::by(Way::At(start, wall), bound)
     }
 
-    /// Begins when another process announces it, after `ready` has told that one of it.
+    /// Begins when another process announces it, after `ready` has reported to that one that this one is ready.
     pub(super) fn announced(announced: Receiver<(Moment, WallTime)>, ready: fn(), bound: Duration) -> Self {
         Self::by(Way::Announced(Mutex::new(announced), ready), bound)
     }
