@@ -1,5 +1,6 @@
 //! Distributions of durations, as HDR histograms.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read as _;
 
@@ -69,10 +70,12 @@ impl fmt::Display for Quantile {
     }
 }
 
-/// A distribution of durations in nanoseconds. Recording allocates nothing.
-#[derive(Clone, Debug)]
+/// A distribution of durations in nanoseconds. Recording allocates nothing once there is room.
+#[derive(Clone, Debug, Default)]
 pub struct Distribution {
-    histogram: Histogram<u64>,
+    /// Made with the first sample, unless [`Distribution::make_room`] was called: it takes a quarter of a megabyte, and
+    /// many distributions stay empty.
+    histogram: Option<Histogram<u64>>,
 }
 
 /// The layout of a histogram, as HdrHistogram names its parts.
@@ -86,72 +89,86 @@ pub struct Layout {
     pub sub_buckets: u64,
 }
 
-impl Default for Distribution {
-    fn default() -> Self {
-        // The arguments are constants within the library's bounds.
-        let histogram = Histogram::new_with_bounds(1, MAX_NS, SIGNIFICANT_DIGITS).expect("constant bounds are valid");
-        Self { histogram }
-    }
+fn empty() -> Histogram<u64> {
+    // The arguments are constants within the library's bounds.
+    Histogram::new_with_bounds(1, MAX_NS, SIGNIFICANT_DIGITS).expect("constant bounds are valid")
 }
 
 impl Distribution {
+    /// Makes room, so that not even the first sample allocates.
+    pub fn make_room(&mut self) {
+        self.histogram.get_or_insert_with(empty);
+    }
+
     /// Adds one sample; one beyond [`MAX_NS`] counts as that.
     pub fn record(&mut self, ns: u64) {
-        self.histogram.saturating_record(ns);
+        self.histogram.get_or_insert_with(empty).saturating_record(ns);
+    }
+
+    /// Returns the histogram if it has a sample.
+    fn known(&self) -> Option<&Histogram<u64>> {
+        self.histogram.as_ref().filter(|histogram| !histogram.is_empty())
+    }
+
+    /// Returns the histogram, with samples or without.
+    fn whole(&self) -> Cow<'_, Histogram<u64>> {
+        self.histogram.as_ref().map_or_else(|| Cow::Owned(empty()), Cow::Borrowed)
     }
 
     /// Returns the number of samples.
     pub fn count(&self) -> u64 {
-        self.histogram.len()
+        self.known().map_or(0, Histogram::len)
     }
 
     /// Returns the quantile in nanoseconds, or `None` if fewer than ten samples lie beyond it.
     pub fn quantile_ns(&self, quantile: Quantile) -> Option<u64> {
-        (self.count() >= quantile.samples_needed()).then(|| self.histogram.value_at_quantile(quantile.fraction()))
+        (self.count() >= quantile.samples_needed()).then(|| self.value_ns(quantile.fraction()))
     }
 
     /// Returns the value, in nanoseconds, that this share of the samples, 0 to 1, does not exceed, however few lie
     /// beyond: for charts and for estimates. 0 without a sample.
     pub fn value_ns(&self, share: f64) -> u64 {
-        self.histogram.value_at_quantile(share)
+        self.known().map_or(0, |histogram| histogram.value_at_quantile(share))
     }
 
     /// Returns the number of samples that are longer than `ns` for certain, beyond the precision of the histogram.
     pub fn count_above(&self, ns: u64) -> u64 {
-        self.count() - self.histogram.count_between(0, ns)
+        self.known().map_or(0, |histogram| histogram.len() - histogram.count_between(0, ns))
     }
 
     /// Returns the longest sample in nanoseconds.
     pub fn max_ns(&self) -> Option<u64> {
-        (self.count() > 0).then(|| self.histogram.max())
+        self.known().map(Histogram::max)
     }
 
     /// Returns the shortest sample in nanoseconds.
     pub fn min_ns(&self) -> Option<u64> {
-        (self.count() > 0).then(|| self.histogram.min())
+        self.known().map(Histogram::min)
     }
 
     /// Returns the arithmetic mean in nanoseconds.
     pub fn mean_ns(&self) -> Option<f64> {
-        (self.count() > 0).then(|| self.histogram.mean())
+        self.known().map(Histogram::mean)
     }
 
     /// Returns the standard deviation in nanoseconds, of the whole and not of a sample.
     pub fn deviation_ns(&self) -> Option<f64> {
-        (self.count() > 0).then(|| self.histogram.stdev())
+        self.known().map(Histogram::stdev)
     }
 
     /// Returns the recorded durations, rising: the longest in nanoseconds that the histogram does not distinguish from
     /// the samples, and their number.
     pub fn recorded_ns(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value()))
+        let steps = self.known().into_iter().flat_map(Histogram::iter_recorded);
+        steps.map(|step| (step.value_iterated_to(), step.count_at_value()))
     }
 
     /// Returns the layout of the histogram.
     pub fn layout(&self) -> Layout {
-        let (buckets, counters) = (u64::from(self.histogram.buckets()), self.histogram.distinct_values() as u64);
+        let histogram = self.whole();
+        let (buckets, counters) = (u64::from(histogram.buckets()), histogram.distinct_values() as u64);
         Layout {
-            digits: usize::from(self.histogram.sigfig()),
+            digits: usize::from(histogram.sigfig()),
             buckets,
             // The first bucket has all of its counters, each other one the upper half.
             sub_buckets: counters * 2 / (buckets + 1),
@@ -163,7 +180,9 @@ impl Distribution {
     /// # Errors
     /// If that one has a sample beyond the bounds of this one: it was read, and the suite did not write it.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        self.histogram.add(&other.histogram).context(|| "merging two distributions".to_owned())
+        let Some(other) = other.known() else { return Ok(()) };
+        let histogram = self.histogram.get_or_insert_with(empty);
+        histogram.add(other).context(|| "merging two distributions".to_owned())
     }
 
     /// Parses the output of [`Distribution::to_base64`].
@@ -171,30 +190,25 @@ impl Distribution {
     /// # Errors
     /// If the text is anything else.
     pub fn from_base64(text: &str) -> Result<Self> {
-        decode(text).map(|histogram| Self { histogram })
+        decode(text).map(|histogram| Self { histogram: Some(histogram) })
     }
 
     /// Returns the whole histogram in the HDR V2 deflate format, base64, which other HDR tools read too.
     pub fn to_base64(&self) -> String {
-        encode(&self.histogram)
+        encode(&self.whole())
     }
 }
 
 impl Serialize for Distribution {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serialize(&self.histogram, serializer)
+        serializer.serialize_str(&self.to_base64())
     }
 }
 
 impl<'de> Deserialize<'de> for Distribution {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserialize(deserializer).map(|histogram| Self { histogram })
+        deserialize(deserializer).map(|histogram| Self { histogram: Some(histogram) })
     }
-}
-
-/// Writes a histogram as [`encode`] does.
-pub(super) fn serialize<C: Counter, S: Serializer>(histogram: &Histogram<C>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&encode(histogram))
 }
 
 /// Reads a histogram as [`decode`] does.

@@ -41,11 +41,13 @@ pub struct Segments(Vec<SegmentMeasurement>);
 impl Segments {
     /// Makes room for these segments.
     pub fn new(segments: &[Segment]) -> Self {
+        let mut response = Distribution::default();
+        response.make_room();
         let measured = segments.iter().map(|segment| SegmentMeasurement {
             segment: *segment,
             scheduled: 0,
             started: 0,
-            response: Distribution::default(),
+            response: response.clone(),
         });
         Self(measured.collect())
     }

@@ -1,10 +1,16 @@
 //! A run second by second, by intended start, so that a stall shows at its time and not only in a tail. The warm-up is
 //! kept apart from the measured window, so that no figure can count it by mistake.
+//!
+//! Memory hardly grows with the length of a run: a histogram takes 12 kB, so that only the seconds in which arrivals are
+//! under way have one, and the others some hundred bytes.
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
+use hdrhistogram::serialization::{Deserializer as HdrReader, Serializer as _, V2Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::distribution::{self, Quantile, encode};
 use super::outcome::Outcome;
@@ -12,6 +18,9 @@ use crate::error::{Context as _, Result};
 
 /// The largest share of arrivals without the right answer in a steady second.
 pub const MAX_WRONG_SHARE: f64 = 0.01;
+/// The most seconds that have a histogram. A longer time limit of a request is rare, and costs some microseconds for
+/// each answer that comes later than this.
+const MOST_OPEN: usize = 32;
 
 /// One second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,8 +37,16 @@ pub struct Second {
     pub started: u64,
     /// Those among them that got the right answer.
     pub ok: u64,
-    #[serde(serialize_with = "distribution::serialize", deserialize_with = "distribution::deserialize")]
-    response_us: Histogram<u32>,
+    response_us: ResponseTimes,
+}
+
+/// The response times of a second, in microseconds.
+#[derive(Clone, Debug)]
+enum ResponseTimes {
+    /// As they are recorded.
+    Open(Histogram<u32>),
+    /// As they are kept: in the HDR V2 format, or nothing without any.
+    Packed(Box<[u8]>),
 }
 
 /// The moment from which on a run was steady, if there is one.
@@ -49,25 +66,85 @@ pub struct Timeline {
     whole: usize,
     /// The seconds of the warm-up, backwards: the first one is the last before the window.
     warm_up: Vec<Second>,
+    /// The seconds that have a histogram, in the order in which they got it.
+    #[serde(skip)]
+    open: VecDeque<Place>,
+    /// Histograms, empty, for the next ones.
+    #[serde(skip)]
+    spare: Vec<Histogram<u32>>,
+}
+
+/// A second of the window, or of the warm-up, backwards.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Window(usize),
+    WarmUp(usize),
 }
 
 impl Timeline {
     /// Makes room for a whole window, so that recording allocates nothing.
     pub fn new(window: Duration) -> Self {
         // A window is a day at most.
-        Self { seconds: seconds(window), whole: window.as_secs() as usize, warm_up: Vec::new() }
+        Self { seconds: seconds(window), whole: window.as_secs() as usize, ..Self::default() }.with_room()
     }
 
     /// Makes room for the warm-up too.
     pub fn with_warm_up(self, warm_up: Duration) -> Self {
-        Self { warm_up: seconds(warm_up), ..self }
+        Self { warm_up: seconds(warm_up), ..self }.with_room()
+    }
+
+    fn with_room(self) -> Self {
+        let most = (self.seconds.len() + self.warm_up.len()).min(MOST_OPEN);
+        Self { open: VecDeque::with_capacity(most), spare: vec![empty(); most], ..self }
     }
 
     /// Records an arrival with an intended start `offset_ns` into the window.
     pub fn record(&mut self, offset_ns: u64, outcome: Outcome, response_ns: u64) {
-        if let Some(second) = self.second(offset_ns) {
-            second.record(outcome, response_ns);
+        self.record_at(Place::Window((offset_ns / 1_000_000_000) as usize), outcome, response_ns);
+    }
+
+    fn record_at(&mut self, place: Place, outcome: Outcome, response_ns: u64) {
+        let Some(second) = self.at(place) else { return };
+        second.started += 1;
+        if outcome != Outcome::Ok {
+            return;
         }
+        second.ok += 1;
+        if !matches!(second.response_us, ResponseTimes::Open(_)) {
+            self.open(place);
+        }
+        if let Some(ResponseTimes::Open(histogram)) = self.at(place).map(|second| &mut second.response_us) {
+            histogram.saturating_record(response_ns / 1_000);
+        }
+    }
+
+    fn at(&mut self, place: Place) -> Option<&mut Second> {
+        match place {
+            Place::Window(index) => self.seconds.get_mut(index),
+            Place::WarmUp(index) => self.warm_up.get_mut(index),
+        }
+    }
+
+    /// Gives a second a histogram, and packs the one that has had it longest if there are too many.
+    fn open(&mut self, place: Place) {
+        if self.open.len() >= MOST_OPEN
+            && let Some(oldest) = self.open.pop_front()
+            && let Some(second) = self.at(oldest)
+        {
+            let packed = second.response_us.packed();
+            if let ResponseTimes::Open(mut histogram) = std::mem::replace(&mut second.response_us, packed) {
+                histogram.reset();
+                self.spare.push(histogram);
+            }
+        }
+        let spare = self.spare.pop();
+        let Some(second) = self.at(place) else { return };
+        let histogram = match &second.response_us {
+            ResponseTimes::Packed(bytes) if bytes.is_empty() => spare.unwrap_or_else(empty),
+            times => times.histogram().into_owned(),
+        };
+        second.response_us = ResponseTimes::Open(histogram);
+        self.open.push_back(place);
     }
 
     /// Counts an arrival that is scheduled `offset_ns` into the window.
@@ -98,9 +175,7 @@ impl Timeline {
 
     /// Records an arrival of the warm-up, with an intended start `before_ns` before the window, which is not 0.
     pub fn record_warm_up(&mut self, before_ns: u64, outcome: Outcome, response_ns: u64) {
-        if let Some(second) = self.warm_up.get_mut((before_ns.saturating_sub(1) / 1_000_000_000) as usize) {
-            second.record(outcome, response_ns);
-        }
+        self.record_at(Place::WarmUp((before_ns.saturating_sub(1) / 1_000_000_000) as usize), outcome, response_ns);
     }
 
     /// Adds what another part of the run recorded. A second that only one of them reached is as that one has it.
@@ -153,21 +228,58 @@ fn merge(seconds: &mut Vec<Second>, others: &[Second]) -> Result<()> {
 
 fn seconds(length: Duration) -> Vec<Second> {
     let count = length.as_nanos().div_ceil(1_000_000_000) as usize;
-    // The arguments are constants within the library's bounds.
-    let response_us = Histogram::new_with_bounds(1, 600_000_000, 2).expect("constant bounds are valid");
+    let response_us = ResponseTimes::Packed(Box::default());
     let second = Second { scheduled: 0, late_by_generator: 0, ticks: 0, late_ticks: 0, started: 0, ok: 0, response_us };
     vec![second; count]
 }
 
-impl Second {
-    fn record(&mut self, outcome: Outcome, response_ns: u64) {
-        self.started += 1;
-        if outcome == Outcome::Ok {
-            self.ok += 1;
-            self.response_us.saturating_record(response_ns / 1_000);
+fn empty() -> Histogram<u32> {
+    // The arguments are constants within the library's bounds.
+    Histogram::new_with_bounds(1, 600_000_000, 2).expect("constant bounds are valid")
+}
+
+impl ResponseTimes {
+    fn of(histogram: &Histogram<u32>) -> Self {
+        let mut bytes = Vec::new();
+        if !histogram.is_empty() {
+            // Writing to memory cannot fail, and the histogram is far below the format's limits.
+            V2Serializer::new().serialize(histogram, &mut bytes).expect("serializing to memory");
+        }
+        Self::Packed(bytes.into())
+    }
+
+    fn packed(&self) -> Self {
+        match self {
+            Self::Open(histogram) => Self::of(histogram),
+            Self::Packed(bytes) => Self::Packed(bytes.clone()),
         }
     }
 
+    fn histogram(&self) -> Cow<'_, Histogram<u32>> {
+        match self {
+            Self::Open(histogram) => Cow::Borrowed(histogram),
+            Self::Packed(bytes) if bytes.is_empty() => Cow::Owned(empty()),
+            // The suite has written them, and keeps them in memory only.
+            Self::Packed(bytes) => {
+                Cow::Owned(HdrReader::new().deserialize(&mut &bytes[..]).expect("a histogram that was packed"))
+            }
+        }
+    }
+}
+
+impl Serialize for ResponseTimes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&encode(&*self.histogram()))
+    }
+}
+
+impl<'de> Deserialize<'de> for ResponseTimes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        distribution::deserialize(deserializer).map(|histogram| Self::of(&histogram))
+    }
+}
+
+impl Second {
     fn merge(&mut self, other: &Self) -> Result<()> {
         self.scheduled += other.scheduled;
         self.late_by_generator += other.late_by_generator;
@@ -175,15 +287,21 @@ impl Second {
         self.late_ticks += other.late_ticks;
         self.started += other.started;
         self.ok += other.ok;
-        self.response_us.add(&other.response_us).context(|| "merging two seconds".to_owned())
+        if other.ok > 0 {
+            let mut both = self.response_us.histogram().into_owned();
+            both.add(&*other.response_us.histogram()).context(|| "merging two seconds".to_owned())?;
+            self.response_us = ResponseTimes::of(&both);
+        }
+        Ok(())
     }
 
     fn is_steady(&self, quantile: Quantile, limit: Duration) -> bool {
         // Unsent arrivals have not started; if the schedule is not counted, all arrivals have.
         let due = self.scheduled.max(self.started);
         let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
-        let below_us = self.response_us.lowest_equivalent(limit_us).saturating_sub(1);
-        let quick = self.response_us.count_between(0, below_us);
+        let response_us = self.response_us.histogram();
+        let below_us = response_us.lowest_equivalent(limit_us).saturating_sub(1);
+        let quick = response_us.count_between(0, below_us);
         self.ok >= quantile.samples_needed()
             && (due - self.ok) as f64 <= due as f64 * MAX_WRONG_SHARE
             && quick as f64 >= due as f64 * quantile.fraction()
@@ -191,18 +309,19 @@ impl Second {
 
     /// Returns the quantile of the response time in microseconds, to within 1%, if enough samples lie beyond it.
     pub fn response_us(&self, quantile: Quantile) -> Option<u64> {
-        (self.response_us.len() >= quantile.samples_needed())
-            .then(|| self.response_us.value_at_quantile(quantile.fraction()))
+        let response_us = self.response_us.histogram();
+        (response_us.len() >= quantile.samples_needed()).then(|| response_us.value_at_quantile(quantile.fraction()))
     }
 
     /// Returns the longest response time in microseconds.
     pub fn response_max_us(&self) -> Option<u64> {
-        (!self.response_us.is_empty()).then(|| self.response_us.max())
+        let response_us = self.response_us.histogram();
+        (!response_us.is_empty()).then(|| response_us.max())
     }
 
     /// Returns the response times, in microseconds, in the HDR V2 deflate format, base64.
     pub fn to_base64(&self) -> String {
-        encode(&self.response_us)
+        encode(&*self.response_us.histogram())
     }
 }
 
@@ -231,6 +350,38 @@ mod tests {
         timeline.record_warm_up(1, Outcome::TimedOut, 1_000_000);
         assert_eq!(timeline.warm_up().map(|second| second.started).collect::<Vec<_>>(), [2, 3]);
         assert!(timeline.seconds().iter().all(|second| second.started == 0));
+    }
+
+    #[test]
+    fn a_second_that_was_packed_takes_late_answers() {
+        let minutes = MOST_OPEN as u64 * 3;
+        let mut timeline = Timeline::new(Duration::from_secs(minutes)).with_warm_up(Duration::from_secs(minutes));
+        let mut expected = Vec::new();
+        // Each second twice, the second time when most of them have no histogram any more.
+        for round in 1..=2 {
+            for second in 0..minutes {
+                for sample in 0..30 {
+                    timeline.record(second * 1_000_000_000, Outcome::Ok, (second + sample * round) * 1_000_000);
+                    timeline.record_warm_up(second * 1_000_000_000 + 1, Outcome::Ok, second * 1_000_000);
+                }
+            }
+            expected.push(timeline.open.len());
+        }
+        assert_eq!(expected, [MOST_OPEN; 2]);
+        let written = serde_json::to_string(&timeline).unwrap();
+        let read: Timeline = serde_json::from_str(&written).unwrap();
+        for timeline in [&timeline, &read] {
+            for (at, second) in (0_u64..).zip(timeline.seconds()) {
+                let mut histogram = empty();
+                (1..=2).flat_map(|round| (0..30).map(move |sample| round * sample)).for_each(|ms| {
+                    histogram.saturating_record((at + ms) * 1_000);
+                });
+                assert_eq!((second.ok, second.to_base64()), (60, encode(&histogram)), "second {at}");
+                assert_eq!(second.response_us(Quantile::P50), Some(histogram.value_at_quantile(0.5)));
+            }
+            assert!(timeline.warm_up().all(|second| second.response_us.histogram().len() == 60));
+        }
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
     }
 
     #[test]
