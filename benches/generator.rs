@@ -155,6 +155,7 @@ const SEGMENTS: u64 = 1_000;
 /// the round in which that was shortest. Returns the longest of these.
 fn longest_insertion(longest_ns: &mut [u64]) -> Duration {
     let mut nonces = Nonces::new(Duration::from_secs(240));
+    nonces.keep_names();
     for (segment, least_ns) in longest_ns.iter_mut().enumerate() {
         let (mut most_ns, mut last_ns) = (0, thread_cpu_ns());
         for number in 0..SEGMENT {
@@ -172,6 +173,7 @@ fn longest_insertion(longest_ns: &mut [u64]) -> Duration {
 fn nonces(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("generator");
     let (mut nonces, mut number) = (Nonces::new(Duration::from_secs(240)), 0);
+    nonces.keep_names();
     group.bench_function("record_nonce", |bencher| {
         bencher.iter(|| {
             number += 1;

@@ -216,6 +216,7 @@ impl Scenario for Acme {
     }
 
     fn begin_check(&self, database: &mut DatabaseClient) -> Result<()> {
+        self.nonces.borrow_mut().keep_names();
         if self.audited {
             let rows = |name, action, path, status| AuditRows { name, action, path, status };
             let kinds = vec![

@@ -36,6 +36,8 @@ pub struct Nonces {
     unique: u64,
     look_back: Option<u64>,
     lasting: Duration,
+    /// True if they are kept by name too.
+    by_name: bool,
     blocks: VecDeque<Block>,
 }
 
@@ -64,7 +66,7 @@ struct Block {
 }
 
 impl Nonces {
-    /// Returns an empty set whose nonces are kept by name for so long.
+    /// Returns an empty set; where nonces are kept by name, then for so long.
     pub fn new(lasting: Duration) -> Self {
         Self::sized(lasting, TABLES, FIRST_ROOM, MOST_ROOM)
     }
@@ -79,8 +81,14 @@ impl Nonces {
             unique: 0,
             look_back: None,
             lasting,
+            by_name: false,
             blocks: VecDeque::with_capacity(MOST_BLOCKS + 1),
         }
+    }
+
+    /// Keeps nonces by name from now on, which takes more memory than all the rest.
+    pub fn keep_names(&mut self) {
+        self.by_name = true;
     }
 
     /// Notes a nonce that was requested at `requested`; returns true if it is none of those that are remembered.
@@ -96,7 +104,9 @@ impl Nonces {
             }
             table.young.insert(fingerprint);
             self.unique += 1;
-            self.keep(nonce, requested);
+            if self.by_name {
+                self.keep(nonce, requested);
+            }
         }
         self.seen += 1;
         new
@@ -117,7 +127,7 @@ impl Nonces {
         self.look_back
     }
 
-    /// Returns the new ones that were requested after `since` and are still kept, as far as they are text.
+    /// Returns the new ones that were requested after `since` and are still kept by name, as far as they are text.
     pub fn since(&self, since: Moment) -> impl Iterator<Item = &str> {
         self.blocks.iter().flat_map(move |block| block.since(since))
     }
@@ -253,6 +263,7 @@ mod tests {
         #[test]
         fn a_nonce_is_new_only_once(numbers in prop::collection::vec(0u32..2_000, 0..3_000)) {
             let (mut nonces, mut known) = (Nonces::new(LASTING), HashSet::new());
+            nonces.keep_names();
             for number in &numbers {
                 let nonce = format!("nonce-{number:030}");
                 prop_assert_eq!(nonces.insert(nonce.as_bytes(), at(1)), known.insert(nonce));
@@ -313,6 +324,7 @@ mod tests {
     #[test]
     fn the_oldest_nonces_are_evicted_first() {
         let mut nonces = Nonces::new(LASTING);
+        nonces.keep_names();
         for second in 0..1_000 {
             for number in 0..100 {
                 assert!(nonces.insert(format!("{second:04}-{number:03}-0123456789abcdef").as_bytes(), at(second)));
@@ -325,6 +337,7 @@ mod tests {
     #[test]
     fn inserting_a_nonce_within_capacity_allocates_nothing() {
         let mut nonces = Nonces::new(LASTING);
+        nonces.keep_names();
         nonces.insert(b"the-first", at(1));
         let text: Vec<String> = (0..5_000).map(|number| format!("{number:08}")).collect();
         let before = allocations::of_this_thread();
