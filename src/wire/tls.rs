@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs::{cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
@@ -13,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::sessions::Sessions;
-use super::verify::{AcceptAny, Given};
+use super::verify::{AcceptAny, Given, OncePerSecond};
 use super::x509;
 use crate::error::{Error, Result};
 use crate::foreign;
@@ -206,20 +207,28 @@ impl TlsOptions {
     }
 }
 
-/// Makes a client configuration: TLS 1.2 and 1.3, ALPN `http/1.1`, no session resumption, so that every handshake is
-/// full.
+/// Makes a client configuration for connections whose handshakes are not what is measured: TLS 1.2 and 1.3, ALPN
+/// `http/1.1`, no session resumption, so that every handshake is full. A chain that was accepted is not verified again
+/// in the same second: a fleet of agents comes to its connections with less of the processors that it shares with the
+/// system, and what is found is the same.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, or the system has none.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
-    configure(&TlsOptions::full(trust.clone()))
+    configure_with(&TlsOptions::full(trust.clone()), |verifier| Arc::new(OncePerSecond::new(verifier)))
 }
 
-/// Makes a client configuration with ALPN `http/1.1`.
+/// Makes a client configuration with ALPN `http/1.1`; every handshake verifies the whole chain.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, the system has none, or version and group do not go together.
 pub fn configure(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
+    configure_with(options, |verifier| verifier)
+}
+
+type Verifier = Arc<dyn ServerCertVerifier>;
+
+fn configure_with(options: &TlsOptions, change: impl FnOnce(Verifier) -> Verifier) -> Result<Arc<ClientConfig>> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = match options.group {
         Some(group) => vec![group.supported()],
@@ -231,7 +240,8 @@ pub fn configure(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
         Some(version) => vec![version.supported()],
         None => vec![&rustls::version::TLS13, &rustls::version::TLS12],
     };
-    let mut config = verifying(&options.trust, provider, &versions)?.with_no_client_auth();
+    let verifier = change(verifier(&options.trust, &provider)?);
+    let mut config = begin(verifier, provider, &versions)?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = match &options.sessions {
         Some(sessions) => Resumption::store(sessions.clone()),
@@ -263,6 +273,7 @@ fn offered_groups() -> Vec<&'static dyn SupportedKxGroup> {
 }
 
 /// Returns the beginning of a client configuration: its trust is set, and its own certificate, if any, is still open.
+/// Every handshake verifies the whole chain.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, the system has none, or the provider has no cipher suite for a version.
@@ -271,21 +282,32 @@ pub fn verifying(
     provider: Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
-    let algorithms = provider.signature_verification_algorithms;
-    let builder = ClientConfig::builder_with_provider(provider.clone())
+    begin(verifier(trust, &provider)?, provider, versions)
+}
+
+/// Returns the beginning of a client configuration with this verifier.
+fn begin(
+    verifier: Verifier,
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| Error::usage(format!("TLS version and group cannot be combined: {error}")))?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+/// Returns the verifier of the certificates that are trusted.
+fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
     let (authorities, certificates) = match trust {
-        Trust::Insecure => {
-            return Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(algorithms))));
-        }
+        Trust::Insecure => return Ok(Arc::new(AcceptAny(provider.signature_verification_algorithms))),
         Trust::Authorities(certificates) => (roots(certificates)?, certificates.clone()),
         Trust::System => (roots(&system_authorities()?)?, Vec::new()),
     };
-    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider)
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider.clone())
         .build()
         .map_err(|error| Error::usage(format!("the CA certificates cannot be used: {error}")))?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Given { chains, certificates })))
+    Ok(Arc::new(Given { chains, certificates }))
 }
 
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore> {

@@ -1,7 +1,7 @@
 //! Verification of server certificates, where the suite's rules differ from those of the TLS library.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -143,6 +143,83 @@ impl ServerCertVerifier for Given {
     }
 }
 
+/// A verifier that asks another one once a second: what it found of the same chain, byte for byte, for the same name and
+/// the same second is what it would find again. The signature of each handshake is verified anew.
+#[derive(Debug)]
+pub struct OncePerSecond {
+    verifier: Arc<dyn ServerCertVerifier>,
+    /// The last chain that was accepted.
+    accepted: Mutex<Option<AcceptedChain>>,
+}
+
+/// A chain that was accepted.
+#[derive(Debug)]
+struct AcceptedChain {
+    end_entity: CertificateDer<'static>,
+    intermediates: Vec<CertificateDer<'static>>,
+    name: ServerName<'static>,
+    at: UnixTime,
+}
+
+impl OncePerSecond {
+    /// Makes a verifier that asks `verifier`, which does not look at stapled OCSP responses.
+    pub fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        Self { verifier, accepted: Mutex::default() }
+    }
+}
+
+impl ServerCertVerifier for OncePerSecond {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let accepted = || self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = accepted().as_ref().is_some_and(|chain| {
+            chain.at == now
+                && chain.end_entity == *end_entity
+                && chain.intermediates == intermediates
+                && chain.name == *server_name
+        });
+        if is_known {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let verified = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        *accepted() = Some(AcceptedChain {
+            end_entity: end_entity.clone().into_owned(),
+            intermediates: intermediates.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+            name: server_name.to_owned(),
+            at: now,
+        });
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
 /// The fewest bits of an RSA key that the library accepts; it reports a signature by a smaller key as bad.
 const LEAST_RSA_BITS: usize = 2_048;
 
@@ -197,4 +274,78 @@ pub fn complaint(error: &Error) -> Option<&webpki::Error> {
 /// Returns true if a certificate is refused because it is an authority's.
 pub fn is_authority(error: &Error) -> bool {
     matches!(complaint(error), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A verifier that counts how often it is asked, and refuses the certificate `[0]`.
+    #[derive(Debug, Default)]
+    struct Counting(AtomicUsize);
+
+    impl ServerCertVerifier for Counting {
+        fn verify_server_cert(
+            &self,
+            end_entity: &CertificateDer<'_>,
+            _intermediates: &[CertificateDer<'_>],
+            _server_name: &ServerName<'_>,
+            _ocsp_response: &[u8],
+            _now: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            match end_entity.as_ref() {
+                [0] => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+                _ => Ok(ServerCertVerified::assertion()),
+            }
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _certificate: &CertificateDer<'_>,
+            _signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::InvalidCertificate(CertificateError::BadSignature))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.verify_tls12_signature(message, certificate, signature)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn only_the_same_question_is_answered_from_memory() {
+        let counting = Arc::new(Counting::default());
+        let verifier = OncePerSecond::new(counting.clone());
+        // Verifies a chain of two, given by a byte each, and returns how often the other verifier was asked so far.
+        let asked = |leaf: u8, above: &[u8], name: &str, second: u64| {
+            let above: Vec<_> = above.iter().map(|byte| CertificateDer::from(vec![*byte])).collect();
+            let (name, now) =
+                (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(second)));
+            let verified = verifier.verify_server_cert(&CertificateDer::from(vec![leaf]), &above, &name, &[], now);
+            assert_eq!(verified.is_ok(), leaf != 0);
+            counting.0.load(Ordering::Relaxed)
+        };
+        assert_eq!([asked(1, &[7], "a", 5), asked(1, &[7], "a", 5)], [1, 1]);
+        assert_eq!([asked(1, &[7], "a", 6), asked(1, &[7], "a", 6)], [2, 2], "another second");
+        assert_eq!([asked(2, &[7], "a", 6), asked(2, &[7], "a", 6)], [3, 3], "another certificate");
+        assert_eq!([asked(2, &[8], "a", 6), asked(2, &[8], "a", 6)], [4, 4], "another authority between");
+        assert_eq!([asked(2, &[], "a", 6), asked(2, &[], "a", 6)], [5, 5], "none between");
+        assert_eq!([asked(2, &[], "b", 6), asked(2, &[], "b", 6)], [6, 6], "another name");
+        assert_eq!([asked(2, &[], "b", 5), asked(2, &[], "b", 5)], [7, 7], "a clock that was set back");
+        assert_eq!([asked(0, &[], "b", 5), asked(0, &[], "b", 5)], [8, 9], "a refusal is none");
+    }
 }
