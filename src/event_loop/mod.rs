@@ -6,8 +6,10 @@
 //!
 //! - A socket is registered once. Its readiness is known from the last look at all of them (epoll, edge-triggered), so
 //!   that no call is made to find out that nothing has come.
-//! - Timers are the time limit of that same look, to the nanosecond. The clock is also read after each task: no burst
-//!   of answers delays an arrival by more than one task.
+//! - One timer of the kernel, which that same look shows, stands at the moment of the next one of the loop's, to the
+//!   nanosecond. A time limit of the look would be set and cancelled at each of them, which costs a virtual machine two
+//!   exits to its host. The clock is also read after each task: no burst of answers delays an arrival by more than one
+//!   task.
 //! - The future that drives the loop, in which the pacers are, goes first.
 //!
 //! Nothing here is [`Send`] but wakers.
@@ -31,9 +33,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 use self::looks::Looks;
 use self::slots::Slots;
@@ -53,6 +58,8 @@ const MOST_EVENTS: usize = 256;
 const DRIVER: usize = usize::MAX;
 /// The data of the event that another thread wakes a task by.
 const REMOTE: u64 = u64::MAX;
+/// The data of the timer's event.
+const TIMER: u64 = u64::MAX - 1;
 /// After every other moment.
 const NEVER: Moment = Moment::from_ns(u64::MAX);
 
@@ -76,6 +83,9 @@ struct Core {
     timers: RefCell<Timers>,
     /// Not after the moment of the next timer.
     next_timer: Cell<Moment>,
+    /// The kernel's timer, and the moment at which it stands or has stood last.
+    timer: OwnedFd,
+    timer_at: Cell<Moment>,
     tasks: RefCell<Slots<TaskSlot>>,
     /// The number of tasks so far.
     spawned: Cell<u64>,
@@ -108,8 +118,14 @@ impl EventLoop {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let signal = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &signal, epoll::EventData::new_u64(REMOTE), epoll::EventFlags::IN)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        // Edge-triggered, so that it need not be read.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), flags)?;
         let core = Core {
             epoll,
+            timer,
+            timer_at: Cell::new(NEVER),
             sources: RefCell::default(),
             events: RefCell::new(Vec::with_capacity(MOST_EVENTS)),
             looks: Cell::new(Looks::begin(Moment::now())),
@@ -124,7 +140,7 @@ impl EventLoop {
             threads: Arc::default(),
         };
         // A kernel without the call is found here.
-        core.look(Some(Duration::ZERO))?;
+        core.look(false)?;
         Ok(Self { core: Rc::new(core) })
     }
 
@@ -235,19 +251,18 @@ impl Core {
     /// Looks at all sockets, and waits for one of them or for a timer if nothing else is to be done.
     fn wait(&self) {
         let idle = self.ready.borrow().is_empty() && !self.driver_ready.get();
-        // One that waits is told from one that does not by its length. For the others the last reading is near enough:
+        // One that waits differs from one that does not by its length. For the others the last reading is near enough:
         // what they show may be thought older than it is.
         if idle {
             self.clock.set(Moment::now());
         }
         let began = self.clock.get();
-        let limit = match (idle, self.next_timer.get()) {
-            (false, _) => Some(Duration::ZERO),
-            (true, NEVER) => None,
-            (true, next) => Some(next - began),
-        };
+        let waits = idle && began < self.next_timer.get();
+        if waits {
+            self.set_timer();
+        }
         // It succeeded once, and depends on nothing that changes.
-        let shown = self.look(limit).expect("epoll_pwait2 of an epoll descriptor");
+        let shown = self.look(waits).expect("epoll_pwait2 of an epoll descriptor");
         self.fire_timers();
         let mut looks = self.looks.get();
         // Where nothing was to be waited for, only its beginning counts.
@@ -256,11 +271,25 @@ impl Core {
         self.looks.set(looks);
     }
 
-    /// Looks at all sockets for at most `limit`, and wakes the tasks of those to which something happened; returns
-    /// their number.
-    fn look(&self, limit: Option<Duration>) -> io::Result<usize> {
-        let limit =
-            limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
+    /// Lets the kernel's timer stand at the moment of the next one.
+    fn set_timer(&self) {
+        let next = self.next_timer.get();
+        // With none, it may show once more what has stood there before: a look in vain.
+        if next == NEVER || self.timer_at.replace(next) == next {
+            return;
+        }
+        let (seconds, ns) = (next.as_ns() / 1_000_000_000, next.as_ns() % 1_000_000_000);
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec { tv_sec: seconds as i64, tv_nsec: ns as i64 },
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once).expect("a timer of the monotonic clock");
+    }
+
+    /// Looks at all sockets, waits for the first of them or the timer if it `waits`, and wakes the tasks of those to
+    /// which something happened; returns the number of events.
+    fn look(&self, waits: bool) -> io::Result<usize> {
+        let limit = (!waits).then(Timespec::default);
         let mut events = self.events.borrow_mut();
         match epoll::wait(&self.epoll, spare_capacity(&mut events), limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -271,6 +300,8 @@ impl Core {
         for event in events.drain(..) {
             match event.data.u64() {
                 REMOTE => self.remote.take(|place| self.queue(place)),
+                // What is due is fired after each look.
+                TIMER => {}
                 place => {
                     if let Some(source) = sources.get_mut(place as usize) {
                         source.report(event.flags);

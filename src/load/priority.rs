@@ -1,10 +1,6 @@
 //! The scheduling of the generator by the kernel: on a machine that it shares with the system, it must not wait for a
 //! CPU.
 
-use std::num::NonZeroU64;
-
-use rustix::thread::set_current_timer_slack;
-
 /// A low real-time priority, above everything that has none.
 const FIFO_PRIORITY: libc::c_int = 10;
 
@@ -17,8 +13,6 @@ impl Priority {
     /// The generator uses a few percent of a CPU and sleeps otherwise. Without this, on two cores that a busy system
     /// keeps occupied, it would wait some milliseconds for its turn and measure that. Children do not inherit it.
     pub fn raise() -> Self {
-        // Timers wake it when they are due. By default the kernel may take 50 µs more, to save power.
-        let _ = set_current_timer_slack(NonZeroU64::new(1));
         Self(set(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, FIFO_PRIORITY))
     }
 
@@ -30,7 +24,6 @@ impl Priority {
 
 impl Drop for Priority {
     fn drop(&mut self) {
-        let _ = set_current_timer_slack(None);
         if self.0 {
             set(libc::SCHED_OTHER, 0);
         }
