@@ -45,7 +45,7 @@ impl Deadlines {
     }
 
     /// Runs `future` for `worker` until its deadline; returns `None` if that comes first.
-    pub async fn guard<F: Future>(&self, worker: usize, start: Moment, mut future: Pin<Box<F>>) -> Option<F::Output> {
+    pub async fn guard<F: Future>(&self, worker: usize, start: Moment, mut future: Pin<&mut F>) -> Option<F::Output> {
         self.arm(worker, start + self.patience);
         let output = poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {

@@ -1,7 +1,7 @@
 //! The worker pool of one workload: its workers, each with a connection, and the state that they share.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -295,7 +295,8 @@ async fn work_on<C: Client>(worker: usize, mut client: C, shared: Rc<Shared>, op
     }
     match &shared.work {
         RequestSource::Dispatcher(dispatcher) => open::work(worker, &mut client, &shared, dispatcher).await,
-        RequestSource::Users(users) => closed::work(worker, &mut client, &shared, users).await,
+        // An idle worker of the other kind has none of its memory.
+        RequestSource::Users(users) => Box::pin(closed::work(worker, &mut client, &shared, users)).await,
     }
     Box::pin(client.close(CLOSE_PATIENCE)).await;
 }
@@ -326,36 +327,44 @@ async fn connect<C: Client>(client: &mut C, shared: &Shared) -> bool {
     false
 }
 
-/// Sends the request of `arrival`, starting at `actual`, which is now, and records its result.
-pub async fn perform<C: Client>(worker: usize, client: &mut C, arrival: Arrival, actual: Moment, shared: &Shared) {
-    let (done, own_part) = {
-        // Boxed, so that the memory of requests in flight is shared by all workers, and an idle one has none of it.
-        let request = Box::pin(client.perform(arrival, actual));
-        own_part::of(actual, pin!(shared.deadlines.guard(worker, actual, request))).await
-    };
-    let done = done.unwrap_or_else(|| {
-        let unconnected = client.abandon();
-        let (end, phases) = (Moment::now(), Phases::default());
-        Completion { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected, answer_bytes: 0 }
-    });
-    let sample = Sample {
-        step: arrival.planned.step,
-        connection: worker,
-        intended: arrival.intended,
-        handed: arrival.handed,
-        waited: arrival.waited,
-        actual,
-        end: done.end,
-        own_ns: own_part.until(done.end),
-        phases: done.phases,
-        outcome: done.outcome,
-        handshake: done.handshake,
-        unconnected: done.unconnected,
-        answer_bytes: done.answer_bytes,
-    };
-    shared.recorder.borrow_mut().record(&sample);
-    shared.control.progress.count(sample.outcome, sample.response_ns());
-    if matches!(shared.work, RequestSource::Dispatcher(_)) {
-        shared.control.progress.lagged(sample.lag_ns());
-    }
+/// Sends the request of `arrival`, starting at `actual`, which is now, and records its result. In a box, so that the
+/// memory of requests in flight is shared by all workers, and an idle one has none of it.
+pub fn perform<'w, C: Client>(
+    worker: usize,
+    client: &'w mut C,
+    arrival: Arrival,
+    actual: Moment,
+    shared: &'w Shared,
+) -> Pin<Box<impl Future<Output = ()> + use<'w, C>>> {
+    Box::pin(async move {
+        let (done, own_part) = {
+            let request = pin!(client.perform(arrival, actual));
+            own_part::of(actual, pin!(shared.deadlines.guard(worker, actual, request))).await
+        };
+        let done = done.unwrap_or_else(|| {
+            let unconnected = client.abandon();
+            let (end, phases) = (Moment::now(), Phases::default());
+            Completion { end, phases, outcome: Outcome::TimedOut, handshake: None, unconnected, answer_bytes: 0 }
+        });
+        let sample = Sample {
+            step: arrival.planned.step,
+            connection: worker,
+            intended: arrival.intended,
+            handed: arrival.handed,
+            waited: arrival.waited,
+            actual,
+            end: done.end,
+            own_ns: own_part.until(done.end),
+            phases: done.phases,
+            outcome: done.outcome,
+            handshake: done.handshake,
+            unconnected: done.unconnected,
+            answer_bytes: done.answer_bytes,
+        };
+        shared.recorder.borrow_mut().record(&sample);
+        shared.control.progress.count(sample.outcome, sample.response_ns());
+        if matches!(shared.work, RequestSource::Dispatcher(_)) {
+            shared.control.progress.lagged(sample.lag_ns());
+        }
+    })
 }
