@@ -54,6 +54,19 @@ static int ascending(const void *one, const void *other) {
     return (left > right) - (left < right);
 }
 
+// Reads from a connection, and returns 1 if that completes an answer.
+static int is_answered(int connection, int *received, ssize_t whole) {
+    char answer[4096];
+    ssize_t got = read(connection, answer, sizeof answer);
+    errno = got == 0 ? ECONNRESET : errno;
+    need(got > 0, "read");
+    *received += (int)got;
+    if (*received < whole) return 0;
+    need(*received == whole && answer[9] == '2', "the answer");
+    *received = 0;
+    return 1;
+}
+
 // Sends a request on each connection, and the next one with each answer, for so many seconds. Returns the answers.
 static int64_t closed_loop(int epoll, const int *sockets, int connections, const char *request, ssize_t length,
                            ssize_t whole, int64_t seconds) {
@@ -69,14 +82,7 @@ static int64_t closed_loop(int epoll, const int *sockets, int connections, const
         need(ready >= 0 || errno == EINTR, "epoll_wait");
         for (int each = 0; each < ready; each++) {
             uint32_t index = events[each].data.u32;
-            char answer[4096];
-            ssize_t got = read(sockets[index], answer, sizeof answer);
-            errno = got == 0 ? ECONNRESET : errno;
-            need(got > 0, "read");
-            received[index] += (int)got;
-            if (received[index] < whole) continue;
-            need(received[index] == whole && answer[9] == '2', "the answer");
-            received[index] = 0;
+            if (!is_answered(sockets[index], &received[index], whole)) continue;
             answered++;
             if (over)
                 under_way--;
@@ -167,13 +173,7 @@ int main(int count, char **arguments) {
                 need(read(timer, &expirations, sizeof expirations) >= 0 || errno == EAGAIN, "read");
                 continue;
             }
-            ssize_t got = read(sockets[index], answer, sizeof answer);
-            errno = got == 0 ? ECONNRESET : errno;
-            need(got > 0, "read");
-            received[index] += (int)got;
-            if (received[index] < whole) continue;
-            need(received[index] == whole && answer[9] == '2', "the answer");
-            received[index] = 0;
+            if (!is_answered(sockets[index], &received[index], whole)) continue;
             idle[(first + free_ones++) % connections] = (int)index;
             answered++;
         }

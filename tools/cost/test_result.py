@@ -248,6 +248,8 @@ class Tables(unittest.TestCase):
         self.assertIn(
             "| schedule lag p99 at 167/s, nginx | 190 µs (150 … 900) | ≤ 200 µs | yes |", result.bounds(made(*ours))
         )
+        floor = entry("floor, timerfd", 1, row="open", size="167/s", server="nginx, no TLS", lag_p99_us=300.0)
+        self.assertIn("| … of the floor, timerfd | 300 µs |  |  |", result.bounds(made(*ours, floor)))
         grown = entry(result.OURS, 1, row="grows with rate", size="1,000/s", lag_p99_us=88.0, late=3, unsent=1)
         self.assertIn("| rate | 1,000/s | 1.00 s | 100 | 10.2 | 88.0 | 4 |", result.growth(made(grown)))
 
