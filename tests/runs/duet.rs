@@ -64,8 +64,14 @@ fn a_head_that_answers_late_has_regressed() {
             assert!((cost["values"][side].as_f64().unwrap() - value).abs() < 1e-9, "{cost}");
         }
     }
-    for name in ["shared_blocks", "wal_bytes", "cpu_postgresql_us", "answer_bytes"] {
+    for name in ["shared_blocks", "answer_bytes"] {
         assert!(measure(&json, name)["values"]["head"].as_f64().unwrap() > 0.0, "{name}");
+    }
+    // Neither has a value on every machine: CPU time is counted in ticks, of which a block may need none, and blocks
+    // after a checkpoint are left out of the bytes of WAL.
+    for name in ["wal_bytes", "cpu_postgresql_us"] {
+        let cost = measure(&json, name);
+        assert!(cost["values"]["head"].as_f64().is_none_or(|value| value > 0.0), "{cost}");
     }
     // Ports and order of start are exchanged.
     let blocks = json["blocks"].as_array().unwrap();
