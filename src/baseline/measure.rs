@@ -132,15 +132,7 @@ fn of_workload(readings: &mut Readings, results: &WorkloadResults, plan: &PlanFa
         distribution(readings, &format!("{name}/service"), &results.latency.service);
     }
     if plan.affinity == ConnectionUse::PerArrival {
-        let latency = &results.latency;
-        for (phase, facts) in [
-            ("dial", &latency.dial),
-            ("tls_hello", &latency.tls_hello),
-            ("tls_finish", &latency.tls_finish),
-            ("send", &latency.send),
-            ("first_byte", &latency.first_byte),
-            ("receive", &latency.receive),
-        ] {
+        for (phase, facts) in results.latency.phases() {
             readings.insert(format!("{name}/{phase}_p50_us"), timed(facts.p50_us, Better::Lower));
         }
     }

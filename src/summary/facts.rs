@@ -503,7 +503,26 @@ impl WorkCount {
     }
 }
 
+impl StepFacts {
+    /// Returns its distributions, by the names of [`WorkloadResults::distributions`](super::WorkloadResults::distributions).
+    pub fn distributions(&self) -> [(&'static str, &DistributionFacts); 3] {
+        [("response", &self.response), ("service", &self.service), ("certain", &self.certain)]
+    }
+}
+
 impl Latency {
+    /// Returns the phases of an exchange by name, in their order.
+    pub fn phases(&self) -> [(&'static str, &DistributionFacts); 6] {
+        [
+            ("dial", &self.dial),
+            ("tls_hello", &self.tls_hello),
+            ("tls_finish", &self.tls_finish),
+            ("send", &self.send),
+            ("first_byte", &self.first_byte),
+            ("receive", &self.receive),
+        ]
+    }
+
     /// Returns the most that the generator may have added to the p95 of the response time, and that p95, both in
     /// microseconds; `None` if either is not known.
     pub fn own_of_p95_us(&self) -> Option<(f64, f64)> {

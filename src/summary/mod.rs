@@ -25,9 +25,9 @@ use crate::run::BoundWorkload;
 use crate::scenario::connector_kind::ConnectorKind;
 use crate::system::{SystemDescription, SystemKind, hex};
 use facts::{
-    ArrivalCounts, ConnectorFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts, OutcomeCount,
-    SecondFacts, SegmentFacts, StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes, seconds,
-    segments, steps,
+    ArrivalCounts, ConnectorFacts, DistributionFacts, GeneratorFacts, HandshakeFacts, Latency, ObservationFacts,
+    OutcomeCount, SecondFacts, SegmentFacts, StepFacts, ThresholdFacts, TimerFacts, WorkCount, example_of, outcomes,
+    seconds, segments, steps,
 };
 use plan::PlanFacts;
 use shards::ShardFacts;
@@ -279,6 +279,27 @@ impl WorkloadResults {
     /// each.
     pub fn began_journeys(&self) -> bool {
         self.steps.iter().fold(0, |sum: u64, step| sum.saturating_add(step.scheduled)) > self.arrivals.scheduled
+    }
+
+    /// Returns its distributions, each under the name that all other names of measures are made of.
+    pub fn distributions(&self) -> impl Iterator<Item = (&'static str, &DistributionFacts)> {
+        let (latency, opening, reopening) = (&self.latency, &self.opening, &self.reopening);
+        let times = [
+            ("response", &latency.response),
+            ("service", &latency.service),
+            ("own_part", &latency.own_part),
+            ("certain", &latency.certain),
+            ("schedule_lag", &latency.schedule_lag),
+            ("timer_lag", &self.timer.lag),
+        ];
+        let rest = [
+            ("failed_response", &latency.failed_response),
+            ("opening_dial", &opening.dial),
+            ("opening_tls", &opening.tls),
+            ("reopening_dial", &reopening.dial),
+            ("reopening_tls", &reopening.tls),
+        ];
+        times.into_iter().chain(latency.phases()).chain(rest)
     }
 
     fn of(part: &WorkloadPart) -> Self {
