@@ -19,6 +19,9 @@ const MOST_CLIENTS: usize = 32;
 const MOST_HEAD: usize = 8 << 10;
 /// The most bytes that wait for a client: one that falls further behind is dropped.
 const MOST_WAITING: usize = 8 << 20;
+/// The pause before a client is accepted again where the kernel had no descriptor or no memory for one: it stays in the
+/// queue, and a look at the listener would return at once.
+const WITHOUT_ACCEPTING: Duration = Duration::from_millis(250);
 /// The longest time that a client may take to send its request, or to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -89,12 +92,14 @@ pub struct LiveServer {
     listeners: Vec<LiveListener>,
     clients: Vec<Client>,
     wake: Arc<OwnedFd>,
+    /// The time until which no client is accepted.
+    accepts_from: Instant,
 }
 
 impl LiveServer {
     /// Makes a server for these listeners, which a write to `wake`, a counter, interrupts.
     pub fn new(listeners: Vec<LiveListener>, wake: Arc<OwnedFd>) -> Self {
-        Self { listeners, clients: Vec::new(), wake }
+        Self { listeners, clients: Vec::new(), wake, accepts_from: Instant::now() }
     }
 
     /// True if a page follows the events.
@@ -150,9 +155,12 @@ impl LiveServer {
     /// Waits for a client or the counter. Returns true if the counter was written.
     fn wait(&mut self, span: Duration) -> bool {
         let has_room = self.clients.len() < MOST_CLIENTS;
-        let listening = self.listeners.iter().filter(|_| has_room);
-        let deadline = self.clients.iter().filter(|client| client.is_awaited()).map(|client| client.deadline).min();
-        let left = deadline.map_or(span, |deadline| span.min(deadline.saturating_duration_since(Instant::now())));
+        let now = Instant::now();
+        let pause = Some(self.accepts_from).filter(|from| *from > now && !self.listeners.is_empty());
+        let listening = self.listeners.iter().filter(|_| has_room && pause.is_none());
+        let deadlines = self.clients.iter().filter(|client| client.is_awaited()).map(|client| client.deadline);
+        let deadline = deadlines.chain(pause).min();
+        let left = deadline.map_or(span, |deadline| span.min(deadline.saturating_duration_since(now)));
         let mut ends = vec![PollFd::new(&*self.wake, PollFlags::IN)];
         ends.extend(listening.map(|listener| PollFd::new(&listener.socket, PollFlags::IN)));
         ends.extend(self.clients.iter().map(|client| {
@@ -168,10 +176,24 @@ impl LiveServer {
     }
 
     fn accept(&mut self) {
+        if Instant::now() < self.accepts_from {
+            return;
+        }
         for listener in &self.listeners {
             while self.clients.len() < MOST_CLIENTS {
-                // One that is gone again, or a lack of descriptors, is no matter of the run's.
-                let Ok((stream, _)) = listener.socket.accept() else { break };
+                let stream = match listener.socket.accept() {
+                    Ok((stream, _)) => stream,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // One that is gone again.
+                    Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {
+                        continue;
+                    }
+                    // A lack of descriptors is no matter of the run's, and it may pass.
+                    Err(_) => {
+                        self.accepts_from = Instant::now() + WITHOUT_ACCEPTING;
+                        return;
+                    }
+                };
                 if stream.set_nonblocking(true).is_err() {
                     continue;
                 }

@@ -1,8 +1,10 @@
 //! The view of a run from the front door: its page, its metrics, its lines, and the report that is left.
 
-use std::fs::read_to_string;
+use std::fs::{read_dir, read_to_string};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::common::bench::{Bench, Running};
 use crate::common::peer::{Peer, certctl};
@@ -63,6 +65,44 @@ fn a_run_is_shown_while_it_goes_on_and_leaves_a_report() {
         assert!(report.contains(&format!("<h3>{question}</h3>")), "{question}: {report}");
     }
     running.finish().worked();
+}
+
+/// Returns the CPU time that a process's thread of this name has used, in ticks of 10 ms.
+fn ticks(pid: u32, thread: &str) -> u64 {
+    let tasks = read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let task = tasks.filter(|task| read_to_string(task.join("comm")).is_ok_and(|name| name.trim_end() == thread));
+    let stat = read_to_string(task.last().expect("the thread").join("stat")).unwrap();
+    // The numbers after the name: utime and stime are the twelfth and the thirteenth.
+    let numbers: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    numbers[11].parse::<u64>().unwrap() + numbers[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_page_without_descriptors_waits_and_does_not_spin() {
+    let peer = Peer::start(certctl);
+    let mut running = Bench::at(&peer, "--agents 20 --rate 50/s --duration 5m --dashboard").start();
+    let dashboard = address(&mut running, "dashboard");
+    running.wait_until_measuring();
+    let pid = running.pid();
+    let set = |limit| prlimit(Pid::from_raw(pid as i32), Resource::Nofile, limit).unwrap();
+    let open: Vec<_> = read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let free = (0..).find(|number: &u64| !open.iter().any(|name| *name == *number.to_string())).unwrap();
+    let before = set(Rlimit { current: Some(free), ..getrlimit(Resource::Nofile) });
+    // More clients than descriptors that a file, closed since then, may have left: the others stay in the queue.
+    let waiting: Vec<_> = (0..12).map(|_| ask(&dashboard, "/events")).collect();
+    let seconds = |running: &Running| running.stderr().matches("\nmeasuring ").count();
+    let (begun, used) = (seconds(&running), ticks(pid, "live"));
+    let started = std::time::Instant::now();
+    until("three more seconds are measured", || seconds(&running) >= begun + 3);
+    let (used, elapsed) = (ticks(pid, "live") - used, started.elapsed().as_millis() as u64 / 10);
+    assert!(used * 8 < elapsed, "{used} of {elapsed} ticks");
+    // Once there are descriptors again, they are served.
+    set(before);
+    for mut one in waiting {
+        one.read_exact(&mut [0; 15]).unwrap();
+    }
+    running.signal(Signal::INT);
+    running.finish();
 }
 
 #[test]
