@@ -33,7 +33,7 @@ const SETTINGS_COLUMNS: usize = COLUMNS - KEY_COLUMNS;
 /// Renders the heading of a run: system, workloads and machine.
 pub fn heading<'p>(about: &About, plans: impl Iterator<Item = &'p PlanFacts>) -> String {
     let (described, machine) = (&about.system, &about.machine);
-    let mut text = format!("{}: {}\n", about.scenario, about.title);
+    let mut text = fitted(&format!("{}: {}\n", about.scenario, about.title));
     if described.kind == SystemKind::Connectors {
         connectors(&mut text, described);
     } else {
@@ -57,10 +57,11 @@ pub fn heading<'p>(about: &About, plans: impl Iterator<Item = &'p PlanFacts>) ->
             machine.rustc
         ),
     );
-    fitted(&text)
+    text
 }
 
-/// Breaks lines between words, so that none is longer than the columns of a summary; a longer word stays whole.
+/// Breaks lines between words, so that none is longer than the columns of a summary; a longer word stays whole. It is
+/// not for tables, whose cells are in columns: see [`Table::within`].
 pub(super) fn fitted(text: &str) -> String {
     let mut fitted = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
@@ -246,21 +247,21 @@ pub fn results(summary: &Summary) -> String {
     let mut text = String::new();
     verdict(&mut text, summary);
     if !summary.thresholds.is_empty() {
-        let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds));
+        let _ = writeln!(text, "\n{}", thresholds(&summary.thresholds).within(COLUMNS));
     }
     text.push('\n');
     let several = summary.measured().count() > 1;
     for (plan, results) in summary.measured() {
         if several {
-            let _ = writeln!(text, "{}: {}", plan.name, plan.title);
+            text.push_str(&fitted(&format!("{}: {}\n", plan.name, plan.title)));
         }
         counts(&mut text, results, plan, summary);
         text.push('\n');
-        let _ = writeln!(text, "{}", distributions(results, plan));
+        let _ = writeln!(text, "{}", distributions(results, plan).within(COLUMNS));
         text.push('\n');
         own_part(&mut text, results, plan);
         if !results.segments.is_empty() {
-            let _ = writeln!(text, "{}\n", tables::segments(results, plan));
+            let _ = writeln!(text, "{}\n", tables::segments(results, plan).within(COLUMNS));
         }
         handshakes(&mut text, "handshakes", &results.opening);
         let again = if plan.affinity == ConnectionUse::PerArrival { "handshakes" } else { "reconnects" };
@@ -274,12 +275,12 @@ pub fn results(summary: &Summary) -> String {
     }
     generator(&mut text, summary);
     if let [used] = &summary.machine_use[..] {
-        text.push_str(&machine_use::lines(used));
+        text.push_str(&fitted(&foreign::visible_lines(&machine_use::lines(used))));
     }
     if let [evidence] = &summary.evidence[..] {
-        let _ = write!(text, "\n{}", evidence::lines(evidence));
+        let _ = write!(text, "\n{}", fitted(&foreign::visible_lines(&evidence::lines(evidence))));
     }
-    fitted(&foreign::visible_lines(&text))
+    foreign::visible_lines(&text).into_owned()
 }
 
 /// Adds the verdict, and the reasons for it.
@@ -312,7 +313,7 @@ fn verdict(text: &mut String, summary: &Summary) {
 }
 
 fn row(text: &mut String, key: &str, value: &str) {
-    let _ = writeln!(text, "{key:<12} {}", foreign::visible(value, usize::MAX));
+    text.push_str(&fitted(&format!("{key:<12} {}\n", foreign::visible(value, usize::MAX))));
 }
 
 fn counts(text: &mut String, results: &WorkloadResults, plan: &PlanFacts, summary: &Summary) {

@@ -106,6 +106,24 @@ fn a_page_without_descriptors_waits_and_does_not_spin() {
 }
 
 #[test]
+fn a_wide_table_keeps_its_columns() {
+    let peer = Peer::start(certctl);
+    let arguments = "--agents 20 --rate-profile ramp:40.125/s-60.875/s --duration 2s";
+    let mut running = Bench::at(&peer, arguments).start();
+    until("the run ends", || running.ended().is_some());
+    let text = read_to_string(running.folder().join("results/summary.txt")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
+    // Words of a row that would not fit have a line of their own, and its numbers stand below their header.
+    let header = lines.iter().position(|line| line.starts_with("window, s ")).expect("a header");
+    for row in lines[header + 1..header + 11].chunks_exact(2) {
+        assert!(row[0].contains(" to ") && row[0].split_whitespace().count() == 6, "{text}");
+        assert_eq!(row[1].split_whitespace().count(), 7, "{text}");
+        assert_eq!(row[1].chars().count(), lines[header].chars().count(), "{text}");
+    }
+}
+
+#[test]
 fn a_second_run_is_compared_with_the_first() {
     let peer = Peer::start(certctl);
     let folder = tempfile::tempdir().unwrap();
