@@ -391,8 +391,8 @@ fn bench<B: Bench>(
     let plans: Vec<_> = groups.iter().flatten().map(PlanFacts::of_workload).collect();
     out!("{}", text::heading(&about, plans.iter()));
     flags.live.announce(&listeners)?;
-    let live = Live::start(B::NAME, &about.title, listeners)?;
     let floor = flags.bench.is_judged().then(|| flags.bench.error_floor());
+    let live = Live::start(B::NAME, &about.title, floor, listeners)?;
     let rotates_every = flags.bench.rotates_every();
     // A summary that cannot be saved now is saved again at the end, where a failure is an error.
     let keep = |summary: &Summary| {

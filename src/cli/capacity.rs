@@ -216,7 +216,7 @@ fn seek<B: Bench>(flags: CapacityFlags, system: B::System) -> Result<u8> {
         load: &load,
         system: &system,
         certctl,
-        live: Live::start(B::NAME, B::ABOUT, Vec::new())?,
+        live: Live::start(B::NAME, B::ABOUT, None, Vec::new())?,
         stop: signals.measuring()?,
         most_in_flight: flags.max_in_flight,
         result: Capacity {

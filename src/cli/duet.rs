@@ -262,7 +262,8 @@ fn duet<B: Bench<System = CertctlFlags>>((flags, listeners): (DuetFlags, Vec<Liv
     let signals = Signals::watch()?;
     remote::clear(&destinations, flags.allow_remote, B::NAME, all())?;
     flags.live.announce(&listeners)?;
-    let live = Live::start(B::NAME, &format!("{} Two systems side by side, block after block.", B::ABOUT), listeners)?;
+    let about = format!("{} Two systems side by side, block after block.", B::ABOUT);
+    let live = Live::start(B::NAME, &about, None, listeners)?;
     let settings = Settings { threshold: flags.threshold, alpha: flags.alpha, blocks: usize::from(flags.blocks) };
     let mut stage = Stage {
         load: &load,

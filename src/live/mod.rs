@@ -19,6 +19,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::error::{Context as _, Result};
 use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
+use crate::measure::threshold::Threshold;
 use crate::report::colour::Palette;
 use crate::run::Workload;
 use crate::terminal;
@@ -58,12 +59,13 @@ struct Watched {
 }
 
 impl Live {
-    /// Starts to show the run of a bench target, described by `title`, on standard error and at these listeners.
+    /// Starts to show the run of a bench target, described by `title`, on standard error and at these listeners. `floor`
+    /// is the bound on its errors, if it has one.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(scenario: &str, title: &str, listeners: Vec<LiveListener>) -> Result<Self> {
-        let view = View::of(scenario, title);
+    pub fn start(scenario: &str, title: &str, floor: Option<Threshold>, listeners: Vec<LiveListener>) -> Result<Self> {
+        let view = View::of(scenario, title, floor);
         let state = Arc::new(Mutex::new(State { view, ..State::default() }));
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = Arc::new(wake.context(|| "making an event counter".to_owned())?);

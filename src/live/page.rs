@@ -25,15 +25,17 @@ const ROWS: usize = 30;
 /// The interval in which the sentence for screen readers changes, in seconds.
 const ANNOUNCE_EVERY: usize = 15;
 /// The ids of the charts with the names of their regions, from top to bottom.
-const CHARTS: [(&str, &str); 5] = [
+const CHARTS: [(&str, &str); 6] = [
     ("latency", "Response time"),
     ("rate", "Answers and errors"),
+    ("errors", "Errors so far"),
     ("lag", "Schedule lag"),
     ("machine", "Use of the machine"),
     ("database", "Backends of the database"),
 ];
-/// The background of charts.
-const GROUNDS: [(Ink, &str); 1] = [(Ink::WarmUp, "not measured: opening, warm-up or drain")];
+/// The backgrounds of charts.
+const GROUNDS: [(Ink, &str); 2] =
+    [(Ink::WarmUp, "not measured: opening, warm-up"), (Ink::Drain, "not measured: drain")];
 
 /// Renders the page, with what is known so far.
 pub fn whole(view: &View) -> String {
@@ -65,12 +67,13 @@ pub fn parts(view: &View) -> BTreeMap<&'static str, String> {
     if is_due || last.and_then(changes) != before.and_then(changes) {
         parts.insert("status", html(&sentence(view)));
     }
-    let charts = [latency(view), rate(view), lag(view), machine(view), database(view)];
+    let charts = [latency(view), rate(view), errors(view), lag(view), machine(view), database(view)];
     for ((id, _), (chart, note)) in CHARTS.iter().zip(charts) {
         let height = if *id == "latency" { HIGH } else { LOW };
         let drawn = chart.map(|chart| {
-            let grounds = if chart.bands.is_empty() { &[][..] } else { &GROUNDS };
-            pages::figure(&format!("{id}-"), &[(chart, height, height)], grounds, note)
+            let is_there = |(ink, _): &(Ink, &str)| chart.bands.iter().any(|band| band.ink == *ink);
+            let grounds: Vec<_> = GROUNDS.into_iter().filter(is_there).collect();
+            pages::figure(&format!("{id}-"), &[(chart, height, height)], &grounds, note)
         });
         parts.insert(id, drawn.unwrap_or_default());
     }
@@ -163,10 +166,16 @@ fn bands(view: &View) -> Vec<Band> {
     let mut from = view.seconds.front().map_or(0.0, |second| (second.at_s - 1.0).max(0.0));
     for second in &view.seconds {
         let to = second.at_s;
-        if second.stage != Stage::Measuring {
+        let ground = match second.stage {
+            Stage::Opening => Some((Ink::WarmUp, "opening")),
+            Stage::WarmUp => Some((Ink::WarmUp, "warm-up")),
+            Stage::Measuring => None,
+            Stage::Draining => Some((Ink::Drain, "drain")),
+        };
+        if let Some((ink, name)) = ground {
             match bands.last_mut() {
-                Some(band) if band.to == from => band.to = to,
-                _ => bands.push(Band { from, to, ink: Ink::WarmUp }),
+                Some(band) if band.to == from && band.name == name => band.to = to,
+                _ => bands.push(Band { from, to, ink, name }),
             }
         }
         from = to;
@@ -239,6 +248,26 @@ fn rate(view: &View) -> Drawn {
     ];
     let y = linear("per second", &lines, 1.0);
     (chart(view, "Answers and errors per second", y, Vec::new(), lines), "By the moment of the answer.")
+}
+
+/// Draws the share of errors so far beside the bound on it, where there is one.
+fn errors(view: &View) -> Drawn {
+    let note = "Of the arrivals that have ended, warm-up included; the bound is on those of the window.";
+    let (Some(floor), Some(x)) = (view.floor, seconds_axis(view)) else { return (None, note) };
+    let limit = floor.limit() * 100.0;
+    let label = format!("limit of {floor} ({}%)", ticks::digits(limit));
+    let parts = vec![vec![(x.from, limit), (x.to, limit)]];
+    let share = |second: &LiveSecond| {
+        let errors = second.counts.not_ok + second.counts.unsent;
+        let ended = second.counts.ok + errors;
+        (ended > 0).then(|| errors as f64 / ended as f64 * 100.0)
+    };
+    let lines = vec![
+        Polyline { label: Some(label), ink: Ink::Text, stroke: Stroke::Dashed, width: 1, parts },
+        line(view, "errors so far", Ink::Run(1), Stroke::Solid, share),
+    ];
+    let y = linear("errors, %", &lines, 0.0);
+    (chart(view, "Errors so far", y, Vec::new(), lines), note)
 }
 
 fn lag(view: &View) -> Drawn {

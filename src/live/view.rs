@@ -65,6 +65,8 @@ pub struct View {
     pub extent: Extent,
     /// Their bounds on response times.
     pub limits: Vec<LimitLine>,
+    /// The bound on the errors of the whole run.
+    pub floor: Option<Threshold>,
     /// The last seconds, the latest last.
     pub seconds: VecDeque<LiveSecond>,
     /// The number of all seconds so far.
@@ -78,9 +80,9 @@ pub struct View {
 }
 
 impl View {
-    /// Makes a view of a run that has not begun, described by `title`.
-    pub fn of(scenario: &str, title: &str) -> Self {
-        Self { scenario: scenario.to_owned(), title: title.to_owned(), ..Self::default() }
+    /// Makes a view of a run that has not begun, described by `title`, with the bound on its errors.
+    pub fn of(scenario: &str, title: &str, floor: Option<Threshold>) -> Self {
+        Self { scenario: scenario.to_owned(), title: title.to_owned(), floor, ..Self::default() }
     }
 
     /// Begins to show these workloads after those before.

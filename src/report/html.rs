@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape::html;
 use super::plot::chart::{Axis, Band, Chart};
-use super::plot::figure::Size;
+use super::plot::figure::{Shapes, Size};
 use super::plot::ink::{self, Ink, Stroke};
 use super::plot::machine;
 use super::plot::percentiles::{self, Curve};
@@ -344,10 +344,26 @@ fn figures(id: &str, group: &ScenarioRuns, workload: &str) -> Result<String> {
         }
         let waited = found(group, workload).flat_map(|(_, run, results, plan)| waits_of(run, results, plan));
         let note = std::iter::once(latency.description.clone()).chain(waited).collect::<Vec<_>>().join(" ");
-        let charts = [(latency, WIDE.height, NARROW.height), (rate, LOW, LOW)];
+        let limits = error_limits(group);
+        let errors = seconds::errors("Errors over time", &courses, &limits);
+        let below = [Some(rate), errors].into_iter().flatten().map(|chart| (chart, LOW, LOW));
+        let charts: Vec<_> = std::iter::once((latency, WIDE.height, NARROW.height)).chain(below).collect();
         text.push_str(&figure(&format!("{id}t"), &charts, &grounds, &note));
     }
     Ok(text)
+}
+
+/// Returns the bounds on errors of a group's runs, each once: the label of its line, and the share.
+fn error_limits(group: &ScenarioRuns) -> Vec<(String, f64)> {
+    let mut limits: Vec<(String, f64)> = Vec::new();
+    let together = if group.workloads().len() > 1 { " of all together" } else { "" };
+    for threshold in group.runs.iter().flat_map(|run| &run.summary.thresholds).filter(|one| one.bounds_errors()) {
+        let label = format!("limit of {}{together} ({})", threshold.title(), tables::limit(threshold));
+        if limits.iter().all(|(known, _)| *known != label) {
+            limits.push((label, threshold.limit));
+        }
+    }
+    limits
 }
 
 /// Describes, for each stall of a workload, what PostgreSQL was waiting for.
@@ -397,7 +413,12 @@ fn legend(chart: &Chart, grounds: &[(Ink, &str)]) -> String {
     });
     let areas = chart.areas.iter().map(|area| (area.ink, area.label.as_str()));
     let grounds = areas.chain(grounds.iter().copied()).map(|(ink, what)| {
-        let drawn = format!("<rect class=\"f-{}\" width=\"28\" height=\"12\"/>", ink.name());
+        let mut drawn = format!("<rect class=\"f-{}\" width=\"28\" height=\"12\"/>", ink.name());
+        if ink == Ink::Drain {
+            let mut lines = Shapes::default();
+            lines.hatch((0.0, 0.0), (28.0, 12.0));
+            drawn += lines.as_str().trim_end();
+        }
         format!("<li>{}{}</li>", swatch(drawn), html(what))
     });
     format!("<ul class=\"legend\">{}</ul>\n", lines.chain(grounds).collect::<String>())

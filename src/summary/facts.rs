@@ -638,6 +638,11 @@ impl ThresholdFacts {
         self.workload.as_ref().map_or_else(|| self.name.clone(), |workload| format!("{workload}: {}", self.name))
     }
 
+    /// Reports whether it bounds the share of arrivals that are errors.
+    pub fn bounds_errors(&self) -> bool {
+        self.unit == Unit::Share && self.name != Threshold::Opening(0.0).to_string()
+    }
+
     pub(super) fn of(checked: &Checked) -> Self {
         let (unit, scale) = match checked.threshold {
             Threshold::Response(..) | Threshold::Step(..) => (Unit::Ms, 1e-6),

@@ -9,9 +9,7 @@ use certctl_bench::history::trend::{ReadRun, Trend, TrendChoice};
 use certctl_bench::report::trend as report;
 use certctl_bench::summary::{Summary, Verdict};
 
-use super::html::assert_well_formed;
-use crate::common::browser::Browser;
-use crate::common::needs::needs;
+use super::html::{assert_fits, assert_well_formed};
 use crate::common::runs::Made;
 
 /// Returns a made-up run of a commit of its own, whose times scatter a little.
@@ -131,16 +129,7 @@ fn the_page_of_a_trend_is_well_formed_and_fits() {
         assert_well_formed(&report::html(&few));
         assert!(report::text(&few).contains("none among "), "{}", report::text(&few));
     }
-    needs!(Browser);
-    let browser = Browser::find().unwrap();
-    for (width, ground) in [(375, "light"), (1_280, "light"), (1_280, "dark")] {
-        let seen = browser.look(&page, width, ground);
-        assert!(seen["needs"].as_u64() <= Some(width.into()), "wider than its window: {seen:#}");
-        assert_eq!(seen["figures"], 1, "{seen:#}");
-        for fault in ["blank", "cut_off", "overlapping", "faint", "loaded", "errors"] {
-            assert_eq!(seen[fault].as_array().map(Vec::len), Some(0), "{fault} at {width} pixels, {ground}: {seen:#}");
-        }
-    }
+    assert_fits(&page, 1);
 }
 
 #[test]

@@ -76,26 +76,33 @@ fn foreign_text_in_a_page_is_escaped() {
     assert!(!page.contains("<script"));
 }
 
-#[test]
-fn a_browser_shows_the_page_without_overflow() {
+/// Asserts that a page with so many figures is shown whole: not wider than its window, and with all words readable.
+#[track_caller]
+pub fn assert_fits(page: &str, figures: usize) {
     needs!(Browser);
     let browser = Browser::find().unwrap();
-    let page = html::report(&groups()).unwrap();
     for (width, ground) in [(375, "light"), (1_280, "light"), (1_280, "dark")] {
-        let seen = browser.look(&page, width, ground);
+        let seen = browser.look(page, width, ground);
         assert_eq!((&seen["width"], &seen["ground"]), (&width.into(), &ground.into()), "{seen:#}");
         assert!(seen["needs"].as_u64() <= Some(width.into()), "wider than its window: {seen:#}");
-        // Two figures a workload, one of them of two charts; and the phases of requests and of connections. One
-        // scenario has two runs, the other one.
-        assert_eq!(seen["figures"], 10, "{seen:#}");
+        assert_eq!(seen["figures"], figures, "{seen:#}");
         for fault in ["blank", "cut_off", "overlapping", "faint", "loaded", "errors"] {
             assert_eq!(seen[fault].as_array().map(Vec::len), Some(0), "{fault} at {width} pixels, {ground}: {seen:#}");
         }
     }
+}
+
+#[test]
+fn a_browser_shows_the_page_without_overflow() {
+    needs!(Browser);
+    let page = html::report(&groups()).unwrap();
+    // Two figures a workload, one of them of three charts; and the phases of requests and of connections. One scenario
+    // has two runs, the other one.
+    assert_fits(&page, 12);
     // The probe detects what it is to detect.
     let wide = "<pre style=\"width:2000px;color:#ddd\">x</pre><svg role=\"img\" viewBox=\"0 0 9 9\"><text x=\"8\">aaaa</text></svg>";
     let broken = page.replace("<main>", &format!("<main>{wide}<img src=\"https://localhost:9/x.png\"/>"));
-    let seen = browser.look(&broken, 375, "light");
+    let seen = Browser::find().unwrap().look(&broken, 375, "light");
     assert!(seen["needs"].as_u64() > Some(1_000), "{seen:#}");
     for fault in ["cut_off", "faint", "errors"] {
         assert_ne!(seen[fault].as_array().map(Vec::len), Some(0), "{fault}: {seen:#}");

@@ -59,8 +59,11 @@ fn a_run_is_shown_while_it_goes_on_and_leaves_a_report() {
     };
     let stdout = read_to_string(stdout_file).unwrap();
     assert_eq!(stdout.lines().last(), Some(&*format!("report       {}", folder.join("results/report.html").display())));
-    let last = events.rsplit_once("event: report\ndata: ").unwrap().1;
+    let (parts, last) = events.rsplit_once("event: report\ndata: ").unwrap();
     assert_eq!(serde_json::from_str::<String>(last.trim_end()).unwrap(), report);
+    let errors = "limit of errors (0.1%)</li>";
+    assert!(parts.contains(errors), "the threshold on errors is no line: {parts}");
+    assert!(report.contains("Errors over time</figcaption>") && report.contains(errors), "{report}");
     for question in ["What was slow, and when", "Where the time went", "Who used the machine"] {
         assert!(report.contains(&format!("<h3>{question}</h3>")), "{question}: {report}");
     }

@@ -6,7 +6,7 @@ use super::ink::{Ink, Stroke};
 /// Room around the lines, in pixels, for marks and titles.
 const LEFT: i32 = 60;
 const RIGHT: i32 = 24;
-const TOP: i32 = 26;
+const TOP: i32 = 34;
 const BOTTOM: i32 = 44;
 
 /// The mapping of values to an axis.
@@ -68,6 +68,8 @@ pub struct Band {
     pub to: f64,
     /// Its colour.
     pub ink: Ink,
+    /// Its name, which stands above it where there is room; empty where the legend is enough.
+    pub name: &'static str,
 }
 
 /// A figure of lines.
@@ -137,6 +139,9 @@ impl Chart {
             let (from, to) = (plane.x(band.from).max(plane.left), plane.x(band.to).min(plane.right));
             if from < to {
                 shapes.rectangle((from, plane.top), (to, plane.bottom), band.ink);
+                if band.ink == Ink::Drain {
+                    shapes.hatch((from, plane.top), (to, plane.bottom));
+                }
             }
         }
         for area in &self.areas {
@@ -145,6 +150,12 @@ impl Chart {
             shapes.polygon(upper.chain(lower), area.ink);
         }
         self.axes(&plane, &mut shapes, size);
+        for band in self.bands.iter().filter(|band| !band.name.is_empty()) {
+            let (from, to) = (plane.x(band.from).max(plane.left), plane.x(band.to).min(plane.right));
+            if to - from >= f64::from(width_of(band.name)) {
+                shapes.words(band.name, (f64::midpoint(from, to), plane.top - 8.0), Anchor::Middle, Ink::Muted);
+            }
+        }
         for line in &self.lines {
             for part in &line.parts {
                 match part[..] {

@@ -100,6 +100,15 @@ impl Shapes {
         ));
     }
 
+    /// Adds upright lines between these opposite corners: a ground that differs from another without its colour.
+    pub fn hatch(&mut self, (left, top): Point, (right, bottom): Point) {
+        const APART: f64 = 4.0;
+        let lines = ((right - left) / APART) as usize;
+        for x in (0..=lines).map(|line| left + line as f64 * APART) {
+            self.line([(x, top), (x, bottom)], Ink::Hatch, Stroke::Solid, 1);
+        }
+    }
+
     /// Adds words on one line.
     pub fn words(&mut self, words: &str, (x, y): Point, anchor: Anchor, ink: Ink) {
         let (anchor, down) = anchor.placing();
@@ -120,6 +129,11 @@ impl Shapes {
             "<svg x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" {}",
             figure.trim_end()
         ));
+    }
+
+    /// Returns them as elements of a figure.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     fn add(&mut self, element: std::fmt::Arguments<'_>) {

@@ -19,8 +19,12 @@ pub enum Ink {
     Grid,
     /// The background of a figure.
     Paper,
-    /// The background of the warm-up.
+    /// The background of the warm-up, and of what does not count.
     WarmUp,
+    /// The background of the drain.
+    Drain,
+    /// The lines in it.
+    Hatch,
     /// The background of a second in which the system stalled.
     Stall,
     /// The first run (0) and those drawn over it; beyond [`RUNS`] the colours begin anew.
@@ -45,8 +49,8 @@ pub enum Stroke {
 impl Ink {
     /// Returns all inks.
     pub fn all() -> impl Iterator<Item = Self> {
-        let fixed =
-            [Self::Text, Self::Muted, Self::Grid, Self::Paper, Self::WarmUp, Self::Stall, Self::OnPhase].into_iter();
+        let grounds = [Self::Paper, Self::WarmUp, Self::Drain, Self::Hatch, Self::Stall];
+        let fixed = [Self::Text, Self::Muted, Self::Grid, Self::OnPhase].into_iter().chain(grounds);
         fixed.chain((0..RUNS).map(Self::Run)).chain((0..PHASES).map(Self::Phase))
     }
 
@@ -58,6 +62,8 @@ impl Ink {
             Self::Grid => "grid".to_owned(),
             Self::Paper => "paper".to_owned(),
             Self::WarmUp => "warm-up".to_owned(),
+            Self::Drain => "drain".to_owned(),
+            Self::Hatch => "hatch".to_owned(),
             Self::Stall => "stall".to_owned(),
             Self::OnPhase => "on-phase".to_owned(),
             Self::Run(index) => format!("run-{}", index % RUNS),
@@ -74,6 +80,8 @@ impl Ink {
             Self::Grid => ["#d8dee4", "#30363d"],
             Self::Paper => ["#ffffff", "#0d1117"],
             Self::WarmUp => ["#eaeef2", "#21262d"],
+            Self::Drain => ["#ddf0f7", "#10303c"],
+            Self::Hatch => ["#a9cfdd", "#2c5a6b"],
             Self::Stall => ["#ffd8d3", "#5d1f1a"],
             Self::OnPhase => ["#0b1620", "#0b1620"],
             Self::Run(index) => {

@@ -56,7 +56,13 @@ pub fn charts(capacity: &Capacity) -> Vec<Chart> {
         to: most_us,
         ticks: ticks::log_ticks(least_us, most_us, 8).iter().map(|us| (*us, ticks::duration(*us))).collect(),
     };
-    let errors = line("errors", Ink::Run(1), &points, figure(|one| one.error_share.map(|share| share * 100.0)));
+    let mut errors: Vec<Polyline> = points[0]
+        .thresholds
+        .iter()
+        .filter(|one| one.bounds_errors())
+        .map(|threshold| share_limit(threshold, to))
+        .collect();
+    errors.extend(line("errors", Ink::Run(1), &points, figure(|one| one.error_share.map(|share| share * 100.0))));
     let mut charts = vec![
         chart("Response time by rate", time, drawn),
         chart("Errors by rate", linear("errors, % of arrivals", &errors, 1.0), errors),
@@ -84,7 +90,7 @@ fn band(conclusion: &Conclusion, to: f64) -> Option<Band> {
         }
         Conclusion::Unmeasurable { .. } | Conclusion::AtLeast { .. } | Conclusion::Unfinished { .. } => return None,
     };
-    Some(Band { from, to, ink })
+    Some(Band { from, to, ink, name: "" })
 }
 
 /// Returns a line through the middle value at each rate, and a mark for each point; nothing without a value.
@@ -124,6 +130,14 @@ fn limit(threshold: &ThresholdFacts, to: f64) -> Option<Polyline> {
     let us = threshold.limit * 1e3;
     let label = Some(format!("bound of {}", threshold.title()));
     Some(Polyline { label, ink, stroke: Stroke::Dotted, width: LINE, parts: vec![vec![(0.0, us), (to, us)]] })
+}
+
+/// Returns the line of a bound on errors.
+fn share_limit(threshold: &ThresholdFacts, to: f64) -> Polyline {
+    let percent = threshold.limit * 100.0;
+    let label = Some(format!("bound of {}", threshold.title()));
+    let parts = vec![vec![(0.0, percent), (to, percent)]];
+    Polyline { label, ink: Ink::Run(1), stroke: Stroke::Dotted, width: LINE, parts }
 }
 
 fn heights(lines: &[Polyline]) -> impl Iterator<Item = f64> {

@@ -155,6 +155,41 @@ pub fn rate(title: &str, courses: &[Course<'_>]) -> Option<Chart> {
     })
 }
 
+/// Builds the chart of the share of errors over time, beside these bounds on it, each with its label; `None` without a
+/// bound, or a second to draw.
+pub fn errors(title: &str, courses: &[Course<'_>], limits: &[(String, f64)]) -> Option<Chart> {
+    if limits.is_empty() {
+        return None;
+    }
+    let x = time(courses)?;
+    let mut lines = Vec::new();
+    for (label, limit) in limits {
+        let parts = vec![vec![(x.from, limit * 100.0), (x.to, limit * 100.0)]];
+        let label = Some(label.clone());
+        lines.push(Polyline { label, ink: Ink::Text, stroke: Stroke::Dashed, width: 1, parts });
+    }
+    for course in courses.iter().rev() {
+        let share = |second: &PlottedSecond<'_>| {
+            let SecondFacts { started, ok, .. } = second.facts;
+            (*started > 0).then(|| started.saturating_sub(*ok) as f64 / *started as f64 * 100.0)
+        };
+        let (label, parts) = (Some(course.named("errors")), parts(&course.seconds(), share));
+        lines.push(Polyline { label, ink: course.ink, stroke: Stroke::Solid, width: 2, parts });
+    }
+    let to = lines.iter().flat_map(|line| line.parts.iter().flatten().map(|(_, share)| *share)).fold(0.0, f64::max);
+    let to = if to > 0.0 { to * 1.1 } else { 1.0 };
+    let ticks = ticks::linear_ticks(0.0, to, 5).into_iter().map(|tick| (tick, ticks::digits(tick))).collect();
+    Some(Chart {
+        title: title.to_owned(),
+        description: described(courses),
+        x,
+        y: Axis { title: "errors, % of arrivals".to_owned(), scale: Scale::Linear, from: 0.0, to, ticks },
+        bands: bands(courses),
+        areas: Vec::new(),
+        lines,
+    })
+}
+
 /// Returns lines through the known values of consecutive seconds.
 fn parts(seconds: &[PlottedSecond<'_>], value: impl Fn(&PlottedSecond<'_>) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
     let points = seconds.iter().map(|second| Some((second.at as f64 + 0.5, value(second)?))).collect::<Vec<_>>();
@@ -173,10 +208,11 @@ fn time(courses: &[Course<'_>]) -> Option<Axis> {
 
 fn bands(courses: &[Course<'_>]) -> Vec<Band> {
     let stalls = courses.iter().flat_map(Course::stalls);
-    let mut bands: Vec<Band> =
-        stalls.map(|stall| Band { from: stall.first as f64, to: (stall.last + 1) as f64, ink: Ink::Stall }).collect();
+    let mut bands: Vec<Band> = stalls
+        .map(|stall| Band { from: stall.first as f64, to: (stall.last + 1) as f64, ink: Ink::Stall, name: "" })
+        .collect();
     let warm_up = courses.iter().map(|course| course.results.warm_up_timeline.len()).max().unwrap_or(0);
-    bands.push(Band { from: -(warm_up as f64), to: 0.0, ink: Ink::WarmUp });
+    bands.push(Band { from: -(warm_up as f64), to: 0.0, ink: Ink::WarmUp, name: "warm-up" });
     bands
 }
 
