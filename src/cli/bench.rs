@@ -30,7 +30,7 @@ use crate::load::rate::Rate;
 use crate::measure::threshold::Threshold;
 use crate::provision::network;
 use crate::report::colour::Palette;
-use crate::report::{self, text};
+use crate::report::{result_files, text};
 use crate::run::{Binding, BoundWorkload, PlannedWorkload, Workload, sockets};
 use crate::scenario::Scenario;
 use crate::scenario::need::Need;
@@ -351,7 +351,7 @@ fn bench<B: Bench>(
     flags.bench.adjust(&mut choice);
     let (folder, _claim) = output_folder(flags.output.clone(), B::NAME, wanted.smoke)?;
     if wanted.workload {
-        set_aside(&folder)?;
+        result_files::set_aside(&folder)?;
     }
     let saved = match wanted.workload && !wanted.smoke {
         true => Saved::of(&flags.criterion, baselines(flags.baselines.clone())?, B::NAME, flags.keep())?,
@@ -396,7 +396,7 @@ fn bench<B: Bench>(
     let rotates_every = flags.bench.rotates_every();
     // A summary that cannot be saved now is saved again at the end, where a failure is an error.
     let keep = |summary: &Summary| {
-        if report::result_files::save(summary, &folder).is_ok() {
+        if result_files::save(summary, &folder).is_ok() {
             signals.kept();
         }
     };
@@ -424,7 +424,7 @@ fn bench<B: Bench>(
         live: Some(&live),
     };
     let mut summary = session.run(about)?;
-    let written = report::result_files::save(&summary, &folder);
+    let written = result_files::save(&summary, &folder);
     signals.kept();
     if let Err(unwritten) = written {
         return Err(rescue(&mut summary, &unwritten));
@@ -436,16 +436,12 @@ fn bench<B: Bench>(
     }
     github_job::conclude(&summary, &folder, wanted.smoke);
     let finished = saved.finish(&summary, &folder);
-    let file = folder.join(REPORT);
-    // The results are saved: a report that cannot be is a warning, and changes no exit code.
-    match report::result_files::save_report(summary, &file, &folder.join(BEFORE)) {
-        Ok(page) => {
-            live.end(page);
-            flags.live.show(&file);
-            outln!("{:<12} {}", "report", files::shown(&file));
-        }
-        Err(error) => errln!("warning: this run has no report: {error}"),
-    }
+    let report = result_files::save_report(summary, &folder).map(|(file, page)| {
+        live.end(page);
+        flags.live.show(&file);
+        file
+    });
+    exit::last_line(report, &folder.join("summary.json"));
     finished
 }
 
@@ -469,7 +465,7 @@ fn rescue(summary: &mut Summary, unwritten: &Error) -> Error {
     summary.exit_code = exit_code::COULD_NOT_RUN;
     let name = format!("certctl-bench-{}-{}", summary.about.scenario, summary.finished_at.replace(':', ""));
     let folder = std::env::temp_dir().join(name);
-    let rescued = std::fs::create_dir(&folder).is_ok() && report::result_files::save(summary, &folder).is_ok();
+    let rescued = std::fs::create_dir(&folder).is_ok() && result_files::save(summary, &folder).is_ok();
     out!("\n{}", text::results(summary));
     let place = if rescued {
         outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
@@ -497,25 +493,6 @@ fn ignored_names<B: Bench>() -> Option<String> {
     });
     let set: Vec<String> = variables.filter(|name| variable(name).is_some()).collect();
     (!set.is_empty()).then(|| set.join(", "))
-}
-
-/// The report of a run, in the folder of its results.
-const REPORT: &str = "report.html";
-/// The summary of the run before it, there too.
-const BEFORE: &str = "previous-summary.json";
-
-/// Renames the results of an earlier run, so that they are not taken for those of a run that could not start.
-fn set_aside(folder: &Path) -> Result<()> {
-    for name in ["summary.json", "summary.txt", REPORT] {
-        let (file, aside) = (folder.join(name), folder.join(format!("previous-{name}")));
-        match std::fs::rename(&file, &aside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).context(|| format!("moving {} to {}", file.display(), aside.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Returns the folder of the results, `target/certctl-bench/NAME` unless another is chosen, which is this run's alone

@@ -1,14 +1,28 @@
-//! The end of a program: its last message, and its exit code.
+//! The end of a program: its last line, its last message, and its exit code.
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::shield;
 use crate::database;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::exit_code;
+use crate::files;
 use crate::foreign;
-use crate::terminal::{self, errln, github};
+use crate::terminal::{self, errln, github, outln};
+
+/// Prints the last line of a run's output: the path of its report, or that of its `results` where it has none.
+pub(super) fn last_line(report: Result<PathBuf>, results: &Path) {
+    match report {
+        Ok(report) => outln!("{:<12} {}", "report", files::shown(&report)),
+        // The results are saved: a report that cannot be is a warning, and changes no exit code.
+        Err(error) => {
+            errln!("warning: there is no report: {error}");
+            outln!("{:<12} {}", "results", files::shown(results));
+        }
+    }
+}
 
 /// Prints an error and returns the exit code that it leads to.
 pub fn fail(error: &Error) -> ExitCode {

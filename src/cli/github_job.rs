@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::foreign;
+use crate::report::result_files::PICTURE;
 use crate::report::{headline, job_summary, picture, runs};
 use crate::summary::Summary;
 use crate::summary::verdict::Verdict;
@@ -16,7 +17,6 @@ use crate::terminal::{self, errln};
 const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
 /// The size of a step's summary beyond which GitHub shows nothing of it.
 const MOST_BYTES: u64 = 1024 * 1024;
-const PICTURE: &str = "summary.svg";
 
 /// Annotates a verdict that fails the job, and appends the report of the results in `folder` to the job's summary. A
 /// smoke run has none. What cannot be written is a warning: the verdict does not depend on it.
@@ -43,12 +43,14 @@ fn shown(text: &str) -> String {
 fn report(folder: &Path, file: &Path) -> Result<()> {
     let groups = runs::load_all(&[folder.to_path_buf()])?;
     let path = folder.join(PICTURE);
+    let mut drawn = None;
     for group in &groups {
         if let Some(svg) = picture::svg(group)? {
             files::write(&path, foreign::redact(&svg).as_bytes())?;
+            drawn = Some(files::shown(&path));
         }
     }
-    let text = job_summary::markdown_of(&groups, &files::shown(&path));
+    let text = job_summary::markdown_of(&groups, drawn.as_deref());
     append(file, &foreign::redact(&text))
 }
 

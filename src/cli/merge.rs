@@ -9,6 +9,7 @@ use clap::Args;
 use super::bench::{self, Bench, ChoiceOf};
 use super::bench_load::BenchLoad;
 use super::common_flags::duration;
+use super::exit;
 use super::github_job;
 use super::prepare::SystemChoice as _;
 use super::registry;
@@ -81,11 +82,15 @@ pub fn run(flags: &MergeFlags) -> Result<u8> {
     let target = registry::named(&run.about.scenario)?;
     let (folder, _claim) = bench::output_folder(flags.output.clone(), target.name, false)?;
     let summary = target.sum_up(run)?;
+    result_files::set_aside(&folder)?;
     out!("{}\n{}", text::heading(&summary.about, summary.plans()), text::results(&summary));
     result_files::save(&summary, &folder)?;
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
     github_job::conclude(&summary, &folder, false);
-    Ok(summary.exit_code)
+    let exit_code = summary.exit_code;
+    let report = result_files::save_report(summary, &folder).map(|(file, _)| file);
+    exit::last_line(report, &folder.join("summary.json"));
+    Ok(exit_code)
 }
 
 /// Waits until the start has passed and there are as many parts, or patience ends: the merge then names those that are

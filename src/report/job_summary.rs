@@ -17,8 +17,8 @@ const COLUMNS: usize = 60;
 /// The heights of a column.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Renders the report of runs, and names their picture, a file on the machine of the job.
-pub fn markdown_of(groups: &[ScenarioRuns], picture: &str) -> String {
+/// Renders the report of runs, and names their picture, a file on the machine of the job, if they have one.
+pub fn markdown_of(groups: &[ScenarioRuns], picture: Option<&str>) -> String {
     let mut text = super::markdown::report(groups);
     for (plan, results) in groups.iter().flat_map(|group| &group.runs).flat_map(|run| run.summary.measured()) {
         if let Some(chart) = chart(results) {
@@ -26,11 +26,13 @@ pub fn markdown_of(groups: &[ScenarioRuns], picture: &str) -> String {
             let _ = writeln!(text, "**{}, second by second**\n\n```text\n{chart}```\n", markdown(&plan.name));
         }
     }
-    let _ = writeln!(
-        text,
-        "The picture is {}: GitHub shows none here. Keep its folder as an artifact.\n",
-        markdown(picture)
-    );
+    if let Some(picture) = picture {
+        let _ = writeln!(
+            text,
+            "The picture is {}: GitHub shows none here. Keep its folder as an artifact.\n",
+            markdown(picture)
+        );
+    }
     text
 }
 
@@ -72,6 +74,12 @@ fn row(shares: impl Iterator<Item = Option<f64>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_is_named_only_where_there_is_one() {
+        assert!(markdown_of(&[], Some("results/summary.svg")).starts_with("The picture is results/summary.svg: "));
+        assert_eq!(markdown_of(&[], None), "");
+    }
 
     #[test]
     fn a_row_has_a_block_for_each_share() {

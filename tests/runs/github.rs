@@ -79,6 +79,25 @@ fn a_breach_is_annotated_and_summed_up_for_the_job() {
 }
 
 #[test]
+fn a_picture_of_an_earlier_run_is_set_aside() {
+    let peer = Peer::start(certctl);
+    let kept = tempfile::tempdir().unwrap();
+    let picture = |name: &str| kept.path().join(name);
+    let run = |is_job: bool| {
+        let mut bench = if is_job { in_job(Bench::at(&peer, BRIEF)) } else { Bench::at(&peer, BRIEF) };
+        bench.command.env("CERTCTL_BENCH_OUTPUT", kept.path());
+        let done = bench.run();
+        assert!(matches!(done.code, Some(0 | 3 | 5)), "{}", done.stderr);
+    };
+    run(true);
+    let first = read_to_string(picture("summary.svg")).unwrap();
+    // A run outside of a job draws none: no picture beside its results is of another run.
+    run(false);
+    assert!(!picture("summary.svg").exists());
+    assert_eq!(read_to_string(picture("previous-summary.svg")).unwrap(), first);
+}
+
+#[test]
 fn runs_of_a_step_are_appended_and_a_smoke_run_is_not() {
     let peer = Peer::start(certctl);
     let mut reports = Vec::new();

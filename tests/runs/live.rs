@@ -1,6 +1,6 @@
 //! The view of a run from the front door: its page, its metrics, its lines, and the report that is left.
 
-use std::fs::{read_dir, read_to_string};
+use std::fs::{create_dir, read_dir, read_to_string};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
@@ -68,6 +68,19 @@ fn a_run_is_shown_while_it_goes_on_and_leaves_a_report() {
         assert!(report.contains(&format!("<h3>{question}</h3>")), "{question}: {report}");
     }
     running.finish().worked();
+}
+
+#[test]
+fn a_run_without_a_report_ends_with_its_results() {
+    let peer = Peer::start(certctl);
+    let mut running = Bench::at(&peer, "--agents 20 --rate 50/s --duration 5s").start();
+    running.wait_until_measuring();
+    let results = running.folder().join("results");
+    create_dir(results.join("report.html")).unwrap();
+    let done = running.finish().worked();
+    assert!(done.stderr.contains("warning: there is no report: writing "), "{}", done.stderr);
+    let last = format!("results      {}", results.join("summary.json").display());
+    assert_eq!(done.stdout.lines().last(), Some(&*last));
 }
 
 /// Returns the CPU time that a process's thread of this name has used, in ticks of 10 ms.

@@ -208,6 +208,18 @@ fn parts_of_several_machines_become_one_result() {
     for same in ["run_id", "workloads", "shards", "thresholds"] {
         assert_eq!(again[same], summary[same], "{same}");
     }
+    // Its report is beside its results, as that of any run, and one of an earlier merge is set aside.
+    let kept = tempfile::tempdir().unwrap();
+    let report = kept.path().join("report.html");
+    for is_first in [true, false] {
+        let merge = verb(&format!("merge {}", parts.path().display()));
+        let output = kept.path().to_str().unwrap();
+        let done = merge.env("CERTCTL_BENCH_OUTPUT", output).start_without_load().finish();
+        assert_eq!(done.stdout.lines().last(), Some(&*format!("report       {}", report.display())), "{}", done.stderr);
+        let page = fs::read_to_string(&report).unwrap();
+        assert!(page.contains("<h1>agent_storm</h1>") && page.contains("<h3>Who used the machine</h3>"), "{page}");
+        assert_eq!(kept.path().join("previous-report.html").exists(), !is_first);
+    }
 }
 
 #[track_caller]
