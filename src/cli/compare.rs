@@ -8,8 +8,8 @@ use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::{Side, source};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::report::comparison_markdown;
-use crate::terminal::out;
+use crate::report::{comparison_html, comparison_markdown};
+use crate::terminal::{out, outln};
 
 /// Flags of `certctl-bench compare`.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +49,9 @@ pub struct ComparisonFlags {
     /// Write it as Markdown too, for a pull request's comment.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write it to this file as HTML, with a figure, too.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Compares, and prints a table and a verdict.
@@ -64,7 +67,8 @@ pub fn run(flags: CompareFlags) -> Result<u8> {
         }
         _ => (flags.base.clone(), flags.head.clone()),
     };
-    for path in [&flags.comparison.json, &flags.comparison.markdown].into_iter().flatten() {
+    let written = [&flags.comparison.json, &flags.comparison.markdown, &flags.comparison.html];
+    for path in written.into_iter().flatten() {
         files::refuse_input(path, &[&base[..], &head[..]].concat())?;
     }
     flags.comparison.compare(&source::side(&base)?, &source::side(&head)?)
@@ -84,6 +88,10 @@ impl ComparisonFlags {
         }
         if let Some(path) = &self.markdown {
             files::write(path, comparison_markdown::section(&comparison))?;
+        }
+        if let Some(path) = &self.html {
+            files::write(path, comparison_html::page(&comparison))?;
+            outln!("{:<12} {}", "written", files::shown(path));
         }
         Ok(comparison.exit_code)
     }

@@ -17,6 +17,7 @@ use super::bench_load::{BenchLoad, Played, play};
 use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{AccessFlags, CertctlFlags};
 use super::compare::{share, threshold};
+use super::exit;
 use super::live_flags::LiveFlags;
 use super::prepare::announce_insecure;
 use super::remote;
@@ -26,7 +27,6 @@ use crate::duet::{Duet, SCHEMA_VERSION, Sides};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::live::Live;
-use crate::live::page::of_text;
 use crate::live::server::LiveListener;
 use crate::load::cut::Cut;
 use crate::load::plan::{DuetPart, DuetSide, Model};
@@ -35,7 +35,7 @@ use crate::provision::{network, port};
 use crate::report::duet as report;
 use crate::run::{PlannedWorkload, sockets};
 use crate::system::CheckedCertctl;
-use crate::terminal::{errln, out, outln};
+use crate::terminal::{out, outln};
 use player::{Player, is_reference, is_url};
 use stage::Stage;
 
@@ -311,16 +311,13 @@ fn duet<B: Bench<System = CertctlFlags>>((flags, listeners): (DuetFlags, Vec<Liv
     if let Some(path) = &flags.markdown {
         files::write(path, report::markdown(&duet))?;
     }
-    let report = of_text(&format!("Duet of {}", B::NAME), &text);
-    // The result is saved: a page that cannot be is a warning, and changes no exit code.
-    match files::write(&page, &report) {
-        Ok(()) => {
-            live.end(report);
-            flags.live.show(&page);
-            outln!("{:<12} {}", "report", files::shown(&page));
-        }
-        Err(error) => errln!("warning: this duet has no report: {error}"),
-    }
+    let html = report::html(&duet);
+    let report = files::write(&page, &html).map(|()| {
+        live.end(html);
+        flags.live.show(&page);
+        page
+    });
+    exit::last_line(report, &file);
     Ok(duet.exit_code)
 }
 

@@ -30,6 +30,8 @@ pub struct Block {
     pub workloads: Vec<WorkloadBlock>,
     /// The work of each side, for all workloads together.
     pub work: Sides<SideWork>,
+    /// The processors that others and the host took, the most of all workloads; absent where they are not known.
+    pub others: Option<f64>,
 }
 
 /// One workload in one block.

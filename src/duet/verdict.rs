@@ -92,6 +92,9 @@ pub struct Judged {
     pub change: Option<f64>,
     /// Its interval of 95%.
     pub interval: Option<[f64; 2]>,
+    /// The least change that counts, either way, as a share of the base; of errors the least difference of the shares.
+    /// Absent of a measure that is only shown.
+    pub limit: Option<f64>,
     /// The slowdown that this duet would have found 19 times in 20; only of judged response times.
     pub detectable: Option<f64>,
     /// The probability of such blocks if the head were worse by no more than would count, adjusted for the number of
@@ -191,7 +194,7 @@ pub fn judge(blocks: &[Block], settings: &Settings) -> (Vec<Judged>, Vec<String>
     }
     all.extend(errors);
     let is_there = |one: &Measured| one.values.base.is_some() || one.values.head.is_some();
-    all.extend(shown.into_iter().filter(is_there).map(|one| one.concluded(None, None)));
+    all.extend(shown.into_iter().filter(is_there).map(|one| one.concluded(None, None, None)));
     (all, missing)
 }
 
@@ -233,11 +236,11 @@ impl Measured {
     }
 
     /// Returns it with what follows from it.
-    fn concluded(self, p: Option<f64>, verdict: Option<DuetVerdict>) -> Judged {
+    fn concluded(self, limit: Option<f64>, p: Option<f64>, verdict: Option<DuetVerdict>) -> Judged {
         let estimate = Estimate::of(&self.logarithms);
         let (change, interval) = estimate.map(|one| one.change(CONFIDENCE)).unzip();
         let Self { of, measure, values, .. } = self;
-        Judged { of, measure, values, change, interval, detectable: None, p, verdict }
+        Judged { of, measure, values, change, interval, limit, detectable: None, p, verdict }
     }
 }
 
@@ -279,7 +282,8 @@ fn judge_family(
             () => DuetVerdict::Indistinct,
         };
         let verdict = rule(&measured.logarithms, *limit).unwrap_or(tested);
-        measured.concluded(Some(worse[index]), Some(verdict))
+        let bound = bound(measured.measure);
+        measured.concluded(Some(bound), Some(worse[index]), Some(verdict))
     });
     judged.collect()
 }
@@ -361,6 +365,7 @@ mod tests {
                     slice_s: 1.0,
                 }],
                 work: Sides { base: work.clone(), head: work },
+                others: None,
             }
         };
         scatter.into_iter().enumerate().map(block).collect()

@@ -1,7 +1,6 @@
 //! The page that shows a run while it goes on, and the parts of it that change each second.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use super::second::{LiveSecond, QUANTILES, SPAN_S};
 use super::view::View;
@@ -306,13 +305,4 @@ fn database(view: &View) -> Drawn {
     let y = linear("backends", &lines, 1.0);
     let note = "Sampled each second in the measured window: shorter waits are missed.";
     (chart(view, "Backends of the database", y, Vec::new(), lines), note)
-}
-
-/// Renders a page of text, for a run whose report is not a page.
-pub fn of_text(title: &str, text: &str) -> String {
-    let mut page = Page::new(title);
-    let mut part = String::new();
-    let _ = writeln!(part, "<pre class=\"scroll\" tabindex=\"0\">{}</pre>", html(text));
-    page.add(&part);
-    page.end()
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::escape::{html as escape_html, markdown as escape};
-use super::html::{Page, figure, table as html_table};
+use super::html::{Page, figure, table as html_table, verdict_box};
 use super::markdown::table as markdown_table;
 use super::plot::ink::Ink;
 use super::plot::{rates, ticks};
@@ -220,13 +220,9 @@ pub fn html(capacity: &Capacity) -> String {
     };
     let lines = beside(capacity).into_iter().map(|(word, line)| {
         let separator = if word.is_empty() { "" } else { ": " };
-        format!("<li>{word}{separator}{}</li>", escape_html(&line))
+        format!("{word}{separator}{line}")
     });
-    page.add(&format!(
-        "<div class=\"verdict {class}\"><p><strong>Capacity</strong>: {}</p><ul>{}</ul></div>\n",
-        escape_html(&answer(capacity)),
-        lines.collect::<String>()
-    ));
+    page.add(&verdict_box(class, "Capacity", &answer(capacity), lines));
     let machine = format!("{} × {}", capacity.machine.cores, capacity.machine.cpu_model);
     let plans = capacity.plans.iter().map(|plan| plan.title.clone()).collect::<Vec<_>>().join("; ");
     let about = format!("{plans} – {}; {machine}", text::system(&capacity.system));

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::comparison_text::meaning;
 use super::escape::markdown;
 use super::markdown::table as sheet_table;
 use super::table::{Cell, Table};
@@ -13,7 +14,8 @@ use crate::baseline::judgement::Judgement;
 pub fn section(comparison: &Comparison) -> String {
     let mut text = format!("### {}: {}\n\n", markdown(&comparison.scenario), comparison.verdict);
     let (base, head) = (comparison.base_runs, comparison.head_runs);
-    let _ = writeln!(text, "{}; {base} × base and {head} × head.\n", meaning(comparison));
+    let bold = if comparison.verdict == Judgement::Regressed { "**" } else { "" };
+    let _ = writeln!(text, "{bold}{}{bold}; {base} × base and {head} × head.\n", meaning(comparison));
     for why in &comparison.incomparable {
         let _ = writeln!(text, "- incomparable: {}", markdown(why));
     }
@@ -37,26 +39,6 @@ pub fn section(comparison: &Comparison) -> String {
     }
     text.push('\n');
     text
-}
-
-/// Describes the verdict in words.
-fn meaning(comparison: &Comparison) -> String {
-    let count = |verdict| comparison.measures.iter().filter(|one| one.verdict == verdict).count();
-    let of = comparison.measures.len();
-    match comparison.verdict {
-        Judgement::Regressed => format!("**{} of {of} measures became worse**", count(Judgement::Regressed)),
-        Judgement::Improved => format!("{} of {of} measures became better, none worse", count(Judgement::Improved)),
-        Judgement::Unchanged => format!("none of {of} measures changed"),
-        Judgement::Indistinct => {
-            format!(
-                "no change found, but the runs cannot rule one out for {} of {of} measures",
-                count(Judgement::Indistinct)
-            )
-        }
-        Judgement::Missing => "evidence is missing, so that nothing is called unchanged or better".to_owned(),
-        Judgement::NotJudged => "nothing is judged".to_owned(),
-        Judgement::Incomparable => "base and head differ in workload or environment, so nothing is judged".to_owned(),
-    }
 }
 
 fn table(measures: &[&Compared]) -> String {

@@ -1,4 +1,4 @@
-//! A comparison as a table, for people.
+//! A comparison in words, and as a table.
 
 use std::fmt;
 
@@ -47,6 +47,42 @@ impl fmt::Display for Comparison {
     }
 }
 
+/// The most measures that are listed beside a verdict.
+const LISTED: usize = 10;
+
+/// Describes the verdict in words.
+pub fn meaning(comparison: &Comparison) -> String {
+    let count = |verdict| comparison.measures.iter().filter(|one| one.verdict == verdict).count();
+    let of = comparison.measures.len();
+    match comparison.verdict {
+        Judgement::Regressed => format!("{} of {of} measures became worse", count(Judgement::Regressed)),
+        Judgement::Improved => format!("{} of {of} measures became better, none worse", count(Judgement::Improved)),
+        Judgement::Unchanged => format!("none of {of} measures changed"),
+        Judgement::Indistinct => {
+            format!(
+                "no change found, but the runs cannot rule one out for {} of {of} measures",
+                count(Judgement::Indistinct)
+            )
+        }
+        Judgement::Missing => "evidence is missing, so that nothing is called unchanged or better".to_owned(),
+        Judgement::NotJudged => "nothing is judged".to_owned(),
+        Judgement::Incomparable => "base and head differ in workload or environment, so nothing is judged".to_owned(),
+    }
+}
+
+/// Returns the reasons for a verdict that is not green: what became worse, is missing or keeps the sides from being
+/// compared.
+pub fn reasons(comparison: &Comparison) -> Vec<String> {
+    let worse = comparison.measures.iter().filter(|one| one.verdict == Judgement::Regressed);
+    let described = worse.clone().take(LISTED).map(|one| match one.change {
+        Some(change) => format!("{} {}", one.name, one.change(change)),
+        None => one.name.clone(),
+    });
+    let left = worse.count().saturating_sub(LISTED);
+    let left = (left > 0).then(|| format!("and {left} more"));
+    described.chain(left).chain(comparison.incomparable.iter().chain(&comparison.missing).cloned()).collect()
+}
+
 impl Comparison {
     /// Builds the table of its measures.
     pub fn table(&self) -> Table {
@@ -69,7 +105,9 @@ impl Comparison {
                     (other, Some(why)) => format!("{other} ({why})"),
                 },
             ];
-            table.rows.push(row.map(Cell::from).into());
+            let mut row: Vec<Cell> = row.map(Cell::from).into();
+            row.iter_mut().for_each(|cell| cell.alarming = cell.text.starts_with("REGRESSED"));
+            table.rows.push(row);
         }
         table
     }

@@ -6,6 +6,7 @@ use super::escape::html;
 use super::plot::chart::{Axis, Band, Chart};
 use super::plot::figure::{Shapes, Size};
 use super::plot::ink::{self, Ink, Stroke};
+use super::plot::intervals::{self as interval_plot, IntervalRow};
 use super::plot::machine;
 use super::plot::percentiles::{self, Curve};
 use super::plot::phases::{self, Stack};
@@ -122,18 +123,21 @@ fn verdict(group: &ScenarioRuns, run: &LoadedRun, several: bool) -> String {
         let _ = write!(whose, "{}{}", if whose.is_empty() { "" } else { ", " }, html(&run.label));
     }
     let whose = if whose.is_empty() { whose } else { format!("{whose}: ") };
-    let mut text = format!(
-        "<div class=\"verdict {class}\"><p>{whose}<strong>{}</strong>: {}</p>",
-        headline::word(summary),
-        html(&headline::meaning(summary))
-    );
     let doubtful = summary.doubtful().map(|reason| format!("doubtful: {reason}"));
-    let reasons: Vec<_> = summary.invalid.iter().cloned().chain(doubtful).chain(headline::retries(summary)).collect();
-    if !reasons.is_empty() {
-        let reasons = reasons.iter().map(|reason| format!("<li>{}</li>", html(reason)));
-        let _ = write!(text, "<ul>{}</ul>", reasons.collect::<String>());
-    }
-    text + "</div>\n"
+    let reasons = summary.invalid.iter().cloned().chain(doubtful).chain(headline::retries(summary));
+    let word = format!("{whose}<strong>{}</strong>", headline::word(summary));
+    boxed(class, &word, &headline::meaning(summary), reasons)
+}
+
+/// Renders a verdict, its meaning, and the lines that belong to it; the class is `good`, `bad` or `plain`.
+pub(super) fn verdict_box(class: &str, word: &str, meaning: &str, lines: impl Iterator<Item = String>) -> String {
+    boxed(class, &format!("<strong>{}</strong>", html(word)), meaning, lines)
+}
+
+fn boxed(class: &str, word: &str, meaning: &str, lines: impl Iterator<Item = String>) -> String {
+    let lines: String = lines.map(|line| format!("<li>{}</li>", html(&line))).collect();
+    let lines = if lines.is_empty() { lines } else { format!("<ul>{lines}</ul>") };
+    format!("<div class=\"verdict {class}\"><p>{word}: {}</p>{lines}</div>\n", html(meaning))
 }
 
 fn section(at: usize, group: &ScenarioRuns, alone: bool, before: Option<&Summary>) -> Result<String> {
@@ -177,10 +181,8 @@ fn phases_of(at: usize, group: &ScenarioRuns) -> String {
     let mut text = String::new();
     for (place, stacked) in bars::of(group).iter().enumerate() {
         let stack = Stack { title: stacked.title, bars: &stacked.bars };
-        let wide = phases::part(&stack, WIDE.width, &format!("s{at}b{place}-w"));
-        let narrow = phases::part(&stack, NARROW.width, &format!("s{at}b{place}-n"));
-        let caption = html(stack.title);
-        let _ = writeln!(text, "<figure>\n<figcaption>{caption}</figcaption>\n{}</figure>", twice(&wide, &narrow));
+        let draw = |width, id: &str| phases::part(&stack, width, id);
+        text.push_str(&drawn(&format!("s{at}b{place}"), stack.title, "", draw));
     }
     text
 }
@@ -383,6 +385,25 @@ fn waits_of(run: &LoadedRun, results: &WorkloadResults, plan: &PlanFacts) -> Vec
 
 fn twice(wide: &str, narrow: &str) -> String {
     format!("<div class=\"wide\">{wide}</div>\n<div class=\"narrow\">{narrow}</div>\n")
+}
+
+/// Renders a figure that is drawn for a width and under an id.
+fn drawn(id: &str, caption: &str, note: &str, draw: impl Fn(i32, &str) -> String) -> String {
+    let both = twice(&draw(WIDE.width, &format!("{id}-w")), &draw(NARROW.width, &format!("{id}-n")));
+    let note = if note.is_empty() { String::new() } else { format!("<p class=\"note\">{}</p>\n", html(note)) };
+    format!("<figure>\n<figcaption>{}</figcaption>\n{both}{note}</figure>\n", html(caption))
+}
+
+/// Renders changes from base to head with their intervals, of which `note` says more; nothing without any.
+pub(super) fn intervals(rows: &[IntervalRow], note: &str) -> String {
+    const TITLE: &str = "Changes from base to head";
+    if rows.is_empty() {
+        return String::new();
+    }
+    let note = format!(
+        "The dot is the estimate; a change within the grey does not count; an arrow leads beyond the axis. {note}"
+    );
+    drawn("changes", TITLE, &note, |width, id| interval_plot::part(TITLE, rows, width, id))
 }
 
 /// Renders charts under one caption, each with its legend and its heights; `grounds` stand in the first legend.

@@ -4,8 +4,9 @@
 pub mod bars;
 pub mod capacity;
 pub mod colour;
+pub mod comparison_html;
 pub mod comparison_markdown;
-mod comparison_text;
+pub mod comparison_text;
 pub mod duet;
 pub mod escape;
 pub mod evidence;

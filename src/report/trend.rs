@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape::html as escape;
 use super::history::{commit, minute, place};
-use super::html::{Page, figure, table as html_table};
+use super::html::{Page, figure, table as html_table, verdict_box};
 use super::plot::{ticks, trend as plot};
 use super::table::{Cell, Table};
 use super::text::fitted;
@@ -53,13 +53,9 @@ pub fn html(trend: &Trend) -> String {
     };
     let lines = facts(trend).into_iter().map(|(word, line)| {
         let separator = if word.is_empty() { "" } else { ": " };
-        format!("<li>{word}{separator}{}</li>", escape(&line))
+        format!("{word}{separator}{line}")
     });
-    page.add(&format!(
-        "<div class=\"verdict {class}\"><p><strong>Changes</strong>: {}</p><ul>{}</ul></div>\n",
-        escape(&conclusion(trend)),
-        lines.collect::<String>()
-    ));
+    page.add(&verdict_box(class, "Changes", &conclusion(trend), lines));
     if !trend.changes.is_empty() {
         page.add(&html_table(&changes(trend)));
         let systems = systems(trend).into_iter().map(|line| format!("<li>{}</li>", escape(&line)));

@@ -42,7 +42,7 @@ pub fn plan() -> Plan {
     }
 }
 
-fn planned() -> PlanFacts {
+pub fn planned() -> PlanFacts {
     PlanFacts::of("agent_storm", &AgentStorm::new(Fleet::Contract, 500, "h", "t"), &plan())
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::html::{assert_fits, assert_well_formed};
 use crate::common::process::limit;
 use crate::common::runs::{Made, save};
 use certctl_bench::baseline::compare::{self, CompareOptions};
@@ -17,6 +18,7 @@ use certctl_bench::baseline::{Baseline, Comparison, Judgement, Side, bless};
 use certctl_bench::error::ErrorKind;
 use certctl_bench::evidence::Known;
 use certctl_bench::provision::child::RunAs;
+use certctl_bench::report::comparison_html;
 use certctl_bench::summary::facts::{DistributionFacts, ObservationFacts, StepFacts};
 use certctl_bench::summary::{Summary, Verdict, WorkloadResults};
 use certctl_bench::system::SystemKind;
@@ -109,6 +111,41 @@ fn numbers_are_parsed_to_their_last_digit() {
 fn a_comparison_is_rendered_as_text() {
     let base = Side::of(&runs()).unwrap();
     insta::assert_snapshot!(trimmed(&compared(&base, &head(1.25, 6)).to_string()));
+}
+
+#[test]
+fn the_page_of_a_comparison_begins_with_its_verdict() {
+    let base = Side::of(&runs()).unwrap();
+    let comparison = compared(&base, &head(1.25, 6));
+    let page = comparison_html::page(&comparison);
+    assert_well_formed(&page);
+    let order = [
+        "<div class=\"verdict bad\"><p><strong>regressed</strong>: ",
+        "<figcaption>Changes from base to head</figcaption>",
+        "<caption>Measures</caption>",
+        "<strong class=\"bad\">REGRESSED</strong>",
+    ];
+    let places = order.map(|part| page.find(part).unwrap_or_else(|| panic!("no {part}: {page}")));
+    assert!(places.is_sorted(), "{places:?}");
+    // A time has an interval and counts from the threshold on; a count has its own tolerance alone.
+    let p50 = comparison.measures.iter().find(|one| one.name == "agent_storm/response_p50_us").unwrap();
+    let [change, low, high] = [p50.change, p50.change_low, p50.change_high].map(|one| one.unwrap() * 100.0);
+    let described = format!("response_p50_us: regressed {change:+.1}%, between {low:+.1}% and {high:+.1}%; ±5% count.");
+    assert!(page.contains(&described), "no {described}");
+    assert!(page.contains("sql_calls_per_answer: regressed +20.00%; ±"), "{page}");
+    // A share of errors is no ratio.
+    assert!(!page.contains("error_share: ") && page.contains("error_share</th>"), "{page}");
+    assert_fits(&page, 1);
+    assert_fits(&comparison_html::page(&compared(&base, &head(1.001, 5))), 1);
+    // Of two sides that differ in their load nothing is judged, and the page says so first.
+    let mut other = head_runs(1.0, 5);
+    other.iter_mut().for_each(|(_, one)| one.workloads[0].plan.clients = 201);
+    let page = comparison_html::page(&compared(&base, &Side::of(&other).unwrap()));
+    assert_well_formed(&page);
+    assert!(
+        page.contains("<strong>incomparable</strong>: ") && page.contains("clients: 200 against 201</li>"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -972,6 +1009,7 @@ fn the_program_blesses_and_compares() {
         ("compare base1 base2 --threshold much", "5% or 0.05"),
         ("compare --base chosen.json base1 --head base2", "cannot be combined"),
         ("compare base1 base2 --markdown base1/summary.json", "base1/summary.json"),
+        ("compare base1 base2 --html base2/summary.json", "base2/summary.json"),
         ("bless base1 base2", "at least 5 runs"),
         ("bless base1 base2 base3 base4 chosen.json", "is a baseline, not a run's summary"),
         ("bless base1 base2 base3 base4 base1", "are the same run"),

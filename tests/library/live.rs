@@ -15,6 +15,7 @@ use certctl_bench::load::progress::{Observed, Progress, Stage};
 use certctl_bench::measure::machine_use::CpuUse;
 use certctl_bench::measure::threshold::Threshold;
 use certctl_bench::measure::{Outcome, Quantile};
+use certctl_bench::report::html::Page;
 use certctl_bench::run::Workload;
 use serde_json::Value;
 
@@ -348,8 +349,10 @@ fn a_page_in_a_browser_follows_the_run_to_its_report() {
         assert_eq!(browser.run("return document.getElementById('status').getAttribute('role')"), "status");
         browser.picture(name);
         drop(watching);
-        served.live.take().unwrap().end(page::of_text("agent_storm", "the report & its <figures>"));
-        browser.until("return document.querySelector('pre')?.textContent === 'the report & its <figures>'");
+        let mut report = Page::new("agent_storm");
+        report.add("<p id=\"it\">the report &amp; its &lt;figures&gt;</p>");
+        served.live.take().unwrap().end(report.end());
+        browser.until("return document.getElementById('it')?.textContent === 'the report & its <figures>'");
         assert_eq!(browser.run("return document.title"), "agent_storm – certctl-bench");
     }
 }

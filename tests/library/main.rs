@@ -9,6 +9,7 @@ mod client;
 mod common;
 mod cost;
 mod divided;
+mod duet;
 mod export;
 mod f5;
 mod f5_clients;

@@ -38,15 +38,17 @@ fn measure<'a>(json: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn a_head_that_answers_late_has_regressed() {
     needs!(Postgresql);
-    let markdown = tempfile::tempdir().unwrap();
-    let path = markdown.path().join("comment.md");
+    let kept = tempfile::tempdir().unwrap();
+    let [path, results] = ["comment.md", "results"].map(|name| kept.path().join(name));
     // Long beside whatever a busy machine adds to an answer; only a doubling counts.
     let arguments = format!(
         "--blocks 4 --threshold 100% --alpha 20% --head-env CERTCTL_REFERENCE_DELAY=100ms --markdown {} -- {LOAD}",
         path.display()
     );
-    let done = of_references(&arguments).run().exits(4);
-    let json = json(&done);
+    let mut duet = of_references(&arguments);
+    duet.command.env("CERTCTL_BENCH_OUTPUT", &results);
+    let done = duet.run().exits(4);
+    let json: Value = serde_json::from_str(&fs::read_to_string(results.join("duet.json")).unwrap()).unwrap();
     assert_eq!((&json["verdict"], &json["exit_code"]), (&"regressed".into(), &4.into()));
     assert_eq!(
         (&json["invalid"], &json["missing"]),
@@ -87,6 +89,22 @@ fn a_head_that_answers_late_has_regressed() {
         "{text}"
     );
     assert!(done.stdout.contains("\nverdict      regressed: the head is worse: "), "{}", done.stdout);
+    // The page begins with the verdict, draws each measure beside what counts, and is the last line.
+    let report = results.join("report.html");
+    assert_eq!(done.stdout.lines().last(), Some(&*format!("report       {}", report.display())));
+    let page = fs::read_to_string(report).unwrap();
+    let [verdict, figure, table, blocks, disturbed] = [
+        "<div class=\"verdict bad\"><p><strong>regressed</strong>: the head is worse: ",
+        "<figcaption>Changes from base to head</figcaption>",
+        "<caption>Measures</caption>",
+        "<figcaption>Change of the response time, block by block",
+        "<h2>What disturbed the run</h2>",
+    ]
+    .map(|part| page.find(part).unwrap_or_else(|| panic!("no {part}: {page}")));
+    assert!(verdict < figure && figure < table && table < blocks && blocks < disturbed, "{page}");
+    // A fleet that answers a hundred times as late does not hide what a per cent is.
+    assert!(page.contains("; ±100% count.") && page.contains("sql_calls: unchanged +0.0%"), "{page}");
+    assert!(json["blocks"].as_array().unwrap().iter().all(|block| block["others"].is_f64()), "{json:#}");
 }
 
 #[test]

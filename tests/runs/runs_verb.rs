@@ -233,11 +233,17 @@ fn kept_runs_are_compared_and_blessed() {
     let ids = shelf.ids();
     let side = |range: std::ops::Range<usize>| ids[range].iter().map(|id| &id[..16]).collect::<Vec<_>>().join(",");
     let [before, after] = [side(0..5), side(5..10)];
-    let slower = shelf.runs(&format!("compare {before} {after} --markdown comparison.md --json comparison.json"));
+    let files = "--markdown comparison.md --json comparison.json --html comparison.html";
+    let slower = shelf.runs(&format!("compare {before} {after} {files}"));
     let text = String::from_utf8_lossy(&slower.stdout).into_owned();
     assert_eq!(slower.status.code(), Some(4), "{text}{}", String::from_utf8_lossy(&slower.stderr));
     assert!(text.contains("agent_storm: base 5 runs, head 5 runs") && text.contains("REGRESSED"), "{text}");
     assert!(read_to_string(shelf.path("comparison.md")).unwrap().contains("regressed"));
+    assert!(text.ends_with("\nwritten      comparison.html\n"), "{text}");
+    let page = read_to_string(shelf.path("comparison.html")).unwrap();
+    let verdict = page.find("<div class=\"verdict bad\"><p><strong>regressed</strong>: ").expect("a verdict");
+    let figure = page.find("<figcaption>Changes from base to head</figcaption>").expect("a figure");
+    assert!(verdict < figure && page[figure..].contains("agent_storm/response_p50_us: regressed +2"), "{page}");
     assert_eq!(shelf.runs(&format!("compare {after} {before}")).status.code(), Some(0));
     shelf.refused(&format!("compare {} {}", ids[0], "f".repeat(32)), 2, &["has an id that begins with ffff"]);
 

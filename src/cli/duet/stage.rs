@@ -220,6 +220,7 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
                 ports: if self.players.base.is_running() { Sides::default() } else { ports },
                 workloads: Vec::new(),
                 work: Sides::default(),
+                others: None,
             },
             ours: Vec::new(),
             fatal: Vec::new(),
@@ -313,15 +314,17 @@ impl<B: Bench<System = CertctlFlags>> Stage<'_, B> {
             gathered.evidence.extend(evidence);
             gathered.machine_use.push(machine_use.of(side).clone());
         }
-        let share = machine_use.base.as_ref().map(|one| one.mean.others + one.mean.steal).unwrap_or_default();
-        // A head that runs already is among the base's others; one that was started is among the generator's children.
-        let head = machine_use.head.as_ref().filter(|_| self.players.head.is_running());
-        let others = share
-            - head.map_or(0.0, |one| one.mean.system.unwrap_or_default() + one.mean.postgresql.unwrap_or_default());
-        let cpus = machine_use.base.as_ref().map_or(1.0, |one| f64::from(one.cpus));
-        if others > OTHERS_MENTIONED * cpus {
-            let number = attempt.block.number;
-            attempt.notes.push(format!("block {number}: other processes and the host took {others:.1} processors"));
+        if let Some(used) = &machine_use.base {
+            // A head that runs already is among the base's others; one that was started is among the generator's
+            // children.
+            let head = machine_use.head.as_ref().filter(|_| self.players.head.is_running());
+            let head = head.map(|one| one.mean.system.unwrap_or_default() + one.mean.postgresql.unwrap_or_default());
+            let others = (used.mean.others + used.mean.steal - head.unwrap_or_default()).max(0.0);
+            attempt.block.others = Some(attempt.block.others.map_or(others, |most| most.max(others)));
+            if others > OTHERS_MENTIONED * f64::from(used.cpus) {
+                let number = attempt.block.number;
+                attempt.notes.push(format!("block {number}: other processes and the host took {others:.1} processors"));
+            }
         }
         for (index, bound) in group.base.iter().enumerate() {
             let both = Sides { base: &of_sides.base[index], head: &of_sides.head[index] };
@@ -350,8 +353,8 @@ mod tests {
     fn a_block_is_not_repeated_where_that_would_hide_a_finding() {
         let attempt = |ours: &[&str], fatal: &[&str]| {
             let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-            let work = Sides::default();
-            let block = Block { number: 1, first: "base", ports: Sides::default(), workloads: Vec::new(), work };
+            let (ports, work) = (Sides::default(), Sides::default());
+            let block = Block { number: 1, first: "base", ports, workloads: Vec::new(), work, others: None };
             Attempt { block, ours: owned(ours), fatal: owned(fatal), notes: Vec::new() }
         };
         assert_eq!(attempt(&["late"], &[]).void(), Some("late"));

@@ -106,6 +106,7 @@ pub(super) fn judge(errors: Vec<Errors>, settings: &Settings) -> Vec<Judged> {
             values: all.map(share),
             change: None,
             interval: None,
+            limit: Some(LEAST_ERRORS),
             detectable: None,
             p: Some(worse[index]),
             verdict: Some(verdict),
