@@ -86,10 +86,11 @@ pub fn message(text: fmt::Arguments<'_>) {
     write_message(&if github::is_job() { github::message(&text) } else { text.as_str().into() });
 }
 
-/// Adds an error to those of a job of GitHub Actions, and does nothing anywhere else: for what the output says already.
-pub fn annotate(title: &str, text: &str) {
+/// Adds an annotation to those of a job of GitHub Actions, and does nothing anywhere else: for what the output says
+/// already.
+pub fn annotate(kind: github::Annotation, title: &str, text: &str) {
     if github::is_job() {
-        write_message(&github::annotation("error", title, text));
+        write_message(&github::annotation(kind, title, text));
     }
 }
 

@@ -434,7 +434,7 @@ fn bench<B: Bench>(
     if !wanted.smoke {
         flags.history.keep(&summary);
     }
-    github_job::conclude(&summary, &folder, wanted.smoke);
+    github_job::of_run(&summary, &folder, wanted.smoke);
     let finished = saved.finish(&summary, &folder);
     let report = result_files::save_report(summary, &folder).map(|(file, page)| {
         live.end(page);

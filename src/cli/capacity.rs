@@ -18,6 +18,7 @@ use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{CertctlFlags, EnvironmentUse, duration};
 use super::compare::share;
 use super::deploy_loop_flags::{DeployLoopFlags, DeploymentFlags};
+use super::github_job;
 use super::invocation;
 use super::job_drain_flags::JobDrainFlags;
 use super::prepare::SystemChoice as _;
@@ -253,6 +254,7 @@ fn seek<B: Bench>(flags: CapacityFlags, system: B::System) -> Result<u8> {
     if let Some(path) = &flags.markdown {
         files::write(path, report::markdown(&capacity))?;
     }
+    github_job::of_capacity(&capacity);
     Ok(capacity.exit_code)
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::github_job;
 use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::{Side, source};
 use crate::error::{Error, Result};
@@ -93,6 +94,7 @@ impl ComparisonFlags {
             files::write(path, comparison_html::page(&comparison))?;
             outln!("{:<12} {}", "written", files::shown(path));
         }
+        github_job::of_comparison(&comparison);
         Ok(comparison.exit_code)
     }
 }

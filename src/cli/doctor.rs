@@ -4,12 +4,14 @@ use clap::Args;
 
 use super::bench::SystemArgs as _;
 use super::common_flags::{CertctlChoice, CertctlFlags, EnvironmentUse};
+use super::github_job;
 use super::prepare;
 use crate::error::{Error, Result};
 use crate::exit_code;
 use crate::inspect::doctor::{self, Finding, Severity};
 use crate::provision::network;
 use crate::seed::Sizes;
+use crate::terminal::github::Annotation;
 use crate::terminal::outln;
 
 /// Flags of `certctl-bench doctor`.
@@ -56,8 +58,10 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
         }
     };
     let mut counts = [0; 3];
+    let mut failed = Vec::new();
     doctor::examine(&certctl, &mut |finding: Finding| {
         counts[finding.level as usize] += 1;
+        failed.extend((finding.level == Severity::Fail).then(|| finding.to_string()));
         outln!("{finding}");
     })?;
     if let Some(error) = certctl.ended() {
@@ -65,5 +69,9 @@ pub fn run(flags: DoctorFlags) -> Result<u8> {
     }
     let [ok, warnings, failures] = counts;
     outln!("{ok} ok, {warnings} warn, {failures} fail");
-    Ok(if counts[Severity::Fail as usize] == 0 { 0 } else { exit_code::COULD_NOT_RUN })
+    if failed.is_empty() {
+        return Ok(0);
+    }
+    github_job::annotate(Annotation::Error, "doctor", failed.iter());
+    Ok(exit_code::COULD_NOT_RUN)
 }

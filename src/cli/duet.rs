@@ -18,6 +18,7 @@ use super::bulk_renewal_flags::BulkRenewalFlags;
 use super::common_flags::{AccessFlags, CertctlFlags};
 use super::compare::{share, threshold};
 use super::exit;
+use super::github_job;
 use super::live_flags::LiveFlags;
 use super::prepare::announce_insecure;
 use super::remote;
@@ -311,6 +312,7 @@ fn duet<B: Bench<System = CertctlFlags>>((flags, listeners): (DuetFlags, Vec<Liv
     if let Some(path) = &flags.markdown {
         files::write(path, report::markdown(&duet))?;
     }
+    github_job::of_duet(&duet);
     let html = report::html(&duet);
     let report = files::write(&page, &html).map(|()| {
         live.end(html);

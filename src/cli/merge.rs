@@ -86,7 +86,7 @@ pub fn run(flags: &MergeFlags) -> Result<u8> {
     out!("{}\n{}", text::heading(&summary.about, summary.plans()), text::results(&summary));
     result_files::save(&summary, &folder)?;
     outln!("{:<12} {}", "written", files::shown(&folder.join("summary.{json,txt}")));
-    github_job::conclude(&summary, &folder, false);
+    github_job::of_run(&summary, &folder, false);
     let exit_code = summary.exit_code;
     let report = result_files::save_report(summary, &folder).map(|(file, _)| file);
     exit::last_line(report, &folder.join("summary.json"));

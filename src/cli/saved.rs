@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::criterion::CriterionFlags;
+use super::github_job;
 use crate::baseline::compare::{self, CompareOptions};
 use crate::baseline::local::{self, Keep};
 use crate::baseline::{Comparison, Judgement, Side, source};
@@ -79,6 +80,7 @@ impl Saved {
                 let comparison = compare::run(&base, &source::side(&[folder.to_owned()])?, options);
                 out!("\nagainst the baseline {name}\n{comparison}");
                 comparison.save(&file)?;
+                github_job::of_comparison(&comparison);
                 Ok(both(verdict, &comparison))
             }
         }

@@ -150,8 +150,7 @@ fn beside(capacity: &Capacity) -> Vec<(&'static str, String)> {
         lines.push(("that is", format!("{count} {} ({}); {}", one.of, one.formula, one.provided)));
     }
     if let Some(first) = &capacity.first_limit {
-        let all = [breaches(&first.thresholds), first.breaches.clone()].concat();
-        lines.push(("first limit", format!("at {}/s (point {}): {}", first.rate_per_s, first.point, all.join("; "))));
+        lines.extend(first_limit(capacity).map(|limit| ("first limit", limit)));
         let beside = first.beside.iter().map(|line| ("beside it", line.clone()));
         lines.extend(beside);
         lines
@@ -159,6 +158,13 @@ fn beside(capacity: &Capacity) -> Vec<(&'static str, String)> {
     }
     lines.extend(capacity.notes.iter().map(|note| ("note", note.clone())));
     lines
+}
+
+/// Describes the limit that was met first.
+pub fn first_limit(capacity: &Capacity) -> Option<String> {
+    let first = capacity.first_limit.as_ref()?;
+    let all = [breaches(&first.thresholds), first.breaches.clone()].concat();
+    Some(format!("at {}/s (point {}): {}", first.rate_per_s, first.point, all.join("; ")))
 }
 
 /// Writes a number with a comma between each three digits.

@@ -13,7 +13,27 @@ pub const VARIABLE: &str = "GITHUB_ACTIONS";
 /// The title of an error or a warning.
 const TITLE: &str = "certctl-bench";
 /// The beginnings of messages that become annotations, each with its command.
-const LEVELS: [(&str, &str); 3] = [("error: ", "error"), ("warning: ", "warning"), ("WARNING: ", "warning")];
+const LEVELS: [(&str, Annotation); 3] =
+    [("error: ", Annotation::Error), ("warning: ", Annotation::Warning), ("WARNING: ", Annotation::Warning)];
+
+/// A kind of annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Annotation {
+    /// The job fails for it.
+    Error,
+    /// The job does not.
+    Warning,
+}
+
+impl Annotation {
+    /// Returns its command.
+    pub(super) const fn command(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
 
 /// True in a job.
 pub fn is_job() -> bool {
@@ -23,18 +43,18 @@ pub fn is_job() -> bool {
 
 /// Returns a message for a job's log: an error or a warning, with its hint, is an annotation.
 pub(super) fn message(text: &str) -> Cow<'_, str> {
-    let level = LEVELS.iter().find_map(|(start, command)| Some((command, text.strip_prefix(start)?)));
+    let level = LEVELS.iter().find_map(|(start, kind)| Some((*kind, text.strip_prefix(start)?)));
     match level {
-        Some((command, text)) => annotation(command, TITLE, text).into(),
+        Some((kind, text)) => annotation(kind, TITLE, text).into(),
         None => harmless(text),
     }
 }
 
 /// Returns an annotation: the line that a runner turns into it.
-pub(super) fn annotation(command: &str, title: &str, text: &str) -> String {
+pub(super) fn annotation(kind: Annotation, title: &str, text: &str) -> String {
     let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let title = data(title).replace(':', "%3A").replace(',', "%2C");
-    format!("::{command} title={title}::{}\n", data(text.trim_end()))
+    format!("::{} title={title}::{}\n", kind.command(), data(text.trim_end()))
 }
 
 /// Returns lines none of which is a command: what would make it one is parted by a space.
@@ -70,7 +90,7 @@ mod tests {
         assert_eq!(message("warning: w\n"), "::warning title=certctl-bench::w\n");
         assert_eq!(message("WARNING: w\n"), "::warning title=certctl-bench::w\n");
         assert_eq!(message("measuring\n"), "measuring\n");
-        assert_eq!(annotation("error", "a: b,\n%", "c"), "::error title=a%3A b%2C%0A%25::c\n");
+        assert_eq!(annotation(Annotation::Error, "a: b,\n%", "c"), "::error title=a%3A b%2C%0A%25::c\n");
     }
 
     #[test]

@@ -121,7 +121,17 @@ fn points_of_a_late_generator_are_no_capacity() {
     let server = Reference::start(&[]);
     // No generator starts every arrival within a microsecond.
     let search = "--bench bulk_renewal --from 200/s --floor 200/s --point 2s -- --workload rescan --max-lag 1us";
-    let done = at_reference(&server, search).run().exits(5);
+    let folder = tempfile::tempdir().unwrap();
+    let summary = folder.path().join("summary.md");
+    let in_job = at_reference(&server, search).env("GITHUB_ACTIONS", "true");
+    let done = in_job.env("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()).run().exits(5);
+    let errors = done.stderr.lines().filter(|line| line.starts_with("::error ")).collect::<Vec<_>>();
+    assert!(
+        matches!(errors[..], [error] if error.starts_with("::error title=capacity of bulk_renewal::not found: no rate ")),
+        "{}",
+        done.stderr
+    );
+    assert!(fs::read_to_string(summary).unwrap().starts_with("### Capacity, bulk_renewal\n\nnot found: "));
     let json = json(&done);
     assert_eq!(json["conclusion"]["kind"], "unmeasurable", "{json:#}");
     assert_eq!(json["conclusion"]["held_per_s"], Value::Null);

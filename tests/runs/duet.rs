@@ -39,13 +39,15 @@ fn measure<'a>(json: &'a Value, name: &str) -> &'a Value {
 fn a_head_that_answers_late_has_regressed() {
     needs!(Postgresql);
     let kept = tempfile::tempdir().unwrap();
-    let [path, results] = ["comment.md", "results"].map(|name| kept.path().join(name));
+    let [path, results, summary] = ["comment.md", "results", "summary.md"].map(|name| kept.path().join(name));
     // Long beside whatever a busy machine adds to an answer; only a doubling counts.
     let arguments = format!(
         "--blocks 4 --threshold 100% --alpha 20% --head-env CERTCTL_REFERENCE_DELAY=100ms --markdown {} -- {LOAD}",
         path.display()
     );
     let mut duet = of_references(&arguments);
+    // In a job of GitHub Actions, where a verdict is an annotation, and its report a part of the job's summary.
+    duet.command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &summary);
     duet.command.env("CERTCTL_BENCH_OUTPUT", &results);
     let done = duet.run().exits(4);
     let json: Value = serde_json::from_str(&fs::read_to_string(results.join("duet.json")).unwrap()).unwrap();
@@ -89,6 +91,11 @@ fn a_head_that_answers_late_has_regressed() {
         "{text}"
     );
     assert!(done.stdout.contains("\nverdict      regressed: the head is worse: "), "{}", done.stdout);
+    assert_eq!(fs::read_to_string(&summary).unwrap(), text);
+    let errors: Vec<_> = done.stderr.lines().filter(|line| line.starts_with("::error ")).collect();
+    let [error] = errors[..] else { panic!("one error: {}", done.stderr) };
+    let start = "::error title=duet of agent_storm%3A regressed::the head is worse: agent_storm response_p50_us by +";
+    assert!(error.starts_with(start), "{error}");
     // The page begins with the verdict, draws each measure beside what counts, and is the last line.
     let report = results.join("report.html");
     assert_eq!(done.stdout.lines().last(), Some(&*format!("report       {}", report.display())));
@@ -118,6 +125,8 @@ fn two_that_run_already_are_compared_in_place() {
         format!("--base {} --head {} --token {TOKEN} --ca-file {}", base.base(), head.base(), authorities.display());
     let done = duet(&format!("{both} --blocks 2 --threshold 1000% -- {LOAD}")).run();
     let json = json(&done);
+    // Outside of a job nothing is annotated.
+    assert!(!done.stderr.lines().any(|line| line.starts_with("::")), "{}", done.stderr);
     // Two blocks seldom decide, and a tenfold difference is none of equal servers.
     assert!(["unchanged", "indistinct"].contains(&json["verdict"].as_str().unwrap()), "{json:#}");
     done.exits(0);

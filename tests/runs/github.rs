@@ -5,7 +5,8 @@ use std::fs::read_to_string;
 use std::process::Command;
 
 use crate::common::bench::{Bench, clean};
-use crate::common::peer::{Peer, Request, answer, certctl, json};
+use crate::common::peer::{Peer, Request, TOKEN, answer, certctl, json};
+use crate::common::runs::Made;
 
 const BRIEF: &str = "--rate 100/s --duration 500ms --warm-up 0s --agents 10 --connections 2";
 
@@ -76,6 +77,56 @@ fn a_breach_is_annotated_and_summed_up_for_the_job() {
     assert!(!report.contains("<svg") && !report.contains("@all"), "{report}");
     let picture = read_to_string(output.join("summary.svg")).unwrap();
     assert!(picture.starts_with("<svg xmlns=") && !picture.contains("onload"), "{picture}");
+}
+
+#[test]
+fn a_comparison_is_annotated_and_summed_up_for_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 1..=10 {
+        let slowness = (if number > 5 { 1.25 } else { 1.0 }) * (1.0 + 0.004 * (number * 7 % 5) as f64);
+        Made { number, slowness, ..Made::default() }.save(&folder.path().join(number.to_string()));
+    }
+    let compare = |sides: &str, is_job: bool, code| {
+        let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
+        command.arg("compare").args(sides.split(' ')).current_dir(folder.path());
+        if is_job {
+            command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", "job.md");
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{sides}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let worse = "--base 1 2 3 4 5 --head 6 7 8 9 10";
+    assert_eq!(compare(worse, false, 4), "", "nothing outside of a job");
+    let annotated = compare(worse, true, 4);
+    assert_eq!(commands(&annotated), ["error title=comparison of agent_storm%3A regressed"], "{annotated}");
+    assert!(annotated.contains(" measures became worse%0Aagent_storm/"), "{annotated}");
+    // One that decides nothing is a warning, and one that is better is none.
+    let undecided = compare("1 2", true, 0);
+    assert_eq!(commands(&undecided), ["warning title=comparison of agent_storm%3A indistinct"], "{undecided}");
+    assert_eq!(compare("--base 6 7 8 9 10 --head 1 2 3 4 5", true, 0), "");
+    // Two sides that are one run cannot be compared.
+    assert_eq!(commands(&compare("1 1", true, 5)), ["error title=comparison of agent_storm%3A incomparable"]);
+    let summary = read_to_string(folder.path().join("job.md")).unwrap();
+    let headings: Vec<_> = summary.lines().filter(|line| line.starts_with("### ")).collect();
+    assert_eq!(
+        headings,
+        ["regressed", "indistinct", "improved", "incomparable"].map(|one| format!("### agent_storm: {one}"))
+    );
+}
+
+#[test]
+fn findings_of_doctor_that_fail_are_one_annotation() {
+    let peer = Peer::start(|request: &Request| match request.path.as_str() {
+        "/api/v1/version" => answer(200, "text/html", "<html></html>"),
+        _ => certctl(request),
+    });
+    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_certctl-bench")));
+    command.args(["doctor", "--target", &peer.base(), "--token", TOKEN, "--ca-file"]).arg(peer.ca_file());
+    let output = command.env("GITHUB_ACTIONS", "true").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), commands(&stderr)), (Some(1), vec!["error title=doctor"]), "{stderr}");
+    assert!(stderr.contains("::fail  ") && stderr.contains("%0A      hint: "), "{stderr}");
 }
 
 #[test]
