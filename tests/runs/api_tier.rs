@@ -43,10 +43,15 @@ fn the_default_run_sums_two_workloads_on_postgresql() {
     let arguments = "--issuance-rate 120/s --list-rate 40/s --duration 3s --warm-up 500ms";
     let finished = bench(arguments).measured().run().invalid_or_breached();
     let summary = finished.summary();
-    let too_few = |workload, had| {
-        format!("{workload}: response time p99 needs 1000 right answers, this run has {had} (lengthen --duration)")
+    let too_few = |measure, needed, had| {
+        format!("{measure} needs {needed} right answers, this run has {had} (lengthen --duration)")
     };
-    let few = [too_few("issuance_acceptance", 360), too_few("list_certificates", 120)];
+    let few = [
+        too_few("issuance_acceptance: response time p99", 1_000, 360),
+        too_few("list_certificates: response time p99", 1_000, 120),
+        // On a busy machine the longest, by which it is judged, may be beyond the limit.
+        too_few("list_certificates: response time p95", 200, 120),
+    ];
     let reasons = reasons(&summary);
     assert!(reasons.lines().all(|reason| few.iter().any(|few| reason == few)), "{reasons}");
     let [posts, lists] = ["issuance_acceptance", "list_certificates"]
