@@ -1,8 +1,8 @@
 //! A run second by second, by intended start, so that a stall shows at its time and not only in a tail. The warm-up is
 //! kept apart from the measured window, so that no figure can count it by mistake.
 //!
-//! Memory hardly grows with the length of a run: a histogram takes 12 kB, so that only the seconds in which arrivals are
-//! under way have one, and the others some hundred bytes.
+//! A histogram takes 12 kB, so that only the seconds in which arrivals are under way have one: the others take some
+//! hundred bytes each.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
