@@ -26,8 +26,8 @@ pub struct HistoryFlags {
 }
 
 impl HistoryFlags {
-    /// Keeps a run, unless no run is to be kept. A history that cannot be written is a warning: the
-    /// results are in their folder already.
+    /// Keeps a run, unless no run is to be kept. A history that cannot be written is a warning: the results are in their
+    /// folder already.
     pub(super) fn keep(&self, summary: &Summary) {
         let added = match self.file() {
             Ok(None) => return,

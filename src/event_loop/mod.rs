@@ -7,9 +7,8 @@
 //! - A socket is registered once. Its readiness is known from the last look at all of them (epoll, edge-triggered), so
 //!   that no call is made to find out that nothing has come.
 //! - One timer of the kernel, which that same look shows, stands at the moment of the next one of the loop's, to the
-//!   nanosecond. A time limit of the look would be set and cancelled at each of them, which costs a virtual machine two
-//!   exits to its host. The clock is also read after each task: no burst of answers delays an arrival by more than one
-//!   task.
+//!   nanosecond. A time limit of the look would be set and cancelled with each look, on a virtual machine by its host.
+//!   The clock is also read after each task: no burst of answers delays an arrival by more than one task.
 //! - The future that drives the loop, in which the pacers are, goes first.
 //!
 //! Nothing here is [`Send`] but wakers.

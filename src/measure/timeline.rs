@@ -131,7 +131,7 @@ impl Timeline {
             && let Some(oldest) = self.open.pop_front()
             && let Some(second) = self.at(oldest)
         {
-            let packed = second.response_us.packed();
+            let packed = ResponseTimes::of(&second.response_us.histogram());
             if let ResponseTimes::Open(mut histogram) = std::mem::replace(&mut second.response_us, packed) {
                 histogram.reset();
                 self.spare.push(histogram);
@@ -239,6 +239,7 @@ fn empty() -> Histogram<u32> {
 }
 
 impl ResponseTimes {
+    /// Packs a histogram.
     fn of(histogram: &Histogram<u32>) -> Self {
         let mut bytes = Vec::new();
         if !histogram.is_empty() {
@@ -246,13 +247,6 @@ impl ResponseTimes {
             V2Serializer::new().serialize(histogram, &mut bytes).expect("serializing to memory");
         }
         Self::Packed(bytes.into())
-    }
-
-    fn packed(&self) -> Self {
-        match self {
-            Self::Open(histogram) => Self::of(histogram),
-            Self::Packed(bytes) => Self::Packed(bytes.clone()),
-        }
     }
 
     fn histogram(&self) -> Cow<'_, Histogram<u32>> {
@@ -354,20 +348,20 @@ mod tests {
 
     #[test]
     fn a_second_that_was_packed_takes_late_answers() {
-        let minutes = MOST_OPEN as u64 * 3;
-        let mut timeline = Timeline::new(Duration::from_secs(minutes)).with_warm_up(Duration::from_secs(minutes));
-        let mut expected = Vec::new();
+        let length = MOST_OPEN as u64 * 3;
+        let mut timeline = Timeline::new(Duration::from_secs(length)).with_warm_up(Duration::from_secs(length));
+        let mut open = Vec::new();
         // Each second twice, the second time when most of them have no histogram any more.
         for round in 1..=2 {
-            for second in 0..minutes {
+            for second in 0..length {
                 for sample in 0..30 {
                     timeline.record(second * 1_000_000_000, Outcome::Ok, (second + sample * round) * 1_000_000);
                     timeline.record_warm_up(second * 1_000_000_000 + 1, Outcome::Ok, second * 1_000_000);
                 }
             }
-            expected.push(timeline.open.len());
+            open.push(timeline.open.len());
         }
-        assert_eq!(expected, [MOST_OPEN; 2]);
+        assert_eq!(open, [MOST_OPEN; 2]);
         let written = serde_json::to_string(&timeline).unwrap();
         let read: Timeline = serde_json::from_str(&written).unwrap();
         for timeline in [&timeline, &read] {

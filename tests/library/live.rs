@@ -86,7 +86,7 @@ fn the_live_page_is_well_formed_and_loads_one_script() {
     assert!(parts["latency"].contains("limit of response time p95, response time p99 (500 ms)"));
     assert!(parts["seconds"].contains("<td>draining</td>"), "{}", parts["seconds"]);
     assert!(parts["errors"].contains("limit of errors (0.1%)</li>"), "{}", parts["errors"]);
-    // The drain is told from the warm-up by a word in the legend and by lines in its ground, without any colour.
+    // The drain differs from the warm-up by a word in the legend and by lines in its ground, without any colour.
     let latency = &parts["latency"];
     for name in ["not measured: opening, warm-up</li>", "not measured: drain</li>", ">warm-up</text>"] {
         assert!(latency.contains(name), "no {name}: {latency}");

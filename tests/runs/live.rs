@@ -111,7 +111,8 @@ fn a_page_without_descriptors_waits_and_does_not_spin() {
     let started = std::time::Instant::now();
     until("three more seconds are measured", || seconds(&running) >= begun + 3);
     let (used, elapsed) = (ticks(pid, "live") - used, started.elapsed().as_millis() as u64 / 10);
-    assert!(used * 8 < elapsed, "{used} of {elapsed} ticks");
+    // One that spins takes nearly all of a processor that is free; one that waits, hardly anything.
+    assert!(used * 2 < elapsed, "{used} of {elapsed} ticks");
     // Once there are descriptors again, they are served.
     set(before);
     for mut one in waiting {

@@ -1,7 +1,7 @@
 //! A run as the summary that `k6 run --summary-export` writes. Times are in milliseconds.
 //!
-//! A metric of k6 is not always what the suite measures; docs/FORMATS.md has the differences. What the suite
-//! does not know is left out, such as the bytes of answers.
+//! A metric of k6 is not always what the suite measures; docs/FORMATS.md has the differences. What the suite does not
+//! know is left out, such as the bytes of answers.
 
 use serde_json::{Map, Value, json};
 
