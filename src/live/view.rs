@@ -109,6 +109,10 @@ impl View {
         if self.seconds.len() == KEPT {
             self.seconds.pop_front();
         }
+        // Of the counts, only the latest distributions are shown, and they would be nearly all of the memory.
+        if let Some(last) = self.seconds.back_mut() {
+            (last.counts.response, last.counts.lag) = Default::default();
+        }
         self.seconds.push_back(second);
     }
 }

@@ -61,34 +61,40 @@ impl LiveHistogram {
 
     /// Replaces all counts.
     pub fn show(&self, counts: &BucketCounts) {
-        for (bucket, count) in self.0.iter().zip(&counts.0) {
-            bucket.store(*count, Ordering::Relaxed);
+        for (bucket, count) in self.0.iter().zip(counts.all()) {
+            bucket.store(count, Ordering::Relaxed);
         }
     }
 
     /// Adds its counts to others.
     pub fn add_to(&self, counts: &mut BucketCounts) {
+        counts.make_room();
         for (sum, bucket) in counts.0.iter_mut().zip(&self.0) {
             *sum += bucket.load(Ordering::Relaxed);
         }
     }
 }
 
-/// The counts of a [`LiveHistogram`] at one moment, or between two.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+/// The counts of a [`LiveHistogram`] at one moment, or between two. Without a duration it takes no memory.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(from = "Vec<(usize, u64)>", into = "Vec<(usize, u64)>")]
 pub struct BucketCounts(Vec<u64>);
 
-impl Default for BucketCounts {
-    fn default() -> Self {
-        Self(vec![0; BUCKETS])
+impl PartialEq for BucketCounts {
+    fn eq(&self, other: &Self) -> bool {
+        self.all().eq(other.all())
     }
 }
+
+impl Eq for BucketCounts {}
 
 /// Restores counts from those that are not 0, each with its bucket; one beyond the last bucket is left out.
 impl From<Vec<(usize, u64)>> for BucketCounts {
     fn from(known: Vec<(usize, u64)>) -> Self {
         let mut counts = Self::default();
+        if !known.is_empty() {
+            counts.make_room();
+        }
         for (index, count) in known {
             if let Some(bucket) = counts.0.get_mut(index) {
                 *bucket = count;
@@ -105,15 +111,25 @@ impl From<BucketCounts> for Vec<(usize, u64)> {
 }
 
 impl BucketCounts {
+    fn make_room(&mut self) {
+        self.0.resize(BUCKETS, 0);
+    }
+
+    /// Returns the count of each bucket.
+    fn all(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().copied().chain(std::iter::repeat(0)).take(BUCKETS)
+    }
+
     /// Adds others.
     pub fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
+        self.make_room();
+        self.0.iter_mut().zip(other.all()).for_each(|(sum, count)| *sum += count);
     }
 
     /// Returns the counts since an earlier moment.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        Self(self.0.iter().zip(&earlier.0).map(|(now, before)| now.saturating_sub(*before)).collect())
+        Self(self.0.iter().zip(earlier.all()).map(|(now, before)| now.saturating_sub(before)).collect())
     }
 
     /// Returns the number of durations.

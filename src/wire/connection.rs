@@ -138,8 +138,11 @@ impl Dialer {
         };
         phases.hello_ns = watch.split_at(answered.unwrap_or(end));
         phases.finish_ns = watch.split_at(end);
-        let stream = shaken.map_err(|(error, tap)| Fault::from_handshake(&error, tap.replied(), tap.beginning()))?;
-        let (tap, tls) = (stream.tap(), stream.tls());
+        let mut stream =
+            shaken.map_err(|(error, tap)| Fault::from_handshake(&error, tap.replied(), tap.beginning()))?;
+        let tap = stream.tap();
+        // The handshake was the TLS library's.
+        let tls = stream.tls().expect("the TLS library's part goes on");
         let handshake = Handshake::of(tls);
         let record = Record {
             handshake,
@@ -148,6 +151,7 @@ impl Dialer {
             written_bytes: tap.written_bytes().try_into().unwrap_or(u32::MAX),
             certificate: tls.peer_certificates().and_then(|chain| chain.first()).map_or(0, certificate_id),
         };
+        stream.begin();
         Ok(Connection { stream, record, spoke: false, _counted: Counted::new() })
     }
 }
@@ -210,9 +214,10 @@ impl Connection {
         self.record
     }
 
-    /// Returns the certificate that the peer showed, DER.
+    /// Returns the certificate that the peer showed, DER. It is not kept where the configuration is that of
+    /// [`super::tls::client_config`].
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        self.stream.tls().peer_certificates()?.first().map(|certificate| certificate.as_ref())
+        self.stream.tls()?.peer_certificates()?.first().map(|certificate| certificate.as_ref())
     }
 
     /// Returns true if bytes have come that answer no request: no later answer can be assigned to its request.

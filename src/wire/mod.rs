@@ -6,6 +6,7 @@ pub mod handshake;
 pub mod http1;
 pub mod offer;
 pub mod peer;
+mod records;
 pub mod request;
 pub mod scratch;
 pub mod sessions;

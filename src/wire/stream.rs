@@ -1,5 +1,5 @@
-//! TLS over a TCP connection, as a client. The TLS library keeps no buffers of a connection: bytes on their way are in
-//! buffers that all connections of a thread share, so that an idle connection holds its keys and little else.
+//! TLS over a TCP connection, as a client. Bytes on their way are in buffers that all connections of a thread share, so
+//! that an idle connection holds its keys and little else.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState};
 
+use super::records::{Opened, Records, TrafficSecrets};
 use super::tap::Tap;
 
 /// Room for bytes from the peer. A handshake message, which has at most 64 KiB, must fit with the frames of its records
@@ -20,8 +21,9 @@ use super::tap::Tap;
 const INCOMING_BYTES: usize = 128 * 1024;
 /// The most plaintext of a record (RFC 8446, section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
-/// Room for a sealed record, and for what the TLS library may send before it, such as a key update.
+/// Room for a sealed record, and for what may have to be sent before it, such as a key update.
 const OUTGOING_BYTES: usize = RECORD_BYTES + 2 * 1024;
+const _: () = assert!(OUTGOING_BYTES >= RECORD_BYTES + Records::OVERHEAD_BYTES);
 
 thread_local! {
     /// In use only while a connection of the thread is polled.
@@ -40,8 +42,8 @@ struct Buffers {
 /// A TLS connection, whose handshake is complete.
 pub(super) struct Stream {
     tap: Tap,
-    tls: UnbufferedClientConnection,
-    /// Bytes from the peer that the TLS library cannot use before more come.
+    tls: Tls,
+    /// Bytes from the peer that cannot be used before more come.
     incoming: Vec<u8>,
     /// Bytes for the peer that the kernel has not taken yet.
     outgoing: Vec<u8>,
@@ -53,8 +55,23 @@ pub(super) struct Stream {
     ended: bool,
 }
 
+/// The TLS of a connection.
+enum Tls {
+    /// The TLS library's: for the handshake, and after it where its secrets were not taken.
+    Library(Box<Library>),
+    /// The suite's own, after a handshake.
+    Own(Records),
+}
+
+/// The TLS library's part in a connection.
+struct Library {
+    tls: UnbufferedClientConnection,
+    /// The secrets of the handshake once it is complete, if they were taken.
+    secrets: Option<TrafficSecrets>,
+}
+
 impl Stream {
-    /// Performs the handshake with a peer whose certificate must be valid for `name`.
+    /// Performs the handshake with a peer whose certificate must be valid for `name`. [`Stream::begin`] is to follow.
     ///
     /// # Errors
     /// If the connection or the handshake fails; the tap has the bytes up to there.
@@ -64,7 +81,7 @@ impl Stream {
         tap: Tap,
     ) -> Result<Self, (io::Error, Tap)> {
         let tls = match UnbufferedClientConnection::new(config, name) {
-            Ok(tls) => tls,
+            Ok(tls) => Tls::Library(Box::new(Library { tls, secrets: None })),
             Err(error) => return Err((io::Error::other(error), tap)),
         };
         let (incoming, outgoing, early) = (Vec::new(), Vec::new(), Vec::new());
@@ -85,9 +102,31 @@ impl Stream {
         &self.tap
     }
 
-    /// Returns the properties of the TLS connection.
-    pub(super) fn tls(&self) -> &CommonState {
-        &self.tls
+    /// Returns the properties of the TLS connection, as the TLS library has them: before [`Stream::begin`], and where it
+    /// has left the connection to the library.
+    pub(super) fn tls(&self) -> Option<&CommonState> {
+        match &self.tls {
+            Tls::Library(library) => Some(&library.tls),
+            Tls::Own(_) => None,
+        }
+    }
+
+    /// Begins to send and receive. The TLS library's part ends here if its configuration has a
+    /// [`super::records::SecretTaker`] and the version is TLS 1.3.
+    pub(super) fn begin(&mut self) {
+        if let Tls::Library(library) = &self.tls
+            && let Some(records) = library.records()
+        {
+            self.tls = Tls::Own(records);
+        }
+        // What has come with the last message of the handshake.
+        let mut held = mem::take(&mut self.incoming);
+        let mut early = mem::take(&mut self.early);
+        match self.process(&mut held, &mut |plain| early.extend_from_slice(plain)) {
+            Ok(used) => self.incoming = held[used..].to_vec(),
+            Err(error) => self.error = Some(error),
+        }
+        self.early = early;
     }
 
     /// Reads until plaintext comes, hands it to `take`, and returns true; returns false at the end, which the peer has
@@ -167,53 +206,30 @@ impl Stream {
         Poll::Ready(())
     }
 
-    /// Lets the TLS library process `bytes` as far as it can, and returns the number of those that it needs no more.
+    /// Processes `bytes` as far as it can, but not beyond the end of the handshake, and returns the number of those that
+    /// are needed no more.
     fn process(&mut self, bytes: &mut [u8], take: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
-        let mut used = 0;
-        loop {
-            let UnbufferedStatus { mut discard, state } = self.tls.process_tls_records(&mut bytes[used..]);
-            let mut goes_on = true;
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(invalid)?;
-                        discard += record.discard;
-                        if !record.payload.is_empty() {
-                            take(record.payload);
-                        }
-                    }
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut self.outgoing, |out| data.encode(out))?,
-                // What was encoded is sent before anything else.
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.ended = true,
-                Ok(_) => goes_on = false,
-                Err(error) => {
-                    self.send_alert();
-                    return Err(invalid(error));
-                }
+        let opened = match &mut self.tls {
+            Tls::Own(records) => records.open(bytes, take).inspect_err(|error| {
+                self.outgoing.extend(records.answer_to(error).unwrap_or_default());
+            }),
+            Tls::Library(library) => library.open(bytes, take, &mut self.outgoing),
+        };
+        match opened {
+            Ok(opened) => {
+                self.ended |= opened.ended;
+                Ok(opened.used)
             }
-            used += discard;
-            if !goes_on {
-                return Ok(used);
+            Err(error) => {
+                // The alert: if the kernel does not take it at once, the connection is lost anyway.
+                let _ = self.poll_flush(&Context::from_waker(Waker::noop()));
+                Err(invalid(error))
             }
         }
     }
 
-    /// Sends the alert that the TLS library has for the peer, if the kernel takes it at once.
-    fn send_alert(&mut self) {
-        while self.tls.wants_write() {
-            let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
-                self.tls.process_tls_records(&mut [])
-            else {
-                break;
-            };
-            if encode(&mut self.outgoing, |out| data.encode(out)).is_err() {
-                break;
-            }
-        }
-        // The connection is lost anyway.
-        let _ = self.poll_flush(&Context::from_waker(Waker::noop()));
+    fn is_handshaking(&self) -> bool {
+        matches!(&self.tls, Tls::Library(library) if library.tls.is_handshaking())
     }
 
     fn poll_handshake(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
@@ -221,7 +237,7 @@ impl Stream {
         let done = BUFFERS.with_borrow_mut(|buffers| {
             loop {
                 ready!(self.poll_flush(context))?;
-                if !self.tls.is_handshaking() {
+                if !self.is_handshaking() {
                     return Poll::Ready(Ok(()));
                 }
                 let take = &mut |plain: &[u8]| early.extend_from_slice(plain);
@@ -248,7 +264,10 @@ impl Stream {
         }
         let plain = &plain[..plain.len().min(RECORD_BYTES)];
         BUFFERS.with_borrow_mut(|buffers| {
-            let length = self.seal(plain, &mut buffers.outgoing)?;
+            let length = match &mut self.tls {
+                Tls::Own(records) => records.seal(plain, &mut buffers.outgoing),
+                Tls::Library(library) => library.seal(plain, &mut buffers.outgoing)?,
+            };
             let sealed = &buffers.outgoing[..length];
             let written = match self.tap.poll_write(context, sealed) {
                 Poll::Ready(written) => written?,
@@ -259,17 +278,6 @@ impl Stream {
             }
             Poll::Ready(Ok(plain.len()))
         })
-    }
-
-    fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> io::Result<usize> {
-        let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut self.incoming);
-        let sealed = match state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.encrypt(plain, out).map_err(unsealed),
-            Ok(_) => Err(io::Error::other("the TLS connection cannot be written to")),
-            Err(error) => Err(invalid(error)),
-        };
-        self.incoming.drain(..discard);
-        sealed
     }
 
     /// Hands the rest of what was sealed to the kernel.
@@ -300,27 +308,127 @@ impl Stream {
     /// # Errors
     /// That of the operating system.
     pub(super) async fn close(&mut self) -> io::Result<()> {
-        if self.error.is_none()
-            && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
-                self.tls.process_tls_records(&mut self.incoming).state
-        {
-            let mut notice = [0; 1024];
-            let length = traffic.queue_close_notify(&mut notice).map_err(unsealed)?;
-            self.outgoing.extend_from_slice(&notice[..length]);
+        if self.error.is_none() {
+            let notice = match &mut self.tls {
+                Tls::Own(records) => records.close_notify(),
+                Tls::Library(library) => library.close_notify()?,
+            };
+            self.outgoing.extend(notice);
         }
         poll_fn(|context| self.poll_flush(context)).await?;
         self.tap.shut_down()
     }
 }
 
+impl Library {
+    /// Returns the record layer that goes on where the TLS library's ends; `None` if the secrets were not taken.
+    fn records(&self) -> Option<Records> {
+        Records::of_client(self.secrets.as_ref()?, self.tls.negotiated_cipher_suite()?)
+    }
+
+    /// Opens the records in `bytes` as far as it can, but not beyond the end of the handshake: hands plaintext to `take`,
+    /// and appends what is for the peer to `out`, an alert for an error among it.
+    fn open(
+        &mut self,
+        bytes: &mut [u8],
+        take: &mut dyn FnMut(&[u8]),
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, rustls::Error> {
+        if !self.tls.is_handshaking() {
+            return self.process(bytes, take, out);
+        }
+        // Another handshake of this thread may have left some.
+        TrafficSecrets::forget();
+        let opened = self.process(bytes, take, out);
+        self.secrets = TrafficSecrets::take();
+        opened
+    }
+
+    fn process(
+        &mut self,
+        bytes: &mut [u8],
+        take: &mut dyn FnMut(&[u8]),
+        out: &mut Vec<u8>,
+    ) -> Result<Opened, rustls::Error> {
+        let was_handshaking = self.tls.is_handshaking();
+        let mut opened = Opened { used: 0, ended: false };
+        loop {
+            let UnbufferedStatus { mut discard, state } = self.tls.process_tls_records(&mut bytes[opened.used..]);
+            let mut goes_on = true;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        if !record.payload.is_empty() {
+                            take(record.payload);
+                        }
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(out, |out| data.encode(out))?,
+                // What was encoded is sent before anything else.
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => opened.ended = true,
+                Ok(_) => goes_on = false,
+                Err(error) => {
+                    self.alert(out);
+                    return Err(error);
+                }
+            }
+            opened.used += discard;
+            let is_shaken = was_handshaking && !self.tls.is_handshaking() && !self.tls.wants_write();
+            if !goes_on || is_shaken {
+                return Ok(opened);
+            }
+        }
+    }
+
+    /// Appends the alert that the TLS library has for the peer.
+    fn alert(&mut self, out: &mut Vec<u8>) {
+        while self.tls.wants_write() {
+            let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
+                self.tls.process_tls_records(&mut [])
+            else {
+                break;
+            };
+            if encode(out, |out| data.encode(out)).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Seals `plain` at the beginning of `out`, and returns the number of bytes.
+    fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> io::Result<usize> {
+        match self.tls.process_tls_records(&mut []).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.encrypt(plain, out).map_err(unsealed),
+            Ok(_) => Err(io::Error::other("the TLS connection cannot be written to")),
+            Err(error) => Err(invalid(error)),
+        }
+    }
+
+    /// Returns the sealed alert that announces the end to the peer; nothing if that is not possible any more.
+    fn close_notify(&mut self) -> io::Result<Vec<u8>> {
+        let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(&mut []).state else {
+            return Ok(Vec::new());
+        };
+        let mut notice = vec![0; 1024];
+        let length = traffic.queue_close_notify(&mut notice).map_err(unsealed)?;
+        notice.truncate(length);
+        Ok(notice)
+    }
+}
+
 /// Appends what `encode` has for the peer.
-fn encode(out: &mut Vec<u8>, mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) -> io::Result<()> {
+fn encode(
+    out: &mut Vec<u8>,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> Result<(), rustls::Error> {
     let before = out.len();
     // The first attempt finds out the size.
     if let Err(EncodeError::InsufficientSize(needed)) = encode(&mut []) {
         out.resize(before + needed.required_size, 0);
     }
-    encode(&mut out[before..]).map(|_| ()).map_err(io::Error::other)
+    encode(&mut out[before..]).map(|_| ()).map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 /// Returns an error of the TLS library as an I/O error, in which [`super::Fault`] finds it.

@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 
+use super::records::SecretTaker;
 use super::sessions::Sessions;
 use super::verify::{AcceptAny, Given, OncePerSecond};
 use super::x509;
@@ -210,12 +211,15 @@ impl TlsOptions {
 /// Makes a client configuration for connections whose handshakes are not what is measured: TLS 1.2 and 1.3, ALPN
 /// `http/1.1`, no session resumption, so that every handshake is full. A chain that was accepted is not verified again
 /// in the same second: a fleet of agents comes to its connections with less of the processors that it shares with the
-/// system, and what is found is the same.
+/// system, and what is found is the same. With TLS 1.3 the suite's own record layer takes over after the handshake.
 ///
 /// # Errors
 /// If an authority's certificate is unusable, or the system has none.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
-    configure_with(&TlsOptions::full(trust.clone()), |verifier| Arc::new(OncePerSecond::new(verifier)))
+    let options = TlsOptions::full(trust.clone());
+    let mut config = configure_with(&options, |verifier| Arc::new(OncePerSecond::new(verifier)))?;
+    config.key_log = Arc::new(SecretTaker);
+    Ok(Arc::new(config))
 }
 
 /// Makes a client configuration with ALPN `http/1.1`; every handshake verifies the whole chain.
@@ -223,12 +227,12 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>> {
 /// # Errors
 /// If an authority's certificate is unusable, the system has none, or version and group do not go together.
 pub fn configure(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
-    configure_with(options, |verifier| verifier)
+    configure_with(options, |verifier| verifier).map(Arc::new)
 }
 
 type Verifier = Arc<dyn ServerCertVerifier>;
 
-fn configure_with(options: &TlsOptions, change: impl FnOnce(Verifier) -> Verifier) -> Result<Arc<ClientConfig>> {
+fn configure_with(options: &TlsOptions, change: impl FnOnce(Verifier) -> Verifier) -> Result<ClientConfig> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = match options.group {
         Some(group) => vec![group.supported()],
@@ -247,7 +251,7 @@ fn configure_with(options: &TlsOptions, change: impl FnOnce(Verifier) -> Verifie
         Some(sessions) => Resumption::store(sessions.clone()),
         None => Resumption::disabled(),
     };
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// The cipher suites in the order in which certctl's agents offer them, that of Go's crypto/tls on a processor with AES

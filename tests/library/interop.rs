@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use certctl_bench::system::base_url::BaseUrl;
 use certctl_bench::wire::connection::Stopwatch;
 use certctl_bench::wire::handshake::{HandshakeFlow, Record};
 use certctl_bench::wire::request::{Method, encode};
-use certctl_bench::wire::tls::{KeyExchange, TlsOptions, TlsVersion, Trust, configure};
+use certctl_bench::wire::tls::{KeyExchange, TlsOptions, TlsVersion, Trust, client_config, configure};
 use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 use rustix::net::sockopt::set_socket_linger;
-use rustls::NamedGroup;
+use rustls::{ClientConfig, NamedGroup};
 
 /// Sends one request; returns the facts of the connection, and the status of the answer.
 fn get(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
@@ -28,8 +29,17 @@ fn get(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record,
 
 /// Does the same as [`get`], so long after the handshake.
 fn get_after(pause: Duration, address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
+    get_with(configure(options).unwrap(), pause, address, name)
+}
+
+fn get_with(
+    config: Arc<ClientConfig>,
+    pause: Duration,
+    address: SocketAddr,
+    name: &str,
+) -> Result<(Record, u16), Fault> {
     let name = format!("https://{name}").parse::<BaseUrl>().unwrap().server_name().unwrap();
-    let dialer = Dialer::new(address, name, configure(options).unwrap());
+    let dialer = Dialer::new(address, name, config);
     EventLoop::new().unwrap().block_on(async {
         let start = Moment::now();
         let (mut watch, mut phases, mut scratch) = (Stopwatch::from(start), Phases::default(), Scratch::default());
@@ -74,6 +84,22 @@ fn each_tls_version_works_alone() {
         assert_eq!((handshake.group, handshake.key, handshake.chain_length), (group, "ecdsa-p256", 1));
         assert!(record.read_bytes > 400 && record.written_bytes > 200, "{record:?}");
     }
+}
+
+#[test]
+fn each_suite_of_tls_1_3_works_with_our_own_record_layer() {
+    needs!(Openssl);
+    let pki = Pki::new();
+    for suite in ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"] {
+        let server = Server::start(&pki.identity, &["-tls1_3", "-ciphersuites", suite]);
+        let config = client_config(&pki.root.trust()).unwrap();
+        let (record, status) = get_with(config, Duration::ZERO, server.address, "localhost").unwrap();
+        assert_eq!((status, record.handshake.suite), (200, suite.replacen("TLS_", "TLS13_", 1).as_str()));
+    }
+    // TLS 1.2 remains with the library.
+    let server = Server::start(&pki.identity, &["-tls1_2"]);
+    let config = client_config(&pki.root.trust()).unwrap();
+    assert_eq!(get_with(config, Duration::ZERO, server.address, "localhost").unwrap().1, 200);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::inspect::preflight;
 use crate::load::runtime::runtime;
 use crate::system::Certctl;
-use crate::wire::tls::{self, Trust};
+use crate::wire::tls::{self, TlsOptions, Trust};
 use crate::wire::{Connection, Dialer, Handshake, x509};
 
 /// The days a certificate should remain valid: one that expires sooner may expire within a series of runs.
@@ -17,7 +17,7 @@ const DAY_S: i64 = 86_400;
 
 /// Tries every address, and returns the dialer of the first that answers.
 pub fn examine(certctl: &Certctl, report: Report<'_>) -> Result<Option<Dialer>> {
-    let prepared = tls::client_config(&certctl.trust).and_then(|config| {
+    let prepared = tls::configure(&TlsOptions::full(certctl.trust.clone())).and_then(|config| {
         let (addresses, name) = (certctl.base.addresses()?, certctl.base.server_name()?);
         Ok(addresses.into_iter().map(|address| Dialer::new(address, name.clone(), config.clone())).collect::<Vec<_>>())
     });
