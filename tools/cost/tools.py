@@ -271,10 +271,9 @@ class Generator:
     def closed(self, server, seconds):
         return self.command("acme_burst", server, seconds, *self.at(server), "--users", CONNECTIONS)
 
-    def open(self, server, seconds, rate):
-        return self.command(
-            "agent_storm", server, seconds, *self.at(server), "--rate", f"{rate}/s", "--connections", CONNECTIONS
-        )
+    def open(self, server, seconds, rate, *more):
+        rate = ["--rate", f"{rate}/s", "--connections", CONNECTIONS]
+        return self.command("agent_storm", server, seconds, *self.at(server), *rate, *more)
 
     def held(self, server, seconds, rate, connections):
         return self.command(
