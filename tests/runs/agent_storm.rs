@@ -570,7 +570,10 @@ fn an_unprivileged_user_can_run_the_default() {
     let mut running = bench.start();
     let (started, folder) = (running.started(&STARTED), data_folder(&running));
     let summary = running.finish().exits(0).summary();
-    assert_eq!((outcome(&summary, "ok"), &summary["generator"]["scheduling"]), (100, &"SCHED_OTHER".into()));
+    assert_eq!(outcome(&summary, "ok"), 100);
+    // From Linux 6.12 on with short slices.
+    let scheduling = summary["generator"]["scheduling"].as_str().unwrap();
+    assert!(["SCHED_OTHER", "SCHED_OTHER, slices of 0.1 ms"].contains(&scheduling), "{scheduling}");
     assert_gone(&started, &folder);
 }
 
