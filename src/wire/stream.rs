@@ -266,7 +266,7 @@ impl Stream {
         BUFFERS.with_borrow_mut(|buffers| {
             let length = match &mut self.tls {
                 Tls::Own(records) => records.seal(plain, &mut buffers.outgoing),
-                Tls::Library(library) => library.seal(plain, &mut buffers.outgoing)?,
+                Tls::Library(library) => library.seal(plain, &mut buffers.outgoing, &mut self.incoming)?,
             };
             let sealed = &buffers.outgoing[..length];
             let written = match self.tap.poll_write(context, sealed) {
@@ -311,7 +311,7 @@ impl Stream {
         if self.error.is_none() {
             let notice = match &mut self.tls {
                 Tls::Own(records) => records.close_notify(),
-                Tls::Library(library) => library.close_notify()?,
+                Tls::Library(library) => library.close_notify(&mut self.incoming)?,
             };
             self.outgoing.extend(notice);
         }
@@ -397,18 +397,22 @@ impl Library {
         }
     }
 
-    /// Seals `plain` at the beginning of `out`, and returns the number of bytes.
-    fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> io::Result<usize> {
-        match self.tls.process_tls_records(&mut []).state {
+    /// Seals `plain` at the beginning of `out`, and returns the number of bytes. `held` are the bytes from the peer that
+    /// it has seen and still needs: it keeps places in them.
+    fn seal(&mut self, plain: &[u8], out: &mut [u8], held: &mut Vec<u8>) -> io::Result<usize> {
+        let UnbufferedStatus { discard, state } = self.tls.process_tls_records(held);
+        let sealed = match state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.encrypt(plain, out).map_err(unsealed),
             Ok(_) => Err(io::Error::other("the TLS connection cannot be written to")),
             Err(error) => Err(invalid(error)),
-        }
+        };
+        held.drain(..discard);
+        sealed
     }
 
     /// Returns the sealed alert that announces the end to the peer; nothing if that is not possible any more.
-    fn close_notify(&mut self) -> io::Result<Vec<u8>> {
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(&mut []).state else {
+    fn close_notify(&mut self, held: &mut [u8]) -> io::Result<Vec<u8>> {
+        let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(held).state else {
             return Ok(Vec::new());
         };
         let mut notice = vec![0; 1024];

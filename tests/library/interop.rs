@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,13 +15,15 @@ use certctl_bench::clock::Moment;
 use certctl_bench::event_loop::{EventLoop, sleep};
 use certctl_bench::provision::pki::{Authority, Identity, KeyType, Purpose};
 use certctl_bench::system::base_url::BaseUrl;
-use certctl_bench::wire::connection::Stopwatch;
+use certctl_bench::wire::connection::{Idle, Stopwatch};
 use certctl_bench::wire::handshake::{HandshakeFlow, Record};
 use certctl_bench::wire::request::{Method, encode};
 use certctl_bench::wire::tls::{KeyExchange, TlsOptions, TlsVersion, Trust, client_config, configure};
 use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 use rustix::net::sockopt::set_socket_linger;
-use rustls::{ClientConfig, NamedGroup};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, NamedGroup, ServerConfig, ServerConnection};
 
 /// Sends one request; returns the facts of the connection, and the status of the answer.
 fn get(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
@@ -100,6 +103,61 @@ fn each_suite_of_tls_1_3_works_with_our_own_record_layer() {
     let server = Server::start(&pki.identity, &["-tls1_2"]);
     let config = client_config(&pki.root.trust()).unwrap();
     assert_eq!(get_with(config, Duration::ZERO, server.address, "localhost").unwrap().1, 200);
+}
+
+/// Answers one request. Its ticket comes in several records: the first before the request, the others with the answer.
+fn answer_amid_a_ticket(listener: &TcpListener, config: Arc<ServerConfig>, first_part_is_out: &Sender<()>) {
+    let (mut tcp, _) = listener.accept().unwrap();
+    let mut tls = ServerConnection::new(config).unwrap();
+    let sealed = |tls: &mut ServerConnection| {
+        let mut wire = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut wire).unwrap();
+        }
+        wire
+    };
+    while tls.is_handshaking() {
+        tcp.write_all(&sealed(&mut tls)).unwrap();
+        tls.read_tls(&mut tcp).unwrap();
+        tls.process_new_packets().unwrap();
+    }
+    let tickets = sealed(&mut tls);
+    let (first, others) = tickets.split_at(5 + usize::from(u16::from_be_bytes([tickets[3], tickets[4]])));
+    tcp.write_all(first).unwrap();
+    first_part_is_out.send(()).unwrap();
+    while tls.process_new_packets().unwrap().plaintext_bytes_to_read() == 0 {
+        assert!(tls.read_tls(&mut tcp).unwrap() > 0, "no request");
+    }
+    tls.writer().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    tcp.write_all(&[others, &sealed(&mut tls)].concat()).unwrap();
+}
+
+#[test]
+fn a_request_passes_between_the_parts_of_a_ticket() {
+    let pki = Pki::new();
+    let key = pki.identity.key.clone_key();
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_protocol_versions(&[&TLS13]).unwrap().with_no_client_auth();
+    let mut config = builder.with_single_cert(pki.identity.chain.clone(), key).unwrap();
+    config.max_fragment_size = Some(64);
+    let config = Arc::new(config);
+    for ours in [configure(&pki.options()).unwrap(), client_config(&pki.root.trust()).unwrap()] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let dialer = Dialer::new(listener.local_addr().unwrap(), "localhost".try_into().unwrap(), ours);
+        let (config, (is_out, first_part)) = (config.clone(), channel());
+        let server = thread::spawn(move || answer_amid_a_ticket(&listener, config, &is_out));
+        EventLoop::new().unwrap().block_on(async {
+            let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
+            let mut connection = dialer.open(&mut watch, &mut phases).await.unwrap();
+            first_part.recv().unwrap();
+            assert!(matches!(connection.idle(), Idle::Quiet));
+            let mut scratch = Scratch::default();
+            scratch.request = encode(Method::Get, "/", "localhost", None, "");
+            connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await.unwrap();
+            assert_eq!(scratch.response().unwrap().status, 200);
+        });
+        server.join().unwrap();
+    }
 }
 
 #[test]
