@@ -56,6 +56,7 @@ pub(super) struct Stream {
 }
 
 /// The TLS of a connection.
+#[expect(clippy::large_enum_variant, reason = "a box of its own would be memory and a miss for each kept connection")]
 enum Tls {
     /// The TLS library's: for the handshake, and after it where its secrets were not taken.
     Library(Box<Library>),
