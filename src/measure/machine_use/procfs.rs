@@ -8,6 +8,9 @@ pub type CpuSet = BTreeSet<u32>;
 
 /// The longest name of a process: the kernel keeps 15 bytes.
 const LONGEST_NAME: usize = 15;
+/// The column of `/proc/net/tcp` with a socket's state, and the state of one that listens.
+const STATE: usize = 3;
+const LISTEN: &str = "0A";
 
 /// The time of some processors since boot, in clock ticks, all together. Time that is in none of these was used by
 /// processes.
@@ -98,14 +101,18 @@ fn harmless(name: &str) -> String {
     name.chars().take(LONGEST_NAME).map(|letter| if letter.is_ascii_graphic() { letter } else { '?' }).collect()
 }
 
+/// Returns true for a row of `/proc/net/tcp` with a socket that listens.
+pub fn is_listening(row: &str) -> bool {
+    row.split_ascii_whitespace().nth(STATE) == Some(LISTEN)
+}
+
 /// Returns the inodes of the sockets that listen at `address`, from `/proc/net/tcp` or `/proc/net/tcp6`: those of that
 /// very address, else those of the wildcard address.
 pub fn listening(table: &str, address: SocketAddr) -> Vec<u64> {
-    const LISTEN: &str = "0A";
     let rows = table.lines().skip(1).filter_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let (host, port) = words.get(1)?.split_once(':')?;
-        let is_ours = *words.get(3)? == LISTEN && u16::from_str_radix(port, 16).ok()? == address.port();
+        let is_ours = *words.get(STATE)? == LISTEN && u16::from_str_radix(port, 16).ok()? == address.port();
         if !is_ours {
             return None;
         }
