@@ -17,6 +17,9 @@ use rustix::net::{
 
 use super::Core;
 
+/// The number of this option in `linux/in.h`; libc does not name it.
+const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+
 /// The state of a socket, as far as the looks at it have shown.
 #[derive(Default)]
 pub(super) struct Source {
@@ -78,6 +81,7 @@ impl TcpSocket {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let tcp = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&tcp, true)?;
+        use_all_ports(&tcp);
         if let Some(source) = source {
             bind_address(&tcp, source)?;
         }
@@ -203,24 +207,34 @@ impl Drop for TcpSocket {
     }
 }
 
+/// Lets the connect take ports of either parity. Linux prefers even ones, and once an address has used them up, it tries
+/// all 14,000 of them for each further connection, which takes it two milliseconds. A socket with a range of its own is
+/// exempt since Linux 6.8; this range has only a lower end, below the machine's, and so changes no other thing.
+fn use_all_ports(tcp: &OwnedFd) {
+    // An older kernel has no such option, or has it to no effect.
+    let _ = set_ip_option(tcp, IP_LOCAL_PORT_RANGE, 1);
+}
+
 /// Gives a socket its own address, and leaves its port to the connect, which may share it with connections to other
 /// addresses.
 fn bind_address(tcp: &OwnedFd, source: Ipv4Addr) -> io::Result<()> {
-    let on: libc::c_int = 1;
+    set_ip_option(tcp, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    Ok(bind(tcp, &SocketAddr::from((source, 0)))?)
+}
+
+/// Sets an option of IP, which is one for IPv6 too.
+fn set_ip_option(tcp: &OwnedFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the option's value is a C int, whose address and size are given.
     let set = unsafe {
         libc::setsockopt(
             tcp.as_raw_fd(),
             libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
+            option,
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    if set != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(bind(tcp, &SocketAddr::from((source, 0)))?)
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn events(writes: bool) -> epoll::EventFlags {

@@ -71,6 +71,29 @@ fn a_loop_that_waits_is_woken_at_once() {
 }
 
 #[test]
+fn connections_take_odd_and_even_ports() {
+    const CONNECTIONS: usize = 32;
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    if (numbers.next(), numbers.next()) < (Some(6), Some(8)) {
+        eprintln!("left out: Linux {} always prefers even ports", release.trim());
+        return;
+    }
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        event_loop().block_on(async {
+            let mut connections = Vec::new();
+            for _ in 0..CONNECTIONS {
+                connections.push(TcpSocket::connect(address, None).await.unwrap());
+            }
+        });
+        let odd = (0..CONNECTIONS).filter(|_| listener.accept().unwrap().1.port() % 2 == 1).count();
+        assert!(odd > 0 && odd < CONNECTIONS, "{odd} of {CONNECTIONS} ports to {address} are odd");
+    }
+}
+
+#[test]
 fn a_timeout_ends_a_wait() {
     event_loop().block_on(async {
         let never = std::future::pending::<()>();
