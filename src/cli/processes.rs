@@ -57,7 +57,7 @@ const STOP: &str = "stop";
 const LEAD: Duration = Duration::from_millis(100);
 const LEAD_EACH: Duration = Duration::from_millis(2);
 /// The interval at which this process looks for lines and ends of its shards.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The interval at which a shard reports its progress.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// The longest time that a shard may take to start, and to open its connections beyond what their rate implies.

@@ -22,8 +22,6 @@ use crate::system::Addresses;
 
 /// The interval of the readings.
 const EVERY: Duration = Duration::from_secs(1);
-/// The interval of the checks for an edge of the window.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The bound on the cost of measuring, as a divisor of one processor's time: costly readings are taken less often.
 const MOST_COST: u32 = 200;
 
@@ -98,9 +96,10 @@ impl Watch {
     }
 
     fn run(mut self, progress: &Progress, stop: &AtomicBool) -> Option<MachineUse> {
+        progress.unpark_at_changes();
         // The timeline begins with the warm-up: no readings while connections are opened.
         while progress.stage() < Stage::WarmUp && !stop.load(Ordering::Relaxed) {
-            thread::park_timeout(LOOK_EVERY);
+            thread::park();
         }
         loop {
             let stage = progress.stage();
@@ -113,7 +112,7 @@ impl Watch {
             }
             let next = Moment::now() + EVERY.max(self.cost * MOST_COST);
             while Moment::now() < next && progress.stage() == stage && !stop.load(Ordering::Relaxed) {
-                thread::park_timeout(LOOK_EVERY.min(next - Moment::now()));
+                thread::park_timeout(next - Moment::now());
             }
         }
         let (cgroup, occupants) = (self.cgroup, self.occupants);

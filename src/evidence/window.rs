@@ -21,8 +21,6 @@ use crate::error::{Context, Result};
 use crate::load::limits::spawn;
 use crate::load::progress::{Progress, Stage};
 
-/// The interval of the checks for an edge of the window.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The interval of the samples of backends.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
@@ -143,28 +141,34 @@ impl Watcher {
 
     /// Stops the thread and takes its result.
     pub(super) fn finish(mut self) -> Watched {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         let watched = self.thread.take().map(JoinHandle::join);
         watched
             .and_then(Result::ok)
             .unwrap_or_else(|| Watched { window: None, problems: vec!["the witness's thread failed".to_owned()] })
     }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.iter().for_each(|running| running.thread().unpark());
+    }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
     }
 }
 
 /// Waits for the window, samples it until it ends or `stop` is set, and computes the figures.
 fn watch(sources: &mut Sources, progress: &Progress, stop: &AtomicBool) -> Watched {
     let mut watched = Watched::default();
+    progress.unpark_at_changes();
     while progress.stage() != Stage::Measuring {
         if stop.load(Ordering::Relaxed) || progress.stage() == Stage::Draining {
             return watched;
         }
-        thread::sleep(LOOK_EVERY);
+        thread::park();
     }
     let mut samples = Samples::default();
     let outcome = sources.snapshot().and_then(|(began, first)| {
@@ -175,7 +179,7 @@ fn watch(sources: &mut Sources, progress: &Progress, stop: &AtomicBool) -> Watch
                 progress.observe_backends(samples.add(began.elapsed(), &groups));
                 next = Instant::now() + SAMPLE_EVERY;
             }
-            thread::sleep(LOOK_EVERY);
+            thread::park_timeout(next.saturating_duration_since(Instant::now()));
         }
         let (ended, last) = sources.snapshot()?;
         Ok((ended - began, first, last))

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
 use super::shard::Shard;
-use crate::event_loop::sleep;
+use crate::clock::Moment;
+use crate::event_loop::sleep_until;
 
 /// The interval between checks of the errors.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -131,14 +132,15 @@ impl Cut {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Checks a run's errors, and its arrivals in flight, until a limit is reached; returns at once if there is no such
-    /// limit.
-    pub async fn watch(&self, progress: &Progress) {
+    /// Checks a run's errors, and its arrivals in flight, from its start until a limit is reached; returns at once if
+    /// there is no such limit.
+    pub async fn watch(&self, progress: &Progress, start: Moment) {
         let RunLimits { errors, in_flight, .. } = self.limits;
         if errors.is_none() && in_flight.is_none() {
             return;
         }
         let mut recent = errors.map(|limit| (limit, Recent::new(limit)));
+        let mut due = start;
         while !self.is_over() {
             let (ok, failed) = progress.answered();
             if let Some((limit, recent)) = &mut recent
@@ -152,7 +154,11 @@ impl Cut {
             if let Some(most) = in_flight.filter(|most| under_way > *most) {
                 self.end(Ended::InFlight { in_flight: under_way, most });
             }
-            sleep(LOOK_EVERY).await;
+            // On the grid of the timer that measures the generator's lag: one look at all sockets serves both.
+            while due <= Moment::now() {
+                due = due + LOOK_EVERY;
+            }
+            sleep_until(due).await;
         }
     }
 
@@ -241,7 +247,7 @@ impl fmt::Display for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_loop::EventLoop;
+    use crate::event_loop::{EventLoop, sleep};
     use crate::measure::Outcome;
 
     #[test]
@@ -291,7 +297,7 @@ mod tests {
             assert!(!watched.is_over());
             assert!(watched.may_send());
         };
-        EventLoop::new().unwrap().block_on(async { tokio::join!(cut.watch(&progress), send) });
+        EventLoop::new().unwrap().block_on(async { tokio::join!(cut.watch(&progress, Moment::now()), send) });
         assert_eq!(cut.ended(), Some(Ended::InFlight { in_flight: 11, most: 10 }));
     }
 

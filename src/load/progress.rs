@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,12 +102,20 @@ pub struct Progress {
     windows: AtomicUsize,
     lanes: Box<[Lane]>,
     observed: Mutex<Observed>,
+    /// The threads that wait for the next stage.
+    waiting: Mutex<Vec<Thread>>,
 }
 
 impl Default for Progress {
     fn default() -> Self {
         let lanes = (0..LANES).map(|_| Lane::default()).collect();
-        Self { stage: AtomicU8::default(), windows: AtomicUsize::default(), lanes, observed: Mutex::default() }
+        Self {
+            stage: AtomicU8::default(),
+            windows: AtomicUsize::default(),
+            lanes,
+            observed: Mutex::default(),
+            waiting: Mutex::default(),
+        }
     }
 }
 
@@ -178,7 +187,14 @@ impl Progress {
 
     /// Enters a stage; has no effect if the run is past it, so that the first of several workloads leads.
     pub fn enter(&self, stage: Stage) {
-        self.stage.fetch_max(stage as u8, Ordering::Relaxed);
+        if self.stage.fetch_max(stage as u8, Ordering::Relaxed) < stage as u8 {
+            self.waiting().iter().for_each(Thread::unpark);
+        }
+    }
+
+    /// Lets each change of the stage from now on unpark the calling thread, which need not look for it.
+    pub fn unpark_at_changes(&self) {
+        self.waiting().push(thread::current());
     }
 
     /// Expects so many windows more.
@@ -255,6 +271,10 @@ impl Progress {
         (self.sum(|lane| &lane.ok), self.sum(|lane| &lane.not_ok))
     }
 
+    fn waiting(&self) -> MutexGuard<'_, Vec<Thread>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the lane of the calling thread.
     fn lane(&self) -> &Lane {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -268,5 +288,36 @@ impl Progress {
 
     fn sum(&self, counter: impl Fn(&Lane) -> &AtomicU64) -> u64 {
         self.lanes.iter().map(|lane| counter(lane).load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_stage_unparks_those_that_wait_for_it() {
+        let progress = Arc::new(Progress::default());
+        let (tell, told) = mpsc::channel();
+        let watched = progress.clone();
+        let waiting = thread::spawn(move || {
+            watched.unpark_at_changes();
+            for stage in [Stage::WarmUp, Stage::Measuring] {
+                tell.send(stage).unwrap();
+                while watched.stage() < stage {
+                    thread::park();
+                }
+            }
+            tell.send(Stage::Draining).unwrap();
+        });
+        for stage in [Stage::WarmUp, Stage::Measuring, Stage::Draining] {
+            assert_eq!(told.recv_timeout(Duration::from_secs(60)).ok(), Some(stage), "nobody unparked the thread");
+            progress.enter(stage);
+        }
+        waiting.join().unwrap();
     }
 }

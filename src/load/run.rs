@@ -145,7 +145,7 @@ pub async fn run<C: Client>(
     }
     if place.checks_limits {
         let cut = control.clone();
-        watches.start(async move { cut.cut.watch(&cut.progress).await });
+        watches.start(async move { cut.cut.watch(&cut.progress, start).await });
     }
     let loads = crews.iter().map(|worker_pool| Box::pin(worker_pool.load(start))).collect();
     for load in all(loads).await {
