@@ -123,15 +123,21 @@ impl Account {
 
     /// Adds a reading, later than those before.
     pub fn add(&mut self, now: MachineReading) {
-        if now.in_window && self.window_start.is_none() {
+        let begins = now.in_window && self.window_start.is_none();
+        // The kernel counts in ticks: the use between readings that are closer would be noise.
+        let is_close = self.last.as_ref().is_some_and(|last| (now.at - last.at).as_secs_f64() * self.ticks_per_s < 1.0);
+        if is_close && !begins {
+            return;
+        }
+        if begins {
             self.window_start = Some(now.at);
         }
         let Some(last) = self.last.replace(now) else { return };
         let Some(now) = &self.last else { return };
-        let span_s = (now.at - last.at).as_secs_f64();
-        if span_s <= 0.0 {
+        if is_close {
             return;
         }
+        let span_s = (now.at - last.at).as_secs_f64();
         let used = self.used(&last.processes, &now.processes);
         let per_s = |ticks: u64| ticks as f64 / self.ticks_per_s / span_s;
         let grown = |of: fn(&Processors) -> u64| per_s(of(&now.processors).saturating_sub(of(&last.processors)));
@@ -386,6 +392,23 @@ mod tests {
         account.add(reading(1, true, 5, Vec::new()));
         let used = account.finish().unwrap();
         assert_eq!((used.taken_share, used.mean.system, used.starved_seconds), (None, None, 0));
+    }
+
+    #[test]
+    fn readings_closer_than_a_tick_make_no_sample() {
+        let mut account = Account::new(roots(), CpuSet::from([0]), 100.0);
+        let at = |ms: u64, in_window: bool, idle: u64| MachineReading {
+            at: Moment::from_ns(1_000_000 * ms),
+            ..reading(0, in_window, idle, Vec::new())
+        };
+        // A warm-up of a millisecond, two seconds, and an end just after the second of them.
+        for (ms, in_window, idle) in [(5_000, false, 0), (5_001, true, 0), (6_001, true, 150), (7_001, true, 250)] {
+            account.add(at(ms, in_window, idle));
+        }
+        account.add(at(7_003, false, 250));
+        let used = account.finish().unwrap();
+        let samples = used.timeline.iter().map(|sample| (sample.at_s, sample.span_s, sample.cpu.others));
+        assert_eq!(samples.collect::<Vec<_>>(), [(0.0, 1.0, 0.5), (1.0, 1.0, 1.0)]);
     }
 
     #[test]
