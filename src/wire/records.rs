@@ -187,13 +187,14 @@ impl Direction {
     fn open<'r>(&mut self, header: [u8; HEADER_BYTES], sealed: &'r mut [u8]) -> Result<(ContentType, &'r [u8]), Error> {
         let nonce = self.nonce();
         let inner = self.key.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| Error::DecryptError)?;
-        // The type is the last byte that is not 0, and the padding follows it (section 5.4).
+        // Padding does not change what a record may have at most (section 5.4).
+        if inner.len() > MOST_PLAIN + 1 {
+            return Err(Error::PeerSentOversizedRecord);
+        }
+        // The type is the last byte that is not 0, and the padding follows it.
         let Some(end) = inner.iter().rposition(|byte| *byte != 0) else {
             return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
         };
-        if end > MOST_PLAIN {
-            return Err(Error::PeerSentOversizedRecord);
-        }
         Ok((inner[end].into(), &inner[..end]))
     }
 }

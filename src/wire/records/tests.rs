@@ -196,12 +196,13 @@ fn the_end_is_announced_and_heard() {
 fn each_violation_has_its_error_and_its_alert() {
     let unexpected = |what| Error::from(InvalidMessage::UnexpectedMessage(what));
     type Wire = fn(&mut Server) -> Vec<u8>;
-    let cases: [(Wire, Error, u8); 15] = [
+    let cases: [(Wire, Error, u8); 16] = [
         (|_| b"HTTP/1.1 400 Bad Request".to_vec(), InvalidMessage::InvalidContentType.into(), 10),
         (|_| vec![21, 3, 3, 0, 2, 2, 40], unexpected("a record that is not sealed"), 10),
         (|_| vec![23, 3, 3, 0x41, 1], Error::PeerSentOversizedRecord, 22),
         (|_| vec![23, 3, 3, 0, 0], Error::DecryptError, 20),
         (|server| server.seal_padded(&[1; MOST_PLAIN + 1], 0), Error::PeerSentOversizedRecord, 22),
+        (|server| server.seal_padded(&[1; MOST_PLAIN - 1], 1), Error::PeerSentOversizedRecord, 22),
         (|server| server.seal(ContentType::Unknown(0), &[]), PeerMisbehaved::IllegalTlsInnerPlaintext.into(), 10),
         (|server| server.seal(ContentType::ChangeCipherSpec, &[1]), unexpected("a record of this type"), 10),
         (|server| server.seal(ContentType::Alert, &[2]), InvalidMessage::MissingData("AlertMessagePayload").into(), 50),
