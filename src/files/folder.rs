@@ -17,7 +17,14 @@ const ROOM_BYTES: u64 = 8 << 20;
 /// The sole right of this process to write to a folder, until it is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // A process that another thread is starting has the file as well, until its exec: closing it is not enough.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 /// Creates `folder` if it is missing, checks that it takes 8 MiB, and locks it against other runs. The check leaves
@@ -33,7 +40,7 @@ pub fn claim(folder: &Path) -> Result<FolderLock> {
         return Err(Error::new(format!("another run writes its results to {}", shown(folder)))
             .with_hint("wait for its end, or name another folder with --output"));
     }
-    Ok(FolderLock { _lock: lock })
+    Ok(FolderLock { lock })
 }
 
 /// Creates `folder` if it is missing, and checks that it takes 8 MiB. The check leaves nothing in it.
@@ -66,4 +73,18 @@ fn unfit(folder: &Path, error: &io::Error) -> Error {
         _ => "name a folder that this user can write",
     };
     Error::new(format!("results cannot be written to the folder {}: {error}", shown(folder))).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_though_a_process_being_started_has_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = claim(folder.path()).unwrap();
+        let _inherited = held.lock.try_clone().unwrap();
+        drop(held);
+        claim(folder.path()).unwrap();
+    }
 }
