@@ -23,6 +23,9 @@ const MOST_SEALED: usize = MOST_PLAIN + 256;
 const LONGEST_SECRET: usize = 48;
 /// The longest handshake message. A ticket has at most 64 KiB, with as many of extensions (section 4.6.1).
 const LONGEST_MESSAGE: usize = 132 * 1024;
+/// The most bytes of records without data in a row. A connection is read until it brings data: a peer that sends none
+/// for ever would keep the thread from all others, and from its timers.
+const MOST_WITHOUT_DATA: u32 = 256 * 1024;
 /// The value of a KeyUpdate that wants none in return (section 4.6.3).
 const UPDATE_NOT_REQUESTED: u8 = 0;
 /// The value of one that does.
@@ -208,6 +211,8 @@ pub(super) struct Records {
     message: Vec<u8>,
     /// True if the peer is owed a KeyUpdate before the next record.
     owes_update: bool,
+    /// The bytes of the records since the last that brought data.
+    without_data: u32,
 }
 
 /// The bytes that were opened.
@@ -228,7 +233,7 @@ impl Records {
     pub(super) fn of_client(secrets: &TrafficSecrets, suite: SupportedCipherSuite) -> Option<Self> {
         let algorithms = Algorithms::of(suite)?;
         let [read, write] = [secrets.server, secrets.client].map(|secret| Direction::new(secret, algorithms));
-        Some(Self { algorithms, read, write, message: Vec::new(), owes_update: false })
+        Some(Self { algorithms, read, write, message: Vec::new(), owes_update: false, without_data: 0 })
     }
 
     /// Opens those of the records in `bytes` that are whole, in place, and hands their plaintext to `take`.
@@ -253,9 +258,17 @@ impl Records {
             if kind != ContentType::Handshake && !self.message.is_empty() {
                 return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
             }
+            if kind == ContentType::ApplicationData && !plain.is_empty() {
+                self.without_data = 0;
+                take(plain);
+                continue;
+            }
+            self.without_data += (HEADER_BYTES + length) as u32;
+            if self.without_data > MOST_WITHOUT_DATA {
+                return Err(InvalidMessage::UnexpectedMessage("records without data, without end").into());
+            }
             match kind {
-                ContentType::ApplicationData if plain.is_empty() => {}
-                ContentType::ApplicationData => take(plain),
+                ContentType::ApplicationData => {}
                 ContentType::Handshake => self.handshake(plain)?,
                 ContentType::Alert => match alert(plain)? {
                     // What may follow is not for this connection (section 6.1).
@@ -358,6 +371,8 @@ impl Records {
 fn alert(plain: &[u8]) -> Result<AlertDescription, Error> {
     match plain {
         [_, description] => Ok((*description).into()),
+        // Section 5.4.
+        [] => Err(InvalidMessage::InvalidEmptyPayload.into()),
         _ => Err(InvalidMessage::MissingData("AlertMessagePayload").into()),
     }
 }
