@@ -23,6 +23,8 @@ const INCOMING_BYTES: usize = 128 * 1024;
 const RECORD_BYTES: usize = 16 * 1024;
 /// Room for a sealed record, and for what may have to be sent before it, such as a key update.
 const OUTGOING_BYTES: usize = RECORD_BYTES + 2 * 1024;
+/// The error of a connection whose own error was reported before.
+const FAILED: &str = "the TLS connection has failed";
 const _: () = assert!(OUTGOING_BYTES >= RECORD_BYTES + Records::OVERHEAD_BYTES);
 
 thread_local! {
@@ -51,6 +53,8 @@ pub(super) struct Stream {
     early: Vec<u8>,
     /// An error behind plaintext that was handed over.
     error: Option<io::Error>,
+    /// True once there was an error. The TLS library is not asked again: it knows of bytes that are gone.
+    failed: bool,
     /// True once the peer's close_notify has come.
     ended: bool,
 }
@@ -86,7 +90,7 @@ impl Stream {
             Err(error) => return Err((io::Error::other(error), tap)),
         };
         let (incoming, outgoing, early) = (Vec::new(), Vec::new(), Vec::new());
-        let mut stream = Self { tap, tls, incoming, outgoing, early, error: None, ended: false };
+        let mut stream = Self { tap, tls, incoming, outgoing, early, error: None, failed: false, ended: false };
         // Makes the first flight.
         let shaken = match stream.process(&mut [], &mut |_| ()) {
             Ok(_) => poll_fn(|context| stream.poll_handshake(context)).await,
@@ -125,7 +129,7 @@ impl Stream {
         let mut early = mem::take(&mut self.early);
         match self.process(&mut held, &mut |plain| early.extend_from_slice(plain)) {
             Ok(used) => self.incoming = held[used..].to_vec(),
-            Err(error) => self.error = Some(error),
+            Err(error) => self.fail(error),
         }
         self.early = early;
     }
@@ -149,7 +153,7 @@ impl Stream {
 
     /// Returns true if there may be something to read.
     pub(super) fn is_readable(&self) -> bool {
-        self.tap.is_readable() || !self.early.is_empty() || self.error.is_some() || self.ended
+        self.tap.is_readable() || !self.early.is_empty() || self.failed || self.ended
     }
 
     fn read_with(
@@ -166,6 +170,9 @@ impl Stream {
             while !handed {
                 if let Some(error) = self.error.take() {
                     return Poll::Ready(Err(error));
+                }
+                if self.failed {
+                    return Poll::Ready(Err(io::Error::other(FAILED)));
                 }
                 if self.ended {
                     return Poll::Ready(Ok(false));
@@ -203,8 +210,15 @@ impl Stream {
             self.incoming = filled[used..].to_vec();
             Ok(())
         });
-        self.error = processed.err();
+        if let Err(error) = processed {
+            self.fail(error);
+        }
         Poll::Ready(())
+    }
+
+    /// Keeps an error, which ends the connection.
+    fn fail(&mut self, error: io::Error) {
+        (self.error, self.failed) = (Some(error), true);
     }
 
     /// Processes `bytes` as far as it can, but not beyond the end of the handshake, and returns the number of those that
@@ -258,11 +272,11 @@ impl Stream {
     /// # Errors
     /// That of the operating system or of TLS.
     pub(super) fn poll_write(&mut self, context: &Context<'_>, plain: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_flush(context))?;
-        if self.error.is_some() {
-            // The TLS library is not asked again: it knows of bytes that are gone. Reading reports the error.
-            return Poll::Ready(Err(io::Error::other("the TLS connection has failed")));
+        if self.failed {
+            // Reading reports the error too.
+            return Poll::Ready(Err(self.error.as_ref().map_or_else(|| io::Error::other(FAILED), copy)));
         }
+        ready!(self.poll_flush(context))?;
         let plain = &plain[..plain.len().min(RECORD_BYTES)];
         BUFFERS.with_borrow_mut(|buffers| {
             let length = match &mut self.tls {
@@ -309,7 +323,7 @@ impl Stream {
     /// # Errors
     /// That of the operating system.
     pub(super) async fn close(&mut self) -> io::Result<()> {
-        if self.error.is_none() {
+        if !self.failed {
             let notice = match &mut self.tls {
                 Tls::Own(records) => records.close_notify(),
                 Tls::Library(library) => library.close_notify(&mut self.incoming)?,
@@ -439,6 +453,14 @@ fn encode(
 /// Returns an error of the TLS library as an I/O error, in which [`super::Fault`] finds it.
 fn invalid(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Returns the same error once more.
+fn copy(error: &io::Error) -> io::Error {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(tls) => invalid(tls.clone()),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 fn unsealed(error: EncryptError) -> io::Error {

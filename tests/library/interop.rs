@@ -22,7 +22,7 @@ use certctl_bench::wire::tls::{KeyExchange, TlsOptions, TlsVersion, Trust, clien
 use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 use rustix::net::sockopt::set_socket_linger;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, NamedGroup, ServerConfig, ServerConnection};
 
 /// Sends one request; returns the facts of the connection, and the status of the answer.
@@ -425,4 +425,101 @@ fn an_unoffered_protocol_has_its_own_outcome() {
 fn a_peer_of_tls_1_1_has_its_own_outcome() {
     let fault = get(hello_of([3, 2], b"http/1.1"), "localhost", &TlsOptions::full(Trust::Insecure)).unwrap_err();
     assert_eq!(fault.kind, FaultKind::OldTls, "{fault}");
+}
+
+/// Answers one request with the half of an answer, and a record that has no place behind it.
+fn answer_by_half(listener: &TcpListener, config: Arc<ServerConfig>) {
+    let (mut tcp, _) = listener.accept().unwrap();
+    let mut tls = ServerConnection::new(config).unwrap();
+    while tls.process_new_packets().unwrap().plaintext_bytes_to_read() == 0 {
+        while tls.wants_write() {
+            tls.write_tls(&mut tcp).unwrap();
+        }
+        assert!(tls.read_tls(&mut tcp).unwrap() > 0, "no request");
+    }
+    tls.writer().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok").unwrap();
+    let mut wire = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut wire).unwrap();
+    }
+    // A change_cipher_spec.
+    wire.extend([20, 3, 3, 0, 1, 1]);
+    tcp.write_all(&wire).unwrap();
+    // Until the client has closed.
+    while matches!(tcp.read(&mut [0; 64]), Ok(1..)) {}
+}
+
+#[test]
+fn a_connection_whose_tls_has_failed_can_be_closed() {
+    let pki = Pki::new();
+    for version in [&TLS12, &TLS13] {
+        let key = pki.identity.key.clone_key();
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_protocol_versions(&[version]).unwrap().with_no_client_auth();
+        let config = Arc::new(builder.with_single_cert(pki.identity.chain.clone(), key).unwrap());
+        for ours in [configure(&pki.options()).unwrap(), client_config(&pki.root.trust()).unwrap()] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let dialer = Dialer::new(listener.local_addr().unwrap(), "localhost".try_into().unwrap(), ours);
+            let config = config.clone();
+            let server = thread::spawn(move || answer_by_half(&listener, config));
+            EventLoop::new().unwrap().block_on(async {
+                let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
+                let mut connection = dialer.open(&mut watch, &mut phases).await.unwrap();
+                let mut scratch = Scratch::default();
+                scratch.request = encode(Method::Get, "/", "localhost", None, "");
+                let exchanged = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
+                assert_eq!(exchanged.unwrap_err().kind, FaultKind::Tls);
+                assert!(matches!(connection.idle(), Idle::Closed));
+                connection.close(Duration::from_secs(60)).await;
+            });
+            server.join().unwrap();
+        }
+    }
+}
+
+/// Answers before the request, in one segment with the last message of its handshake and a record that has no place.
+fn answer_along_with_the_handshake(listener: &TcpListener, config: Arc<ServerConfig>) {
+    let (mut tcp, _) = listener.accept().unwrap();
+    let mut tls = ServerConnection::new(config).unwrap();
+    while !tls.wants_write() {
+        tls.read_tls(&mut tcp).unwrap();
+        tls.process_new_packets().unwrap();
+    }
+    tls.writer().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    let mut wire = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut wire).unwrap();
+    }
+    // A change_cipher_spec.
+    wire.extend([20, 3, 3, 0, 1, 1]);
+    tcp.write_all(&wire).unwrap();
+    // Until the client has closed.
+    while matches!(tcp.read(&mut [0; 64]), Ok(1..)) {}
+}
+
+#[test]
+fn a_request_after_tls_has_failed_reports_that_of_tls() {
+    let pki = Pki::new();
+    let key = pki.identity.key.clone_key();
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_protocol_versions(&[&TLS13]).unwrap().with_no_client_auth();
+    let mut config = builder.with_single_cert(pki.identity.chain.clone(), key).unwrap();
+    config.send_half_rtt_data = true;
+    let config = Arc::new(config);
+    for ours in [configure(&pki.options()).unwrap(), client_config(&pki.root.trust()).unwrap()] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let dialer = Dialer::new(listener.local_addr().unwrap(), "localhost".try_into().unwrap(), ours);
+        let config = config.clone();
+        let server = thread::spawn(move || answer_along_with_the_handshake(&listener, config));
+        EventLoop::new().unwrap().block_on(async {
+            let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
+            let mut connection = dialer.open(&mut watch, &mut phases).await.unwrap();
+            let mut scratch = Scratch::default();
+            scratch.request = encode(Method::Get, "/", "localhost", None, "");
+            let exchanged = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
+            let fault = exchanged.unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
+        });
+        server.join().unwrap();
+    }
 }
