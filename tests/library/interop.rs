@@ -23,7 +23,7 @@ use certctl_bench::wire::{Dialer, Fault, FaultKind, Phases, Scratch};
 use rustix::net::sockopt::set_socket_linger;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, NamedGroup, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, NamedGroup, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 /// Sends one request; returns the facts of the connection, and the status of the answer.
 fn get(address: SocketAddr, name: &str, options: &TlsOptions) -> Result<(Record, u16), Fault> {
@@ -72,6 +72,18 @@ impl Pki {
 
     fn options(&self) -> TlsOptions {
         TlsOptions::full(self.root.trust())
+    }
+
+    /// Returns the configuration of a server of this version.
+    fn server(&self, version: &'static SupportedProtocolVersion) -> ServerConfig {
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_protocol_versions(&[version]).unwrap().with_no_client_auth();
+        builder.with_single_cert(self.identity.chain.clone(), self.identity.key.clone_key()).unwrap()
+    }
+
+    /// Returns the configuration of a client that leaves TLS to the library, and of one with our own record layer.
+    fn clients(&self) -> [Arc<ClientConfig>; 2] {
+        [configure(&self.options()).unwrap(), client_config(&self.root.trust()).unwrap()]
     }
 }
 
@@ -135,13 +147,10 @@ fn answer_amid_a_ticket(listener: &TcpListener, config: Arc<ServerConfig>, first
 #[test]
 fn a_request_passes_between_the_parts_of_a_ticket() {
     let pki = Pki::new();
-    let key = pki.identity.key.clone_key();
-    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-    let builder = builder.with_protocol_versions(&[&TLS13]).unwrap().with_no_client_auth();
-    let mut config = builder.with_single_cert(pki.identity.chain.clone(), key).unwrap();
+    let mut config = pki.server(&TLS13);
     config.max_fragment_size = Some(64);
     let config = Arc::new(config);
-    for ours in [configure(&pki.options()).unwrap(), client_config(&pki.root.trust()).unwrap()] {
+    for ours in pki.clients() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let dialer = Dialer::new(listener.local_addr().unwrap(), "localhost".try_into().unwrap(), ours);
         let (config, (is_out, first_part)) = (config.clone(), channel());
@@ -427,6 +436,20 @@ fn a_peer_of_tls_1_1_has_its_own_outcome() {
     assert_eq!(fault.kind, FaultKind::OldTls, "{fault}");
 }
 
+/// Sends an answer of `length` bytes, of which two come, in one segment with what TLS has to send before it and a record
+/// that has no place behind it; waits until the client has closed.
+fn answer_with_a_stray_record(mut tls: ServerConnection, mut tcp: TcpStream, length: usize) {
+    write!(tls.writer(), "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nok").unwrap();
+    let mut wire = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut wire).unwrap();
+    }
+    // A change_cipher_spec.
+    wire.extend([20, 3, 3, 0, 1, 1]);
+    tcp.write_all(&wire).unwrap();
+    while matches!(tcp.read(&mut [0; 64]), Ok(1..)) {}
+}
+
 /// Answers one request with the half of an answer, and a record that has no place behind it.
 fn answer_by_half(listener: &TcpListener, config: Arc<ServerConfig>) {
     let (mut tcp, _) = listener.accept().unwrap();
@@ -437,27 +460,15 @@ fn answer_by_half(listener: &TcpListener, config: Arc<ServerConfig>) {
         }
         assert!(tls.read_tls(&mut tcp).unwrap() > 0, "no request");
     }
-    tls.writer().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok").unwrap();
-    let mut wire = Vec::new();
-    while tls.wants_write() {
-        tls.write_tls(&mut wire).unwrap();
-    }
-    // A change_cipher_spec.
-    wire.extend([20, 3, 3, 0, 1, 1]);
-    tcp.write_all(&wire).unwrap();
-    // Until the client has closed.
-    while matches!(tcp.read(&mut [0; 64]), Ok(1..)) {}
+    answer_with_a_stray_record(tls, tcp, 4);
 }
 
 #[test]
 fn a_connection_whose_tls_has_failed_can_be_closed() {
     let pki = Pki::new();
     for version in [&TLS12, &TLS13] {
-        let key = pki.identity.key.clone_key();
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_protocol_versions(&[version]).unwrap().with_no_client_auth();
-        let config = Arc::new(builder.with_single_cert(pki.identity.chain.clone(), key).unwrap());
-        for ours in [configure(&pki.options()).unwrap(), client_config(&pki.root.trust()).unwrap()] {
+        let config = Arc::new(pki.server(version));
+        for ours in pki.clients() {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let dialer = Dialer::new(listener.local_addr().unwrap(), "localhost".try_into().unwrap(), ours);
             let config = config.clone();
@@ -485,41 +496,21 @@ fn answer_along_with_the_handshake(listener: &TcpListener, config: Arc<ServerCon
         tls.read_tls(&mut tcp).unwrap();
         tls.process_new_packets().unwrap();
     }
-    tls.writer().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
-    let mut wire = Vec::new();
-    while tls.wants_write() {
-        tls.write_tls(&mut wire).unwrap();
-    }
-    // A change_cipher_spec.
-    wire.extend([20, 3, 3, 0, 1, 1]);
-    tcp.write_all(&wire).unwrap();
-    // Until the client has closed.
-    while matches!(tcp.read(&mut [0; 64]), Ok(1..)) {}
+    answer_with_a_stray_record(tls, tcp, 2);
 }
 
 #[test]
 fn a_request_after_tls_has_failed_reports_that_of_tls() {
     let pki = Pki::new();
-    let key = pki.identity.key.clone_key();
-    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-    let builder = builder.with_protocol_versions(&[&TLS13]).unwrap().with_no_client_auth();
-    let mut config = builder.with_single_cert(pki.identity.chain.clone(), key).unwrap();
+    let mut config = pki.server(&TLS13);
     config.send_half_rtt_data = true;
     let config = Arc::new(config);
-    for ours in [configure(&pki.options()).unwrap(), client_config(&pki.root.trust()).unwrap()] {
+    for ours in pki.clients() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let dialer = Dialer::new(listener.local_addr().unwrap(), "localhost".try_into().unwrap(), ours);
-        let config = config.clone();
+        let (address, config) = (listener.local_addr().unwrap(), config.clone());
         let server = thread::spawn(move || answer_along_with_the_handshake(&listener, config));
-        EventLoop::new().unwrap().block_on(async {
-            let (mut watch, mut phases) = (Stopwatch::from(Moment::now()), Phases::default());
-            let mut connection = dialer.open(&mut watch, &mut phases).await.unwrap();
-            let mut scratch = Scratch::default();
-            scratch.request = encode(Method::Get, "/", "localhost", None, "");
-            let exchanged = connection.exchange(Method::Get, &mut scratch, &mut watch, &mut phases).await;
-            let fault = exchanged.unwrap_err();
-            assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
-        });
+        let fault = get_with(ours, Duration::ZERO, address, "localhost").unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Tls, "{fault}");
         server.join().unwrap();
     }
 }
